@@ -1,0 +1,59 @@
+# make setup | demo | test | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
+PYTHON ?= python3
+VENV ?= .venv
+# Installed first and by itself, so that pip may take a CPU build where it finds one. With nothing but
+# the public index it takes the CUDA build, some gigabytes: point PIP_EXTRA_INDEX_URL at PyTorch's CPU
+# index to avoid that.
+TORCH ?= torch==2.13.0
+# Arguments for the demo: make demo ARGS="--out /tmp/demo"
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.wm_robot
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+PYTEST := $(BIN)/python -m pytest --quiet
+RUFF := $(BIN)/ruff
+SOURCES := wm_robot sim ros_ws tests
+
+# On two busy cores more threads are slower, not faster.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test lint format clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "wm_robot needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 1; }
+	@echo "setting up $(VENV): a minute or two, once"
+	@$(PYTHON) -c 'import platform as p, sys; sys.exit((p.system(), p.machine()) == ("Linux", "x86_64") and sys.version_info < (3, 14))' && \
+	  echo "ROS 2 skipped: its wheels are for Linux on x86-64 with Python below 3.14. Source the system's ROS instead" || true
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Without the variable the ROS wheels start every interpreter a second time, pip's own children too.
+	@export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_CONSTRAINT=constraints.txt && \
+	  $(PIP) install "$(TORCH)" && $(PIP) install --editable ".[learn,sim,ros,report,dev]"
+	@touch $(STAMP)
+
+demo: setup
+	@$(BIN)/wm-robot demo $(ARGS)
+
+# Each tier is its own process, and the core tier cannot import what the others need.
+test: lint
+	$(PYTEST) --tier=core
+	$(PYTEST) --tier=sim
+	$(PYTEST) --tier=learn
+	$(PYTEST) --tier=ros
+
+lint: setup
+	$(RUFF) check --quiet $(SOURCES)
+	$(RUFF) format --quiet --check $(SOURCES)
+	$(BIN)/mypy --no-error-summary
+
+format: setup
+	$(RUFF) check --quiet --fix $(SOURCES)
+	$(RUFF) format --quiet $(SOURCES)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,26 @@
+from glob import glob
+
+from setuptools import setup
+
+setup(
+    name="wm_robot_ros",
+    version="0.1.0",
+    packages=["wm_robot_ros"],
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/wm_robot_ros"]),
+        ("share/wm_robot_ros", ["package.xml"]),
+        ("share/wm_robot_ros/launch", glob("../../../launch/*.yaml")),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=True,
+    maintainer="The wm_robot authors",
+    maintainer_email="maintainer@example.com",
+    description="Nodes of wm_robot: a simulated plant, and an agent that goes on learning",
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "plant_node = wm_robot_ros.plant_node:main",
+            "agent_node = wm_robot_ros.agent_node:main",
+        ]
+    },
+)

@@ -1,0 +1,441 @@
+"""The agent: acts on each observation as it comes, and lives each transition into its state.
+
+The order matters. A new observation is first acted on and the command sent; then the transition that
+led to it is lived, so that learning adds nothing to the time from sensor to command.
+"""
+
+import gc
+import json
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, String
+from std_srvs.srv import Trigger
+
+from wm_robot.io.durable import write_file
+from wm_robot.spec import RobotSpec
+from wm_robot_ros import convert
+from wm_robot_ros.life import Life, LifeConfig, load_life
+from wm_robot_ros.lifecycle import transition
+from wm_robot_ros.pairing import Lived, Pairing
+from wm_robot_ros.parameters import declare, warn_of_unknown
+from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
+from wm_robot_ros.refusal import BadMessageError
+from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start
+from wm_robot_ros.timing import Histogram
+from wm_robot_sim import load_spec
+
+NAME = "agent"
+WARM_UP = 20
+"""Steps of rehearsal before the first observation: the first ones take many times longer."""
+MakeLife = Callable[[LifeConfig, RobotSpec], Life]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """Parameters of the node."""
+
+    robot: str
+    life: LifeConfig
+    restore: str
+    state: str
+    max_age: float
+    target_max_age: float
+    live_first: bool
+    status_rate: float
+    autostart: bool
+    report: str
+
+    @classmethod
+    def declare(cls, node: Node) -> "AgentConfig":
+        life = LifeConfig(
+            base=declare(node, "base", "", "folder of the base"),
+            task=declare(node, "task", "reach", "task of the robot's spec"),
+            learning=declare(node, "learning", True, "false: the state is read and never written"),
+            seed=declare(node, "seed", 0, "of the planner's noise"),
+            samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
+            horizon=declare(node, "planner.horizon", 0, "steps looked ahead; 0: default", bounds=(0, 256)),
+            iterations=declare(node, "planner.iterations", 0, "iterations; 0: default", bounds=(0, 64)),
+            threads=declare(node, "threads", 1, "threads of torch", bounds=(1, 64)),
+        )
+        return cls(
+            life=life,
+            robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            restore=declare(node, "restore", "", "folder of a state to go on from; empty: birth"),
+            state=declare(node, "state", "", "folder to save the state in; empty: it is not saved"),
+            max_age=declare(
+                node, "observation.max_age", 0.1, "s; an older observation is refused", bounds=(0, 10)
+            ),
+            target_max_age=declare(
+                node, "target.max_age", 0.5, "s; with an older target it does not act", bounds=(0, 3600)
+            ),
+            live_first=declare(
+                node, "live_first", False, "live the transition before acting: slower, and nothing lags"
+            ),
+            status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
+            autostart=declare(node, "autostart", False, "configure and activate without being asked"),
+            report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+        )
+
+
+class AgentNode(LifecycleNode):
+    """Translates: messages in, the life's actions out."""
+
+    def __init__(self, make_life: MakeLife = load_life):
+        super().__init__(NAME)
+        self.config = AgentConfig.declare(self)
+        warn_of_unknown(self)
+        self._make_life = make_life
+        self._worker = ThreadPoolExecutor(1)
+        self._active = self._born = self._unsaved = False
+        self.trouble = ""
+        """What keeps it from acting or from saving; empty if nothing does."""
+        self.acted = 0
+        self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
+        self._entities: list[Callable[[], object]] = []
+
+    # Transitions
+
+    @transition
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the base, check the state to restore, rehearse, and open the topics."""
+        config = self.config
+        self.spec = spec = load_spec(config.robot)
+        self._goal_size = spec.task(config.life.task).goal
+        self.life = life = self._make_life(config.life, spec)
+        self._rehearse(life)
+        self._born = self._unsaved = False
+        self.trouble = ""
+        self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
+        self._goal: tuple[int, np.ndarray] | None = None
+        self._surprise: float | None = None
+        self._open_topics()
+        # What is there now stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
+        return TransitionCallbackReturn.SUCCESS
+
+    @transition
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)
+        self.pairing.forget()
+        self.trouble = ""
+        self._active = True
+        return result
+
+    @transition
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop acting; then save, where a folder is named.
+
+        A state that cannot be saved does not keep the agent acting: the life is still there, and
+        `~/save` may be tried again.
+        """
+        self._active = False
+        result = super().on_deactivate(state)
+        self.save_if_lived()
+        return result
+
+    @transition
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    @transition
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        self.save_if_lived()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    @transition
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _rehearse(self, life: Life) -> None:
+        """Live and act a few steps that do not count, so that the first real one is not the slow one."""
+        spec = self.spec
+        hold = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
+        obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(self._goal_size, np.float32)
+        life.begin(hold)
+        for _ in range(WARM_UP):
+            life.live(obs, life.act(obs, goal), obs, valid=False)
+        # The last, so that a state which does not fit is refused here and not in mid-air.
+        life.begin(hold, self._restore)
+
+    @property
+    def _restore(self) -> Path | None:
+        return Path(self.config.restore) if self.config.restore else None
+
+    def _open_topics(self) -> None:
+        self._command = self.create_lifecycle_publisher(JointState, "joint_command", OUTPUT)
+        self._predicted = self.create_lifecycle_publisher(JointState, "~/prediction", OUTPUT)
+        self._surprised = self.create_lifecycle_publisher(Float64, "~/surprise", OUTPUT)
+        self._status = self.create_publisher(String, "~/status", HEARTBEAT)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
+        for publisher in (self._command, self._predicted, self._surprised, self._status, self._diagnostics):
+            self._entities.append(partial(self.destroy_publisher, publisher))
+        # In the order in which they are worked off when all are there: the observation comes last.
+        for kind, topic, callback in (
+            (PointStamped, "target", self._on_target),
+            (JointState, "applied_command", self._on_applied),
+            (JointState, "joint_states", self._on_observation),
+        ):
+            subscription = self.create_subscription(
+                kind,
+                topic,
+                callback,
+                SENSOR,
+                event_callbacks=incompatible_qos(self, topic),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            self._entities.append(partial(self.destroy_subscription, subscription))
+        service = self.create_service(
+            Trigger, "~/save", self._on_save, callback_group=ReentrantCallbackGroup()
+        )
+        self._entities.append(partial(self.destroy_service, service))
+        for period, publish in (
+            (1.0 / self.config.status_rate, self._publish_status),
+            (1.0, self._publish_diagnostics),
+        ):
+            timer = self.create_timer(period, publish)
+            self._entities.append(partial(self.destroy_timer, timer))
+
+    def _release(self) -> None:
+        for destroy in reversed(self._entities):
+            destroy()
+        self._entities.clear()
+
+    # Messages
+
+    def _on_target(self, message: PointStamped) -> None:
+        try:
+            self._goal = convert.stamp_of(message), convert.goal(message)
+        except BadMessageError as error:
+            self.pairing.refusals.add(error.reason)
+
+    def _on_applied(self, message: JointState) -> None:
+        if not self._active:
+            return
+        try:
+            self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
+        except BadMessageError as error:
+            self.pairing.refusals.add(error.reason)
+            return
+        # Late: the observation that it led to has been acted on already.
+        self._guarded(self._live_what_is_ready)
+
+    def _on_observation(self, message: JointState) -> None:
+        if not self._active:
+            return
+        try:
+            obs = convert.observation(message, self.spec).values
+        except BadMessageError as error:
+            self.pairing.refusals.add(error.reason)
+            return
+        stamp = convert.stamp_of(message)
+        if self.pairing.sense(stamp, self._now(), obs) is None:
+            self._guarded(self._step, stamp, obs)
+
+    def _step(self, stamp: int, obs: np.ndarray) -> None:
+        """One control step: act, then live."""
+        if not self._born:
+            hold = self.pairing.applied
+            if hold is None:
+                return
+            self.life.begin(hold, self._restore)
+            self._born = True
+        # What never got its command moves the context on before it is acted in.
+        while self.config.live_first or self.pairing.overdue:
+            if not self._live_what_is_ready():
+                break
+        self._act(stamp, obs)
+        self._live_what_is_ready()
+
+    def _act(self, stamp: int, obs: np.ndarray) -> None:
+        goal = self._present_goal(stamp)
+        if goal is None:
+            return
+        began = self._now()
+        action = self.life.act(obs, goal)
+        if not np.isfinite(action).all():
+            bad = [self.spec.action_names[i] for i in np.flatnonzero(~np.isfinite(action))]
+            raise FloatingPointError(f"the action of {bad} is not finite")
+        self._command.publish(convert.action_message(action, self.spec, stamp))
+        now = self._now()
+        self.acted += 1
+        self.act_time.add((now - began) / 1e6)
+        self.latency.add((now - stamp) / 1e6)
+
+    def _present_goal(self, stamp: int) -> np.ndarray | None:
+        """The goal to act towards; None if there is none that is recent."""
+        if not self._goal_size:
+            return np.zeros(0, np.float32)
+        if self._goal is None or stamp - self._goal[0] > self.config.target_max_age * 1e9:
+            return None
+        return self._goal[1]
+
+    def _live_what_is_ready(self) -> bool:
+        """Live one transition, if there is one."""
+        lived = self.pairing.take() if self._born else None
+        if lived is not None:
+            self._live(lived)
+        return lived is not None
+
+    def _live(self, lived: Lived) -> None:
+        began = self._now()
+        surprise = self.life.live(lived.obs, lived.applied, lived.next_obs, valid=lived.valid)
+        if not np.isfinite(surprise.nll):
+            raise FloatingPointError(f"surprise is {surprise.nll}")
+        self._unsaved = True
+        self._surprise = float(surprise.nll)
+        self.live_time.add((self._now() - began) / 1e6)
+        self._predicted.publish(convert.observation_message(surprise.mean, self.spec, lived.stamp))
+        self._surprised.publish(convert.number_message(surprise.nll))
+
+    def _guarded(self, work: Callable[..., object], *arguments: Any) -> None:
+        """The control loop's one net: whatever goes wrong stops the agent, and then is told."""
+        try:
+            work(*arguments)
+        except Exception as error:
+            # What was lived since the last save is in doubt, so it must not replace what is saved.
+            self._active = self._unsaved = False
+            self.trouble = f"{type(error).__name__}: {error}"
+            self.get_logger().fatal(f"stopped acting; the plant holds position\n{traceback.format_exc()}")
+            self.trigger_deactivate()
+
+    # Saving
+
+    async def _on_save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Save in the worker, between two steps as the state is concerned; the loop goes on meanwhile."""
+        if not self.config.state or not self._born:
+            response.success = False
+            response.message = "nothing was lived yet" if self.config.state else "parameter 'state' is empty"
+            return response
+        executor, done = self.executor, rclpy.task.Future(executor=self.executor)
+        folder = Path(self.config.state)
+
+        def work() -> None:
+            try:
+                done.set_result(self.life.save(folder))
+            except Exception as error:
+                done.set_exception(error)
+            # A sleeping executor would not see that the future is done.
+            executor.wake()
+
+        self._worker.submit(work)
+        try:
+            response.message = str(await done)
+            response.success = True
+        except Exception as error:
+            response.success, response.message = False, f"{type(error).__name__}: {error}"
+            self.trouble = f"state not saved: {response.message}"
+        return response
+
+    def save_if_lived(self) -> None:
+        """Save what was lived since the last time, where a folder is named."""
+        if not (self.config.state and self._unsaved):
+            return
+        try:
+            digest = self.life.save(Path(self.config.state))
+        except Exception as error:
+            self.trouble = f"state not saved: {type(error).__name__}: {error}"
+            self.get_logger().error(self.trouble)
+            return
+        self._unsaved = False
+        self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
+
+    # Reports
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "active": self._active,
+            "trouble": self.trouble,
+            "acted": self.acted,
+            "life": dict(self.life.counters),
+            "surprise": self._surprise,
+            "refused": self.pairing.refusals.to_dict(),
+            "latency": self.latency.to_dict(),
+            "act": self.act_time.to_dict(),
+            "live": self.live_time.to_dict(),
+        }
+
+    def write_report(self) -> None:
+        if self.config.report and self._entities:
+            write_file(Path(self.config.report), json.dumps(self.status()).encode())
+
+    def _publish_status(self) -> None:
+        self._status.publish(convert.json_message(self.status()))
+
+    def _publish_diagnostics(self) -> None:
+        name = self.get_fully_qualified_name().lstrip("/")
+        refused = self.pairing.refusals
+        late = self.latency.percentile(99)
+        slow = late > 1e3 * self.spec.dt
+        waiting = "ok" if self._active else "stale"
+        components = (
+            (
+                f"{name}: inference",
+                "error" if self.trouble else "warn" if slow else waiting,
+                self.trouble
+                or ("slower than the control period" if slow else "acting" if self._active else "idle"),
+                {"acted": self.acted, "latency_p50_ms": self.latency.percentile(50), "latency_p99_ms": late},
+            ),
+            (
+                f"{name}: observations",
+                "warn" if refused.total else "ok",
+                f"{refused.total} refused" if refused.total else "all used",
+                refused.to_dict(),
+            ),
+            (
+                f"{name}: lifetime",
+                waiting,
+                "learning" if self.config.life.learning else "frozen",
+                {**self.life.counters, "surprise": self._surprise, "base": self.config.life.base},
+            ),
+        )
+        self._diagnostics.publish(convert.diagnostics_message(self._now(), self.spec.name, components))
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def run(node: AgentNode, executor: SingleThreadedExecutor, stop: Stop) -> None:
+    """Work until asked to end."""
+    if node.config.autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        node.trigger_activate()
+    while not stop.asked:
+        spin_once(executor, node, 1.0)
+
+
+def main(make_life: MakeLife = load_life) -> None:
+    """Run the node until Ctrl-C; what was lived is saved on the way out."""
+    stop = start()
+    node = None
+    try:
+        node = AgentNode(make_life)
+        run(node, executor_of(node), stop)
+        node.save_if_lived()
+        node.write_report()
+    finally:
+        end(node)
+
+
+if __name__ == "__main__":
+    main()

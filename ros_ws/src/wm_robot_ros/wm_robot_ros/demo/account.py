@@ -1,0 +1,160 @@
+"""What a demo leaves for people: the report and the film, made from the recording."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wm_robot.evaluation.foresight import foresee
+from wm_robot.evaluation.recovery import rolling_mean
+from wm_robot.evaluation.report import Foresight, Report, Video, Visit, write_report
+from wm_robot.io.session_file import read_session
+from wm_robot.models.base import load_base
+from wm_robot.spec import RobotSpec
+from wm_robot_ros.demo import film
+from wm_robot_ros.demo.plan import Plan
+from wm_robot_ros.demo.retell import Tale, tale
+from wm_robot_ros.demo.screen import Screen
+
+if TYPE_CHECKING:
+    from wm_robot_ros.demo.run import Options
+
+AHEAD = 8
+"""Steps that the figure of expectations looks ahead."""
+AROUND = (1.5, 3.0)
+"""Seconds before and after the change that it shows."""
+SECOND_COUNTS_FROM = 0.6
+"""On the second visit the first moments are the point; only the way to the target is left out."""
+KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
+LARGEST_VIDEO = 2_000_000
+
+
+def write_account(
+    options: "Options",
+    spec: RobotSpec,
+    plan: Plan,
+    manifests: Mapping[Path, Mapping[str, Any]],
+    began_with: dict[str, np.ndarray] | None,
+    screen: Screen,
+) -> None:
+    """Write `report.html`, and a film where this machine can draw.
+
+    Args:
+        began_with: State of the learning arm at the start of the first visit; None for birth.
+    """
+    session = read_session(options.session)
+    adaptive, frozen, restored, newborn = (
+        tale(session, name, spec) for name in ("adaptive", "frozen", "restored", "newborn")
+    )
+    picture = _film(options, spec, plan, (adaptive, frozen), screen)
+    saved = json.loads((options.state / "manifest.json").read_bytes())
+    report = Report(
+        robot=spec.name,
+        changed=plan.change.words,
+        first=Visit(
+            runs=(adaptive.run(until=plan.first), frozen.run(until=plan.first)), change=adaptive.change
+        ),
+        second=Visit(
+            runs=(restored.run(until=plan.second), newborn.run(until=plan.second)), start=SECOND_COUNTS_FROM
+        ),
+        foresight=_foresight(options, spec, plan, adaptive, began_with),
+        period=spec.dt,
+        facts={
+            "seed": str(options.seed),
+            "robot": f"{spec.name}, spec {spec.digest()}",
+            "base of the learning arms": f"{options.base}, {manifests[options.base]['digest']}",
+            "base of the frozen arm": f"{options.frozen}, {manifests[options.frozen]['digest']}",
+            "state at the start": "birth"
+            if began_with is None
+            else f"{int(began_with['step'].max())} steps lived",
+            "state at the end": f"{saved['steps']} steps lived, {saved['sha256']}",
+            **options.facts,
+        },
+        command=options.command,
+        go_on=_go_on(options),
+        video=_video(picture),
+        notes=() if session.whole else ("The recording was cut short; the figures show what is there.",),
+    )
+    write_report(options.report, report)
+    left = [options.report, options.session, options.state, *([picture] if picture else [])]
+    screen.say("\n".join(["", "Open the report in a browser:", *(f"  {path}" for path in left)]))
+
+
+def _foresight(
+    options: "Options", spec: RobotSpec, plan: Plan, told: Tale, began_with: dict[str, np.ndarray] | None
+) -> Foresight | None:
+    if told.change is None:
+        return None
+    inside = np.flatnonzero((told.time >= told.change - AROUND[0]) & (told.time <= told.change + AROUND[1]))
+    span = (int(inside[0]), int(inside[-1]) + 1)
+    joints = len(spec.joints)
+    expected = {}
+    for name, path, state in (("adaptive", options.base, began_with), ("frozen", options.frozen, None)):
+        seen = foresee(
+            load_base(path).model,
+            told.obs,
+            told.applied,
+            horizon=AHEAD,
+            span=span,
+            state=state,
+            learning=name == "adaptive",
+        )
+        expected[name] = seen[:, :joints]
+    return Foresight(
+        ahead=AHEAD * spec.dt,
+        joints=spec.joint_names,
+        changed=(plan.change.joint,),
+        time=told.time[slice(*span)],
+        measured=told.obs[slice(*span), :joints],
+        expected=expected,
+    )
+
+
+def _film(
+    options: "Options", spec: RobotSpec, plan: Plan, tales: tuple[Tale, ...], screen: Screen
+) -> Path | None:
+    change = tales[0].change
+    if change is None:
+        return None
+    scenes = [
+        film.Scene(
+            name=told.name,
+            time=told.time,
+            joints=told.obs[:, : len(spec.joints)],
+            target=told.target,
+            error=rolling_mean(told.time, told.error),
+            payload=told.payload(),
+        )
+        for told in tales
+    ]
+    try:
+        picture = film.shoot(options.out, spec, scenes, change=change, words=plan.change.words)
+    # A film is an extra: whatever a driver or an encoder does, the demo has succeeded.
+    except Exception as error:
+        screen.say(f"No film: {type(error).__name__}: {error}")
+        return None
+    if picture is None:
+        screen.say("No film: this machine cannot draw. Install EGL or OSMesa to have one.")
+    return picture
+
+
+def _video(picture: Path | None) -> Video | None:
+    if picture is None or picture.stat().st_size > LARGEST_VIDEO:
+        return None
+    return Video(content=picture.read_bytes(), kind=KINDS[picture.suffix])
+
+
+def _go_on(options: "Options") -> tuple[tuple[str, str], ...]:
+    out = f" --out {options.out}"
+    return (
+        ("Go on with this life: the next run starts from the saved state.", f"wm-robot demo{out}"),
+        ("Meet another hidden change.", f"wm-robot demo{out} --seed {options.seed + 1}"),
+        ("Be born again; the saved state is kept aside.", f"wm-robot demo{out} --fresh"),
+        (
+            "Play the recording where ROS 2 is installed, or open it in Foxglove.",
+            f"ros2 bag play {options.session}",
+        ),
+        ("Judge over hundreds of worlds instead of one.", "wm-robot bench control --robot arm"),
+    )

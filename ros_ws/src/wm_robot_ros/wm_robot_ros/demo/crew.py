@@ -1,0 +1,56 @@
+"""The processes of a demo: started side by side, watched, and ended by their own pids."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from wm_robot.errors import DeviceError
+from wm_robot_ros.environment import NodeProcess, node_command
+
+TAIL = 15
+"""Lines of a log that explain a death."""
+PATIENCE = 2.0
+"""Seconds that a process has to end in order."""
+
+
+class Crew:
+    """Named node processes with a log each."""
+
+    def __init__(self, environment: Mapping[str, str], logs: Path):
+        self._environment, self._logs = environment, logs
+        self._members: dict[str, NodeProcess] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, module: str, parameters: Mapping[str, Any], *, namespace: str = "") -> None:
+        """Start a node; its output goes to a log of its name."""
+        command = node_command(module, parameters, namespace=namespace)
+        self._members[name] = NodeProcess(command, self._environment, log=self.log(name))
+
+    def log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def check(self) -> None:
+        """Notice the dead.
+
+        Raises:
+            DeviceError: With the end of its log, if a process has ended by itself.
+        """
+        for name, process in self._members.items():
+            if not process.running:
+                raise DeviceError(self.explain(name, f"'{name}' ended with code {process.wait(0)}"))
+
+    def explain(self, name: str, what: str) -> str:
+        """A complaint with the end of the log of whom it is about."""
+        lines = self.log(name).read_text(errors="replace").splitlines()[-TAIL:]
+        shown = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
+        return f"{what}. The end of {self.log(name)}:\n{shown}"
+
+    def stop(self, *names: str) -> dict[str, int]:
+        """End some, or all, at once; returns their exit codes."""
+        ending = {name: self._members.pop(name) for name in names or tuple(self._members)}
+        if not ending:
+            return {}
+        with ThreadPoolExecutor(len(ending)) as pool:
+            codes = pool.map(lambda process: process.stop(patience=PATIENCE), ending.values())
+            return dict(zip(ending, codes, strict=True))

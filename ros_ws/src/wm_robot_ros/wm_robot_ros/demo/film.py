@@ -1,0 +1,159 @@
+"""A film of a visit: the arms side by side, drawn after the fact from what was recorded."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from wm_robot.spec import RobotSpec
+from wm_robot_sim.camera import Camera, open_camera
+
+WIDTH, HEIGHT = 448, 400
+"""Pixels of one arm's picture."""
+BEFORE, AFTER = 3.0, 8.0
+"""Seconds before and after the change."""
+RATES = (25, 20, 15, 12, 10, 8)
+"""Pictures a second, the best first; a machine without a graphics card draws few."""
+PATIENCE = 25.0
+"""Seconds that drawing may take."""
+LARGEST_ERROR = 0.15
+"""Error in m that fills the bar."""
+INK, PAPER, FAINT = (27, 29, 33), (252, 252, 250), (217, 218, 213)
+COLORS = ((0, 103, 184), (194, 80, 10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One arm during a visit."""
+
+    name: str
+    time: np.ndarray
+    """`T`, in s since the visit began."""
+    joints: np.ndarray
+    """`T J`, in rad."""
+    target: np.ndarray
+    """`T 3`, in m."""
+    error: np.ndarray
+    """`T`, in m, smoothed as in the report."""
+    payload: np.ndarray
+    """`T`, in kg."""
+
+
+def shoot(
+    folder: Path, spec: RobotSpec, scenes: Sequence[Scene], *, change: float, words: str
+) -> Path | None:
+    """Draw a film into a folder.
+
+    Args:
+        change: When the world changed, in s since the visit began.
+        words: What changed.
+
+    Returns:
+        `video.mp4`, or `video.gif` where there is no encoder; None where this machine cannot draw.
+    """
+    camera = open_camera(spec, width=WIDTH, height=HEIGHT)
+    if camera is None:
+        return None
+    try:
+        drawer = _Drawer(camera, spec, scenes, change=change, words=words)
+        start = max(change - BEFORE, max(scene.time[0] for scene in scenes))
+        stop = min(change + AFTER, min(scene.time[-1] for scene in scenes))
+        rate = _affordable_rate(drawer, start, stop)
+        moments = np.arange(start, stop, 1 / rate)
+        return _encode(folder, (drawer.draw(float(moment)) for moment in moments), rate)
+    finally:
+        camera.close()
+
+
+def _affordable_rate(drawer: "_Drawer", start: float, stop: float) -> int:
+    drawer.draw(start)
+    began = time.perf_counter()
+    for moment in np.linspace(start, stop, 3):
+        drawer.draw(float(moment))
+    each = (time.perf_counter() - began) / 3
+    affordable = PATIENCE / max(each * (stop - start), 1e-6)
+    return next((rate for rate in RATES if rate <= affordable), RATES[-1])
+
+
+class _Drawer:
+    """Composes pictures: every arm, its name, its error as a bar, and what is happening."""
+
+    def __init__(
+        self, camera: Camera, spec: RobotSpec, scenes: Sequence[Scene], *, change: float, words: str
+    ):
+        self._camera, self._scenes, self._change, self._words = camera, scenes, change, words
+        self._address = [int(camera.model.joint(name).qposadr[0]) for name in spec.joint_names]
+        self._rest = camera.model.qpos0.copy()
+        self._large, self._small = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
+
+    def draw(self, moment: float) -> np.ndarray:
+        """The picture of a moment, `H W 3`, uint8, with even sides as encoders want."""
+        header, footer = 60, 34
+        page = Image.new("RGB", (WIDTH * len(self._scenes), header + HEIGHT + footer), PAPER)
+        pen = ImageDraw.Draw(page)
+        for i, scene in enumerate(self._scenes):
+            at = min(int(np.searchsorted(scene.time, moment)), len(scene.time) - 1)
+            page.paste(Image.fromarray(self._arm(scene, at)), (i * WIDTH, header))
+            self._head(pen, i * WIDTH, scene.name, float(scene.error[at]), COLORS[i % len(COLORS)])
+        since = moment - self._change
+        changed = since >= 0
+        told = f"{since:.1f} s after the change: {self._words}" if changed else "both arms follow the target"
+        pen.text((14, header + HEIGHT + 8), told, INK, self._small)
+        for i in range(1, len(self._scenes)):
+            pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER, 4)
+        return np.asarray(page)
+
+    def _arm(self, scene: Scene, at: int) -> np.ndarray:
+        qpos = self._rest.copy()
+        qpos[self._address] = scene.joints[at]
+        return self._camera.render(qpos, target=scene.target[at], payload=float(scene.payload[at]))
+
+    def _head(
+        self, pen: ImageDraw.ImageDraw, left: int, name: str, error: float, color: tuple[int, int, int]
+    ) -> None:
+        pen.text((left + 14, 8), name, color, self._large)
+        pen.text(
+            (left + WIDTH - 14, 10), f"{1e3 * error:.0f} mm from the target", INK, self._small, anchor="ra"
+        )
+        full = WIDTH - 28
+        filled = round(full * min(error / LARGEST_ERROR, 1.0))
+        pen.rounded_rectangle([left + 14, 38, left + 14 + full, 48], 5, FAINT)
+        pen.rounded_rectangle([left + 14, 38, left + 14 + max(filled, 10), 48], 5, color)
+
+
+def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
+    first = next(pictures)
+    try:
+        import imageio_ffmpeg
+
+        path = folder / "video.mp4"
+        encoder = imageio_ffmpeg.write_frames(
+            str(path),
+            (first.shape[1], first.shape[0]),
+            fps=rate,
+            codec="libx264",
+            output_params=["-crf", "26", "-preset", "veryfast", "-movflags", "+faststart"],
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+        )
+        encoder.send(None)
+    except (ImportError, RuntimeError, OSError):
+        return _encode_gif(folder / "video.gif", first, pictures, rate)
+    encoder.send(np.ascontiguousarray(first))
+    for picture in pictures:
+        encoder.send(np.ascontiguousarray(picture))
+    encoder.close()
+    return path
+
+
+def _encode_gif(path: Path, first: np.ndarray, pictures: Iterator[np.ndarray], rate: int) -> Path:
+    def small(picture: np.ndarray) -> Image.Image:
+        image = Image.fromarray(picture)
+        return image.resize((image.width // 2, image.height // 2)).quantize(64, dither=Image.Dither.NONE)
+
+    others = [small(picture) for i, picture in enumerate(pictures, 1) if i % 2 == 0]
+    small(first).save(path, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
+    return path

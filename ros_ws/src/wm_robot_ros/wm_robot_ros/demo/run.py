@@ -1,0 +1,281 @@
+"""The whole demo: a first visit with a hidden change, a second one that starts from what was learned, a report."""
+
+import json
+import random
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wm_robot.errors import DeviceError, SnapshotError
+from wm_robot.evaluation.recovery import TOLERANCE
+from wm_robot.spec import RobotSpec
+from wm_robot_ros.demo.crew import Crew
+from wm_robot_ros.demo.plan import Plan
+from wm_robot_ros.demo.screen import Screen
+from wm_robot_ros.demo.visit import Role, Visit, hold
+from wm_robot_ros.demo.watch import RobotView, Watch
+from wm_robot_ros.environment import DOMAINS, ros_environment
+from wm_robot_sim import load_spec
+
+ROBOT = "arm"
+ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
+NOTICED = 0.7
+"""Seconds after the change in which the story is the change itself."""
+FAILED, INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a demo is asked to do."""
+
+    out: Path
+    """Folder for all that it leaves."""
+    base: Path
+    """Base of the arm that learns."""
+    frozen: Path
+    """Base of the arm that knows only by weights."""
+    seed: int = 0
+    fresh: bool = False
+    """Begin at birth, even where `out` holds a state to go on from."""
+    quick: bool = False
+    command: str = "wm-robot demo"
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Versions and commit, for the report."""
+
+    @property
+    def session(self) -> Path:
+        return self.out / "session.mcap"
+
+    @property
+    def state(self) -> Path:
+        return self.out / "state"
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+
+def run(options: Options, screen: Screen) -> int:
+    """Run the demo; returns the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
+
+    Raises:
+        MissingExtraError: If ROS 2 is not installed.
+        SnapshotError: If a base is missing or another robot's.
+    """
+    spec = load_spec(ROBOT)
+    manifests = {path: _manifest(path, spec) for path in (options.base, options.frozen)}
+    environment = ros_environment(domain=random.SystemRandom().choice(DOMAINS))
+    # Also where a system ROS is sourced: a demo has no business on the network.
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    _clear(options)
+    restore = _state_to_go_on_from(options, manifests[options.base], screen)
+    crew = Crew(environment, options.out / "logs")
+    with _sigterm_as_ctrl_c():
+        try:
+            return _run(options, spec, manifests, restore, crew, screen)
+        except DeviceError as error:
+            screen.clear()
+            crew.stop()
+            screen.say(f"DeviceError: {error}")
+            screen.say(f"What was recorded until then is in {options.out}")
+            return FAILED
+        except KeyboardInterrupt:
+            with _deaf():
+                screen.clear()
+                crew.stop()
+                screen.say(f"Stopped. {_what_is_there(options)}")
+            return INTERRUPTED
+        finally:
+            crew.stop()
+
+
+def _run(
+    options: Options,
+    spec: RobotSpec,
+    manifests: Mapping[Path, Mapping[str, Any]],
+    restore: Path | None,
+    crew: Crew,
+    screen: Screen,
+) -> int:
+    plan = Plan.of(options.seed, quick=options.quick)
+    began_with = _arrays(restore, manifests[options.base], spec)
+    digest = options.out / "logs" / "digest.jsonl"
+    watch = Watch(digest)
+    robots = ",".join((ADAPTIVE, FROZEN, RESTORED, NEWBORN))
+    recorder = {"path": str(options.session.absolute()), "robots": robots, "digest": str(digest.absolute())}
+    crew.start("recorder", "recorder_node", recorder)
+    hold(_first(options, plan, restore), crew, watch, screen, _Storyteller(plan))
+    screen.say(
+        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
+    )
+    hold(_second(options, plan), crew, watch, screen, _waking)
+    codes = crew.stop("recorder")
+    if codes["recorder"]:
+        raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
+    screen.say("Writing the report, and drawing the film …")
+    # Here, since it loads torch and matplotlib, and the robots had to start at once.
+    from wm_robot_ros.demo.account import write_account
+
+    write_account(options, spec, plan, manifests, began_with, screen)
+    return 0
+
+
+def _first(options: Options, plan: Plan, restore: Path | None) -> Visit:
+    change = {"change_time": plan.change.time, "change_world": plan.change.world}
+    return Visit(
+        title="first visit: the world will change",
+        robot=ROBOT,
+        seed=options.seed,
+        length=plan.first,
+        roles=(
+            Role(
+                name=ADAPTIVE, base=options.base, learning=True, restore=restore, state=options.state, **change
+            ),
+            Role(name=FROZEN, base=options.frozen, learning=False, **change),
+        ),
+    )  # fmt: skip
+
+
+def _second(options: Options, plan: Plan) -> Visit:
+    world = plan.change.world
+    return Visit(
+        title="second visit: waking with what was learned",
+        robot=ROBOT,
+        seed=options.seed + 1,
+        length=plan.second,
+        roles=(
+            Role(
+                name=RESTORED,
+                base=options.base,
+                learning=True,
+                restore=options.state,
+                state=options.state,
+                world=world,
+            ),
+            Role(name=NEWBORN, base=options.base, learning=True, world=world),
+        ),
+    )
+
+
+class _Storyteller:
+    """What is happening in the first visit."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._before: dict[str, float] = {}
+
+    def __call__(self, robots: Sequence[RobotView]) -> str:
+        learning, frozen = robots
+        since = learning.since_change
+        if since is None:
+            self._before = {view.name: view.error or 0.0 for view in robots}
+            if (learning.time or 0.0) < 2:
+                return "Both arms go to their target."
+            return "Both arms follow the target. Soon their world will change; neither will be told."
+        if since < NOTICED:
+            return f"The world has changed: {self._plan.change.words}."
+        fine = [(v.error or 0.0) < TOLERANCE * self._before.get(v.name, 0.0) for v in robots]
+        if all(fine):
+            return "Both arms are on their target, as before the change."
+        if fine[0]:
+            return f"The {learning.name} arm has found its footing again. The {frozen.name} one has not."
+        if fine[1]:
+            return f"The {frozen.name} arm is on its target; the {learning.name} one is still learning."
+        return "Both arms have lost their footing; one of them is learning."
+
+
+def _waking(robots: Sequence[RobotView]) -> str:
+    restored, newborn = robots
+    return (
+        f"Same weights, same changed world: the {restored.name} arm wakes with {restored.lived} steps of life, "
+        f"the {newborn.name} one with {newborn.lived}."
+    )
+
+
+def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
+    """What a base says of itself, without the weights and the library that reads them."""
+    try:
+        manifest = json.loads((base / "base.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise SnapshotError(f"no base in {base}: {error}. Train one: wm-robot train {spec.name}") from error
+    if manifest["spec_digest"] != spec.digest():
+        raise SnapshotError(
+            f"base {base} was trained for another robot than '{spec.name}' ({spec.digest()[:12]}): its spec "
+            f"digest is {manifest['spec_digest'][:12]}. Train one: wm-robot train {spec.name}"
+        )
+    return dict(manifest)
+
+
+def _clear(options: Options) -> None:
+    """Remove what a run before left and this one makes anew; never a state."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("session.mcap", "report.html", "video.mp4", "video.gif"):
+        (options.out / name).unlink(missing_ok=True)
+    shutil.rmtree(options.out / "logs", ignore_errors=True)
+
+
+def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Screen) -> Path | None:
+    """The saved state, if it is this base's; another is put aside, since no life is to be lost."""
+    path = options.state / "manifest.json"
+    if not path.exists():
+        screen.say("The adaptive arm is born: there is no saved state yet.")
+        return None
+    try:
+        saved = json.loads(path.read_bytes())
+    except ValueError:
+        saved = {}
+    fits = all(
+        saved.get(f"{part}_digest") == base[key]
+        for part, key in (("base", "digest"), ("spec", "spec_digest"))
+    )
+    if fits and not options.fresh:
+        screen.say(
+            f"The adaptive arm goes on from {options.state}: {saved['steps']} steps of life. (--fresh: birth)"
+        )
+        return options.state
+    aside = next(p for n in range(1, 10_000) if not (p := options.out / f"state-before-{n}").exists())
+    options.state.rename(aside)
+    why = "as asked" if fits else "the saved state belongs to another base or robot"
+    screen.say(f"The adaptive arm is born: {why}. The saved state is kept in {aside}.")
+    return None
+
+
+def _arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> Any:
+    """The state that the visit begins with: at its end, its folder holds another."""
+    if restore is None:
+        return None
+    from wm_robot.lifetime.state_file import load_state
+
+    return load_state(restore, base_digest=base["digest"], spec_digest=spec.digest())
+
+
+def _what_is_there(options: Options) -> str:
+    there = [path.name for path in (options.session, options.state) if path.exists()]
+    return f"{' and '.join(there) or 'Nothing'} in {options.out}; the next run goes on from the state."
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore impatience while processes are being ended: it takes two seconds at most."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)

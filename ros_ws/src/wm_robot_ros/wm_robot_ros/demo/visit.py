@@ -1,0 +1,158 @@
+"""One visit: robots side by side, each a plant and an agent in a namespace of its own."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wm_robot.errors import DeviceError
+from wm_robot_ros.demo.crew import Crew
+from wm_robot_ros.demo.screen import Scene, Screen
+from wm_robot_ros.demo.watch import RobotView, Watch
+
+LOOK_EVERY = 0.12
+"""Seconds between two looks at the robots."""
+SILENCE = 10.0
+"""Seconds without news of a robot that mean trouble."""
+START_UP = 40.0
+"""Patience for an agent to load its base on a busy machine, in s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One robot of a visit."""
+
+    name: str
+    """Also its namespace."""
+    base: Path
+    learning: bool
+    restore: Path | None = None
+    """State that it goes on from; None is birth."""
+    state: Path | None = None
+    """Where its state is saved at the end."""
+    world: str = "nominal"
+    change_time: float = -1.0
+    """Seconds to the hidden change; below 0 for none."""
+    change_world: str = "nominal"
+
+
+class Teller(Protocol):
+    """Says what is happening."""
+
+    def __call__(self, robots: Sequence[RobotView]) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """What is common to the robots of a visit."""
+
+    title: str
+    robot: str
+    """Name of the spec."""
+    seed: int
+    length: float
+    """In s, from the first command of the robot that began last."""
+    roles: Sequence[Role]
+
+
+def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -> None:
+    """Start the robots, watch them until the visit is over, and end them; the states are saved then.
+
+    Raises:
+        DeviceError: If a process dies, falls silent, or does not save its state.
+    """
+    for role in visit.roles:
+        _start(crew, visit, role)
+    watched = _Watched(visit, crew, watch)
+    while not watched.over:
+        time.sleep(LOOK_EVERY)
+        watched.look()
+        screen.show(
+            Scene(
+                title=visit.title,
+                story=tell(watched.views) if watched.moving else "starting the robots",
+                time=watched.time,
+                length=visit.length,
+                robots=watched.views,
+            )
+        )
+    screen.clear()
+    # First those who save; a plant keeps its robot still meanwhile.
+    codes = crew.stop(*(_agent(role.name) for role in visit.roles))
+    for role in visit.roles:
+        code = codes[_agent(role.name)]
+        if code or (role.state and not (role.state / "manifest.json").exists()):
+            what = f"'{_agent(role.name)}' ended with code {code} and may not have saved its state"
+            raise DeviceError(crew.explain(_agent(role.name), what))
+    crew.stop(*(_plant(role.name) for role in visit.roles))
+
+
+class _Watched:
+    """Notices what goes wrong."""
+
+    def __init__(self, visit: Visit, crew: Crew, watch: Watch):
+        self._visit, self._crew, self._watch = visit, crew, watch
+        self._began = time.monotonic()
+        self._heard = {role.name: self._began for role in visit.roles}
+        self.views = [self._watch.robots.setdefault(r.name, RobotView(name=r.name)) for r in visit.roles]
+
+    @property
+    def moving(self) -> bool:
+        return all(view.time is not None for view in self.views)
+
+    @property
+    def time(self) -> float:
+        """Seconds since the first command of the robot that began last; 0 before."""
+        return min(view.time or 0.0 for view in self.views)
+
+    @property
+    def over(self) -> bool:
+        return self.time >= self._visit.length
+
+    def look(self) -> None:
+        self._crew.check()
+        news, now = self._watch.look(), time.monotonic()
+        for view in self.views:
+            if view.name in news:
+                self._heard[view.name] = now
+            if view.trouble:
+                raise DeviceError(
+                    self._crew.explain(_agent(view.name), f"'{view.name}' stopped: {view.trouble}")
+                )
+            if now - self._heard[view.name] > SILENCE:
+                what = f"nothing was heard of '{view.name}' for {SILENCE:.0f} s"
+                raise DeviceError(self._crew.explain(_plant(view.name), what))
+            if view.time is None and now - self._began > START_UP:
+                what = f"'{view.name}' got no command within {START_UP:.0f} s"
+                raise DeviceError(self._crew.explain(_agent(view.name), what))
+
+
+def _agent(name: str) -> str:
+    return f"{name}-agent"
+
+
+def _plant(name: str) -> str:
+    return f"{name}-plant"
+
+
+def _start(crew: Crew, visit: Visit, role: Role) -> None:
+    # The agent takes longest to load.
+    agent = {
+        "robot": visit.robot,
+        "seed": visit.seed,
+        "base": str(role.base.absolute()),
+        "learning": role.learning,
+        "restore": str(role.restore.absolute()) if role.restore else "",
+        "state": str(role.state.absolute()) if role.state else "",
+        "autostart": True,
+    }
+    plant = {
+        "robot": visit.robot,
+        "seed": visit.seed,
+        "world": role.world,
+        "change.time": float(role.change_time),
+        "change.world": role.change_world,
+    }
+    crew.start(_agent(role.name), "agent_node", agent, namespace=role.name)
+    crew.start(_plant(role.name), "plant_node", plant, namespace=role.name)

@@ -1,0 +1,84 @@
+"""What a demo sees of its robots while they run: the recorder's digest, read as it grows."""
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.evaluation.recovery import WINDOW
+
+SHOWN = 6.0
+"""Seconds of error that the screen shows."""
+
+
+@dataclass(kw_only=True)
+class RobotView:
+    """One robot, as far as it has spoken."""
+
+    name: str
+    time: float | None = None
+    """Seconds since its first command; None before."""
+    since_change: float | None = None
+    errors: deque[tuple[float, float]] = field(default_factory=deque)
+    """Time in s and error in m of the last seconds."""
+    active: bool = False
+    trouble: str = ""
+    surprise: float | None = None
+    lived: int = 0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    _stamp: int = 0
+
+    @property
+    def error(self) -> float | None:
+        """Mean error of the last half second, in m."""
+        recent = [e for t, e in self.errors if t > self.errors[-1][0] - WINDOW]
+        return float(np.mean(recent)) if recent else None
+
+    def hear(self, said: dict[str, Any]) -> bool:
+        """Take what the digest says; whether there was something new."""
+        self.active = bool(said.get("active", False))
+        self.trouble = str(said.get("trouble", ""))
+        self.surprise = said.get("surprise")
+        self.lived = int(said.get("life", {}).get("lived", 0))
+        latency = said.get("latency", {})
+        self.p50_ms, self.p99_ms = latency.get("p50_ms", 0.0), latency.get("p99_ms", 0.0)
+        new, self._stamp = said.get("stamp", 0) > self._stamp, said.get("stamp", 0)
+        if "start" not in said or not self._stamp:
+            return new
+        time = self.time = (said["stamp"] - said["start"]) / 1e9
+        if "change" in said:
+            self.since_change = (said["stamp"] - said["change"]) / 1e9
+        if new:
+            self.errors.append((time, said["error"]))
+        while self.errors and self.errors[0][0] < time - SHOWN:
+            self.errors.popleft()
+        return new
+
+
+class Watch:
+    """Follows the digest file of a recorder."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._at = 0
+        self.robots: dict[str, RobotView] = {}
+
+    def look(self) -> set[str]:
+        """Read what was added; returns the names of those with something new."""
+        if not self._path.exists():
+            return set()
+        with self._path.open(encoding="utf-8") as file:
+            file.seek(self._at)
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]
+        self._at += len(whole.encode())
+        news: set[str] = set()
+        for line in whole.splitlines():
+            for name, said in json.loads(line)["robots"].items():
+                if self.robots.setdefault(name, RobotView(name=name)).hear(said):
+                    news.add(name)
+        return news

@@ -1,0 +1,100 @@
+"""The life that an agent node drives: what it needs of one, and how the real one is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.spec import RobotSpec
+
+
+class Surprise(Protocol):
+    """How badly an observation was expected."""
+
+    @property
+    def nll(self) -> float:
+        """Negative log-likelihood, nats per channel."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Expected observation, `O`."""
+
+
+class Life(Protocol):
+    """An agent with a life of its own.
+
+    `save` may run beside `act` and `live` in another thread: a state is replaced, never changed in place.
+    """
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What it counted, by name."""
+
+    def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:
+        """Be born under an action, `A`, or go on with a saved life.
+
+        Raises:
+            SnapshotError: If the saved life is damaged or another's.
+        """
+
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The next action, `A`, for observation `O` and goal `G`."""
+
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True
+    ) -> Surprise:
+        """Live one transition, and learn from it if it is valid."""
+
+    def save(self, folder: Path) -> str:
+        """Write the life, durably, and return its digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifeConfig:
+    """What decides which life it is."""
+
+    base: str
+    """Folder of the base."""
+    task: str
+    learning: bool = True
+    """False: the life is read and never written."""
+    seed: int = 0
+    samples: int = 0
+    """Plans imagined in each iteration; 0 for the planner's own number, as below."""
+    horizon: int = 0
+    iterations: int = 0
+    threads: int = 1
+
+
+def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
+    """The agent of the library, with its base.
+
+    Raises:
+        ConfigError: If no base is named.
+        SnapshotError: If the base is missing, damaged or another robot's.
+        MissingExtraError: If torch is not installed.
+    """
+    if not config.base:
+        raise ConfigError("base is ''; it must be the folder of a base. Train one: wm-robot train")
+    try:
+        # Here, so that a node and its tests need no torch until a base is loaded.
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("an agent", "learn") from error
+    from wm_robot.models.base import load_base
+    from wm_robot.onboard.agent import Agent
+    from wm_robot.planning.mppi import MppiConfig
+
+    torch.set_num_threads(config.threads)
+    sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
+    return Agent(
+        load_base(config.base),
+        spec,
+        task=config.task,
+        planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
+        learning=config.learning,
+        seed=config.seed,
+    )

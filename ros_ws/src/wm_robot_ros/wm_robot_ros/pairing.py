@@ -1,0 +1,115 @@
+"""From two streams, what was sensed and what was applied, to transitions that may be lived."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_robot_ros.refusal import Refusal, Refusals, check_time
+
+KEPT = 8
+"""Applied commands that wait for their observation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """One transition of the stream."""
+
+    stamp: int
+    """Of the observation that it led to, in ns."""
+    obs: np.ndarray
+    applied: np.ndarray
+    next_obs: np.ndarray
+    valid: bool
+    """False: count it, move the context on, and learn nothing from it."""
+
+
+@dataclass(frozen=True)
+class _Sensed:
+    stamp: int
+    obs: np.ndarray
+
+
+class Pairing:
+    """Pairs each observation with the command that led to it, by stamp and never by order of arrival.
+
+    A transition is valid if it spans one control period and its applied command is known.
+    """
+
+    def __init__(self, *, period: float, max_age: float, max_gap: float = 1.5):
+        """Args:
+        period: Control period, in s.
+        max_age: Oldest observation that is used on arrival, in s.
+        max_gap: How many times longer or shorter than a period a transition may be.
+        """
+        self.refusals = Refusals()
+        self._max_age = round(max_age * 1e9)
+        self._step = round(period * 1e9 / max_gap), round(period * 1e9 * max_gap)
+        self._newest: _Sensed | None = None
+        # Two, since a transition is overdue once the next is there; only before a birth are more left.
+        self._open: deque[tuple[_Sensed, _Sensed]] = deque(maxlen=2)
+        self._applied: dict[int, np.ndarray] = {}
+        self._last = 0
+
+    @property
+    def applied(self) -> np.ndarray | None:
+        """The newest command known to have been applied, `A`."""
+        return self._applied[max(self._applied)] if self._applied else None
+
+    def forget(self) -> None:
+        """Begin again, as after a pause: the next observation continues nothing."""
+        self._newest = None
+        self._open.clear()
+        self._applied.clear()
+
+    def sense(self, stamp: int, now: int, obs: np.ndarray) -> Refusal | None:
+        """Take an observation; with a reason it is refused and changes nothing.
+
+        Args:
+            stamp: Of the measurement, in ns.
+            now: In ns on the same clock.
+        """
+        refusal = check_time(stamp, now, self._last, self._max_age)
+        if refusal:
+            self.refusals.add(refusal)
+            return refusal
+        sensed = _Sensed(stamp, obs)
+        if self._newest:
+            self._open.append((self._newest, sensed))
+        self._newest, self._last = sensed, stamp
+        return None
+
+    def apply(self, stamp: int, action: np.ndarray) -> None:
+        """Take the command that was in force up to `stamp`, in ns."""
+        self._applied[stamp] = action
+        for old in sorted(self._applied)[:-KEPT]:
+            del self._applied[old]
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a transition still waits for its command though the next has begun."""
+        return len(self._open) > 1
+
+    def take(self) -> Lived | None:
+        """The oldest transition whose command is known or overdue."""
+        while self._open:
+            before, after = self._open[0]
+            applied = self._applied.get(after.stamp)
+            if applied is None and not self.overdue:
+                return None
+            self._open.popleft()
+            shortest, longest = self._step
+            gap = not shortest <= after.stamp - before.stamp <= longest
+            if gap:
+                self.refusals.add(Refusal.GAP)
+            if applied is None:
+                self.refusals.add(Refusal.UNPAIRED)
+            if self.applied is not None:
+                return Lived(
+                    stamp=after.stamp,
+                    obs=before.obs,
+                    applied=self.applied if applied is None else applied,
+                    next_obs=after.obs,
+                    valid=not gap and applied is not None,
+                )
+        return None

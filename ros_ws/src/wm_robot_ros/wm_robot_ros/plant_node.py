@@ -1,0 +1,284 @@
+"""The plant: a robot in MuJoCo, in real time, behind the topics that a real one would have.
+
+It is a sampled system. At each deadline it moves the robot through the period that ends there under
+the command that came in meanwhile, and says what the sensors then give. Delay between command and
+motor is a property of the world, as in training; the time that a command takes to come is measured.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from wm_robot.errors import WmRobotError
+from wm_robot.io.durable import write_file
+from wm_robot_ros import convert
+from wm_robot_ros.intake import CommandIntake
+from wm_robot_ros.parameters import declare, warn_of_unknown
+from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.refusal import BadMessageError, Refusal
+from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start
+from wm_robot_ros.timing import Histogram
+from wm_robot_ros.world_text import read_world
+from wm_robot_sim import load_spec, make_robot
+from wm_robot_sim.goals import MovingTarget
+from wm_robot_sim.worlds import World
+
+NAME = "plant"
+SPIN_SHORTEST = 0.0005
+"""Below this the rest of a wait is slept, in s: a wait for messages would end late."""
+HARDWARE = "mujoco"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantConfig:
+    """Parameters of the node."""
+
+    robot: str
+    seed: int
+    world: str
+    change_time: float
+    change_world: str
+    duration: float
+    max_age: float
+    timeout: float
+    status_rate: float
+    report: str
+
+    @classmethod
+    def declare(cls, node: Node) -> "PlantConfig":
+        return cls(
+            robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            seed=declare(node, "seed", 0, "of start pose, target, noise and random worlds"),
+            world=declare(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
+            change_time=declare(
+                node, "change.time", -1.0, "s from the first command to a change of world; below 0: never"
+            ),
+            change_world=declare(node, "change.world", "nominal", "world after the change"),
+            duration=declare(
+                node, "duration", 0.0, "s from the first command to the end; 0: for ever", bounds=(0, 1e9)
+            ),
+            max_age=declare(
+                node,
+                "command.max_age",
+                0.1,
+                "s; a command for an older observation is refused",
+                bounds=(0, 10),
+            ),
+            timeout=declare(
+                node, "command.timeout", 0.5, "s without commands until it holds position", bounds=(0, 3600)
+            ),
+            status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
+            report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+        )
+
+
+class PlantNode(Node):
+    """Publishes what the robot senses and applies what it is told."""
+
+    def __init__(self) -> None:
+        """Raises:
+        WmRobotError: If robot or world cannot be.
+        """
+        super().__init__(NAME)
+        self.config = config = PlantConfig.declare(self)
+        warn_of_unknown(self)
+        self.spec = spec = load_spec(config.robot)
+        self.robot = make_robot(spec, read_world(config.world, spec, seed=config.seed), seed=config.seed)
+        self._changed = read_world(config.change_world, spec, seed=config.seed + 1)
+        self._target = MovingTarget(spec, seed=config.seed)
+        self.intake = CommandIntake(
+            self.robot.hold,
+            servo=np.array([actuator.unit == "rad" for actuator in spec.actuators]),
+            max_age=config.max_age,
+            timeout=config.timeout,
+        )
+        self.latency, self.lateness = Histogram(), Histogram()
+        self.periods = self.skipped = self.longest_skip = 0
+        self._lived = 0
+        """Periods since the first command."""
+        self._change_due = config.change_time >= 0
+        self._stamp = self._complained = 0
+
+        self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
+        self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
+        self._goal = self.create_publisher(PointStamped, "target", OUTPUT)
+        self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT)
+        self._events = self.create_publisher(String, "ground_truth/event", LATCHED)
+        self._status = self.create_publisher(String, "~/status", HEARTBEAT)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
+        self.create_subscription(
+            JointState,
+            "joint_command",
+            self._on_command,
+            SENSOR,
+            event_callbacks=incompatible_qos(self, "joint_command"),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self.create_timer(1.0 / config.status_rate, self._publish_status)
+        self.create_timer(1.0, self._publish_diagnostics)
+
+    @property
+    def finished(self) -> bool:
+        return 0 < self.config.duration <= self._lived * self.spec.dt
+
+    def _on_command(self, message: JointState) -> None:
+        now = self._now()
+        try:
+            action = convert.action(message, self.spec)
+        except BadMessageError as error:
+            self.intake.refusals.add(error.reason)
+            self._complain(now, f"command refused: {error}")
+            return
+        stamp = convert.stamp_of(message)
+        first = not self.intake.started
+        refusal = self.intake.offer(action, stamp, now)
+        if refusal is None:
+            self.latency.add((now - stamp) / 1e6)
+            if first:
+                self._publish_event("start", self.robot.world)
+        elif refusal is not Refusal.DUPLICATE:
+            self._complain(now, f"command refused: {refusal.value}")
+
+    def period(self) -> None:
+        """Move the robot through the period that ends now, and say what came of it."""
+        if self._change_due and self._lived * self.spec.dt >= self.config.change_time and self.intake.started:
+            self._change_due = False
+            self.robot.change(self._changed)
+            self._publish_event("change", self._changed)
+        applied = self.robot.write(self.intake.take(self._now()))
+        observation = self.robot.read().values
+        self.periods += 1
+        self._lived += self.intake.started
+        # Two readings never share a stamp, whatever the system's clock does.
+        self._stamp = stamp = max(self._now(), self._stamp + 1)
+        # The observation comes last: when it arrives, what belongs to it is there already.
+        goal = self._target.goal(self._lived)
+        if goal.size:
+            self._goal.publish(convert.point_message(goal, stamp))
+        self._applied.publish(convert.action_message(applied, self.spec, stamp))
+        self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
+        if self.spec.chain:
+            self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
+
+    def hold(self) -> None:
+        """Stay where it is: what a robot does when its plant ends."""
+        self.robot.write(self.robot.hold)
+
+    def status(self) -> dict[str, Any]:
+        intake = self.intake
+        return {
+            "robot": self.spec.name,
+            "spec_digest": self.spec.digest(),
+            "periods": self.periods,
+            "lived": self._lived,
+            "holding": intake.holding,
+            "commands": {
+                "accepted": intake.accepted,
+                "refused": intake.refusals.to_dict(),
+                "silent_periods": intake.silent_periods,
+                "longest_silence": intake.longest_silence,
+            },
+            "skipped_periods": self.skipped,
+            "longest_skip": self.longest_skip,
+            "latency": self.latency.to_dict(),
+            "lateness": self.lateness.to_dict(),
+        }
+
+    def write_report(self) -> None:
+        if self.config.report:
+            write_file(Path(self.config.report), json.dumps(self.status()).encode())
+
+    def _publish_status(self) -> None:
+        self._status.publish(convert.json_message(self.status()))
+
+    def _publish_event(self, kind: str, world: World) -> None:
+        values = {
+            "event": kind,
+            "stamp": self._now(),
+            "time": round(self._lived * self.spec.dt, 6),
+            "seed": self.config.seed,
+            "robot": self.spec.name,
+            "spec_digest": self.spec.digest(),
+            "world": world.to_dict(),
+        }
+        self._events.publish(convert.json_message(values))
+
+    def _publish_diagnostics(self) -> None:
+        intake = self.intake
+        refused = {f"refused_{name}": count for name, count in intake.refusals.to_dict().items()}
+        silent = intake.holding or not intake.started
+        commands = (
+            f"{self._path}: commands",
+            "warn" if silent else "ok",
+            "no commands: holding position" if silent else "following commands",
+            {"accepted": intake.accepted, "longest_silence": intake.longest_silence, **refused},
+        )
+        timing = (
+            f"{self._path}: timing",
+            "warn" if self.skipped else "ok",
+            f"{self.skipped} periods skipped" if self.skipped else "in time",
+            {"periods": self.periods, "late_p99_ms": self.lateness.percentile(99), "rate": self.spec.rate},
+        )
+        message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing))
+        self._diagnostics.publish(message)
+
+    def _complain(self, now: int, what: str) -> None:
+        if now - self._complained > 1e9:
+            self._complained = now
+            self.get_logger().warning(what)
+
+    @property
+    def _path(self) -> str:
+        return self.get_fully_qualified_name().lstrip("/")
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def run(node: PlantNode, executor: SingleThreadedExecutor, stop: Stop) -> None:
+    """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
+    deadline = time.monotonic() + node.spec.dt
+    while not (stop.asked or node.finished):
+        left = deadline - time.monotonic()
+        if left > SPIN_SHORTEST:
+            spin_once(executor, node, left - SPIN_SHORTEST)
+            continue
+        if left > 0:
+            time.sleep(left)
+        late = time.monotonic() - deadline
+        node.lateness.add(late * 1e3)
+        skipped = int(late / node.spec.dt)
+        node.skipped += skipped
+        node.longest_skip = max(node.longest_skip, skipped)
+        node.period()
+        deadline += (1 + skipped) * node.spec.dt
+
+
+def main() -> None:
+    """Run the node until Ctrl-C or its duration ends it."""
+    stop = start()
+    node = None
+    try:
+        node = PlantNode()
+        run(node, executor_of(node), stop)
+        node.hold()
+        node.write_report()
+    except WmRobotError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+    finally:
+        end(node)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""How each kind of topic is delivered."""
+
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For those who listen to a loop: the newest counts. Matches every publisher."""
+
+OUTPUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+"""For those who speak: matches every subscriber, and a recorder loses nothing."""
+
+LATCHED = QoSProfile(
+    depth=16, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+"""For events: whoever comes later still hears them."""
+
+HEARTBEAT = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    # By topic: a node whose executor hangs falls silent too, which AUTOMATIC would hide.
+    liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+    liveliness_lease_duration=Duration(seconds=1),
+)
+"""For `~/status`: silence for a second means that the node is stuck or gone."""

@@ -1,0 +1,222 @@
+"""The recorder: everything that the robots say, in one session file that survives the recorder's death.
+
+Raw subscriptions → bounded queue → one writing thread, so that a slow disk delays no message and a message is
+never decoded only to be encoded again. Since it hears everything, it can also keep a digest for people.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64, String
+
+from wm_robot.io.session_file import SessionWriter
+from wm_robot_ros.digest import Digest, line
+from wm_robot_ros.parameters import declare, warn_of_unknown
+from wm_robot_ros.qos import LATCHED
+from wm_robot_ros.spin import end, executor_of, spin_once, start
+
+LISTEN = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Fits every publisher, and asks none to wait for the recorder."""
+TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
+    "joint_states": (JointState, LISTEN),
+    "applied_command": (JointState, LISTEN),
+    "joint_command": (JointState, LISTEN),
+    "target": (PointStamped, LISTEN),
+    "agent/status": (String, LISTEN),
+    "agent/prediction": (JointState, LISTEN),
+    "agent/surprise": (Float64, LISTEN),
+    "plant/status": (String, LISTEN),
+    "ground_truth/gripper": (PointStamped, LISTEN),
+    "ground_truth/event": (String, LATCHED),
+}
+"""What is recorded of each robot, by name in its namespace."""
+SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, LISTEN)}
+QUEUE = 20_000
+"""Messages waiting for the disk; half a minute of two robots."""
+FLUSH_EVERY = 1.0
+"""Most seconds of a session that a power cut may take."""
+END = object()
+
+
+class Scribe:
+    """Writes a session file in a thread of its own."""
+
+    def __init__(self, path: Path, *, capacity: int = QUEUE, flush_every: float = FLUSH_EVERY):
+        self.dropped = 0
+        """Messages that came while the queue was full."""
+        self.error: BaseException | None = None
+        """Why writing ended early."""
+        self._path, self._flush_every = path, flush_every
+        self._queue: queue.Queue[Any] = queue.Queue(capacity)
+        self._thread = threading.Thread(target=self._run, name="scribe")
+        self._thread.start()
+
+    @property
+    def writing(self) -> bool:
+        return self._thread.is_alive()
+
+    def take(self, topic: str, kind: str, data: bytes, qos: str = "") -> None:
+        """Put a message in line, never waiting; its time is now."""
+        try:
+            self._queue.put_nowait((topic, kind, time.time_ns(), data, qos))
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Write what is in line, then the index.
+
+        Raises:
+            BaseException: What ended the writing, if it was not this.
+        """
+        while self.writing:
+            try:
+                self._queue.put(END, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+        self._thread.join()
+        if self.error:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            writer = SessionWriter(self._path)
+            try:
+                self._write_until_end(writer)
+            finally:
+                writer.close()
+        except BaseException as error:
+            # Raised again in `close`, in the thread that can report it.
+            self.error = error
+
+    def _write_until_end(self, writer: SessionWriter) -> None:
+        channels: dict[str, int] = {}
+        writer.flush()
+        due = time.monotonic() + self._flush_every
+        while True:
+            try:
+                item = self._queue.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                item = None
+            if item is END:
+                return
+            if item is not None:
+                topic, kind, stamp, data, qos = item
+                if topic not in channels:
+                    channels[topic] = writer.add_topic(topic, kind, qos)
+                writer.write(channels[topic], stamp, data)
+            if time.monotonic() >= due:
+                writer.flush()
+                due = time.monotonic() + self._flush_every
+
+
+class RecorderNode(Node):
+    """Subscribes to the topics of some robots, and hands what comes to a scribe."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        path = Path(declare(self, "path", "session.mcap", "file to record to"))
+        robots = declare(
+            self, "robots", "", "namespaces of the robots, by comma; empty: the one without"
+        ).split(",")
+        digest = declare(self, "digest", "", "file that gets a line of JSON ten times a second; empty: none")
+        rate = declare(self, "digest_rate", 10.0, "Hz", bounds=(0.1, 50))
+        warn_of_unknown(self)
+        self._offered: dict[str, str] = {}
+        self._digest = Digest() if digest else None
+        for robot in robots:
+            namespace = f"/{robot.strip('/ ')}".rstrip("/")
+            for name, (kind, qos) in TOPICS.items():
+                self._listen(f"{namespace}/{name}", kind, qos)
+        for topic, (kind, qos) in SHARED.items():
+            self._listen(topic, kind, qos)
+        if self._digest:
+            self._told = Path(digest).open("w", encoding="utf-8")
+            self._robots = [robot.strip("/ ") for robot in robots]
+            self.create_timer(1.0 / rate, self._tell)
+        self.scribe = Scribe(path)
+        self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
+
+    def _listen(self, topic: str, kind: type, qos: QoSProfile) -> None:
+        self.create_subscription(kind, topic, self._hand_over(topic, _name_of(kind)), qos, raw=True)
+
+    def _hand_over(self, topic: str, kind: str) -> Callable[[bytes], None]:
+        def hand_over(data: bytes) -> None:
+            # Asked once, when a publisher is known to exist.
+            if topic not in self._offered:
+                self._offered[topic] = _profiles_yaml(
+                    [end.qos_profile for end in self.get_publishers_info_by_topic(topic)]
+                )
+            self.scribe.take(topic, kind, data, self._offered[topic])
+            if self._digest:
+                self._digest.take(topic, data)
+
+        return hand_over
+
+    def _tell(self) -> None:
+        assert self._digest
+        self._told.write(line({robot: self._digest.of(robot) for robot in self._robots}))
+        self._told.flush()
+
+
+def _name_of(kind: type) -> str:
+    package, folder = kind.__module__.split(".")[:2]
+    return f"{package}/{folder}/{kind.__name__}"
+
+
+def _profiles_yaml(profiles: list[QoSProfile]) -> str:
+    """Offered profiles as the metadata of a bag spells them."""
+
+    def seconds(duration: Any) -> dict[str, int]:
+        sec, nsec = divmod(duration.nanoseconds, 10**9)
+        return {"sec": sec, "nsec": nsec}
+
+    offered = [
+        {
+            "history": profile.history.name.lower(),
+            "depth": profile.depth,
+            "reliability": profile.reliability.name.lower(),
+            "durability": profile.durability.name.lower(),
+            "deadline": seconds(profile.deadline),
+            "lifespan": seconds(profile.lifespan),
+            "liveliness": profile.liveliness.name.lower(),
+            "liveliness_lease_duration": seconds(profile.liveliness_lease_duration),
+            "avoid_ros_namespace_conventions": profile.avoid_ros_namespace_conventions,
+        }
+        for profile in profiles
+    ]
+    return str(yaml.safe_dump(offered, sort_keys=False))
+
+
+def main() -> None:
+    """Record until SIGINT or SIGTERM, then close the file; exit code 1 if it could not be written."""
+    stop = start()
+    node = None
+    try:
+        node = RecorderNode()
+        executor = executor_of(node)
+        while node.scribe.writing and not stop.asked:
+            spin_once(executor, node, 1.0)
+    finally:
+        end(node)
+    try:
+        node.scribe.close()
+    except OSError as error:
+        sys.exit(f"the session was not written to its end: {error}")
+    if node.scribe.dropped:
+        sys.exit(f"{node.scribe.dropped} messages were lost: the disk is slower than the robots")
+
+
+if __name__ == "__main__":
+    main()

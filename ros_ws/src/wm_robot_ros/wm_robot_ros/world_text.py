@@ -1,0 +1,33 @@
+"""A world as the text of a parameter."""
+
+import json
+
+import numpy as np
+
+from wm_robot.errors import ConfigError, SpecError
+from wm_robot.spec import RobotSpec
+from wm_robot_sim.worlds import World, WorldDistribution
+
+
+def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
+    """The world that a text names.
+
+    Args:
+        text: `nominal`; `random`, drawn by the seed; or JSON: fields of `World` that differ from the
+            nominal one, or `{"loaded": {"payload": …, "weak_joint": …, "gain": …}}`.
+
+    Raises:
+        ConfigError: If it is none of these.
+    """
+    distribution = WorldDistribution(spec)
+    if text == "nominal":
+        return distribution.nominal()
+    if text == "random":
+        return distribution.sample(np.random.default_rng(seed))
+    try:
+        values = json.loads(text)
+        if set(values) == {"loaded"}:
+            return distribution.loaded(**values["loaded"])
+        return World.from_dict({**distribution.nominal().to_dict(), **values})
+    except (SpecError, TypeError, ValueError) as error:
+        raise ConfigError(f"world is {text!r}: {error}. It must be 'nominal', 'random' or JSON") from error

@@ -1,0 +1,129 @@
+"""Pictures of a simulated robot."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from wm_robot.spec import RobotSpec
+from wm_robot_sim.plant import compile_model
+
+BACKENDS = ("egl", "osmesa", "glfw")
+DENSITY = 4000.0
+"""Of the ball that stands for a payload, in kg/m³."""
+
+
+class Camera:
+    """Draws one robot off screen; holds a graphics context until closed."""
+
+    def __init__(self, spec: RobotSpec, context: Any, *, width: int, height: int, view: str | int = 0):
+        """Use `open_camera`, which finds a context.
+
+        Args:
+            view: Name or number of a camera in the model.
+        """
+        self._context = context
+        context.make_current()
+        self.model = compile_model(spec, visuals=True)
+        self.model.vis.global_.offwidth, self.model.vis.global_.offheight = width, height
+        self._data = mujoco.MjData(self.model)
+        self._scene = mujoco.MjvScene(self.model, maxgeom=1000)
+        self._option = mujoco.MjvOption()
+        self._renderer = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
+        self._viewport = mujoco.MjrRect(0, 0, width, height)
+        self._view = self._named_view(view)
+
+    def _named_view(self, view: str | int) -> mujoco.MjvCamera:
+        camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(self.model, camera)
+        kind = mujoco.mjtObj.mjOBJ_CAMERA
+        number = mujoco.mj_name2id(self.model, kind, view) if isinstance(view, str) else view
+        if 0 <= number < self.model.ncam:
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, number
+        return camera
+
+    def render(
+        self, qpos: np.ndarray, *, target: np.ndarray | None = None, payload: float = 0.0
+    ) -> np.ndarray:
+        """One picture, `height width 3`, uint8.
+
+        Args:
+            qpos: Position of everything in the model, as `SimRobot.qpos` gives it.
+            target: Where to show the goal, in m.
+            payload: Mass in the gripper, in kg, shown as a ball.
+        """
+        self._context.make_current()
+        self._data.qpos[:] = qpos
+        self._show_target(target)
+        self._show_payload(payload)
+        mujoco.mj_forward(self.model, self._data)
+        every = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._view, every, self._scene)
+        mujoco.mjr_render(self._viewport, self._scene, self._renderer)
+        frame = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
+        mujoco.mjr_readPixels(frame, None, self._viewport, self._renderer)
+        return frame[::-1].copy()
+
+    def _show_target(self, target: np.ndarray | None) -> None:
+        body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, "target")
+        geom = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "target")
+        # Out of sight is under the floor: a mocap body or geom cannot be left out of one frame.
+        place = np.array([0.0, 0.0, -50.0]) if target is None else target
+        if body >= 0:
+            self._data.mocap_pos[self.model.body_mocapid[body]] = place
+        elif geom >= 0:
+            self.model.geom_pos[geom] = place
+
+    def _show_payload(self, payload: float) -> None:
+        geom = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "payload")
+        if geom >= 0:
+            self.model.geom_size[geom, 0] = max((payload / DENSITY / 4.19) ** (1 / 3), 1e-5)
+            self.model.geom_rgba[geom, 3] = float(payload > 0)
+
+    def close(self) -> None:
+        """Give the graphics context back."""
+        self._renderer.free()
+        self._context.free()
+
+
+def open_camera(
+    spec: RobotSpec, *, width: int = 640, height: int = 480, view: str | int = 0
+) -> Camera | None:
+    """A camera, or None and one warning where this machine cannot draw.
+
+    `MUJOCO_GL` chooses the way of drawing; without it, each is tried.
+    """
+    asked = os.environ.get("MUJOCO_GL", "").lower()
+    reasons = []
+    for backend in (asked,) if asked in BACKENDS else BACKENDS:
+        try:
+            context = import_module(f"mujoco.{backend}").GLContext(width, height)
+            context.make_current()
+        # Drivers fail in any way they like, an AttributeError in a ctypes stub included.
+        except Exception as error:
+            reasons.append(f"{backend}: {error}")
+            continue
+        return Camera(spec, context, width=width, height=height, view=view)
+    warnings.warn(f"no pictures: {'; '.join(reasons)}. Install EGL or OSMesa", RuntimeWarning, stacklevel=2)
+    return None
+
+
+def frames(
+    camera: Camera,
+    qpos: Sequence[np.ndarray],
+    *,
+    targets: Sequence[np.ndarray] | None = None,
+    payloads: Sequence[float] | None = None,
+) -> Iterator[np.ndarray]:
+    """A picture for each position in a sequence; see `Camera.render`."""
+    for step, position in enumerate(qpos):
+        yield camera.render(
+            position,
+            target=None if targets is None else targets[step],
+            payload=0.0 if payloads is None else float(payloads[step]),
+        )

@@ -1,0 +1,129 @@
+"""The compiled model of a robot, and how a world is written into it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from wm_robot.errors import MissingExtraError, SpecError
+from wm_robot.spec import RobotSpec
+from wm_robot_sim.worlds import World, WorldRanges
+
+PAYLOAD_RADIUS = 0.02
+"""Radius of the ball that a payload is, in m."""
+
+
+def mjcf_path(spec: RobotSpec) -> Path:
+    """Where the model file of a spec lies.
+
+    Raises:
+        MissingExtraError: If it belongs to a package that is not installed.
+        SpecError: If there is no such file.
+    """
+    package, _, inner = spec.mjcf.rpartition(":")
+    if package:
+        found = find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise MissingExtraError(f"robot '{spec.name}' ({spec.mjcf})", "sim")
+        path = Path(next(iter(found.submodule_search_locations)), inner)
+    else:
+        path = spec.folder / inner
+    if not path.is_file():
+        raise SpecError(f"robot '{spec.name}' has mjcf '{spec.mjcf}', and there is no file {path}")
+    return path
+
+
+def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
+    """The robot's model; without visuals it has the same dynamics in a hundredth of the memory."""
+    model = mujoco.MjSpec.from_file(str(mjcf_path(spec)))
+    model.compiler.discardvisual = not visuals
+    ranges = WorldRanges.of(spec)
+    if ranges.timestep:
+        model.option.timestep = ranges.timestep
+    return model.compile()
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A nominal model together with where the spec's joints and actuators are in it."""
+
+    spec: RobotSpec
+    model: mujoco.MjModel
+
+    def __post_init__(self) -> None:
+        per_step = self.spec.dt / self.model.opt.timestep
+        if abs(per_step - round(per_step)) > 1e-6:
+            raise SpecError(
+                f"robot '{self.spec.name}' has {per_step:.3f} physics steps in a control period; "
+                "it must be a whole number. Set world.timestep"
+            )
+
+    @cached_property
+    def substeps(self) -> int:
+        """Physics steps in a control period."""
+        return round(self.spec.dt / self.model.opt.timestep)
+
+    @cached_property
+    def joint_ids(self) -> np.ndarray:
+        return self._ids(mujoco.mjtObj.mjOBJ_JOINT, self.spec.joint_names)
+
+    @cached_property
+    def actuator_ids(self) -> np.ndarray:
+        return self._ids(mujoco.mjtObj.mjOBJ_ACTUATOR, self.spec.action_names)
+
+    @cached_property
+    def dofs(self) -> np.ndarray:
+        return self.model.jnt_dofadr[self.joint_ids]
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        return self.model.jnt_qposadr[self.joint_ids]
+
+    @cached_property
+    def bodies(self) -> np.ndarray:
+        """The link that each joint moves."""
+        return self.model.jnt_bodyid[self.joint_ids]
+
+    @cached_property
+    def payload_body(self) -> int | None:
+        name = WorldRanges.of(self.spec).payload_body
+        return int(self._ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
+
+    def _ids(self, kind: mujoco.mjtObj, names: tuple[str, ...]) -> np.ndarray:
+        ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
+        if -1 in ids:
+            raise SpecError(
+                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.mjcf} has none"
+            )
+        return np.array(ids)
+
+    def write(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
+        """Make `model`, a copy of the nominal one, obey a world.
+
+        A reversed motor is not in the model: whoever fills in its commands turns their sign.
+        """
+        nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dofs, self.bodies
+        strength = np.abs(world.gain)
+        model.actuator_gainprm[motors, 0] = nominal.actuator_gainprm[motors, 0] * strength
+        model.actuator_biasprm[motors] = nominal.actuator_biasprm[motors] * strength[:, None]
+        model.actuator_forcerange[motors] = nominal.actuator_forcerange[motors] * world.torque[:, None]
+        model.dof_frictionloss[dofs] = nominal.dof_frictionloss[dofs] * world.friction
+        model.dof_damping[dofs] = nominal.dof_damping[dofs] * world.damping
+        model.body_mass[:] = nominal.body_mass
+        model.body_inertia[:] = nominal.body_inertia
+        model.body_mass[bodies] *= world.mass
+        model.body_inertia[bodies] *= world.mass[:, None]
+        if self.payload_body is not None:
+            model.body_mass[self.payload_body] += world.payload
+            model.body_inertia[self.payload_body] += 0.4 * world.payload * PAYLOAD_RADIUS**2
+        model.opt.gravity[:] = _tilted(nominal.opt.gravity, world.tilt)
+        mujoco.mj_setConst(model, scratch)
+
+
+def _tilted(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+    size = np.linalg.norm(gravity)
+    direction = gravity / max(size, 1e-9) + np.array([tilt[0], tilt[1], 0.0])
+    return size * direction / np.linalg.norm(direction)

@@ -1,0 +1,31 @@
+"""Comfortable poses: where a robot may start, and where it can be asked to go."""
+
+import numpy as np
+
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks import gripper_position
+from wm_robot_sim.worlds import WorldRanges
+
+TRIES = 24
+
+
+def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Random joint poses, `count J` in rad (m), with the gripper clear of the ground."""
+    ranges = WorldRanges.of(spec)
+    limits = np.array([joint.position for joint in spec.joints])
+    center = np.array(ranges.pose_center or np.zeros(len(limits)))
+    spread = np.array(ranges.pose_spread or (limits[:, 1] - limits[:, 0]) / 3)
+    poses = center + spread * rng.uniform(-1, 1, (count, TRIES, len(limits)))
+    poses = np.clip(poses, limits[:, 0], limits[:, 1])
+    if not spec.chain:
+        return poses[:, 0]
+    # Of all tries the first that is clear; if none is, the middle pose.
+    poses[:, -1] = center
+    clear = gripper_position(spec, poses)[2] >= ranges.clearance
+    clear[:, -1] = True
+    return poses[np.arange(count), clear.argmax(1)]
+
+
+def gripper_points(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
+    """Gripper position of joint poses `… J`, as `… 3` in m."""
+    return np.stack(gripper_position(spec, poses), -1)

@@ -1,0 +1,254 @@
+"""Worlds: what a robot may meet that it was not told. Masses, motors, friction, sensors, gravity, faults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import SpecError
+from wm_robot.spec import RobotSpec
+
+FAULTS = ("weak", "limited", "reversed", "sticky", "dead")
+HEALTHY = "ok"
+ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
+
+DRIVE_SPREAD = 0.5
+LOG_SPREADS = {"torque": 0.5, "friction": 0.7, "damping": 0.25, "mass": 0.12}
+BIAS_SPREAD = 0.01
+PAYLOAD_SPREAD = 0.2
+DELAY_SPREAD = 4.0
+TILT_SPREAD = 0.04
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """One world: factors on the nominal robot, faults already in them."""
+
+    gain: np.ndarray
+    """`A`, factor on the motor's gain; negative is reversed, 0 is dead."""
+    torque: np.ndarray
+    """`A`, factor on the motor's torque limit."""
+    friction: np.ndarray
+    """`J`, factor on dry friction."""
+    damping: np.ndarray
+    """`J`, factor on viscous friction."""
+    mass: np.ndarray
+    """`J`, factor on the mass of the link that the joint moves."""
+    bias: np.ndarray
+    """`J`, what the position sensor reads at zero, in rad (m)."""
+    tilt: np.ndarray
+    """`2`, slope of the ground along x and y, in rad."""
+    payload: float = 0.0
+    """Mass at the gripper, in kg."""
+    delay: int = 0
+    """Physics steps from a command to the motor."""
+    position_noise: float = 0.0
+    """Standard deviation of the position sensors, in rad (m)."""
+    velocity_noise: float = 0.0
+    """Standard deviation of the velocity sensors, in rad/s (m/s)."""
+    sensor_delay: int = 0
+    """Age of a reading, in physics steps; less than a control period."""
+    fault: tuple[str, ...] = ()
+    """`A`, fault of each motor, `ok` for none. A label for people: the arrays above have its effect."""
+
+    def vector(self) -> np.ndarray:
+        """True physics for an oracle, float32 `P`: 0 is nominal, a usual deviation is about 1.
+
+        The order is that of `WorldDistribution.names`. A motor's gain comes twice, with its sign
+        (what a command does) and without (how stiff the servo is).
+        """
+        with np.errstate(divide="ignore"):
+            logs = [np.log(np.maximum(getattr(self, name), 1e-3)) / s for name, s in LOG_SPREADS.items()]
+        parts = (
+            (self.gain - 1) / DRIVE_SPREAD,
+            (np.abs(self.gain) - 1) / DRIVE_SPREAD,
+            *logs,
+            self.bias / BIAS_SPREAD,
+            [self.payload / PAYLOAD_SPREAD, self.delay / DELAY_SPREAD],
+            self.tilt / TILT_SPREAD,
+        )
+        return np.concatenate(parts).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v
+                for k, v in values.items()}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "World":
+        """Inverse of `to_dict`.
+
+        Raises:
+            SpecError: If a key is unknown.
+        """
+        _known(cls, values)
+        arrays = {name: np.array(values[name], float) for name in ARRAYS}
+        return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldRanges:
+    """The `world:` section of a spec. Pairs are low and high; factors are drawn log-uniformly."""
+
+    payload: tuple[float, float] = (0.0, 0.0)
+    """In kg, drawn uniformly."""
+    payload_chance: float = 1.0
+    """Share of worlds that have a payload at all."""
+    payload_body: str = ""
+    """Body that carries it."""
+    mass: tuple[float, float] = (1.0, 1.0)
+    gain: tuple[float, float] = (1.0, 1.0)
+    torque: tuple[float, float] = (1.0, 1.0)
+    friction: tuple[float, float] = (1.0, 1.0)
+    damping: tuple[float, float] = (1.0, 1.0)
+    bias: float = 0.0
+    """Standard deviation, in rad (m)."""
+    delay: tuple[int, int] = (0, 0)
+    """In physics steps, both ends included."""
+    tilt: float = 0.0
+    """Largest slope along x and along y, in rad."""
+    position_noise: float = 0.0
+    velocity_noise: float = 0.0
+    sensor_delay: int = 0
+    fault_counts: tuple[float, ...] = (1.0,)
+    """Chances of 0, 1, 2 … faulty motors."""
+    faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For each kind its `chance` among faults and the `range` of its factor."""
+    pose_center: tuple[float, ...] = ()
+    """Middle of the comfortable poses, in rad (m); empty for zero."""
+    pose_spread: tuple[float, ...] = ()
+    """How far from it a comfortable pose may be, in rad (m); empty for a third of the joint range."""
+    clearance: float = -np.inf
+    """Lowest height of the gripper in a comfortable pose, in m."""
+    timestep: float = 0.0
+    """Physics step in s; 0 for the model's own."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.faults) - set(FAULTS))
+        if unknown:
+            raise SpecError(f"world.faults has {unknown}; known are {list(FAULTS)}")
+        if abs(sum(self.fault_counts) - 1) > 1e-6:
+            raise SpecError(f"world.fault_counts is {self.fault_counts}; it must sum to 1")
+
+    @classmethod
+    def of(cls, spec: RobotSpec) -> "WorldRanges":
+        """The ranges of a spec.
+
+        Raises:
+            SpecError: If a key is unknown or a value cannot be.
+        """
+        _known(cls, spec.world)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.world.items()}
+        return cls(**values)
+
+
+class WorldDistribution:
+    """Draws worlds for a robot."""
+
+    def __init__(self, spec: RobotSpec):
+        self.spec = spec
+        self.ranges = WorldRanges.of(spec)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each number of `World.vector` is."""
+        motors, joints = self.spec.action_names, self.spec.joint_names
+        listed = [(motors, "drive"), (motors, "stiffness")]
+        listed += [(motors if name == "torque" else joints, name) for name in LOG_SPREADS]
+        listed += [(joints, "bias")]
+        each = tuple(f"{part}/{what}" for parts, what in listed for part in parts)
+        return (*each, "payload", "delay", "tilt_x", "tilt_y")
+
+    def nominal(self) -> World:
+        """The robot as its spec describes it: no load, no fault, true sensors with their noise."""
+        motors, joints = self.spec.action_dim, len(self.spec.joints)
+        return World(
+            gain=np.ones(motors),
+            torque=np.ones(motors),
+            friction=np.ones(joints),
+            damping=np.ones(joints),
+            mass=np.ones(joints),
+            bias=np.zeros(joints),
+            tilt=np.zeros(2),
+            position_noise=self.ranges.position_noise,
+            velocity_noise=self.ranges.velocity_noise,
+            sensor_delay=self.ranges.sensor_delay,
+            fault=(HEALTHY,) * motors,
+        )
+
+    def sample(self, rng: np.random.Generator) -> World:
+        """One world."""
+        ranges, nominal = self.ranges, self.nominal()
+        motors, joints = self.spec.action_dim, len(self.spec.joints)
+        loaded = rng.random() < ranges.payload_chance
+        world = replace(
+            nominal,
+            gain=log_uniform(rng, ranges.gain, motors),
+            torque=log_uniform(rng, ranges.torque, motors),
+            friction=log_uniform(rng, ranges.friction, joints),
+            damping=log_uniform(rng, ranges.damping, joints),
+            mass=log_uniform(rng, ranges.mass, joints),
+            bias=ranges.bias * rng.standard_normal(joints),
+            tilt=rng.uniform(-ranges.tilt, ranges.tilt, 2),
+            payload=float(rng.uniform(*ranges.payload)) * loaded,
+            delay=int(rng.integers(ranges.delay[0], ranges.delay[1] + 1)),
+        )
+        return self._with_faults(world, rng)
+
+    def loaded(self, *, payload: float, weak_joint: str, gain: float) -> World:
+        """The nominal robot after a named change: a load in the gripper and one tired motor.
+
+        Raises:
+            SpecError: If no motor moves that joint.
+        """
+        world = self.nominal()
+        motor = self._motor(weak_joint)
+        factor, fault = world.gain, list(world.fault)
+        factor[motor], fault[motor] = gain, "weak"
+        return replace(world, payload=payload, fault=tuple(fault))
+
+    def _motor(self, joint: str) -> int:
+        moved = [actuator.joint for actuator in self.spec.actuators]
+        if joint not in moved:
+            raise SpecError(
+                f"robot '{self.spec.name}' has no motor on joint '{joint}'; it has one on {moved}"
+            )
+        return moved.index(joint)
+
+    def _with_faults(self, world: World, rng: np.random.Generator) -> World:
+        counts, kinds = self.ranges.fault_counts, list(self.ranges.faults)
+        count = min(rng.choice(len(counts), p=counts), self.spec.action_dim) if kinds else 0
+        if not count:
+            return world
+        chances = np.array([self.ranges.faults[kind]["chance"] for kind in kinds], float)
+        gain, torque, friction = world.gain.copy(), world.torque.copy(), world.friction.copy()
+        fault = list(world.fault)
+        for motor in rng.choice(self.spec.action_dim, count, replace=False):
+            kind = kinds[rng.choice(len(kinds), p=chances / chances.sum())]
+            factor = rng.uniform(*self.ranges.faults[kind]["range"])
+            joint = self.spec.joint_names.index(self.spec.actuators[motor].joint)
+            fault[motor] = kind
+            if kind == "limited":
+                torque[motor] *= factor
+            elif kind == "sticky":
+                friction[joint] *= factor
+            else:
+                gain[motor] *= -factor if kind == "reversed" else factor
+        return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(fault))
+
+
+def log_uniform(
+    rng: np.random.Generator, bounds: tuple[float, float], shape: int | tuple[int, ...]
+) -> np.ndarray:
+    """Numbers whose logarithm is uniform between those of the bounds."""
+    low, high = np.log(bounds)
+    return np.exp(rng.uniform(low, high, shape))
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> None:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise SpecError(f"{kind.__name__} has no field {unknown}; it has {sorted(known)}")

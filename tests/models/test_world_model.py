@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import ConfigError, SnapshotError  # noqa: E402
+from wm_robot.models.base import load_base, save_base  # noqa: E402
+from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
+from wm_robot.spec import RobotSpec  # noqa: E402
+
+FAMILIES = ["gru", "delta", "none", "told"]
+
+
+def make(memory: str, **shape) -> WorldModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(0, 1), memory=memory, width=24, context=6, **shape
+    )
+    model = WorldModel(config)
+    rng = np.random.default_rng(0)
+    model.fit_scales(rng.normal(size=(8, 30, 4)).cumsum(1), rng.normal(size=(8, 29, 2)))
+    return model
+
+
+def life(batch: int = 3, steps: int = 20):
+    torch.manual_seed(1)
+    obs = torch.randn(batch, steps + 1, 4).cumsum(1)
+    return obs, torch.randn(batch, steps, 2), torch.ones(batch, steps), torch.randn(batch, steps + 1, 5)
+
+
+@pytest.mark.parametrize("memory", FAMILIES)
+def test_scan_equals_single_writes(memory):
+    model = make(memory)
+    obs, action, valid, truth = life()
+    valid[1, 4] = 0
+    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    predicted, after = model.scan(born, obs, action, valid, truth)
+    state = born
+    for t in range(20):
+        one, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], valid[:, t], truth[:, t + 1])
+        torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5)
+    for name in after:
+        torch.testing.assert_close(state[name], after[name], atol=1e-5, rtol=1e-5)
+    assert after["step"].tolist() == [20, 19, 20]
+
+
+@pytest.mark.parametrize("memory", FAMILIES)
+def test_the_first_imagined_step_is_what_was_predicted(memory):
+    model = make(memory)
+    obs, action, valid, truth = life()
+    state = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    predicted, _ = model.scan(state, obs[:, :2], action[:, :1], valid[:, :1], truth[:, :2])
+    mean, log_variance = model.imagine(state, model.observe(state, obs[:, 0]), action[:, None, :1])
+    torch.testing.assert_close(mean[:, 0, 0], predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(log_variance[:, 0, 0], predicted.log_variance[:, 0], atol=1e-5, rtol=1e-5)
+
+
+def test_many_plans_equal_single_ones_and_the_state_is_untouched():
+    model = make("gru")
+    obs, action, valid, _ = life()
+    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    kept = {name: value.clone() for name, value in state.items()}
+    plans, z = torch.randn(3, 5, 7, 2), model.observe(state, obs[:, -1])
+    together, _ = model.imagine(state, z, plans)
+    for n in range(5):
+        alone, _ = model.imagine(state, z, plans[:, n : n + 1])
+        torch.testing.assert_close(alone[:, 0], together[:, n], atol=1e-5, rtol=1e-5)
+    for name, value in state.items():
+        assert torch.equal(value, kept[name])
+
+
+def test_an_outcome_changes_no_earlier_prediction():
+    model = make("delta")
+    obs, action, valid, _ = life()
+    born = model.birth(3, hold=action[:, 0])
+    before, _ = model.scan(born, obs, action, valid)
+    obs[:, 11:] += 1
+    after, _ = model.scan(born, obs, action, valid)
+    torch.testing.assert_close(before.mean[:, :11], after.mean[:, :11], atol=1e-5, rtol=0)
+    assert (before.mean[:, 11] - after.mean[:, 11]).abs().max() > 1e-2
+
+
+def test_actions_on_their_way_are_part_of_the_latent():
+    model = make("gru")
+    obs, action, _, _ = life()
+    one = model.birth(3, hold=action[:, 0])
+    other = model.birth(3, hold=action[:, 1])
+    assert not torch.equal(model.observe(one, obs[:, 0]), model.observe(other, obs[:, 0]))
+
+
+def test_the_gradient_reaches_the_writes_and_the_reward_does_not():
+    model = make("delta")
+    obs, action, valid, _ = life()
+    predicted, _ = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    predicted.mean[:, -1].sum().backward()
+    gate = model.memories[0].strength.weight
+    assert gate.grad is not None and gate.grad.abs().max() > 0
+    model.zero_grad()
+    model.reward(obs[:, 1:], action, torch.zeros(3, 20, 3)).sum().backward()
+    assert gate.grad is None or gate.grad.abs().max() == 0
+
+
+def test_a_config_that_cannot_work_is_refused():
+    with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
+        ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)
+
+
+@pytest.fixture
+def spec() -> RobotSpec:
+    joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
+    actuator = {"unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}
+    return RobotSpec.from_dict(
+        {
+            "name": "twin",
+            "rate": 50,
+            "mjcf": "twin.xml",
+            "joints": [{"name": n, **joint} for n in "ab"],
+            "actuators": [{"name": n, "joint": n, **actuator} for n in "ab"],
+        }
+    )
+
+
+def test_a_base_on_disk_is_the_base_that_was_saved(tmp_path, spec):
+    model = make("gru")
+    digest = save_base(tmp_path, model, spec, {"seed": 0})
+    base = load_base(tmp_path)
+    assert base.digest == digest
+    base.check_spec(spec)
+    for name, value in model.state_dict().items():
+        assert torch.equal(base.model.state_dict()[name], value)
+
+
+def test_a_flipped_bit_in_a_base_is_refused(tmp_path, spec):
+    save_base(tmp_path, make("gru"), spec, {})
+    path = tmp_path / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SnapshotError, match="damaged"):
+        load_base(tmp_path)
+
+
+def test_a_missing_base_says_how_to_make_one(tmp_path):
+    with pytest.raises(SnapshotError, match="wm-robot train"):
+        load_base(tmp_path / "nowhere")

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import ConfigError  # noqa: E402
+from wm_robot.planning.mppi import Mppi, MppiConfig  # noqa: E402
+
+LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
+
+
+def planner(seed: int = 0, **config) -> Mppi:
+    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, step=STEP, seed=seed)
+
+
+def test_every_imagined_plan_keeps_range_and_rate():
+    hold, seen = torch.tensor([[0.95, -1.9], [0.0, 0.0]]), []
+
+    def score(plans):
+        seen.append(plans)
+        return plans.sum((-1, -2))
+
+    chosen = planner(noise=1.0).plan(score, hold)
+    for plans in [*seen, chosen[:, None]]:
+        assert (plans >= torch.tensor(LOW) - 1e-6).all() and (plans <= torch.tensor(HIGH) + 1e-6).all()
+        steps = torch.diff(
+            torch.cat([hold[:, None, None].expand(-1, plans.shape[1], 1, -1), plans], 2), dim=2
+        )
+        assert (steps.abs() <= torch.tensor(STEP) + 1e-5).all()
+
+
+def test_it_finds_the_best_of_a_known_landscape():
+    best = torch.tensor([0.3, -0.7])
+    mppi, hold = planner(), torch.zeros(1, 2)
+    for _ in range(25):
+        plan = mppi.plan(lambda plans: -(plans - best).square().sum((-1, -2)), hold)
+        hold = plan[:, 0]
+    assert (hold - best).abs().max() < 0.02
+
+
+def test_one_robot_among_many_gets_the_plan_it_would_get_alone_on_average():
+    best = torch.tensor([[0.5, 1.0], [-0.5, -1.0]])
+    mppi, hold = planner(), torch.zeros(2, 2)
+    for _ in range(25):
+        hold = mppi.plan(lambda plans: -(plans - best[:, None, None]).square().sum((-1, -2)), hold)[:, 0]
+    assert (hold - best).abs().max() < 0.03
+
+
+def test_the_same_seed_gives_the_same_plan():
+    def score(plans):
+        return -(plans - 0.4).square().sum((-1, -2))
+
+    one, other = (
+        planner(seed=3).plan(score, torch.zeros(1, 2)),
+        planner(seed=3).plan(score, torch.zeros(1, 2)),
+    )
+    assert torch.equal(one, other)
+
+
+def test_a_plan_whose_score_is_not_finite_is_never_chosen():
+    def score(plans):
+        return torch.where(plans[..., 0, 0] > 0, torch.nan, -plans[..., 0].abs().sum(-1))
+
+    assert planner().plan(score, torch.zeros(1, 2)).isfinite().all()
+
+
+def test_plans_are_smooth():
+    seen = []
+    planner(noise=0.2).plan(lambda plans: (seen.append(plans), plans.sum((-1, -2)))[1], torch.zeros(1, 2))
+    plans = seen[0][0, :, :, 0]
+    along = plans[:, :-1] - plans[:, :-1].mean(0)
+    after = plans[:, 1:] - plans[:, 1:].mean(0)
+    correlation = (along * after).mean() / (along.std() * after.std())
+    assert correlation > 0.7
+
+
+def test_more_elites_than_samples_are_refused():
+    with pytest.raises(ConfigError, match="planner.elites is 16; it must be at most samples, 8"):
+        MppiConfig(samples=8)

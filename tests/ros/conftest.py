@@ -1,0 +1,112 @@
+"""Real processes over real DDS; every test has a domain of its own and ends what it started."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COUNT = itertools.count(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(60))
+
+
+class Peer:
+    """A node of the test, in its own context, that hears and speaks."""
+
+    def __init__(self, domain: int):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("peer", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+
+    def hear(self, kind: type, topic: str, *, latched: bool = False) -> list[Any]:
+        """Messages of a topic, as they come."""
+        from wm_robot_ros.qos import LATCHED, OUTPUT
+
+        heard: list[Any] = []
+        self.node.create_subscription(kind, topic, heard.append, LATCHED if latched else OUTPUT)
+        return heard
+
+    def speak(self, kind: type, topic: str) -> Any:
+        """A publisher, once somebody listens."""
+        from wm_robot_ros.qos import OUTPUT
+
+        publisher = self.node.create_publisher(kind, topic, OUTPUT)
+        self.until(lambda: publisher.get_subscription_count() > 0, f"nobody listens to {topic}")
+        return publisher
+
+    def now(self) -> int:
+        return int(self.node.get_clock().now().nanoseconds)
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.executor.spin_once(timeout_sec=left)
+
+    def until(self, holds: Callable[[], Any], why: str, *, timeout: float = 20.0) -> None:
+        """Go on until something holds."""
+        end = time.monotonic() + timeout
+        while not holds():
+            assert time.monotonic() < end, why
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def domain() -> int:
+    return 50 + next(COUNT) % 50
+
+
+@pytest.fixture
+def environment(
+    domain: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """For every process of a test, and for the test itself."""
+    from wm_robot_ros.environment import ros_environment
+
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
+    environment = ros_environment(domain=domain)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
+    return environment
+
+
+@pytest.fixture
+def peer(domain: int, environment: dict[str, str]) -> Iterator[Peer]:
+    peer = Peer(domain)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts nodes; shows the log of one that failed."""
+    from wm_robot_ros.environment import NodeProcess
+
+    started: list[tuple[NodeProcess, Path]] = []
+
+    def begin(command: list[str]) -> NodeProcess:
+        log = tmp_path / f"node{len(started)}.log"
+        process = NodeProcess(command, environment, log=log)
+        started.append((process, log))
+        return process
+
+    yield begin
+    for process, log in started:
+        code = process.stop()
+        print(f"--- pid {process.pid} ended with {code}\n{log.read_text(errors='replace')}")

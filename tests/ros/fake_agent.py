@@ -1,0 +1,59 @@
+"""An agent node whose life is a notebook: it writes down what it was told, and learns nothing."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from wm_robot.errors import SnapshotError
+from wm_robot.io.durable import write_file
+from wm_robot_ros.agent_node import main
+
+
+class Notebook:
+    """Acts by holding the sensed position; `NOTEBOOK` names the file that it writes in."""
+
+    def __init__(self, config, spec):
+        self.spec = spec
+        self.counters = {"lived": 0, "invalid": 0}
+        self.steps = 0
+        self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)  # noqa: SIM115
+        self._fail = config.seed
+
+    def _note(self, **values):
+        self._file.write(json.dumps(values) + "\n")
+
+    def begin(self, hold, restore=None):
+        if restore is not None:
+            try:
+                self.steps = json.loads((restore / "life.json").read_text())["steps"]
+            except OSError as error:
+                raise SnapshotError(f"no life in {restore}") from error
+        self._note(begin=hold.tolist(), steps=self.steps)
+
+    def act(self, obs, goal):
+        assert np.isfinite(obs).all() and np.isfinite(goal).all()
+        self._note(act=obs.tolist(), goal=goal.tolist())
+        if self._fail and self.counters["lived"] >= self._fail:
+            raise RuntimeError("the planner fell over")
+        return obs[: self.spec.action_dim].copy()
+
+    def live(self, obs, applied, next_obs, *, valid=True):
+        assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
+        self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid)
+        self.counters["lived" if valid else "invalid"] += 1
+        self.steps += valid
+        return SimpleNamespace(nll=0.5, mean=next_obs)
+
+    def save(self, folder: Path):
+        time.sleep(0.3)
+        write_file(folder / "life.json", json.dumps({"steps": self.steps}).encode())
+        return "0" * 64
+
+
+if __name__ == "__main__":
+    sys.exit(main(Notebook))

@@ -1,0 +1,147 @@
+import math
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim]
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from sensor_msgs.msg import JointState
+
+from wm_robot.errors import SpecError
+from wm_robot_ros import convert
+from wm_robot_ros.refusal import BadMessageError, Refusal
+from wm_robot_sim import load_spec
+
+SPEC = load_spec("arm")
+STAMP = 1_700_000_000_123_456_789
+OBS = np.arange(1, 13, dtype=np.float32) / 10
+ACTION = -np.arange(1, 7, dtype=np.float32) / 10
+
+
+def sensed(**changes):
+    """A good message whose every number is recognisable, and what is changed in it."""
+    message = convert.observation_message(OBS, SPEC, STAMP)
+    for field, value in changes.items():
+        setattr(message, field, value)
+    return message
+
+
+def reason(call, *arguments):
+    with pytest.raises(BadMessageError) as refused:
+        call(*arguments)
+    return refused.value.reason, str(refused.value)
+
+
+def test_an_observation_survives_the_journey():
+    back = convert.observation(sensed(), SPEC)
+    np.testing.assert_array_equal(back.values, OBS)
+    assert back.values.dtype == np.float32
+    assert convert.stamp_of(sensed()) == STAMP
+    assert back.stamp == pytest.approx(STAMP / 1e9)
+
+
+def test_an_action_survives_the_journey():
+    message = convert.action_message(ACTION, SPEC, STAMP)
+    assert list(message.name) == list(SPEC.action_names)
+    np.testing.assert_array_equal(convert.action(message, SPEC), ACTION)
+
+
+def test_joints_are_found_by_name_and_never_by_place():
+    straight = sensed()
+    turned = sensed(
+        name=straight.name[::-1], position=straight.position[::-1], velocity=straight.velocity[::-1]
+    )
+    np.testing.assert_array_equal(convert.observation(turned, SPEC).values, OBS)
+
+
+def test_joints_of_somebody_else_are_ignored_in_what_is_sensed():
+    more = sensed()
+    more.name = ["finger", *more.name]
+    more.position = [9.0, *more.position]
+    more.velocity = [9.0, *more.velocity]
+    np.testing.assert_array_equal(convert.observation(more, SPEC).values, OBS)
+
+
+def test_an_unknown_actuator_is_refused_in_what_is_commanded():
+    message = convert.action_message(ACTION, SPEC, STAMP)
+    message.name = [*message.name, "finger"]
+    message.position = [*message.position, 0.0]
+    assert reason(convert.action, message, SPEC) == (
+        Refusal.NAMES,
+        f"actuators ['finger'] are unknown; known are {SPEC.action_names}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "words"),
+    [
+        ({"name": list(SPEC.joint_names[:-1])}, Refusal.NAMES, "joints ['wrist_roll'] are missing"),
+        ({"name": ["base_yaw"] * 6}, Refusal.NAMES, "joints ['base_yaw'] are listed twice"),
+        ({"name": []}, Refusal.NAMES, "are missing; the message has []"),
+        ({"position": [0.0] * 5}, Refusal.SIZE, "position has 5 numbers for 6 names"),
+        ({"velocity": []}, Refusal.SIZE, "velocity has 0 numbers for 6 names"),
+        ({"position": [0.0] * 7}, Refusal.SIZE, "position has 7 numbers for 6 names"),
+        ({"position": [0, 0, math.nan, 0, 0, 0]}, Refusal.NOT_FINITE, "position of ['elbow_pitch']"),
+        ({"velocity": [math.inf, 0, 0, 0, 0, -math.inf]}, Refusal.NOT_FINITE, "['base_yaw', 'wrist_roll']"),
+        ({"position": [1e300, 0, 0, 0, 0, 0]}, Refusal.NOT_FINITE, "position of ['base_yaw']"),
+    ],
+)
+def test_a_bad_message_is_refused_with_its_reason(changes, expected, words):
+    changes = {k: [float(x) for x in v] if k != "name" else v for k, v in changes.items()}
+    if "name" in changes and len(changes["name"]) < 6:
+        count = len(changes["name"])
+        changes |= {"position": [0.0] * count, "velocity": [0.0] * count}
+    kind, text = reason(convert.observation, sensed(**changes), SPEC)
+    assert kind is expected
+    assert words in text
+
+
+def test_a_goal_that_is_not_finite_is_refused():
+    message = convert.point_message(np.array([0.1, 0.2, 0.3]), STAMP)
+    np.testing.assert_allclose(convert.goal(message), [0.1, 0.2, 0.3], rtol=1e-6)
+    message.point.y = math.nan
+    assert reason(convert.goal, message)[0] is Refusal.NOT_FINITE
+
+
+def test_motors_are_told_an_effort_and_servos_a_position():
+    cartpole = load_spec("cartpole")
+    message = convert.action_message(np.array([0.5], np.float32), cartpole, STAMP)
+    assert list(message.effort) == [0.5] and not message.position
+    np.testing.assert_array_equal(convert.action(message, cartpole), np.float32([0.5]))
+
+
+def test_a_robot_of_both_kinds_has_no_command_message():
+    from dataclasses import replace
+
+    mixed = (replace(SPEC.actuators[0], unit="1"), *SPEC.actuators[1:])
+    with pytest.raises(SpecError, match="'arm' mixes servos and motors"):
+        convert.action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
+
+
+def test_numpy_scalars_arrive_as_the_numbers_they_are():
+    # Unchecked, a numpy float32 in a float64 field arrives as 5e-315.
+    point = convert.point_message(np.float32([0.5, 0.25, 0.125]), STAMP)
+    assert [type(x) for x in (point.point.x, point.point.y, point.point.z)] == [float] * 3
+    assert convert.number_message(np.float32(0.5)).data == 0.5
+    assert isinstance(point, PointStamped)
+
+
+def test_plain_values_survive_as_text_and_nan_does_not():
+    values = {"event": "change", "world": {"payload": 0.4}, "stamp": STAMP}
+    assert convert.json_values(convert.json_message(values)) == values
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        convert.json_message({"surprise": math.nan})
+
+
+def test_diagnostics_carry_name_level_and_numbers_as_text():
+    message = convert.diagnostics_message(STAMP, "arm", [("plant: timing", "warn", "late", {"p99": 1.5})])
+    (status,) = message.status
+    assert (status.name, status.level, status.hardware_id) == ("plant: timing", DiagnosticStatus.WARN, "arm")
+    assert [(v.key, v.value) for v in status.values] == [("p99", "1.5")]
+
+
+def test_an_empty_message_is_refused_and_not_a_crash():
+    assert reason(convert.observation, JointState(), SPEC)[0] is Refusal.NAMES
+    assert reason(convert.action, JointState(), SPEC)[0] is Refusal.NAMES

@@ -1,0 +1,150 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim]
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from wm_robot_ros import convert
+from wm_robot_ros.environment import node_command
+from wm_robot_sim import load_spec
+
+SPEC = load_spec("arm")
+
+
+def plant(start, **parameters):
+    return start(node_command("plant_node", {"seed": 1, **parameters}))
+
+
+def test_it_publishes_at_the_rate_of_the_spec_with_stamps_that_increase(start, peer):
+    plant(start)
+    sensed, applied = peer.hear(JointState, "joint_states"), peer.hear(JointState, "applied_command")
+    targets, tips = peer.hear(PointStamped, "target"), peer.hear(PointStamped, "ground_truth/gripper")
+    peer.until(lambda: sensed and applied, "the plant says nothing")
+    sensed.clear()
+    began = peer.now()
+    peer.spin(2.0)
+    rate = len(sensed) / ((peer.now() - began) / 1e9)
+    assert rate == pytest.approx(SPEC.rate, rel=0.1)
+    stamps = [convert.stamp_of(message) for message in sensed]
+    steps = np.diff(stamps) / 1e9
+    assert (steps > 0).all()
+    assert np.median(steps) == pytest.approx(SPEC.dt, rel=0.1)
+    # The command in force and the target carry the stamp of the observation that they belong to.
+    for others in (applied, targets, tips):
+        assert set(stamps[:-1]) <= {convert.stamp_of(message) for message in others}
+    assert list(sensed[0].name) == list(SPEC.joint_names)
+    assert np.isfinite(convert.observation(sensed[0], SPEC).values).all()
+
+
+def test_a_good_command_moves_it_and_a_bad_one_is_counted_and_not_applied(start, peer):
+    plant(start)
+    applied, status = peer.hear(JointState, "applied_command"), peer.hear(String, "plant/status")
+    speak = peer.speak(JointState, "joint_command")
+    peer.until(lambda: applied, "the plant says nothing")
+    hold = convert.action(applied[-1], SPEC)
+    wanted = np.clip(hold + np.float32(0.05), SPEC.action_low, SPEC.action_high)
+
+    def send(**changes):
+        message = convert.action_message(wanted, SPEC, peer.now())
+        for field, value in changes.items():
+            setattr(message, field, value)
+        speak.publish(message)
+        return message
+
+    def present():
+        return convert.action(applied[-1], SPEC)
+
+    peer.until(lambda: send() and np.allclose(present(), wanted, atol=1e-6), "the command has no effect")
+    good = send()
+    peer.spin(0.2)
+
+    far = np.float64(SPEC.action_low + 0.1).tolist()
+    bad = {
+        "not_finite": {"position": [math.nan, *far[1:]]},
+        "size": {"position": far[:-1]},
+        "names": {"name": ["nobody", *SPEC.action_names[1:]], "position": far},
+        "no_stamp": {"position": far, "header": JointState().header},
+        "duplicate": {"position": far, "header": good.header},
+        "stale": {"position": far, "header": convert.point_message(hold[:3], peer.now() + 10**7 - 10**9).header},
+        "future": {"position": far, "header": convert.point_message(hold[:3], peer.now() + 10**10).header},
+    }
+    for changes in bad.values():
+        send(**changes)
+        peer.spin(0.05)
+    twice = [SPEC.action_names[1], *SPEC.action_names[1:]]
+    send(name=twice, position=far)
+    peer.spin(0.3)
+    np.testing.assert_allclose(present(), wanted, atol=1e-6)
+    refused = convert.json_values(status[-1])["commands"]["refused"]
+    # A second old is also older than the command in force, which is said first.
+    assert refused.pop("out_of_order") == 1 and refused.pop("stale") == 0
+    expected = {"names": 2, **{name: 1 for name in bad if name not in ("names", "stale")}}
+    assert {name: count for name, count in refused.items() if count} == expected
+
+
+def test_without_commands_it_holds_and_says_so(start, peer):
+    plant(start, **{"command.timeout": 0.2})
+    applied, status = peer.hear(JointState, "applied_command"), peer.hear(String, "plant/status")
+    diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
+    speak = peer.speak(JointState, "joint_command")
+    peer.until(lambda: applied and status, "the plant says nothing")
+    hold = convert.action(applied[-1], SPEC)
+    speak.publish(convert.action_message(hold, SPEC, peer.now()))
+    peer.until(lambda: convert.json_values(status[-1])["holding"], "it does not notice the silence")
+    np.testing.assert_allclose(convert.action(applied[-1], SPEC), hold, atol=1e-6)
+    diagnostics.clear()
+    peer.until(lambda: diagnostics, "no diagnostics")
+    assert any("holding position" in one.message for one in diagnostics[-1].status)
+
+
+def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(start, peer, tmp_path):
+    report = tmp_path / "report.json"
+    process = plant(
+        start,
+        **{
+            "change.time": 0.5,
+            "change.world": json.dumps({"loaded": {"payload": 0.4, "weak_joint": "elbow_pitch", "gain": 0.3}}),
+            "duration": 1.5,
+            "report": str(report),
+        },
+    )
+    applied = peer.hear(JointState, "applied_command")
+    speak = peer.speak(JointState, "joint_command")
+    peer.until(lambda: applied, "the plant says nothing")
+    speak.publish(convert.action_message(convert.action(applied[-1], SPEC), SPEC, peer.now()))
+    peer.spin(0.9)
+    events = peer.hear(String, "ground_truth/event", latched=True)
+    peer.until(lambda: len(events) == 2, "the change was not told")
+    first, second = (convert.json_values(event) for event in events)
+    assert (first["event"], first["world"]["payload"]) == ("start", 0.0)
+    assert (second["event"], second["world"]["payload"]) == ("change", 0.4)
+    assert second["time"] == pytest.approx(0.5, abs=SPEC.dt)
+    assert second["world"]["gain"][2] == pytest.approx(0.3)
+    # The duration ends it, and it leaves its figures.
+    assert process.wait(10) == 0
+    figures = json.loads(report.read_text())
+    assert figures["lived"] == round(1.5 * SPEC.rate)
+    assert figures["commands"]["accepted"] == figures["latency"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"robot": "nobody"}, "there is no robot 'nobody'"),
+        ({"world": '{"gravity": 1}'}, "World has no field ['gravity']"),
+        ({"change.world": "paradise"}, "It must be 'nominal', 'random' or JSON"),
+    ],
+)
+def test_a_setting_that_cannot_be_ends_it_with_one_line(start, environment, tmp_path, parameters, words):
+    process = plant(start, **parameters)
+    assert process.wait(20) == 1
+    (log,) = tmp_path.glob("node*.log")
+    assert words in log.read_text()
+    assert "Traceback" not in log.read_text()

@@ -1,0 +1,195 @@
+"""Which commands are in force, which transitions are lived, and how time is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.ros
+
+from wm_robot_ros.intake import CommandIntake
+from wm_robot_ros.pairing import Pairing
+from wm_robot_ros.refusal import Refusal, check_time
+from wm_robot_ros.timing import Histogram
+
+MS = 1_000_000
+START = 10**18
+PERIOD = 20 * MS
+
+
+def at(step: float) -> int:
+    return START + round(step * PERIOD)
+
+
+def obs(step: int) -> np.ndarray:
+    return np.full(2, step, np.float32)
+
+
+def act(step: int) -> np.ndarray:
+    return np.full(1, 100 + step, np.float32)
+
+
+def intake(**changes) -> CommandIntake:
+    parts = {"servo": np.array([True, False]), "max_age": 0.1, "timeout": 0.5, **changes}
+    return CommandIntake(np.float32([0.5, 0.5]), **parts)
+
+
+def pairing() -> Pairing:
+    return Pairing(period=0.02, max_age=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "now", "expected"),
+    [
+        (at(1), at(1), None),
+        (at(1), at(1) + 99 * MS, None),
+        (0, at(1), Refusal.NO_STAMP),
+        (at(0), at(1), Refusal.DUPLICATE),
+        (at(-1), at(1), Refusal.OUT_OF_ORDER),
+        (at(1), at(1) + 101 * MS, Refusal.STALE),
+        (at(9), at(1), Refusal.FUTURE),
+    ],
+)
+def test_a_stamp_that_may_not_follow_says_why(stamp, now, expected):
+    assert check_time(stamp, now, at(0), 100 * MS) is expected
+
+
+def test_after_a_clock_was_set_back_messages_pass_again():
+    hour = 3600 * 10**9
+    assert check_time(at(1) - hour, at(1) - hour, at(0), 100 * MS) is None
+
+
+def test_the_last_good_command_is_held():
+    plant = intake()
+    np.testing.assert_array_equal(plant.take(at(0)), [0.5, 0.5])
+    assert plant.offer(np.float32([1, 2]), at(1), at(1)) is None
+    for step in (1, 2, 3):
+        np.testing.assert_array_equal(plant.take(at(step)), [1, 2])
+    assert (plant.accepted, plant.silent_periods, plant.longest_silence) == (1, 2, 2)
+
+
+def test_a_refused_command_changes_nothing():
+    plant = intake()
+    plant.offer(np.float32([1, 2]), at(5), at(5))
+    for stamp in (at(5), at(4), at(-10), 0, at(50)):
+        assert plant.offer(np.float32([9, 9]), stamp, at(6)) is not None
+    np.testing.assert_array_equal(plant.take(at(6)), [1, 2])
+    counts = plant.refusals.to_dict()
+    assert (counts["duplicate"], counts["out_of_order"], counts["no_stamp"], counts["future"]) == (1, 2, 1, 1)
+    assert plant.offer(np.float32([9, 9]), at(6), at(20)) is Refusal.STALE
+
+
+def test_after_a_long_silence_a_servo_keeps_its_target_and_a_motor_is_released():
+    plant = intake()
+    plant.offer(np.float32([1, 2]), at(0), at(0))
+    np.testing.assert_array_equal(plant.take(at(25)), [1, 2])
+    assert not plant.holding
+    np.testing.assert_array_equal(plant.take(at(26)), [1, 0])
+    assert plant.holding
+    plant.offer(np.float32([3, 4]), at(27), at(27))
+    np.testing.assert_array_equal(plant.take(at(28)), [3, 4])
+    assert not plant.holding
+
+
+def test_silence_before_the_first_command_is_not_counted():
+    plant = intake()
+    for step in range(100):
+        plant.take(at(step))
+    assert (plant.started, plant.silent_periods, plant.holding) == (False, 0, False)
+
+
+def test_an_observation_is_paired_with_the_command_of_its_stamp():
+    stream = pairing()
+    lived = []
+    for step in range(5):
+        stream.apply(at(step), act(step))
+        assert stream.sense(at(step), at(step) + MS, obs(step)) is None
+        lived.append(stream.take())
+        assert stream.take() is None
+    assert lived[0] is None
+    for step, one in enumerate(lived[1:], 1):
+        assert one.valid and one.stamp == at(step)
+        assert (one.obs[0], one.applied[0], one.next_obs[0]) == (step - 1, 100 + step, step)
+    assert stream.refusals.total == 0
+
+
+def test_a_command_that_comes_after_its_observation_is_waited_for():
+    stream = pairing()
+    stream.apply(at(0), act(0))
+    stream.sense(at(0), at(0), obs(0))
+    stream.sense(at(1), at(1), obs(1))
+    assert stream.take() is None and not stream.overdue
+    stream.apply(at(1), act(1))
+    one = stream.take()
+    assert one.valid and one.applied[0] == 101
+
+
+def test_a_command_that_never_comes_makes_its_transition_invalid_and_not_the_next():
+    stream = pairing()
+    stream.apply(at(0), act(0))
+    stream.sense(at(0), at(0), obs(0))
+    stream.sense(at(1), at(1), obs(1))
+    stream.apply(at(2), act(2))
+    stream.sense(at(2), at(2), obs(2))
+    assert stream.overdue
+    first, second = stream.take(), stream.take()
+    assert not first.valid and first.next_obs[0] == 1
+    assert second.valid and (second.applied[0], second.next_obs[0]) == (102, 2)
+    assert stream.refusals.to_dict()["unpaired"] == 1
+
+
+def test_a_missing_observation_makes_the_longer_transition_invalid():
+    stream = pairing()
+    lived = []
+    for step in (0, 1, 3, 4):
+        stream.apply(at(step), act(step))
+        stream.sense(at(step), at(step), obs(step))
+        lived.append(stream.take())
+    assert [one.valid for one in lived[1:]] == [True, False, True]
+    assert stream.refusals.to_dict()["gap"] == 1
+
+
+def test_refused_observations_leave_the_stream_as_it_was():
+    stream = pairing()
+    for step in (0, 1):
+        stream.apply(at(step), act(step))
+        stream.sense(at(step), at(step), obs(step))
+    stream.take()
+    assert stream.sense(at(1), at(1), obs(7)) is Refusal.DUPLICATE
+    assert stream.sense(at(0), at(1), obs(7)) is Refusal.OUT_OF_ORDER
+    assert stream.sense(at(2), at(9), obs(7)) is Refusal.STALE
+    assert stream.take() is None
+    stream.apply(at(2), act(2))
+    stream.sense(at(2), at(2), obs(2))
+    one = stream.take()
+    assert one.valid and (one.obs[0], one.next_obs[0]) == (1, 2)
+
+
+def test_after_a_pause_the_first_observation_continues_nothing():
+    stream = pairing()
+    for step in (0, 1):
+        stream.apply(at(step), act(step))
+        stream.sense(at(step), at(step), obs(step))
+    stream.forget()
+    assert stream.applied is None
+    stream.apply(at(9), act(9))
+    stream.sense(at(9), at(9), obs(9))
+    assert stream.take() is None
+
+
+@given(st.lists(st.floats(0, 200), min_size=1, max_size=200), st.sampled_from([1, 50, 99, 100]))
+def test_a_percentile_is_that_of_the_numbers_to_a_tenth_of_a_millisecond(values, q):
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    exact = float(np.percentile(values, q, method="inverted_cdf"))
+    if exact < 100:
+        assert exact - 1e-9 <= histogram.percentile(q) <= exact + 0.1 + 1e-9
+    else:
+        assert histogram.percentile(q) == max(values)
+    again = Histogram.from_dict(histogram.to_dict())
+    assert (again.count, again.percentile(50)) == (histogram.count, pytest.approx(histogram.percentile(50)))
+
+
+def test_a_histogram_without_numbers_says_zero():
+    assert Histogram().percentile(99) == 0.0

@@ -1,0 +1,89 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from wm_robot_sim import load_spec
+from wm_robot_sim.worlds import FAULTS, World, WorldDistribution, WorldRanges
+
+from tests.sim.robots import ROBOTS
+from wm_robot.errors import SpecError
+
+pytestmark = pytest.mark.sim
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_the_nominal_vector_is_zero_and_every_number_has_a_name(robot):
+    distribution = WorldDistribution(load_spec(robot))
+    vector = distribution.nominal().vector()
+    assert vector.dtype == np.float32 and not vector.any()
+    assert len(set(distribution.names)) == len(distribution.names) == len(vector)
+
+
+def test_a_usual_deviation_is_about_one():
+    distribution = WorldDistribution(load_spec("arm"))
+    rng = np.random.default_rng(0)
+    spread = np.std([distribution.sample(rng).vector() for _ in range(500)], axis=0)
+    assert (0.4 < spread).all() and (spread < 2).all()
+
+
+def test_names_point_at_the_right_numbers():
+    distribution = WorldDistribution(load_spec("arm"))
+    value = dict(zip(
+        distribution.names,
+        distribution.loaded(payload=0.4, weak_joint="elbow_pitch", gain=0.5).vector(),
+        strict=True,
+    ))  # fmt: skip
+    assert {name for name, x in value.items() if x} == {
+        "elbow_pitch/drive",
+        "elbow_pitch/stiffness",
+        "payload",
+    }
+    assert value["payload"] == pytest.approx(2) and value["elbow_pitch/drive"] == pytest.approx(-1)
+
+
+def test_a_reversed_motor_is_as_stiff_as_a_healthy_one():
+    distribution = WorldDistribution(load_spec("arm"))
+    world = replace(distribution.nominal(), gain=np.array([1.0, 1, -1, 1, 1, 1]))
+    changed = {name for name, x in zip(distribution.names, world.vector(), strict=True) if x}
+    assert changed == {"elbow_pitch/drive"}
+
+
+def test_a_world_survives_json():
+    rng = np.random.default_rng(3)
+    for world in (WorldDistribution(load_spec("arm")).sample(rng) for _ in range(10)):
+        back = World.from_dict(json.loads(json.dumps(world.to_dict())))
+        assert back.to_dict() == world.to_dict()
+        np.testing.assert_array_equal(back.vector(), world.vector())
+
+
+def test_same_seed_same_worlds():
+    distribution = WorldDistribution(load_spec("arm"))
+    one, two = (distribution.sample(np.random.default_rng(7)).to_dict() for _ in range(2))
+    assert one == two
+
+
+def test_faults_come_as_often_as_declared():
+    distribution = WorldDistribution(load_spec("arm"))
+    rng = np.random.default_rng(0)
+    faults = [[f for f in distribution.sample(rng).fault if f != "ok"] for _ in range(2000)]
+    counts = np.bincount([len(f) for f in faults], minlength=3) / len(faults)
+    np.testing.assert_allclose(counts, distribution.ranges.fault_counts, atol=0.04)
+    kinds = [kind for f in faults for kind in f]
+    for kind in FAULTS:
+        assert kinds.count(kind) / len(kinds) == pytest.approx(
+            distribution.ranges.faults[kind]["chance"], abs=0.04
+        )
+
+
+def test_an_unknown_range_is_refused():
+    arm = load_spec("arm")
+    with pytest.raises(SpecError, match="'paylod'"):
+        WorldRanges.of(replace(arm, world={"paylod": [0, 1]}))
+    with pytest.raises(SpecError, match="no motor on joint 'elbow'"):
+        WorldDistribution(arm).loaded(payload=0.1, weak_joint="elbow", gain=0.5)
+
+
+def test_an_unknown_robot_names_those_there_are():
+    with pytest.raises(SpecError, match="'arm', 'cartpole', 'reacher'"):
+        load_spec("hexapod")

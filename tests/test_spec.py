@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from wm_robot.errors import SpecError
+from wm_robot.spec import RobotSpec, canonical_json
+
+
+def values(**changes):
+    """A two-joint robot as YAML would give it."""
+    return {
+        "name": "pair",
+        "rate": 50,
+        "mjcf": "pair.xml",
+        "joints": [
+            {"name": "shoulder", "position": [-1.5, 1.25], "velocity": 3, "effort": 2.5},
+            {"name": "elbow", "position": [-2, 2], "velocity": 4, "effort": 1.5},
+        ],
+        "actuators": [
+            {"name": "m1", "joint": "shoulder", "unit": "rad", "range": [-1.5, 1.25], "rate": 5},
+            {"name": "m2", "joint": "elbow", "unit": "rad", "range": [-2, 2], "rate": 10},
+        ],
+        "tasks": {"reach": {"reward": "reach", "goal": 3, "parameters": {"speed_cost": 0.1}}},
+        "chain": [
+            {"joint": "shoulder", "origin": [0, 0, 0.1], "axis": [0, 0, 1]},
+            {"joint": "elbow", "origin": [0.3, 0, 0], "axis": [0, 1, 0]},
+        ],
+        "tip": [0.2, 0, 0],
+        **changes,
+    }
+
+
+def spec(**changes):
+    return RobotSpec.from_dict(values(**changes))
+
+
+def test_the_observation_lists_all_joints_of_one_interface_before_the_next():
+    assert spec().observation_names == (
+        "shoulder/position",
+        "elbow/position",
+        "shoulder/velocity",
+        "elbow/velocity",
+    )
+    assert spec().observation_units == ("rad", "rad", "rad/s", "rad/s")
+    assert spec().obs_dim == 4
+
+
+def test_limits_of_the_action_come_from_the_actuators_in_order():
+    pair = spec()
+    assert pair.action_names == ("m1", "m2")
+    assert pair.action_dim == 2
+    np.testing.assert_array_equal(pair.action_low, np.float32([-1.5, -2]))
+    np.testing.assert_array_equal(pair.action_high, np.float32([1.25, 2]))
+    np.testing.assert_allclose(pair.action_step, [5 / 50, 10 / 50], rtol=1e-6)
+
+
+def test_a_file_and_its_values_give_the_same_spec(tmp_path):
+    path = tmp_path / "pair.yaml"
+    path.write_text(yaml.safe_dump(values()))
+    loaded = RobotSpec.load(path)
+    assert loaded.folder == tmp_path
+    assert loaded.digest() == spec().digest()
+    assert loaded.tasks == spec().tasks
+
+
+def test_the_digest_ignores_the_order_of_keys_and_what_does_not_change_experience():
+    reordered = RobotSpec.from_dict(dict(reversed(values().items())))
+    assert reordered.digest() == spec().digest()
+    assert spec(mjcf="other.xml", world={"payload": [0, 1]}, tasks={}).digest() == spec().digest()
+
+
+def test_the_digest_is_of_values_and_not_of_their_spelling():
+    spelt = values()["joints"]
+    spelt[0] = {**spelt[0], "velocity": 3.0}
+    spelt[1] = {**spelt[1], "position": [-2.0, 2.0]}
+    assert spec(rate=50.0, joints=spelt).digest() == spec().digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rate": 100},
+        {"name": "twin"},
+        {"interfaces": ["position"]},
+        {"joints": list(reversed(values()["joints"]))},
+        {"actuators": list(reversed(values()["actuators"]))},
+        {"joints": [{**values()["joints"][0], "effort": 2.6}, values()["joints"][1]]},
+    ],
+)
+def test_the_digest_changes_with_all_that_makes_experience_incompatible(change):
+    assert spec(**change).digest() != spec().digest()
+
+
+def test_the_digest_never_changes_between_versions():
+    # Snapshots and bases carry it: if this fails, every one of them has become unreadable.
+    assert spec().digest() == "e93f73342c511460c9edf738a6ff26008b22718166c90c5137f91d42b1339601"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rate": 0}, "'pair' has rate 0 Hz; it must be above 0"),
+        ({"joints": []}, "has joints []; it must be unique"),
+        ({"joints": [values()["joints"][0]] * 2}, "['shoulder', 'shoulder']; it must be unique"),
+        ({"interfaces": ["position", "torque"]}, "interfaces ['torque']; it must be some of"),
+        ({"colour": "red"}, "RobotSpec has no field ['colour']; it has ['actuators'"),
+        ({"joints": [{**values()["joints"][0], "position": [1, -1]}]}, "low < high"),
+        ({"joints": [{**values()["joints"][0], "velocity": -3}]}, "'shoulder' has velocity -3"),
+        ({"joints": [{"name": "shoulder"}]}, "Joint: "),
+        ({"actuators": [{**values()["actuators"][0], "joint": "wrist"}]}, "names joint 'wrist'"),
+        ({"actuators": [{**values()["actuators"][0], "rate": 0}]}, "'m1' has rate 0"),
+        ({"chain": [{"joint": "wrist", "origin": [0, 0, 0], "axis": [0, 0, 1]}]}, "names joint 'wrist'"),
+        ({"tasks": {"reach": {"rewards": "reach"}}}, "Task has no field ['rewards']"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused_by_name_and_value(change, words):
+    with pytest.raises(SpecError) as refused:
+        spec(**change)
+    assert words in str(refused.value)
+
+
+def test_an_unknown_task_names_those_there_are():
+    assert spec().task("reach").goal == 3
+    with pytest.raises(SpecError, match=r"robot 'pair' has no task 'fly'; it has \['reach'\]"):
+        spec().task("fly")
+
+
+def test_equal_values_have_one_spelling_and_nan_has_none():
+    assert canonical_json({"b": 1, "a": [2.5, "ä"]}) == b'{"a":[2.5,"\\u00e4"],"b":1}'
+    assert json.loads(canonical_json({"a": 1e-300})) == {"a": 1e-300}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": float("nan")})

@@ -1,0 +1,126 @@
+"""`wm-robot bench adaptation`: open-loop error by steps lived, on held-out worlds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench import Result, _Setting, bases_of, needs
+from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
+from wm_robot.types import Lives
+
+POINTS = (0, 1, 4, 8, 16, 32, 50, 64, 128, 240)
+"""Steps lived in a still world."""
+CHANGE = 128
+"""Step of the change in a life with one."""
+AFTER = (0, 8, 16, 32, 50, 100)
+"""Steps after the change."""
+SEGMENT = 128
+"""Steps of a training segment."""
+LONG = (0, 16, 64, 128, 256, 512, 1024, 2048, 3072, 32 * SEGMENT)
+LONG_LIVES = 48
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Errors of one arm under one seed, `B P` each."""
+
+    still: np.ndarray
+    changed: np.ndarray
+    long: np.ndarray
+
+
+def run(setting: _Setting, memory: str, worlds: int) -> Result:
+    """See `wm-robot bench adaptation --help`."""
+    needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
+    seeds = setting.seeds[:1] if setting.quick else setting.seeds
+    worlds = max(50, worlds // 4) if setting.quick else worlds
+    bases = bases_of(setting, {"robust": "robust", "oracle": "oracle", memory: memory})
+    arms = [Arm(name=name, model=base.model) for name, base in bases.items()]
+    by_seed: list[dict[str, float]] = []
+    errors: dict[str, list[_Seen]] = {arm.name: [] for arm in arms}
+    for seed in seeds:
+        still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
+        unit = np.diff(still.obs, axis=1).std((0, 1))
+        for arm in arms:
+            errors[arm.name].append(
+                _Seen(
+                    error_by_step(arm, still, POINTS, change_std=unit),
+                    error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit),
+                    error_by_step(arm, long, [p for p in LONG if p <= long.steps], change_std=unit),
+                )
+            )
+        false = {
+            history: error_after_false_history(
+                arms[-1], still, steps=50, change_std=unit, history=history, seed=seed
+            )
+            for history in ("shuffled", "other_world")
+        }
+        by_seed.append(_figures({name: seen[-1] for name, seen in errors.items()}, memory, false))
+    figures = {name: float(np.mean([f[name] for f in by_seed])) for name in by_seed[0]}
+    spread = {name: float(np.std([f[name] for f in by_seed])) for name in by_seed[0]}
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=_table(errors),
+        notes=(
+            f"{worlds} held-out worlds a seed, {len(seeds)} seeds; error: mean square 8 steps ahead, in units of the "
+            "one-step change",
+            "spread over seeds: " + ", ".join(f"{name} ±{value:.3g}" for name, value in spread.items()),
+        ),
+    )
+
+
+def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, Lives, Lives]:
+    """Lives in one world, lives with one change, long lives."""
+    from wm_robot_sim import load_spec
+    from wm_robot_sim.lives import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    draw = WorldDistribution(spec).sample
+    rng = np.random.default_rng([seed, 20_000])
+    own = [[draw(rng)] for _ in range(worlds)]
+    pairs = [[world[0], draw(rng)] for world in own]
+
+    def live(own_worlds: Any, steps: int, number: int, change: int | None = None) -> Lives:
+        return gather(
+            spec,
+            lives=len(own_worlds),
+            steps=steps,
+            seed=seed * 10 + number,
+            held_out=True,
+            worlds=own_worlds,
+            change_at=change,
+        )
+
+    still = live(own, POINTS[-1] + 16, 1)
+    changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, CHANGE)
+    long = live(own[: LONG_LIVES // 2 if quick else LONG_LIVES], LONG[-1] + 16, 3)
+    return still, changed, long
+
+
+def _figures(errors: dict[str, _Seen], memory: str, false: dict[str, np.ndarray]) -> dict[str, float]:
+    robust, oracle, own = errors["robust"], errors["oracle"], errors[memory]
+    at, after = POINTS.index(50), AFTER.index(50)
+    long = own.long.mean(0)
+    return {
+        "gap_closed_50": gap_closed(own.still[:, at], robust.still[:, at], oracle.still[:, at]),
+        "gap_closed_after_change": gap_closed(
+            own.changed[:, after], robust.changed[:, after], oracle.changed[:, after]
+        ),
+        "long_life_ratio": float(long[-1] / long.min()),
+        "control_shuffled": gap_closed(false["shuffled"], robust.still[:, at], oracle.still[:, at]),
+        "control_other_world": gap_closed(false["other_world"], robust.still[:, at], oracle.still[:, at]),
+    }
+
+
+def _table(errors: dict[str, list[_Seen]]) -> list[dict[str, Any]]:
+    rows = []
+    for name, seen in errors.items():
+        for life, points in (("still", POINTS), ("changed", AFTER), ("long", LONG)):
+            values = np.concatenate([getattr(s, life) for s in seen])
+            row: dict[str, Any] = {"arm": name, "life": life}
+            row |= {str(p): round(float(v), 4) for p, v in zip(points, values.mean(0), strict=False)}
+            rows.append(row)
+    return rows

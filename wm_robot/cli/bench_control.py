@@ -1,0 +1,114 @@
+"""`wm-robot bench control`: settled target error after a hidden change, by arm."""
+
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench import Result, _Setting, bases_of, needs
+from wm_robot.evaluation.control import Change, target_error
+
+BEFORE_S, AFTER_S = 4.0, 10.0
+"""Time before the change, and after it, in s."""
+SETTLED_S = 1.0
+"""From here on after the change the error counts as settled."""
+TOGETHER = 64
+"""Episodes side by side: more do not fit in the cache."""
+
+
+def run(setting: _Setting, memory: str, episodes: int) -> Result:
+    """See `wm-robot bench control --help`."""
+    needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
+    seeds = setting.seeds[:1] if setting.quick else setting.seeds
+    episodes = max(10, episodes // 5) if setting.quick else episodes
+    bases = bases_of(setting, {"robust": "robust", memory: memory, "oracle": "oracle"})
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in bases}
+    for seed in seeds:
+        for name, base in bases.items():
+            parts = [
+                _episodes(setting, base.model, min(TOGETHER, episodes - first), seed, first)
+                for first in range(0, episodes, TOGETHER)
+            ]
+            errors[name].append(np.concatenate(parts))
+    by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
+    settled = {name: _settled(error, setting) for name, error in by_arm.items()}
+    figures = _figures(settled, memory)
+    spread = [
+        _figures({n: _settled(e[i], setting) for n, e in errors.items()}, memory) for i in range(len(seeds))
+    ]
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[_row(name, by_arm[name], settled[name], settled["oracle"], setting) for name in bases],
+        notes=(
+            f"{episodes} episodes an arm and seed, {len(seeds)} seeds; true gripper to target, in mm",
+            "range over seeds: "
+            + ", ".join(
+                f"{k} {min(s[k] for s in spread):.3g}–{max(s[k] for s in spread):.3g}" for k in figures
+            ),
+        ),
+    )
+
+
+def _episodes(setting: _Setting, model: Any, count: int, seed: int, first: int) -> np.ndarray:
+    """Target error of `count` episodes, `B T`, in m. Worlds and targets depend on seed and episode alone."""
+    from wm_robot.onboard.agent import BatchAgent
+    from wm_robot_sim import load_spec
+    from wm_robot_sim.batch import BatchSim
+    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(setting.robot)
+    draw = WorldDistribution(spec).sample
+    own = range(first, first + count)
+    rngs = [np.random.default_rng([seed, 30_000, i]) for i in own]
+    before, after = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
+    sim = BatchSim(spec, before, seed=40_000 + seed, first_row=first)
+    steps = round((BEFORE_S + AFTER_S) * spec.rate)
+    goals = np.stack(
+        [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).path(steps) for i in own]
+    )
+    change = Change(
+        step=round(BEFORE_S * spec.rate),
+        apply=lambda: sim.set_worlds(range(count), after),
+        truth_before=np.stack([world.vector() for world in before]),
+        truth_after=np.stack([world.vector() for world in after]),
+    )
+    crew = BatchAgent(model, spec, task=next(iter(spec.tasks)), seed=seed)
+    return target_error(sim, crew, goals, change)
+
+
+def _settled(error: np.ndarray, setting: _Setting) -> np.ndarray:
+    """Mean error of each episode once settled after the change, `B`."""
+    rate = error.shape[1] / (BEFORE_S + AFTER_S)
+    return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
+
+
+def _figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float]:
+    own, robust, oracle = settled[memory], settled["robust"], settled["oracle"]
+    return {
+        "error_vs_robust": float(own.mean() / robust.mean()),
+        "median_vs_robust": float(np.median(own) / np.median(robust)),
+        "error_vs_oracle": float(own.mean() / oracle.mean()),
+        "median_vs_oracle": float(np.median(own) / np.median(oracle)),
+    }
+
+
+def _row(
+    name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray, setting: _Setting
+) -> dict[str, Any]:
+    second = round(error.shape[1] / (BEFORE_S + AFTER_S))
+    change = round(BEFORE_S * second)
+    return {
+        "arm": name,
+        "before": _mm(error[:, change - second : change].mean()),
+        "second 0-1": _mm(error[:, change : change + second].mean()),
+        "second 1-2": _mm(error[:, change + second : change + 2 * second].mean()),
+        "settled mean": _mm(settled.mean()),
+        "settled median": _mm(np.median(settled)),
+        "worst tenth": _mm(np.quantile(settled, 0.9)),
+        "above oracle": _mm(np.median(settled - oracle)),
+    }
+
+
+def _mm(metres: Any) -> float:
+    return round(1000 * float(metres), 1)

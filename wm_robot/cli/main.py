@@ -1,0 +1,41 @@
+"""Entry point. Each verb imports what it needs when it runs, so that help answers at once."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+
+from wm_robot.cli import bench, demo, train
+from wm_robot.errors import WmRobotError
+
+BENCHES: dict[str, Callable[..., Any]] = {
+    "adaptation": bench.adaptation,
+    "control": bench.control,
+    "sim": bench.sim,
+    "loop": bench.loop,
+}
+VERBS: dict[str, Callable[..., Any]] = {"train": train.train, "bench": bench.bench, "demo": demo.demo}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one verb; exit code 2 for what the user can mend."""
+    args = sys.argv[1:] if args is None else args
+    try:
+        if args[:1] == ["bench"]:
+            tyro.extras.subcommand_cli_from_dict(
+                BENCHES,
+                args=args[1:],
+                prog="wm-robot bench",
+                description="Measure, and print a table or JSON.",
+            )
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                VERBS,
+                args=args,
+                prog="wm-robot",
+                description="A robot whose weights hold the ability to learn, and whose state holds what it learned.",
+            )
+    except WmRobotError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)

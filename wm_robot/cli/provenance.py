@@ -1,0 +1,36 @@
+"""What a result was made with."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from wm_robot import __version__
+
+PACKAGES = ("torch", "numpy", "mujoco", "onnxruntime", "ros-rclpy")
+
+
+def commit() -> str:
+    """Commit of the checkout that runs, with `+` where it was changed; `unknown` outside one."""
+    here = Path(__file__).parent
+    try:
+        head = _git(here, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"wm_robot": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(folder: Path, *args: str) -> str:
+    run = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
+    return run.stdout.strip()

@@ -1,0 +1,192 @@
+"""`wm-robot train`: from nothing to a base with its card."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from wm_robot.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from wm_robot.learning.trainer import Gather
+    from wm_robot.spec import RobotSpec
+
+MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
+
+
+def train(
+    robot: Annotated[str, tyro.conf.Positional] = "arm",
+    /,
+    *,
+    memory: Literal["gru", "delta"] = "gru",
+    arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
+    task: str | None = None,
+    out: Path | None = None,
+    work: Path = Path("runs/train"),
+    data: Path | None = None,
+    updates: int = 5000,
+    rows: int = 32,
+    random_lives: int = 3072,
+    planned_lives: int = 128,
+    life_steps: int = 512,
+    seed: int = 0,
+    threads: int = 1,
+) -> None:
+    """Train a base: random lives first, then lives lived by the planner itself.
+
+    Killed at any moment, the same command goes on from its last checkpoint to the same result.
+
+    Args:
+        robot: Name of a robot, or the path of its spec.
+        memory: Family of the lifetime state, for the adaptive arm.
+        arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
+            the nominal one; `oracle` is told the true physics.
+        task: Task whose planner gathers lives; the robot's first by default.
+        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default.
+        work: Folder of checkpoints and curves.
+        data: Folder of lives; trainings that name the same folder see the same data.
+        updates: Gradient steps.
+        rows: Segments in an update.
+        random_lives: Lives with random behaviour.
+        planned_lives: Lives with the planner in the loop, in each of two rounds.
+        life_steps: Length of a life.
+        seed: Of weights, data and their order.
+        threads: Of the simulator; training itself uses one.
+    """
+    try:
+        import torch
+
+        from wm_robot_sim import load_spec
+        from wm_robot_sim.worlds import WorldDistribution
+    except ImportError as error:
+        raise MissingExtraError("wm-robot train", "learn,sim") from error
+    from wm_robot.learning.trainer import TrainConfig, Trainer
+    from wm_robot.models.base import save_base
+    from wm_robot.models.world_model import ModelConfig, WorldModel
+    from wm_robot.tasks import reward_of
+
+    torch.set_num_threads(1)
+    spec = load_spec(robot)
+    task = task or next(iter(spec.tasks))
+    name = f"{spec.name}-{memory if arm == 'adaptive' else arm}"
+    nominal_only = arm == "nominal"
+    data = data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name)
+    config = TrainConfig(updates=updates, rows=rows, seed=seed)
+    truth = len(WorldDistribution(spec).names)
+    shape = ModelConfig.of(
+        spec, goal=spec.task(task).goal, truth=truth, memory=MEMORY_OF_ARM.get(arm, memory)
+    )
+    torch.manual_seed(seed)
+    trainer = Trainer(
+        WorldModel(shape),
+        config,
+        folder=work / name,
+        data=data,
+        gather=_gather(
+            spec,
+            task,
+            lives=(random_lives, planned_lives),
+            steps=life_steps,
+            seed=seed,
+            threads=threads,
+            nominal_only=nominal_only,
+        ),
+        reward=reward_of(spec, spec.task(task)),
+    )
+    seconds = _run(trainer, config.updates, work / name)
+    card = _card(trainer, spec.name, seconds, config, data)
+    digest = save_base(out or Path("bases") / name, trainer.model, spec, card)
+    print(f"base {digest[:12]} in {out or Path('bases') / name}")
+
+
+def _gather(
+    spec: "RobotSpec",
+    task: str,
+    *,
+    lives: tuple[int, int],
+    steps: int,
+    seed: int,
+    threads: int,
+    nominal_only: bool,
+) -> "Gather":
+    from wm_robot.models.world_model import WorldModel
+    from wm_robot.onboard.agent import BatchAgent
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.types import Lives
+    from wm_robot_sim.lives import gather as gather_lives
+    from wm_robot_sim.worlds import WorldDistribution
+
+    def gather(number: int, model: WorldModel | None) -> Lives:
+        count, policy = lives[0], None
+        if model is not None:
+            count = lives[1]
+            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a fifth.
+            planner = MppiConfig(samples=64, iterations=1, elites=8)
+            policy = BatchAgent(model, spec, task=task, planner=planner, seed=seed + number)
+        print(f"gathering {count} lives of {steps} steps: {'planner in the loop' if policy else 'random'}")
+        nominal = [WorldDistribution(spec).nominal()]
+        return gather_lives(
+            spec,
+            lives=count,
+            steps=steps,
+            seed=seed * 1000 + number,
+            policy=policy,
+            threads=threads,
+            worlds=[nominal] * count if nominal_only else None,
+        )
+
+    return gather
+
+
+def _run(trainer: Any, updates: int, folder: Path) -> float:
+    """Train to the end with a bar, or a line now and then where there is no terminal."""
+    import time
+
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.utils.tensorboard import SummaryWriter
+
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    live = sys.stdout.isatty()
+    with (
+        SummaryWriter(str(folder / "tensorboard")) as board,
+        Progress(*columns, TimeRemainingColumn(), disable=not live) as bar,
+    ):
+        row = bar.add_task("gathering", total=updates)
+        for metrics in trainer.run():
+            update = int(metrics["update"])
+            late = metrics[max((k for k in metrics if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
+            words = (
+                f"surprise {metrics['surprise']:.3f} nats  open loop {metrics['open_loop']:.3f}  "
+                f"error at birth {metrics['error_at_0']:.2f}, later {late:.2f}"
+            )
+            bar.update(row, completed=update, description=words)
+            if update % 50 == 0:
+                for name, value in metrics.items():
+                    board.add_scalar(name, value, update)
+            if not live and (update % 100 == 0 or update == updates):
+                print(f"{update}/{updates}  {words}  {metrics['seconds_left'] / 60:.0f} min left", flush=True)
+    return time.monotonic() - started
+
+
+def _card(trainer: Any, robot: str, seconds: float, config: Any, data: Path) -> dict[str, Any]:
+    """How the base was made: command, seed, data, curves."""
+    from dataclasses import asdict
+
+    from wm_robot.cli.provenance import commit, versions
+    from wm_robot.io.durable import digest
+
+    lives = {path.name: digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))}
+    return {
+        "command": "wm-robot " + " ".join(sys.argv[1:]),
+        "robot": robot,
+        "seed": config.seed,
+        "commit": commit(),
+        "versions": versions(),
+        "train": asdict(config),
+        "minutes_since_resume": round(seconds / 60, 1),
+        "data_sha256": lives,
+        "transitions": config.updates * config.rows * config.steps,
+        "curve": trainer.history,
+    }

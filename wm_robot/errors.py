@@ -1,0 +1,32 @@
+"""What can go wrong. Each message names the thing, its value, what was expected and the next move."""
+
+
+class WmRobotError(Exception):
+    """Root of every error that a caller of wm_robot can meet."""
+
+
+class ConfigError(WmRobotError, ValueError):
+    """A setting has a value that cannot work."""
+
+
+class SpecError(WmRobotError, ValueError):
+    """Data or a file does not fit the robot's spec."""
+
+
+class SnapshotError(WmRobotError):
+    """A lifetime state or base is damaged, foreign or of another version."""
+
+
+class UnsafeActionError(WmRobotError):
+    """An action that must not reach a motor."""
+
+
+class DeviceError(WmRobotError):
+    """A robot or one of its parts does not answer as it should."""
+
+
+class MissingExtraError(WmRobotError, ImportError):
+    """An optional part is not installed; the message has the command that installs it."""
+
+    def __init__(self, what: str, extra: str):
+        super().__init__(f'{what} needs the "{extra}" extra: pip install "wm_robot[{extra}]"')

@@ -1,0 +1,123 @@
+"""How fast a life learns its world: open-loop error by steps lived, between knowing nothing and being told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_robot.lifetime.memory import State
+from wm_robot.models.world_model import WorldModel
+from wm_robot.types import Lives
+
+HORIZON = 8
+"""Steps imagined open-loop."""
+SMOOTH = (0, 2, 4, 6)
+"""Errors at a step are averaged over these steps after it, to tame the noise of one moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to carry knowledge, under one name."""
+
+    name: str
+    model: WorldModel
+
+    @property
+    def told(self) -> bool:
+        """Whether it is given the true physics."""
+        return self.model.config.memory == "told"
+
+
+@torch.inference_mode()
+def error_by_step(arm: Arm, lives: Lives, points: Sequence[int], *, change_std: np.ndarray) -> np.ndarray:
+    """Squared error of the observation `HORIZON` steps ahead, by life and steps lived.
+
+    Args:
+        points: Steps lived at which to imagine.
+        change_std: Unit of the error, `O`: standard deviation of the one-step change.
+
+    Returns:
+        `B P`, mean over channels.
+    """
+    view, unit = _Tensors(lives), torch.from_numpy(change_std)
+    state = arm.model.birth(len(lives), hold=view.hold, truth=view.truth[:, 0])
+    errors, at = [], 0
+    wanted = sorted({p + offset for p in points for offset in SMOOTH if p + offset + HORIZON <= lives.steps})
+    found: dict[int, Tensor] = {}
+    for point in wanted:
+        state = _live(arm.model, state, view, at, point)
+        found[point], at = _open_loop(arm.model, state, view, point, unit), point
+    for p in points:
+        errors.append(torch.stack([found[p + o] for o in SMOOTH if p + o in found]).mean(0))
+    return torch.stack(errors, 1).numpy()
+
+
+@torch.inference_mode()
+def error_after_false_history(
+    arm: Arm, lives: Lives, *, steps: int, change_std: np.ndarray, history: str, seed: int
+) -> np.ndarray:
+    """The same error, `B`, after a life that was not this robot's.
+
+    Args:
+        history: `shuffled`: own steps, each with the outcome of another; `other_world`: the steps of the next life.
+    """
+    view, unit = _Tensors(lives), torch.from_numpy(change_std)
+    state = arm.model.birth(len(lives), hold=view.hold, truth=view.truth[:, 0])
+    if history == "other_world":
+        other = _Tensors(lives.rows(np.roll(np.arange(len(lives)), 1)))
+        state = _live(arm.model, state, other, 0, steps)
+    elif history == "shuffled":
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(steps))
+        change = view.obs[:, order + 1] - view.obs[:, order]
+        for t in range(steps):
+            at = view.obs[:, t]
+            _, state = arm.model.write(
+                state, at, view.action[:, t], at + change[:, t], torch.ones(len(lives))
+            )
+    else:
+        raise ValueError(f"history is '{history}'; it must be 'shuffled' or 'other_world'")
+    errors = []
+    for offset in SMOOTH:
+        point = steps + offset
+        now = state | {"recent": _recent(view, point, arm.model.config.recent)}
+        errors.append(_open_loop(arm.model, now, view, point, unit))
+    return torch.stack(errors).mean(0).numpy()
+
+
+def gap_closed(error: np.ndarray, robust: np.ndarray, oracle: np.ndarray) -> float:
+    """Part of the way from `robust` to `oracle`, of means over lives: 1 is the oracle, below 0 worse than robust."""
+    return float((robust.mean() - error.mean()) / (robust.mean() - oracle.mean()))
+
+
+class _Tensors:
+    """Lives as tensors."""
+
+    def __init__(self, lives: Lives):
+        self.obs = torch.from_numpy(lives.obs)
+        self.action = torch.from_numpy(lives.action)
+        self.hold = torch.from_numpy(lives.hold)
+        truth = lives.truth()
+        self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
+
+
+def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int) -> State:
+    """Live steps `start` to `stop`, in pieces that fit in memory."""
+    for at in range(start, stop, 128):
+        end = min(stop, at + 128)
+        part = slice(at, end)
+        ones = torch.ones(len(view.obs), end - at)
+        truth = view.truth[:, at : end + 1]
+        _, state = model.scan(state, view.obs[:, at : end + 1], view.action[:, part], ones, truth)
+    return state
+
+
+def _open_loop(model: WorldModel, state: State, view: _Tensors, point: int, unit: Tensor) -> Tensor:
+    plans = view.action[:, None, point : point + HORIZON]
+    mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
+    return ((mean[:, 0, -1] - view.obs[:, point + HORIZON]) / unit).square().mean(-1)
+
+
+def _recent(view: _Tensors, point: int, count: int) -> Tensor:
+    return torch.cat([view.hold[:, None].expand(-1, count, -1), view.action[:, :point]], 1)[:, -count:]

@@ -1,0 +1,65 @@
+"""How well an agent does its task before and after a change it is not told of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Crew(Protocol):
+    """`B` agents side by side, as this evaluation needs them."""
+
+    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None: ...
+
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray: ...
+
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, truth: np.ndarray | None = None
+    ) -> object: ...
+
+
+class Plants(Protocol):
+    """`B` robots whose worlds change by themselves at one moment."""
+
+    obs: np.ndarray
+
+    @property
+    def hold(self) -> np.ndarray: ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def tip(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A hidden change during an evaluation."""
+
+    step: int
+    """Control step at which it happens."""
+    apply: Callable[[], None]
+    """Makes it happen."""
+    truth_before: np.ndarray
+    """True physics, `B P`, for the oracle."""
+    truth_after: np.ndarray
+
+
+def target_error(plants: Plants, crew: Crew, goals: np.ndarray, change: Change) -> np.ndarray:
+    """Distance from the true gripper to the goal after every step, `B T`, in m.
+
+    Args:
+        goals: `B T G`.
+    """
+    truth = change.truth_before
+    crew.begin(plants.hold, truth)
+    errors = []
+    for t in range(goals.shape[1]):
+        if t == change.step:
+            change.apply()
+            truth = change.truth_after
+        obs = plants.obs.copy()
+        next_obs, applied = plants.step(crew.act(obs, goals[:, t]))
+        crew.observe(obs, applied, next_obs, truth=truth)
+        errors.append(np.linalg.norm(plants.tip() - goals[:, t], axis=-1))
+    return np.stack(errors, 1)

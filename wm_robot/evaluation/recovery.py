@@ -1,0 +1,80 @@
+"""How soon, and how well, a robot does its task again after a hidden change."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 0.5
+"""Length in s over which an error is averaged before it is judged."""
+TOLERANCE = 1.5
+"""Recovered is below this many times the level before the change."""
+STAY = 2.0
+"""Seconds for which it must stay there; the target moves, and some of its places are harder than others."""
+SETTLED = (1.0, 10.0)
+"""Seconds after the change in which the settled error is taken."""
+
+
+def rolling_mean(time: np.ndarray, value: np.ndarray, *, window: float = WINDOW) -> np.ndarray:
+    """Mean of the last `window` seconds at each time, `T`; at the start, of what there is."""
+    first = np.searchsorted(time, time - window, side="right")
+    total = np.concatenate([[0.0], np.cumsum(value, dtype=float)])
+    after = np.arange(1, len(value) + 1)
+    return (total[after] - total[first]) / (after - first)
+
+
+def level(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> float:
+    """Mean error in a span of time, NaN where nothing was measured."""
+    inside = (time >= span[0]) & (time < span[1])
+    return float(error[inside].mean()) if inside.any() else float("nan")
+
+
+def time_to_recover(time: np.ndarray, error: np.ndarray, *, change: float, before: float) -> float | None:
+    """Seconds from the change until the rolling error is low again and stays so; None if it never is.
+
+    Zero if it never rose. The window looks back, so otherwise nothing below its length is found.
+
+    Args:
+        before: Level of the error before the change.
+    """
+    after = time >= change
+    since, low = time[after] - change, rolling_mean(time, error)[after] < TOLERANCE * before
+
+    def stays_from(moment: float) -> bool:
+        span = (since >= moment) & (since <= moment + STAY)
+        return bool(len(since) and since[-1] >= moment + STAY and low[span].all())
+
+    if low[since < WINDOW].all() and stays_from(0.0):
+        return 0.0
+    # Before that the window still averages over the old world.
+    found = (float(moment) for moment in since[low & (since >= WINDOW)] if stays_from(moment))
+    return next(found, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What a change did to one robot."""
+
+    before: float
+    """Mean error before the change, in m."""
+    after: float
+    """Mean settled error after it, in m."""
+    seconds: float | None
+    """Until the error was low again; None if it was not."""
+
+    @classmethod
+    def of(cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float) -> "Recovery":
+        """Judge one robot.
+
+        Args:
+            time: `T`, in s.
+            error: Distance from gripper to target, `T`, in m.
+            change: When the world changed, in s.
+            start: From when the error before it counts, in s: a robot needs a moment to reach its target.
+        """
+        before = level(time, error, (start, change))
+        after = level(time, error, (change + SETTLED[0], change + SETTLED[1]))
+        return cls(
+            before=before,
+            after=after,
+            seconds=time_to_recover(time, error, change=change, before=before),
+        )

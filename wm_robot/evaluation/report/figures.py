@@ -1,0 +1,201 @@
+"""The report's figures: inline SVG with the page's own colours and letters, so that it follows light and dark."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.recovery import WINDOW, rolling_mean
+from wm_robot.evaluation.report.contents import Foresight, Run, Visit
+
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ImportError as error:
+    raise MissingExtraError("the report", "report") from error
+
+INK, MUTED, GRID = "#000001", "#000002", "#000003"
+SERIES = ("#000011", "#000012", "#000013")
+"""The one that learns, the one beside it, a third."""
+VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"series-{i}" for i, c in enumerate(SERIES)}
+"""Colours that stand for the page's own, so that one figure serves light and dark."""
+DASHES = ("-", (0, (5, 1.6)), (0, (1, 1)))
+"""A second sign beside colour, for eyes and printers that see none."""
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.facecolor": "none",
+    "lines.solid_capstyle": "round",
+    "path.simplify_threshold": 0.3,
+}
+WIDTH = 9.0
+
+
+def target_error(visit: Visit, name: str) -> str:
+    """Distance from gripper to target over time, every robot in one frame."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _frame(3.5)
+        for i, run in enumerate(visit.runs):
+            axes.plot(run.time, 1e3 * run.error, color=SERIES[i], linewidth=0.7, alpha=0.35)
+            smooth = 1e3 * rolling_mean(run.time, run.error)
+            axes.plot(run.time, smooth, color=SERIES[i], linewidth=2.2, linestyle=DASHES[i])
+        axes.set_ylim(0, _ceiling([_counted(run, visit) for run in visit.runs]))
+        _name_runs(axes, visit.runs, [1e3 * rolling_mean(r.time, r.error)[-1] for r in visit.runs])
+        _mark_change(axes, visit.change, "the world changes")
+        axes.set_ylabel("distance to target, mm")
+        axes.set_xlabel("seconds")
+        return _inline(figure, name, "Distance from gripper to target over time")
+
+
+def surprise(visit: Visit) -> str:
+    """How badly each robot's model expected what it sensed, over time."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _frame(2.6)
+        smooth = [rolling_mean(run.surprise_time, run.surprise) for run in visit.runs]
+        for i, run in enumerate(visit.runs):
+            axes.plot(run.surprise_time, run.surprise, color=SERIES[i], linewidth=0.7, alpha=0.4)
+            axes.plot(run.surprise_time, smooth[i], color=SERIES[i], linewidth=2.0, linestyle=DASHES[i])
+        late = [s[r.surprise_time >= visit.start] for r, s in zip(visit.runs, smooth, strict=True)]
+        late = [s for s in late if len(s)] or [np.zeros(1)]
+        low, high = min(s.min() for s in late), max(s.max() for s in late)
+        margin = 0.15 * max(high - low, 0.1)
+        axes.set_ylim(low - margin, high + margin)
+        _name_runs(axes, visit.runs, [s[-1] if len(s) else 0.0 for s in smooth])
+        _mark_change(axes, visit.change, "")
+        axes.set_ylabel("surprise, nats")
+        axes.set_xlabel("seconds")
+        return _inline(figure, "surprise", "Surprise over time")
+
+
+def foresight(view: Foresight, change: float) -> str:
+    """Measured and expected angle of every joint around the change."""
+    columns = 3 if len(view.joints) > 4 else 2
+    rows = -(-len(view.joints) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.85 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for j, (joint, axes) in enumerate(zip(view.joints, grid.flat, strict=False)):
+            axes.plot(view.time, view.measured[:, j], color=MUTED, linewidth=3.4, alpha=0.45)
+            for i, expected in enumerate(view.expected.values()):
+                axes.plot(view.time, expected[:, j], color=SERIES[i], linewidth=1.3, linestyle=DASHES[i])
+            axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            changed = joint in view.changed
+            axes.set_title(f"{joint} (weakened)" if changed else joint)
+            axes.title.set_fontweight("bold" if changed else "normal")
+            axes.margins(x=0)
+        for axes in grid.flat[len(view.joints) :]:
+            axes.set_axis_off()
+        figure.supylabel("angle, rad", color=MUTED, fontsize=10.5)
+        figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
+        return _inline(figure, "foresight", "Measured and expected joint angles")
+
+
+def latency(runs: Sequence[Run], period: float) -> str:
+    """How long each control step took from sensor to command."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _frame(2.3)
+        end = 1e3 * period
+        for i, run in enumerate(runs):
+            if run.latency is None:
+                continue
+            edges = np.minimum(run.latency.edges_ms, max(end * 1.25, run.latency.max_ms))
+            share = 100 * run.latency.counts / max(run.latency.counts.sum(), 1)
+            axes.stairs(share, edges, color=SERIES[i], fill=True, alpha=0.25)
+            axes.stairs(share, edges, color=SERIES[i], linewidth=1.6, linestyle=DASHES[i], label=run.name)
+        axes.axvline(end, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate(
+            "the period ends", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5, -2),
+            textcoords="offset points", ha="right", va="top", color=MUTED,
+        )  # fmt: skip
+        axes.set_xlim(0, None)
+        axes.set_xlabel("from sensor reading to command, ms")
+        axes.set_ylabel("steps, %")
+        axes.legend(frameon=False, loc="center right", labelcolor=INK)
+        return _inline(figure, "latency", "Histogram of control latency")
+
+
+def _frame(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.margins(x=0)
+    axes.xaxis.set_major_locator(MaxNLocator(12, steps=[1, 2, 5, 10], integer=True))
+    return figure, axes
+
+
+def _counted(run: Run, visit: Visit) -> np.ndarray:
+    """Smooth error in mm once the target has been reached, by which the axis is scaled."""
+    return 1e3 * rolling_mean(run.time, run.error)[run.time >= min(visit.start + WINDOW, run.time[-1])]
+
+
+def _ceiling(curves: Sequence[np.ndarray]) -> float:
+    return 1.25 * max(float(curve.max()) for curve in curves) + 1e-9
+
+
+def _mark_change(axes: Axes, change: float | None, words: str) -> None:
+    if change is None:
+        return
+    axes.axvline(change, color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
+    axes.axvspan(change, axes.get_xlim()[1], color=GRID, alpha=0.25, linewidth=0)
+    axes.annotate(
+        words, (change, 1), xycoords=("data", "axes fraction"), xytext=(6, -2), textcoords="offset points",
+        va="top", color=INK,
+    )  # fmt: skip
+
+
+def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
+    """Write each name beside the end of its curve, apart from one another."""
+    low, high = axes.get_ylim()
+    places = np.clip((np.array(ends, float) - low) / (high - low), 0.03, 0.97)
+    order, apart = np.argsort(places), 0.1
+    for before, after in zip(order[:-1], order[1:], strict=True):
+        places[after] = max(places[after], places[before] + apart)
+    # What was pushed out above comes back, pushing down.
+    over = max(0.0, float(places.max()) - 0.97)
+    places -= over
+    for i, run in enumerate(runs):
+        axes.annotate(
+            run.name, (1, places[i]), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
+            va="center", color=SERIES[i], fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _inline(figure: Figure, name: str, title: str) -> str:
+    """The figure as SVG for a page: no XML header, no address, colours by variable."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1)
+    # One page holds several figures, and each calls its parts `axes_1`.
+    svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\1{name}-", svg)
+    svg = re.sub(r"font: (.*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)
+    for color, variable in VARIABLES.items():
+        svg = svg.replace(color, f"var(--{variable})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

@@ -1,0 +1,285 @@
+"""The page around the figures: plain sentences first, then numbers, then how to go on."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from string import Template
+
+from wm_robot.errors import ConfigError
+from wm_robot.evaluation.recovery import SETTLED, STAY, TOLERANCE, WINDOW, Recovery
+from wm_robot.evaluation.report import figures
+from wm_robot.evaluation.report.contents import EARLY, LATER, Report, Run, Video, Visit
+from wm_robot.io.durable import write_file
+
+LARGEST = 5_000_000
+"""Bytes of the whole page."""
+LARGEST_VIDEO = 2_000_000
+TEMPLATE = Path(__file__).with_name("page.html")
+NOTHING = "–"
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page, whole or not at all; it needs no other file and no network.
+
+    Raises:
+        ConfigError: If it would be larger than 5 MB.
+    """
+    body = "\n".join(_sections(report))
+    title = f"wm_robot: the {report.robot} that goes on learning"
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=_text(title), body=body)
+    content = page.encode()
+    if len(content) > LARGEST:
+        raise ConfigError(
+            f"the report is {len(content)} bytes; it must be at most {LARGEST}. Shorten the visit"
+        )
+    write_file(path, content)
+
+
+def headline(report: Report) -> str:
+    """What happened, in one line."""
+    learning, other = _pair(report.first)
+    if learning is None:
+        return "Two arms, one target, no change yet"
+    back = learning.seconds is not None
+    if back and (other is None or other.seconds is None):
+        return "One arm learned its new world. Its twin with frozen weights did not."
+    if back and other is not None and other.after > 1.5 * learning.after:
+        return "Both arms came back; the one that learns came closer."
+    if back:
+        return "Both arms came back after the change."
+    return "The change was too much for this visit."
+
+
+def story(report: Report) -> list[str]:
+    """What happened, in plain sentences, whatever happened."""
+    visit = report.first
+    if visit.change is None:
+        return ["The visit ended before the world changed."]
+    told = [
+        f"{visit.change:.1f} s after the start the world changed: {report.changed}. "
+        "Neither robot was told; both had the same target and the same seed."
+    ]
+    for run, recovery in zip(visit.runs, map(visit.recovery, visit.runs), strict=True):
+        assert recovery is not None
+        error = f"{1e3 * recovery.after:.0f} mm off its moving target"
+        if recovery.seconds is None:
+            told.append(f"The {run.name} arm did not get back to its old precision: it stayed {error}.")
+        elif recovery.seconds == 0:
+            told.append(f"The {run.name} arm hardly noticed: it was {error} afterwards.")
+        else:
+            told.append(
+                f"The {run.name} arm was back after {recovery.seconds:.1f} s, and then {error} "
+                f"({1e3 * recovery.before:.0f} mm before the change)."
+            )
+    return told
+
+
+def _sections(report: Report) -> Iterable[str]:
+    first = report.first
+    yield f'<header><p class="kicker">wm_robot demo, robot “{_text(report.robot)}”</p>'
+    yield f"<h1>{_text(headline(report))}</h1>"
+    yield f'<p class="lede">{_text(" ".join(story(report)))}</p></header>'
+    yield from (f'<p class="note">{_text(note)}</p>' for note in report.notes)
+    yield _tiles(report)
+    if report.video:
+        yield _section("What it looked like", "Green is the target; both arms were told the same.")
+        yield f"<figure>{_video(report.video)}</figure>"
+    yield _section(
+        "How far each gripper was from its target",
+        f"Thin: every control step. Bold: mean of the last {WINDOW} s. Lower is better.",
+    )
+    yield _figure(figures.target_error(first, "first-visit"))
+    yield _section(
+        "How surprised each robot was",
+        "Surprise is how unlikely the model held what its sensors said next. The robot that learns is startled "
+        "by the change and calms down, because it comes to expect its new body.",
+    )
+    yield _figure(figures.surprise(first))
+    if report.foresight and first.change is not None:
+        yield _section(
+            "What each model expected of the joints",
+            f"Both models watch the same arm and say, {1e3 * report.foresight.ahead:.0f} ms ahead, where "
+            "each joint will be. The broad line is what the encoders then measured.",
+        )
+        yield f'<p class="muted">{_legend(tuple(report.foresight.expected))}</p>'
+        yield _figure(figures.foresight(report.foresight, first.change))
+    yield _section("The figures", "")
+    yield _recovery_table(first)
+    if report.second:
+        yield from _second_visit(report, report.second)
+    if any(run.latency for run in first.runs):
+        yield _section(
+            "How long a decision took",
+            "From the moment the joints were read to the moment the command left, for every step. Everything "
+            "right of the dotted line would have come too late.",
+        )
+        yield _figure(figures.latency(first.runs, report.period))
+    yield from _going_on(report)
+
+
+def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
+    woken = visit.runs[0]
+    yield _section(
+        "The second visit: waking up with what was learned",
+        "The robot was stopped, its state was saved, and it woke in the world that had changed "
+        f"({report.changed}). The one beside it has the same weights and no past.",
+    )
+    yield _figure(figures.target_error(visit, "second-visit"))
+    rows = [
+        (f"{run.name}", _mm(run.early()), _mm(run.later()), _nats(run, EARLY), f"{run.lived}")
+        for run in visit.runs
+    ]
+    learning = report.first.runs[0]
+    if report.first.change is not None:
+        shifted = _since(learning, report.first.change)
+        rows.append(
+            (
+                "first visit, after the change",
+                _mm(shifted.early()),
+                _mm(shifted.later()),
+                _nats(shifted, EARLY),
+                f"{learning.lived}",
+            )
+        )
+    yield _table(
+        (
+            "",
+            f"error, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
+            f"error, s {LATER[0]:.0f}–{LATER[1]:.0f}",
+            f"surprise, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
+            "steps lived",
+        ),
+        rows,
+    )
+    yield f'<p class="muted">{_text(_second_story(woken, visit.runs[1:]))}</p>'
+
+
+def _second_story(woken: Run, others: Sequence[Run]) -> str:
+    if not others:
+        return ""
+    newborn = others[0]
+    ratio = woken.early() / newborn.early()
+    start = f"In its first {EARLY[1]:.0f} seconds the {woken.name} arm"
+    if ratio < 0.95:
+        return f"{start} made {100 * (1 - ratio):.0f} % less error than the {newborn.name} one."
+    return f"{start} was no better than the {newborn.name} one: {ratio:.2f} × its error."
+
+
+def _going_on(report: Report) -> Iterable[str]:
+    if report.go_on:
+        yield _section("How to go on", "")
+        for what, command in report.go_on:
+            yield f"<p>{_text(what)}</p><pre><code>{_text(command)}</code></pre>"
+    yield _section("What it was made with", "")
+    facts = {"command": report.command, **report.facts} if report.command else report.facts
+    rows = "".join(
+        f"<tr><td>{_text(name)}</td><td><code>{_text(value)}</code></td></tr>"
+        for name, value in facts.items()
+    )
+    yield f'<table class="facts">{rows}</table>'
+    yield "<footer>One file, no network: keep it, mail it, or open it in ten years.</footer>"
+
+
+def _tiles(report: Report) -> str:
+    learning, other = _pair(report.first)
+    runs = report.first.runs
+    tiles = []
+    if learning:
+        seconds = "not yet" if learning.seconds is None else f"{learning.seconds:.1f} s"
+        tiles.append((seconds, f"until the {runs[0].name} arm was back"))
+        tiles.append((f"{1e3 * learning.after:.0f} mm", f"settled error of the {runs[0].name} arm"))
+    if learning and other:
+        tiles.append((f"{1e3 * other.after:.0f} mm", f"settled error of the {runs[1].name} arm"))
+        tiles.append((f"{learning.after / other.after:.2f} ×", f"{runs[0].name} ÷ {runs[1].name}"))
+    elif runs[0].latency:
+        tiles.append((f"{runs[0].latency.p50_ms:.1f} ms", "median from sensor to command"))
+    boxes = "".join(f'<div class="tile"><b>{_text(b)}</b><span>{_text(w)}</span></div>' for b, w in tiles)
+    return f'<div class="tiles">{boxes}</div>' if tiles else ""
+
+
+def _recovery_table(visit: Visit) -> str:
+    rows = []
+    for run, recovery in zip(visit.runs, map(visit.recovery, visit.runs), strict=True):
+        late = run.latency
+        times = [
+            f"{late.p50_ms:.1f} / {late.p99_ms:.1f} / {late.max_ms:.1f}" if late else NOTHING,
+            f"{run.lived}",
+        ]
+        if recovery is None:
+            rows.append((run.name, _mm(run.later()), NOTHING, NOTHING, NOTHING, *times))
+            continue
+        back = "not in this visit" if recovery.seconds is None else f"{recovery.seconds:.1f} s"
+        ratio = f"{recovery.after / recovery.before:.1f} ×"
+        rows.append((run.name, _mm(recovery.before), _mm(recovery.after), ratio, back, *times))
+    heads = (
+        "",
+        "error before",
+        "settled after",
+        "after ÷ before",
+        "time to recover",
+        "latency p50/p99/max, ms",
+        "steps lived",
+    )
+    caption = (
+        f"Settled: mean over seconds {SETTLED[0]:.0f} to {SETTLED[1]:.0f} after the change. Recovered: the "
+        f"mean of {WINDOW} s is below {TOLERANCE} × the level before the change, and stays there for at least "
+        f"{STAY:.0f} s."
+    )
+    return f'{_table(heads, rows)}<p class="muted"><small>{_text(caption)}</small></p>'
+
+
+def _pair(visit: Visit) -> tuple[Recovery | None, Recovery | None]:
+    """What the change did to the first two robots."""
+    found = [visit.recovery(run) for run in visit.runs]
+    return found[0], found[1] if len(found) > 1 else None
+
+
+def _since(run: Run, moment: float) -> Run:
+    """The same run with its clock started at a later moment."""
+    return Run(
+        name=run.name,
+        time=run.time - moment,
+        error=run.error,
+        surprise_time=run.surprise_time - moment,
+        surprise=run.surprise,
+    )
+
+
+def _nats(run: Run, span: tuple[float, float]) -> str:
+    inside = (run.surprise_time >= span[0]) & (run.surprise_time < span[1])
+    return f"{run.surprise[inside].mean():.2f} nats".replace("-", "−") if inside.any() else NOTHING
+
+
+def _mm(meters: float) -> str:
+    return NOTHING if meters != meters else f"{1e3 * meters:.1f} mm"
+
+
+def _video(video: Video) -> str:
+    data = f"data:{video.kind};base64,{base64.b64encode(video.content).decode()}"
+    if video.kind.startswith("image/"):
+        return f'<img alt="Both arms side by side" src="{data}">'
+    return f'<video src="{data}" controls autoplay muted loop playsinline></video>'
+
+
+def _legend(names: Sequence[str]) -> str:
+    models = "".join(f' · <span class="s{i}">{_text(name)} model</span>' for i, name in enumerate(names))
+    return f"<b>measured</b>{models}"
+
+
+def _section(title: str, words: str) -> str:
+    return f"<h2>{_text(title)}</h2>" + (f"<p>{_text(words)}</p>" if words else "")
+
+
+def _figure(svg: str) -> str:
+    return f'<figure class="scroll">{svg}</figure>'
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(h)}</th>" for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _text(words: str) -> str:
+    return html.escape(str(words))

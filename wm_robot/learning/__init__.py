@@ -1,0 +1,1 @@
+"""Training the ability to learn: whole lifetimes, prequential loss, gradients through every write."""

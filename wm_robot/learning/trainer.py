@@ -1,0 +1,278 @@
+"""The training loop: resumable after a kill at any moment, with the same result."""
+
+import fcntl
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.durable import write_file
+from wm_robot.io.lives_file import load_lives, save_lives
+from wm_robot.learning.loss import ANCHORS, segment_loss
+from wm_robot.learning.segments import Segments, SegmentSampler
+from wm_robot.lifetime.memory import State
+from wm_robot.models.world_model import WorldModel
+from wm_robot.tasks import Reward
+from wm_robot.types import Lives
+
+Gather = Callable[[int, "WorldModel | None"], Lives]
+"""Round of data gathering, and the model to plan with (None: behave at random) → new lives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a base is trained. Equal config, data and seed give an equal base."""
+
+    updates: int = 8000
+    rows: int = 48
+    """Segments in an update."""
+    steps: int = 128
+    """Length of a segment."""
+    horizon: int = 10
+    """Steps imagined open-loop."""
+    carried: float = 0.5
+    """Share of rows whose state is carried on from the update before."""
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    open_loop: float = 1.0
+    """Weight of the open-loop loss beside the surprise."""
+    reward: float = 0.05
+    """Weight of the reward loss."""
+    rounds: tuple[float, ...] = (0.3, 0.6)
+    """Parts of the training after which lives are gathered with the planner in the loop."""
+    planned: float = 0.5
+    """Share of rows drawn from planned lives, once there are some."""
+    checkpoint: int = 250
+    """Updates between checkpoints."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "rows", "steps", "horizon", "checkpoint"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.horizon > self.steps:
+            raise ConfigError(f"train.horizon is {self.horizon}; it must be at most steps, {self.steps}")
+
+
+class Trainer:
+    """Trains one base in one folder. Make it again on the same folder to go on."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        config: TrainConfig,
+        *,
+        folder: Path,
+        data: Path,
+        gather: Gather,
+        reward: Reward,
+    ):
+        """Args:
+        folder: Checkpoints and curves of this training.
+        data: Lives, shared by trainings that are to see the same data.
+        gather: Called once for each round whose lives are not in `data` yet.
+        """
+        self.model, self.config, self.folder, self.data = model, config, folder, data
+        self._gather, self._reward = gather, reward
+        self._optimizer = torch.optim.AdamW(_groups(model), lr=config.learning_rate, betas=(0.9, 0.98))
+        self._pools: list[Lives] = []
+        self._state: State = {}
+        self.update = 0
+        self.history: list[dict[str, float]] = []
+        self._sampler: SegmentSampler | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train to the end; yields metrics after each update."""
+        self._begin()
+        started, first = time.monotonic(), self.update
+        while self.update < self.config.updates:
+            for number, part in enumerate(self.config.rounds, start=1):
+                if self.update >= part * self.config.updates and len(self._pools) == number:
+                    self._add_pool(number)
+            metrics = self._train(self._draw())
+            self.update += 1
+            done = self.update - first
+            metrics["update"] = self.update
+            metrics["seconds_left"] = (
+                (time.monotonic() - started) / done * (self.config.updates - self.update)
+            )
+            if self.update % 50 == 0 or self.update == self.config.updates:
+                self.history.append(metrics)
+            if self.update % self.config.checkpoint == 0 or self.update == self.config.updates:
+                self._save()
+            yield metrics
+
+    # --- data -----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        torch.manual_seed(self.config.seed)
+        self._add_pool(0)
+        if self.checkpoint.exists():
+            self._restore()
+        else:
+            self.model.fit_scales(self._pools[0].obs, self._pools[0].action)
+
+    def _add_pool(self, number: int) -> None:
+        path = self.data / f"lives-{number}.safetensors"
+        with _one_at_a_time(self.data):
+            if not path.exists():
+                save_lives(path, self._gather(number, self.model if number else None))
+        self._pools.append(load_lives(path))
+        planned = len(self._pools) - 1
+        share = self.config.planned if planned else 0.0
+        pools = [(self._pools[0], 1.0 - share)] + [(pool, share / planned) for pool in self._pools[1:]]
+        if self._sampler is None:
+            self._sampler = SegmentSampler(
+                pools,
+                rows=self.config.rows,
+                steps=self.config.steps,
+                recent=self.model.config.recent,
+                carried=self.config.carried,
+                seed=self.config.seed,
+            )
+        else:
+            self._sampler.set_pools(pools)
+
+    def _draw(self) -> Segments:
+        assert self._sampler is not None
+        return self._sampler.draw()
+
+    # --- one update -----------------------------------------------------------------------------------------
+
+    def _train(self, segments: Segments) -> dict[str, float]:
+        config = self.config
+        obs, action, recent, goal, truth = (
+            torch.from_numpy(np.ascontiguousarray(x))
+            for x in (segments.obs, segments.action, segments.recent, segments.goal, segments.truth)
+        )
+        reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal)
+        rate = _learning_rate(self.update, config)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        state = self._start(segments, recent, truth)
+        losses, state = segment_loss(
+            self.model, state, obs, action, goal, truth, reward, horizon=config.horizon
+        )
+        loss = losses.surprise + config.open_loop * losses.open_loop + config.reward * losses.reward
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise ConfigError(
+                f"the gradient is not finite at update {self.update}; lower train.learning_rate"
+            )
+        self._optimizer.step()
+        self._state = {name: value[segments.fresh :].detach() for name, value in state.items()}
+        metrics = {
+            "loss": float(loss.detach()),
+            "surprise": float(losses.surprise.detach()),
+            "open_loop": float(losses.open_loop.detach()),
+            "reward": float(losses.reward.detach()),
+            "gradient": float(norm),
+            "learning_rate": rate,
+        }
+        return metrics | {f"error_at_{t}": float(e) for t, e in zip(ANCHORS, losses.by_anchor, strict=False)}
+
+    def _start(self, segments: Segments, recent: Tensor, truth: Tensor) -> State:
+        birth = self.model.birth(len(recent), hold=recent[:, -1], truth=truth[:, 0])
+        if self._state:
+            born = torch.from_numpy(segments.born)
+            for name, value in self._state.items():
+                kept = torch.cat([birth[name][: segments.fresh], value])
+                mask = born.view(-1, *[1] * (kept.ndim - 1))
+                birth[name] = torch.where(mask, birth[name], kept)
+        # A carried life may have moved to another robot's log: the actions on their way are that robot's.
+        birth["recent"] = recent
+        return birth
+
+    # --- checkpoints ----------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        assert self._sampler is not None
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"state.{name}": value for name, value in self._state.items()}
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        for parameter, moments in self._optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                tensors[f"adam.{key}.{names[id(parameter)]}"] = moments[key]
+        progress = {
+            "update": self.update,
+            "pools": len(self._pools),
+            "sampler": self._sampler.state(),
+            "history": self.history,
+            "config": asdict(self.config),
+            "model": self.model.config.to_dict(),
+        }
+        content = save(
+            {k: v.detach().contiguous() for k, v in tensors.items()}, {"progress": json.dumps(progress)}
+        )
+        write_file(self.checkpoint, content)
+
+    def _restore(self) -> None:
+        with safe_open(self.checkpoint, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        wanted = json.loads(json.dumps({"config": asdict(self.config), "model": self.model.config.to_dict()}))
+        for part, values in wanted.items():
+            if progress[part] != values:
+                changed = sorted(k for k in values if progress[part].get(k) != values[k])
+                raise SnapshotError(
+                    f"{self.checkpoint} was made with another {part}: {changed} differ. "
+                    "Use another --out, or delete it to begin anew"
+                )
+        self.model.load_state_dict(_strip(tensors, "model."))
+        self._state = _strip(tensors, "state.")
+        for name, parameter in self.model.named_parameters():
+            if f"adam.step.{name}" in tensors:
+                keys = ("exp_avg", "exp_avg_sq", "step")
+                self._optimizer.state[parameter] = {key: tensors[f"adam.{key}.{name}"] for key in keys}
+        self.update, self.history = progress["update"], progress["history"]
+        for number in range(1, progress["pools"]):
+            self._add_pool(number)
+        assert self._sampler is not None
+        self._sampler.restore(progress["sampler"])
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a folder of lives alone, so that trainings that share it gather each round once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Weight decay for matrices only: never for biases, norms, decays or birth states."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        kept = parameter.ndim < 2 or "initial" in name or "half_life" in name
+        (free if kept else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
+
+
+def _learning_rate(update: int, config: TrainConfig) -> float:
+    if update < config.warmup:
+        return config.learning_rate * (update + 1) / config.warmup
+    part = (update - config.warmup) / max(1, config.updates - config.warmup)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+
+
+def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,25 @@
+"""Every family of memory by name. A new one needs one file and one line here."""
+
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.delta import DeltaMemory
+from wm_robot.lifetime.fixed import NoMemory, ToldMemory
+from wm_robot.lifetime.gru import GruMemory
+from wm_robot.lifetime.memory import Memory
+
+FAMILIES: dict[str, type[Memory]] = {
+    "gru": GruMemory,
+    "delta": DeltaMemory,
+    "none": NoMemory,
+    "told": ToldMemory,
+}
+
+
+def make_memory(family: str, *, width: int, outcome: int, dt: float) -> Memory:
+    """A fresh memory of that family.
+
+    Raises:
+        ConfigError: If the family is unknown.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"memory family '{family}' is unknown; known are {sorted(FAMILIES)}")
+    return FAMILIES[family](width=width, outcome=outcome, dt=dt)

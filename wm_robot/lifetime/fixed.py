@@ -1,0 +1,60 @@
+"""What does not learn: the arms that every memory is compared with."""
+
+import torch
+from torch import Tensor, nn
+
+from wm_robot.lifetime.memory import Memory, Reader, State
+from wm_robot.lifetime.modulation import ModulatedRead
+
+
+class NoMemory(Memory):
+    """Knowledge in weights: the state is empty, and so is every write (`nominal`, `robust`)."""
+
+    def __init__(self, *, width: int, outcome: int, dt: float):
+        super().__init__()
+        self.reading = ModulatedRead(width, 1)
+
+    def birth(self, batch: int) -> State:
+        return {"s": torch.zeros(batch, 1, device=self.reading.out.weight.device)}
+
+    def reader(self, state: State) -> Reader:
+        gain, bias = self.reading.modulation(state["s"][:, None])
+        return lambda h: self.reading(h, gain, bias)
+
+    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+        return state
+
+    def scan(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+        return self.read(state, h), state
+
+
+class ToldMemory(Memory):
+    """The oracle: its state is the true physics, told afresh at every step instead of learned."""
+
+    told_truth = True
+
+    def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
+        super().__init__()
+        self.truth = outcome
+        self.embed = nn.Sequential(
+            nn.Linear(outcome, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size)
+        )
+        self.reading = ModulatedRead(width, size)
+
+    def birth(self, batch: int) -> State:
+        """Told nothing yet: the nominal physics, which is zero by the spec's scaling."""
+        return {"truth": torch.zeros(batch, self.truth, device=self.reading.out.weight.device)}
+
+    def reader(self, state: State) -> Reader:
+        gain, bias = self.reading.modulation(self.embed(state["truth"])[:, None])
+        return lambda h: self.reading(h, gain, bias)
+
+    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+        return {"truth": torch.where(w[:, None] > 0, e, state["truth"])}
+
+    def scan(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+        told = [state["truth"]]
+        for t in range(h.shape[1]):
+            told.append(torch.where(w[:, t, None] > 0, e[:, t], told[-1]))
+        before = torch.stack(told[:-1], 1)
+        return self.reading(h, *self.reading.modulation(self.embed(before))), {"truth": told[-1]}

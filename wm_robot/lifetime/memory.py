@@ -1,0 +1,50 @@
+"""The contract of a memory: how a lifetime state is born, read and written."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+"""Flat, fixed shapes, batch first, float32 (counters int64)."""
+
+Reader = Callable[[Tensor], Tensor]
+"""Query `B N D` → what the memory says of it, `B N D`. Pure."""
+
+
+class Memory(nn.Module, ABC):
+    """One layer of lifetime state. Predict, then write: `read` at step t sees all steps before t."""
+
+    told_truth = False
+    """True: it is written with the true physics instead of the outcome (the oracle)."""
+
+    @abstractmethod
+    def birth(self, batch: int) -> State:
+        """The learned state before anything was lived."""
+
+    @abstractmethod
+    def reader(self, state: State) -> Reader:
+        """Open a frozen state for reading; planning asks it thousands of times."""
+
+    @abstractmethod
+    def write(
+        self, state: State, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
+    ) -> State:
+        """Live one step.
+
+        Args:
+            h: What was asked at this step.
+            e: What came of it.
+            w: 1 writes, 0 leaves the state as it is, to the bit.
+        """
+
+    def read(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Ask; `N` queries share one state, which does not change."""
+        return self.reader(state)(h)
+
+    @abstractmethod
+    def scan(
+        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        """Read, then write, at each of `T` steps. Equals the loop, in parallel where the family allows it."""

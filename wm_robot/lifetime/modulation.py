@@ -1,0 +1,28 @@
+"""Reading a vector: it modulates a hidden layer of the query."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ModulatedRead(nn.Module):
+    """y = W_o SiLU(W_h h ⊙ (1 + γ(s)) + β(s)).
+
+    A product of state and query, so that a gain learned in `s` can multiply an action in `h`. γ and β are
+    computed once per state and shared by all queries. Source: Perez et al. (2018), FiLM, arXiv:1709.07871.
+    """
+
+    def __init__(self, width: int, state: int):
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.modulate = nn.Linear(state, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def modulation(self, s: Float[Tensor, "*B S"]) -> tuple[Tensor, Tensor]:
+        """γ + 1 and β, `*B D` each."""
+        gain, bias = self.modulate(s).chunk(2, dim=-1)
+        return 1 + gain, bias
+
+    def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))

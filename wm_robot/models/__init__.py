@@ -1,0 +1,1 @@
+"""The world model: encode, predict, write, imagine, and the files that hold a trained base."""

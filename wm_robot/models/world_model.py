@@ -1,0 +1,305 @@
+"""A latent dynamics model that reads and writes a lifetime state.
+
+z_t = encode(o_t, recent actions)            latent: the sensors themselves and a learned context
+p_t = predict(z_t, a_t, read(S_{t-1}))       next latent, decoded to sensor units with a variance
+S_t = write(S_{t-1}, h_t, outcome_t)         predict, then write
+imagine: z_{k+1} from (z_k, a_k), S frozen
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.families import make_memory
+from wm_robot.lifetime.memory import Memory, Reader, State
+from wm_robot.spec import RobotSpec
+
+LOG_VARIANCE = (-7.0, 6.0)
+"""Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
+norms of 5-60."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of a world model. Stored with its weights; equal config and weights mean an equal base."""
+
+    obs: int
+    action: int
+    goal: int
+    truth: int
+    """Numbers of true physics; used by the `told` family alone."""
+    dt: float
+    """Control period, in s."""
+    servo: tuple[int, ...]
+    """For each action, the observation that it is a set-point for, or -1."""
+    memory: str = "gru"
+    """Family of the lifetime state."""
+    width: int = 128
+    blocks: int = 2
+    context: int = 32
+    """Learned part of the latent."""
+    recent: int = 3
+    """Actions that may still be on their way to the motors when a plan starts."""
+    outcome: int = 64
+    """Size of the encoded outcome."""
+
+    def __post_init__(self) -> None:
+        for name in ("obs", "action", "width", "blocks", "context", "recent", "outcome"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if len(self.servo) != self.action:
+            raise ConfigError(
+                f"model.servo has {len(self.servo)} entries; it needs one for each of {self.action}"
+            )
+
+    @classmethod
+    def of(cls, spec: RobotSpec, *, goal: int, truth: int, **shape: Any) -> "ModelConfig":
+        """The config that fits a robot."""
+        column = {name: i for i, name in enumerate(spec.observation_names)}
+        servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
+        return cls(
+            obs=spec.obs_dim, action=spec.action_dim, goal=goal, truth=truth, dt=spec.dt, servo=servo, **shape
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+
+class Prediction(NamedTuple):
+    """What the model expects, in sensor units."""
+
+    mean: Float[Tensor, "*B O"]
+    log_variance: Float[Tensor, "*B O"]
+    z: Float[Tensor, "*B Z"]
+    """Next latent."""
+
+
+class WorldModel(nn.Module):
+    """The base θ: everything that training learns. What a robot learns is in the `State` it reads and writes."""
+
+    obs_mean: Tensor
+    obs_std: Tensor
+    action_mean: Tensor
+    action_std: Tensor
+    pull_mean: Tensor
+    pull_std: Tensor
+    change_std: Tensor
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = c = config
+        self.servo = [(i, o) for i, o in enumerate(c.servo) if o >= 0]
+        for name, size in (("obs", c.obs), ("action", c.action), ("pull", len(self.servo))):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+        self.register_buffer("change_std", torch.ones(c.obs))
+        seen = c.obs + c.recent * (c.action + len(self.servo))
+        self.context = nn.Sequential(
+            nn.Linear(seen, c.width), nn.SiLU(), nn.Linear(c.width, c.context), nn.Tanh()
+        )
+        asked = c.obs + c.context + c.action + len(self.servo)
+        self.ask = nn.Linear(asked, c.width)
+        self.skip = nn.Linear(asked, c.obs, bias=False)
+        self.outcome = nn.Sequential(
+            nn.Linear(2 * c.obs, c.outcome), nn.SiLU(), nn.Linear(c.outcome, c.outcome)
+        )
+        told = c.truth if c.memory == "told" else c.outcome
+        self.memories = nn.ModuleList(
+            make_memory(c.memory, width=c.width, outcome=told, dt=c.dt) for _ in range(c.blocks)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(c.width) for _ in range(c.blocks))
+        self.mix = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(c.width), nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
+            )
+            for _ in range(c.blocks - 1)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
+        self.reward_head = nn.Sequential(
+            nn.Linear(c.obs + c.action + c.goal, c.width),
+            nn.SiLU(),
+            nn.Linear(c.width, c.width),
+            nn.SiLU(),
+            nn.Linear(c.width, 1),
+        )
+
+    @property
+    def _memories(self) -> list[Memory]:
+        return cast(list[Memory], list(self.memories))
+
+    # --- the lifetime state ---------------------------------------------------------------------------------
+
+    def birth(self, batch: int, *, hold: Float[Tensor, "B A"], truth: Tensor | None = None) -> State:
+        """The state of robots that have lived nothing.
+
+        Args:
+            hold: Action in force before the first step.
+            truth: True physics, `B P`, for the oracle.
+        """
+        state = {
+            "step": torch.zeros(batch, dtype=torch.int64),
+            "recent": hold[:, None].expand(-1, self.config.recent, -1),
+        }
+        for i, memory in enumerate(self._memories):
+            state.update(_named(i, memory.birth(batch)))
+            if memory.told_truth and truth is not None:
+                state[f"{i}.truth"] = truth
+        return state
+
+    def write(
+        self,
+        state: State,
+        obs: Float[Tensor, "B O"],
+        action: Float[Tensor, "B A"],
+        next_obs: Float[Tensor, "B O"],
+        valid: Float[Tensor, "B"],
+        truth: Float[Tensor, "B P"] | None = None,
+    ) -> tuple[Prediction, State]:
+        """Live one transition; the prediction is what was expected before it was seen."""
+        obs_pair = torch.stack([obs, next_obs], 1)
+        told = None if truth is None else truth[:, None].expand(-1, 2, -1)
+        predicted, state = self.scan(state, obs_pair, action[:, None], valid[:, None], told)
+        return Prediction(*(x[:, 0] for x in predicted)), state
+
+    def scan(
+        self,
+        state: State,
+        obs: Float[Tensor, "B Tplus1 O"],
+        action: Float[Tensor, "B T A"],
+        valid: Float[Tensor, "B T"],
+        truth: Float[Tensor, "B Tplus1 P"] | None = None,
+    ) -> tuple[Prediction, State]:
+        """Live `T` transitions; equals `T` writes.
+
+        Args:
+            action: What reached the motors.
+            valid: 0 keeps a step out of the memories.
+            truth: True physics at each step, for the oracle.
+        """
+        known = torch.cat([state["recent"], action], 1)
+        recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
+        z = self.encode(obs[:, :-1], recent)
+        x = self._asked(z, action)
+        happened = self._outcome(obs[:, :-1], obs[:, 1:])
+        after: State = {
+            "step": state["step"] + (valid > 0).sum(1),
+            "recent": known[:, -self.config.recent :],
+        }
+        h = F.silu(self.ask(x))
+        for i, memory in enumerate(self._memories):
+            told = truth[:, 1:] if memory.told_truth and truth is not None else happened
+            read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
+            after.update(_named(i, written))
+            h = self._mixed(i, h + read)
+        return self._predicted(z, x, h), after
+
+    # --- predict and imagine --------------------------------------------------------------------------------
+
+    def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
+        """Latent of what is sensed now and of the actions that may still be on their way."""
+        y = (obs - self.obs_mean) / self.obs_std
+        seen = torch.cat([y, self._action_features(y[..., None, :], recent).flatten(-2)], -1)
+        return torch.cat([y, self.context(seen)], -1)
+
+    def observe(self, state: State, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
+        """Latent at this moment of a life."""
+        return self.encode(obs, state["recent"])
+
+    def imagine(
+        self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
+    ) -> tuple[Float[Tensor, "B N H O"], Float[Tensor, "B N H O"]]:
+        """Follow `N` plans without evidence; `state` is frozen and shared by all of them.
+
+        Returns:
+            Mean and one-step log variance of the observation after each action, in sensor units.
+        """
+        readers = [memory.reader(_part(state, i)) for i, memory in enumerate(self._memories)]
+        z = z[:, None].expand(-1, actions.shape[1], -1)
+        means, log_variances = [], []
+        for k in range(actions.shape[2]):
+            predicted = self._step(readers, z, actions[:, :, k])
+            z = predicted.z
+            means.append(predicted.mean)
+            log_variances.append(predicted.log_variance)
+        return torch.stack(means, 2), torch.stack(log_variances, 2)
+
+    def reward(
+        self, next_obs: Float[Tensor, "*B O"], action: Float[Tensor, "*B A"], goal: Float[Tensor, "*B G"]
+    ) -> Float[Tensor, "*B"]:
+        """Reward that the head expects after a step, for tasks whose reward cannot be computed from sensors."""
+        y = (next_obs - self.obs_mean) / self.obs_std
+        a = (action - self.action_mean) / self.action_std
+        return self.reward_head(torch.cat([y, a, goal], -1))[..., 0]
+
+    def fit_scales(self, obs: np.ndarray, action: np.ndarray) -> None:
+        """Take the units of observation, change and action from data, `B T+1 O` and `B T A`."""
+        at = obs[:, :-1]
+        pull = (
+            np.stack([action[..., i] - at[..., o] for i, o in self.servo], -1)
+            if self.servo
+            else action[..., :0]
+        )
+        for name, values in (("obs", at), ("action", action), ("pull", pull)):
+            flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(flat.mean(0)))
+            getattr(self, f"{name}_std").copy_(torch.from_numpy(flat.std(0)).clamp_min(1e-4))
+        change = np.diff(obs.astype(np.float64), axis=1)
+        self.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _step(self, readers: list[Reader], z: Tensor, action: Tensor) -> Prediction:
+        x = self._asked(z, action)
+        h = F.silu(self.ask(x))
+        for i, read in enumerate(readers):
+            h = self._mixed(i, h + read(self.norms[i](h)))
+        return self._predicted(z, x, h)
+
+    def _asked(self, z: Tensor, action: Tensor) -> Tensor:
+        return torch.cat([z, self._action_features(z[..., : self.config.obs], action)], -1)
+
+    def _action_features(self, y: Tensor, action: Tensor) -> Tensor:
+        """The action, and for servos how far it pulls from where the joint is."""
+        scaled = (action - self.action_mean) / self.action_std
+        if not self.servo:
+            return scaled
+        entry, column = (list(part) for part in zip(*self.servo, strict=True))
+        position = y[..., column] * self.obs_std[column] + self.obs_mean[column]
+        pull = (action[..., entry] - position - self.pull_mean) / self.pull_std
+        return torch.cat([scaled, pull], -1)
+
+    def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+        y = (next_obs - self.obs_mean) / self.obs_std
+        return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
+
+    def _mixed(self, i: int, h: Tensor) -> Tensor:
+        return h + self.mix[i](h) if i < len(self.mix) else h
+
+    def _predicted(self, z: Tensor, x: Tensor, h: Tensor) -> Prediction:
+        sensors = self.config.obs
+        change, spread, context = self.head(h).split([sensors, sensors, self.config.context], -1)
+        change = change + self.skip(x)
+        y = z[..., :sensors] + change * (self.change_std / self.obs_std)
+        log_variance = spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log()
+        return Prediction(y * self.obs_std + self.obs_mean, log_variance, torch.cat([y, context.tanh()], -1))
+
+
+def _named(block: int, state: State) -> State:
+    return {f"{block}.{name}": value for name, value in state.items()}
+
+
+def _part(state: State, block: int) -> State:
+    prefix = f"{block}."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

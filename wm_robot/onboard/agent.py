@@ -1,0 +1,194 @@
+"""Agents: they act by planning in imagination, and live each transition into their state."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.state_file import load_state, save_state
+from wm_robot.models.base import Base
+from wm_robot.models.world_model import WorldModel
+from wm_robot.planning.mppi import Mppi, MppiConfig
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks import Reward, reward_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surprise:
+    """How badly the newest observation was expected."""
+
+    nll: float
+    """Negative log-likelihood, nats per channel."""
+    mean: np.ndarray
+    """Expected observation, `O`, sensor units."""
+    deviation: np.ndarray
+    """Expected deviation of each channel, `O`."""
+    error: np.ndarray
+    """(observed - expected) / deviation, `O`."""
+
+
+class BatchAgent:
+    """`B` agents with one base, each with a life of its own. The experiments' agent; a robot has `Agent`."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        spec: RobotSpec,
+        *,
+        task: str,
+        planner: MppiConfig | None = None,
+        seed: int = 0,
+    ):
+        self.model, self.spec = model, spec
+        self._reward: Reward = reward_of(spec, spec.task(task))
+        self._planner = Mppi(
+            planner or MppiConfig(),
+            low=spec.action_low,
+            high=spec.action_high,
+            step=spec.action_step,
+            seed=seed,
+        )
+        self._goal: Tensor | None = None
+        self.state: State = {}
+
+    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+        """Be born.
+
+        Args:
+            hold: Action in force, `B A`.
+            truth: True physics, `B P`, for the oracle.
+        """
+        with torch.inference_mode():
+            told = None if truth is None else _tensor(truth)
+            self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=told)
+        self._planner.reset()
+        self._goal = None
+
+    @torch.inference_mode()
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The next action, `B A`.
+
+        Args:
+            obs: `B O`.
+            goal: `B G`; it is expected to go on moving as it did since the call before.
+        """
+        sensed, towards = _tensor(obs), _tensor(goal)
+        z = self.model.observe(self.state, sensed)
+        goals = self._expected_goals(towards)[:, None]
+
+        def score(plans: Tensor) -> Tensor:
+            following, _ = self.model.imagine(self.state, z, plans)
+            return self._reward(following, plans, following, goals).sum(-1)
+
+        return np.asarray(self._planner.plan(score, self.state["recent"][:, -1])[:, 0].numpy())
+
+    @torch.inference_mode()
+    def observe(
+        self,
+        obs: np.ndarray,
+        applied: np.ndarray,
+        next_obs: np.ndarray,
+        *,
+        valid: np.ndarray | None = None,
+        truth: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Live one transition.
+
+        Args:
+            applied: What reached the motors, `B A`.
+            valid: 0 for a step that must not be learned from, `B`.
+            truth: True physics from now on, for the oracle.
+
+        Returns:
+            What was expected: mean and log variance of `next_obs`, `B O` each.
+        """
+        weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
+        told = None if truth is None else _tensor(truth)
+        expected, self.state = self.model.write(
+            self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, told
+        )
+        return expected.mean.numpy(), expected.log_variance.numpy()
+
+    def _expected_goals(self, goal: Tensor) -> Tensor:
+        """The goal at each step of the horizon, `B H G`, by its last motion."""
+        last = goal if self._goal is None or self._goal.shape != goal.shape else self._goal
+        self._goal = goal
+        ahead = torch.arange(1, self._planner.config.horizon + 1)[:, None]
+        return goal[:, None] + ahead * (goal - last)[:, None]
+
+
+class Agent:
+    """One robot's agent: the base it shares, and the life that is its own."""
+
+    def __init__(
+        self,
+        base: Base,
+        spec: RobotSpec,
+        *,
+        task: str,
+        planner: MppiConfig | None = None,
+        learning: bool = True,
+        seed: int = 0,
+    ):
+        """Args:
+        learning: False freezes the life: it is read and never written.
+
+        Raises:
+            SnapshotError: If the base was trained for another robot.
+        """
+        base.check_spec(spec)
+        self.base, self.spec, self.learning = base, spec, learning
+        self._batch = BatchAgent(base.model, spec, task=task, planner=planner, seed=seed)
+        self.counters = {"lived": 0, "invalid": 0}
+
+    def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:
+        """Be born, or go on with a saved life.
+
+        Args:
+            hold: Action in force, `A`.
+            restore: Folder of a saved state.
+
+        Raises:
+            SnapshotError: If the state is damaged or belongs to another base or robot.
+        """
+        self._batch.begin(hold[None])
+        if restore is not None:
+            born = self._batch.state
+            arrays = load_state(restore, base_digest=self.base.digest, spec_digest=self.spec.digest())
+            state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+            # The body is where it is now, whatever was on its way when the life was saved.
+            self._batch.state = state | {"recent": born["recent"]}
+
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The next action, `A`, for observation `O` and goal `G`."""
+        return np.asarray(self._batch.act(obs[None], goal[None])[0])
+
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True
+    ) -> Surprise:
+        """Live one transition: predict, compare, write.
+
+        Args:
+            valid: False for a gap or a doubtful reading; it is counted and not learned from.
+        """
+        self.counters["lived" if valid else "invalid"] += 1
+        weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
+        mean, log_variance = (
+            x[0] for x in self._batch.observe(obs[None], applied[None], next_obs[None], valid=weight)
+        )
+        deviation = np.exp(0.5 * log_variance)
+        error = (next_obs - mean) / deviation
+        nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
+        return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
+
+    def save(self, folder: Path) -> str:
+        """Write the life, durably, and return its digest."""
+        arrays = {name: value.contiguous().numpy() for name, value in self._batch.state.items()}
+        return save_state(folder, arrays, base_digest=self.base.digest, spec_digest=self.spec.digest())
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -1,0 +1,25 @@
+"""The robot as the control loop needs it."""
+
+from typing import Protocol
+
+import numpy as np
+
+from wm_robot.spec import RobotSpec
+from wm_robot.types import Observation
+
+
+class Robot(Protocol):
+    """A plant: a robot in MuJoCo or a real one. What is validated on one runs unchanged on the other."""
+
+    @property
+    def spec(self) -> RobotSpec: ...
+
+    def read(self) -> Observation:
+        """What the sensors say now."""
+
+    def write(self, action: np.ndarray) -> np.ndarray:
+        """Ask for an action, `A`; returns what is applied over the coming period.
+
+        Raises:
+            UnsafeActionError: If it is not finite.
+        """

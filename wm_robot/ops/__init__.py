@@ -1,0 +1,1 @@
+"""Pure maths on arrays; knows no robot, no model and no file."""

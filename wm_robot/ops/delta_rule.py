@@ -1,0 +1,68 @@
+r"""The gated delta rule: one fast-weight matrix that forgets, corrects and stores.
+
+.. math::
+    S ← e^{g} S, \quad u = β (v - k S), \quad S ← S + k^\top u
+
+Decay comes first, the error is taken on the decayed matrix. Source: Yang et al. (2024), Gated Delta Networks,
+arXiv:2412.06464.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def delta_write(
+    state: Float[Tensor, "... K V"],
+    key: Float[Tensor, "... K"],
+    value: Float[Tensor, "... V"],
+    strength: Float[Tensor, "..."],
+    log_decay: Float[Tensor, "..."],
+) -> Float[Tensor, "... K V"]:
+    """The matrix after one write.
+
+    Args:
+        key: Of unit length.
+        strength: β in [0, 1]; 0 writes nothing.
+        log_decay: g ≤ 0; 0 forgets nothing.
+    """
+    state = state * log_decay.exp()[..., None, None]
+    recalled = (key[..., None, :] @ state)[..., 0, :]
+    error = strength[..., None] * (value - recalled)
+    return state + key[..., :, None] * error[..., None, :]
+
+
+def delta_scan(
+    state: Float[Tensor, "... K V"],
+    query: Float[Tensor, "... T K"],
+    key: Float[Tensor, "... T K"],
+    value: Float[Tensor, "... T V"],
+    strength: Float[Tensor, "... T"],
+    log_decay: Float[Tensor, "... T"],
+) -> tuple[Float[Tensor, "... T V"], Float[Tensor, "... K V"]]:
+    """What each query reads *before* the write of its step, and the matrix after all writes.
+
+    Equals `T` calls of `delta_write`, computed in parallel: the corrected values `u` of a chunk solve one
+    unit lower triangular system.
+    """
+    total = log_decay.cumsum(-1)
+    before = total - log_decay
+    steps = key.shape[-2]
+    earlier = torch.ones(steps, steps, dtype=torch.bool, device=key.device).tril(-1)
+    # Difference first, mask, then exp: the upper half would overflow.
+    fade = _masked_exp(total[..., :, None] - total[..., None, :], earlier)
+    coupling = strength[..., :, None] * fade * (key @ key.transpose(-1, -2))
+    remembered = total.exp()[..., None] * (key @ state)
+    unit = torch.eye(steps, dtype=key.dtype, device=key.device)
+    update = torch.linalg.solve_triangular(
+        unit + coupling, strength[..., None] * (value - remembered), upper=False, unitriangular=True
+    )
+    fade_read = _masked_exp(before[..., :, None] - total[..., None, :], earlier)
+    read = before.exp()[..., None] * (query @ state) + (fade_read * (query @ key.transpose(-1, -2))) @ update
+    left = (total[..., -1:] - total).exp()
+    last = total[..., -1].exp()[..., None, None] * state + (key * left[..., None]).transpose(-1, -2) @ update
+    return read, last
+
+
+def _masked_exp(exponent: Tensor, mask: Tensor) -> Tensor:
+    return exponent.masked_fill(~mask, -torch.inf).exp()

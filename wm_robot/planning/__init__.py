@@ -1,0 +1,1 @@
+"""Choosing actions by imagining them. Handed a model; imports none."""

@@ -1,0 +1,119 @@
+"""Model predictive path integral control over a score that somebody else imagines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.errors import ConfigError
+
+Score = Callable[[Tensor], Tensor]
+"""Plans `B N H A` → how good each is, `B N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MppiConfig:
+    """Size and temper of the search."""
+
+    samples: int = 128
+    """Plans imagined in each iteration."""
+    horizon: int = 10
+    """Steps that each looks ahead."""
+    iterations: int = 2
+    elites: int = 16
+    """Best plans that the next mean is made of."""
+    temperature: float = 0.5
+    """Weights fall by e for every `temperature` deviations of the elites' scores."""
+    noise: float = 0.12
+    """Largest deviation of the search, as a fraction of each action's range."""
+    finest: float = 0.03
+    """Smallest deviation, as a fraction of `noise`; each plan draws its own between the two."""
+    knots: int = 4
+    """Points between which the noise runs straight, so that plans are smooth."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "horizon", "iterations", "elites", "knots"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.elites > self.samples:
+            raise ConfigError(f"planner.elites is {self.elites}; it must be at most samples, {self.samples}")
+
+
+class Mppi:
+    """Plans for `B` robots at once, each warm-started from its plan of the step before.
+
+    Source: Williams et al. (2017), arXiv:1509.01149. Differs: elites as in the cross-entropy method, and every
+    plan draws its own scale of noise, so that one iteration searches coarsely and finely.
+    """
+
+    def __init__(
+        self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, step: np.ndarray, seed: int = 0
+    ):
+        """Args:
+        low: Smallest action, `A`.
+        high: Largest action.
+        step: Largest change from one step to the next.
+        """
+        self.config = config
+        self.low, self.high, self.step = (torch.as_tensor(x, dtype=torch.float32) for x in (low, high, step))
+        self.generator = torch.Generator().manual_seed(seed)
+        self._blend = _knot_weights(config.horizon, min(config.knots, config.horizon))
+        self._mean: Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget the plan of the step before."""
+        self._mean = None
+
+    @torch.inference_mode()
+    def plan(self, score: Score, hold: Float[Tensor, "B A"]) -> Float[Tensor, "B H A"]:
+        """The plan to follow; its first action is the one to take.
+
+        Args:
+            score: Called once an iteration with `B N H A`; row 0 of `N` is the mean itself.
+            hold: Action in force, from which the rate limit counts.
+        """
+        mean = hold[:, None].expand(-1, self.config.horizon, -1)
+        if self._mean is not None and len(self._mean) == len(hold):
+            mean = torch.cat([self._mean[:, 1:], self._mean[:, -1:]], 1)
+        for _ in range(self.config.iterations):
+            plans = self._limit(mean[:, None] + self._noise(len(hold)), hold)
+            mean = self._average(plans, score(plans))
+        self._mean = self._limit(mean[:, None], hold)[:, 0]
+        return self._mean
+
+    def _noise(self, batch: int) -> Float[Tensor, "B N H A"]:
+        c = self.config
+        draw = torch.randn(batch, c.samples, self._blend.shape[1], len(self.low), generator=self.generator)
+        fineness = torch.rand(batch, c.samples, 1, 1, generator=self.generator)
+        scale = c.noise * (self.high - self.low) * c.finest**fineness
+        noise = (self._blend @ draw) * scale
+        noise[:, 0] = 0.0
+        return noise
+
+    def _limit(self, plans: Float[Tensor, "B N H A"], hold: Float[Tensor, "B A"]) -> Float[Tensor, "B N H A"]:
+        """The plans as the robot would carry them out: within range, no faster than allowed."""
+        plans = plans.clamp(self.low, self.high)
+        last, limited = hold[:, None], []
+        for k in range(plans.shape[2]):
+            last = torch.clamp(plans[:, :, k], last - self.step, last + self.step)
+            limited.append(last)
+        return torch.stack(limited, 2)
+
+    def _average(
+        self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B H A"]:
+        best, index = torch.where(scores.isfinite(), scores, -torch.inf).topk(self.config.elites, dim=1)
+        spread = (best - best.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
+        weight = torch.softmax((best - best[:, :1]) / (self.config.temperature * spread + 1e-9), 1)
+        elites = plans.gather(1, index[..., None, None].expand(-1, -1, *plans.shape[2:]))
+        return (weight[..., None, None] * elites).sum(1)
+
+
+def _knot_weights(horizon: int, knots: int) -> Float[Tensor, "H K"]:
+    """Straight lines between knots, scaled so that every step's noise has the same deviation."""
+    position = torch.linspace(0, knots - 1, horizon)
+    weight = (1 - (position[:, None] - torch.arange(knots)).abs()).clamp_min(0)
+    return weight / weight.square().sum(1, keepdim=True).sqrt()

@@ -1,0 +1,232 @@
+"""The robot's spec: what it senses, what it can be told, and within which limits."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import SpecError
+
+INTERFACES = {"position": "rad", "velocity": "rad/s"}
+"""Joint interfaces that a sensor may report, with the unit of a hinge joint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint:
+    """One joint, in the order in which every array of this robot lists it."""
+
+    name: str
+    position: tuple[float, float]
+    """Allowed range, in rad (m for a slide)."""
+    velocity: float
+    """Largest speed, in rad/s (m/s)."""
+    effort: float
+    """Largest effort that its motor can give, in N m (N)."""
+
+    def __post_init__(self) -> None:
+        low, high = self.position
+        _require(low < high, f"joint '{self.name}' has position range {self.position}", "low < high")
+        _require(self.velocity > 0, f"joint '{self.name}' has velocity {self.velocity}", "above 0")
+        _require(self.effort > 0, f"joint '{self.name}' has effort {self.effort}", "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actuator:
+    """One entry of the action."""
+
+    name: str
+    joint: str
+    unit: str
+    """`rad` for a position servo, `1` for a normalised motor."""
+    range: tuple[float, float]
+    """Values that the motor accepts."""
+    rate: float
+    """Fastest change, in units per second."""
+
+    def __post_init__(self) -> None:
+        low, high = self.range
+        _require(low < high, f"actuator '{self.name}' has range {self.range}", "low < high")
+        _require(self.rate > 0, f"actuator '{self.name}' has rate {self.rate}", "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the robot is asked to do: a named reward and the size of its goal."""
+
+    reward: str
+    """Name of a function in `wm_robot.tasks`."""
+    goal: int = 0
+    """Numbers in the goal; 0 where the task has none."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Handed to the reward by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One hinge of the chain from the base to the gripper."""
+
+    joint: str
+    origin: tuple[float, float, float]
+    """Position of the hinge in the frame of the link before it, in m."""
+    axis: tuple[float, float, float]
+    """Direction of the hinge, a unit vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotSpec:
+    """All that decides whether two robots' experience is of one kind.
+
+    Equal `digest` means compatible experience: same joints, actuators, observation and rate.
+    """
+
+    name: str
+    rate: float
+    """Control rate, in Hz."""
+    mjcf: str
+    """Model file beside the spec, or `package:path` for one that an installed package ships."""
+    joints: tuple[Joint, ...]
+    actuators: tuple[Actuator, ...]
+    interfaces: tuple[str, ...] = ("position", "velocity")
+    """Joint interfaces in the observation; each lists all joints in order."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    chain: tuple[Link, ...] = ()
+    """Kinematics from the base to the gripper, for tasks in space."""
+    tip: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Gripper point in the frame of the last link, in m."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Randomisation ranges, as the simulator reads them."""
+    folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        _require(self.rate > 0, f"robot '{self.name}' has rate {self.rate} Hz", "above 0")
+        names = [joint.name for joint in self.joints]
+        _require(len(set(names)) == len(names) > 0, f"robot '{self.name}' has joints {names}", "unique")
+        parts: tuple[Actuator | Link, ...] = (*self.actuators, *self.chain)
+        for part in parts:
+            _require(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
+        unknown = set(self.interfaces) - set(INTERFACES)
+        _require(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
+
+    @property
+    def dt(self) -> float:
+        """Control period, in s."""
+        return 1.0 / self.rate
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(joint.name for joint in self.joints)
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Channels as `<joint>/<interface>`."""
+        return tuple(f"{joint}/{i}" for i in self.interfaces for joint in self.joint_names)
+
+    @property
+    def observation_units(self) -> tuple[str, ...]:
+        return tuple(INTERFACES[i] for i in self.interfaces for _ in self.joints)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return tuple(actuator.name for actuator in self.actuators)
+
+    @property
+    def obs_dim(self) -> int:
+        return len(self.interfaces) * len(self.joints)
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.actuators)
+
+    @property
+    def action_low(self) -> np.ndarray:
+        return np.array([a.range[0] for a in self.actuators], np.float32)
+
+    @property
+    def action_high(self) -> np.ndarray:
+        return np.array([a.range[1] for a in self.actuators], np.float32)
+
+    @property
+    def action_step(self) -> np.ndarray:
+        """Largest change of the action from one control step to the next, in its own units."""
+        return np.array([a.rate * self.dt for a in self.actuators], np.float32)
+
+    def task(self, name: str) -> Task:
+        """The task of that name.
+
+        Raises:
+            SpecError: If the robot has no such task.
+        """
+        if name not in self.tasks:
+            raise SpecError(f"robot '{self.name}' has no task '{name}'; it has {sorted(self.tasks)}")
+        return self.tasks[name]
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hex."""
+        kept = {
+            "name": self.name,
+            "rate": float(self.rate),
+            "interfaces": list(self.interfaces),
+            "joints": [_numbers_as_floats(asdict(joint)) for joint in self.joints],
+            "actuators": [_numbers_as_floats(asdict(actuator)) for actuator in self.actuators],
+        }
+        return hashlib.sha256(canonical_json(kept)).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RobotSpec":
+        """Read a spec from YAML.
+
+        Raises:
+            SpecError: If a key is unknown or missing, or a value cannot be.
+        """
+        import yaml
+
+        path = Path(path)
+        with path.open(encoding="utf-8") as file:
+            return cls.from_dict(yaml.safe_load(file), folder=path.parent)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, folder: Path = Path()) -> "RobotSpec":
+        """Build a spec from plain values; see `load`."""
+        values = dict(values)
+        parts: dict[str, Any] = {
+            "joints": tuple(_build(Joint, joint) for joint in values.pop("joints", ())),
+            "actuators": tuple(_build(Actuator, actuator) for actuator in values.pop("actuators", ())),
+            "tasks": {name: _build(Task, task) for name, task in values.pop("tasks", {}).items()},
+            "chain": tuple(_build(Link, link) for link in values.pop("chain", ())),
+        }
+        return _build(cls, {**values, **parts, "folder": folder})
+
+
+def canonical_json(values: Any) -> bytes:
+    """One spelling for equal values: sorted keys, no spaces, UTF-8, no NaN."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def _build(kind: type, values: Mapping[str, Any]) -> Any:
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise SpecError(f"{kind.__name__} has no field {unknown}; it has {sorted(known)}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise SpecError(f"{kind.__name__}: {error}") from error
+
+
+def _numbers_as_floats(value: Any) -> Any:
+    """The same value with 3 spelt 3.0, so that a YAML file may write either."""
+    if isinstance(value, Mapping):
+        return {key: _numbers_as_floats(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_numbers_as_floats(part) for part in value]
+    return float(value) if isinstance(value, int) else value
+
+
+def _require(holds: bool, what: str, expected: str) -> None:
+    if not holds:
+        raise SpecError(f"{what}; it must be {expected}")
