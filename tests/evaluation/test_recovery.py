@@ -35,8 +35,16 @@ def test_a_dip_is_no_recovery():
     assert time_to_recover(TIME, error, change=CHANGE, before=0.01) is None
 
 
+def test_a_hard_place_of_the_target_is_no_relapse():
+    error = step_error(1.0)
+    error[(TIME > 13) & (TIME < 13.2)] = 0.1
+    assert time_to_recover(TIME, error, change=CHANGE, before=0.01) == pytest.approx(1.5, abs=0.05)
+    error[(TIME > 13) & (TIME < 15)] = 0.1
+    assert time_to_recover(TIME, error, change=CHANGE, before=0.01) > 5
+
+
 def test_an_error_that_is_low_only_at_the_very_end_has_not_shown_that_it_stays():
-    assert time_to_recover(TIME, step_error(11.0), change=CHANGE, before=0.01) is None
+    assert time_to_recover(TIME, step_error(9.0), change=CHANGE, before=0.01) is None
 
 
 def test_levels_are_of_the_spans_they_name():

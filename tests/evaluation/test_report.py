@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -143,6 +144,13 @@ def test_the_story_does_not_flatter(tmp_path):
     write_report(tmp_path / "report.html", report(first=swapped))
     words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
     assert "The adaptive arm did not get back" in words and "The frozen arm was back after" in words
+
+
+def test_who_never_followed_has_not_recovered(tmp_path):
+    lost = run("adaptive", recovers=True, seed=1)
+    lost = dataclasses.replace(lost, error=lost.error + 0.3)
+    write_report(tmp_path / "report.html", report(first=Visit(runs=(lost,), change=CHANGE)))
+    assert "did not follow its target" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

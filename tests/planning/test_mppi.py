@@ -76,5 +76,5 @@ def test_plans_are_smooth():
 
 
 def test_more_elites_than_samples_are_refused():
-    with pytest.raises(ConfigError, match="planner.elites is 16; it must be at most samples, 8"):
+    with pytest.raises(ConfigError, match="planner.elites is 12; it must be at most samples, 8"):
         MppiConfig(samples=8)

@@ -82,7 +82,9 @@ def environment(
 
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
     environment = ros_environment(domain=domain)
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"))
+    monkeypatch.setenv(
+        "ROS_AUTOMATIC_DISCOVERY_RANGE", environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    )
     return environment
 
 

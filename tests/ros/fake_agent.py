@@ -21,7 +21,7 @@ class Notebook:
         self.spec = spec
         self.counters = {"lived": 0, "invalid": 0}
         self.steps = 0
-        self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)  # noqa: SIM115
+        self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
         self._fail = config.seed
 
     def _note(self, **values):
@@ -38,7 +38,8 @@ class Notebook:
     def act(self, obs, goal):
         assert np.isfinite(obs).all() and np.isfinite(goal).all()
         self._note(act=obs.tolist(), goal=goal.tolist())
-        if self._fail and self.counters["lived"] >= self._fail:
+        # The rehearsal has no goal.
+        if self._fail and goal.any() and self.counters["lived"] >= self._fail:
             raise RuntimeError("the planner fell over")
         return obs[: self.spec.action_dim].copy()
 

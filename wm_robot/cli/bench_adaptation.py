@@ -19,6 +19,8 @@ SEGMENT = 128
 """Steps of a training segment."""
 LONG = (0, 16, 64, 128, 256, 512, 1024, 2048, 3072, 32 * SEGMENT)
 LONG_LIVES = 48
+FAMILIES = ("gru", "delta")
+"""Every family is measured; the figures are of one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def run(setting: _Setting, memory: str, worlds: int) -> Result:
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds[:1] if setting.quick else setting.seeds
     worlds = max(50, worlds // 4) if setting.quick else worlds
-    bases = bases_of(setting, {"robust": "robust", "oracle": "oracle", memory: memory})
+    others = [family for family in FAMILIES if family != memory]
+    bases = bases_of(setting, {name: name for name in ("nominal", "robust", "oracle", *others, memory)})
     arms = [Arm(name=name, model=base.model) for name, base in bases.items()]
     by_seed: list[dict[str, float]] = []
     errors: dict[str, list[_Seen]] = {arm.name: [] for arm in arms}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from wm_robot.errors import MissingExtraError
 
+INTERRUPTED = 130
+
 
 def demo(
     out: Path = Path("runs/demo"),
@@ -26,6 +28,14 @@ def demo(
         frozen: Base of the arm that knows only by weights.
     """
     try:
+        raise SystemExit(_run(out=out, seed=seed, fresh=fresh, quick=quick, base=base, frozen=frozen))
+    except KeyboardInterrupt:
+        # Before anything was started; afterwards the demo itself sees to it.
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run(*, out: Path, seed: int, fresh: bool, quick: bool, base: Path, frozen: Path) -> int:
+    try:
         from wm_robot_ros.demo import Options, run
     except ImportError as error:
         raise MissingExtraError("wm-robot demo", "learn,sim,ros,report") from error
@@ -44,4 +54,4 @@ def demo(
         command=shlex.join(["wm-robot", *sys.argv[1:]]),
         facts={"commit": commit(), **versions()},
     )
-    raise SystemExit(run(options, screen_for(Console())))
+    return run(options, screen_for(Console()))

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 STYLES = ("bold bright_blue", "bold dark_orange")
 """Blue and orange: apart for every eye."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
-SPARK = 30
+SPARK = 18
 """Width of the error of the last seconds."""
-BAR = 20
+BAR = 14
+ROOMY = 100
+"""Columns of a terminal in which the bar has room too."""
 FULL_MM = 100.0
 """Error that fills bar and spark, in mm."""
 LINE_EVERY = 2.5
 """Seconds between two lines where there is no terminal."""
+RIGHT = ("off target", "surprise", "lived", "p50 / p99")
 NOTHING = "–"
 
 
@@ -40,7 +43,7 @@ class TerminalScreen:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
-        self._live.update(_panel(scene), refresh=True)
+        self._live.update(_panel(scene, roomy=self._console.width >= ROOMY), refresh=True)
 
     def clear(self) -> None:
         if self._live:
@@ -77,26 +80,23 @@ def screen_for(console: Console) -> TerminalScreen | PlainScreen:
     return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
 
 
-def _panel(scene: "Scene") -> RenderableType:
+def _panel(scene: "Scene", *, roomy: bool) -> RenderableType:
     grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for head in ("", "off target", "", "last 6 s", "surprise", "steps lived", "latency p50/p99"):
-        grid.add_column(
-            head,
-            justify="right" if head in ("off target", "surprise", "steps lived") else "left",
-            no_wrap=True,
-        )
+    for head in ("", "off target", *(("",) if roomy else ()), "last 6 s", "surprise", "lived", "p50 / p99"):
+        grid.add_column(head, justify="right" if head in RIGHT else "left", no_wrap=True)
     for view, style in zip(scene.robots, STYLES, strict=False):
         grid.add_row(
             Text(view.name, style),
             _mm(view),
-            _bar(view, style),
+            *((_bar(view, style),) if roomy else ()),
             Text(_spark(view), style),
             NOTHING if view.surprise is None else f"{view.surprise:+.2f}",
             str(view.lived),
             f"{view.p50_ms:.1f} / {view.p99_ms:.1f} ms",
         )
+        grid.add_row()
     return Panel(
-        Group(Text(scene.story, "bold"), Text(), grid, Text(), _clock(scene)),
+        Group(Text(scene.story, "bold"), Text(), grid, _clock(scene)),
         title=f"wm_robot demo · {scene.title}",
         title_align="left",
         subtitle="Ctrl-C stops and keeps everything",
@@ -109,9 +109,15 @@ def _panel(scene: "Scene") -> RenderableType:
 def _clock(scene: "Scene") -> RenderableType:
     row = Table.grid(padding=(0, 1))
     since = next((view.since_change for view in scene.robots if view.since_change is not None), None)
-    changed = "" if since is None else f"changed {since:.1f} s ago"
+    changed = "" if since is None else f"changed {since:.1f} s, {since / scene.period:.0f} steps ago"
     row.add_row(
-        ProgressBar(total=scene.length, completed=min(scene.time, scene.length), width=40),
+        ProgressBar(
+            total=scene.length,
+            completed=min(scene.time, scene.length),
+            width=28,
+            complete_style="white",
+            finished_style="white",
+        ),
         f"{scene.time:.1f} of {scene.length:.0f} s",
         Text(changed, "bold magenta"),
     )

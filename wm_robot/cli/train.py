@@ -121,8 +121,8 @@ def _gather(
         count, policy = lives[0], None
         if model is not None:
             count = lives[1]
-            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a fifth.
-            planner = MppiConfig(samples=64, iterations=1, elites=8)
+            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs half.
+            planner = MppiConfig(samples=64, iterations=1)
             policy = BatchAgent(model, spec, task=task, planner=planner, seed=seed + number)
         print(f"gathering {count} lives of {steps} steps: {'planner in the loop' if policy else 'random'}")
         nominal = [WorldDistribution(spec).nominal()]
@@ -146,6 +146,8 @@ def _run(trainer: Any, updates: int, folder: Path) -> float:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from torch.utils.tensorboard import SummaryWriter
 
+    from wm_robot.learning.trainer import CURVE
+
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     live = sys.stdout.isatty()
@@ -156,17 +158,20 @@ def _run(trainer: Any, updates: int, folder: Path) -> float:
         row = bar.add_task("gathering", total=updates)
         for metrics in trainer.run():
             update = int(metrics["update"])
-            late = metrics[max((k for k in metrics if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
+            bar.update(row, completed=update)
+            if update % CURVE and update != updates:
+                continue
+            mean = trainer.history[-1]
+            for name, value in mean.items():
+                board.add_scalar(name, value, update)
+            late = mean[max((k for k in mean if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
             words = (
-                f"surprise {metrics['surprise']:.3f} nats  open loop {metrics['open_loop']:.3f}  "
-                f"error at birth {metrics['error_at_0']:.2f}, later {late:.2f}"
+                f"surprise {mean['surprise']:.3f} nats  open loop {mean['open_loop']:.3f}  "
+                f"error at birth {mean['error_at_0']:.2f}, later {late:.2f}"
             )
-            bar.update(row, completed=update, description=words)
-            if update % 50 == 0:
-                for name, value in metrics.items():
-                    board.add_scalar(name, value, update)
-            if not live and (update % 100 == 0 or update == updates):
-                print(f"{update}/{updates}  {words}  {metrics['seconds_left'] / 60:.0f} min left", flush=True)
+            bar.update(row, description=words)
+            if not live:
+                print(f"{update}/{updates}  {words}  {mean['seconds_left'] / 60:.0f} min left", flush=True)
     return time.monotonic() - started
 
 

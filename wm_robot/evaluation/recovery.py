@@ -9,7 +9,9 @@ WINDOW = 0.5
 TOLERANCE = 1.5
 """Recovered is below this many times the level before the change."""
 STAY = 2.0
-"""Seconds for which it must stay there; the target moves, and some of its places are harder than others."""
+"""Seconds that it must at least be watched from then on."""
+SHARE = 0.9
+"""Part of the time from then on for which it must stay low: the target moves, and some of its places are hard."""
 SETTLED = (1.0, 10.0)
 """Seconds after the change in which the settled error is taken."""
 
@@ -29,19 +31,19 @@ def level(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> flo
 
 
 def time_to_recover(time: np.ndarray, error: np.ndarray, *, change: float, before: float) -> float | None:
-    """Seconds from the change until the rolling error is low again and stays so; None if it never is.
+    """Seconds from the change until the rolling error is low again and stays so; None if it is not.
 
-    Zero if it never rose. The window looks back, so otherwise nothing below its length is found.
+    Zero if it never rose. The window looks back, so otherwise nothing below its length is found. Watched is
+    what `SETTLED` watches.
 
     Args:
         before: Level of the error before the change.
     """
-    after = time >= change
-    since, low = time[after] - change, rolling_mean(time, error)[after] < TOLERANCE * before
+    watched = (time >= change) & (time <= change + SETTLED[1])
+    since, low = time[watched] - change, rolling_mean(time, error)[watched] < TOLERANCE * before
 
     def stays_from(moment: float) -> bool:
-        span = (since >= moment) & (since <= moment + STAY)
-        return bool(len(since) and since[-1] >= moment + STAY and low[span].all())
+        return bool(len(since) and since[-1] >= moment + STAY and low[since >= moment].mean() >= SHARE)
 
     if low[since < WINDOW].all() and stays_from(0.0):
         return 0.0

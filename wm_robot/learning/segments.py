@@ -79,7 +79,7 @@ class SegmentSampler:
             elif pool < 0 or start + self.steps > self._pools[pool].steps:
                 born[row] = pool < 0 or self.rng.random() < self.restart
                 self._at[row] = self._place(anywhere=False)
-        parts = [self._cut(*self._at[row]) for row in range(self.rows)]
+        parts = [self._cut(*place) for place in self._at.tolist()]
         self._at[:, 2] += self.steps
         obs, action, recent, goal, truth = (np.stack(part) for part in zip(*parts, strict=True))
         return Segments(

@@ -26,6 +26,8 @@ from wm_robot.models.world_model import WorldModel
 from wm_robot.tasks import Reward
 from wm_robot.types import Lives
 
+CURVE = 50
+"""Updates that a point of the learning curve is the mean of."""
 Gather = Callable[[int, "WorldModel | None"], Lives]
 """Round of data gathering, and the model to plan with (None: behave at random) → new lives."""
 
@@ -90,6 +92,7 @@ class Trainer:
         self._state: State = {}
         self.update = 0
         self.history: list[dict[str, float]] = []
+        self._recent: list[dict[str, float]] = []
         self._sampler: SegmentSampler | None = None
 
     @property
@@ -97,7 +100,7 @@ class Trainer:
         return self.folder / "checkpoint.safetensors"
 
     def run(self) -> Iterator[dict[str, float]]:
-        """Train to the end; yields metrics after each update."""
+        """Train to the end; yields metrics after each update, and keeps their means in `history`."""
         self._begin()
         started, first = time.monotonic(), self.update
         while self.update < self.config.updates:
@@ -111,8 +114,12 @@ class Trainer:
             metrics["seconds_left"] = (
                 (time.monotonic() - started) / done * (self.config.updates - self.update)
             )
-            if self.update % 50 == 0 or self.update == self.config.updates:
-                self.history.append(metrics)
+            self._recent.append(metrics)
+            if self.update % CURVE == 0 or self.update == self.config.updates:
+                # A single batch says little: a few worlds of it decide the mean.
+                averaged = {name: float(np.mean([m[name] for m in self._recent])) for name in metrics}
+                self.history.append(averaged | {"update": self.update})
+                self._recent.clear()
             if self.update % self.config.checkpoint == 0 or self.update == self.config.updates:
                 self._save()
             yield metrics
@@ -215,6 +222,7 @@ class Trainer:
             "pools": len(self._pools),
             "sampler": self._sampler.state(),
             "history": self.history,
+            "recent": self._recent,
             "config": asdict(self.config),
             "model": self.model.config.to_dict(),
         }
@@ -242,6 +250,7 @@ class Trainer:
                 keys = ("exp_avg", "exp_avg_sq", "step")
                 self._optimizer.state[parameter] = {key: tensors[f"adam.{key}.{name}"] for key in keys}
         self.update, self.history = progress["update"], progress["history"]
+        self._recent = progress["recent"]
         for number in range(1, progress["pools"]):
             self._add_pool(number)
         assert self._sampler is not None

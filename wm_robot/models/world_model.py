@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.families import make_memory
-from wm_robot.lifetime.memory import Memory, Reader, State
+from wm_robot.lifetime.memory import Memory, State
 from wm_robot.spec import RobotSpec
 
 LOG_VARIANCE = (-7.0, 6.0)
@@ -82,8 +82,6 @@ class Prediction(NamedTuple):
 
     mean: Float[Tensor, "*B O"]
     log_variance: Float[Tensor, "*B O"]
-    z: Float[Tensor, "*B Z"]
-    """Next latent."""
 
 
 class WorldModel(nn.Module):
@@ -96,20 +94,27 @@ class WorldModel(nn.Module):
     pull_mean: Tensor
     pull_std: Tensor
     change_std: Tensor
+    servo_action: Tensor
+    """Indices of the actions that are set-points of a joint's position."""
+    servo_obs: Tensor
+    """The observation that each of them is for."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = c = config
-        self.servo = [(i, o) for i, o in enumerate(c.servo) if o >= 0]
-        for name, size in (("obs", c.obs), ("action", c.action), ("pull", len(self.servo))):
+        servos = [(action, obs) for action, obs in enumerate(c.servo) if obs >= 0]
+        for name, part in (("servo_action", 0), ("servo_obs", 1)):
+            index = torch.tensor([servo[part] for servo in servos], dtype=torch.int64)
+            self.register_buffer(name, index, persistent=False)
+        for name, size in (("obs", c.obs), ("action", c.action), ("pull", len(servos))):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("change_std", torch.ones(c.obs))
-        seen = c.obs + c.recent * (c.action + len(self.servo))
+        seen = c.obs + c.recent * (c.action + len(servos))
         self.context = nn.Sequential(
             nn.Linear(seen, c.width), nn.SiLU(), nn.Linear(c.width, c.context), nn.Tanh()
         )
-        asked = c.obs + c.context + c.action + len(self.servo)
+        asked = c.obs + c.context + c.action + len(servos)
         self.ask = nn.Linear(asked, c.width)
         self.skip = nn.Linear(asked, c.obs, bias=False)
         self.outcome = nn.Sequential(
@@ -191,7 +196,7 @@ class WorldModel(nn.Module):
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
-        x = self._asked(z, action)
+        x = self._asked(z, self._action_terms(action))
         happened = self._outcome(obs[:, :-1], obs[:, 1:])
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
@@ -203,37 +208,40 @@ class WorldModel(nn.Module):
             read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
             h = self._mixed(i, h + read)
-        return self._predicted(z, x, h), after
+        return self._decode(*self._next(z, x, h)), after
 
     # --- predict and imagine --------------------------------------------------------------------------------
 
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
         """Latent of what is sensed now and of the actions that may still be on their way."""
         y = (obs - self.obs_mean) / self.obs_std
-        seen = torch.cat([y, self._action_features(y[..., None, :], recent).flatten(-2)], -1)
+        done = self._with_pull(y[..., None, :], self._action_terms(recent)).flatten(-2)
+        seen = torch.cat([y, done], -1)
         return torch.cat([y, self.context(seen)], -1)
 
     def observe(self, state: State, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
         """Latent at this moment of a life."""
         return self.encode(obs, state["recent"])
 
-    def imagine(
-        self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
-    ) -> tuple[Float[Tensor, "B N H O"], Float[Tensor, "B N H O"]]:
+    def imagine(self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]) -> Prediction:
         """Follow `N` plans without evidence; `state` is frozen and shared by all of them.
 
         Returns:
-            Mean and one-step log variance of the observation after each action, in sensor units.
+            The observation expected after each action, `B N H O`, with the log variance of a single step.
         """
         readers = [memory.reader(_part(state, i)) for i, memory in enumerate(self._memories)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
-        means, log_variances = [], []
-        for k in range(actions.shape[2]):
-            predicted = self._step(readers, z, actions[:, :, k])
-            z = predicted.z
-            means.append(predicted.mean)
-            log_variances.append(predicted.log_variance)
-        return torch.stack(means, 2), torch.stack(log_variances, 2)
+        terms = self._action_terms(actions).unbind(2)
+        zs, spreads = [], []
+        for term in terms:
+            x = self._asked(z, term)
+            h = F.silu(self.ask(x))
+            for i, read in enumerate(readers):
+                h = self._mixed(i, h + read(self.norms[i](h)))
+            z, spread = self._next(z, x, h)
+            zs.append(z)
+            spreads.append(spread)
+        return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
 
     def reward(
         self, next_obs: Float[Tensor, "*B O"], action: Float[Tensor, "*B A"], goal: Float[Tensor, "*B G"]
@@ -246,39 +254,32 @@ class WorldModel(nn.Module):
     def fit_scales(self, obs: np.ndarray, action: np.ndarray) -> None:
         """Take the units of observation, change and action from data, `B T+1 O` and `B T A`."""
         at = obs[:, :-1]
-        pull = (
-            np.stack([action[..., i] - at[..., o] for i, o in self.servo], -1)
-            if self.servo
-            else action[..., :0]
-        )
+        pull = action[..., self.servo_action] - at[..., self.servo_obs]
         for name, values in (("obs", at), ("action", action), ("pull", pull)):
-            flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
-            getattr(self, f"{name}_mean").copy_(torch.from_numpy(flat.mean(0)))
-            getattr(self, f"{name}_std").copy_(torch.from_numpy(flat.std(0)).clamp_min(1e-4))
+            values = values.astype(np.float64)
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(values.mean((0, 1))))
+            getattr(self, f"{name}_std").copy_(torch.from_numpy(values.std((0, 1))).clamp_min(1e-4))
         change = np.diff(obs.astype(np.float64), axis=1)
         self.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _step(self, readers: list[Reader], z: Tensor, action: Tensor) -> Prediction:
-        x = self._asked(z, action)
-        h = F.silu(self.ask(x))
-        for i, read in enumerate(readers):
-            h = self._mixed(i, h + read(self.norms[i](h)))
-        return self._predicted(z, x, h)
-
-    def _asked(self, z: Tensor, action: Tensor) -> Tensor:
-        return torch.cat([z, self._action_features(z[..., : self.config.obs], action)], -1)
-
-    def _action_features(self, y: Tensor, action: Tensor) -> Tensor:
-        """The action, and for servos how far it pulls from where the joint is."""
+    def _action_terms(self, action: Tensor) -> Tensor:
+        """The action, and for servos the set-point in units of its pull: all that does not depend on the joint."""
         scaled = (action - self.action_mean) / self.action_std
-        if not self.servo:
-            return scaled
-        entry, column = (list(part) for part in zip(*self.servo, strict=True))
-        position = y[..., column] * self.obs_std[column] + self.obs_mean[column]
-        pull = (action[..., entry] - position - self.pull_mean) / self.pull_std
-        return torch.cat([scaled, pull], -1)
+        origin = self.obs_mean[self.servo_obs] + self.pull_mean
+        return torch.cat([scaled, (action[..., self.servo_action] - origin) / self.pull_std], -1)
+
+    def _with_pull(self, y: Tensor, terms: Tensor) -> Tensor:
+        """Set-points made relative to where their joints are: how far each servo pulls."""
+        if not len(self.servo_obs):
+            return terms
+        scaled, target = terms.split([self.config.action, len(self.servo_obs)], -1)
+        unit = self.obs_std[self.servo_obs] / self.pull_std
+        return torch.cat([scaled, target - y.index_select(-1, self.servo_obs) * unit], -1)
+
+    def _asked(self, z: Tensor, terms: Tensor) -> Tensor:
+        return torch.cat([z, self._with_pull(z[..., : self.config.obs], terms)], -1)
 
     def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
@@ -287,13 +288,17 @@ class WorldModel(nn.Module):
     def _mixed(self, i: int, h: Tensor) -> Tensor:
         return h + self.mix[i](h) if i < len(self.mix) else h
 
-    def _predicted(self, z: Tensor, x: Tensor, h: Tensor) -> Prediction:
+    def _next(self, z: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The next latent, and the log variance of its sensors in units of the one-step change."""
         sensors = self.config.obs
         change, spread, context = self.head(h).split([sensors, sensors, self.config.context], -1)
-        change = change + self.skip(x)
-        y = z[..., :sensors] + change * (self.change_std / self.obs_std)
-        log_variance = spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log()
-        return Prediction(y * self.obs_std + self.obs_mean, log_variance, torch.cat([y, context.tanh()], -1))
+        y = torch.addcmul(z[..., :sensors], change + self.skip(x), self.change_std / self.obs_std)
+        return torch.cat([y, context.tanh()], -1), spread
+
+    def _decode(self, z: Tensor, spread: Tensor) -> Prediction:
+        """Sensors in their own units."""
+        mean = z[..., : self.config.obs] * self.obs_std + self.obs_mean
+        return Prediction(mean, spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log())
 
 
 def _named(block: int, state: State) -> State:

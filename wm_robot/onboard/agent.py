@@ -155,12 +155,15 @@ class Agent:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
         self._batch.begin(hold[None])
+        self.counters = {"lived": 0, "invalid": 0}
         if restore is not None:
             born = self._batch.state
             arrays = load_state(restore, base_digest=self.base.digest, spec_digest=self.spec.digest())
             state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = state | {"recent": born["recent"]}
+            # A life's count never runs back.
+            self.counters["lived"] = int(arrays["step"].max())
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """The next action, `A`, for observation `O` and goal `G`."""

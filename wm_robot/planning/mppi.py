@@ -18,12 +18,12 @@ Score = Callable[[Tensor], Tensor]
 class MppiConfig:
     """Size and temper of the search."""
 
-    samples: int = 128
+    samples: int = 64
     """Plans imagined in each iteration."""
     horizon: int = 10
     """Steps that each looks ahead."""
     iterations: int = 2
-    elites: int = 16
+    elites: int = 12
     """Best plans that the next mean is made of."""
     temperature: float = 0.5
     """Weights fall by e for every `temperature` deviations of the elites' scores."""

@@ -5,7 +5,7 @@ from setuptools import setup
 setup(
     name="wm_robot_ros",
     version="0.1.0",
-    packages=["wm_robot_ros"],
+    packages=["wm_robot_ros", "wm_robot_ros.demo"],
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/wm_robot_ros"]),
         ("share/wm_robot_ros", ["package.xml"]),
@@ -21,6 +21,7 @@ setup(
         "console_scripts": [
             "plant_node = wm_robot_ros.plant_node:main",
             "agent_node = wm_robot_ros.agent_node:main",
+            "recorder_node = wm_robot_ros.recorder_node:main",
         ]
     },
 )

@@ -7,6 +7,8 @@ import numpy as np
 
 from wm_robot.evaluation.recovery import Recovery, level
 
+FOLLOWING = 0.06
+"""Error in m above which a robot does not follow its target at all."""
 EARLY = (0.0, 3.0)
 """Seconds of a visit that show with what knowledge a robot came."""
 LATER = (3.0, 10.0)
@@ -42,6 +44,8 @@ class Run:
     latency: Latency | None = None
     lived: int = 0
     """Control steps in its life at the end of the visit."""
+    color: int = 0
+    """Which of the report's colours is its own: 0 learns, 1 is frozen, 2 is newborn."""
 
     def early(self) -> float:
         """Mean error while it begins, in m."""

@@ -26,7 +26,7 @@ VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"series-{i}" for i
 """Colours that stand for the page's own, so that one figure serves light and dark."""
 DASHES = ("-", (0, (5, 1.6)), (0, (1, 1)))
 """A second sign beside colour, for eyes and printers that see none."""
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10.5,
     "text.color": INK,
@@ -58,10 +58,10 @@ def target_error(visit: Visit, name: str) -> str:
     """Distance from gripper to target over time, every robot in one frame."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(3.5)
-        for i, run in enumerate(visit.runs):
-            axes.plot(run.time, 1e3 * run.error, color=SERIES[i], linewidth=0.7, alpha=0.35)
+        for run in visit.runs:
+            axes.plot(run.time, 1e3 * run.error, color=SERIES[run.color], linewidth=0.7, alpha=0.35)
             smooth = 1e3 * rolling_mean(run.time, run.error)
-            axes.plot(run.time, smooth, color=SERIES[i], linewidth=2.2, linestyle=DASHES[i])
+            axes.plot(run.time, smooth, color=SERIES[run.color], linewidth=2.2, linestyle=DASHES[run.color])
         axes.set_ylim(0, _ceiling([_counted(run, visit) for run in visit.runs]))
         _name_runs(axes, visit.runs, [1e3 * rolling_mean(r.time, r.error)[-1] for r in visit.runs])
         _mark_change(axes, visit.change, "the world changes")
@@ -75,9 +75,10 @@ def surprise(visit: Visit) -> str:
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(2.6)
         smooth = [rolling_mean(run.surprise_time, run.surprise) for run in visit.runs]
-        for i, run in enumerate(visit.runs):
-            axes.plot(run.surprise_time, run.surprise, color=SERIES[i], linewidth=0.7, alpha=0.4)
-            axes.plot(run.surprise_time, smooth[i], color=SERIES[i], linewidth=2.0, linestyle=DASHES[i])
+        for run, curve in zip(visit.runs, smooth, strict=True):
+            color, dash = SERIES[run.color], DASHES[run.color]
+            axes.plot(run.surprise_time, run.surprise, color=color, linewidth=0.7, alpha=0.4)
+            axes.plot(run.surprise_time, curve, color=color, linewidth=2.0, linestyle=dash)
         late = [s[r.surprise_time >= visit.start] for r, s in zip(visit.runs, smooth, strict=True)]
         late = [s for s in late if len(s)] or [np.zeros(1)]
         low, high = min(s.min() for s in late), max(s.max() for s in late)
@@ -118,13 +119,14 @@ def latency(runs: Sequence[Run], period: float) -> str:
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(2.3)
         end = 1e3 * period
-        for i, run in enumerate(runs):
+        for run in runs:
             if run.latency is None:
                 continue
+            color, dash = SERIES[run.color], DASHES[run.color]
             edges = np.minimum(run.latency.edges_ms, max(end * 1.25, run.latency.max_ms))
             share = 100 * run.latency.counts / max(run.latency.counts.sum(), 1)
-            axes.stairs(share, edges, color=SERIES[i], fill=True, alpha=0.25)
-            axes.stairs(share, edges, color=SERIES[i], linewidth=1.6, linestyle=DASHES[i], label=run.name)
+            axes.stairs(share, edges, color=color, fill=True, alpha=0.25)
+            axes.stairs(share, edges, color=color, linewidth=1.6, linestyle=dash, label=run.name)
         axes.axvline(end, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         axes.annotate(
             "the period ends", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5, -2),
@@ -178,7 +180,7 @@ def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
     for i, run in enumerate(runs):
         axes.annotate(
             run.name, (1, places[i]), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
-            va="center", color=SERIES[i], fontweight="bold", annotation_clip=False,
+            va="center", color=SERIES[run.color], fontweight="bold", annotation_clip=False,
         )  # fmt: skip
 
 

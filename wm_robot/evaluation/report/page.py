@@ -7,9 +7,9 @@ from pathlib import Path
 from string import Template
 
 from wm_robot.errors import ConfigError
-from wm_robot.evaluation.recovery import SETTLED, STAY, TOLERANCE, WINDOW, Recovery
+from wm_robot.evaluation.recovery import SETTLED, SHARE, TOLERANCE, WINDOW, Recovery
 from wm_robot.evaluation.report import figures
-from wm_robot.evaluation.report.contents import EARLY, LATER, Report, Run, Video, Visit
+from wm_robot.evaluation.report.contents import EARLY, FOLLOWING, LATER, Report, Run, Video, Visit
 from wm_robot.io.durable import write_file
 
 LARGEST = 5_000_000
@@ -41,14 +41,17 @@ def headline(report: Report) -> str:
     learning, other = _pair(report.first)
     if learning is None:
         return "Two arms, one target, no change yet"
-    back = learning.seconds is not None
-    if back and (other is None or other.seconds is None):
+    if not learning.before < FOLLOWING:
+        return "The arm that learns did not follow its target, even before the change."
+    if learning.seconds is None:
+        return "The change was too much for the arm that learns, in this visit."
+    if other is None:
+        return "The arm learned its new world."
+    if other.seconds is None and other.after > learning.after:
         return "One arm learned its new world. Its twin with frozen weights did not."
-    if back and other is not None and other.after > 1.5 * learning.after:
+    if other.after > 1.5 * learning.after:
         return "Both arms came back; the one that learns came closer."
-    if back:
-        return "Both arms came back after the change."
-    return "The change was too much for this visit."
+    return "Both arms came back after the change."
 
 
 def story(report: Report) -> list[str]:
@@ -222,9 +225,9 @@ def _recovery_table(visit: Visit) -> str:
         "steps lived",
     )
     caption = (
-        f"Settled: mean over seconds {SETTLED[0]:.0f} to {SETTLED[1]:.0f} after the change. Recovered: the "
-        f"mean of {WINDOW} s is below {TOLERANCE} × the level before the change, and stays there for at least "
-        f"{STAY:.0f} s."
+        f"Settled: mean over seconds {SETTLED[0]:.0f} to {SETTLED[1]:.0f} after the change. Recovered: the mean "
+        f"of {WINDOW} s is below {TOLERANCE} × the level before the change, and is so for {100 * SHARE:.0f} % of "
+        f"the time from then to {SETTLED[1]:.0f} s after the change."
     )
     return f'{_table(heads, rows)}<p class="muted"><small>{_text(caption)}</small></p>'
 

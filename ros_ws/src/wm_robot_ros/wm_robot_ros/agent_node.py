@@ -19,7 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -36,7 +36,7 @@ from wm_robot_ros.pairing import Lived, Pairing
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
 from wm_robot_ros.refusal import BadMessageError
-from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start
+from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_on, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
 
@@ -60,6 +60,7 @@ class AgentConfig:
     status_rate: float
     autostart: bool
     report: str
+    priority: int
 
     @classmethod
     def declare(cls, node: Node) -> "AgentConfig":
@@ -90,6 +91,7 @@ class AgentConfig:
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             autostart=declare(node, "autostart", False, "configure and activate without being asked"),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
         )
 
 
@@ -117,8 +119,11 @@ class AgentNode(LifecycleNode):
         config = self.config
         self.spec = spec = load_spec(config.robot)
         self._goal_size = spec.task(config.life.task).goal
-        self.life = life = self._make_life(config.life, spec)
-        self._rehearse(life)
+        # A life that nobody lives on rehearses, so that nothing it did counts.
+        self._rehearse(self._make_life(config.life, spec))
+        self.life = self._make_life(config.life, spec)
+        # So that a state which does not fit is refused here and not in mid-air.
+        self.life.begin(self._neutral, self._restore)
         self._born = self._unsaved = False
         self.trouble = ""
         self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
@@ -169,15 +174,17 @@ class AgentNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _rehearse(self, life: Life) -> None:
-        """Live and act a few steps that do not count, so that the first real one is not the slow one."""
-        spec = self.spec
-        hold = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-        obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(self._goal_size, np.float32)
-        life.begin(hold)
+        """Live and act a few steps, so that the first real one is not the slow one."""
+        obs, goal = np.zeros(self.spec.obs_dim, np.float32), np.zeros(self._goal_size, np.float32)
+        life.begin(self._neutral)
         for _ in range(WARM_UP):
-            life.live(obs, life.act(obs, goal), obs, valid=False)
-        # The last, so that a state which does not fit is refused here and not in mid-air.
-        life.begin(hold, self._restore)
+            life.live(obs, life.act(obs, goal), obs)
+
+    @property
+    def _neutral(self) -> np.ndarray:
+        """The action nearest to zero, `A`."""
+        spec = self.spec
+        return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
     @property
     def _restore(self) -> Path | None:
@@ -416,12 +423,18 @@ class AgentNode(LifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: AgentNode, executor: SingleThreadedExecutor, stop: Stop) -> None:
-    """Work until asked to end."""
-    if node.config.autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-        node.trigger_activate()
+def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
+    """Work until asked to end.
+
+    Raises:
+        SystemExit: If it was to start by itself and could not.
+    """
+    if node.config.autostart:
+        for step in (node.trigger_configure, node.trigger_activate):
+            if step() != TransitionCallbackReturn.SUCCESS:
+                raise SystemExit(1)
     while not stop.asked:
-        spin_once(executor, node, 1.0)
+        spin_on(executor, node)
 
 
 def main(make_life: MakeLife = load_life) -> None:
@@ -430,7 +443,8 @@ def main(make_life: MakeLife = load_life) -> None:
     node = None
     try:
         node = AgentNode(make_life)
-        run(node, executor_of(node), stop)
+        use_real_time(node, node.config.priority)
+        run(node, executor_of(node, quick=True), stop)
         node.save_if_lived()
         node.write_report()
     finally:

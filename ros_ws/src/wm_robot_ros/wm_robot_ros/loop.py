@@ -16,12 +16,19 @@ START_UP = 60.0
 
 
 def measure(
-    *, robot: str, base: Path, seconds: float, seed: int = 0, agent: Mapping[str, Any] | None = None
+    *,
+    robot: str,
+    base: Path,
+    seconds: float,
+    seed: int = 0,
+    priority: int = 50,
+    agent: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the loop and say what the two nodes measured.
 
     Args:
         seconds: Length of the run from the first command on.
+        priority: Of both nodes among real-time processes, where the system permits it; 0 for none.
         agent: Further parameters of the agent.
 
     Returns:
@@ -35,7 +42,7 @@ def measure(
     environment = ros_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shared = {"robot": robot, "seed": seed}
+        shared = {"robot": robot, "seed": seed, "realtime.priority": priority}
         plant_log, agent_log = folder / "plant.log", folder / "agent.log"
         plant_command = node_command(
             "plant_node", {**shared, "duration": float(seconds), "report": str(folder / "plant.json")}

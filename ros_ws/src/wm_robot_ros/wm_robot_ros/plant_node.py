@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
@@ -27,7 +27,7 @@ from wm_robot_ros.intake import CommandIntake
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.refusal import BadMessageError, Refusal
-from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start
+from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec, make_robot
@@ -54,6 +54,7 @@ class PlantConfig:
     timeout: float
     status_rate: float
     report: str
+    priority: int
 
     @classmethod
     def declare(cls, node: Node) -> "PlantConfig":
@@ -80,6 +81,7 @@ class PlantConfig:
             ),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
         )
 
 
@@ -246,7 +248,7 @@ class PlantNode(Node):
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: PlantNode, executor: SingleThreadedExecutor, stop: Stop) -> None:
+def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
     """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
     deadline = time.monotonic() + node.spec.dt
     while not (stop.asked or node.finished):
@@ -271,6 +273,7 @@ def main() -> None:
     node = None
     try:
         node = PlantNode()
+        use_real_time(node, node.config.priority)
         run(node, executor_of(node), stop)
         node.hold()
         node.write_report()

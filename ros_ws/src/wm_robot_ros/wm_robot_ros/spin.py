@@ -2,12 +2,14 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -44,17 +46,47 @@ def start() -> Stop:
     return stop
 
 
-def executor_of(node: Node) -> SingleThreadedExecutor:
+def executor_of(node: Node, *, quick: bool = False) -> Executor:
+    """What calls the node back.
+
+    Args:
+        quick: Take the events executor where this rclpy has it: 0.6 ms less from message to callback
+            and a third less processor time, but it cannot be spun for one piece of work at a time.
+    """
     # Never the MultiThreadedExecutor: it lost nine messages in ten of a 200 Hz topic.
-    executor = SingleThreadedExecutor()
+    executor = _events_executor() if quick else None
+    if executor is None:
+        executor = SingleThreadedExecutor()
     executor.add_node(node)
     return executor
 
 
-def spin_once(executor: SingleThreadedExecutor, node: Node, timeout: float) -> None:
-    """Do one piece of work, or wait for it; a wrong lifecycle request ends nobody."""
+def _events_executor() -> Executor | None:
     try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return None
+    return EventsExecutor()
+
+
+def spin_once(executor: Executor, node: Node, timeout: float) -> None:
+    """Do one piece of work, or wait for it; not for an executor of events."""
+    with _surviving(node):
         executor.spin_once(timeout_sec=min(timeout, PATIENCE))
+
+
+def spin_on(executor: Executor, node: Node) -> None:
+    """Work for a moment."""
+    with _surviving(node):
+        # Without a timeout, or one at a time, the events executor of the wheels calls nobody back.
+        executor.spin_until_future_complete(rclpy.task.Future(), timeout_sec=PATIENCE)
+
+
+@contextmanager
+def _surviving(node: Node) -> Iterator[None]:
+    """A wrong lifecycle request ends nobody."""
+    try:
+        yield
     except ExternalShutdownException:
         return
     except rclpy._rclpy_pybind11.RCLError as error:
@@ -67,6 +99,21 @@ def end(node: Node | None) -> None:
     if node is not None:
         node.destroy_node()
     rclpy.try_shutdown()
+
+
+def use_real_time(node: Node, priority: int) -> None:
+    """Go before everything that is not real time, where the system permits it; 0 leaves it as it is."""
+    if not priority:
+        return
+    # Threads that are started later, as for saving, are ordinary ones.
+    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
+    except OSError as error:
+        node.get_logger().warning(
+            f"no real-time priority ({error.strerror}): a busy machine will make it late. Permit rtprio {priority}"
+        )
 
 
 def incompatible_qos(node: Node, topic: str) -> SubscriptionEventCallbacks:

@@ -39,10 +39,10 @@ class Histogram:
             "width_ms": WIDTH_MS,
             "counts": {str(int(i)): int(self._counts[i]) for i in filled},
             "count": self.count,
-            "last_ms": round(self.last_ms, 3),
-            "p50_ms": round(self.percentile(50), 3),
-            "p99_ms": round(self.percentile(99), 3),
-            "worst_ms": round(self.worst_ms, 3),
+            "last_ms": self.last_ms,
+            "p50_ms": self.percentile(50),
+            "p99_ms": self.percentile(99),
+            "worst_ms": self.worst_ms,
         }
 
     @classmethod

@@ -1,7 +1,9 @@
 """The processes of a demo: started side by side, watched, and ended by their own pids."""
 
+import os
+import signal
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from wm_robot_ros.environment import NodeProcess, node_command
 TAIL = 15
 """Lines of a log that explain a death."""
 PATIENCE = 2.0
-"""Seconds that a process has to end in order."""
+"""Seconds that a process has to end in order when somebody waits for it."""
+LOOK_EVERY = 0.02
 
 
 class Crew:
@@ -46,11 +49,20 @@ class Crew:
         shown = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
         return f"{what}. The end of {self.log(name)}:\n{shown}"
 
-    def stop(self, *names: str) -> dict[str, int]:
-        """End some, or all, at once; returns their exit codes."""
-        ending = {name: self._members.pop(name) for name in names or tuple(self._members)}
-        if not ending:
-            return {}
-        with ThreadPoolExecutor(len(ending)) as pool:
-            codes = pool.map(lambda process: process.stop(patience=PATIENCE), ending.values())
-            return dict(zip(ending, codes, strict=True))
+    def stop(self, *names: str, patience: float = PATIENCE) -> dict[str, int]:
+        """End some, or all, at once; returns their exit codes. Interrupted, it can be called again.
+
+        Args:
+            patience: Seconds after which who has not ended is killed.
+        """
+        ending = {name: self._members[name] for name in names or tuple(self._members)}
+        for process in ending.values():
+            if process.running:
+                os.kill(process.pid, signal.SIGINT)
+        deadline = time.monotonic() + patience
+        while any(process.running for process in ending.values()) and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY)
+        codes = {name: process.stop(patience=0) for name, process in ending.items()}
+        for name in ending:
+            del self._members[name]
+        return codes

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 448, 400
 """Pixels of one arm's picture."""
 BEFORE, AFTER = 3.0, 8.0
 """Seconds before and after the change."""
-RATES = (25, 20, 15, 12, 10, 8)
+RATES = (25, 20, 15, 12, 10, 8, 6, 4)
 """Pictures a second, the best first; a machine without a graphics card draws few."""
 PATIENCE = 25.0
 """Seconds that drawing may take."""
@@ -43,13 +43,20 @@ class Scene:
 
 
 def shoot(
-    folder: Path, spec: RobotSpec, scenes: Sequence[Scene], *, change: float, words: str
+    folder: Path,
+    spec: RobotSpec,
+    scenes: Sequence[Scene],
+    *,
+    change: float,
+    words: str,
+    patience: float = PATIENCE,
 ) -> Path | None:
     """Draw a film into a folder.
 
     Args:
         change: When the world changed, in s since the visit began.
         words: What changed.
+        patience: Seconds that drawing may take, about.
 
     Returns:
         `video.mp4`, or `video.gif` where there is no encoder; None where this machine cannot draw.
@@ -61,20 +68,20 @@ def shoot(
         drawer = _Drawer(camera, spec, scenes, change=change, words=words)
         start = max(change - BEFORE, max(scene.time[0] for scene in scenes))
         stop = min(change + AFTER, min(scene.time[-1] for scene in scenes))
-        rate = _affordable_rate(drawer, start, stop)
+        rate = _affordable_rate(drawer, start, stop, patience)
         moments = np.arange(start, stop, 1 / rate)
         return _encode(folder, (drawer.draw(float(moment)) for moment in moments), rate)
     finally:
         camera.close()
 
 
-def _affordable_rate(drawer: "_Drawer", start: float, stop: float) -> int:
+def _affordable_rate(drawer: "_Drawer", start: float, stop: float, patience: float) -> int:
     drawer.draw(start)
     began = time.perf_counter()
     for moment in np.linspace(start, stop, 3):
         drawer.draw(float(moment))
     each = (time.perf_counter() - began) / 3
-    affordable = PATIENCE / max(each * (stop - start), 1e-6)
+    affordable = patience / max(each * (stop - start), 1e-6)
     return next((rate for rate in RATES if rate <= affordable), RATES[-1])
 
 

@@ -39,8 +39,14 @@ class Tale:
     status: dict[str, Any]
     """The agent's last."""
 
-    def run(self, *, until: float = np.inf) -> Run:
-        """What the report needs of it."""
+    @property
+    def late(self) -> float:
+        """Share of control steps that came too late to be learned from, or not at all."""
+        life = self.status.get("life", {})
+        return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("lived", 0), 1))
+
+    def run(self, *, color: int, until: float) -> Run:
+        """What the report needs of it: everything up to a moment."""
         kept = (self.time >= 0) & (self.time <= until)
         heard = (self.surprise_time >= 0) & (self.surprise_time <= until)
         return Run(
@@ -51,6 +57,7 @@ class Tale:
             surprise=self.surprise[heard],
             latency=_latency(self.status.get("latency")),
             lived=int(self.status.get("life", {}).get("lived", 0)),
+            color=color,
         )
 
     def payload(self) -> np.ndarray:

@@ -18,6 +18,8 @@ class Scene:
     time: float
     """Seconds since the visit began."""
     length: float
+    period: float
+    """Control period, in s."""
     robots: Sequence[RobotView]
 
 

@@ -15,6 +15,8 @@ LOOK_EVERY = 0.12
 """Seconds between two looks at the robots."""
 SILENCE = 10.0
 """Seconds without news of a robot that mean trouble."""
+SAVING = 10.0
+"""Patience for an agent to save its state at the end of a visit, in s."""
 START_UP = 40.0
 """Patience for an agent to load its base on a busy machine, in s."""
 
@@ -50,6 +52,8 @@ class Visit:
     title: str
     robot: str
     """Name of the spec."""
+    period: float
+    """Its control period, in s."""
     seed: int
     length: float
     """In s, from the first command of the robot that began last."""
@@ -74,12 +78,13 @@ def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -
                 story=tell(watched.views) if watched.moving else "starting the robots",
                 time=watched.time,
                 length=visit.length,
+                period=visit.period,
                 robots=watched.views,
             )
         )
     screen.clear()
     # First those who save; a plant keeps its robot still meanwhile.
-    codes = crew.stop(*(_agent(role.name) for role in visit.roles))
+    codes = crew.stop(*(_agent(role.name) for role in visit.roles), patience=SAVING)
     for role in visit.roles:
         code = codes[_agent(role.name)]
         if code or (role.state and not (role.state / "manifest.json").exists()):

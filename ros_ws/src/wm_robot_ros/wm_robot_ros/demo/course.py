@@ -6,11 +6,12 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from wm_robot.errors import DeviceError, SnapshotError
+from wm_robot.errors import DeviceError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.recovery import TOLERANCE
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo.crew import Crew
@@ -25,6 +26,8 @@ ROBOT = "arm"
 ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
 NOTICED = 0.7
 """Seconds after the change in which the story is the change itself."""
+STEADY = 1.0
+"""Seconds for which a turn of the story has to hold before it is told."""
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -62,10 +65,13 @@ class Options:
 def run(options: Options, screen: Screen) -> int:
     """Run the demo; returns the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
 
+    After Ctrl-C further ones are ignored, so that the process ends with that code.
+
     Raises:
-        MissingExtraError: If ROS 2 is not installed.
+        MissingExtraError: If ROS 2 or another part is not installed.
         SnapshotError: If a base is missing or another robot's.
     """
+    _require_extras()
     spec = load_spec(ROBOT)
     manifests = {path: _manifest(path, spec) for path in (options.base, options.frozen)}
     environment = ros_environment(domain=random.SystemRandom().choice(DOMAINS))
@@ -74,7 +80,7 @@ def run(options: Options, screen: Screen) -> int:
     _clear(options)
     restore = _state_to_go_on_from(options, manifests[options.base], screen)
     crew = Crew(environment, options.out / "logs")
-    with _sigterm_as_ctrl_c():
+    with _interrupted_once():
         try:
             return _run(options, spec, manifests, restore, crew, screen)
         except DeviceError as error:
@@ -84,10 +90,9 @@ def run(options: Options, screen: Screen) -> int:
             screen.say(f"What was recorded until then is in {options.out}")
             return FAILED
         except KeyboardInterrupt:
-            with _deaf():
-                screen.clear()
-                crew.stop()
-                screen.say(f"Stopped. {_what_is_there(options)}")
+            screen.clear()
+            crew.stop()
+            screen.say(f"Stopped. {_what_is_there(options)}")
             return INTERRUPTED
         finally:
             crew.stop()
@@ -108,11 +113,11 @@ def _run(
     robots = ",".join((ADAPTIVE, FROZEN, RESTORED, NEWBORN))
     recorder = {"path": str(options.session.absolute()), "robots": robots, "digest": str(digest.absolute())}
     crew.start("recorder", "recorder_node", recorder)
-    hold(_first(options, plan, restore), crew, watch, screen, _Storyteller(plan))
+    hold(_first(options, spec, plan, restore), crew, watch, screen, _Storyteller(plan))
     screen.say(
         f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
     )
-    hold(_second(options, plan), crew, watch, screen, _waking)
+    hold(_second(options, spec, plan), crew, watch, screen, _waking)
     codes = crew.stop("recorder")
     if codes["recorder"]:
         raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
@@ -124,40 +129,39 @@ def _run(
     return 0
 
 
-def _first(options: Options, plan: Plan, restore: Path | None) -> Visit:
-    change = {"change_time": plan.change.time, "change_world": plan.change.world}
+def _first(options: Options, spec: RobotSpec, plan: Plan, restore: Path | None) -> Visit:
+    change = plan.change
+    learning = Role(
+        name=ADAPTIVE,
+        base=options.base,
+        learning=True,
+        restore=restore,
+        state=options.state,
+        change_time=change.time,
+        change_world=change.world,
+    )
     return Visit(
         title="first visit: the world will change",
-        robot=ROBOT,
+        robot=spec.name,
+        period=spec.dt,
         seed=options.seed,
         length=plan.first,
         roles=(
-            Role(
-                name=ADAPTIVE, base=options.base, learning=True, restore=restore, state=options.state, **change
-            ),
-            Role(name=FROZEN, base=options.frozen, learning=False, **change),
+            learning,
+            replace(learning, name=FROZEN, base=options.frozen, learning=False, restore=None, state=None),
         ),
-    )  # fmt: skip
+    )
 
 
-def _second(options: Options, plan: Plan) -> Visit:
-    world = plan.change.world
+def _second(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
+    newborn = Role(name=NEWBORN, base=options.base, learning=True, world=plan.change.world)
     return Visit(
         title="second visit: waking with what was learned",
-        robot=ROBOT,
+        robot=spec.name,
+        period=spec.dt,
         seed=options.seed + 1,
         length=plan.second,
-        roles=(
-            Role(
-                name=RESTORED,
-                base=options.base,
-                learning=True,
-                restore=options.state,
-                state=options.state,
-                world=world,
-            ),
-            Role(name=NEWBORN, base=options.base, learning=True, world=world),
-        ),
+        roles=(replace(newborn, name=RESTORED, restore=options.state, state=options.state), newborn),
     )
 
 
@@ -167,17 +171,22 @@ class _Storyteller:
     def __init__(self, plan: Plan):
         self._plan = plan
         self._before: dict[str, float] = {}
+        self._told, self._next, self._next_since = "", "", 0.0
 
     def __call__(self, robots: Sequence[RobotView]) -> str:
-        learning, frozen = robots
-        since = learning.since_change
-        if since is None:
+        learning = robots[0]
+        if learning.since_change is None:
             self._before = {view.name: view.error or 0.0 for view in robots}
             if (learning.time or 0.0) < 2:
                 return "Both arms go to their target."
             return "Both arms follow the target. Soon their world will change; neither will be told."
-        if since < NOTICED:
-            return f"The world has changed: {self._plan.change.words}."
+        if learning.since_change < NOTICED:
+            self._told = f"The world has changed: {self._plan.change.words}."
+            return self._told
+        return self._steady(self._standing(robots), learning.since_change)
+
+    def _standing(self, robots: Sequence[RobotView]) -> str:
+        learning, frozen = robots
         fine = [(v.error or 0.0) < TOLERANCE * self._before.get(v.name, 0.0) for v in robots]
         if all(fine):
             return "Both arms are on their target, as before the change."
@@ -187,13 +196,25 @@ class _Storyteller:
             return f"The {frozen.name} arm is on its target; the {learning.name} one is still learning."
         return "Both arms have lost their footing; one of them is learning."
 
+    def _steady(self, story: str, now: float) -> str:
+        """The story, once it has been true for a while: the target moves, and errors with it."""
+        if story != self._next:
+            self._next, self._next_since = story, now
+        if now - self._next_since >= STEADY:
+            self._told = story
+        return self._told
+
 
 def _waking(robots: Sequence[RobotView]) -> str:
     restored, newborn = robots
-    return (
-        f"Same weights, same changed world: the {restored.name} arm wakes with {restored.lived} steps of life, "
-        f"the {newborn.name} one with {newborn.lived}."
-    )
+    return f"Same weights, same changed world. The {restored.name} arm knows it, the {newborn.name} one does not."
+
+
+def _require_extras() -> None:
+    """Miss at the start, by name, what would be missed at the end."""
+    for module, extra in (("torch", "learn"), ("mujoco", "sim"), ("mcap", "ros"), ("matplotlib", "report")):
+        if find_spec(module) is None:
+            raise MissingExtraError("wm-robot demo", extra)
 
 
 def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
@@ -228,10 +249,7 @@ def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Scre
         saved = json.loads(path.read_bytes())
     except ValueError:
         saved = {}
-    fits = all(
-        saved.get(f"{part}_digest") == base[key]
-        for part, key in (("base", "digest"), ("spec", "spec_digest"))
-    )
+    fits = (saved.get("base_digest"), saved.get("spec_digest")) == (base["digest"], base["spec_digest"])
     if fits and not options.fresh:
         screen.say(
             f"The adaptive arm goes on from {options.state}: {saved['steps']} steps of life. (--fresh: birth)"
@@ -259,23 +277,19 @@ def _what_is_there(options: Options) -> str:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
+def _interrupted_once() -> Iterator[None]:
+    """Take Ctrl-C or SIGTERM as one interrupt, and ignore all further ones: the end takes two seconds at most."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
     def interrupt(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Ignore impatience while processes are being ended: it takes two seconds at most."""
-    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
+        for number, handler in before.items():
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""Training is resumable with the same result, and it does learn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import ConfigError, SnapshotError  # noqa: E402
+from wm_robot.learning.segments import SegmentSampler  # noqa: E402
+from wm_robot.learning.trainer import TrainConfig, Trainer  # noqa: E402
+from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
+from wm_robot.types import Lives  # noqa: E402
+
+
+def gain_lives(number: int = 0, model: object = None, lives: int = 24, steps: int = 80) -> Lives:
+    """A point pushed with a gain that differs from life to life: nothing but the life tells which."""
+    rng = np.random.default_rng(number)
+    gain = rng.choice([-1.0, 1.0], size=(lives, 1, 1)).astype(np.float32)
+    action = rng.normal(size=(lives, steps, 1)).astype(np.float32)
+    obs = np.concatenate([np.zeros((lives, 1, 1), np.float32), np.cumsum(0.1 * gain * action, 1)], 1)
+    return Lives(
+        obs=obs,
+        action=action,
+        hold=np.zeros((lives, 1), np.float32),
+        goal=np.zeros((lives, steps, 0), np.float32),
+        physics=gain,
+        world=np.zeros((lives, steps), np.int64),
+    )
+
+
+def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
+    torch.manual_seed(0)
+    shape = ModelConfig(
+        obs=1, action=1, goal=0, truth=1, dt=0.02, servo=(-1,), memory=memory, width=16, context=4, outcome=8
+    )
+    values = {"updates": 12, "rows": 6, "steps": 24, "horizon": 4, "checkpoint": 4, "rounds": (0.5,)} | config
+    return Trainer(
+        WorldModel(shape),
+        TrainConfig(**values),
+        folder=folder / "run",
+        data=folder / "data",
+        gather=gain_lives,
+        reward=lambda obs, action, next_obs, goal: -next_obs[..., 0] ** 2,
+    )
+
+
+@pytest.mark.parametrize(("memory", "killed_at"), [("gru", 1), ("gru", 7), ("delta", 5), ("told", 11)])
+def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at):
+    whole = trainer(tmp_path / "whole", memory=memory)
+    for _ in whole.run():
+        pass
+    first = trainer(tmp_path / "parts", memory=memory)
+    for _ in first.run():
+        if first.update == killed_at:
+            break
+    second = trainer(tmp_path / "parts", memory=memory)
+    for _ in second.run():
+        pass
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+    # All but the clock.
+    curve = [{k: v for k, v in point.items() if k != "seconds_left"} for point in whole.history]
+    assert curve == [{k: v for k, v in point.items() if k != "seconds_left"} for point in second.history]
+
+
+def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
+    error = {}
+    for memory in ("gru", "none"):
+        run = trainer(tmp_path / memory, memory=memory, updates=150, rows=16, learning_rate=5e-3)
+        metrics = list(run.run())
+        error[memory] = np.mean([m["error_at_12"] for m in metrics[-20:]])
+    assert error["gru"] < 0.3 * error["none"]
+
+
+def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
+    for _ in trainer(tmp_path).run():
+        pass
+    with pytest.raises(SnapshotError, match="'rows'"):
+        next(trainer(tmp_path, rows=4).run())
+
+
+def test_a_horizon_longer_than_a_segment_is_refused():
+    with pytest.raises(ConfigError, match="train.horizon is 9; it must be at most steps, 8"):
+        TrainConfig(horizon=9, steps=8)
+
+
+def sampler(**options) -> SegmentSampler:
+    lives = gain_lives(lives=5, steps=80)
+    return SegmentSampler([(lives, 1.0)], rows=4, steps=16, recent=3, seed=0, **options)
+
+
+def test_carried_rows_go_on_where_they_were_and_fresh_rows_are_born():
+    drawn = sampler(restart=0.0)
+    last = drawn.draw()
+    assert last.born.tolist() == [True, True, True, True]
+    for _ in range(4):
+        now = drawn.draw()
+        assert now.born[: now.fresh].all() and not now.born[now.fresh :].any()
+        # Lives are 80 steps, segments 16: the fifth ends them.
+        np.testing.assert_array_equal(now.obs[now.fresh :, 0], last.obs[now.fresh :, -1])
+        np.testing.assert_array_equal(now.recent[now.fresh :], last.action[now.fresh :, -3:])
+        last = now
+
+
+def test_recent_actions_before_a_life_are_the_action_held():
+    drawn = sampler().draw()
+    np.testing.assert_array_equal(drawn.recent[drawn.fresh :], np.zeros((2, 3, 1)))
+
+
+def test_a_sampler_restored_draws_the_same():
+    one, other = sampler(), sampler()
+    for _ in range(7):
+        one.draw()
+    other.restore(one.state())
+    np.testing.assert_array_equal(one.draw().obs, other.draw().obs)

@@ -1,0 +1,141 @@
+"""An agent in a world that is easy to reason about: a point whose motor may be reversed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import SnapshotError  # noqa: E402
+from wm_robot.models.base import load_base, save_base  # noqa: E402
+from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
+from wm_robot.onboard.agent import Agent, BatchAgent  # noqa: E402
+from wm_robot.planning.mppi import MppiConfig  # noqa: E402
+from wm_robot.spec import RobotSpec  # noqa: E402
+
+PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
+
+
+@pytest.fixture
+def spec() -> RobotSpec:
+    joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
+    return RobotSpec.from_dict(
+        {
+            "name": "point",
+            "rate": 50,
+            "mjcf": "point.xml",
+            "joints": [{"name": "x", **joint}],
+            "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
+            "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
+            "tip": [1.0, 0.0, 0.0],
+            "tasks": {"reach": {"reward": "reach", "goal": 3}},
+        }
+    )
+
+
+@pytest.fixture
+def base(tmp_path, spec):
+    torch.manual_seed(0)
+    model = WorldModel(ModelConfig.of(spec, goal=3, truth=1, width=16, context=4, outcome=8))
+    save_base(tmp_path / "base", model, spec, {})
+    return load_base(tmp_path / "base")
+
+
+def agent(base, spec, **options) -> Agent:
+    made = Agent(base, spec, task="reach", planner=PLANNER, **options)
+    made.begin(np.zeros(1, np.float32))
+    return made
+
+
+def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
+    action = rng.normal(size=(steps, 1)).astype(np.float32)
+    return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(steps)]
+
+
+def test_saved_and_resumed_equals_never_stopped(tmp_path, base, spec):
+    whole = agent(base, spec)
+    live(whole, 30)
+    whole.save(tmp_path / "state")
+    resumed = agent(base, spec)
+    # The command in force comes from the body, not from the file.
+    hold = whole._batch.state["recent"][0, -1].numpy()
+    resumed.begin(hold, tmp_path / "state")
+    for name, value in whole._batch.state.items():
+        if name != "recent":
+            assert torch.equal(resumed._batch.state[name], value), name
+    resumed._batch.state["recent"] = whole._batch.state["recent"]
+    assert live(whole, 20, seed=1) == live(resumed, 20, seed=1)
+
+
+def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
+    for options, valid in (({"learning": False}, True), ({}, False)):
+        frozen = agent(base, spec, **options)
+        before = {k: v.clone() for k, v in frozen._batch.state.items()}
+        frozen.live(np.ones(2, np.float32), np.ones(1, np.float32), np.zeros(2, np.float32), valid=valid)
+        after = frozen._batch.state
+        assert all(torch.equal(after[k], before[k]) for k in before if k not in ("recent", "step"))
+        assert after["step"].item() == 0
+        assert after["recent"][0, -1].item() == 1.0
+
+
+def test_every_action_keeps_the_limits_of_the_spec(base, spec):
+    acting, hold = agent(base, spec), np.zeros(1, np.float32)
+    for step in range(20):
+        obs = np.array([0.9, 0.0], np.float32)
+        action = acting.act(obs, np.array([0.0, 1.0, 0.0], np.float32))
+        assert abs(action - hold).item() <= 5.0 / 50 + 1e-6
+        assert -1.0 <= action.item() <= 1.0
+        acting.live(obs, action, obs)
+        hold, step = action, step + 1
+
+
+def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):
+    said = agent(base, spec).live(np.zeros(2, np.float32), np.zeros(1, np.float32), np.ones(2, np.float32))
+    expected = -np.log(
+        np.exp(-0.5 * ((1 - said.mean) / said.deviation) ** 2) / (said.deviation * np.sqrt(2 * np.pi))
+    )
+    assert said.nll == pytest.approx(expected.mean(), rel=1e-4)
+
+
+def test_many_agents_live_as_each_would_alone(base, spec):
+    rng = np.random.default_rng(0)
+    obs, action = rng.normal(size=(3, 11, 2)), rng.normal(size=(3, 10, 1))
+    together = BatchAgent(base.model, spec, task="reach", planner=PLANNER)
+    together.begin(np.zeros((3, 1)))
+    for t in range(10):
+        together.observe(obs[:, t], action[:, t], obs[:, t + 1])
+    alone = BatchAgent(base.model, spec, task="reach", planner=PLANNER)
+    alone.begin(np.zeros((1, 1)))
+    for t in range(10):
+        alone.observe(obs[1:2, t], action[1:2, t], obs[1:2, t + 1])
+    for name in alone.state:
+        torch.testing.assert_close(alone.state[name][0], together.state[name][1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    lived.save(tmp_path / "state")
+    torch.manual_seed(1)
+    other = WorldModel(ModelConfig.of(spec, goal=3, truth=1, width=16, context=4, outcome=8))
+    save_base(tmp_path / "other", other, spec, {})
+    with pytest.raises(SnapshotError, match="base_digest"):
+        agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")
+    tensors = next(Path(tmp_path / "state").glob("*.safetensors"))
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(SnapshotError, match="damaged"):
+        agent(base, spec).begin(np.zeros(1), tmp_path / "state")
+
+
+def test_saving_again_leaves_one_state(tmp_path, base, spec):
+    lived = agent(base, spec)
+    for _ in range(3):
+        live(lived, 2)
+        lived.save(tmp_path / "state")
+    assert len(list((tmp_path / "state").glob("*.safetensors"))) == 1
