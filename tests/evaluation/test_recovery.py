@@ -29,6 +29,11 @@ def test_an_error_that_never_rises_was_never_lost():
     assert time_to_recover(TIME, step_error(0.0), change=CHANGE, before=0.01) == 0.0
 
 
+def test_within_a_centimetre_is_recovered_however_good_it_was_before():
+    error = step_error(20.0, high=0.009, low=0.001)
+    assert time_to_recover(TIME, error, change=CHANGE, before=0.001) == 0.0
+
+
 def test_a_dip_is_no_recovery():
     error = step_error(20.0)
     error[(TIME > 10) & (TIME < 10 + STAY)] = 0.01

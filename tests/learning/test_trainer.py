@@ -8,11 +8,11 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import ConfigError, SnapshotError  # noqa: E402
-from wm_robot.learning.segments import SegmentSampler  # noqa: E402
-from wm_robot.learning.trainer import TrainConfig, Trainer  # noqa: E402
-from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
-from wm_robot.types import Lives  # noqa: E402
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.learning.segments import SegmentSampler
+from wm_robot.learning.trainer import TrainConfig, Trainer
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.types import Lives
 
 
 def gain_lives(number: int = 0, model: object = None, lives: int = 24, steps: int = 80) -> Lives:
@@ -43,7 +43,7 @@ def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
         folder=folder / "run",
         data=folder / "data",
         gather=gain_lives,
-        reward=lambda obs, action, next_obs, goal: -next_obs[..., 0] ** 2,
+        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
     )
 
 

@@ -3,9 +3,9 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from tests.contracts.memory_contract import MemoryContract  # noqa: E402
-from wm_robot.errors import ConfigError  # noqa: E402
-from wm_robot.lifetime.families import make_memory  # noqa: E402
+from tests.contracts.memory_contract import MemoryContract
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.families import make_memory
 
 
 class TestGru(MemoryContract):

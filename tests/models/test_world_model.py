@@ -4,10 +4,10 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import ConfigError, SnapshotError  # noqa: E402
-from wm_robot.models.base import load_base, save_base  # noqa: E402
-from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
-from wm_robot.spec import RobotSpec  # noqa: E402
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.models.base import load_base, save_base
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.spec import RobotSpec
 
 FAMILIES = ["gru", "delta", "none", "told"]
 

@@ -8,12 +8,12 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import SnapshotError  # noqa: E402
-from wm_robot.models.base import load_base, save_base  # noqa: E402
-from wm_robot.models.world_model import ModelConfig, WorldModel  # noqa: E402
-from wm_robot.onboard.agent import Agent, BatchAgent  # noqa: E402
-from wm_robot.planning.mppi import MppiConfig  # noqa: E402
-from wm_robot.spec import RobotSpec  # noqa: E402
+from wm_robot.errors import SnapshotError
+from wm_robot.models.base import load_base, save_base
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.onboard.agent import Agent, BatchAgent
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.spec import RobotSpec
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 

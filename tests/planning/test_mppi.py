@@ -4,8 +4,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import ConfigError  # noqa: E402
-from wm_robot.planning.mppi import Mppi, MppiConfig  # noqa: E402
+from wm_robot.errors import ConfigError
+from wm_robot.planning.mppi import Mppi, MppiConfig
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 

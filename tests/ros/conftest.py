@@ -12,12 +12,6 @@ import pytest
 COUNT = itertools.count(os.getpid())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(60))
-
-
 class Peer:
     """A node of the test, in its own context, that hears and speaks."""
 

@@ -41,6 +41,7 @@ class Notebook:
         # The rehearsal has no goal.
         if self._fail and goal.any() and self.counters["lived"] >= self._fail:
             raise RuntimeError("the planner fell over")
+        time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
     def live(self, obs, applied, next_obs, *, valid=True):

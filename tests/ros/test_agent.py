@@ -1,6 +1,7 @@
 import json
 import math
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,11 @@ class Plant:
 def agent(start, peer, tmp_path, environment):
     """Starts an agent with a notebook for a life."""
 
-    def begin(**parameters):
-        environment["NOTEBOOK"] = str(tmp_path / "notebook")
+    def begin(*, thinks=0.0, **parameters):
+        environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS=str(thinks))
         patient = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.0}
         command = node_command("agent_node", {**patient, **parameters})
-        start([sys.executable, FAKE, *command[3:]])
+        begin.process = start([sys.executable, FAKE, *command[3:]])
         return LifecycleClient(peer.node, peer.executor, "agent")
 
     def notes(kind):
@@ -304,6 +305,26 @@ def test_a_state_that_is_not_there_is_a_failure_with_a_reason_and_the_node_lives
     assert client.state() == "unconfigured"
     (log,) = tmp_path.glob("node*.log")
     assert f"SnapshotError: no life in {tmp_path / 'nowhere'}" in log.read_text()
+
+
+def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked(agent, peer, tmp_path):
+    client = agent(thinks=0.03, state=str(tmp_path / "state"))
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    for _ in range(100):
+        plant.begin_step()
+        plant.states.publish(plant.state_message())
+    assert 10 < len(plant.heard) < 60
+    peer.until(lambda: convert.stamp_of(plant.heard[-1]) == plant.stamp, "it works through what is old")
+    # Asked in the middle of it, it ends within a step, and saves.
+    for _ in range(10):
+        plant.begin_step()
+        plant.states.publish(plant.state_message())
+    began = time.monotonic()
+    assert agent.process.stop(patience=5) == 0
+    assert time.monotonic() - began < 3
+    assert (tmp_path / "state" / "life.json").exists()
 
 
 def test_an_invalid_request_is_refused_and_the_node_lives_on(agent):

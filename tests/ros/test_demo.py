@@ -144,12 +144,11 @@ def running(finished, out, bases) -> Iterator[subprocess.Popen[str]]:
         command(out, bases[0]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        said = ""
-        while not re.search(r"s  adaptive \d+ mm", said):
-            said = process.stdout.readline()
-            assert said, "it ended before the robots moved"
-            if said.startswith("The adaptive arm"):
-                assert "goes on from" in said
+        said = [""]
+        while not re.search(r"s  adaptive \d+ mm", said[-1]):
+            said.append(process.stdout.readline())
+            assert said[-1], f"it ended before the robots moved: {said}"
+        assert "goes on from" in "".join(said)
         time.sleep(2.0)
         yield process
     finally:

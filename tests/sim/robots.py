@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+
+from wm_robot.spec import RobotSpec
 from wm_robot_sim import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.worlds import World, WorldDistribution
-
-from wm_robot.spec import RobotSpec
 
 ROBOTS = ("arm", "cartpole", "reacher")
 ARM = load_spec("arm")

@@ -4,13 +4,13 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 import pytest
+
+from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_worlds, wander
+from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot_sim import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.plant import Plant, compile_model
 from wm_robot_sim.poses import comfortable, gripper_points
-
-from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_worlds, wander
-from wm_robot.errors import SpecError, UnsafeActionError
 
 pytestmark = pytest.mark.sim
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+
+from tests.sim.robots import ARM, arms, silent
 from wm_robot_sim import load_spec
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.motion import minimum_jerk
 from wm_robot_sim.poses import comfortable, gripper_points
-
-from tests.sim.robots import ARM, arms, silent
 
 pytestmark = pytest.mark.sim
 

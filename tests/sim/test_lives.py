@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
+
+from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS
+from wm_robot.errors import ConfigError
 from wm_robot_sim import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.lives import change_times, draw_worlds, gather
 from wm_robot_sim.motion import random_actions
-
-from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS
-from wm_robot.errors import ConfigError
 
 pytestmark = pytest.mark.sim
 

@@ -2,12 +2,12 @@ import warnings
 
 import numpy as np
 import pytest
-from wm_robot_sim import make_robot
-from wm_robot_sim.camera import frames, open_camera
-from wm_robot_sim.robot import SimRobot
 
 from tests.sim.robots import ARM, ARM_WORLDS
 from wm_robot.errors import UnsafeActionError
+from wm_robot_sim import make_robot
+from wm_robot_sim.camera import frames, open_camera
+from wm_robot_sim.robot import SimRobot
 
 pytestmark = pytest.mark.sim
 

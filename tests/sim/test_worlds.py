@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from wm_robot_sim import load_spec
-from wm_robot_sim.worlds import FAULTS, World, WorldDistribution, WorldRanges
 
 from tests.sim.robots import ROBOTS
 from wm_robot.errors import SpecError
+from wm_robot_sim import load_spec
+from wm_robot_sim.worlds import FAULTS, World, WorldDistribution, WorldRanges
 
 pytestmark = pytest.mark.sim
 

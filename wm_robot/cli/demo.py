@@ -52,6 +52,6 @@ def _run(*, out: Path, seed: int, fresh: bool, quick: bool, base: Path, frozen: 
         fresh=fresh,
         quick=quick,
         command=shlex.join(["wm-robot", *sys.argv[1:]]),
-        facts={"commit": commit(), **versions()},
+        facts=lambda: {"commit": commit(), **versions()},
     )
     return run(options, screen_for(Console()))

@@ -61,12 +61,14 @@ def train(
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
+    from wm_robot.cli.provenance import commit
     from wm_robot.learning.trainer import TrainConfig, Trainer
     from wm_robot.models.base import save_base
     from wm_robot.models.world_model import ModelConfig, WorldModel
     from wm_robot.tasks import reward_of
 
     torch.set_num_threads(1)
+    made_by = commit()
     spec = load_spec(robot)
     task = task or next(iter(spec.tasks))
     name = f"{spec.name}-{memory if arm == 'adaptive' else arm}"
@@ -95,7 +97,7 @@ def train(
         reward=reward_of(spec, spec.task(task)),
     )
     seconds = _run(trainer, config.updates, work / name)
-    card = _card(trainer, spec.name, seconds, config, data)
+    card = _card(trainer, spec.name, seconds, config, data) | {"commit": made_by}
     digest = save_base(out or Path("bases") / name, trainer.model, spec, card)
     print(f"base {digest[:12]} in {out or Path('bases') / name}")
 
@@ -179,7 +181,7 @@ def _card(trainer: Any, robot: str, seconds: float, config: Any, data: Path) -> 
     """How the base was made: command, seed, data, curves."""
     from dataclasses import asdict
 
-    from wm_robot.cli.provenance import commit, versions
+    from wm_robot.cli.provenance import versions
     from wm_robot.io.durable import digest
 
     lives = {path.name: digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))}
@@ -187,7 +189,6 @@ def _card(trainer: Any, robot: str, seconds: float, config: Any, data: Path) -> 
         "command": "wm-robot " + " ".join(sys.argv[1:]),
         "robot": robot,
         "seed": config.seed,
-        "commit": commit(),
         "versions": versions(),
         "train": asdict(config),
         "minutes_since_resume": round(seconds / 60, 1),

@@ -8,6 +8,8 @@ WINDOW = 0.5
 """Length in s over which an error is averaged before it is judged."""
 TOLERANCE = 1.5
 """Recovered is below this many times the level before the change."""
+CLOSE = 0.01
+"""Error in m that always counts as recovered: below it, 1.5 times next to nothing would be asked for."""
 STAY = 2.0
 """Seconds that it must at least be watched from then on."""
 SHARE = 0.9
@@ -30,6 +32,11 @@ def level(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> flo
     return float(error[inside].mean()) if inside.any() else float("nan")
 
 
+def threshold(before: float) -> float:
+    """Error in m below which a robot has recovered, from the level before the change."""
+    return max(TOLERANCE * before, CLOSE)
+
+
 def time_to_recover(time: np.ndarray, error: np.ndarray, *, change: float, before: float) -> float | None:
     """Seconds from the change until the rolling error is low again and stays so; None if it is not.
 
@@ -40,7 +47,7 @@ def time_to_recover(time: np.ndarray, error: np.ndarray, *, change: float, befor
         before: Level of the error before the change.
     """
     watched = (time >= change) & (time <= change + SETTLED[1])
-    since, low = time[watched] - change, rolling_mean(time, error)[watched] < TOLERANCE * before
+    since, low = time[watched] - change, rolling_mean(time, error)[watched] < threshold(before)
 
     def stays_from(moment: float) -> bool:
         return bool(len(since) and since[-1] >= moment + STAY and low[since >= moment].mean() >= SHARE)

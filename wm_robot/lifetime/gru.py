@@ -11,7 +11,7 @@ from wm_robot.lifetime.modulation import ModulatedRead
 class GruMemory(Memory):
     """Hidden state of a gated recurrent unit. Source: Cho et al. (2014), arXiv:1406.1078."""
 
-    def __init__(self, *, width: int, outcome: int, dt: float, size: int = 128):
+    def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__()
         self.cell = nn.GRU(width + outcome, size, batch_first=True)
         self.reading = ModulatedRead(width, size)

@@ -42,7 +42,8 @@ class ModelConfig:
     memory: str = "gru"
     """Family of the lifetime state."""
     width: int = 128
-    blocks: int = 2
+    blocks: int = 1
+    """Layers of memory."""
     context: int = 32
     """Learned part of the latent."""
     recent: int = 3
@@ -129,7 +130,7 @@ class WorldModel(nn.Module):
             nn.Sequential(
                 nn.LayerNorm(c.width), nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
             )
-            for _ in range(c.blocks - 1)
+            for _ in range(c.blocks)
         )
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
         self.reward_head = nn.Sequential(
@@ -207,7 +208,8 @@ class WorldModel(nn.Module):
             told = truth[:, 1:] if memory.told_truth and truth is not None else happened
             read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
-            h = self._mixed(i, h + read)
+            h = h + read
+            h = h + self.mix[i](h)
         return self._decode(*self._next(z, x, h)), after
 
     # --- predict and imagine --------------------------------------------------------------------------------
@@ -237,7 +239,8 @@ class WorldModel(nn.Module):
             x = self._asked(z, term)
             h = F.silu(self.ask(x))
             for i, read in enumerate(readers):
-                h = self._mixed(i, h + read(self.norms[i](h)))
+                h = h + read(self.norms[i](h))
+                h = h + self.mix[i](h)
             z, spread = self._next(z, x, h)
             zs.append(z)
             spreads.append(spread)
@@ -284,9 +287,6 @@ class WorldModel(nn.Module):
     def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
         return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
-
-    def _mixed(self, i: int, h: Tensor) -> Tensor:
-        return h + self.mix[i](h) if i < len(self.mix) else h
 
     def _next(self, z: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The next latent, and the log variance of its sensors in units of the one-step change."""

@@ -128,11 +128,13 @@ def latency(runs: Sequence[Run], period: float) -> str:
             axes.stairs(share, edges, color=color, fill=True, alpha=0.25)
             axes.stairs(share, edges, color=color, linewidth=1.6, linestyle=dash, label=run.name)
         axes.axvline(end, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-        axes.annotate(
-            "the period ends", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5, -2),
-            textcoords="offset points", ha="right", va="top", color=MUTED,
-        )  # fmt: skip
         axes.set_xlim(0, None)
+        # On the side with more room: most steps end well before the period does.
+        left = end > 0.6 * axes.get_xlim()[1]
+        axes.annotate(
+            "the period ends", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, -2),
+            textcoords="offset points", ha="right" if left else "left", va="top", color=MUTED,
+        )  # fmt: skip
         axes.set_xlabel("from sensor reading to command, ms")
         axes.set_ylabel("steps, %")
         axes.legend(frameon=False, loc="center right", labelcolor=INK)

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from wm_robot.errors import ConfigError
-from wm_robot.evaluation.recovery import SETTLED, SHARE, TOLERANCE, WINDOW, Recovery
+from wm_robot.evaluation.recovery import CLOSE, SETTLED, SHARE, TOLERANCE, WINDOW, Recovery
 from wm_robot.evaluation.report import figures
 from wm_robot.evaluation.report.contents import EARLY, FOLLOWING, LATER, Report, Run, Video, Visit
 from wm_robot.io.durable import write_file
@@ -69,7 +69,7 @@ def story(report: Report) -> list[str]:
         if recovery.seconds is None:
             told.append(f"The {run.name} arm did not get back to its old precision: it stayed {error}.")
         elif recovery.seconds == 0:
-            told.append(f"The {run.name} arm hardly noticed: it was {error} afterwards.")
+            told.append(f"The {run.name} arm never lost it, and then was {error}.")
         else:
             told.append(
                 f"The {run.name} arm was back after {recovery.seconds:.1f} s, and then {error} "
@@ -189,8 +189,7 @@ def _tiles(report: Report) -> str:
     runs = report.first.runs
     tiles = []
     if learning:
-        seconds = "not yet" if learning.seconds is None else f"{learning.seconds:.1f} s"
-        tiles.append((seconds, f"until the {runs[0].name} arm was back"))
+        tiles.append((_back(learning), f"until the {runs[0].name} arm was back on its target"))
         tiles.append((f"{1e3 * learning.after:.0f} mm", f"settled error of the {runs[0].name} arm"))
     if learning and other:
         tiles.append((f"{1e3 * other.after:.0f} mm", f"settled error of the {runs[1].name} arm"))
@@ -212,9 +211,8 @@ def _recovery_table(visit: Visit) -> str:
         if recovery is None:
             rows.append((run.name, _mm(run.later()), NOTHING, NOTHING, NOTHING, *times))
             continue
-        back = "not in this visit" if recovery.seconds is None else f"{recovery.seconds:.1f} s"
         ratio = f"{recovery.after / recovery.before:.1f} ×"
-        rows.append((run.name, _mm(recovery.before), _mm(recovery.after), ratio, back, *times))
+        rows.append((run.name, _mm(recovery.before), _mm(recovery.after), ratio, _back(recovery), *times))
     heads = (
         "",
         "error before",
@@ -226,10 +224,16 @@ def _recovery_table(visit: Visit) -> str:
     )
     caption = (
         f"Settled: mean over seconds {SETTLED[0]:.0f} to {SETTLED[1]:.0f} after the change. Recovered: the mean "
-        f"of {WINDOW} s is below {TOLERANCE} × the level before the change, and is so for {100 * SHARE:.0f} % of "
-        f"the time from then to {SETTLED[1]:.0f} s after the change."
+        f"of {WINDOW} s is below {TOLERANCE} × the level before the change, or {1e3 * CLOSE:.0f} mm, and is so "
+        f"for {100 * SHARE:.0f} % of the time from then to {SETTLED[1]:.0f} s after the change."
     )
     return f'{_table(heads, rows)}<p class="muted"><small>{_text(caption)}</small></p>'
+
+
+def _back(recovery: Recovery) -> str:
+    if recovery.seconds is None:
+        return "not yet"
+    return f"{recovery.seconds:.1f} s" if recovery.seconds else "0 s"
 
 
 def _pair(visit: Visit) -> tuple[Recovery | None, Recovery | None]:

@@ -36,7 +36,7 @@ from wm_robot_ros.pairing import Lived, Pairing
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
 from wm_robot_ros.refusal import BadMessageError
-from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_on, start, use_real_time
+from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
 
@@ -60,6 +60,7 @@ class AgentConfig:
     status_rate: float
     autostart: bool
     report: str
+    listeners: int
     priority: int
 
     @classmethod
@@ -91,6 +92,13 @@ class AgentConfig:
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             autostart=declare(node, "autostart", False, "configure and activate without being asked"),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+            listeners=declare(
+                node,
+                "listeners",
+                0,
+                "subscribers of joint_command without whom it does not begin",
+                bounds=(0, 64),
+            ),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
         )
 
@@ -264,7 +272,8 @@ class AgentNode(LifecycleNode):
         """One control step: act, then live."""
         if not self._born:
             hold = self.pairing.applied
-            if hold is None:
+            # A recorder that comes late would miss the beginning.
+            if hold is None or self._command.get_subscription_count() < self.config.listeners:
                 return
             self.life.begin(hold, self._restore)
             self._born = True
@@ -434,7 +443,7 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
             if step() != TransitionCallbackReturn.SUCCESS:
                 raise SystemExit(1)
     while not stop.asked:
-        spin_on(executor, node)
+        spin_once(executor, node)
 
 
 def main(make_life: MakeLife = load_life) -> None:

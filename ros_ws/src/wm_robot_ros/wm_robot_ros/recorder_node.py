@@ -24,7 +24,7 @@ from wm_robot.io.session_file import SessionWriter
 from wm_robot_ros.digest import Digest, line
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import LATCHED
-from wm_robot_ros.spin import end, executor_of, spin_once, start
+from wm_robot_ros.spin import end, executor_of, spin_once, start, use_real_time
 
 LISTEN = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Fits every publisher, and asks none to wait for the recorder."""
@@ -132,7 +132,9 @@ class RecorderNode(Node):
         ).split(",")
         digest = declare(self, "digest", "", "file that gets a line of JSON ten times a second; empty: none")
         rate = declare(self, "digest_rate", 10.0, "Hz", bounds=(0.1, 50))
+        priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
         warn_of_unknown(self)
+        use_real_time(self, priority)
         self._offered: dict[str, str] = {}
         self._digest = Digest() if digest else None
         for robot in robots:
@@ -205,9 +207,9 @@ def main() -> None:
     node = None
     try:
         node = RecorderNode()
-        executor = executor_of(node)
+        executor = executor_of(node, quick=True)
         while node.scribe.writing and not stop.asked:
-            spin_once(executor, node, 1.0)
+            spin_once(executor, node)
     finally:
         end(node)
     try:

@@ -77,7 +77,7 @@ def write_account(
             if began_with is None
             else f"{int(began_with['step'].max())} steps lived",
             "state at the end": f"{saved['steps']} steps lived, {saved['sha256']}",
-            **options.facts,
+            **options.facts(),
         },
         command=options.command,
         go_on=_go_on(options),

@@ -4,20 +4,20 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import DeviceError, MissingExtraError, SnapshotError
-from wm_robot.evaluation.recovery import TOLERANCE
+from wm_robot.evaluation.recovery import threshold
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo.crew import Crew
 from wm_robot_ros.demo.plan import Plan
 from wm_robot_ros.demo.screen import Screen
-from wm_robot_ros.demo.visit import Role, Visit, hold
+from wm_robot_ros.demo.visit import PRIORITY, Role, Visit, hold
 from wm_robot_ros.demo.watch import RobotView, Watch
 from wm_robot_ros.environment import DOMAINS, ros_environment
 from wm_robot_sim import load_spec
@@ -46,8 +46,8 @@ class Options:
     """Begin at birth, even where `out` holds a state to go on from."""
     quick: bool = False
     command: str = "wm-robot demo"
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """Versions and commit, for the report."""
+    facts: Callable[[], Mapping[str, str]] = dict
+    """Versions and commit, for the report; asked at the end, since the robots should move at once."""
 
     @property
     def session(self) -> Path:
@@ -111,7 +111,12 @@ def _run(
     digest = options.out / "logs" / "digest.jsonl"
     watch = Watch(digest)
     robots = ",".join((ADAPTIVE, FROZEN, RESTORED, NEWBORN))
-    recorder = {"path": str(options.session.absolute()), "robots": robots, "digest": str(digest.absolute())}
+    recorder = {
+        "path": str(options.session.absolute()),
+        "robots": robots,
+        "digest": str(digest.absolute()),
+        "realtime.priority": PRIORITY + 2,
+    }
     crew.start("recorder", "recorder_node", recorder)
     hold(_first(options, spec, plan, restore), crew, watch, screen, _Storyteller(plan))
     screen.say(
@@ -180,14 +185,14 @@ class _Storyteller:
             if (learning.time or 0.0) < 2:
                 return "Both arms go to their target."
             return "Both arms follow the target. Soon their world will change; neither will be told."
-        if learning.since_change < NOTICED:
+        if learning.since_change < NOTICED or not self._told:
             self._told = f"The world has changed: {self._plan.change.words}."
             return self._told
         return self._steady(self._standing(robots), learning.since_change)
 
     def _standing(self, robots: Sequence[RobotView]) -> str:
         learning, frozen = robots
-        fine = [(v.error or 0.0) < TOLERANCE * self._before.get(v.name, 0.0) for v in robots]
+        fine = [(v.error or 0.0) < threshold(self._before.get(v.name, 0.0)) for v in robots]
         if all(fine):
             return "Both arms are on their target, as before the change."
         if fine[0]:

@@ -89,8 +89,12 @@ def tale(session: Session, robot: str, spec: RobotSpec) -> Tale:
         raise DeviceError(f"robot '{robot}' left {len(stamps)} complete steps in the recording; too few")
     start = events["start"]["stamp"]
     goals, tips = (np.array([points[s] for s in stamps]) for points in (target, gripper))
-    # A surprise has no stamp of its own; the time of its arrival is a millisecond or two late.
-    heard = [(received - start / 1e9, m.data) for received, m in topic("agent/surprise")]
+    heard, surprised = topic("agent/surprise"), topic("agent/prediction")
+    # A surprise has no stamp of its own, but a prediction goes before each.
+    if len(heard) == len(surprised):
+        when = np.array([_stamp(m) - start for _, m in surprised]) / 1e9
+    else:
+        when = np.array([received - start / 1e9 for received, _ in heard])
     return Tale(
         name=robot,
         time=(np.array(stamps) - start) / 1e9,
@@ -98,8 +102,8 @@ def tale(session: Session, robot: str, spec: RobotSpec) -> Tale:
         applied=np.array([applied[s] for s in stamps[1:]], np.float32),
         target=goals,
         error=np.linalg.norm(goals - tips, axis=-1),
-        surprise_time=np.array([t for t, _ in heard]),
-        surprise=np.array([s for _, s in heard]),
+        surprise_time=when,
+        surprise=np.array([m.data for _, m in heard]),
         change=(events["change"]["stamp"] - start) / 1e9 if "change" in events else None,
         worlds={name: event["world"] for name, event in events.items()},
         status=json.loads(topic("agent/status")[-1][1].data) if topic("agent/status") else {},

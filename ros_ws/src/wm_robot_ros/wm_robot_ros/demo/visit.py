@@ -15,6 +15,10 @@ LOOK_EVERY = 0.12
 """Seconds between two looks at the robots."""
 SILENCE = 10.0
 """Seconds without news of a robot that mean trouble."""
+PRIORITY = 10
+"""Real-time priority of the agents, where the system permits it; those who need less time go before them."""
+LISTENERS = 2
+"""Plant and recorder: a robot begins when both hear it, so that the recording has its first step."""
 SAVING = 10.0
 """Patience for an agent to save its state at the end of a visit, in s."""
 START_UP = 40.0
@@ -151,6 +155,8 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "restore": str(role.restore.absolute()) if role.restore else "",
         "state": str(role.state.absolute()) if role.state else "",
         "autostart": True,
+        "listeners": LISTENERS,
+        "realtime.priority": PRIORITY,
     }
     plant = {
         "robot": visit.robot,
@@ -158,6 +164,7 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "world": role.world,
         "change.time": float(role.change_time),
         "change.world": role.change_world,
+        "realtime.priority": PRIORITY + 1,
     }
     crew.start(_agent(role.name), "agent_node", agent, namespace=role.name)
     crew.start(_plant(role.name), "plant_node", plant, namespace=role.name)
