@@ -15,7 +15,7 @@ ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
 DRIVE_SPREAD = 0.5
 LOG_SPREADS = {"torque": 0.5, "friction": 0.7, "damping": 0.25, "mass": 0.12}
-BIAS_SPREAD = 0.01
+BIAS_SPREAD = 0.005
 PAYLOAD_SPREAD = 0.2
 DELAY_SPREAD = 4.0
 TILT_SPREAD = 0.04
