@@ -5,11 +5,10 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.lifetime.families import FAMILIES
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.spec import RobotSpec
-
-FAMILIES = ["gru", "delta", "none", "told"]
 
 
 def make(memory: str, **shape) -> WorldModel:
@@ -29,7 +28,7 @@ def life(batch: int = 3, steps: int = 20):
     return obs, torch.randn(batch, steps, 2), torch.ones(batch, steps), torch.randn(batch, steps + 1, 5)
 
 
-@pytest.mark.parametrize("memory", FAMILIES)
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
 def test_scan_equals_single_writes(memory):
     model = make(memory)
     obs, action, valid, truth = life()
@@ -45,7 +44,7 @@ def test_scan_equals_single_writes(memory):
     assert after["step"].tolist() == [20, 19, 20]
 
 
-@pytest.mark.parametrize("memory", FAMILIES)
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
 def test_the_first_imagined_step_is_what_was_predicted(memory):
     model = make(memory)
     obs, action, valid, truth = life()
@@ -144,3 +143,10 @@ def test_a_flipped_bit_in_a_base_is_refused(tmp_path, spec):
 def test_a_missing_base_says_how_to_make_one(tmp_path):
     with pytest.raises(SnapshotError, match="wm-robot train"):
         load_base(tmp_path / "nowhere")
+
+
+def test_a_base_of_another_shape_says_so(tmp_path, spec, monkeypatch):
+    save_base(tmp_path, make("gru"), spec, {})
+    monkeypatch.setitem(FAMILIES, "gru", FAMILIES["delta"])
+    with pytest.raises(SnapshotError, match="another shape"):
+        load_base(tmp_path)

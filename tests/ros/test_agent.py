@@ -168,8 +168,8 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     )
 
 
-def test_it_acts_before_it_lives_unless_told_otherwise(agent, peer):
-    client = agent(live_first=True)
+def test_it_lives_what_came_of_an_action_before_it_acts_again(agent, peer):
+    client = agent()
     client.configure()
     client.activate()
     plant = Plant(peer)

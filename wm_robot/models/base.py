@@ -28,7 +28,6 @@ class Base:
         """Refuse a robot that the base was not trained for.
 
         Raises:
-            SpecError: Never; see SnapshotError.
             SnapshotError: If the digests differ.
         """
         if spec.digest() != self.manifest["spec_digest"]:
@@ -83,8 +82,13 @@ def load_base(folder: str | Path) -> Base:
         or _digest(weights, manifest["config"]) != manifest["digest"]
     ):
         raise SnapshotError(f"base in {folder} is damaged: its SHA-256 is not the manifest's. Fetch it again")
-    model = WorldModel(ModelConfig.from_dict(manifest["config"]))
-    model.load_state_dict(load(weights))
+    try:
+        model = WorldModel(ModelConfig.from_dict(manifest["config"]))
+        model.load_state_dict(load(weights))
+    except (TypeError, RuntimeError) as error:
+        raise SnapshotError(
+            f"base in {folder} is of another shape than this version's model. Train it again: wm-robot train"
+        ) from error
     return Base(model=model.eval().requires_grad_(False), digest=manifest["digest"], manifest=manifest)
 
 

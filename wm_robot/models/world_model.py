@@ -85,6 +85,18 @@ class Prediction(NamedTuple):
     log_variance: Float[Tensor, "*B O"]
 
 
+class _FirstLayer(NamedTuple):
+    """Weights of a linear map from latent and action terms."""
+
+    latent: Tensor
+    action: Tensor
+    bias: Tensor
+
+    def of_action(self, terms: Tensor) -> Tensor:
+        """What the action contributes."""
+        return F.linear(terms, self.action, self.bias)
+
+
 class WorldModel(nn.Module):
     """The base θ: everything that training learns. What a robot learns is in the `State` it reads and writes."""
 
@@ -197,20 +209,20 @@ class WorldModel(nn.Module):
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
-        x = self._asked(z, self._action_terms(action))
+        first = self._first_layer()
+        h, straight = self._enter(first, z, first.of_action(self._action_terms(action)))
         happened = self._outcome(obs[:, :-1], obs[:, 1:])
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
             "recent": known[:, -self.config.recent :],
         }
-        h = F.silu(self.ask(x))
         for i, memory in enumerate(self._memories):
             told = truth[:, 1:] if memory.told_truth and truth is not None else happened
             read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
             h = h + read
             h = h + self.mix[i](h)
-        return self._decode(*self._next(z, x, h)), after
+        return self._decode(*self._next(z, straight, h)), after
 
     # --- predict and imagine --------------------------------------------------------------------------------
 
@@ -233,15 +245,14 @@ class WorldModel(nn.Module):
         """
         readers = [memory.reader(_part(state, i)) for i, memory in enumerate(self._memories)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
-        terms = self._action_terms(actions).unbind(2)
-        zs, spreads = [], []
-        for term in terms:
-            x = self._asked(z, term)
-            h = F.silu(self.ask(x))
+        first, zs, spreads = self._first_layer(), [], []
+        # What the actions alone contribute is the same for every latent: one product for the whole horizon.
+        for given in first.of_action(self._action_terms(actions)).unbind(2):
+            h, straight = self._enter(first, z, given)
             for i, read in enumerate(readers):
                 h = h + read(self.norms[i](h))
                 h = h + self.mix[i](h)
-            z, spread = self._next(z, x, h)
+            z, spread = self._next(z, straight, h)
             zs.append(z)
             spreads.append(spread)
         return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
@@ -281,18 +292,31 @@ class WorldModel(nn.Module):
         unit = self.obs_std[self.servo_obs] / self.pull_std
         return torch.cat([scaled, target - y.index_select(-1, self.servo_obs) * unit], -1)
 
-    def _asked(self, z: Tensor, terms: Tensor) -> Tensor:
-        return torch.cat([z, self._with_pull(z[..., : self.config.obs], terms)], -1)
+    def _first_layer(self) -> "_FirstLayer":
+        """`ask` and `skip` as one linear map of latent and action terms, with the pull folded into its weights."""
+        c = self.config
+        weight = torch.cat([self.ask.weight, self.skip.weight])
+        latent, action = weight.split([c.obs + c.context, weight.shape[1] - c.obs - c.context], 1)
+        if len(self.servo_obs):
+            unit = self.obs_std[self.servo_obs] / self.pull_std
+            latent = latent.index_add(1, self.servo_obs, action[:, c.action :] * -unit)
+        return _FirstLayer(latent, action, torch.cat([self.ask.bias, self.obs_mean.new_zeros(c.obs)]))
+
+    def _enter(self, first: "_FirstLayer", z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """The first hidden layer, and the change of the sensors that is linear."""
+        both = F.linear(z, first.latent) + given
+        h, straight = both.split([self.config.width, self.config.obs], -1)
+        return F.silu(h), straight
 
     def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
         return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
 
-    def _next(self, z: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def _next(self, z: Tensor, straight: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The next latent, and the log variance of its sensors in units of the one-step change."""
         sensors = self.config.obs
         change, spread, context = self.head(h).split([sensors, sensors, self.config.context], -1)
-        y = torch.addcmul(z[..., :sensors], change + self.skip(x), self.change_std / self.obs_std)
+        y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
         return torch.cat([y, context.tanh()], -1), spread
 
     def _decode(self, z: Tensor, spread: Tensor) -> Prediction:

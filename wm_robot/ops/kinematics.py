@@ -30,13 +30,24 @@ def tip_position(
     x, y, z = (angles[0] * 0 + value for value in tip)
     for angle, origin, (a, b, c) in zip(reversed(angles), reversed(origins), reversed(axes), strict=True):
         cos, sin = cosine(angle), sine(angle)
-        along = (a * x + b * y + c * z) * (1 - cos)
+        along = _sum((a, x), (b, y), (c, z)) * (1 - cos)
         x, y, z = (
-            x * cos + (b * z - c * y) * sin + a * along + origin[0],
-            y * cos + (c * x - a * z) * sin + b * along + origin[1],
-            z * cos + (a * y - b * x) * sin + c * along + origin[2],
+            _sum((1, x * cos), (1, _sum((b, z), (-c, y)) * sin), (a, along)) + origin[0],
+            _sum((1, y * cos), (1, _sum((c, x), (-a, z)) * sin), (b, along)) + origin[1],
+            _sum((1, z * cos), (1, _sum((a, y), (-b, x)) * sin), (c, along)) + origin[2],
         )
     return [x, y, z]
+
+
+def _sum(*terms: tuple[float, Array]) -> Array:
+    """Sum of factor times array. Most axes are along x, y or z: their zeros and ones cost nothing."""
+    total: Array = None
+    for factor, array in terms:
+        if factor == 0:
+            continue
+        part = array if factor == 1 else array * factor
+        total = part if total is None else total + part
+    return 0.0 if total is None else total
 
 
 def cosine(angle: Array) -> Array:

@@ -1,7 +1,7 @@
-"""The agent: acts on each observation as it comes, and lives each transition into its state.
+"""The agent: lives each transition into its state, and acts on each observation as it comes.
 
-The order matters. A new observation is first acted on and the command sent; then the transition that
-led to it is lived, so that learning adds nothing to the time from sensor to command.
+The order matters. The transition that led to an observation is lived first, a tenth of the time of a plan:
+then the plan starts from the actions that are really on their way, and from a life that lags by nothing.
 """
 
 import gc
@@ -56,7 +56,6 @@ class AgentConfig:
     state: str
     max_age: float
     target_max_age: float
-    live_first: bool
     status_rate: float
     autostart: bool
     report: str
@@ -85,9 +84,6 @@ class AgentConfig:
             ),
             target_max_age=declare(
                 node, "target.max_age", 0.5, "s; with an older target it does not act", bounds=(0, 3600)
-            ),
-            live_first=declare(
-                node, "live_first", False, "live the transition before acting: slower, and nothing lags"
             ),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             autostart=declare(node, "autostart", False, "configure and activate without being asked"),
@@ -269,7 +265,7 @@ class AgentNode(LifecycleNode):
             self._guarded(self._step, stamp, obs)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
-        """One control step: act, then live."""
+        """One control step: live what came of the last action, then act on it."""
         if not self._born:
             hold = self.pairing.applied
             # A recorder that comes late would miss the beginning.
@@ -277,12 +273,9 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._restore)
             self._born = True
-        # What never got its command moves the context on before it is acted in.
-        while self.config.live_first or self.pairing.overdue:
-            if not self._live_what_is_ready():
-                break
+        while self._live_what_is_ready():
+            pass
         self._act(stamp, obs)
-        self._live_what_is_ready()
 
     def _act(self, stamp: int, obs: np.ndarray) -> None:
         goal = self._present_goal(stamp)
