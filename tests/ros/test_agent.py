@@ -341,10 +341,10 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     client.configure()
     client.activate()
     plant = Plant(peer)
-    for step in range(9):
-        plant.advance(answered=step < 7)
+    for step in range(8):
+        plant.advance(answered=step < 6)
     assert client.state() == "inactive"
-    assert len(plant.heard) == 7
+    assert len(plant.heard) == 6
     peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
     assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
     assert not folder.exists()
