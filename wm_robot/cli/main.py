@@ -6,16 +6,17 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import bench, demo, train
+from wm_robot.cli import demo, train
+from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
 BENCHES: dict[str, Callable[..., Any]] = {
-    "adaptation": bench.adaptation,
-    "control": bench.control,
-    "sim": bench.sim,
-    "loop": bench.loop,
+    "adaptation": verbs.adaptation,
+    "control": verbs.control,
+    "sim": verbs.sim,
+    "loop": verbs.loop,
 }
-VERBS: dict[str, Callable[..., Any]] = {"train": train.train, "bench": bench.bench, "demo": demo.demo}
+VERBS: dict[str, Callable[..., Any]] = {"train": train.train, "bench": verbs.bench, "demo": demo.demo}
 
 
 def main(args: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from wm_robot.io.session_file import read_session
 from wm_robot.models.base import load_base
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo import film
+from wm_robot_ros.demo.options import Options
 from wm_robot_ros.demo.plan import Plan
 from wm_robot_ros.demo.retell import Tale, tale
 from wm_robot_ros.demo.screen import Screen
-
-if TYPE_CHECKING:
-    from wm_robot_ros.demo.course import Options
 
 AHEAD = 15
 """Steps that the figure of expectations looks ahead."""
@@ -36,7 +34,7 @@ LARGEST_VIDEO = 2_000_000
 
 
 def write_account(
-    options: "Options",
+    options: Options,
     spec: RobotSpec,
     plan: Plan,
     manifests: Mapping[Path, Mapping[str, Any]],
@@ -104,7 +102,7 @@ def _notes(tales: Sequence[Tale], *, whole: bool) -> tuple[str, ...]:
 
 
 def _foresight(
-    options: "Options", spec: RobotSpec, plan: Plan, told: Tale, began_with: dict[str, np.ndarray] | None
+    options: Options, spec: RobotSpec, plan: Plan, told: Tale, began_with: dict[str, np.ndarray] | None
 ) -> Foresight | None:
     if told.change is None:
         return None
@@ -134,7 +132,7 @@ def _foresight(
 
 
 def _film(
-    options: "Options", spec: RobotSpec, plan: Plan, tales: tuple[Tale, ...], screen: Screen
+    options: Options, spec: RobotSpec, plan: Plan, tales: tuple[Tale, ...], screen: Screen
 ) -> Path | None:
     change = tales[0].change
     if change is None:
@@ -174,7 +172,7 @@ def _video(picture: Path | None) -> Video | None:
     return Video(content=picture.read_bytes(), kind=KINDS[picture.suffix])
 
 
-def _go_on(options: "Options") -> tuple[tuple[str, str], ...]:
+def _go_on(options: Options) -> tuple[tuple[str, str], ...]:
     out = f" --out {options.out}"
     return (
         ("Go on with this life: the next run starts from the saved state.", f"wm-robot demo{out}"),

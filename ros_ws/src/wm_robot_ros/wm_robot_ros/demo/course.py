@@ -4,9 +4,9 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from wm_robot.errors import DeviceError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.recovery import threshold
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo.crew import Crew
+from wm_robot_ros.demo.options import Options
 from wm_robot_ros.demo.plan import Plan
 from wm_robot_ros.demo.screen import Screen
 from wm_robot_ros.demo.visit import PRIORITY, Role, Visit, hold
@@ -29,37 +30,6 @@ NOTICED = 0.7
 STEADY = 1.0
 """Seconds for which a turn of the story has to hold before it is told."""
 FAILED, INTERRUPTED = 1, 130
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a demo is asked to do."""
-
-    out: Path
-    """Folder for all that it leaves."""
-    base: Path
-    """Base of the arm that learns."""
-    frozen: Path
-    """Base of the arm that knows only by weights."""
-    seed: int = 0
-    fresh: bool = False
-    """Begin at birth, even where `out` holds a state to go on from."""
-    quick: bool = False
-    command: str = "wm-robot demo"
-    facts: Callable[[], Mapping[str, str]] = dict
-    """Versions and commit, for the report; asked at the end, since the robots should move at once."""
-
-    @property
-    def session(self) -> Path:
-        return self.out / "session.mcap"
-
-    @property
-    def state(self) -> Path:
-        return self.out / "state"
-
-    @property
-    def report(self) -> Path:
-        return self.out / "report.html"
 
 
 def run(options: Options, screen: Screen) -> int:

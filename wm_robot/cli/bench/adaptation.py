@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.cli.bench import Result, _Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
 from wm_robot.types import Lives
 
@@ -32,7 +32,7 @@ class _Seen:
     long: np.ndarray
 
 
-def run(setting: _Setting, memory: str, worlds: int) -> Result:
+def run(setting: Setting, memory: str, worlds: int) -> Result:
     """See `wm-robot bench adaptation --help`."""
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds[:1] if setting.quick else setting.seeds

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.cli.bench import Result, _Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
 from wm_robot.evaluation.control import Change, target_error
 
 BEFORE_S, AFTER_S = 4.0, 10.0
@@ -15,7 +15,7 @@ TOGETHER = 64
 """Episodes side by side: more do not fit in the cache."""
 
 
-def run(setting: _Setting, memory: str, episodes: int) -> Result:
+def run(setting: Setting, memory: str, episodes: int) -> Result:
     """See `wm-robot bench control --help`."""
     needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
     seeds = setting.seeds[:1] if setting.quick else setting.seeds
@@ -49,7 +49,7 @@ def run(setting: _Setting, memory: str, episodes: int) -> Result:
     )
 
 
-def _episodes(setting: _Setting, model: Any, count: int, seed: int, first: int) -> np.ndarray:
+def _episodes(setting: Setting, model: Any, count: int, seed: int, first: int) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m. Worlds and targets depend on seed and episode alone."""
     from wm_robot.onboard.agent import BatchAgent
     from wm_robot_sim import load_spec
@@ -77,7 +77,7 @@ def _episodes(setting: _Setting, model: Any, count: int, seed: int, first: int) 
     return target_error(sim, crew, goals, change)
 
 
-def _settled(error: np.ndarray, setting: _Setting) -> np.ndarray:
+def _settled(error: np.ndarray, setting: Setting) -> np.ndarray:
     """Mean error of each episode once settled after the change, `B`."""
     rate = error.shape[1] / (BEFORE_S + AFTER_S)
     return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
@@ -94,7 +94,7 @@ def _figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float]:
 
 
 def _row(
-    name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray, setting: _Setting
+    name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray, setting: Setting
 ) -> dict[str, Any]:
     second = round(error.shape[1] / (BEFORE_S + AFTER_S))
     change = round(BEFORE_S * second)

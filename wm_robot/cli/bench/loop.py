@@ -1,10 +1,10 @@
 """`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate."""
 
-from wm_robot.cli.bench import Result, _Setting
+from wm_robot.cli.bench.result import Result, Setting
 from wm_robot.errors import MissingExtraError
 
 
-def run(setting: _Setting, memory: str, seconds: float) -> Result:
+def run(setting: Setting, memory: str, seconds: float) -> Result:
     """See `wm-robot bench loop --help`."""
     try:
         from wm_robot_ros.loop import measure

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_robot.cli.bench import Result, _Setting
+from wm_robot.cli.bench.result import Result, Setting
 from wm_robot.errors import MissingExtraError
 
 LIVES, STEPS = 256, 32
 
 
-def run(setting: _Setting, seconds: float, threads: int) -> Result:
+def run(setting: Setting, seconds: float, threads: int) -> Result:
     """See `wm-robot bench sim --help`."""
     try:
         import mujoco

@@ -1,0 +1,1 @@
+"""`wm-robot bench NAME`: measure, and say with what."""

@@ -1,0 +1,108 @@
+"""What every bench is told and gives back: a table for people, with `--json` one object as the last line."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wm_robot.cli.provenance import commit
+from wm_robot.errors import ConfigError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every bench is told."""
+
+    bench: str
+    robot: str
+    seeds: Sequence[int]
+    quick: bool
+    bases: Path
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What every bench gives back."""
+
+    setting: Setting
+    figures: dict[str, float]
+    """Numbers under names that stay stable."""
+    table: list[dict[str, Any]]
+    """Rows for people and plots."""
+    notes: tuple[str, ...] = ()
+
+
+def bases_of(setting: Setting, arms: dict[str, str]) -> dict[str, Any]:
+    """Load the base of every arm that an experiment needs.
+
+    Raises:
+        SnapshotError: If one is missing; the message says how to train it.
+        MissingExtraError: If torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"wm-robot bench {setting.bench}", "learn,sim") from error
+    from wm_robot.models.base import load_base
+
+    torch.set_num_threads(1)
+    return {arm: load_base(setting.bases / f"{setting.robot}-{name}") for arm, name in arms.items()}
+
+
+def finish(result: Result, as_json: bool) -> None:
+    _print_table(result)
+    if as_json:
+        setting = result.setting
+        seconds = round(time.monotonic() - setting.started, 1)
+        print(
+            json.dumps(
+                {
+                    "bench": setting.bench,
+                    "robot": setting.robot,
+                    "commit": commit(),
+                    "seeds": list(setting.seeds),
+                    "quick": setting.quick,
+                    "seconds": seconds,
+                    "figures": result.figures,
+                    "table": result.table,
+                },
+                allow_nan=False,
+            )
+        )
+
+
+def _print_table(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout)
+    title = f"{result.setting.bench} · {result.setting.robot}"
+    table = Table(title=title + (" · quick: a smaller sample of the same" if result.setting.quick else ""))
+    columns = list(dict.fromkeys(name for row in result.table for name in row))
+    for name in columns:
+        table.add_column(name, justify="left" if isinstance(result.table[0].get(name), str) else "right")
+    for row in result.table:
+        table.add_row(*(_cell(row.get(name, "")) for name in columns))
+    console.print(table)
+    for name, value in result.figures.items():
+        console.print(f"  {name} = {value:.4g}")
+    for note in result.notes:
+        console.print(f"  {note}")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def needs(condition: bool, message: str) -> None:
+    """Refuse a setting that cannot work.
+
+    Raises:
+        ConfigError: If the condition does not hold.
+    """
+    if not condition:
+        raise ConfigError(message)

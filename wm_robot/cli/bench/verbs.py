@@ -1,0 +1,110 @@
+"""What each `wm-robot bench NAME` takes; the work is imported when it runs, so that help answers at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from wm_robot.cli.bench.result import Setting, finish
+
+BASES = Path("bases")
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
+
+
+def bench() -> None:
+    """Measure: `wm-robot bench adaptation|control|sim|loop`."""
+    print("usage: wm-robot bench {adaptation,control,sim,loop} [--robot NAME] [--quick] [--json]")
+
+
+def adaptation(
+    robot: str = "arm",
+    worlds: int = 200,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    memory: str = "gru",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Open-loop error by steps lived in worlds never trained on, and what false histories do.
+
+    Args:
+        robot: Name of the robot.
+        worlds: Held-out worlds for each seed.
+        seeds: Of worlds, motion and noise.
+        memory: Family that the figures are of.
+        bases: Folder with the trained bases.
+        quick: A quarter of the worlds, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.adaptation import run
+
+    finish(run(Setting("adaptation", robot, seeds, quick, bases), memory, worlds), as_json)
+
+
+def control(
+    robot: str = "arm",
+    episodes: int = 100,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "gru",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Settled target error after a hidden change, each arm driven by its own planner.
+
+    Args:
+        robot: Name of the robot.
+        episodes: Episodes for each arm and seed.
+        seeds: Of worlds, targets and noise.
+        memory: Family that the figures are of.
+        bases: Folder with the trained bases.
+        quick: A fifth of the episodes, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.control import run
+
+    finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
+
+
+def sim(
+    robot: str = "arm",
+    seconds: float = 20.0,
+    threads: int = 1,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Transitions a second of a batched rollout, beside a bare `mujoco.rollout` loop in the same run.
+
+    Args:
+        robot: Name of the robot.
+        seconds: Time for each of the two.
+        threads: Physics threads of both.
+        quick: A quarter of the time.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.sim import run
+
+    finish(run(Setting("sim", robot, (0,), quick, BASES), seconds, threads), as_json)
+
+
+def loop(
+    robot: str = "arm",
+    seconds: float = 60.0,
+    memory: str = "gru",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Time from a sensor's stamp to the command for it, through ROS 2, plant and agent in processes of their own.
+
+    Args:
+        robot: Name of the robot.
+        seconds: Length of the run.
+        memory: Family of the agent's base.
+        bases: Folder with the trained bases.
+        quick: A quarter of the time.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.loop import run
+
+    finish(run(Setting("loop", robot, (0,), quick, bases), memory, seconds), as_json)
