@@ -158,7 +158,10 @@ class PlantNode(Node):
             self._change_due = False
             self.robot.change(self._changed)
             self._publish_event("change", self._changed)
-        applied = self.robot.write(self.intake.take(self._now()))
+        command = self.intake.take(self._now())
+        # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
+        # takes to load, and no two runs would begin alike.
+        applied = self.robot.write(command) if self.intake.started else self.robot.hold
         observation = self.robot.read().values
         self.periods += 1
         self._lived += self.intake.started
