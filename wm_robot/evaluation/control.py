@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Crew(Protocol):
     """`B` agents side by side, as this evaluation needs them."""
 
@@ -19,6 +20,7 @@ class Crew(Protocol):
     ) -> object: ...
 
 
+@runtime_checkable
 class Plants(Protocol):
     """`B` robots whose worlds change by themselves at one moment."""
 

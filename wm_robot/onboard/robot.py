@@ -1,6 +1,6 @@
 """The robot as the control loop needs it."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 
+@runtime_checkable
 class Robot(Protocol):
     """A plant: a robot in MuJoCo or a real one. What is validated on one runs unchanged on the other."""
 

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.evaluation.adaptation import (
+    HORIZON,
+    SMOOTH,
+    Arm,
+    error_after_false_history,
+    error_by_step,
+    gap_closed,
+)
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.types import Lives
+
+UNIT = np.array([0.5, 2.0], np.float32)
+
+
+@pytest.fixture
+def lives() -> Lives:
+    rng = np.random.default_rng(0)
+    return Lives(
+        obs=rng.normal(size=(3, 61, 2)).astype(np.float32),
+        action=rng.normal(size=(3, 60, 1)).astype(np.float32),
+        hold=rng.normal(size=(3, 1)).astype(np.float32),
+        goal=np.zeros((3, 60, 0), np.float32),
+        physics=rng.normal(size=(3, 1, 4)).astype(np.float32),
+        world=np.zeros((3, 60), np.int64),
+    )
+
+
+def arm(memory: str = "gru") -> Arm:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        obs=2, action=1, goal=0, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
+    )
+    return Arm(name=memory, model=WorldModel(config).requires_grad_(False))
+
+
+@pytest.mark.parametrize("memory", ["gru", "delta", "none", "told"])
+def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
+    subject, model = arm(memory), arm(memory).model
+    found = error_by_step(subject, lives, (0, 17), change_std=UNIT)
+    truth = torch.from_numpy(lives.physics[:, 0])
+    state = model.birth(3, hold=torch.from_numpy(lives.hold), truth=truth)
+    obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
+    errors = {}
+    for t in range(17 + max(SMOOTH) + 1):
+        plans = action[:, None, t : t + HORIZON]
+        last = model.imagine(state, model.observe(state, obs[:, t]), plans).mean[:, 0, -1]
+        errors[t] = (((last - obs[:, t + HORIZON]).numpy() / UNIT) ** 2).mean(-1)
+        _, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth)
+    for column, point in enumerate((0, 17)):
+        expected = np.mean([errors[point + offset] for offset in SMOOTH], axis=0)
+        np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)
+
+
+def test_another_worlds_history_is_the_life_of_the_next_row(lives):
+    # A robot whose neighbour lived exactly what it lived has a true history.
+    same = lives.rows(np.array([1, 1, 1]))
+    false = error_after_false_history(arm(), same, steps=20, change_std=UNIT, history="other_world", seed=0)
+    truth = error_by_step(arm(), same, (20,), change_std=UNIT)
+    assert false.shape == (3,)
+    # Equal but for the steps lived while the error is averaged, which a false history does not get.
+    assert not np.array_equal(false, truth[:, 0])
+    other = error_after_false_history(arm(), lives, steps=20, change_std=UNIT, history="other_world", seed=0)
+    assert not np.allclose(other[1], false[1])
+
+
+def test_shuffled_outcomes_leave_a_model_without_memory_as_it_was(lives):
+    shuffled = [
+        error_after_false_history(arm(m), lives, steps=20, change_std=UNIT, history="shuffled", seed=1)
+        for m in ("none", "gru")
+    ]
+    again = error_after_false_history(
+        arm("none"), lives, steps=20, change_std=UNIT, history="other_world", seed=1
+    )
+    np.testing.assert_allclose(shuffled[0], again, rtol=1e-5)
+    assert not np.allclose(shuffled[1], shuffled[0])
+
+
+def test_the_gap_is_closed_by_the_oracle_and_left_open_by_robust():
+    robust, oracle = np.array([4.0, 8.0]), np.array([1.0, 3.0])
+    assert gap_closed(oracle, robust, oracle) == 1
+    assert gap_closed(robust, robust, oracle) == 0
+    assert gap_closed(2 * robust, robust, oracle) < 0
+    assert gap_closed(np.array([2.0, 4.0]), robust, oracle) == pytest.approx(0.75)
+
+
+def test_an_unknown_history_is_refused(lives):
+    with pytest.raises(ValueError, match="'shuffled' or 'other_world'"):
+        error_after_false_history(arm(), lives, steps=4, change_std=UNIT, history="mine", seed=0)
