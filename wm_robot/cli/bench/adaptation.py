@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, has_base, needs
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
 from wm_robot.types import Lives
 
@@ -19,8 +19,8 @@ SEGMENT = 128
 """Steps of a training segment."""
 LONG = (0, 16, 64, 128, 256, 512, 1024, 2048, 3072, 32 * SEGMENT)
 LONG_LIVES = 48
-FAMILIES = ("gru", "delta")
-"""Every family is measured; the figures are of one."""
+BESIDE = ("nominal", "gru", "delta")
+"""Arms that stand in the table where their base is there; the figures need none of them."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds[:1] if setting.quick else setting.seeds
     worlds = max(50, worlds // 4) if setting.quick else worlds
-    others = [family for family in FAMILIES if family != memory]
-    bases = bases_of(setting, {name: name for name in ("nominal", "robust", "oracle", *others, memory)})
+    beside = [name for name in BESIDE if name != memory and has_base(setting, name)]
+    bases = bases_of(setting, {name: name for name in (*beside, "robust", "oracle", memory)})
     arms = [Arm(name=name, model=base.model) for name, base in bases.items()]
     by_seed: list[dict[str, float]] = []
     errors: dict[str, list[_Seen]] = {arm.name: [] for arm in arms}

@@ -53,6 +53,11 @@ def bases_of(setting: Setting, arms: dict[str, str]) -> dict[str, Any]:
     return {arm: load_base(setting.bases / f"{setting.robot}-{name}") for arm, name in arms.items()}
 
 
+def has_base(setting: Setting, name: str) -> bool:
+    """Whether the base of an arm is there."""
+    return (setting.bases / f"{setting.robot}-{name}" / "base.json").exists()
+
+
 def finish(result: Result, as_json: bool) -> None:
     _print_table(result)
     if as_json:
