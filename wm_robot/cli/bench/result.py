@@ -6,10 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wm_robot.cli.provenance import commit
 from wm_robot.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -82,25 +85,35 @@ def finish(result: Result, as_json: bool) -> None:
 
 def _print_table(result: Result) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(file=sys.stdout)
-    title = f"{result.setting.bench} · {result.setting.robot}"
-    table = Table(title=title + (" · quick: a smaller sample of the same" if result.setting.quick else ""))
-    columns = list(dict.fromkeys(name for row in result.table for name in row))
-    for name in columns:
-        table.add_column(name, justify="left" if isinstance(result.table[0].get(name), str) else "right")
+    quick = " · quick: a smaller sample of the same" if result.setting.quick else ""
+    console.print(f"{result.setting.bench} · {result.setting.robot}{quick}")
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in result.table:
-        table.add_row(*(_cell(row.get(name, "")) for name in columns))
-    console.print(table)
+        by_columns.setdefault(tuple(row), []).append(row)
+    for columns, rows in by_columns.items():
+        console.print(_table(columns, rows))
     for name, value in result.figures.items():
         console.print(f"  {name} = {value:.4g}")
     for note in result.notes:
         console.print(f"  {note}")
 
 
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    return table
+
+
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def needs(condition: bool, message: str) -> None:
