@@ -8,7 +8,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.poses import comfortable
 from wm_robot_sim.worlds import log_uniform
 
-SEGMENT = 128
+SEGMENT = 64
 """Steps after which a life takes up another kind of random behaviour."""
 
 
@@ -40,8 +40,9 @@ def along(points: np.ndarray, start: np.ndarray, duration: np.ndarray, times: np
 def random_actions(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
     """Random behaviour of `B` lives: each segment of a life is of one kind, drawn by chance.
 
-    Kinds: coloured noise, moves with rests, one joint alone, jumps, standing still. A planner's
-    actions are jumpy and a settled robot's are not, so a model has to have met both.
+    Kinds: coloured noise, jumps, moves with rests, one joint alone, standing still. A planner's
+    actions are jumpy and a settled robot's are not, so a model has to have met both. A life begins with
+    one of the first two, which move every joint: from a joint at rest nobody learns anything.
 
     Args:
         hold: Action in force before, `B A`.
@@ -51,8 +52,9 @@ def random_actions(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, 
     """
     lives = len(hold)
     segments = -(-steps // SEGMENT)
-    kinds: list[Callable[..., np.ndarray]] = [coloured, moves, single, jumps, still]
-    drawn = rng.choice(len(kinds), (lives, segments), p=[0.34, 0.24, 0.12, 0.18, 0.12])
+    kinds: list[Callable[..., np.ndarray]] = [coloured, jumps, moves, single, still]
+    drawn = rng.choice(len(kinds), (lives, segments), p=[0.42, 0.24, 0.2, 0.08, 0.06])
+    drawn[:, 0] = rng.choice(2, lives, p=[0.6, 0.4])
     parts, now = [], hold.astype(np.float32)
     for segment in range(segments):
         part = np.empty((lives, SEGMENT, spec.action_dim), np.float32)
@@ -68,7 +70,7 @@ def random_actions(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, 
 def coloured(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
     """Twice low-passed noise about where the life is or a random place, of any band and size."""
     lives, motors = hold.shape
-    band = log_uniform(rng, (0.2, 4.0), (lives, 1))
+    band = log_uniform(rng, (0.4, 4.0), (lives, 1))
     keep = np.exp(-2 * np.pi * band * spec.dt)
     signal, low, lower = np.empty((lives, steps, motors)), np.zeros_like(hold), np.zeros_like(hold)
     for t in range(steps):
@@ -76,7 +78,7 @@ def coloured(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps:
         lower = keep * lower + (1 - keep) * low
         signal[:, t] = lower
     signal /= signal.std(1, keepdims=True) + 1e-6
-    scale = log_uniform(rng, (0.03, 0.4), (lives, 1)) * rng.uniform(0.3, 1.0, hold.shape)
+    scale = log_uniform(rng, (0.05, 0.4), (lives, 1)) * rng.uniform(0.3, 1.0, hold.shape)
     size = scale * (spec.action_high - spec.action_low) / 2
     center = np.where(rng.random((lives, 1)) < 0.5, hold, _targets(spec, rng, lives))
     return center[:, None] + size[:, None] * signal
@@ -104,7 +106,7 @@ def jumps(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
     """Targets that jump about, each held for a while."""
     lives, motors = hold.shape
     size = log_uniform(rng, (0.1, 1.0), (lives, 1, 1))
-    chance = log_uniform(rng, (0.03, 0.3), (lives, 1, 1))
+    chance = log_uniform(rng, (0.05, 0.3), (lives, 1, 1))
     targets = _targets(spec, rng, lives * steps).reshape(lives, steps, motors)
     center = np.where(rng.random((lives, 1, 1)) < 0.5, hold[:, None], targets[:, :1])
     values = np.concatenate([hold[:, None], center + size * (targets - center)], 1)

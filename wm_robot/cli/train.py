@@ -25,10 +25,10 @@ def train(
     out: Path | None = None,
     work: Path = Path("runs/train"),
     data: Path | None = None,
-    updates: int = 5000,
+    updates: int = 14_000,
     rows: int = 32,
     random_lives: int = 3072,
-    planned_lives: int = 128,
+    planned_lives: int = 384,
     life_steps: int = 512,
     seed: int = 0,
     threads: int = 1,
@@ -123,8 +123,8 @@ def _gather(
         count, policy = lives[0], None
         if model is not None:
             count = lives[1]
-            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs half.
-            planner = MppiConfig(samples=64, iterations=1)
+            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
+            planner = MppiConfig(samples=32, iterations=1)
             policy = BatchAgent(model, spec, task=task, planner=planner, seed=seed + number)
         print(f"gathering {count} lives of {steps} steps: {'planner in the loop' if policy else 'random'}")
         nominal = [WorldDistribution(spec).nominal()]

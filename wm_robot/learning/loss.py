@@ -22,6 +22,8 @@ class Losses(NamedTuple):
     open_loop: Tensor
     """Mean Huber error over the horizon, in units of the one-step change."""
     reward: Tensor
+    physics: Tensor
+    """Mean squared error of the true physics read off the state, in units of its usual deviation."""
     by_anchor: Float[Tensor, "anchors"]
     """Mean squared open-loop error at the last imagined step, by anchor."""
 
@@ -67,7 +69,9 @@ def segment_loss(
     expected = model.reward(obs[:, 1:], action, goal)
     # In units of the reward's own spread, so that one weight suits every task.
     reward_error = ((expected - reward) / reward.std().clamp_min(1e-6)).square().mean()
-    return Losses(surprise, open_loop, reward_error, by_anchor), state
+    true = torch.cat([truth[:, t] for t in anchors])
+    physics = (model.physics(joined) - true).square().mean()
+    return Losses(surprise, open_loop, reward_error, physics, by_anchor), state
 
 
 def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:

@@ -36,24 +36,29 @@ Gather = Callable[[int, "WorldModel | None"], Lives]
 class TrainConfig:
     """How a base is trained. Equal config, data and seed give an equal base."""
 
-    updates: int = 8000
-    rows: int = 48
-    """Segments in an update."""
-    steps: int = 128
+    updates: int = 14_000
+    rows: int = 32
+    """Segments in an update. Many small updates learn more in an hour than few large ones."""
+    steps: int = 64
     """Length of a segment."""
     horizon: int = 10
     """Steps imagined open-loop."""
     carried: float = 0.5
     """Share of rows whose state is carried on from the update before."""
     learning_rate: float = 2e-3
+    """Of AdamW, for biases, norms, heads and birth states."""
+    matrix_rate: float = 8e-3
+    """Of Muon, for the matrices of hidden layers."""
     warmup: int = 100
     open_loop: float = 1.0
     """Weight of the open-loop loss beside the surprise."""
     reward: float = 0.05
     """Weight of the reward loss."""
-    rounds: tuple[float, ...] = (0.3, 0.6)
+    physics: float = 1.0
+    """Weight of the error of the physics read off the state."""
+    rounds: tuple[float, ...] = (0.25, 0.5)
     """Parts of the training after which lives are gathered with the planner in the loop."""
-    planned: float = 0.5
+    planned: float = 0.4
     """Share of rows drawn from planned lives, once there are some."""
     checkpoint: int = 250
     """Updates between checkpoints."""
@@ -87,7 +92,7 @@ class Trainer:
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
         self._gather, self._reward = gather, reward
-        self._optimizer = torch.optim.AdamW(_groups(model), lr=config.learning_rate, betas=(0.9, 0.98))
+        self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
         self._state: State = {}
         self.update = 0
@@ -168,30 +173,35 @@ class Trainer:
             for x in (segments.obs, segments.action, segments.recent, segments.goal, segments.truth)
         )
         reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal)
-        rate = _learning_rate(self.update, config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        part = _schedule(self.update, config)
+        for optimizer, rate in zip(
+            self._optimizers, (config.matrix_rate, config.learning_rate), strict=True
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = part * rate
         state = self._start(segments, recent, truth)
         losses, state = segment_loss(
             self.model, state, obs, action, goal, truth, reward, horizon=config.horizon
         )
-        loss = losses.surprise + config.open_loop * losses.open_loop + config.reward * losses.reward
-        self._optimizer.zero_grad()
+        loss = losses.surprise + config.open_loop * losses.open_loop + config.reward * losses.reward + config.physics * losses.physics
+        self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise ConfigError(
                 f"the gradient is not finite at update {self.update}; lower train.learning_rate"
             )
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self._state = {name: value[segments.fresh :].detach() for name, value in state.items()}
         metrics = {
             "loss": float(loss.detach()),
             "surprise": float(losses.surprise.detach()),
             "open_loop": float(losses.open_loop.detach()),
             "reward": float(losses.reward.detach()),
+            "physics": float(losses.physics.detach()),
             "gradient": float(norm),
-            "learning_rate": rate,
+            "learning_rate": part * config.learning_rate,
         }
         return metrics | {f"error_at_{t}": float(e) for t, e in zip(ANCHORS, losses.by_anchor, strict=False)}
 
@@ -214,9 +224,10 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"state.{name}": value for name, value in self._state.items()}
         names = {id(p): name for name, p in self.model.named_parameters()}
-        for parameter, moments in self._optimizer.state.items():
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                tensors[f"adam.{key}.{names[id(parameter)]}"] = moments[key]
+        for optimizer in self._optimizers:
+            for parameter, moments in optimizer.state.items():
+                for key, value in moments.items():
+                    tensors[f"moment.{key}.{names[id(parameter)]}"] = value
         progress = {
             "update": self.update,
             "pools": len(self._pools),
@@ -245,10 +256,11 @@ class Trainer:
                 )
         self.model.load_state_dict(_strip(tensors, "model."))
         self._state = _strip(tensors, "state.")
-        for name, parameter in self.model.named_parameters():
-            if f"adam.step.{name}" in tensors:
-                keys = ("exp_avg", "exp_avg_sq", "step")
-                self._optimizer.state[parameter] = {key: tensors[f"adam.{key}.{name}"] for key in keys}
+        parameters = dict(self.model.named_parameters())
+        owner = {id(p): o for o in self._optimizers for group in o.param_groups for p in group["params"]}
+        for key, value in _strip(tensors, "moment.").items():
+            moment, _, name = key.partition(".")
+            owner[id(parameters[name])].state[parameters[name]][moment] = value
         self.update, self.history = progress["update"], progress["history"]
         self._recent = progress["recent"]
         for number in range(1, progress["pools"]):
@@ -266,21 +278,33 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: never for biases, norms, decays or birth states."""
-    decayed: list[nn.Parameter] = []
+def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
+    """Muon for the matrices of hidden layers, AdamW for the rest.
+
+    Weight decay for matrices only: never for biases, norms, decays or birth states. Source of Muon: Jordan
+    et al. (2024), https://kellerjordan.github.io/posts/muon.
+    """
+    hidden: list[nn.Parameter] = []
+    heads: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        kept = parameter.ndim < 2 or "initial" in name or "half_life" in name
-        (free if kept else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
+        if parameter.ndim < 2 or "initial" in name or "half_life" in name:
+            free.append(parameter)
+        elif "head" in name or parameter.ndim > 2:
+            heads.append(parameter)
+        else:
+            hidden.append(parameter)
+    muon = torch.optim.Muon(hidden, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    groups = [{"params": heads, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
+    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
-def _learning_rate(update: int, config: TrainConfig) -> float:
+def _schedule(update: int, config: TrainConfig) -> float:
+    """Part of the full learning rate: a ramp, then half a cosine."""
     if update < config.warmup:
-        return config.learning_rate * (update + 1) / config.warmup
+        return (update + 1) / config.warmup
     part = (update - config.warmup) / max(1, config.updates - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part))
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -89,12 +89,15 @@ class _FirstLayer(NamedTuple):
     """Weights of a linear map from latent and action terms."""
 
     latent: Tensor
+    before: Tensor
     action: Tensor
     bias: Tensor
 
-    def of_action(self, terms: Tensor) -> Tensor:
-        """What the action contributes."""
-        return F.linear(terms, self.action, self.bias)
+    def of_actions(self, terms: Tensor) -> Tensor:
+        """What each action contributes together with the one before it: `… K+1 A` → `… K W`."""
+        given = F.linear(terms, torch.cat([self.before, self.action]))
+        before, now = given.chunk(2, -1)
+        return before[..., :-1, :] + now[..., 1:, :] + self.bias
 
 
 class WorldModel(nn.Module):
@@ -127,7 +130,7 @@ class WorldModel(nn.Module):
         self.context = nn.Sequential(
             nn.Linear(seen, c.width), nn.SiLU(), nn.Linear(c.width, c.context), nn.Tanh()
         )
-        asked = c.obs + c.context + c.action + len(servos)
+        asked = c.obs + c.context + 2 * (c.action + len(servos))
         self.ask = nn.Linear(asked, c.width)
         self.skip = nn.Linear(asked, c.obs, bias=False)
         self.outcome = nn.Sequential(
@@ -145,6 +148,8 @@ class WorldModel(nn.Module):
             for _ in range(c.blocks)
         )
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
+        sizes = [value.flatten(1).shape[1] for memory in self._memories for value in memory.birth(1).values()]
+        self.physics_head = nn.Linear(sum(sizes), max(1, c.truth))
         self.reward_head = nn.Sequential(
             nn.Linear(c.obs + c.action + c.goal, c.width),
             nn.SiLU(),
@@ -210,7 +215,8 @@ class WorldModel(nn.Module):
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
         first = self._first_layer()
-        h, straight = self._enter(first, z, first.of_action(self._action_terms(action)))
+        terms = self._action_terms(known[:, self.config.recent - 1 :])
+        h, straight = self._enter(first, z, first.of_actions(terms))
         happened = self._outcome(obs[:, :-1], obs[:, 1:])
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
@@ -247,7 +253,9 @@ class WorldModel(nn.Module):
         z = z[:, None].expand(-1, actions.shape[1], -1)
         first, zs, spreads = self._first_layer(), [], []
         # What the actions alone contribute is the same for every latent: one product for the whole horizon.
-        for given in first.of_action(self._action_terms(actions)).unbind(2):
+        before = state["recent"][:, None, -1:].expand(-1, actions.shape[1], -1, -1)
+        terms = self._action_terms(torch.cat([before, actions], 2))
+        for given in first.of_actions(terms).unbind(2):
             h, straight = self._enter(first, z, given)
             for i, read in enumerate(readers):
                 h = h + read(self.norms[i](h))
@@ -264,6 +272,11 @@ class WorldModel(nn.Module):
         y = (next_obs - self.obs_mean) / self.obs_std
         a = (action - self.action_mean) / self.action_std
         return self.reward_head(torch.cat([y, a, goal], -1))[..., 0]
+
+    def physics(self, state: State) -> Float[Tensor, "B P"]:
+        """The true physics as the state alone tells it: 0 is nominal, a usual deviation is about 1."""
+        names = sorted(name for name, value in state.items() if value.is_floating_point() and name != "recent")
+        return self.physics_head(torch.cat([state[name].flatten(1) for name in names], 1))
 
     def fit_scales(self, obs: np.ndarray, action: np.ndarray) -> None:
         """Take the units of observation, change and action from data, `B T+1 O` and `B T A`."""
@@ -296,11 +309,14 @@ class WorldModel(nn.Module):
         """`ask` and `skip` as one linear map of latent and action terms, with the pull folded into its weights."""
         c = self.config
         weight = torch.cat([self.ask.weight, self.skip.weight])
-        latent, action = weight.split([c.obs + c.context, weight.shape[1] - c.obs - c.context], 1)
+        each = c.action + len(self.servo_obs)
+        latent, before, action = weight.split([c.obs + c.context, each, each], 1)
         if len(self.servo_obs):
             unit = self.obs_std[self.servo_obs] / self.pull_std
-            latent = latent.index_add(1, self.servo_obs, action[:, c.action :] * -unit)
-        return _FirstLayer(latent, action, torch.cat([self.ask.bias, self.obs_mean.new_zeros(c.obs)]))
+            pull = (before + action)[:, c.action :]
+            latent = latent.index_add(1, self.servo_obs, pull * -unit)
+        bias = torch.cat([self.ask.bias, self.obs_mean.new_zeros(c.obs)])
+        return _FirstLayer(latent, before, action, bias)
 
     def _enter(self, first: "_FirstLayer", z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """The first hidden layer, and the change of the sensors that is linear."""
