@@ -69,7 +69,9 @@ def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at):
 def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
     error = {}
     for memory in ("gru", "none"):
-        run = trainer(tmp_path / memory, memory=memory, updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2)
+        run = trainer(
+            tmp_path / memory, memory=memory, updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2
+        )
         metrics = list(run.run())
         error[memory] = np.mean([m["error_at_12"] for m in metrics[-20:]])
     assert error["gru"] < 0.3 * error["none"]

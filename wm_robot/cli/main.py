@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import demo, train
+from wm_robot.cli import demo, export, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -16,7 +16,12 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "sim": verbs.sim,
     "loop": verbs.loop,
 }
-VERBS: dict[str, Callable[..., Any]] = {"train": train.train, "bench": verbs.bench, "demo": demo.demo}
+VERBS: dict[str, Callable[..., Any]] = {
+    "train": train.train,
+    "export": export.export,
+    "bench": verbs.bench,
+    "demo": demo.demo,
+}
 
 
 def main(args: list[str] | None = None) -> None:

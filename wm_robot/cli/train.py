@@ -63,8 +63,9 @@ def train(
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.cli.provenance import commit
     from wm_robot.learning.trainer import TrainConfig, Trainer
-    from wm_robot.models.base import save_base
+    from wm_robot.models.base import load_base, save_base
     from wm_robot.models.world_model import ModelConfig, WorldModel
+    from wm_robot.onboard.plan_graph import export_plan
     from wm_robot.tasks import reward_of
 
     torch.set_num_threads(1)
@@ -98,8 +99,10 @@ def train(
     )
     seconds = _run(trainer, config.updates, work / name)
     card = _card(trainer, spec.name, seconds, config, data) | {"commit": made_by}
-    digest = save_base(out or Path("bases") / name, trainer.model, spec, card)
-    print(f"base {digest[:12]} in {out or Path('bases') / name}")
+    out = out or Path("bases") / name
+    digest = save_base(out, trainer.model, spec, card)
+    export_plan(out, load_base(out), spec, task=task)
+    print(f"base {digest[:12]} in {out}")
 
 
 def _gather(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -174,16 +173,15 @@ class Trainer:
         )
         reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal)
         part = _schedule(self.update, config)
-        for optimizer, rate in zip(
-            self._optimizers, (config.matrix_rate, config.learning_rate), strict=True
-        ):
+        for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._start(segments, recent, truth)
         losses, state = segment_loss(
             self.model, state, obs, action, goal, truth, reward, horizon=config.horizon
         )
-        loss = losses.surprise + config.open_loop * losses.open_loop + config.reward * losses.reward + config.physics * losses.physics
+        loss = losses.surprise + config.open_loop * losses.open_loop
+        loss = loss + config.reward * losses.reward + config.physics * losses.physics
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

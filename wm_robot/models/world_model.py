@@ -275,7 +275,9 @@ class WorldModel(nn.Module):
 
     def physics(self, state: State) -> Float[Tensor, "B P"]:
         """The true physics as the state alone tells it: 0 is nominal, a usual deviation is about 1."""
-        names = sorted(name for name, value in state.items() if value.is_floating_point() and name != "recent")
+        names = sorted(
+            name for name, value in state.items() if value.is_floating_point() and name != "recent"
+        )
         return self.physics_head(torch.cat([state[name].flatten(1) for name in names], 1))
 
     def fit_scales(self, obs: np.ndarray, action: np.ndarray) -> None:

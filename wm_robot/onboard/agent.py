@@ -1,6 +1,7 @@
 """Agents: they act by planning in imagination, and live each transition into their state."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from wm_robot.lifetime.memory import State
 from wm_robot.lifetime.state_file import load_state, save_state
 from wm_robot.models.base import Base
 from wm_robot.models.world_model import WorldModel
-from wm_robot.planning.mppi import Mppi, MppiConfig
+from wm_robot.onboard.plan_graph import PlanGraph, scoring
+from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
@@ -40,12 +42,18 @@ class BatchAgent:
         *,
         task: str,
         planner: MppiConfig | None = None,
+        graph: PlanGraph | None = None,
         seed: int = 0,
     ):
+        """Args:
+        graph: The planner's iteration for a single robot; torch plans without one, or if it is for another search.
+        """
         self.model, self.spec = model, spec
+        planner = planner or MppiConfig()
         self._reward: Reward = reward_of(spec, spec.task(task))
+        self._graph = graph if graph and graph.fits(task=task, planner=planner) else None
         self._planner = Mppi(
-            planner or MppiConfig(),
+            planner,
             low=spec.action_low,
             high=spec.action_high,
             step=spec.action_step,
@@ -75,15 +83,14 @@ class BatchAgent:
             obs: `B O`.
             goal: `B G`; it is expected to go on moving as it did since the call before.
         """
-        sensed, towards = _tensor(obs), _tensor(goal)
-        z = self.model.observe(self.state, sensed)
-        goals = self._expected_goals(towards)[:, None]
-
-        def score(plans: Tensor) -> Tensor:
-            following, _ = self.model.imagine(self.state, z, plans)
-            return self._reward(following, plans, following, goals).sum(-1)
-
-        return np.asarray(self._planner.plan(score, self.state["recent"][:, -1])[:, 0].numpy())
+        sensed, goals = _tensor(obs), self._expected_goals(_tensor(goal))
+        improve: Improve
+        if self._graph is not None:
+            improve = self._graph.improving(self.state, sensed, goals)
+        else:
+            score = scoring(self.model, self._reward, self.state, sensed, goals)
+            improve = partial(self._planner.improve, score)
+        return np.asarray(self._planner.plan(improve, self.state["recent"][:, -1])[:, 0].numpy())
 
     @torch.inference_mode()
     def observe(
@@ -130,10 +137,12 @@ class Agent:
         *,
         task: str,
         planner: MppiConfig | None = None,
+        graph: PlanGraph | None = None,
         learning: bool = True,
         seed: int = 0,
     ):
         """Args:
+        graph: The planner's iteration as exported for this base; see `load_plan`.
         learning: False freezes the life: it is read and never written.
 
         Raises:
@@ -141,7 +150,7 @@ class Agent:
         """
         base.check_spec(spec)
         self.base, self.spec, self.learning = base, spec, learning
-        self._batch = BatchAgent(base.model, spec, task=task, planner=planner, seed=seed)
+        self._batch = BatchAgent(base.model, spec, task=task, planner=planner, graph=graph, seed=seed)
         self.counters = {"lived": 0, "invalid": 0}
 
     def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:

@@ -13,6 +13,9 @@ from wm_robot.errors import ConfigError
 Score = Callable[[Tensor], Tensor]
 """Plans `B N H A` → how good each is, `B N`."""
 
+Improve = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""One iteration of the search: mean plan `B H A`, noise `B N H A` and action in force `B A` → a better mean."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MppiConfig:
@@ -68,21 +71,38 @@ class Mppi:
         self._mean = None
 
     @torch.inference_mode()
-    def plan(self, score: Score, hold: Float[Tensor, "B A"]) -> Float[Tensor, "B H A"]:
+    def plan(self, improve: Improve, hold: Float[Tensor, "B A"]) -> Float[Tensor, "B H A"]:
         """The plan to follow; its first action is the one to take.
 
         Args:
-            score: Called once an iteration with `B N H A`; row 0 of `N` is the mean itself.
+            improve: `partial(planner.improve, score)`, or the same iteration from somewhere faster.
             hold: Action in force, from which the rate limit counts.
         """
         mean = hold[:, None].expand(-1, self.config.horizon, -1)
         if self._mean is not None and len(self._mean) == len(hold):
             mean = torch.cat([self._mean[:, 1:], self._mean[:, -1:]], 1)
         for _ in range(self.config.iterations):
-            plans = self._limit(mean[:, None] + self._noise(len(hold)), hold)
-            mean = self._average(plans, score(plans))
-        self._mean = self._limit(mean[:, None], hold)[:, 0]
-        return self._mean
+            mean = improve(mean, self._noise(len(hold)), hold)
+        self._mean = mean
+        return mean
+
+    def improve(
+        self,
+        score: Score,
+        mean: Float[Tensor, "B H A"],
+        noise: Float[Tensor, "B N H A"],
+        hold: Float[Tensor, "B A"],
+    ) -> Float[Tensor, "B H A"]:
+        """One iteration. Pure, so that it can be exported.
+
+        Args:
+            score: Called with `B N H A`; row 0 of `N` is the mean itself.
+
+        Returns:
+            Mean of the elites. Range and rate are convex, so it keeps them as they do.
+        """
+        plans = self._limit(mean[:, None] + noise, hold)
+        return self._average(plans, score(plans))
 
     def _noise(self, batch: int) -> Float[Tensor, "B N H A"]:
         c = self.config

@@ -86,15 +86,18 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         raise MissingExtraError("an agent", "learn") from error
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
+    from wm_robot.onboard.plan_graph import load_plan
     from wm_robot.planning.mppi import MppiConfig
 
     torch.set_num_threads(config.threads)
     sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
+    base = load_base(config.base)
     return Agent(
-        load_base(config.base),
+        base,
         spec,
         task=config.task,
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
+        graph=load_plan(config.base, base),
         learning=config.learning,
         seed=config.seed,
     )

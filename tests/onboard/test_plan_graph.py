@@ -1,0 +1,118 @@
+"""The exported plan is torch's plan, from any life; a file that is not the base's is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import SnapshotError
+from wm_robot.models.base import load_base, save_base
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.onboard import plan_graph
+from wm_robot.onboard.agent import Agent
+from wm_robot.onboard.plan_graph import export_plan, load_plan
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.spec import RobotSpec
+
+PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, elites=4)
+
+
+@pytest.fixture(scope="module")
+def spec() -> RobotSpec:
+    joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
+    return RobotSpec.from_dict(
+        {
+            "name": "point",
+            "rate": 50,
+            "mjcf": "point.xml",
+            "joints": [{"name": "x", **joint}],
+            "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
+            "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
+            "tip": [1.0, 0.0, 0.0],
+            "tasks": {"reach": {"reward": "reach", "goal": 3}},
+        }
+    )
+
+
+def make_base(folder, spec, memory, seed=0):
+    torch.manual_seed(seed)
+    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    save_base(folder, WorldModel(shape), spec, {})
+    return load_base(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, spec):
+    folder = tmp_path_factory.mktemp("base")
+    base = make_base(folder, spec, "gru")
+    export_plan(folder, base, spec, task="reach", planner=PLANNER)
+    return folder, base
+
+
+def acted(base, spec, graph, planner=PLANNER, steps=30):
+    agent = Agent(base, spec, task="reach", planner=planner, graph=graph)
+    agent.begin(np.zeros(1, np.float32))
+    rng, actions = np.random.default_rng(0), []
+    obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
+    for t in range(steps):
+        actions.append(agent.act(obs[t], np.array([0.5, 0.5, 0.0], np.float32)))
+        agent.live(obs[t], actions[-1], obs[t + 1])
+    return np.stack(actions)
+
+
+def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
+    folder, base = exported
+    graph = load_plan(folder, base)
+    np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
+
+
+def test_the_graph_is_what_plans(exported, spec, monkeypatch):
+    folder, base = exported
+    graph = load_plan(folder, base)
+    monkeypatch.setattr(WorldModel, "imagine", None)
+    acted(base, spec, graph, steps=2)
+
+
+def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
+    folder, base = exported
+    graph, other = load_plan(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
+    assert not graph.fits(task="reach", planner=other)
+    np.testing.assert_array_equal(acted(base, spec, graph, other, 3), acted(base, spec, None, other, 3))
+
+
+def test_fast_weights_are_an_input_too(tmp_path, spec):
+    base = make_base(tmp_path, spec, "delta")
+    export_plan(tmp_path, base, spec, task="reach", planner=PLANNER)
+    graph = load_plan(tmp_path, base)
+    np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
+
+
+def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(plan_graph.PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + 0.01)
+    with pytest.raises(SnapshotError, match="differs from torch by"):
+        export_plan(tmp_path, make_base(tmp_path, spec, "none"), spec, task="reach", planner=PLANNER)
+    assert not (tmp_path / "plan.onnx").exists()
+
+
+def test_no_graph_is_no_error(tmp_path, spec):
+    assert load_plan(tmp_path, make_base(tmp_path, spec, "none")) is None
+
+
+@pytest.mark.parametrize("damage", ["graph", "card", "missing", "other base"])
+def test_a_graph_that_is_not_the_bases_is_refused(exported, tmp_path, spec, damage):
+    folder, base = exported
+    content, card = (folder / "plan.onnx").read_bytes(), json.loads((folder / "plan.json").read_text())
+    if damage == "graph":
+        content = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    if damage == "card":
+        card.pop("planner")
+    if damage == "other base":
+        base = make_base(tmp_path / "other", spec, "gru", seed=1)
+    if damage != "missing":
+        (tmp_path / "plan.onnx").write_bytes(content)
+    (tmp_path / "plan.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="Make it again: wm-robot export"):
+        load_plan(tmp_path, base)
