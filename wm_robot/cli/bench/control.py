@@ -1,5 +1,9 @@
 """`wm-robot bench control`: settled target error after a hidden change, by arm."""
 
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,25 +24,17 @@ def run(setting: Setting, memory: str, episodes: int) -> Result:
     needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
     seeds = setting.seeds[:1] if setting.quick else setting.seeds
     episodes = max(10, episodes // 5) if setting.quick else episodes
-    bases = bases_of(setting, {"robust": "robust", memory: memory, "oracle": "oracle"})
-    errors: dict[str, list[np.ndarray]] = {name: [] for name in bases}
-    for seed in seeds:
-        for name, base in bases.items():
-            parts = [
-                _episodes(setting, base.model, min(TOGETHER, episodes - first), seed, first)
-                for first in range(0, episodes, TOGETHER)
-            ]
-            errors[name].append(np.concatenate(parts))
+    arms = ("robust", memory, "oracle")
+    bases_of(setting, {name: name for name in arms})
+    errors = _lived(setting, arms, seeds, episodes)
     by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
-    settled = {name: _settled(error, setting) for name, error in by_arm.items()}
+    settled = {name: _settled(error) for name, error in by_arm.items()}
     figures = _figures(settled, memory)
-    spread = [
-        _figures({n: _settled(e[i], setting) for n, e in errors.items()}, memory) for i in range(len(seeds))
-    ]
+    spread = [_figures({n: _settled(e[i]) for n, e in errors.items()}, memory) for i in range(len(seeds))]
     return Result(
         setting=setting,
         figures=figures,
-        table=[_row(name, by_arm[name], settled[name], settled["oracle"], setting) for name in bases],
+        table=[_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
         notes=(
             f"{episodes} episodes an arm and seed, {len(seeds)} seeds; true gripper to target, in mm",
             "range over seeds: "
@@ -49,7 +45,25 @@ def run(setting: Setting, memory: str, episodes: int) -> Result:
     )
 
 
-def _episodes(setting: Setting, model: Any, count: int, seed: int, first: int) -> np.ndarray:
+def _lived(
+    setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int
+) -> dict[str, list[np.ndarray]]:
+    """Target error by arm and seed, `B T` each; a process for each part, as many at once as there are cores."""
+    parts = range(0, episodes, TOGETHER)
+    jobs = [(name, seed, first) for seed in seeds for name in arms for first in parts]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [
+            pool.submit(_episodes, setting, name, min(TOGETHER, episodes - first), seed, first)
+            for name, seed, first in jobs
+        ]
+        found = dict(zip(jobs, (future.result() for future in futures), strict=True))
+    return {
+        name: [np.concatenate([found[name, seed, first] for first in parts]) for seed in seeds]
+        for name in arms
+    }
+
+
+def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m. Worlds and targets depend on seed and episode alone."""
     from wm_robot.onboard.agent import BatchAgent
     from wm_robot_sim import load_spec
@@ -57,6 +71,7 @@ def _episodes(setting: Setting, model: Any, count: int, seed: int, first: int) -
     from wm_robot_sim.goals import MovingTarget
     from wm_robot_sim.worlds import WorldDistribution
 
+    base = bases_of(setting, {arm: arm})[arm]
     spec = load_spec(setting.robot)
     draw = WorldDistribution(spec).sample
     own = range(first, first + count)
@@ -73,11 +88,11 @@ def _episodes(setting: Setting, model: Any, count: int, seed: int, first: int) -
         truth_before=np.stack([world.vector() for world in before]),
         truth_after=np.stack([world.vector() for world in after]),
     )
-    crew = BatchAgent(model, spec, task=next(iter(spec.tasks)), seed=seed)
+    crew = BatchAgent(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
     return target_error(sim, crew, goals, change)
 
 
-def _settled(error: np.ndarray, setting: Setting) -> np.ndarray:
+def _settled(error: np.ndarray) -> np.ndarray:
     """Mean error of each episode once settled after the change, `B`."""
     rate = error.shape[1] / (BEFORE_S + AFTER_S)
     return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
@@ -93,9 +108,7 @@ def _figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float]:
     }
 
 
-def _row(
-    name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray, setting: Setting
-) -> dict[str, Any]:
+def _row(name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:
     second = round(error.shape[1] / (BEFORE_S + AFTER_S))
     change = round(BEFORE_S * second)
     return {
