@@ -19,7 +19,7 @@ def train(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: Literal["gru", "delta"] = "gru",
+    memory: Literal["delta", "gru"] = "delta",
     arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,
