@@ -6,7 +6,7 @@ from wm_robot.errors import ConfigError
 from wm_robot_sim import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.lives import change_times, draw_worlds, gather
-from wm_robot_sim.motion import random_actions
+from wm_robot_sim.motion import SEGMENT, random_actions
 
 pytestmark = pytest.mark.sim
 
@@ -133,8 +133,18 @@ def test_worlds_of_another_count_are_refused():
 def test_random_actions_stay_in_range_and_differ_in_kind(robot):
     spec = load_spec(robot)
     hold = np.zeros((200, spec.action_dim), np.float32)
-    actions = random_actions(spec, np.random.default_rng(0), hold, 200)
-    assert actions.shape == (200, 200, spec.action_dim)
+    actions = random_actions(spec, np.random.default_rng(0), hold, 3 * SEGMENT)
+    assert actions.shape == (200, 3 * SEGMENT, spec.action_dim)
     assert (actions >= spec.action_low).all() and (actions <= spec.action_high).all()
-    liveliness = np.abs(np.diff(actions, axis=1)).mean((1, 2)) / spec.action_step.mean()
-    assert np.quantile(liveliness, 0.05) < 0.1 * np.quantile(liveliness, 0.95)
+    change = np.abs(np.diff(actions.reshape(600, SEGMENT, -1), axis=1)).mean((1, 2))
+    assert np.quantile(change, 0.05) < 0.1 * np.quantile(change, 0.95)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_a_life_begins_by_moving_every_joint(robot):
+    spec = load_spec(robot)
+    hold = np.zeros((200, spec.action_dim), np.float32)
+    actions = random_actions(spec, np.random.default_rng(0), hold, SEGMENT)
+    moved = np.ptp(actions, axis=1) > 0.01 * (spec.action_high - spec.action_low)
+    # All but a few motors that begin at the end of their range.
+    assert moved.mean() > 0.98

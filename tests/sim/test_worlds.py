@@ -24,7 +24,8 @@ def test_a_usual_deviation_is_about_one():
     distribution = WorldDistribution(load_spec("arm"))
     rng = np.random.default_rng(0)
     spread = np.std([distribution.sample(rng).vector() for _ in range(500)], axis=0)
-    assert (0.4 < spread).all() and (spread < 2).all()
+    # Torque limits vary least: most motors keep 0.8 to 1.2 of theirs.
+    assert (0.25 < spread).all() and (spread < 2).all()
 
 
 def test_names_point_at_the_right_numbers():
