@@ -90,8 +90,9 @@ def test_fast_weights_are_an_input_too(tmp_path, spec):
     np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
 
 
-def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(plan_graph.PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + 0.01)
+@pytest.mark.parametrize("error", [0.01, float("nan")])
+def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch, error):
+    monkeypatch.setattr(plan_graph.PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + error)
     with pytest.raises(SnapshotError, match="differs from torch by"):
         export_plan(tmp_path, make_base(tmp_path, spec, "none"), spec, task="reach", planner=PLANNER)
     assert not (tmp_path / "plan.onnx").exists()
