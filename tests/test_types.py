@@ -17,7 +17,7 @@ def lives() -> Lives:
         obs=numbered(LIVES, STEPS + 1, OBS),
         action=numbered(LIVES, STEPS, ACT) + 1000,
         hold=numbered(LIVES, ACT) + 2000,
-        goal=numbered(LIVES, STEPS, GOAL) + 3000,
+        goal=numbered(LIVES, STEPS + 1, GOAL) + 3000,
         physics=numbered(LIVES, WORLDS, PHYSICS) + 4000,
         world=np.array([[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]]),
     )
@@ -40,11 +40,12 @@ def test_an_episode_that_ended_takes_no_more_steps(end):
     assert [step.reward for step in episode] == [0.0, 1.0]
 
 
-def test_lives_need_one_observation_more_than_actions():
+@pytest.mark.parametrize("name", ["obs", "goal"])
+def test_lives_need_one_observation_and_one_goal_more_than_actions(name):
     whole = lives()
     parts = {name: getattr(whole, name) for name in whole.__dataclass_fields__}
-    with pytest.raises(SpecError, match=r"obs is \(2, 5, 3\) beside action \(2, 5, 2\)"):
-        Lives(**{**parts, "obs": whole.obs[:, :-1]})
+    with pytest.raises(SpecError, match=name + r" is \(2, 5, \d\) beside action \(2, 5, 2\)"):
+        Lives(**{**parts, name: parts[name][:, :-1]})
 
 
 def test_the_truth_at_a_step_is_that_of_the_world_in_force():
@@ -62,22 +63,3 @@ def test_rows_take_whole_lives():
     assert len(row) == 1 and row.steps == STEPS
     for name in row.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(row, name)[0], getattr(lives(), name)[1])
-
-
-def test_a_window_keeps_the_observation_after_its_last_step_and_the_action_before_its_first():
-    whole, window = lives(), lives().window(2, 4)
-    assert window.steps == 2
-    np.testing.assert_array_equal(window.obs, whole.obs[:, 2:5])
-    np.testing.assert_array_equal(window.action, whole.action[:, 2:4])
-    np.testing.assert_array_equal(window.hold, whole.action[:, 1])
-    np.testing.assert_array_equal(window.truth(), whole.truth()[:, 2:4])
-
-
-def test_a_window_from_birth_holds_what_the_life_began_with():
-    np.testing.assert_array_equal(lives().window(0, 3).hold, lives().hold)
-
-
-def test_windows_of_a_window_are_windows():
-    direct, nested = lives().window(2, 4), lives().window(1, 5).window(1, 3)
-    for name in direct.__dataclass_fields__:
-        np.testing.assert_array_equal(getattr(direct, name), getattr(nested, name))

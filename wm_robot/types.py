@@ -71,7 +71,7 @@ class Lives:
     hold: np.ndarray
     """`B A`, float32: the action in force before the first step."""
     goal: np.ndarray
-    """`B T G`, float32."""
+    """`B T+1 G`, float32: before each step, and after the last."""
     physics: np.ndarray
     """`B W P`, float32: true parameters of the worlds of each life, which only an oracle may see."""
     world: np.ndarray
@@ -79,10 +79,12 @@ class Lives:
 
     def __post_init__(self) -> None:
         lives, steps = self.action.shape[:2]
-        if self.obs.shape[:2] != (lives, steps + 1):
-            raise SpecError(
-                f"obs is {self.obs.shape} beside action {self.action.shape}; it needs one step more"
-            )
+        for name in ("obs", "goal"):
+            shape = getattr(self, name).shape
+            if shape[:2] != (lives, steps + 1):
+                raise SpecError(
+                    f"{name} is {shape} beside action {self.action.shape}; it needs one step more"
+                )
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -98,14 +100,3 @@ class Lives:
     def rows(self, index: np.ndarray | slice) -> "Lives":
         """Some of the lives."""
         return Lives(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
-
-    def window(self, start: int, stop: int) -> "Lives":
-        """Steps `start` to `stop` of every life."""
-        return Lives(
-            obs=self.obs[:, start : stop + 1],
-            action=self.action[:, start:stop],
-            hold=self.action[:, start - 1] if start else self.hold,
-            goal=self.goal[:, start:stop],
-            physics=self.physics,
-            world=self.world[:, start:stop],
-        )

@@ -80,7 +80,7 @@ def gather(
                 f"change_at is {change_at} with {count} worlds a life; it needs two, and a multiple of {GRID}"
             )
         schedule = np.broadcast_to((np.arange(steps) >= change_at).astype(np.int64), (lives, steps)).copy()
-    goal = np.stack([MovingTarget(spec, seed=s).path(steps) for s in seeds[GOAL_SEED].spawn(lives)])
+    goal = np.stack([MovingTarget(spec, seed=s).path(steps + 1) for s in seeds[GOAL_SEED].spawn(lives)])
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
     sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, threads=threads)
     hold, rows = sim.hold, np.arange(lives)

@@ -91,7 +91,7 @@ def moves(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
     points = _targets(spec, rng, lives * count).reshape(lives, count, -1)
     points = np.concatenate([hold[:, None], points], 1)
     duration, rest = rng.uniform(0.4, 2.0, (lives, count)), rng.uniform(0.1, 1.5, (lives, count))
-    start = np.cumsum(duration + rest, 1) - duration
+    start = np.cumsum(duration + rest, 1) - duration - rest
     return along(points, start, duration, spec.dt * np.arange(1, steps + 1))
 
 

@@ -13,8 +13,8 @@ FAULTS = ("weak", "limited", "reversed", "sticky", "dead")
 HEALTHY = "ok"
 ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
-DRIVE_SPREAD = 0.5
-LOG_SPREADS = {"torque": 0.5, "friction": 0.7, "damping": 0.25, "mass": 0.12}
+DRIVE_SPREAD = 0.65
+LOG_SPREADS = {"torque": 0.3, "friction": 0.7, "damping": 0.25, "mass": 0.12}
 BIAS_SPREAD = 0.005
 PAYLOAD_SPREAD = 0.2
 DELAY_SPREAD = 4.0

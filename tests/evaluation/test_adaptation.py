@@ -25,7 +25,7 @@ def lives() -> Lives:
         obs=rng.normal(size=(3, 61, 2)).astype(np.float32),
         action=rng.normal(size=(3, 60, 1)).astype(np.float32),
         hold=rng.normal(size=(3, 1)).astype(np.float32),
-        goal=np.zeros((3, 60, 0), np.float32),
+        goal=np.zeros((3, 61, 0), np.float32),
         physics=rng.normal(size=(3, 1, 4)).astype(np.float32),
         world=np.zeros((3, 60), np.int64),
     )

@@ -18,16 +18,16 @@ class Plants:
 
 
 class Crew:
-    """Goes straight to the goal and keeps notes."""
+    """Goes straight to where the goal will be and keeps notes."""
 
-    def __init__(self):
-        self.told, self.lived = [], []
+    def __init__(self, velocity):
+        self.velocity, self.told, self.lived = velocity, [], []
 
     def begin(self, hold, truth=None):
         self.told.append(truth.item(0))
 
     def act(self, obs, goal):
-        return goal
+        return goal + self.velocity
 
     def observe(self, obs, applied, next_obs, *, truth=None):
         self.told.append(truth.item(0))
@@ -35,8 +35,8 @@ class Crew:
 
 
 def test_the_error_is_measured_after_each_step_and_the_change_comes_in_time():
-    plants, crew = Plants(), Crew()
-    goals = np.arange(2 * 6 * 3, dtype=float).reshape(2, 6, 3)
+    plants, crew = Plants(), Crew(velocity=3.0)
+    goals = np.arange(2 * 7 * 3, dtype=float).reshape(2, 7, 3)
 
     def apply():
         plants.off = np.array([1.0, 0.0, 0.0])

@@ -9,7 +9,6 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot.learning.segments import SegmentSampler
 from wm_robot.learning.trainer import TrainConfig, Trainer
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
@@ -25,7 +24,7 @@ def gain_lives(number: int = 0, model: object = None, lives: int = 24, steps: in
         obs=obs,
         action=action,
         hold=np.zeros((lives, 1), np.float32),
-        goal=np.zeros((lives, steps, 0), np.float32),
+        goal=np.zeros((lives, steps + 1, 0), np.float32),
         physics=gain,
         world=np.zeros((lives, steps), np.int64),
     )
@@ -89,32 +88,18 @@ def test_a_horizon_longer_than_a_segment_is_refused():
         TrainConfig(horizon=9, steps=8)
 
 
-def sampler(**options) -> SegmentSampler:
-    lives = gain_lives(lives=5, steps=80)
-    return SegmentSampler([(lives, 1.0)], rows=4, steps=16, recent=3, seed=0, **options)
+def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, monkeypatch):
+    run = trainer(tmp_path, memory="told", rounds=(), carried=1.0, steps=24)
+    told = []
+    scan = run.model.scan
 
+    def noted(state, obs, action, valid, truth):
+        told.append((state["0.truth"].clone(), truth[:, 0].clone()))
+        return scan(state, obs, action, valid, truth)
 
-def test_carried_rows_go_on_where_they_were_and_fresh_rows_are_born():
-    drawn = sampler(restart=0.0)
-    last = drawn.draw()
-    assert last.born.tolist() == [True, True, True, True]
-    for _ in range(4):
-        now = drawn.draw()
-        assert now.born[: now.fresh].all() and not now.born[now.fresh :].any()
-        # Lives are 80 steps, segments 16: the fifth ends them.
-        np.testing.assert_array_equal(now.obs[now.fresh :, 0], last.obs[now.fresh :, -1])
-        np.testing.assert_array_equal(now.recent[now.fresh :], last.action[now.fresh :, -3:])
-        last = now
-
-
-def test_recent_actions_before_a_life_are_the_action_held():
-    drawn = sampler().draw()
-    np.testing.assert_array_equal(drawn.recent[drawn.fresh :], np.zeros((2, 3, 1)))
-
-
-def test_a_sampler_restored_draws_the_same():
-    one, other = sampler(), sampler()
-    for _ in range(7):
-        one.draw()
-    other.restore(one.state())
-    np.testing.assert_array_equal(one.draw().obs, other.draw().obs)
+    monkeypatch.setattr(run.model, "scan", noted)
+    for _ in run.run():
+        pass
+    # Lives of 80 steps end every few updates, and most rows move on to the next without being born.
+    for state, truth in told:
+        assert torch.equal(state, truth)

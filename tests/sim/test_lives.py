@@ -35,7 +35,7 @@ def test_lives_have_the_shapes_they_say(robot):
     spec = load_spec(robot)
     lives = gather(spec, lives=4, steps=29, seed=0)
     size = 3 if spec.chain else 0
-    assert lives.obs.shape == (4, 30, spec.obs_dim) and lives.goal.shape == (4, 29, size)
+    assert lives.obs.shape == (4, 30, spec.obs_dim) and lives.goal.shape == (4, 30, size)
     assert lives.action.shape == (4, 29, spec.action_dim) and lives.hold.shape == (4, spec.action_dim)
     assert lives.physics.shape[:2] == (4, 3) and lives.world.shape == (4, 29)
     assert lives.world.dtype == np.int64

@@ -24,15 +24,14 @@ def test_a_usual_deviation_is_about_one():
     distribution = WorldDistribution(load_spec("arm"))
     rng = np.random.default_rng(0)
     spread = np.std([distribution.sample(rng).vector() for _ in range(500)], axis=0)
-    # Torque limits vary least: most motors keep 0.8 to 1.2 of theirs.
-    assert (0.25 < spread).all() and (spread < 2).all()
+    assert (0.4 < spread).all() and (spread < 2).all(), dict(zip(distribution.names, spread, strict=True))
 
 
 def test_names_point_at_the_right_numbers():
     distribution = WorldDistribution(load_spec("arm"))
     value = dict(zip(
         distribution.names,
-        distribution.loaded(payload=0.4, weak_joint="elbow_pitch", gain=0.5).vector(),
+        distribution.loaded(payload=0.4, weak_joint="elbow_pitch", gain=0.35).vector(),
         strict=True,
     ))  # fmt: skip
     assert {name for name, x in value.items() if x} == {

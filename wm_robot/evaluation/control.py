@@ -48,20 +48,20 @@ class Change:
 
 
 def target_error(plants: Plants, crew: Crew, goals: np.ndarray, change: Change) -> np.ndarray:
-    """Distance from the true gripper to the goal after every step, `B T`, in m.
+    """Distance from the true gripper to where the goal is by then, after every step: `B T`, in m.
 
     Args:
-        goals: `B T G`.
+        goals: `B T+1 G`: before the first step, and after each.
     """
     truth = change.truth_before
     crew.begin(plants.hold, truth)
     errors = []
-    for t in range(goals.shape[1]):
+    for t in range(goals.shape[1] - 1):
         if t == change.step:
             change.apply()
             truth = change.truth_after
         obs = plants.obs.copy()
         next_obs, applied = plants.step(crew.act(obs, goals[:, t]))
         crew.observe(obs, applied, next_obs, truth=truth)
-        errors.append(np.linalg.norm(plants.tip() - goals[:, t], axis=-1))
+        errors.append(np.linalg.norm(plants.tip() - goals[:, t + 1], axis=-1))
     return np.stack(errors, 1)

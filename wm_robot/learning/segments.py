@@ -21,7 +21,7 @@ class Segments:
     recent: np.ndarray
     """`B R A`: actions before the first step, oldest first."""
     goal: np.ndarray
-    """`B T G`."""
+    """`B T+1 G`."""
     truth: np.ndarray
     """`B T+1 P`."""
     fresh: int
@@ -75,10 +75,10 @@ class SegmentSampler:
             pool, life, start = self._at[row]
             if row < self.fresh:
                 born[row] = True
-                self._at[row] = self._place(anywhere=True)
+                self._at[row] = self._place()
             elif pool < 0 or start + self.steps > self._pools[pool].steps:
                 born[row] = pool < 0 or self.rng.random() < self.restart
-                self._at[row] = self._place(anywhere=False)
+                self._at[row] = self._place()
         parts = [self._cut(*place) for place in self._at.tolist()]
         self._at[:, 2] += self.steps
         obs, action, recent, goal, truth = (np.stack(part) for part in zip(*parts, strict=True))
@@ -95,22 +95,21 @@ class SegmentSampler:
         self.rng.bit_generator.state = state["rng"]
         self._at = np.array(state["at"], dtype=np.int64)
 
-    def _place(self, *, anywhere: bool) -> tuple[int, int, int]:
+    def _place(self) -> tuple[int, int, int]:
         pool = int(self.rng.choice(len(self._pools), p=self._share))
         lives = self._pools[pool]
-        start = int(self.rng.integers(lives.steps - self.steps + 1)) if anywhere else 0
-        return pool, int(self.rng.integers(len(lives))), start
+        return pool, int(self.rng.integers(len(lives))), int(self.rng.integers(lives.steps - self.steps + 1))
 
     def _cut(self, pool: int, life: int, start: int) -> tuple[np.ndarray, ...]:
         lives, stop = self._pools[pool], start + self.steps
         before = lives.action[life, max(0, start - self.recent) : start]
         missing = np.repeat(lives.hold[life][None], self.recent - len(before), axis=0)
-        world = lives.world[life, start:stop]
-        truth = lives.physics[life][np.append(world, world[-1])]
+        steps = np.minimum(np.arange(start, stop + 1), lives.steps - 1)
+        truth = lives.physics[life][lives.world[life, steps]]
         return (
             lives.obs[life, start : stop + 1],
             lives.action[life, start:stop],
             np.concatenate([missing, before]),
-            lives.goal[life, start:stop],
+            lives.goal[life, start : stop + 1],
             truth,
         )

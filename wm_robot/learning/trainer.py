@@ -171,14 +171,14 @@ class Trainer:
             torch.from_numpy(np.ascontiguousarray(x))
             for x in (segments.obs, segments.action, segments.recent, segments.goal, segments.truth)
         )
-        reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal)
+        reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal[:, 1:])
         part = _schedule(self.update, config)
         for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._start(segments, recent, truth)
         losses, state = segment_loss(
-            self.model, state, obs, action, goal, truth, reward, horizon=config.horizon
+            self.model, state, obs, action, goal[:, 1:], truth, reward, horizon=config.horizon
         )
         loss = losses.surprise + config.open_loop * losses.open_loop
         loss = loss + config.reward * losses.reward + config.physics * losses.physics
@@ -211,6 +211,8 @@ class Trainer:
                 kept = torch.cat([birth[name][: segments.fresh], value])
                 mask = born.view(-1, *[1] * (kept.ndim - 1))
                 birth[name] = torch.where(mask, birth[name], kept)
+                if name.endswith(".truth"):
+                    birth[name] = truth[:, 0]
         # A carried life may have moved to another robot's log: the actions on their way are that robot's.
         birth["recent"] = recent
         return birth

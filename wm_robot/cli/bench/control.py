@@ -80,7 +80,7 @@ def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> 
     sim = BatchSim(spec, before, seed=40_000 + seed, first_row=first)
     steps = round((BEFORE_S + AFTER_S) * spec.rate)
     goals = np.stack(
-        [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).path(steps) for i in own]
+        [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).path(steps + 1) for i in own]
     )
     change = Change(
         step=round(BEFORE_S * spec.rate),
