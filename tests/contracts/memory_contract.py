@@ -68,6 +68,18 @@ class MemoryContract:
             assert torch.equal(after[name], value)
             assert torch.equal(scanned[name], value)
 
+    def test_a_masked_step_may_hold_anything(self, memory):
+        state = self.lived(memory)
+        h, e, w = torch.randn(3, 6, WIDTH), torch.randn(3, 6, OUTCOME), torch.ones(3, 6)
+        w[:, 2] = 0
+        reads, after = memory.scan(state, h, e, w)
+        h[:, 2] = e[:, 2] = torch.nan
+        broken, same = memory.scan(state, h, e, w)
+        for name in after:
+            torch.testing.assert_close(same[name], after[name], atol=0, rtol=0)
+        kept = [0, 1, 3, 4, 5]
+        torch.testing.assert_close(broken[:, kept], reads[:, kept], atol=0, rtol=0)
+
     def test_one_masked_row_does_not_touch_another(self, memory):
         state = self.lived(memory)
         h, e, w = torch.randn(3, 6, WIDTH), torch.randn(3, 6, OUTCOME), torch.ones(3, 6)

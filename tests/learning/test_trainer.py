@@ -9,12 +9,13 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.lives_file import save_lives
 from wm_robot.learning.trainer import TrainConfig, Trainer
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
 
 
-def gain_lives(number: int = 0, model: object = None, lives: int = 24, steps: int = 80) -> Lives:
+def gain_lives(number: int, lives: int = 24, steps: int = 80) -> Lives:
     """A point pushed with a gain that differs from life to life: nothing but the life tells which."""
     rng = np.random.default_rng(number)
     gain = rng.choice([-1.0, 1.0], size=(lives, 1, 1)).astype(np.float32)
@@ -30,6 +31,16 @@ def gain_lives(number: int = 0, model: object = None, lives: int = 24, steps: in
     )
 
 
+class GainLives:
+    """Where the lives of these tests come from."""
+
+    def recipe(self, number: int) -> dict:
+        return {"kind": "gain", "round": number}
+
+    def __call__(self, number: int, model: object) -> Lives:
+        return gain_lives(number)
+
+
 def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
     torch.manual_seed(0)
     shape = ModelConfig(
@@ -41,7 +52,7 @@ def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
         TrainConfig(**values),
         folder=folder / "run",
         data=folder / "data",
-        gather=gain_lives,
+        gather=GainLives(),
         reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
     )
 
@@ -81,6 +92,34 @@ def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
         pass
     with pytest.raises(SnapshotError, match="'rows'"):
         next(trainer(tmp_path, rows=4).run())
+
+
+def test_lives_gathered_otherwise_are_refused(tmp_path):
+    for _ in trainer(tmp_path).run():
+        pass
+    other = trainer(tmp_path / "other")
+    other.data = tmp_path / "data"
+    other._gather.recipe = lambda number: {"kind": "other", "round": number}
+    with pytest.raises(SnapshotError, match="gathered with kind gain instead of other"):
+        next(other.run())
+
+
+def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
+    for _ in trainer(tmp_path).run():
+        pass
+    path = tmp_path / "data" / "lives-0.safetensors"
+    save_lives(path, gain_lives(5), GainLives().recipe(0))
+    with pytest.raises(SnapshotError, match="trained on other lives"):
+        next(trainer(tmp_path).run())
+
+
+def test_a_damaged_checkpoint_says_so(tmp_path):
+    for _ in trainer(tmp_path).run():
+        pass
+    path = trainer(tmp_path).checkpoint
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        next(trainer(tmp_path).run())
 
 
 def test_a_horizon_longer_than_a_segment_is_refused():

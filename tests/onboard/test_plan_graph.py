@@ -1,6 +1,7 @@
 """The exported plan is torch's plan, from any life; a file that is not the base's is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from wm_robot.onboard import plan_graph
 from wm_robot.onboard.agent import Agent
 from wm_robot.onboard.plan_graph import export_plan, load_plan
 from wm_robot.planning.mppi import MppiConfig
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Task
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, elites=4)
 
@@ -79,8 +80,24 @@ def test_the_graph_is_what_plans(exported, spec, monkeypatch):
 def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
     folder, base = exported
     graph, other = load_plan(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
-    assert not graph.fits(task="reach", planner=other)
+    assert not graph.fits(spec, task="reach", planner=other)
     np.testing.assert_array_equal(acted(base, spec, graph, other, 3), acted(base, spec, None, other, 3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tip": (2.0, 0.0, 0.0)},
+        {"chain": ()},
+        {"tasks": {"reach": Task(reward="reach", goal=3, parameters={"speed_cost": 0.1})}},
+    ],
+)
+def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
+    folder, base = exported
+    graph = load_plan(folder, base)
+    assert graph.fits(spec, task="reach", planner=PLANNER)
+    assert graph.fits(spec, task="reach", planner=replace(PLANNER, iterations=7))
+    assert not graph.fits(replace(spec, **change), task="reach", planner=PLANNER)
 
 
 def test_fast_weights_are_an_input_too(tmp_path, spec):

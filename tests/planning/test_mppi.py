@@ -67,7 +67,32 @@ def test_a_plan_whose_score_is_not_finite_is_never_chosen():
     def score(plans):
         return torch.where(plans[..., 0, 0] > 0, torch.nan, -plans[..., 0].abs().sum(-1))
 
-    assert plan(planner(), score, torch.zeros(1, 2)).isfinite().all()
+    mppi, hold = planner(), torch.zeros(1, 2)
+    for _ in range(5):
+        hold = plan(mppi, score, hold)[:, 0]
+        assert hold.isfinite().all() and hold[0, 0] <= 0
+
+
+def test_one_finite_score_is_enough():
+    def score(plans):
+        lonely = torch.full(plans.shape[:2], torch.nan)
+        lonely[:, 3] = 1.0
+        chosen.append(plans[:, 3])
+        return lonely
+
+    chosen = []
+    found = plan(planner(iterations=1), score, torch.zeros(2, 2))
+    torch.testing.assert_close(found, chosen[0])
+
+
+def test_a_robot_without_a_finite_score_gets_no_plan_and_starts_anew():
+    def broken(plans):
+        return torch.where(torch.arange(2)[:, None] == 1, torch.nan, -plans.square().sum((-1, -2)))
+
+    mppi, hold = planner(), torch.zeros(2, 2)
+    first = plan(mppi, broken, hold)
+    assert first[0].isfinite().all() and first[1].isnan().all()
+    assert plan(mppi, lambda plans: -plans.square().sum((-1, -2)), hold).isfinite().all()
 
 
 def test_plans_are_smooth():

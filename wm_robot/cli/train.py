@@ -1,16 +1,18 @@
 """`wm-robot train`: from nothing to a base with its card."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from wm_robot.learning.trainer import Gather
+    from wm_robot.models.world_model import WorldModel
     from wm_robot.spec import RobotSpec
+    from wm_robot.types import Lives
 
 MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
 
@@ -76,6 +78,8 @@ def train(
     nominal_only = arm == "nominal"
     data = data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name)
     config = TrainConfig(updates=updates, rows=rows, seed=seed)
+    if life_steps < config.steps:
+        raise ConfigError(f"life_steps is {life_steps}; a training segment needs at least {config.steps}")
     truth = len(WorldDistribution(spec).names)
     shape = ModelConfig.of(
         spec, goal=spec.task(task).goal, truth=truth, memory=MEMORY_OF_ARM.get(arm, memory)
@@ -86,9 +90,9 @@ def train(
         config,
         folder=work / name,
         data=data,
-        gather=_gather(
-            spec,
-            task,
+        gather=_Gather(
+            spec=spec,
+            task=task,
             lives=(random_lives, planned_lives),
             steps=life_steps,
             seed=seed,
@@ -105,43 +109,59 @@ def train(
     print(f"base {digest[:12]} in {out}")
 
 
-def _gather(
-    spec: "RobotSpec",
-    task: str,
-    *,
-    lives: tuple[int, int],
-    steps: int,
-    seed: int,
-    threads: int,
-    nominal_only: bool,
-) -> "Gather":
-    from wm_robot.models.world_model import WorldModel
-    from wm_robot.onboard.agent import BatchAgent
-    from wm_robot.planning.mppi import MppiConfig
-    from wm_robot.types import Lives
-    from wm_robot_sim.lives import gather as gather_lives
-    from wm_robot_sim.worlds import WorldDistribution
+@dataclass(frozen=True, kw_only=True)
+class _Gather:
+    """Lives from the simulator: the first round at random, the others with the planner in the loop."""
 
-    def gather(number: int, model: WorldModel | None) -> Lives:
-        count, policy = lives[0], None
+    spec: "RobotSpec"
+    task: str
+    lives: tuple[int, int]
+    """In the first round, and in each of the others."""
+    steps: int
+    seed: int
+    threads: int
+    nominal_only: bool
+
+    def recipe(self, number: int) -> dict[str, Any]:
+        """See `wm_robot.learning.trainer.Gather`."""
+        from wm_robot.io.durable import digest
+        from wm_robot.spec import canonical_json
+
+        return {
+            "robot": self.spec.digest(),
+            "worlds": digest(canonical_json(self.spec.world)),
+            "task": self.task,
+            "round": number,
+            "lives": self.lives[min(number, 1)],
+            "steps": self.steps,
+            "seed": self.seed,
+            "nominal_only": self.nominal_only,
+        }
+
+    def __call__(self, number: int, model: "WorldModel | None") -> "Lives":
+        from wm_robot.onboard.agent import BatchAgent
+        from wm_robot.planning.mppi import MppiConfig
+        from wm_robot_sim.lives import gather as gather_lives
+        from wm_robot_sim.worlds import WorldDistribution
+
+        count, policy = self.lives[min(number, 1)], None
         if model is not None:
-            count = lives[1]
             # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
             planner = MppiConfig(samples=32, iterations=1)
-            policy = BatchAgent(model, spec, task=task, planner=planner, seed=seed + number)
-        print(f"gathering {count} lives of {steps} steps: {'planner in the loop' if policy else 'random'}")
-        nominal = [WorldDistribution(spec).nominal()]
-        return gather_lives(
-            spec,
-            lives=count,
-            steps=steps,
-            seed=seed * 1000 + number,
-            policy=policy,
-            threads=threads,
-            worlds=[nominal] * count if nominal_only else None,
+            policy = BatchAgent(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
+        print(
+            f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )
-
-    return gather
+        nominal = [WorldDistribution(self.spec).nominal()]
+        return gather_lives(
+            self.spec,
+            lives=count,
+            steps=self.steps,
+            seed=self.seed * 1000 + number,
+            policy=policy,
+            threads=self.threads,
+            worlds=[nominal] * count if self.nominal_only else None,
+        )
 
 
 def _run(trainer: Any, updates: int, folder: Path) -> float:

@@ -4,19 +4,20 @@ import fcntl
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot.io.durable import write_file
+from wm_robot.io.durable import digest, write_file
 from wm_robot.io.lives_file import load_lives, save_lives
 from wm_robot.learning.loss import ANCHORS, segment_loss
 from wm_robot.learning.segments import Segments, SegmentSampler
@@ -27,8 +28,21 @@ from wm_robot.types import Lives
 
 CURVE = 50
 """Updates that a point of the learning curve is the mean of."""
-Gather = Callable[[int, "WorldModel | None"], Lives]
-"""Round of data gathering, and the model to plan with (None: behave at random) → new lives."""
+
+
+@runtime_checkable
+class Gather(Protocol):
+    """Where lives come from."""
+
+    def recipe(self, number: int) -> dict[str, Any]:
+        """All that decides what the lives of a round are like, besides the model that plans in them."""
+
+    def __call__(self, number: int, model: WorldModel | None) -> Lives:
+        """New lives for a round of gathering.
+
+        Args:
+            model: To plan with; None: behave at random.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +107,8 @@ class Trainer:
         self._gather, self._reward = gather, reward
         self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
+        self._lives: list[str] = []
+        """SHA-256 of each pool's file: what a checkpoint was trained on."""
         self._state: State = {}
         self.update = 0
         self.history: list[dict[str, float]] = []
@@ -142,8 +158,10 @@ class Trainer:
         path = self.data / f"lives-{number}.safetensors"
         with _one_at_a_time(self.data):
             if not path.exists():
-                save_lives(path, self._gather(number, self.model if number else None))
-        self._pools.append(load_lives(path))
+                recipe = self._gather.recipe(number)
+                save_lives(path, self._gather(number, self.model if number else None), recipe)
+        self._pools.append(load_lives(path, self._gather.recipe(number)))
+        self._lives.append(digest(path.read_bytes()))
         planned = len(self._pools) - 1
         share = self.config.planned if planned else 0.0
         pools = [(self._pools[0], 1.0 - share)] + [(pool, share / planned) for pool in self._pools[1:]]
@@ -187,7 +205,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise ConfigError(
-                f"the gradient is not finite at update {self.update}; lower train.learning_rate"
+                f"the gradient is not finite at update {self.update}; "
+                "lower train.matrix_rate or train.learning_rate"
             )
         for optimizer in self._optimizers:
             optimizer.step()
@@ -230,7 +249,7 @@ class Trainer:
                     tensors[f"moment.{key}.{names[id(parameter)]}"] = value
         progress = {
             "update": self.update,
-            "pools": len(self._pools),
+            "lives": self._lives,
             "sampler": self._sampler.state(),
             "history": self.history,
             "recent": self._recent,
@@ -243,9 +262,14 @@ class Trainer:
         write_file(self.checkpoint, content)
 
     def _restore(self) -> None:
-        with safe_open(self.checkpoint, framework="pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        try:
+            with safe_open(self.checkpoint, framework="pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise SnapshotError(
+                f"{self.checkpoint} cannot be read: {error}. Delete it to begin anew"
+            ) from error
         wanted = json.loads(json.dumps({"config": asdict(self.config), "model": self.model.config.to_dict()}))
         for part, values in wanted.items():
             if progress[part] != values:
@@ -263,8 +287,13 @@ class Trainer:
             owner[id(parameters[name])].state[parameters[name]][moment] = value
         self.update, self.history = progress["update"], progress["history"]
         self._recent = progress["recent"]
-        for number in range(1, progress["pools"]):
+        for number in range(1, len(progress["lives"])):
             self._add_pool(number)
+        if self._lives != progress["lives"]:
+            raise SnapshotError(
+                f"{self.checkpoint} was trained on other lives than those in {self.data}. "
+                "Give it back its lives, or delete it to begin anew"
+            )
         assert self._sampler is not None
         self._sampler.restore(progress["sampler"])
 

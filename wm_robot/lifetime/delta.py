@@ -87,6 +87,8 @@ class DeltaMemory(Memory):
 
     def _writes(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Key and value `B heads T K`, strength and log decay `B heads T`."""
+        # A step that is not written may hold anything, NaN too, which no weight of 0 would silence.
+        h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
         w = w[:, None]
         strength = w * self.strength(x).sigmoid().transpose(1, 2)

@@ -1,6 +1,7 @@
 """A lifetime state on disk. Numpy only: the file outlives any learning library."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import digest, write_file
 
 FORMAT = 1
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def save_state(folder: Path, state: dict[str, np.ndarray], *, base_digest: str, spec_digest: str) -> str:
@@ -26,16 +28,15 @@ def save_state(folder: Path, state: dict[str, np.ndarray], *, base_digest: str, 
         "kind": "lifetime-state",
         "base_digest": base_digest,
         "spec_digest": spec_digest,
-        "tensors": f"{sha256}.safetensors",
         "sha256": sha256,
         "steps": int(state["step"].max()),
         "code": __version__,
     }
-    before = _named_in(folder)
     write_file(folder / f"{sha256}.safetensors", content)
     write_file(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-    if before and before != manifest["tensors"]:
-        (folder / before).unlink(missing_ok=True)
+    for path in folder.glob("*.safetensors"):
+        if _SHA256.fullmatch(path.stem) and path.stem != sha256:
+            path.unlink(missing_ok=True)
     return sha256
 
 
@@ -47,12 +48,19 @@ def load_state(folder: Path, *, base_digest: str, spec_digest: str) -> dict[str,
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        sha256 = str(manifest["sha256"])
+        version, sha256 = manifest["format"], str(manifest["sha256"])
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"its manifest has sha256 '{sha256}'")
         content = (folder / f"{sha256}.safetensors").read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"no lifetime state in {folder}: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise SnapshotError(f"{folder} has format {manifest.get('format')}, this version reads {FORMAT}")
+        raise SnapshotError(
+            f"no lifetime state in {folder}: {error}. Name a folder that an agent saved in, or begin a new life"
+        ) from error
+    if version != FORMAT:
+        raise SnapshotError(
+            f"{folder} has format {version}, this version reads {FORMAT}. "
+            "Use the version that saved it, or begin a new life"
+        )
     for name, expected in (("base_digest", base_digest), ("spec_digest", spec_digest)):
         if manifest.get(name) != expected:
             raise SnapshotError(
@@ -62,10 +70,3 @@ def load_state(folder: Path, *, base_digest: str, spec_digest: str) -> dict[str,
     if digest(content) != sha256:
         raise SnapshotError(f"{folder} is damaged: its SHA-256 is not the manifest's. Restore an older copy")
     return dict(load(content))
-
-
-def _named_in(folder: Path) -> str | None:
-    try:
-        return str(json.loads((folder / "manifest.json").read_bytes())["tensors"])
-    except (OSError, ValueError, KeyError):
-        return None

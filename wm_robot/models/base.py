@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import load, save
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.durable import digest, write_file
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.spec import RobotSpec, canonical_json
@@ -73,19 +73,24 @@ def load_base(folder: str | Path) -> Base:
         weights = (folder / "weights.safetensors").read_bytes()
     except (OSError, ValueError) as error:
         raise SnapshotError(f"no base in {folder}: {error}. Train one: wm-robot train") from error
-    if manifest.get("format") != FORMAT:
+    try:
+        version, found = manifest["format"], (manifest["weights_sha256"], manifest["digest"])
+        known = (digest(weights), _digest(weights, manifest["config"]))
+    except (KeyError, TypeError) as error:
         raise SnapshotError(
-            f"base in {folder} has format {manifest.get('format')}, this version reads {FORMAT}"
+            f"{folder / 'base.json'} is no card of a base: {error}. Fetch it again"
+        ) from error
+    if version != FORMAT:
+        raise SnapshotError(
+            f"base in {folder} has format {version}, this version reads {FORMAT}. "
+            "Use the version that made it, or train it again: wm-robot train"
         )
-    if (
-        digest(weights) != manifest["weights_sha256"]
-        or _digest(weights, manifest["config"]) != manifest["digest"]
-    ):
+    if found != known:
         raise SnapshotError(f"base in {folder} is damaged: its SHA-256 is not the manifest's. Fetch it again")
     try:
         model = WorldModel(ModelConfig.from_dict(manifest["config"]))
         model.load_state_dict(load(weights))
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, ConfigError) as error:
         raise SnapshotError(
             f"base in {folder} is of another shape than this version's model. Train it again: wm-robot train"
         ) from error

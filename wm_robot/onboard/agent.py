@@ -51,7 +51,7 @@ class BatchAgent:
         self.model, self.spec = model, spec
         planner = planner or MppiConfig()
         self._reward: Reward = reward_of(spec, spec.task(task))
-        self._graph = graph if graph and graph.fits(task=task, planner=planner) else None
+        self._graph = graph if graph and graph.fits(spec, task=task, planner=planner) else None
         self._planner = Mppi(
             planner,
             low=spec.action_low,

@@ -20,15 +20,30 @@ from wm_robot.lifetime.memory import State
 from wm_robot.models.base import Base
 from wm_robot.models.world_model import WorldModel
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, Score
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, canonical_json
 from wm_robot.tasks import Reward, reward_of
 
-FORMAT = 1
+FORMAT = 2
 GRAPH, CARD = "plan.onnx", "plan.json"
 OPSET = 20
 TOLERANCE = 1e-3
 """Largest difference to torch, in the unit of an action, that an export may have. Rounding of scores that lie
 close together is amplified by the weights of the elites, to some 1e-5."""
+
+
+def objective_of(spec: RobotSpec, task: str) -> str:
+    """Digest of all that a graph has of a spec: the task and what it is computed from, and the limits."""
+    return digest(
+        canonical_json(
+            {
+                "task": {"name": task, **asdict(spec.task(task))},
+                "chain": [asdict(link) for link in spec.chain],
+                "tip": spec.tip,
+                "actuators": [asdict(actuator) for actuator in spec.actuators],
+                "rate": spec.rate,
+            }
+        )
+    )
 
 
 def scoring(model: WorldModel, reward: Reward, state: State, obs: Tensor, goals: Tensor) -> Score:
@@ -50,16 +65,20 @@ def scoring(model: WorldModel, reward: Reward, state: State, obs: Tensor, goals:
 class PlanGraph:
     """One iteration of the search of one robot. The state is an input: to swap a life is to pass another."""
 
-    def __init__(self, content: bytes, *, task: str, planner: MppiConfig):
-        self.task, self.planner = task, planner
+    def __init__(self, content: bytes, *, objective: str, planner: MppiConfig):
+        """Args:
+        objective: What it plans for; see `objective_of`.
+        """
+        self.objective, self.planner = objective, planner
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._inputs = {node.name for node in self._session.get_inputs()}
 
-    def fits(self, *, task: str, planner: MppiConfig) -> bool:
-        """Whether it was made for this task and for iterations like these, however many."""
-        return (task, replace(planner, iterations=self.planner.iterations)) == (self.task, self.planner)
+    def fits(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
+        """Whether it was made for this task of this spec and for iterations like these, however many."""
+        wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
+        return wanted == (self.objective, self.planner)
 
     def improving(self, state: State, obs: Tensor, goals: Tensor) -> Improve:
         """The iteration at this moment of a life; what `Mppi.plan` asks for. Shapes as in `scoring`, `B` = 1."""
@@ -87,12 +106,13 @@ def load_plan(folder: str | Path, base: Base) -> PlanGraph | None:
         card = json.loads((folder / CARD).read_bytes())
         content = (folder / GRAPH).read_bytes()
         planner = MppiConfig(**card["planner"])
+        objective = str(card["objective"])
         found = (card["format"], card["sha256"], card["base"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"plan graph in {folder} cannot be read: {error}. {again}") from error
     if found != (FORMAT, digest(content), base.digest):
         raise SnapshotError(f"plan graph in {folder} is damaged, or not of base {base.digest[:12]}. {again}")
-    return PlanGraph(content, task=card["task"], planner=planner)
+    return PlanGraph(content, objective=objective, planner=planner)
 
 
 def export_plan(
@@ -126,7 +146,9 @@ def export_plan(
         raise MissingExtraError("wm-robot export", "learn") from error
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
-    difference = _difference(PlanGraph(content, task=task, planner=planner), iteration)
+    difference = _difference(
+        PlanGraph(content, objective=objective_of(spec, task), planner=planner), iteration
+    )
     if not difference <= TOLERANCE:
         raise SnapshotError(
             f"the exported plan differs from torch by {difference:.2g}; at most {TOLERANCE} is allowed. "
@@ -137,6 +159,7 @@ def export_plan(
         "kind": "plan",
         "base": base.digest,
         "task": task,
+        "objective": objective_of(spec, task),
         "planner": asdict(planner),
         "sha256": digest(content),
         "difference_to_torch": difference,

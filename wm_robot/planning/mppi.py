@@ -77,13 +77,16 @@ class Mppi:
         Args:
             improve: `partial(planner.improve, score)`, or the same iteration from somewhere faster.
             hold: Action in force, from which the rate limit counts.
+
+        Returns:
+            NaN for a robot of whose plans none has a finite score; its next search starts anew.
         """
-        mean = hold[:, None].expand(-1, self.config.horizon, -1)
+        still = mean = hold[:, None].expand(-1, self.config.horizon, -1)
         if self._mean is not None and len(self._mean) == len(hold):
             mean = torch.cat([self._mean[:, 1:], self._mean[:, -1:]], 1)
         for _ in range(self.config.iterations):
             mean = improve(mean, self._noise(len(hold)), hold)
-        self._mean = mean
+        self._mean = torch.where(mean.isfinite().all(-1, keepdim=True).all(1, keepdim=True), mean, still)
         return mean
 
     def improve(
@@ -126,8 +129,15 @@ class Mppi:
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B H A"]:
         best, index = torch.where(scores.isfinite(), scores, -torch.inf).topk(self.config.elites, dim=1)
-        spread = (best - best.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt()
-        weight = torch.softmax((best - best[:, :1]) / (self.config.temperature * spread + 1e-9), 1)
+        # Fewer finite scores than elites: the others weigh nothing. None at all: 0 / 0, which nobody carries out.
+        good = best.isfinite()
+        below = torch.where(good, best - best[:, :1], 0.0)
+        count = good.sum(1, keepdim=True)
+        mean = below.sum(1, keepdim=True) / count
+        spread = (torch.where(good, below - mean, 0.0).square().sum(1, keepdim=True) / count).sqrt()
+        weight = torch.softmax(
+            torch.where(good, below / (self.config.temperature * spread + 1e-9), -torch.inf), 1
+        )
         elites = plans.gather(1, index[..., None, None].expand(-1, -1, *plans.shape[2:]))
         return (weight[..., None, None] * elites).sum(1)
 

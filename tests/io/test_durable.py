@@ -1,0 +1,43 @@
+"""Files are whole or absent, and so are the folders that hold them."""
+
+import os
+
+import pytest
+
+from wm_robot.io import durable
+from wm_robot.io.durable import write_file
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_file(tmp_path / "a", b"old")
+    write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    write_file(tmp_path / "a", b"old")
+
+    def fails(handle):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(durable.os, "fsync", fails)
+    with pytest.raises(OSError, match="no space"):
+        write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_new_name_is_synced_into_the_folder_that_holds_it(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def noted(handle):
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(durable.os, "fsync", noted)
+    write_file(tmp_path / "new" / "newer" / "a", b"x")
+    assert [path.removeprefix(str(tmp_path)) for path in synced if ".part" not in path] == [
+        "",
+        "/new",
+        "/new/newer",
+    ]
