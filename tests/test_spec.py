@@ -43,7 +43,6 @@ def test_the_observation_lists_all_joints_of_one_interface_before_the_next():
         "shoulder/velocity",
         "elbow/velocity",
     )
-    assert spec().observation_units == ("rad", "rad", "rad/s", "rad/s")
     assert spec().obs_dim == 4
 
 
@@ -102,7 +101,14 @@ def test_the_digest_never_changes_between_versions():
     ("change", "words"),
     [
         ({"rate": 0}, "'pair' has rate 0 Hz; it must be above 0"),
-        ({"joints": []}, "has joints []; it must be unique"),
+        ({"joints": []}, "'pair' has no joints; it must be at least one"),
+        ({"actuators": []}, "'pair' has no actuators; it must be at least one"),
+        ({"actuators": [values()["actuators"][0]] * 2}, "actuators ['m1', 'm1']; it must be unique"),
+        (
+            {"actuators": [{**values()["actuators"][0], "unit": "deg"}]},
+            "'m1' has unit 'deg'; it must be one of",
+        ),
+        ({"chain": [{**values()["chain"][0], "axis": [0, 1, 1]}]}, "'shoulder' has length 1.414"),
         ({"joints": [values()["joints"][0]] * 2}, "['shoulder', 'shoulder']; it must be unique"),
         ({"interfaces": ["position", "torque"]}, "interfaces ['torque']; it must be some of"),
         ({"colour": "red"}, "RobotSpec has no field ['colour']; it has ['actuators'"),
@@ -119,6 +125,12 @@ def test_a_spec_that_cannot_be_is_refused_by_name_and_value(change, words):
     with pytest.raises(SpecError) as refused:
         spec(**change)
     assert words in str(refused.value)
+
+
+def test_a_file_without_a_mapping_is_refused(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    with pytest.raises(SpecError, match="empty.yaml holds NoneType; a spec is a mapping"):
+        RobotSpec.load(tmp_path / "empty.yaml")
 
 
 def test_an_unknown_task_names_those_there_are():

@@ -59,6 +59,26 @@ def test_reach_charges_for_speed_when_asked():
     assert paid(moving, ACTION, moving, goal) == pytest.approx(free - 0.1 * 2.5)
 
 
+def test_channels_are_found_by_name_in_any_order_of_interfaces():
+    turned = robot(interfaces=["velocity", "position"])
+    seen = np.array([1.0, 2.0, 0.0, np.pi / 2])
+    np.testing.assert_allclose(gripper_position(turned, seen), [0, 0.75, 0], atol=1e-12)
+    goal = np.array([0.0, 0.75, 0.0])
+    paid = reward_of(turned, Task(reward="reach", parameters={"speed_cost": 0.1}))
+    assert paid(seen, ACTION, seen, goal) == pytest.approx(-1e-3 - 0.1 * 2.5)
+
+
+@pytest.mark.parametrize("name", ["reach", "swingup"])
+def test_a_robot_that_does_not_sense_what_the_reward_needs_is_refused(name):
+    with pytest.raises(SpecError, match="does not sense '.*/velocity'"):
+        reward_of(robot(interfaces=["position"]), Task(reward=name))
+
+
+def test_swingup_needs_a_cart_and_a_pole():
+    with pytest.raises(SpecError, match="needs a cart and a pole"):
+        reward_of(robot(("a", "b", "c"), chain=[]), Task(reward="swingup"))
+
+
 def test_swingup_is_best_upright_at_rest_in_the_middle():
     reward = reward_of(robot(("slide", "hinge"), chain=[]), Task(reward="swingup"))
 

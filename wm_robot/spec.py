@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 
-INTERFACES = {"position": "rad", "velocity": "rad/s"}
-"""Joint interfaces that a sensor may report, with the unit of a hinge joint."""
+INTERFACES = ("position", "velocity")
+"""Joint interfaces that a sensor may report, in rad and rad/s (m and m/s for a slide)."""
+UNITS = ("rad", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Actuator:
 
     def __post_init__(self) -> None:
         low, high = self.range
+        _require(self.unit in UNITS, f"actuator '{self.name}' has unit '{self.unit}'", f"one of {UNITS}")
         _require(low < high, f"actuator '{self.name}' has range {self.range}", "low < high")
         _require(self.rate > 0, f"actuator '{self.name}' has rate {self.rate}", "above 0")
 
@@ -74,6 +77,10 @@ class Link:
     """Position of the hinge in the frame of the link before it, in m."""
     axis: tuple[float, float, float]
     """Direction of the hinge, a unit vector."""
+
+    def __post_init__(self) -> None:
+        length = math.hypot(*self.axis)
+        _require(abs(length - 1) < 1e-3, f"the axis of '{self.joint}' has length {length:.4g}", "of length 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +111,10 @@ class RobotSpec:
     def __post_init__(self) -> None:
         _require(self.rate > 0, f"robot '{self.name}' has rate {self.rate} Hz", "above 0")
         names = [joint.name for joint in self.joints]
-        _require(len(set(names)) == len(names) > 0, f"robot '{self.name}' has joints {names}", "unique")
+        motors = [actuator.name for actuator in self.actuators]
+        for kind, listed in (("joints", names), ("actuators", motors)):
+            _require(len(listed) > 0, f"robot '{self.name}' has no {kind}", "at least one")
+            _require(len(set(listed)) == len(listed), f"robot '{self.name}' has {kind} {listed}", "unique")
         parts: tuple[Actuator | Link, ...] = (*self.actuators, *self.chain)
         for part in parts:
             _require(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
@@ -124,10 +134,6 @@ class RobotSpec:
     def observation_names(self) -> tuple[str, ...]:
         """Channels as `<joint>/<interface>`."""
         return tuple(f"{joint}/{i}" for i in self.interfaces for joint in self.joint_names)
-
-    @property
-    def observation_units(self) -> tuple[str, ...]:
-        return tuple(INTERFACES[i] for i in self.interfaces for _ in self.joints)
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -186,7 +192,12 @@ class RobotSpec:
 
         path = Path(path)
         with path.open(encoding="utf-8") as file:
-            return cls.from_dict(yaml.safe_load(file), folder=path.parent)
+            values = yaml.safe_load(file)
+        if not isinstance(values, dict):
+            raise SpecError(
+                f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
+            )
+        return cls.from_dict(values, folder=path.parent)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, folder: Path = Path()) -> "RobotSpec":

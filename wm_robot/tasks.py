@@ -22,8 +22,7 @@ def gripper_position(spec: RobotSpec, obs: Array) -> list[Array]:
     """
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec, so no gripper position")
-    column = {name: i for i, name in enumerate(spec.joint_names)}
-    angles = [obs[..., column[link.joint]] for link in spec.chain]
+    angles = [obs[..., _column(spec, f"{link.joint}/position")] for link in spec.chain]
     return tip_position(angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip)
 
 
@@ -33,7 +32,7 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     Args:
         speed_cost: Cost of the mean squared joint velocity, in m / (rad/s)².
     """
-    velocities = slice(len(spec.joints), 2 * len(spec.joints))
+    velocities = [_column(spec, f"{joint}/velocity") for joint in spec.joint_names]
 
     def reward(obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
         x, y, z = gripper_position(spec, next_obs)
@@ -45,14 +44,37 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
 
 
 def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
-    """One when the pole of a cart-pole stands upright at rest in the middle of the rail, else less."""
+    """One when the pole of a cart-pole stands upright at rest in the middle of the rail, else less.
+
+    The first joint is the cart, the second the pole.
+
+    Raises:
+        SpecError: If the robot has other than two joints.
+    """
+    if len(spec.joints) != 2:
+        raise SpecError(f"swingup needs a cart and a pole; robot '{spec.name}' has joints {spec.joint_names}")
+    cart, pole = spec.joint_names
+    columns = [_column(spec, name) for name in (f"{cart}/position", f"{pole}/position", f"{pole}/velocity")]
 
     def reward(obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
-        slide, hinge, _, spin = (next_obs[..., i] for i in range(4))
+        slide, hinge, spin = (next_obs[..., column] for column in columns)
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
     return reward
+
+
+def _column(spec: RobotSpec, channel: str) -> int:
+    """Place of a channel in the observation.
+
+    Raises:
+        SpecError: If the robot does not sense it.
+    """
+    if channel not in spec.observation_names:
+        raise SpecError(
+            f"robot '{spec.name}' does not sense '{channel}', which its task needs; interfaces are {spec.interfaces}"
+        )
+    return spec.observation_names.index(channel)
 
 
 REWARDS: dict[str, Callable[..., Reward]] = {"reach": reach, "swingup": swingup}

@@ -96,8 +96,8 @@ class MemoryContract:
         before, _ = memory.scan(state, h, e, w)
         e[:, 5] += 1
         after, _ = memory.scan(state, h, e, w)
-        assert torch.equal(before[:, :6], after[:, :6])
-        assert (before[:, 6] - after[:, 6]).abs().max() > 1e-6
+        assert (before[:, :6] - after[:, :6]).abs().max() < 1e-6
+        assert (before[:, 6] - after[:, 6]).abs().max() > 1e-4
 
     def test_the_gradient_reaches_every_parameter_through_the_writes(self, memory):
         h, e = torch.randn(3, 12, WIDTH), torch.randn(3, 12, OUTCOME)

@@ -39,7 +39,7 @@ def arm(memory: str = "gru") -> Arm:
     return Arm(name=memory, model=WorldModel(config).requires_grad_(False))
 
 
-@pytest.mark.parametrize("memory", ["gru", "delta", "none", "told"])
+@pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "none", "told"])
 def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     subject, model = arm(memory), arm(memory).model
     found = error_by_step(subject, lives, (0, 17), change_std=UNIT)

@@ -82,15 +82,44 @@ def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
         assert after["recent"][0, -1].item() == 1.0
 
 
+def test_a_life_counts_its_steps_over_sessions_and_a_frozen_one_adds_none(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 5)
+    assert lived.counters == {"lived": 5, "watched": 5, "invalid": 0}
+    lived.save(tmp_path / "state")
+    frozen = agent(base, spec, learning=False)
+    frozen.begin(np.zeros(1, np.float32), tmp_path / "state")
+    live(frozen, 3)
+    assert frozen.counters == {"lived": 5, "watched": 3, "invalid": 0}
+    frozen.save(tmp_path / "state")
+    resumed = agent(base, spec)
+    resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
+    live(resumed, 2)
+    assert resumed.counters == {"lived": 7, "watched": 2, "invalid": 0}
+
+
+def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
+    rng = np.random.default_rng(0)
+    obs, goal = rng.normal(size=(2, 2)).astype(np.float32), np.array([0.0, 1.0, 0.0], np.float32)
+    applied = np.array([0.7], np.float32)
+    first, frozen = agent(base, spec), agent(base, spec, learning=False)
+    # A frozen life is the same before and after the step: only the action in force differs.
+    frozen.live(obs[0], applied, obs[1])
+    np.testing.assert_array_equal(first.act(obs[1], goal, applied=applied), frozen.act(obs[1], goal))
+    assert first.counters["lived"] == 0
+    assert first._batch.state["recent"][0, -1].item() == 0.0
+
+
 def test_every_action_keeps_the_limits_of_the_spec(base, spec):
     acting, hold = agent(base, spec), np.zeros(1, np.float32)
-    for step in range(20):
+    for _ in range(20):
         obs = np.array([0.9, 0.0], np.float32)
         action = acting.act(obs, np.array([0.0, 1.0, 0.0], np.float32))
+        assert np.isfinite(action).all()
         assert abs(action - hold).item() <= 5.0 / 50 + 1e-6
         assert -1.0 <= action.item() <= 1.0
         acting.live(obs, action, obs)
-        hold, step = action, step + 1
+        hold = action
 
 
 def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):

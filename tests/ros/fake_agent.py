@@ -19,7 +19,7 @@ class Notebook:
 
     def __init__(self, config, spec):
         self.spec = spec
-        self.counters = {"lived": 0, "invalid": 0}
+        self.counters = {"lived": 0, "watched": 0, "invalid": 0}
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
         self._fail = config.seed
@@ -35,9 +35,11 @@ class Notebook:
                 raise SnapshotError(f"no life in {restore}") from error
         self._note(begin=hold.tolist(), steps=self.steps)
 
-    def act(self, obs, goal):
+    def act(self, obs, goal, *, applied=None):
         assert np.isfinite(obs).all() and np.isfinite(goal).all()
-        self._note(act=obs.tolist(), goal=goal.tolist())
+        self._note(
+            act=obs.tolist(), goal=goal.tolist(), applied=None if applied is None else applied.tolist()
+        )
         # The rehearsal has no goal.
         if self._fail and goal.any() and self.counters["lived"] >= self._fail:
             raise RuntimeError("the planner fell over")
@@ -47,7 +49,8 @@ class Notebook:
     def live(self, obs, applied, next_obs, *, valid=True):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
         self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid)
-        self.counters["lived" if valid else "invalid"] += 1
+        self.counters["watched" if valid else "invalid"] += 1
+        self.counters["lived"] += valid
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs)
 

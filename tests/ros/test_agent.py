@@ -155,9 +155,13 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
         expected = (plant.obs(step), plant.action(step + 1), plant.obs(step + 1))
         for told, wanted in zip(one["live"], expected, strict=True):
             np.testing.assert_allclose(told, wanted, atol=1e-6)
+    # It acts before it lives, so it is told what was applied on the way to what it sees.
+    assert acted[0]["applied"] is None
+    for step, one in enumerate(acted[1:], 2):
+        np.testing.assert_allclose(one["applied"], plant.action(step), atol=1e-6)
     np.testing.assert_allclose(agent.notes("begin")[0]["begin"], plant.action(1), atol=1e-6)
     told = plant.told()
-    assert told["life"] == {"lived": 19, "invalid": 0}
+    assert told["life"] == {"lived": 19, "watched": 19, "invalid": 0}
     assert sum(told["refused"].values()) == 0
     assert told["acted"] == told["latency"]["count"] == 20
     peer.until(lambda: len(predicted) == len(surprise) == 19, "predictions are missing")
@@ -243,7 +247,9 @@ def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
     plant.stamp = peer.now()
     plant.advance()
     assert len(plant.heard) == 4
-    peer.until(lambda: plant.told()["life"] == {"lived": 2, "invalid": 1}, "the gap was learned from")
+    peer.until(
+        lambda: plant.told()["life"] == {"lived": 2, "watched": 2, "invalid": 1}, "the gap was learned from"
+    )
 
 
 def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer):

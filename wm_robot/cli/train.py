@@ -21,7 +21,7 @@ def train(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: Literal["delta", "gru"] = "delta",
+    memory: Literal["delta", "kalman", "gru"] = "delta",
     arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,

@@ -75,10 +75,10 @@ class SegmentSampler:
             pool, life, start = self._at[row]
             if row < self.fresh:
                 born[row] = True
-                self._at[row] = self._place()
+                self._at[row] = self._place(anywhere=True)
             elif pool < 0 or start + self.steps > self._pools[pool].steps:
                 born[row] = pool < 0 or self.rng.random() < self.restart
-                self._at[row] = self._place()
+                self._at[row] = self._place(anywhere=False)
         parts = [self._cut(*place) for place in self._at.tolist()]
         self._at[:, 2] += self.steps
         obs, action, recent, goal, truth = (np.stack(part) for part in zip(*parts, strict=True))
@@ -95,10 +95,14 @@ class SegmentSampler:
         self.rng.bit_generator.state = state["rng"]
         self._at = np.array(state["at"], dtype=np.int64)
 
-    def _place(self) -> tuple[int, int, int]:
+    def _place(self, *, anywhere: bool) -> tuple[int, int, int]:
+        """A life and a step to begin at: a carried row's is in the first segment, so that it stays for the rest of
+        the life, and yet its segments do not keep to the grid on which a life changes its behaviour."""
         pool = int(self.rng.choice(len(self._pools), p=self._share))
         lives = self._pools[pool]
-        return pool, int(self.rng.integers(len(lives))), int(self.rng.integers(lives.steps - self.steps + 1))
+        latest = lives.steps - self.steps
+        start = int(self.rng.integers(1 + (latest if anywhere else min(latest, self.steps - 1))))
+        return pool, int(self.rng.integers(len(lives))), start
 
     def _cut(self, pool: int, life: int, start: int) -> tuple[np.ndarray, ...]:
         lives, stop = self._pools[pool], start + self.steps

@@ -76,21 +76,25 @@ class BatchAgent:
         self._goal = None
 
     @torch.inference_mode()
-    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `B A`.
 
         Args:
             obs: `B O`.
             goal: `B G`; it is expected to go on moving as it did since the call before.
+            applied: What reached the motors on the way to `obs`, `B A`, if that step is yet to be lived.
         """
         sensed, goals = _tensor(obs), self._expected_goals(_tensor(goal))
+        state = self.state
+        if applied is not None:
+            state = state | {"recent": torch.cat([state["recent"][:, 1:], _tensor(applied)[:, None]], 1)}
         improve: Improve
         if self._graph is not None:
-            improve = self._graph.improving(self.state, sensed, goals)
+            improve = self._graph.improving(state, sensed, goals)
         else:
-            score = scoring(self.model, self._reward, self.state, sensed, goals)
+            score = scoring(self.model, self._reward, state, sensed, goals)
             improve = partial(self._planner.improve, score)
-        return np.asarray(self._planner.plan(improve, self.state["recent"][:, -1])[:, 0].numpy())
+        return np.asarray(self._planner.plan(improve, state["recent"][:, -1])[:, 0].numpy())
 
     @torch.inference_mode()
     def observe(
@@ -107,7 +111,7 @@ class BatchAgent:
         Args:
             applied: What reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
-            truth: True physics from now on, for the oracle.
+            truth: True physics in force during the transition, for the oracle.
 
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
@@ -151,7 +155,14 @@ class Agent:
         base.check_spec(spec)
         self.base, self.spec, self.learning = base, spec, learning
         self._batch = BatchAgent(base.model, spec, task=task, planner=planner, graph=graph, seed=seed)
-        self.counters = {"lived": 0, "invalid": 0}
+        self._watched = {"watched": 0, "invalid": 0}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
+        that could be learned from, whether it learns or not, and those that could not."""
+        lived = int(self._batch.state["step"].max()) if self._batch.state else 0
+        return {"lived": lived, **self._watched}
 
     def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:
         """Be born, or go on with a saved life.
@@ -164,19 +175,23 @@ class Agent:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
         self._batch.begin(hold[None])
-        self.counters = {"lived": 0, "invalid": 0}
+        self._watched = dict.fromkeys(self._watched, 0)
         if restore is not None:
             born = self._batch.state
             arrays = load_state(restore, base_digest=self.base.digest, spec_digest=self.spec.digest())
             state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = state | {"recent": born["recent"]}
-            # A life's count never runs back.
-            self.counters["lived"] = int(arrays["step"].max())
 
-    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """The next action, `A`, for observation `O` and goal `G`."""
-        return np.asarray(self._batch.act(obs[None], goal[None])[0])
+    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
+        """The next action, `A`, for observation `O` and goal `G`.
+
+        Args:
+            applied: What reached the motors on the way to `obs`, `A`, if that step is yet to be lived: a robot
+                acts first and learns while its command is on the way.
+        """
+        done = None if applied is None else applied[None]
+        return np.asarray(self._batch.act(obs[None], goal[None], applied=done)[0])
 
     def live(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True
@@ -186,7 +201,7 @@ class Agent:
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
         """
-        self.counters["lived" if valid else "invalid"] += 1
+        self._watched["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (
             x[0] for x in self._batch.observe(obs[None], applied[None], next_obs[None], valid=weight)

@@ -21,7 +21,7 @@ LONG = (0, 16, 40, 104, 232, 488, 1000, 1512, 32 * SEGMENT + 40)
 """Steps of a long life. Random behaviour is drawn anew every 64 steps and begins with a jerk that no arm
 foresees well; these points lie between two of them, so that only the age of the life differs."""
 LONG_LIVES = 128
-BESIDE = ("nominal", "gru", "delta")
+BESIDE = ("nominal", "gru", "delta", "kalman")
 """Arms that stand in the table where their base is there; the figures need none of them."""
 
 

@@ -1,7 +1,8 @@
-"""The agent: lives each transition into its state, and acts on each observation as it comes.
+"""The agent: acts on each observation as it comes, and lives each transition into its state.
 
-The order matters. The transition that led to an observation is lived first, a tenth of the time of a plan:
-then the plan starts from the actions that are really on their way, and from a life that lags by nothing.
+The order matters. The plan starts from the observation and from the actions that are really on their way; the
+transition that led there is lived while the command is on its way to the motors. So a plan costs the time of a
+plan, and the life that it reads is one control period old.
 """
 
 import gc
@@ -265,7 +266,7 @@ class AgentNode(LifecycleNode):
             self._guarded(self._step, stamp, obs)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
-        """One control step: live what came of the last action, then act on it."""
+        """One control step: act, then live what came of the action before."""
         if not self._born:
             hold = self.pairing.applied
             # A recorder that comes late would miss the beginning.
@@ -273,16 +274,21 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._restore)
             self._born = True
-        while self._live_what_is_ready():
-            pass
-        self._act(stamp, obs)
+        last = self.pairing.take()
+        while (newer := self.pairing.take()) is not None:
+            if last is not None:
+                self._live(last)
+            last = newer
+        self._act(stamp, obs, None if last is None else last.applied)
+        if last is not None:
+            self._live(last)
 
-    def _act(self, stamp: int, obs: np.ndarray) -> None:
+    def _act(self, stamp: int, obs: np.ndarray, applied: np.ndarray | None) -> None:
         goal = self._present_goal(stamp)
         if goal is None:
             return
         began = self._now()
-        action = self.life.act(obs, goal)
+        action = self.life.act(obs, goal, applied=applied)
         if not np.isfinite(action).all():
             bad = [self.spec.action_names[i] for i in np.flatnonzero(~np.isfinite(action))]
             raise FloatingPointError(f"the action of {bad} is not finite")

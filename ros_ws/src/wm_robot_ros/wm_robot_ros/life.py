@@ -40,8 +40,12 @@ class Life(Protocol):
             SnapshotError: If the saved life is damaged or another's.
         """
 
-    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """The next action, `A`, for observation `O` and goal `G`."""
+    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
+        """The next action, `A`, for observation `O` and goal `G`.
+
+        Args:
+            applied: What reached the motors on the way to `obs`, `A`, if that step is yet to be lived.
+        """
 
     def live(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True

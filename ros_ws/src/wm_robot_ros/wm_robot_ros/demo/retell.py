@@ -43,7 +43,7 @@ class Tale:
     def late(self) -> float:
         """Share of control steps that came too late to be learned from, or not at all."""
         life = self.status.get("life", {})
-        return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("lived", 0), 1))
+        return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("watched", 0), 1))
 
     def run(self, *, color: int, until: float) -> Run:
         """What the report needs of it: everything up to a moment."""

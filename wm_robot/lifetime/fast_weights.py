@@ -1,0 +1,79 @@
+"""What the families whose life is a set of fast-weight matrices share: how they are asked, keyed and read."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wm_robot.lifetime.memory import Memory, Reader, State
+
+
+class FastWeights(Memory):
+    """Key-value matrices `S` that decay towards their learned birth state, each head with its own half-life.
+
+    Decay is in physical time; the values carry the outcome, the keys only what was asked.
+    """
+
+    CHUNK = 32
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        outcome: int,
+        dt: float,
+        heads: int = 6,
+        size: int = 32,
+        half_life: tuple[float, float] = (0.3, 3600.0),
+    ):
+        """Args:
+        half_life: Of the fastest and the slowest head at birth of the base, in s.
+        """
+        super().__init__()
+        self.heads, self.size, self.dt = heads, size, dt
+        self.query = nn.Linear(width, heads * size, bias=False)
+        self.key = nn.Linear(width, heads * size, bias=False)
+        self.value = nn.Linear(width + outcome, heads * size)
+        self.forget = nn.Linear(width + outcome, heads)
+        self.out = nn.Linear(heads * size, width)
+        self.initial = nn.Parameter(0.02 * torch.randn(heads, size, size))
+        rates = torch.linspace(math.log(half_life[0]), math.log(half_life[1]), heads)
+        self.log_half_life = nn.Parameter(rates)
+        """Half-life of each head, log of s."""
+
+    def birth(self, batch: int) -> State:
+        return {"S": self.initial.expand(batch, -1, -1, -1)}
+
+    def reader(self, state: State) -> Reader:
+        matrix = state["S"]
+
+        def read(h: Tensor) -> Tensor:
+            return self._say(self._unit(self.query(h)) @ matrix)
+
+        return read
+
+    def _written(
+        self, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a step writes with: query and outcome together `B T D+E`, key and value `B heads T K`, log decay
+        `B heads T`. Values are relative to the birth state."""
+        # A step that is not written may hold anything, NaN too, which no weight of 0 would silence.
+        h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
+        x = torch.cat([h, e], -1)
+        rate = math.log(2) * self.dt * torch.exp(-self.log_half_life)[:, None]
+        log_decay = -w[:, None] * rate * 2 * self.forget(x).sigmoid().transpose(1, 2)
+        key = self._unit(self.key(h))
+        return x, key, self._split(self.value(x)) - key @ self.initial, log_decay
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return F.normalize(self._split(x), dim=-1, eps=1e-6)
+
+    def _say(self, read: Float[Tensor, "B heads T V"]) -> Tensor:
+        # Soft: a plain RMS norm would blow up the noise of an empty memory.
+        soft = read * torch.rsqrt(read.square().mean(-1, keepdim=True) + 0.1)
+        return self.out(soft.transpose(1, 2).flatten(-2))
