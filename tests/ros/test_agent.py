@@ -172,15 +172,16 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     )
 
 
-def test_it_lives_what_came_of_an_action_before_it_acts_again(agent, peer):
+def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     client = agent()
     client.configure()
     client.activate()
     plant = Plant(peer)
     for _ in range(4):
         plant.advance()
+    peer.until(lambda: len(agent.notes("live")) == 3, "it does not live")
     kinds = [next(k for k in ("act", "live") if k in note) for note in agent.notes("")[1:]]
-    assert kinds == ["act", "live", "act", "live", "act", "live", "act"]
+    assert kinds == ["act", "act", "live", "act", "live", "act", "live"]
 
 
 def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent, peer):
@@ -214,7 +215,8 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
     plant.advance(applied=False)
     plant.advance()
     plant.advance()
-    peer.until(lambda: sum(plant.told()["life"].values()) == plant.step - 5, "it does not live")
+    peer.until(lambda: len(agent.notes("live")) == plant.step - 5, "it does not live")
+    peer.until(lambda: plant.told()["life"]["watched"] == plant.step - 10, "it does not tell")
 
     refused = {name: count for name, count in plant.told()["refused"].items() if count}
     # A gap follows each observation that was not there: three refused, one never sent.
@@ -347,10 +349,10 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     client.configure()
     client.activate()
     plant = Plant(peer)
-    for step in range(8):
-        plant.advance(answered=step < 6)
+    for step in range(9):
+        plant.advance(answered=step < 7)
     assert client.state() == "inactive"
-    assert len(plant.heard) == 6
+    assert len(plant.heard) == 7
     peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
     assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
     assert not folder.exists()
