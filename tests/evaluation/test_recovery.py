@@ -60,3 +60,15 @@ def test_levels_are_of_the_spans_they_name():
 
 def test_a_span_without_measurements_has_no_level():
     assert np.isnan(level(TIME, TIME, (30, 40)))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0.0, CHANGE - 1), (0.0, CHANGE + 2.5), (CHANGE + 0.5, 20.0)], ids=["before", "soon", "late"]
+)
+def test_what_was_not_watched_around_the_change_is_not_judged(start, stop):
+    seen = (TIME >= start) & (TIME < stop)
+    assert Recovery.of(TIME[seen], TIME[seen], change=CHANGE, start=2.0) is None
+
+
+def test_nothing_at_all_is_not_judged():
+    assert Recovery.of(TIME[:0], TIME[:0], change=CHANGE, start=2.0) is None

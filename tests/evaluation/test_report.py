@@ -153,20 +153,43 @@ def test_who_never_followed_has_not_recovered(tmp_path):
     assert "did not follow its target" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+NONE = np.zeros(0)
+
+
+def cut(seconds: float) -> Visit:
+    """A visit that somebody ended."""
+    return Visit(
+        runs=tuple(run(name, recovers=True, seed=1, seconds=seconds) for name in ("adaptive", "frozen")),
+        change=CHANGE,
+    )
+
+
 @pytest.mark.parametrize(
-    "missing",
+    ("missing", "told", "absent"),
     [
-        {"second": None},
-        {"foresight": None, "video": None},
-        {"first": Visit(runs=(run("adaptive", recovers=True, seed=1, change=None),)), "second": None},
-        {"first": Visit(runs=(run("adaptive", recovers=True, seed=1, seconds=3.0),), change=CHANGE)},
-        {"notes": ("The visit was cut short.",)},
+        ({"second": None}, "The adaptive arm was back", "The second visit"),
+        ({"foresight": None, "video": None}, "The adaptive arm was back", "What it looked like"),
+        (
+            {"first": Visit(runs=(run("adaptive", recovers=True, seed=1, change=None),)), "second": None},
+            "The visit ended before the world changed.",
+            "adaptive ÷",
+        ),
+        ({"first": cut(3.0)}, "The visit ended before the world changed.", "adaptive ÷"),
+        ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to say", "adaptive ÷"),
+        (
+            {"second": Visit(runs=tuple(dataclasses.replace(run(n, recovers=True, seed=1), time=NONE, error=NONE) for n in "ab"))},
+            "before it could tell them apart",
+            "less error than",
+        ),
+        ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "nothing"),
     ],
-    ids=["one visit", "no model", "no change", "cut before the change", "notes"],
+    ids=["one visit", "no model", "no change", "cut before the change", "cut soon after", "empty second", "notes"],
 )
-def test_what_is_missing_is_left_out(tmp_path, missing):
+def test_what_is_missing_is_left_out_and_said(tmp_path, missing, told, absent):
     write_report(tmp_path / "report.html", report(**missing))
-    assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
+    assert told in words and absent not in words
+    assert "nan" not in words.lower().replace("nanosecond", "")
 
 
 def test_words_from_outside_stay_words(tmp_path):

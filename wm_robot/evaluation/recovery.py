@@ -15,7 +15,7 @@ STAY = 2.0
 SHARE = 0.9
 """Part of the time from then on for which it must stay low: the target moves, and some of its places are hard."""
 SETTLED = (1.0, 10.0)
-"""Seconds after the change in which the settled error is taken."""
+"""Seconds after the change in which the settled error is taken; `STAY` of them must have been seen."""
 
 
 def rolling_mean(time: np.ndarray, value: np.ndarray, *, window: float = WINDOW) -> np.ndarray:
@@ -71,8 +71,8 @@ class Recovery:
     """Until the error was low again; None if it was not."""
 
     @classmethod
-    def of(cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float) -> "Recovery":
-        """Judge one robot.
+    def of(cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float) -> "Recovery | None":
+        """Judge one robot; None if it was not watched before the change, or not for long enough after it.
 
         Args:
             time: `T`, in s.
@@ -80,6 +80,8 @@ class Recovery:
             change: When the world changed, in s.
             start: From when the error before it counts, in s: a robot needs a moment to reach its target.
         """
+        if not len(time) or time[-1] < change + SETTLED[0] + STAY or not (time[0] < change and start < change):
+            return None
         before = level(time, error, (start, change))
         after = level(time, error, (change + SETTLED[0], change + SETTLED[1]))
         return cls(

@@ -68,7 +68,7 @@ class Visit:
     """From when errors count, in s: the target has to be reached first."""
 
     def recovery(self, run: Run) -> Recovery | None:
-        """What the change did to a robot; None without a change."""
+        """What the change did to a robot; None without a change, or if the visit ended too soon after it."""
         if self.change is None:
             return None
         return Recovery.of(run.time, run.error, change=self.change, start=self.start)

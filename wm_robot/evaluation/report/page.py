@@ -40,7 +40,7 @@ def headline(report: Report) -> str:
     """What happened, in one line."""
     learning, other = _pair(report.first)
     if learning is None:
-        return "Two arms, one target, no change yet"
+        return "The visit ended before it could tell what a change does."
     if not learning.before < FOLLOWING:
         return "The arm that learns did not follow its target, even before the change."
     if learning.seconds is None:
@@ -57,13 +57,19 @@ def headline(report: Report) -> str:
 def story(report: Report) -> list[str]:
     """What happened, in plain sentences, whatever happened."""
     visit = report.first
-    if visit.change is None:
+    recoveries = [visit.recovery(run) for run in visit.runs]
+    if visit.change is None or all(run.time[-1:].sum() < visit.change for run in visit.runs):
         return ["The visit ended before the world changed."]
+    if any(recovery is None for recovery in recoveries):
+        return [
+            f"{visit.change:.1f} s after the start the world changed: {report.changed}. "
+            "The visit ended too soon after it to say what that did."
+        ]
     told = [
         f"{visit.change:.1f} s after the start the world changed: {report.changed}. "
         "Neither robot was told; both had the same target and the same seed."
     ]
-    for run, recovery in zip(visit.runs, map(visit.recovery, visit.runs), strict=True):
+    for run, recovery in zip(visit.runs, recoveries, strict=True):
         assert recovery is not None
         error = f"{1e3 * recovery.after:.0f} mm off its moving target"
         if recovery.seconds is None:
@@ -163,6 +169,8 @@ def _second_story(woken: Run, others: Sequence[Run]) -> str:
         return ""
     newborn = others[0]
     ratio = woken.early() / newborn.early()
+    if ratio != ratio:
+        return "The visit ended before it could tell them apart."
     start = f"In its first {EARLY[1]:.0f} seconds the {woken.name} arm"
     if ratio < 0.95:
         return f"{start} made {100 * (1 - ratio):.0f} % less error than the {newborn.name} one."
