@@ -63,7 +63,9 @@ def test_a_span_without_measurements_has_no_level():
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0.0, CHANGE - 1), (0.0, CHANGE + 2.5), (CHANGE + 0.5, 20.0)], ids=["before", "soon", "late"]
+    ("start", "stop"),
+    [(0.0, CHANGE - 1), (0.0, CHANGE + 2.5), (CHANGE + 0.5, 20.0)],
+    ids=["before", "soon", "late"],
 )
 def test_what_was_not_watched_around_the_change_is_not_judged(start, stop):
     seen = (TIME >= start) & (TIME < stop)

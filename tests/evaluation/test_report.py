@@ -153,7 +153,16 @@ def test_who_never_followed_has_not_recovered(tmp_path):
     assert "did not follow its target" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-NONE = np.zeros(0)
+def nothing(name: str) -> Run:
+    return dataclasses.replace(
+        run(name, recovers=True, seed=1), time=np.zeros(0), error=np.zeros(0), surprise_time=np.zeros(0)
+    )
+
+
+def brief(name: str) -> Run:
+    """Recorded from its fourth second on."""
+    whole = run(name, recovers=True, seed=1)
+    return dataclasses.replace(whole, time=whole.time[200:], error=whole.error[200:])
 
 
 def cut(seconds: float) -> Visit:
@@ -177,13 +186,23 @@ def cut(seconds: float) -> Visit:
         ({"first": cut(3.0)}, "The visit ended before the world changed.", "adaptive ÷"),
         ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to say", "adaptive ÷"),
         (
-            {"second": Visit(runs=tuple(dataclasses.replace(run(n, recovers=True, seed=1), time=NONE, error=NONE) for n in "ab"))},
-            "before it could tell them apart",
-            "less error than",
+            {"second": Visit(runs=(nothing("restored"), nothing("newborn")))},
+            "adaptive arm was back",
+            "waking up",
         ),
+        ({"second": Visit(runs=(brief("restored"), brief("newborn")))}, "apart", "less error than"),
         ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "nothing"),
     ],
-    ids=["one visit", "no model", "no change", "cut before the change", "cut soon after", "empty second", "notes"],
+    ids=[
+        "one visit",
+        "no model",
+        "no change",
+        "cut before",
+        "cut soon after",
+        "no second",
+        "brief second",
+        "notes",
+    ],
 )
 def test_what_is_missing_is_left_out_and_said(tmp_path, missing, told, absent):
     write_report(tmp_path / "report.html", report(**missing))

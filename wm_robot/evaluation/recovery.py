@@ -80,7 +80,11 @@ class Recovery:
             change: When the world changed, in s.
             start: From when the error before it counts, in s: a robot needs a moment to reach its target.
         """
-        if not len(time) or time[-1] < change + SETTLED[0] + STAY or not (time[0] < change and start < change):
+        if (
+            not len(time)
+            or time[-1] < change + SETTLED[0] + STAY
+            or not (time[0] < change and start < change)
+        ):
             return None
         before = level(time, error, (start, change))
         after = level(time, error, (change + SETTLED[0], change + SETTLED[1]))

@@ -67,6 +67,11 @@ class Visit:
     start: float = 2.0
     """From when errors count, in s: the target has to be reached first."""
 
+    @property
+    def seen(self) -> bool:
+        """Whether anything of it was recorded, of every robot."""
+        return all(len(run.time) for run in self.runs)
+
     def recovery(self, run: Run) -> Recovery | None:
         """What the change did to a robot; None without a change, or if the visit ended too soon after it."""
         if self.change is None:

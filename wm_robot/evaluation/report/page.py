@@ -58,7 +58,7 @@ def story(report: Report) -> list[str]:
     """What happened, in plain sentences, whatever happened."""
     visit = report.first
     recoveries = [visit.recovery(run) for run in visit.runs]
-    if visit.change is None or all(run.time[-1:].sum() < visit.change for run in visit.runs):
+    if visit.change is None or all(run.time[-1] < visit.change for run in visit.runs):
         return ["The visit ended before the world changed."]
     if any(recovery is None for recovery in recoveries):
         return [
@@ -115,7 +115,7 @@ def _sections(report: Report) -> Iterable[str]:
         yield _figure(figures.foresight(report.foresight, first.change))
     yield _section("The figures", "")
     yield _recovery_table(first)
-    if report.second:
+    if report.second and report.second.seen:
         yield from _second_visit(report, report.second)
     if any(run.latency for run in first.runs):
         yield _section(
