@@ -58,8 +58,7 @@ class World:
         The order is that of `WorldDistribution.names`. A motor's gain comes twice, with its sign
         (what a command does) and without (how stiff the servo is).
         """
-        with np.errstate(divide="ignore"):
-            logs = [np.log(np.maximum(getattr(self, name), 1e-3)) / s for name, s in LOG_SPREADS.items()]
+        logs = [np.log(np.maximum(getattr(self, name), 1e-3)) / s for name, s in LOG_SPREADS.items()]
         parts = (
             (self.gain - 1) / DRIVE_SPREAD,
             (np.abs(self.gain) - 1) / DRIVE_SPREAD,

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.lives_file import save_lives
-from wm_robot.learning.trainer import TrainConfig, Trainer
+from wm_robot.learning.trainer import TrainConfig, Trainer, _optimizers, _schedule
+from wm_robot.lifetime.families import FAMILIES
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
 
@@ -142,3 +143,26 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
     # Lives of 80 steps end every few updates, and most rows move on to the next without being born.
     for state, truth in told:
         assert torch.equal(state, truth)
+
+
+def test_the_rate_rises_and_then_falls():
+    config = TrainConfig(updates=1000, warmup=100)
+    rates = [_schedule(update, config) for update in range(1000)]
+    assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(1.0)
+    assert max(rates) <= 1.0 and rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert all(later <= earlier for earlier, later in zip(rates[99:], rates[100:], strict=False))
+
+
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
+def test_every_parameter_has_one_optimizer_and_only_matrices_decay(tmp_path, memory):
+    model = trainer(tmp_path, memory=memory).model
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon, adam = _optimizers(model)
+    groups = [*muon.param_groups, *adam.param_groups]
+    listed = [names[id(p)] for group in groups for p in group["params"]]
+    assert sorted(listed) == sorted(names.values())
+    for group in groups:
+        for p in group["params"]:
+            free = p.ndim < 2 or "initial" in names[id(p)] or "half_life" in names[id(p)]
+            assert (group["weight_decay"] == 0) == free, names[id(p)]
+    assert not any("head" in names[id(p)] for group in muon.param_groups for p in group["params"])

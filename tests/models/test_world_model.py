@@ -100,6 +100,26 @@ def test_the_gradient_reaches_the_writes_and_the_reward_does_not():
     assert gate.grad is None or gate.grad.abs().max() == 0
 
 
+def test_an_oracle_that_is_told_nothing_says_so():
+    model = make("told")
+    obs, action, valid, _ = life()
+    with pytest.raises(ConfigError, match="must be told the true physics"):
+        model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+
+
+def test_the_physics_is_read_off_the_memory_and_nothing_else():
+    model = make("delta")
+    obs, action, valid, _ = life()
+    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    said = model.physics(state)
+    assert said.shape == (3, 5)
+    moved = state | {"recent": state["recent"] + 1, "step": state["step"] + 9}
+    assert torch.equal(model.physics(moved), said)
+    assert not torch.allclose(model.physics(state | {"0.S": state["0.S"] + 1}), said)
+    # In the order of their names, whatever the order of the state.
+    assert torch.equal(model.physics(dict(reversed(state.items()))), said)
+
+
 def test_a_config_that_cannot_work_is_refused():
     with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
         ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)
@@ -137,6 +157,14 @@ def test_a_flipped_bit_in_a_base_is_refused(tmp_path, spec):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(SnapshotError, match="damaged"):
+        load_base(tmp_path)
+
+
+@pytest.mark.parametrize("card", ["{}", "[]", '{"format": 1, "digest": "0"}'])
+def test_a_card_that_is_none_is_refused(tmp_path, spec, card):
+    save_base(tmp_path, make("gru"), spec, {})
+    (tmp_path / "base.json").write_text(card)
+    with pytest.raises(SnapshotError, match="is no card of a base"):
         load_base(tmp_path)
 
 

@@ -107,6 +107,31 @@ def test_fast_weights_are_an_input_too(tmp_path, spec):
     np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
 
 
+def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
+    joint = {"position": [-9.0, 9.0], "velocity": 9.0, "effort": 1.0}
+    pole = RobotSpec.from_dict(
+        {
+            "name": "pole",
+            "rate": 50,
+            "mjcf": "pole.xml",
+            "joints": [{"name": "cart", **joint}, {"name": "pole", **joint}],
+            "actuators": [{"name": "cart", "joint": "cart", "unit": "1", "range": [-1.0, 1.0], "rate": 50.0}],
+            "tasks": {"swingup": {"reward": "swingup", "goal": 0}},
+        }
+    )
+    torch.manual_seed(0)
+    shape = ModelConfig.of(pole, goal=0, truth=1, memory="kalman", width=16, context=4, outcome=8)
+    save_base(tmp_path, WorldModel(shape), pole, {})
+    base = load_base(tmp_path)
+    export_plan(tmp_path, base, pole, task="swingup", planner=PLANNER)
+    found = []
+    for graph in (load_plan(tmp_path, base), None):
+        agent = Agent(base, pole, task="swingup", planner=PLANNER, graph=graph)
+        agent.begin(np.zeros(1, np.float32))
+        found.append(agent.act(np.array([0.1, 0.2, 0.3, 0.4], np.float32), np.zeros(0, np.float32)))
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
 @pytest.mark.parametrize("error", [0.01, float("nan")])
 def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch, error):
     monkeypatch.setattr(plan_graph.PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + error)

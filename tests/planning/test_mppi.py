@@ -105,6 +105,13 @@ def test_plans_are_smooth():
     assert correlation > 0.7
 
 
-def test_more_elites_than_samples_are_refused():
-    with pytest.raises(ConfigError, match="planner.elites is 12; it must be at most samples, 8"):
-        MppiConfig(samples=8)
+def test_with_fewer_plans_than_elites_all_of_them_count():
+    hold = torch.zeros(1, 2)
+    few = plan(planner(samples=8, elites=12), lambda plans: plans.sum((-1, -2)), hold)
+    all_of_them = plan(planner(samples=8, elites=8), lambda plans: plans.sum((-1, -2)), hold)
+    assert torch.equal(few, all_of_them)
+
+
+def test_a_search_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="planner.samples is 0; it must be at least 1"):
+        MppiConfig(samples=0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from wm_robot.lifetime.memory import State
 from wm_robot.models.world_model import Prediction, WorldModel
 
-ANCHORS = (0, 2, 6, 12, 24, 48, 80, 112)
+ANCHORS = (0, 2, 6, 12, 24, 48)
 """Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
 
 
@@ -18,7 +18,8 @@ class Losses(NamedTuple):
     """Parts of the loss; scalars, and the open-loop error by anchor."""
 
     surprise: Tensor
-    """Mean one-step negative log-likelihood of a channel, in nats, change units."""
+    """Mean one-step negative log-likelihood of a channel, in nats, in units of the one-step change, without the
+    constant ½ log 2π."""
     open_loop: Tensor
     """Mean Huber error over the horizon, in units of the one-step change."""
     reward: Tensor

@@ -319,7 +319,7 @@ def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2 or "initial" in name or "half_life" in name:
             free.append(parameter)
-        elif "head" in name or parameter.ndim > 2:
+        elif "head" in name:
             heads.append(parameter)
         else:
             hidden.append(parameter)

@@ -34,7 +34,7 @@ class ModelConfig:
     action: int
     goal: int
     truth: int
-    """Numbers of true physics; used by the `told` family alone."""
+    """Numbers of true physics: what the `told` family is told, and what `physics` reads off any other state."""
     dt: float
     """Control period, in s."""
     servo: tuple[int, ...]
@@ -210,7 +210,12 @@ class WorldModel(nn.Module):
             action: What reached the motors.
             valid: 0 keeps a step out of the memories.
             truth: True physics at each step, for the oracle.
+
+        Raises:
+            ConfigError: If an oracle is told nothing.
         """
+        if truth is None and any(memory.told_truth for memory in self._memories):
+            raise ConfigError("truth is None; family 'told' must be told the true physics at every step")
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)

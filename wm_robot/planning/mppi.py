@@ -27,7 +27,7 @@ class MppiConfig:
     """Steps that each looks ahead."""
     iterations: int = 2
     elites: int = 12
-    """Best plans that the next mean is made of."""
+    """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
     """Weights fall by e for every `temperature` deviations of the elites' scores."""
     noise: float = 0.12
@@ -41,8 +41,6 @@ class MppiConfig:
         for name in ("samples", "horizon", "iterations", "elites", "knots"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.elites > self.samples:
-            raise ConfigError(f"planner.elites is {self.elites}; it must be at most samples, {self.samples}")
 
 
 class Mppi:
@@ -128,7 +126,9 @@ class Mppi:
     def _average(
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B H A"]:
-        best, index = torch.where(scores.isfinite(), scores, -torch.inf).topk(self.config.elites, dim=1)
+        best, index = torch.where(scores.isfinite(), scores, -torch.inf).topk(
+            min(self.config.elites, self.config.samples), dim=1
+        )
         # Fewer finite scores than elites: the others weigh nothing. None at all: 0 / 0, which nobody carries out.
         good = best.isfinite()
         below = torch.where(good, best - best[:, :1], 0.0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, bases_of, has_base, needs
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
+from wm_robot.learning.trainer import TrainConfig
 from wm_robot.types import Lives
 
 POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
@@ -15,11 +16,10 @@ CHANGE = 128
 """Step of the change in a life with one."""
 AFTER = (0, 8, 16, 32, 50, 100)
 """Steps after the change."""
-SEGMENT = 64
-"""Steps of a training segment."""
+SEGMENT = TrainConfig.steps
 LONG = (0, 16, 40, 104, 232, 488, 1000, 1512, 32 * SEGMENT + 40)
-"""Steps of a long life. Random behaviour is drawn anew every 64 steps and begins with a jerk that no arm
-foresees well; these points lie between two of them, so that only the age of the life differs."""
+"""Steps of a long life, to 32 training segments. Random behaviour is drawn anew every 64 steps and begins with a
+jerk that no arm foresees well; these points lie between two of them, so that only the age of the life differs."""
 LONG_LIVES = 128
 BESIDE = ("nominal", "gru", "delta", "kalman")
 """Arms that stand in the table where their base is there; the figures need none of them."""
