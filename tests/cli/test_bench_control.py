@@ -32,5 +32,9 @@ def test_ratios_are_of_means_and_of_medians():
         "oracle": np.array([1.0, 1.0, 1.0]),
     }
     figures = _figures(settled, "delta")
-    assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(0.2)
-    assert figures["error_vs_oracle"] == pytest.approx(3.0) and figures["median_vs_oracle"] == pytest.approx(2.0)
+    assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
+        0.2
+    )
+    assert figures["error_vs_oracle"] == pytest.approx(3.0) and figures["median_vs_oracle"] == pytest.approx(
+        2.0
+    )

@@ -168,3 +168,14 @@ def test_saving_again_leaves_one_state(tmp_path, base, spec):
         live(lived, 2)
         lived.save(tmp_path / "state")
     assert len(list((tmp_path / "state").glob("*.safetensors"))) == 1
+
+
+def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    digest = lived.save(tmp_path / "state")
+    lived._batch.state["0.S"] = lived._batch.state["0.S"] * float("nan")
+    with pytest.raises(SnapshotError, match=r"\['0.S'\] of the lifetime state are not finite"):
+        lived.save(tmp_path / "state")
+    agent(base, spec).begin(np.zeros(1, np.float32), tmp_path / "state")
+    assert (tmp_path / "state" / f"{digest}.safetensors").exists()

@@ -23,11 +23,14 @@ class Notebook:
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
         self._fail = config.seed
+        self._saving = False
 
     def _note(self, **values):
         self._file.write(json.dumps(values) + "\n")
 
     def begin(self, hold, restore=None):
+        self.steps = 0
+        self.counters = dict.fromkeys(self.counters, 0)
         if restore is not None:
             try:
                 self.steps = json.loads((restore / "life.json").read_text())["steps"]
@@ -55,7 +58,10 @@ class Notebook:
         return SimpleNamespace(nll=0.5, mean=next_obs)
 
     def save(self, folder: Path):
+        assert not self._saving, "two saves at once"
+        self._saving = True
         time.sleep(0.3)
+        self._saving = False
         write_file(folder / "life.json", json.dumps({"steps": self.steps}).encode())
         return "0" * 64
 

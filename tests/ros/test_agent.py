@@ -126,10 +126,42 @@ def test_its_life_cycle_is_driven_from_another_process(agent, peer, tmp_path):
     assert len(plant.heard) == 10, "a deactivated agent acts"
     client.cleanup()
     assert client.state() == "unconfigured"
-    # And round again.
+    # And round again: with the life that was saved, and not with a newborn one.
     client.configure()
     client.activate()
     assert client.state() == "active"
+    plant.advance()
+    assert agent.notes("begin")[0]["steps"] == 9
+
+
+def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "manifest.json").write_text("{}")
+    client = agent(state=str(state))
+    with pytest.raises(DeviceError, match="did not configure"):
+        client.configure()
+    (log,) = tmp_path.glob("node*.log")
+    assert "Set restore to the same folder to go on with it" in log.read_text()
+
+
+def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
+    client = agent(state=str(tmp_path / "state"))
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    for _ in range(5):
+        plant.advance()
+    save = peer.node.create_client(Trigger, "agent/save")
+    assert save.wait_for_service(timeout_sec=10)
+    answer = save.call_async(Trigger.Request())
+    peer.spin(0.1)
+    # The notebook takes 0.3 s to save, and complains about a second save meanwhile.
+    client.deactivate()
+    peer.until(answer.done, "no answer")
+    assert answer.result().success
+    assert json.loads((tmp_path / "state" / "life.json").read_text())["steps"] == 4
+    assert plant.told()["trouble"] == ""
 
 
 def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
@@ -264,11 +296,19 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
     assert not plant.heard
     for _ in range(4):
         plant.advance()
+    # An older one and one in another frame change nothing.
+    for changes in ({"stamp": -PERIOD}, {"frame": "camera"}):
+        message = convert.point_message(GOAL + 1, plant.stamp + changes.get("stamp", 0))
+        message.header.frame_id = changes.get("frame", message.header.frame_id)
+        plant.targets.publish(message)
     # A target holds for five periods.
     for step in range(10):
         plant.advance(target=False, answered=step < 5)
     assert len(plant.heard) == 9
+    assert all(np.allclose(one["goal"], GOAL) for one in agent.notes("act"))
     peer.until(lambda: plant.told()["life"]["lived"] == 17, "it does not live")
+    refused = plant.told()["refused"]
+    assert (refused["out_of_order"], refused["frame"]) == (1, 1)
 
 
 def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
@@ -356,3 +396,25 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
     assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
     assert not folder.exists()
+    # Nor does asking for it save a life that is in doubt; and who goes on, goes on from birth.
+    save = peer.node.create_client(Trigger, "agent/save")
+    assert save.wait_for_service(timeout_sec=10)
+    answer = save.call_async(Trigger.Request())
+    peer.until(answer.done, "no answer")
+    assert not answer.result().success and "in doubt" in answer.result().message
+    client.activate()
+    plant.advance()
+    assert agent.notes("begin")[0]["steps"] == 0
+    assert len(agent.notes("act")) == 1
+    assert agent.process.stop(patience=5) == 0
+
+
+def test_an_agent_that_stopped_by_itself_says_so_with_its_exit_code(agent, peer):
+    client = agent(seed=2)
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    for step in range(5):
+        plant.advance(answered=step < 3)
+    peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
+    assert agent.process.stop(patience=5) == 1

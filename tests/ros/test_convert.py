@@ -98,6 +98,25 @@ def test_a_bad_message_is_refused_with_its_reason(changes, expected, words):
     assert words in text
 
 
+@pytest.mark.parametrize(("field", "value"), [("position", 1e30), ("position", -9.0), ("velocity", 200.0)])
+def test_a_reading_that_no_joint_can_give_is_refused(field, value):
+    values = np.zeros(SPEC.obs_dim)
+    values[(0 if field == "position" else len(SPEC.joints)) + 1] = value
+    with pytest.raises(
+        BadMessageError, match=f"{field} of .'{SPEC.joint_names[1]}'. is far outside"
+    ) as refused:
+        convert.observation(convert.observation_message(values, SPEC, 1), SPEC)
+    assert refused.value.reason is Refusal.RANGE
+
+
+def test_a_goal_in_another_frame_is_refused():
+    message = convert.point_message(np.zeros(3), 1)
+    message.header.frame_id = "camera"
+    with pytest.raises(BadMessageError, match="'camera'") as refused:
+        convert.goal(message)
+    assert refused.value.reason is Refusal.FRAME
+
+
 def test_a_goal_that_is_not_finite_is_refused():
     message = convert.point_message(np.array([0.1, 0.2, 0.3]), STAMP)
     np.testing.assert_allclose(convert.goal(message), [0.1, 0.2, 0.3], rtol=1e-6)

@@ -62,7 +62,7 @@ def test_after_a_clock_was_set_back_messages_pass_again():
 def test_the_last_good_command_is_held():
     plant = intake()
     np.testing.assert_array_equal(plant.take(at(0)), [0.5, 0.5])
-    assert plant.offer(np.float32([1, 2]), at(1), at(1)) is None
+    assert plant.offer(np.float32([1, 2]), at(1), at(1), moment=at(1)) is None
     for step in (1, 2, 3):
         np.testing.assert_array_equal(plant.take(at(step)), [1, 2])
     assert (plant.accepted, plant.silent_periods, plant.longest_silence) == (1, 2, 2)
@@ -70,25 +70,48 @@ def test_the_last_good_command_is_held():
 
 def test_a_refused_command_changes_nothing():
     plant = intake()
-    plant.offer(np.float32([1, 2]), at(5), at(5))
+    plant.offer(np.float32([1, 2]), at(5), at(5), moment=at(5))
     for stamp in (at(5), at(4), at(-10), 0, at(50)):
-        assert plant.offer(np.float32([9, 9]), stamp, at(6)) is not None
+        assert plant.offer(np.float32([9, 9]), stamp, at(6), moment=at(6)) is not None
     np.testing.assert_array_equal(plant.take(at(6)), [1, 2])
     counts = plant.refusals.to_dict()
     assert (counts["duplicate"], counts["out_of_order"], counts["no_stamp"], counts["future"]) == (1, 2, 1, 1)
-    assert plant.offer(np.float32([9, 9]), at(6), at(20)) is Refusal.STALE
+    assert plant.offer(np.float32([9, 9]), at(6), at(20), moment=at(20)) is Refusal.STALE
 
 
 def test_after_a_long_silence_a_servo_keeps_its_target_and_a_motor_is_released():
     plant = intake()
-    plant.offer(np.float32([1, 2]), at(0), at(0))
+    plant.offer(np.float32([1, 2]), at(0), at(0), moment=at(0))
     np.testing.assert_array_equal(plant.take(at(25)), [1, 2])
     assert not plant.holding
     np.testing.assert_array_equal(plant.take(at(26)), [1, 0])
     assert plant.holding
-    plant.offer(np.float32([3, 4]), at(27), at(27))
+    plant.offer(np.float32([3, 4]), at(27), at(27), moment=at(27))
     np.testing.assert_array_equal(plant.take(at(28)), [3, 4])
     assert not plant.holding
+
+
+def test_silence_is_noticed_whatever_the_systems_clock_does():
+    plant, hour = intake(), 3600 * 10**9
+    plant.offer(np.float32([1, 2]), at(0) + hour, at(0) + hour, moment=at(0))
+    assert plant.offer(np.float32([3, 4]), at(1), at(1), moment=at(1)) is None
+    np.testing.assert_array_equal(plant.take(at(27)), [3, 0])
+    assert plant.holding
+
+
+def test_after_a_clock_was_set_back_transitions_are_valid_again():
+    stream, hour = pairing(), 3600 * 10**9
+    for step in range(12):
+        stream.apply(at(step) + hour, act(step))
+        stream.sense(at(step) + hour, at(step) + hour, obs(step))
+        stream.take()
+    lived = []
+    for step in range(12, 20):
+        stream.apply(at(step), act(step))
+        assert stream.sense(at(step), at(step), obs(step)) is None
+        assert stream.applied[0] == 100 + step
+        lived.append(stream.take())
+    assert [one.valid for one in lived] == [False] + [True] * 7
 
 
 def test_silence_before_the_first_command_is_not_counted():

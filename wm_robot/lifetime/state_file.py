@@ -20,7 +20,13 @@ def save_state(folder: Path, state: dict[str, np.ndarray], *, base_digest: str, 
 
     The tensors go under a name made of their digest and the manifest is replaced last, so that a manifest never
     names tensors that are not there whole.
+
+    Raises:
+        SnapshotError: If a number is not finite: such a life cannot go on.
     """
+    broken = sorted(name for name, value in state.items() if not np.isfinite(value).all())
+    if broken:
+        raise SnapshotError(f"{broken} of the lifetime state are not finite. Go on from a state saved before")
     content = save(state)
     sha256 = digest(content)
     manifest = {

@@ -28,6 +28,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
+from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import write_file
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
@@ -36,7 +37,7 @@ from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.pairing import Lived, Pairing
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
-from wm_robot_ros.refusal import BadMessageError
+from wm_robot_ros.refusal import BadMessageError, check_time
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
@@ -110,8 +111,12 @@ class AgentNode(LifecycleNode):
         self._make_life = make_life
         self._worker = ThreadPoolExecutor(1)
         self._active = self._born = self._unsaved = False
-        self.trouble = ""
-        """What keeps it from acting or from saving; empty if nothing does."""
+        self._doubtful = False
+        """Whether something went wrong since the life was last known to be good."""
+        self._saved = False
+        """Whether the state in its folder is this process's own life."""
+        self.trouble = self.unsaved_because = ""
+        """What keeps it from acting, and from saving; empty if nothing does."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self._entities: list[Callable[[], object]] = []
@@ -122,6 +127,7 @@ class AgentNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the base, check the state to restore, rehearse, and open the topics."""
         config = self.config
+        self._refuse_to_overwrite()
         self.spec = spec = load_spec(config.robot)
         self._goal_size = spec.task(config.life.task).goal
         # A life that nobody lives on rehearses, so that nothing it did counts.
@@ -129,7 +135,7 @@ class AgentNode(LifecycleNode):
         self.life = self._make_life(config.life, spec)
         # So that a state which does not fit is refused here and not in mid-air.
         self.life.begin(self._neutral, self._restore)
-        self._born = self._unsaved = False
+        self._born = self._unsaved = self._doubtful = False
         self.trouble = ""
         self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
         self._goal: tuple[int, np.ndarray] | None = None
@@ -144,6 +150,9 @@ class AgentNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         self.pairing.forget()
+        if self._doubtful:
+            # Nobody goes on with a life that may be broken: back to where it was born or restored.
+            self._born = self._doubtful = False
         self.trouble = ""
         self._active = True
         return result
@@ -162,6 +171,10 @@ class AgentNode(LifecycleNode):
 
     @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the life; refused while it could not be saved."""
+        if self.config.state and self._unsaved:
+            self.get_logger().error(f"kept: {self.unsaved_because}. Mend that and call ~/save")
+            return TransitionCallbackReturn.FAILURE
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
@@ -193,7 +206,24 @@ class AgentNode(LifecycleNode):
 
     @property
     def _restore(self) -> Path | None:
-        return Path(self.config.restore) if self.config.restore else None
+        """Where the life goes on from; a life that this process saved goes before any other."""
+        folder = self.config.state if self._saved else self.config.restore
+        return Path(folder) if folder else None
+
+    def _refuse_to_overwrite(self) -> None:
+        """A life on disk is never replaced by another that does not go on from it.
+
+        Raises:
+            SnapshotError: If `state` holds a life and `restore` does not name it.
+        """
+        state, restore = self.config.state, self._restore
+        if not state or not (Path(state) / "manifest.json").exists():
+            return
+        if restore is None or restore.resolve() != Path(state).resolve():
+            raise SnapshotError(
+                f"state {state} holds a life, and restore is {str(restore or '')!r}: saving would replace it. "
+                "Set restore to the same folder to go on with it, or name an empty folder"
+            )
 
     def _open_topics(self) -> None:
         self._command = self.create_lifecycle_publisher(JointState, "joint_command", OUTPUT)
@@ -238,9 +268,17 @@ class AgentNode(LifecycleNode):
 
     def _on_target(self, message: PointStamped) -> None:
         try:
-            self._goal = convert.stamp_of(message), convert.goal(message)
+            stamp, goal = convert.stamp_of(message), convert.goal(message)
         except BadMessageError as error:
             self.pairing.refusals.add(error.reason)
+            return
+        last = self._goal[0] if self._goal else 0
+        oldest = max(self.config.target_max_age, self.config.max_age)
+        refusal = check_time(stamp, self._now(), last, round(oldest * 1e9))
+        if refusal:
+            self.pairing.refusals.add(refusal)
+            return
+        self._goal = stamp, goal
 
     def _on_applied(self, message: JointState) -> None:
         if not self._active:
@@ -331,6 +369,7 @@ class AgentNode(LifecycleNode):
         except Exception as error:
             # What was lived since the last save is in doubt, so it must not replace what is saved.
             self._active = self._unsaved = False
+            self._doubtful = True
             self.trouble = f"{type(error).__name__}: {error}"
             self.get_logger().fatal(f"stopped acting; the plant holds position\n{traceback.format_exc()}")
             self.trigger_deactivate()
@@ -342,6 +381,10 @@ class AgentNode(LifecycleNode):
         if not self.config.state or not self._born:
             response.success = False
             response.message = "nothing was lived yet" if self.config.state else "parameter 'state' is empty"
+            return response
+        if self._doubtful:
+            response.success = False
+            response.message = f"the life is in doubt since it stopped: {self.trouble}. What is saved stays"
             return response
         executor, done = self.executor, rclpy.task.Future(executor=self.executor)
         folder = Path(self.config.state)
@@ -357,10 +400,11 @@ class AgentNode(LifecycleNode):
         self._worker.submit(work)
         try:
             response.message = str(await done)
-            response.success = True
+            response.success = self._saved = True
+            self.unsaved_because = ""
         except Exception as error:
             response.success, response.message = False, f"{type(error).__name__}: {error}"
-            self.trouble = f"state not saved: {response.message}"
+            self.unsaved_because = f"state not saved: {response.message}"
         return response
 
     def save_if_lived(self) -> None:
@@ -368,12 +412,13 @@ class AgentNode(LifecycleNode):
         if not (self.config.state and self._unsaved):
             return
         try:
-            digest = self.life.save(Path(self.config.state))
+            # In line behind a ~/save that may be under way: two at once would destroy each other's files.
+            digest = self._worker.submit(self.life.save, Path(self.config.state)).result()
         except Exception as error:
-            self.trouble = f"state not saved: {type(error).__name__}: {error}"
-            self.get_logger().error(self.trouble)
+            self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
+            self.get_logger().error(self.unsaved_because)
             return
-        self._unsaved = False
+        self._unsaved, self._saved, self.unsaved_because = False, True, ""
         self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
 
     # Reports
@@ -381,7 +426,7 @@ class AgentNode(LifecycleNode):
     def status(self) -> dict[str, Any]:
         return {
             "active": self._active,
-            "trouble": self.trouble,
+            "trouble": self.trouble or self.unsaved_because,
             "acted": self.acted,
             "life": dict(self.life.counters),
             "surprise": self._surprise,
@@ -404,12 +449,15 @@ class AgentNode(LifecycleNode):
         late = self.latency.percentile(99)
         slow = late > 1e3 * self.spec.dt
         waiting = "ok" if self._active else "stale"
+        aimless = self._active and self._present_goal(self._now()) is None
         components = (
             (
                 f"{name}: inference",
-                "error" if self.trouble else "warn" if slow else waiting,
+                "error" if self.trouble or self.unsaved_because else "warn" if slow or aimless else waiting,
                 self.trouble
-                or ("slower than the control period" if slow else "acting" if self._active else "idle"),
+                or self.unsaved_because
+                or ("no recent target" if aimless else "slower than the control period" if slow else "")
+                or ("acting" if self._active else "idle"),
                 {"acted": self.acted, "latency_p50_ms": self.latency.percentile(50), "latency_p99_ms": late},
             ),
             (
@@ -446,7 +494,11 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
 
 
 def main(make_life: MakeLife = load_life) -> None:
-    """Run the node until Ctrl-C; what was lived is saved on the way out."""
+    """Run the node until Ctrl-C; what was lived is saved on the way out.
+
+    Raises:
+        SystemExit: With 1 if it stopped acting by itself, or could not save.
+    """
     stop = start()
     node = None
     try:
@@ -455,6 +507,8 @@ def main(make_life: MakeLife = load_life) -> None:
         run(node, executor_of(node, quick=True), stop)
         node.save_if_lived()
         node.write_report()
+        if node.trouble or node.unsaved_because:
+            raise SystemExit(1)
     finally:
         end(node)
 

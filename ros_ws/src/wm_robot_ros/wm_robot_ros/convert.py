@@ -23,6 +23,8 @@ from wm_robot_ros.refusal import BadMessageError, Refusal
 
 NANO = 1_000_000_000
 FRAME = "base_link"
+BEYOND_SPEED = 20.0
+"""Times its largest speed that a joint may be said to move."""
 LEVELS = {
     "ok": DiagnosticStatus.OK,
     "warn": DiagnosticStatus.WARN,
@@ -46,11 +48,27 @@ def observation(message: JointState, spec: RobotSpec) -> Observation:
 
     Raises:
         BadMessageError: If a joint is missing or listed twice, an array has another size than the
-            names, or a number is not finite.
+            names, or a number is not finite or cannot be.
     """
     order = _order(message.name, spec.joint_names)
-    parts = [_values(getattr(message, field), message.name, order, field) for field in spec.interfaces]
-    return Observation(stamp=stamp_of(message) / NANO, values=np.concatenate(parts))
+    parts = {f: _values(getattr(message, f), message.name, order, f) for f in spec.interfaces}
+    for field, values in parts.items():
+        low, high = _possible(spec, field)
+        bad = [
+            n for n, wrong in zip(spec.joint_names, (values < low) | (values > high), strict=True) if wrong
+        ]
+        if bad:
+            raise BadMessageError(Refusal.RANGE, f"{field} of {bad} is far outside what the joint can do")
+    return Observation(stamp=stamp_of(message) / NANO, values=np.concatenate(list(parts.values())))
+
+
+def _possible(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of what a sensor may say of each joint: beyond them the reading is broken, and not the robot."""
+    if field == "velocity":
+        fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
+        return -fastest, fastest
+    low, high = np.array([joint.position for joint in spec.joints]).T
+    return low - (high - low), high + (high - low)
 
 
 def action(message: JointState, spec: RobotSpec) -> np.ndarray:
@@ -85,8 +103,12 @@ def goal(message: PointStamped) -> np.ndarray:
     """Where the gripper should be, float32 `3`, in m.
 
     Raises:
-        BadMessageError: If a number is not finite.
+        BadMessageError: If a number is not finite, or the point is in another frame than the base's.
     """
+    if message.header.frame_id not in ("", FRAME):
+        raise BadMessageError(
+            Refusal.FRAME, f"the target is in frame '{message.header.frame_id}', not '{FRAME}'"
+        )
     return _finite([message.point.x, message.point.y, message.point.z], ("x", "y", "z"), "point")
 
 

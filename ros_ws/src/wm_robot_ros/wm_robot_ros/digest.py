@@ -21,11 +21,19 @@ class Digest:
         """By robot, when each event happened, in ns."""
 
     def take(self, topic: str, data: bytes) -> None:
-        """Keep a message; an event is decoded at once, since the next one replaces it."""
-        robot, _, name = topic.strip("/").partition("/")
+        """Keep a message; an event is decoded at once, since the next one replaces it.
+
+        Args:
+            topic: In the namespace of its robot: `/robot/name`.
+        """
+        robot, _, name = topic[1:].partition("/")
         if name == "ground_truth/event":
-            event = convert.json_values(deserialize_message(data, String))
-            self._events.setdefault(robot, {})[str(event["event"])] = int(event["stamp"])
+            try:
+                event = convert.json_values(deserialize_message(data, String))
+                self._events.setdefault(robot, {})[str(event["event"])] = int(event["stamp"])
+            # Anybody may publish text there.
+            except (ValueError, KeyError, TypeError):
+                return
         self._newest[topic] = data
 
     def of(self, robot: str) -> dict[str, Any]:

@@ -40,24 +40,25 @@ class CommandIntake:
         """Whether commands have been missing for so long that the robot holds its position."""
         return self._holding
 
-    def offer(self, action: np.ndarray, stamp: int, now: int) -> Refusal | None:
+    def offer(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> Refusal | None:
         """Take a command; with a reason it is refused and changes nothing.
 
         Args:
             stamp: Of the observation that it answers, in ns.
             now: In ns on the same clock.
+            moment: In ns on a clock that nobody sets.
         """
         refusal = check_time(stamp, now, self._last, self._max_age)
         if refusal:
             self.refusals.add(refusal)
             return refusal
-        self._command, self._last, self._arrived = action, stamp, now
+        self._command, self._last, self._arrived = action, stamp, moment
         self._fresh, self._holding = True, False
         self.accepted += 1
         return None
 
-    def take(self, now: int) -> np.ndarray:
-        """The command for one period that ends `now`, in ns."""
+    def take(self, moment: int) -> np.ndarray:
+        """The command for one period that ends at a moment, in ns on a clock that nobody sets."""
         if self.started and not self._fresh:
             self.silent_periods += 1
             self._silence += 1
@@ -65,7 +66,7 @@ class CommandIntake:
         if self._fresh:
             self._silence = 0
         self._fresh = False
-        if self.started and not self._holding and now - self._arrived > self._timeout:
+        if self.started and not self._holding and moment - self._arrived > self._timeout:
             self._holding = True
             self._command = np.where(self._servo, self._command, np.float32(0))
         return self._command

@@ -53,8 +53,8 @@ class Pairing:
 
     @property
     def applied(self) -> np.ndarray | None:
-        """The newest command known to have been applied, `A`."""
-        return self._applied[max(self._applied)] if self._applied else None
+        """The command that was last said to have been applied, `A`."""
+        return next(reversed(self._applied.values()), None)
 
     def forget(self) -> None:
         """Begin again, as after a pause: the next observation continues nothing."""
@@ -81,9 +81,11 @@ class Pairing:
 
     def apply(self, stamp: int, action: np.ndarray) -> None:
         """Take the command that was in force up to `stamp`, in ns."""
+        # By arrival and not by stamp: a clock may be set back.
+        self._applied.pop(stamp, None)
         self._applied[stamp] = action
-        for old in sorted(self._applied)[:-KEPT]:
-            del self._applied[old]
+        while len(self._applied) > KEPT:
+            del self._applied[next(iter(self._applied))]
 
     @property
     def overdue(self) -> bool:

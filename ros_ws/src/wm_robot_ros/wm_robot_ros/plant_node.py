@@ -144,7 +144,7 @@ class PlantNode(Node):
             return
         stamp = convert.stamp_of(message)
         first = not self.intake.started
-        refusal = self.intake.offer(action, stamp, now)
+        refusal = self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
         if refusal is None:
             self.latency.add((now - stamp) / 1e6)
             if first:
@@ -158,15 +158,14 @@ class PlantNode(Node):
             self._change_due = False
             self.robot.change(self._changed)
             self._publish_event("change", self._changed)
-        command = self.intake.take(self._now())
+        command = self.intake.take(time.monotonic_ns())
         # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
         # takes to load, and no two runs would begin alike.
         applied = self.robot.write(command) if self.intake.started else self.robot.hold
         observation = self.robot.read().values
         self.periods += 1
         self._lived += self.intake.started
-        # Two readings never share a stamp, whatever the system's clock does.
-        self._stamp = stamp = max(self._now(), self._stamp + 1)
+        self._stamp = stamp = self._next_stamp()
         # The observation comes last: when it arrives, what belongs to it is there already.
         goal = self._target.goal(self._lived)
         if goal.size:
@@ -175,6 +174,12 @@ class PlantNode(Node):
         self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
         if self.spec.chain:
             self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
+
+    def _next_stamp(self) -> int:
+        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
+        now = self._now()
+        set_back = self._stamp - now > round(self.config.max_age * 1e9)
+        return now if set_back else max(now, self._stamp + 1)
 
     def hold(self) -> None:
         """Stay where it is: what a robot does when its plant ends."""

@@ -158,7 +158,7 @@ class RecorderNode(Node):
             # Asked once, when a publisher is known to exist.
             if topic not in self._offered:
                 self._offered[topic] = _profiles_yaml(
-                    [end.qos_profile for end in self.get_publishers_info_by_topic(topic)]
+                    [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
                 )
             self.scribe.take(topic, kind, data, self._offered[topic])
             if self._digest:
@@ -168,8 +168,12 @@ class RecorderNode(Node):
 
     def _tell(self) -> None:
         assert self._digest
-        self._told.write(line({robot: self._digest.of(robot) for robot in self._robots}))
-        self._told.flush()
+        try:
+            self._told.write(line({robot: self._digest.of(robot) for robot in self._robots}))
+            self._told.flush()
+        # The digest is for people who watch; the recording goes on without it.
+        except OSError as error:
+            self.get_logger().error(f"no digest: {error}", once=True)
 
 
 def _name_of(kind: type) -> str:
@@ -201,6 +205,13 @@ def _profiles_yaml(profiles: list[QoSProfile]) -> str:
     return str(yaml.safe_dump(offered, sort_keys=False))
 
 
+def _close(scribe: Scribe) -> None:
+    try:
+        scribe.close()
+    except OSError as error:
+        sys.exit(f"the session was not written to its end: {error}")
+
+
 def main() -> None:
     """Record until SIGINT or SIGTERM, then close the file; exit code 1 if it could not be written."""
     stop = start()
@@ -212,10 +223,9 @@ def main() -> None:
             spin_once(executor, node)
     finally:
         end(node)
-    try:
-        node.scribe.close()
-    except OSError as error:
-        sys.exit(f"the session was not written to its end: {error}")
+        # Whatever happened: a scribe that nobody closes keeps the process alive, and its file without an index.
+        if node is not None:
+            _close(node.scribe)
     if node.scribe.dropped:
         sys.exit(f"{node.scribe.dropped} messages were lost: the disk is slower than the robots")
 
