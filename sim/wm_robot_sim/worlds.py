@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,29 @@ class World:
     fault: tuple[str, ...] = ()
     """`A`, fault of each motor, `ok` for none. A label for people: the arrays above have its effect."""
 
+    def __post_init__(self) -> None:
+        motors, joints = len(self.gain), len(self.friction)
+        sizes = dict.fromkeys(ARRAYS, joints) | {"gain": motors, "torque": motors, "tilt": 2}
+        for name, size in sizes.items():
+            values = getattr(self, name)
+            if values.shape != (size,) or not np.isfinite(values).all():
+                raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers")
+        for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
+                raise SpecError(f"world.{name} is {value!r}; it must be a number, not below 0")
+
+    def check(self, spec: RobotSpec) -> "World":
+        """Itself, if it can be a world of that robot.
+
+        Raises:
+            SpecError: If it has another number of motors or joints.
+        """
+        found, wanted = (len(self.gain), len(self.friction)), (spec.action_dim, len(spec.joints))
+        if found != wanted:
+            raise SpecError(f"the world has {found} motors and joints; robot '{spec.name}' has {wanted}")
+        return self
+
     def vector(self) -> np.ndarray:
         """True physics for an oracle, float32 `P`: 0 is nominal, a usual deviation is about 1.
 
@@ -80,10 +104,13 @@ class World:
         """Inverse of `to_dict`.
 
         Raises:
-            SpecError: If a key is unknown.
+            SpecError: If a key is unknown or a value cannot be.
         """
         _known(cls, values)
-        arrays = {name: np.array(values[name], float) for name in ARRAYS}
+        try:
+            arrays = {name: np.array(values[name], float) for name in ARRAYS}
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(f"world: {type(error).__name__}: {error}") from error
         return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ()))})
 
 

@@ -72,5 +72,14 @@ def test_what_was_not_watched_around_the_change_is_not_judged(start, stop):
     assert Recovery.of(TIME[seen], TIME[seen], change=CHANGE, start=2.0) is None
 
 
+def test_who_is_low_when_the_visit_ends_is_not_said_to_have_failed():
+    for back, end in ((1.4, 3.2), (4.4, 6.2)):
+        seen = TIME < CHANGE + end
+        assert Recovery.of(TIME[seen], step_error(back)[seen], change=CHANGE, start=2.0) is None
+    seen = TIME < CHANGE + 6.2
+    failed = Recovery.of(TIME[seen], step_error(10.0)[seen], change=CHANGE, start=2.0)
+    assert failed is not None and failed.seconds is None
+
+
 def test_nothing_at_all_is_not_judged():
     assert Recovery.of(TIME[:0], TIME[:0], change=CHANGE, start=2.0) is None

@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install "wm_robot[report]"')
 
 from wm_robot.errors import ConfigError
+from wm_robot.evaluation.recovery import Recovery
 from wm_robot.evaluation.report import Foresight, Latency, Report, Run, Video, Visit, write_report
+from wm_robot.evaluation.report.page import headline
 
 CHANGE = 8.0
 JOINTS = ("base_yaw", "shoulder_pitch", "elbow_pitch", "forearm_roll", "wrist_pitch", "wrist_roll")
@@ -126,7 +128,8 @@ def test_ids_of_the_figures_do_not_clash(page):
 
 def test_every_colour_of_the_figures_is_one_of_the_page(page):
     figures = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
-    assert not re.findall(r"#[0-9a-f]{6}\b(?!\")", figures.replace("#ffffff", ""))
+    styles = re.findall(r'style="([^"]*)"', figures)
+    assert styles and not [s for s in styles if re.search(r"#[0-9a-f]{6}\b", s.replace("#ffffff", ""))]
 
 
 def test_the_story_is_told_in_words(page):
@@ -144,6 +147,32 @@ def test_the_story_does_not_flatter(tmp_path):
     write_report(tmp_path / "report.html", report(first=swapped))
     words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
     assert "The adaptive arm did not get back" in words and "The frozen arm was back after" in words
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "frozen", "words"),
+    [
+        ((0.01, 0.01, 1.0), (0.01, 0.05, None), "One arm learned its new world."),
+        ((0.01, 0.05, 1.0), (0.01, 0.01, None), "came back to its old precision; its twin did not"),
+        ((0.01, 0.01, 1.0), (0.20, 0.20, None), "came back to its old precision; its twin did not"),
+        ((0.01, 0.01, 0.0), (0.01, 0.01, 0.0), "disturbed neither arm"),
+        ((0.01, 0.01, 1.0), (0.01, 0.02, 2.0), "the one that learns came closer"),
+        ((0.01, 0.01, 1.0), (0.01, 0.01, 2.0), "Both arms came back after the change."),
+        ((0.01, 0.05, None), (0.01, 0.01, 2.0), "The frozen arm came back; the one that learns did not."),
+        ((0.01, 0.05, None), (0.01, 0.05, None), "too much for the arm that learns"),
+        ((0.20, 0.20, 1.0), (0.01, 0.01, 1.0), "did not follow its target, even before"),
+        (None, None, "ended before it could tell"),
+        ((0.01, 0.01, 1.0), None, "ended before it could tell"),
+    ],
+)
+def test_the_headline_is_what_happened(monkeypatch, adaptive, frozen, words):
+    found = [
+        None if r is None else Recovery(before=r[0], after=r[1], seconds=r[2]) for r in (adaptive, frozen)
+    ]
+    told = report()
+    by_name = dict(zip([one.name for one in told.first.runs], found, strict=True))
+    monkeypatch.setattr(Visit, "recovery", lambda self, one: by_name[one.name])
+    assert words in headline(told)
 
 
 def test_who_never_followed_has_not_recovered(tmp_path):
@@ -191,7 +220,7 @@ def cut(seconds: float) -> Visit:
             "waking up",
         ),
         ({"second": Visit(runs=(brief("restored"), brief("newborn")))}, "apart", "less error than"),
-        ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "nothing"),
+        ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "too soon"),
     ],
     ids=[
         "one visit",

@@ -57,6 +57,27 @@ def test_a_world_survives_json():
         np.testing.assert_array_equal(back.vector(), world.vector())
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"payload": -3.0}, "world.payload is -3.0; it must be a number, not below 0"),
+        ({"payload": float("inf")}, "world.payload is inf"),
+        ({"delay": "long"}, "world.delay is 'long'"),
+        ({"tilt": np.zeros(3)}, "world.tilt is .*; it must be 2 finite numbers"),
+        ({"friction": np.full(6, np.nan)}, "world.friction is"),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(change, words):
+    with pytest.raises(SpecError, match=words):
+        replace(WorldDistribution(load_spec("arm")).nominal(), **change)
+
+
+def test_a_world_of_another_robot_is_refused():
+    arm, reacher = load_spec("arm"), load_spec("reacher")
+    with pytest.raises(SpecError, match=r"has \(6, 6\) motors and joints; robot 'reacher' has \(2, 2\)"):
+        WorldDistribution(arm).nominal().check(reacher)
+
+
 def test_same_seed_same_worlds():
     distribution = WorldDistribution(load_spec("arm"))
     one, two = (distribution.sample(np.random.default_rng(7)).to_dict() for _ in range(2))

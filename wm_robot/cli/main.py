@@ -25,7 +25,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one verb; exit code 2 for what the user can mend."""
+    """Run one verb; exit code 2 for what the user can mend, 130 after Ctrl-C."""
     args = sys.argv[1:] if args is None else args
     try:
         if args[:1] == ["bench"]:
@@ -45,3 +45,6 @@ def main(args: list[str] | None = None) -> None:
     except WmRobotError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped. A training goes on with the same command.", file=sys.stderr)
+        sys.exit(130)

@@ -14,6 +14,8 @@ def commit() -> str:
     """Commit of the checkout that runs, with `+` where it was changed; `unknown` outside one."""
     here = Path(__file__).parent
     try:
+        # Installed inside somebody's repository, we are not what its commits are of.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(here, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,5 +1,6 @@
 """`wm-robot train`: from nothing to a base with its card."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,7 @@ def _card(trainer: Any, robot: str, seconds: float, config: Any, data: Path) -> 
 
     lives = {path.name: digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))}
     return {
-        "command": "wm-robot " + " ".join(sys.argv[1:]),
+        "command": shlex.join(["wm-robot", *sys.argv[1:]]),
         "robot": robot,
         "seed": config.seed,
         "versions": versions(),

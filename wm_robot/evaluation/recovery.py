@@ -72,7 +72,7 @@ class Recovery:
 
     @classmethod
     def of(cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float) -> "Recovery | None":
-        """Judge one robot; None if it was not watched before the change, or not for long enough after it.
+        """Judge one robot; None if it was not watched before the change, or not for long enough after it to tell.
 
         Args:
             time: `T`, in s.
@@ -80,16 +80,16 @@ class Recovery:
             change: When the world changed, in s.
             start: From when the error before it counts, in s: a robot needs a moment to reach its target.
         """
-        if (
-            not len(time)
-            or time[-1] < change + SETTLED[0] + STAY
-            or not (time[0] < change and start < change)
-        ):
+        if not len(time) or time[-1] < change + SETTLED[0] + STAY:
             return None
         before = level(time, error, (start, change))
         after = level(time, error, (change + SETTLED[0], change + SETTLED[1]))
-        return cls(
-            before=before,
-            after=after,
-            seconds=time_to_recover(time, error, change=change, before=before),
-        )
+        if np.isnan(before) or np.isnan(after):
+            return None
+        seconds = time_to_recover(time, error, change=change, before=before)
+        end = min(float(time[-1]), change + SETTLED[1])
+        last = rolling_mean(time, error)[time <= end][-1]
+        if seconds is None and end < change + SETTLED[1] - WINDOW and last < threshold(before):
+            # Low at the end, and not watched for long enough to say that it stays.
+            return None
+        return cls(before=before, after=after, seconds=seconds)

@@ -37,8 +37,8 @@ class _Seen:
 def run(setting: Setting, memory: str, worlds: int) -> Result:
     """See `wm-robot bench adaptation --help`."""
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
-    seeds = setting.seeds[:1] if setting.quick else setting.seeds
-    worlds = max(50, worlds // 4) if setting.quick else worlds
+    seeds = setting.seeds
+    worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
     beside = [name for name in BESIDE if name != memory and has_base(setting, name)]
     bases = bases_of(setting, {name: name for name in (*beside, "robust", "oracle", memory)})
     arms = [Arm(name=name, model=base.model) for name, base in bases.items()]
@@ -68,6 +68,7 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
         setting=setting,
         figures=figures,
         table=_table(errors),
+        bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"{worlds} held-out worlds a seed, {len(seeds)} seeds; error: mean square 8 steps ahead, in units of the "
             "one-step change",

@@ -22,10 +22,10 @@ TOGETHER = 64
 def run(setting: Setting, memory: str, episodes: int) -> Result:
     """See `wm-robot bench control --help`."""
     needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
-    seeds = setting.seeds[:1] if setting.quick else setting.seeds
-    episodes = max(10, episodes // 5) if setting.quick else episodes
+    seeds = setting.seeds
+    episodes = min(episodes, max(10, episodes // 5)) if setting.quick else episodes
     arms = ("robust", memory, "oracle")
-    bases_of(setting, {name: name for name in arms})
+    bases = bases_of(setting, {name: name for name in arms})
     errors = _lived(setting, arms, seeds, episodes)
     by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
     settled = {name: _settled(error) for name, error in by_arm.items()}
@@ -35,6 +35,7 @@ def run(setting: Setting, memory: str, episodes: int) -> Result:
         setting=setting,
         figures=figures,
         table=[_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
+        bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"{episodes} episodes an arm and seed, {len(seeds)} seeds; true gripper to target, in mm",
             "range over seeds: "

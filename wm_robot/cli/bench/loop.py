@@ -1,6 +1,6 @@
 """`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate."""
 
-from wm_robot.cli.bench.result import Result, Setting
+from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import MissingExtraError
 
 
@@ -11,6 +11,7 @@ def run(setting: Setting, memory: str, seconds: float) -> Result:
     except ImportError as error:
         raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
 
+    needs(seconds > 0, f"seconds is {seconds}; it must be above 0")
     seconds = seconds / 4 if setting.quick else seconds
     measured = measure(robot=setting.robot, base=setting.bases / f"{setting.robot}-{memory}", seconds=seconds)
     agent = measured["agent"]

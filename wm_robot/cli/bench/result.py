@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,19 @@ class Setting:
 
     bench: str
     robot: str
-    seeds: Sequence[int]
+    asked: Sequence[int]
+    """Seeds that were asked for."""
     quick: bool
     bases: Path
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        needs(len(self.asked) > 0, "seeds is empty; it must have at least one")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that are run: the first alone when it is to be quick."""
+        return tuple(self.asked[:1] if self.quick else self.asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,8 @@ class Result:
     """Numbers under names that stay stable."""
     table: list[dict[str, Any]]
     """Rows for people and plots."""
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """Digest of the base of each arm."""
     notes: tuple[str, ...] = ()
 
 
@@ -43,7 +54,7 @@ def bases_of(setting: Setting, arms: dict[str, str]) -> dict[str, Any]:
     """Load the base of every arm that an experiment needs.
 
     Raises:
-        SnapshotError: If one is missing; the message says how to train it.
+        SnapshotError: If one is missing.
         MissingExtraError: If torch is not installed.
     """
     try:
@@ -74,6 +85,7 @@ def finish(result: Result, as_json: bool) -> None:
                     "commit": commit(),
                     "seeds": list(setting.seeds),
                     "quick": setting.quick,
+                    "bases": dict(result.bases),
                     "seconds": seconds,
                     "figures": result.figures,
                     "table": result.table,

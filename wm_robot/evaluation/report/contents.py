@@ -47,9 +47,13 @@ class Run:
     color: int = 0
     """Which of the report's colours is its own: 0 learns, 1 is frozen, 2 is newborn."""
 
-    def early(self) -> float:
-        """Mean error while it begins, in m."""
-        return level(self.time, self.error, EARLY)
+    def early(self, start: float = EARLY[0]) -> float:
+        """Mean error while it begins, in m.
+
+        Args:
+            start: From when it counts, in s.
+        """
+        return level(self.time, self.error, (start, EARLY[1]))
 
     def later(self) -> float:
         """Mean error after that, in m."""

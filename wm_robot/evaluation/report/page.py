@@ -7,14 +7,14 @@ from pathlib import Path
 from string import Template
 
 from wm_robot.errors import ConfigError
-from wm_robot.evaluation.recovery import CLOSE, SETTLED, SHARE, TOLERANCE, WINDOW, Recovery
+from wm_robot.evaluation.recovery import CLOSE, SETTLED, SHARE, TOLERANCE, WINDOW, Recovery, level
 from wm_robot.evaluation.report import figures
 from wm_robot.evaluation.report.contents import EARLY, FOLLOWING, LATER, Report, Run, Video, Visit
 from wm_robot.io.durable import write_file
 
 LARGEST = 5_000_000
 """Bytes of the whole page."""
-LARGEST_VIDEO = 2_000_000
+TOO_MUCH = "The change was too much for the arm that learns, in this visit."
 TEMPLATE = Path(__file__).with_name("page.html")
 NOTHING = "–"
 
@@ -37,18 +37,22 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def headline(report: Report) -> str:
-    """What happened, in one line."""
+    """What happened, in one line; never more than `story` tells."""
     learning, other = _pair(report.first)
-    if learning is None:
+    if learning is None or (len(report.first.runs) > 1 and other is None):
         return "The visit ended before it could tell what a change does."
     if not learning.before < FOLLOWING:
         return "The arm that learns did not follow its target, even before the change."
-    if learning.seconds is None:
-        return "The change was too much for the arm that learns, in this visit."
     if other is None:
-        return "The arm learned its new world."
-    if other.seconds is None and other.after > learning.after:
-        return "One arm learned its new world. Its twin with frozen weights did not."
+        return "The arm learned its new world." if learning.seconds is not None else TOO_MUCH
+    if learning.seconds is None:
+        return TOO_MUCH if other.seconds is None else "The frozen arm came back; the one that learns did not."
+    if other.seconds is None:
+        if other.before < FOLLOWING and other.after > learning.after:
+            return "One arm learned its new world. Its twin with frozen weights did not."
+        return "The arm that learns came back to its old precision; its twin did not."
+    if learning.seconds == other.seconds == 0:
+        return "The change disturbed neither arm."
     if other.after > 1.5 * learning.after:
         return "Both arms came back; the one that learns came closer."
     return "Both arms came back after the change."
@@ -101,8 +105,8 @@ def _sections(report: Report) -> Iterable[str]:
     yield _figure(figures.target_error(first, "first-visit"))
     yield _section(
         "How surprised each robot was",
-        "Surprise is how unlikely the model held what its sensors said next. The robot that learns is startled "
-        "by the change and calms down, because it comes to expect its new body.",
+        "Surprise is how unlikely the model held what its sensors said next. A robot that learns its new body "
+        "comes to expect it, and calms down.",
     )
     yield _figure(figures.surprise(first))
     if report.foresight and first.change is not None:
@@ -136,7 +140,7 @@ def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
     )
     yield _figure(figures.target_error(visit, "second-visit"))
     rows = [
-        (f"{run.name}", _mm(run.early()), _mm(run.later()), _nats(run, EARLY), f"{run.lived}")
+        (f"{run.name}", _mm(run.early(visit.start)), _mm(run.later()), _nats(run, EARLY), f"{run.lived}")
         for run in visit.runs
     ]
     learning = report.first.runs[0]
@@ -154,27 +158,27 @@ def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
     yield _table(
         (
             "",
-            f"error, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
+            f"error, s {visit.start:g}–{EARLY[1]:.0f}",
             f"error, s {LATER[0]:.0f}–{LATER[1]:.0f}",
             f"surprise, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
             "steps lived",
         ),
         rows,
     )
-    yield f'<p class="muted">{_text(_second_story(woken, visit.runs[1:]))}</p>'
+    yield f'<p class="muted">{_text(_second_story(woken, visit.runs[1:], visit.start))}</p>'
 
 
-def _second_story(woken: Run, others: Sequence[Run]) -> str:
+def _second_story(woken: Run, others: Sequence[Run], start: float) -> str:
     if not others:
         return ""
     newborn = others[0]
-    ratio = woken.early() / newborn.early()
+    ratio = woken.early(start) / newborn.early(start)
     if ratio != ratio:
         return "The visit ended before it could tell them apart."
-    start = f"In its first {EARLY[1]:.0f} seconds the {woken.name} arm"
+    when = f"In its first {EARLY[1]:.0f} seconds the {woken.name} arm"
     if ratio < 0.95:
-        return f"{start} made {100 * (1 - ratio):.0f} % less error than the {newborn.name} one."
-    return f"{start} was no better than the {newborn.name} one: {ratio:.2f} × its error."
+        return f"{when} made {100 * (1 - ratio):.0f} % less error than the {newborn.name} one."
+    return f"{when} was no better than the {newborn.name} one: {ratio:.2f} × its error."
 
 
 def _going_on(report: Report) -> Iterable[str]:
@@ -217,7 +221,9 @@ def _recovery_table(visit: Visit) -> str:
             f"{run.lived}",
         ]
         if recovery is None:
-            rows.append((run.name, _mm(run.later()), NOTHING, NOTHING, NOTHING, *times))
+            until = run.time[-1] if visit.change is None else visit.change
+            before = level(run.time, run.error, (visit.start, until))
+            rows.append((run.name, _mm(before), NOTHING, NOTHING, NOTHING, *times))
             continue
         ratio = f"{recovery.after / recovery.before:.1f} ×"
         rows.append((run.name, _mm(recovery.before), _mm(recovery.after), ratio, _back(recovery), *times))
@@ -230,10 +236,13 @@ def _recovery_table(visit: Visit) -> str:
         "latency p50/p99/max, ms",
         "steps lived",
     )
+    watched = SETTLED[1]
+    if visit.change is not None:
+        watched = min(watched, min(float(run.time[-1]) for run in visit.runs) - visit.change)
     caption = (
-        f"Settled: mean over seconds {SETTLED[0]:.0f} to {SETTLED[1]:.0f} after the change. Recovered: the mean "
+        f"Settled: mean over seconds {SETTLED[0]:.0f} to {watched:.0f} after the change. Recovered: the mean "
         f"of {WINDOW} s is below {TOLERANCE} × the level before the change, or {1e3 * CLOSE:.0f} mm, and is so "
-        f"for {100 * SHARE:.0f} % of the time from then to {SETTLED[1]:.0f} s after the change."
+        f"for {100 * SHARE:.0f} % of the time from then to {watched:.0f} s after the change."
     )
     return f'{_table(heads, rows)}<p class="muted"><small>{_text(caption)}</small></p>'
 

@@ -10,7 +10,7 @@ import json
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class AgentConfig:
     def declare(cls, node: Node) -> "AgentConfig":
         life = LifeConfig(
             base=declare(node, "base", "", "folder of the base"),
-            task=declare(node, "task", "reach", "task of the robot's spec"),
+            task=declare(node, "task", "", "task of the robot's spec; empty: its first"),
             learning=declare(node, "learning", True, "false: the state is read and never written"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
             samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
@@ -129,10 +129,11 @@ class AgentNode(LifecycleNode):
         config = self.config
         self._refuse_to_overwrite()
         self.spec = spec = load_spec(config.robot)
-        self._goal_size = spec.task(config.life.task).goal
+        life = replace(config.life, task=config.life.task or next(iter(spec.tasks), ""))
+        self._goal_size = spec.task(life.task).goal
         # A life that nobody lives on rehearses, so that nothing it did counts.
-        self._rehearse(self._make_life(config.life, spec))
-        self.life = self._make_life(config.life, spec)
+        self._rehearse(self._make_life(life, spec))
+        self.life = self._make_life(life, spec)
         # So that a state which does not fit is refused here and not in mid-air.
         self.life.begin(self._neutral, self._restore)
         self._born = self._unsaved = self._doubtful = False

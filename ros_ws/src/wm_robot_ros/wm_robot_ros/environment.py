@@ -53,6 +53,16 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
     return environment
 
 
+def private_environment() -> dict[str, str]:
+    """As `ros_environment`, on a domain that nobody here uses and on this machine alone.
+
+    For what plays with robots of its own: it must never speak to somebody's real one.
+    """
+    present = os.environ.get("ROS_DOMAIN_ID", "")
+    domain = random.SystemRandom().choice([number for number in DOMAINS if str(number) != present])
+    return ros_environment(domain=domain) | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
 def system_ros() -> bool:
     """Whether a ROS other than the wheels is sourced."""
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(":")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import DeviceError
-from wm_robot_ros.environment import NodeProcess, node_command, ros_environment
+from wm_robot_ros.environment import NodeProcess, node_command, private_environment
+from wm_robot_sim import load_spec
 
 START_UP = 60.0
 """Patience for both nodes to load, find each other and begin, in s."""
@@ -37,9 +38,9 @@ def measure(
         `plant` and `agent` all that each of them counted.
 
     Raises:
-        DeviceError: If one of the nodes fails.
+        DeviceError: If one of the nodes fails, or the run is not whole.
     """
-    environment = ros_environment()
+    environment = private_environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shared = {"robot": robot, "seed": seed, "realtime.priority": priority}
@@ -70,8 +71,12 @@ def measure(
             reports[part] = json.loads(path.read_text())
     plant = reports["plant"]
     latency = plant["latency"]
-    if not latency["count"]:
-        raise DeviceError(f"the agent sent no command: {reports['agent']['trouble'] or 'no reason given'}")
+    trouble = reports["agent"]["trouble"]
+    if trouble or not latency["count"]:
+        raise DeviceError(f"the agent stopped, or sent no command: {trouble or 'no reason given'}")
+    wanted = round(seconds / load_spec(robot).dt)
+    if plant["lived"] < wanted:
+        raise DeviceError(f"the plant lived {plant['lived']} periods of {wanted}; the machine is too busy")
     return {
         **{name: latency[name] for name in ("p50_ms", "p99_ms", "worst_ms")},
         "missed_periods": max(plant["commands"]["longest_silence"], plant["longest_skip"]),

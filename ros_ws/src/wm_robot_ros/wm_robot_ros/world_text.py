@@ -28,6 +28,6 @@ def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
         values = json.loads(text)
         if set(values) == {"loaded"}:
             return distribution.loaded(**values["loaded"])
-        return World.from_dict({**distribution.nominal().to_dict(), **values})
+        return World.from_dict({**distribution.nominal().to_dict(), **values}).check(spec)
     except (SpecError, TypeError, ValueError) as error:
         raise ConfigError(f"world is {text!r}: {error}. It must be 'nominal', 'random' or JSON") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.evaluation.foresight import foresee
-from wm_robot.evaluation.recovery import rolling_mean
+from wm_robot.evaluation.recovery import WINDOW, rolling_mean
 from wm_robot.evaluation.report import Foresight, Report, Video, Visit, write_report
 from wm_robot.io.session_file import read_session
 from wm_robot.models.base import load_base
@@ -53,6 +53,12 @@ def write_account(
     picture = _film(options, spec, plan, (adaptive, frozen), screen)
     saved = json.loads((options.state / "manifest.json").read_bytes())
     notes = _notes((adaptive, frozen, restored, newborn), whole=session.whole)
+    apart = abs((adaptive.change or 0.0) - (frozen.change or 0.0))
+    if apart > WINDOW:
+        notes += (
+            f"The two worlds changed {apart:.1f} s apart: this machine was too busy for both. The frozen arm's "
+            "figures are counted from the other's change.",
+        )
     report = Report(
         robot=spec.name,
         changed=plan.change.words,

@@ -1,7 +1,6 @@
 """The whole demo: a first visit with a hidden change, a second one that starts from what was learned, a report."""
 
 import json
-import random
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from wm_robot_ros.demo.crew import Crew
 from wm_robot_ros.demo.options import Options
 from wm_robot_ros.demo.plan import Plan
 from wm_robot_ros.demo.screen import Screen
-from wm_robot_ros.demo.visit import PRIORITY, Role, Visit, hold
+from wm_robot_ros.demo.visit import PRIORITY, SAVING, Role, Visit, agent_of, hold
 from wm_robot_ros.demo.watch import RobotView, Watch
-from wm_robot_ros.environment import DOMAINS, ros_environment
+from wm_robot_ros.environment import private_environment
 from wm_robot_sim import load_spec
 
 ROBOT = "arm"
@@ -44,25 +43,28 @@ def run(options: Options, screen: Screen) -> int:
     _require_extras()
     spec = load_spec(ROBOT)
     manifests = {path: _manifest(path, spec) for path in (options.base, options.frozen)}
-    environment = ros_environment(domain=random.SystemRandom().choice(DOMAINS))
-    # Also where a system ROS is sourced: a demo has no business on the network.
-    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    _clear(options)
+    environment = private_environment()
     restore = _state_to_go_on_from(options, manifests[options.base], screen)
+    _clear(options)
     crew = Crew(environment, options.out / "logs")
     with _interrupted_once():
         try:
             return _run(options, spec, manifests, restore, crew, screen)
         except DeviceError as error:
             screen.clear()
-            crew.stop()
+            crew.stop(patience=SAVING)
             screen.say(f"DeviceError: {error}")
             screen.say(f"What was recorded until then is in {options.out}")
             return FAILED
         except KeyboardInterrupt:
             screen.clear()
-            crew.stop()
+            codes = crew.stop(patience=SAVING)
             screen.say(f"Stopped. {_what_is_there(options)}")
+            for name in (agent_of(ADAPTIVE), agent_of(RESTORED)):
+                if codes.get(name):
+                    screen.say(
+                        crew.explain(name, f"'{name}' ended with code {codes[name]}: its last save is older")
+                    )
             return INTERRUPTED
         finally:
             crew.stop()
@@ -93,7 +95,7 @@ def _run(
         f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
     )
     hold(_second(options, spec, plan), crew, watch, screen, _waking)
-    codes = crew.stop("recorder")
+    codes = crew.stop("recorder", patience=SAVING)
     if codes["recorder"]:
         raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
     screen.say("Writing the report, and drawing the film …")
@@ -194,16 +196,24 @@ def _require_extras() -> None:
 
 def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
     """What a base says of itself, without the weights and the library that reads them."""
+    arm = " --arm robust" if base.name.endswith("robust") else ""
+    again = (
+        f"Name another with --base or --frozen, or train one: wm-robot train {spec.name}{arm} --out {base}"
+    )
     try:
-        manifest = json.loads((base / "base.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise SnapshotError(f"no base in {base}: {error}. Train one: wm-robot train {spec.name}") from error
-    if manifest["spec_digest"] != spec.digest():
+        manifest = dict(json.loads((base / "base.json").read_bytes()))
+        lived_by = str(manifest["spec_digest"])
+        manifest["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(
+            f"no base in {base.absolute()}: {type(error).__name__}: {error}. {again}"
+        ) from error
+    if lived_by != spec.digest():
         raise SnapshotError(
             f"base {base} was trained for another robot than '{spec.name}' ({spec.digest()[:12]}): its spec "
-            f"digest is {manifest['spec_digest'][:12]}. Train one: wm-robot train {spec.name}"
+            f"digest is {lived_by[:12]}. {again}"
         )
-    return dict(manifest)
+    return manifest
 
 
 def _clear(options: Options) -> None:
@@ -221,14 +231,13 @@ def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Scre
         screen.say("The adaptive arm is born: there is no saved state yet.")
         return None
     try:
-        saved = json.loads(path.read_bytes())
-    except ValueError:
+        saved = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
         saved = {}
     fits = (saved.get("base_digest"), saved.get("spec_digest")) == (base["digest"], base["spec_digest"])
     if fits and not options.fresh:
-        screen.say(
-            f"The adaptive arm goes on from {options.state}: {saved['steps']} steps of life. (--fresh: birth)"
-        )
+        lived = saved.get("steps", "?")
+        screen.say(f"The adaptive arm goes on from {options.state}: {lived} steps of life. (--fresh: birth)")
         return options.state
     aside = next(p for n in range(1, 10_000) if not (p := options.out / f"state-before-{n}").exists())
     options.state.rename(aside)
@@ -253,7 +262,7 @@ def _what_is_there(options: Options) -> str:
 
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
-    """Take Ctrl-C or SIGTERM as one interrupt, and ignore all further ones: the end takes two seconds at most."""
+    """Take Ctrl-C or SIGTERM as one interrupt, and ignore all further ones until what was lived is saved."""
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(*_: object) -> None:

@@ -88,12 +88,12 @@ def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -
         )
     screen.clear()
     # First those who save; a plant keeps its robot still meanwhile.
-    codes = crew.stop(*(_agent(role.name) for role in visit.roles), patience=SAVING)
+    codes = crew.stop(*(agent_of(role.name) for role in visit.roles), patience=SAVING)
     for role in visit.roles:
-        code = codes[_agent(role.name)]
+        code = codes[agent_of(role.name)]
         if code or (role.state and not (role.state / "manifest.json").exists()):
-            what = f"'{_agent(role.name)}' ended with code {code} and may not have saved its state"
-            raise DeviceError(crew.explain(_agent(role.name), what))
+            what = f"'{agent_of(role.name)}' ended with code {code} and may not have saved its state"
+            raise DeviceError(crew.explain(agent_of(role.name), what))
     crew.stop(*(_plant(role.name) for role in visit.roles))
 
 
@@ -103,7 +103,7 @@ class _Watched:
     def __init__(self, visit: Visit, crew: Crew, watch: Watch):
         self._visit, self._crew, self._watch = visit, crew, watch
         self._began = time.monotonic()
-        self._heard = {role.name: self._began for role in visit.roles}
+        self._heard: dict[str, float] = {}
         self.views = [self._watch.robots.setdefault(r.name, RobotView(name=r.name)) for r in visit.roles]
 
     @property
@@ -127,17 +127,18 @@ class _Watched:
                 self._heard[view.name] = now
             if view.trouble:
                 raise DeviceError(
-                    self._crew.explain(_agent(view.name), f"'{view.name}' stopped: {view.trouble}")
+                    self._crew.explain(agent_of(view.name), f"'{view.name}' stopped: {view.trouble}")
                 )
-            if now - self._heard[view.name] > SILENCE:
+            if now - self._heard.get(view.name, now) > SILENCE:
                 what = f"nothing was heard of '{view.name}' for {SILENCE:.0f} s"
                 raise DeviceError(self._crew.explain(_plant(view.name), what))
             if view.time is None and now - self._began > START_UP:
                 what = f"'{view.name}' got no command within {START_UP:.0f} s"
-                raise DeviceError(self._crew.explain(_agent(view.name), what))
+                raise DeviceError(self._crew.explain(agent_of(view.name), what))
 
 
-def _agent(name: str) -> str:
+def agent_of(name: str) -> str:
+    """Name of a robot's agent in the crew."""
     return f"{name}-agent"
 
 
@@ -166,5 +167,5 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "change.world": role.change_world,
         "realtime.priority": PRIORITY + 1,
     }
-    crew.start(_agent(role.name), "agent_node", agent, namespace=role.name)
+    crew.start(agent_of(role.name), "agent_node", agent, namespace=role.name)
     crew.start(_plant(role.name), "plant_node", plant, namespace=role.name)
