@@ -54,12 +54,12 @@ class World:
     """`A`, fault of each motor, `ok` for none. A label for people: the arrays above have its effect."""
 
     def __post_init__(self) -> None:
-        motors, joints = len(self.gain), len(self.friction)
-        sizes = dict.fromkeys(ARRAYS, joints) | {"gain": motors, "torque": motors, "tilt": 2}
-        for name, size in sizes.items():
-            values = getattr(self, name)
+        for name in ARRAYS:
+            values, like = getattr(self, name), "gain" if name in ("gain", "torque") else "friction"
+            size = 2 if name == "tilt" else len(getattr(self, like))
             if values.shape != (size,) or not np.isfinite(values).all():
-                raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers")
+                why = "" if name == "tilt" else f", as many as {like}"
+                raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers{why}")
         for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
