@@ -1,0 +1,26 @@
+"""The parameter file that people copy names every parameter that a node has, and no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NODES = ROOT / "ros_ws/src/wm_robot_ros/wm_robot_ros"
+FILE = yaml.safe_load((ROOT / "launch/sim.yaml").read_text(encoding="utf-8"))
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    found = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+@pytest.mark.parametrize("node", ["plant", "agent", "recorder"])
+def test_the_file_has_all_parameters_of_a_node(node):
+    source = (NODES / f"{node}_node.py").read_text(encoding="utf-8")
+    declared = set(re.findall(r'declare\(\s*(?:node|self),\s*"([^"]+)"', source))
+    listed = flat(FILE[f"/**/{node}"]["ros__parameters"])
+    assert declared and set(listed) == declared
