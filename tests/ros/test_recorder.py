@@ -50,8 +50,8 @@ def publisher(environment):
     process.stdout.close()
 
 
-def record(path, environment, seconds: float, end: signal.Signals) -> tuple[int, Session]:
-    command = node_command("recorder_node", {"path": str(path), "robots": "one"})
+def record(path, environment, seconds: float, end: signal.Signals, **more: str) -> tuple[int, Session]:
+    command = node_command("recorder_node", {"path": str(path), "robots": "one", **more})
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -94,3 +94,19 @@ def test_a_killed_recorder_loses_about_a_second(tmp_path, environment, publisher
     code, session = record(tmp_path / "session.mcap", environment, 3.0, signal.SIGKILL)
     assert code == -signal.SIGKILL and not session.whole
     assert len(numbers(session)) > 1.5 * RATE
+
+
+def test_a_digest_that_cannot_be_written_does_not_stop_the_recording(tmp_path, environment, publisher):
+    # The publisher's event is no JSON either: anybody may say anything there.
+    path = tmp_path / "session.mcap"
+    code, session = record(path, environment, 1.0, signal.SIGINT, digest="/dev/full")
+    assert code == 0 and session.whole and len(numbers(session)) > 0.5 * RATE
+
+
+def test_a_session_on_disk_is_not_overwritten(tmp_path, environment):
+    path = tmp_path / "session.mcap"
+    path.write_bytes(b"yesterday's")
+    command = node_command("recorder_node", {"path": str(path), "robots": "one"})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "is there already; move it away" in done.stderr
+    assert path.read_bytes() == b"yesterday's"

@@ -181,10 +181,6 @@ class PlantNode(Node):
         set_back = self._stamp - now > round(self.config.max_age * 1e9)
         return now if set_back else max(now, self._stamp + 1)
 
-    def hold(self) -> None:
-        """Stay where it is: what a robot does when its plant ends."""
-        self.robot.write(self.robot.hold)
-
     def status(self) -> dict[str, Any]:
         intake = self.intake
         return {
@@ -283,7 +279,6 @@ def main() -> None:
         node = PlantNode()
         use_real_time(node, node.config.priority)
         run(node, executor_of(node), stop)
-        node.hold()
         node.write_report()
     except WmRobotError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error

@@ -135,6 +135,8 @@ class RecorderNode(Node):
         priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
         warn_of_unknown(self)
         use_real_time(self, priority)
+        if path.exists():
+            raise SystemExit(f"{path} is there already; move it away, or set path to another file")
         self._offered: dict[str, str] = {}
         self._digest = Digest() if digest else None
         for robot in robots:

@@ -219,7 +219,7 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
 def _clear(options: Options) -> None:
     """Remove what a run before left and this one makes anew; never a state."""
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in ("session.mcap", "report.html", "video.mp4", "video.gif"):
+    for name in ("session.mcap", "report.html", "video.mp4", "video.gif", "video.part.mp4", "video.part.gif"):
         (options.out / name).unlink(missing_ok=True)
     shutil.rmtree(options.out / "logs", ignore_errors=True)
 

@@ -107,7 +107,7 @@ class _Drawer:
             self._head(pen, i * WIDTH, scene.name, float(scene.error[at]), COLORS[i % len(COLORS)])
         since = moment - self._change
         changed = since >= 0
-        told = f"{since:.1f} s after the change: {self._words}" if changed else "both arms follow the target"
+        told = f"{since:.1f} s after the change: {self._words}" if changed else "before the change"
         pen.text((14, header + HEIGHT + 8), told, INK, self._small)
         for i in range(1, len(self._scenes)):
             pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER, 4)
@@ -132,13 +132,16 @@ class _Drawer:
 
 
 def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
-    first = next(pictures)
+    """Whole or not at all: a film that was cut short keeps its other name."""
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("the visit is too short for a picture")
+    part = folder / "video.part.mp4"
     try:
         import imageio_ffmpeg
 
-        path = folder / "video.mp4"
         encoder = imageio_ffmpeg.write_frames(
-            str(path),
+            str(part),
             (first.shape[1], first.shape[0]),
             fps=rate,
             codec="libx264",
@@ -148,19 +151,20 @@ def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
         )
         encoder.send(None)
     except (ImportError, RuntimeError, OSError):
-        return _encode_gif(folder / "video.gif", first, pictures, rate)
+        return _encode_gif(folder, first, pictures, rate)
     encoder.send(np.ascontiguousarray(first))
     for picture in pictures:
         encoder.send(np.ascontiguousarray(picture))
     encoder.close()
-    return path
+    return part.replace(folder / "video.mp4")
 
 
-def _encode_gif(path: Path, first: np.ndarray, pictures: Iterator[np.ndarray], rate: int) -> Path:
+def _encode_gif(folder: Path, first: np.ndarray, pictures: Iterator[np.ndarray], rate: int) -> Path:
     def small(picture: np.ndarray) -> Image.Image:
         image = Image.fromarray(picture)
         return image.resize((image.width // 2, image.height // 2)).quantize(64, dither=Image.Dither.NONE)
 
     others = [small(picture) for i, picture in enumerate(pictures, 1) if i % 2 == 0]
-    small(first).save(path, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
-    return path
+    part = folder / "video.part.gif"
+    small(first).save(part, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
+    return part.replace(folder / "video.gif")
