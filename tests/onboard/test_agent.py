@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.errors import SnapshotError
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.onboard import agent as agent_module
 from wm_robot.onboard.agent import Agent, BatchAgent
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -120,6 +121,36 @@ def test_every_action_keeps_the_limits_of_the_spec(base, spec):
         assert -1.0 <= action.item() <= 1.0
         acting.live(obs, action, obs)
         hold = action
+
+
+def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypatch):
+    planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
+    acting = BatchAgent(base.model, spec, task="reach", planner=planner)
+    acting.begin(np.zeros((2, 1)))
+    seen, scoring = [], agent_module.scoring
+
+    def noted(model, reward, state, obs, goals):
+        score = scoring(model, reward, state, obs, goals)
+        return lambda plans: (seen.append((obs, goals, state["recent"])), score(plans))[1]
+
+    monkeypatch.setattr(agent_module, "scoring", noted)
+    obs, goal = np.zeros((2, 2), np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
+    action = acting.act(obs, goal)
+    assert len(seen) == 3
+    state = acting.state
+    acting.observe(obs, action, obs)
+    assert len(seen) == 5
+    expected, _, recent = seen[-1]
+    z = base.model.observe(state, torch.zeros(2, 2))
+    wanted = base.model.imagine(state, z, torch.tensor(action)[:, None, None])
+    torch.testing.assert_close(expected, wanted.mean[:, 0, 0])
+    torch.testing.assert_close(recent[:, -1], torch.tensor(action))
+    acting.act(obs, goal + np.float32([0.1, 0.0, 0.0]))
+    assert len(seen) == 6
+    # A goal that moves is expected one step further on.
+    acting.act(obs, goal + np.float32([0.2, 0.0, 0.0]))
+    acting.prepare()
+    torch.testing.assert_close(seen[-1][1][0, :, 0], torch.tensor([0.4, 0.5, 0.6, 0.7]))
 
 
 def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):

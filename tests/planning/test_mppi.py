@@ -95,6 +95,52 @@ def test_a_robot_without_a_finite_score_gets_no_plan_and_starts_anew():
     assert plan(mppi, lambda plans: -plans.square().sum((-1, -2)), hold).isfinite().all()
 
 
+def counted(mppi, score, calls):
+    def improve(mean, noise, hold):
+        calls.append(mean)
+        return mppi.improve(score, mean, noise, hold)
+
+    return improve
+
+
+def test_a_prepared_plan_needs_one_iteration_more_and_is_the_plan_of_all():
+    def score(plans):
+        return -(plans - 0.4).square().sum((-1, -2))
+
+    hold, calls = torch.zeros(2, 2), []
+    whole, parts = planner(iterations=3), planner(iterations=3)
+    plan(whole, score, hold)
+    plan(parts, score, hold)
+    expected = plan(whole, score, hold)
+    parts.prepare(counted(parts, score, calls), hold)
+    assert len(calls) == 2
+    found = parts.plan(counted(parts, score, calls), hold)
+    assert len(calls) == 3
+    # Where the world does what was expected, nothing else has changed.
+    assert torch.equal(found, expected)
+    # And what was prepared serves once.
+    parts.plan(counted(parts, score, calls), hold)
+    assert len(calls) == 6
+
+
+def test_a_prepared_plan_keeps_the_rate_from_where_the_robot_really_is():
+    mppi = planner(noise=1.0)
+
+    def score(plans):
+        return plans.sum((-1, -2))
+
+    mppi.prepare(partial(mppi.improve, score), torch.zeros(1, 2))
+    hold = torch.tensor([[-0.9, -1.9]])
+    first = plan(mppi, score, hold)[:, 0]
+    assert ((first - hold).abs() <= torch.tensor(STEP) + 1e-5).all()
+
+
+def test_with_one_iteration_there_is_nothing_to_prepare():
+    mppi, calls = planner(iterations=1), []
+    mppi.prepare(counted(mppi, lambda plans: plans.sum((-1, -2)), calls), torch.zeros(1, 2))
+    assert not calls
+
+
 def test_plans_are_smooth():
     seen = []
     plan(planner(noise=0.2), lambda plans: (seen.append(plans), plans.sum((-1, -2)))[1], torch.zeros(1, 2))

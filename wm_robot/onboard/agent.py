@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,15 @@ class Surprise:
     """Expected deviation of each channel, `O`."""
     error: np.ndarray
     """(observed - expected) / deviation, `O`."""
+
+
+class _Decided(NamedTuple):
+    """The moment of the last action: life, observation, goals ahead and the action."""
+
+    state: State
+    sensed: Tensor
+    goals: Tensor
+    action: Tensor
 
 
 class BatchAgent:
@@ -60,6 +70,7 @@ class BatchAgent:
             seed=seed,
         )
         self._goal: Tensor | None = None
+        self._decided: _Decided | None = None
         self.state: State = {}
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
@@ -73,7 +84,7 @@ class BatchAgent:
             told = None if truth is None else _tensor(truth)
             self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=told)
         self._planner.reset()
-        self._goal = None
+        self._goal = self._decided = None
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
@@ -88,13 +99,31 @@ class BatchAgent:
         state = self.state
         if applied is not None:
             state = state | {"recent": torch.cat([state["recent"][:, 1:], _tensor(applied)[:, None]], 1)}
-        improve: Improve
+        action = self._planner.plan(self._improving(state, sensed, goals), state["recent"][:, -1])[:, 0]
+        self._decided = _Decided(state, sensed, goals, action)
+        return np.asarray(action.numpy())
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Begin the next plan, from where the action just decided is expected to lead.
+
+        For the time between two observations; `observe` does it first of all.
+        """
+        decided, self._decided = self._decided, None
+        if decided is None:
+            return
+        state, sensed, goals, action = decided
+        expected, _ = self.model.imagine(state, self.model.observe(state, sensed), action[:, None, None])
+        state = state | {"recent": torch.cat([state["recent"][:, 1:], action[:, None]], 1)}
+        further = goals[:, -1:] + (goals[:, -1:] - goals[:, -2:-1] if goals.shape[1] > 1 else 0.0)
+        goals = torch.cat([goals[:, 1:], further], 1)
+        self._planner.prepare(self._improving(state, expected[:, 0, 0], goals), action)
+
+    def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
+        """The planner's iteration at a moment of these lives."""
         if self._graph is not None:
-            improve = self._graph.improving(state, sensed, goals)
-        else:
-            score = scoring(self.model, self._reward, state, sensed, goals)
-            improve = partial(self._planner.improve, score)
-        return np.asarray(self._planner.plan(improve, state["recent"][:, -1])[:, 0].numpy())
+            return self._graph.improving(state, sensed, goals)
+        return partial(self._planner.improve, scoring(self.model, self._reward, state, sensed, goals))
 
     @torch.inference_mode()
     def observe(
@@ -106,7 +135,7 @@ class BatchAgent:
         valid: np.ndarray | None = None,
         truth: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Live one transition.
+        """Live one transition; before that, prepare the next plan.
 
         Args:
             applied: What reached the motors, `B A`.
@@ -116,6 +145,7 @@ class BatchAgent:
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
+        self.prepare()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
         told = None if truth is None else _tensor(truth)
         expected, self.state = self.model.write(

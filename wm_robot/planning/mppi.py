@@ -63,10 +63,11 @@ class Mppi:
         self.generator = torch.Generator().manual_seed(seed)
         self._blend = _knot_weights(config.horizon, min(config.knots, config.horizon))
         self._mean: Tensor | None = None
+        self._prepared = False
 
     def reset(self) -> None:
         """Forget the plan of the step before."""
-        self._mean = None
+        self._mean, self._prepared = None, False
 
     @torch.inference_mode()
     def plan(self, improve: Improve, hold: Float[Tensor, "B A"]) -> Float[Tensor, "B H A"]:
@@ -79,13 +80,42 @@ class Mppi:
         Returns:
             NaN for a robot of whose plans none has a finite score; its next search starts anew.
         """
-        still = mean = hold[:, None].expand(-1, self.config.horizon, -1)
-        if self._mean is not None and len(self._mean) == len(hold):
-            mean = torch.cat([self._mean[:, 1:], self._mean[:, -1:]], 1)
-        for _ in range(self.config.iterations):
-            mean = improve(mean, self._noise(len(hold)), hold)
-        self._mean = torch.where(mean.isfinite().all(-1, keepdim=True).all(1, keepdim=True), mean, still)
+        if self._prepared and self._mean is not None and len(self._mean) == len(hold):
+            mean = self._search(improve, self._mean, hold, 1)
+        else:
+            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations)
+        self._keep(mean, hold, prepared=False)
         return mean
+
+    @torch.inference_mode()
+    def prepare(self, improve: Improve, hold: Float[Tensor, "B A"]) -> None:
+        """All iterations but the last, from where the robot is expected to be at its next step.
+
+        It leaves one iteration between the next observation and its action. Source: the preparation and feedback
+        phases of Diehl et al. (2005), SIAM J. Control Optim. 43(5). Without it `plan` does all of them.
+
+        Args:
+            improve: As for `plan`, at the moment that is expected.
+            hold: The action that will be in force then.
+        """
+        if self.config.iterations > 1:
+            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
+            self._keep(mean, hold, prepared=True)
+
+    def _search(self, improve: Improve, mean: Tensor, hold: Tensor, iterations: int) -> Tensor:
+        for _ in range(iterations):
+            mean = improve(mean, self._noise(len(hold)), hold)
+        return mean
+
+    def _shifted(self, hold: Float[Tensor, "B A"]) -> Float[Tensor, "B H A"]:
+        """The plan of the step before, one step on; at the beginning, to stay."""
+        if self._mean is None or len(self._mean) != len(hold):
+            return hold[:, None].expand(-1, self.config.horizon, -1)
+        return torch.cat([self._mean[:, 1:], self._mean[:, -1:]], 1)
+
+    def _keep(self, mean: Tensor, hold: Tensor, *, prepared: bool) -> None:
+        finite = mean.isfinite().flatten(1).all(1)[:, None, None]
+        self._mean, self._prepared = torch.where(finite, mean, hold[:, None]), prepared
 
     def improve(
         self,
