@@ -22,7 +22,7 @@ def train(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: Literal["delta", "kalman", "gru"] = "delta",
+    memory: Literal["kalman", "delta", "gru"] = "kalman",
     arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,

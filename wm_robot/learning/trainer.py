@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -156,7 +156,8 @@ class Trainer:
 
     def _add_pool(self, number: int) -> None:
         path = self.data / f"lives-{number}.safetensors"
-        with _one_at_a_time(self.data):
+        # Asked before the lock is: another training may hold it for minutes, to gather a later round.
+        with nullcontext() if path.exists() else _one_at_a_time(self.data):
             if not path.exists():
                 recipe = self._gather.recipe(number)
                 save_lives(path, self._gather(number, self.model if number else None), recipe)

@@ -39,7 +39,7 @@ class ModelConfig:
     """Control period, in s."""
     servo: tuple[int, ...]
     """For each action, the observation that it is a set-point for, or -1."""
-    memory: str = "delta"
+    memory: str = "kalman"
     """Family of the lifetime state."""
     width: int = 128
     blocks: int = 1

@@ -20,8 +20,8 @@ def run(setting: Setting, memory: str, seconds: float) -> Result:
         for what, times in (
             ("sensor to command at the plant", measured["plant"]["latency"]),
             ("sensor to command at the agent", agent["latency"]),
-            ("plan", agent["act"]),
-            ("write", agent["live"]),
+            ("plan: the last iteration", agent["act"]),
+            ("write, and prepare the next plan", agent["live"]),
         )
     ]
     return Result(
