@@ -9,9 +9,9 @@ STREAM = 20
 """Keeps the draw of the change apart from other draws by the same seed."""
 CARRYING = ("shoulder_pitch",)
 """Joints that bear the arm: where a tired motor shows. At the elbow a planner that only replans copes as well."""
-PAYLOAD = (0.3, 0.45)
-STRENGTH = (0.2, 0.26)
-"""Within the `weak` fault of the robot's spec, and strong enough to hold the arm out: far below 0.2 none is."""
+PAYLOAD = (0.2, 0.3)
+STRENGTH = (0.18, 0.23)
+"""Within the `weak` fault of the robot's spec, and strong enough to hold the arm out: at 0.1 none is."""
 CHANGE = (7.0, 9.0)
 QUICK_CHANGE = (3.0, 4.0)
 
