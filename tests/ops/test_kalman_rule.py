@@ -28,17 +28,17 @@ def test_a_scan_is_its_writes(count):
     query, key, value, noise, decay = steps(count)
     belief = born()
     for _, k, v, r, g in zip(*(x.unbind(1) for x in steps(5, seed=1)), strict=True):
-        belief = kalman_write(*belief, k, v, r, g)
-    reads, after = kalman_scan(*belief, query, key, value, noise, decay)
+        belief = kalman_write(belief, k, v, r, g)
+    reads, after = kalman_scan(belief, query, key, value, noise, decay)
     for t in range(count):
         torch.testing.assert_close((query[:, t, None] @ belief[0])[:, 0], reads[:, t])
-        belief = kalman_write(*belief, key[:, t], value[:, t], noise[:, t], decay[:, t])
+        belief = kalman_write(belief, key[:, t], value[:, t], noise[:, t], decay[:, t])
     torch.testing.assert_close(after, belief)
 
 
 def test_without_forgetting_it_is_ridge_regression():
     _, key, value, noise, decay = steps(12)
-    _, (mean, covariance) = kalman_scan(*born(), key, key, value, noise, torch.zeros_like(decay))
+    _, (mean, covariance) = kalman_scan(born(), key, key, value, noise, torch.zeros_like(decay))
     precision = torch.eye(K) + (key / noise[..., None]).transpose(1, 2) @ key
     torch.testing.assert_close(covariance, torch.linalg.inv(precision))
     torch.testing.assert_close(
@@ -50,16 +50,16 @@ def test_evidence_of_a_noiseless_world_makes_it_exact_and_sure():
     _, key, _, _, decay = steps(40)
     weights = torch.randn(2, K, V, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     small = torch.full_like(decay, 1e-6)
-    _, (mean, covariance) = kalman_scan(*born(), key, key, key @ weights, small, torch.zeros_like(decay))
+    _, (mean, covariance) = kalman_scan(born(), key, key, key @ weights, small, torch.zeros_like(decay))
     torch.testing.assert_close(mean, weights, atol=1e-5, rtol=1e-5)
     assert covariance.abs().max() < 1e-5
 
 
 def test_what_is_forgotten_is_unknown_again():
     _, key, value, noise, _ = steps(6)
-    _, belief = kalman_scan(*born(), key, key, value, noise, torch.zeros_like(noise))
+    _, belief = kalman_scan(born(), key, key, value, noise, torch.zeros_like(noise))
     mean, covariance = kalman_write(
-        *belief,
+        belief,
         torch.zeros(2, K).double(),
         torch.zeros(2, V).double(),
         noise[:, 0],

@@ -85,6 +85,13 @@ class Plant:
         )
 
 
+def saver(peer):
+    """Asks the agent to save; the answer comes later."""
+    client = peer.node.create_client(Trigger, "agent/save")
+    assert client.wait_for_service(timeout_sec=10)
+    return lambda: client.call_async(Trigger.Request())
+
+
 @pytest.fixture
 def agent(start, peer, tmp_path, environment):
     """Starts an agent with a notebook for a life."""
@@ -152,9 +159,8 @@ def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
-    save = peer.node.create_client(Trigger, "agent/save")
-    assert save.wait_for_service(timeout_sec=10)
-    answer = save.call_async(Trigger.Request())
+    save = saver(peer)
+    answer = save()
     peer.spin(0.1)
     # The notebook takes 0.3 s to save, and complains about a second save meanwhile.
     client.deactivate()
@@ -314,16 +320,15 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     folder = tmp_path / "state"
     client = agent(state=str(folder))
     client.configure()
-    save = peer.node.create_client(Trigger, "agent/save")
-    assert save.wait_for_service(timeout_sec=10)
-    early = save.call_async(Trigger.Request())
+    save = saver(peer)
+    early = save()
     peer.until(early.done, "no answer")
     assert (early.result().success, early.result().message) == (False, "nothing was lived yet")
     client.activate()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
-    answer = save.call_async(Trigger.Request())
+    answer = save()
     during = len(plant.heard)
     while not answer.done():
         plant.advance()
@@ -396,9 +401,8 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
     assert not folder.exists()
     # Nor does asking for it save a life that is in doubt; and who goes on, goes on from birth.
-    save = peer.node.create_client(Trigger, "agent/save")
-    assert save.wait_for_service(timeout_sec=10)
-    answer = save.call_async(Trigger.Request())
+    save = saver(peer)
+    answer = save()
     peer.until(answer.done, "no answer")
     assert not answer.result().success and "in doubt" in answer.result().message
     client.activate()

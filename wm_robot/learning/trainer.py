@@ -231,11 +231,9 @@ class Trainer:
                 kept = torch.cat([birth[name][: segments.fresh], value])
                 mask = born.view(-1, *[1] * (kept.ndim - 1))
                 birth[name] = torch.where(mask, birth[name], kept)
-                if name.endswith(".truth"):
-                    birth[name] = truth[:, 0]
-        # A carried life may have moved to another robot's log: the actions on their way are that robot's.
-        birth["recent"] = recent
-        return birth
+        # A carried life may have moved to another robot's log: that robot's are the physics, and the actions on
+        # their way.
+        return self.model.tell(birth, truth[:, 0]) | {"recent": recent}
 
     # --- checkpoints ----------------------------------------------------------------------------------------
 

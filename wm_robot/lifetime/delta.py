@@ -38,22 +38,12 @@ class DeltaMemory(FastWeights):
     ) -> tuple[Float[Tensor, "B T D"], State]:
         query = self._unit(self.query(h))
         x, key, value, log_decay = self._written(h, e, w)
-        strength = self._strength(x, w)
-        offset, reads = state["S"] - self.initial, []
-        for start in range(0, h.shape[1], self.CHUNK):
-            chunk = slice(start, start + self.CHUNK)
-            read, offset = delta_scan(
-                offset,
-                query[..., chunk, :],
-                key[..., chunk, :],
-                value[..., chunk, :],
-                strength[..., chunk],
-                log_decay[..., chunk],
-            )
-            reads.append(read)
+        reads, offset = self._in_chunks(
+            delta_scan, state["S"] - self.initial, query, key, value, self._strength(x, w), log_decay
+        )
         written = (w > 0).any(1)[:, None, None, None]
         after = torch.where(written, self.initial + offset, state["S"])
-        return self._say(torch.cat(reads, -2) + query @ self.initial), {"S": after}
+        return self._say(reads + query @ self.initial), {"S": after}
 
     def _strength(self, x: Float[Tensor, "B T X"], w: Float[Tensor, "B T"]) -> Float[Tensor, "B heads T"]:
         return w[:, None] * self.strength(x).sigmoid().transpose(1, 2)

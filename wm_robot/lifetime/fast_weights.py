@@ -1,6 +1,8 @@
 """What the families whose life is a set of fast-weight matrices share: how they are asked, keyed and read."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.lifetime.memory import Memory, Reader, State
+
+Carried = Any
+"""What a rule carries from chunk to chunk: a matrix, or mean and covariance."""
+Rule = Callable[..., tuple[Tensor, Carried]]
+"""Carried, then what each step brings, `B heads T …` → reads and carried."""
 
 
 class FastWeights(Memory):
@@ -66,6 +73,14 @@ class FastWeights(Memory):
         log_decay = -w[:, None] * rate * 2 * self.forget(x).sigmoid().transpose(1, 2)
         key = self._unit(self.key(h))
         return x, key, self._split(self.value(x)) - key @ self.initial, log_decay
+
+    def _in_chunks(self, rule: Rule, carried: Carried, *steps: Tensor) -> tuple[Tensor, Carried]:
+        """What every step reads, `B heads T V`, and what is carried on, by a rule that takes a chunk at once."""
+        reads = []
+        for chunk in zip(*(x.split(self.CHUNK, 2) for x in steps), strict=True):
+            read, carried = rule(carried, *chunk)
+            reads.append(read)
+        return torch.cat(reads, 2), carried
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wm_robot.lifetime.fast_weights import FastWeights
 from wm_robot.lifetime.memory import State
-from wm_robot.ops.kalman_rule import kalman_scan, kalman_write
+from wm_robot.ops.kalman_rule import Belief, kalman_scan, kalman_write
 
 
 class KalmanMemory(FastWeights):
@@ -41,35 +41,24 @@ class KalmanMemory(FastWeights):
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
         key, value, noise, log_decay = self._evidence(h[:, None], e[:, None], w[:, None])
-        offset, covariance = kalman_write(
-            state["S"] - self.initial,
-            state["P"],
+        belief = kalman_write(
+            (state["S"] - self.initial, state["P"]),
             key[..., 0, :],
             value[..., 0, :],
             noise[..., 0],
             log_decay[..., 0],
         )
-        return self._after(state, offset, covariance, w > 0)
+        return self._after(state, belief, w > 0)
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
         query = self._unit(self.query(h))
         key, value, noise, log_decay = self._evidence(h, e, w)
-        belief, reads = (state["S"] - self.initial, state["P"]), []
-        for start in range(0, h.shape[1], self.CHUNK):
-            chunk = slice(start, start + self.CHUNK)
-            read, belief = kalman_scan(
-                *belief,
-                query[..., chunk, :],
-                key[..., chunk, :],
-                value[..., chunk, :],
-                noise[..., chunk],
-                log_decay[..., chunk],
-            )
-            reads.append(read)
-        said = self._say(torch.cat(reads, -2) + query @ self.initial)
-        return said, self._after(state, *belief, (w > 0).any(1))
+        before = (state["S"] - self.initial, state["P"])
+        reads, belief = self._in_chunks(kalman_scan, before, query, key, value, noise, log_decay)
+        said = self._say(reads + query @ self.initial)
+        return said, self._after(state, belief, (w > 0).any(1))
 
     def _evidence(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Key and value `B heads T K`, noise and log decay `B heads T`."""
@@ -79,8 +68,8 @@ class KalmanMemory(FastWeights):
         root = w.sqrt()[:, None, :, None]
         return root * key, root * value, noise, log_decay
 
-    def _after(self, state: State, offset: Tensor, covariance: Tensor, written: Tensor) -> State:
-        written = written[:, None, None, None]
+    def _after(self, state: State, belief: Belief, written: Tensor) -> State:
+        (offset, covariance), written = belief, written[:, None, None, None]
         return {
             "S": torch.where(written, self.initial + offset, state["S"]),
             "P": torch.where(written, covariance, state["P"]),

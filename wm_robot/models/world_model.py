@@ -177,9 +177,12 @@ class WorldModel(nn.Module):
         }
         for i, memory in enumerate(self._memories):
             state.update(_named(i, memory.birth(batch)))
-            if memory.told_truth and truth is not None:
-                state[f"{i}.truth"] = truth
-        return state
+        return state if truth is None else self.tell(state, truth)
+
+    def tell(self, state: State, truth: Float[Tensor, "B P"]) -> State:
+        """The same lives told the true physics; only an oracle listens."""
+        told = [i for i, memory in enumerate(self._memories) if memory.told_truth]
+        return state | {f"{i}.truth": truth for i in told}
 
     def write(
         self,

@@ -18,12 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 Belief = tuple[Tensor, Tensor]
-"""Mean `… K V` and covariance `… K K`."""
+"""Mean M `… K V` and covariance P `… K K`."""
 
 
 def kalman_write(
-    mean: Float[Tensor, "... K V"],
-    covariance: Float[Tensor, "... K K"],
+    belief: Belief,
     key: Float[Tensor, "... K"],
     value: Float[Tensor, "... V"],
     noise: Float[Tensor, "..."],
@@ -36,6 +35,7 @@ def kalman_write(
         noise: Variance r > 0 of the value.
         log_decay: g ≤ 0; 0 forgets nothing.
     """
+    mean, covariance = belief
     decay = log_decay.exp()[..., None, None]
     mean, covariance = decay * mean, _drifted(covariance, decay)
     towards = (covariance @ key[..., None])[..., 0]
@@ -48,8 +48,7 @@ def kalman_write(
 
 
 def kalman_scan(
-    mean: Float[Tensor, "... K V"],
-    covariance: Float[Tensor, "... K K"],
+    belief: Belief,
     query: Float[Tensor, "... T K"],
     key: Float[Tensor, "... T K"],
     value: Float[Tensor, "... T V"],
@@ -61,6 +60,7 @@ def kalman_scan(
     Equals `T` calls of `kalman_write`. The Cholesky factor of the values' covariance is causal: its rows up to t
     belong to the steps up to t alone, so one factor serves every step.
     """
+    mean, covariance = belief
     total = log_decay.cumsum(-1)
     before = total - log_decay
     steps = key.shape[-2]
