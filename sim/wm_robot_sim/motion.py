@@ -103,7 +103,7 @@ def single(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: i
 
 
 def jumps(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """Targets that jump about, each held for a while."""
+    """Targets that jump about, the first at once, each held for a while."""
     lives, motors = hold.shape
     size = log_uniform(rng, (0.1, 1.0), (lives, 1, 1))
     chance = log_uniform(rng, (0.05, 0.3), (lives, 1, 1))
@@ -111,6 +111,7 @@ def jumps(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
     center = np.where(rng.random((lives, 1, 1)) < 0.5, hold[:, None], targets[:, :1])
     values = np.concatenate([hold[:, None], center + size * (targets - center)], 1)
     jump = rng.random((lives, steps, 1)) < chance
+    jump[:, 0] = True
     latest = np.maximum.accumulate(jump * np.arange(1, steps + 1)[:, None], axis=1)
     return np.take_along_axis(values, latest, 1)
 

@@ -38,6 +38,11 @@ def test_a_move_begins_at_once_and_rests_after():
     assert resting.any(1).all(), "some life never rests"
 
 
+def test_the_first_jump_comes_at_once():
+    actions = jumps(SPEC, np.random.default_rng(0), HOLD, 200)
+    assert (actions[:, 0] != HOLD).all(), "some joint rests before its first jump"
+
+
 def test_one_joint_alone_moves_one_joint():
     actions = single(SPEC, np.random.default_rng(0), HOLD, SEGMENT)
     moved = (actions != HOLD[:, None]).any(1)

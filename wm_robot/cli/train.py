@@ -22,7 +22,7 @@ def train(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: Literal["kalman", "delta", "gru"] = "kalman",
+    memory: Literal["ekf", "kalman", "delta", "gru"] = "ekf",
     arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,

@@ -24,11 +24,6 @@ class Arm:
     name: str
     model: WorldModel
 
-    @property
-    def told(self) -> bool:
-        """Whether it is given the true physics."""
-        return self.model.config.memory == "told"
-
 
 @torch.inference_mode()
 def error_by_step(arm: Arm, lives: Lives, points: Sequence[int], *, change_std: np.ndarray) -> np.ndarray:
@@ -42,7 +37,7 @@ def error_by_step(arm: Arm, lives: Lives, points: Sequence[int], *, change_std: 
         `B P`, mean over channels.
     """
     view, unit = _Tensors(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(len(lives), hold=view.hold, truth=view.truth[:, 0])
+    state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     errors, at = [], 0
     wanted = sorted({p + offset for p in points for offset in SMOOTH if p + offset + HORIZON <= lives.steps})
     found: dict[int, Tensor] = {}
@@ -64,7 +59,7 @@ def error_after_false_history(
         history: `shuffled`: own steps, each with the outcome of another; `other_world`: the steps of the next life.
     """
     view, unit = _Tensors(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(len(lives), hold=view.hold, truth=view.truth[:, 0])
+    state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     if history == "other_world":
         other = _Tensors(lives.rows(np.roll(np.arange(len(lives)), 1)))
         state = _live(arm.model, state, other, 0, steps)
@@ -101,6 +96,10 @@ class _Tensors:
         truth = lives.truth()
         self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
 
+    def told(self, model: WorldModel, at: int | slice) -> Tensor | None:
+        """The true physics, for an oracle alone."""
+        return self.truth[:, at] if model.told else None
+
 
 def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int) -> State:
     """Live steps `start` to `stop`, in pieces that fit in memory."""
@@ -108,7 +107,7 @@ def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int
         end = min(stop, at + 128)
         part = slice(at, end)
         ones = torch.ones(len(view.obs), end - at)
-        truth = view.truth[:, at : end + 1]
+        truth = view.told(model, slice(at, end + 1))
         _, state = model.scan(state, view.obs[:, at : end + 1], view.action[:, part], ones, truth)
     return state
 

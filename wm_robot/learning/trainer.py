@@ -152,7 +152,9 @@ class Trainer:
         if self.checkpoint.exists():
             self._restore()
         else:
-            self.model.fit_scales(self._pools[0].obs, self._pools[0].action)
+            lives = self._pools[0]
+            self.model.fit_scales(lives.obs, lives.action)
+            self.model.fit_prior(lives.physics.reshape(-1, lives.physics.shape[-1]))
 
     def _add_pool(self, number: int) -> None:
         path = self.data / f"lives-{number}.safetensors"

@@ -2,12 +2,14 @@
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.delta import DeltaMemory
+from wm_robot.lifetime.ekf import EkfMemory
 from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.gru import GruMemory
 from wm_robot.lifetime.kalman import KalmanMemory
 from wm_robot.lifetime.memory import Memory
 
 FAMILIES: dict[str, type[Memory]] = {
+    "ekf": EkfMemory,
     "gru": GruMemory,
     "delta": DeltaMemory,
     "kalman": KalmanMemory,

@@ -8,6 +8,7 @@ imagine: z_{k+1} from (z_k, a_k), S frozen
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,7 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
+from wm_robot.lifetime.ekf import EkfMemory, Sensed
 from wm_robot.lifetime.families import make_memory
+from wm_robot.lifetime.fixed import ToldMemory
 from wm_robot.lifetime.memory import Memory, State
 from wm_robot.spec import RobotSpec
 
@@ -34,12 +37,12 @@ class ModelConfig:
     action: int
     goal: int
     truth: int
-    """Numbers of true physics: what the `told` family is told, and what `physics` reads off any other state."""
+    """Numbers of true physics: what `told` is told, `ekf` infers, and `physics` reads off any other state."""
     dt: float
     """Control period, in s."""
     servo: tuple[int, ...]
     """For each action, the observation that it is a set-point for, or -1."""
-    memory: str = "kalman"
+    memory: str = "ekf"
     """Family of the lifetime state."""
     width: int = 128
     blocks: int = 1
@@ -55,6 +58,8 @@ class ModelConfig:
         for name in ("obs", "action", "width", "blocks", "context", "recent", "outcome"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.memory == "ekf" and self.blocks != 1:
+            raise ConfigError(f"model.blocks is {self.blocks}; family 'ekf' has one block")
         if len(self.servo) != self.action:
             raise ConfigError(
                 f"model.servo has {len(self.servo)} entries; it needs one for each of {self.action}"
@@ -136,7 +141,7 @@ class WorldModel(nn.Module):
         self.outcome = nn.Sequential(
             nn.Linear(2 * c.obs, c.outcome), nn.SiLU(), nn.Linear(c.outcome, c.outcome)
         )
-        told = c.truth if c.memory == "told" else c.outcome
+        told = c.truth if c.memory in ("told", "ekf") else c.outcome
         self.memories = nn.ModuleList(
             make_memory(c.memory, width=c.width, outcome=told, dt=c.dt) for _ in range(c.blocks)
         )
@@ -148,8 +153,9 @@ class WorldModel(nn.Module):
             for _ in range(c.blocks)
         )
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
-        sizes = [value.flatten(1).shape[1] for memory in self._memories for value in memory.birth(1).values()]
-        self.physics_head = nn.Linear(sum(sizes), max(1, c.truth))
+        if not isinstance(self.memories[0], ToldMemory):
+            born = [value for memory in self._memories for value in memory.birth(1).values()]
+            self.physics_head = nn.Linear(sum(value[0].numel() for value in born), max(1, c.truth))
         self.reward_head = nn.Sequential(
             nn.Linear(c.obs + c.action + c.goal, c.width),
             nn.SiLU(),
@@ -169,7 +175,7 @@ class WorldModel(nn.Module):
 
         Args:
             hold: Action in force before the first step.
-            truth: True physics, `B P`, for the oracle.
+            truth: True physics, `B P`, for those that listen; see `tell`.
         """
         state = {
             "step": torch.zeros(batch, dtype=torch.int64),
@@ -180,9 +186,20 @@ class WorldModel(nn.Module):
         return state if truth is None else self.tell(state, truth)
 
     def tell(self, state: State, truth: Float[Tensor, "B P"]) -> State:
-        """The same lives told the true physics; only an oracle listens."""
-        told = [i for i, memory in enumerate(self._memories) if memory.told_truth]
-        return state | {f"{i}.truth": truth for i in told}
+        """The same lives told the true physics. `told` listens, and `ekf`, which is trained so and then infers no
+        more; other families do not."""
+        for i, memory in enumerate(self._memories):
+            if isinstance(memory, ToldMemory):
+                own = _named(i, memory.birth(1))
+                state = {name: value for name, value in state.items() if name not in own} | {
+                    f"{i}.truth": truth
+                }
+        return state
+
+    @property
+    def told(self) -> bool:
+        """Whether it knows nothing of its world unless it is told: the oracle."""
+        return any(memory.told_truth for memory in self._memories)
 
     def write(
         self,
@@ -212,12 +229,12 @@ class WorldModel(nn.Module):
         Args:
             action: What reached the motors.
             valid: 0 keeps a step out of the memories.
-            truth: True physics at each step, for the oracle.
+            truth: True physics at each step, for those that listen; see `tell`.
 
         Raises:
             ConfigError: If an oracle is told nothing.
         """
-        if truth is None and any(memory.told_truth for memory in self._memories):
+        if truth is None and self.told:
             raise ConfigError("truth is None; family 'told' must be told the true physics at every step")
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
@@ -225,13 +242,16 @@ class WorldModel(nn.Module):
         first = self._first_layer()
         terms = self._action_terms(known[:, self.config.recent - 1 :])
         h, straight = self._enter(first, z, first.of_actions(terms))
-        happened = self._outcome(obs[:, :-1], obs[:, 1:])
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
             "recent": known[:, -self.config.recent :],
         }
+        if truth is None and isinstance(self.memories[0], EkfMemory):
+            predicted, inferred = self._infer(state, obs, h, straight, valid)
+            return predicted, after | _named(0, inferred)
+        happened = self._outcome(obs[:, :-1], obs[:, 1:])
         for i, memory in enumerate(self._memories):
-            told = truth[:, 1:] if memory.told_truth and truth is not None else happened
+            told = truth[:, 1:] if isinstance(memory, ToldMemory) and truth is not None else happened
             read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
             h = h + read
@@ -283,6 +303,8 @@ class WorldModel(nn.Module):
 
     def physics(self, state: State) -> Float[Tensor, "B P"]:
         """The true physics as the state alone tells it: 0 is nominal, a usual deviation is about 1."""
+        if isinstance(self.memories[0], ToldMemory):
+            return state["0.truth"]
         names = sorted(
             name for name, value in state.items() if value.is_floating_point() and name != "recent"
         )
@@ -298,6 +320,50 @@ class WorldModel(nn.Module):
             getattr(self, f"{name}_std").copy_(torch.from_numpy(values.std((0, 1))).clamp_min(1e-4))
         change = np.diff(obs.astype(np.float64), axis=1)
         self.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
+
+    def fit_prior(self, physics: np.ndarray) -> None:
+        """Take from the physics of training worlds, `N P`, what a newborn expects of its own; for `ekf`."""
+        for memory in self._memories:
+            if isinstance(memory, EkfMemory):
+                memory.fit_prior(physics)
+
+    # --- infer ----------------------------------------------------------------------------------------------
+
+    def _infer(
+        self, state: State, obs: Tensor, h: Tensor, straight: Tensor, valid: Tensor
+    ) -> tuple[Prediction, State]:
+        """Live steps one after another, each hypothesis of the physics by its own prediction."""
+        memory = cast(EkfMemory, self.memories[0])
+        part, age, rows = _part(state, 0), state["step"], torch.arange(len(obs), device=obs.device)
+        changes, spreads = [], []
+        happened = (obs[:, 1:] - obs[:, :-1]) / self.change_std - straight
+        for t in range(h.shape[1]):
+            believed = part["score"].argmax(1)
+            sensed, part = memory.infer(part, age, partial(self._sense, h[:, t]), happened[:, t], valid[:, t])
+            age = age + (valid[:, t] > 0)
+            changes.append(sensed.mean[rows, believed])
+            spreads.append(sensed.log_variance[rows, believed])
+        change = torch.stack(changes, 1) + straight
+        mean = obs[:, :-1] + change * self.change_std
+        return Prediction(mean, torch.stack(spreads, 1) + 2 * self.change_std.log()), part
+
+    def _sense(self, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]) -> Sensed:
+        """What physics would expect of the change that is not linear, in units of the one-step change."""
+        memory, channels = self._memories[0], self.config.obs
+        with torch.inference_mode(False), torch.enable_grad():
+            asked = physics.clone().requires_grad_(True)
+            each = h.clone()[:, None].expand(-1, physics.shape[1], -1).flatten(0, 1)[:, None]
+            read = memory.read({"truth": asked.flatten(0, 1)}, self.norms[0](each))
+            each = each + read
+            each = each + self.mix[0](each)
+            change, spread, _ = (
+                self.head(each)
+                .view(*physics.shape[:2], -1)
+                .split([channels, channels, self.config.context], -1)
+            )
+            unit = torch.eye(channels, device=change.device)[:, None, None].expand(-1, *change.shape[:2], -1)
+            (slope,) = torch.autograd.grad(change, asked, unit, is_grads_batched=True)
+        return Sensed(change.detach(), spread.detach().clamp(*LOG_VARIANCE), slope.movedim(0, 2))
 
     # --- inside ---------------------------------------------------------------------------------------------
 

@@ -81,8 +81,7 @@ class BatchAgent:
             truth: True physics, `B P`, for the oracle.
         """
         with torch.inference_mode():
-            told = None if truth is None else _tensor(truth)
-            self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=told)
+            self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
         self._planner.reset()
         self._goal = self._decided = None
 
@@ -147,11 +146,14 @@ class BatchAgent:
         """
         self.prepare()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
-        told = None if truth is None else _tensor(truth)
         expected, self.state = self.model.write(
-            self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, told
+            self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, self._told(truth)
         )
         return expected.mean.numpy(), expected.log_variance.numpy()
+
+    def _told(self, truth: np.ndarray | None) -> Tensor | None:
+        """The true physics, if this is an oracle: every other agent is on its own."""
+        return _tensor(truth) if truth is not None and self.model.told else None
 
     def _expected_goals(self, goal: Tensor) -> Tensor:
         """The goal at each step of the horizon, `B H G`, by its last motion."""
