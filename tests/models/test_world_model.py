@@ -107,6 +107,65 @@ def test_an_oracle_that_is_told_nothing_says_so():
         model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
 
 
+def inferring() -> WorldModel:
+    """A model to be asked backwards, whose predictions depend on the physics by much."""
+    model = make("ekf")
+    model.fit_prior(np.random.default_rng(0).normal(size=(500, 5)))
+    return model
+
+
+def test_inferring_in_one_scan_equals_single_writes():
+    model = inferring()
+    obs, action, valid, _ = life()
+    valid[1, 4] = 0
+    obs[2, 9] = torch.nan
+    valid[2, 8:10] = 0
+    born = model.birth(3, hold=action[:, 0])
+    predicted, after = model.scan(born, obs, action, valid)
+    state = born
+    for t in range(20):
+        one, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], valid[:, t])
+        torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5, equal_nan=True)
+    for name in after:
+        torch.testing.assert_close(state[name], after[name], atol=1e-4, rtol=1e-4)
+    assert after["step"].tolist() == [20, 19, 18]
+    assert born.keys() == after.keys() and all(born[n].shape == after[n].shape for n in born)
+
+
+def test_an_inferring_life_predicts_by_what_it_believes():
+    model = inferring()
+    obs, action, valid, _ = life()
+    _, lived = model.scan(model.birth(3, hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
+    inferred, _ = model.scan(lived, obs[:, 10:12], action[:, 10:11], valid[:, :1])
+    believed = model.physics(lived)
+    told, _ = model.scan(
+        model.tell(lived, believed), obs[:, 10:12], action[:, 10:11], valid[:, :1], believed[:, None].expand(-1, 2, -1)
+    )
+    torch.testing.assert_close(inferred.mean, told.mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inferred.log_variance, told.log_variance, atol=1e-5, rtol=1e-5)
+
+
+def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
+    model = inferring().eval().requires_grad_(False)
+    h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
+    with torch.inference_mode():
+        sensed = model._sense(h, physics)
+    for i in range(5):
+        aside = torch.zeros(5)
+        aside[i] = 1e-2
+        up, down = (model._sense(h, physics + sign * aside).mean for sign in (1, -1))
+        torch.testing.assert_close((up - down) / 2e-2, sensed.slope[..., i], atol=2e-3, rtol=2e-2)
+
+
+def test_a_life_that_is_told_infers_no_more():
+    model = inferring()
+    obs, action, valid, truth = life()
+    state = model.tell(model.birth(3, hold=action[:, 0]), truth[:, 0])
+    assert set(state) == {"step", "recent", "0.truth"}
+    _, after = model.scan(state, obs, action, valid, truth)
+    assert torch.equal(model.physics(after), truth[:, -1])
+
+
 def test_the_physics_is_read_off_the_memory_and_nothing_else():
     model = make("delta")
     obs, action, valid, _ = life()
@@ -121,6 +180,8 @@ def test_the_physics_is_read_off_the_memory_and_nothing_else():
 
 
 def test_a_config_that_cannot_work_is_refused():
+    with pytest.raises(ConfigError, match="family 'ekf' has one block"):
+        ModelConfig(obs=4, action=2, goal=0, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
     with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
         ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)
 

@@ -44,7 +44,7 @@ class EkfMemory(ToldMemory):
     HYPOTHESES = 8
     NOISE = 3.0
     """Factor on the predicted variance: errors of one step after another are alike, and count for fewer."""
-    DRIFT = 0.05
+    DRIFT = 0.2
     """Share of the prior covariance that is added in a second."""
     HALF_LIFE = 0.4
     """Of a hypothesis' score, in s."""
@@ -54,7 +54,7 @@ class EkfMemory(ToldMemory):
     """Whitened innovation that counts no worse for the score if it is larger."""
     SURPRISED = 3.0
     """Mean squared whitened innovation from which on a filter doubts itself."""
-    DOUBT = 0.03
+    DOUBT = 0.1
     """Share of the prior covariance that it then adds, for each time as large."""
     MOST_DOUBT = 0.3
     SEPARATE = 4.5

@@ -1,0 +1,149 @@
+"""The filter on worlds whose physics are known: y = gain · push + offset, sensed with noise."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.lifetime.ekf import EkfMemory, Sensed
+
+NOISE = 0.05
+
+
+def gains(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Two motors' gains, one in five reversed, and an offset."""
+    gain = rng.uniform(0.7, 1.3, (count, 2)) * np.where(rng.random((count, 2)) < 0.2, -1, 1)
+    return np.concatenate([gain, 0.3 * rng.standard_normal((count, 1))], 1)
+
+
+@pytest.fixture
+def memory() -> EkfMemory:
+    made = EkfMemory(width=4, outcome=3, dt=0.02)
+    made.fit_prior(gains(np.random.default_rng(0), 4000))
+    return made
+
+
+class Plant:
+    """`B` linear worlds. `y_i = gain_i · push_i + offset`."""
+
+    def __init__(self, batch: int, seed: int = 1):
+        self.rng = np.random.default_rng(seed)
+        self.physics = torch.tensor(gains(self.rng, batch), dtype=torch.float32)
+
+    def step(self):
+        push = torch.tensor(self.rng.normal(size=(len(self.physics), 2)), dtype=torch.float32)
+        slope = torch.cat([torch.diag_embed(push), torch.ones(len(push), 2, 1)], 2)
+
+        def sense(physics):
+            each = slope[:, None].expand(-1, physics.shape[1], -1, -1)
+            mean = (each @ physics[..., None])[..., 0]
+            return Sensed(mean, torch.full_like(mean, 2 * np.log(NOISE)), each)
+
+        noise = torch.tensor(self.rng.normal(size=push.shape), dtype=torch.float32)
+        outcome = (slope @ self.physics[..., None])[..., 0] + NOISE * noise
+        return sense, outcome
+
+    def live(self, memory, state, steps, weight=1.0, age=0):
+        batch = len(self.physics)
+        for t in range(steps):
+            sense, outcome = self.step()
+            counted = torch.full((batch,), age + t)
+            _, state = memory.infer(state, counted, sense, outcome, torch.full((batch,), weight))
+        return state
+
+
+def error(state, plant) -> float:
+    return float((state["truth"] - plant.physics).abs().mean())
+
+
+def test_the_prior_is_that_of_the_worlds_and_knows_which_numbers_have_two_sides(memory):
+    values = gains(np.random.default_rng(0), 4000)
+    np.testing.assert_allclose(memory.prior_mean, values.mean(0), atol=1e-5)
+    np.testing.assert_allclose(memory.prior_covariance, np.cov(values.T) + 1e-3 * np.eye(3), atol=1e-5)
+    # A gain of 1 has its other side at -1; an offset has one side only, and so has a number that never changes.
+    np.testing.assert_allclose(memory.turn[:2], 0.0, atol=0.03)
+    assert torch.isnan(memory.turn[2])
+    values[:, 2] = 0.5
+    memory.fit_prior(values)
+    assert torch.isnan(memory.turn[2]) and torch.isfinite(memory.turn[:2]).all()
+
+
+def test_a_uniform_number_has_one_side(memory):
+    memory.fit_prior(np.random.default_rng(0).uniform(-1, 1, (4000, 3)))
+    assert torch.isnan(memory.turn).all()
+    # And then there is nothing to turn; it lives all the same.
+    plant = Plant(3)
+    assert torch.isfinite(plant.live(memory, memory.birth(3), 20)["truth"]).all()
+
+
+def test_it_finds_the_physics_reversed_motors_and_all(memory):
+    plant = Plant(64)
+    newborn = memory.birth(64)
+    lived = plant.live(memory, newborn, 40)
+    assert (plant.physics[:, :2] < 0).any()
+    assert error(newborn, plant) > 0.4
+    assert error(lived, plant) < 0.03
+
+
+def test_after_a_change_it_finds_the_new_physics(memory):
+    plant = Plant(64)
+    lived = plant.live(memory, memory.birth(64), 200)
+    before = error(lived, plant)
+    plant.physics = torch.tensor(gains(np.random.default_rng(5), 64), dtype=torch.float32)
+    assert error(lived, plant) > 10 * before
+    assert error(plant.live(memory, lived, 50, age=200), plant) < 0.03
+
+
+def test_a_long_life_stays_sound_and_sure(memory):
+    plant = Plant(4)
+    lived = plant.live(memory, memory.birth(4), 5000)
+    assert error(lived, plant) < 0.03
+    assert all(torch.isfinite(value).all() for value in lived.values())
+    best = lived["covariance"][torch.arange(4), lived["score"].argmax(1)]
+    assert (torch.linalg.eigvalsh(best) > 0).all()
+
+
+def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(memory):
+    plant = Plant(16)
+    lived = plant.live(memory, memory.birth(16), 7)
+    best = lived["mean"][torch.arange(16), lived["score"].argmax(1)]
+    assert torch.equal(lived["truth"], best)
+    assert (lived["mean"] >= memory.low).all() and (lived["mean"] <= memory.high).all()
+
+
+def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
+    plant = Plant(3)
+    lived = plant.live(memory, memory.birth(3), 10)
+    sense, outcome = plant.step()
+    outcome[1] = torch.nan
+    weight = torch.tensor([1.0, 0.0, 1.0])
+    _, after = memory.infer(lived, torch.full((3,), 10), sense, outcome, weight)
+    for name, value in lived.items():
+        assert torch.equal(after[name][1], value[1])
+        assert torch.isfinite(after[name]).all()
+    assert not torch.equal(after["truth"][0], lived["truth"][0])
+
+
+def test_a_hypothesis_that_breaks_is_given_up(memory):
+    plant = Plant(2)
+    lived = plant.live(memory, memory.birth(2), 10)
+    sense, outcome = plant.step()
+
+    def broken(physics):
+        sensed = sense(physics)
+        mean = sensed.mean.clone()
+        mean[0, lived["score"][0].argmax()] = torch.inf
+        return sensed._replace(mean=mean)
+
+    _, after = memory.infer(lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert after["score"][0].argmax() != lived["score"][0].argmax()
+
+
+def test_a_step_of_half_the_weight_moves_it_less(memory):
+    full, half = Plant(8), Plant(8)
+    sure = full.live(memory, memory.birth(8), 1)["covariance"]
+    unsure = half.live(memory, memory.birth(8), 1, weight=0.5)["covariance"]
+    volumes = [torch.linalg.slogdet(c[:, 0]).logabsdet for c in (sure, unsure)]
+    assert (volumes[0] < volumes[1]).all()
