@@ -138,9 +138,8 @@ def test_an_inferring_life_predicts_by_what_it_believes():
     _, lived = model.scan(model.birth(3, hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
     inferred, _ = model.scan(lived, obs[:, 10:12], action[:, 10:11], valid[:, :1])
     believed = model.physics(lived)
-    told, _ = model.scan(
-        model.tell(lived, believed), obs[:, 10:12], action[:, 10:11], valid[:, :1], believed[:, None].expand(-1, 2, -1)
-    )
+    truth = believed[:, None].expand(-1, 2, -1)
+    told, _ = model.scan(model.tell(lived, believed), obs[:, 10:12], action[:, 10:11], valid[:, :1], truth)
     torch.testing.assert_close(inferred.mean, told.mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(inferred.log_variance, told.log_variance, atol=1e-5, rtol=1e-5)
 
