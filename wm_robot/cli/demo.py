@@ -14,7 +14,7 @@ def demo(
     seed: int = 0,
     fresh: bool = False,
     quick: bool = False,
-    base: Path = Path("bases/arm-kalman"),
+    base: Path = Path("bases/arm-ekf"),
     frozen: Path = Path("bases/arm-robust"),
 ) -> None:
     """Run a learning arm beside a frozen one through the same hidden change, over ROS 2.

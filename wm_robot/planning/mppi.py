@@ -25,7 +25,7 @@ class MppiConfig:
     """Plans imagined in each iteration."""
     horizon: int = 10
     """Steps that each looks ahead."""
-    iterations: int = 2
+    iterations: int = 3
     elites: int = 12
     """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
@@ -36,6 +36,9 @@ class MppiConfig:
     """Smallest deviation, as a fraction of `noise`; each plan draws its own between the two."""
     knots: int = 4
     """Points between which the noise runs straight, so that plans are smooth."""
+    control_cost: float = 0.02
+    """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
+    that a task leaves free otherwise drift into corners from which no short plan leads out."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "horizon", "iterations", "elites", "knots"):
@@ -133,7 +136,7 @@ class Mppi:
             Mean of the elites. Range and rate are convex, so it keeps them as they do.
         """
         plans = self._limit(mean[:, None] + noise, hold)
-        return self._average(plans, score(plans))
+        return self._average(plans, score(plans) - self._control_cost(plans))
 
     def _noise(self, batch: int) -> Float[Tensor, "B N H A"]:
         c = self.config
@@ -152,6 +155,11 @@ class Mppi:
             last = torch.clamp(plans[:, :, k], last - self.step, last + self.step)
             limited.append(last)
         return torch.stack(limited, 2)
+
+    def _control_cost(self, plans: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N"]:
+        """The quadratic cost of control of Williams et al., about the middle of the range."""
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return self.config.control_cost * ((plans - middle) / half).square().mean(-1).sum(-1)
 
     def _average(
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]

@@ -1,10 +1,12 @@
 """`wm-robot bench adaptation`: open-loop error by steps lived, on held-out worlds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, bases_of, has_base, needs
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
 from wm_robot.learning.trainer import TrainConfig
@@ -21,7 +23,7 @@ LONG = (0, 16, 40, 104, 232, 488, 1000, 1512, 32 * SEGMENT + 40)
 """Steps of a long life, to 32 training segments. Random behaviour is drawn anew every 64 steps and begins with a
 jerk that no arm foresees well; these points lie between two of them, so that only the age of the life differs."""
 LONG_LIVES = 128
-BESIDE = ("nominal", "gru", "delta", "kalman")
+BESIDE = ("nominal", "gru", "delta", "kalman", "ekf")
 """Arms that stand in the table where their base is there; the figures need none of them."""
 
 
@@ -41,27 +43,9 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
     worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
     beside = [name for name in BESIDE if name != memory and has_base(setting, name)]
     bases = bases_of(setting, {name: name for name in (*beside, "robust", "oracle", memory)})
-    arms = [Arm(name=name, model=base.model) for name, base in bases.items()]
-    by_seed: list[dict[str, float]] = []
-    errors: dict[str, list[_Seen]] = {arm.name: [] for arm in arms}
-    for seed in seeds:
-        still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
-        unit = np.diff(still.obs, axis=1).std((0, 1))
-        for arm in arms:
-            errors[arm.name].append(
-                _Seen(
-                    error_by_step(arm, still, POINTS, change_std=unit),
-                    error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit),
-                    error_by_step(arm, long, [p for p in LONG if p <= long.steps], change_std=unit),
-                )
-            )
-        false = {
-            history: error_after_false_history(
-                arms[-1], still, steps=50, change_std=unit, history=history, seed=seed
-            )
-            for history in ("shuffled", "other_world")
-        }
-        by_seed.append(_figures({name: seen[-1] for name, seen in errors.items()}, memory, false))
+    found = in_processes(_lived, [(setting, memory, list(bases), worlds, seed) for seed in seeds])
+    errors = {name: [seen[name] for seen, _ in found] for name in bases}
+    by_seed = [_figures(seen, memory, false) for seen, false in found]
     figures = {name: float(np.mean([f[name] for f in by_seed])) for name in by_seed[0]}
     spread = {name: float(np.std([f[name] for f in by_seed])) for name in by_seed[0]}
     return Result(
@@ -75,6 +59,33 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
             "spread over seeds: " + ", ".join(f"{name} ±{value:.3g}" for name, value in spread.items()),
         ),
     )
+
+
+def _lived(
+    setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int
+) -> tuple[dict[str, _Seen], dict[str, np.ndarray]]:
+    """Under one seed: errors of each arm, and of the adaptive one after false histories."""
+    arms = {
+        name: Arm(name=name, model=base.model)
+        for name, base in bases_of(setting, {name: name for name in names}).items()
+    }
+    still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
+    unit = np.diff(still.obs, axis=1).std((0, 1))
+    errors = {
+        name: _Seen(
+            error_by_step(arm, still, POINTS, change_std=unit),
+            error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit),
+            error_by_step(arm, long, [p for p in LONG if p <= long.steps], change_std=unit),
+        )
+        for name, arm in arms.items()
+    }
+    false = {
+        history: error_after_false_history(
+            arms[memory], still, steps=50, change_std=unit, history=history, seed=seed
+        )
+        for history in ("shuffled", "other_world")
+    }
+    return errors, false
 
 
 def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, Lives, Lives]:
@@ -102,7 +113,7 @@ def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, L
 
     still = live(own, POINTS[-1] + 16, 1)
     changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, CHANGE)
-    long = live(own[: LONG_LIVES // 2 if quick else LONG_LIVES], LONG[-1] + 16, 3)
+    long = live(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + 16, 3)
     return still, changed, long
 
 

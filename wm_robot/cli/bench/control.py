@@ -1,13 +1,11 @@
 """`wm-robot bench control`: settled target error after a hidden change, by arm."""
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
 from wm_robot.evaluation.control import Change, target_error
 
@@ -49,15 +47,11 @@ def run(setting: Setting, memory: str, episodes: int) -> Result:
 def _lived(
     setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int
 ) -> dict[str, list[np.ndarray]]:
-    """Target error by arm and seed, `B T` each; a process for each part, as many at once as there are cores."""
+    """Target error by arm and seed, `B T` each."""
     parts = range(0, episodes, TOGETHER)
-    jobs = [(name, seed, first) for seed in seeds for name in arms for first in parts]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [
-            pool.submit(_episodes, setting, name, min(TOGETHER, episodes - first), seed, first)
-            for name, seed, first in jobs
-        ]
-        found = dict(zip(jobs, (future.result() for future in futures), strict=True))
+    keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
+    jobs = [(setting, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
+    found = dict(zip(keys, in_processes(_episodes, jobs), strict=True))
     return {
         name: [np.concatenate([found[name, seed, first] for first in parts]) for seed in seeds]
         for name in arms
