@@ -21,12 +21,12 @@ Improve = Callable[[Tensor, Tensor, Tensor], Tensor]
 class MppiConfig:
     """Size and temper of the search."""
 
-    samples: int = 64
+    samples: int = 40
     """Plans imagined in each iteration."""
     horizon: int = 10
     """Steps that each looks ahead."""
     iterations: int = 3
-    elites: int = 12
+    elites: int = 8
     """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
     """Weights fall by e for every `temperature` deviations of the elites' scores."""
