@@ -97,11 +97,26 @@ def test_after_a_change_it_finds_the_new_physics(memory):
 
 def test_a_long_life_stays_sound_and_sure(memory):
     plant = Plant(4)
-    lived = plant.live(memory, memory.birth(4), 5000)
+    lived = plant.live(memory, memory.birth(4), 2000)
     assert error(lived, plant) < 0.03
     assert all(torch.isfinite(value).all() for value in lived.values())
     best = lived["covariance"][torch.arange(4), lived["score"].argmax(1)]
     assert (torch.linalg.eigvalsh(best) > 0).all()
+
+
+def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_newborn(memory):
+    lived = Plant(2).live(memory, memory.birth(2), 50)
+
+    def nothing(physics):
+        expected = torch.zeros(*physics.shape[:2], 2)
+        return Sensed(expected, expected, torch.zeros(*expected.shape, 3))
+
+    before = lived["truth"]
+    for t in range(1000):
+        _, lived = memory.infer(lived, torch.full((2,), t), nothing, torch.zeros(2, 2), torch.ones(2))
+    believed = lived["covariance"][torch.arange(2), lived["score"].argmax(1)]
+    torch.testing.assert_close(believed, memory.prior_covariance.expand(2, -1, -1), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(lived["truth"], before)
 
 
 def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(memory):

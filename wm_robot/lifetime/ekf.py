@@ -45,7 +45,7 @@ class EkfMemory(ToldMemory):
     NOISE = 3.0
     """Factor on the predicted variance: errors of one step after another are alike, and count for fewer."""
     DRIFT = 0.2
-    """Share of the prior covariance that is added in a second."""
+    """Part of the way back to the prior covariance that a filter goes in a second."""
     HALF_LIFE = 0.4
     """Of a hypothesis' score, in s."""
     HANDICAP = 5.0
@@ -55,7 +55,7 @@ class EkfMemory(ToldMemory):
     SURPRISED = 3.0
     """Mean squared whitened innovation from which on a filter doubts itself."""
     DOUBT = 0.1
-    """Share of the prior covariance that it then adds, for each time as large."""
+    """Part of that way that it then goes at once, for each time as large."""
     MOST_DOUBT = 0.3
     SEPARATE = 4.5
     """Ashman's D of a number's two sides from which on it is tried on the other one."""
@@ -131,13 +131,15 @@ class EkfMemory(ToldMemory):
         innovation = torch.where(seen[..., None], outcome[:, None] - sensed.mean, 0.0)
         slope = torch.where(seen[..., None, None], sensed.slope, 0.0)
         noise = torch.where(seen[..., None], self.NOISE * sensed.log_variance.exp() / w[:, None, None], 1.0)
-        drifted = state["covariance"] + self.DRIFT * self.dt * self.prior_covariance
+        drifted = torch.lerp(state["covariance"], self.prior_covariance, self.DRIFT * self.dt)
         mean, covariance, misfit, log_volume = ekf_correct(state["mean"], drifted, innovation, slope, noise)
         surprise = misfit.square()
         doubt = (self.DOUBT * (surprise.mean(-1) / self.SURPRISED - 1).clamp_min(0)).clamp_max(
             self.MOST_DOUBT
         )
-        covariance = covariance + doubt[..., None, None] * self.prior_covariance
+        covariance = torch.lerp(
+            covariance, self.prior_covariance.expand_as(covariance), doubt[..., None, None]
+        )
         likelihood = -0.5 * surprise.clamp_max(self.CLIP**2).sum(-1) - log_volume
         score = 0.5 ** (self.dt / self.HALF_LIFE) * state["score"] + likelihood
 
@@ -158,7 +160,8 @@ class EkfMemory(ToldMemory):
 
     def _renewed(self, mean: Tensor, covariance: Tensor, score: Tensor, age: Tensor) -> State:
         """The worst hypothesis born anew. Kinds take turns: three turned, one in doubt, one newborn."""
-        rows, best, worst = torch.arange(len(mean), device=mean.device), score.argmax(1), score.argmin(1)
+        rows, best = torch.arange(len(mean), device=mean.device), score.argmax(1)
+        worst = score.scatter(1, best[:, None], torch.inf).argmin(1)
         truth, sure = mean[rows, best], covariance[rows, best]
         kind, turning = age % 5, self._turning
         newborn, doubting = kind == 3, kind == 1
