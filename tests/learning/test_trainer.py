@@ -58,7 +58,9 @@ def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
     )
 
 
-@pytest.mark.parametrize(("memory", "killed_at"), [("gru", 1), ("gru", 7), ("delta", 5), ("told", 11)])
+@pytest.mark.parametrize(
+    ("memory", "killed_at"), [("gru", 1), ("gru", 7), ("delta", 5), ("told", 11), ("ekf", 7)]
+)
 def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at):
     whole = trainer(tmp_path / "whole", memory=memory)
     for _ in whole.run():
@@ -86,6 +88,23 @@ def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
         metrics = list(run.run())
         error[memory] = np.mean([m["error_at_12"] for m in metrics[-20:]])
     assert error["gru"] < 0.3 * error["none"]
+
+
+def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
+    run = trainer(
+        tmp_path, memory="ekf", updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2, carried=0.0
+    )
+    for _ in run.run():
+        pass
+    new, model = gain_lives(77, lives=40), run.model.eval().requires_grad_(False)
+    # The prior is that of the training's lives: a coin, and so one number with two sides.
+    assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
+    obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
+    born = model.birth(40, hold=torch.from_numpy(new.hold))
+    _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
+    gain = torch.from_numpy(new.physics[:, 0])
+    assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
+    assert ((model.physics(born) > 0) == (gain > 0)).float().mean() < 0.8
 
 
 def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
