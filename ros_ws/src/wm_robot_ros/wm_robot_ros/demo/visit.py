@@ -15,6 +15,9 @@ LOOK_EVERY = 0.12
 """Seconds between two looks at the robots."""
 SILENCE = 10.0
 """Seconds without news of a robot that mean trouble."""
+ITERATIONS = 2
+"""Of each agent's planner, one fewer than a robot's: two agents, two plants and who watches them may share two
+cores, and a late command costs more than a coarser plan."""
 PRIORITY = 10
 """Real-time priority of the agents, where the system permits it; those who need less time go before them."""
 LISTENERS = 2
@@ -157,6 +160,7 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "state": str(role.state.absolute()) if role.state else "",
         "autostart": True,
         "listeners": LISTENERS,
+        "planner.iterations": ITERATIONS,
         "realtime.priority": PRIORITY,
     }
     plant = {
