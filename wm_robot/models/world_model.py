@@ -254,8 +254,7 @@ class WorldModel(nn.Module):
             told = truth[:, 1:] if isinstance(memory, ToldMemory) and truth is not None else happened
             read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
-            h = h + read
-            h = h + self.mix[i](h)
+            h = self._mixed(i, h, read)
         return self._decode(*self._next(z, straight, h)), after
 
     # --- predict and imagine --------------------------------------------------------------------------------
@@ -286,8 +285,7 @@ class WorldModel(nn.Module):
         for given in first.of_actions(terms).unbind(2):
             h, straight = self._enter(first, z, given)
             for i, read in enumerate(readers):
-                h = h + read(self.norms[i](h))
-                h = h + self.mix[i](h)
+                h = self._mixed(i, h, read(self.norms[i](h)))
             z, spread = self._next(z, straight, h)
             zs.append(z)
             spreads.append(spread)
@@ -354,8 +352,7 @@ class WorldModel(nn.Module):
             asked = physics.clone().requires_grad_(True)
             each = h.clone()[:, None].expand(-1, physics.shape[1], -1).flatten(0, 1)[:, None]
             read = memory.read({"truth": asked.flatten(0, 1)}, self.norms[0](each))
-            each = each + read
-            each = each + self.mix[0](each)
+            each = self._mixed(0, each, read)
             change, spread, _ = (
                 self.head(each)
                 .view(*physics.shape[:2], -1)
@@ -399,6 +396,11 @@ class WorldModel(nn.Module):
         both = F.linear(z, first.latent) + given
         h, straight = both.split([self.config.width, self.config.obs], -1)
         return F.silu(h), straight
+
+    def _mixed(self, block: int, h: Tensor, read: Tensor) -> Tensor:
+        """The hidden layer after a block: what its memory said, and what follows from it."""
+        h = h + read
+        return h + self.mix[block](h)
 
     def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
