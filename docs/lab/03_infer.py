@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from wm_robot.evaluation.adaptation import HORIZON, SMOOTH, Arm, _open_loop, _Tensors, error_by_step
+from wm_robot.evaluation.adaptation import HORIZON, MOMENTS, Arm, _open_loop, _Tensors, error_by_step
 from wm_robot.models.base import load_base
 from wm_robot_sim import load_spec
 from wm_robot_sim.lives import gather
@@ -74,8 +74,8 @@ def misfit(physics, view, stop, window, half_life=None, open_loop=0.0):
 def error_with(physics, view, step, unit):
     """8-step error of the oracle told these physics, `B`, as the benches take it."""
     known, errors = known_actions(view), []
-    for offset in SMOOTH:
-        at = step + offset
+    for moment in MOMENTS:
+        at = step + moment
         state = {"step": torch.zeros(len(physics), dtype=torch.int64), "recent": known[:, at : at + 3]}
         errors.append(_open_loop(ORACLE, state | {"0.truth": physics}, view, at, unit))
     return torch.stack(errors).mean(0)

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.evaluation.adaptation import (
     HORIZON,
-    SMOOTH,
+    MOMENTS,
     Arm,
     error_after_false_history,
     error_by_step,
@@ -47,13 +47,13 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     state = model.birth(3, hold=torch.from_numpy(lives.hold), truth=truth)
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     errors = {}
-    for t in range(17 + max(SMOOTH) + 1):
+    for t in range(17 + max(MOMENTS) + 1):
         plans = action[:, None, t : t + HORIZON]
         last = model.imagine(state, model.observe(state, obs[:, t]), plans).mean[:, 0, -1]
         errors[t] = (((last - obs[:, t + HORIZON]).numpy() / UNIT) ** 2).mean(-1)
         _, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth)
     for column, point in enumerate((0, 17)):
-        expected = np.mean([errors[point + offset] for offset in SMOOTH], axis=0)
+        expected = np.mean([errors[point + moment] for moment in MOMENTS], axis=0)
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)
 
 

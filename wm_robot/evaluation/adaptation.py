@@ -13,7 +13,7 @@ from wm_robot.types import Lives
 
 HORIZON = 8
 """Steps imagined open-loop."""
-SMOOTH = (0, 2, 4, 6)
+MOMENTS = (0, 2, 4, 6)
 """Errors at a step are averaged over these steps after it, to tame the noise of one moment."""
 
 
@@ -26,12 +26,20 @@ class Arm:
 
 
 @torch.inference_mode()
-def error_by_step(arm: Arm, lives: Lives, points: Sequence[int], *, change_std: np.ndarray) -> np.ndarray:
+def error_by_step(
+    arm: Arm,
+    lives: Lives,
+    points: Sequence[int],
+    *,
+    change_std: np.ndarray,
+    moments: Sequence[int] = MOMENTS,
+) -> np.ndarray:
     """Squared error of the observation `HORIZON` steps ahead, by life and steps lived.
 
     Args:
-        points: Steps lived at which to imagine.
+        points: Steps lived.
         change_std: Unit of the error, `O`: standard deviation of the one-step change.
+        moments: Steps after each point at which to imagine; those beyond the end of the lives are left out.
 
     Returns:
         `B P`, mean over channels.
@@ -39,13 +47,13 @@ def error_by_step(arm: Arm, lives: Lives, points: Sequence[int], *, change_std: 
     view, unit = _Tensors(lives), torch.from_numpy(change_std)
     state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     errors, at = [], 0
-    wanted = sorted({p + offset for p in points for offset in SMOOTH if p + offset + HORIZON <= lives.steps})
+    wanted = sorted({p + m for p in points for m in moments if p + m + HORIZON <= lives.steps})
     found: dict[int, Tensor] = {}
     for point in wanted:
         state = _live(arm.model, state, view, at, point)
         found[point], at = _open_loop(arm.model, state, view, point, unit), point
     for p in points:
-        errors.append(torch.stack([found[p + o] for o in SMOOTH if p + o in found]).mean(0))
+        errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
     return torch.stack(errors, 1).numpy()
 
 
@@ -74,8 +82,8 @@ def error_after_false_history(
     else:
         raise ValueError(f"history is '{history}'; it must be 'shuffled' or 'other_world'")
     errors = []
-    for offset in SMOOTH:
-        point = steps + offset
+    for moment in MOMENTS:
+        point = steps + moment
         now = state | {"recent": _recent(view, point, arm.model.config.recent)}
         errors.append(_open_loop(arm.model, now, view, point, unit))
     return torch.stack(errors).mean(0).numpy()

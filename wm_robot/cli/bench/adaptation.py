@@ -19,9 +19,11 @@ CHANGE = 128
 AFTER = (0, 8, 16, 32, 50, 100)
 """Steps after the change."""
 SEGMENT = TrainConfig.steps
-LONG = (0, 16, 40, 104, 232, 488, 1000, 1512, 32 * SEGMENT + 40)
-"""Steps of a long life, to 32 training segments. Random behaviour is drawn anew every 64 steps and begins with a
-jerk that no arm foresees well; these points lie between two of them, so that only the age of the life differs."""
+LONG = tuple(SEGMENT * first for first in (1, 5, 13, 21, 31))
+"""Stages of a long life, to 32 training segments and more: where each begins."""
+STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40, 48))
+"""Steps of a stage at which to imagine. Random behaviour is drawn anew every 64 steps and begins with a jerk that no
+arm foresees well; these steps lie between two of them, in four behaviours, so that only the age differs."""
 LONG_LIVES = 128
 BESIDE = ("nominal", "gru", "delta", "kalman", "ekf")
 """Arms that stand in the table where their base is there; the figures need none of them."""
@@ -55,7 +57,7 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"{worlds} held-out worlds a seed, {len(seeds)} seeds; error: mean square 8 steps ahead, in units of the "
-            "one-step change",
+            "one-step change; of long lives: mean of the 256 steps after a step",
             "spread over seeds: " + ", ".join(f"{name} ±{value:.3g}" for name, value in spread.items()),
         ),
     )
@@ -75,7 +77,7 @@ def _lived(
         name: _Seen(
             error_by_step(arm, still, POINTS, change_std=unit),
             error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit),
-            error_by_step(arm, long, [p for p in LONG if p <= long.steps], change_std=unit),
+            error_by_step(arm, long, LONG, change_std=unit, moments=STAGE),
         )
         for name, arm in arms.items()
     }
@@ -113,7 +115,7 @@ def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, L
 
     still = live(own, POINTS[-1] + 16, 1)
     changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, CHANGE)
-    long = live(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + 16, 3)
+    long = live(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
     return still, changed, long
 
 
