@@ -12,7 +12,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard import agent as agent_module
-from wm_robot.onboard.agent import Agent, BatchAgent
+from wm_robot.onboard.agent import TREND, Agent, BatchAgent
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
@@ -146,12 +146,23 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
     wanted = base.model.imagine(state, z, torch.tensor(action)[:, None, None])
     torch.testing.assert_close(expected, wanted.mean[:, 0, 0])
     torch.testing.assert_close(recent[:, -1], torch.tensor(action))
-    acting.act(obs, goal + np.float32([0.1, 0.0, 0.0]))
+    acting.act(obs, goal)
     assert len(seen) == 6
-    # A goal that moves is expected one step further on.
-    acting.act(obs, goal + np.float32([0.2, 0.0, 0.0]))
+    # A goal that moves is expected to go on as it did, and for the next plan one step further.
+    for t in range(TREND):
+        acting.act(obs, goal + np.float32([0.01 * t**2, 0.0, 0.0]))
+    now = torch.arange(TREND, TREND + 5) ** 2 / 100
+    torch.testing.assert_close(seen[-1][1][0, :, 0], now[:-1], atol=1e-4, rtol=0)
     acting.prepare()
-    torch.testing.assert_close(seen[-1][1][0, :, 0], torch.tensor([0.4, 0.5, 0.6, 0.7]))
+    torch.testing.assert_close(seen[-1][1][0, :, 0], now[1:], atol=1e-4, rtol=0)
+
+
+def test_a_goal_that_jitters_is_not_chased(base, spec):
+    acting, rng = BatchAgent(base.model, spec, task="reach"), np.random.default_rng(0)
+    jitter = torch.from_numpy(0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32))
+    expected = torch.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
+    assert expected[:, 0, 0].std() < 0.002
+    assert expected[:, 0, 9].std() < 0.016
 
 
 def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):

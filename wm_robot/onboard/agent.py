@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.memory import State
@@ -17,6 +18,9 @@ from wm_robot.onboard.plan_graph import PlanGraph, scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
+
+TREND = 8
+"""Last goals through which a parabola goes, to tell the next ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class _Decided(NamedTuple):
     state: State
     sensed: Tensor
     goals: Tensor
+    """One more than the horizon has steps."""
     action: Tensor
 
 
@@ -69,7 +74,8 @@ class BatchAgent:
             step=spec.action_step,
             seed=seed,
         )
-        self._goal: Tensor | None = None
+        self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
+        self._goals: Tensor | None = None
         self._decided: _Decided | None = None
         self.state: State = {}
 
@@ -83,7 +89,7 @@ class BatchAgent:
         with torch.inference_mode():
             self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
         self._planner.reset()
-        self._goal = self._decided = None
+        self._goals = self._decided = None
 
     @torch.inference_mode()
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
@@ -91,14 +97,15 @@ class BatchAgent:
 
         Args:
             obs: `B O`.
-            goal: `B G`; it is expected to go on moving as it did since the call before.
+            goal: `B G`; it is expected to go on moving as it did in the last calls.
             applied: What reached the motors on the way to `obs`, `B A`, if that step is yet to be lived.
         """
         sensed, goals = _tensor(obs), self._expected_goals(_tensor(goal))
         state = self.state
         if applied is not None:
             state = state | {"recent": torch.cat([state["recent"][:, 1:], _tensor(applied)[:, None]], 1)}
-        action = self._planner.plan(self._improving(state, sensed, goals), state["recent"][:, -1])[:, 0]
+        improve = self._improving(state, sensed, goals[:, :-1])
+        action = self._planner.plan(improve, state["recent"][:, -1])[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
         return np.asarray(action.numpy())
 
@@ -114,9 +121,7 @@ class BatchAgent:
         state, sensed, goals, action = decided
         expected, _ = self.model.imagine(state, self.model.observe(state, sensed), action[:, None, None])
         state = state | {"recent": torch.cat([state["recent"][:, 1:], action[:, None]], 1)}
-        further = goals[:, -1:] + (goals[:, -1:] - goals[:, -2:-1] if goals.shape[1] > 1 else 0.0)
-        goals = torch.cat([goals[:, 1:], further], 1)
-        self._planner.prepare(self._improving(state, expected[:, 0, 0], goals), action)
+        self._planner.prepare(self._improving(state, expected[:, 0, 0], goals[:, 1:]), action)
 
     def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
         """The planner's iteration at a moment of these lives."""
@@ -156,11 +161,11 @@ class BatchAgent:
         return _tensor(truth) if truth is not None and self.model.told else None
 
     def _expected_goals(self, goal: Tensor) -> Tensor:
-        """The goal at each step of the horizon, `B H G`, by its last motion."""
-        last = goal if self._goal is None or self._goal.shape != goal.shape else self._goal
-        self._goal = goal
-        ahead = torch.arange(1, self._planner.config.horizon + 1)[:, None]
-        return goal[:, None] + ahead * (goal - last)[:, None]
+        """The goal at each step of the horizon and one more, `B H+1 G`, by its last motion."""
+        if self._goals is None or self._goals.shape[::2] != goal.shape:
+            self._goals = goal[:, None].expand(-1, TREND, -1)
+        self._goals = torch.cat([self._goals[:, 1:], goal[:, None]], 1)
+        return self._forecast @ self._goals
 
 
 class Agent:
@@ -247,6 +252,15 @@ class Agent:
         """Write the life, durably, and return its digest."""
         arrays = {name: value.contiguous().numpy() for name, value in self._batch.state.items()}
         return save_state(folder, arrays, base_digest=self.base.digest, spec_digest=self.spec.digest())
+
+
+def _parabola(seen: int, ahead: int) -> Float[Tensor, "H N"]:
+    """Weights of the last `N` values in the next `H`, by least squares."""
+
+    def powers(first: int, count: int) -> Tensor:
+        return torch.arange(first, first + count, dtype=torch.float64)[:, None] ** torch.arange(3)
+
+    return (powers(1, ahead) @ torch.linalg.pinv(powers(1 - seen, seen))).float()
 
 
 def _tensor(values: np.ndarray) -> Tensor:
