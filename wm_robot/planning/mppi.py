@@ -21,10 +21,11 @@ Improve = Callable[[Tensor, Tensor, Tensor], Tensor]
 class MppiConfig:
     """Size and temper of the search."""
 
-    samples: int = 40
+    samples: int = 64
     """Plans imagined in each iteration."""
-    horizon: int = 10
-    """Steps that each looks ahead."""
+    horizon: int = 6
+    """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
+    search, and takes longer."""
     iterations: int = 3
     elites: int = 8
     """Best plans that the next mean is made of; all of them where there are fewer."""
@@ -34,9 +35,9 @@ class MppiConfig:
     """Largest deviation of the search, as a fraction of each action's range."""
     finest: float = 0.03
     """Smallest deviation, as a fraction of `noise`; each plan draws its own between the two."""
-    knots: int = 4
-    """Points between which the noise runs straight, so that plans are smooth."""
-    control_cost: float = 0.02
+    knots: int = 2
+    """Points between which the noise runs straight: plans are smooth, and there is less to search."""
+    control_cost: float = 0.05
     """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
     that a task leaves free otherwise drift into corners from which no short plan leads out."""
 
