@@ -158,7 +158,8 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
 
 
 def test_a_goal_that_jitters_is_not_chased(base, spec):
-    acting, rng = BatchAgent(base.model, spec, task="reach"), np.random.default_rng(0)
+    planner, rng = MppiConfig(horizon=10), np.random.default_rng(0)
+    acting = BatchAgent(base.model, spec, task="reach", planner=planner)
     jitter = torch.from_numpy(0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32))
     expected = torch.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
     assert expected[:, 0, 0].std() < 0.002
