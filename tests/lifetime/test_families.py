@@ -58,6 +58,51 @@ class TestKalman(FastWeightsContract):
         torch.testing.assert_close(state["P"], state["P"].transpose(-1, -2), atol=1e-5, rtol=0)
 
 
+class TestRidge(MemoryContract):
+    family = "ridge"
+
+    def test_evidence_fades_by_half_in_a_half_life_at_any_rate(self):
+        for dt in (0.02, 0.005):
+            memory = make_memory(self.family, width=16, outcome=10, dt=dt)
+            for parameter in (memory.forget.weight, memory.forget.bias, memory.key.weight):
+                parameter.data.zero_()
+            state = memory.birth(1)
+            state["H"] = torch.ones_like(state["H"])
+            steps = round(memory.log_half_life.exp()[0].item() / dt)
+            _, after = memory.scan(
+                state, torch.randn(1, steps, 16), torch.randn(1, steps, 10), torch.ones(1, steps)
+            )
+            torch.testing.assert_close(after["H"][0, 0].mean().item(), 0.5, rtol=0.05, atol=0)
+
+    def test_merged_lives_are_one_life_that_lived_both(self, memory):
+        for name in ("forget.weight", "forget.bias"):
+            memory.get_parameter(name).data.fill_(0.0)
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
+        parts = [
+            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+        ]
+        _, both = memory.scan(memory.birth(3), h, e, w)
+        merged = memory.merge(parts)
+        for name in both:
+            torch.testing.assert_close(merged[name], both[name], atol=1e-4, rtol=1e-5)
+
+    def test_a_query_that_was_lived_is_less_unknown(self, memory):
+        memory.key.weight.data = memory.query.weight.data
+        h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
+        born = memory.birth(2)
+        _, lived = memory.scan(born, h.expand(-1, 20, -1), e.expand(-1, 20, -1), torch.ones(2, 20))
+        assert (memory.variance(lived, h) < 0.5 * memory.variance(born, h)).all()
+
+    def test_a_long_still_life_stays_finite(self, memory):
+        h, e = torch.randn(1, 1, 16), torch.randn(1, 1, 10)
+        state = memory.birth(1)
+        for _ in range(40):
+            _, state = memory.scan(state, h.expand(-1, 500, -1), e.expand(-1, 500, -1), torch.ones(1, 500))
+            state = {name: value.detach() for name, value in state.items()}
+        assert all(value.isfinite().all() for value in state.values())
+
+
 class TestTold(MemoryContract):
     family = "told"
 
@@ -65,6 +110,13 @@ class TestTold(MemoryContract):
 def test_an_unknown_family_is_named_with_the_known_ones():
     with pytest.raises(ConfigError, match="'lstm' is unknown; known are .*gru"):
         make_memory("lstm", width=4, outcome=4, dt=0.02)
+
+
+@pytest.mark.parametrize("family", ["gru", "delta", "kalman"])
+def test_lives_that_cannot_be_merged_say_what_to_do(family):
+    memory = make_memory(family, width=4, outcome=4, dt=0.02)
+    with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):
+        memory.merge([memory.birth(1)] * 2)
 
 
 def test_no_memory_stays_empty():

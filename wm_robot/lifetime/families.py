@@ -7,12 +7,14 @@ from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.gru import GruMemory
 from wm_robot.lifetime.kalman import KalmanMemory
 from wm_robot.lifetime.memory import Memory
+from wm_robot.lifetime.ridge import RidgeMemory
 
 FAMILIES: dict[str, type[Memory]] = {
     "ekf": EkfMemory,
     "gru": GruMemory,
     "delta": DeltaMemory,
     "kalman": KalmanMemory,
+    "ridge": RidgeMemory,
     "none": NoMemory,
     "told": ToldMemory,
 }

@@ -1,10 +1,12 @@
 """The contract of a memory: how a lifetime state is born, read and written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from wm_robot.errors import ConfigError
 
 State = dict[str, Tensor]
 """Flat, fixed shapes, batch first, float32 (counters int64)."""
@@ -48,3 +50,14 @@ class Memory(nn.Module, ABC):
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
         """Read, then write, at each of `T` steps. Equals the loop, in parallel where the family allows it."""
+
+    def merge(self, states: Sequence[State]) -> State:
+        """The state of one robot that lived all these lives, where the family can tell it from the states alone.
+
+        Raises:
+            ConfigError: If it cannot.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot merge {len(states)} states: their average or sum is no life. "
+            "Let one robot live the other's recorded experience, or use family 'ridge'"
+        )
