@@ -22,7 +22,7 @@ def train(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: Literal["ekf", "kalman", "delta", "gru"] = "ekf",
+    memory: str = "ekf",
     arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,
@@ -42,7 +42,7 @@ def train(
 
     Args:
         robot: Name of a robot, or the path of its spec.
-        memory: Family of the lifetime state, for the adaptive arm.
+        memory: Family of the lifetime state, for the adaptive arm: ekf, kalman, ridge, delta or gru.
         arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
             the nominal one; `oracle` is told the true physics.
         task: Task whose planner gathers lives; the robot's first by default.
@@ -71,6 +71,8 @@ def train(
     from wm_robot.onboard.plan_graph import export_plan
     from wm_robot.tasks import reward_of
 
+    if memory in MEMORY_OF_ARM.values():
+        raise ConfigError(f"memory is '{memory}', which learns nothing; --arm robust or oracle trains that")
     torch.set_num_threads(1)
     made_by = commit()
     spec = load_spec(robot)

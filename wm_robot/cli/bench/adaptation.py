@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, has_base, needs
+from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
 from wm_robot.learning.trainer import TrainConfig
 from wm_robot.types import Lives
@@ -25,8 +25,6 @@ STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40,
 """Steps of a stage at which to imagine. Random behaviour is drawn anew every 64 steps and begins with a jerk that no
 arm foresees well; these steps lie between two of them, in four behaviours, so that only the age differs."""
 LONG_LIVES = 128
-BESIDE = ("nominal", "gru", "delta", "kalman", "ekf")
-"""Arms that stand in the table where their base is there; the figures need none of them."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,9 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds
     worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
-    beside = [name for name in BESIDE if name != memory and has_base(setting, name)]
-    bases = bases_of(setting, {name: name for name in (*beside, "robust", "oracle", memory)})
+    # Whatever base is there stands in the table; the figures need these three alone.
+    names = sorted({"robust", "oracle", memory} | set(arms_with_base(setting)))
+    bases = bases_of(setting, {name: name for name in names})
     found = in_processes(_lived, [(setting, memory, list(bases), worlds, seed) for seed in seeds])
     errors = {name: [seen[name] for seen, _ in found] for name in bases}
     by_seed = [_figures(seen, memory, false) for seen, false in found]

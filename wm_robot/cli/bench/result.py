@@ -67,9 +67,10 @@ def bases_of(setting: Setting, arms: dict[str, str]) -> dict[str, Any]:
     return {arm: load_base(setting.bases / f"{setting.robot}-{name}") for arm, name in arms.items()}
 
 
-def has_base(setting: Setting, name: str) -> bool:
-    """Whether the base of an arm is there."""
-    return (setting.bases / f"{setting.robot}-{name}" / "base.json").exists()
+def arms_with_base(setting: Setting) -> list[str]:
+    """The arms of a robot whose bases are there."""
+    cards = setting.bases.glob(f"{setting.robot}-*/base.json")
+    return [card.parent.name.removeprefix(f"{setting.robot}-") for card in cards]
 
 
 def finish(result: Result, as_json: bool) -> None:
