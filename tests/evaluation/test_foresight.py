@@ -4,7 +4,7 @@ import torch
 
 pytestmark = pytest.mark.learn
 
-from wm_robot.evaluation.foresight import foresee
+from wm_robot.evaluation.foresight import believe, foresee
 from wm_robot.models.world_model import ModelConfig, WorldModel
 
 STEPS, HORIZON = 30, 4
@@ -69,3 +69,15 @@ def test_a_saved_life_goes_on(model, life):
     resumed = foresee(model, obs[10:], applied[10:], horizon=HORIZON, span=(HORIZON + 3, 15), state=saved)
     whole = foresee(model, obs, applied, horizon=HORIZON, span=(10 + HORIZON + 3, 25))
     np.testing.assert_allclose(resumed, whole, atol=1e-5)
+
+
+def test_a_belief_is_that_of_the_life_before_each_step(model, life):
+    obs, applied = life
+    found = believe(model, obs, applied, span=(5, 9))
+    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    for t in range(9):
+        if t >= 5:
+            np.testing.assert_allclose(found[t - 5], model.physics(state)[0].numpy(), atol=1e-5)
+        row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
+        _, state = model.write(state, *row, torch.ones(1))
+    assert np.abs(np.diff(found, axis=0)).max() > 0

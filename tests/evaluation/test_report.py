@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip insta
 
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.recovery import Recovery
-from wm_robot.evaluation.report import Foresight, Latency, Report, Run, Video, Visit, write_report
+from wm_robot.evaluation.report import Belief, Foresight, Latency, Report, Run, Video, Visit, write_report
 from wm_robot.evaluation.report.page import headline
 
 CHANGE = 8.0
@@ -58,6 +58,13 @@ def foresight() -> Foresight:
     )
 
 
+def belief() -> Belief:
+    time = np.arange(CHANGE - 1.5, CHANGE + 3, 0.02)
+    truth = np.where(time >= CHANGE, 1.0, 0.0)[:, None] * np.array([2.0, -1.5])
+    settles = 1 - np.exp(-np.maximum(time - CHANGE, 0) / 0.3)[:, None]
+    return Belief(names=("payload", "shoulder_pitch/drive"), time=time, truth=truth, believed=truth * settles)
+
+
 def report(**changes: object) -> Report:
     values: dict[str, object] = {
         "robot": "arm",
@@ -73,6 +80,7 @@ def report(**changes: object) -> Report:
             )
         ),
         "foresight": foresight(),
+        "belief": belief(),
         "facts": {"seed": "0", "base of the learning arm": "3f" * 32, "wm_robot": "0.1.0"},
         "command": "wm-robot demo --seed 0",
         "go_on": (("Go on with this life.", "wm-robot demo"), ("Be born again.", "wm-robot demo --fresh")),

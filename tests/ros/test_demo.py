@@ -83,7 +83,7 @@ def test_without_a_terminal_it_prints_plain_lines(finished):
 def test_the_report_stands_alone(finished, out):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "://" not in page and len(page.encode()) < 5_000_000
-    for figure in ("first-visit", "surprise", "foresight", "second-visit", "latency"):
+    for figure in ("first-visit", "surprise", "foresight", "belief", "second-visit", "latency"):
         assert f'id="{figure}-' in page
     assert "wm-robot demo" in page and "--fresh" in page
 

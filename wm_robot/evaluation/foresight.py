@@ -1,9 +1,10 @@
-"""What a model that watched a robot would have said of it, some steps before it happened."""
+"""What a model that watched a robot would have said of it: of what comes next, and of its physics."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wm_robot.lifetime.memory import State
 from wm_robot.models.world_model import WorldModel
 
 
@@ -32,9 +33,7 @@ def foresee(
     """
     seen, done = _row(obs), _row(applied)
     weight = torch.full((1, done.shape[1]), float(learning))
-    life = model.birth(1, hold=done[:, 0])
-    if state is not None:
-        life = {n: torch.from_numpy(v.copy()) for n, v in state.items()} | {"recent": life["recent"]}
+    life = _begun(model, done[:, 0], state)
     expected, lived = np.full((span[1] - span[0], obs.shape[1]), np.nan, np.float32), 0
     for row, step in enumerate(range(*span)):
         origin = step - horizon
@@ -47,6 +46,39 @@ def foresee(
         mean, _ = model.imagine(life, model.observe(life, seen[:, origin]), done[:, None, origin:step])
         expected[row] = mean[0, 0, -1].numpy()
     return expected
+
+
+@torch.inference_mode()
+def believe(
+    model: WorldModel,
+    obs: np.ndarray,
+    applied: np.ndarray,
+    *,
+    span: tuple[int, int],
+    state: dict[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """The physics that a life believed in at each step of `span`, before it lived that step: `span P`.
+
+    Arguments are those of `foresee`; the numbers are those of `WorldModel.physics`.
+    """
+    seen, done = _row(obs), _row(applied)
+    life, lived, believed = _begun(model, done[:, 0], state), 0, []
+    for step in range(*span):
+        part = slice(lived, step)
+        if step > lived:
+            ones = torch.ones(1, step - lived)
+            _, life = model.scan(life, seen[:, lived : step + 1], done[:, part], ones)
+        believed.append(model.physics(life)[0].numpy())
+        lived = step
+    return np.stack(believed)
+
+
+def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> State:
+    """A newborn, or a saved life in the body as it is now."""
+    born = model.birth(1, hold=hold)
+    if state is None:
+        return born
+    return {n: torch.from_numpy(v.copy()) for n, v in state.items()} | {"recent": born["recent"]}
 
 
 def _row(values: np.ndarray) -> Tensor:

@@ -1,6 +1,6 @@
 """The report of a demo: one HTML file that needs nothing else, made from plain arrays."""
 
-from wm_robot.evaluation.report.contents import Foresight, Latency, Report, Run, Video, Visit
+from wm_robot.evaluation.report.contents import Belief, Foresight, Latency, Report, Run, Video, Visit
 from wm_robot.evaluation.report.page import write_report
 
-__all__ = ["Foresight", "Latency", "Report", "Run", "Video", "Visit", "write_report"]
+__all__ = ["Belief", "Foresight", "Latency", "Report", "Run", "Video", "Visit", "write_report"]

@@ -101,6 +101,20 @@ class Foresight:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Belief:
+    """What the arm that learns held its physics to be, in the numbers that the hidden change changed."""
+
+    names: tuple[str, ...]
+    """`P`, as the simulator calls them."""
+    time: np.ndarray
+    """`T`, in s since the visit began."""
+    believed: np.ndarray
+    """`T P`: 0 is nominal, a usual deviation of a robot is about 1."""
+    truth: np.ndarray
+    """`T P`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Video:
     """A moving picture to embed."""
 
@@ -120,6 +134,7 @@ class Report:
     second: Visit | None = None
     """The same robot, woken in the changed world with what it had learned, beside one without a past."""
     foresight: Foresight | None = None
+    belief: Belief | None = None
     period: float = 0.02
     """Control period, in s."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import numpy as np
 
 from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.recovery import WINDOW, rolling_mean
-from wm_robot.evaluation.report.contents import Foresight, Run, Visit
+from wm_robot.evaluation.report.contents import Belief, Foresight, Run, Visit
 
 try:
     import matplotlib
@@ -112,6 +112,26 @@ def foresight(view: Foresight, change: float) -> str:
         figure.supylabel("angle, rad", color=MUTED, fontsize=10.5)
         figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
         return _inline(figure, "foresight", "Measured and expected joint angles")
+
+
+def belief(view: Belief, change: float) -> str:
+    """Believed and true physics around the change, one frame for each number that it changed."""
+    columns = min(3, len(view.names))
+    rows = -(-len(view.names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.0 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        for p, (name, axes) in enumerate(zip(view.names, grid.flat, strict=False)):
+            axes.plot(view.time, view.truth[:, p], color=MUTED, linewidth=3.4, alpha=0.45)
+            axes.plot(view.time, view.believed[:, p], color=SERIES[0], linewidth=1.3)
+            axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            axes.set_title(name)
+            axes.margins(x=0)
+        for axes in grid.flat[len(view.names) :]:
+            axes.set_axis_off()
+        figure.supylabel("usual deviations from nominal", color=MUTED, fontsize=10.5)
+        figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
+        return _inline(figure, "belief", "Believed and true physics")
 
 
 def latency(runs: Sequence[Run], period: float) -> str:

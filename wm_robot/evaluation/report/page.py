@@ -117,6 +117,13 @@ def _sections(report: Report) -> Iterable[str]:
         )
         yield f'<p class="muted">{_legend(tuple(report.foresight.expected))}</p>'
         yield _figure(figures.foresight(report.foresight, first.change))
+    if report.belief and first.change is not None:
+        yield _section(
+            "What the arm that learns believed of its own body",
+            "Nobody told it: it asks its model which body would have moved as its own did. The broad line is the "
+            "truth, which only the simulator knows.",
+        )
+        yield _figure(figures.belief(report.belief, first.change))
     yield _section("The figures", "")
     yield _recovery_table(first)
     if report.second and report.second.seen:

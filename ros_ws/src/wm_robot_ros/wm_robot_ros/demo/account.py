@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.foresight import foresee
+from wm_robot.evaluation.foresight import believe, foresee
 from wm_robot.evaluation.recovery import WINDOW, rolling_mean
-from wm_robot.evaluation.report import Foresight, Report, Video, Visit, write_report
+from wm_robot.evaluation.report import Belief, Foresight, Report, Video, Visit, write_report
 from wm_robot.io.session_file import read_session
 from wm_robot.models.base import load_base
 from wm_robot.spec import RobotSpec
@@ -18,11 +18,14 @@ from wm_robot_ros.demo.options import Options
 from wm_robot_ros.demo.plan import Plan
 from wm_robot_ros.demo.retell import Tale, tale
 from wm_robot_ros.demo.screen import Screen
+from wm_robot_sim.worlds import World, WorldDistribution
 
 AHEAD = 15
 """Steps that the figure of expectations looks ahead."""
 AROUND = (1.5, 3.0)
 """Seconds before and after the change that it shows."""
+NOTABLE = 0.1
+"""Least change of a number of the physics, in usual deviations, for which its belief is shown."""
 SECOND_COUNTS_FROM = 0.6
 """On the second visit the first moments are the point; only the way to the target is left out."""
 TOO_LATE = 0.1
@@ -71,6 +74,7 @@ def write_account(
             start=SECOND_COUNTS_FROM,
         ),
         foresight=_foresight(options, spec, plan, adaptive, began_with),
+        belief=_belief(options, spec, adaptive, began_with),
         period=spec.dt,
         facts={
             "seed": str(options.seed),
@@ -112,8 +116,7 @@ def _foresight(
 ) -> Foresight | None:
     if told.change is None:
         return None
-    inside = np.flatnonzero((told.time >= told.change - AROUND[0]) & (told.time <= told.change + AROUND[1]))
-    span = (int(inside[0]), int(inside[-1]) + 1)
+    span = _around(told, told.change)
     joints = len(spec.joints)
     expected = {}
     for name, path, state in (("adaptive", options.base, began_with), ("frozen", options.frozen, None)):
@@ -135,6 +138,30 @@ def _foresight(
         measured=told.obs[slice(*span), :joints],
         expected=expected,
     )
+
+
+def _belief(
+    options: Options, spec: RobotSpec, told: Tale, began_with: dict[str, np.ndarray] | None
+) -> Belief | None:
+    if told.change is None:
+        return None
+    span = _around(told, told.change)
+    before, after = (World.from_dict(told.worlds[name]).vector() for name in ("start", "change"))
+    changed = np.flatnonzero(np.abs(after - before) > NOTABLE)
+    time = told.time[slice(*span)]
+    believed = believe(load_base(options.base).model, told.obs, told.applied, span=span, state=began_with)
+    return Belief(
+        names=tuple(WorldDistribution(spec).names[i] for i in changed),
+        time=time,
+        believed=believed[:, changed],
+        truth=np.where((time < told.change)[:, None], before[changed], after[changed]),
+    )
+
+
+def _around(told: Tale, change: float) -> tuple[int, int]:
+    """The steps from somewhat before the change to somewhat after it."""
+    inside = np.flatnonzero((told.time >= change - AROUND[0]) & (told.time <= change + AROUND[1]))
+    return int(inside[0]), int(inside[-1]) + 1
 
 
 def _film(
