@@ -214,7 +214,11 @@ def cut(seconds: float) -> Visit:
     ("missing", "told", "absent"),
     [
         ({"second": None}, "The adaptive arm was back", "The second visit"),
-        ({"foresight": None, "belief": None, "video": None}, "The adaptive arm was back", "What it looked like"),
+        (
+            {"foresight": None, "belief": None, "video": None},
+            "The adaptive arm was back",
+            "What it looked like",
+        ),
         (
             {"first": Visit(runs=(run("adaptive", recovers=True, seed=1, change=None),)), "second": None},
             "The visit ended before the world changed.",

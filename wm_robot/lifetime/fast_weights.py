@@ -92,3 +92,30 @@ class FastWeights(Memory):
         # Soft: a plain RMS norm would blow up the noise of an empty memory.
         soft = read * torch.rsqrt(read.square().mean(-1, keepdim=True) + 0.1)
         return self.out(soft.transpose(1, 2).flatten(-2))
+
+
+class Regression(FastWeights):
+    """Fast weights that every step informs by as much as it says that its value is worth."""
+
+    LEAST_NOISE = 0.03
+    """Of a value, beside a key of length 1; keeps what is inverted well conditioned."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        outcome: int,
+        dt: float,
+        half_life: tuple[float, float] = (0.5, 600.0),
+        **shape: Any,
+    ):
+        super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
+        self.noise = nn.Linear(width + outcome, self.heads)
+
+    def _evidence(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Key and value `B heads T K`, noise and log decay `B heads T`."""
+        x, key, value, log_decay = self._written(h, e, w)
+        noise = F.softplus(self.noise(x)).transpose(1, 2) + self.LEAST_NOISE
+        # A step of weight w counts as one of w times the precision.
+        root = w.sqrt()[:, None, :, None]
+        return root * key, root * value, noise, log_decay

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.lifetime.fast_weights import FastWeights
+from wm_robot.lifetime.fast_weights import Regression
 from wm_robot.lifetime.memory import State
 from wm_robot.ops.ridge import Evidence, ridge_scan, ridge_variance, ridge_weights, ridge_write
 
 
-class RidgeMemory(FastWeights):
+class RidgeMemory(Regression):
     """Each head regresses values on keys by ridge regression over its whole life, old evidence counting less.
 
     The only family whose lives can be pooled exactly: evidence is added. What `kalman` is in the form of a covariance
@@ -21,21 +21,11 @@ class RidgeMemory(FastWeights):
     time, noise told by the step, and a learned birth matrix that evidence departs from.
     """
 
-    LEAST_NOISE = 0.03
     LEAST_PRIOR = 0.1
     """Of Λ: it has to outweigh the rounding of the sums of a long life."""
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        outcome: int,
-        dt: float,
-        half_life: tuple[float, float] = (0.5, 600.0),
-        **shape: Any,
-    ):
-        super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
-        self.noise = nn.Linear(width + outcome, self.heads)
+    def __init__(self, *, width: int, outcome: int, dt: float, **shape: Any):
+        super().__init__(width=width, outcome=outcome, dt=dt, **shape)
         self.prior = nn.Parameter(torch.zeros(self.heads, self.size))
 
     def birth(self, batch: int) -> State:
@@ -43,7 +33,7 @@ class RidgeMemory(FastWeights):
         return super().birth(batch) | {"H": nothing, "R": nothing.clone()}
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
-        key, value, noise, log_decay = self._brought(h[:, None], e[:, None], w[:, None])
+        key, value, noise, log_decay = self._evidence(h[:, None], e[:, None], w[:, None])
         before = Evidence(state["H"], state["R"])
         after = ridge_write(before, key[..., 0, :], value[..., 0, :], noise[..., 0], log_decay[..., 0])
         return self._after(state, after, w > 0)
@@ -52,7 +42,7 @@ class RidgeMemory(FastWeights):
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
         query = self._unit(self.query(h))
-        brought = self._brought(h, e, w)
+        brought = self._evidence(h, e, w)
 
         def rule(evidence: Evidence, *chunk: Tensor) -> tuple[Tensor, Evidence]:
             return ridge_scan(evidence, self._prior(len(h)), *chunk)
@@ -68,14 +58,6 @@ class RidgeMemory(FastWeights):
         """How little is known of a query, by head; a newborn knows nothing."""
         evidence = Evidence(state["H"], state["R"])
         return ridge_variance(evidence, self._prior(len(h)), self._unit(self.query(h)))
-
-    def _brought(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Key and value `B heads T K`, noise and log decay `B heads T`."""
-        x, key, value, log_decay = self._written(h, e, w)
-        noise = F.softplus(self.noise(x)).transpose(1, 2) + self.LEAST_NOISE
-        # A step of weight w counts as one of w times the precision.
-        root = w.sqrt()[:, None, :, None]
-        return root * key, root * value, noise, log_decay
 
     def _prior(self, batch: int) -> Float[Tensor, "B heads K"]:
         return (F.softplus(self.prior) + self.LEAST_PRIOR).expand(batch, -1, -1)
