@@ -106,7 +106,8 @@ class MemoryContract:
         for name, parameter in memory.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
-    def test_a_state_is_float32_of_fixed_shape(self, memory):
+    def test_a_state_is_float32_or_counts_and_of_fixed_shape(self, memory):
         born, lived = memory.birth(3), self.lived(memory)
         assert {k: v.shape for k, v in born.items()} == {k: v.shape for k, v in lived.items()}
-        assert all(value.dtype == torch.float32 for value in lived.values())
+        assert {k: v.dtype for k, v in born.items()} == {k: v.dtype for k, v in lived.items()}
+        assert all(value.dtype in (torch.float32, torch.int64) for value in lived.values())

@@ -178,10 +178,11 @@ def test_every_parameter_has_one_optimizer_and_only_matrices_decay(tmp_path, mem
     names = {id(p): name for name, p in model.named_parameters()}
     muon, adam = _optimizers(model)
     groups = [*muon.param_groups, *adam.param_groups]
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.GRU)]
+    decaying = {id(p) for m in linear for p in m.parameters() if p.ndim == 2}
     listed = [names[id(p)] for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(names.values())
     for group in groups:
         for p in group["params"]:
-            free = p.ndim < 2 or "initial" in names[id(p)] or "half_life" in names[id(p)]
-            assert (group["weight_decay"] == 0) == free, names[id(p)]
+            assert (group["weight_decay"] > 0) == (id(p) in decaying), names[id(p)]
     assert not any("head" in names[id(p)] for group in muon.param_groups for p in group["params"])

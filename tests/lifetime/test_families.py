@@ -103,6 +103,36 @@ class TestRidge(MemoryContract):
         assert all(value.isfinite().all() for value in state.values())
 
 
+class TestKv(MemoryContract):
+    family = "kv"
+
+    def steps(self, memory, state, first, last):
+        """Live steps whose value is their number, as far as the slots are concerned."""
+        h, e = torch.randn(2, last - first, 16), torch.randn(2, last - first, 10)
+        return memory.scan(state, h, e, torch.ones(2, last - first))[1]
+
+    def test_half_of_the_slots_hold_the_last_steps(self, memory):
+        state = self.steps(memory, memory.birth(2), 0, 300)
+        half = memory.recent
+        assert sorted(state["born"][0, :half].tolist()) == list(range(300 - half, 300))
+        assert (state["worth"][:, :half] == 1).all()
+
+    def test_the_other_half_is_a_fair_sample_and_every_step_is_counted(self, memory):
+        state = memory.birth(2)
+        for first in range(0, 3000, 100):
+            state = {k: v.detach() for k, v in self.steps(memory, state, first, first + 100).items()}
+            assert (state["worth"].sum(1) == first + 100).all()
+        born = state["born"][0, memory.recent :].double()
+        assert len(set(born.tolist())) == len(born)
+        # Uniform over the life: mean and spread within three standard errors.
+        assert abs(born.mean() - 1468) < 3 * 2936 / 12**0.5 / len(born) ** 0.5
+        assert 0.6 < born.std() / (2936 / 12**0.5) < 1.4
+
+    def test_counters_are_exact_after_many_years(self, memory):
+        state = memory.birth(2) | {"seen": torch.full((2,), 2**40), "born": torch.full((2, 128), 2**40 - 5)}
+        assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
+
+
 class TestTold(MemoryContract):
     family = "told"
 
@@ -112,7 +142,7 @@ def test_an_unknown_family_is_named_with_the_known_ones():
         make_memory("lstm", width=4, outcome=4, dt=0.02)
 
 
-@pytest.mark.parametrize("family", ["gru", "delta", "kalman"])
+@pytest.mark.parametrize("family", ["gru", "kv", "delta", "kalman"])
 def test_lives_that_cannot_be_merged_say_what_to_do(family):
     memory = make_memory(family, width=4, outcome=4, dt=0.02)
     with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):

@@ -318,7 +318,7 @@ def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
     heads: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.ndim < 2 or "initial" in name or "half_life" in name:
+        if parameter.ndim != 2 or "weight" not in name:
             free.append(parameter)
         elif "head" in name:
             heads.append(parameter)

@@ -6,6 +6,7 @@ from wm_robot.lifetime.ekf import EkfMemory
 from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.gru import GruMemory
 from wm_robot.lifetime.kalman import KalmanMemory
+from wm_robot.lifetime.kv import KvMemory
 from wm_robot.lifetime.memory import Memory
 from wm_robot.lifetime.ridge import RidgeMemory
 
@@ -14,6 +15,7 @@ FAMILIES: dict[str, type[Memory]] = {
     "gru": GruMemory,
     "delta": DeltaMemory,
     "kalman": KalmanMemory,
+    "kv": KvMemory,
     "ridge": RidgeMemory,
     "none": NoMemory,
     "told": ToldMemory,

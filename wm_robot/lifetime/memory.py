@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -50,6 +51,10 @@ class Memory(nn.Module, ABC):
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
         """Read, then write, at each of `T` steps. Equals the loop, in parallel where the family allows it."""
+
+    def summary(self, state: State) -> Float[Tensor, "B X"]:
+        """The state as one vector, from which a linear map reads the physics."""
+        return torch.cat([x.flatten(1) for _, x in sorted(state.items()) if x.is_floating_point()], 1)
 
     def merge(self, states: Sequence[State]) -> State:
         """The state of one robot that lived all these lives, where the family can tell it from the states alone.

@@ -154,8 +154,8 @@ class WorldModel(nn.Module):
         )
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
         if not isinstance(self.memories[0], ToldMemory):
-            born = [value for memory in self._memories for value in memory.birth(1).values()]
-            self.physics_head = nn.Linear(sum(value[0].numel() for value in born), max(1, c.truth))
+            size = self._summary(self.birth(1, hold=torch.zeros(1, c.action))).shape[1]
+            self.physics_head = nn.Linear(size, max(1, c.truth))
         self.reward_head = nn.Sequential(
             nn.Linear(c.obs + c.action + c.goal, c.width),
             nn.SiLU(),
@@ -303,10 +303,10 @@ class WorldModel(nn.Module):
         """The true physics as the state alone tells it: 0 is nominal, a usual deviation is about 1."""
         if isinstance(self.memories[0], ToldMemory):
             return state["0.truth"]
-        names = sorted(
-            name for name, value in state.items() if value.is_floating_point() and name != "recent"
-        )
-        return self.physics_head(torch.cat([state[name].flatten(1) for name in names], 1))
+        return self.physics_head(self._summary(state))
+
+    def _summary(self, state: State) -> Tensor:
+        return torch.cat([m.summary(_part(state, i)) for i, m in enumerate(self._memories)], 1)
 
     def fit_scales(self, obs: np.ndarray, action: np.ndarray) -> None:
         """Take the units of observation, change and action from data, `B T+1 O` and `B T A`."""

@@ -178,7 +178,7 @@ class _Iteration(nn.Module):
         self._reward = reward_of(spec, spec.task(task))
         self._search = Mppi(planner, low=spec.action_low, high=spec.action_high, step=spec.action_step)
         self._hold = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
-        self._names = [name for name, value in self._born().items() if value.is_floating_point()]
+        self._names = list(self._born())
 
     def _born(self) -> State:
         return self.model.birth(1, hold=self._hold)
@@ -192,13 +192,18 @@ class _Iteration(nn.Module):
         def around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
             return center + size * torch.randn(shape, generator=generator)
 
+        def lived(value: Tensor) -> Tensor:
+            if value.is_floating_point():
+                return around(value, *value.shape)
+            return torch.randint(100, value.shape, generator=generator)
+
         return {
             "obs": around(self.model.obs_mean, 1, config.obs),
             "goals": around(0.2, 1, horizon, self._goal),
             "mean": around(self._hold[:, None], 1, horizon, motors),
             "noise": around(0.0, 1, self.planner.samples, horizon, motors),
             "hold": around(self._hold, 1, motors),
-            **{_input(name): around(born[name], *born[name].shape) for name in self._names},
+            **{_input(name): lived(born[name]) for name in self._names},
         }
 
     def forward(
