@@ -24,12 +24,13 @@ def bases(tmp_path_factory):
     from wm_robot.models.base import save_base
     from wm_robot.models.world_model import ModelConfig, WorldModel
     from wm_robot_sim import load_spec
+    from wm_robot_sim.worlds import WorldDistribution
 
     folder, spec = tmp_path_factory.mktemp("bases"), load_spec("arm")
     torch.manual_seed(0)
-    digests = {}
+    digests, truth = {}, len(WorldDistribution(spec).names)
     for name, memory in (("learns", "gru"), ("frozen", "none")):
-        config = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=8)
+        config = ModelConfig.of(spec, goal=3, truth=truth, memory=memory, width=16, context=8)
         digests[name] = save_base(folder / name, WorldModel(config), spec, card={})
     return folder, digests["learns"], spec.digest()
 

@@ -145,13 +145,17 @@ def _belief(
 ) -> Belief | None:
     if told.change is None:
         return None
+    model, names = load_base(options.base).model, WorldDistribution(spec).names
+    if model.config.truth != len(names):
+        # Trained with other numbers of physics than this simulator's: nothing to lay beside them.
+        return None
     span = _around(told, told.change)
     before, after = (World.from_dict(told.worlds[name]).vector() for name in ("start", "change"))
     changed = np.flatnonzero(np.abs(after - before) > NOTABLE)
     time = told.time[slice(*span)]
-    believed = believe(load_base(options.base).model, told.obs, told.applied, span=span, state=began_with)
+    believed = believe(model, told.obs, told.applied, span=span, state=began_with)
     return Belief(
-        names=tuple(WorldDistribution(spec).names[i] for i in changed),
+        names=tuple(names[i] for i in changed),
         time=time,
         believed=believed[:, changed],
         truth=np.where((time < told.change)[:, None], before[changed], after[changed]),
