@@ -42,7 +42,7 @@ def train(
 
     Args:
         robot: Name of a robot, or the path of its spec.
-        memory: Family of the lifetime state, for the adaptive arm: ekf, kalman, ridge, kv, delta or gru.
+        memory: Family of the lifetime state, for the adaptive arm; a name that is none is answered with all.
         arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
             the nominal one; `oracle` is told the true physics.
         task: Task whose planner gathers lives; the robot's first by default.

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.lifetime.memory import Memory, Reader, State
+from wm_robot.lifetime.heads import Headed
+from wm_robot.lifetime.memory import Reader, State
 
 Carried = Any
 """What a rule carries from chunk to chunk: a matrix, or mean and covariance."""
@@ -17,7 +18,7 @@ Rule = Callable[..., tuple[Tensor, Carried]]
 """Carried, then what each step brings, `B heads T …` → reads and carried."""
 
 
-class FastWeights(Memory):
+class FastWeights(Headed):
     """Key-value matrices `S` that decay towards their learned birth state, each head with its own half-life.
 
     Decay is in physical time; the values carry the outcome, the keys only what was asked.
@@ -81,12 +82,6 @@ class FastWeights(Memory):
             read, carried = rule(carried, *chunk)
             reads.append(read)
         return torch.cat(reads, 2), carried
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)
-
-    def _unit(self, x: Tensor) -> Tensor:
-        return F.normalize(self._split(x), dim=-1, eps=1e-6)
 
     def _say(self, read: Float[Tensor, "B heads T V"]) -> Tensor:
         # Soft: a plain RMS norm would blow up the noise of an empty memory.

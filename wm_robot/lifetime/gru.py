@@ -24,10 +24,6 @@ class GruMemory(Memory):
         gain, bias = self.reading.modulation(state["s"][:, None])
         return lambda h: self.reading(h, gain, bias)
 
-    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
-        _, state = self.scan(state, h[:, None], e[:, None], w[:, None])
-        return state
-
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wm_robot.lifetime.memory import Memory, Reader, State
+from wm_robot.lifetime.heads import Headed
+from wm_robot.lifetime.memory import Reader, State
 
 NEVER = -1e9
 """Logit of an empty slot."""
@@ -24,7 +25,7 @@ class _Slots(NamedTuple):
     """Steps that had been written when it was."""
 
 
-class KvMemory(Memory):
+class KvMemory(Headed):
     """Keys and values of single steps: half of the slots hold the last ones, half a fair sample of the whole life.
 
     A step that is in neither half any more is counted with the one most like it. An entry fades with its age, each
@@ -81,10 +82,6 @@ class KvMemory(Memory):
             return self._attend(h, keys, values, bias)
 
         return read
-
-    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
-        _, state = self.scan(state, h[:, None], e[:, None], w[:, None])
-        return state
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
@@ -179,12 +176,6 @@ class KvMemory(Memory):
         weight = torch.softmax(torch.cat([query @ keys.mT + bias, null], -1), -1)
         said = weight[..., :-1] @ values + weight[..., -1:] * self.null_value
         return self.out(said.transpose(1, 2).flatten(-2))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)
-
-    def _unit(self, x: Tensor) -> Tensor:
-        return F.normalize(self._split(x), dim=-1, eps=1e-6)
 
 
 def _hash(number: Int[Tensor, "B"]) -> Int[Tensor, "B"]:

@@ -30,7 +30,6 @@ class Memory(nn.Module, ABC):
     def reader(self, state: State) -> Reader:
         """Open a frozen state for reading; planning asks it thousands of times."""
 
-    @abstractmethod
     def write(
         self, state: State, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
     ) -> State:
@@ -40,7 +39,10 @@ class Memory(nn.Module, ABC):
             h: What was asked at this step.
             e: What came of it.
             w: 1 writes, 0 leaves the state as it is, to the bit.
+
+        A scan of one step, where a family has no shorter way.
         """
+        return self.scan(state, h[:, None], e[:, None], w[:, None])[1]
 
     def read(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Ask; `N` queries share one state, which does not change."""

@@ -93,12 +93,9 @@ def surprise(visit: Visit) -> str:
 
 def foresight(view: Foresight, change: float) -> str:
     """Measured and expected angle of every joint around the change."""
-    columns = 3 if len(view.joints) > 4 else 2
-    rows = -(-len(view.joints) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.85 * rows + 0.3), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-        for j, (joint, axes) in enumerate(zip(view.joints, grid.flat, strict=False)):
+        figure, grid = _grid(len(view.joints), columns=3 if len(view.joints) > 4 else 2, row=1.85)
+        for j, (joint, axes) in enumerate(zip(view.joints, grid, strict=True)):
             axes.plot(view.time, view.measured[:, j], color=MUTED, linewidth=3.4, alpha=0.45)
             for i, expected in enumerate(view.expected.values()):
                 axes.plot(view.time, expected[:, j], color=SERIES[i], linewidth=1.3, linestyle=DASHES[i])
@@ -106,31 +103,20 @@ def foresight(view: Foresight, change: float) -> str:
             changed = joint in view.changed
             axes.set_title(f"{joint} (weakened)" if changed else joint)
             axes.title.set_fontweight("bold" if changed else "normal")
-            axes.margins(x=0)
-        for axes in grid.flat[len(view.joints) :]:
-            axes.set_axis_off()
         figure.supylabel("angle, rad", color=MUTED, fontsize=10.5)
-        figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
         return _inline(figure, "foresight", "Measured and expected joint angles")
 
 
 def belief(view: Belief, change: float) -> str:
     """Believed and true physics around the change, one frame for each number that it changed."""
-    columns = min(3, len(view.names))
-    rows = -(-len(view.names) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.0 * rows + 0.3), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-        for p, (name, axes) in enumerate(zip(view.names, grid.flat, strict=False)):
+        figure, grid = _grid(len(view.names), columns=min(3, len(view.names)), row=2.0)
+        for p, (name, axes) in enumerate(zip(view.names, grid, strict=True)):
             axes.plot(view.time, view.truth[:, p], color=MUTED, linewidth=3.4, alpha=0.45)
             axes.plot(view.time, view.believed[:, p], color=SERIES[0], linewidth=1.3)
             axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
             axes.set_title(name)
-            axes.margins(x=0)
-        for axes in grid.flat[len(view.names) :]:
-            axes.set_axis_off()
         figure.supylabel("usual deviations from nominal", color=MUTED, fontsize=10.5)
-        figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
         return _inline(figure, "belief", "Believed and true physics")
 
 
@@ -167,6 +153,19 @@ def _frame(height: float) -> tuple[Figure, Axes]:
     axes.margins(x=0)
     axes.xaxis.set_major_locator(MaxNLocator(12, steps=[1, 2, 5, 10], integer=True))
     return figure, axes
+
+
+def _grid(count: int, *, columns: int, row: float) -> tuple[Figure, list[Axes]]:
+    """Small frames over the same seconds, each `row` inches high."""
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, row * rows + 0.3), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+    for axes in grid:
+        axes.margins(x=0)
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
+    return figure, grid[:count]
 
 
 def _counted(run: Run, visit: Visit) -> np.ndarray:
