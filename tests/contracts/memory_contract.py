@@ -11,6 +11,8 @@ WIDTH, OUTCOME = 16, 10
 
 class MemoryContract:
     family: str
+    reach = 12
+    """Steps after which every parameter has had a part in what is read."""
 
     @pytest.fixture
     def memory(self) -> Memory:
@@ -100,8 +102,8 @@ class MemoryContract:
         assert (before[:, 6] - after[:, 6]).abs().max() > 1e-4
 
     def test_the_gradient_reaches_every_parameter_through_the_writes(self, memory):
-        h, e = torch.randn(3, 12, WIDTH), torch.randn(3, 12, OUTCOME)
-        reads, _ = memory.scan(memory.birth(3), h, e, torch.ones(3, 12))
+        h, e = torch.randn(3, self.reach, WIDTH), torch.randn(3, self.reach, OUTCOME)
+        reads, _ = memory.scan(memory.birth(3), h, e, torch.ones(3, self.reach))
         reads[:, -1].square().sum().backward()
         for name, parameter in memory.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name

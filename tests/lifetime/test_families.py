@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 from tests.contracts.memory_contract import MemoryContract
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.families import make_memory
+from wm_robot.lifetime.hope import HopeMemory
 
 
 class TestGru(MemoryContract):
@@ -133,6 +134,53 @@ class TestKv(MemoryContract):
         assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
 
 
+class TestHope(FastWeightsContract):
+    family = "hope"
+    reach = 2050
+    """The slowest level has learned after its first period, and forgotten some of it after its second."""
+
+    def silence(self, memory):
+        memory.strength.weight.data.zero_()
+        memory.strength.bias.data.fill_(-1e9)
+
+    def lived_on(self, memory, state, steps):
+        h, e = torch.randn(2, steps, 16), torch.randn(2, steps, 10)
+        return memory.scan(state, h, e, torch.ones(2, steps))[1]
+
+    @pytest.mark.parametrize("start", [0, 2**24, 2**40])
+    def test_a_level_changes_at_multiples_of_its_period_and_at_no_other_step(self, memory, start):
+        state = memory.birth(2) | {"lived": torch.full((2,), start)}
+        for step in range(1, 300):
+            after = self.lived_on(memory, state, 1)
+            assert (after["lived"] == start + step).all()
+            for part, period in [("M", 16), ("level0", 16), ("level1", 64), ("level2", 256)]:
+                assert torch.equal(after[part], state[part]) == (step % period != 0), (part, step)
+            assert torch.equal(after["level3"], state["level3"])
+            state = after
+
+    def test_rows_of_different_age_keep_their_own_schedule(self, memory):
+        old = self.lived_on(memory, memory.birth(2), 5)
+        both = {name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.birth(1).items()}
+        after = self.lived_on(memory, both, 11)
+        assert torch.equal(after["level0"][0], both["level0"][0])
+        assert not torch.equal(after["level0"][1], both["level0"][1])
+
+    def test_a_period_that_cuts_a_chunk_is_refused(self):
+        with pytest.raises(ConfigError, match="periods are .*multiple of chunk"):
+            HopeMemory(width=4, outcome=4, dt=0.02, periods=(24,))
+
+    def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory):
+        state = memory.birth(2)
+        h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
+        for _ in range(32):
+            walk = torch.randn(2, 256, 16), torch.randn(2, 256, 10)
+            near = [x + 0.03 * noise for x, noise in zip((h, e), walk, strict=True)]
+            _, state = memory.scan(state, *near, torch.ones(2, 256))
+            state = {name: value.detach() for name, value in state.items()}
+        for name, value in state.items():
+            assert value.abs().max() < 100 or name == "lived", name
+
+
 class TestTold(MemoryContract):
     family = "told"
 
@@ -142,7 +190,7 @@ def test_an_unknown_family_is_named_with_the_known_ones():
         make_memory("lstm", width=4, outcome=4, dt=0.02)
 
 
-@pytest.mark.parametrize("family", ["gru", "kv", "delta", "kalman"])
+@pytest.mark.parametrize("family", ["gru", "kv", "delta", "kalman", "hope"])
 def test_lives_that_cannot_be_merged_say_what_to_do(family):
     memory = make_memory(family, width=4, outcome=4, dt=0.02)
     with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):

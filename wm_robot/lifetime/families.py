@@ -5,6 +5,7 @@ from wm_robot.lifetime.delta import DeltaMemory
 from wm_robot.lifetime.ekf import EkfMemory
 from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.gru import GruMemory
+from wm_robot.lifetime.hope import HopeMemory
 from wm_robot.lifetime.kalman import KalmanMemory
 from wm_robot.lifetime.kv import KvMemory
 from wm_robot.lifetime.memory import Memory
@@ -17,6 +18,7 @@ FAMILIES: dict[str, type[Memory]] = {
     "kalman": KalmanMemory,
     "kv": KvMemory,
     "ridge": RidgeMemory,
+    "hope": HopeMemory,
     "none": NoMemory,
     "told": ToldMemory,
 }

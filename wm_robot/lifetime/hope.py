@@ -1,0 +1,219 @@
+"""Family `hope`: fast weights that make their own keys, values and gates, before levels that change ever more slowly."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.fast_weights import FastWeights
+from wm_robot.lifetime.memory import Reader, State
+from wm_robot.ops.delta_rule import delta_scan
+
+
+class HopeMemory(FastWeights):
+    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, and
+    a continuum of levels behind it, each written once in its period.
+
+    `M` and the levels are still within a chunk, so that one is computed in parallel. What they are to change by is
+    the mean over their period, which alike keys cannot blow up as they do a sum.
+
+    Source: Behrouz et al. (2025), Nested Learning, arXiv:2512.24695, equations 70-97. Differs: one delta term instead
+    of two that count the error twice, targets bounded, levels that learn towards a target of their own instead of by
+    the gradient of the task, decay in physical time and towards the birth state, momentum from chunk to chunk.
+    """
+
+    questions: Tensor
+    """That `summary` asks."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        outcome: int,
+        dt: float,
+        chunk: int = 16,
+        periods: Sequence[int] = (16, 64, 256, 1024),
+        features: int = 64,
+        questions: int = 16,
+        **shape: Any,
+    ):
+        """Args:
+        chunk: Steps in which `M` stands still.
+        periods: Of the levels, in steps; multiples of `chunk`.
+        features: That each level regresses on.
+        questions: How many `summary` asks.
+
+        Raises:
+            ConfigError: If a period is not a multiple of the chunk.
+        """
+        super().__init__(width=width, outcome=outcome, dt=dt, **shape)
+        if any(period % chunk for period in periods):
+            raise ConfigError(f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}")
+        self.chunk, heads = chunk, self.heads
+        made = 2 * self.size + 2
+        """Corrections that `M` makes: of key, value, strength and forgetting."""
+        self.strength = nn.Linear(width + outcome, heads)
+        self.target = nn.Linear(width + outcome, heads * made)
+        self.twist = nn.Parameter(torch.randn(heads, made, made) / math.sqrt(made))
+        self.initial_made = nn.Parameter(0.02 * torch.randn(heads, self.size, made))
+        self.trust = nn.Parameter(torch.full((heads, 3), 0.3))
+        """In the corrections of key, value and gates."""
+        self.rate = nn.Parameter(torch.zeros(heads))
+        self.momentum = nn.Parameter(torch.zeros(heads))
+        self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
+        """Of `M`, log of s."""
+        self.levels = nn.ModuleList(
+            _Level(width=width, outcome=outcome, features=features, period=period, dt=dt) for period in periods
+        )
+        self.register_buffer("questions", torch.randn(questions, width))
+
+    def birth(self, batch: int) -> State:
+        made = self.initial_made.expand(batch, -1, -1, -1)
+        nothing = torch.zeros_like(made)
+        state = {"M": made, "pending": nothing, "pace": nothing.clone()}
+        state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
+        for i, level in enumerate(self._levels):
+            state[f"level{i}"], state[f"pending{i}"] = level.birth(batch)
+        return super().birth(batch) | state
+
+    def reader(self, state: State) -> Reader:
+        first = super().reader(state)
+        weights = [level.weight + state[f"level{i}"] for i, level in enumerate(self._levels)]
+
+        def read(h: Tensor) -> Tensor:
+            y = first(h)
+            for level, weight in zip(self._levels, weights, strict=True):
+                y = y + level.features(y) @ weight
+            return y
+
+        return read
+
+    def scan(
+        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        # A chunk ends where any row has lived a multiple of it; rows that began together end together.
+        written = w > 0
+        lived = state["lived"][:, None] + written.cumsum(1)
+        ends = ((lived % self.chunk == 0) & written).any(0).nonzero()[:, 0] + 1
+        cuts = sorted({0, *ends.tolist(), w.shape[1]})
+        said = []
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            read, state = self._chunk(state, *(x[:, start:end] for x in (h, e, w)))
+            said.append(read)
+        return torch.cat(said, 1), state
+
+    def summary(self, state: State) -> Float[Tensor, "B X"]:
+        """What it says to a few questions: the matrices themselves are too many numbers."""
+        asked = self.questions.expand(len(state["lived"]), -1, -1)
+        return self.read(state, asked).flatten(1)
+
+    @property
+    def _levels(self) -> list["_Level"]:
+        return [level for level in self.levels if isinstance(level, _Level)]
+
+    def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+        """Steps in which no row's chunk ends before the last of them."""
+        query = self._unit(self.query(h))
+        h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
+        x = torch.cat([h, e], -1)
+        basis = self._unit(self.key(h))
+        made = basis @ state["M"]
+        key, value, strength, log_decay = self._corrected(x, basis, made, w)
+        reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
+        y = self._say(reads + query @ self.initial)
+
+        written = (w > 0).any(1)
+        lived = state["lived"] + (w > 0).sum(1)
+        after = {"S": torch.where(_rows(written, offset), self.initial + offset, state["S"]), "lived": lived}
+        target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        # Bounded: a target that grows with what is held has no end.
+        wanted = torch.tanh(target + (target + made) @ self.twist)
+        pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
+        after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
+        for i, level in enumerate(self._levels):
+            due = written & (lived % level.period == 0)
+            held = state[f"level{i}"], state[f"pending{i}"]
+            y, (after[f"level{i}"], after[f"pending{i}"]) = level.chunk(y, held, x, w, due)
+        return y, after
+
+    def _corrected(
+        self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Key and value `B H T K`, strength and log decay `B H T`."""
+        trust = self.trust[:, None, :, None]
+        key, value, gates = made.split([self.size, self.size, 2], -1)
+        key = F.normalize(basis + trust[:, :, 0] * key, dim=-1, eps=1e-6)
+        value = self._split(self.value(x)) + trust[:, :, 1] * value - key @ self.initial
+        strength, forget = (
+            gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
+            for i, gate in enumerate((self.strength, self.forget))
+        )
+        rate = _rate(self.log_half_life, self.dt)[:, None]
+        return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
+
+    def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
+        """`M` at the end of a chunk: it forgets a little and takes the mean of what it was to change by."""
+        each = (-1, 1, 1)
+        step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
+        pace = self.momentum.sigmoid().view(each) * state["pace"] + step
+        left = torch.exp(-self.chunk * _rate(self.log_half_life_made, self.dt)).view(each)
+        made = self.initial_made + left * (state["M"] - self.initial_made) + pace
+        now = _rows(due, pending)
+        return {
+            "M": torch.where(now, made, state["M"]),
+            "pace": torch.where(now, pace, state["pace"]),
+            "pending": torch.where(now, 0.0, pending),
+        }
+
+
+class _Level(nn.Module):
+    """One level of the continuum: a layer that is regressed on a target of its own, once in its period."""
+
+    def __init__(self, *, width: int, outcome: int, features: int, period: int, dt: float):
+        super().__init__()
+        self.period, self.dt = period, dt
+        self.feature = nn.Linear(width, features)
+        self.weight = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
+        self.target = nn.Linear(width + outcome, width)
+        self.rate = nn.Parameter(torch.zeros(()))
+        self.log_half_life = nn.Parameter(torch.tensor(math.log(32 * period * dt)))
+        """Of what it has learned, log of s."""
+
+    def birth(self, batch: int) -> tuple[Tensor, Tensor]:
+        """What it has learned, and what it is to change by: nothing yet."""
+        nothing = torch.zeros(batch, *self.weight.shape, device=self.weight.device)
+        return nothing, nothing.clone()
+
+    def features(self, y: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
+        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 0.1)
+        return F.normalize(F.silu(self.feature(y)), dim=-1, eps=1e-6)
+
+    def chunk(
+        self, y: Tensor, held: tuple[Tensor, Tensor], x: Tensor, w: Tensor, due: Bool[Tensor, "B"]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What it adds to `y`, `B T D`, and what it holds after; `due` rows end their period here."""
+        learned, pending = held
+        # A step that is not written may be asked anything, NaN too.
+        features = self.features(y)
+        said = features @ (self.weight + learned)
+        counted = w[..., None] > 0
+        error = torch.where(counted, self.target(x) - said, 0.0)
+        pending = pending + (w[..., None] * torch.where(counted, features, 0.0)).mT @ error
+        left = torch.exp(-self.period * _rate(self.log_half_life, self.dt))
+        moved = left * learned + 2 * self.rate.sigmoid() / self.period * pending
+        now = _rows(due, pending)
+        return y + said, (torch.where(now, moved, learned), torch.where(now, 0.0, pending))
+
+
+def _rate(log_half_life: Tensor, dt: float) -> Tensor:
+    """Share of the logarithm that is lost in a step."""
+    return math.log(2) * dt * torch.exp(-log_half_life)
+
+
+def _rows(chosen: Bool[Tensor, "B"], like: Tensor) -> Tensor:
+    return chosen.view(-1, *[1] * (like.ndim - 1))
