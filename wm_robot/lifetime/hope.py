@@ -1,4 +1,4 @@
-"""Family `hope`: fast weights that make their own keys, values and gates, before levels that change ever more slowly."""
+"""Family `hope`: fast weights that make their own keys, values and gates, and levels that change ever more slowly."""
 
 import math
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ class HopeMemory(FastWeights):
         """
         super().__init__(width=width, outcome=outcome, dt=dt, **shape)
         if any(period % chunk for period in periods):
-            raise ConfigError(f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}")
+            raise ConfigError(
+                f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}"
+            )
         self.chunk, heads = chunk, self.heads
         made = 2 * self.size + 2
         """Corrections that `M` makes: of key, value, strength and forgetting."""
@@ -68,7 +70,8 @@ class HopeMemory(FastWeights):
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Of `M`, log of s."""
         self.levels = nn.ModuleList(
-            _Level(width=width, outcome=outcome, features=features, period=period, dt=dt) for period in periods
+            _Level(width=width, outcome=outcome, features=features, period=period, dt=dt)
+            for period in periods
         )
         self.register_buffer("questions", torch.randn(questions, width))
 
