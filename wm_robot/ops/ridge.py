@@ -84,13 +84,12 @@ def ridge_scan(
     fade = (before[..., :, None] - total[..., None, :]).masked_fill(~earlier, -torch.inf).exp()
     left = (total[..., -1:] - total).exp()
     scaled = key / noise[..., None]
-    brought = torch.cat([key, value], -1)
-    each = (scaled[..., :, None] * brought[..., None, :]).flatten(-2)
-    born = torch.cat([evidence.gram, evidence.moment], -1)
-    start = before.exp()[..., None] * born.flatten(-2)[..., None, :]
-    sums = (start + fade @ each).unflatten(-1, born.shape[-2:])
-    weights = ridge_weights(
-        Evidence(sums[..., :size], sums[..., size:]), prior[..., None, :].expand(*key.shape)
-    )
-    last = total[..., -1].exp()[..., None, None] * born + (left[..., None] * scaled).mT @ brought
-    return (query[..., None, :] @ weights)[..., 0, :], Evidence(last[..., :size], last[..., size:])
+    own = (scaled[..., :, None] * key[..., None, :]).flatten(-2)
+    start = before.exp()[..., None] * evidence.gram.flatten(-2)[..., None, :]
+    grams = (start + fade @ own).unflatten(-1, (size, size))
+    factor = torch.linalg.cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
+    # One right-hand side a step, the query: the moments need not be held step by step then.
+    asked = torch.cholesky_solve(query[..., None], factor)[..., 0]
+    read = before.exp()[..., None] * (asked @ evidence.moment) + (fade * (asked @ scaled.mT)) @ value
+    faded, brought = total[..., -1].exp()[..., None, None], (left[..., None] * scaled).mT
+    return read, Evidence(faded * evidence.gram + brought @ key, faded * evidence.moment + brought @ value)
