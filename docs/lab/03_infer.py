@@ -125,7 +125,7 @@ def fit(worlds, starts=6, iterations=100, steps=50):
 def online(worlds, many=8, window=64, rate=0.1):
     rng = np.random.default_rng(4242)
     pairs = [[WORLDS.sample(rng), WORLDS.sample(rng)] for _ in range(worlds)]
-    lives = gather(SPEC, lives=worlds, steps=248, seed=31_337, worlds=pairs, change_at=128)
+    lives = gather(SPEC, lives=worlds, steps=248, seed=31_337, worlds=pairs, visits=[(0, 0), (128, 1)])
     view, unit = _Tensors(lives), torch.from_numpy(np.diff(lives.obs, axis=1).std((0, 1)))
     physics = draws(worlds, many)
     first, second, count = torch.zeros_like(physics), torch.zeros_like(physics), torch.zeros(worlds, many, 1)

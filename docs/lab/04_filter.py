@@ -30,8 +30,8 @@ WORLDS = WorldDistribution(SPEC)
 def infer(worlds, seed, changed, constants):
     rng = np.random.default_rng(seed)
     drawn = [[WORLDS.sample(rng) for _ in range(1 + changed)] for _ in range(worlds)]
-    steps, at = (248, 128) if changed else (136, None)
-    lives = gather(SPEC, lives=worlds, steps=steps, seed=seed, worlds=drawn, change_at=at)
+    steps, visits = (248, [(0, 0), (128, 1)]) if changed else (136, [(0, 0)])
+    lives = gather(SPEC, lives=worlds, steps=steps, seed=seed, worlds=drawn, visits=visits)
     points = (136, 144, 160, 178, 228) if changed else (0, 16, 32, 50, 112)
     unit, errors = np.diff(lives.obs, axis=1).std((0, 1)), {}
     for arm in ("robust", "oracle", "ekf"):

@@ -48,7 +48,7 @@ def gather(
     change_rate: float = 1 / 256,
     held_out: bool = False,
     worlds: Sequence[Sequence[World]] | None = None,
-    change_at: int | None = None,
+    visits: Sequence[tuple[int, int]] | None = None,
 ) -> Lives:
     """Live many lives side by side.
 
@@ -62,10 +62,11 @@ def gather(
         held_out: Draw worlds, goals and noise from seeds that training never uses.
         worlds: Worlds of each life, in place of random ones: `lives` sequences of equal length.
             With one world a life, nothing changes.
-        change_at: Change once, from the first world to the second, at this multiple of `GRID`.
+        visits: Pairs of a step, a multiple of `GRID`, and the world that every life is in from then on, in place of
+            unknown moments.
 
     Raises:
-        ConfigError: If `worlds` has another number of lives, or there is nothing to change to.
+        ConfigError: If `worlds` has another number of lives, or a visit is to none of them.
     """
     root = np.random.SeedSequence(seed, spawn_key=(HELD_OUT if held_out else TRAINING,))
     seeds = root.spawn(5)
@@ -74,12 +75,8 @@ def gather(
         raise ConfigError(f"worlds has {len(worlds)} lives; gather was asked for {lives}")
     count = len(worlds[0])
     schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, change_rate)
-    if change_at is not None:
-        if change_at % GRID or count < 2:
-            raise ConfigError(
-                f"change_at is {change_at} with {count} worlds a life; it needs two, and a multiple of {GRID}"
-            )
-        schedule = np.broadcast_to((np.arange(steps) >= change_at).astype(np.int64), (lives, steps)).copy()
+    if visits is not None:
+        schedule = np.tile(_visited(visits, steps, count), (lives, 1))
     goal = np.stack([MovingTarget(spec, seed=s).path(steps + 1) for s in seeds[GOAL_SEED].spawn(lives)])
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
     sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, threads=threads)
@@ -133,6 +130,19 @@ def change_times(rng: np.random.Generator, lives: int, steps: int, worlds: int, 
         now = np.where(change, np.where(home & (now > 0), 0, other), now)
         blocks.append(now)
     return np.repeat(np.stack(blocks, 1), GRID, axis=1)[:, :steps]
+
+
+def _visited(visits: Sequence[tuple[int, int]], steps: int, worlds: int) -> np.ndarray:
+    """Which world is in force at each step, int64 `T`."""
+    starts = [start for start, _ in visits]
+    if starts[:1] != [0] or starts != sorted(set(starts)) or any(start % GRID for start in starts):
+        raise ConfigError(
+            f"visits start at steps {starts}; they must begin with 0 and rise in multiples of {GRID}"
+        )
+    if not all(0 <= world < worlds for _, world in visits):
+        raise ConfigError(f"visits are to worlds {[w for _, w in visits]}; each life has {worlds}")
+    now = np.searchsorted(starts, np.arange(steps), side="right") - 1
+    return np.array([world for _, world in visits], np.int64)[now]
 
 
 def _change_worlds(

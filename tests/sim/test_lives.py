@@ -84,16 +84,19 @@ def test_a_policy_sees_each_step_once_and_in_order():
     np.testing.assert_array_equal(policy.truth[0], lives.truth()[:, 0])
 
 
-def test_a_life_changes_once_where_it_is_told_to():
-    lives = gather(ARM, lives=2, steps=32, seed=0, change_at=16)
-    assert lives.world.tolist() == [[0] * 16 + [1] * 16] * 2
+def test_a_life_visits_the_worlds_that_it_is_told_to():
+    lives = gather(ARM, lives=2, steps=32, seed=0, visits=[(0, 0), (16, 2), (24, 0)])
+    assert lives.world.tolist() == [[0] * 16 + [2] * 8 + [0] * 8] * 2
 
 
-@pytest.mark.parametrize(("change_at", "worlds"), [(12, 3), (16, 1)])
-def test_a_change_that_cannot_be_is_refused(change_at, worlds):
+@pytest.mark.parametrize(
+    ("visits", "worlds"),
+    [([(0, 0), (12, 1)], 3), ([(0, 0), (16, 1)], 1), ([(8, 0)], 3), ([], 3), ([(0, 0), (16, 1), (16, 2)], 3)],
+)
+def test_a_visit_that_cannot_be_is_refused(visits, worlds):
     own = [[ARM_WORLDS.nominal()] * worlds]
-    with pytest.raises(ConfigError, match="change_at"):
-        gather(ARM, lives=1, steps=32, seed=0, worlds=own, change_at=change_at)
+    with pytest.raises(ConfigError, match="visits"):
+        gather(ARM, lives=1, steps=32, seed=0, worlds=own, visits=visits)
 
 
 def test_worlds_change_on_the_grid_as_often_as_asked_and_often_return():

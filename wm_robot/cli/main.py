@@ -13,6 +13,7 @@ from wm_robot.errors import WmRobotError
 BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
     "control": verbs.control,
+    "memory": verbs.memory,
     "sim": verbs.sim,
     "loop": verbs.loop,
 }

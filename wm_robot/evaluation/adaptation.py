@@ -33,8 +33,9 @@ def error_by_step(
     *,
     change_std: np.ndarray,
     moments: Sequence[int] = MOMENTS,
+    horizon: int = HORIZON,
 ) -> np.ndarray:
-    """Squared error of the observation `HORIZON` steps ahead, by life and steps lived.
+    """Squared error of the observation `horizon` steps ahead, by life and steps lived.
 
     Args:
         points: Steps lived.
@@ -47,11 +48,11 @@ def error_by_step(
     view, unit = _Tensors(lives), torch.from_numpy(change_std)
     state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     errors, at = [], 0
-    wanted = sorted({p + m for p in points for m in moments if p + m + HORIZON <= lives.steps})
+    wanted = sorted({p + m for p in points for m in moments if p + m + horizon <= lives.steps})
     found: dict[int, Tensor] = {}
     for point in wanted:
         state = _live(arm.model, state, view, at, point)
-        found[point], at = _open_loop(arm.model, state, view, point, unit), point
+        found[point], at = _open_loop(arm.model, state, view, point, unit, horizon), point
     for p in points:
         errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
     return torch.stack(errors, 1).numpy()
@@ -59,7 +60,14 @@ def error_by_step(
 
 @torch.inference_mode()
 def error_after_false_history(
-    arm: Arm, lives: Lives, *, steps: int, change_std: np.ndarray, history: str, seed: int
+    arm: Arm,
+    lives: Lives,
+    *,
+    steps: int,
+    change_std: np.ndarray,
+    history: str,
+    seed: int,
+    horizon: int = HORIZON,
 ) -> np.ndarray:
     """The same error, `B`, after a life that was not this robot's.
 
@@ -85,7 +93,7 @@ def error_after_false_history(
     for moment in MOMENTS:
         point = steps + moment
         now = state | {"recent": _recent(view, point, arm.model.config.recent)}
-        errors.append(_open_loop(arm.model, now, view, point, unit))
+        errors.append(_open_loop(arm.model, now, view, point, unit, horizon))
     return torch.stack(errors).mean(0).numpy()
 
 
@@ -120,10 +128,12 @@ def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int
     return state
 
 
-def _open_loop(model: WorldModel, state: State, view: _Tensors, point: int, unit: Tensor) -> Tensor:
-    plans = view.action[:, None, point : point + HORIZON]
+def _open_loop(
+    model: WorldModel, state: State, view: _Tensors, point: int, unit: Tensor, horizon: int
+) -> Tensor:
+    plans = view.action[:, None, point : point + horizon]
     mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
-    return ((mean[:, 0, -1] - view.obs[:, point + HORIZON]) / unit).square().mean(-1)
+    return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)
 
 
 def _recent(view: _Tensors, point: int, count: int) -> Tensor:

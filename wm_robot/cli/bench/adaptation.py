@@ -101,7 +101,7 @@ def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, L
     own = [[draw(rng)] for _ in range(worlds)]
     pairs = [[world[0], draw(rng)] for world in own]
 
-    def live(own_worlds: Any, steps: int, number: int, change: int | None = None) -> Lives:
+    def live(own_worlds: Any, steps: int, number: int, visits: Any = None) -> Lives:
         return gather(
             spec,
             lives=len(own_worlds),
@@ -109,11 +109,11 @@ def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, L
             seed=seed * 10 + number,
             held_out=True,
             worlds=own_worlds,
-            change_at=change,
+            visits=visits,
         )
 
     still = live(own, POINTS[-1] + 16, 1)
-    changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, CHANGE)
+    changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, [(0, 0), (CHANGE, 1)])
     long = live(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
     return still, changed, long
 

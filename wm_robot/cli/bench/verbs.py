@@ -1,7 +1,7 @@
 """What each `wm-robot bench NAME` takes; the work is imported when it runs, so that help answers at once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|control|sim|loop`."""
+    """Measure: `wm-robot bench adaptation|control|memory|sim|loop`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -64,6 +64,31 @@ def control(
     from wm_robot.cli.bench.control import run
 
     finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
+
+
+def memory(
+    task: Literal["linear"] = "linear",
+    families: tuple[str, ...] = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf"),
+    updates: int = 3000,
+    seeds: tuple[int, ...] = (0, 1),
+    work: Path = Path("runs/bench/linear"),
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Families of lifetime state side by side, and beside what needs no learning in weights.
+
+    Args:
+        task: `linear`: random linear systems that change; the families are trained first, for some ten minutes each.
+        families: Those to compare.
+        updates: Of each training.
+        seeds: Of the systems they are tested on.
+        work: Folder of the trainings; what is trained there already is taken.
+        quick: A fiftieth of the updates, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.memory_linear import run
+
+    finish(run(Setting("memory", task, seeds, quick, BASES), families, updates, work), as_json)
 
 
 def sim(
