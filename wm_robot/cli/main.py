@@ -14,6 +14,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
     "control": verbs.control,
     "memory": verbs.memory,
+    "recall": verbs.recall,
     "sim": verbs.sim,
     "loop": verbs.loop,
 }

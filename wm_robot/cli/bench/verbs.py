@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|control|memory|sim|loop`."""
+    """Measure: `wm-robot bench adaptation|control|memory|recall|sim|loop`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -89,6 +89,31 @@ def memory(
     from wm_robot.cli.bench.memory_linear import run
 
     finish(run(Setting("memory", task, seeds, quick, BASES), families, updates, work), as_json)
+
+
+def recall(
+    robot: str = "arm",
+    lives: int = 48,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Conditions that come back without a label: how fast a life is at home in them again.
+
+    Args:
+        robot: Name of the robot.
+        lives: Lives for each seed, of five conditions and 14 visits.
+        seeds: Of worlds, motion and noise.
+        memory: Family that the lives are of.
+        bases: Folder with the trained bases.
+        quick: An eighth of the lives, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.recall import run
+
+    finish(run(Setting("recall", robot, seeds, quick, bases), memory, lives), as_json)
 
 
 def sim(

@@ -1,0 +1,109 @@
+"""What a bank of remembered conditions is worth: errors on return and at first sight, and false switches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.lifetime.memory import State
+from wm_robot.models.recall import Recall
+from wm_robot.models.world_model import WorldModel
+from wm_robot.types import Lives
+
+AFTER_CHANGE = 50
+"""Steps after a change in which a switch is an answer to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visits:
+    """How lives went that visit one condition after another, `V` visits of equal length."""
+
+    errors: Float[np.ndarray, "B V P"]
+    """Mean square `HORIZON` steps ahead, in units of the one-step change, by steps since the change."""
+    switches: int = 0
+    """Times that a remembered condition was taken."""
+    false_switches: int = 0
+    """Of them, those to another condition than the robot was in, later than `AFTER_CHANGE`."""
+    mistaken: int = 0
+    """Visits at whose step `AFTER_CHANGE` another condition than the true one was believed."""
+    alarms: int = 0
+
+
+@torch.inference_mode()
+def visits_of(
+    model: WorldModel,
+    lives: Lives,
+    *,
+    visit: int,
+    points: Sequence[int],
+    change_std: np.ndarray,
+    recall: Recall | None = None,
+    swap_banks: bool = False,
+) -> Visits:
+    """Live lives and imagine from several moments of every visit.
+
+    Args:
+        visit: Steps of each.
+        points: Steps since the change at which to imagine.
+        recall: Without one, the memories alone.
+        swap_banks: At each change every life gets the bank of the next: a control.
+    """
+    obs, action, unit = (torch.from_numpy(x) for x in (lives.obs, lives.action, change_std))
+    count, visits = len(lives), (lives.steps - HORIZON) // visit
+    state = model.birth(count, hold=torch.from_numpy(lives.hold))
+    state = recall.birth(state) if recall else state
+    write = recall.write if recall else model.write
+    ones, found = torch.ones(count), np.empty((count, visits, len(points)))
+    witness = _Witness(recall, lives) if recall else None
+    for t in range(visit * visits):
+        number, since = divmod(t, visit)
+        if swap_banks and t and not since:
+            state = _swapped(state)
+        if since in points:
+            plan = action[:, None, t : t + HORIZON]
+            mean, _ = model.imagine(state, model.observe(state, obs[:, t]), plan)
+            square = ((mean[:, 0, -1] - obs[:, t + HORIZON]) / unit).square().mean(-1)
+            found[:, number, points.index(since)] = square.numpy()
+        before, (_, after) = state, write(state, obs[:, t], action[:, t], obs[:, t + 1], ones)
+        state = before | after
+        if witness:
+            witness.see(t, since, before, state)
+    if witness is None:
+        return Visits(errors=found)
+    return Visits(
+        errors=found,
+        switches=int(state["recall.switches"].sum()),
+        false_switches=witness.false,
+        mistaken=witness.mistaken,
+        alarms=int(state["recall.alarms"].sum()),
+    )
+
+
+class _Witness:
+    """Knows which condition each slot was filled in, and so whether a switch is right."""
+
+    def __init__(self, recall: Recall, lives: Lives):
+        self._world, self._settled = lives.world, recall.config.settled
+        self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.config.slots), -1)
+        self.false = self.mistaken = 0
+
+    def see(self, t: int, since: int, before: State, after: State) -> None:
+        rows, slots = np.nonzero((before["recall.used"] != after["recall.used"]).numpy())
+        # What a slot gets was known that many steps ago.
+        self._filled[rows, slots] = self._world[rows, max(0, t - self._settled)]
+        now = after["recall.now"].numpy()
+        believed = np.where(now >= 0, self._filled[np.arange(len(now)), now], -1)
+        wrong = (believed >= 0) & (believed != self._world[:, t])
+        switched = (before["recall.switches"] != after["recall.switches"]).numpy()
+        if since > AFTER_CHANGE:
+            self.false += int((switched & wrong).sum())
+        elif since == AFTER_CHANGE:
+            self.mistaken += int(wrong.sum())
+
+
+def _swapped(state: State) -> State:
+    bank = ("bank.", "draft.", "recall.")
+    return {name: value.roll(1, 0) if name.startswith(bank) else value for name, value in state.items()}
