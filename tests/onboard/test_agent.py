@@ -112,6 +112,19 @@ def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
     assert first._batch.state["recent"][0, -1].item() == 0.0
 
 
+def test_a_life_saved_without_a_bank_goes_on_with_an_empty_one(base, spec, tmp_path):
+    plain = agent(base, spec, recall=False)
+    live(plain, 3)
+    plain.save(tmp_path)
+    resumed = agent(base, spec)
+    resumed.begin(np.zeros(1, np.float32), tmp_path)
+    state = resumed._batch.state
+    assert (state["recall.used"] == -1).all()
+    for name, value in plain._batch.state.items():
+        if name != "recent":
+            assert torch.equal(state[name], value), name
+
+
 def test_every_action_keeps_the_limits_of_the_spec(base, spec):
     acting, hold = agent(base, spec), np.zeros(1, np.float32)
     for _ in range(20):

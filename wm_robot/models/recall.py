@@ -114,7 +114,10 @@ class Recall:
         held = torch.cat([own["used"] >= 0, torch.ones_like(seen[:, None])], 1)
 
         now, excess = self._judged(predicted.mean, predicted.log_variance, next_obs)
-        others, _ = self._judged(*self._remembered(state, obs, action), next_obs[:, None])
+        # Birth is one more slot, the last.
+        born = _known(self.model.birth(len(obs), hold=action))
+        bank = {name: torch.cat([state[BANK + name], value[:, None]], 1) for name, value in born.items()}
+        others, _ = self._judged(*self._expected(state, bank, obs, action), next_obs[:, None])
         gain = torch.where(seen[:, None] & held, others - now[:, None], 0.0)
         lead = torch.where(held, (own["lead"] + gain - c.drift * seen[:, None]).clamp_min(0), 0.0)
         short = torch.where(seen[:, None], own["short"] + (-gain - own["short"]) / c.settled, own["short"])
@@ -124,11 +127,12 @@ class Recall:
         needed[:, -1] *= c.newborn
         ahead, best = (lead - needed).max(1)
         switched = seen & (ahead > 0)
-        known = {
-            name: torch.where(_rows(switched, value), chosen, value)
-            for (name, value), chosen in zip(_known(after).items(), self._slot(state, best), strict=True)
-        }
-        after |= known
+        if switched.any():
+            rows = torch.arange(len(best))
+            after |= {
+                name: torch.where(_rows(switched, after[name]), value[rows, best], after[name])
+                for name, value in bank.items()
+            }
         alarmed = seen & ~switched & (excess > c.alarm)
         broken = switched | alarmed
         present = torch.where(switched, torch.where(best == c.slots, -1, best), own["now"])
@@ -181,22 +185,17 @@ class Recall:
         nearest = torch.where(same, short[:, :-1], torch.inf).argmin(1)
         return torch.where(same.any(1), nearest, used.argmin(1))
 
-    def _remembered(
-        self, state: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
+    def _expected(
+        self, state: State, bank: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
     ) -> tuple[Tensor, Tensor]:
-        """What every slot and, last, birth expect of this step: mean and log variance, `B N+1 O`."""
+        """What every slot of a bank expects of this step: mean and log variance, `B N O`."""
         count = self.config.slots + 1
-        born = _known(self.model.birth(len(obs), hold=action))
-        several = {
-            name: torch.cat([state[BANK + name], value[:, None]], 1).flatten(0, 1)
-            for name, value in born.items()
-        }
-        z = self.model.observe(state, obs)
 
         def each(x: Tensor) -> Tensor:
             return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
 
-        recent = {"recent": each(state["recent"])}
+        several = {name: value.flatten(0, 1) for name, value in bank.items()}
+        z, recent = self.model.observe(state, obs), {"recent": each(state["recent"])}
         expected = self.model.imagine(several | recent, each(z), each(action)[:, None, None])
         mean, log_variance = (x[:, 0, 0].unflatten(0, (-1, count)) for x in expected)
         return mean, log_variance
@@ -207,16 +206,6 @@ class Recall:
         """Log-likelihood of an outcome in nats, and squared error a channel; no channel counts beyond `clip`."""
         square = ((outcome - mean).square() * torch.exp(-log_variance)).clamp_max(self.config.clip)
         return -0.5 * (square / self.config.noise + log_variance).sum(-1), square.mean(-1)
-
-    def _slot(self, state: State, index: Tensor) -> list[Tensor]:
-        """What each row knows by the slot of that number; the number after the last is birth."""
-        rows = torch.arange(len(index))
-        inside = index.clamp_max(self.config.slots - 1)
-        born = _known(self.model.birth(len(index), hold=state["recent"][:, -1]))
-        return [
-            torch.where(_rows(index == self.config.slots, value), value, state[BANK + name][rows, inside])
-            for name, value in born.items()
-        ]
 
 
 def _known(state: State) -> State:

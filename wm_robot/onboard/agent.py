@@ -13,6 +13,7 @@ from torch import Tensor
 from wm_robot.lifetime.memory import State
 from wm_robot.lifetime.state_file import load_state, save_state
 from wm_robot.models.base import Base
+from wm_robot.models.recall import Recall
 from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.plan_graph import PlanGraph, scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
@@ -58,12 +59,15 @@ class BatchAgent:
         task: str,
         planner: MppiConfig | None = None,
         graph: PlanGraph | None = None,
+        recall: bool = False,
         seed: int = 0,
     ):
         """Args:
         graph: The planner's iteration for a single robot; torch plans without one, or if it is for another search.
+        recall: Recognise conditions that were lived before; not for an oracle.
         """
         self.model, self.spec = model, spec
+        self._recall = Recall(model) if recall else None
         planner = planner or MppiConfig()
         self._reward: Reward = reward_of(spec, spec.task(task))
         self._graph = graph if graph and graph.fits(spec, task=task, planner=planner) else None
@@ -87,7 +91,8 @@ class BatchAgent:
             truth: True physics, `B P`, for the oracle.
         """
         with torch.inference_mode():
-            self.state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
+            state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
+            self.state = self._recall.birth(state) if self._recall else state
         self._planner.reset()
         self._goals = self._decided = None
 
@@ -151,7 +156,8 @@ class BatchAgent:
         """
         self.prepare()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
-        expected, self.state = self.model.write(
+        write = self._recall.write if self._recall else self.model.write
+        expected, self.state = write(
             self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, self._told(truth)
         )
         return expected.mean.numpy(), expected.log_variance.numpy()
@@ -180,18 +186,28 @@ class Agent:
         planner: MppiConfig | None = None,
         graph: PlanGraph | None = None,
         learning: bool = True,
+        recall: bool = True,
         seed: int = 0,
     ):
         """Args:
         graph: The planner's iteration as exported for this base; see `load_plan`.
         learning: False freezes the life: it is read and never written.
+        recall: Recognise conditions that were lived before; False learns each anew.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
         """
         base.check_spec(spec)
         self.base, self.spec, self.learning = base, spec, learning
-        self._batch = BatchAgent(base.model, spec, task=task, planner=planner, graph=graph, seed=seed)
+        self._batch = BatchAgent(
+            base.model,
+            spec,
+            task=task,
+            planner=planner,
+            graph=graph,
+            recall=recall and learning and not base.model.told,
+            seed=seed,
+        )
         self._watched = {"watched": 0, "invalid": 0}
 
     @property
@@ -218,7 +234,7 @@ class Agent:
             arrays = load_state(restore, base_digest=self.base.digest, spec_digest=self.spec.digest())
             state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
-            self._batch.state = state | {"recent": born["recent"]}
+            self._batch.state = born | state | {"recent": born["recent"]}
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `A`, for observation `O` and goal `G`.
