@@ -34,9 +34,9 @@ def segment() -> dict:
     }
 
 
-def losses_of(model, segment):
+def losses_of(model, segment, horizon=HORIZON):
     state = model.birth(3, hold=segment["action"][:, 0])
-    return segment_loss(model, state, *segment.values(), horizon=HORIZON)
+    return segment_loss(model, state, *segment.values(), horizon=horizon)
 
 
 def test_every_part_is_what_living_step_by_step_gives(model, segment):
@@ -62,6 +62,16 @@ def test_every_part_is_what_living_step_by_step_gives(model, segment):
     torch.testing.assert_close(losses.by_anchor, torch.stack(last), atol=1e-4, rtol=1e-4)
     for name in state:
         torch.testing.assert_close(after[name], state[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_segment_lived_at_once_is_the_same_without_what_is_imagined(model, segment):
+    whole, parts = losses_of(model, segment, 0), losses_of(model, segment)
+    torch.testing.assert_close(whole[0].surprise, parts[0].surprise)
+    for name, value in parts[1].items():
+        torch.testing.assert_close(whole[1][name], value, atol=1e-5, rtol=1e-5)
+    assert whole[0].open_loop == 0 and not len(whole[0].by_anchor)
+    end = (model.physics(parts[1]) - segment["truth"][:, -1]).square().mean()
+    torch.testing.assert_close(whole[0].physics, end)
 
 
 def test_the_reward_error_is_in_units_of_the_rewards_spread(model, segment):

@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
 
 
 def test_a_horizon_longer_than_a_segment_is_refused():
-    with pytest.raises(ConfigError, match="train.horizon is 9; it must be at most steps, 8"):
+    with pytest.raises(ConfigError, match="train.horizon is 9; it must be from 0 to steps, 8"):
         TrainConfig(horizon=9, steps=8)
 
 

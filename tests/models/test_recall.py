@@ -60,11 +60,11 @@ def live(recall, state, level, steps=100, *, valid=1.0):
 
 def test_a_condition_that_comes_back_is_there_at_once(recall):
     state = live(recall, live(recall, born(recall), 6.0), -6.0)
-    back = live(recall, state, 6.0, 3)
+    back = live(recall, state, 6.0, 6)
     assert (back["0.mean"] - 6).abs().max() < 1
     assert (back["recall.now"] == 0).all()
     alone = state["0.mean"]
-    for _ in range(3):
+    for _ in range(6):
         alone = alone + 0.1 * (6 - alone)
     assert (alone - 6).abs().min() > 5
 
@@ -78,7 +78,7 @@ def test_nothing_is_switched_where_nothing_changes(recall):
 
 def test_each_life_has_a_bank_of_its_own(recall):
     state = live(recall, live(recall, born(recall), [6.0, -6.0]), [-6.0, 6.0])
-    back = live(recall, state, [6.0, 6.0], 3)
+    back = live(recall, state, [6.0, 6.0], 6)
     assert (back["0.mean"] - 6).abs().max() < 1
     assert back["recall.now"].tolist() == [0, 1]
 
@@ -107,7 +107,7 @@ def test_what_is_remembered_is_from_before_the_change(recall):
 def test_it_is_never_worse_than_birth_for_long(recall):
     state = live(recall, born(recall), 6.0)
     state["0.mean"] = torch.full((2, 3), 1e4)
-    back = live(recall, state, 0.0, 6)
+    back = live(recall, state, 0.0, 10)
     assert (back["0.mean"]).abs().max() < 1.5
 
 

@@ -43,9 +43,12 @@ def segment_loss(
     """Live a segment, imagine from several moments of it, and compare.
 
     Gradients flow through every write. Those of the reward do not enter the memory.
+
+    Args:
+        horizon: Steps to imagine; 0 lives the segment at once, and reads the physics off its end alone.
     """
     steps = action.shape[1]
-    anchors = [t for t in ANCHORS if t + horizon <= steps]
+    anchors = [t for t in ANCHORS if t + horizon <= steps] if horizon else [0]
     ones = torch.ones(action.shape[:2])
     predicted, moments = [], []
     for start, stop in zip(anchors, [*anchors[1:], steps], strict=True):
@@ -58,14 +61,10 @@ def segment_loss(
     change = model.change_std
     surprise = _surprise(predicted, obs[:, 1:], change)
 
+    if not horizon:
+        anchors, moments = [steps], [state]
     joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
-    seen = torch.cat([obs[:, t] for t in anchors])
-    plans = torch.cat([action[:, t : t + horizon] for t in anchors])
-    future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
-    mean, _ = model.imagine(joined, model.observe(joined, seen), plans[:, None])
-    error = (mean[:, 0] - future) / change
-    by_anchor = error[:, -1].detach().square().mean(-1).view(len(anchors), -1).mean(1)
-    open_loop = F.huber_loss(error, torch.zeros_like(error), delta=3.0)
+    open_loop, by_anchor = _open_loop(model, joined, obs, action, anchors, horizon)
 
     expected = model.reward(obs[:, 1:], action, goal)
     # In units of the reward's own spread, so that one weight suits every task.
@@ -73,6 +72,21 @@ def segment_loss(
     true = torch.cat([truth[:, t] for t in anchors])
     physics = (model.physics(joined) - true).square().mean()
     return Losses(surprise, open_loop, reward_error, physics, by_anchor), state
+
+
+def _open_loop(
+    model: WorldModel, joined: State, obs: Tensor, action: Tensor, anchors: list[int], horizon: int
+) -> tuple[Tensor, Tensor]:
+    """Loss of what is imagined from these moments, and error at the last step by moment."""
+    if not horizon:
+        return obs.new_zeros(()), obs.new_zeros(0)
+    seen = torch.cat([obs[:, t] for t in anchors])
+    plans = torch.cat([action[:, t : t + horizon] for t in anchors])
+    future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
+    mean, _ = model.imagine(joined, model.observe(joined, seen), plans[:, None])
+    error = (mean[:, 0] - future) / model.change_std
+    by_anchor = error[:, -1].detach().square().mean(-1).view(len(anchors), -1).mean(1)
+    return F.huber_loss(error, torch.zeros_like(error), delta=3.0), by_anchor
 
 
 def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:

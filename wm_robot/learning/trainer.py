@@ -55,7 +55,7 @@ class TrainConfig:
     steps: int = 64
     """Length of a segment."""
     horizon: int = 10
-    """Steps imagined open-loop."""
+    """Steps imagined open-loop; 0 for none."""
     carried: float = 0.5
     """Share of rows whose state is carried on from the update before."""
     learning_rate: float = 2e-3
@@ -78,11 +78,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("updates", "rows", "steps", "horizon", "checkpoint"):
+        for name in ("updates", "rows", "steps", "checkpoint"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.horizon > self.steps:
-            raise ConfigError(f"train.horizon is {self.horizon}; it must be at most steps, {self.steps}")
+        if not 0 <= self.horizon <= self.steps:
+            raise ConfigError(f"train.horizon is {self.horizon}; it must be from 0 to steps, {self.steps}")
 
 
 class Trainer:

@@ -86,7 +86,7 @@ class HopeMemory(FastWeights):
 
     def reader(self, state: State) -> Reader:
         first = super().reader(state)
-        weights = [level.weight + state[f"level{i}"] for i, level in enumerate(self._levels)]
+        weights = [level.initial + state[f"level{i}"] for i, level in enumerate(self._levels)]
 
         def read(h: Tensor) -> Tensor:
             y = first(h)
@@ -181,7 +181,7 @@ class _Level(nn.Module):
         super().__init__()
         self.period, self.dt = period, dt
         self.feature = nn.Linear(width, features)
-        self.weight = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
+        self.initial = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
         self.target = nn.Linear(width + outcome, width)
         self.rate = nn.Parameter(torch.zeros(()))
         self.log_half_life = nn.Parameter(torch.tensor(math.log(32 * period * dt)))
@@ -189,7 +189,7 @@ class _Level(nn.Module):
 
     def birth(self, batch: int) -> tuple[Tensor, Tensor]:
         """What it has learned, and what it is to change by: nothing yet."""
-        nothing = torch.zeros(batch, *self.weight.shape, device=self.weight.device)
+        nothing = torch.zeros(batch, *self.initial.shape, device=self.initial.device)
         return nothing, nothing.clone()
 
     def features(self, y: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
@@ -203,7 +203,7 @@ class _Level(nn.Module):
         learned, pending = held
         # A step that is not written may be asked anything, NaN too.
         features = self.features(y)
-        said = features @ (self.weight + learned)
+        said = features @ (self.initial + learned)
         counted = w[..., None] > 0
         error = torch.where(counted, self.target(x) - said, 0.0)
         pending = pending + (w[..., None] * torch.where(counted, features, 0.0)).mT @ error

@@ -42,8 +42,10 @@ class RecallConfig:
 
     slots: int = 8
     """Conditions; the one that was longest unused makes room."""
-    evidence: float = 12.0
+    evidence: float = 14.0
     """Nats by which a remembered condition must have predicted better, since any step, to be taken."""
+    most: float = 5.0
+    """Nats that one step can say for or against: a jolt is no evidence."""
     drift: float = 1.0
     """Nats a step that it must be better by to count at all."""
     noise: float = 3.0
@@ -52,14 +54,16 @@ class RecallConfig:
     """Squared error of a channel, in predicted variances, beyond which it counts no worse."""
     newborn: float = 2.0
     """Factor on `evidence` for birth: who begins anew knows nothing."""
-    alarm: float = 12.0
+    alarm: float = 10.0
     """Excess of squared errors, in predicted variances, that ends the present condition."""
     expected: float = 2.0
-    """Squared error a channel, in predicted variances, that is no excess."""
+    """Squared error a channel, in predicted variances, that is no excess; four times as much counts no more."""
     settled: int = 24
     """Steps without an alarm after which what is known is remembered, as it was that many steps ago."""
     alike: float = 0.1
     """Part of the way from birth to what is known that a condition may fall short by and still be the same one."""
+    changed: float = 0.4
+    """The same part, from which on what is known is of another condition than it was of: it moved on unnoticed."""
     informed: float = 1.0
     """Nats a step by which birth must predict worse before that is decided."""
 
@@ -119,9 +123,11 @@ class Recall:
         bank = {name: torch.cat([state[BANK + name], value[:, None]], 1) for name, value in born.items()}
         others, _ = self._judged(*self._expected(state, bank, obs, action), next_obs[:, None])
         gain = torch.where(seen[:, None] & held, others - now[:, None], 0.0)
-        lead = torch.where(held, (own["lead"] + gain - c.drift * seen[:, None]).clamp_min(0), 0.0)
+        told = gain.clamp(-c.most, c.most) - c.drift * seen[:, None]
+        lead = torch.where(held, (own["lead"] + told).clamp_min(0), 0.0)
         short = torch.where(seen[:, None], own["short"] + (-gain - own["short"]) / c.settled, own["short"])
-        excess = torch.where(seen, (own["excess"] + excess - c.expected).clamp_min(0), own["excess"])
+        excess = excess.clamp_max(4 * c.expected) - c.expected
+        excess = torch.where(seen, (own["excess"] + excess).clamp_min(0), own["excess"])
 
         needed = torch.full_like(lead, c.evidence)
         needed[:, -1] *= c.newborn
@@ -155,7 +161,7 @@ class Recall:
         if not due.any():
             return state
         mature = due & (calm >= 2 * c.settled)
-        slot = torch.where(now >= 0, now, self._place(state))
+        slot = self._place(state)
         at = mature[:, None] & (torch.arange(c.slots) == slot[:, None])
         bank = {
             BANK + name: torch.where(
@@ -178,12 +184,16 @@ class Recall:
         )
 
     def _place(self, state: State) -> Tensor:
-        """Slot `B` of a condition that has none: that of the same one, or an empty one, or the longest unused."""
-        short, used = state[OWN + "short"], state[OWN + "used"]
-        birth = short[:, -1:]
-        same = (used >= 0) & (birth > self.config.informed) & (short[:, :-1] < self.config.alike * birth)
-        nearest = torch.where(same, short[:, :-1], torch.inf).argmin(1)
-        return torch.where(same.any(1), nearest, used.argmin(1))
+        """Slot `B` of what is known: the present condition's, that of one like it, an empty or the longest unused."""
+        c = self.config
+        short, used, now = (state[OWN + name] for name in ("short", "used", "now"))
+        slots, birth = short[:, :-1], short[:, -1:]
+        informed = birth > c.informed
+        same = (used >= 0) & informed & (slots < c.alike * birth)
+        other = torch.where(same.any(1), torch.where(same, slots, torch.inf).argmin(1), used.argmin(1))
+        present = now.clamp_min(0)[:, None]
+        moved = informed & (slots.gather(1, present) > c.changed * birth)
+        return torch.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
 
     def _expected(
         self, state: State, bank: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]

@@ -126,7 +126,7 @@ def train(family: str, updates: int, work: Path) -> WorldModel:
     )
     trainer = Trainer(
         WorldModel(config),
-        TrainConfig(updates=updates, horizon=4, open_loop=0.25, rounds=(), reward=0.0),
+        TrainConfig(updates=updates, horizon=0, rounds=(), reward=0.0),
         folder=work / f"{family}-{updates}",
         data=work / "lives",
         gather=_Gather(),
