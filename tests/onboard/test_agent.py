@@ -143,8 +143,8 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
     acting.begin(np.zeros((2, 1)))
     seen, scoring = [], agent_module.scoring
 
-    def noted(model, reward, state, obs, goals):
-        score = scoring(model, reward, state, obs, goals)
+    def noted(model, reward, state, obs, goals, **options):
+        score = scoring(model, reward, state, obs, goals, **options)
         return lambda plans: (seen.append((obs, goals, state["recent"])), score(plans))[1]
 
     monkeypatch.setattr(agent_module, "scoring", noted)

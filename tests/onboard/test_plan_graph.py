@@ -9,14 +9,15 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard import plan_graph
 from wm_robot.onboard.agent import Agent
-from wm_robot.onboard.plan_graph import export_plan, load_plan
+from wm_robot.onboard.plan_graph import export_plan, load_plan, scoring
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
+from wm_robot.tasks import reward_of
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, elites=4)
 
@@ -84,6 +85,29 @@ def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec
     np.testing.assert_array_equal(acted(base, spec, graph, other, 3), acted(base, spec, None, other, 3))
 
 
+def test_who_shuns_risk_plans_in_torch(exported, spec):
+    folder, base = exported
+    cautious = replace(PLANNER, risk=1.0)
+    assert not load_plan(folder, base).fits(spec, task="reach", planner=cautious)
+    with pytest.raises(ConfigError, match="planner.risk is 1.0"):
+        export_plan(folder, base, spec, task="reach", planner=cautious)
+
+
+def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
+    base = make_base(tmp_path, spec, "ridge")
+    model, reward = base.model, reward_of(spec, spec.task("reach"))
+    state = model.birth(1, hold=torch.zeros(1, 1))
+    obs, goals, plans = torch.zeros(1, 2), torch.full((1, 4, 3), 0.5), torch.randn(1, 6, 4, 1)
+    bold, cautious = (scoring(model, reward, state, obs, goals, risk=risk)(plans) for risk in (0.0, 2.0))
+    each = []
+    others = model.sampled(state, 4)
+    for i in range(4):
+        one = {name: value[i : i + 1] for name, value in others.items()}
+        each.append(scoring(model, reward, one, obs, goals)(plans))
+    torch.testing.assert_close(cautious, bold - 2 * torch.stack(each).std(0))
+    assert (cautious < bold).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -100,8 +124,18 @@ def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
     assert not graph.fits(replace(spec, **change), task="reach", planner=PLANNER)
 
 
-def test_fast_weights_are_an_input_too(tmp_path, spec):
-    base = make_base(tmp_path, spec, "delta")
+def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
+    folder, base = exported
+    state = base.model.birth(1, hold=torch.zeros(1, 1))
+    improve = load_plan(folder, base).improving(state, torch.zeros(1, 2), torch.full((1, 4, 3), 0.5))
+    mean = torch.full((1, 4, 1), 0.05)
+    better = improve(mean, torch.zeros(1, PLANNER.samples, 4, 1), torch.zeros(1, 1))
+    torch.testing.assert_close(better, mean)
+
+
+@pytest.mark.parametrize("memory", ["delta", "hope", "kv", "ridge", "ekf"])
+def test_every_kind_of_state_is_an_input(tmp_path, spec, memory):
+    base = make_base(tmp_path, spec, memory)
     export_plan(tmp_path, base, spec, task="reach", planner=PLANNER)
     graph = load_plan(tmp_path, base)
     np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)

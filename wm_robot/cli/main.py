@@ -6,12 +6,13 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import demo, export, train
+from wm_robot.cli import calibrate, demo, export, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
 BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
+    "calibration": verbs.calibration,
     "control": verbs.control,
     "memory": verbs.memory,
     "recall": verbs.recall,
@@ -21,6 +22,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,
     "export": export.export,
+    "calibrate": calibrate.calibrate,
     "bench": verbs.bench,
     "demo": demo.demo,
 }

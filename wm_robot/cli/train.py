@@ -33,6 +33,7 @@ def train(
     random_lives: int = 3072,
     planned_lives: int = 384,
     life_steps: int = 512,
+    calibration_lives: int = 256,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
@@ -54,6 +55,7 @@ def train(
         random_lives: Lives with random behaviour.
         planned_lives: Lives with the planner in the loop, in each of two rounds.
         life_steps: Length of a life.
+        calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
         seed: Of weights, data and their order.
         threads: Of the simulator; training itself uses one.
     """
@@ -64,9 +66,11 @@ def train(
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
+    from wm_robot.cli.calibrate import measure
     from wm_robot.cli.provenance import commit
     from wm_robot.learning.trainer import TrainConfig, Trainer
     from wm_robot.models.base import load_base, save_base
+    from wm_robot.models.calibration import save_calibration
     from wm_robot.models.world_model import ModelConfig, WorldModel
     from wm_robot.onboard.plan_graph import export_plan
     from wm_robot.tasks import reward_of
@@ -108,7 +112,9 @@ def train(
     card = _card(trainer, spec.name, seconds, config, data) | {"commit": made_by}
     out = out or Path("bases") / name
     digest = save_base(out, trainer.model, spec, card)
-    export_plan(out, load_base(out), spec, task=task)
+    base = load_base(out)
+    export_plan(out, base, spec, task=task)
+    save_calibration(out, base, measure(base, spec, lives=calibration_lives))
     print(f"base {digest[:12]} in {out}")
 
 

@@ -45,13 +45,13 @@ def error_by_step(
     Returns:
         `B P`, mean over channels.
     """
-    view, unit = _Tensors(lives), torch.from_numpy(change_std)
+    view, unit = LivesView(lives), torch.from_numpy(change_std)
     state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     errors, at = [], 0
     wanted = sorted({p + m for p in points for m in moments if p + m + horizon <= lives.steps})
     found: dict[int, Tensor] = {}
     for point in wanted:
-        state = _live(arm.model, state, view, at, point)
+        state = live(arm.model, state, view, at, point)
         found[point], at = _open_loop(arm.model, state, view, point, unit, horizon), point
     for p in points:
         errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
@@ -74,11 +74,11 @@ def error_after_false_history(
     Args:
         history: `shuffled`: own steps, each with the outcome of another; `other_world`: the steps of the next life.
     """
-    view, unit = _Tensors(lives), torch.from_numpy(change_std)
+    view, unit = LivesView(lives), torch.from_numpy(change_std)
     state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
     if history == "other_world":
-        other = _Tensors(lives.rows(np.roll(np.arange(len(lives)), 1)))
-        state = _live(arm.model, state, other, 0, steps)
+        other = LivesView(lives.rows(np.roll(np.arange(len(lives)), 1)))
+        state = live(arm.model, state, other, 0, steps)
     elif history == "shuffled":
         order = torch.from_numpy(np.random.default_rng(seed).permutation(steps))
         change = view.obs[:, order + 1] - view.obs[:, order]
@@ -102,7 +102,7 @@ def gap_closed(error: np.ndarray, robust: np.ndarray, oracle: np.ndarray) -> flo
     return float((robust.mean() - error.mean()) / (robust.mean() - oracle.mean()))
 
 
-class _Tensors:
+class LivesView:
     """Lives as tensors."""
 
     def __init__(self, lives: Lives):
@@ -117,7 +117,7 @@ class _Tensors:
         return self.truth[:, at] if model.told else None
 
 
-def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int) -> State:
+def live(model: WorldModel, state: State, view: LivesView, start: int, stop: int) -> State:
     """Live steps `start` to `stop`, in pieces that fit in memory."""
     for at in range(start, stop, 128):
         end = min(stop, at + 128)
@@ -129,12 +129,12 @@ def _live(model: WorldModel, state: State, view: _Tensors, start: int, stop: int
 
 
 def _open_loop(
-    model: WorldModel, state: State, view: _Tensors, point: int, unit: Tensor, horizon: int
+    model: WorldModel, state: State, view: LivesView, point: int, unit: Tensor, horizon: int
 ) -> Tensor:
     plans = view.action[:, None, point : point + horizon]
     mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
     return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)
 
 
-def _recent(view: _Tensors, point: int, count: int) -> Tensor:
+def _recent(view: LivesView, point: int, count: int) -> Tensor:
     return torch.cat([view.hold[:, None].expand(-1, count, -1), view.action[:, :point]], 1)[:, -count:]

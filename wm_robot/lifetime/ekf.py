@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wm_robot.lifetime.fixed import ToldMemory
-from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.memory import State, drawn
 from wm_robot.ops.ekf import ekf_correct
 
 
@@ -152,6 +152,16 @@ class EkfMemory(ToldMemory):
             name: torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, state[name])
             for name, value in after.items()
         }
+
+    def sampled(self, state: State, count: int) -> State:
+        """From the posterior of the hypothesis that is believed."""
+        rows = torch.arange(len(state["truth"]), device=state["truth"].device)
+        covariance = state["covariance"][rows, state["score"].argmax(1)]
+        # Of a covariance that rounding made indefinite there is no Cholesky factor.
+        values, vectors = torch.linalg.eigh(covariance)
+        factor = vectors * values.clamp_min(0).sqrt()[:, None]
+        truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
+        return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
 
     @property
     def _turning(self) -> Tensor:

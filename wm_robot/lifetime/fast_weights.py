@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.lifetime.heads import Headed
-from wm_robot.lifetime.memory import Reader, State
+from wm_robot.lifetime.memory import Reader, State, drawn
 
 Carried = Any
 """What a rule carries from chunk to chunk: a matrix, or mean and covariance."""
@@ -114,3 +114,12 @@ class Regression(FastWeights):
         # A step of weight w counts as one of w times the precision.
         root = w.sqrt()[:, None, :, None]
         return root * key, root * value, noise, log_decay
+
+    @staticmethod
+    def _around(
+        mean: Float[Tensor, "B heads K V"], factor: Float[Tensor, "B heads K K"], count: int
+    ) -> Float[Tensor, "BN heads K V"]:
+        """Weights drawn from their posterior, whose covariance over keys is factor · factorᵀ; values have the unit of
+        the noise."""
+        noise = drawn(count, *mean.shape[1:])
+        return (mean[:, None] + factor[:, None] @ noise).flatten(0, 1)

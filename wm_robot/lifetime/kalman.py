@@ -42,6 +42,11 @@ class KalmanMemory(Regression):
         said = self._say(reads + query @ self.initial)
         return said, self._after(state, belief, (w > 0).any(1))
 
+    def sampled(self, state: State, count: int) -> State:
+        values, vectors = torch.linalg.eigh(state["P"])
+        factor = vectors * values.clamp_min(0).sqrt()[..., None, :]
+        return super().sampled(state, count) | {"S": self._around(state["S"], factor, count)}
+
     def _after(self, state: State, belief: Belief, written: Tensor) -> State:
         (offset, covariance), written = belief, written[:, None, None, None]
         return {

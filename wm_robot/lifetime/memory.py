@@ -58,6 +58,13 @@ class Memory(nn.Module, ABC):
         """The state as one vector, from which a linear map reads the physics."""
         return torch.cat([x.flatten(1) for _, x in sorted(state.items()) if x.is_floating_point()], 1)
 
+    def sampled(self, state: State, count: int) -> State:
+        """`count` states for each life, `B·count` rows: what it may as well have learned, for all that it lived.
+
+        The same draws every time. Where a family does not know what it does not know, they are all the same.
+        """
+        return {name: value.repeat_interleave(count, 0) for name, value in state.items()}
+
     def merge(self, states: Sequence[State]) -> State:
         """The state of one robot that lived all these lives, where the family can tell it from the states alone.
 
@@ -68,3 +75,8 @@ class Memory(nn.Module, ABC):
             f"{type(self).__name__} cannot merge {len(states)} states: their average or sum is no life. "
             "Let one robot live the other's recorded experience, or use family 'ridge'"
         )
+
+
+def drawn(*shape: int) -> Tensor:
+    """Normal numbers, the same each time: what is sampled is a function of the state."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -59,6 +59,11 @@ class RidgeMemory(Regression):
         evidence = Evidence(state["H"], state["R"])
         return ridge_variance(evidence, self._prior(len(h)), self._unit(self.query(h)))
 
+    def sampled(self, state: State, count: int) -> State:
+        prior = torch.diag_embed(self._prior(len(state["H"])))
+        factor = torch.linalg.inv(torch.linalg.cholesky(state["H"] + prior)).mT
+        return super().sampled(state, count) | {"S": self._around(state["S"], factor, count)}
+
     def _prior(self, batch: int) -> Float[Tensor, "B heads K"]:
         return (F.softplus(self.prior) + self.LEAST_PRIOR).expand(batch, -1, -1)
 

@@ -43,8 +43,9 @@ class RecallConfig:
     slots: int = 8
     """Conditions; the one that was longest unused makes room."""
     evidence: float = 14.0
-    """Nats by which a remembered condition must have predicted better, since any step, to be taken."""
-    most: float = 5.0
+    """Nats by which a remembered condition must have predicted better, since any step, to be taken soon after an
+    alarm or a switch; twice as many in a life that has settled."""
+    most: float = 8.0
     """Nats that one step can say for or against: a jolt is no evidence."""
     drift: float = 1.0
     """Nats a step that it must be better by to count at all."""
@@ -129,8 +130,10 @@ class Recall:
         excess = excess.clamp_max(4 * c.expected) - c.expected
         excess = torch.where(seen, (own["excess"] + excess).clamp_min(0), own["excess"])
 
+        alarmed = seen & (excess > c.alarm)
         needed = torch.full_like(lead, c.evidence)
         needed[:, -1] *= c.newborn
+        needed = torch.where(alarmed | (own["calm"] < c.settled), 1.0, 2.0)[:, None] * needed
         ahead, best = (lead - needed).max(1)
         switched = seen & (ahead > 0)
         if switched.any():
@@ -139,11 +142,10 @@ class Recall:
                 name: torch.where(_rows(switched, after[name]), value[rows, best], after[name])
                 for name, value in bank.items()
             }
-        alarmed = seen & ~switched & (excess > c.alarm)
         broken = switched | alarmed
-        present = torch.where(switched, torch.where(best == c.slots, -1, best), own["now"])
+        present = torch.where(alarmed, -1, own["now"])
         after |= {
-            OWN + "now": torch.where(alarmed, -1, present),
+            OWN + "now": torch.where(switched, torch.where(best == c.slots, -1, best), present),
             OWN + "lead": torch.where(switched[:, None], 0.0, lead),
             OWN + "short": torch.where(broken[:, None], 0.0, short),
             OWN + "excess": torch.where(broken, 0.0, excess),
@@ -180,6 +182,8 @@ class Recall:
             | {
                 OWN + "used": torch.where(at, state["step"][:, None], used),
                 OWN + "now": torch.where(mature, slot, now),
+                # What was held against it was of what it held before.
+                OWN + "short": torch.where(_padded(at), 0.0, state[OWN + "short"]),
             }
         )
 
@@ -221,6 +225,11 @@ class Recall:
 def _known(state: State) -> State:
     """The memories of a state: what it has learned."""
     return {name: value for name, value in state.items() if name[0].isdigit()}
+
+
+def _padded(slots: Tensor) -> Tensor:
+    """With a place for birth after the slots, which is not chosen."""
+    return torch.cat([slots, torch.zeros_like(slots[:, :1])], 1)
 
 
 def _rows(chosen: Tensor, like: Tensor) -> Tensor:

@@ -291,6 +291,32 @@ class WorldModel(nn.Module):
             spreads.append(spread)
         return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
 
+    def sampled(self, state: State, count: int) -> State:
+        """`count` states for each life that it may as well be in, `B·count` rows; see `Memory.sampled`."""
+        rows: State = {}
+        for i, memory in enumerate(self._memories):
+            rows |= _named(i, memory.sampled(_part(state, i), count))
+        return rows | {name: state[name].repeat_interleave(count, 0) for name in ("step", "recent")}
+
+    def foresee(
+        self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B H A"], *, samples: int = 8
+    ) -> Prediction:
+        """Follow one plan, and say how far the world may be from what is expected.
+
+        Args:
+            samples: States drawn from what the life may as well be in.
+
+        Returns:
+            `B H O`: as `imagine`, but the log variance is that of the whole error at each step: noise added up, and
+            what the life does not know. It is as good as the model is; `Calibration` sets it right.
+        """
+        expected = self.imagine(state, z, actions[:, None])
+        mean, noise = expected.mean[:, 0], expected.log_variance[:, 0].exp().cumsum(1)
+        plans = actions.repeat_interleave(samples, 0)[:, None]
+        others, _ = self.imagine(self.sampled(state, samples), z.repeat_interleave(samples, 0), plans)
+        unknown = (others[:, 0].unflatten(0, (-1, samples)) - mean[:, None]).square().mean(1)
+        return Prediction(mean, (noise + unknown).log())
+
     def reward(
         self, next_obs: Float[Tensor, "*B O"], action: Float[Tensor, "*B A"], goal: Float[Tensor, "*B G"]
     ) -> Float[Tensor, "*B"]:

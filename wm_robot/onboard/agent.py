@@ -132,7 +132,9 @@ class BatchAgent:
         """The planner's iteration at a moment of these lives."""
         if self._graph is not None:
             return self._graph.improving(state, sensed, goals)
-        return partial(self._planner.improve, scoring(self.model, self._reward, state, sensed, goals))
+        risk = self._planner.config.risk
+        score = scoring(self.model, self._reward, state, sensed, goals, risk=risk)
+        return partial(self._planner.improve, score)
 
     @torch.inference_mode()
     def observe(

@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from wm_robot.errors import MissingExtraError, SnapshotError
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.io.durable import digest, write_file
 from wm_robot.lifetime.memory import State
 from wm_robot.models.base import Base
@@ -46,12 +46,23 @@ def objective_of(spec: RobotSpec, task: str) -> str:
     )
 
 
-def scoring(model: WorldModel, reward: Reward, state: State, obs: Tensor, goals: Tensor) -> Score:
+def scoring(
+    model: WorldModel,
+    reward: Reward,
+    state: State,
+    obs: Tensor,
+    goals: Tensor,
+    *,
+    risk: float = 0.0,
+    doubts: int = 4,
+) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
 
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
+        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan.
+        doubts: How many such states.
     """
     z = model.observe(state, obs)
 
@@ -59,7 +70,16 @@ def scoring(model: WorldModel, reward: Reward, state: State, obs: Tensor, goals:
         following, _ = model.imagine(state, z, plans)
         return reward(following, plans, following, goals[:, None]).sum(-1)
 
-    return score
+    def cautious(plans: Tensor) -> Tensor:
+        each = [x.repeat_interleave(doubts, 0) for x in (z, plans, goals)]
+        following, _ = model.imagine(others, *each[:2])
+        scores = reward(following, each[1], following, each[2][:, None]).sum(-1).unflatten(0, (-1, doubts))
+        return score(plans) - risk * scores.std(1)
+
+    if risk == 0:
+        return score
+    others = model.sampled(state, doubts)
+    return cautious
 
 
 class PlanGraph:
@@ -126,9 +146,14 @@ def export_plan(
     Raises:
         MissingExtraError: If the exporter is not installed.
         SnapshotError: If the base is another robot's, or the graph does not compute what torch does.
+        ConfigError: If the planner shuns risk.
     """
     base.check_spec(spec)
     planner = planner or MppiConfig()
+    if planner.risk:
+        raise ConfigError(
+            f"planner.risk is {planner.risk}; a graph is of one state, so it plans without risk, 0"
+        )
     iteration = _Iteration(base.model, spec, task=task, planner=planner)
     inputs = iteration.example(seed=0)
     try:
@@ -224,6 +249,9 @@ def _difference(graph: PlanGraph, iteration: _Iteration, trials: int = 20) -> fl
     differences = []
     for seed in range(trials):
         inputs = iteration.example(seed)
+        if seed == 0:
+            # All plans tie.
+            inputs["noise"] = torch.zeros_like(inputs["noise"])
         state = {k.removeprefix("state."): v for k, v in inputs.items() if k.startswith("state.")}
         improve = graph.improving(state, inputs["obs"], inputs["goals"])
         found = improve(inputs["mean"], inputs["noise"], inputs["hold"])

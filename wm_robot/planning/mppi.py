@@ -40,11 +40,16 @@ class MppiConfig:
     control_cost: float = 0.05
     """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
     that a task leaves free otherwise drift into corners from which no short plan leads out."""
+    risk: float = 0.0
+    """Deviations of a plan's score, over what the life may as well have learned, that count against it. It asks for
+    a model several times, so torch plans and no graph does."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "horizon", "iterations", "elites", "knots"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.risk >= 0:
+            raise ConfigError(f"planner.risk is {self.risk}; it must be at least 0")
 
 
 class Mppi:
@@ -174,9 +179,9 @@ class Mppi:
         count = good.sum(1, keepdim=True)
         mean = below.sum(1, keepdim=True) / count
         spread = (torch.where(good, below - mean, 0.0).square().sum(1, keepdim=True) / count).sqrt()
-        weight = torch.softmax(
-            torch.where(good, below / (self.config.temperature * spread + 1e-9), -torch.inf), 1
-        )
+        # A bound, not an addition: the exporter takes `+ 1e-9` for nothing, and elites that tie would be 0 / 0.
+        unit = (self.config.temperature * spread).clamp_min(1e-9)
+        weight = torch.softmax(torch.where(good, below / unit, -torch.inf), 1)
         elites = plans.gather(1, index[..., None, None].expand(-1, -1, *plans.shape[2:]))
         return (weight[..., None, None] * elites).sum(1)
 

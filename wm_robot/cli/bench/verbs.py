@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|control|memory|recall|sim|loop`."""
+    """Measure: `wm-robot bench adaptation|calibration|control|memory|recall|sim|loop`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -39,6 +39,31 @@ def adaptation(
     from wm_robot.cli.bench.adaptation import run
 
     finish(run(Setting("adaptation", robot, seeds, quick, bases), memory, worlds), as_json)
+
+
+def calibration(
+    robot: str = "arm",
+    worlds: int = 200,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """How often the world is within the deviation that was foreseen for it, in worlds never trained on.
+
+    Args:
+        robot: Name of the robot.
+        worlds: Held-out worlds for each seed.
+        seeds: Of worlds, motion and noise.
+        memory: Family that the lives are of; its base needs a calibration, see `wm-robot calibrate`.
+        bases: Folder with the trained bases.
+        quick: A quarter of the worlds, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.calibration import run
+
+    finish(run(Setting("calibration", robot, seeds, quick, bases), memory, worlds), as_json)
 
 
 def control(

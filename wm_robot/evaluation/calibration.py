@@ -1,0 +1,51 @@
+"""Errors over the deviations that were foreseen, by how far ahead and by how long a life has lived."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from wm_robot.evaluation.adaptation import LivesView, live
+from wm_robot.models.calibration import Calibration
+from wm_robot.models.world_model import WorldModel
+from wm_robot.types import Lives
+
+HORIZONS = (1, 2, 4, 8, 16, 32, 64, 100)
+"""Steps ahead."""
+AGES = (0, 4, 16, 64, 256)
+"""Steps lived, at which a life foresees."""
+
+
+@torch.inference_mode()
+def standardised_errors(
+    model: WorldModel,
+    lives: Lives,
+    *,
+    ages: Sequence[int] = AGES,
+    horizons: Sequence[int] = HORIZONS,
+    calibration: Calibration | None = None,
+) -> tuple[Float[np.ndarray, "B A K O"], Float[np.ndarray, "B A K O"]]:
+    """What happened less what was expected, over the deviation that was foreseen; and that deviation.
+
+    Args:
+        calibration: Sets the deviations right; without one they are the model's own.
+    """
+    view = LivesView(lives)
+    state = model.birth(len(lives), hold=view.hold, truth=view.told(model, 0))
+    ahead, at, found = torch.tensor(horizons), 0, []
+    for age in ages:
+        state, at = live(model, state, view, at, age), age
+        plan = view.action[:, age : age + max(horizons)]
+        expected = model.foresee(state, model.observe(state, view.obs[:, age]), plan)
+        expected = calibration.applied(expected) if calibration else expected
+        deviation = torch.exp(0.5 * expected.log_variance[:, ahead - 1])
+        error = view.obs[:, age + ahead] - expected.mean[:, ahead - 1]
+        found.append((error / deviation, deviation))
+    errors, deviations = (torch.stack(part, 1).numpy() for part in zip(*found, strict=True))
+    return errors, deviations
+
+
+def coverage(standardised: np.ndarray) -> float:
+    """Part of the errors within one deviation."""
+    return float((np.abs(standardised) <= 1).mean())
