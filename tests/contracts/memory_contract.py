@@ -40,6 +40,23 @@ class MemoryContract:
         for name in after:
             torch.testing.assert_close(after[name], state[name], atol=1e-5, rtol=1e-5)
 
+    def test_scan_equals_single_steps_to_the_last_digits_of_double_precision(self, memory):
+        memory.double()
+        h, e = torch.randn(2, 70, WIDTH).double(), torch.randn(2, 70, OUTCOME).double()
+        w = (torch.rand(2, 70) > 0.3).double()
+        reads, after = memory.scan(self.double(memory), h, e, w)
+        state = self.double(memory)
+        for t in range(70):
+            read = memory.read(state, h[:, t : t + 1])[:, 0]
+            torch.testing.assert_close(read, reads[:, t], atol=1e-10, rtol=1e-10)
+            state = memory.write(state, h[:, t], e[:, t], w[:, t])
+        for name in after:
+            torch.testing.assert_close(after[name], state[name], atol=1e-10, rtol=1e-10)
+
+    def double(self, memory: Memory) -> State:
+        """A newborn in double precision, counters aside."""
+        return {k: v.double() if v.is_floating_point() else v for k, v in memory.birth(2).items()}
+
     def test_scan_of_two_parts_equals_the_scan_of_the_whole(self, memory):
         state, w = self.lived(memory), torch.ones(3, 60)
         h, e = torch.randn(3, 60, WIDTH), torch.randn(3, 60, OUTCOME)

@@ -43,6 +43,21 @@ def test_orthonormal_keys_are_recalled_exactly_after_many_writes():
     torch.testing.assert_close(keys @ state, values, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(("pairs", "passes", "worst"), [(8, 1, 0.2), (16, 8, 0.02)])
+def test_as_many_random_keys_are_held_as_their_size_allows(pairs, passes, worst):
+    torch.manual_seed(0)
+    errors = []
+    for _ in range(32):
+        key = torch.nn.functional.normalize(torch.randn(pairs, 32, dtype=torch.float64), dim=-1)
+        value = torch.randn(pairs, 32, dtype=torch.float64)
+        state = torch.zeros(32, 32, dtype=torch.float64)
+        ones = torch.ones(pairs * passes, dtype=torch.float64)
+        again = key.repeat(passes, 1)
+        _, state = delta_scan(state, again, again, value.repeat(passes, 1), ones, 0 * ones)
+        errors.append((key @ state - value).square().mean())
+    assert torch.stack(errors).mean() < worst
+
+
 @pytest.mark.parametrize("chunk", [16, 64])
 def test_nearly_equal_keys_do_not_blow_up(chunk):
     torch.manual_seed(1)

@@ -36,6 +36,16 @@ def test_a_scan_is_its_writes(count):
     torch.testing.assert_close(after, belief)
 
 
+def test_its_gradient_is_that_of_finite_differences():
+    inputs = [x.requires_grad_() for x in steps(6)]
+
+    def reads_and_belief(*inputs):
+        reads, belief = kalman_scan(born(), *inputs)
+        return reads, *belief
+
+    assert torch.autograd.gradcheck(reads_and_belief, inputs)
+
+
 def test_without_forgetting_it_is_ridge_regression():
     _, key, value, noise, decay = steps(12)
     _, (mean, covariance) = kalman_scan(born(), key, key, value, noise, torch.zeros_like(decay))
