@@ -94,7 +94,7 @@ def test_the_longest_unused_condition_makes_room(recall):
     state = born(recall)
     for level in (6.0, -6.0, 18.0, -18.0):
         state = live(recall, state, level)
-    kept = sorted(state["bank.0.mean"][0].mean(-1).round().tolist())
+    kept = sorted(state["bank.0.mean"][0, :3].mean(-1).round().tolist())
     assert kept == pytest.approx([-18, -6, 18], abs=1.01)
 
 

@@ -8,8 +8,9 @@ evidence, is taken in their place. Source of the test: Page (1954), Biometrika 4
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from wm_robot.errors import ConfigError
@@ -83,8 +84,9 @@ class Recall:
     def birth(self, state: State) -> State:
         """The same newborn lives with an empty bank."""
         c, batch = self.config, len(state["step"])
+        # Birth is one more slot, the last, and is never written.
         bank = {
-            BANK + k: v[:, None].expand(-1, c.slots, *v.shape[1:]).clone() for k, v in _known(state).items()
+            BANK + k: v[:, None].repeat(1, c.slots + 1, *[1] * (v.ndim - 1)) for k, v in _known(state).items()
         }
         draft = {DRAFT + k: v.clone() for k, v in _known(state).items()}
         count = torch.zeros(batch, dtype=torch.int64)
@@ -111,49 +113,72 @@ class Recall:
         truth: Float[Tensor, "B P"] | None = None,
     ) -> tuple[Prediction, State]:
         """Live one transition, as `WorldModel.write`; then recall, or remember."""
-        c = self.config
         predicted, after = self.model.write(state, obs, action, next_obs, valid, truth)
         after = state | after
-        seen = valid > 0
-        own = {name.removeprefix(OWN): value for name, value in state.items() if name.startswith(OWN)}
-        held = torch.cat([own["used"] >= 0, torch.ones_like(seen[:, None])], 1)
+        now, misfit = self._judged(predicted.mean, predicted.log_variance, next_obs)
+        others, _ = self._judged(*self._expected(state, obs, action), next_obs[:, None])
+        own = {name.removeprefix(OWN): x.numpy() for name, x in state.items() if name.startswith(OWN)}
+        own, switched, best = self._weighed(
+            own, (valid > 0).numpy(), *(x.numpy() for x in (now, others, misfit))
+        )
+        after |= {OWN + name: torch.from_numpy(value) for name, value in own.items()}
+        if switched.any():
+            rows, chosen = torch.arange(len(best)), torch.from_numpy(best)
+            after |= {
+                name: torch.where(
+                    _rows(torch.from_numpy(switched), value), state[BANK + name][rows, chosen], value
+                )
+                for name, value in _known(after).items()
+            }
+        return predicted, self._remember(after, valid > 0)
 
-        now, excess = self._judged(predicted.mean, predicted.log_variance, next_obs)
-        # Birth is one more slot, the last.
-        born = _known(self.model.birth(len(obs), hold=action))
-        bank = {name: torch.cat([state[BANK + name], value[:, None]], 1) for name, value in born.items()}
-        others, _ = self._judged(*self._expected(state, bank, obs, action), next_obs[:, None])
-        gain = torch.where(seen[:, None] & held, others - now[:, None], 0.0)
-        told = gain.clamp(-c.most, c.most) - c.drift * seen[:, None]
-        lead = torch.where(held, (own["lead"] + told).clamp_min(0), 0.0)
-        short = torch.where(seen[:, None], own["short"] + (-gain - own["short"]) / c.settled, own["short"])
-        excess = excess.clamp_max(4 * c.expected) - c.expected
-        excess = torch.where(seen, (own["excess"] + excess).clamp_min(0), own["excess"])
+    def _weighed(
+        self,
+        own: dict[str, np.ndarray],
+        seen: Bool[np.ndarray, "B"],
+        now: Float[np.ndarray, "B"],
+        others: Float[np.ndarray, "B N1"],
+        misfit: Float[np.ndarray, "B"],
+    ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """The evidence after a step. In numpy: so many small operations are several times slower in torch.
+
+        Args:
+            now: Log-likelihood of the step by the present memories.
+            others: By every slot, and last by birth.
+            misfit: Squared error a channel by the present memories.
+
+        Returns:
+            The evidence, which lives take a slot in place of their memories, and which slot.
+        """
+        c, each = self.config, seen[:, None]
+        held = np.pad(own["used"] >= 0, ((0, 0), (0, 1)), constant_values=True)
+        # A step that is not seen may hold anything.
+        gain = np.where(each & held, others - now[:, None], np.float32(0))
+        lead = np.maximum(own["lead"] + gain.clip(-c.most, c.most) - np.float32(c.drift) * each, 0) * held
+        short = np.where(each, own["short"] + (-gain - own["short"]) / np.float32(c.settled), own["short"])
+        more = np.minimum(misfit, 4 * c.expected) - np.float32(c.expected)
+        excess = np.where(seen, np.maximum(own["excess"] + more, 0), own["excess"])
 
         alarmed = seen & (excess > c.alarm)
-        needed = torch.full_like(lead, c.evidence)
-        needed[:, -1] *= c.newborn
-        needed = torch.where(alarmed | (own["calm"] < c.settled), 1.0, 2.0)[:, None] * needed
-        ahead, best = (lead - needed).max(1)
-        switched = seen & (ahead > 0)
-        if switched.any():
-            rows = torch.arange(len(best))
-            after |= {
-                name: torch.where(_rows(switched, after[name]), value[rows, best], after[name])
-                for name, value in bank.items()
-            }
+        settled = ~alarmed & (own["calm"] >= c.settled)
+        needed = np.full(lead.shape[1], c.evidence, np.float32)
+        needed[-1] *= c.newborn
+        ahead = lead - needed * (1 + settled[:, None])
+        best = ahead.argmax(1)
+        switched = seen & (ahead.max(1) > 0)
         broken = switched | alarmed
-        present = torch.where(alarmed, -1, own["now"])
-        after |= {
-            OWN + "now": torch.where(switched, torch.where(best == c.slots, -1, best), present),
-            OWN + "lead": torch.where(switched[:, None], 0.0, lead),
-            OWN + "short": torch.where(broken[:, None], 0.0, short),
-            OWN + "excess": torch.where(broken, 0.0, excess),
-            OWN + "calm": torch.where(broken, 0, own["calm"] + seen),
-            OWN + "switches": own["switches"] + switched,
-            OWN + "alarms": own["alarms"] + alarmed,
+        believed = np.where(best == c.slots, -1, best)
+        after = {
+            "used": own["used"],
+            "now": np.where(switched, believed, np.where(alarmed, -1, own["now"])),
+            "calm": np.where(broken, 0, own["calm"] + seen),
+            "switches": own["switches"] + switched,
+            "alarms": own["alarms"] + alarmed,
+            "lead": np.where(switched[:, None], np.float32(0), lead),
+            "short": np.where(broken[:, None], np.float32(0), short),
+            "excess": np.where(broken, np.float32(0), excess),
         }
-        return predicted, self._remember(after, seen)
+        return after, switched, best
 
     def _remember(self, state: State, seen: Bool[Tensor, "B"]) -> State:
         """After every `settled` calm steps: the draft goes to the bank, and what is known now is the next draft."""
@@ -165,11 +190,10 @@ class Recall:
         mature = due & (calm >= 2 * c.settled)
         slot = self._place(state)
         at = mature[:, None] & (torch.arange(c.slots) == slot[:, None])
+        chosen = _padded(at, False)
         bank = {
-            BANK + name: torch.where(
-                _rows(at, state[BANK + name]), state[DRAFT + name][:, None], state[BANK + name]
-            )
-            for name in _known(state)
+            BANK + name: torch.where(_rows(chosen, held), state[DRAFT + name][:, None], held)
+            for name, held in ((name, state[BANK + name]) for name in _known(state))
         }
         draft = {
             DRAFT + name: torch.where(_rows(due, value), value, state[DRAFT + name])
@@ -183,7 +207,7 @@ class Recall:
                 OWN + "used": torch.where(at, state["step"][:, None], used),
                 OWN + "now": torch.where(mature, slot, now),
                 # What was held against it was of what it held before.
-                OWN + "short": torch.where(_padded(at), 0.0, state[OWN + "short"]),
+                OWN + "short": torch.where(chosen, 0.0, state[OWN + "short"]),
             }
         )
 
@@ -200,15 +224,15 @@ class Recall:
         return torch.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
 
     def _expected(
-        self, state: State, bank: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
+        self, state: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
     ) -> tuple[Tensor, Tensor]:
-        """What every slot of a bank expects of this step: mean and log variance, `B N O`."""
+        """What every slot of the bank expects of this step: mean and log variance, `B N+1 O`."""
         count = self.config.slots + 1
 
         def each(x: Tensor) -> Tensor:
             return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
 
-        several = {name: value.flatten(0, 1) for name, value in bank.items()}
+        several = {name: state[BANK + name].flatten(0, 1) for name in _known(state)}
         z, recent = self.model.observe(state, obs), {"recent": each(state["recent"])}
         expected = self.model.imagine(several | recent, each(z), each(action)[:, None, None])
         mean, log_variance = (x[:, 0, 0].unflatten(0, (-1, count)) for x in expected)
@@ -227,9 +251,9 @@ def _known(state: State) -> State:
     return {name: value for name, value in state.items() if name[0].isdigit()}
 
 
-def _padded(slots: Tensor) -> Tensor:
-    """With a place for birth after the slots, which is not chosen."""
-    return torch.cat([slots, torch.zeros_like(slots[:, :1])], 1)
+def _padded(slots: Bool[Tensor, "B N"], birth: bool) -> Bool[Tensor, "B N1"]:
+    """With birth after the slots."""
+    return torch.nn.functional.pad(slots, (0, 1), value=birth)
 
 
 def _rows(chosen: Tensor, like: Tensor) -> Tensor:

@@ -70,6 +70,9 @@ class AgentConfig:
             base=declare(node, "base", "", "folder of the base"),
             task=declare(node, "task", "", "task of the robot's spec; empty: its first"),
             learning=declare(node, "learning", True, "false: the state is read and never written"),
+            recall=declare(
+                node, "recall", True, "conditions lived before are recognised; false: learned anew"
+            ),
             seed=declare(node, "seed", 0, "of the planner's noise"),
             samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
             horizon=declare(node, "planner.horizon", 0, "steps looked ahead; 0: default", bounds=(0, 256)),

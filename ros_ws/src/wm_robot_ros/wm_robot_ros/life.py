@@ -65,6 +65,8 @@ class LifeConfig:
     task: str
     learning: bool = True
     """False: the life is read and never written."""
+    recall: bool = True
+    """Conditions that were lived before are recognised."""
     seed: int = 0
     samples: int = 0
     """Plans imagined in each iteration; 0 for the planner's own number, as below."""
@@ -103,5 +105,6 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
         graph=load_plan(config.base, base),
         learning=config.learning,
+        recall=config.recall,
         seed=config.seed,
     )
