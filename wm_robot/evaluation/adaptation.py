@@ -52,7 +52,7 @@ def error_by_step(
     found: dict[int, Tensor] = {}
     for point in wanted:
         state = live(arm.model, state, view, at, point)
-        found[point], at = _open_loop(arm.model, state, view, point, unit, horizon), point
+        found[point], at = open_loop(arm.model, state, view, point, unit, horizon), point
     for p in points:
         errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
     return torch.stack(errors, 1).numpy()
@@ -93,7 +93,7 @@ def error_after_false_history(
     for moment in MOMENTS:
         point = steps + moment
         now = state | {"recent": _recent(view, point, arm.model.config.recent)}
-        errors.append(_open_loop(arm.model, now, view, point, unit, horizon))
+        errors.append(open_loop(arm.model, now, view, point, unit, horizon))
     return torch.stack(errors).mean(0).numpy()
 
 
@@ -128,9 +128,10 @@ def live(model: WorldModel, state: State, view: LivesView, start: int, stop: int
     return state
 
 
-def _open_loop(
-    model: WorldModel, state: State, view: LivesView, point: int, unit: Tensor, horizon: int
+def open_loop(
+    model: WorldModel, state: State, view: LivesView, point: int, unit: Tensor, horizon: int = HORIZON
 ) -> Tensor:
+    """Squared error `horizon` steps after a point, `B`: mean over channels, in squares of `unit`."""
     plans = view.action[:, None, point : point + horizon]
     mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
     return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)

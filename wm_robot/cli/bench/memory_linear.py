@@ -38,7 +38,7 @@ EARLY, LATE = (1, 2, 3), (5, 6, 7)
 """Changes whose errors are averaged: the second to fourth system of a life, and the sixth to eighth."""
 LIVES, LIFE = 8192, 512
 """Of training."""
-TESTED, TEST_SEED = 256, 1000
+TESTED, TEST_SEED = 128, 1000
 LIVED = 448
 """Steps of false history of the controls."""
 

@@ -91,12 +91,17 @@ def control(
     finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
 
 
+FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
+
+
 def memory(
-    task: Literal["linear"] = "linear",
-    families: tuple[str, ...] = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf"),
+    task: Literal["linear", "arm"] = "linear",
+    families: tuple[str, ...] = FAMILIES,
+    worlds: int = 128,
     updates: int = 3000,
     seeds: tuple[int, ...] = (0, 1),
     work: Path = Path("runs/bench/linear"),
+    bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -104,16 +109,24 @@ def memory(
 
     Args:
         task: `linear`: random linear systems that change; the families are trained first, for some ten minutes each.
+            `arm`: the bases that are there.
         families: Those to compare.
-        updates: Of each training.
-        seeds: Of the systems they are tested on.
-        work: Folder of the trainings; what is trained there already is taken.
-        quick: A fiftieth of the updates, one seed.
+        worlds: Of `arm`: held-out worlds for each seed.
+        updates: Of `linear`: of each training.
+        seeds: Of the worlds that they are tested on.
+        work: Of `linear`: folder of the trainings; what is trained there already is taken.
+        bases: Of `arm`: folder with the trained bases.
+        quick: A fiftieth of the updates, a quarter of the worlds, one seed.
         as_json: Print one JSON object as the last line.
     """
-    from wm_robot.cli.bench.memory_linear import run
+    if task == "arm":
+        from wm_robot.cli.bench.memory_arm import run as run_arm
 
-    finish(run(Setting("memory", task, seeds, quick, BASES), families, updates, work), as_json)
+        finish(run_arm(Setting("memory", task, seeds, quick, bases), families, worlds), as_json)
+    else:
+        from wm_robot.cli.bench.memory_linear import run
+
+        finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work), as_json)
 
 
 def recall(
