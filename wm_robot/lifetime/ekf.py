@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from wm_robot.lifetime.fixed import ToldMemory
-from wm_robot.lifetime.memory import State, drawn
+from wm_robot.lifetime.memory import State, drawn, root
 from wm_robot.ops.ekf import ekf_correct
 
 
@@ -157,9 +157,7 @@ class EkfMemory(ToldMemory):
         """From the posterior of the hypothesis that is believed."""
         rows = torch.arange(len(state["truth"]), device=state["truth"].device)
         covariance = state["covariance"][rows, state["score"].argmax(1)]
-        # Of a covariance that rounding made indefinite there is no Cholesky factor.
-        values, vectors = torch.linalg.eigh(covariance)
-        factor = vectors * values.clamp_min(0).sqrt()[:, None]
+        factor = root(covariance)
         truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
         return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.fast_weights import Regression
-from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.memory import State, root
 from wm_robot.ops.kalman_rule import Belief, kalman_scan, kalman_write
 
 
@@ -43,9 +43,7 @@ class KalmanMemory(Regression):
         return said, self._after(state, belief, (w > 0).any(1))
 
     def sampled(self, state: State, count: int) -> State:
-        values, vectors = torch.linalg.eigh(state["P"])
-        factor = vectors * values.clamp_min(0).sqrt()[..., None, :]
-        return super().sampled(state, count) | {"S": self._around(state["S"], factor, count)}
+        return super().sampled(state, count) | {"S": self._around(state["S"], root(state["P"]), count)}
 
     def _after(self, state: State, belief: Belief, written: Tensor) -> State:
         (offset, covariance), written = belief, written[:, None, None, None]

@@ -80,3 +80,9 @@ class Memory(nn.Module, ABC):
 def drawn(*shape: int) -> Tensor:
     """Normal numbers, the same each time: what is sampled is a function of the state."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def root(covariance: Float[Tensor, "*B K K"]) -> Float[Tensor, "*B K K"]:
+    """The symmetric square root, which changes little where the covariance does; what rounding made negative is 0."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
