@@ -16,8 +16,8 @@ NUMBERS = STATES * (STATES + INPUTS)
 """Of a system: A and B."""
 NOISE = 0.1
 """Standard deviation."""
-SPECTRAL_RADIUS = (0.4, 0.95)
-"""Of A, uniform."""
+GAIN = (0.4, 0.95)
+"""Largest singular value of A, uniform: no state grows, not even for a while."""
 KEPT = 0.8
 """Part of the input that is still there one step later: what is asked of a robot does not change its mind at once."""
 PIECE = 128
@@ -109,8 +109,7 @@ def learned_errors(model: WorldModel, lives: Lives) -> Float[np.ndarray, "B T"]:
 def _systems(rng: np.random.Generator, shape: tuple[int, int]) -> Float[np.ndarray, "B W S X"]:
     """A and B side by side."""
     a = rng.normal(size=(*shape, STATES, STATES))
-    radius = np.abs(np.linalg.eigvals(a)).max(-1)
-    a *= (rng.uniform(*SPECTRAL_RADIUS, size=shape) / radius)[..., None, None]
+    a *= (rng.uniform(*GAIN, size=shape) / np.linalg.norm(a, 2, axis=(-2, -1)))[..., None, None]
     return np.concatenate([a, rng.normal(size=(*shape, STATES, INPUTS))], -1)
 
 
