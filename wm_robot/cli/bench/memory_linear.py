@@ -8,6 +8,7 @@ import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting
+from wm_robot.cli.bench.small import SmallTask
 from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
 from wm_robot.evaluation.linear import (
     INPUTS,
@@ -18,8 +19,6 @@ from wm_robot.evaluation.linear import (
     least_squares_errors,
     linear_lives,
 )
-from wm_robot.learning.trainer import TrainConfig, Trainer
-from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
 
 STILL = {
@@ -41,17 +40,6 @@ LIVES, LIFE = 8192, 512
 TESTED, TEST_SEED = 128, 1000
 LIVED = 448
 """Steps of false history of the controls."""
-
-
-class _Gather:
-    """Lives to train on."""
-
-    def recipe(self, number: int) -> dict[str, Any]:
-        """See `wm_robot.learning.trainer.Gather`."""
-        return {"task": "linear", "round": number, "lives": LIVES, "steps": LIFE}
-
-    def __call__(self, number: int, model: WorldModel | None) -> Lives:
-        return linear_lives(LIVES, LIFE, seed=number)
 
 
 def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> Result:
@@ -99,43 +87,13 @@ def _family(seeds: Sequence[int], family: str, updates: int, work: Path) -> dict
     import torch
 
     torch.set_num_threads(1)
-    model = train(family, updates, work)
+    model = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training).train(family, updates, work)
     row = _row(family, [tuple(learned_errors(model, lives) for lives in _tests(seed)) for seed in seeds])
     return row | _controls(Arm(name=family, model=model), _tests(seeds[0])[0])
 
 
-def train(family: str, updates: int, work: Path) -> WorldModel:
-    """A small model of that family, trained on linear systems; goes on from its checkpoint."""
-    import torch
-
-    torch.manual_seed(0)
-    config = ModelConfig(
-        obs=STATES,
-        action=INPUTS,
-        goal=0,
-        truth=NUMBERS,
-        dt=0.02,
-        servo=(-1,) * INPUTS,
-        memory=family,
-        width=64,
-        # It has one only: what it holds are the numbers themselves.
-        blocks=1 if family == "ekf" else 2,
-        context=8,
-        recent=1,
-        outcome=32,
-    )
-    trainer = Trainer(
-        WorldModel(config),
-        TrainConfig(updates=updates, horizon=0, rounds=(), reward=0.0),
-        folder=work / f"{family}-{updates}",
-        data=work / "lives",
-        gather=_Gather(),
-        reward=lambda obs, action, next_obs, goal: torch.zeros(action.shape[:2]),
-    )
-    for metrics in trainer.run():
-        if metrics["update"] % 500 == 0:
-            print(f"{family}: {metrics['update']}/{updates}", flush=True)
-    return trainer.model
+def _training(count: int, seed: int) -> Lives:
+    return linear_lives(count, LIFE, seed=seed)
 
 
 def _tests(seed: int) -> tuple[Lives, Lives]:

@@ -95,12 +95,12 @@ FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
 
 
 def memory(
-    task: Literal["linear", "arm"] = "linear",
+    task: Literal["linear", "gain", "arm"] = "linear",
     families: tuple[str, ...] = FAMILIES,
     worlds: int = 128,
     updates: int = 3000,
     seeds: tuple[int, ...] = (0, 1),
-    work: Path = Path("runs/bench/linear"),
+    work: Path = Path("runs/bench"),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -109,24 +109,29 @@ def memory(
 
     Args:
         task: `linear`: random linear systems that change; the families are trained first, for some ten minutes each.
-            `arm`: the bases that are there.
+            `gain`: a gain that lasts over episodes, trained likewise. `arm`: the bases that are there.
         families: Those to compare.
         worlds: Of `arm`: held-out worlds for each seed.
-        updates: Of `linear`: of each training.
+        updates: Of each training; those of `gain` are a tenth.
         seeds: Of the worlds that they are tested on.
-        work: Of `linear`: folder of the trainings; what is trained there already is taken.
+        work: Folder of the trainings, one for each task; what is trained there already is taken.
         bases: Of `arm`: folder with the trained bases.
-        quick: A fiftieth of the updates, a quarter of the worlds, one seed.
+        quick: A fiftieth of the updates (a third for `gain`), a quarter of the worlds, one seed.
         as_json: Print one JSON object as the last line.
     """
     if task == "arm":
         from wm_robot.cli.bench.memory_arm import run as run_arm
 
         finish(run_arm(Setting("memory", task, seeds, quick, bases), families, worlds), as_json)
+    elif task == "gain":
+        from wm_robot.cli.bench.memory_gain import run as run_gain
+
+        setting = Setting("memory", task, seeds, quick, bases)
+        finish(run_gain(setting, families, updates // 10, work / task), as_json)
     else:
         from wm_robot.cli.bench.memory_linear import run
 
-        finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work), as_json)
+        finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work / task), as_json)
 
 
 def recall(

@@ -1,0 +1,53 @@
+"""`wm-robot bench memory --task gain`: what is learned in one episode must serve the next."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench.processes import in_processes
+from wm_robot.cli.bench.result import Result, Setting
+from wm_robot.cli.bench.small import SmallTask
+from wm_robot.evaluation.gain import EPISODES, first_costs, gain_lives
+
+LIVES, TESTED, TEST_SEED = 8192, 384, 1000
+HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
+"""Of lives whose gain lasts. A third control are lives in which it does not."""
+
+
+def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> Result:
+    """See `wm-robot bench memory --help`."""
+    updates = max(1, updates // 3) if setting.quick else updates
+    rows = in_processes(_family, [(setting.seeds, family, updates, work) for family in families])
+    controls = [name for name in rows[0] if name.startswith("control")]
+    return Result(
+        setting=setting,
+        figures={"gap_closed_worst_family": min(row["lasting"] for row in rows)}
+        | {name: max(row[name] for row in rows) for name in controls},
+        table=rows,
+        notes=(
+            f"part of the way from a newborn's cost to none that the first action of episodes 2 to {EPISODES} goes; "
+            f"{TESTED} lives a seed, {len(setting.seeds)} seeds; families trained with {updates} updates each",
+            "controls, the largest of all families: outcomes shuffled, another life's steps, another gain in each "
+            "episode",
+        ),
+    )
+
+
+def _family(seeds: Sequence[int], family: str, updates: int, work: Path) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    task = SmallTask("gain", 1, 1, 1, LIVES, lambda count, seed: gain_lives(count, seed=seed))
+    model = task.train(family, updates, work)
+    found: dict[str, list[float]] = {}
+    for seed in seeds:
+        lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
+        newborn = first_costs(model, lasting, history="none")[:, 1:].mean()
+        costs = {name: first_costs(model, lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
+        costs["control_fleeting"] = first_costs(model, fleeting)
+        for name, cost in costs.items():
+            found.setdefault(name, []).append(1 - cost[:, 1:].mean() / newborn)
+        found.setdefault("newborn cost", []).append(newborn)
+    return {"arm": family} | {name: round(float(np.mean(values)), 4) for name, values in found.items()}
