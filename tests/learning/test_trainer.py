@@ -42,19 +42,33 @@ class GainLives:
         return gain_lives(number)
 
 
-def trainer(folder: Path, *, memory: str = "gru", **config) -> Trainer:
+def model_of(memory: str, width: int = 16) -> WorldModel:
     torch.manual_seed(0)
     shape = ModelConfig(
-        obs=1, action=1, goal=0, truth=1, dt=0.02, servo=(-1,), memory=memory, width=16, context=4, outcome=8
+        obs=1,
+        action=1,
+        goal=0,
+        truth=1,
+        dt=0.02,
+        servo=(-1,),
+        memory=memory,
+        width=width,
+        context=4,
+        outcome=8,
     )
+    return WorldModel(shape)
+
+
+def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = None, **config) -> Trainer:
     values = {"updates": 12, "rows": 6, "steps": 24, "horizon": 4, "checkpoint": 4, "rounds": (0.5,)} | config
     return Trainer(
-        WorldModel(shape),
+        model_of(memory),
         TrainConfig(**values),
         folder=folder / "run",
         data=folder / "data",
         gather=GainLives(),
         reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
+        start=start,
     )
 
 
@@ -170,6 +184,28 @@ def test_the_rate_rises_and_then_falls():
     assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(1.0)
     assert max(rates) <= 1.0 and rates[-1] == pytest.approx(0.01, abs=1e-3)
     assert all(later <= earlier for earlier, later in zip(rates[99:], rates[100:], strict=False))
+
+
+def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
+    start = model_of("told")
+    for value in start.state_dict().values():
+        value.add_(1.0)
+    new, taken = trainer(tmp_path / "new", start=start), start.state_dict()
+    new._begin()
+    for name, value in new.model.state_dict().items():
+        if not name.startswith(("memories.", "physics_head.")):
+            assert torch.equal(value, taken[name]), name
+    list(trainer(tmp_path, start=start).run())
+    again = trainer(tmp_path, start=start)
+    again._begin()
+    # It goes on from its checkpoint, not from the start.
+    assert not torch.equal(again.model.ask.weight, taken["ask.weight"])
+
+
+def test_a_start_of_another_shape_is_refused(tmp_path):
+    run = trainer(tmp_path, start=model_of("told", width=8))
+    with pytest.raises(ConfigError, match="start has other shapes.*ask.weight"):
+        run._begin()
 
 
 @pytest.mark.parametrize("memory", sorted(FAMILIES))

@@ -28,6 +28,7 @@ def train(
     out: Path | None = None,
     work: Path = Path("runs/train"),
     data: Path | None = None,
+    start: Path | None = None,
     updates: int = 14_000,
     rows: int = 32,
     random_lives: int = 3072,
@@ -50,6 +51,8 @@ def train(
         out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default.
         work: Folder of checkpoints and curves.
         data: Folder of lives; trainings that name the same folder see the same data.
+        start: Base of another memory to begin from, such as the oracle's: all but the memory is known then, and
+            a third of the updates does.
         updates: Gradient steps.
         rows: Segments in an update.
         random_lives: Lives with random behaviour.
@@ -107,9 +110,12 @@ def train(
             nominal_only=nominal_only,
         ),
         reward=reward_of(spec, spec.task(task)),
+        start=load_base(start).model if start else None,
     )
     seconds = _run(trainer, config.updates, work / name)
     card = _card(trainer, spec.name, seconds, config, data) | {"commit": made_by}
+    if start:
+        card["start"] = load_base(start).digest
     out = out or Path("bases") / name
     digest = save_base(out, trainer.model, spec, card)
     base = load_base(out)

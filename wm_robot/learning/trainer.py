@@ -26,6 +26,8 @@ from wm_robot.models.world_model import WorldModel
 from wm_robot.tasks import Reward
 from wm_robot.types import Lives
 
+OF_MEMORY = ("memories.", "physics_head.")
+"""Names of what belongs to one kind of memory begin so."""
 CURVE = 50
 """Updates that a point of the learning curve is the mean of."""
 
@@ -97,14 +99,16 @@ class Trainer:
         data: Path,
         gather: Gather,
         reward: Reward,
+        start: WorldModel | None = None,
     ):
         """Args:
         folder: Checkpoints and curves of this training.
         data: Lives, shared by trainings that are to see the same data.
         gather: Called once for each round whose lives are not in `data` yet.
+        start: A trained model of another memory, whose other layers and scales are begun from.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
-        self._gather, self._reward = gather, reward
+        self._gather, self._reward, self._begin_from = gather, reward, start
         self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
         self._lives: list[str] = []
@@ -155,6 +159,8 @@ class Trainer:
             lives = self._pools[0]
             self.model.fit_scales(lives.obs, lives.action)
             self.model.fit_prior(lives.physics.reshape(-1, lives.physics.shape[-1]))
+            if self._begin_from is not None:
+                _take_over(self.model, self._begin_from)
 
     def _add_pool(self, number: int) -> None:
         path = self.data / f"lives-{number}.safetensors"
@@ -327,6 +333,22 @@ def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
     muon = torch.optim.Muon(hidden, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     groups = [{"params": heads, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
     return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _take_over(model: WorldModel, start: WorldModel) -> None:
+    """Copy all that does not depend on the memory.
+
+    Raises:
+        ConfigError: If the two are not of the same robot and width.
+    """
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(OF_MEMORY)}
+    others = {name: value for name, value in start.state_dict().items() if name in own}
+    differ = sorted(name for name in own if name not in others or own[name].shape != others[name].shape)
+    if differ:
+        raise ConfigError(
+            f"start has other shapes than this model: {differ}. Use a base of the same robot and width"
+        )
+    model.load_state_dict(others, strict=False)
 
 
 def _schedule(update: int, config: TrainConfig) -> float:

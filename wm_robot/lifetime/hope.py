@@ -38,7 +38,7 @@ class HopeMemory(FastWeights):
         dt: float,
         chunk: int = 16,
         periods: Sequence[int] = (16, 64, 256, 1024),
-        features: int = 64,
+        features: int = 32,
         questions: int = 16,
         **shape: Any,
     ):
