@@ -14,6 +14,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
     "calibration": verbs.calibration,
     "control": verbs.control,
+    "life": verbs.life,
     "memory": verbs.memory,
     "recall": verbs.recall,
     "sim": verbs.sim,

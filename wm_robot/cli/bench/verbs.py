@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|control|memory|recall|sim|loop`."""
+    """Measure: `wm-robot bench adaptation|calibration|control|life|loop|memory|recall|sim`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -89,6 +89,31 @@ def control(
     from wm_robot.cli.bench.control import run
 
     finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
+
+
+def life(
+    robot: str = "arm",
+    steps: int = 1_000_000,
+    seeds: tuple[int, ...] = (0,),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """One long life in simulated time: whether its step, its state or its error grow with age.
+
+    Args:
+        robot: Name of the robot.
+        steps: Steps of the life; a million are five and a half hours at 50 Hz, and take about one and a half.
+        seeds: The first is that of worlds, motion and noise.
+        memory: Family of the life.
+        bases: Folder with the trained bases.
+        quick: A hundredth of the steps.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.life import run
+
+    finish(run(Setting("life", robot, seeds, quick, bases), memory, steps), as_json)
 
 
 FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
