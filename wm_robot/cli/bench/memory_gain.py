@@ -9,7 +9,7 @@ import numpy as np
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting
 from wm_robot.cli.bench.small import SmallTask
-from wm_robot.evaluation.gain import EPISODES, first_costs, gain_lives
+from wm_robot.evaluation.gain import EPISODES, TARGETS, first_costs, gain_lives
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
@@ -27,7 +27,8 @@ def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> 
         | {name: max(row[name] for row in rows) for name in controls},
         table=rows,
         notes=(
-            f"part of the way from a newborn's cost to none that the first action of episodes 2 to {EPISODES} goes; "
+            f"part of the way from the cost of doing nothing, the best for who knows nothing, to none that the first "
+            f"action of episodes 2 to {EPISODES} goes; "
             f"{TESTED} lives a seed, {len(setting.seeds)} seeds; families trained with {updates} updates each",
             "controls, the largest of all families: outcomes shuffled, another life's steps, another gain in each "
             "episode",
@@ -45,9 +46,10 @@ def _family(seeds: Sequence[int], family: str, updates: int, work: Path) -> dict
     for seed in seeds:
         lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
         newborn = first_costs(model, lasting, history="none")[:, 1:].mean()
+        blind = float(np.square(TARGETS).mean())
         costs = {name: first_costs(model, lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
         costs["control_fleeting"] = first_costs(model, fleeting)
         for name, cost in costs.items():
-            found.setdefault(name, []).append(1 - cost[:, 1:].mean() / newborn)
+            found.setdefault(name, []).append(1 - cost[:, 1:].mean() / blind)
         found.setdefault("newborn cost", []).append(newborn)
     return {"arm": family} | {name: round(float(np.mean(values)), 4) for name, values in found.items()}
