@@ -182,20 +182,21 @@ class TestHope(FastWeightsContract):
 
     @pytest.mark.parametrize("period", [16, 64])
     def test_a_level_learns_its_target_from_steps_that_are_nearly_alike(self, period):
+        torch.manual_seed(0)
         level = _Level(width=32, outcome=8, features=32, period=period, dt=0.02).requires_grad_(False)
         level.log_half_life.fill_(20.0)
         level.target = Told()
-        truth, y, held = torch.randn(32, 32), torch.randn(4, 1, 32), level.birth(4)
+        truth, y, held = torch.randn(32, 32), torch.randn(32, 1, 32), level.birth(32)
         errors, sizes = [], []
         for start in range(0, 2048, 16):
             walk = []
             for _ in range(16):
-                y = 0.999 * y + (1 - 0.999**2) ** 0.5 * torch.randn(4, 1, 32)
+                y = 0.999 * y + (1 - 0.999**2) ** 0.5 * torch.randn(32, 1, 32)
                 walk.append(y)
             asked = torch.cat(walk, 1)
             level.target.values = level.features(asked) @ truth
-            due = torch.full((4,), (start + 16) % period == 0)
-            said, held = level.chunk(asked, held, torch.zeros(4, 16, 40), torch.ones(4, 16), due)
+            due = torch.full((32,), (start + 16) % period == 0)
+            said, held = level.chunk(asked, held, torch.zeros(32, 16, 40), torch.ones(32, 16), due)
             errors.append((said - asked - level.target.values).square().mean())
             sizes.append(level.target.values.var())
         assert torch.stack(errors[-32:]).mean() < 0.1 * torch.stack(sizes[-32:]).mean()
