@@ -199,7 +199,9 @@ class TestHope(FastWeightsContract):
             said, held = level.chunk(asked, held, torch.zeros(32, 16, 40), torch.ones(32, 16), due)
             errors.append((said - asked - level.target.values).square().mean())
             sizes.append(level.target.values.var())
-        assert torch.stack(errors[-32:]).mean() < 0.1 * torch.stack(sizes[-32:]).mean()
+        # Of the steps that follow a write: later in its period the world has moved on.
+        fresh = slice(-32, None, period // 16)
+        assert torch.stack(errors[fresh]).mean() < 0.1 * torch.stack(sizes[fresh]).mean()
 
 
 class Told(torch.nn.Module):
