@@ -10,8 +10,11 @@ from wm_robot.models.recall import Recall, RecallConfig
 from wm_robot.models.world_model import ModelConfig, Prediction, WorldModel
 
 
-class Mean:
+class Mean(WorldModel):
     """A model that expects the mean of what it lately saw, with deviation 1."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
 
     def birth(self, batch, *, hold):
         return {

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.evaluation.adaptation import HORIZON, LivesView, open_loop
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Recall
+from wm_robot.models.recall import BANK, DRAFT, OWN, Recall
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Lives
 
@@ -51,9 +51,9 @@ def visits_of(
         recall: Without one, the memories alone.
         swap_banks: At each change every life gets the bank of the next: a control.
     """
-    obs, action, unit = (torch.from_numpy(x) for x in (lives.obs, lives.action, change_std))
+    view, unit = LivesView(lives), torch.from_numpy(change_std)
     count, visits = len(lives), (lives.steps - HORIZON) // visit
-    state = model.birth(count, hold=torch.from_numpy(lives.hold))
+    state = model.birth(count, hold=view.hold)
     state = recall.birth(state) if recall else state
     write = recall.write if recall else model.write
     ones, found = torch.ones(count), np.empty((count, visits, len(points)))
@@ -63,12 +63,8 @@ def visits_of(
         if swap_banks and t and not since:
             state = _swapped(state)
         if since in points:
-            plan = action[:, None, t : t + HORIZON]
-            mean, _ = model.imagine(state, model.observe(state, obs[:, t]), plan)
-            square = ((mean[:, 0, -1] - obs[:, t + HORIZON]) / unit).square().mean(-1)
-            found[:, number, points.index(since)] = square.numpy()
-        before, (_, after) = state, write(state, obs[:, t], action[:, t], obs[:, t + 1], ones)
-        state = before | after
+            found[:, number, points.index(since)] = open_loop(model, state, view, t, unit).numpy()
+        before, (_, state) = state, write(state, view.obs[:, t], view.action[:, t], view.obs[:, t + 1], ones)
         if witness:
             witness.see(t, since, before, state)
     if witness is None:
@@ -105,5 +101,7 @@ class _Witness:
 
 
 def _swapped(state: State) -> State:
-    bank = ("bank.", "draft.", "recall.")
-    return {name: value.roll(1, 0) if name.startswith(bank) else value for name, value in state.items()}
+    return {
+        name: value.roll(1, 0) if name.startswith((BANK, DRAFT, OWN)) else value
+        for name, value in state.items()
+    }

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.lifetime.heads import Headed
-from wm_robot.lifetime.memory import Reader, State, drawn
+from wm_robot.lifetime.memory import Reader, State, drawn, forgetting
 
 Carried = Any
 """What a rule carries from chunk to chunk: a matrix, or mean and covariance."""
@@ -70,7 +70,7 @@ class FastWeights(Headed):
         # A step that is not written may hold anything, NaN too, which no weight of 0 would silence.
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
-        rate = math.log(2) * self.dt * torch.exp(-self.log_half_life)[:, None]
+        rate = forgetting(self.log_half_life, self.dt)[:, None]
         log_decay = -w[:, None] * rate * 2 * self.forget(x).sigmoid().transpose(1, 2)
         key = self._unit(self.key(h))
         return x, key, self._split(self.value(x)) - key @ self.initial, log_decay

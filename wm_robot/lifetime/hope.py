@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.fast_weights import FastWeights
-from wm_robot.lifetime.memory import Reader, State
+from wm_robot.lifetime.memory import Reader, State, beside, forgetting
 from wm_robot.ops.delta_rule import delta_scan
 
 
@@ -132,7 +132,7 @@ class HopeMemory(FastWeights):
 
         written = (w > 0).any(1)
         lived = state["lived"] + (w > 0).sum(1)
-        after = {"S": torch.where(_rows(written, offset), self.initial + offset, state["S"]), "lived": lived}
+        after = {"S": torch.where(beside(written, offset), self.initial + offset, state["S"]), "lived": lived}
         target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         # Bounded: a target that grows with what is held has no end.
         wanted = torch.tanh(target + (target + made) @ self.twist)
@@ -156,7 +156,7 @@ class HopeMemory(FastWeights):
             gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
             for i, gate in enumerate((self.strength, self.forget))
         )
-        rate = _rate(self.log_half_life, self.dt)[:, None]
+        rate = forgetting(self.log_half_life, self.dt)[:, None]
         return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
 
     def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
@@ -164,9 +164,9 @@ class HopeMemory(FastWeights):
         each = (-1, 1, 1)
         step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
         pace = self.momentum.sigmoid().view(each) * state["pace"] + step
-        left = torch.exp(-self.chunk * _rate(self.log_half_life_made, self.dt)).view(each)
+        left = torch.exp(-self.chunk * forgetting(self.log_half_life_made, self.dt)).view(each)
         made = self.initial_made + left * (state["M"] - self.initial_made) + pace
-        now = _rows(due, pending)
+        now = beside(due, pending)
         return {
             "M": torch.where(now, made, state["M"]),
             "pace": torch.where(now, pace, state["pace"]),
@@ -207,16 +207,7 @@ class _Level(nn.Module):
         counted = w[..., None] > 0
         error = torch.where(counted, self.target(x) - said, 0.0)
         pending = pending + (w[..., None] * torch.where(counted, features, 0.0)).mT @ error
-        left = torch.exp(-self.period * _rate(self.log_half_life, self.dt))
+        left = torch.exp(-self.period * forgetting(self.log_half_life, self.dt))
         moved = left * learned + 2 * self.rate.sigmoid() / self.period * pending
-        now = _rows(due, pending)
+        now = beside(due, pending)
         return y + said, (torch.where(now, moved, learned), torch.where(now, 0.0, pending))
-
-
-def _rate(log_half_life: Tensor, dt: float) -> Tensor:
-    """Share of the logarithm that is lost in a step."""
-    return math.log(2) * dt * torch.exp(-log_half_life)
-
-
-def _rows(chosen: Bool[Tensor, "B"], like: Tensor) -> Tensor:
-    return chosen.view(-1, *[1] * (like.ndim - 1))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wm_robot.lifetime.heads import Headed
-from wm_robot.lifetime.memory import Reader, State
+from wm_robot.lifetime.memory import Reader, State, forgetting
 
 NEVER = -1e9
 """Logit of an empty slot."""
@@ -160,7 +160,7 @@ class KvMemory(Headed):
 
     def _bias(self, worth: Float[Tensor, "B *T N"], age: Int[Tensor, "B *T N"]) -> Float[Tensor, "B H *T N"]:
         """Logit that each entry has before it is asked."""
-        rate = (math.log(2) * self.dt * torch.exp(-self.log_half_life)).view(-1, *[1] * (worth.ndim - 1))
+        rate = forgetting(self.log_half_life, self.dt).view(-1, *[1] * (worth.ndim - 1))
         full = torch.where(worth > 0, worth, 1.0).log()[:, None] - rate * age[:, None]
         return torch.where(worth[:, None] > 0, full, NEVER)
 

@@ -1,10 +1,11 @@
 """The contract of a memory: how a lifetime state is born, read and written."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
@@ -86,3 +87,13 @@ def root(covariance: Float[Tensor, "*B K K"]) -> Float[Tensor, "*B K K"]:
     """The symmetric square root, which changes little where the covariance does; what rounding made negative is 0."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+
+
+def forgetting(log_half_life: Tensor, dt: float) -> Tensor:
+    """Share of the logarithm that is lost in a step; the half-life is the log of s."""
+    return math.log(2) * dt * torch.exp(-log_half_life)
+
+
+def beside(chosen: Bool[Tensor, "*B"], like: Tensor) -> Tensor:
+    """A choice of rows with the axes of what is chosen from."""
+    return chosen.view(*chosen.shape, *[1] * (like.ndim - chosen.ndim))

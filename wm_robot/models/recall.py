@@ -6,7 +6,6 @@ evidence, is taken in their place. Source of the test: Page (1954), Biometrika 4
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,27 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from wm_robot.errors import ConfigError
-from wm_robot.lifetime.memory import State
-from wm_robot.models.world_model import Prediction
+from wm_robot.lifetime.memory import State, beside
+from wm_robot.models.world_model import Prediction, WorldModel
 
 BANK, DRAFT, OWN = "bank.", "draft.", "recall."
-
-
-@runtime_checkable
-class Mind(Protocol):
-    """What of a `WorldModel` is needed; its memories are the parts of the state whose names begin with a digit."""
-
-    def birth(self, batch: int, *, hold: Tensor) -> State:
-        """See `WorldModel`."""
-
-    def write(self, state: State, *step: Any) -> tuple[Prediction, State]:
-        """See `WorldModel`."""
-
-    def observe(self, state: State, obs: Tensor) -> Tensor:
-        """See `WorldModel`."""
-
-    def imagine(self, state: State, z: Tensor, actions: Tensor) -> Prediction:
-        """See `WorldModel`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +60,7 @@ class RecallConfig:
 class Recall:
     """Lives a model's life with a bank. Everything it knows is in the state."""
 
-    def __init__(self, model: Mind, config: RecallConfig | None = None):
+    def __init__(self, model: WorldModel, config: RecallConfig | None = None):
         self.model, self.config = model, config or RecallConfig()
 
     def birth(self, state: State) -> State:
@@ -126,7 +108,7 @@ class Recall:
             rows, chosen = torch.arange(len(best)), torch.from_numpy(best)
             after |= {
                 name: torch.where(
-                    _rows(torch.from_numpy(switched), value), state[BANK + name][rows, chosen], value
+                    beside(torch.from_numpy(switched), value), state[BANK + name][rows, chosen], value
                 )
                 for name, value in _known(after).items()
             }
@@ -192,11 +174,11 @@ class Recall:
         at = mature[:, None] & (torch.arange(c.slots) == slot[:, None])
         chosen = _padded(at, False)
         bank = {
-            BANK + name: torch.where(_rows(chosen, held), state[DRAFT + name][:, None], held)
+            BANK + name: torch.where(beside(chosen, held), state[DRAFT + name][:, None], held)
             for name, held in ((name, state[BANK + name]) for name in _known(state))
         }
         draft = {
-            DRAFT + name: torch.where(_rows(due, value), value, state[DRAFT + name])
+            DRAFT + name: torch.where(beside(due, value), value, state[DRAFT + name])
             for name, value in _known(state).items()
         }
         return (
@@ -247,14 +229,10 @@ class Recall:
 
 
 def _known(state: State) -> State:
-    """The memories of a state: what it has learned."""
+    """The memories of a state, whose names begin with a digit: what it has learned."""
     return {name: value for name, value in state.items() if name[0].isdigit()}
 
 
 def _padded(slots: Bool[Tensor, "B N"], birth: bool) -> Bool[Tensor, "B N1"]:
     """With birth after the slots."""
     return torch.nn.functional.pad(slots, (0, 1), value=birth)
-
-
-def _rows(chosen: Tensor, like: Tensor) -> Tensor:
-    return chosen.view(*chosen.shape, *[1] * (like.ndim - chosen.ndim))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wm_robot.cli.bench.adaptation import STAGE
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
 from wm_robot.evaluation.adaptation import HORIZON, Arm, LivesView, error_by_step, live, open_loop
@@ -20,8 +21,6 @@ AFTER = 32
 """Steps after a change."""
 SOON = 16
 """Steps after a return to the first condition, and after birth in it."""
-STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40, 48))
-"""Moments of a long life at which to imagine: between two behaviours, which change every 64 steps."""
 REST = ("robust", "oracle")
 SLOW = 1
 """Level of `hope` from which on the levels are slow."""

@@ -99,6 +99,11 @@ def _returns() -> list[int]:
     return [v for v, condition in enumerate(ORDER) if condition in ORDER[:v]]
 
 
+def _firsts() -> list[int]:
+    """First visits, but for that of birth."""
+    return [v for v in range(1, len(ORDER)) if v not in _returns()]
+
+
 def _return_gap(errors: np.ndarray, without: np.ndarray) -> float:
     """Part of the way from the error at a return, with nothing recalled yet, to the settled one."""
     returns = _returns()
@@ -109,14 +114,13 @@ def _return_gap(errors: np.ndarray, without: np.ndarray) -> float:
 
 def _first(errors: np.ndarray) -> float:
     """Mean error of the first second of first visits, but for that of birth."""
-    first = [v for v in range(1, len(ORDER)) if v not in _returns()]
-    return float(errors[:, first][..., : len(FIRST)].mean())
+    return float(errors[:, _firsts()][..., : len(FIRST)].mean())
 
 
 def _rows(arm: str, errors: np.ndarray) -> list[dict[str, Any]]:
     visits: dict[str, list[int]] = {
         "birth": [0],
-        "first": [v for v in range(1, len(ORDER)) if v not in _returns()],
+        "first": _firsts(),
         "return": _returns(),
     }
     return [
