@@ -23,12 +23,8 @@ class Mean(WorldModel):
             "0.mean": torch.zeros(batch, 3),
         }
 
-    def observe(self, state, obs):
-        return obs
-
-    def imagine(self, state, z, actions):
-        mean = state["0.mean"][:, None, None].expand(-1, *actions.shape[1:3], -1)
-        return Prediction(mean, torch.zeros_like(mean))
+    def predict(self, state, obs, action):
+        return Prediction(state["0.mean"], torch.zeros_like(state["0.mean"]))
 
     def write(self, state, obs, action, next_obs, valid, truth=None):
         mean, seen = state["0.mean"], valid[:, None] > 0
@@ -49,7 +45,7 @@ def recall():
 
 
 def born(recall):
-    return recall.birth(recall.model.birth(2, hold=HOLD))
+    return recall.birth(recall.lives.birth(2, hold=HOLD))
 
 
 def live(recall, state, level, steps=100, *, valid=1.0):

@@ -1,4 +1,4 @@
-"""`wm-robot export`: the planner's iteration of a base as a graph that a robot runs without torch's overhead."""
+"""`wm-robot export`: a base as graphs that a robot runs without torch's overhead."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,9 @@ def export(
     samples: int | None = None,
     horizon: int | None = None,
 ) -> None:
-    """Write `plan.onnx` beside a base; agents with this base, task and search use it from then on.
+    """Write `plan.onnx`, `predict.onnx` and `write.onnx` beside a base; its agents use them from then on.
+
+    The plan is of one task and search: agents with another plan in torch.
 
     Args:
         base: Folder of the base.
@@ -28,7 +30,7 @@ def export(
     """
     try:
         from wm_robot.models.base import load_base
-        from wm_robot.onboard.plan_graph import GRAPH, export_plan
+        from wm_robot.onboard.graphs import export_graphs
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot_sim import load_spec
     except ImportError as error:
@@ -37,5 +39,7 @@ def export(
     spec = load_spec(robot or loaded.manifest["robot"])
     given = {"samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
-    difference = export_plan(base, loaded, spec, task=task or next(iter(spec.tasks)), planner=planner)
-    print(f"{base / GRAPH}: {planner.samples} plans of {planner.horizon} steps, {difference:.1g} from torch")
+    differences = export_graphs(base, loaded, spec, task=task or next(iter(spec.tasks)), planner=planner)
+    print(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps")
+    for part, difference in differences.items():
+        print(f"  {part}: at most {difference:.1g} from torch")

@@ -75,7 +75,7 @@ def train(
     from wm_robot.models.base import load_base, save_base
     from wm_robot.models.calibration import save_calibration
     from wm_robot.models.world_model import ModelConfig, WorldModel
-    from wm_robot.onboard.plan_graph import export_plan
+    from wm_robot.onboard.graphs import export_graphs
     from wm_robot.tasks import reward_of
 
     if memory in MEMORY_OF_ARM.values():
@@ -119,7 +119,7 @@ def train(
     out = out or Path("bases") / name
     digest = save_base(out, trainer.model, spec, card)
     base = load_base(out)
-    export_plan(out, base, spec, task=task)
+    export_graphs(out, base, spec, task=task)
     save_calibration(out, base, measure(base, spec, lives=calibration_lives))
     print(f"base {digest[:12]} in {out}")
 

@@ -1,10 +1,12 @@
 """What does not learn: the arms that every memory is compared with."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.lifetime.memory import Memory, Reader, State
 from wm_robot.lifetime.modulation import ModulatedRead
+from wm_robot.ops.pullback import Pull, pullback
 
 
 class NoMemory(Memory):
@@ -48,6 +50,14 @@ class ToldMemory(Memory):
     def reader(self, state: State) -> Reader:
         gain, bias = self.reading.modulation(self.embed(state["truth"])[:, None])
         return lambda h: self.reading(h, gain, bias)
+
+    def read_with_slope(
+        self, truth: Float[Tensor, "*B P"], h: Float[Tensor, "*B D"]
+    ) -> tuple[Float[Tensor, "*B D"], Pull]:
+        """What each `truth` says of a query of its own, and how gradients of that come back to it."""
+        embedded, to_truth = pullback(self.embed, truth)
+        read, to_embedded = self.reading.with_slope(embedded, h)
+        return read, lambda g: to_truth(to_embedded(g))
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
         return {"truth": torch.where(w[:, None] > 0, e, state["truth"])}

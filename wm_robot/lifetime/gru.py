@@ -32,7 +32,8 @@ class GruMemory(Memory):
         return self.reading(h, *self.reading.modulation(before)), {"s": after[:, -1]}
 
     def _recur(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        if bool((w == 1).all()):
+        # Not asked of a single step, so that it can be traced.
+        if x.shape[1] > 1 and bool((w == 1).all()):
             return self.cell(x, s[None].contiguous())[0]
         after = []
         for t in range(x.shape[1]):

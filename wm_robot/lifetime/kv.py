@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -124,7 +123,7 @@ class KvMemory(Headed):
         held, counted = [_Slots(entry, state["worth"], state["born"])], [seen]
         for t in range(w.shape[1]):
             now = self._evicted(held[-1], seen, alike)
-            place = F.one_hot(seen % self.recent, slots).bool()
+            place = entry == (seen % self.recent)[:, None]
             written = w[:, t, None] > 0
             new = _Slots(
                 torch.where(place, slots + t, now.entry),
@@ -147,14 +146,15 @@ class KvMemory(Headed):
         # Whoever loses its place: the entry that was there, or the one that got none.
         replaced = _Slots(*(x.gather(1, place) for x in held))
         lost = _Slots(*(torch.where(chosen[:, None], x, y) for x, y in zip(replaced, leaving, strict=True)))
-        at = F.one_hot(place[:, 0], self.slots).bool() & chosen[:, None]
+        every = torch.arange(self.slots, device=seen.device)
+        at = (every == place) & chosen[:, None]
         now = _Slots(*(torch.where(at, x, y) for x, y in zip(leaving, held, strict=True)))
-        sampled = torch.arange(self.slots, device=seen.device) >= self.recent
+        sampled = every >= self.recent
         near = alike.gather(1, lost.entry[..., None].expand(-1, -1, alike.shape[2]))[:, 0].gather(
             1, now.entry
         )
         near = torch.where(sampled & (now.worth > 0), near, -torch.inf)
-        nearest = F.one_hot(near.argmax(1), self.slots)
+        nearest = every == near.argmax(1, keepdim=True)
         folded = torch.where((order >= 0)[:, None], lost.worth, 0.0)
         return now._replace(worth=now.worth + nearest * folded)
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wm_robot.ops.pullback import Pull, silu_slope
+
 
 class ModulatedRead(nn.Module):
     """y = W_o SiLU(W_h h ⊙ (1 + γ(s)) + β(s)).
@@ -26,3 +28,17 @@ class ModulatedRead(nn.Module):
 
     def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))
+
+    def with_slope(
+        self, s: Float[Tensor, "*B S"], h: Float[Tensor, "*B D"]
+    ) -> tuple[Float[Tensor, "*B D"], Pull]:
+        """The answer to `h`, and how gradients of it come back to `s`."""
+        (gain, bias), asked = self.modulation(s), self.query(h)
+        u = torch.addcmul(bias, asked, gain)
+        slope = silu_slope(u)
+
+        def pull(g: Tensor) -> Tensor:
+            g = F.linear(g, self.out.weight.mT) * slope
+            return F.linear(torch.cat([g * asked, g], -1), self.modulate.weight.mT)
+
+        return self.out(F.silu(u)), pull

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wm_robot.lifetime.fast_weights import Regression
 from wm_robot.lifetime.memory import State
+from wm_robot.ops.cholesky import cholesky
 from wm_robot.ops.ridge import Evidence, ridge_scan, ridge_variance, ridge_weights, ridge_write
 
 
@@ -61,7 +62,7 @@ class RidgeMemory(Regression):
 
     def sampled(self, state: State, count: int) -> State:
         prior = torch.diag_embed(self._prior(len(state["H"])))
-        factor = torch.linalg.inv(torch.linalg.cholesky(state["H"] + prior)).mT
+        factor = torch.linalg.inv(cholesky(state["H"] + prior)).mT
         return super().sampled(state, count) | {"S": self._around(state["S"], factor, count)}
 
     def _prior(self, batch: int) -> Float[Tensor, "B heads K"]:

@@ -6,6 +6,7 @@ evidence, is taken in their place. Source of the test: Page (1954), Biometrika 4
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State, beside
-from wm_robot.models.world_model import Prediction, WorldModel
+from wm_robot.models.world_model import Prediction
 
 BANK, DRAFT, OWN = "bank.", "draft.", "recall."
 
@@ -57,11 +58,30 @@ class RecallConfig:
                 raise ConfigError(f"recall.{name} is {getattr(self, name)}; it must be at least 1")
 
 
-class Recall:
-    """Lives a model's life with a bank. Everything it knows is in the state."""
+@runtime_checkable
+class Lives(Protocol):
+    """What lives step by step: a model, or its graphs."""
 
-    def __init__(self, model: WorldModel, config: RecallConfig | None = None):
-        self.model, self.config = model, config or RecallConfig()
+    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
+        """See `WorldModel.predict`."""
+
+    def write(
+        self,
+        state: State,
+        obs: Tensor,
+        action: Tensor,
+        next_obs: Tensor,
+        valid: Tensor,
+        truth: Tensor | None = None,
+    ) -> tuple[Prediction, State]:
+        """See `WorldModel.write`."""
+
+
+class Recall:
+    """Lives a life with a bank. Everything it knows is in the state."""
+
+    def __init__(self, lives: Lives, config: RecallConfig | None = None):
+        self.lives, self.config = lives, config or RecallConfig()
 
     def birth(self, state: State) -> State:
         """The same newborn lives with an empty bank."""
@@ -95,7 +115,7 @@ class Recall:
         truth: Float[Tensor, "B P"] | None = None,
     ) -> tuple[Prediction, State]:
         """Live one transition, as `WorldModel.write`; then recall, or remember."""
-        predicted, after = self.model.write(state, obs, action, next_obs, valid, truth)
+        predicted, after = self.lives.write(state, obs, action, next_obs, valid, truth)
         after = state | after
         now, misfit = self._judged(predicted.mean, predicted.log_variance, next_obs)
         others, _ = self._judged(*self._expected(state, obs, action), next_obs[:, None])
@@ -215,9 +235,9 @@ class Recall:
             return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
 
         several = {name: state[BANK + name].flatten(0, 1) for name in _known(state)}
-        z, recent = self.model.observe(state, obs), {"recent": each(state["recent"])}
-        expected = self.model.imagine(several | recent, each(z), each(action)[:, None, None])
-        mean, log_variance = (x[:, 0, 0].unflatten(0, (-1, count)) for x in expected)
+        kept = {name: each(state[name]) for name in ("step", "recent")}
+        expected = self.lives.predict(several | kept, each(obs), each(action))
+        mean, log_variance = (x.unflatten(0, (-1, count)) for x in expected)
         return mean, log_variance
 
     def _judged(

@@ -22,6 +22,7 @@ from wm_robot.lifetime.ekf import EkfMemory, Sensed
 from wm_robot.lifetime.families import make_memory
 from wm_robot.lifetime.fixed import ToldMemory
 from wm_robot.lifetime.memory import Memory, State
+from wm_robot.ops.pullback import pullback
 from wm_robot.spec import RobotSpec
 
 LOG_VARIANCE = (-7.0, 6.0)
@@ -270,6 +271,11 @@ class WorldModel(nn.Module):
         """Latent at this moment of a life."""
         return self.encode(obs, state["recent"])
 
+    def predict(self, state: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]) -> Prediction:
+        """The observation expected after one action, `B O`."""
+        mean, log_variance = self.imagine(state, self.observe(state, obs), action[:, None, None])
+        return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
+
     def imagine(self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]) -> Prediction:
         """Follow `N` plans without evidence; `state` is frozen and shared by all of them.
 
@@ -373,20 +379,16 @@ class WorldModel(nn.Module):
 
     def _sense(self, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]) -> Sensed:
         """What physics would expect of the change that is not linear, in units of the one-step change."""
-        memory, channels = self._memories[0], self.config.obs
-        with torch.inference_mode(False), torch.enable_grad():
-            asked = physics.clone().requires_grad_(True)
-            each = h.clone()[:, None].expand(-1, physics.shape[1], -1).flatten(0, 1)[:, None]
-            read = memory.read({"truth": asked.flatten(0, 1)}, self.norms[0](each))
-            each = self._mixed(0, each, read)
-            change, spread, _ = (
-                self.head(each)
-                .view(*physics.shape[:2], -1)
-                .split([channels, channels, self.config.context], -1)
-            )
-            unit = torch.eye(channels, device=change.device)[:, None, None].expand(-1, *change.shape[:2], -1)
-            (slope,) = torch.autograd.grad(change, asked, unit, is_grads_batched=True)
-        return Sensed(change.detach(), spread.detach().clamp(*LOG_VARIANCE), slope.movedim(0, 2))
+        memory, channels = cast(EkfMemory, self.memories[0]), self.config.obs
+        each = h[:, None].expand(-1, physics.shape[1], -1)
+        read, to_physics = memory.read_with_slope(physics, self.norms[0](each))
+        mixed, to_read = pullback(self.mix[0], each + read)
+        told, to_mixed = pullback(self.head, each + read + mixed)
+        change, spread, _ = told.split([channels, channels, self.config.context], -1)
+        unit = torch.eye(channels, told.shape[-1], device=told.device)[:, None, None]
+        through = to_mixed(unit.expand(-1, *told.shape))
+        slope = to_physics(through + to_read(through))
+        return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))
 
     # --- inside ---------------------------------------------------------------------------------------------
 

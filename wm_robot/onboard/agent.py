@@ -15,7 +15,8 @@ from wm_robot.lifetime.state_file import load_state, save_state
 from wm_robot.models.base import Base
 from wm_robot.models.recall import Recall
 from wm_robot.models.world_model import WorldModel
-from wm_robot.onboard.plan_graph import PlanGraph, scoring
+from wm_robot.onboard.graphs import Graphs
+from wm_robot.onboard.plan_graph import scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
@@ -58,19 +59,21 @@ class BatchAgent:
         *,
         task: str,
         planner: MppiConfig | None = None,
-        graph: PlanGraph | None = None,
+        graphs: Graphs | None = None,
         recall: bool = False,
         seed: int = 0,
     ):
         """Args:
-        graph: The planner's iteration for a single robot; torch plans without one, or if it is for another search.
+        graphs: Of the model, for a single robot; torch does what they do not, and plans if theirs is another search.
         recall: Recognise conditions that were lived before; not for an oracle.
         """
         self.model, self.spec = model, spec
-        self._recall = Recall(model) if recall else None
+        self._lives = graphs.life if graphs and graphs.life else model
+        self._recall = Recall(self._lives) if recall else None
         planner = planner or MppiConfig()
         self._reward: Reward = reward_of(spec, spec.task(task))
-        self._graph = graph if graph and graph.fits(spec, task=task, planner=planner) else None
+        fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
+        self._plan = graphs.plan if graphs and fits else None
         self._planner = Mppi(
             planner,
             low=spec.action_low,
@@ -124,14 +127,14 @@ class BatchAgent:
         if decided is None:
             return
         state, sensed, goals, action = decided
-        expected, _ = self.model.imagine(state, self.model.observe(state, sensed), action[:, None, None])
+        expected, _ = self._lives.predict(state, sensed, action)
         state = state | {"recent": torch.cat([state["recent"][:, 1:], action[:, None]], 1)}
-        self._planner.prepare(self._improving(state, expected[:, 0, 0], goals[:, 1:]), action)
+        self._planner.prepare(self._improving(state, expected, goals[:, 1:]), action)
 
     def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
         """The planner's iteration at a moment of these lives."""
-        if self._graph is not None:
-            return self._graph.improving(state, sensed, goals)
+        if self._plan is not None:
+            return self._plan.improving(state, sensed, goals)
         risk = self._planner.config.risk
         score = scoring(self.model, self._reward, state, sensed, goals, risk=risk)
         return partial(self._planner.improve, score)
@@ -158,7 +161,7 @@ class BatchAgent:
         """
         self.prepare()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
-        write = self._recall.write if self._recall else self.model.write
+        write = self._recall.write if self._recall else self._lives.write
         expected, self.state = write(
             self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, self._told(truth)
         )
@@ -186,13 +189,13 @@ class Agent:
         *,
         task: str,
         planner: MppiConfig | None = None,
-        graph: PlanGraph | None = None,
+        graphs: Graphs | None = None,
         learning: bool = True,
         recall: bool = True,
         seed: int = 0,
     ):
         """Args:
-        graph: The planner's iteration as exported for this base; see `load_plan`.
+        graphs: As exported for this base; see `load_graphs`.
         learning: False freezes the life: it is read and never written.
         recall: Recognise conditions that were lived before; False learns each anew.
 
@@ -206,7 +209,7 @@ class Agent:
             spec,
             task=task,
             planner=planner,
-            graph=graph,
+            graphs=graphs,
             recall=recall and learning and not base.model.told,
             seed=seed,
         )

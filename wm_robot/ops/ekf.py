@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wm_robot.ops.cholesky import cholesky
+
 
 class Corrected(NamedTuple):
     """An estimate after a measurement."""
@@ -41,8 +43,7 @@ def ekf_correct(
     Where rounding leaves S not positive definite, the result is not finite.
     """
     across = covariance @ jacobian.mT
-    factor, failed = torch.linalg.cholesky_ex(jacobian @ across + torch.diag_embed(noise))
-    factor = torch.where(failed[..., None, None] == 0, factor, torch.nan)
+    factor = cholesky(jacobian @ across + torch.diag_embed(noise))
     # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
     both = torch.cat([innovation[..., None], across.mT], -1)
     misfit, half_gain = torch.linalg.solve_triangular(factor, both, upper=False).split(

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wm_robot.ops.cholesky import cholesky
+
 Belief = tuple[Tensor, Tensor]
 """Mean M `… K V` and covariance P `… K K`."""
 
@@ -70,7 +72,7 @@ def kalman_scan(
     late, early = total[..., :, None], total[..., None, :]
     # Cov(W_i, W_j) = e^{g_i + g_j} (P - I) + e^{-|g_i - g_j|} I, with g counted from the start of the scan.
     values = (late + early).exp() * (known - alike) + (-(late - early).abs()).exp() * alike
-    factor = torch.linalg.cholesky(values + torch.diag_embed(noise))
+    factor = cholesky(values + torch.diag_embed(noise))
 
     asked = before[..., :, None]
     alike, known = query @ across, query @ turned.transpose(-1, -2)

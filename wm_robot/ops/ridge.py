@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wm_robot.ops.cholesky import cholesky
+
 
 class Evidence(NamedTuple):
     """What was seen, as sums."""
@@ -30,7 +32,7 @@ def ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Te
     Args:
         prior: Diagonal of Λ, > 0.
     """
-    factor = torch.linalg.cholesky(evidence.gram + torch.diag_embed(prior))
+    factor = cholesky(evidence.gram + torch.diag_embed(prior))
     return torch.cholesky_solve(evidence.moment, factor)
 
 
@@ -38,7 +40,7 @@ def ridge_variance(
     evidence: Evidence, prior: Float[Tensor, "... K"], query: Float[Tensor, "... N K"]
 ) -> Float[Tensor, "... N"]:
     """Posterior variance of what the queries read, where the noise has the variance r that the steps named."""
-    factor = torch.linalg.cholesky(evidence.gram + torch.diag_embed(prior))
+    factor = cholesky(evidence.gram + torch.diag_embed(prior))
     return torch.linalg.solve_triangular(factor, query.mT, upper=False).square().sum(-2)
 
 
@@ -87,7 +89,7 @@ def ridge_scan(
     own = (scaled[..., :, None] * key[..., None, :]).flatten(-2)
     start = before.exp()[..., None] * evidence.gram.flatten(-2)[..., None, :]
     grams = (start + fade @ own).unflatten(-1, (size, size))
-    factor = torch.linalg.cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
+    factor = cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
     # One right-hand side a step, the query: the moments need not be held step by step then.
     asked = torch.cholesky_solve(query[..., None], factor)[..., 0]
     read = before.exp()[..., None] * (asked @ evidence.moment) + (fade * (asked @ scaled.mT)) @ value

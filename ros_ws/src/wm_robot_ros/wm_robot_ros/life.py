@@ -92,7 +92,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         raise MissingExtraError("an agent", "learn") from error
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
-    from wm_robot.onboard.plan_graph import load_plan
+    from wm_robot.onboard.graphs import load_graphs
     from wm_robot.planning.mppi import MppiConfig
 
     torch.set_num_threads(config.threads)
@@ -103,7 +103,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         spec,
         task=config.task,
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
-        graph=load_plan(config.base, base),
+        graphs=load_graphs(config.base, base),
         learning=config.learning,
         recall=config.recall,
         seed=config.seed,

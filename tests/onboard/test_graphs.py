@@ -1,4 +1,4 @@
-"""The exported plan is torch's plan, from any life; a file that is not the base's is refused."""
+"""The graphs of a base compute what torch does, from any life; files that are not the base's are refused."""
 
 import json
 from dataclasses import replace
@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot.onboard import plan_graph
 from wm_robot.onboard.agent import Agent
-from wm_robot.onboard.plan_graph import export_plan, load_plan, scoring
+from wm_robot.onboard.graphs import export_graphs, load_graphs
+from wm_robot.onboard.life_graph import LifeGraph, Step
+from wm_robot.onboard.plan_graph import PlanGraph, scoring
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
@@ -50,12 +51,12 @@ def make_base(folder, spec, memory, seed=0):
 def exported(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("base")
     base = make_base(folder, spec, "gru")
-    export_plan(folder, base, spec, task="reach", planner=PLANNER)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER)
     return folder, base
 
 
-def acted(base, spec, graph, planner=PLANNER, steps=30):
-    agent = Agent(base, spec, task="reach", planner=planner, graph=graph)
+def acted(base, spec, graphs, planner=PLANNER, steps=30):
+    agent = Agent(base, spec, task="reach", planner=planner, graphs=graphs)
     agent.begin(np.zeros(1, np.float32))
     rng, actions = np.random.default_rng(0), []
     obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
@@ -67,30 +68,33 @@ def acted(base, spec, graph, planner=PLANNER, steps=30):
 
 def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
     folder, base = exported
-    graph = load_plan(folder, base)
-    np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
+    graphs = load_graphs(folder, base)
+    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-3)
 
 
-def test_the_graph_is_what_plans(exported, spec, monkeypatch):
+def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
     folder, base = exported
-    graph = load_plan(folder, base)
+    graphs = load_graphs(folder, base)
     monkeypatch.setattr("wm_robot.onboard.agent.scoring", None)
-    acted(base, spec, graph, steps=2)
+    for name in ("write", "predict", "imagine"):
+        monkeypatch.setattr(base.model, name, None)
+    acted(base, spec, graphs, steps=2)
 
 
 def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
     folder, base = exported
-    graph, other = load_plan(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
-    assert not graph.fits(spec, task="reach", planner=other)
-    np.testing.assert_array_equal(acted(base, spec, graph, other, 3), acted(base, spec, None, other, 3))
+    graphs, other = load_graphs(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
+    assert not graphs.plan.fits(spec, task="reach", planner=other)
+    in_torch = graphs._replace(life=None)
+    np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
 
 
 def test_who_shuns_risk_plans_in_torch(exported, spec):
     folder, base = exported
     cautious = replace(PLANNER, risk=1.0)
-    assert not load_plan(folder, base).fits(spec, task="reach", planner=cautious)
+    assert not load_graphs(folder, base).plan.fits(spec, task="reach", planner=cautious)
     with pytest.raises(ConfigError, match="planner.risk is 1.0"):
-        export_plan(folder, base, spec, task="reach", planner=cautious)
+        export_graphs(folder, base, spec, task="reach", planner=cautious)
 
 
 def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
@@ -118,7 +122,7 @@ def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
 )
 def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
     folder, base = exported
-    graph = load_plan(folder, base)
+    graph = load_graphs(folder, base).plan
     assert graph.fits(spec, task="reach", planner=PLANNER)
     assert graph.fits(spec, task="reach", planner=replace(PLANNER, iterations=7))
     assert not graph.fits(replace(spec, **change), task="reach", planner=PLANNER)
@@ -127,18 +131,49 @@ def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
 def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
     folder, base = exported
     state = base.model.birth(1, hold=torch.zeros(1, 1))
-    improve = load_plan(folder, base).improving(state, torch.zeros(1, 2), torch.full((1, 4, 3), 0.5))
+    improve = load_graphs(folder, base).plan.improving(state, torch.zeros(1, 2), torch.full((1, 4, 3), 0.5))
     mean = torch.full((1, 4, 1), 0.05)
     better = improve(mean, torch.zeros(1, PLANNER.samples, 4, 1), torch.zeros(1, 1))
     torch.testing.assert_close(better, mean)
 
 
-@pytest.mark.parametrize("memory", ["delta", "hope", "kv", "ridge", "ekf"])
-def test_every_kind_of_state_is_an_input(tmp_path, spec, memory):
-    base = make_base(tmp_path, spec, memory)
-    export_plan(tmp_path, base, spec, task="reach", planner=PLANNER)
-    graph = load_plan(tmp_path, base)
-    np.testing.assert_allclose(acted(base, spec, graph), acted(base, spec, None), atol=1e-3)
+@pytest.fixture(scope="module", params=["gru", "delta", "hope", "kv", "kalman", "ridge", "ekf"])
+def family(request, tmp_path_factory, spec):
+    """Name, base and graphs of a family."""
+    folder = tmp_path_factory.mktemp("family")
+    base = make_base(folder, spec, request.param)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER)
+    return request.param, base, load_graphs(folder, base)
+
+
+def test_every_family_plans_and_lives_by_graphs(family, spec):
+    name, base, graphs = family
+    assert (graphs.life is None) == (name in Step.IN_TORCH)
+    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-3)
+
+
+def test_a_thousand_steps_by_graph_are_those_by_torch(family):
+    _, base, graphs = family
+    if graphs.life is not None:
+        assert np.max(Step(base.model).differences(graphs.life, steps=1000)) <= 1e-4
+
+
+def test_a_life_by_graph_does_not_drift_away(family):
+    name, base, graphs = family
+    if graphs.life is None:
+        return
+    model, generator, apart = base.model, torch.Generator().manual_seed(0), []
+    with torch.inference_mode():
+        by_torch = by_graph = model.birth(1, hold=torch.zeros(1, 1))
+        for t in range(1000):
+            obs, action, next_obs = (torch.randn(1, n, generator=generator) for n in (2, 1, 2))
+            lived = obs, action, next_obs, torch.tensor([float(t % 5 > 0)])
+            expected, by_torch = model.write(by_torch, *lived)
+            likewise, by_graph = graphs.life.write(by_graph, *lived)
+            apart.append(float((expected.mean - likewise.mean).abs().max()))
+    assert torch.equal(by_torch["step"], by_graph["step"]) and int(by_torch["step"]) == 800
+    # Hypotheses that are as good as each other may be told apart by rounding.
+    assert np.max(apart) <= 1e-4 or name == "ekf" and np.quantile(apart, 0.9) <= 1e-4
 
 
 def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
@@ -157,39 +192,48 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
     shape = ModelConfig.of(pole, goal=0, truth=1, memory="kalman", width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
-    export_plan(tmp_path, base, pole, task="swingup", planner=PLANNER)
+    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER)
     found = []
-    for graph in (load_plan(tmp_path, base), None):
-        agent = Agent(base, pole, task="swingup", planner=PLANNER, graph=graph)
+    for graphs in (load_graphs(tmp_path, base), None):
+        agent = Agent(base, pole, task="swingup", planner=PLANNER, graphs=graphs)
         agent.begin(np.zeros(1, np.float32))
         found.append(agent.act(np.array([0.1, 0.2, 0.3, 0.4], np.float32), np.zeros(0, np.float32)))
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
 @pytest.mark.parametrize("error", [0.01, float("nan")])
-def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch, error):
-    monkeypatch.setattr(plan_graph.PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + error)
-    with pytest.raises(SnapshotError, match="differs from torch by"):
-        export_plan(tmp_path, make_base(tmp_path, spec, "none"), spec, task="reach", planner=PLANNER)
-    assert not (tmp_path / "plan.onnx").exists()
+@pytest.mark.parametrize("part", ["plan", "life"])
+def test_an_export_that_computes_something_else_is_refused(tmp_path, spec, monkeypatch, error, part):
+    base = make_base(tmp_path, spec, "none")
+    predict = base.model.predict
+    wrong = {
+        "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + error),
+        "life": (LifeGraph, "predict", lambda _, *given: [x + error for x in predict(*given)]),
+    }
+    monkeypatch.setattr(*wrong[part])
+    with pytest.raises(SnapshotError, match=f"the exported {part} differs from torch by"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER)
+    assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_no_graph_is_no_error(tmp_path, spec):
-    assert load_plan(tmp_path, make_base(tmp_path, spec, "none")) is None
+def test_no_graphs_are_no_error(tmp_path, spec):
+    assert load_graphs(tmp_path, make_base(tmp_path, spec, "none")) is None
 
 
-@pytest.mark.parametrize("damage", ["graph", "card", "missing", "other base"])
-def test_a_graph_that_is_not_the_bases_is_refused(exported, tmp_path, spec, damage):
+@pytest.mark.parametrize("damage", ["plan.onnx", "write.onnx", "card", "missing", "other base"])
+def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, damage):
     folder, base = exported
-    content, card = (folder / "plan.onnx").read_bytes(), json.loads((folder / "plan.json").read_text())
-    if damage == "graph":
-        content = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    card = json.loads((folder / "graphs.json").read_text())
+    for name in card["sha256"]:
+        content = (folder / name).read_bytes()
+        if damage == name:
+            content = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+        if damage != "missing":
+            (tmp_path / name).write_bytes(content)
     if damage == "card":
         card.pop("planner")
     if damage == "other base":
         base = make_base(tmp_path / "other", spec, "gru", seed=1)
-    if damage != "missing":
-        (tmp_path / "plan.onnx").write_bytes(content)
-    (tmp_path / "plan.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="Make it again: wm-robot export"):
-        load_plan(tmp_path, base)
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="Make them again: wm-robot export"):
+        load_graphs(tmp_path, base)

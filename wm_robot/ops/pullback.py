@@ -1,0 +1,65 @@
+"""Gradients of small layers, pulled back for many outputs at once.
+
+Reverse mode as autograd has it, written out: a robot asks for the slopes of a dozen channels at every step, where
+autograd would take each layer's gradient a channel at a time, and no exported graph would have it at all.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Pull = Callable[[Tensor], Tensor]
+"""∂L/∂y → ∂L/∂x; any axes may stand before those of y."""
+
+
+def pullback(layer: nn.Module, x: Float[Tensor, "*B I"]) -> tuple[Float[Tensor, "*B O"], Pull]:
+    """What a layer makes of `x`, and how gradients come back through it.
+
+    Raises:
+        TypeError: If it is no `Sequential` of `Linear`, `LayerNorm` and `SiLU`.
+    """
+    if isinstance(layer, nn.Sequential):
+        pulls = []
+        for part in layer:
+            x, pull = pullback(part, x)
+            pulls.append(pull)
+        return x, _composed(pulls)
+    if isinstance(layer, nn.Linear):
+        weight = layer.weight
+        return layer(x), lambda g: F.linear(g, weight.mT)
+    if isinstance(layer, nn.SiLU):
+        slope = silu_slope(x)
+        return layer(x), lambda g: g * slope
+    if isinstance(layer, nn.LayerNorm):
+        return layer(x), _through_norm(layer, x)
+    raise TypeError(f"no gradient is written out for {type(layer).__name__}")
+
+
+def silu_slope(x: Tensor) -> Tensor:
+    """Of x σ(x)."""
+    gate = x.sigmoid()
+    return gate * (1 + x * (1 - gate))
+
+
+def _composed(pulls: list[Pull]) -> Pull:
+    def pull(g: Tensor) -> Tensor:
+        for each in reversed(pulls):
+            g = each(g)
+        return g
+
+    return pull
+
+
+def _through_norm(layer: nn.LayerNorm, x: Tensor) -> Pull:
+    variance, mean = torch.var_mean(x, -1, keepdim=True, correction=0)
+    scale = torch.rsqrt(variance + layer.eps)
+    unit = (x - mean) * scale
+
+    def pull(g: Tensor) -> Tensor:
+        g = g * layer.weight
+        return scale * (g - g.mean(-1, keepdim=True) - unit * (g * unit).mean(-1, keepdim=True))
+
+    return pull
