@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.lives_file import save_lives
-from wm_robot.learning.trainer import TrainConfig, Trainer, _optimizers, _schedule
+from wm_robot.learning.curriculum import Stage
+from wm_robot.learning.trainer import CURVE, TrainConfig, Trainer, _optimizers, _schedule
 from wm_robot.lifetime.families import FAMILIES
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
@@ -73,17 +74,25 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
 
 
 @pytest.mark.parametrize(
-    ("memory", "killed_at"), [("gru", 1), ("gru", 7), ("delta", 5), ("told", 11), ("ekf", 7)]
+    ("memory", "killed_at", "more"),
+    [
+        ("gru", 1, {}),
+        ("gru", 7, {}),
+        ("delta", 5, {}),
+        ("told", 11, {}),
+        ("ekf", 7, {}),
+        ("gru", CURVE + 6, {"updates": CURVE + 10, "stages": (Stage(length=0.5, worlds=0.5, until=0.1),)}),
+    ],
 )
-def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at):
-    whole = trainer(tmp_path / "whole", memory=memory)
+def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at, more):
+    whole = trainer(tmp_path / "whole", memory=memory, **more)
     for _ in whole.run():
         pass
-    first = trainer(tmp_path / "parts", memory=memory)
+    first = trainer(tmp_path / "parts", memory=memory, **more)
     for _ in first.run():
         if first.update == killed_at:
             break
-    second = trainer(tmp_path / "parts", memory=memory)
+    second = trainer(tmp_path / "parts", memory=memory, **more)
     for _ in second.run():
         pass
     for name, value in whole.model.state_dict().items():
@@ -119,6 +128,21 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     gain = torch.from_numpy(new.physics[:, 0])
     assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
     assert ((model.physics(born) > 0) == (gain > 0)).float().mean() < 0.8
+
+
+def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
+    stages = (Stage(length=0.5, worlds=0.5, competence=-np.inf), Stage(carried=0.0, until=1.0))
+    run = trainer(tmp_path, updates=2 * CURVE + 1, stages=stages, rounds=())
+    shapes, draw = [], run._draw
+    monkeypatch.setattr(run, "_draw", lambda: shapes.append(draw()) or shapes[-1])
+    for _ in run.run():
+        pass
+    first, second = shapes[:CURVE], shapes[CURVE : 2 * CURVE]
+    assert {s.action.shape[:2] for s in first} == {(12, 12)} and first[0].fresh == 6
+    assert {s.action.shape[:2] for s in second} == {(6, 24)} and second[0].fresh == 6
+    assert [point["stage"] for point in run.history] == [0, 1, 1]
+    # What is foreseen of a coin that a life soon knows is most of what moves.
+    assert run.history[-1]["competence"] > run.history[0]["competence"]
 
 
 def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):

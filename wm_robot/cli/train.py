@@ -35,6 +35,7 @@ def train(
     planned_lives: int = 384,
     life_steps: int = 512,
     calibration_lives: int = 256,
+    curriculum: bool = True,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
@@ -59,6 +60,7 @@ def train(
         planned_lives: Lives with the planner in the loop, in each of two rounds.
         life_steps: Length of a life.
         calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
+        curriculum: Begin with short lives in mild worlds.
         seed: Of weights, data and their order.
         threads: Of the simulator; training itself uses one.
     """
@@ -71,6 +73,7 @@ def train(
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.cli.calibrate import measure
     from wm_robot.cli.provenance import commit
+    from wm_robot.learning.curriculum import STAGES
     from wm_robot.learning.trainer import TrainConfig, Trainer
     from wm_robot.models.base import load_base, save_base
     from wm_robot.models.calibration import save_calibration
@@ -87,7 +90,7 @@ def train(
     name = f"{spec.name}-{memory if arm == 'adaptive' else arm}"
     nominal_only = arm == "nominal"
     data = data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name)
-    config = TrainConfig(updates=updates, rows=rows, seed=seed)
+    config = TrainConfig(updates=updates, rows=rows, seed=seed, stages=STAGES if curriculum else ())
     if life_steps < config.steps:
         raise ConfigError(f"life_steps is {life_steps}; a training segment needs at least {config.steps}")
     truth = len(WorldDistribution(spec).names)
@@ -207,7 +210,7 @@ def _run(trainer: Any, updates: int, folder: Path) -> float:
             late = mean[max((k for k in mean if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
             words = (
                 f"surprise {mean['surprise']:.3f} nats  open loop {mean['open_loop']:.3f}  "
-                f"error at birth {mean['error_at_0']:.2f}, later {late:.2f}"
+                f"error at birth {mean['error_at_0']:.2f}, later {late:.2f}  stage {mean['stage']:.0f}"
             )
             bar.update(row, description=words)
             if not live:

@@ -27,6 +27,8 @@ class Losses(NamedTuple):
     """Mean squared error of the true physics read off the state, in units of its usual deviation."""
     by_anchor: Float[Tensor, "anchors"]
     """Mean squared open-loop error at the last imagined step, by anchor."""
+    competence: Tensor
+    """Of what a model that expects no change gets wrong there, the part that is foreseen from the last anchor."""
 
 
 def segment_loss(
@@ -64,29 +66,33 @@ def segment_loss(
     if not horizon:
         anchors, moments = [steps], [state]
     joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
-    open_loop, by_anchor = _open_loop(model, joined, obs, action, anchors, horizon)
+    open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
 
     expected = model.reward(obs[:, 1:], action, goal)
     # In units of the reward's own spread, so that one weight suits every task.
     reward_error = ((expected - reward) / reward.std().clamp_min(1e-6)).square().mean()
     true = torch.cat([truth[:, t] for t in anchors])
     physics = (model.physics(joined) - true).square().mean()
-    return Losses(surprise, open_loop, reward_error, physics, by_anchor), state
+    return Losses(surprise, open_loop, reward_error, physics, by_anchor, competence), state
 
 
 def _open_loop(
     model: WorldModel, joined: State, obs: Tensor, action: Tensor, anchors: list[int], horizon: int
-) -> tuple[Tensor, Tensor]:
-    """Loss of what is imagined from these moments, and error at the last step by moment."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of what is imagined from these moments, error at the last step by moment, and competence."""
     if not horizon:
-        return obs.new_zeros(()), obs.new_zeros(0)
+        return obs.new_zeros(()), obs.new_zeros(0), obs.new_zeros(())
     seen = torch.cat([obs[:, t] for t in anchors])
     plans = torch.cat([action[:, t : t + horizon] for t in anchors])
     future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
     mean, _ = model.imagine(joined, model.observe(joined, seen), plans[:, None])
     error = (mean[:, 0] - future) / model.change_std
-    by_anchor = error[:, -1].detach().square().mean(-1).view(len(anchors), -1).mean(1)
-    return F.huber_loss(error, torch.zeros_like(error), delta=3.0), by_anchor
+    still = (seen - future[:, -1]) / model.change_std
+    by_anchor, unforeseen = (
+        x.detach().square().mean(-1).view(len(anchors), -1).mean(1) for x in (error[:, -1], still)
+    )
+    loss = F.huber_loss(error, torch.zeros_like(error), delta=3.0)
+    return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
 
 
 def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Drawing training segments from lives: fresh starts beside lives that go on from update to update."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import ConfigError
+from wm_robot.learning.curriculum import mildest_first
 from wm_robot.types import Lives
 
 
@@ -52,12 +54,21 @@ class SegmentSampler:
         carried: Share of rows that carry their state on.
         restart: Chance that a carried life begins anew when its lives' data end.
         """
-        self.rows, self.steps, self.recent, self.restart = rows, steps, recent, restart
-        self.fresh = rows - round(rows * carried)
+        self.recent, self.restart = recent, restart
         self.rng = np.random.default_rng(seed)
+        self.shape(rows=rows, steps=steps, carried=carried)
+        self.set_pools(pools)
+
+    def shape(self, *, rows: int, steps: int, carried: float, worlds: float = 1.0) -> None:
+        """Draw segments of another shape from now on, all of them born at first.
+
+        Args:
+            worlds: Share of each pool that is drawn from, the lives in the mildest worlds.
+        """
+        self.rows, self.steps, self.worlds = rows, steps, worlds
+        self.fresh = rows - round(rows * carried)
         self._at = np.full((rows, 3), -1, dtype=np.int64)
         """Of each carried row: pool, life and next step."""
-        self.set_pools(pools)
 
     def set_pools(self, pools: Sequence[tuple[Lives, float]]) -> None:
         """Draw from these from now on; carried lives of a pool keep its place in the list."""
@@ -65,6 +76,7 @@ class SegmentSampler:
             if lives.steps < self.steps:
                 raise ConfigError(f"lives are {lives.steps} steps long; segments need at least {self.steps}")
         self._pools = [lives for lives, _ in pools]
+        self._order = [mildest_first(lives) for lives in self._pools]
         share = np.array([weight for _, weight in pools], dtype=np.float64)
         self._share = share / share.sum()
 
@@ -102,7 +114,8 @@ class SegmentSampler:
         lives = self._pools[pool]
         latest = lives.steps - self.steps
         start = int(self.rng.integers(1 + (latest if anywhere else min(latest, self.steps - 1))))
-        return pool, int(self.rng.integers(len(lives))), start
+        mild = self._order[pool][: math.ceil(self.worlds * len(lives))]
+        return pool, int(self.rng.choice(mild)), start
 
     def _cut(self, pool: int, life: int, start: int) -> tuple[np.ndarray, ...]:
         lives, stop = self._pools[pool], start + self.steps

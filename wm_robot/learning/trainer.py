@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.durable import digest, write_file
 from wm_robot.io.lives_file import load_lives, save_lives
+from wm_robot.learning.curriculum import Stage
 from wm_robot.learning.loss import ANCHORS, segment_loss
 from wm_robot.learning.segments import Segments, SegmentSampler
 from wm_robot.lifetime.memory import State
@@ -75,6 +76,8 @@ class TrainConfig:
     """Parts of the training after which lives are gathered with the planner in the loop."""
     planned: float = 0.4
     """Share of rows drawn from planned lives, once there are some."""
+    stages: tuple[Stage, ...] = ()
+    """Easier ones before the full training."""
     checkpoint: int = 250
     """Updates between checkpoints."""
     seed: int = 0
@@ -115,6 +118,8 @@ class Trainer:
         """SHA-256 of each pool's file: what a checkpoint was trained on."""
         self._state: State = {}
         self.update = 0
+        self.passed = 0
+        """Stages of the curriculum that lie behind."""
         self.history: list[dict[str, float]] = []
         self._recent: list[dict[str, float]] = []
         self._sampler: SegmentSampler | None = None
@@ -142,11 +147,38 @@ class Trainer:
             if self.update % CURVE == 0 or self.update == self.config.updates:
                 # A single batch says little: a few worlds of it decide the mean.
                 averaged = {name: float(np.mean([m[name] for m in self._recent])) for name in metrics}
-                self.history.append(averaged | {"update": self.update})
+                self.history.append(averaged | {"update": self.update, "stage": self.passed})
                 self._recent.clear()
+                if self._stage.ends(averaged["competence"], self.update / self.config.updates):
+                    self._promote()
             if self.update % self.config.checkpoint == 0 or self.update == self.config.updates:
                 self._save()
             yield metrics
+
+    # --- curriculum -----------------------------------------------------------------------------------------
+
+    @property
+    def _stage(self) -> Stage:
+        stages = self.config.stages
+        return stages[self.passed] if self.passed < len(stages) else Stage()
+
+    def _promote(self) -> None:
+        if self.passed < len(self.config.stages):
+            self.passed += 1
+            self._shape()
+
+    def _shape(self) -> None:
+        """Segments of the present stage, all newly born."""
+        assert self._sampler is not None
+        config, stage = self.config, self._stage
+        steps = max(round(stage.length * config.steps), config.horizon, 1)
+        self._sampler.shape(
+            rows=max(1, config.rows * config.steps // steps),
+            steps=steps,
+            carried=stage.carried * config.carried,
+            worlds=stage.worlds,
+        )
+        self._state = {}
 
     # --- data -----------------------------------------------------------------------------------------------
 
@@ -161,6 +193,7 @@ class Trainer:
             self.model.fit_prior(lives.physics.reshape(-1, lives.physics.shape[-1]))
             if self._begin_from is not None:
                 _take_over(self.model, self._begin_from)
+            self._shape()
 
     def _add_pool(self, number: int) -> None:
         path = self.data / f"lives-{number}.safetensors"
@@ -208,7 +241,7 @@ class Trainer:
             self.model, state, obs, action, goal[:, 1:], truth, reward, horizon=config.horizon
         )
         loss = losses.surprise + config.open_loop * losses.open_loop
-        loss = loss + config.reward * losses.reward + config.physics * losses.physics
+        loss = loss + config.reward * losses.reward + config.physics * self._stage.physics * losses.physics
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -227,6 +260,7 @@ class Trainer:
             "reward": float(losses.reward.detach()),
             "physics": float(losses.physics.detach()),
             "gradient": float(norm),
+            "competence": float(losses.competence),
             "learning_rate": part * config.learning_rate,
         }
         return metrics | {f"error_at_{t}": float(e) for t, e in zip(ANCHORS, losses.by_anchor, strict=False)}
@@ -256,6 +290,7 @@ class Trainer:
                     tensors[f"moment.{key}.{names[id(parameter)]}"] = value
         progress = {
             "update": self.update,
+            "passed": self.passed,
             "lives": self._lives,
             "sampler": self._sampler.state(),
             "history": self.history,
@@ -301,6 +336,9 @@ class Trainer:
                 f"{self.checkpoint} was trained on other lives than those in {self.data}. "
                 "Give it back its lives, or delete it to begin anew"
             )
+        self.passed, state = progress["passed"], self._state
+        self._shape()
+        self._state = state
         assert self._sampler is not None
         self._sampler.restore(progress["sampler"])
 
