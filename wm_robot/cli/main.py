@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, demo, export, train
+from wm_robot.cli import calibrate, demo, export, graduate, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,
     "export": export.export,
     "calibrate": calibrate.calibrate,
+    "graduate": graduate.graduate,
     "bench": verbs.bench,
     "demo": demo.demo,
 }

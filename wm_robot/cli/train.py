@@ -72,6 +72,7 @@ def train(
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.cli.calibrate import measure
+    from wm_robot.cli.graduate import school
     from wm_robot.cli.provenance import commit
     from wm_robot.learning.curriculum import STAGES
     from wm_robot.learning.trainer import TrainConfig, Trainer
@@ -124,6 +125,8 @@ def train(
     base = load_base(out)
     export_graphs(out, base, spec, task=task)
     save_calibration(out, base, measure(base, spec, lives=calibration_lives))
+    if arm == "adaptive":
+        school(out, base, spec, task=task)
     print(f"base {digest[:12]} in {out}")
 
 

@@ -216,6 +216,11 @@ class Agent:
         self._watched = {"watched": 0, "invalid": 0}
 
     @property
+    def state(self) -> State:
+        """The life as it is; it is replaced at every step, and nobody changes it in place."""
+        return self._batch.state
+
+    @property
     def counters(self) -> dict[str, int]:
         """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
         that could be learned from, whether it learns or not, and those that could not."""

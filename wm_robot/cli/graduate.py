@@ -1,0 +1,159 @@
+"""`wm-robot graduate`: a life that has been through school, to begin with in place of birth."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from wm_robot.models.base import Base
+    from wm_robot.spec import RobotSpec
+
+FOLDER, TRANSCRIPT = "graduate", "transcript.json"
+SEED = 8_000_000
+"""Of the worlds and ways of school: far from those of training and of every measurement."""
+CANDIDATES = 256
+"""Worlds from which those of the stages are picked, evenly by how far they are from the nominal one."""
+
+
+def graduate(
+    base: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    robot: str | None = None,
+    task: str | None = None,
+    worlds: int = 6,
+    enough: float = 0.97,
+    least: int = 250,
+    most: int = 1500,
+    seed: int = 0,
+) -> None:
+    """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
+
+    Each stage ends when the life is competent in it. The state at the end is written to `graduate/` beside the base,
+    for an agent to begin with (`restore`): it knows the nominal robot, and its bank holds what it met.
+
+    Args:
+        base: Folder of the base.
+        robot: Name of the robot, or the path of its spec; the one that the base names by default.
+        task: Task that it does; the robot's first by default.
+        worlds: Between the two stays in the nominal one.
+        enough: Competence at which a stage is passed: the part foreseen, half a second ahead or so, of what a model
+            that expects no change gets wrong.
+        least: Steps of a stage, however competent.
+        most: Steps after which it is given up.
+        seed: Of worlds, goals and noise.
+    """
+    try:
+        from wm_robot.models.base import load_base
+        from wm_robot_sim import load_spec
+    except ImportError as error:
+        raise MissingExtraError("wm-robot graduate", "learn,sim") from error
+    loaded = load_base(base)
+    spec = load_spec(robot or loaded.manifest["robot"])
+    school(
+        base,
+        loaded,
+        spec,
+        task=task or next(iter(spec.tasks)),
+        worlds=worlds,
+        enough=enough,
+        steps=(least, most),
+        seed=seed,
+    )
+
+
+def school(
+    folder: Path,
+    base: "Base",
+    spec: "RobotSpec",
+    *,
+    task: str,
+    worlds: int = 6,
+    enough: float = 0.97,
+    steps: tuple[int, int] = (250, 1500),
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """See `graduate`; returns a row for each stage."""
+    import numpy as np
+    import torch
+
+    from wm_robot.learning.graduation import Exam
+    from wm_robot.onboard.agent import Agent
+    from wm_robot.onboard.graphs import load_graphs
+    from wm_robot.tasks import reward_of
+    from wm_robot_sim.batch import BatchSim
+    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.worlds import WorldDistribution
+
+    torch.set_num_threads(1)
+    agent = Agent(base, spec, task=task, graphs=load_graphs(folder, base), seed=seed)
+    exam, reward = Exam(base.model), reward_of(spec, spec.task(task))
+    distribution = WorldDistribution(spec)
+    rng = np.random.default_rng([seed, SEED])
+    drawn = sorted(
+        (distribution.sample(rng) for _ in range(CANDIDATES)),
+        key=lambda world: float(np.square(world.vector()).mean()),
+    )
+    picked = [drawn[i] for i in np.linspace(0, CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
+    stages = [distribution.nominal(), *picked, distribution.nominal()]
+    sim = BatchSim(spec, stages[:1], seed=SEED + seed)
+    target = MovingTarget(spec, seed=SEED + seed)
+    agent.begin(sim.hold[0])
+    rows: list[dict[str, Any]] = []
+    now = 0
+    for number, world in enumerate(stages):
+        sim.set_worlds([0], [world])
+        exam.begin()
+        rewards: list[float] = []
+        while len(rewards) < steps[1]:
+            obs = sim.obs.copy()
+            action = agent.act(obs[0], target.goal(now))
+            state = agent.state
+            following, applied = sim.step(action[None])
+            exam.watch(state, torch.from_numpy(obs), torch.from_numpy(applied))
+            agent.live(obs[0], applied[0], following[0])
+            now += 1
+            each = (torch.from_numpy(x) for x in (obs, applied, following, target.goal(now)[None]))
+            rewards.append(float(reward(*each)[0]))
+            competence = exam.competence
+            if len(rewards) >= steps[0] and competence is not None and competence >= enough:
+                break
+        rows.append(
+            {
+                "stage": number,
+                "world": ", ".join(f for f in world.fault if f != "ok") or "no fault",
+                "payload g": round(1e3 * world.payload),
+                "deviation": round(float(np.square(world.vector()).mean()), 2),
+                "steps": len(rewards),
+                "competence": None if competence is None else round(competence, 3),
+                "passed": competence is not None and competence >= enough,
+                "reward": [round(float(np.mean(part)), 4) for part in np.array_split(rewards, 4)],
+            }
+        )
+        print(_line(rows[-1]), flush=True)
+    digest = agent.save(folder / FOLDER)
+    _write_transcript(folder / FOLDER, base, digest, rows, seed)
+    print(f"graduate {digest[:12]} in {folder / FOLDER}: {now} steps lived")
+    return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"stage {row['stage']}: {row['world']}, {row['payload g']} g  {row['steps']} steps  "
+        f"competence {row['competence']}  {'passed' if row['passed'] else 'given up'}"
+    )
+
+
+def _write_transcript(
+    folder: Path, base: "Base", digest: str, rows: Sequence[dict[str, Any]], seed: int
+) -> None:
+    from wm_robot.cli.provenance import commit
+    from wm_robot.io.durable import write_file
+
+    card = {"base": base.digest, "state_sha256": digest, "commit": commit(), "seed": seed, "stages": rows}
+    write_file(folder / TRANSCRIPT, json.dumps(card, indent=1).encode())
