@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wm_robot.io.session_file import read_session
@@ -126,10 +127,11 @@ def test_both_arms_met_the_same_change_at_the_same_time_of_their_lives(finished,
     assert adaptive.worlds == frozen.worlds
     assert adaptive.worlds["change"]["payload"] > 0 and "weak" in adaptive.worlds["change"]["fault"]
     assert adaptive.change == pytest.approx(frozen.change, abs=0.3)
-    steps = min(len(adaptive.target), len(frozen.target), 200)
-    born = [int((told.time < 0).sum()) for told in (adaptive, frozen)]
-    same = [told.target[at : at + steps] for told, at in zip((adaptive, frozen), born, strict=True)]
-    assert abs(same[0] - same[1]).max() < 0.02
+    one, other = (told.target[told.time >= 0] for told in (adaptive, frozen))
+    # The same path, at whatever pace a busy machine lets them go along it.
+    apart = np.linalg.norm(one[:200, None] - other[None, :300], axis=-1).min(1)
+    assert apart.max() < 0.02
+    assert np.linalg.norm(np.ptp(one[:200], axis=0)) > 0.1
 
 
 def test_the_state_loads_and_has_lived(finished, out, bases):

@@ -31,6 +31,7 @@ def train(
     start: Path | None = None,
     updates: int = 14_000,
     rows: int = 32,
+    steps: int = 64,
     random_lives: int = 3072,
     planned_lives: int = 384,
     life_steps: int = 512,
@@ -56,6 +57,8 @@ def train(
             a third of the updates does.
         updates: Gradient steps.
         rows: Segments in an update.
+        steps: Length of a segment: as far as gradients reach back. A memory that is to keep something for long needs
+            long ones.
         random_lives: Lives with random behaviour.
         planned_lives: Lives with the planner in the loop, in each of two rounds.
         life_steps: Length of a life.
@@ -91,7 +94,9 @@ def train(
     name = f"{spec.name}-{memory if arm == 'adaptive' else arm}"
     nominal_only = arm == "nominal"
     data = data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name)
-    config = TrainConfig(updates=updates, rows=rows, seed=seed, stages=STAGES if curriculum else ())
+    config = TrainConfig(
+        updates=updates, rows=rows, steps=steps, seed=seed, stages=STAGES if curriculum else ()
+    )
     if life_steps < config.steps:
         raise ConfigError(f"life_steps is {life_steps}; a training segment needs at least {config.steps}")
     truth = len(WorldDistribution(spec).names)

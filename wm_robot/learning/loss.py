@@ -10,7 +10,7 @@ from torch import Tensor
 from wm_robot.lifetime.memory import State
 from wm_robot.models.world_model import Prediction, WorldModel
 
-ANCHORS = (0, 2, 6, 12, 24, 48)
+ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
 """Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
 
 

@@ -40,6 +40,7 @@ class HopeMemory(FastWeights):
         periods: Sequence[int] = (16, 64, 256, 1024),
         features: int = 32,
         questions: int = 16,
+        half_life: tuple[float, float] = (0.3, 10.0),
         **shape: Any,
     ):
         """Args:
@@ -47,11 +48,12 @@ class HopeMemory(FastWeights):
         periods: Of the levels, in steps; multiples of `chunk`.
         features: That each level regresses on.
         questions: How many `summary` asks.
+        half_life: Of the matrices in front; what is true for longer is the levels' to keep.
 
         Raises:
             ConfigError: If a period is not a multiple of the chunk.
         """
-        super().__init__(width=width, outcome=outcome, dt=dt, **shape)
+        super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
         if any(period % chunk for period in periods):
             raise ConfigError(
                 f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}"

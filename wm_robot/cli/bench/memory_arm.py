@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,18 @@ import numpy as np
 from wm_robot.cli.bench.adaptation import STAGE
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
-from wm_robot.evaluation.adaptation import HORIZON, Arm, LivesView, error_by_step, live, open_loop
+from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.adaptation import (
+    HORIZON,
+    MOMENTS,
+    Arm,
+    LivesView,
+    error_after_false_history,
+    error_by_step,
+    gap_closed,
+    live,
+    open_loop,
+)
 from wm_robot.types import Lives
 
 AGES = (1, 8, 32, 128)
@@ -32,7 +44,7 @@ class _Lives(NamedTuple):
     changing: Lives
 
 
-def run(setting: Setting, families: Sequence[str], worlds: int) -> Result:
+def run(setting: Setting, families: Sequence[str], worlds: int, figure: Path | None = None) -> Result:
     """See `wm-robot bench memory --help`."""
     needs(worlds >= 4, f"worlds is {worlds}; it must be at least 4")
     worlds = max(4, worlds // 4) if setting.quick else worlds
@@ -45,6 +57,16 @@ def run(setting: Setting, families: Sequence[str], worlds: int) -> Result:
     for row in rows:
         # One after another: side by side they would slow each other down.
         row |= _cost(Arm(name=row["arm"], model=bases[row["arm"]].model))
+    robust, oracle = (
+        next((np.array(row[str(AGES[-1])]) for row in rows if row["arm"] == name), None) for name in REST
+    )
+    if robust is not None and oracle is not None:
+        closed = [
+            gap_closed(np.array(row["other life"]), robust, oracle) for row in rows if row["arm"] not in REST
+        ]
+        figures["control_other_life"] = max(closed, default=float("nan"))
+    if figure is not None:
+        _draw(rows, figure)
     return Result(
         setting=setting,
         figures=figures,
@@ -53,7 +75,8 @@ def run(setting: Setting, families: Sequence[str], worlds: int) -> Result:
         notes=(
             f"{worlds} held-out worlds a seed, {len(setting.seeds)} seeds; mean square error {HORIZON} steps ahead, "
             f"in units of the one-step change; after each change: {AFTER} steps after it; return: {SOON} steps after "
-            f"the first condition is back, beside {SOON} steps after birth in it",
+            f"the first condition is back, beside {SOON} steps after birth in it; other life: after {AGES[-1]} steps "
+            "of another robot's, which must be worse than robust",
             "without a base: " + (", ".join(missing) or "none"),
         ),
     )
@@ -63,7 +86,7 @@ _ERRORS = tuple(str(age) for age in (*AGES, OLD))
 _CHANGED = tuple(f"change {k}" for k in range(1, CHANGES + 1))
 _RETURNED = ("born", "return")
 _COST = ("updates", "state KiB", "write ms", "trained/s")
-_COLUMNS = (_ERRORS, _CHANGED, (*_RETURNED, *_COST))
+_COLUMNS = ((*_ERRORS, "other life"), _CHANGED, (*_RETURNED, *_COST))
 
 
 def _measured(setting: Setting, name: str, worlds: int) -> dict[str, Any]:
@@ -77,6 +100,9 @@ def _measured(setting: Setting, name: str, worlds: int) -> dict[str, Any]:
             zip(_ERRORS, error_by_step(arm, lives.still, AGES, change_std=unit).mean(0), strict=False)
         )
         errors[str(OLD)], slow = _when_old(arm, lives.long, unit)
+        errors["other life"] = error_after_false_history(
+            arm, lives.still, steps=AGES[-1], change_std=unit, history="other_world", seed=seed
+        ).mean()
         points = [SOON, *(REGIME * k + AFTER for k in range(1, CHANGES + 1)), REGIME * (CHANGES + 1) + SOON]
         born, *changed, returned = error_by_step(arm, lives.changing, points, change_std=unit).mean(0)
         errors |= dict(zip(_CHANGED, changed, strict=True)) | {"born": born, "return": returned}
@@ -122,10 +148,40 @@ def _lives(robot: str, worlds: int, seed: int) -> _Lives:
     # Nine conditions one after another, then the first again.
     visits = [(REGIME * k, k % (CHANGES + 1)) for k in range(CHANGES + 2)]
     return _Lives(
-        still=lived(worlds, AGES[-1] + 16, 5),
+        still=lived(worlds, AGES[-1] + MOMENTS[-1] + 16, 5),
         long=lived(worlds // 4, OLD + STAGE[-1] + 16, 6),
         changing=lived(worlds // 2, REGIME * (CHANGES + 1) + SOON + 16, 7, CHANGES + 1, visits),
     )
+
+
+def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Error by steps lived and by steps after a change, a line for each arm."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("--figure", "report") from error
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "wm_robot", "font.size": 10}):
+        picture = Figure(figsize=(8, 3.6), layout="constrained")
+        axes = picture.subplots()
+        for row in sorted(rows, key=lambda row: -row[str(OLD)]):
+            ends = row["arm"] in REST
+            axes.plot(
+                [*AGES, OLD],
+                [row[name] for name in _ERRORS],
+                label=row["arm"],
+                color="0.55" if ends else None,
+                linestyle="--" if ends else "-",
+                marker="o",
+                markersize=3,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="steps lived in a world that the base never saw")
+        axes.set_ylabel(f"error {HORIZON} steps ahead")
+        axes.set_xticks([*AGES, OLD], [str(age) for age in (*AGES, OLD)])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        picture.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _cost(arm: Arm) -> dict[str, float]:

@@ -127,6 +127,7 @@ def memory(
     seeds: tuple[int, ...] = (0, 1),
     work: Path = Path("runs/bench"),
     bases: Path = BASES,
+    figure: Path | None = None,
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -141,13 +142,14 @@ def memory(
         seeds: Of the worlds that they are tested on.
         work: Folder of the trainings, one for each task; what is trained there already is taken.
         bases: Of `arm`: folder with the trained bases.
+        figure: Of `arm`: SVG file to draw the errors in.
         quick: A fiftieth of the updates (a third for `gain`), a quarter of the worlds, one seed.
         as_json: Print one JSON object as the last line.
     """
     if task == "arm":
         from wm_robot.cli.bench.memory_arm import run as run_arm
 
-        finish(run_arm(Setting("memory", task, seeds, quick, bases), families, worlds), as_json)
+        finish(run_arm(Setting("memory", task, seeds, quick, bases), families, worlds, figure), as_json)
     elif task == "gain":
         from wm_robot.cli.bench.memory_gain import run as run_gain
 
