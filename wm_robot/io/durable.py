@@ -1,20 +1,32 @@
-"""Files that a power cut finds whole or absent."""
+"""Files that a power cut finds whole or absent. Everything that must last goes through `write_file`."""
 
+import errno
+import fcntl
 import hashlib
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+PART = ".part"
+"""Ending of files that are being written; what is left of one after a kill means nothing."""
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file; when this returns, the new content survives a power cut.
 
-    Temporary file, fsync, rename, fsync of the folder: each step was measured to be needed. A failed fsync is
-    never retried under the same name, since the kernel then calls the lost page clean.
+    Space is reserved, then: temporary file, fsync, rename, fsync of the folder; each step was measured to be needed.
+    A failed fsync is never retried under the same name, since the kernel then calls the lost page clean.
+
+    Raises:
+        OSError: If it could not be written; the old content is still there.
     """
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "wb") as file:
+            _reserve(file.fileno(), len(content))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -22,26 +34,55 @@ def write_file(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def digest(content: bytes) -> str:
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there; when this returns, it stays removed after a power cut."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def digest(content: bytes | memoryview) -> str:
     """SHA-256, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and those above it; each new name is synced into the folder that holds it."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names that were added, replaced or removed in a folder last."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file alone; a process that dies gives it back."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Have the disk refuse now what it would refuse half-way."""
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, size)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What file systems say that cannot reserve."""

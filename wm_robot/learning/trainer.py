@@ -1,11 +1,10 @@
 """The training loop: resumable after a kill at any moment, with the same result."""
 
-import fcntl
 import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot.io.durable import digest, write_file
+from wm_robot.io.durable import digest, locked, make_folder, write_file
 from wm_robot.io.lives_file import load_lives, save_lives
 from wm_robot.learning.curriculum import Stage
 from wm_robot.learning.loss import ANCHORS, segment_loss
@@ -198,7 +197,8 @@ class Trainer:
     def _add_pool(self, number: int) -> None:
         path = self.data / f"lives-{number}.safetensors"
         # Asked before the lock is: another training may hold it for minutes, to gather a later round.
-        with nullcontext() if path.exists() else _one_at_a_time(self.data):
+        make_folder(self.data)
+        with nullcontext() if path.exists() else locked(self.data / ".lock"):
             if not path.exists():
                 recipe = self._gather.recipe(number)
                 save_lives(path, self._gather(number, self.model if number else None), recipe)
@@ -341,15 +341,6 @@ class Trainer:
         self._state = state
         assert self._sampler is not None
         self._sampler.restore(progress["sampler"])
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a folder of lives alone, so that trainings that share it gather each round once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:

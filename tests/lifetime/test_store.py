@@ -1,0 +1,310 @@
+"""Nothing acknowledged is lost, every ancestor can be had back, lives never touch each other."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from wm_robot.errors import SnapshotError
+from wm_robot.io import durable
+from wm_robot.lifetime.store import Store, opened
+
+BASE, SPEC = "b" * 64, "c" * 64
+
+
+def state(number: float, steps: int = 0) -> dict[str, np.ndarray]:
+    return {
+        "0.s": np.full((1, 3), number, np.float32),
+        "step": np.array([steps], np.int64),
+        "nothing": np.zeros((0, 2), np.float32),
+    }
+
+
+def kept(store: Store, number: float, **options):
+    return store.save(state(number), base_digest=BASE, spec_digest=SPEC, **options)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def number(store: Store, reference: str = "main") -> float:
+    return float(store.load(reference)["0.s"][0, 0])
+
+
+def test_what_was_saved_comes_back_bit_for_bit(store):
+    values = {
+        "x": np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32),
+        "step": np.array([2**40, 7], np.int64),
+        "flag": np.array([True, False]),
+        "empty": np.zeros((2, 0), np.float32),
+    }
+    snapshot = store.save(values, base_digest=BASE, spec_digest=SPEC, metrics={"nll": -1.5}, note="first")
+    back = Store(store.folder).load(snapshot.digest)
+    assert back.keys() == values.keys()
+    for name, value in values.items():
+        assert back[name].dtype == value.dtype and back[name].tobytes() == value.tobytes()
+    shown = store.show()
+    assert shown == snapshot and shown.steps == 2**40 and shown.metrics == {"nll": -1.5}
+
+
+def test_a_life_that_cannot_go_on_is_not_saved(store):
+    with pytest.raises(SnapshotError, match="'0.s'.*not finite"):
+        kept(store, float("nan"))
+    assert not store.branches()
+
+
+def test_another_base_or_robot_is_refused(store):
+    kept(store, 1)
+    assert store.load(base_digest=BASE, spec_digest=SPEC)
+    with pytest.raises(SnapshotError, match="lived with base_digest bbbb.*here it is aaaa"):
+        store.load(base_digest="a" * 64)
+    with pytest.raises(SnapshotError, match="lived with spec_digest"):
+        store.load(spec_digest="a" * 64)
+
+
+def test_every_ancestor_can_be_had_back(store):
+    snapshots = [kept(store, i) for i in range(5)]
+    assert [number(store, f"main~{back}") for back in range(5)] == [4, 3, 2, 1, 0]
+    assert [each.digest for each in store.log()] == [each.digest for each in reversed(snapshots)]
+    assert [each.sequence for each in store.log(limit=2)] == [5, 4]
+    assert number(store, snapshots[1].digest[:10]) == 1
+    with pytest.raises(SnapshotError, match="'main~5' is before the birth"):
+        store.load("main~5")
+
+
+def test_lives_that_branch_do_not_touch_each_other(store):
+    kept(store, 1)
+    store.branch("other")
+    kept(store, 2)
+    kept(store, 3, branch="other")
+    assert (number(store), number(store, "other")) == (2, 3)
+    assert number(store, "main~1") == number(store, "other~1") == 1
+    with pytest.raises(SnapshotError, match="branch 'other' is there already"):
+        store.branch("other")
+    store.reset("main", "other")
+    assert number(store) == 3 and number(store, "other") == 3
+
+
+def test_a_life_pooled_from_two_has_both_as_parents(store):
+    one, two = kept(store, 1), kept(store, 2, branch="two")
+    both = kept(store, 3, branch="both", parents=[one.digest, two.digest])
+    assert both.parents == (one.digest, two.digest)
+    assert {each.digest for each in store.log("both")} == {one.digest, two.digest, both.digest}
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "x" * 101, "a b"])
+def test_a_name_that_is_no_name_is_refused(store, name):
+    kept(store, 1)
+    with pytest.raises(SnapshotError):
+        store.branch(name)
+    assert store.branches().keys() == {"main"}
+
+
+def test_unknown_references_say_what_there_is(store):
+    with pytest.raises(SnapshotError, match="no lifetime state 'main'.*branches are: none"):
+        store.load()
+    kept(store, 1)
+    with pytest.raises(SnapshotError, match="no lifetime state 'mian'.*branches are: main"):
+        store.load("mian")
+    with pytest.raises(SnapshotError, match="must be '~' and a number"):
+        store.load("main~x")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "longer", "gone"])
+@pytest.mark.parametrize("kind", ["objects", "manifests"])
+def test_damage_is_found_isolated_and_leaves_the_rest(store, kind, damage):
+    kept(store, 1)
+    newest = kept(store, 2)
+    file = store.folder / kind
+    file /= f"{newest.object}.safetensors" if kind == "objects" else f"{newest.digest}.json"
+    content = file.read_bytes()
+    middle = len(content) // 2
+    if damage == "gone":
+        file.unlink()
+    else:
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        file.write_bytes({"flip": flipped, "cut": content[:middle], "longer": content + b" "}[damage])
+    with pytest.raises(SnapshotError):
+        store.load()
+    assert len(store.verify()) >= 1
+    assert not file.exists()
+    with pytest.raises(SnapshotError):
+        store.load()
+    first = next(each for each in Store(store.folder).snapshots() if each.sequence == 1)
+    assert number(store, first.digest) == 1
+    store.reset("main", first.digest)
+    assert store.verify() == []
+    kept(store, 3)
+    assert number(store) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_the_index_may_be_lost_at_any_moment(store, content):
+    first = kept(store, 1)
+    (store.folder / "index.sqlite3").write_bytes(content)
+    second = kept(store, 2)
+    (store.folder / "index.sqlite3").write_bytes(content)
+    assert [each.digest for each in store.snapshots()] == [first.digest, second.digest]
+    (store.folder / "index.sqlite3").unlink()
+    assert number(store, first.digest[:8]) == 1
+
+
+def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
+    kept(store, 1)
+    store.branch("aside")
+    lost = kept(store, 2, branch="aside")
+    pinned = kept(store, 3, branch="aside")
+    store.pin("good", "aside~1")
+    store.forget("aside")
+    (store.folder / "objects" / ".x.1.part").write_bytes(b"left by a kill")
+    assert [each.digest for each in store.gc(dry_run=True)] == [pinned.digest]
+    assert number(store, pinned.digest) == 3
+    assert [each.digest for each in store.gc()] == [pinned.digest]
+    assert number(store, "good") == 2 and number(store) == 1
+    assert len(list((store.folder / "objects").iterdir())) == 2
+    with pytest.raises(SnapshotError):
+        store.load(pinned.digest)
+    store.unpin("good")
+    assert [each.digest for each in store.gc()] == [lost.digest]
+
+
+def test_thinned_out_lines_keep_their_lineage_and_what_is_pinned(store):
+    for i in range(20):
+        kept(store, i)
+    store.pin("good", "main~12")
+    store.gc(keep_last=3)
+    whole = [i for i, each in enumerate(store.log()) if not store.pruned(each)]
+    assert whole == [0, 1, 2, 3, 4, 6, 12]
+    assert len(list(store.log())) == 20 and number(store, "main~12") == 7
+    with pytest.raises(SnapshotError, match="thinned out"):
+        store.load("main~10")
+    assert store.verify() == [] and store.gc(keep_last=3) == []
+
+
+def test_a_state_saved_twice_is_held_once(store):
+    kept(store, 1)
+    kept(store, 1)
+    assert len(list((store.folder / "objects").glob("*.safetensors"))) == 1 and len(list(store.log())) == 2
+
+
+def test_nothing_is_named_before_it_is_there(store, monkeypatch):
+    kept(store, 1)
+    fsync, left = os.fsync, []
+
+    for most in range(12):
+        left[:] = [most]
+
+        def fails(handle):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError("the plug was pulled")
+            fsync(handle)
+
+        monkeypatch.setattr(durable.os, "fsync", fails)
+        try:
+            kept(store, 10 + most)
+            break
+        except OSError:
+            monkeypatch.setattr(durable.os, "fsync", fsync)
+            again = Store(store.folder)
+            assert again.verify() == []
+            assert number(again) in (1, 10 + most)
+    assert most > 4
+
+
+@pytest.mark.parametrize(
+    ("written", "folder", "reference"),
+    [
+        ("a/b", "a/b", "main"),
+        ("a/b@x~2", "a/b", "x~2"),
+        ("me@home/b", "me@home/b", "main"),
+        ("a@b@c", "a@b", "c"),
+    ],
+)
+def test_a_life_is_written_as_folder_and_reference(written, folder, reference):
+    store, inside = opened(written)
+    assert (str(store.folder), inside) == (folder, reference)
+
+
+class Algebra(RuleBasedStateMachine):
+    """The laws of lives against a model in memory."""
+
+    names = Bundle("names")
+
+    @initialize(target=names)
+    def begin(self):
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = Store(self.folder.name)
+        self.heads, self.held = {}, {}
+        self.count = 0
+        self._save("main")
+        return "main"
+
+    def _save(self, name):
+        self.count += 1
+        snapshot = kept(self.store, self.count, branch=name)
+        assert snapshot.parents == ((self.heads[name],) if name in self.heads else ())
+        self.heads[name], self.held[snapshot.digest] = snapshot.digest, self.count
+
+    @rule(name=names)
+    def live_and_save(self, name):
+        self._save(name)
+
+    @rule(target=names, name=names, new=st.sampled_from(["a", "b", "c", "d"]))
+    def branch(self, name, new):
+        if new in self.heads:
+            with pytest.raises(SnapshotError):
+                self.store.branch(new, name)
+        else:
+            self.store.branch(new, name)
+            self.heads[new] = self.heads[name]
+        return new
+
+    @rule(name=names, data=st.data())
+    def reset(self, name, data):
+        to = data.draw(st.sampled_from(sorted(self.held)))
+        self.store.reset(name, to)
+        self.heads[name] = to
+
+    @rule()
+    def begin_again_from_disk(self):
+        self.store = Store(self.folder.name)
+
+    @rule()
+    def lose_the_index(self):
+        self.store._index.clear()
+
+    @rule()
+    def collect(self):
+        gone = {each.digest for each in self.store.gc()}
+        assert not gone & set(self.heads.values())
+        there = {each.digest for each in self.store.snapshots()}
+        self.held = {name: value for name, value in self.held.items() if name in there}
+
+    @invariant()
+    def every_life_is_where_it_was_left(self):
+        assert self.store.branches() == self.heads
+        for name, head in self.heads.items():
+            assert number(self.store, name) == self.held[head]
+
+    @invariant()
+    def every_ancestor_is_there(self):
+        for name in self.heads:
+            for each in self.store.log(name):
+                assert number(self.store, each.digest) == self.held[each.digest]
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            assert self.store.verify() == []
+            self.folder.cleanup()
+
+
+TestAlgebra = Algebra.TestCase
+TestAlgebra.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

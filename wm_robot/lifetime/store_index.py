@@ -1,0 +1,65 @@
+"""A copy of a store's manifests in one SQLite file. It may be lost at any moment, and is made again."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from wm_robot.lifetime.snapshot import Snapshot
+
+_TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
+
+
+class StoreIndex:
+    """Answers in one read what would take a read for each snapshot."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def add(self, snapshots: Iterable[Snapshot]) -> None:
+        """Take in snapshots that are durable already."""
+        rows = [(each.digest, each.sequence, each.manifest()) for each in snapshots]
+        with closing(self._open()) as database, database:
+            database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
+
+    def names(self) -> set[str]:
+        """Digests that it knows."""
+        with closing(self._open()) as database:
+            return {name for (name,) in database.execute("select name from snapshot")}
+
+    def starting_with(self, start: str) -> list[str]:
+        """Digests that begin so."""
+        with closing(self._open()) as database:
+            asked = "select name from snapshot where name >= ? and name < ?"
+            return [name for (name,) in database.execute(asked, (start, start + "g"))]
+
+    def all(self) -> list[Snapshot]:
+        """All, in the order of their sequence."""
+        with closing(self._open()) as database:
+            rows = database.execute("select name, manifest from snapshot order by sequence, name")
+            return [Snapshot.of(name, content) for name, content in rows]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink(missing_ok=True)
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._connected()
+        except sqlite3.DatabaseError:
+            self.clear()
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path, timeout=30)
+        try:
+            # Nothing is lost with it, so nothing need be synced.
+            database.execute("pragma synchronous = off")
+            database.execute(_TABLE)
+            database.execute("select count(*) from snapshot").fetchone()
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        return database
