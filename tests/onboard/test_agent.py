@@ -9,6 +9,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import SnapshotError
+from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard import agent as agent_module
@@ -211,7 +212,7 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
     save_base(tmp_path / "other", other, spec, {})
     with pytest.raises(SnapshotError, match="base_digest"):
         agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")
-    tensors = next(Path(tmp_path / "state").glob("*.safetensors"))
+    tensors = next(Path(tmp_path / "state").rglob("*.safetensors"))
     content = bytearray(tensors.read_bytes())
     content[-1] ^= 1
     tensors.write_bytes(content)
@@ -219,12 +220,37 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
         agent(base, spec).begin(np.zeros(1), tmp_path / "state")
 
 
-def test_saving_again_leaves_one_state(tmp_path, base, spec):
+def test_a_life_saved_again_goes_on_in_its_line(tmp_path, base, spec):
     lived = agent(base, spec)
     for _ in range(3):
         live(lived, 2)
         lived.save(tmp_path / "state")
-    assert len(list((tmp_path / "state").glob("*.safetensors"))) == 1
+    assert [each.steps for each in Store(tmp_path / "state").log()] == [6, 4, 2]
+
+
+def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    first = lived.save(tmp_path / "school")
+    other = agent(base, spec)
+    other.begin(np.zeros(1, np.float32), tmp_path / "school")
+    live(other, 2)
+    second = other.save(f"{tmp_path / 'robot'}@left")
+    line = list(Store(tmp_path / "robot").log("left"))
+    assert [(each.digest, each.steps) for each in line] == [(second, 5), (first, 3)]
+    assert Store(tmp_path / "robot").verify() == []
+
+
+def test_a_newborn_does_not_take_the_place_of_a_life(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    lived.save(tmp_path / "state")
+    newborn = agent(base, spec)
+    newborn.begin(np.zeros(1, np.float32))
+    with pytest.raises(SnapshotError, match="holds a life.*that this one does not go on from"):
+        newborn.save(tmp_path / "state")
+    newborn.save(f"{tmp_path / 'state'}@new")
+    assert Store(tmp_path / "state").show().steps == 3
 
 
 def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
@@ -236,4 +262,4 @@ def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
     with pytest.raises(SnapshotError, match=rf"\['{name}'\] of the lifetime state are not finite"):
         lived.save(tmp_path / "state")
     agent(base, spec).begin(np.zeros(1, np.float32), tmp_path / "state")
-    assert (tmp_path / "state" / f"{digest}.safetensors").exists()
+    assert Store(tmp_path / "state").show().digest == digest

@@ -33,7 +33,7 @@ class Notebook:
         self.counters = dict.fromkeys(self.counters, 0)
         if restore is not None:
             try:
-                self.steps = json.loads((restore / "life.json").read_text())["steps"]
+                self.steps = json.loads((Path(restore) / "life.json").read_text())["steps"]
             except OSError as error:
                 raise SnapshotError(f"no life in {restore}") from error
         self._note(begin=hold.tolist(), steps=self.steps)
@@ -57,12 +57,12 @@ class Notebook:
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs)
 
-    def save(self, folder: Path):
+    def save(self, place):
         assert not self._saving, "two saves at once"
         self._saving = True
         time.sleep(0.3)
         self._saving = False
-        write_file(folder / "life.json", json.dumps({"steps": self.steps}).encode())
+        write_file(Path(place) / "life.json", json.dumps({"steps": self.steps}).encode())
         return "0" * 64
 
 

@@ -16,6 +16,7 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import DeviceError
+from wm_robot.lifetime.store import Store
 from wm_robot_ros import convert
 from wm_robot_ros.environment import node_command
 from wm_robot_ros.lifecycle import LifecycleClient
@@ -148,13 +149,13 @@ def test_its_life_cycle_is_driven_from_another_process(agent, peer, tmp_path):
 
 def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):
     state = tmp_path / "state"
-    state.mkdir()
-    (state / "manifest.json").write_text("{}")
+    values = {"step": np.array([3], np.int64)}
+    Store(state).save(values, base_digest="b" * 64, spec_digest="c" * 64)
     client = agent(state=str(state))
     with pytest.raises(DeviceError, match="did not configure"):
         client.configure()
     (log,) = tmp_path.glob("node*.log")
-    assert "Set restore to the same folder to go on with it" in log.read_text()
+    assert "Set restore to the same to go on with it" in log.read_text()
 
 
 def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wm_robot.io.session_file import read_session
-from wm_robot.lifetime.state_file import load_state
+from wm_robot.lifetime.store import Store
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.timeout(180)]
 
@@ -136,7 +136,7 @@ def test_both_arms_met_the_same_change_at_the_same_time_of_their_lives(finished,
 
 def test_the_state_loads_and_has_lived(finished, out, bases):
     _, base, spec = bases
-    state = load_state(out / "state", base_digest=base, spec_digest=spec)
+    state = Store(out / "state").load(base_digest=base, spec_digest=spec)
     assert state["step"].max() > 0
 
 
@@ -162,7 +162,7 @@ def running(finished, out, bases) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_everything_and_leaves_valid_files(running, out, bases, end):
-    before = (out / "state" / "manifest.json").read_bytes()
+    before = Store(out / "state").branches()
     asked = time.monotonic()
     running.send_signal(end)
     text, _ = running.communicate(timeout=10)
@@ -172,8 +172,8 @@ def test_ctrl_c_ends_everything_and_leaves_valid_files(running, out, bases, end)
     assert left_running(out) == []
     session = read_session(out / "session.mcap")
     assert session.whole and session.topics["/adaptive/joint_states"]
-    load_state(out / "state", base_digest=bases[1], spec_digest=bases[2])
-    assert (out / "state" / "manifest.json").read_bytes() != before
+    Store(out / "state").load(base_digest=bases[1], spec_digest=bases[2])
+    assert Store(out / "state").branches() != before
     assert not (out / "report.html").exists()
 
 

@@ -1,10 +1,9 @@
-import json
-
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 
 from wm_robot.errors import DeviceError
+from wm_robot.lifetime.store import Store
 from wm_robot.models.base import save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot_ros.loop import measure
@@ -32,13 +31,13 @@ def test_the_real_agent_lives_over_ros_and_its_next_life_goes_on_from_its_state(
     assert first["missed_periods"] >= 0
     lived = first["agent"]["life"]["lived"]
     assert lived > 0
-    saved = json.loads((state / "manifest.json").read_text())["steps"]
+    saved = Store(state).show().steps
     assert saved == lived
     second = measure(
         robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state), "restore": str(state)}
     )
     # A life's counters never run back.
-    saved = json.loads((state / "manifest.json").read_text())["steps"]
+    saved = Store(state).show().steps
     assert saved == second["agent"]["life"]["lived"] > lived
 
 

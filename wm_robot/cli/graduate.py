@@ -1,6 +1,7 @@
 """`wm-robot graduate`: a life that has been through school, to begin with in place of birth."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,7 +137,9 @@ def school(
             }
         )
         print(_line(rows[-1]), flush=True)
-    digest = agent.save(folder / FOLDER)
+    # One that is there is replaced: it can be had again by the same command.
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    digest = agent.save(folder / FOLDER, note="graduate")
     _write_transcript(folder / FOLDER, base, digest, rows, seed)
     print(f"graduate {digest[:12]} in {folder / FOLDER}: {now} steps lived")
     return rows
@@ -155,5 +158,5 @@ def _write_transcript(
     from wm_robot.cli.provenance import commit
     from wm_robot.io.durable import write_file
 
-    card = {"base": base.digest, "state_sha256": digest, "commit": commit(), "seed": seed, "stages": rows}
+    card = {"base": base.digest, "snapshot": digest, "commit": commit(), "seed": seed, "stages": rows}
     write_file(folder / TRANSCRIPT, json.dumps(card, indent=1).encode())

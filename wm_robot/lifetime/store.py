@@ -78,7 +78,8 @@ class Store:
             parents: Snapshots it goes on from; the branch's last one by default.
 
         Raises:
-            SnapshotError: If a number is not finite, since such a life cannot go on, or a parent is not here.
+            SnapshotError: If a number is not finite, since such a life cannot go on; a parent is not here; or the
+                branch has come to what is no parent, and would be left behind.
         """
         broken = sorted(name for name, value in state.items() if not np.isfinite(value).all())
         if broken:
@@ -87,8 +88,14 @@ class Store:
             )
         content = save({name: np.ascontiguousarray(value) for name, value in state.items()})
         with self._changing():
+            head = self.branches().get(_named(branch))
             if parents is None:
-                parents = [head] if (head := self.branches().get(_named(branch))) else []
+                parents = [head] if head else []
+            if head and head not in parents:
+                raise SnapshotError(
+                    f"branch '{branch}' in {self.folder} holds a life, {head[:12]}, that this one does not go on "
+                    "from. Go on from it, or save in another branch"
+                )
             known = [self.read(parent) for parent in parents]
             snapshot = self._described(
                 state,
@@ -128,6 +135,21 @@ class Store:
                     "Use the base and robot of that life, or begin a new one"
                 )
         return self._tensors(snapshot)
+
+    def fetch(self, other: "Store", reference: str) -> str:
+        """Take a snapshot and all it comes from out of another store, so that a life here can go on from it."""
+        line = list(other.log(reference))
+        if self.folder.resolve() != other.folder.resolve():
+            with self._changing():
+                for snapshot in reversed(line):
+                    if not other.pruned(snapshot):
+                        content = save(other.load(snapshot.digest))
+                        self._keep("objects", f"{snapshot.object}{OBJECT}", content)
+                    else:
+                        write_file(self._object(snapshot).with_suffix(PRUNED), b"")
+                    self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
+                self._index.add(line)
+        return line[0].digest
 
     # --- find ---------------------------------------------------------------------------------------------------
 

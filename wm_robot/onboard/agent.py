@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.memory import State
-from wm_robot.lifetime.state_file import load_state, save_state
+from wm_robot.lifetime.store import Store, opened
 from wm_robot.models.base import Base
 from wm_robot.models.recall import Recall
 from wm_robot.models.world_model import WorldModel
@@ -214,6 +214,8 @@ class Agent:
             seed=seed,
         )
         self._watched = {"watched": 0, "invalid": 0}
+        self._origin: tuple[Store, str] | None = None
+        """Snapshot that this life goes on from."""
 
     @property
     def state(self) -> State:
@@ -227,24 +229,28 @@ class Agent:
         lived = int(self._batch.state["step"].max()) if self._batch.state else 0
         return {"lived": lived, **self._watched}
 
-    def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:
+    def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
         """Be born, or go on with a saved life.
 
         Args:
             hold: Action in force, `A`.
-            restore: Folder of a saved state.
+            restore: Store of lives, and with `@` a branch or snapshot in it.
 
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
         self._batch.begin(hold[None])
         self._watched = dict.fromkeys(self._watched, 0)
+        self._origin = None
         if restore is not None:
+            store, reference = opened(restore)
+            name = store.find(reference)
+            arrays = store.load(name, base_digest=self.base.digest, spec_digest=self.spec.digest())
             born = self._batch.state
-            arrays = load_state(restore, base_digest=self.base.digest, spec_digest=self.spec.digest())
-            state = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+            state = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = born | state | {"recent": born["recent"]}
+            self._origin = store, name
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `A`, for observation `O` and goal `G`.
@@ -274,10 +280,28 @@ class Agent:
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
 
-    def save(self, folder: Path) -> str:
-        """Write the life, durably, and return its digest."""
+    def save(self, place: Path | str, *, note: str = "") -> str:
+        """Write the life, durably, and return the snapshot's digest.
+
+        Args:
+            place: Store of lives, and with `@` the branch.
+
+        Raises:
+            SnapshotError: If that branch holds a life that this one does not go on from.
+        """
+        store, branch = opened(place)
         arrays = {name: value.contiguous().numpy() for name, value in self._batch.state.items()}
-        return save_state(folder, arrays, base_digest=self.base.digest, spec_digest=self.spec.digest())
+        parents = [] if self._origin is None else [store.fetch(*self._origin)]
+        snapshot = store.save(
+            arrays,
+            base_digest=self.base.digest,
+            spec_digest=self.spec.digest(),
+            branch=branch,
+            parents=parents,
+            note=note,
+        )
+        self._origin = store, snapshot.digest
+        return snapshot.digest
 
 
 def _parabola(seen: int, ahead: int) -> Float[Tensor, "H N"]:

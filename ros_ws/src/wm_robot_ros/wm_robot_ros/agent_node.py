@@ -30,6 +30,7 @@ from std_srvs.srv import Trigger
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import write_file
+from wm_robot.lifetime.store import opened
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.life import Life, LifeConfig, load_life
@@ -82,8 +83,8 @@ class AgentConfig:
         return cls(
             life=life,
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            restore=declare(node, "restore", "", "folder of a state to go on from; empty: birth"),
-            state=declare(node, "state", "", "folder to save the state in; empty: it is not saved"),
+            restore=declare(node, "restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
+            state=declare(node, "state", "", "where to save, STORE or STORE@BRANCH; empty: not at all"),
             max_age=declare(
                 node, "observation.max_age", 0.1, "s; an older observation is refused", bounds=(0, 10)
             ),
@@ -209,24 +210,28 @@ class AgentNode(LifecycleNode):
         return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
     @property
-    def _restore(self) -> Path | None:
-        """Where the life goes on from; a life that this process saved goes before any other."""
-        folder = self.config.state if self._saved else self.config.restore
-        return Path(folder) if folder else None
+    def _restore(self) -> str | None:
+        """What the life goes on from; a life that this process saved goes before any other."""
+        return (self.config.state if self._saved else self.config.restore) or None
 
     def _refuse_to_overwrite(self) -> None:
-        """A life on disk is never replaced by another that does not go on from it.
+        """A branch that holds a life is never left to another life that does not go on from it.
 
         Raises:
             SnapshotError: If `state` holds a life and `restore` does not name it.
         """
-        state, restore = self.config.state, self._restore
-        if not state or not (Path(state) / "manifest.json").exists():
+        if not self.config.state:
             return
-        if restore is None or restore.resolve() != Path(state).resolve():
+        store, branch = opened(self.config.state)
+        head = store.branches().get(branch)
+        if head is None:
+            return
+        source, reference = opened(self._restore or "")
+        same = self._restore and source.folder.resolve() == store.folder.resolve()
+        if not same or source.find(reference) != head:
             raise SnapshotError(
-                f"state {state} holds a life, and restore is {str(restore or '')!r}: saving would replace it. "
-                "Set restore to the same folder to go on with it, or name an empty folder"
+                f"state {self.config.state} holds a life, and restore is {self._restore or ''!r}. "
+                "Set restore to the same to go on with it, or name another branch: FOLDER@BRANCH"
             )
 
     def _open_topics(self) -> None:
@@ -391,11 +396,11 @@ class AgentNode(LifecycleNode):
             response.message = f"the life is in doubt since it stopped: {self.trouble}. What is saved stays"
             return response
         executor, done = self.executor, rclpy.task.Future(executor=self.executor)
-        folder = Path(self.config.state)
+        place = self.config.state
 
         def work() -> None:
             try:
-                done.set_result(self.life.save(folder))
+                done.set_result(self.life.save(place))
             except Exception as error:
                 done.set_exception(error)
             # A sleeping executor would not see that the future is done.
@@ -417,7 +422,7 @@ class AgentNode(LifecycleNode):
             return
         try:
             # In line behind a ~/save that may be under way: two at once would destroy each other's files.
-            digest = self._worker.submit(self.life.save, Path(self.config.state)).result()
+            digest = self._worker.submit(self.life.save, self.config.state).result()
         except Exception as error:
             self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
             self.get_logger().error(self.unsaved_because)

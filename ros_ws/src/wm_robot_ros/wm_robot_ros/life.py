@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -33,7 +32,7 @@ class Life(Protocol):
     def counters(self) -> Mapping[str, int]:
         """What it counted, by name."""
 
-    def begin(self, hold: np.ndarray, restore: Path | None = None) -> None:
+    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
         """Be born under an action, `A`, or go on with a saved life.
 
         Raises:
@@ -52,8 +51,12 @@ class Life(Protocol):
     ) -> Surprise:
         """Live one transition, and learn from it if it is valid."""
 
-    def save(self, folder: Path) -> str:
-        """Write the life, durably, and return its digest."""
+    def save(self, place: str) -> str:
+        """Write the life, durably, and return its digest.
+
+        Args:
+            place: Store of lives, and with `@` the branch.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """What a demo leaves for people: the report and the film, made from the recording."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from wm_robot.evaluation.foresight import believe, foresee
 from wm_robot.evaluation.recovery import WINDOW, rolling_mean
 from wm_robot.evaluation.report import Belief, Foresight, Report, Video, Visit, write_report
 from wm_robot.io.session_file import read_session
+from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo import film
@@ -54,7 +54,7 @@ def write_account(
         tale(session, name, spec) for name in ("adaptive", "frozen", "restored", "newborn")
     )
     picture = _film(options, spec, plan, (adaptive, frozen), screen)
-    saved = json.loads((options.state / "manifest.json").read_bytes())
+    saved = Store(options.state).show()
     notes = _notes((adaptive, frozen, restored, newborn), whole=session.whole)
     apart = abs((adaptive.change or 0.0) - (frozen.change or 0.0))
     if apart > WINDOW:
@@ -84,7 +84,7 @@ def write_account(
             "state at the start": "birth"
             if began_with is None
             else f"{int(began_with['step'].max())} steps lived",
-            "state at the end": f"{saved['steps']} steps lived, {saved['sha256']}",
+            "state at the end": f"{saved.steps} steps lived, snapshot {saved.digest}",
             **options.facts(),
         },
         command=options.command,

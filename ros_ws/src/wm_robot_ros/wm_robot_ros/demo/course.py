@@ -12,6 +12,7 @@ from typing import Any
 
 from wm_robot.errors import DeviceError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.recovery import threshold
+from wm_robot.lifetime.store import Store
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo.crew import Crew
 from wm_robot_ros.demo.options import Options
@@ -226,18 +227,19 @@ def _clear(options: Options) -> None:
 
 def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Screen) -> Path | None:
     """The saved state, if it is this base's; another is put aside, since no life is to be lost."""
-    path = options.state / "manifest.json"
-    if not path.exists():
+    store = Store(options.state)
+    if not options.state.exists():
         screen.say("The adaptive arm is born: there is no saved state yet.")
         return None
     try:
-        saved = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError):
-        saved = {}
-    fits = (saved.get("base_digest"), saved.get("spec_digest")) == (base["digest"], base["spec_digest"])
+        saved = store.show()
+        fits = (saved.base_digest, saved.spec_digest) == (base["digest"], base["spec_digest"])
+    except SnapshotError:
+        fits = False
     if fits and not options.fresh:
-        lived = saved.get("steps", "?")
-        screen.say(f"The adaptive arm goes on from {options.state}: {lived} steps of life. (--fresh: birth)")
+        screen.say(
+            f"The adaptive arm goes on from {options.state}: {saved.steps} steps of life. (--fresh: birth)"
+        )
         return options.state
     aside = next(p for n in range(1, 10_000) if not (p := options.out / f"state-before-{n}").exists())
     options.state.rename(aside)
@@ -250,9 +252,7 @@ def _arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> A
     """The state that the visit begins with: at its end, its folder holds another."""
     if restore is None:
         return None
-    from wm_robot.lifetime.state_file import load_state
-
-    return load_state(restore, base_digest=base["digest"], spec_digest=spec.digest())
+    return Store(restore).load(base_digest=base["digest"], spec_digest=spec.digest())
 
 
 def _what_is_there(options: Options) -> str:

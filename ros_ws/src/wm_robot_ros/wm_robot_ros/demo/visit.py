@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wm_robot.errors import DeviceError
+from wm_robot.lifetime.store import Store
 from wm_robot_ros.demo.crew import Crew
 from wm_robot_ros.demo.screen import Scene, Screen
 from wm_robot_ros.demo.watch import RobotView, Watch
@@ -94,7 +95,7 @@ def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -
     codes = crew.stop(*(agent_of(role.name) for role in visit.roles), patience=SAVING)
     for role in visit.roles:
         code = codes[agent_of(role.name)]
-        if code or (role.state and not (role.state / "manifest.json").exists()):
+        if code or (role.state and not Store(role.state).branches()):
             what = f"'{agent_of(role.name)}' ended with code {code} and may not have saved its state"
             raise DeviceError(crew.explain(agent_of(role.name), what))
     crew.stop(*(_plant(role.name) for role in visit.roles))
