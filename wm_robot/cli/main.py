@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, demo, export, graduate, train
+from wm_robot.cli import calibrate, demo, export, graduate, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -26,6 +26,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "calibrate": calibrate.calibrate,
     "graduate": graduate.graduate,
     "bench": verbs.bench,
+    "state": state.state,
     "demo": demo.demo,
 }
 
@@ -40,6 +41,10 @@ def main(args: list[str] | None = None) -> None:
                 args=args[1:],
                 prog="wm-robot bench",
                 description="Measure, and print a table or JSON.",
+            )
+        elif args[:1] == ["state"]:
+            tyro.extras.subcommand_cli_from_dict(
+                state.VERBS, args=args[1:], prog="wm-robot state", description=state.__doc__ or ""
             )
         else:
             tyro.extras.subcommand_cli_from_dict(

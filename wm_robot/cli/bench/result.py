@@ -6,13 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wm_robot.cli.provenance import commit
+from wm_robot.cli.tables import table_of
 from wm_robot.errors import ConfigError, MissingExtraError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -106,27 +104,11 @@ def _print_table(result: Result) -> None:
     for row in result.table:
         by_columns.setdefault(tuple(row), []).append(row)
     for columns, rows in by_columns.items():
-        console.print(_table(columns, rows))
+        console.print(table_of(columns, rows))
     for name, value in result.figures.items():
         console.print(f"  {name} = {value:.4g}")
     for note in result.notes:
         console.print(f"  {note}")
-
-
-def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
-    return table
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def needs(condition: bool, message: str) -> None:
