@@ -14,11 +14,13 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
     "calibration": verbs.calibration,
     "control": verbs.control,
+    "durability": verbs.durability,
     "life": verbs.life,
     "memory": verbs.memory,
     "recall": verbs.recall,
     "sim": verbs.sim,
     "loop": verbs.loop,
+    "store": verbs.store,
 }
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,

@@ -12,7 +12,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|control|life|loop|memory|recall|sim`."""
+    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|sim|store`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -89,6 +89,31 @@ def control(
     from wm_robot.cli.bench.control import run
 
     finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
+
+
+def durability(
+    kills: int = 1000,
+    power_cuts: int = 0,
+    size: int = 2 << 20,
+    folder: Path | None = None,
+    seeds: tuple[int, ...] = (0,),
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether what a store acknowledged survives `kill -9` at random instants; a naive writer is the control.
+
+    Args:
+        kills: Of each writer.
+        power_cuts: Of each writer on a disk image of its own; needs root and a loop device.
+        size: Of a state, in bytes.
+        folder: On the disk that is to be tried; the one for temporary files by default.
+        seeds: The first is that of the instants.
+        quick: A twentieth of both.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.durability import run
+
+    finish(run(Setting("durability", "none", seeds, quick, BASES), kills, power_cuts, size, folder), as_json)
 
 
 def life(
@@ -205,6 +230,29 @@ def sim(
     from wm_robot.cli.bench.sim import run
 
     finish(run(Setting("sim", robot, (0,), quick, BASES), seconds, threads), as_json)
+
+
+def store(
+    size: int = 2 << 20,
+    rounds: int = 40,
+    snapshots: int = 100_000,
+    folder: Path | None = None,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a snapshot costs beside the bare hash, writes and fsyncs, and how a store of very many answers.
+
+    Args:
+        size: Of a state, in bytes.
+        rounds: States that are written both ways.
+        snapshots: Of the large store.
+        folder: On the disk that is to be tried; the one for temporary files by default.
+        quick: A quarter of the rounds, a twentieth of the snapshots.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.store import run
+
+    finish(run(Setting("store", "none", (0,), quick, BASES), size, rounds, snapshots, folder), as_json)
 
 
 def loop(

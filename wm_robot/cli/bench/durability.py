@@ -1,0 +1,127 @@
+"""`wm-robot bench durability`: writers killed at random instants, and what is left of what they acknowledged."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.evaluation.durability import (
+    Disk,
+    Found,
+    Writer,
+    cut_power_while_writing,
+    found_in_store,
+    found_naively,
+    kill_while_writing,
+    naively,
+    now_and_then,
+    to_store,
+    without_folder_sync,
+)
+
+LATEST, LATEST_CUT = 0.15, 0.6
+"""Seconds within which a writer is killed, and within which its power is cut: its disk is a slow one."""
+
+
+def run(setting: Setting, kills: int, power_cuts: int, size: int, folder: Path | None) -> Result:
+    """See `wm-robot bench durability --help`."""
+    needs(kills >= 10, f"kills is {kills}; it must be at least 10")
+    needs(sys.platform != "win32", "writers are forked, which Windows cannot")
+    if setting.quick:
+        kills, power_cuts = max(10, kills // 20), power_cuts // 20
+    rng = np.random.default_rng(setting.seeds[0])
+    rows, figures, notes = [], dict[str, float](), list[str]()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        place = Path(scratch)
+        store, naive = (
+            _tried(name, "kill -9", kills, _killing(writer, found, place / name, size), rng)
+            for name, writer, found in (
+                ("store", to_store, found_in_store),
+                ("naive", naively, found_naively),
+            )
+        )
+        rows += [store, naive]
+        figures |= {
+            "lost": float(store["lost"]),
+            "unreadable": float(store["unreadable"]),
+            "naive_failed_fraction": naive["unreadable"] / kills,
+        }
+        notes.append(
+            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states began; the store's "
+            f"one also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
+        )
+        why_not = Disk.unavailable() if power_cuts else ""
+        if why_not:
+            notes.append(f"power cuts skipped: {why_not}")
+        elif power_cuts:
+            store, control = (
+                _on_disk(name, writer, place / f"power-{name}", power_cuts, size, rng)
+                for name, writer in (("store", now_and_then), ("no folder fsync", without_folder_sync))
+            )
+            rows += [store, control]
+            figures |= {
+                "power_cut_lost": float(store["lost"]),
+                "power_cut_unreadable": float(store["unreadable"]),
+                "power_cut_control_failed_fraction": max(control["lost"], control["unreadable"]) / power_cuts,
+            }
+            notes.append(
+                "power cut: an ext4 image as it is at an instant, its journal replayed; no torn sectors"
+            )
+    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+
+
+def _killing(
+    writer: Writer, found: Callable[[Path, list[str]], Found], place: Path, size: int
+) -> Callable[[int, float], Found]:
+    return lambda number, after: kill_while_writing(
+        writer, found, place, number=number, size=size, after=after
+    )
+
+
+def _on_disk(
+    name: str, writer: Writer, place: Path, trials: int, size: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    place.mkdir()
+    disk = Disk(place)
+    try:
+        return _tried(
+            name,
+            "power cut",
+            trials,
+            lambda number, after: cut_power_while_writing(
+                writer, found_in_store, disk, number=number, size=size, after=after
+            ),
+            rng,
+            LATEST_CUT,
+        )
+    finally:
+        disk.close()
+
+
+def _tried(
+    name: str,
+    end: str,
+    trials: int,
+    trial: Callable[[int, float], Found],
+    rng: np.random.Generator,
+    latest: float = LATEST,
+) -> dict[str, Any]:
+    """A row: what was found after each of so many ends at random instants."""
+    began, number, seen = time.monotonic(), 0, []
+    for _ in range(trials):
+        seen.append(trial(number + 1, float(rng.uniform(0, latest))))
+        number = max(number, seen[-1].number)
+    return {
+        "writer": name,
+        "ended by": end,
+        "trials": trials,
+        "acknowledged": sum(each.acknowledged for each in seen),
+        "lost": sum(each.lost for each in seen),
+        "unreadable": sum(each.unreadable for each in seen),
+        "seconds": round(time.monotonic() - began, 1),
+    }

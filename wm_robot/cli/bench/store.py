@@ -1,0 +1,119 @@
+"""`wm-robot bench store`: what a snapshot costs beside the bare hash, writes and fsyncs, and a store of very many."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.evaluation.durability import BASE, SPEC, state_of
+from wm_robot.io.durable import digest
+from wm_robot.lifetime.snapshot import Snapshot
+from wm_robot.lifetime.store import MAIN, Store
+
+
+def run(setting: Setting, size: int, rounds: int, snapshots: int, folder: Path | None) -> Result:
+    """See `wm-robot bench store --help`."""
+    needs(rounds >= 3, f"rounds is {rounds}; it must be at least 3")
+    if setting.quick:
+        rounds, snapshots = max(3, rounds // 4), snapshots // 20
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        place = Path(scratch)
+        saving, bare, restoring = _costs(place, size, rounds)
+        many = _many(place / "many", snapshots)
+        asked = {name: _seconds(name, many) for name in ("ls", "log")}
+    rows = [
+        {
+            "what": what,
+            "median": round(float(np.median(times)), 2),
+            "p90": round(float(np.quantile(times, 0.9)), 2),
+        }
+        for what, times in (
+            ("snapshot, ms", saving),
+            ("the same hash, writes and fsyncs, ms", bare),
+            ("restore, ms", restoring),
+            *((f"wm-robot state {name}, s", seconds) for name, seconds in asked.items()),
+        )
+    ]
+    return Result(
+        setting=setting,
+        figures={
+            "snapshot_vs_bare": float(np.median(np.array(saving) / np.array(bare))),
+            "restore_ms": float(np.median(restoring)),
+            "ls_s": float(np.median(asked["ls"])),
+            "log_s": float(np.median(asked["log"])),
+        },
+        table=rows,
+        notes=(
+            f"{rounds} states of {size / 2**20:.1f} MiB, each written both ways in turn; ls and log, with the start "
+            f"of Python, in a store of {snapshots} snapshots",
+        ),
+    )
+
+
+def _costs(place: Path, size: int, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of each snapshot, of the bare work, and of each restoring."""
+    store, saving, bare, restoring = Store(place / "store"), list[float](), list[float](), list[float]()
+    _bare(place / "bare", b"", b"")
+    for number in range(rounds + 1):
+        state = state_of(number, size)
+        saving.append(_timed(lambda state=state: store.save(state, base_digest=BASE, spec_digest=SPEC)))
+        content, manifest = save(state_of(-1 - number, size)), store.show().manifest()
+        bare.append(
+            _timed(lambda content=content, manifest=manifest: _bare(place / "bare", content, manifest))
+        )
+        restoring.append(_timed(store.load))
+    # The first of each makes its folders.
+    return saving[1:], bare[1:], restoring[1:]
+
+
+def _bare(folder: Path, *contents: bytes) -> None:
+    """Hash, write, fsync, rename and fsync the folder: content, manifest and the name of a branch."""
+    folder.mkdir(exist_ok=True)
+    for number, content in enumerate((*contents, b"0" * 65)):
+        path = folder / f"{digest(content)}-{number}"
+        with path.with_suffix(".part").open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        path.with_suffix(".part").replace(path)
+        handle = os.open(folder, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+
+
+def _many(folder: Path, count: int) -> Path:
+    """A store with a line of so many snapshots, written without care for power cuts."""
+    store = Store(folder)
+    snapshot = store.save(state_of(0, 64), base_digest=BASE, spec_digest=SPEC)
+    for number in range(1, count):
+        snapshot = _following(snapshot, number)
+        (folder / "manifests" / f"{snapshot.digest}.json").write_bytes(snapshot.manifest())
+    (folder / "branches" / MAIN).write_text(f"{snapshot.digest}\n")
+    return folder
+
+
+def _following(snapshot: Snapshot, number: int) -> Snapshot:
+    after = replace(snapshot, parents=(snapshot.digest,), sequence=snapshot.sequence + 1, steps=number)
+    return replace(after, digest=digest(after.manifest()))
+
+
+def _seconds(verb: str, folder: Path, times: int = 3) -> list[float]:
+    command = [sys.executable, "-m", "wm_robot", "state", verb, str(folder)]
+    return [
+        1e-3 * _timed(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(times)
+    ]
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Milliseconds."""
+    began = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - began)
