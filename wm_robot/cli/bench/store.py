@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,9 @@ def _costs(place: Path, size: int, rounds: int) -> tuple[list[float], list[float
     _bare(place / "bare", b"", b"")
     for number in range(rounds + 1):
         state = state_of(number, size)
-        saving.append(_timed(lambda state=state: store.save(state, base_digest=BASE, spec_digest=SPEC)))
+        saving.append(_timed(partial(store.save, state, base_digest=BASE, spec_digest=SPEC)))
         content, manifest = save(state_of(-1 - number, size)), store.show().manifest()
-        bare.append(
-            _timed(lambda content=content, manifest=manifest: _bare(place / "bare", content, manifest))
-        )
+        bare.append(_timed(partial(_bare, place / "bare", content, manifest)))
         restoring.append(_timed(store.load))
     # The first of each makes its folders.
     return saving[1:], bare[1:], restoring[1:]
