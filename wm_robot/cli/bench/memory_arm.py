@@ -166,12 +166,13 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes = picture.subplots()
         for row in sorted(rows, key=lambda row: -row[str(OLD)]):
             ends = row["arm"] in REST
+            dashes = {"robust": "--", "oracle": ":"}.get(row["arm"], "-")
             axes.plot(
                 [*AGES, OLD],
                 [row[name] for name in _ERRORS],
                 label=row["arm"],
                 color="0.55" if ends else None,
-                linestyle="--" if ends else "-",
+                linestyle=dashes,
                 marker="o",
                 markersize=3,
             )
