@@ -233,15 +233,18 @@ class Agent:
         """Be born, or go on with a saved life.
 
         Args:
-            hold: Action in force, `A`.
+            hold: Action in force, `A`; or those that may still be on their way to the motors, `K A`, the newest last.
             restore: Store of lives, and with `@` a branch or snapshot in it.
 
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
-        self._batch.begin(hold[None])
+        under_way = _tensor(np.atleast_2d(hold))[None]
+        self._batch.begin(under_way[:, -1].numpy())
         self._watched = dict.fromkeys(self._watched, 0)
         self._origin = None
+        recent = self._batch.state["recent"]
+        self._batch.state["recent"] = torch.cat([recent, under_way], 1)[:, -recent.shape[1] :]
         if restore is not None:
             store, reference = opened(restore)
             name = store.find(reference)
