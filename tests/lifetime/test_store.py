@@ -1,6 +1,7 @@
 """Nothing acknowledged is lost, every ancestor can be had back, lives never touch each other."""
 
 import os
+import sqlite3
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io import durable
-from wm_robot.lifetime.store import Store, opened
+from wm_robot.lifetime.store import FOLDERS, Store, opened
+from wm_robot.lifetime.store_index import StoreIndex
 
 BASE, SPEC = "b" * 64, "c" * 64
 
@@ -190,6 +192,30 @@ def test_a_state_saved_twice_is_held_once(store):
     kept(store, 1)
     kept(store, 1)
     assert len(list((store.folder / "objects").glob("*.safetensors"))) == 1 and len(list(store.log())) == 2
+
+
+@pytest.mark.parametrize("made", range(len(FOLDERS)))
+def test_a_store_whose_making_was_cut_short_is_made_whole(store, made):
+    for kind in FOLDERS[:made]:
+        (store.folder / kind).mkdir(parents=True)
+    kept(store, 1)
+    assert store.gc() == [] and store.verify() == [] and number(store) == 1
+
+
+def test_gc_of_a_store_that_holds_no_life_yet(store):
+    for kind in FOLDERS[:2]:
+        (store.folder / kind).mkdir(parents=True)
+    assert store.gc() == []
+
+
+def test_an_index_that_fails_does_not_keep_a_life_from_being_saved(store, monkeypatch):
+    def fails(index):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(StoreIndex, "_open", fails)
+    first = kept(store, 1)
+    monkeypatch.undo()
+    assert [each.digest for each in store.snapshots()] == [first.digest]
 
 
 def test_nothing_is_named_before_it_is_there(store, monkeypatch):

@@ -361,9 +361,9 @@ class Store:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _changing(self) -> Any:
-        if not self.exists:
-            for kind in FOLDERS:
-                make_folder(self.folder / kind)
+        # Always: a kill may have come between two of them.
+        for kind in FOLDERS:
+            make_folder(self.folder / kind)
         return locked(self.folder / ".lock")
 
     def _described(self, state: State, content: bytes, **known: Any) -> Snapshot:

@@ -19,8 +19,12 @@ class StoreIndex:
     def add(self, snapshots: Iterable[Snapshot]) -> None:
         """Take in snapshots that are durable already."""
         rows = [(each.digest, each.sequence, each.manifest()) for each in snapshots]
-        with closing(self._open()) as database, database:
-            database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
+        try:
+            with closing(self._open()) as database, database:
+                database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
+        except sqlite3.Error:
+            # What is durable is not to be refused for the sake of a copy.
+            self.clear()
 
     def names(self) -> set[str]:
         """Digests that it knows."""
