@@ -194,6 +194,35 @@ def test_a_state_saved_twice_is_held_once(store):
     assert len(list((store.folder / "objects").glob("*.safetensors"))) == 1 and len(list(store.log())) == 2
 
 
+def test_gc_takes_nothing_while_a_line_is_broken(store):
+    snapshots = [kept(store, i) for i in range(4)]
+    (store.folder / "manifests" / f"{snapshots[2].digest}.json").write_bytes(b"{}")
+    with pytest.raises(SnapshotError, match="damaged"):
+        store.gc()
+    store.verify()
+    with pytest.raises(SnapshotError, match="nothing is removed"):
+        store.gc()
+    assert number(store, snapshots[1].digest) == 1
+    store.reset("main", snapshots[1].digest)
+    assert [each.digest for each in store.gc()] == [snapshots[3].digest]
+    assert number(store, "main~1") == 0
+
+
+def test_gc_does_not_trust_the_index(store, monkeypatch):
+    for i in range(3):
+        kept(store, i)
+    monkeypatch.setattr(StoreIndex, "all", lambda index: [])
+    assert store.gc() == [] and number(store, "main~2") == 0
+
+
+def test_a_state_saved_over_a_damaged_copy_of_itself_is_whole(store):
+    first = kept(store, 1)
+    file = store.folder / "objects" / f"{first.object}.safetensors"
+    file.write_bytes(b"x" * first.size)
+    kept(store, 1)
+    assert number(store) == 1
+
+
 @pytest.mark.parametrize("made", range(len(FOLDERS)))
 def test_a_store_whose_making_was_cut_short_is_made_whole(store, made):
     for kind in FOLDERS[:made]:

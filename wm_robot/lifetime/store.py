@@ -19,6 +19,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,17 +139,18 @@ class Store:
 
     def fetch(self, other: "Store", reference: str) -> str:
         """Take a snapshot and all it comes from out of another store, so that a life here can go on from it."""
+        if self.folder.resolve() == other.folder.resolve():
+            return self.find(reference)
         line = list(other.log(reference))
-        if self.folder.resolve() != other.folder.resolve():
-            with self._changing():
-                for snapshot in reversed(line):
-                    if not other.pruned(snapshot):
-                        content = save(other.load(snapshot.digest))
-                        self._keep("objects", f"{snapshot.object}{OBJECT}", content)
-                    else:
-                        write_file(self._object(snapshot).with_suffix(PRUNED), b"")
-                    self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
-                self._index.add(line)
+        with self._changing():
+            # The oldest first: what a manifest names as parent is here before it.
+            for snapshot in reversed(line):
+                if other.pruned(snapshot):
+                    write_file(self._object(snapshot).with_suffix(PRUNED), b"")
+                else:
+                    self._keep("objects", f"{snapshot.object}{OBJECT}", other._content(snapshot))
+                self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
+            self._index.add(line)
         return line[0].digest
 
     # --- find ---------------------------------------------------------------------------------------------------
@@ -297,10 +299,10 @@ class Store:
                     self._isolate(path)
                     self._isolate(self._object(snapshot))
             kept = {path.stem for path in (self.folder / "manifests").glob("*.json")}
-            for kind in ("branches", "pins"):
+            for what, names in (("branch", self.branches()), ("pin", self.pins())):
                 found += [
-                    f"{kind[:-2] if kind == 'branches' else 'pin'} '{name}' leads to {head[:12]}, which is not here"
-                    for name, head in self._names(kind).items()
+                    f"{what} '{name}' leads to {head[:12]}, which is not here"
+                    for name, head in names.items()
                     if head not in kept
                 ]
             self._index.clear()
@@ -321,9 +323,13 @@ class Store:
 
         Returns:
             Those whose tensors were removed, or would be.
+
+        Raises:
+            SnapshotError: If a manifest is damaged or missing: what came before it would be taken for unreachable.
         """
         with self._changing():
-            known = {snapshot.digest: snapshot for snapshot in self.snapshots()}
+            # From the manifests themselves: the index may lack some.
+            known = {name: self.read(name) for name in self._listed()}
             heads, pins = self.branches().values(), self.pins().values()
             lineage = _closure([*heads, *pins], known)
             whole = set(lineage)
@@ -360,7 +366,7 @@ class Store:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _changing(self) -> Any:
+    def _changing(self) -> AbstractContextManager[None]:
         # Always: a kill may have come between two of them.
         for kind in FOLDERS:
             make_folder(self.folder / kind)
@@ -388,19 +394,16 @@ class Store:
         return replace(snapshot, digest=digest(snapshot.manifest()))
 
     def _keep(self, kind: str, name: str, content: bytes) -> None:
-        """Write what nobody will change. What is there of that name and size is the same."""
+        """Write what nobody will change, unless it is there; what is there may be damaged."""
         path = self.folder / kind / name
-        try:
-            if path.stat().st_size == len(content):
-                return
-        except FileNotFoundError:
-            pass
-        write_file(path, content)
+        if not path.exists() or path.read_bytes() != content:
+            write_file(path, content)
 
     def _object(self, snapshot: Snapshot) -> Path:
         return self.folder / "objects" / f"{snapshot.object}{OBJECT}"
 
-    def _tensors(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
+    def _content(self, snapshot: Snapshot) -> bytes:
+        """The object's bytes, checked."""
         path, where = self._object(snapshot), f"snapshot {snapshot.digest[:12]} in {self.folder}"
         if self.pruned(snapshot):
             raise SnapshotError(
@@ -418,6 +421,11 @@ class Store:
             raise SnapshotError(
                 f"{where} is damaged: its SHA-256 is not the manifest's. Go on from one before it"
             )
+        return content
+
+    def _tensors(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        where = f"snapshot {snapshot.digest[:12]} in {self.folder}"
+        content = self._content(snapshot)
         try:
             tensors = load(content)
         except SafetensorError as error:
@@ -461,9 +469,7 @@ class Store:
         """The index, brought up to what is on disk."""
         if not self.exists:
             return self._index
-        listed = {name.removesuffix(".json") for name in os.listdir(self.folder / "manifests")}
-        there = {name for name in listed if SHA256.fullmatch(name)}
-        known = self._index.names()
+        there, known = self._listed(), self._index.names()
         if known - there:
             self._index.clear()
             known = set()
@@ -471,6 +477,11 @@ class Store:
         if missing:
             self._index.add(self._readable(missing))
         return self._index
+
+    def _listed(self) -> set[str]:
+        """Digests of the manifests on disk."""
+        listed = {name.removesuffix(".json") for name in os.listdir(self.folder / "manifests")}
+        return {name for name in listed if SHA256.fullmatch(name)}
 
     def _readable(self, names: Iterable[str]) -> Iterator[Snapshot]:
         for name in names:
@@ -490,11 +501,20 @@ def _named(name: str) -> str:
 
 
 def _closure(heads: Iterable[str], known: Mapping[str, Snapshot]) -> set[str]:
-    """These and all that they come from."""
-    found, wave = set(), list(heads)
+    """These and all that they come from.
+
+    Raises:
+        SnapshotError: If one is not known.
+    """
+    found, wave = set[str](), list(heads)
     while wave:
         name = wave.pop()
-        if name in known and name not in found:
+        if name not in known:
+            raise SnapshotError(
+                f"a line leads to {name[:12]}, which is not here: nothing is removed, since what came before it "
+                "could not be told from what nobody needs. Reset the branch to a whole line, or forget it"
+            )
+        if name not in found:
             found.add(name)
             wave.extend(known[name].parents)
     return found
