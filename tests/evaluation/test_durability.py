@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import pytest
 
@@ -70,6 +69,5 @@ def test_a_power_cut_loses_nothing(tmp_path):
             for _ in range(2)
         ]
     finally:
-        time.sleep(0.1)
         disk.close()
     assert not any(each.lost or each.unreadable for each in seen)

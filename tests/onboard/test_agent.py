@@ -15,26 +15,8 @@ from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard import agent as agent_module
 from wm_robot.onboard.agent import TREND, Agent, BatchAgent
 from wm_robot.planning.mppi import MppiConfig
-from wm_robot.spec import RobotSpec
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
-
-
-@pytest.fixture
-def spec() -> RobotSpec:
-    joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
-    return RobotSpec.from_dict(
-        {
-            "name": "point",
-            "rate": 50,
-            "mjcf": "point.xml",
-            "joints": [{"name": "x", **joint}],
-            "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
-            "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
-            "tip": [1.0, 0.0, 0.0],
-            "tasks": {"reach": {"reward": "reach", "goal": 3}},
-        }
-    )
 
 
 @pytest.fixture(params=["ekf", "kalman"])

@@ -13,7 +13,7 @@ from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
-from wm_robot.onboard.graphs import export_graphs, load_graphs
+from wm_robot.onboard.graph_files import export_graphs, load_graphs
 from wm_robot.onboard.life_graph import LifeGraph, Step
 from wm_robot.onboard.plan_graph import Iteration, PlanGraph, scoring
 from wm_robot.planning.mppi import MppiConfig
@@ -21,23 +21,6 @@ from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, elites=4)
-
-
-@pytest.fixture(scope="module")
-def spec() -> RobotSpec:
-    joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
-    return RobotSpec.from_dict(
-        {
-            "name": "point",
-            "rate": 50,
-            "mjcf": "point.xml",
-            "joints": [{"name": "x", **joint}],
-            "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
-            "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
-            "tip": [1.0, 0.0, 0.0],
-            "tasks": {"reach": {"reward": "reach", "goal": 3}},
-        }
-    )
 
 
 def make_base(folder, spec, memory, seed=0):

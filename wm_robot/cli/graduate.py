@@ -83,12 +83,12 @@ def school(
     import numpy as np
     import torch
 
-    from wm_robot.learning.graduation import Exam
+    from wm_robot.learning.exam import Exam
     from wm_robot.onboard.agent import Agent
-    from wm_robot.onboard.graphs import load_graphs
+    from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.tasks import reward_of
-    from wm_robot_sim.batch import BatchSim
     from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.robot import SimRobot
     from wm_robot_sim.worlds import WorldDistribution
 
     torch.set_num_threads(1)
@@ -102,25 +102,22 @@ def school(
     )
     picked = [drawn[i] for i in np.linspace(0, CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
     stages = [distribution.nominal(), *picked, distribution.nominal()]
-    sim = BatchSim(spec, stages[:1], seed=SEED + seed)
-    target = MovingTarget(spec, seed=SEED + seed)
-    agent.begin(sim.hold[0])
+    robot, target = SimRobot(spec, seed=SEED + seed), MovingTarget(spec, seed=SEED + seed)
+    agent.begin(robot.hold)
     rows: list[dict[str, Any]] = []
     now = 0
     for number, world in enumerate(stages):
-        sim.set_worlds([0], [world])
+        robot.change(world)
         exam.begin()
         rewards: list[float] = []
         while len(rewards) < steps[1]:
-            obs = sim.obs.copy()
-            action = agent.act(obs[0], target.goal(now))
-            state = agent.state
-            following, applied = sim.step(action[None])
-            exam.watch(state, torch.from_numpy(obs), torch.from_numpy(applied))
-            agent.live(obs[0], applied[0], following[0])
-            now += 1
-            each = (torch.from_numpy(x) for x in (obs, applied, following, target.goal(now)[None]))
-            rewards.append(float(reward(*each)[0]))
+            obs, state = robot.read().values, agent.state
+            applied = robot.write(agent.act(obs, target.goal(now)))
+            following, now = robot.read().values, now + 1
+            step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
+            exam.watch(state, *step[:2])
+            agent.live(obs, applied, following)
+            rewards.append(float(reward(*step)[0]))
             competence = exam.competence
             if len(rewards) >= steps[0] and competence is not None and competence >= enough:
                 break

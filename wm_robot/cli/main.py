@@ -32,29 +32,24 @@ VERBS: dict[str, Callable[..., Any]] = {
     "demo": demo.demo,
 }
 
+ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
+GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
+    "bench": (BENCHES, "Measure, and print a table or JSON."),
+    "state": (state.VERBS, state.__doc__ or ""),
+}
+"""Verbs that have verbs of their own."""
+
 
 def main(args: list[str] | None = None) -> None:
     """Run one verb; exit code 2 for what the user can mend, 130 after Ctrl-C."""
     args = sys.argv[1:] if args is None else args
     try:
-        if args[:1] == ["bench"]:
-            tyro.extras.subcommand_cli_from_dict(
-                BENCHES,
-                args=args[1:],
-                prog="wm-robot bench",
-                description="Measure, and print a table or JSON.",
-            )
-        elif args[:1] == ["state"]:
-            tyro.extras.subcommand_cli_from_dict(
-                state.VERBS, args=args[1:], prog="wm-robot state", description=state.__doc__ or ""
-            )
+        verbs_of, about = GROUPS.get(args[0] if args else "", (None, ABOUT))
+        if verbs_of is None:
+            tyro.extras.subcommand_cli_from_dict(VERBS, args=args, prog="wm-robot", description=about)
         else:
-            tyro.extras.subcommand_cli_from_dict(
-                VERBS,
-                args=args,
-                prog="wm-robot",
-                description="A robot whose weights hold the ability to learn, and whose state holds what it learned.",
-            )
+            prog = f"wm-robot {args[0]}"
+            tyro.extras.subcommand_cli_from_dict(verbs_of, args=args[1:], prog=prog, description=about)
     except WmRobotError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -4,10 +4,11 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,8 +149,12 @@ def cut_power_while_writing(
     child, pipe = _forked(writer, disk.mounted / place, number, size)
     time.sleep(after)
     os.kill(child, signal.SIGSTOP)
-    with disk.as_it_is() as left:
-        return found(left / place, _ended(child, pipe, left))
+    try:
+        left = disk.as_it_is()
+    finally:
+        acknowledged = _ended(child, pipe, disk.mounted)
+    with left as folder:
+        return found(folder / place, acknowledged)
 
 
 class Disk:
@@ -167,32 +172,38 @@ class Disk:
         """Unmount."""
         _call("umount", str(self.mounted))
 
-    @contextmanager
-    def as_it_is(self) -> Iterator[Path]:
-        """What a power cut at this moment would leave, mounted: the journal is replayed as after one."""
-        copy, folder = self.image.with_name("copy.img"), self.image.with_name("copy")
-        folder.mkdir(exist_ok=True)
+    def as_it_is(self) -> AbstractContextManager[Path]:
+        """What a power cut at this moment would leave, to be mounted: the journal is replayed as after one."""
+        copy = self.image.with_name("copy.img")
         _call("cp", "--sparse=always", str(self.image), str(copy))
-        _call("mount", "-o", "loop", str(copy), str(folder))
-        try:
-            yield folder
-        finally:
-            _call("umount", str(folder))
-            copy.unlink()
+        return _mounted(copy)
 
     @staticmethod
     def unavailable() -> str:
         """Why there can be none here; empty if there can."""
         if os.geteuid() != 0:
             return "mounting a loop device needs root"
-        missing = [tool for tool in ("mkfs.ext4", "mount", "umount", "losetup") if not shutil.which(tool)]
+        missing = [tool for tool in ("mkfs.ext4", "mount", "umount") if not shutil.which(tool)]
         if missing:
             return f"{', '.join(missing)} not found"
         try:
-            _call("losetup", "-f")
+            with tempfile.TemporaryDirectory() as folder:
+                Disk(Path(folder), megabytes=8).close()
         except SnapshotError as error:
-            return f"no loop device: {error}"
+            return str(error)
         return ""
+
+
+@contextmanager
+def _mounted(image: Path) -> Iterator[Path]:
+    folder = image.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    _call("mount", "-o", "loop", str(image), str(folder))
+    try:
+        yield folder
+    finally:
+        _call("umount", str(folder))
+        image.unlink()
 
 
 def _call(*command: str) -> None:

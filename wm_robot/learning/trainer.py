@@ -164,6 +164,7 @@ class Trainer:
     def _promote(self) -> None:
         if self.passed < len(self.config.stages):
             self.passed += 1
+            self._state = {}
             self._shape()
 
     def _shape(self) -> None:
@@ -177,7 +178,6 @@ class Trainer:
             carried=stage.carried * config.carried,
             worlds=stage.worlds,
         )
-        self._state = {}
 
     # --- data -----------------------------------------------------------------------------------------------
 
@@ -336,9 +336,8 @@ class Trainer:
                 f"{self.checkpoint} was trained on other lives than those in {self.data}. "
                 "Give it back its lives, or delete it to begin anew"
             )
-        self.passed, state = progress["passed"], self._state
+        self.passed = progress["passed"]
         self._shape()
-        self._state = state
         assert self._sampler is not None
         self._sampler.restore(progress["sampler"])
 

@@ -15,7 +15,7 @@ from wm_robot.lifetime.store import Store, opened
 from wm_robot.models.base import Base
 from wm_robot.models.recall import Recall
 from wm_robot.models.world_model import WorldModel
-from wm_robot.onboard.graphs import Graphs
+from wm_robot.onboard.graph_files import Graphs
 from wm_robot.onboard.plan_graph import scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec

@@ -95,7 +95,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         raise MissingExtraError("an agent", "learn") from error
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
-    from wm_robot.onboard.graphs import load_graphs
+    from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.planning.mppi import MppiConfig
 
     torch.set_num_threads(config.threads)

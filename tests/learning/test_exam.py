@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.learning.graduation import Exam
+from wm_robot.learning.exam import Exam
 from wm_robot.models.world_model import Prediction, WorldModel
 
 
