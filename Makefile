@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# Without the variable the ROS wheels start every interpreter a second time, pip's own children too.
 	@export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_CONSTRAINT=constraints.txt && \
-	  $(PIP) install "$(TORCH)" && $(PIP) install --editable ".[learn,sim,ros,report,dev]"
+	  $(PIP) install "$(TORCH)" && $(PIP) install --editable ".[learn,sim,ros,report,ship,episodes,openssf,dev]"
 	@touch $(STAMP)
 
 demo: setup
