@@ -30,15 +30,15 @@ from std_srvs.srv import Trigger
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import write_file
+from wm_robot.io.pairing import Lived, Pairing
+from wm_robot.io.refusal import BadMessageError, check_time
 from wm_robot.lifetime.store import opened
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.life import Life, LifeConfig, load_life
 from wm_robot_ros.lifecycle import transition
-from wm_robot_ros.pairing import Lived, Pairing
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
-from wm_robot_ros.refusal import BadMessageError, check_time
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec

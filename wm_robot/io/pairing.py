@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_robot_ros.refusal import Refusal, Refusals, check_time
+from wm_robot.io.refusal import Refusal, Refusals, check_time
 
 KEPT = 8
 """Applied commands that wait for their observation."""
