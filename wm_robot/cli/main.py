@@ -12,6 +12,7 @@ from wm_robot.errors import WmRobotError
 
 BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
+    "assimilation": verbs.assimilation,
     "calibration": verbs.calibration,
     "control": verbs.control,
     "durability": verbs.durability,

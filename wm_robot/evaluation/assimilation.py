@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import HORIZON
-from wm_robot.fleet.assimilate import assimilated, under_way
+from wm_robot.fleet.assimilate import Stretch, assimilated
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Lives
+from wm_robot.models.recall import Writes
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Episode
 
@@ -43,62 +43,61 @@ class Verdict:
 
 
 def tried(
-    model: WorldModel, lives: Lives, state: State, own: Sequence[Episode], other: Sequence[Episode]
+    model: WorldModel, lives: Writes, state: State, own: Sequence[Episode], other: Sequence[Episode]
 ) -> tuple[State, Verdict]:
-    """The life with another's experience, and whether it is better for it.
+    """A life with another's experience, and whether it is better for it.
 
     Args:
         lives: What lives step by step: the model, its graphs, or the recall of either.
         own: Recent experience of its own.
         other: What it is to take over; the last part is held out.
     """
-    lived, kept = parted(other)
-    after = assimilated(lives, state, lived)
-    errors_of = {
-        f"{whose}_{when}": mean_error(model, lives, life, episodes)
+    (_, mine), (taken, theirs) = (
+        parted([Stretch.of(each) for each in episodes]) for episodes in (own, other)
+    )
+    after = assimilated(lives, state, taken)
+    found = {
+        f"{whose}_{when}": mean_error(model, lives, life, kept)
         for when, life in (("before", state), ("after", after))
-        for whose, episodes in (("own", parted(own)[1]), ("other", kept))
+        for whose, kept in (("own", mine), ("other", theirs))
     }
-    return after, Verdict(**errors_of)
+    return after, Verdict(**found)
 
 
-def parted(episodes: Sequence[Episode]) -> tuple[list[Episode], list[Episode]]:
+def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
     """What may be lived, and what is held out: the last steps of all."""
-    total = sum(len(episode) for episode in episodes)
-    left = total - round(HELD_OUT * total)
+    left = round((1 - HELD_OUT) * sum(each.steps for each in stretches))
     lived, kept = [], []
-    for episode in episodes:
-        at = min(max(left, 0), len(episode))
-        left -= len(episode)
+    for each in stretches:
+        at = min(max(left, 0), each.steps)
+        left -= each.steps
         if at > 0:
-            lived.append(episode.part(0, at))
-        if at < len(episode):
-            kept.append(episode.part(at, len(episode)))
+            lived.append(each.part(0, at))
+        if at < each.steps:
+            kept.append(each.part(at, each.steps))
     return lived, kept
 
 
-def mean_error(model: WorldModel, lives: Lives, state: State, episodes: Sequence[Episode]) -> float:
-    """Mean of `errors` in each episode, from `SETTLED` steps on; a life goes on from one to the next."""
-    found = [errors(model, lives, state, episode)[SETTLED // EVERY :] for episode in episodes]
-    return float(np.concatenate(found).mean())
+def mean_error(model: WorldModel, lives: Writes, state: State, stretches: Sequence[Stretch]) -> float:
+    """Mean of `errors` from `SETTLED` steps on; each stretch is entered by the life as it is given."""
+    found = [errors(model, lives, state, each)[:, SETTLED // EVERY :].ravel() for each in stretches]
+    return float(np.nanmean(np.concatenate(found)))
 
 
 @torch.inference_mode()
-def errors(model: WorldModel, lives: Lives, state: State, episode: Episode) -> Float[np.ndarray, "K"]:
-    """Squared error of what is foreseen `HORIZON` steps ahead while the episode is lived, at every `EVERY`th step.
+def errors(model: WorldModel, lives: Writes, state: State, stretch: Stretch) -> Float[np.ndarray, "B K"]:
+    """Squared error of what is foreseen `HORIZON` steps ahead while a stretch is lived, at every `EVERY`th step.
 
-    In units of the one-step change, mean over channels; moments with an invalid step ahead are left out.
+    In units of the one-step change, mean over channels; NaN where a step ahead is invalid.
     """
-    state, found = state | {"recent": under_way(state, episode)}, []
-    obs, action, valid = (
-        torch.from_numpy(np.ascontiguousarray(x, np.float32))[None]
-        for x in (episode.obs, episode.action, episode.valid)
-    )
-    for t in range(len(episode)):
-        ahead = slice(t, t + HORIZON)
-        if t % EVERY == 0 and t + HORIZON <= len(episode) and episode.valid[ahead].all():
-            mean, _ = model.imagine(state, model.observe(state, obs[:, t]), action[:, None, ahead])
-            error = (mean[0, 0, -1] - obs[0, t + HORIZON]) / model.change_std
-            found.append(float(error.square().mean()))
-        _, state = lives.write(state, obs[:, t], action[:, t], obs[:, t + 1], valid[:, t])
-    return np.array(found)
+    state, found = stretch.entered(state), []
+    for t in range(stretch.steps - HORIZON + 1):
+        if t % EVERY == 0:
+            ahead = slice(t, t + HORIZON)
+            z = model.observe(state, stretch.obs[:, t])
+            mean, _ = model.imagine(state, z, stretch.action[:, None, ahead])
+            error = (mean[:, 0, -1] - stretch.obs[:, t + HORIZON]) / model.change_std
+            known = stretch.valid[:, ahead].all(1)
+            found.append(torch.where(known, error.square().mean(-1), torch.nan))
+        state = stretch.step(lives, state, t)
+    return torch.stack(found, 1).numpy()

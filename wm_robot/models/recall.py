@@ -60,11 +60,8 @@ class RecallConfig:
 
 
 @runtime_checkable
-class Lives(Protocol):
-    """What lives step by step: a model, or its graphs."""
-
-    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
-        """See `WorldModel.predict`."""
+class Writes(Protocol):
+    """What lives step by step: a model, its graphs, or the recall of either."""
 
     def write(
         self,
@@ -76,6 +73,14 @@ class Lives(Protocol):
         truth: Tensor | None = None,
     ) -> tuple[Prediction, State]:
         """See `WorldModel.write`."""
+
+
+@runtime_checkable
+class Lives(Writes, Protocol):
+    """What lives, and can say what it expects: a model, or its graphs."""
+
+    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
+        """See `WorldModel.predict`."""
 
 
 class Recall:
@@ -159,7 +164,9 @@ class Recall:
         c, born = self.config, self.birth(life)
         used = torch.cat([state[OWN + "used"] for state in states], 1)
         ages = torch.cat([state["step"][:, None] - state[OWN + "used"] for state in states], 1)
-        chosen = torch.where(used >= 0, ages, torch.iinfo(ages.dtype).max).argsort(1, stable=True)[:, : c.slots]
+        chosen = torch.where(used >= 0, ages, torch.iinfo(ages.dtype).max).argsort(dim=1, stable=True)[
+            :, : c.slots
+        ]
         rows = torch.arange(len(chosen))[:, None]
         held = used.gather(1, chosen) >= 0
         bank = {

@@ -264,7 +264,10 @@ class WorldModel(nn.Module):
         Raises:
             ConfigError: If they cannot; see `Memory.merge`.
         """
-        merged = {"step": torch.stack([state["step"] for state in states]).sum(0), "recent": states[0]["recent"]}
+        merged = {
+            "step": torch.stack([state["step"] for state in states]).sum(0),
+            "recent": states[0]["recent"],
+        }
         for i, memory in enumerate(self._memories):
             merged |= _named(i, memory.merge([_part(state, i) for state in states]))
         return merged

@@ -186,6 +186,31 @@ def memory(
         finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work / task), as_json)
 
 
+def assimilation(
+    robot: str = "arm",
+    pairs: int = 8,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pairs of robots that live each other's sessions: what each foresees of the other's world and of its own.
+
+    Args:
+        robot: Name of the robot.
+        pairs: For each seed.
+        seeds: Of bodies, payloads, motion and noise.
+        memory: Family that the lives are of.
+        bases: Folder with the trained bases.
+        quick: A quarter of the pairs, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.assimilation import run
+
+    finish(run(Setting("assimilation", robot, seeds, quick, bases), memory, pairs), as_json)
+
+
 def recall(
     robot: str = "arm",
     lives: int = 48,
