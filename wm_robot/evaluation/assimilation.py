@@ -38,6 +38,13 @@ class Verdict:
         """Whether its own world is foreseen as well as before, and the other one better."""
         return self.own_after <= ALLOWED * self.own_before and self.other_after < self.other_before
 
+    def told(self) -> str:
+        """The same in words."""
+        return (
+            f"its error in its own world goes from {self.own_before:.3g} to {self.own_after:.3g} ({ALLOWED} times as "
+            f"much is allowed), in the other's from {self.other_before:.3g} to {self.other_after:.3g}"
+        )
+
     def figures(self) -> dict[str, float]:
         return asdict(self)
 
