@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "life": verbs.life,
     "memory": verbs.memory,
     "recall": verbs.recall,
+    "resume": verbs.resume,
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,

@@ -236,6 +236,33 @@ def recall(
     finish(run(Setting("recall", robot, seeds, quick, bases), memory, lives), as_json)
 
 
+def resume(
+    robot: str = "arm",
+    families: tuple[str, ...] = (),
+    steps: int = 10_000,
+    interruptions: int = 10,
+    seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Lives that are killed and go on from their last snapshot: whether they are those that were never stopped.
+
+    Args:
+        robot: Name of the robot.
+        families: Those with a base that are tried; all by default.
+        steps: Of each life.
+        interruptions: Times that it is killed.
+        seeds: The first is that of worlds, motion and instants.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the steps.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.resume import run
+
+    finish(run(Setting("resume", robot, seeds, quick, bases), families, steps, interruptions), as_json)
+
+
 def sim(
     robot: str = "arm",
     seconds: float = 20.0,
