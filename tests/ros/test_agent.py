@@ -344,6 +344,19 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     assert json.loads((folder / "life.json").read_text())["steps"] >= 4
 
 
+def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
+    folder = tmp_path / "state"
+    client = agent(state=str(folder), save_every=0.5)
+    client.configure()
+    client.activate()
+    plant, steps = Plant(peer), list[int]()
+    while len(set(steps)) < 2 and plant.step < 500:
+        plant.advance()
+        if (folder / "life.json").exists():
+            steps.append(json.loads((folder / "life.json").read_text())["steps"])
+    assert len(set(steps)) == 2 and max(steps) > 4
+
+
 def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "life.json").write_text('{"steps": 4321}')

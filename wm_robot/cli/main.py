@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, demo, export, graduate, state, train
+from wm_robot.cli import calibrate, completion, demo, export, graduate, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -32,6 +32,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "bench": verbs.bench,
     "state": state.state,
     "demo": demo.demo,
+    "completion": completion.completion,
 }
 
 ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."

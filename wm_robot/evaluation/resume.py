@@ -35,7 +35,14 @@ class Log:
 
 
 def live_on(
-    base: Path, spec: RobotSpec, log: Log, place: Path, *, every: int, die_at: int = -1, forgetful: bool = False
+    base: Path,
+    spec: RobotSpec,
+    log: Log,
+    place: Path,
+    *,
+    every: int,
+    die_at: int = -1,
+    forgetful: bool = False,
 ) -> None:
     """Go on with the life in a store to the end of the log, saving as it goes.
 

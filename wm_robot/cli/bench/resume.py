@@ -41,8 +41,8 @@ def run(setting: Setting, families: tuple[str, ...], steps: int, interruptions: 
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"lives of {steps} steps in {CONDITIONS} worlds that come and go, saved every {EVERY} steps and killed "
-            f"{interruptions} times at random steps; each goes on from its last snapshot in a new process. Equal: the "
-            "SHA-256 of all tensors of the last snapshot, bank and counters too",
+            f"{interruptions} times at random steps; each goes on from its last snapshot in a new process. Equal: "
+            "the SHA-256 of all tensors of the last snapshot, bank and counters too",
             "control: goes on without knowing which actions are on their way to the motors; it must differ",
         ),
     )
