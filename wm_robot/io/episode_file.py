@@ -93,7 +93,10 @@ def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
     about["digest"] = _digest(episode, about)
     table = _table(episode, origin).replace_schema_metadata({KEY: canonical_json(about)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    delta = dict.fromkeys(("step", "stamp"), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=False, column_encoding=delta, write_page_checksum=True
+    )
     write_file(path, sink.getvalue().to_pybytes())
     return str(about["digest"])
 
