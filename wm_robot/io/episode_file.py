@@ -153,6 +153,11 @@ def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
         )
 
 
+def digest_of(episode: Episode, origin: Origin) -> str:
+    """Digest that the episode's file has, or would have."""
+    return _digest(episode, _about(episode, origin))
+
+
 def columns_of(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
     """A column for each channel of `T C`."""
     return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}

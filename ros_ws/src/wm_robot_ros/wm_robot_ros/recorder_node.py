@@ -20,7 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
-from wm_robot.io.session_file import SessionWriter
+from wm_robot.io.session_file import FLUSH_EVERY, SessionWriter
 from wm_robot_ros.digest import Digest, line
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import LATCHED
@@ -44,8 +44,6 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, LISTEN)}
 QUEUE = 20_000
 """Messages waiting for the disk; half a minute of two robots."""
-FLUSH_EVERY = 1.0
-"""Most seconds of a session that a power cut may take."""
 END = object()
 
 
