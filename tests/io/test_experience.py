@@ -177,7 +177,7 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
         ("fast", "has an observation every 10 ms"),
         ("unanswered", "holds no transition of robot 'elbow': no observation that a command answers"),
         ("unapplied", "invalid, by gaps or unknown actions"),
-        ("digest", "was recorded of robot 'knee' with spec ffffffffffff; this is robot 'elbow'"),
+        ("digest", "the plant is robot 'knee' with spec ffffffffffff; the spec given is 'elbow'"),
         ("nothing", "tells of 0 robots"),
     ],
 )
@@ -211,6 +211,8 @@ def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words)
         said[3:3] = [applied(1)]
     if what == "digest":
         said.append(text("plant/status", json.dumps({"robot": "knee", "spec_digest": "f" * 64})))
+    if what == "slow":
+        said.append(text("plant/status", "what anybody may say"))
     if what == "nothing":
         said = [text("plant/status", json.dumps({"robot": "elbow", "spec_digest": SPEC.digest()}))]
     with pytest.raises(SpecError, match=words):

@@ -5,21 +5,23 @@ ends when no command came for a while, when the observations paused, or when the
 begins with the next command. An end is data, and nobody is reset by it.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from wm_robot.errors import SpecError
 from wm_robot.io.joint_message import finite, sensed, stamp_of, told
 from wm_robot.io.pairing import KEPT, Lived, Pairing
 from wm_robot.io.refusal import BadMessageError, Refusal
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Episode
 
-STREAMS = ("joint_states", "applied_command", "joint_command", "target")
+COMMANDS, PLANT = "joint_command", "plant/status"
+STREAMS = ("joint_states", "applied_command", COMMANDS, "target", PLANT)
 """Topics that episodes are cut from, by name in a robot's namespace."""
-COMMANDS = "joint_command"
 FRAMES = ("", "base_link")
 PAUSE = 1.0
 """Seconds on the robot's clock, without an observation or a command, that end an episode."""
@@ -73,6 +75,7 @@ class Cutter(Generic[G]):
         self._begin, self._end = begin, end
         self._pause = max(PAUSE, SOME * spec.dt)
         self._growing: G | None = None
+        self._asked = False
         self._steps = self._told = self._last = self._begun = 0
         self._sensed: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
         self._lived: deque[Lived] = deque(maxlen=KEPT)
@@ -88,6 +91,9 @@ class Cutter(Generic[G]):
         Args:
             name: One of `STREAMS`; others are passed over.
             message: Decoded, by whom does not matter.
+
+        Raises:
+            SpecError: If the plant says that it is another robot.
         """
         try:
             if name == "joint_states":
@@ -98,6 +104,9 @@ class Cutter(Generic[G]):
                 self._command(stamp_of(message))
             elif name == "target" and self.goal_size:
                 self._goals.append((stamp_of(message), _goal(message)))
+            elif name == PLANT and not self._asked:
+                self._asked = True
+                _check_plant(message, self.spec)
         except BadMessageError as error:
             self.pairing.refusals.add(error.reason)
             self.complaint = self.complaint or f"{name}: {error}"
@@ -221,6 +230,20 @@ class Gathered:
 def goal_size(spec: RobotSpec) -> int:
     """Numbers in the goal of episodes of a robot: 3 where a task has a point as its goal."""
     return 3 if any(task.goal == 3 for task in spec.tasks.values()) else 0
+
+
+def _check_plant(message: Any, spec: RobotSpec) -> None:
+    try:
+        said = json.loads(message.data)
+        robot, digest = str(said["robot"]), str(said["spec_digest"])
+    # Anybody may publish text there.
+    except (ValueError, KeyError, TypeError):
+        return
+    if digest != spec.digest():
+        raise SpecError(
+            f"the plant is robot '{robot}' with spec {digest[:12]}; the spec given is '{spec.name}' with "
+            f"{spec.digest()[:12]}. Use the plant's"
+        )
 
 
 def _goal(message: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Experience from what was recorded, whatever it was recorded in: episodes whose every number may be lived."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ LEAST_VALID = 0.5
 """Share of transitions that must be valid."""
 OFF_RATE = 1.1
 """How many times longer or shorter than the spec's the usual period may be."""
-PLANT = "plant/status"
 PARQUET = b"PAR1"
 NOT_READINGS = {Refusal.GAP.value, Refusal.UNPAIRED.value}
 
@@ -96,12 +94,13 @@ def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) ->
     namespace = namespace.strip("/")
     prefix = f"/{namespace}/".replace("//", "/")
     there = topics_in(path)
-    if f"{prefix}{PLANT}" in there:
-        _check_digest(path, spec, f"{prefix}{PLANT}")
     ended: list[Gathered] = []
     cutter = Cutter(spec, Gathered, ended.append, commanded=f"{prefix}{COMMANDS}" in there)
-    for topic, _, message in messages(path, {prefix + name for name in STREAMS}):
-        cutter.take(topic.removeprefix(prefix), message)
+    try:
+        for topic, _, message in messages(path, {prefix + name for name in STREAMS}):
+            cutter.take(topic.removeprefix(prefix), message)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
     cutter.finish()
     episodes = [episode for gathered in ended if (episode := gathered.episode()) is not None]
     refused = {name: count for name, count in cutter.pairing.refusals.to_dict().items() if count}
@@ -144,20 +143,6 @@ def livable(episode: Episode) -> Episode:
         reward=np.where(one_on, episode.reward[kept[1:] - 1], np.nan),
         valid=one_on & episode.valid[kept[1:] - 1],
     )
-
-
-def _check_digest(path: Path, spec: RobotSpec, topic: str) -> None:
-    """Compare the digest with the one that the plant gives, if one does."""
-    from wm_robot.io.session_file import messages
-
-    for _, _, message in messages(path, {topic}):
-        said = json.loads(message.data)
-        if said["spec_digest"] != spec.digest():
-            raise SpecError(
-                f"{path} was recorded of robot '{said['robot']}' with spec {said['spec_digest'][:12]}; this is robot "
-                f"'{spec.name}' with spec {spec.digest()[:12]}. Use the spec that it was recorded with"
-            )
-        return
 
 
 def _check_refused(path: Path, refused: dict[str, int], cutter: Cutter[Any]) -> None:
