@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, completion, demo, export, graduate, state, train
+from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, recover, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -31,6 +31,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "graduate": graduate.graduate,
     "bench": verbs.bench,
     "state": state.state,
+    "recover": recover.recover,
+    "episodes": episodes.episodes,
     "demo": demo.demo,
     "completion": completion.completion,
 }

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 PART = ".part"
 """Ending of files that are being written; what is left of one after a kill means nothing."""
@@ -72,6 +73,19 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def claim(file: IO[Any]) -> bool:
+    """Whether an open file is now this process's alone: until it is closed, or the process dies."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # A file system without locks must keep nobody from recording.
+        if error.errno not in {*_UNSUPPORTED, errno.ENOLCK}:
+            raise
+    return True
 
 
 def _reserve(handle: int, size: int) -> None:

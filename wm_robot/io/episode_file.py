@@ -93,7 +93,10 @@ def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
     about["digest"] = _digest(episode, about)
     table = _table(episode, origin).replace_schema_metadata({KEY: canonical_json(about)})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
+    delta = dict.fromkeys(("step", "stamp"), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=False, column_encoding=delta, write_page_checksum=True
+    )
     write_file(path, sink.getvalue().to_pybytes())
     return str(about["digest"])
 
@@ -148,6 +151,11 @@ def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
             f"{what} is of robot '{origin.robot}' with spec {origin.spec_digest[:12]}; this is robot "
             f"'{spec.name}' with spec {spec.digest()[:12]}. Use the spec that it was recorded with"
         )
+
+
+def digest_of(episode: Episode, origin: Origin) -> str:
+    """Digest that the episode's file has, or would have."""
+    return _digest(episode, _about(episode, origin))
 
 
 def columns_of(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:

@@ -4,10 +4,9 @@ An episode that ends is written beside its open file, and only then is that remo
 found by the next who writes here: an open file alone is saved; beside a whole episode it is a leftover.
 """
 
-import fcntl
+import itertools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import PART, make_folder, remove_file, sync_folder
-from wm_robot.io.episode_file import SUFFIX, Origin, read_episode, write_episode
+from wm_robot.io.durable import PART, claim, make_folder, remove_file, sync_folder
+from wm_robot.io.episode_file import SUFFIX, Origin, digest_of, read_episode, read_origin, write_episode
 from wm_robot.io.open_episode import OpenEpisode, read_open
+from wm_robot.types import Episode
 
+LOCK = ".lock"
 OPEN, CUT, DAMAGED = ".open", ".cut", ".damaged"
 """`.cut` keeps the open file of an episode whose end was lost, as it was."""
 _NAME = re.compile(r"episode_(\d{6,})(\.[a-z]+)")
@@ -35,6 +36,10 @@ class Salvaged:
     steps: int
     stamp: int | None
     """Of the last observation that was saved, in ns."""
+    ended: bool = True
+    """False: something may have come after it, which never reached the disk."""
+    kept: Path | None = None
+    """The open file as it was, where its episode's end was lost."""
 
 
 class EpisodeFolder:
@@ -46,14 +51,12 @@ class EpisodeFolder:
         """
         make_folder(folder)
         self.folder = folder
-        self._lock = (folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        self._lock = (folder / LOCK).open("w")
+        if not claim(self._lock):
             self._lock.close()
             raise SnapshotError(
                 f"another process writes episodes in {folder}. Wait for its end, or name another folder"
-            ) from error
+            )
         self.salvaged = [_salvage(path) for path in _of_kind(folder, OPEN)]
         for left in folder.glob(f".*{PART}"):
             left.unlink(missing_ok=True)
@@ -86,6 +89,21 @@ class EpisodeFolder:
         self._next += 1
         return path
 
+    def add(self, episode: Episode, origin: Origin) -> tuple[Path, bool]:
+        """Write an episode that has ended; whether it is new, since none is written twice.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        known = {read_origin(path)[1]: path for path in episodes_in(self.folder)}
+        found = known.get(digest_of(episode, origin))
+        if found is not None:
+            return found, False
+        path = self.folder / f"episode_{self._next:06d}{SUFFIX}"
+        write_episode(path, episode, origin)
+        self._next += 1
+        return path, True
+
     def close(self) -> None:
         """Let others write here. An episode that goes on is left for them to save."""
         if self._open is not None:
@@ -111,6 +129,15 @@ def open_in(folder: Path) -> list[Path]:
     return _of_kind(folder, OPEN)
 
 
+def is_written(folder: Path) -> bool:
+    """Whether a process writes episodes there now."""
+    lock = folder / LOCK
+    if not lock.exists():
+        return False
+    with lock.open("w") as file:
+        return not claim(file)
+
+
 def number_of(path: Path) -> int:
     """Number of an episode."""
     found = _NAME.fullmatch(path.name)
@@ -127,9 +154,10 @@ def look(path: Path) -> Salvaged:
     except SnapshotError as error:
         return Salvaged(path=path, what=str(error), steps=0, stamp=None)
     if left.episode is None:
-        return Salvaged(path=path, what="it holds no transition", steps=0, stamp=None)
+        return Salvaged(path=path, what="it holds no transition", steps=0, stamp=None, ended=left.ended)
     what = "it ended, and was not put away" if left.ended else "its process died"
-    return Salvaged(path=path, what=what, steps=len(left.episode), stamp=int(left.episode.stamp[-1]))
+    stamp = int(left.episode.stamp[-1])
+    return Salvaged(path=path, what=what, steps=len(left.episode), stamp=stamp, ended=left.ended)
 
 
 def _salvage(path: Path) -> Salvaged:
@@ -137,16 +165,13 @@ def _salvage(path: Path) -> Salvaged:
     try:
         left = None if _finished(path) else read_open(path)
     except SnapshotError:
-        path.replace(_free(path.with_suffix(DAMAGED)))
-        return seen
+        return replace(seen, kept=_put_aside(path, DAMAGED))
     if left and left.episode and left.origin:
         if final.exists():
-            final.replace(_free(final.with_suffix(DAMAGED)))
+            _put_aside(final, DAMAGED)
         write_episode(final, left.episode, left.origin)
         if not left.ended:
-            path.replace(_free(path.with_suffix(CUT)))
-            sync_folder(path.parent)
-            return seen
+            return replace(seen, kept=_put_aside(path, CUT))
     remove_file(path)
     return seen
 
@@ -160,16 +185,14 @@ def _finished(path: Path) -> bool:
         return False
 
 
-def _free(path: Path) -> Path:
-    """That name, or with a number the next that nothing has."""
-    return path if not path.exists() else next(p for p in _numbered(path) if not p.exists())
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    number = 1
-    while True:
-        number += 1
-        yield path.with_name(f"{path.name}{number}")
+def _put_aside(path: Path, suffix: str) -> Path:
+    """Give a file another ending, and a number where something has that name."""
+    first = path.with_suffix(suffix)
+    names = (first if n == 1 else first.with_name(f"{first.name}{n}") for n in itertools.count(1))
+    free = next(name for name in names if not name.exists())
+    path.replace(free)
+    sync_folder(path.parent)
+    return free
 
 
 def _of_kind(folder: Path, suffix: str) -> list[Path]:

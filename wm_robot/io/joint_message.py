@@ -101,7 +101,7 @@ def _order(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return [index[name] for name in wanted]
 
 
-def _values(numbers: Sequence[float], names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
+def _values(numbers: Any, names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
     if len(numbers) != len(names):
         raise BadMessageError(Refusal.SIZE, f"{field} has {len(numbers)} numbers for {len(names)} names")
     return finite(np.asarray(numbers, np.float64)[order], [names[i] for i in order], field)

@@ -56,6 +56,10 @@ class Pairing:
         """The command that was last said to have been applied, `A`."""
         return next(reversed(self._applied.values()), None)
 
+    def applied_at(self, stamp: int) -> np.ndarray | None:
+        """The command that was in force up to `stamp`, `A`; None if nobody said so lately."""
+        return self._applied.get(stamp)
+
     def forget(self) -> None:
         """Begin again, as after a pause: the next observation continues nothing."""
         self._newest = None

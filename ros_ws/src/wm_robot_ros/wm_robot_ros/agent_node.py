@@ -338,6 +338,9 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._restore)
             self._born = True
+            while self.pairing.take() is not None:
+                # What was before its birth is not its experience.
+                continue
         last = self.pairing.take()
         while (newer := self.pairing.take()) is not None:
             if last is not None:
