@@ -48,7 +48,7 @@ def read_tensors(content: bytes, what: str) -> dict[str, np.ndarray]:
 
     Raises:
         SnapshotError: If the header is too large, names anything twice, or does not say of every byte exactly once
-            what it is; or if a number is not finite.
+            what it is.
     """
     header, body = _split(content, what)
     values = read_json(header, f"the header of {what}")
@@ -69,8 +69,16 @@ def read_tensors(content: bytes, what: str) -> dict[str, np.ndarray]:
 
 
 def described(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Name → dtype and shape, as plain values."""
-    return {name: {"dtype": str(value.dtype), "shape": list(value.shape)} for name, value in tensors.items()}
+    """Name → dtype, shape, and whether all its numbers are finite, as plain values."""
+    return {
+        name: {"dtype": str(value.dtype), "shape": list(value.shape), "finite": is_finite(value)}
+        for name, value in tensors.items()
+    }
+
+
+def is_finite(value: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite."""
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 def _split(content: bytes, what: str) -> tuple[bytes, memoryview]:
@@ -98,12 +106,8 @@ def _place(name: str, said: Any, what: str) -> _Place:
 
 
 def _view(body: memoryview, place: _Place, what: str) -> np.ndarray:
-    where = f"tensor {place.name!r:.60} of {what}"
     try:
-        value = np.ndarray(place.shape, place.dtype, body[place.begin : place.end])
+        return np.ndarray(place.shape, place.dtype, body[place.begin : place.end])
     except (ValueError, OverflowError) as error:
         # Nothing times very much is nothing, and no array.
-        raise SnapshotError(f"{where} cannot be: {error}") from error
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise SnapshotError(f"{where} holds numbers that are not finite")
-    return value
+        raise SnapshotError(f"tensor {place.name!r:.60} of {what} cannot be: {error}") from error
