@@ -28,7 +28,9 @@ RECORD = {"bench": "control", "when": "2026-01-02T03:04:05Z", "commit": "abc", "
 
 def base_files(number: float = 0.0) -> dict[str, bytes]:
     """A base that computes nothing."""
-    weights = save({"layer.weight": np.full((4, 3), number, np.float32), "layer.bias": np.zeros(4, np.float32)})
+    weights = save(
+        {"layer.weight": np.full((4, 3), number, np.float32), "layer.bias": np.zeros(4, np.float32)}
+    )
     config = {"width": 4}
     card = {
         "format": 1,
@@ -41,7 +43,11 @@ def base_files(number: float = 0.0) -> dict[str, bytes]:
         "card": {"command": "wm-robot train point", "seed": 0},
     }
     calibration = canonical_json({"base": card["digest"]})
-    return {"base.json": json.dumps(card).encode(), "calibration.json": calibration, "weights.safetensors": weights}
+    return {
+        "base.json": json.dumps(card).encode(),
+        "calibration.json": calibration,
+        "weights.safetensors": weights,
+    }
 
 
 def lived(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None, **options) -> Snapshot:

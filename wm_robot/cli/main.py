@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, demo, export, graduate, state, train
+from wm_robot.cli import calibrate, demo, export, graduate, keys, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -29,6 +29,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "graduate": graduate.graduate,
     "bench": verbs.bench,
     "state": state.state,
+    "keys": keys.keys,
     "demo": demo.demo,
 }
 
@@ -36,6 +37,7 @@ ABOUT = "A robot whose weights hold the ability to learn, and whose state holds 
 GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
     "bench": (BENCHES, "Measure, and print a table or JSON."),
     "state": (state.VERBS, state.__doc__ or ""),
+    "keys": (keys.VERBS, keys.__doc__ or ""),
 }
 """Verbs that have verbs of their own."""
 
