@@ -39,7 +39,7 @@ def base_files(number: float = 0.0) -> dict[str, bytes]:
         "spec_digest": SPEC.digest(),
         "config": config,
         "weights_sha256": digest(weights),
-        "digest": base_digest(config, weights),
+        "digest": base_digest(config, digest(weights)),
         "card": {"command": "wm-robot train point", "seed": 0},
     }
     calibration = canonical_json({"base": card["digest"]})

@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,
+    "tamper": verbs.tamper,
 }
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,

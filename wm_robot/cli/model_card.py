@@ -34,8 +34,8 @@ def model_card(
         "",
         f"# {product}",
         "",
-        f"A life of a `{spec.name}`: a base that can learn, and the state of one life that did. It goes on learning "
-        "where it is brought to.",
+        f"A life of robot `{spec.name}`: a base that can learn, and the state of one life that did. It goes on "
+        "learning where it is brought to.",
         "",
         *_table(
             {

@@ -12,9 +12,9 @@ FORMAT, KIND = 1, "base"
 CARD, WEIGHTS = "base.json", "weights.safetensors"
 
 
-def base_digest(config: Mapping[str, Any], weights: bytes) -> str:
+def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:
     """SHA-256 of weights and config, in hex: a lifetime state is valid with this base alone."""
-    return digest(canonical_json({"config": config, "weights": digest(weights)}))
+    return digest(canonical_json({"config": config, "weights": weights_sha256}))
 
 
 def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
@@ -26,10 +26,10 @@ def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
     Raises:
         SnapshotError: If the card cannot be read, is of another format, or not of these weights.
     """
-    values = read_json(card, f"{CARD} of {where}")
+    values, weights_sha256 = read_json(card, f"{CARD} of {where}"), digest(weights)
     try:
         version, found = values["format"], (values["weights_sha256"], values["digest"])
-        known = (digest(weights), base_digest(values["config"], weights))
+        known = (weights_sha256, base_digest(values["config"], weights_sha256))
     except (KeyError, TypeError, RecursionError) as error:
         raise SnapshotError(f"{CARD} of {where} is no card of a base: {error}. Fetch it again") from error
     if version != FORMAT:

@@ -19,7 +19,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,13 +107,17 @@ def describe(shipment: Shipment, *, product: str, sequence: int) -> dict[str, An
         "spec_digest": shipment.spec.digest(),
         "snapshot": shipment.snapshot.digest,
         "tensors": shipment.tensors,
-        "files": [
-            {"name": name, "size": len(content), "sha256": digest(content)}
-            for name, content in shipment.parts.items()
-        ],
+        "files": listed(shipment.parts),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "code": __version__,
     }
+
+
+def listed(parts: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Files as a manifest has them."""
+    return [
+        {"name": name, "size": len(content), "sha256": digest(content)} for name, content in parts.items()
+    ]
 
 
 def seal(manifest: bytes, files: Sequence[bytes], key: SigningKey) -> bytes:

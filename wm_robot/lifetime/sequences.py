@@ -55,11 +55,13 @@ class Sequences:
             SnapshotError: If it is.
         """
         highest = self.highest(key, product)
-        if mark.sequence < highest.sequence or (mark.sequence == highest.sequence and mark != highest):
-            raise SnapshotError(
-                f"'{product}' number {mark.sequence} ({mark.digest[:12]}) was to follow number {highest.sequence} "
-                f"({highest.digest[:12]}), which was here already. Fetch a newer one, or say --allow-rollback"
-            )
+        if mark.sequence > highest.sequence or mark == highest:
+            return
+        what = "is older than" if mark.sequence < highest.sequence else "is not the"
+        raise SnapshotError(
+            f"'{product}' number {mark.sequence} ({mark.digest[:12]}) {what} number {highest.sequence} "
+            f"({highest.digest[:12]}) that was here already. Fetch a newer one, or say --allow-rollback"
+        )
 
     def note(self, key: str, product: str, mark: Mark) -> None:
         """Raise the mark, durably; a lower one changes nothing."""

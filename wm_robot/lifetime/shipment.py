@@ -4,7 +4,8 @@ A shipment is a handful of files under fixed names, in a bundle or in a folder. 
 sure where they come from; here it is made sure that they belong together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,31 +67,30 @@ class Shipment:
             SnapshotError: If one is missing, too large or unreadable, or they do not belong together.
         """
         check_names(parts, where)
-        try:
-            return cls._read(parts, where)
-        except _WRONG as error:
-            raise SnapshotError(
-                f"{where} holds a file of another kind than its name: {error!s:.200}"
-            ) from error
-
-    @classmethod
-    def _read(cls, parts: Mapping[str, bytes], where: str) -> "Shipment":
-        _check_text(parts[README], where)
-        base = base_file.check_base(parts[BASE], parts[WEIGHTS], where)
-        name = digest(parts[MANIFEST])
-        read_canonical(parts[MANIFEST], f"{MANIFEST} of {where}")
-        snapshot = Snapshot.of(name, parts[MANIFEST])
-        spec = RobotSpec.from_dict(read_canonical(parts[SPEC], f"{SPEC} of {where}"))
+        with _reading(README, where):
+            _check_text(parts[README])
+        with _reading(BASE, where):
+            base = base_file.check_base(parts[BASE], parts[WEIGHTS], where)
+        with _reading(MANIFEST, where):
+            read_canonical(parts[MANIFEST], f"{MANIFEST} of {where}")
+            snapshot = Snapshot.of(digest(parts[MANIFEST]), parts[MANIFEST])
+            if snapshot.manifest() != parts[MANIFEST]:
+                raise ValueError("a store writes it in another way")
+        with _reading(SPEC, where):
+            spec = RobotSpec.from_dict(read_canonical(parts[SPEC], f"{SPEC} of {where}"))
+        with _reading(EVALUATION, where):
+            evaluation = _records(read_canonical(parts[EVALUATION], f"{EVALUATION} of {where}"))
         tensors = {name: read_tensors(parts[name], f"{name} of {where}") for name in (STATE, WEIGHTS)}
         found = cls(
             parts=dict(parts),
             base=base,
             snapshot=snapshot,
             spec=spec,
-            evaluation=_records(parts[EVALUATION], where),
+            evaluation=evaluation,
             tensors={name: described(each) for name, each in tensors.items()},
         )
-        found._check_together(tensors[STATE], where)
+        with _reading("what it says of itself", where):
+            found._check_together(tensors[STATE], where)
         return found
 
     def _check_together(self, state: Mapping[str, np.ndarray], where: str) -> None:
@@ -142,17 +142,24 @@ def record_of(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "table"}
 
 
-def _records(content: bytes, where: str) -> tuple[Mapping[str, Any], ...]:
-    records = read_canonical(content, f"{EVALUATION} of {where}")
+@contextmanager
+def _reading(what: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except _WRONG as error:
+        raise SnapshotError(f"{what} of {where} is not what its name says: {error!s:.200}") from error
+
+
+def _records(records: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(records, list) or not all(set(RECORD) <= set(each) for each in records):
-        raise SnapshotError(f"{EVALUATION} of {where} must list records with {', '.join(RECORD)}")
+        raise ValueError(f"it must list records with {', '.join(RECORD)}")
     return tuple(dict(each) for each in records)
 
 
-def _check_text(content: bytes, where: str) -> None:
+def _check_text(content: bytes) -> None:
     # It is shown in terminals, which obey control characters.
     if any(not (character.isprintable() or character in "\n\t") for character in content.decode()):
-        raise SnapshotError(f"{README} of {where} holds control characters; it must be plain text")
+        raise ValueError("it holds control characters and must be plain text")
 
 
 def files_of(

@@ -98,6 +98,8 @@ class Snapshot:
                     raise TypeError(f"{name} is {value!r:.60}, no {kind.__name__}")
         for tensor in self.tensors.values():
             tensor["dtype"], tensor["shape"]
+        if min(self.size, self.steps, self.sequence) < 0:
+            raise ValueError(f"size, steps and sequence are {self.size}, {self.steps} and {self.sequence}")
         if not all(math.isfinite(value) for value in self.metrics.values()):
             raise ValueError("a metric is not finite")
 

@@ -52,7 +52,7 @@ def save_base(folder: Path, model: WorldModel, spec: RobotSpec, card: dict[str, 
         "spec_digest": spec.digest(),
         "config": config,
         "weights_sha256": digest(weights),
-        "digest": base_digest(config, weights),
+        "digest": base_digest(config, digest(weights)),
         "card": card,
     }
     write_file(folder / WEIGHTS, weights)
