@@ -168,19 +168,21 @@ def export(
         spec: Name of the robot, or the path of its spec; the one that the base names by default.
     """
     from wm_robot.io.durable import write_file
-    from wm_robot.io.openssf import SIGNATURE, sign_folder
+    from wm_robot.io.openssf import SIGNATURE, signer_of
     from wm_robot.lifetime.keyring import read_private
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already. Name a folder that is not, or is empty")
+    sign = None
     if openssf is not None:
         read_private(openssf)
+        sign = signer_of(openssf)
     shipment = gathered(life, base, folder.resolve().name, card, evaluation, spec)
     for name, content in shipment.parts.items():
         write_file(folder / name, content)
-    if openssf is not None:
-        sign_folder(folder, openssf)
-    signed = f"signed in {SIGNATURE}" if openssf else "not signed"
+    if sign is not None:
+        sign(folder)
+    signed = f"signed in {SIGNATURE}" if sign else "not signed"
     print(f"{folder}: life {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
 
 

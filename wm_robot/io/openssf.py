@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ MAKE_KEY = (
 )
 
 
-def sign_folder(folder: Path, private_key: Path) -> None:
-    """Write the signature of all files of a folder into it.
+def signer_of(private_key: Path) -> Callable[[Path], None]:
+    """What writes the signature of all files of a folder into it.
 
     Args:
         private_key: PEM of a key on a NIST curve; the format knows no Ed25519 key.
@@ -43,7 +43,8 @@ def sign_folder(folder: Path, private_key: Path) -> None:
         raise ConfigError(
             f"{private_key} holds no key on a curve of NIST: {error}. Make one: {MAKE_KEY}"
         ) from error
-    config.set_hashing_config(_hashing()).sign(folder, folder / SIGNATURE)
+    config.set_hashing_config(_hashing())
+    return lambda folder: config.sign(folder, folder / SIGNATURE)
 
 
 def verify_folder(folder: Path, public_key: Path) -> None:

@@ -89,32 +89,28 @@ class Shipment:
             evaluation=evaluation,
             tensors={name: described(each) for name, each in tensors.items()},
         )
-        with _reading("what it says of itself", where):
-            found._check_together(tensors[STATE], where)
+        if CALIBRATION in parts:
+            with _reading(CALIBRATION, where):
+                calibrated = read_json(parts[CALIBRATION], f"{CALIBRATION} of {where}")["base"]
+            _check_equal("the calibration's base", calibrated, base["digest"], where)
+        found._check_together(tensors[STATE], where)
         return found
 
     def _check_together(self, state: Mapping[str, np.ndarray], where: str) -> None:
         kept, spec = self.snapshot, self.spec.digest()
-        pairs = [
+        for what, said, found in (
             ("the state's base", kept.base_digest, self.base["digest"]),
             ("the state's robot", kept.spec_digest, spec),
-            ("the base's robot", self.base["spec_digest"], spec),
+            ("the base's robot", self.base.get("spec_digest"), spec),
             ("the state's tensors", kept.object, digest(self.parts[STATE])),
-        ]
-        if CALIBRATION in self.parts:
-            calibration = read_json(self.parts[CALIBRATION], f"{CALIBRATION} of {where}")
-            pairs.append(("the calibration's base", calibration["base"], self.base["digest"]))
-        for what, said, found in pairs:
-            if said != found:
-                raise SnapshotError(
-                    f"{where} does not belong together: {what} is {said:.12}, here is {found:.12}"
-                )
-        said = {name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()}
-        found = {
+        ):
+            _check_equal(what, said, found, where)
+        listed = {name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()}
+        held = {
             name: (str(value.dtype), list(value.shape), digest(value.tobytes()))
             for name, value in state.items()
         }
-        if said != found or kept.size != len(self.parts[STATE]):
+        if listed != held or kept.size != len(self.parts[STATE]):
             raise SnapshotError(f"{where} holds other tensors than the manifest of its state says")
         if broken := sorted(name for name, value in state.items() if not is_finite(value)):
             raise SnapshotError(f"{STATE} of {where} holds numbers that are not finite, in {broken!r:.200}")
@@ -154,6 +150,13 @@ def _records(records: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(records, list) or not all(set(RECORD) <= set(each) for each in records):
         raise ValueError(f"it must list records with {', '.join(RECORD)}")
     return tuple(dict(each) for each in records)
+
+
+def _check_equal(what: str, said: Any, found: str, where: str) -> None:
+    if said != found:
+        raise SnapshotError(
+            f"{where} does not belong together: {what} is {str(said)[:12]}, here is {found[:12]}"
+        )
 
 
 def _check_text(content: bytes) -> None:

@@ -85,10 +85,10 @@ class Snapshot:
                 )
             found = cls(**{**values, "digest": name, "parents": tuple(values["parents"])})
             found._check_kinds()
+            if not all(SHA256.fullmatch(each) for each in (found.object, *found.parents)):
+                raise SnapshotError(f"manifest {name[:12]} names what is no SHA-256")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SnapshotError(f"manifest {name[:12]} is no manifest: {error}") from error
-        if not all(SHA256.fullmatch(each) for each in (found.object, *found.parents)):
-            raise SnapshotError(f"manifest {name[:12]} names what is no SHA-256")
         return found
 
     def _check_kinds(self) -> None:
@@ -97,7 +97,7 @@ class Snapshot:
                 if not isinstance(value := getattr(self, name), kind):
                     raise TypeError(f"{name} is {value!r:.60}, no {kind.__name__}")
         for tensor in self.tensors.values():
-            tensor["dtype"], tensor["shape"]
+            tensor["dtype"], tensor["shape"], tensor["sha256"]
         if min(self.size, self.steps, self.sequence) < 0:
             raise ValueError(f"size, steps and sequence are {self.size}, {self.steps} and {self.sequence}")
         if not all(math.isfinite(value) for value in self.metrics.values()):

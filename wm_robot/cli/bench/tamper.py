@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +34,16 @@ def run(setting: Setting, memory: str, count: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         target = Target(shipment, Path(folder))
         _accepts(target)
-        rows, naive, crash = attacked(target, count, setting.seeds[0])
+        rows, naive, crash = attacked(target, tries(count), setting.seeds[0])
         _accepts(target)
-    tests = sum(row["attempts"] for row in rows)
+    made = sum(row["attempts"] for row in rows)
     figures = {
-        "attempts": float(tests),
+        "attempts": float(made),
         "accepted": float(sum(row["accepted"] for row in rows)),
         "crashed": float(sum(row["crashed"] for row in rows)),
         "slowest_s": max(row["slowest s"] for row in rows),
         "peak_mb": max(row["peak MB"] for row in rows),
-        "naive_accepted_fraction": naive / tests,
+        "naive_accepted_fraction": naive / made,
     }
     notes = (
         f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in a "
@@ -55,10 +55,12 @@ def run(setting: Setting, memory: str, count: int) -> Result:
     return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=notes)
 
 
-def attacked(target: Target, count: int, seed: int) -> tuple[list[dict[str, Any]], int, str]:
+def attacked(
+    target: Target, attempts: Mapping[str, Sequence["Attack"]], seed: int
+) -> tuple[list[dict[str, Any]], int, str]:
     """A row for each class; how many attempts the control accepted; and what the first crash said."""
     rows, naive, crash, number = [], 0, "", 0
-    for name, attacks in tries(count).items():
+    for name, attacks in attempts.items():
         seen, trusting = list[Outcome](), 0
         for attack in attacks:
             number += 1
