@@ -1,5 +1,6 @@
 """One attempt: a reader in a process of its own, with its time and memory measured; and a reader that trusts."""
 
+import faulthandler
 import json
 import os
 import resource
@@ -39,7 +40,8 @@ def tried(read: Callable[[], object]) -> Outcome:
     if child == 0:
         try:
             os.close(reading)
-            # What a library says before it aborts is told by the status too.
+            # What is said before an abort is told by the status too.
+            faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             _limit()
             os.write(writing, _said(read))
