@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, recover, state, train
+from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, keys, recover, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -23,6 +23,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,
+    "tamper": verbs.tamper,
 }
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,
@@ -33,6 +34,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "state": state.state,
     "recover": recover.recover,
     "episodes": episodes.episodes,
+    "keys": keys.keys,
     "demo": demo.demo,
     "completion": completion.completion,
 }
@@ -41,6 +43,7 @@ ABOUT = "A robot whose weights hold the ability to learn, and whose state holds 
 GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
     "bench": (BENCHES, "Measure, and print a table or JSON."),
     "state": (state.VERBS, state.__doc__ or ""),
+    "keys": (keys.VERBS, keys.__doc__ or ""),
 }
 """Verbs that have verbs of their own."""
 

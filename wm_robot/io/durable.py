@@ -14,11 +14,14 @@ PART = ".part"
 """Ending of files that are being written; what is left of one after a kill means nothing."""
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replace a file; when this returns, the new content survives a power cut.
 
     Space is reserved, then: temporary file, fsync, rename, fsync of the folder; each step was measured to be needed.
     A failed fsync is never retried under the same name, since the kernel then calls the lost page clean.
+
+    Args:
+        mode: Who may read it, from the first byte on.
 
     Raises:
         OSError: If it could not be written; the old content is still there.
@@ -26,7 +29,7 @@ def write_file(path: Path, content: bytes) -> None:
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
-        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "wb") as file:
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             _reserve(file.fileno(), len(content))
             file.write(content)
             file.flush()

@@ -12,7 +12,8 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|sim|store`."""
+    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|sim|store|
+    tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -305,6 +306,31 @@ def store(
     from wm_robot.cli.bench.store import run
 
     finish(run(Setting("store", "none", (0,), quick, BASES), size, rounds, snapshots, folder), as_json)
+
+
+def tamper(
+    n: int = 10_000,
+    robot: str = "arm",
+    memory: str = "gru",
+    seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether a bundle is ever taken that is damaged, forged, old or hostile; a reader that trusts is the control.
+
+    Args:
+        n: Attempts in all.
+        robot: Name of the robot.
+        memory: Family of the life that is shipped.
+        seeds: The first is that of the attacks.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the attempts.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.tamper import run
+
+    finish(run(Setting("tamper", robot, seeds, quick, bases), memory, n), as_json)
 
 
 def loop(
