@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wm_robot.cli import sharing, shipping
+from wm_robot.cli import saving, sharing, shipping
 from wm_robot.cli.tables import print_rows
 from wm_robot.errors import MissingExtraError, SnapshotError
 
@@ -316,6 +316,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "ls": ls,
     "log": log,
     "show": show,
+    "save": saving.save,
     "branch": branch,
     "clone": clone,
     "reset": reset,
