@@ -15,6 +15,7 @@ from wm_robot.io.durable import claim
 try:
     from mcap.exceptions import McapError
     from mcap.opcode import Opcode
+    from mcap.reader import make_reader
     from mcap.records import Channel, Chunk, Message, Schema
     from mcap.stream_reader import StreamReader, breakup_chunk
     from mcap.writer import CompressionType, Writer
@@ -153,7 +154,20 @@ def topics_in(path: Path) -> set[str]:
     Raises:
         SnapshotError: If the file is no session at all.
     """
-    return {record.topic for record in records(path) if isinstance(record, Channel)}
+    channels = _indexed(path) or (record for record in records(path) if isinstance(record, Channel))
+    return {channel.topic for channel in channels}
+
+
+def _indexed(path: Path) -> list[Channel]:
+    """Channels by the index at the end, which is quick; none if there is no index."""
+    if not is_whole(path):
+        return []
+    with path.open("rb") as file:
+        try:
+            summary = make_reader(file).get_summary()
+        except DAMAGE:
+            return []
+    return list(summary.channels.values()) if summary else []
 
 
 def records(path: Path) -> Iterator[Any]:
