@@ -244,8 +244,12 @@ def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> tuple["S
     with private_copy(folder) as copy:
         if openssf is not None:
             verify_folder(copy, openssf)
-        wanted = [name for name in PARTS if name not in OPTIONAL or (copy / name).exists()]
-        parts = {name: _read(copy / name, f"{folder} is not what `export` wrote") for name in wanted}
+        there = [name for name in PARTS if (copy / name).is_file()]
+        if missing := PARTS.keys() - OPTIONAL - set(there):
+            raise SnapshotError(
+                f"{folder} has no {', '.join(sorted(missing))}: it is not what `export` wrote"
+            )
+        parts = {name: _read(copy / name, "") for name in there}
     signer = digest(_read(openssf, "")) if openssf else ""
     origin = {"product": checked_name(folder.resolve().name), "format": "openssf", "signer": signer}
     return Shipment.of(parts, where=str(folder)), origin

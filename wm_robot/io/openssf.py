@@ -82,6 +82,7 @@ def private_copy(folder: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as place:
         copy, left = Path(place) / "copy", LARGEST
+        copy.mkdir()
         for number, path in enumerate(_files(folder)):
             left -= path.lstat().st_size
             if path.is_symlink() or not path.is_file() or left < 0 or number >= MOST_FILES:
