@@ -322,9 +322,10 @@ class Algebra(RuleBasedStateMachine):
             self.heads[new] = self.heads[name]
         return new
 
-    @rule(name=names, data=st.data())
-    def reset(self, name, data):
-        to = data.draw(st.sampled_from(sorted(self.held)))
+    @rule(name=names, number=st.integers(0, 1 << 16))
+    def reset(self, name, number):
+        # By its place: digests hold the time, and differ when Hypothesis comes this way again.
+        to = list(self.held)[number % len(self.held)]
         self.store.reset(name, to)
         self.heads[name] = to
 
