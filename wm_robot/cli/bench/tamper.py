@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, needs
-from wm_robot.cli.shipping import gathered
+from wm_robot.cli.gathering import gathered
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.tamper.classes import put, tries
 from wm_robot.evaluation.tamper.target import Target
