@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State, beside
+from wm_robot.models.residual import PREFIX
 from wm_robot.models.world_model import Prediction
 
 BANK, DRAFT, OWN = "bank.", "draft.", "recall."
@@ -304,9 +305,20 @@ def has_bank(state: State) -> bool:
     return OWN + "used" in state
 
 
+def unsettled(state: State, changed: Bool[Tensor, "B"]) -> State:
+    """Lives of which some were changed from outside: nothing of that is remembered before it has settled."""
+    if not has_bank(state) or not changed.any():
+        return state
+    broken = {name: state[OWN + name] for name in ("calm", "lead", "short", "excess")}
+    return state | {
+        OWN + name: torch.where(beside(changed, value), torch.zeros_like(value), value)
+        for name, value in broken.items()
+    }
+
+
 def _known(state: State) -> State:
-    """The memories of a state, whose names begin with a digit: what it has learned."""
-    return {name: value for name, value in state.items() if name[0].isdigit()}
+    """What it has learned: its memories, whose names begin with a digit, and the residual that they were lived with."""
+    return {name: value for name, value in state.items() if name[0].isdigit() or name.startswith(PREFIX)}
 
 
 def _padded(slots: Bool[Tensor, "B N"], birth: bool) -> Bool[Tensor, "B N1"]:
