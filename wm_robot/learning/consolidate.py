@@ -7,7 +7,7 @@ and may grow no larger than a part of the weights that it stands beside.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State
-from wm_robot.lifetime.reservoir import NUMBER, STEP, Chapter
+from wm_robot.lifetime.reservoir import NUMBER, STEP, Chapter, Reservoir
 from wm_robot.models.residual import DOWN, FIRST, LAST, READ, UP, parts_of, residual_of
 from wm_robot.models.world_model import WorldModel
 
@@ -41,11 +41,13 @@ class ConsolidateConfig:
     """Weight of the squared size of the residual, in parts of the weights beside it."""
     largest: float = 0.5
     """Size of the residual, in parts of the size of the weights beside it, that it never exceeds."""
+    interval: int = 32
+    """Chapters from one candidate to the next."""
     margin: float = 0.03
     """Part by which a candidate's error must be below the running one's, and below that of no residual."""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "moments", "horizon", "every", "held_out"):
+        for name in ("updates", "moments", "horizon", "every", "held_out", "interval"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"consolidate.{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -77,33 +79,66 @@ class Moments(NamedTuple):
     """0 where a step ahead is invalid."""
 
 
+class Candidate(NamedTuple):
+    """A residual that asks to be tried."""
+
+    residual: State
+    verdict: Verdict
+    chapter: int
+    """The newest that decided on it."""
+
+
+class Consolidation:
+    """Takes the chapters of a life, or of several side by side, and now and then gives a candidate."""
+
+    def __init__(
+        self, model: WorldModel, config: ConsolidateConfig | None = None, past: Reservoir | None = None
+    ):
+        """Args:
+        past: What was lived before.
+        """
+        self.model, self.config, self.past = model, config or ConsolidateConfig(), past or Reservoir()
+
+    def take(self, chapter: Chapter) -> Candidate | None:
+        """One chapter more; a candidate, if one is due.
+
+        Chapters may be missing: what decides on a candidate must be whole.
+        """
+        self.past = past = self.past.with_chapter(chapter)
+        number, held_out = int(chapter[NUMBER][0]), self.config.held_out
+        if (number + 1) % self.config.interval or len(past.latest) <= held_out:
+            return None
+        if number - past.latest[-held_out][NUMBER][0] != held_out - 1:
+            return None
+        residual, verdict = consolidated(self.model, past.kept, past.latest, seed=number, config=self.config)
+        return Candidate(residual, verdict, number)
+
+
+def running_of(chapter: Chapter) -> State:
+    """The residual that a chapter was lived with."""
+    return residual_of(_state(chapter))
+
+
+@torch.inference_mode(mode=False)
 def consolidated(
     model: WorldModel,
-    life: State,
     kept: Sequence[Chapter],
     latest: Sequence[Chapter],
     *,
     seed: int,
-    config: ConsolidateConfig | None = None,
+    config: ConsolidateConfig,
 ) -> tuple[State, Verdict]:
     """A candidate for the residual of each life, and how it did on chapters that it did not learn from.
 
-    Args:
-        life: Whose residual is the running one.
-        kept: A fair sample of the whole life; those that are held out are not learned from.
-        latest: The newest last; the last ones are held out.
-        seed: Of what is drawn; equal arguments give an equal candidate.
+    The running one is that which the last chapter was lived with.
 
-    Raises:
-        ConfigError: If there are no more chapters than are held out.
+    Args:
+        kept: A fair sample of the whole life; what is held out is not learned from.
+        latest: More chapters than are held out, the newest last.
+        seed: Of what is drawn; equal arguments give an equal candidate.
     """
-    config = config or ConsolidateConfig()
-    if len(latest) <= config.held_out:
-        raise ConfigError(
-            f"there are {len(latest)} latest chapters; {config.held_out} are held out and some must be left"
-        )
-    running = residual_of(life)
     learned, decide = latest[: -config.held_out], latest[-config.held_out :]
+    running = running_of(decide[-1])
     old = [chapter for chapter in kept if chapter[NUMBER][0] < decide[0][NUMBER][0]]
     with torch.no_grad():
         lessons = [moments(model, chapters, running, config) for chapters in (learned, old) if chapters]
@@ -135,7 +170,9 @@ def fitted(
         drawn = [_drawn(lesson, each, generator) for lesson in lessons]
         # Of each life its own mean: lives side by side are fitted as each would be alone.
         loss = torch.stack([imagined_error(model, lesson, weights).mean() for lesson in drawn]).mean()
-        loss = loss + config.anchor * sum(part.square().mean() for part in relative_size(weights, sizes).values())
+        loss = loss + config.anchor * sum(
+            part.square().mean() for part in relative_size(weights, sizes).values()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -162,15 +199,16 @@ def moments(
     batch, count = len(chapters[0]["obs"]), len(chapters)
     stacked = {name: np.stack([chapter[name] for chapter in chapters], 1) for name in chapters[0]}
     rows = {name: torch.from_numpy(value).flatten(0, 1) for name, value in stacked.items()}
-    rows |= {name: value.repeat_interleave(count, 0) for name, value in residual.items()}
-    obs, action, next_obs, valid = (rows.pop(name) for name in STEP)
+    obs, action, next_obs, valid = (rows[name] for name in STEP)
     known, found = _known_ahead(obs, next_obs, valid, config.horizon), []
-    del rows[NUMBER]
-    state, steps = rows, obs.shape[1]
+    alike = {name: value.repeat_interleave(count, 0) for name, value in residual.items()}
+    state, steps = _state(rows) | alike, obs.shape[1]
     for t in range(steps - config.horizon + 1):
         if t % config.every == 0:
             ahead = slice(t, t + config.horizon)
-            found.append((model.readable(state), obs[:, t], action[:, ahead], next_obs[:, ahead], known[:, t]))
+            found.append(
+                (model.readable(state), obs[:, t], action[:, ahead], next_obs[:, ahead], known[:, t])
+            )
         _, state = model.write(state, obs[:, t], action[:, t], next_obs[:, t], valid[:, t])
 
     def of_lives(values: Sequence[Tensor]) -> Tensor:
@@ -202,7 +240,7 @@ def foreseen(
     model: WorldModel, residual: State, chapters: Sequence[Chapter], config: ConsolidateConfig
 ) -> Float[Tensor, "B"]:
     """Mean Huber error of what is imagined while chapters are lived one after another, without the first."""
-    start = {name: torch.from_numpy(value) for name, value in chapters[0].items() if name not in (*STEP, NUMBER)}
+    start = _state(chapters[0])
     obs, action, next_obs, valid = (
         torch.cat([torch.from_numpy(chapter[name]) for chapter in chapters], 1) for name in STEP
     )
@@ -268,7 +306,14 @@ def _begun(running: State, generator: torch.Generator) -> State:
 def _drawn(lesson: Moments, count: int, generator: torch.Generator) -> Moments:
     """Some moments, the same for all lives."""
     index = torch.randint(lesson.obs.shape[1], (count,), generator=generator)
-    return Moments({name: value[:, index] for name, value in lesson.state.items()}, *(x[:, index] for x in lesson[1:]))
+    return Moments(
+        {name: value[:, index] for name, value in lesson.state.items()}, *(x[:, index] for x in lesson[1:])
+    )
+
+
+def _state(chapter: Mapping[str, Any]) -> State:
+    """The life before a chapter."""
+    return {name: torch.as_tensor(value) for name, value in chapter.items() if name not in (*STEP, NUMBER)}
 
 
 def _known_ahead(obs: Tensor, next_obs: Tensor, valid: Tensor, horizon: int) -> Float[Tensor, "B T"]:

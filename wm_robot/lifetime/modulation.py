@@ -26,9 +26,7 @@ class ModulatedRead(nn.Module):
         self.modulate = nn.Linear(state, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def modulation(
-        self, s: Float[Tensor, "B *N S"], state: State | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def modulation(self, s: Float[Tensor, "B *N S"], state: State | None = None) -> tuple[Tensor, Tensor]:
         """γ + 1 and β, `B *N D` each.
 
         Args:

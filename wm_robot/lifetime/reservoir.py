@@ -65,9 +65,10 @@ class Reservoir:
             return replace(self, open=steps, start=start)
         chapter = {name: np.stack([each[name] for each in steps], 1) for name in STEP} | dict(start)
         chapter[NUMBER] = np.full(len(steps[0]["valid"]), self.chapters)
-        return replace(self._with(chapter), open=(), start={})
+        return replace(self.with_chapter(chapter), open=(), start={})
 
-    def _with(self, chapter: Chapter) -> "Reservoir":
+    def with_chapter(self, chapter: Chapter) -> "Reservoir":
+        """The same with a finished chapter more."""
         kept, place = self.kept, self._place()
         if place == len(kept):
             kept = (*kept, chapter)

@@ -19,7 +19,8 @@ RANK = 8
 PREFIX = "residual."
 FIRST, LAST, READ = "residual.first", "residual.last", "residual.read"
 """First: from what is asked to the first layer, its linear change of the sensors included. Last: from the last hidden
-layer to the change of the sensors, in units of the one-step change. Read: from a memory's vector to how it modulates."""
+layer to the change of the sensors, in units of the one-step change. Read: from a memory's vector to what it modulates
+by; a number for each memory follows."""
 DOWN, UP = ".down", ".up"
 """The two halves of each part: `B R I` and `B O R`."""
 

@@ -34,6 +34,7 @@ LOG_VARIANCE = (-7.0, 6.0)
 """Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
 norms of 5-60."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Shape of a world model. Stored with its weights; equal config and weights mean an equal base."""
@@ -434,9 +435,7 @@ class WorldModel(nn.Module):
         mean = obs[:, :-1] + change * self.change_std
         return Prediction(mean, torch.stack(spreads, 1) + 2 * self.change_std.log()), part
 
-    def _sense(
-        self, state: State, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]
-    ) -> Sensed:
+    def _sense(self, state: State, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]) -> Sensed:
         """What physics would expect of the change that is not linear, in units of the one-step change."""
         memory, channels = cast(EkfMemory, self.memories[0]), self.config.obs
         each = h[:, None].expand(-1, physics.shape[1], -1)
