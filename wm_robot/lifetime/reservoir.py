@@ -70,15 +70,13 @@ class Reservoir:
     def with_chapter(self, chapter: Chapter) -> "Reservoir":
         """The same with a finished chapter more."""
         kept, place = self.kept, self._place()
-        if place == len(kept):
-            kept = (*kept, chapter)
-        elif place < len(kept):
+        if place < self.sizes.kept:
             kept = (*kept[:place], chapter, *kept[place + 1 :])
         latest = (*self.latest, chapter)[-self.sizes.latest :]
         return replace(self, kept=kept, latest=latest, chapters=self.chapters + 1)
 
     def _place(self) -> int:
-        """Where the next chapter goes in the sample; beyond its end is nowhere.
+        """Where the next chapter goes in the sample; beyond its size is nowhere.
 
         The draw is a function of the number of the chapter: a life that was stopped draws the same.
         Source: algorithm R, Vitter (1985), ACM Trans. Math. Softw. 11(1).

@@ -2,7 +2,7 @@
 believed.
 
 A new residual begins in the shadow. It is believed when the last second speaks for it, and given up when that speaks
-against it, however it came about: to give it up is to go on as the life that never had it, and it may be believed again.
+against it, however it came about: to give it up is to go on as the life that never had it. It may be believed again.
 Both lives are part of the state, so that a life that was stopped is judged on as one that was not.
 """
 

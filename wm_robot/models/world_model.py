@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.ekf import EkfMemory, Sensed
 from wm_robot.lifetime.families import make_memory
-from wm_robot.lifetime.fixed import ToldMemory
+from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.memory import Memory, State
 from wm_robot.lifetime.modulation import ASIDE, ModulatedRead
 from wm_robot.models.residual import DOWN, FIRST, LAST, READ, UP, no_residual, residual_of, without_residual
@@ -214,7 +214,7 @@ class WorldModel(nn.Module):
         sizes = {FIRST: (self.ask.in_features, c.width + c.obs), LAST: (c.width, c.obs)}
         for i, memory in enumerate(self._memories):
             reading = getattr(memory, "reading", None)
-            if isinstance(reading, ModulatedRead):
+            if isinstance(reading, ModulatedRead) and not isinstance(memory, NoMemory):
                 sizes[f"{READ}.{i}"] = (reading.modulate.in_features, reading.modulate.out_features)
         return sizes
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from wm_robot.lifetime.reservoir import Chapter, Reservoir
 from wm_robot.models.recall import known
 from wm_robot.models.trial import OWN, Trial
 from wm_robot.models.world_model import Prediction
-
-EVENTS = 100
-"""The last ones are kept; the counters in the state count them all."""
+from wm_robot.onboard.event import EVENTS, Event
 
 
 @runtime_checkable
@@ -50,14 +48,6 @@ class AtOnce:
     def poll(self) -> Candidate | None:
         found, self._found = self._found, None
         return found
-
-
-class Event(NamedTuple):
-    """Something that happened to the residual of a life, for people."""
-
-    step: int
-    life: int
-    what: str
 
 
 class Consolidating:
@@ -95,11 +85,10 @@ class Consolidating:
         return predicted, after
 
     def _keep(self, state: State, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor) -> None:
-        own = known(state) | {name: state[name] for name in ("step", "recent")}
         step = {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid}
         chapters = self.past.chapters
         self.past = self.past.lived(
-            {name: value.numpy() for name, value in own.items()},
+            kept_of(state),
             **{name: value.numpy() for name, value in step.items()},
         )
         if self.past.chapters > chapters:
@@ -129,3 +118,9 @@ class Consolidating:
 
     def _event(self, state: State, life: int, what: str) -> None:
         self.events.append(Event(int(state["step"][life]), life, what))
+
+
+def kept_of(state: State) -> dict[str, np.ndarray]:
+    """What of a state is kept with a chapter, so that it can be lived again."""
+    own = known(state) | {name: state[name] for name in ("step", "recent")}
+    return {name: value.numpy() for name, value in own.items()}
