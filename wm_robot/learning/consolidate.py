@@ -5,9 +5,9 @@ moments of them the model imagines what the robot then did; gradients reach the 
 and may grow no larger than a part of the weights that it stands beside.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.modulation import ModulatedRead
 from wm_robot.lifetime.reservoir import NUMBER, STEP, Chapter, Reservoir
 from wm_robot.models.residual import DOWN, FIRST, LAST, READ, UP, parts_of, residual_of
 from wm_robot.models.world_model import WorldModel
@@ -59,7 +60,8 @@ class Verdict(NamedTuple):
     running: Float[np.ndarray, "B"]
     frozen: Float[np.ndarray, "B"]
     """Without a residual."""
-    margin: float
+    margin: float = 0.0
+    """See `ConsolidateConfig`."""
 
     @property
     def accepted(self) -> Bool[np.ndarray, "B"]:
@@ -211,8 +213,8 @@ def moments(
             )
         _, state = model.write(state, obs[:, t], action[:, t], next_obs[:, t], valid[:, t])
 
-    def of_lives(values: Sequence[Tensor]) -> Tensor:
-        return torch.stack(values, 1).unflatten(0, (batch, count)).flatten(1, 2)
+    def of_lives(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack(list(values), 1).unflatten(0, (batch, count)).flatten(1, 2)
 
     states, *parts = zip(*found, strict=True)
     together = {name: of_lives([each[name] for each in states]) for name in states[0] if name not in residual}
@@ -232,8 +234,10 @@ def judged(
     All begin from the memories that were lived with the running one; the first chapter is to settle in.
     """
     nothing = {name: torch.zeros_like(value) for name, value in running.items()}
-    arms = [foreseen(model, residual, chapters, config) for residual in (candidate, running, nothing)]
-    return Verdict(*(arm.numpy() for arm in arms), config.margin)
+    tried, is_, without = (
+        foreseen(model, residual, chapters, config).numpy() for residual in (candidate, running, nothing)
+    )
+    return Verdict(tried, is_, without, config.margin)
 
 
 def foreseen(
@@ -266,11 +270,11 @@ def foreseen(
 def beside(model: WorldModel) -> dict[str, float]:
     """Size of the weights that each part of a residual stands beside."""
     first = torch.cat([model.ask.weight, model.skip.weight])
-    last: Tensor = model.head[1].weight[: model.config.obs]  # type: ignore[union-attr, index, assignment]
-    sizes = {FIRST: first, LAST: last}
+    sizes = {FIRST: first, LAST: cast(Tensor, model.head[1].weight)[: model.config.obs]}
     for i, memory in enumerate(model.memories):
-        if hasattr(memory, "reading"):
-            sizes[f"{READ}.{i}"] = memory.reading.modulate.weight  # type: ignore[union-attr, assignment]
+        reading = getattr(memory, "reading", None)
+        if isinstance(reading, ModulatedRead):
+            sizes[f"{READ}.{i}"] = reading.modulate.weight
     return {part: float(weight.norm()) for part, weight in sizes.items()}
 
 

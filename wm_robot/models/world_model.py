@@ -443,7 +443,7 @@ class WorldModel(nn.Module):
         mixed, to_read = pullback(self.mix[0], each + read)
         normal, to_mixed = pullback(self.head[0], each + read + mixed)
         change, spread, _ = self._told(normal, state)
-        weight = self.head[1].weight[:channels] + state[LAST + UP] @ state[LAST + DOWN]
+        weight = cast(Tensor, self.head[1].weight)[:channels] + state[LAST + UP] @ state[LAST + DOWN]
         through = to_mixed(weight.movedim(1, 0)[:, :, None].expand(-1, -1, normal.shape[1], -1))
         slope = to_physics(through + to_read(through))
         return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))

@@ -43,7 +43,7 @@ class LearnerProcess:
         blank = _blank(base)
         self._chapters = Ring(layout_of(blank), CHAPTERS)
         self._candidates = Ring(layout_of(_answer(residual_of(_state(blank)), None, 0)), CANDIDATES)
-        self._blank, self._begun = blank, False
+        self._blank = blank
         context = multiprocessing.get_context("spawn")
         arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config)
         names = self._chapters.name, self._candidates.name
@@ -70,9 +70,9 @@ class LearnerProcess:
         answer = self._candidates.take()
         if answer is None:
             return None
-        errors = answer.pop("errors")
+        candidate, running, frozen = answer.pop("errors")
         number = int(answer.pop(NUMBER)[0])
-        verdict = Verdict(*errors, self._config.margin)
+        verdict = Verdict(candidate, running, frozen, self._config.margin)
         return Candidate({name: torch.from_numpy(x) for name, x in answer.items()}, verdict, number)
 
     def close(self) -> None:
@@ -117,7 +117,9 @@ def _blank(base: Base) -> dict[str, np.ndarray]:
     """A chapter of one life, of which nothing is known yet."""
     config, steps = base.model.config, Sizes().steps
     sizes = config.obs, config.action, config.obs
-    step = {name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)}
+    step: dict[str, np.ndarray] = {
+        name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)
+    }
     born = base.model.birth(1, hold=torch.zeros(1, config.action))
     state = {name: np.ascontiguousarray(value.numpy()) for name, value in born.items()}
     return step | {"valid": np.zeros((1, steps), np.float32), NUMBER: np.zeros(1, np.int64)} | state
