@@ -206,6 +206,16 @@ def test_an_export_that_computes_something_else_is_refused(
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
+    folder, base = exported
+    for path in folder.glob("*.onnx"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    card = json.loads((folder / "graphs.json").read_text()) | {"format": 3}
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="have format 3, this version reads 4.*wm-robot export"):
+        load_graphs(tmp_path, base)
+
+
 def test_no_graphs_are_no_error(tmp_path, spec):
     assert load_graphs(tmp_path, make_base(tmp_path, spec, "none")) is None
 
