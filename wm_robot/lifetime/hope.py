@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
+from wm_robot.lifetime.continuum import Continuum
 from wm_robot.lifetime.fast_weights import FastWeights
 from wm_robot.lifetime.memory import Reader, State, beside, forgetting
 from wm_robot.ops.delta_rule import delta_scan
@@ -71,10 +72,11 @@ class HopeMemory(FastWeights):
         self.momentum = nn.Parameter(torch.zeros(heads))
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Of `M`, log of s."""
-        self.levels = nn.ModuleList(
-            _Level(width=width, outcome=outcome, features=features, period=period, dt=dt)
-            for period in periods
+        self.continuum = Continuum(
+            width=width, outcome=outcome, periods=periods, features=features, dt=dt
         )
+        self.known = nn.Linear(width, heads * self.size, bias=False)
+        """What the levels say already, of which the values in front make something."""
         self.register_buffer("questions", torch.randn(questions, width))
 
     def birth(self, batch: int) -> State:
@@ -82,21 +84,11 @@ class HopeMemory(FastWeights):
         nothing = torch.zeros_like(made)
         state = {"M": made, "pending": nothing, "pace": nothing.clone()}
         state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
-        for i, level in enumerate(self._levels):
-            state[f"level{i}"], state[f"pending{i}"] = level.birth(batch)
-        return super().birth(batch) | state
+        return super().birth(batch) | state | self.continuum.birth(batch)
 
     def reader(self, state: State) -> Reader:
-        first = super().reader(state)
-        weights = [level.initial + state[f"level{i}"] for i, level in enumerate(self._levels)]
-
-        def read(h: Tensor) -> Tensor:
-            y = first(h)
-            for level, weight in zip(self._levels, weights, strict=True):
-                y = y + level.features(y) @ weight
-            return y
-
-        return read
+        in_front, behind = super().reader(state), self.continuum.reader(state)
+        return lambda h: in_front(h) + behind(h)
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
@@ -117,20 +109,17 @@ class HopeMemory(FastWeights):
         asked = self.questions.expand(len(state["lived"]), -1, -1)
         return self.read(state, asked).flatten(1)
 
-    @property
-    def _levels(self) -> list["_Level"]:
-        return [level for level in self.levels if isinstance(level, _Level)]
-
     def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
         """Steps in which no row's chunk ends before the last of them."""
-        query = self._unit(self.query(h))
+        query, known = self._unit(self.query(h)), self.continuum.reader(state)(h)
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
         basis = self._unit(self.key(h))
         made = basis @ state["M"]
         key, value, strength, log_decay = self._corrected(x, basis, made, w)
+        value = value + self._split(self.known(torch.where(w[..., None] > 0, known, 0.0)))
         reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
-        y = self._say(reads + query @ self.initial)
+        y = self._say(reads + query @ self.initial) + known
 
         written = (w > 0).any(1)
         lived = state["lived"] + (w > 0).sum(1)
@@ -140,11 +129,7 @@ class HopeMemory(FastWeights):
         wanted = torch.tanh(target + (target + made) @ self.twist)
         pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
         after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
-        for i, level in enumerate(self._levels):
-            due = written & (lived % level.period == 0)
-            held = state[f"level{i}"], state[f"pending{i}"]
-            y, (after[f"level{i}"], after[f"pending{i}"]) = level.chunk(y, held, x, w, due)
-        return y, after
+        return y, after | self.continuum.write(state, h, x, w, lived)
 
     def _corrected(
         self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
@@ -174,42 +159,3 @@ class HopeMemory(FastWeights):
             "pace": torch.where(now, pace, state["pace"]),
             "pending": torch.where(now, 0.0, pending),
         }
-
-
-class _Level(nn.Module):
-    """One level of the continuum: a layer that is regressed on a target of its own, once in its period."""
-
-    def __init__(self, *, width: int, outcome: int, features: int, period: int, dt: float):
-        super().__init__()
-        self.period, self.dt = period, dt
-        self.feature = nn.Linear(width, features)
-        self.initial = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
-        self.target = nn.Linear(width + outcome, width)
-        self.rate = nn.Parameter(torch.zeros(()))
-        self.log_half_life = nn.Parameter(torch.tensor(math.log(32 * period * dt)))
-        """Of what it has learned, log of s."""
-
-    def birth(self, batch: int) -> tuple[Tensor, Tensor]:
-        """What it has learned, and what it is to change by: nothing yet."""
-        nothing = torch.zeros(batch, *self.initial.shape, device=self.initial.device)
-        return nothing, nothing.clone()
-
-    def features(self, y: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 0.1)
-        return F.normalize(F.silu(self.feature(y)), dim=-1, eps=1e-6)
-
-    def chunk(
-        self, y: Tensor, held: tuple[Tensor, Tensor], x: Tensor, w: Tensor, due: Bool[Tensor, "B"]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What it adds to `y`, `B T D`, and what it holds after; `due` rows end their period here."""
-        learned, pending = held
-        # A step that is not written may be asked anything, NaN too.
-        features = self.features(y)
-        said = features @ (self.initial + learned)
-        counted = w[..., None] > 0
-        error = torch.where(counted, self.target(x) - said, 0.0)
-        pending = pending + (w[..., None] * torch.where(counted, features, 0.0)).mT @ error
-        left = torch.exp(-self.period * forgetting(self.log_half_life, self.dt))
-        moved = left * learned + 2 * self.rate.sigmoid() / self.period * pending
-        now = beside(due, pending)
-        return y + said, (torch.where(now, moved, learned), torch.where(now, 0.0, pending))
