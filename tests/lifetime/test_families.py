@@ -38,12 +38,53 @@ class TestDelta(FastWeightsContract):
         memory.strength.bias.data.fill_(-1e9)
 
 
+class TestDeltaGram(TestDelta):
+    family = "delta-gram"
+
+    def test_it_learns_as_delta_does(self, memory):
+        plain = make_memory("delta", width=16, outcome=10, dt=0.02)
+        plain.load_state_dict(memory.state_dict())
+        h, e, w = torch.randn(2, 40, 16), torch.randn(2, 40, 10), torch.ones(2, 40)
+        read, after = memory.scan(memory.birth(2), h, e, w)
+        same, known = plain.scan(plain.birth(2), h, e, w)
+        assert torch.equal(read, same) and torch.equal(after["S"], known["S"])
+
+    def test_pooled_lives_know_what_either_of_them_explored(self, memory):
+        memory.key.weight.data = memory.query.weight.data
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(2, 2, 16), torch.randn(2, 2, 10), torch.ones(1, 60)
+        one, other = (
+            memory.scan(memory.birth(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1] for i in (0, 1)
+        )
+        pooled = memory.merge([one, other])
+        for own, asked in ((one, h[0]), (other, h[1])):
+            known, shared, born = (memory.read(s, asked[None]) for s in (own, pooled, memory.birth(1)))
+            assert (shared - known).norm() < 0.2 * (born - known).norm()
+            assert (memory.variance(pooled, asked[None]) < 0.2).all()
+
+    def test_a_newborn_has_explored_nothing(self, memory):
+        unknown = memory.variance(memory.birth(2), torch.randn(2, 5, 16))
+        torch.testing.assert_close(unknown, torch.ones_like(unknown))
+
+
 class TestKalman(FastWeightsContract):
     family = "kalman"
 
     def silence(self, memory):
         memory.noise.weight.data.zero_()
         memory.noise.bias.data.fill_(1e9)
+
+    def test_merged_lives_are_one_life_that_lived_both(self, memory):
+        for name in ("forget.weight", "forget.bias"):
+            memory.get_parameter(name).data.fill_(0.0)
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
+        parts = [
+            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+        ]
+        _, both = memory.scan(memory.birth(3), h, e, w)
+        for name, value in memory.merge(parts).items():
+            torch.testing.assert_close(value, both[name], atol=1e-3, rtol=1e-3)
 
     def test_the_covariance_stays_one_over_a_long_life(self, memory):
         state = memory.birth(2)
@@ -220,7 +261,7 @@ def test_an_unknown_family_is_named_with_the_known_ones():
         make_memory("lstm", width=4, outcome=4, dt=0.02)
 
 
-@pytest.mark.parametrize("family", ["gru", "kv", "delta", "kalman", "hope"])
+@pytest.mark.parametrize("family", ["gru", "kv", "delta", "hope"])
 def test_lives_that_cannot_be_merged_say_what_to_do(family):
     memory = make_memory(family, width=4, outcome=4, dt=0.02)
     with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):

@@ -25,7 +25,7 @@ ACTIONS = torch.linspace(-3.0, 3.0, 241)
 
 
 def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = EPISODES) -> Lives:
-    """Lives of episodes with random actions.
+    """Lives of episodes with random actions, each from rest: nothing that the first one can be read off.
 
     Args:
         lasting: False draws another g for each episode: then nothing can be carried over.
@@ -35,6 +35,7 @@ def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = E
     gains = rng.uniform(*GAIN, (count, episodes)) * rng.choice([-1.0, 1.0], (count, episodes))
     world = np.zeros((count, steps), np.int64) if lasting else np.tile(np.arange(steps) // LENGTH, (count, 1))
     action = rng.normal(size=(count, steps))
+    action[:, ::LENGTH] = 0.0
     gain = np.take_along_axis(gains, world, 1)
     outcome = gain * action + NOISE * rng.normal(size=(count, steps))
     obs = np.concatenate([NOISE * rng.normal(size=(count, 1)), outcome], 1)

@@ -2,6 +2,7 @@
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.delta import DeltaMemory
+from wm_robot.lifetime.delta_gram import DeltaGramMemory
 from wm_robot.lifetime.ekf import EkfMemory
 from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.gru import GruMemory
@@ -15,6 +16,7 @@ FAMILIES: dict[str, type[Memory]] = {
     "ekf": EkfMemory,
     "gru": GruMemory,
     "delta": DeltaMemory,
+    "delta-gram": DeltaGramMemory,
     "kalman": KalmanMemory,
     "kv": KvMemory,
     "ridge": RidgeMemory,

@@ -1,11 +1,14 @@
 """Family `kalman`: fast weights with a covariance, so that what is well known is hard to change."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.fast_weights import Regression
 from wm_robot.lifetime.memory import State, root
+from wm_robot.ops.cholesky import cholesky
 from wm_robot.ops.kalman_rule import Belief, kalman_scan, kalman_write
 
 
@@ -41,6 +44,17 @@ class KalmanMemory(Regression):
         reads, belief = self._in_chunks(kalman_scan, before, query, key, value, noise, log_decay)
         said = self._say(reads + query @ self.initial)
         return said, self._after(state, belief, (w > 0).any(1))
+
+    def merge(self, states: Sequence[State]) -> State:
+        """Each life's belief by its precision; what all of them were born with counts once."""
+        unit = torch.eye(self.size, device=self.initial.device)
+        precisions = [torch.cholesky_inverse(cholesky(state["P"])) for state in states]
+        offsets = [state["S"] - self.initial for state in states]
+        evidence = sum(known @ offset for known, offset in zip(precisions, offsets, strict=True))
+        covariance = torch.cholesky_inverse(
+            cholesky(torch.stack(precisions).sum(0) - (len(states) - 1) * unit)
+        )
+        return {"S": self.initial + covariance @ evidence, "P": covariance}
 
     def sampled(self, state: State, count: int) -> State:
         return super().sampled(state, count) | {"S": self._around(state["S"], root(state["P"]), count)}
