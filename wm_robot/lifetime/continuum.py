@@ -26,20 +26,21 @@ class Continuum(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, outcome: int, periods: Sequence[int], features: int, dt: float
+        self, *, width: int, outcome: int, periods: Sequence[int], features: int, values: int, dt: float
     ):
         super().__init__()
         self.feature = nn.Linear(width, features)
-        self.target = nn.Linear(width + outcome, width)
-        self.initial = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
+        self.target = nn.Linear(width + outcome, values)
+        self.out = nn.Linear(values, width)
+        self.initial = nn.Parameter(torch.randn(features, values) / math.sqrt(features))
         self.levels = nn.ModuleList(_Level(period=period, dt=dt) for period in periods)
 
     def birth(self, batch: int) -> State:
         """What each level adds, what it has seen, and what it has seen since it was last solved: nothing yet."""
-        features, width = self.initial.shape
+        features, values = self.initial.shape
         state = {}
         for i in range(len(self.levels)):
-            for name, columns in (("level", width), ("gram", features), ("moment", width)):
+            for name, columns in (("level", values), ("gram", features), ("moment", values)):
                 state[f"{name}{i}"] = torch.zeros(batch, features, columns, device=self.initial.device)
             for name in ("gram", "moment"):
                 state[f"new_{name}{i}"] = torch.zeros_like(state[f"{name}{i}"])
@@ -48,7 +49,7 @@ class Continuum(nn.Module):
     def reader(self, state: State) -> Callable[[Tensor], Tensor]:
         """What all levels together say of a query, `B N D`."""
         weights = self.initial + sum(state[f"level{i}"] for i in range(len(self.levels)))
-        return lambda h: self.features(h) @ weights
+        return lambda h: self.out(self.features(h) @ weights)
 
     def features(self, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
         return F.normalize(F.silu(self.feature(h)), dim=-1, eps=1e-6)

@@ -39,9 +39,10 @@ class HopeMemory(FastWeights):
         dt: float,
         chunk: int = 16,
         periods: Sequence[int] = (16, 64, 256, 1024),
-        features: int = 32,
+        features: int = 64,
+        values: int = 48,
         questions: int = 16,
-        half_life: tuple[float, float] = (0.3, 10.0),
+        half_life: tuple[float, float] = (0.1, 0.5),
         **shape: Any,
     ):
         """Args:
@@ -60,6 +61,7 @@ class HopeMemory(FastWeights):
                 f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}"
             )
         self.chunk, heads = chunk, self.heads
+        self.longest = math.log(half_life[1])
         made = 2 * self.size + 2
         """Corrections that `M` makes: of key, value, strength and forgetting."""
         self.strength = nn.Linear(width + outcome, heads)
@@ -73,7 +75,7 @@ class HopeMemory(FastWeights):
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Of `M`, log of s."""
         self.continuum = Continuum(
-            width=width, outcome=outcome, periods=periods, features=features, dt=dt
+            width=width, outcome=outcome, periods=periods, features=features, values=values, dt=dt
         )
         self.known = nn.Linear(width, heads * self.size, bias=False)
         """What the levels say already, of which the values in front make something."""
@@ -143,7 +145,7 @@ class HopeMemory(FastWeights):
             gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
             for i, gate in enumerate((self.strength, self.forget))
         )
-        rate = forgetting(self.log_half_life, self.dt)[:, None]
+        rate = forgetting(self.log_half_life.clamp_max(self.longest), self.dt)[:, None]
         return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
 
     def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
