@@ -43,6 +43,7 @@ test: lint
 	$(PYTEST) --tier=core
 	$(PYTEST) --tier=sim
 	$(PYTEST) --tier=learn
+	$(PYTEST) --tier=episodes
 	$(PYTEST) --tier=ros
 
 lint: setup

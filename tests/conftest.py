@@ -1,9 +1,9 @@
 """Tiers: what each test may import, and what is skipped where an extra is missing.
 
 `pytest` alone runs everything that is installed. `pytest --tier=core` runs the tests without a marker
-and hides torch, MuJoCo and ROS from them, so that the core's independence is real; `--tier=sim` and
-`--tier=learn` run the tests with that one marker and hide the rest; `--tier=ros` runs those that need
-several extras at once, as every node does.
+and hides torch, MuJoCo, ROS and pyarrow from them, so that the core's independence is real; `--tier=sim`,
+`--tier=learn` and `--tier=episodes` run the tests with that one marker and hide the rest; `--tier=ros` runs
+those that need several extras at once, as every node does.
 """
 
 import ast
@@ -24,10 +24,11 @@ import pytest
 EXTRAS = {
     "sim": ("mujoco", "dm_control", "wm_robot_sim"),
     "learn": ("torch", "tensorboard"),
+    "episodes": ("pyarrow",),
     "ros": ("rclpy", "wm_robot_ros"),
 }
 """Marker → what its tests may import and the others may not; the first decides whether it is there."""
-TIERS = ("core", "sim", "learn", "ros")
+TIERS = ("core", "sim", "learn", "episodes", "ros")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,7 +50,7 @@ class Hiding:
 
 def pytest_configure(config: pytest.Config) -> None:
     tier = config.getoption("--tier")
-    if tier in ("core", "sim", "learn"):
+    if tier and tier != "ros":
         hidden = [package for extra in EXTRAS if extra != tier for package in EXTRAS[extra]]
         assert not set(hidden) & set(sys.modules), "imported before it could be hidden"
         sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]

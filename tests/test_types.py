@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wm_robot.errors import SpecError
-from wm_robot.types import Episode, Lives, Transition
+from wm_robot.types import Episode, Lives
 
 LIVES, STEPS, OBS, ACT, GOAL, WORLDS, PHYSICS = 2, 5, 3, 2, 1, 2, 4
 
@@ -23,21 +23,48 @@ def lives() -> Lives:
     )
 
 
-def transition(step: int) -> Transition:
-    return Transition(
-        obs=np.full(OBS, step), action=np.full(ACT, step), reward=float(step), next_obs=np.full(OBS, step + 1)
-    )
+def episode(**changes) -> Episode:
+    """Every element is recognisable: step and channel can be read off it."""
+    parts = {
+        "stamp": np.arange(STEPS + 1) * 20_000_000,
+        "obs": np.arange((STEPS + 1) * OBS, dtype=np.float64).reshape(STEPS + 1, OBS),
+        "action": np.arange(STEPS * ACT, dtype=np.float64).reshape(STEPS, ACT) + 1000,
+        "hold": np.full(ACT, 999.0),
+        "reward": np.arange(STEPS, dtype=np.float64),
+        "goal": np.zeros((STEPS + 1, 0)),
+        "valid": np.ones(STEPS, bool),
+    }
+    return Episode(**{**parts, **changes})
 
 
-@pytest.mark.parametrize("end", ["terminated", "truncated"])
-def test_an_episode_that_ended_takes_no_more_steps(end):
-    episode = Episode()
-    episode.append(transition(0))
-    episode.append(transition(1))
-    setattr(episode, end, True)
-    with pytest.raises(SpecError, match="the episode ended after 2 steps; begin another"):
-        episode.append(transition(2))
-    assert [step.reward for step in episode] == [0.0, 1.0]
+def test_an_episode_is_walked_through_as_transitions():
+    whole = episode()
+    steps = list(whole)
+    assert len(whole) == len(steps) == STEPS
+    for number, step in enumerate(steps):
+        np.testing.assert_array_equal(step.obs, whole.obs[number])
+        np.testing.assert_array_equal(step.next_obs, whole.obs[number + 1])
+        assert (step.action[0], step.reward, step.valid) == (1000 + ACT * number, number, True)
+
+
+def test_what_is_not_finite_makes_the_transitions_beside_it_invalid():
+    obs, action = episode().obs, episode().action
+    obs[2, 1], action[4, 0] = np.nan, np.inf
+    assert episode(obs=obs, action=action).valid.tolist() == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("name", ["obs", "goal", "reward", "valid", "stamp"])
+def test_an_episode_with_rows_missing_is_refused_by_name(name):
+    with pytest.raises(SpecError, match=rf"{name} has \d rows beside 5 actions; it needs \d"):
+        episode(**{name: getattr(episode(), name)[:-1]})
+
+
+@pytest.mark.parametrize("stamp", [20_000_000, 3])
+def test_stamps_that_do_not_rise_are_refused(stamp):
+    stamps = episode().stamp
+    stamps[2] = stamp
+    with pytest.raises(SpecError, match=f"stamp {stamp} of observation 2 is not after the one before it"):
+        episode(stamp=stamps)
 
 
 @pytest.mark.parametrize("name", ["obs", "goal"])

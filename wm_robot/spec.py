@@ -211,6 +211,10 @@ class RobotSpec:
         }
         return _build(cls, {**values, **parts, "folder": folder})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that `from_dict` makes the same spec of; where its files lie is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "folder"}
+
 
 def canonical_json(values: Any) -> bytes:
     """One spelling for equal values: sorted keys, no spaces, UTF-8, no NaN."""

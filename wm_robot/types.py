@@ -1,7 +1,7 @@
 """The words of experience: one observation, one transition, an episode, many lives."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,31 +33,62 @@ class Transition:
     """False: a gap, a stale or a refused reading. Counted, never learned from."""
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Episode:
-    """Steps from a reset to an end, in order; the end is data and never resets a lifetime state."""
+    """Steps from a reset to an end, in order; the end is data and never resets a lifetime state.
 
-    transitions: list[Transition] = field(default_factory=list)
+    Numbers are as they were sensed, float32 or float64. Transitions beside one that is not finite are invalid.
+    """
+
+    stamp: np.ndarray
+    """`T+1`, int64: time of each measurement on the robot's own clock, in ns; it always rises."""
+    obs: np.ndarray
+    """`T+1 O`."""
+    action: np.ndarray
+    """`T A`: what reached the motors between an observation and the next."""
+    hold: np.ndarray
+    """`A`: the action in force before the first step; NaN if nobody knows."""
+    reward: np.ndarray
+    """`T`, float64; NaN where nobody gave one."""
+    goal: np.ndarray
+    """`T+1 G`; NaN where there was none yet."""
+    valid: np.ndarray
+    """`T`, bool. False: a gap, a stale or a refused reading. Counted, never learned from."""
     terminated: bool = False
     """The world ended it."""
     truncated: bool = False
     """We stopped watching."""
 
+    def __post_init__(self) -> None:
+        steps = len(self.action)
+        for name, rows in (("stamp", 1), ("obs", 1), ("goal", 1), ("reward", 0), ("valid", 0)):
+            found, expected = len(getattr(self, name)), steps + rows
+            if found != expected:
+                raise SpecError(f"{name} has {found} rows beside {steps} actions; it needs {expected}")
+        late = np.flatnonzero(np.diff(self.stamp) <= 0)
+        if late.size:
+            raise SpecError(
+                f"stamp {self.stamp[late[0] + 1]} of observation {late[0] + 1} is not after the one before it; "
+                "cut the episode there"
+            )
+        object.__setattr__(self, "valid", self.valid & self._finite())
+
+    def _finite(self) -> np.ndarray:
+        obs = np.isfinite(self.obs).all(-1)
+        return obs[:-1] & obs[1:] & np.isfinite(self.action).all(-1)
+
     def __len__(self) -> int:
-        return len(self.transitions)
+        return len(self.action)
 
     def __iter__(self) -> Iterator[Transition]:
-        return iter(self.transitions)
-
-    def append(self, transition: Transition) -> None:
-        """Add the step that followed.
-
-        Raises:
-            SpecError: If the episode has ended.
-        """
-        if self.terminated or self.truncated:
-            raise SpecError(f"the episode ended after {len(self)} steps; begin another")
-        self.transitions.append(transition)
+        for step in range(len(self)):
+            yield Transition(
+                obs=self.obs[step],
+                action=self.action[step],
+                reward=float(self.reward[step]),
+                next_obs=self.obs[step + 1],
+                valid=bool(self.valid[step]),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 import json
 import math
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -342,6 +343,39 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     assert len(plant.heard) - during >= 3
     assert (answer.result().success, answer.result().message) == (True, "0" * 64)
     assert json.loads((folder / "life.json").read_text())["steps"] >= 4
+
+
+def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, environment):
+    client = agent(state=str(tmp_path / "state"))
+    client.configure()
+    ask = [sys.executable, "-m", "wm_robot", "state", "save", "agent", "--json"]
+    early = subprocess.run(ask, env=environment, capture_output=True, text=True)
+    assert early.returncode == 2 and "agent did not save: nothing was lived yet" in early.stderr
+    client.activate()
+    plant = Plant(peer)
+    for _ in range(5):
+        plant.advance()
+    with subprocess.Popen(ask, env=environment, stdout=subprocess.PIPE, text=True) as asked:
+        while asked.poll() is None:
+            plant.advance()
+        assert json.loads(asked.stdout.read()) == {"snapshot": "0" * 64}
+    nobody = subprocess.run(
+        [*ask[:4], "save", "nobody", "--timeout", "0.5"], env=environment, capture_output=True
+    )
+    assert nobody.returncode == 2 and b"nobody offers nobody/save" in nobody.stderr
+
+
+def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
+    folder = tmp_path / "state"
+    client = agent(state=str(folder), save_every=0.5)
+    client.configure()
+    client.activate()
+    plant, steps = Plant(peer), list[int]()
+    while len(set(steps)) < 2 and plant.step < 500:
+        plant.advance()
+        if (folder / "life.json").exists():
+            steps.append(json.loads((folder / "life.json").read_text())["steps"])
+    assert len(set(steps)) == 2 and max(steps) > 4
 
 
 def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):

@@ -10,8 +10,8 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import JointState
 
 from wm_robot.errors import SpecError
+from wm_robot.io.refusal import BadMessageError, Refusal
 from wm_robot_ros import convert
-from wm_robot_ros.refusal import BadMessageError, Refusal
 from wm_robot_sim import load_spec
 
 SPEC = load_spec("arm")

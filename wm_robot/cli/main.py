@@ -6,21 +6,24 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, demo, export, graduate, state, train
+from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, keys, recover, state, train
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
 BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
+    "assimilation": verbs.assimilation,
     "calibration": verbs.calibration,
     "control": verbs.control,
     "durability": verbs.durability,
     "life": verbs.life,
     "memory": verbs.memory,
     "recall": verbs.recall,
+    "resume": verbs.resume,
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,
+    "tamper": verbs.tamper,
 }
 VERBS: dict[str, Callable[..., Any]] = {
     "train": train.train,
@@ -29,13 +32,18 @@ VERBS: dict[str, Callable[..., Any]] = {
     "graduate": graduate.graduate,
     "bench": verbs.bench,
     "state": state.state,
+    "recover": recover.recover,
+    "episodes": episodes.episodes,
+    "keys": keys.keys,
     "demo": demo.demo,
+    "completion": completion.completion,
 }
 
 ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
 GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
     "bench": (BENCHES, "Measure, and print a table or JSON."),
     "state": (state.VERBS, state.__doc__ or ""),
+    "keys": (keys.VERBS, keys.__doc__ or ""),
 }
 """Verbs that have verbs of their own."""
 

@@ -1,4 +1,4 @@
-"""`wm-robot state …`: look at lives, name them, go back, and make room.
+"""`wm-robot state …`: look at lives, name them, go back, make room, and bring them elsewhere.
 
 A life is written `STORE`, `STORE@BRANCH`, `STORE@BRANCH~2` (two snapshots before), or `STORE@` and the beginning of a
 snapshot's digest.
@@ -6,12 +6,14 @@ snapshot's digest.
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli import saving, sharing, shipping
+from wm_robot.cli.tables import print_rows
 from wm_robot.errors import MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def state() -> None:
-    """Lives on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`."""
+    """Lives on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`, and
+    `ship|import|inspect|export` to bring them elsewhere."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -43,7 +46,7 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     for kind, names in (("branch", place.branches()), ("pin", place.pins())):
         for name, head in names.items():
             rows.append({"name": name, "kind": kind, **_row(place.read(head))})
-    _print(rows, as_json)
+    print_rows(rows, as_json)
 
 
 def log(life: Life, /, *, limit: int = 20, as_json: JsonFlag = False) -> None:
@@ -66,7 +69,7 @@ def log(life: Life, /, *, limit: int = 20, as_json: JsonFlag = False) -> None:
         row["kept"] = "manifest" if store.pruned(snapshot) else "whole"
         row["note"] = snapshot.note
         rows.append(row)
-    _print(rows, as_json)
+    print_rows(rows, as_json)
 
 
 def show(life: Life, /, *, as_json: JsonFlag = False) -> None:
@@ -85,7 +88,7 @@ def show(life: Life, /, *, as_json: JsonFlag = False) -> None:
     tensors = values.pop("tensors")
     for name, value in values.items():
         print(f"{name:12} {value}")
-    _print(
+    print_rows(
         [
             {"tensor": name, "dtype": each["dtype"], "shape": str(each["shape"])}
             for name, each in tensors.items()
@@ -211,7 +214,7 @@ def gc(
             json.dumps({"removed": [each.digest for each in gone], "bytes": sum(each.size for each in gone)})
         )
         return
-    _print([_row(each) for each in gone], as_json)
+    print_rows([_row(each) for each in gone], as_json)
     size = sum(each.size for each in gone) / 2**20
     print(f"{len(gone)} snapshots, {size:.1f} MiB {'would be' if dry_run else 'were'} removed")
 
@@ -227,7 +230,7 @@ def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFl
     """
     states = [store.load(store.find(reference)) for store, reference in (_opened(one), _opened(other))]
     rows = _bytes_apart(*states) if base is None else _expected_apart(base, *states)
-    _print(rows, as_json)
+    print_rows(rows, as_json)
 
 
 def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -309,24 +312,11 @@ def _graph(snapshot: "Snapshot", lines: list[str]) -> str:
     return drawn
 
 
-def _print(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(list(rows)))
-        return
-    from rich.console import Console
-
-    from wm_robot.cli.tables import table_of
-
-    if rows:
-        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
-    else:
-        print("nothing")
-
-
 VERBS: dict[str, Callable[..., Any]] = {
     "ls": ls,
     "log": log,
     "show": show,
+    "save": saving.save,
     "branch": branch,
     "clone": clone,
     "reset": reset,
@@ -336,4 +326,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     "diff": diff,
     "verify": verify,
     "gc": gc,
+    "ship": shipping.ship,
+    "import": shipping.take_in,
+    "inspect": shipping.inspect,
+    "export": shipping.export,
+    "assimilate": sharing.assimilate,
+    "pool": sharing.pool,
 }

@@ -1,5 +1,7 @@
 """Tables for people."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,19 @@ def table_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Tabl
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
     return table
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Rows as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(list(rows)))
+        return
+    from rich.console import Console
+
+    if rows:
+        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
+    else:
+        print("nothing")
 
 
 def _cell(value: Any) -> str:

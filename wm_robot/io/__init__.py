@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read with their digest."""
+"""Files, written whole or not at all; and what comes in as messages, checked before it is used."""

@@ -8,16 +8,20 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 PART = ".part"
 """Ending of files that are being written; what is left of one after a kill means nothing."""
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replace a file; when this returns, the new content survives a power cut.
 
     Space is reserved, then: temporary file, fsync, rename, fsync of the folder; each step was measured to be needed.
     A failed fsync is never retried under the same name, since the kernel then calls the lost page clean.
+
+    Args:
+        mode: Who may read it, from the first byte on.
 
     Raises:
         OSError: If it could not be written; the old content is still there.
@@ -25,7 +29,7 @@ def write_file(path: Path, content: bytes) -> None:
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
-        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "wb") as file:
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             _reserve(file.fileno(), len(content))
             file.write(content)
             file.flush()
@@ -72,6 +76,19 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def claim(file: IO[Any]) -> bool:
+    """Whether an open file is now this process's alone: until it is closed, or the process dies."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # A file system without locks must keep nobody from recording.
+        if error.errno not in {*_UNSUPPORTED, errno.ENOLCK}:
+            raise
+    return True
 
 
 def _reserve(handle: int, size: int) -> None:

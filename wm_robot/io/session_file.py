@@ -3,17 +3,19 @@
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import MissingExtraError, SnapshotError
+from wm_robot.io.durable import claim
 
 try:
     from mcap.exceptions import McapError
-    from mcap.records import Channel, Chunk, Footer, Message, Schema
+    from mcap.opcode import Opcode
+    from mcap.records import Channel, Chunk, Message, Schema
     from mcap.stream_reader import StreamReader, breakup_chunk
     from mcap.writer import CompressionType, Writer
     from rosbags.typesys import Stores, get_typestore
@@ -23,6 +25,12 @@ except ImportError as error:
 
 CHUNK = 64 * 1024
 """Bytes compressed at a time: 0.7 ms at most, against 7 ms for a MiB."""
+FLUSH_EVERY = 1.0
+"""Most seconds of a session that a power cut may take."""
+MAGIC = b"\x89MCAP0\r\n"
+"""First and last bytes of a whole file."""
+END, FOOTER = struct.pack("<BQ", Opcode.FOOTER, 20), 20 + len(MAGIC)
+"""How its last record begins, and the bytes after that."""
 DAMAGE = (McapError, struct.error, ZstdError, ValueError, IndexError)
 """What the reader meets where a file was cut."""
 
@@ -39,6 +47,8 @@ class SessionWriter:
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb")
+        # So that nobody takes a session that is being recorded for one whose recorder is dead.
+        claim(self._file)
         self._mcap = Writer(self._file, chunk_size=CHUNK, compression=CompressionType.ZSTD)
         self._mcap.start(profile="ros2", library="wm_robot")
         self._schemas: dict[str, int] = {}
@@ -98,30 +108,71 @@ def read_session(path: Path) -> Session:
         SnapshotError: If the file is no session at all.
     """
     topics: dict[str, list[tuple[float, Any]]] = defaultdict(list)
+    for topic, time, message in messages(path):
+        topics[topic].append((time / 1e9, message))
+    return Session(topics=dict(topics), whole=is_whole(path))
+
+
+def messages(path: Path, wanted: Container[str] | None = None) -> Iterator[tuple[str, int, Any]]:
+    """Topic, time of receipt in ns, and message, in the order in which they were recorded.
+
+    Args:
+        wanted: Topics whose messages are decoded; the others are passed over. All by default.
+
+    Raises:
+        SnapshotError: If the file is no session at all.
+    """
     kinds: dict[int, str] = {}
     channels: dict[int, Channel] = {}
-    whole = False
+    for record in records(path):
+        if isinstance(record, Schema):
+            kinds[record.id] = record.name
+        elif isinstance(record, Channel):
+            channels[record.id] = record
+        elif isinstance(record, Message):
+            channel = channels.get(record.channel_id)
+            if channel is None:
+                # Declared in a chunk that is damaged.
+                continue
+            if wanted is None or channel.topic in wanted:
+                message = typestore().deserialize_cdr(record.data, kinds[channel.schema_id])
+                yield channel.topic, record.log_time, message
+
+
+def topics_in(path: Path) -> set[str]:
+    """Topics of a session, or of what a killed recorder left of it.
+
+    Raises:
+        SnapshotError: If the file is no session at all.
+    """
+    return {record.topic for record in records(path) if isinstance(record, Channel)}
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Records of a session up to its end, or to where it was cut.
+
+    Raises:
+        SnapshotError: If the file is no session at all.
+    """
+    begun = False
     with path.open("rb") as file:
         try:
-            for record in _records(StreamReader(file, emit_chunks=True)):
-                if isinstance(record, Schema):
-                    kinds[record.id] = record.name
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message):
-                    channel = channels[record.channel_id]
-                    message = typestore().deserialize_cdr(record.data, kinds[channel.schema_id])
-                    topics[channel.topic].append((record.log_time / 1e9, message))
-                whole = isinstance(record, Footer)
+            for record in StreamReader(file, emit_chunks=True).records:
+                for one in (
+                    breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else [record]
+                ):
+                    begun |= isinstance(one, Channel)
+                    yield one
         except DAMAGE as error:
-            if not channels:
+            if not begun:
                 raise SnapshotError(f"{path} is no session: {error}") from error
-    return Session(topics=dict(topics), whole=whole)
 
 
-def _records(reader: StreamReader) -> Iterator[Any]:
-    for record in reader.records:
-        if isinstance(record, Chunk):
-            yield from breakup_chunk(record, validate_crc=True)
-        else:
-            yield record
+def is_whole(path: Path) -> bool:
+    """Whether a file ends as a session does that was closed."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < len(END) + FOOTER:
+            return False
+        file.seek(-len(END) - FOOTER, os.SEEK_END)
+        end = file.read()
+    return end.startswith(END) and end.endswith(MAGIC)

@@ -31,29 +31,35 @@ class RidgeMemory(Regression):
 
     def birth(self, batch: int) -> State:
         nothing = torch.zeros(batch, self.heads, self.size, self.size, device=self.initial.device)
-        return super().birth(batch) | {"H": nothing, "R": nothing.clone()}
+        parts = (name + low for name in SUMS for low in ("", LOW))
+        return super().birth(batch) | {name: nothing.clone() for name in parts}
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
         key, value, noise, log_decay = self._evidence(h[:, None], e[:, None], w[:, None])
-        before = Evidence(state["H"], state["R"])
-        after = ridge_write(before, key[..., 0, :], value[..., 0, :], noise[..., 0], log_decay[..., 0])
+        brought = (key[..., 0, :], value[..., 0, :], noise[..., 0], log_decay[..., 0])
+        after = ridge_write(_whole(state), *(x.double() for x in brought))
         return self._after(state, after, w > 0)
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
+        if h.shape[1] == 1:
+            return self.read(state, h), self.write(state, h[:, 0], e[:, 0], w[:, 0])
         query = self._unit(self.query(h))
         brought = self._evidence(h, e, w)
 
         def rule(evidence: Evidence, *chunk: Tensor) -> tuple[Tensor, Evidence]:
             return ridge_scan(evidence, self._prior(len(h)), *chunk)
 
-        reads, after = self._in_chunks(rule, Evidence(state["H"], state["R"]), query, *brought)
+        reads, after = self._in_chunks(rule, Evidence(*(state[name] for name in SUMS)), query, *brought)
         return self._say(reads + query @ self.initial), self._after(state, after, (w > 0).any(1))
 
     def merge(self, states: Sequence[State]) -> State:
-        grams, moments = (torch.stack([state[name] for state in states]).sum(0) for name in ("H", "R"))
-        return self._solved(Evidence(grams, moments))
+        grams, moments = zip(*map(_whole, states), strict=True)
+        return self._solved(Evidence(torch.stack(grams).sum(0), torch.stack(moments).sum(0)))
+
+    def summary(self, state: State) -> Float[Tensor, "B X"]:
+        return super().summary({name: state[name] for name in ("S", *SUMS)})
 
     def variance(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N"]:
         """How little is known of a query, by head; a newborn knows nothing."""
@@ -69,11 +75,27 @@ class RidgeMemory(Regression):
         return (F.softplus(self.prior) + self.LEAST_PRIOR).expand(batch, -1, -1)
 
     def _solved(self, evidence: Evidence) -> State:
-        weights = self.initial + ridge_weights(evidence, self._prior(len(evidence.gram)))
-        return {"S": weights, "H": evidence.gram, "R": evidence.moment}
+        weights = ridge_weights(evidence, self._prior(len(evidence.gram)).to(evidence.gram.dtype))
+        kept = self.initial.dtype
+        return {"S": self.initial + weights.to(kept)} | _parts(evidence, kept)
 
     def _after(self, state: State, evidence: Evidence, written: Tensor) -> State:
         written = written[:, None, None, None]
         return {
             name: torch.where(written, value, state[name]) for name, value in self._solved(evidence).items()
         }
+
+
+SUMS, LOW = ("H", "R"), "_low"
+"""Names of the sums in a state, and the ending of what single precision leaves over of each."""
+
+
+def _whole(state: State) -> Evidence:
+    """The sums in double precision: weights of a long life amplify what single precision rounds by a thousand."""
+    return Evidence(*(state[name].double() + state[name + LOW] for name in SUMS))
+
+
+def _parts(evidence: Evidence, kept: torch.dtype) -> State:
+    """The same in two parts, as a lesser precision keeps it."""
+    state = {name: x.to(kept) for name, x in zip(SUMS, evidence, strict=True)}
+    return state | {name + LOW: (x - state[name]).to(kept) for name, x in zip(SUMS, evidence, strict=True)}

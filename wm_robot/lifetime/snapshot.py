@@ -1,9 +1,10 @@
 """What a store says of one state of one life."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wm_robot import __version__
@@ -37,14 +38,33 @@ class Snapshot:
     code: str = __version__
     created: str = ""
     """Wall clock, for people; nothing depends on it."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Of the first of a line that began in another store: the snapshot there, its parents, and what it came with."""
 
     def manifest(self) -> bytes:
         """The manifest's bytes: equal snapshots have equal ones."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "digest"}
+        if not self.origin:
+            # As manifests were before there was one: their digests hold.
+            del values["origin"]
         return canonical_json(
             values
             | {"format": FORMAT, "kind": KIND, "parents": list(self.parents), "metrics": dict(self.metrics)}
         )
+
+    def named(self) -> "Snapshot":
+        """The same with the digest that its manifest has."""
+        return replace(self, digest=digest(self.manifest()))
+
+    def received(self, **origin: Any) -> "Snapshot":
+        """The same state as the first of a line here, whose beginning is where it came from.
+
+        Args:
+            origin: What it came with, beside the snapshot that it was there and the parents that it had.
+        """
+        there = {"snapshot": self.digest, "parents": list(self.parents)}
+        before = {"origin": dict(self.origin)} if self.origin else {}
+        return replace(self, parents=(), origin={**origin, **there, **before}).named()
 
     @classmethod
     def of(cls, name: str, content: bytes) -> "Snapshot":
@@ -64,8 +84,28 @@ class Snapshot:
                     f"format {FORMAT}. Use the version that wrote it"
                 )
             found = cls(**{**values, "digest": name, "parents": tuple(values["parents"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            found._check_kinds()
+            if not all(SHA256.fullmatch(each) for each in (found.object, *found.parents)):
+                raise SnapshotError(f"manifest {name[:12]} names what is no SHA-256")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SnapshotError(f"manifest {name[:12]} is no manifest: {error}") from error
-        if not all(SHA256.fullmatch(each) for each in (found.object, *found.parents)):
-            raise SnapshotError(f"manifest {name[:12]} names what is no SHA-256")
         return found
+
+    def _check_kinds(self) -> None:
+        for kind, names in _KINDS.items():
+            for name in names:
+                if not isinstance(value := getattr(self, name), kind):
+                    raise TypeError(f"{name} is {value!r:.60}, no {kind.__name__}")
+        for tensor in self.tensors.values():
+            tensor["dtype"], tensor["shape"], tensor["sha256"]
+        if min(self.size, self.steps, self.sequence) < 0:
+            raise ValueError(f"size, steps and sequence are {self.size}, {self.steps} and {self.sequence}")
+        if not all(math.isfinite(value) for value in self.metrics.values()):
+            raise ValueError("a metric is not finite")
+
+
+_KINDS: dict[type, tuple[str, ...]] = {
+    int: ("size", "steps", "sequence"),
+    str: ("base_digest", "spec_digest", "object", "note", "code", "created"),
+    Mapping: ("tensors", "metrics", "origin"),
+}

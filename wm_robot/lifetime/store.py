@@ -20,7 +20,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import PART, digest, locked, make_folder, remove_file, sync_folder, write_file
+from wm_robot.lifetime.names import NAME, checked_name
 from wm_robot.lifetime.snapshot import SHA256, Snapshot
 from wm_robot.lifetime.store_index import StoreIndex
 
@@ -41,7 +41,6 @@ OBJECT, PRUNED = ".safetensors", ".pruned"
 LARGEST_MANIFEST = 1 << 20
 LARGEST_OBJECT = 1 << 30
 """Bytes; a larger file is refused before it is read."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGEST_START = re.compile("[0-9a-f]{6,64}")
 
 State = Mapping[str, np.ndarray]
@@ -89,7 +88,7 @@ class Store:
             )
         content = save({name: np.ascontiguousarray(value) for name, value in state.items()})
         with self._changing():
-            head = self.branches().get(_named(branch))
+            head = self.branches().get(checked_name(branch))
             if parents is None:
                 parents = [head] if head else []
             if head and head not in parents:
@@ -137,6 +136,31 @@ class Store:
                 )
         return self._tensors(snapshot)
 
+    def content(self, snapshot: Snapshot) -> bytes:
+        """The bytes of its tensors' file, checked and not parsed.
+
+        Raises:
+            SnapshotError: If they are missing, damaged or thinned out.
+        """
+        path, where = self._object(snapshot), f"snapshot {snapshot.digest[:12]} in {self.folder}"
+        if self.pruned(snapshot):
+            raise SnapshotError(
+                f"{where} was thinned out: only its manifest is kept. Go on from another of `log`"
+            )
+        try:
+            if path.stat().st_size != snapshot.size or snapshot.size > LARGEST_OBJECT:
+                raise SnapshotError(
+                    f"{where} is damaged: its tensors have another size. Go on from one before it"
+                )
+            content = path.read_bytes()
+        except OSError as error:
+            raise SnapshotError(f"{where} has lost its tensors: {error}. Go on from one before it") from error
+        if digest(content) != snapshot.object:
+            raise SnapshotError(
+                f"{where} is damaged: its SHA-256 is not the manifest's. Go on from one before it"
+            )
+        return content
+
     def fetch(self, other: "Store", reference: str) -> str:
         """Take a snapshot and all it comes from out of another store, so that a life here can go on from it."""
         if self.folder.resolve() == other.folder.resolve():
@@ -148,10 +172,42 @@ class Store:
                 if other.pruned(snapshot):
                     write_file(self._object(snapshot).with_suffix(PRUNED), b"")
                 else:
-                    self._keep("objects", f"{snapshot.object}{OBJECT}", other._content(snapshot))
+                    self._keep("objects", f"{snapshot.object}{OBJECT}", other.content(snapshot))
                 self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
             self._index.add(line)
         return line[0].digest
+
+    def adopt(self, snapshot: Snapshot, content: bytes, *, branch: str = MAIN) -> Snapshot:
+        """Begin a branch with a state whose own beginning stays in another store; see `Snapshot.received`.
+
+        Args:
+            content: Of its tensors' file.
+
+        Returns:
+            What the branch has of it: where it is there already, and was perhaps lived on from, nothing changes.
+
+        Raises:
+            SnapshotError: If these are not its tensors, or the branch holds another life.
+        """
+        if digest(content) != snapshot.object or snapshot.parents or not snapshot.origin:
+            raise SnapshotError(
+                f"snapshot {snapshot.digest[:12]} is not the first of a line, with its tensors"
+            )
+        with self._changing():
+            head = self.branches().get(checked_name(branch))
+            if head is None:
+                self._keep("objects", f"{snapshot.object}{OBJECT}", content)
+                self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
+                self._point("branches", branch, snapshot.digest)
+                self._index.add([snapshot])
+                return snapshot
+            came_from = snapshot.origin["snapshot"]
+            for each in self.log(head):
+                if came_from in (each.digest, each.origin.get("snapshot")):
+                    return each
+        raise SnapshotError(
+            f"branch '{branch}' in {self.folder} holds another life, {head[:12]}. Name a branch that is not there yet"
+        )
 
     # --- find ---------------------------------------------------------------------------------------------------
 
@@ -391,7 +447,7 @@ class Store:
         )
         if any(not math.isfinite(value) for value in snapshot.metrics.values()):
             raise SnapshotError(f"metrics are {dict(snapshot.metrics)}; they must be finite")
-        return replace(snapshot, digest=digest(snapshot.manifest()))
+        return snapshot.named()
 
     def _keep(self, kind: str, name: str, content: bytes) -> None:
         """Write what nobody will change, unless it is there; what is there may be damaged."""
@@ -402,30 +458,9 @@ class Store:
     def _object(self, snapshot: Snapshot) -> Path:
         return self.folder / "objects" / f"{snapshot.object}{OBJECT}"
 
-    def _content(self, snapshot: Snapshot) -> bytes:
-        """The object's bytes, checked."""
-        path, where = self._object(snapshot), f"snapshot {snapshot.digest[:12]} in {self.folder}"
-        if self.pruned(snapshot):
-            raise SnapshotError(
-                f"{where} was thinned out: only its manifest is kept. Go on from another of `log`"
-            )
-        try:
-            if path.stat().st_size != snapshot.size or snapshot.size > LARGEST_OBJECT:
-                raise SnapshotError(
-                    f"{where} is damaged: its tensors have another size. Go on from one before it"
-                )
-            content = path.read_bytes()
-        except OSError as error:
-            raise SnapshotError(f"{where} has lost its tensors: {error}. Go on from one before it") from error
-        if digest(content) != snapshot.object:
-            raise SnapshotError(
-                f"{where} is damaged: its SHA-256 is not the manifest's. Go on from one before it"
-            )
-        return content
-
     def _tensors(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
         where = f"snapshot {snapshot.digest[:12]} in {self.folder}"
-        content = self._content(snapshot)
+        content = self.content(snapshot)
         try:
             tensors = load(content)
         except SafetensorError as error:
@@ -440,7 +475,7 @@ class Store:
         found = {}
         folder = self.folder / kind
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if _NAME.fullmatch(path.name):
+            if NAME.fullmatch(path.name):
                 head = path.read_text().strip()
                 if not SHA256.fullmatch(head):
                     raise SnapshotError(
@@ -450,7 +485,7 @@ class Store:
         return found
 
     def _point(self, kind: str, name: str, head: str) -> None:
-        write_file(self.folder / kind / _named(name), f"{head}\n".encode())
+        write_file(self.folder / kind / checked_name(name), f"{head}\n".encode())
 
     def _unname(self, kind: str, name: str) -> None:
         with self._changing():
@@ -490,14 +525,6 @@ class Store:
             except SnapshotError:
                 # `verify` is there to say so; one damaged manifest must not hide the others.
                 continue
-
-
-def _named(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise SnapshotError(
-            f"'{name}' is no name: it must begin with a letter or digit and go on with those, '.', '_' or '-'"
-        )
-    return name
 
 
 def _closure(heads: Iterable[str], known: Mapping[str, Snapshot]) -> set[str]:

@@ -8,11 +8,10 @@ from typing import Any
 from safetensors.torch import load, save
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base
 from wm_robot.io.durable import digest, write_file
 from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot.spec import RobotSpec, canonical_json
-
-FORMAT = 1
+from wm_robot.spec import RobotSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +47,16 @@ def save_base(folder: Path, model: WorldModel, spec: RobotSpec, card: dict[str, 
     config = model.config.to_dict()
     manifest = {
         "format": FORMAT,
-        "kind": "base",
+        "kind": KIND,
         "robot": spec.name,
         "spec_digest": spec.digest(),
         "config": config,
         "weights_sha256": digest(weights),
-        "digest": _digest(weights, config),
+        "digest": base_digest(config, digest(weights)),
         "card": card,
     }
-    write_file(folder / "weights.safetensors", weights)
-    write_file(folder / "base.json", json.dumps(manifest, indent=1, allow_nan=False).encode())
+    write_file(folder / WEIGHTS, weights)
+    write_file(folder / CARD, json.dumps(manifest, indent=1, allow_nan=False).encode())
     return str(manifest["digest"])
 
 
@@ -69,24 +68,10 @@ def load_base(folder: str | Path) -> Base:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / "base.json").read_bytes())
-        weights = (folder / "weights.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
+        card, weights = ((folder / name).read_bytes() for name in (CARD, WEIGHTS))
+    except OSError as error:
         raise SnapshotError(f"no base in {folder}: {error}. Train one: wm-robot train") from error
-    try:
-        version, found = manifest["format"], (manifest["weights_sha256"], manifest["digest"])
-        known = (digest(weights), _digest(weights, manifest["config"]))
-    except (KeyError, TypeError) as error:
-        raise SnapshotError(
-            f"{folder / 'base.json'} is no card of a base: {error}. Fetch it again"
-        ) from error
-    if version != FORMAT:
-        raise SnapshotError(
-            f"base in {folder} has format {version}, this version reads {FORMAT}. "
-            "Use the version that made it, or train it again: wm-robot train"
-        )
-    if found != known:
-        raise SnapshotError(f"base in {folder} is damaged: its SHA-256 is not the manifest's. Fetch it again")
+    manifest = check_base(card, weights, str(folder))
     try:
         model = WorldModel(ModelConfig.from_dict(manifest["config"]))
         model.load_state_dict(load(weights))
@@ -95,7 +80,3 @@ def load_base(folder: str | Path) -> Base:
             f"base in {folder} is of another shape than this version's model. Train it again: wm-robot train"
         ) from error
     return Base(model=model.eval().requires_grad_(False), digest=manifest["digest"], manifest=manifest)
-
-
-def _digest(weights: bytes, config: dict[str, Any]) -> str:
-    return digest(canonical_json({"config": config, "weights": digest(weights)}))

@@ -5,6 +5,7 @@ goes on predicting every step. What has predicted better than the present memori
 evidence, is taken in their place. Source of the test: Page (1954), Biometrika 41.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -59,11 +60,8 @@ class RecallConfig:
 
 
 @runtime_checkable
-class Lives(Protocol):
-    """What lives step by step: a model, or its graphs."""
-
-    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
-        """See `WorldModel.predict`."""
+class Writes(Protocol):
+    """What lives step by step: a model, its graphs, or the recall of either."""
 
     def write(
         self,
@@ -75,6 +73,14 @@ class Lives(Protocol):
         truth: Tensor | None = None,
     ) -> tuple[Prediction, State]:
         """See `WorldModel.write`."""
+
+
+@runtime_checkable
+class Lives(Writes, Protocol):
+    """What lives, and can say what it expects: a model, or its graphs."""
+
+    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
+        """See `WorldModel.predict`."""
 
 
 class Recall:
@@ -134,6 +140,48 @@ class Recall:
             }
         return predicted, self._remember(after, valid > 0)
 
+    def back(self, state: State, before: State) -> State:
+        """A life that was somewhere else, in the condition that it knew before, with all that it remembers.
+
+        What it has just settled in is remembered too.
+        """
+        c = self.config
+        state = self._kept(state, state[OWN + "calm"] >= c.settled, self._place(state))
+        nothing = {name: torch.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
+        now = before[OWN + "now"]
+        slot = now.clamp_min(0)[:, None]
+        moved = state[OWN + "used"].gather(1, slot) != before[OWN + "used"].gather(1, slot)
+        nothing["now"] = torch.where(moved[:, 0], -1, now)
+        return (
+            state
+            | {OWN + name: value for name, value in nothing.items()}
+            | _known(before)
+            | {name: value for name, value in before.items() if name.startswith(DRAFT)}
+        )
+
+    def merge(self, life: State, states: Sequence[State]) -> State:
+        """A merged life with a bank of what any of these remember, the last used first."""
+        c, born = self.config, self.birth(life)
+        used = torch.cat([state[OWN + "used"] for state in states], 1)
+        ages = torch.cat([state["step"][:, None] - state[OWN + "used"] for state in states], 1)
+        chosen = torch.where(used >= 0, ages, torch.iinfo(ages.dtype).max).argsort(dim=1, stable=True)[
+            :, : c.slots
+        ]
+        rows = torch.arange(len(chosen))[:, None]
+        held = used.gather(1, chosen) >= 0
+        bank = {
+            BANK + name: torch.cat(
+                [
+                    torch.cat([state[BANK + name][:, :-1] for state in states], 1)[rows, chosen],
+                    states[0][BANK + name][:, -1:],
+                ],
+                1,
+            )
+            for name in _known(life)
+        }
+        since = life["step"][:, None] - ages.gather(1, chosen)
+        return born | bank | {OWN + "used": torch.where(held, since, -1)}
+
     def _weighed(
         self,
         own: dict[str, np.ndarray],
@@ -185,31 +233,34 @@ class Recall:
     def _remember(self, state: State, seen: Bool[Tensor, "B"]) -> State:
         """After every `settled` calm steps: the draft goes to the bank, and what is known now is the next draft."""
         c = self.config
-        calm, used, now = (state[OWN + name] for name in ("calm", "used", "now"))
+        calm = state[OWN + "calm"]
         due = seen & (calm % c.settled == 0)
         if not due.any():
             return state
-        mature = due & (calm >= 2 * c.settled)
-        slot = self._place(state)
-        at = mature[:, None] & (torch.arange(c.slots) == slot[:, None])
+        kept = self._kept(state, due & (calm >= 2 * c.settled), self._place(state))
+        draft = {
+            DRAFT + name: torch.where(beside(due, value), value, state[DRAFT + name])
+            for name, value in _known(state).items()
+        }
+        return kept | draft
+
+    def _kept(self, state: State, mature: Bool[Tensor, "B"], slot: Tensor) -> State:
+        """The draft in its slot, for those whose draft is mature."""
+        at = mature[:, None] & (torch.arange(self.config.slots) == slot[:, None])
         chosen = _padded(at, False)
         bank = {
             BANK + name: torch.where(beside(chosen, held), state[DRAFT + name][:, None], held)
             for name, held in ((name, state[BANK + name]) for name in _known(state))
         }
-        draft = {
-            DRAFT + name: torch.where(beside(due, value), value, state[DRAFT + name])
-            for name, value in _known(state).items()
-        }
+        used, now, short = (state[OWN + name] for name in ("used", "now", "short"))
         return (
             state
             | bank
-            | draft
             | {
                 OWN + "used": torch.where(at, state["step"][:, None], used),
                 OWN + "now": torch.where(mature, slot, now),
                 # What was held against it was of what it held before.
-                OWN + "short": torch.where(chosen, 0.0, state[OWN + "short"]),
+                OWN + "short": torch.where(chosen, 0.0, short),
             }
         )
 
@@ -246,6 +297,11 @@ class Recall:
         """Log-likelihood of an outcome in nats, and squared error a channel; no channel counts beyond `clip`."""
         square = ((outcome - mean).square() * torch.exp(-log_variance)).clamp_max(self.config.clip)
         return -0.5 * (square / self.config.noise + log_variance).sum(-1), square.mean(-1)
+
+
+def has_bank(state: State) -> bool:
+    """Whether a life remembers conditions."""
+    return OWN + "used" in state
 
 
 def _known(state: State) -> State:

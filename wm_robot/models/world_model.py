@@ -6,7 +6,7 @@ S_t = write(S_{t-1}, h_t, outcome_t)         predict, then write
 imagine: z_{k+1} from (z_k, a_k), S frozen
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -257,6 +257,20 @@ class WorldModel(nn.Module):
             after.update(_named(i, written))
             h = self._mixed(i, h, read)
         return self._decode(*self._next(z, straight, h)), after
+
+    def merge(self, states: Sequence[State]) -> State:
+        """The life of one robot that lived all of these, where the memories can tell it from the states alone.
+
+        Raises:
+            ConfigError: If they cannot; see `Memory.merge`.
+        """
+        merged = {
+            "step": torch.stack([state["step"] for state in states]).sum(0),
+            "recent": states[0]["recent"],
+        }
+        for i, memory in enumerate(self._memories):
+            merged |= _named(i, memory.merge([_part(state, i) for state in states]))
+        return merged
 
     # --- predict and imagine --------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ def finish(result: Result, as_json: bool) -> None:
                     "bench": setting.bench,
                     "robot": setting.robot,
                     "commit": commit(),
+                    "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     "seeds": list(setting.seeds),
                     "quick": setting.quick,
                     "bases": dict(result.bases),

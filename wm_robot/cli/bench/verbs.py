@@ -12,7 +12,8 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|sim|store`."""
+    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|sim|store|
+    tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -186,6 +187,31 @@ def memory(
         finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work / task), as_json)
 
 
+def assimilation(
+    robot: str = "arm",
+    pairs: int = 8,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pairs of robots that live each other's sessions: what each foresees of the other's world and of its own.
+
+    Args:
+        robot: Name of the robot.
+        pairs: For each seed.
+        seeds: Of bodies, payloads, motion and noise.
+        memory: Family that the lives are of.
+        bases: Folder with the trained bases.
+        quick: A quarter of the pairs, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.assimilation import run
+
+    finish(run(Setting("assimilation", robot, seeds, quick, bases), memory, pairs), as_json)
+
+
 def recall(
     robot: str = "arm",
     lives: int = 48,
@@ -209,6 +235,33 @@ def recall(
     from wm_robot.cli.bench.recall import run
 
     finish(run(Setting("recall", robot, seeds, quick, bases), memory, lives), as_json)
+
+
+def resume(
+    robot: str = "arm",
+    families: tuple[str, ...] = (),
+    steps: int = 10_000,
+    interruptions: int = 10,
+    seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Lives that are killed and go on from their last snapshot: whether they are those that were never stopped.
+
+    Args:
+        robot: Name of the robot.
+        families: Those with a base that are tried; all by default.
+        steps: Of each life.
+        interruptions: Times that it is killed.
+        seeds: The first is that of worlds, motion and instants.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the steps.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.resume import run
+
+    finish(run(Setting("resume", robot, seeds, quick, bases), families, steps, interruptions), as_json)
 
 
 def sim(
@@ -253,6 +306,31 @@ def store(
     from wm_robot.cli.bench.store import run
 
     finish(run(Setting("store", "none", (0,), quick, BASES), size, rounds, snapshots, folder), as_json)
+
+
+def tamper(
+    n: int = 10_000,
+    robot: str = "arm",
+    memory: str = "gru",
+    seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether a bundle is ever taken that is damaged, forged, old or hostile; a reader that trusts is the control.
+
+    Args:
+        n: Attempts in all.
+        robot: Name of the robot.
+        memory: Family of the life that is shipped.
+        seeds: The first is that of the attacks.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the attempts.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.tamper import run
+
+    finish(run(Setting("tamper", robot, seeds, quick, bases), memory, n), as_json)
 
 
 def loop(

@@ -30,16 +30,17 @@ from std_srvs.srv import Trigger
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import write_file
+from wm_robot.io.pairing import Lived, Pairing
+from wm_robot.io.refusal import BadMessageError, check_time
 from wm_robot.lifetime.store import opened
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.life import Life, LifeConfig, load_life
 from wm_robot_ros.lifecycle import transition
-from wm_robot_ros.pairing import Lived, Pairing
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
-from wm_robot_ros.refusal import BadMessageError, check_time
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
+from wm_robot_ros.thinning import Thinning
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
 
@@ -61,6 +62,8 @@ class AgentConfig:
     target_max_age: float
     status_rate: float
     autostart: bool
+    save_every: float
+    keep_last: int
     report: str
     listeners: int
     priority: int
@@ -85,6 +88,16 @@ class AgentConfig:
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
             restore=declare(node, "restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
             state=declare(node, "state", "", "where to save, STORE or STORE@BRANCH; empty: not at all"),
+            save_every=declare(
+                node, "save_every", 60.0, "s between saves while it acts; 0: at the end", bounds=(0, 86400)
+            ),
+            keep_last=declare(
+                node,
+                "keep_last",
+                64,
+                "snapshots kept whole, and as many before, ever further apart; 0: all",
+                bounds=(0, 1_000_000),
+            ),
             max_age=declare(
                 node, "observation.max_age", 0.1, "s; an older observation is refused", bounds=(0, 10)
             ),
@@ -124,6 +137,7 @@ class AgentNode(LifecycleNode):
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self._entities: list[Callable[[], object]] = []
+        self._thinning = Thinning(self.config.state, self.config.keep_last)
 
     # Transitions
 
@@ -264,7 +278,10 @@ class AgentNode(LifecycleNode):
         for period, publish in (
             (1.0 / self.config.status_rate, self._publish_status),
             (1.0, self._publish_diagnostics),
+            (self.config.save_every if self.config.state else 0.0, self._save_beside),
         ):
+            if not period:
+                continue
             timer = self.create_timer(period, publish)
             self._entities.append(partial(self.destroy_timer, timer))
 
@@ -321,6 +338,9 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._restore)
             self._born = True
+            while self.pairing.take() is not None:
+                # What was before its birth is not its experience.
+                continue
         last = self.pairing.take()
         while (newer := self.pairing.take()) is not None:
             if last is not None:
@@ -411,10 +431,29 @@ class AgentNode(LifecycleNode):
             response.message = str(await done)
             response.success = self._saved = True
             self.unsaved_because = ""
+            self._thinning.saved()
         except Exception as error:
             response.success, response.message = False, f"{type(error).__name__}: {error}"
             self.unsaved_because = f"state not saved: {response.message}"
         return response
+
+    def _save_beside(self) -> None:
+        """Save in the worker while the loop goes on: a power cut takes no more than what was lived since."""
+        if not (self._active and self._unsaved):
+            return
+        self._unsaved = False
+
+        def work() -> None:
+            try:
+                self.life.save(self.config.state)
+            except Exception as error:
+                self._unsaved = True
+                self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
+                return
+            self._saved, self.unsaved_because = True, ""
+            self._thinning.saved()
+
+        self._worker.submit(work)
 
     def save_if_lived(self) -> None:
         """Save what was lived since the last time, where a folder is named."""
@@ -428,6 +467,7 @@ class AgentNode(LifecycleNode):
             self.get_logger().error(self.unsaved_because)
             return
         self._unsaved, self._saved, self.unsaved_because = False, True, ""
+        self._thinning.saved()
         self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
 
     # Reports

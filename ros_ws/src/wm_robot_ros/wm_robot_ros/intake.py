@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wm_robot_ros.refusal import Refusal, Refusals, check_time
+from wm_robot.io.refusal import Refusal, Refusals, check_time
 
 
 class CommandIntake:

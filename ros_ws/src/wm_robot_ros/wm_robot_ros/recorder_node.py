@@ -1,4 +1,5 @@
-"""The recorder: everything that the robots say, in one session file that survives the recorder's death.
+"""The recorder: everything that the robots say, in one session file that survives the recorder's death, and their
+episodes in files of their own if they are asked for.
 
 Raw subscriptions → bounded queue → one writing thread, so that a slow disk delays no message and a message is
 never decoded only to be encoded again. Since it hears everything, it can also keep a digest for people.
@@ -8,9 +9,10 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,11 +22,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
-from wm_robot.io.session_file import SessionWriter
+from wm_robot.errors import WmRobotError
+from wm_robot.io.session_file import FLUSH_EVERY, SessionWriter
 from wm_robot_ros.digest import Digest, line
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import LATCHED
 from wm_robot_ros.spin import end, executor_of, spin_once, start, use_real_time
+
+if TYPE_CHECKING:
+    from wm_robot_ros.episode_scribe import EpisodeScribe
 
 LISTEN = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Fits every publisher, and asks none to wait for the recorder."""
@@ -44,19 +50,27 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, LISTEN)}
 QUEUE = 20_000
 """Messages waiting for the disk; half a minute of two robots."""
-FLUSH_EVERY = 1.0
-"""Most seconds of a session that a power cut may take."""
 END = object()
 
 
 class Scribe:
-    """Writes a session file in a thread of its own."""
+    """Writes a session file, and the episodes in it, in a thread of its own."""
 
-    def __init__(self, path: Path, *, capacity: int = QUEUE, flush_every: float = FLUSH_EVERY):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        episodes: "EpisodeScribe | None" = None,
+        capacity: int = QUEUE,
+        flush_every: float = FLUSH_EVERY,
+    ):
         self.dropped = 0
         """Messages that came while the queue was full."""
         self.error: BaseException | None = None
         """Why writing ended early."""
+        self.episodes_error: BaseException | None = None
+        """Why there are no more episodes; the session goes on without them."""
+        self._episodes = episodes
         self._path, self._flush_every = path, flush_every
         self._queue: queue.Queue[Any] = queue.Queue(capacity)
         self._thread = threading.Thread(target=self._run, name="scribe")
@@ -95,6 +109,9 @@ class Scribe:
             try:
                 self._write_until_end(writer)
             finally:
+                if self._episodes:
+                    with self._session_first():
+                        self._episodes.close()
                 writer.close()
         except BaseException as error:
             # Raised again in `close`, in the thread that can report it.
@@ -116,9 +133,23 @@ class Scribe:
                 if topic not in channels:
                     channels[topic] = writer.add_topic(topic, kind, qos)
                 writer.write(channels[topic], stamp, data)
+                if self._episodes:
+                    with self._session_first():
+                        self._episodes.take(topic, data)
             if time.monotonic() >= due:
                 writer.flush()
+                if self._episodes:
+                    with self._session_first():
+                        self._episodes.flush()
                 due = time.monotonic() + self._flush_every
+
+    @contextmanager
+    def _session_first(self) -> Iterator[None]:
+        """Whatever goes wrong with the episodes, the session goes on; it is worth more."""
+        try:
+            yield
+        except Exception as error:
+            self.episodes_error, self._episodes = error, None
 
 
 class RecorderNode(Node):
@@ -130,6 +161,8 @@ class RecorderNode(Node):
         robots = declare(
             self, "robots", "", "namespaces of the robots, by comma; empty: the one without"
         ).split(",")
+        episodes = declare(self, "episodes", "", "folder that gets a file for each episode; empty: none")
+        model = declare(self, "robot", "arm", "of episodes: name of a robot that ships, or path of its spec")
         digest = declare(self, "digest", "", "file that gets a line of JSON ten times a second; empty: none")
         rate = declare(self, "digest_rate", 10.0, "Hz", bounds=(0.1, 50))
         priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
@@ -149,8 +182,27 @@ class RecorderNode(Node):
             self._told = Path(digest).open("w", encoding="utf-8")
             self._robots = [robot.strip("/ ") for robot in robots]
             self.create_timer(1.0 / rate, self._tell)
-        self.scribe = Scribe(path)
+        names = [name.strip("/ ") for name in robots]
+        self.scribe = Scribe(
+            path, episodes=self._episode_scribe(episodes, model, names, path) if episodes else None
+        )
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
+
+    def _episode_scribe(self, folder: str, model: str, names: list[str], path: Path) -> "EpisodeScribe":
+        # Here, so that a recorder without episodes needs neither.
+        from wm_robot_ros.episode_scribe import EpisodeScribe
+        from wm_robot_sim import load_spec
+
+        kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        scribe = EpisodeScribe(Path(folder), load_spec(model), names, kinds, source=path.name)
+        for one in scribe.salvaged:
+            self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were saved")
+        self.create_timer(1.0, self._complain)
+        return scribe
+
+    def _complain(self) -> None:
+        if self.scribe.episodes_error:
+            self.get_logger().error(f"no more episodes: {self.scribe.episodes_error}", once=True)
 
     def _listen(self, topic: str, kind: type, qos: QoSProfile) -> None:
         self.create_subscription(kind, topic, self._hand_over(topic, _name_of(kind)), qos, raw=True)
@@ -207,11 +259,17 @@ def _profiles_yaml(profiles: list[QoSProfile]) -> str:
     return str(yaml.safe_dump(offered, sort_keys=False))
 
 
+def _why_no_episodes(error: BaseException) -> str:
+    return f"the session is whole, its episodes are not: {type(error).__name__}: {error}"
+
+
 def _close(scribe: Scribe) -> None:
     try:
         scribe.close()
     except OSError as error:
         sys.exit(f"the session was not written to its end: {error}")
+    if scribe.episodes_error:
+        sys.exit(_why_no_episodes(scribe.episodes_error))
 
 
 def main() -> None:
@@ -223,6 +281,8 @@ def main() -> None:
         executor = executor_of(node, quick=True)
         while node.scribe.writing and not stop.asked:
             spin_once(executor, node)
+    except WmRobotError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
         end(node)
         # Whatever happened: a scribe that nobody closes keeps the process alive, and its file without an index.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_robot_ros.refusal import Refusal, Refusals, check_time
+from wm_robot.io.refusal import Refusal, Refusals, check_time
 
 KEPT = 8
 """Applied commands that wait for their observation."""
@@ -55,6 +55,10 @@ class Pairing:
     def applied(self) -> np.ndarray | None:
         """The command that was last said to have been applied, `A`."""
         return next(reversed(self._applied.values()), None)
+
+    def applied_at(self, stamp: int) -> np.ndarray | None:
+        """The command that was in force up to `stamp`, `A`; None if nobody said so lately."""
+        return self._applied.get(stamp)
 
     def forget(self) -> None:
         """Begin again, as after a pause: the next observation continues nothing."""

@@ -1,0 +1,134 @@
+"""`wm-robot bench assimilation`: arms that live each other's sessions, and what they foresee of both worlds then."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench.processes import in_processes
+from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.types import Lives
+
+VISIT, VISITS = 400, 4
+"""Steps of each visit of a session, and how many: two payloads by turns."""
+FRESH = 264
+"""Steps in each of both payloads after the session, on which lives are compared."""
+SESSION = VISIT * VISITS
+ARMS = {
+    "stranger": "the other's world, before",
+    "assimilated": "the other's world, its session lived",
+    "third": "the other's world, a third arm's session lived",
+    "owner": "the other's world, its owner",
+    "own before": "its own world, before",
+    "own after": "its own world, the other's session lived",
+}
+
+
+def run(setting: Setting, memory: str, pairs: int) -> Result:
+    """See `wm-robot bench assimilation --help`."""
+    needs(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
+    pairs = max(2, pairs // 4) if setting.quick else pairs
+    parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds])
+    base = bases_of(setting, {memory: memory})[memory]
+    errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in ARMS}
+    mean = {arm: float(np.nanmean(_counted(found))) for arm, found in errors.items()}
+    return Result(
+        setting=setting,
+        figures={
+            "other_vs_owner": mean["owner"] / mean["assimilated"],
+            "own_worse": mean["own after"] / mean["own before"],
+            "control_stranger_vs_owner": mean["owner"] / mean["stranger"],
+            "control_third_vs_owner": mean["owner"] / mean["third"],
+        },
+        table=[_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
+        bases={memory: base.digest},
+        notes=(
+            f"{2 * pairs} arms a seed, {len(setting.seeds)} seeds, each with a body and two payloads of its own; "
+            f"sessions of {SESSION} steps; error: mean square of what is foreseen ahead, in units of the one-step "
+            "change, by steps since the world was entered; figures from step 16 on, when it has been recognised",
+            "other_vs_owner: the owner's error over that of who lived its session; 1 is as good",
+        ),
+    )
+
+
+def _counted(errors: np.ndarray) -> np.ndarray:
+    from wm_robot.evaluation.assimilation import EVERY, SETTLED
+
+    return errors[..., SETTLED // EVERY :]
+
+
+def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
+    from wm_robot.evaluation.assimilation import EVERY
+
+    at = {"0": (0, 1), "4-12": (1, 4), "16-60": (4, 16), "64-": (16, None)}
+    assert EVERY * 16 == 64
+    return {"life": arm, "foresees": told} | {
+        steps: round(float(np.nanmean(errors[..., slice(*part)])), 4) for steps, part in at.items()
+    }
+
+
+def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, np.ndarray]:
+    """Errors of each arm `B K`, by life."""
+    import torch
+
+    from wm_robot.evaluation.assimilation import errors
+    from wm_robot.fleet.assimilate import Stretch, assimilated, lived
+    from wm_robot.models.recall import Recall
+
+    torch.set_num_threads(1)
+    model = bases_of(setting, {memory: memory})[memory].model
+    recall, lives = Recall(model), _lives(setting.robot, 2 * pairs, seed)
+    arms = np.arange(2 * pairs)
+    partner, third = arms ^ 1, np.roll(arms, 2)
+
+    def stretch(owner: np.ndarray, start: int, stop: int) -> Stretch:
+        rows = lives.rows(owner)
+        obs, action, hold = (torch.from_numpy(x) for x in (rows.obs, rows.action, rows.hold))
+        return Stretch(obs, action, hold, torch.ones(action.shape[:2])).part(start, stop)
+
+    def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
+        starts = (SESSION, SESSION + FRESH)
+        return np.concatenate([errors(model, recall, state, stretch(owner, s, s + FRESH)) for s in starts])
+
+    def session(owner: np.ndarray) -> list[Stretch]:
+        return [stretch(owner, 0, SESSION)]
+
+    born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
+    own = lived(recall, born, session(arms))
+    taught = assimilated(recall, own, session(partner))
+    own_before = foreseen(own, arms)
+    return {
+        "stranger": foreseen(own, partner),
+        "assimilated": foreseen(taught, partner),
+        "third": foreseen(assimilated(recall, own, session(third)), partner),
+        "owner": own_before,
+        "own before": own_before,
+        "own after": foreseen(taught, arms),
+    }
+
+
+def _lives(robot: str, arms: int, seed: int) -> Lives:
+    from wm_robot_sim import load_spec
+    from wm_robot_sim.lives import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    distribution, rng = WorldDistribution(spec), np.random.default_rng([seed, 70_000])
+    light, heavy = distribution.ranges.payload
+
+    def worlds() -> list[Any]:
+        body, middle = distribution.sample(rng), (light + heavy) / 2
+        return [
+            replace(body, payload=float(rng.uniform(*part))) for part in ((light, middle), (middle, heavy))
+        ]
+
+    sessions = [(VISIT * number, number % 2) for number in range(VISITS)]
+    return gather(
+        spec,
+        lives=arms,
+        steps=SESSION + 2 * FRESH,
+        seed=seed * 1000 + 7,
+        held_out=True,
+        worlds=[worlds() for _ in range(arms)],
+        visits=[*sessions, (SESSION, 0), (SESSION + FRESH, 1)],
+    )

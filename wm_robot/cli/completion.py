@@ -1,0 +1,82 @@
+"""`wm-robot completion`: what the shell may offer, names of lives too."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+BASH = """\
+_wm_robot() {
+    local line="${COMP_LINE:0:COMP_POINT}" word prefix=""
+    word="${line##* }"
+    # Bash takes '@' for the end of a word; what stands before it must not be given back.
+    case "$word" in *@*) prefix="${word%@*}@";; esac
+    mapfile -t COMPREPLY < <(wm-robot completion --line "$line" 2>/dev/null)
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+}
+complete -o default -F _wm_robot wm-robot
+"""
+ZSH = """\
+autoload -U +X bashcompinit && bashcompinit
+""" + BASH.replace("mapfile -t COMPREPLY < <(", "COMPREPLY=($(").replace("2>/dev/null)", "2>/dev/null))")
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+Verbs = Mapping[str, Callable[..., Any]]
+
+
+def completion(
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional] = "bash", /, *, line: str | None = None
+) -> None:
+    """Print what makes a shell complete verbs, options, branches and pins: `source <(wm-robot completion bash)`.
+
+    Args:
+        shell: Which one.
+        line: Instead, print what may stand at the end of this line; the script asks so.
+    """
+    from wm_robot.cli.main import GROUPS, VERBS
+
+    if line is None:
+        print(SCRIPTS[shell])
+        return
+    words = line.split(" ")[1:]
+    print("\n".join(candidates(words, VERBS, {name: verbs for name, (verbs, _) in GROUPS.items()})))
+
+
+def candidates(words: Sequence[str], verbs: Verbs, groups: Mapping[str, Verbs]) -> list[str]:
+    """What the last of these words may become; nothing where a file is meant.
+
+    Args:
+        words: After the program's name; the last may be empty.
+        groups: Verbs that have verbs of their own.
+    """
+    *before, word = [each for each in words[:-1] if each] + list(words[-1:] or [""])
+    if before and before[0] in groups:
+        verbs, before = groups[before[0]], before[1:]
+    if "@" in word:
+        return [name for name in _names(word) if name.startswith(word)]
+    if not before:
+        return [name for name in verbs if name.startswith(word)]
+    if word.startswith("-") and before[0] in verbs:
+        return [name for name in _options(verbs[before[0]]) if name.startswith(word)]
+    return []
+
+
+def _names(word: str) -> list[str]:
+    from wm_robot.errors import WmRobotError
+    from wm_robot.lifetime.store import Store
+
+    folder = word.rpartition("@")[0]
+    store = Store(Path(folder).expanduser())
+    try:
+        return [f"{folder}@{name}" for name in (*store.branches(), *store.pins())]
+    except (WmRobotError, OSError):
+        # Nobody can read a complaint while typing.
+        return []
+
+
+def _options(verb: Callable[..., Any]) -> list[str]:
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p for p in inspect.signature(verb).parameters.values() if p.kind in named]
+    return ["--" + p.name.replace("as_json", "json").replace("_", "-") for p in parameters] + ["--help"]

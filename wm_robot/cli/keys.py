@@ -1,0 +1,140 @@
+"""`wm-robot keys …`: whose bundles this machine believes, and keys of one's own to sign with.
+
+The folder is `--keys`, or what `WM_ROBOT_KEYS` names, or `~/.config/wm_robot/keys`.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wm_robot.lifetime.keyring import Keyring
+
+Name = Annotated[str, tyro.conf.Positional]
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
+DAY = 86400.0
+
+
+def keys() -> None:
+    """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget`."""
+    raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
+
+
+def new(name: Name, /, *, keys: Path | None = None) -> None:
+    """Make a key to sign with; what it signs is trusted on this machine.
+
+    Args:
+        name: For it.
+        keys: Folder of keys.
+    """
+    ring = keyring(keys)
+    made = ring.new(name)
+    print(f"key '{name}' ({made.id[:12]}) in {ring.folder}; nobody but you may read private/{name}.pem")
+    print(f"those who are to trust it need what this prints: wm-robot keys show {name}")
+
+
+def ls(*, keys: Path | None = None, as_json: JsonFlag = False) -> None:
+    """Keys that are trusted, and keys of one's own.
+
+    Args:
+        keys: Folder of keys.
+        as_json: Print JSON.
+    """
+    from wm_robot.cli.tables import print_rows
+    from wm_robot.lifetime.keyring import day
+
+    ring = keyring(keys)
+    trusted, own, now = ring.trusted(), ring.own(), time.time()
+    rows = []
+    for name in sorted({*trusted, *own}):
+        known = trusted.get(name)
+        until = known.until if known else None
+        rows.append(
+            {
+                "name": name,
+                "key": known.id[:12] if known else ring.signing(name).id[:12],
+                "trusted": "no" if known is None or (until is not None and until <= now) else "yes",
+                "until": day(until) if until is not None else "",
+                "can sign": "yes" if name in own else "no",
+            }
+        )
+    print_rows(rows, as_json)
+
+
+def show(name: Name, /, *, keys: Path | None = None, as_json: JsonFlag = False) -> None:
+    """Print a public key, for others to trust.
+
+    Args:
+        name: Of a key of one's own, or a trusted one.
+        keys: Folder of keys.
+        as_json: Print JSON, with the key's full id.
+    """
+    from wm_robot.lifetime.signature import key_id, public_pem
+
+    ring = keyring(keys)
+    known = ring.trusted().get(name)
+    public = known.public if known else ring.signing(name).public
+    pem = public_pem(public).decode()
+    print(json.dumps({"name": name, "key": key_id(public), "public": pem}) if as_json else pem, end="")
+    if as_json:
+        print()
+
+
+def trust(
+    name: Name,
+    file: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    days: float | None = None,
+    keys: Path | None = None,
+) -> None:
+    """Believe from now on what a key signed.
+
+    Args:
+        name: For it, here.
+        file: Its public key, as `wm-robot keys show` prints it; get it from its owner.
+        days: After which it is not trusted any more.
+        keys: Folder of keys.
+    """
+    from wm_robot.lifetime.keyring import LARGEST_KEY, day
+    from wm_robot.lifetime.signature import public_of
+
+    if days is not None and not days > 0:
+        raise ConfigError(f"days is {days}; it must be above 0")
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_KEY)
+    except OSError as error:
+        raise ConfigError(f"public key {file} cannot be read: {error}") from error
+    until = None if days is None else time.time() + days * DAY
+    known = keyring(keys).trust(name, public_of(content, str(file)), until=until)
+    print(
+        f"key '{name}' ({known.id[:12]}) is trusted {'' if until is None else 'until ' + day(until)}".rstrip()
+    )
+
+
+def forget(name: Name, /, *, keys: Path | None = None) -> None:
+    """Believe a key no more. A private key stays; how far its products had come is remembered.
+
+    Args:
+        name: Of the key.
+        keys: Folder of keys.
+    """
+    keyring(keys).forget(name)
+    print(f"key '{name}' is trusted no more")
+
+
+def keyring(folder: Path | None) -> "Keyring":
+    """The keyring that was named, or the user's."""
+    from wm_robot.lifetime.keyring import Keyring
+
+    return Keyring(folder)
+
+
+VERBS: dict[str, Callable[..., Any]] = {"new": new, "ls": ls, "show": show, "trust": trust, "forget": forget}

@@ -1,0 +1,137 @@
+"""`wm-robot recover`: make whole what a killed recorder left."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from wm_robot.errors import SnapshotError
+
+SESSION, OPEN, EPISODE = ".mcap", ".open", ".parquet"
+WHOLE = "whole"
+
+
+def recover(
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    *,
+    dry_run: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Sessions and episodes of a recorder that was killed: saved up to the last second that reached the disk.
+
+    The recovered file takes the name, and the file as it was is kept as `.cut`. What is whole is left alone, and what
+    is being recorded too. Exit code 2 if a path is no session.
+
+    Args:
+        paths: Sessions (MCAP), open episodes, or folders with some.
+        dry_run: Say what would be saved, and change nothing.
+        as_json: Print JSON.
+    """
+    rows, complaints = [], []
+    for path in _files(paths):
+        try:
+            rows += _recovered(path, dry_run)
+        except SnapshotError as error:
+            # The others are recovered all the same.
+            complaints.append(str(error))
+    _print(rows, dry_run, as_json)
+    if complaints:
+        raise SnapshotError("\n".join(complaints))
+
+
+def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """Sessions and episodes, and folders with open episodes."""
+    if not paths:
+        raise SnapshotError("no path given; name sessions, open episodes, or folders with some")
+    for path in paths:
+        if not path.exists():
+            raise SnapshotError(
+                f"{path} is not there; name a session, an open episode, or a folder with some"
+            )
+        yield from _inside(path) if path.is_dir() else [path]
+
+
+def _inside(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob(f"*{SESSION}")) + sorted(folder.rglob(f"episode_*{EPISODE}"))
+    unended = {path.parent for path in folder.rglob(f"episode_*{OPEN}")}
+    if not found and not unended:
+        raise SnapshotError(f"{folder} holds no session and no episode; name another folder")
+    leftovers = [path for path in found if path.suffix == EPISODE and path.with_suffix(OPEN).exists()]
+    return [*sorted(unended), *(path for path in found if path not in leftovers)]
+
+
+def _recovered(path: Path, dry_run: bool) -> list[dict[str, Any]]:
+    if path.is_dir():
+        return _open_episodes(path, dry_run)
+    if path.suffix == OPEN:
+        return [row for row in _open_episodes(path.parent, dry_run) if row["file"] == str(path)]
+    if path.suffix == EPISODE:
+        from wm_robot.io.episode_file import read_episode
+
+        read_episode(path)
+        return [_row(path, WHOLE)]
+    from wm_robot.io.recovery import recover_session
+
+    found = recover_session(path, dry_run=dry_run)
+    saved = None if found.what == WHOLE else found.messages
+    return [_row(path, found.what, saved, found.stamp, found.lost, found.kept)]
+
+
+def _open_episodes(folder: Path, dry_run: bool) -> list[dict[str, Any]]:
+    """Save all of a folder, since whoever writes in it must be alone."""
+    from wm_robot.io.episode_folder import EpisodeFolder, is_written, look, open_in
+    from wm_robot.io.open_episode import FLUSH_EVERY
+
+    if is_written(folder):
+        return [_row(path, "is being recorded") for path in open_in(folder)]
+    if dry_run:
+        salvaged = [look(path) for path in open_in(folder)]
+    else:
+        with EpisodeFolder(folder) as place:
+            salvaged = place.salvaged
+    return [
+        _row(one.path, one.what, one.steps, one.stamp, 0.0 if one.ended else FLUSH_EVERY, one.kept)
+        for one in salvaged
+    ]
+
+
+def _row(
+    path: Path,
+    what: str,
+    saved: int | None = None,
+    stamp: int | None = None,
+    lost: float | None = None,
+    kept: Path | None = None,
+) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "found": what,
+        "saved": saved,
+        "last stamp": None if stamp is None else _time(stamp),
+        "s lost at most": lost,
+        "as it was": None if kept is None else str(kept),
+    }
+
+
+def _time(stamp: int) -> str:
+    return datetime.fromtimestamp(stamp / 1e9, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _print(rows: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich.console import Console
+
+    from wm_robot.cli.tables import table_of
+
+    if rows:
+        shown = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
+        Console(file=sys.stdout).print(table_of(list(rows[0]), shown))
+    saved = sum(bool(row["saved"]) and row["found"] != WHOLE for row in rows)
+    print(f"{saved} of {len(rows)} files {'would be' if dry_run else 'were'} recovered")

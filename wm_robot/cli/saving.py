@@ -1,0 +1,38 @@
+"""`wm-robot state save`: a running agent saves when it is asked."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import tyro
+
+from wm_robot.errors import MissingExtraError
+
+
+def save(
+    agent: Annotated[str, tyro.conf.Positional] = "agent",
+    /,
+    *,
+    timeout: float = 10.0,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Have a running agent save its life where its parameter `state` says, over ROS 2.
+
+    Args:
+        agent: Its node, with the namespace, such as `/left/agent`.
+        timeout: To wait for it, in s.
+        as_json: Print JSON.
+    """
+    try:
+        from wm_robot_ros.environment import ros_environment
+    except ImportError as error:
+        raise MissingExtraError("wm-robot state save", "ros") from error
+    environment = ros_environment(domain=int(os.environ.get("ROS_DOMAIN_ID", "0")))
+    command = [sys.executable, "-m", "wm_robot_ros.ask_save", agent, str(timeout)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found = done.stdout.split()[-1]
+    print(json.dumps({"snapshot": found}) if as_json else f"{agent} saved {found[:12]}")

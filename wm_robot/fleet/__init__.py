@@ -1,0 +1,1 @@
+"""What one robot has from the lives of others."""

@@ -1,0 +1,73 @@
+"""Another robot's experience, lived through the own write rule."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.lifetime.memory import State
+from wm_robot.models.recall import Recall, Writes
+from wm_robot.types import Episode
+
+
+class Stretch(NamedTuple):
+    """As many steps of each of `B` robots, side by side."""
+
+    obs: Float[Tensor, "B Tplus1 O"]
+    action: Float[Tensor, "B T A"]
+    """What reached the motors."""
+    hold: Float[Tensor, "B A"]
+    """Action in force before the first step."""
+    valid: Float[Tensor, "B T"]
+
+    @classmethod
+    def of(cls, episode: Episode) -> "Stretch":
+        """An episode, as a stretch of one robot. An unknown action before the first is taken to be like it."""
+        hold = np.where(np.isfinite(episode.hold), episode.hold, episode.action[0])
+        parts = (episode.obs, episode.action, hold, episode.valid)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None] for x in parts))
+
+    @property
+    def steps(self) -> int:
+        return self.action.shape[1]
+
+    def part(self, start: int, stop: int) -> "Stretch":
+        """Steps `start` to `stop`."""
+        steps = slice(start, stop)
+        hold = self.action[:, start - 1] if start else self.hold
+        return Stretch(self.obs[:, start : stop + 1], self.action[:, steps], hold, self.valid[:, steps])
+
+    def entered(self, state: State) -> State:
+        """Lives as they begin it: with its actions on their way to the motors."""
+        return state | {"recent": self.hold[:, None].expand_as(state["recent"]).contiguous()}
+
+    def step(self, lives: Writes, state: State, t: int) -> State:
+        """Lives after they have lived step `t` of it."""
+        _, after = lives.write(state, self.obs[:, t], self.action[:, t], self.obs[:, t + 1], self.valid[:, t])
+        return after
+
+
+@torch.inference_mode()
+def lived(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
+    """Lives after these stretches, one after another."""
+    for stretch in stretches:
+        state = stretch.entered(state)
+        for t in range(stretch.steps):
+            state = stretch.step(lives, state, t)
+    return state
+
+
+def assimilated(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
+    """Lives after they have lived what others did: they are as if they had lived it themselves.
+
+    A life with a bank remembers the conditions that it met, and is then back in its own, where its body is.
+
+    Args:
+        lives: The model, its graphs, or the recall of either for lives with a bank.
+        state: Not changed.
+    """
+    after = lived(lives, state, stretches) | {"recent": state["recent"]}
+    return lives.back(after, state) if isinstance(lives, Recall) else after

@@ -1,0 +1,278 @@
+"""An episode on disk: one Parquet file that nobody changes, with a row for each of its `T+1` observations.
+
+::
+
+    step, stamp       0 … T; and when it was measured on the robot's own clock, in ns
+    JOINT/INTERFACE   a column for each observation channel, as it was sensed
+    goal/N            the goal at that moment; null where there was none yet
+    action/ACTUATOR   what reached the motors from this row's observation to the next; null in the last row
+    reward, valid     of the same transition; null in the last row, and `reward` where nobody gave one
+
+The schema's metadata holds JSON under `wm_robot`: where the episode comes from, how it ended, and a digest of all.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot import __version__
+from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
+from wm_robot.io.durable import write_file
+from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.types import Episode
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise MissingExtraError("an episode file", "episodes") from error
+
+FORMAT, KIND = 1, "episode"
+KEY = b"wm_robot"
+SUFFIX = ".parquet"
+LARGEST = 1 << 30
+"""Bytes, and eight times as many numbers; a larger file is refused before it is read."""
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What the readers of Arrow meet in what is damaged or something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where an episode comes from."""
+
+    robot: str
+    rate: float
+    """Control rate, in Hz."""
+    spec_digest: str
+    observation: tuple[str, ...]
+    action: tuple[str, ...]
+    base_digest: str = ""
+    """Of the base that acted; empty where nobody said."""
+    state_digest: str = ""
+    """Of the lifetime state that it began with; empty where nobody said."""
+    source: str = ""
+    """Who recorded it, or the file that it was cut from."""
+    salvaged: bool = False
+    """Its end was lost with the process that wrote it."""
+    code: str = __version__
+
+    @classmethod
+    def of(cls, spec: RobotSpec, **known: Any) -> "Origin":
+        """An origin from this robot."""
+        return cls(
+            robot=spec.name,
+            rate=float(spec.rate),
+            spec_digest=spec.digest(),
+            observation=spec.observation_names,
+            action=spec.action_names,
+            **known,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Origin":
+        """Inverse of `asdict`; what else is in there is left."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**{**known, "observation": tuple(known["observation"]), "action": tuple(known["action"])})
+
+
+def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
+    """Write an episode, whole or not at all, and return its digest.
+
+    Raises:
+        SpecError: If its numbers are not those of the origin's robot.
+        OSError: If it could not be written; nothing is there then.
+    """
+    _check_shapes(episode, origin)
+    about = _about(episode, origin)
+    about["digest"] = _digest(episode, about)
+    table = _table(episode, origin).replace_schema_metadata({KEY: canonical_json(about)})
+    sink = pa.BufferOutputStream()
+    delta = dict.fromkeys(("step", "stamp"), "DELTA_BINARY_PACKED")
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=False, column_encoding=delta, write_page_checksum=True
+    )
+    write_file(path, sink.getvalue().to_pybytes())
+    return str(about["digest"])
+
+
+def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
+    """An episode, with every number as it was written.
+
+    Args:
+        spec: Robot that it must be of.
+
+    Raises:
+        SnapshotError: If the file is missing, damaged, too large or of another version.
+        SpecError: If it is another robot's.
+    """
+    try:
+        content = _content(path)
+        about = _described(path, pq.read_schema(pa.BufferReader(content)))
+        origin = Origin.from_dict(about)
+        if spec is not None:
+            check_robot(origin, spec, "the episode")
+        episode = _episode(_rows(path, content, origin, about["goal"]), origin, about)
+        if _digest(episode, about) != about["digest"]:
+            raise SnapshotError(
+                f"{path} is damaged: what it holds has another digest. Take it from elsewhere"
+            )
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+    except DAMAGE as error:
+        raise SnapshotError(f"{path} is no whole episode file: {error}") from error
+    return episode
+
+
+def read_origin(path: Path) -> tuple[Origin, str]:
+    """Where an episode comes from, and its digest; nothing else is read nor checked.
+
+    Raises:
+        SnapshotError: If the file is no episode.
+    """
+    try:
+        about = _described(path, pq.read_schema(path))
+        return Origin.from_dict(about), str(about["digest"])
+    except DAMAGE as error:
+        raise SnapshotError(f"{path} is no whole episode file: {error}") from error
+
+
+def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
+    """Raises:
+    SpecError: If the origin is another robot's.
+    """
+    if origin.spec_digest != spec.digest():
+        raise SpecError(
+            f"{what} is of robot '{origin.robot}' with spec {origin.spec_digest[:12]}; this is robot "
+            f"'{spec.name}' with spec {spec.digest()[:12]}. Use the spec that it was recorded with"
+        )
+
+
+def digest_of(episode: Episode, origin: Origin) -> str:
+    """Digest that the episode's file has, or would have."""
+    return _digest(episode, _about(episode, origin))
+
+
+def columns_of(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
+    """A column for each channel of `T C`."""
+    return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}
+
+
+def action_names(origin: Origin) -> list[str]:
+    return [f"action/{name}" for name in origin.action]
+
+
+def goal_names(size: int) -> list[str]:
+    return [f"goal/{number}" for number in range(size)]
+
+
+def values_of(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Inverse of `columns_of`; null is NaN."""
+    columns = [table[name].to_numpy(zero_copy_only=False) for name in names]
+    return np.stack(columns, axis=-1) if columns else np.zeros((len(table), 0))
+
+
+def _check_shapes(episode: Episode, origin: Origin) -> None:
+    for name, array, channels in (
+        ("obs", episode.obs, origin.observation),
+        ("action", episode.action, origin.action),
+    ):
+        if array.ndim != 2 or array.shape[1] != len(channels) or array.dtype not in FLOATS:
+            raise SpecError(
+                f"{name} is {array.dtype} {array.shape}; robot '{origin.robot}' has {len(channels)} channels, "
+                "float32 or float64"
+            )
+
+
+def _about(episode: Episode, origin: Origin) -> dict[str, Any]:
+    return {
+        **asdict(origin),
+        "format": FORMAT,
+        "kind": KIND,
+        "steps": len(episode),
+        "goal": episode.goal.shape[1],
+        "hold": [float(value) if np.isfinite(value) else None for value in episode.hold],
+        "terminated": episode.terminated,
+        "truncated": episode.truncated,
+    }
+
+
+def _digest(episode: Episode, about: Mapping[str, Any]) -> str:
+    """SHA-256 of what an episode is, however a library spells it in Parquet."""
+    hashed = hashlib.sha256(canonical_json({k: v for k, v in about.items() if k != "digest"}))
+    for name in ("stamp", "obs", "action", "reward", "goal", "valid"):
+        array = np.ascontiguousarray(getattr(episode, name))
+        if name in ("reward", "goal"):
+            array = np.where(np.isnan(array), np.nan, array).astype(np.float64)
+        hashed.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        hashed.update(array.tobytes())
+    return hashed.hexdigest()
+
+
+def _table(episode: Episode, origin: Origin) -> pa.Table:
+    columns = {"step": pa.array(np.arange(len(episode) + 1)), "stamp": pa.array(episode.stamp, pa.int64())}
+    columns |= columns_of(origin.observation, episode.obs)
+    for name, goal in zip(goal_names(episode.goal.shape[1]), episode.goal.T, strict=True):
+        columns[name] = pa.array(goal.astype(np.float64), mask=np.isnan(goal))
+    last = np.arange(len(episode) + 1) == len(episode)
+    for name, values in zip(action_names(origin), episode.action.T, strict=True):
+        columns[name] = pa.array(np.append(values, values.dtype.type(0)), mask=last)
+    columns["reward"] = pa.array(
+        np.append(episode.reward, 0.0), mask=last | np.append(np.isnan(episode.reward), True)
+    )
+    columns["valid"] = pa.array(np.append(episode.valid, False), mask=last)
+    return pa.table(columns)
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST:
+        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, which no episode is")
+    return path.read_bytes()
+
+
+def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    """What the metadata says."""
+    about = json.loads((schema.metadata or {})[KEY])
+    if (about["format"], about["kind"]) != (FORMAT, KIND):
+        raise SnapshotError(
+            f"{path} is a {about['kind']!r} of format {about['format']}; this version reads a {KIND!r} of format "
+            f"{FORMAT}. Use the version that wrote it"
+        )
+    return dict(about)
+
+
+def _rows(path: Path, content: bytes, origin: Origin, goal: int) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    if file.metadata.num_rows * file.metadata.num_columns > LARGEST:
+        raise SnapshotError(
+            f"{path} says that it holds {file.metadata.num_rows} observations, which no episode does"
+        )
+    moments = ["step", "stamp", *origin.observation, *goal_names(goal)]
+    expected = [*moments, *action_names(origin), "reward", "valid"]
+    if file.schema_arrow.names != expected:
+        odd = sorted(set(expected) ^ set(file.schema_arrow.names))
+        raise SnapshotError(
+            f"{path} has not the columns that its metadata names: {odd or 'their order'} differ"
+        )
+    return file.read(use_threads=False)
+
+
+def _episode(table: pa.Table, origin: Origin, about: Mapping[str, Any]) -> Episode:
+    kept = table.slice(0, len(table) - 1)
+    action = values_of(kept, action_names(origin))
+    return Episode(
+        stamp=table["stamp"].to_numpy(),
+        obs=values_of(table, origin.observation),
+        action=action,
+        hold=np.array([np.nan if value is None else value for value in about["hold"]], action.dtype),
+        reward=kept["reward"].to_numpy(),
+        goal=values_of(table, goal_names(about["goal"])),
+        valid=kept["valid"].to_numpy(zero_copy_only=False).astype(bool),
+        terminated=about["terminated"],
+        truncated=about["truncated"],
+    )

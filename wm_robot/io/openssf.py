@@ -1,0 +1,116 @@
+"""Folders signed in the OpenSSF model-signing format, with an elliptic-curve key and without a network."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+
+if TYPE_CHECKING:
+    from model_signing import hashing
+
+SIGNATURE = "model.sig"
+"""File in the folder that holds its signature, and is not signed."""
+UNSIGNED = {".git", ".github", ".gitattributes", ".gitignore"}
+"""What the format leaves out by default."""
+LARGEST, MOST_FILES = 1 << 28, 1000
+"""Bytes of a folder, and files in it."""
+MAKE_KEY = (
+    "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem; "
+    "openssl ec -in KEY.pem -pubout -out PUBLIC.pem"
+)
+
+
+def signer_of(private_key: Path) -> Callable[[Path], None]:
+    """What writes the signature of all files of a folder into it.
+
+    Args:
+        private_key: PEM of a key on a NIST curve; the format knows no Ed25519 key.
+
+    Raises:
+        ConfigError: If that is no such key.
+        MissingExtraError: If model-signing is not installed.
+    """
+    signing = _model_signing().signing
+    try:
+        config = signing.Config().use_elliptic_key_signer(private_key=private_key)
+    # AttributeError: it asks a key of another kind for its curve.
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{private_key} holds no key on a curve of NIST: {error}. Make one: {MAKE_KEY}"
+        ) from error
+    config.set_hashing_config(_hashing())
+    return lambda folder: config.sign(folder, folder / SIGNATURE)
+
+
+def verify_folder(folder: Path, public_key: Path) -> None:
+    """Check that a folder holds exactly the files that the owner of a key signed.
+
+    Raises:
+        SnapshotError: If it does not, or there is no signature.
+        ConfigError: If that is no public key on a curve of NIST.
+        MissingExtraError: If model-signing is not installed.
+    """
+    verifying = _model_signing().verifying
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{public_key} holds no public key on a curve of NIST: {error}") from error
+    if not (folder / SIGNATURE).is_file():
+        raise SnapshotError(
+            f"{folder} has no {SIGNATURE}. Fetch it again, or say --unsigned if you know its origin"
+        )
+    try:
+        config.set_hashing_config(_hashing()).verify(folder, folder / SIGNATURE)
+    except Exception as error:
+        # Whatever a reader that is not ours says of bytes that nobody has vouched for yet.
+        raise SnapshotError(
+            f"{folder} is not what the owner of {public_key} signed: {type(error).__name__}: {error!s:.200}"
+        ) from error
+
+
+@contextmanager
+def private_copy(folder: Path) -> Iterator[Path]:
+    """A copy that nobody else can change between its being verified and being read; gone afterwards.
+
+    Raises:
+        SnapshotError: If there is a link or anything else that is no file in it, or too much.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        copy, left = Path(place) / "copy", LARGEST
+        for number, path in enumerate(_files(folder)):
+            left -= path.lstat().st_size
+            if path.is_symlink() or not path.is_file() or left < 0 or number >= MOST_FILES:
+                raise SnapshotError(
+                    f"{path} is no file, or more than {LARGEST} bytes or {MOST_FILES} files are in {folder}"
+                )
+            target = copy / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target, follow_symlinks=False)
+        yield copy
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All that is not a folder; a link to one is not followed."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = [name for name in folders if here != folder or name not in UNSIGNED]
+        links = [name for name in folders if (here / name).is_symlink()]
+        yield from (here / name for name in (*names, *links) if here != folder or name not in UNSIGNED)
+
+
+def _hashing() -> "hashing.Config":
+    config: hashing.Config = _model_signing().hashing.Config()
+    return config.set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=True)
+
+
+def _model_signing() -> Any:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise MissingExtraError("a signature in the OpenSSF format", "openssf") from error
+    return model_signing

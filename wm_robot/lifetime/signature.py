@@ -1,0 +1,116 @@
+"""Ed25519 signatures: a private key signs bytes, its public key says whether it did."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.io.durable import digest
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SIGNATURE, PUBLIC = 64, 32
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A private key in memory."""
+
+    private: "Ed25519PrivateKey"
+
+    @classmethod
+    def new(cls) -> "SigningKey":
+        """A key that nobody had before."""
+        return cls(_ed25519().Ed25519PrivateKey.generate())
+
+    @classmethod
+    def of(cls, pem: bytes, where: str) -> "SigningKey":
+        """Read a private key, PKCS #8 in PEM without a password.
+
+        Raises:
+            ConfigError: If it is none, or of another kind.
+        """
+        found = _read(pem, where, "load_pem_private_key", password=None)
+        if not isinstance(found, _ed25519().Ed25519PrivateKey):
+            raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519")
+        return cls(found)
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self.private.public_key().public_bytes_raw()
+
+    @property
+    def id(self) -> str:
+        return key_id(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes that no other key makes of this message."""
+        return self.private.sign(message)
+
+    def pem(self) -> bytes:
+        """For a file that nobody else can read."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        return self.private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+
+
+def key_id(public: bytes) -> str:
+    """SHA-256 of a public key, in hex: its name in every keyring."""
+    return digest(public)
+
+
+def is_signed(message: bytes, signature: bytes, public: bytes) -> bool:
+    """Whether the owner of the public key signed exactly this message."""
+    key = _ed25519().Ed25519PublicKey.from_public_bytes(public)
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def public_pem(public: bytes) -> bytes:
+    """A public key as others can read it."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = _ed25519().Ed25519PublicKey.from_public_bytes(public)
+    found: bytes = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    return found
+
+
+def public_of(pem: bytes, where: str) -> bytes:
+    """The 32 bytes of a public key in PEM.
+
+    Raises:
+        ConfigError: If it is none, or of another kind.
+    """
+    found = _read(pem, where, "load_pem_public_key")
+    if not isinstance(found, _ed25519().Ed25519PublicKey):
+        raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519")
+    raw: bytes = found.public_bytes_raw()
+    return raw
+
+
+def _read(pem: bytes, where: str, reader: str, **options: Any) -> Any:
+    _ed25519()
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        return getattr(serialization, reader)(pem, **options)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"{where} holds no key that can be read: {error}. Make one: wm-robot keys new NAME"
+        ) from error
+
+
+def _ed25519() -> Any:
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise MissingExtraError("a signed bundle", "ship") from error
+    return ed25519
