@@ -52,7 +52,7 @@ class Continuum(nn.Module):
         return lambda h: self.out(self.features(h) @ weights)
 
     def features(self, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
-        return F.normalize(F.silu(self.feature(h)), dim=-1, eps=1e-6)
+        return F.normalize(self.feature(h), dim=-1, eps=1e-6)
 
     def write(
         self,
@@ -110,7 +110,7 @@ class _Level(nn.Module):
     LEAST = 0.1
     """Of the trust: it has to outweigh the rounding of the sums."""
 
-    def __init__(self, *, period: int, dt: float, trust: float = 2.0):
+    def __init__(self, *, period: int, dt: float, trust: float = 0.5):
         super().__init__()
         self.period, self.dt = period, dt
         self.trust = nn.Parameter(torch.tensor(math.log(math.expm1(trust))))
