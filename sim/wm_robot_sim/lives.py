@@ -17,8 +17,6 @@ GRID = 8
 """Worlds change at multiples of this many steps."""
 WORLDS = 3
 NOMINAL_SHARE = 0.06
-CHANGE_RATE = 1 / 256
-"""Changes of world a step."""
 RETURN_CHANCE = 0.6
 TRAINING, HELD_OUT = 0, 1
 SIM_SEED, WORLD_SEED, CHANGE_SEED, MOTION_SEED, GOAL_SEED = range(5)
@@ -47,6 +45,7 @@ def gather(
     seed: int,
     policy: Policy | None = None,
     threads: int = 1,
+    change_rate: float = 1 / 256,
     still: float = 0.0,
     held_out: bool = False,
     worlds: Sequence[Sequence[World]] | None = None,
@@ -60,7 +59,8 @@ def gather(
     Args:
         policy: Who acts; without one, random behaviour.
         threads: Threads for physics.
-        still: Share of lives whose world never changes; those of the others do once in 256 steps on average.
+        change_rate: Changes of world a step.
+        still: Share of lives whose world never changes.
         held_out: Draw worlds, goals and noise from seeds that training never uses.
         worlds: Worlds of each life, in place of random ones: `lives` sequences of equal length.
             With one world a life, nothing changes.
@@ -76,7 +76,7 @@ def gather(
     if len(worlds) != lives:
         raise ConfigError(f"worlds has {len(worlds)} lives; gather was asked for {lives}")
     count = len(worlds[0])
-    rate = np.where(np.arange(lives) < still * lives, 0.0, CHANGE_RATE)
+    rate = np.where(np.arange(lives) < still * lives, 0.0, change_rate)
     schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, rate)
     if visits is not None:
         schedule = np.tile(_visited(visits, steps, count), (lives, 1))
