@@ -1,5 +1,6 @@
 """No attack is taken, none brings the reader down, and the control shows that they would be elsewhere."""
 
+import json
 import os
 import signal
 
@@ -9,7 +10,8 @@ import pytest
 pytest.importorskip("cryptography")
 
 from tests.lifetime.shipments import shipment
-from wm_robot.cli.bench.tamper import attacked, attempt
+from wm_robot.cli.bench.tamper import attacked, attempt, check_untouched
+from wm_robot.cli.main import main
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.tamper.classes import CLASSES, SELDOM, tries
 from wm_robot.evaluation.tamper.target import Target
@@ -56,6 +58,24 @@ def test_a_reader_without_a_check_is_caught(target, monkeypatch):
     monkeypatch.setattr(bundle, "is_signed", lambda *_: True)
     rows, _, _ = attacked(target, {"keys": CLASSES["keys"]}, 2)
     assert rows[0]["accepted"] > 5
+
+
+def test_a_reader_that_refuses_everything_is_no_result(tmp_path):
+    target = Target(shipment(tmp_path / "lives"), tmp_path)
+    check_untouched(target)
+    target.ring.forget("owner")
+    with pytest.raises(
+        SnapshotError, match="the untouched bundle is refused: .* The figures would mean nothing"
+    ):
+        check_untouched(target)
+
+
+@pytest.mark.sim
+def test_the_bench_ships_a_trained_life_and_needs_no_torch(capsys):
+    main(["bench", "tamper", "--n", "100", "--json"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])["figures"]
+    assert (figures["attempts"], figures["accepted"], figures["crashed"]) == (100, 0, 0)
+    assert figures["naive_accepted_fraction"] > 0.2
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.io.sessions import (
     goal,
     obs,
     record,
+    say,
     sensed,
     step_of,
     target,
@@ -222,8 +223,6 @@ def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words)
 def test_of_several_robots_one_must_be_named(tmp_path):
     path = tmp_path / "session.mcap"
     writer = record(path, steps(*range(1, 101)), robot="one", close=False)
-    from tests.io.sessions import say
-
     say(writer, steps(*range(201, 301)), robot="two/arm")
     say(writer, steps(*range(401, 501)), robot="")
     writer.close()

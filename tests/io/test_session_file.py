@@ -105,3 +105,14 @@ def test_what_is_no_session_is_refused(tmp_path):
     path.write_bytes(b"not an MCAP file at all")
     with pytest.raises(SnapshotError, match="is no session"):
         read_session(path)
+
+
+def test_a_message_of_another_type_than_its_topic_says_is_refused_by_name(tmp_path):
+    path = tmp_path / "session.mcap"
+    writer = SessionWriter(path)
+    writer.write(writer.add_topic("/arm/joint_states", KIND, QOS), 1, b"\0\1\0\0rubbish")
+    writer.close()
+    with pytest.raises(
+        SnapshotError, match="a message of '/arm/joint_states' is no 'sensor_msgs/msg/JointState'"
+    ):
+        read_session(path)

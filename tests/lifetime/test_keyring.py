@@ -1,12 +1,13 @@
 """Keys that nobody else can read, trust that ends, and numbers that never run back."""
 
 import os
+import sys
 
 import pytest
 
 pytest.importorskip("cryptography")
 
-from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.lifetime.keyring import DEFAULT, VARIABLE, Keyring, read_private
 from wm_robot.lifetime.sequences import Mark, Sequences
 from wm_robot.lifetime.signature import SigningKey, is_signed, key_id, public_of, public_pem
@@ -150,6 +151,12 @@ def test_the_folder_is_the_one_named_or_the_environments_or_the_users(tmp_path, 
     assert Keyring().folder == tmp_path / "a" and Keyring(tmp_path / "b").folder == tmp_path / "b"
     monkeypatch.delenv(VARIABLE)
     assert Keyring().folder == DEFAULT.expanduser()
+
+
+def test_without_the_library_the_command_that_installs_it_is_named(ring, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[ship\]"'):
+        ring.new("me")
 
 
 def test_numbers_never_run_back(tmp_path):

@@ -229,6 +229,21 @@ def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     assert kinds == ["act", "act", "live", "act", "live", "act", "live"]
 
 
+def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
+    client = agent()
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    # Nobody says what the motors do, so it cannot be born.
+    for _ in range(3):
+        plant.advance(applied=False, answered=False)
+    for _ in range(4):
+        plant.advance()
+    peer.until(lambda: plant.told()["life"]["lived"] == 3, "it does not live")
+    assert plant.told()["life"] == {"lived": 3, "watched": 3, "invalid": 0}
+    np.testing.assert_allclose(agent.notes("live")[0]["live"][0], plant.obs(4), atol=1e-6)
+
+
 def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent, peer):
     client = agent()
     client.configure()

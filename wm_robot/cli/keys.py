@@ -81,9 +81,10 @@ def show(name: Name, /, *, keys: Path | None = None, as_json: JsonFlag = False) 
     known = ring.trusted().get(name)
     public = known.public if known else ring.signing(name).public
     pem = public_pem(public).decode()
-    print(json.dumps({"name": name, "key": key_id(public), "public": pem}) if as_json else pem, end="")
     if as_json:
-        print()
+        print(json.dumps({"name": name, "key": key_id(public), "public": pem}))
+    else:
+        print(pem, end="")
 
 
 def trust(

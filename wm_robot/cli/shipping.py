@@ -1,21 +1,19 @@
 """`wm-robot state ship|import|inspect|export`: a life with all that it needs, to go on elsewhere."""
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.gathering import gathered, read_file
 from wm_robot.cli.keys import keyring
 from wm_robot.cli.tables import print_rows
-from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
 
 if TYPE_CHECKING:
     from wm_robot.lifetime.bundle import Bundle
     from wm_robot.lifetime.shipment import Shipment
-    from wm_robot.spec import RobotSpec
 
 Life = Annotated[str, tyro.conf.Positional]
 Place = Annotated[Path, tyro.conf.Positional]
@@ -186,37 +184,6 @@ def export(
     print(f"{folder}: life {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
 
 
-def gathered(
-    life: str, base: Path, product: str, card: Path | None, evaluation: Sequence[Path], spec: str | None
-) -> "Shipment":
-    """All that belongs to a life, read and found to belong together."""
-    from wm_robot.cli.model_card import model_card
-    from wm_robot.io.base_file import CARD, WEIGHTS, check_base
-    from wm_robot.lifetime.shipment import CALIBRATION, Shipment, files_of
-    from wm_robot.lifetime.store import opened
-
-    names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
-    files = {name: _read(base / name, "Name the folder of the life's base") for name in names}
-    known = check_base(files[CARD], files[WEIGHTS], str(base))
-    store, reference = opened(life)
-    snapshot, robot = store.show(reference), _spec(base, known["robot"], spec)
-    records = [_record(path, known["digest"]) for path in evaluation]
-    text = (
-        _read(card, "Name a Markdown file").decode()
-        if card
-        else model_card(product, base=known, snapshot=snapshot, spec=robot, evaluation=records)
-    )
-    parts = files_of(
-        card=text,
-        base=files,
-        snapshot=snapshot,
-        state=store.content(snapshot),
-        spec=robot,
-        evaluation=records,
-    )
-    return Shipment.of(parts, where=f"{life} with {base}")
-
-
 def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> tuple["Shipment", dict[str, Any]]:
     from wm_robot.lifetime.bundle import read_bundle
 
@@ -243,10 +210,14 @@ def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> tuple["S
         )
     with private_copy(folder) as copy:
         if openssf is not None:
-            verify_folder(copy, openssf)
-        wanted = [name for name in PARTS if name not in OPTIONAL or (copy / name).exists()]
-        parts = {name: _read(copy / name, f"{folder} is not what `export` wrote") for name in wanted}
-    signer = digest(_read(openssf, "")) if openssf else ""
+            verify_folder(copy, openssf, where=folder)
+        there = [name for name in PARTS if (copy / name).is_file()]
+        if missing := PARTS.keys() - OPTIONAL - set(there):
+            raise SnapshotError(
+                f"{folder} has no {', '.join(sorted(missing))}: it is not what `export` wrote"
+            )
+        parts = {name: read_file(copy / name, "") for name in there}
+    signer = digest(read_file(openssf, "")) if openssf else ""
     origin = {"product": checked_name(folder.resolve().name), "format": "openssf", "signer": signer}
     return Shipment.of(parts, where=str(folder)), origin
 
@@ -278,44 +249,6 @@ def _base_in(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, boo
     return folder, True
 
 
-def _record(path: Path, base_digest: str) -> dict[str, Any]:
-    """What a bench printed as its last line, if it is of this base."""
-    from wm_robot.io.strict_json import read_json
-    from wm_robot.lifetime.shipment import RECORD
-
-    lines = _read(path, "Name a file with what `wm-robot bench … --json` printed").strip().splitlines()
-    record = read_json(lines[-1] if lines else b"", f"the last line of {path}")
-    written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    record = {"when": written, **record} if isinstance(record, Mapping) else {}
-    if missing := [name for name in RECORD if name not in record]:
-        raise ConfigError(
-            f"the last line of {path} has no {', '.join(missing)}: it is not what a bench printed"
-        )
-    bases = record.get("bases") or {}
-    if bases and base_digest not in bases.values():
-        raise ConfigError(
-            f"{path} was measured with bases {sorted(each[:12] for each in bases.values())}, none of which is this "
-            f"life's ({base_digest[:12]}). Measure with that one"
-        )
-    return record
-
-
-def _spec(base: Path, robot: str, named: str | None) -> "RobotSpec":
-    from wm_robot.io.strict_json import read_json
-    from wm_robot.lifetime.shipment import SPEC
-    from wm_robot.spec import RobotSpec
-
-    if named is None and (base / SPEC).exists():
-        return RobotSpec.from_dict(read_json((base / SPEC).read_bytes(), str(base / SPEC)))
-    if named is not None and Path(named).is_file():
-        return RobotSpec.load(named)
-    try:
-        from wm_robot_sim import load_spec
-    except ImportError as error:
-        raise MissingExtraError(f"the spec of robot '{named or robot}' by its name", "sim") from error
-    return load_spec(named or robot)
-
-
 def _told(bundle: "Bundle") -> dict[str, Any]:
     shipment = bundle.shipment
     return {
@@ -328,10 +261,3 @@ def _told(bundle: "Bundle") -> dict[str, Any]:
         "base": shipment.base["digest"],
         "robot": shipment.spec.name,
     }
-
-
-def _read(path: Path, otherwise: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}. {otherwise}") from error

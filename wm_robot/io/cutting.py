@@ -67,8 +67,9 @@ class Cutter(Generic[G]):
         end: Takes one that has ended; it was truncated, since nobody said how the world ended it.
         commanded: False for a robot whose commands are not heard: all that it did is an episode.
         """
-        self.spec, self.observations, self.commanded = spec, 0, commanded
-        """`observations`: all that came, the refused ones too."""
+        self.spec, self.commanded = spec, commanded
+        self.observations = 0
+        """All that came, the refused ones too."""
         self.complaint = ""
         """Why a message was refused first."""
         self.pairing = Pairing(period=spec.dt, max_age=SET_BACK)
@@ -80,10 +81,7 @@ class Cutter(Generic[G]):
         self._sensed: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
         self._lived: deque[Lived] = deque(maxlen=KEPT)
         self._goals: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
-
-    @property
-    def goal_size(self) -> int:
-        return goal_size(self.spec)
+        self._goal_size = goal_size(spec)
 
     def take(self, name: str, message: Any) -> None:
         """Take a message.
@@ -102,7 +100,7 @@ class Cutter(Generic[G]):
                 self._apply(stamp_of(message), told(message, self.spec))
             elif name == COMMANDS:
                 self._command(stamp_of(message))
-            elif name == "target" and self.goal_size:
+            elif name == "target" and self._goal_size:
                 self._goals.append((stamp_of(message), _goal(message)))
             elif name == PLANT and not self._asked:
                 self._asked = True
@@ -189,7 +187,7 @@ class Cutter(Generic[G]):
     def _goal_at(self, stamp: int) -> np.ndarray:
         """The goal in force; NaN before the first."""
         known = [goal for said, goal in self._goals if said <= stamp]
-        return known[-1] if known else np.full(self.goal_size, np.nan)
+        return known[-1] if known else np.full(self._goal_size, np.nan)
 
 
 class Gathered:

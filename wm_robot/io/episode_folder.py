@@ -61,6 +61,7 @@ class EpisodeFolder:
         for left in folder.glob(f".*{PART}"):
             left.unlink(missing_ok=True)
         self._open: OpenEpisode | None = None
+        self._known: dict[str, Path] | None = None
         self._next = 1 + max((number_of(path) for path in episodes_in(folder)), default=-1)
 
     def begin(self, origin: Origin, *, goal: int = 0, dtype: Any = np.float64) -> OpenEpisode:
@@ -95,12 +96,13 @@ class EpisodeFolder:
         Raises:
             OSError: If it could not be written.
         """
-        known = {read_origin(path)[1]: path for path in episodes_in(self.folder)}
-        found = known.get(digest_of(episode, origin))
+        if self._known is None:
+            self._known = {read_origin(path)[1]: path for path in episodes_in(self.folder)}
+        found = self._known.get(digest_of(episode, origin))
         if found is not None:
             return found, False
         path = self.folder / f"episode_{self._next:06d}{SUFFIX}"
-        write_episode(path, episode, origin)
+        self._known[write_episode(path, episode, origin)] = path
         self._next += 1
         return path, True
 

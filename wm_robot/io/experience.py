@@ -1,6 +1,7 @@
 """Experience from what was recorded, whatever it was recorded in: episodes whose every number may be lived."""
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,7 @@ def robots_in(path: Path) -> list[str]:
     """
     from wm_robot.io.session_file import topics_in
 
-    there = topics_in(path)
-    spaces = sorted(name.rpartition("/")[0] for name in there if name.endswith("/joint_states"))
-    return [space.strip("/") for space in spaces if f"{space}/applied_command" in there]
+    return _robots_of(topics_in(path))
 
 
 def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> Cut:
@@ -81,21 +80,11 @@ def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) ->
     """
     from wm_robot.io.session_file import messages, topics_in
 
-    robots = robots_in(path)
-    if namespace is None:
-        if len(robots) != 1:
-            raise SpecError(
-                f"{path} tells of {len(robots)} robots: {robots}; what is needed is joint_states and "
-                "applied_command of one. Set namespace to it"
-            )
-        namespace = robots[0]
-    elif namespace.strip("/") not in robots:
-        raise SpecError(f"{path} tells of no robot '{namespace}'; it has {robots}")
-    namespace = namespace.strip("/")
-    prefix = f"/{namespace}/".replace("//", "/")
-    there = topics_in(path)
+    topics = topics_in(path)
+    robot = _the_one(_robots_of(topics), namespace, path)
+    prefix = f"/{robot}/".replace("//", "/")
     ended: list[Gathered] = []
-    cutter = Cutter(spec, Gathered, ended.append, commanded=f"{prefix}{COMMANDS}" in there)
+    cutter = Cutter(spec, Gathered, ended.append, commanded=prefix + COMMANDS in topics)
     try:
         for topic, _, message in messages(path, {prefix + name for name in STREAMS}):
             cutter.take(topic.removeprefix(prefix), message)
@@ -105,7 +94,25 @@ def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) ->
     episodes = [episode for gathered in ended if (episode := gathered.episode()) is not None]
     refused = {name: count for name, count in cutter.pairing.refusals.to_dict().items() if count}
     _check_refused(path, refused, cutter)
-    return Cut(namespace=namespace, episodes=_checked(episodes, spec, path), refused=refused)
+    return Cut(namespace=robot, episodes=_checked(episodes, spec, path), refused=refused)
+
+
+def _robots_of(topics: Set[str]) -> list[str]:
+    spaces = sorted(name.rpartition("/")[0] for name in topics if name.endswith("/joint_states"))
+    return [space.strip("/") for space in spaces if f"{space}/applied_command" in topics]
+
+
+def _the_one(robots: list[str], namespace: str | None, path: Path) -> str:
+    if namespace is not None and namespace.strip("/") in robots:
+        return namespace.strip("/")
+    if namespace is None and len(robots) == 1:
+        return robots[0]
+    if namespace is None:
+        raise SpecError(
+            f"{path} tells of {len(robots)} robots: {robots}; what is needed is joint_states and applied_command of "
+            "one. Set namespace to it"
+        )
+    raise SpecError(f"{path} tells of no robot '{namespace}'; it has {robots}")
 
 
 def _read(path: Path, spec: RobotSpec) -> Episode:

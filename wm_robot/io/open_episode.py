@@ -53,8 +53,9 @@ class OpenEpisode:
         Raises:
             OSError: If the file is there already, or cannot be.
         """
-        self.path, self.steps = path, -1
-        """`steps`: transitions so far; -1 before the first observation."""
+        self.path = path
+        self.steps = -1
+        """Transitions so far; -1 before the first observation."""
         self._dtype = np.dtype(dtype)
         if self._dtype not in FLOATS:
             raise SpecError(f"dtype is {self._dtype}; it must be float32 or float64")

@@ -47,8 +47,11 @@ def signer_of(private_key: Path) -> Callable[[Path], None]:
     return lambda folder: config.sign(folder, folder / SIGNATURE)
 
 
-def verify_folder(folder: Path, public_key: Path) -> None:
+def verify_folder(folder: Path, public_key: Path, *, where: Path) -> None:
     """Check that a folder holds exactly the files that the owner of a key signed.
+
+    Args:
+        where: It is a copy of, for the error.
 
     Raises:
         SnapshotError: If it does not, or there is no signature.
@@ -62,14 +65,14 @@ def verify_folder(folder: Path, public_key: Path) -> None:
         raise ConfigError(f"{public_key} holds no public key on a curve of NIST: {error}") from error
     if not (folder / SIGNATURE).is_file():
         raise SnapshotError(
-            f"{folder} has no {SIGNATURE}. Fetch it again, or say --unsigned if you know its origin"
+            f"{where} has no {SIGNATURE}. Fetch it again, or say --unsigned if you know its origin"
         )
     try:
         config.set_hashing_config(_hashing()).verify(folder, folder / SIGNATURE)
     except Exception as error:
         # Whatever a reader that is not ours says of bytes that nobody has vouched for yet.
         raise SnapshotError(
-            f"{folder} is not what the owner of {public_key} signed: {type(error).__name__}: {error!s:.200}"
+            f"{where} is not what the owner of {public_key} signed: {type(error).__name__}: {error!s:.200}"
         ) from error
 
 
@@ -82,6 +85,7 @@ def private_copy(folder: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as place:
         copy, left = Path(place) / "copy", LARGEST
+        copy.mkdir()
         for number, path in enumerate(_files(folder)):
             left -= path.lstat().st_size
             if path.is_symlink() or not path.is_file() or left < 0 or number >= MOST_FILES:

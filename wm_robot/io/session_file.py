@@ -15,10 +15,12 @@ from wm_robot.io.durable import claim
 try:
     from mcap.exceptions import McapError
     from mcap.opcode import Opcode
+    from mcap.reader import make_reader
     from mcap.records import Channel, Chunk, Message, Schema
     from mcap.stream_reader import StreamReader, breakup_chunk
     from mcap.writer import CompressionType, Writer
-    from rosbags.typesys import Stores, get_typestore
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import Stores, TypesysError, get_typestore
     from zstandard import ZstdError
 except ImportError as error:
     raise MissingExtraError("a session file", "ros") from error
@@ -120,7 +122,7 @@ def messages(path: Path, wanted: Container[str] | None = None) -> Iterator[tuple
         wanted: Topics whose messages are decoded; the others are passed over. All by default.
 
     Raises:
-        SnapshotError: If the file is no session at all.
+        SnapshotError: If the file is no session at all, or a message is not of the type that its topic says.
     """
     kinds: dict[int, str] = {}
     channels: dict[int, Channel] = {}
@@ -135,8 +137,15 @@ def messages(path: Path, wanted: Container[str] | None = None) -> Iterator[tuple
                 # Declared in a chunk that is damaged.
                 continue
             if wanted is None or channel.topic in wanted:
-                message = typestore().deserialize_cdr(record.data, kinds[channel.schema_id])
-                yield channel.topic, record.log_time, message
+                yield channel.topic, record.log_time, _decoded(path, channel, kinds, record)
+
+
+def _decoded(path: Path, channel: Channel, kinds: dict[int, str], record: Message) -> Any:
+    kind = kinds.get(channel.schema_id, "")
+    try:
+        return typestore().deserialize_cdr(record.data, kind)
+    except (SerdeError, TypesysError, KeyError, *DAMAGE) as error:
+        raise SnapshotError(f"{path}: a message of '{channel.topic}' is no '{kind}': {error}") from error
 
 
 def topics_in(path: Path) -> set[str]:
@@ -145,7 +154,20 @@ def topics_in(path: Path) -> set[str]:
     Raises:
         SnapshotError: If the file is no session at all.
     """
-    return {record.topic for record in records(path) if isinstance(record, Channel)}
+    channels = _indexed(path) or (record for record in records(path) if isinstance(record, Channel))
+    return {channel.topic for channel in channels}
+
+
+def _indexed(path: Path) -> list[Channel]:
+    """Channels by the index at the end, which is quick; none if there is no index."""
+    if not is_whole(path):
+        return []
+    with path.open("rb") as file:
+        try:
+            summary = make_reader(file).get_summary()
+        except DAMAGE:
+            return []
+    return list(summary.channels.values()) if summary else []
 
 
 def records(path: Path) -> Iterator[Any]:

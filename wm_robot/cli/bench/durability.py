@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.durability import (
     Disk,
     Found,
@@ -24,16 +25,24 @@ from wm_robot.evaluation.durability import (
     without_folder_sync,
 )
 
-LATEST, LATEST_CUT = 0.15, 0.6
-"""Seconds within which a writer is killed, and within which its power is cut: its disk is a slow one."""
+LATEST, LATEST_RECORDER, LATEST_CUT = 0.15, 0.3, 0.6
+"""Seconds within which a writer of lives is killed, and one of recordings, which begins more slowly; and within which
+its power is cut: its disk is a slow one."""
 
 
-def run(setting: Setting, kills: int, power_cuts: int, size: int, folder: Path | None) -> Result:
+EPISODE = 250
+"""Steps of the episodes of a recorder that is killed."""
+
+
+def run(
+    setting: Setting, kills: int, power_cuts: int, recorder_kills: int, size: int, folder: Path | None
+) -> Result:
     """See `wm-robot bench durability --help`."""
     needs(kills >= 10, f"kills is {kills}; it must be at least 10")
     needs(sys.platform != "win32", "writers are forked, which Windows cannot")
     if setting.quick:
         kills, power_cuts = max(10, kills // 20), power_cuts // 20
+        recorder_kills = recorder_kills and max(10, recorder_kills // 20)
     rng = np.random.default_rng(setting.seeds[0])
     rows, figures, notes = [], dict[str, float](), list[str]()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -55,6 +64,10 @@ def run(setting: Setting, kills: int, power_cuts: int, size: int, folder: Path |
             f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states began; the store's "
             f"one also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
         )
+        if recorder_kills:
+            recorded, told, said = _recorders(place, recorder_kills, rng)
+            rows, figures = rows + recorded, figures | told
+            notes.append(said)
         why_not = Disk.unavailable() if power_cuts else ""
         if why_not:
             notes.append(f"power cuts skipped: {why_not}")
@@ -73,6 +86,40 @@ def run(setting: Setting, kills: int, power_cuts: int, size: int, folder: Path |
                 "power cut: an ext4 image as it is at an instant, its journal replayed; no torn sectors"
             )
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+
+
+def _recorders(
+    place: Path, kills: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, float], str]:
+    """Rows, figures and a note of recorders that are killed, each beside its control."""
+    try:
+        from wm_robot.evaluation import recording
+    except MissingExtraError as error:
+        return [], {}, f"recorders skipped: {error}"
+    recording.warm_up()
+    trials: dict[str, tuple[Writer, Callable[[Path, list[str]], Found]]] = {
+        "episodes": (recording.to_episodes, recording.EpisodesFound(EPISODE)),
+        "one Parquet file": (recording.to_one_file, recording.found_in_one_file),
+        "session, recovered": (recording.to_session, recording.found_in_session),
+        "session, as it was left": (recording.to_session, recording.found_unrecovered),
+    }
+    episodes, naive, session, left = rows = [
+        _tried(name, "kill -9", kills, _killing(writer, found, place / name, EPISODE), rng, LATEST_RECORDER)
+        for name, (writer, found) in trials.items()
+    ]
+    figures = {
+        "recorder_lost": float(episodes["lost"]),
+        "recorder_unreadable": float(episodes["unreadable"]),
+        "recorder_naive_failed_fraction": naive["unreadable"] / kills,
+        "session_lost": float(session["lost"]),
+        "session_unreadable": float(session["unreadable"]),
+        "session_unrecovered_failed_fraction": left["unreadable"] / kills,
+    }
+    note = (
+        f"recorders: episodes of {EPISODE} steps, acknowledged every {recording.SYNCED} steps and when they end, "
+        "read back by wm_robot and by pyarrow; sessions by the indexed reader of mcap"
+    )
+    return rows, figures, note
 
 
 def _killing(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, needs
-from wm_robot.cli.shipping import gathered
+from wm_robot.cli.gathering import gathered
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.tamper.classes import put, tries
 from wm_robot.evaluation.tamper.target import Target
@@ -33,9 +33,9 @@ def run(setting: Setting, memory: str, count: int) -> Result:
     shipment = gathered(f"{base / 'graduate'}", base, "life", None, (), None)
     with tempfile.TemporaryDirectory() as folder:
         target = Target(shipment, Path(folder))
-        _accepts(target)
+        check_untouched(target)
         rows, naive, crash = attacked(target, tries(count), setting.seeds[0])
-        _accepts(target)
+        check_untouched(target)
     made = sum(row["attempts"] for row in rows)
     figures = {
         "attempts": float(made),
@@ -92,7 +92,12 @@ def attempt(attack: "Attack", target: Target, rng: np.random.Generator) -> tuple
         _removed(target.path)
 
 
-def _accepts(target: Target) -> None:
+def check_untouched(target: Target) -> None:
+    """Make sure that the reader takes what it must take.
+
+    Raises:
+        SnapshotError: If it does not: that it refuses all the rest would mean nothing.
+    """
     found = tried(lambda: read_bundle(target.genuine, target.ring))
     if found.verdict != "accepted":
         raise SnapshotError(

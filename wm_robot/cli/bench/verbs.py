@@ -95,26 +95,38 @@ def control(
 def durability(
     kills: int = 1000,
     power_cuts: int = 0,
+    recorder_kills: int = 200,
     size: int = 2 << 20,
     folder: Path | None = None,
     seeds: tuple[int, ...] = (0,),
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Whether what a store acknowledged survives `kill -9` at random instants; a naive writer is the control.
+    """Whether what was acknowledged survives `kill -9` at random instants; naive writers are the controls.
 
     Args:
-        kills: Of each writer.
-        power_cuts: Of each writer on a disk image of its own; needs root and a loop device.
+        kills: Of each writer of lives.
+        recorder_kills: Of each writer of recordings, in the middle of an episode.
+        power_cuts: Of each writer of lives on a disk image of its own; needs root and a loop device.
         size: Of a state, in bytes.
         folder: On the disk that is to be tried; the one for temporary files by default.
         seeds: The first is that of the instants.
-        quick: A twentieth of both.
+        quick: A twentieth of each.
         as_json: Print one JSON object as the last line.
     """
     from wm_robot.cli.bench.durability import run
 
-    finish(run(Setting("durability", "none", seeds, quick, BASES), kills, power_cuts, size, folder), as_json)
+    finish(
+        run(
+            Setting("durability", "none", seeds, quick, BASES),
+            kills,
+            power_cuts,
+            recorder_kills,
+            size,
+            folder,
+        ),
+        as_json,
+    )
 
 
 def life(

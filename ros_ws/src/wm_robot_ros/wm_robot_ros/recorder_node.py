@@ -281,7 +281,7 @@ def main() -> None:
         executor = executor_of(node, quick=True)
         while node.scribe.writing and not stop.asked:
             spin_once(executor, node)
-    except WmRobotError as error:
+    except (WmRobotError, OSError) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
         end(node)

@@ -1,0 +1,163 @@
+"""`wm-robot recover` and `wm-robot episodes`, as a person meets them."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.episodes]
+
+from tests.io.sessions import SPEC, act, at, obs, record, say, sensed, step_of
+from wm_robot.cli.main import main
+from wm_robot.io.episode_file import Origin, read_episode, read_origin
+from wm_robot.io.episode_folder import EpisodeFolder, episodes_in
+from wm_robot.io.session_file import read_session
+
+YAML = """\
+name: elbow
+rate: 50
+mjcf: ""
+joints: [{name: elbow, position: [-9, 9], velocity: 9, effort: 1}]
+actuators: [{name: elbow, joint: elbow, unit: rad, range: [-9, 9], rate: 9}]
+tasks: {reach: {reward: reach, goal: 3}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What a killed recorder left: a cut session, an open episode, and whole ones of both."""
+    record(tmp_path / "whole.mcap", [sensed(1)])
+    record(tmp_path / "cut.mcap", (sensed(step) for step in range(1000)))
+    content = (tmp_path / "cut.mcap").read_bytes()
+    (tmp_path / "cut.mcap").write_bytes(content[: len(content) // 2])
+    child = os.fork()
+    if child == 0:
+        place = EpisodeFolder(tmp_path / "episodes" / "one")
+        for number in range(2):
+            episode = place.begin(Origin.of(SPEC))
+            for step in range(11 + number):
+                episode.append(at(step), obs(step), action=act(step))
+            if number:
+                episode.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            place.end(episode)
+    os.waitpid(child, 0)
+    return tmp_path
+
+
+def told(capsys, *words: object):
+    main([*map(str, words), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *words: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def names_and_finds(rows):
+    return {row["file"].rpartition("/")[2]: row["found"] for row in rows}
+
+
+def test_recover_makes_whole_what_was_cut_and_leaves_what_is_whole(folder, capsys):
+    looked = told(capsys, "recover", folder, "--dry-run")
+    expected = {
+        "episode_000001.open": "its process died",
+        "cut.mcap": "its recorder was killed",
+        "whole.mcap": "whole",
+        "episode_000000.parquet": "whole",
+    }
+    assert names_and_finds(looked) == expected
+    assert not read_session(folder / "cut.mcap").whole
+    rows = told(capsys, "recover", folder)
+    assert names_and_finds(rows) == expected
+    for one, other in zip(looked, rows, strict=True):
+        assert one | {"as it was": None} == other | {"as it was": None}
+    by_name = {row["file"].rpartition("/")[2]: row for row in rows}
+    session, episode = by_name["cut.mcap"], by_name["episode_000001.open"]
+    assert session["saved"] == len(read_session(folder / "cut.mcap").topics["/one/joint_states"]) > 100
+    assert (session["s lost at most"], episode["s lost at most"], episode["saved"]) == (1.0, 1.0, 11)
+    assert session["as it was"] == str(folder / "cut.mcap.cut")
+    assert episode["as it was"] == str(folder / "episodes" / "one" / "episode_000001.cut")
+    assert episode["last stamp"] == "2001-09-09T01:46:40.220+00:00"
+    assert read_session(folder / "cut.mcap").whole
+    assert [len(read_episode(path)) for path in episodes_in(folder / "episodes" / "one")] == [10, 11]
+
+
+def test_recover_again_finds_all_whole(folder, capsys):
+    told(capsys, "recover", folder)
+    assert set(names_and_finds(told(capsys, "recover", folder)).values()) == {"whole"}
+    main(["recover", str(folder)])
+    assert "0 of 4 files were recovered" in capsys.readouterr().out
+
+
+def test_recover_takes_files_as_well(folder, capsys):
+    rows = told(capsys, "recover", folder / "cut.mcap", folder / "episodes" / "one" / "episode_000001.open")
+    assert [row["found"] for row in rows] == ["its recorder was killed", "its process died"]
+    rows = told(capsys, "recover", folder / "episodes" / "one" / "episode_000001.parquet")
+    assert [row["found"] for row in rows] == ["whole"]
+
+
+def test_what_is_being_written_is_left_alone(folder, capsys):
+    with EpisodeFolder(folder / "busy") as place:
+        episode = place.begin(Origin.of(SPEC))
+        episode.append(at(0), obs(0), action=act(0))
+        assert names_and_finds(told(capsys, "recover", folder / "busy")) == {
+            "episode_000000.open": "is being recorded"
+        }
+        assert episode.path.exists()
+
+
+def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys):
+    (folder / "a.mcap").write_text("a note of somebody's")
+    (folder / "episodes" / "one" / "episode_000000.parquet").write_text("a note")
+    said = refused(capsys, "recover", folder)
+    assert f"{folder}/a.mcap is no session: it does not begin as an MCAP file does" in said
+    assert "episode_000000.parquet is no whole episode file" in said
+    assert read_session(folder / "cut.mcap").whole
+    assert (folder / "a.mcap").read_text() == "a note of somebody's"
+
+
+def test_a_path_without_anything_to_recover_is_refused_by_name(tmp_path, capsys):
+    assert "holds no session and no episode" in refused(capsys, "recover", tmp_path)
+    assert "nowhere is not there" in refused(capsys, "recover", tmp_path / "nowhere")
+    assert "no path given" in refused(capsys, "recover")
+
+
+def test_episodes_are_cut_from_sessions_once(tmp_path, capsys):
+    (tmp_path / "elbow.yaml").write_text(YAML)
+    writer = record(tmp_path / "session.mcap", steps(range(1, 101), range(200, 301)), close=False)
+    say(writer, steps(range(1, 51)), robot="two")
+    writer.close()
+    words = ("episodes", tmp_path / "session.mcap", tmp_path / "out", "--robot", tmp_path / "elbow.yaml")
+    rows = told(capsys, *words)
+    assert [(row["robot"], row["steps"], row["invalid"], row["written"]) for row in rows] == [
+        ("one", 99, 0, "now"),
+        ("one", 100, 0, "now"),
+        ("two", 49, 0, "now"),
+    ]
+    assert [row["file"] for row in rows][-1] == str(tmp_path / "out" / "two" / "episode_000000.parquet")
+    (first, second) = episodes_in(tmp_path / "out" / "one")
+    np.testing.assert_array_equal(read_episode(second).obs, [obs(step) for step in range(200, 301)])
+    assert read_origin(first)[0].source == "session.mcap"
+    assert {row["written"] for row in told(capsys, *words)} == {"before"}
+    assert len(episodes_in(tmp_path / "out" / "one")) == 2
+    main([*map(str, words), "--namespace", "two"])
+    assert "0 of 1 episodes were written" in capsys.readouterr().out
+
+
+def test_episodes_without_a_folder_or_of_another_robot_are_refused(tmp_path, capsys):
+    record(tmp_path / "session.mcap", steps(range(1, 101)))
+    assert "they must be sessions, and a folder last" in refused(
+        capsys, "episodes", tmp_path / "session.mcap"
+    )
+    said = refused(capsys, "episodes", tmp_path / "session.mcap", tmp_path / "out", "--robot", "arm")
+    assert "robot 'arm' cannot be used" in said and "base_yaw" in said
+
+
+def steps(*spans: range) -> list:
+    return [one for span in spans for step in span for one in step_of(step)]

@@ -1,0 +1,26 @@
+"""What needs an extra says which, and how to get it."""
+
+import sys
+
+import pytest
+
+from wm_robot.errors import MissingExtraError
+
+
+@pytest.mark.parametrize("module", ["episode_file", "open_episode"])
+def test_episodes_without_pyarrow_name_their_extra(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("episode_file", "open_episode"):
+        monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
+    with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[episodes\]"'):
+        __import__(f"wm_robot.io.{module}")
+
+
+@pytest.mark.parametrize("module", ["session_file", "recovery"])
+def test_sessions_without_mcap_name_their_extra(monkeypatch, module):
+    for name in ("mcap", "mcap.exceptions", "mcap.records"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("session_file", "recovery"):
+        monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
+    with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[ros\]"'):
+        __import__(f"wm_robot.io.{module}")

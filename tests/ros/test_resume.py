@@ -1,0 +1,78 @@
+"""A life over ROS 2, killed and gone on with, is the life that the library lives from the same messages."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
+torch = pytest.importorskip("torch")
+
+from tests.ros.test_agent import SPEC, Plant, saver
+from wm_robot.lifetime.store import Store
+from wm_robot.models.base import load_base, save_base
+from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.onboard.agent import Agent
+from wm_robot_ros.environment import node_command
+from wm_robot_ros.lifecycle import LifecycleClient
+from wm_robot_sim.worlds import WorldDistribution
+
+FIRST, THEN = 30, 25
+SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
+PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.0}
+
+
+def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, environment, tmp_path):
+    torch.manual_seed(0)
+    truth = len(WorldDistribution(SPEC).names)
+    shape = ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1)
+    save_base(tmp_path / "base", WorldModel(shape), SPEC, {})
+    store = Store(tmp_path / "state")
+
+    def lived(steps, **parameters):
+        """Digest of the tensors after so many observations, the process being killed after it has saved."""
+        given = {"base": str(tmp_path / "base"), "state": str(store.folder), **SMALL, **PATIENT, **parameters}
+        process = start(node_command("agent_node", given))
+        client = LifecycleClient(peer.node, peer.executor, "agent")
+        client.configure()
+        client.activate()
+        plant = Plant(peer)
+        for _ in range(steps):
+            plant.advance()
+        peer.until(lambda: plant.told()["life"]["watched"] == steps - 1, "it does not live")
+        answer = saver(peer)()
+        peer.until(answer.done, "it does not save")
+        assert answer.result().success, answer.result().message
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10.0)
+        # It said no farewell: until its lease ends, questions go to the dead.
+        peer.until(
+            lambda: "agent" not in peer.node.get_node_names(), "it still seems to be there", timeout=60.0
+        )
+        return store.show().object
+
+    def imagined(agent, steps, *restore):
+        """The same by the library alone."""
+        agent.begin(Plant.action(None, 1), *restore)
+        for step in range(2, steps + 1):
+            agent.live(Plant.obs(None, step - 1), Plant.action(None, step), Plant.obs(None, step))
+        agent.save(tmp_path / "library")
+        return Store(tmp_path / "library").show().object
+
+    agent = Agent(load_base(tmp_path / "base"), SPEC, task=next(iter(SPEC.tasks)))
+    assert lived(FIRST) == imagined(agent, FIRST)
+    head = store.find("main")
+    assert lived(THEN, restore=str(store.folder)) == imagined(agent, THEN, tmp_path / "library")
+    assert store.show().parents == (head,) and store.show().steps == FIRST + THEN - 2
+
+
+def test_what_the_library_lives_depends_on_every_message():
+    # Otherwise the test above would hold for a life that learns nothing.
+    shape = ModelConfig.of(SPEC, goal=3, truth=1, width=16, blocks=1, memory="delta")
+    model = WorldModel(shape)
+    obs = torch.from_numpy(np.stack([Plant.obs(None, step) for step in (1, 2)]))[None]
+    action = torch.from_numpy(Plant.action(None, 2))[None, None]
+    state = model.birth(1, hold=action[:, 0])
+    after = [model.scan(state, obs, action + shift, torch.ones(1, 1))[1]["0.S"] for shift in (0.0, 0.001)]
+    assert not torch.equal(*after)
