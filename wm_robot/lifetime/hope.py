@@ -47,18 +47,20 @@ class HopeMemory(FastWeights):
     ):
         """Args:
         chunk: Steps in which `M` stands still.
-        periods: Of the levels, in steps; multiples of `chunk`.
-        features: That each level regresses on.
+        periods: Of the levels, in steps, the fastest first; each a multiple of the one before, the first of `chunk`.
+        features: That the levels regress on.
+        values: Of their target.
         questions: How many `summary` asks.
         half_life: Of the matrices in front; what is true for longer is the levels' to keep.
 
         Raises:
-            ConfigError: If a period is not a multiple of the chunk.
+            ConfigError: If a period is not a multiple of the one before it, or of the chunk.
         """
         super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
-        if any(period % chunk for period in periods):
+        if any(slow % fast for fast, slow in zip((chunk, *periods), periods, strict=False)):
             raise ConfigError(
-                f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}"
+                f"memory.periods are {tuple(periods)}; each must be a multiple of the one before, the first of chunk, "
+                f"{chunk}"
             )
         self.chunk, heads = chunk, self.heads
         self.longest = math.log(half_life[1])
