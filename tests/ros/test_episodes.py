@@ -1,8 +1,8 @@
 """Episodes recorded while they are lived, read back, and lived again."""
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.e
 from wm_robot.io.episode_file import read_episode, read_origin
 from wm_robot.io.episode_folder import episodes_in, open_in
 from wm_robot.io.experience import load_experience
+from wm_robot.io.joint_message import stamp_of
 from wm_robot.io.recovery import recover_session
 from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
@@ -36,28 +37,18 @@ PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "realtime.priority
 def live(start, environment, tmp_path):
     """Lets an agent live with a plant for some seconds beside a recorder; says where everything is."""
 
-    def once(name: str, agent: list[str], *, seconds: float, end: signal.Signals = signal.SIGINT):
+    def once(name: str, agent: list[str], *, seconds: float):
         out = tmp_path / name
         out.mkdir()
         place = SimpleNamespace(
             session=out / "session.mcap", episodes=out / "episodes", report=out / "agent.json"
         )
-        recorder = start(
-            node_command(
-                "recorder_node",
-                {"path": str(place.session), "robots": "one", "episodes": str(place.episodes)},
-            )
-        )
+        recorder = start(recorder_command(place.session, place.episodes))
         wait(place.session.exists, "no recorder")
         living = start([*agent, "-p", f'report:="{place.report}"'])
         plant = start(node_command("plant_node", {"robot": "arm", "duration": seconds}, namespace="one"))
         assert plant.wait(60) == 0
-        assert living.stop() == 0
-        if end is signal.SIGINT:
-            assert recorder.stop() == 0
-        else:
-            subprocess.run(["kill", f"-{end.value}", str(recorder.pid)], check=True)
-            assert recorder.wait(5) == -end.value
+        assert living.stop() == 0 and recorder.stop() == 0
         place.told = json.loads(place.report.read_text())
         return place
 
@@ -71,43 +62,56 @@ def wait(holds, why, timeout: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def recorder_command(session: Path, episodes: Path, **more: str) -> list[str]:
+    return node_command(
+        "recorder_node", {"path": str(session), "robots": "one", "episodes": str(episodes), **more}
+    )
+
+
 def agent_command(**parameters) -> list[str]:
     common = {"robot": "arm", "autostart": True, "listeners": 2, **PATIENT}
     return node_command("agent_node", {**common, **parameters}, namespace="one")
 
 
 def heard_all(place) -> bool:
-    """Whether the agent heard every message, and the recorder what came of it: a busy machine drops some."""
-    predicted = [
-        m.header.stamp.sec * 10**9 + m.header.stamp.nanosec
-        for _, m in read_session(place.session).topics["/one/agent/prediction"]
-    ]
+    """Whether agent and recorder heard every message; on a busy machine they find each other late, or drop some."""
+    topics, told = read_session(place.session).topics, place.told
+    if not {"/one/agent/prediction", "/one/joint_states", "/one/applied_command"} <= topics.keys():
+        return False
+    predicted = [stamp_of(message) for _, message in topics["/one/agent/prediction"]]
     stamps = load_experience(place.session, SPEC)[0].stamp.tolist()
-    told = place.told
     lived = told["life"]["watched"] + told["life"]["invalid"]
-    return predicted == stamps[1 : lived + 1] and not any(told["refused"].values())
+    # A period of another length is one for both.
+    refused = {name for name, count in told["refused"].items() if count} - {"gap"}
+    return predicted == stamps[1 : lived + 1] and not refused
 
 
-def when_all_is_heard(live, agent: list[str], **how):
-    for attempt in range(4):
-        place = live(f"attempt{attempt}", agent, **how)
+def when_all_is_heard(live, command, **how):
+    """The first run in which nothing was lost.
+
+    Args:
+        command: Of the agent, for each attempt.
+    """
+    for attempt in range(5):
+        place = live(f"attempt{attempt}", command(attempt), **how)
         if heard_all(place):
-            return place
+            return place, attempt
     pytest.fail(
-        f"the machine is too busy: messages were lost in four runs; the last had {place.told['refused']}"
+        f"the machine is too busy: messages were lost in five runs; the last had {place.told['refused']}"
     )
 
 
 def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, environment, tmp_path):
     notebook = tmp_path / "notebook"
     environment.update(NOTEBOOK=str(notebook), THINKS="0")
-    place = when_all_is_heard(live, [sys.executable, FAKE, *agent_command()[3:]], seconds=2.0)
+    fake = [sys.executable, FAKE, *agent_command()[3:]]
+    place, _ = when_all_is_heard(live, lambda _: fake, seconds=2.0)
     notes = [json.loads(line) for line in notebook.read_text().splitlines()]
     born = max(i for i, note in enumerate(notes) if "begin" in note)
     lived = [note for note in notes[born:] if "live" in note]
     (episode,) = load_experience(place.session, SPEC)
     np.testing.assert_array_equal(np.float32(episode.hold), np.float32(notes[born]["begin"]))
-    assert len(lived) >= 90
+    assert len(lived) >= 80
     assert (
         sum(note["valid"] for note in lived)
         == place.told["life"]["watched"]
@@ -130,14 +134,11 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     truth = len(WorldDistribution(SPEC).names)
     base = tmp_path / "base"
     save_base(base, WorldModel(ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1)), SPEC, {})
-    for attempt in range(4):
-        store = Store(tmp_path / f"lives{attempt}")
-        command = agent_command(base=str(base), state=str(store.folder), **SMALL)
-        place = live(f"attempt{attempt}", command, seconds=2.0)
-        if heard_all(place):
-            break
-    else:
-        pytest.fail("the machine is too busy: messages were lost in four runs")
+
+    def command(attempt):
+        return agent_command(base=str(base), state=str(tmp_path / f"lives{attempt}"), **SMALL)
+
+    place, attempt = when_all_is_heard(live, command, seconds=2.0)
     agent = load_life(LifeConfig(base=str(base), task="reach", samples=16, horizon=3, iterations=1), SPEC)
     (episode,) = load_experience(place.session, SPEC)
     agent.begin(episode.hold)
@@ -145,57 +146,58 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
         agent.live(step.obs, step.action, step.next_obs, valid=step.valid)
     assert agent.counters == lived
-    saved = store.load()
+    saved = Store(tmp_path / f"lives{attempt}").load()
     assert saved.keys() == agent.state.keys()
     for name, value in saved.items():
         np.testing.assert_array_equal(agent.state[name].numpy(), value, err_msg=name)
 
 
-def test_of_a_killed_recorder_all_but_about_a_second_is_saved(live, start, environment, tmp_path):
+def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment, tmp_path):
     environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS="0")
-    fake = [sys.executable, FAKE, *agent_command()[3:]]
-    place = live("killed", fake, seconds=3.0, end=signal.SIGKILL)
-    lived = place.told["life"]["watched"] + place.told["life"]["invalid"]
-    assert len(open_in(place.episodes / "one")) == 1 and not episodes_in(place.episodes / "one")
-    recovered = recover_session(place.session)
+    session, folder = tmp_path / "session.mcap", tmp_path / "episodes"
+    recorder = start(recorder_command(session, folder))
+    start([sys.executable, FAKE, *agent_command()[3:]])
+    start(node_command("plant_node", {"robot": "arm"}, namespace="one"))
+    wait(lambda: open_in(folder / "one") and open_in(folder / "one")[0].stat().st_size > 40_000, "no episode")
+    os.kill(recorder.pid, signal.SIGKILL)
+    killed = time.time_ns()
+    assert recorder.wait(5) == -signal.SIGKILL and not episodes_in(folder / "one")
+    recovered = recover_session(session)
     assert (recovered.what, recovered.lost) == ("its recorder was killed", 1.0)
-    (recorded,) = load_experience(place.session, SPEC)
-    assert lived - len(recorded) < 75
+    (recorded,) = load_experience(session, SPEC)
     # The next recorder saves the episode before it begins one of its own.
     again = tmp_path / "again.mcap"
-    parameters = {"path": str(again), "robots": "one", "episodes": str(place.episodes)}
-    recorder = start(node_command("recorder_node", parameters))
+    recorder = start(recorder_command(again, folder))
     wait(again.exists, "no recorder")
     assert recorder.stop() == 0
-    (episode,) = load_experience(place.episodes / "one", SPEC)
-    assert read_origin(place.episodes / "one" / "episode_000000.parquet")[0].salvaged
-    assert lived - len(episode) < 75
+    first = folder / "one" / "episode_000000.parquet"
+    (episode,) = load_experience(first, SPEC)
+    assert read_origin(first)[0].salvaged and len(episode) > 60
+    for saved in (recorded, episode):
+        # A second, and what a busy machine adds to it.
+        assert killed - saved.stamp[-1] < 2e9
     both = min(len(episode), len(recorded)) + 1
     np.testing.assert_array_equal(episode.obs[:both], recorded.obs[:both])
 
 
 def test_of_another_robot_no_episode_is_written_and_the_session_is_whole(start, environment, tmp_path):
-    session, episodes = tmp_path / "session.mcap", tmp_path / "episodes"
-    parameters = {"path": str(session), "robots": "one", "episodes": str(episodes), "robot": "cartpole"}
-    recorder = start(node_command("recorder_node", parameters))
+    session, folder = tmp_path / "session.mcap", tmp_path / "episodes"
+    recorder = start(recorder_command(session, folder, robot="cartpole"))
     wait(session.exists, "no recorder")
     plant = start(node_command("plant_node", {"robot": "arm"}, namespace="one"))
-    time.sleep(2.5)
+    log = tmp_path / "node0.log"
+    wait(lambda: "no more episodes: the plant is robot 'arm'" in log.read_text(), "it does not say so")
     assert plant.stop() == 0 and recorder.stop() == 1
-    (log,) = (path for path in tmp_path.glob("node*.log") if "episodes" in path.read_text())
     assert (
         "the session is whole, its episodes are not: SpecError: the plant is robot 'arm'" in log.read_text()
     )
-    assert read_session(session).whole and not episodes_in(episodes / "one")
+    assert read_session(session).whole and not episodes_in(folder / "one")
 
 
 def test_two_recorders_do_not_write_episodes_in_one_folder(start, environment, tmp_path):
-    def recorder(name):
-        parameters = {"path": str(tmp_path / name), "robots": "one", "episodes": str(tmp_path / "episodes")}
-        return start(node_command("recorder_node", parameters))
-
-    first = recorder("first.mcap")
-    wait(lambda: (tmp_path / "first.mcap").exists(), "no recorder")
-    assert recorder("second.mcap").wait(20) == 1
+    first = start(recorder_command(tmp_path / "first.mcap", tmp_path / "episodes"))
+    wait((tmp_path / "first.mcap").exists, "no recorder")
+    second = start(recorder_command(tmp_path / "second.mcap", tmp_path / "episodes"))
+    assert second.wait(20) == 1
     assert "another process writes episodes in" in (tmp_path / "node1.log").read_text()
     assert first.stop() == 0 and not (tmp_path / "second.mcap").exists()

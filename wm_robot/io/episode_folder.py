@@ -198,5 +198,6 @@ def _put_aside(path: Path, suffix: str) -> Path:
 
 
 def _of_kind(folder: Path, suffix: str) -> list[Path]:
-    found = [path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name)) and name[2] == suffix]
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = [path for path in there if (name := _NAME.fullmatch(path.name)) and name[2] == suffix]
     return sorted(found, key=number_of)

@@ -93,6 +93,8 @@ class Mppi:
             mean = self._search(improve, self._mean, hold, 1)
         else:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations)
+        # The weights of the elites add up to 1 but for the last digit.
+        mean = mean.clamp(self.low, self.high)
         self._keep(mean, hold, prepared=False)
         return mean
 
