@@ -17,15 +17,17 @@ from wm_robot.ops.delta_rule import delta_scan
 
 
 class HopeMemory(FastWeights):
-    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, and
-    a continuum of levels behind it, each written once in its period.
+    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, in
+    front of a continuum of levels that change ever more slowly.
 
-    `M` and the levels are still within a chunk, so that one is computed in parallel. What they are to change by is
-    the mean over their period, which alike keys cannot blow up as they do a sum.
+    The matrices in front keep half a second at most: what is true for longer is the levels' to keep, and the values
+    in front are told what the levels say already. `M` and the levels are still within a chunk, so that one is
+    computed in parallel. What `M` is to change by is the mean over its chunk, which alike keys cannot blow up as they
+    do a sum.
 
     Source: Behrouz et al. (2025), Nested Learning, arXiv:2512.24695, equations 70-97. Differs: one delta term instead
-    of two that count the error twice, targets bounded, levels that learn towards a target of their own instead of by
-    the gradient of the task, decay in physical time and towards the birth state, momentum from chunk to chunk.
+    of two that count the error twice, targets bounded, decay in physical time and towards the birth state, momentum
+    from chunk to chunk, and the levels beside the matrices instead of after them; see `Continuum`.
     """
 
     questions: Tensor
@@ -51,7 +53,7 @@ class HopeMemory(FastWeights):
         features: That the levels regress on.
         values: Of their target.
         questions: How many `summary` asks.
-        half_life: Of the matrices in front; what is true for longer is the levels' to keep.
+        half_life: Of the fastest and the slowest matrix in front, in s; training makes none slower.
 
         Raises:
             ConfigError: If a period is not a multiple of the one before it, or of the chunk.
