@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.lifetime.memory import State, beside, forgetting
@@ -94,7 +94,8 @@ class Continuum(nn.Module):
 
     def _solved(self, state: State) -> list[tuple[int, Tensor]]:
         """What each level adds to the slower ones, the slowest first."""
-        slower, found = self.initial, []
+        slower: Tensor = self.initial
+        found = []
         for i, level in reversed(list(enumerate(self._levels))):
             gram, moment = state[f"gram{i}"], state[f"moment{i}"]
             factor = cholesky(gram + level.prior() * torch.eye(gram.shape[-1], device=gram.device))

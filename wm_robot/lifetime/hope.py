@@ -61,8 +61,8 @@ class HopeMemory(FastWeights):
         super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
         if any(slow % fast for fast, slow in zip((chunk, *periods), periods, strict=False)):
             raise ConfigError(
-                f"memory.periods are {tuple(periods)}; each must be a multiple of the one before, the first of chunk, "
-                f"{chunk}"
+                f"memory.periods are {tuple(periods)}; each must be a multiple of the one before, the first of "
+                f"chunk, {chunk}"
             )
         self.chunk, heads = chunk, self.heads
         self.longest = math.log(half_life[1])
