@@ -117,7 +117,20 @@ def test_the_simulator_knows_no_model_and_no_ros():
             package, _, rest = name.partition(".")
             assert package not in ("torch", "wm_robot_ros"), f"{shown(path)} imports {name}"
             if package == "wm_robot":
-                assert rest.partition(".")[0] in WORDS | {"io"}, f"{shown(path)} imports {name}"
+                assert rest.partition(".")[0] in WORDS | {"io", "safety"}, f"{shown(path)} imports {name}"
+
+
+def test_only_the_gate_drives_a_plant():
+    for folder in PACKAGES.values():
+        for path in sources(folder):
+            calls = [
+                n.func
+                for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(n, ast.Call)
+            ]
+            drives = [f for f in calls if isinstance(f, ast.Attribute) and f.attr == "drive"]
+            gated = LIBRARY / "safety" / "gated_robot.py"
+            assert not drives or path == gated, f"{shown(path)} drives a plant; only GatedRobot may"
 
 
 def test_what_may_be_imported_has_no_circle():

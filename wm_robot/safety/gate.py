@@ -45,7 +45,10 @@ class Gate:
         self.spec, self.limits = spec, Limits.of(spec)
         self.counts = dict.fromkeys(Rule, 0)
         """How often each rule changed an action."""
+        self.cuts: tuple[Cut, ...] = ()
+        """What was cut of the last action."""
         self.last: Cut | None = None
+        """The last cut of any action."""
         self._workspace = Workspace(spec)
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
         self._column = {name: first + self.limits.joint for name, first in interfaces.items()}
@@ -208,12 +211,13 @@ class Gate:
         for cut in cuts:
             self.counts[cut.rule] += 1
             self.last = cut
+        self.cuts = tuple(cuts)
         applied = self._wanted.astype(np.float32)
         # Rounding alone could leave the range here, by one unit in the last place.
         after = np.minimum(np.maximum(applied, self.limits.low), self.limits.high)
         np.subtract(after, self._now, out=self._moved)
         np.copyto(self._now, after)
-        return Gated(applied=after.astype(np.float32), cuts=tuple(cuts))
+        return Gated(applied=after.astype(np.float32), cuts=self.cuts)
 
     def status(self) -> dict[str, Any]:
         """Counts of each rule and the last cut, as plain values."""
