@@ -6,7 +6,19 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, keys, recover, state, train
+from wm_robot.cli import (
+    calibrate,
+    completion,
+    demo,
+    episodes,
+    export,
+    graduate,
+    guard,
+    keys,
+    recover,
+    state,
+    train,
+)
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -35,6 +47,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "recover": recover.recover,
     "episodes": episodes.episodes,
     "keys": keys.keys,
+    "guard": guard.guard,
     "demo": demo.demo,
     "completion": completion.completion,
 }
