@@ -32,6 +32,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "memory": verbs.memory,
     "recall": verbs.recall,
     "resume": verbs.resume,
+    "safety": verbs.safety,
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,

@@ -18,7 +18,7 @@ class Rule(str, Enum):
     FAR = "far"
     """So far outside the range that no controller can have meant it."""
     SENSED = "sensed"
-    """There is no observation, or it is not finite or of another shape."""
+    """There is no observation, or it is not finite, of another shape, or nothing that the robot can do."""
     STALE = "stale"
     """The observation is too old."""
     SEQUENCE = "sequence"

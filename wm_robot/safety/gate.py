@@ -11,7 +11,7 @@ import numpy as np
 
 from wm_robot.safety.braking import braking_distance, furthest_step
 from wm_robot.safety.cuts import REFUSALS, Cut, Rule
-from wm_robot.safety.limits import Limits
+from wm_robot.safety.limits import Limits, possible
 from wm_robot.safety.workspace import Workspace
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
@@ -50,6 +50,7 @@ class Gate:
         self.last: Cut | None = None
         """The last cut of any action."""
         self._workspace = Workspace(spec)
+        self._least, self._most = possible(spec)
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
         self._column = {name: first + self.limits.joint for name, first in interfaces.items()}
         self._max_age = spec.safety.max_age * spec.dt
@@ -127,10 +128,14 @@ class Gate:
         if obs.values.shape != (self.spec.obs_dim,):
             size, wanted = obs.values.size, self.spec.obs_dim
             return Cut(Rule.SENSED, f"the size of observation {obs.values.shape}", size, wanted)
-        if not np.isfinite(obs.values).all():
-            first = int((~np.isfinite(obs.values)).argmax())
-            name, value = self.spec.observation_names[first], float(obs.values[first])
-            return Cut(Rule.SENSED, name, value, math.nan)
+        fine = (obs.values >= self._least) & (obs.values <= self._most)
+        if not fine.all():
+            first = int((~fine).argmax())
+            value, limit = (
+                float(obs.values[first]),
+                float((self._most if obs.values[first] > 0 else self._least)[first]),
+            )
+            return Cut(Rule.SENSED, self.spec.observation_names[first], value, limit)
         age = now - obs.stamp
         # Turned round, so that a stamp that is not a number is refused too.
         if not age <= self._max_age:

@@ -8,8 +8,20 @@ from wm_robot.spec import RobotSpec
 
 FAR = 10.0
 """Widths of its range that an action may be outside before it is refused and not cut."""
+BEYOND_RANGE, BEYOND_SPEED = 1.0, 20.0
+"""Widths of its range outside, and times its largest speed, from which on a reading is broken and not the robot."""
 FREE = 4.0
 """Rate limits that a step may change by where no acceleration is given: it never binds, as a step changes by two."""
+
+
+def possible(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Least and most that each channel of an observation can be, `O` each."""
+    low, high = np.array([joint.position for joint in spec.joints]).T
+    fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
+    wide = BEYOND_RANGE * (high - low)
+    ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
+    least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
+    return least, most
 
 
 @dataclass(frozen=True, kw_only=True)

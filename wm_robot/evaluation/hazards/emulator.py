@@ -1,5 +1,7 @@
 """A robot without a simulator, that judges by the spec alone whatever reaches its motors."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from wm_robot.safety.braking import braking_distance
@@ -24,6 +26,8 @@ class Motors:
         self.spec, self.time = spec, 0.0
         self.driven = self.unsafe = 0
         """Values that reached the motors, and those of them that are not finite or outside a limit."""
+        self.spoil: Callable[[Observation], Observation] = lambda obs: obs
+        """What becomes of a reading on its way."""
         self.hold = np.array(hold, np.float32)
         self.position = np.zeros(len(spec.joints))
         self.velocity = np.zeros(len(spec.joints))
@@ -37,7 +41,7 @@ class Motors:
     def read(self) -> Observation:
         values = {"position": self.position, "velocity": self.velocity}
         sensed = np.concatenate([values[name] for name in self.spec.interfaces]).astype(np.float32)
-        return Observation(stamp=self.time, values=sensed)
+        return self.spoil(Observation(stamp=self.time, values=sensed))
 
     def drive(self, action: np.ndarray) -> np.ndarray:
         """Count what is unsafe, and move."""

@@ -22,9 +22,9 @@ from std_msgs.msg import String
 
 from wm_robot.errors import WmRobotError
 from wm_robot.io.durable import write_file
+from wm_robot.io.intake import CommandIntake
 from wm_robot.io.refusal import BadMessageError, Refusal
 from wm_robot_ros import convert
-from wm_robot_ros.intake import CommandIntake
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
