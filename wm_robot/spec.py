@@ -255,11 +255,19 @@ class RobotSpec:
         Raises:
             SpecError: If a key is unknown or missing, or a value cannot be.
         """
+        path = Path(path)
+        return cls.read(path.read_bytes(), path)
+
+    @classmethod
+    def read(cls, content: bytes, path: Path) -> "RobotSpec":
+        """Read a spec from the bytes of its file; see `load`.
+
+        Args:
+            path: Where they are from; the files that it names lie beside it.
+        """
         import yaml
 
-        path = Path(path)
-        with path.open(encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+        values = yaml.safe_load(content)
         if not isinstance(values, dict):
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"

@@ -22,6 +22,8 @@ class Report:
 
     cuts: tuple[Cut, ...] = ()
     """By the gate, of the action of this period."""
+    refused: str = ""
+    """Why an action was refused before it came to the gate; empty if none was."""
     surprise: float | None = None
     """Negative log-likelihood of the newest observation, in nats per channel; None if nobody expected anything."""
     late: bool = False
@@ -104,6 +106,7 @@ class Supervisor:
             (Event.HOMED, report.homed, "it is at home"),
             (Event.COMMANDED, report.commanded, "a controller began"),
             (Event.SILENT, report.silent, "the controller fell silent"),
+            (Event.REFUSED, report.refused, report.refused),
             (Event.GUARD, report.guard, report.guard),
             (Event.BROKEN, report.broken, report.broken),
         ):

@@ -83,12 +83,13 @@ def every_fault(spec: RobotSpec) -> Iterator[Fault]:
         for channel, label in enumerate(spec.observation_names):
             yield Fault(f"sensed {label} {name}", reading=_in_reading(channel, value))
     size = spec.action_dim
-    for what in (None, "go", 0.0, [0.0] * size, {}, np.zeros(size, int), np.zeros(size, bool)):
-        yield Fault(f"action is {what!r}", lambda action, what=what: what)
+    odd: tuple[Any, ...] = (None, "go", 0.0, [0.0] * size, {}, np.zeros(size, int), np.zeros(size, bool))
+    for what in odd:
+        yield Fault(f"action is {what!r}", _instead(what))
     for kind in (complex, np.longdouble, object, "U4", "M8[s]"):
-        yield Fault(f"action of {kind}", lambda action, kind=kind: np.zeros(size, kind))
+        yield Fault(f"action of {kind}", _instead(np.zeros(size, kind)))
     for shape in ((size + 1,), (size - 1,), (0,), (), (1, size), (size, 1)):
-        yield Fault(f"action of shape {shape}", lambda action, shape=shape: np.zeros(shape, np.float32))
+        yield Fault(f"action of shape {shape}", _instead(np.zeros(shape, np.float32)))
     for shift in (3600.0, -3600.0, 1.0, -1.0, math.nan, math.inf, -math.inf):
         yield Fault(f"stamp {shift:+g} s", reading=_stamped(shift))
     yield Fault(
@@ -161,6 +162,10 @@ def under_way(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, Wave]:
     for _ in range(3):
         loop.step()
     return robot, loop, controller
+
+
+def _instead(what: Any) -> Callable[[np.ndarray], Any]:
+    return lambda action: what
 
 
 def _in_action(motor: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
