@@ -135,6 +135,7 @@ class PlantNode(Node):
             timeout=config.timeout,
         )
         self.supervisor = Supervisor(spec.safety, mode=Mode.READY if config.armed else Mode.LIMP)
+        self._said: Mode | None = None
         self._baseline = Baseline(spec, self.robot.hold)
         self._heartbeat = Heartbeat(Path(config.guard)) if config.guard else None
         self._refused = ""
@@ -165,6 +166,8 @@ class PlantNode(Node):
         self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_timer(1.0 / config.status_rate, self._publish_status)
         self.create_timer(1.0, self._publish_diagnostics)
+        # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
+        self.say_mode()
 
     def _load_spec(self) -> RobotSpec:
         if not self.config.require_signed:
@@ -243,16 +246,23 @@ class PlantNode(Node):
         return mode
 
     def _enter(self, mode: Mode) -> None:
+        if mode is Mode.HOMING:
+            self._baseline.go_home(self.robot.hold)
+        else:
+            self._baseline.stay(self.robot.hold)
+
+    def say_mode(self) -> None:
+        """Log the mode if it has changed: between two periods, and never inside one."""
+        mode = self.supervisor.mode
+        if mode is self._said:
+            return
+        self._said = mode
         text = f"mode {mode.value}: {self.supervisor.reason}"
         # Two lines, since rclpy lets no line of code log at two levels.
         if mode in LEVELS:
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
-        if mode is Mode.HOMING:
-            self._baseline.go_home(self.robot.hold)
-        else:
-            self._baseline.stay(self.robot.hold)
 
     def period(self) -> None:
         """Move the robot through the period that ends now, and say what came of it."""
@@ -387,6 +397,7 @@ def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> No
         node.longest_skip = max(node.longest_skip, skipped)
         node.period()
         service.progress()
+        node.say_mode()
         deadline += (1 + skipped) * node.spec.dt
 
 
