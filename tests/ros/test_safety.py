@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from wm_robot_ros.environment import node_command
 from wm_robot_sim import load_spec
 
 SPEC = load_spec("arm")
+FAKE = str(Path(__file__).with_name("fake_agent.py"))
 
 
 class Plant:
@@ -178,3 +180,16 @@ def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path
     assert process.wait(20) == 1
     (log,) = tmp_path.glob("node*.log")
     assert "arm.yaml is not signed" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, environment, tmp_path):
+    environment["NOTEBOOK"] = str(tmp_path / "notebook")
+    page = Heartbeat(tmp_path / "page")
+    command = node_command("agent_node", {"robot": "arm", "autostart": True, "heartbeat": str(page.path)})
+    process = start([sys.executable, FAKE, *command[3:]])
+    peer.until(lambda: page.driver == process.pid, "the agent does not say that it drives")
+    count = page.count
+    peer.until(lambda: page.count > count + 20, "the agent does not say that it gets on")
+    process.stop()
+    assert page.driver == 0
+    page.close()
