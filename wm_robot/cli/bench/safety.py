@@ -89,6 +89,7 @@ def _numbers(
         "unsafe_values": float(sum(tally.unsafe for tally in ours)),
         "mode_left_within_steps": float(max(tally.steps for tally in ours)),
         "naive_unsafe_fraction": naive.harmed / naive.tried,
+        "naive_not_finite_fraction": naive.not_finite / naive.tried,
     }
 
 

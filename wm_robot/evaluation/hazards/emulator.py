@@ -48,8 +48,9 @@ class Motors:
         unsafe = self.judge(action)
         self.driven += action.size
         self.unsafe += int(unsafe.sum())
-        self._moved = np.where(unsafe, 0.0, action - self.hold.astype(np.float64))
-        self.hold = np.where(unsafe, self.hold, action).astype(np.float32)
+        told = np.where(unsafe, self.hold, action).astype(np.float32)
+        self._moved = told.astype(np.float64) - self.hold
+        self.hold = told
         before = self.position.copy()
         way = np.where(self._servo, self.hold - self.position[self._joint], 0.0)
         self.position[self._joint] += LAG * way
@@ -63,12 +64,13 @@ class Motors:
         low, high, step = (
             x.astype(np.float64) for x in (spec.action_low, spec.action_high, spec.action_step)
         )
+        finite = np.isfinite(action)
+        action = np.where(finite, action, 0.0)
         moved = action - self.hold
-        fine = np.isfinite(action) & (action >= low) & (action <= high)
+        fine = finite & (action >= low) & (action <= high)
         fine &= np.abs(moved) <= step + ROUNDING
         fine &= np.abs(moved - self._moved) <= self._change + ROUNDING
-        with np.errstate(invalid="ignore"):
-            way = braking_distance(np.abs(moved), self._change)
+        way = braking_distance(np.abs(moved), self._change)
         fine &= way <= np.where(moved > 0, high - action, action - low) + ROUNDING
         return ~fine
 

@@ -54,6 +54,8 @@ class Tally:
     """Most steps until the mode was no longer `learned`."""
     harmed: int = 0
     """Faults of which an unsafe value reached a motor."""
+    not_finite: int = 0
+    """Those of them by which it was not even finite."""
 
 
 class Wave:
@@ -147,6 +149,7 @@ def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
             continue
         if clipped.shape == motors.hold.shape:
             tally.harmed += bool(motors.judge(clipped).any())
+            tally.not_finite += not np.isfinite(clipped).all()
             motors.drive(clipped)
     tally.driven, tally.unsafe = motors.driven, motors.unsafe
     return tally
