@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "lifetime": WORDS | {"io"},
     "models": WORDS | {"io", "lifetime"},
     "learning": WORDS | {"io", "lifetime", "models", "planning"},
-    "onboard": WORDS | {"io", "lifetime", "models", "planning", "safety"},
+    "onboard": WORDS | {"io", "lifetime", "models", "learning", "planning", "safety"},
     "evaluation": WORDS | {"io", "lifetime", "models", "planning", "safety", "onboard"},
     "fleet": WORDS | {"io", "lifetime", "models", "learning", "evaluation"},
 }

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.lifetime.families import FAMILIES
 from wm_robot.models.base import load_base, save_base
+from wm_robot.models.residual import residual_of
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.spec import RobotSpec
 
@@ -28,12 +29,23 @@ def life(batch: int = 3, steps: int = 20):
     return obs, torch.randn(batch, steps, 2), torch.ones(batch, steps), torch.randn(batch, steps + 1, 5)
 
 
+def with_residual(state):
+    """The same lives, each with a residual of its own."""
+    generator = torch.Generator().manual_seed(2)
+    return state | {
+        name: 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in residual_of(state).items()
+    }
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["newborn", "with a residual"])
 @pytest.mark.parametrize("memory", sorted(FAMILIES))
-def test_scan_equals_single_writes(memory):
+def test_scan_equals_single_writes(memory, residual):
     model = make(memory)
     obs, action, valid, truth = life()
     valid[1, 4] = 0
     born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    born = with_residual(born) if residual else born
     predicted, after = model.scan(born, obs, action, valid, truth)
     state = born
     for t in range(20):
@@ -48,11 +60,48 @@ def test_scan_equals_single_writes(memory):
 def test_the_first_imagined_step_is_what_was_predicted(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    state = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    state = with_residual(model.birth(3, hold=action[:, 0], truth=truth[:, 0]))
     predicted, _ = model.scan(state, obs[:, :2], action[:, :1], valid[:, :1], truth[:, :2])
     mean, log_variance = model.imagine(state, model.observe(state, obs[:, 0]), action[:, None, :1])
     torch.testing.assert_close(mean[:, 0, 0], predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(log_variance[:, 0, 0], predicted.log_variance[:, 0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["delta", "ekf", "gru"])
+def test_a_residual_is_what_stands_beside_the_weights(memory):
+    model = make(memory).eval().requires_grad_(False)
+    obs, action, valid, _ = life(batch=1)
+    born = model.birth(1, hold=action[:, 0])
+    told = with_residual(born)
+    changed, _ = model.scan(told, obs, action, valid)
+    beside = {
+        part: (told[f"residual.{part}.up"] @ told[f"residual.{part}.down"])[0]
+        for part in ("first", "last", "read.0")
+        if f"residual.{part}.up" in told
+    }
+    model.ask.weight += beside["first"][:24]
+    model.skip.weight += beside["first"][24:]
+    model.head[1].weight[:4] += beside["last"]
+    if "read.0" in beside:
+        model.memories[0].reading.modulate.weight += beside["read.0"]
+    likewise, _ = model.scan(born, obs, action, valid)
+    torch.testing.assert_close(changed.mean, likewise.mean, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(changed.log_variance, likewise.log_variance, atol=1e-4, rtol=1e-4)
+    assert (changed.mean - make(memory).scan(born, obs, action, valid)[0].mean).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
+def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
+    model = make(memory)
+    obs, action, valid, truth = life()
+    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    directions = {name: torch.randn_like(value) for name, value in born.items() if name.endswith(".down")}
+    for one, other in zip(
+        model.scan(born, obs, action, valid, truth)[0],
+        model.scan(born | directions, obs, action, valid, truth)[0],
+        strict=True,
+    ):
+        assert torch.equal(one, other)
 
 
 def test_many_plans_equal_single_ones_and_the_state_is_untouched():
@@ -147,12 +196,13 @@ def test_an_inferring_life_predicts_by_what_it_believes():
 def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
     model = inferring().eval().requires_grad_(False)
     h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
+    state = with_residual(model.birth(2, hold=torch.zeros(2, 2)))
     with torch.inference_mode():
-        sensed = model._sense(h, physics)
+        sensed = model._sense(state, h, physics)
     for i in range(5):
         aside = torch.zeros(5)
         aside[i] = 1e-2
-        up, down = (model._sense(h, physics + sign * aside).mean for sign in (1, -1))
+        up, down = (model._sense(state, h, physics + sign * aside).mean for sign in (1, -1))
         torch.testing.assert_close((up - down) / 2e-2, sensed.slope[..., i], atol=2e-3, rtol=2e-2)
 
 
@@ -160,7 +210,7 @@ def test_a_life_that_is_told_infers_no_more():
     model = inferring()
     obs, action, valid, truth = life()
     state = model.tell(model.birth(3, hold=action[:, 0]), truth[:, 0])
-    assert set(state) == {"step", "recent", "0.truth"}
+    assert {name for name in state if not name.startswith("residual.")} == {"step", "recent", "0.truth"}
     _, after = model.scan(state, obs, action, valid, truth)
     assert torch.equal(model.physics(after), truth[:, -1])
 

@@ -26,6 +26,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
     "assimilation": verbs.assimilation,
     "calibration": verbs.calibration,
+    "consolidate": verbs.consolidate,
     "control": verbs.control,
     "durability": verbs.durability,
     "life": verbs.life,

@@ -160,8 +160,13 @@ def _base(folder: Path) -> tuple["Base", "RobotSpec"]:
 def _state(store: "Store", head: str, base: "Base", spec: "RobotSpec") -> "State":
     import torch
 
+    from wm_robot.models.recall import Recall, has_bank
+
     arrays = store.load(head, base_digest=base.digest, spec_digest=spec.digest())
-    return {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+    saved = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+    # A life saved before there were residuals has none.
+    born = base.model.birth(1, hold=torch.zeros(1, base.model.config.action))
+    return (Recall(base.model).birth(born) if has_bank(saved) else born) | saved
 
 
 def _writing(folder: Path, base: "Base") -> Any:

@@ -78,7 +78,8 @@ def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None)
     born = model.birth(1, hold=hold)
     if state is None:
         return born
-    return {n: torch.from_numpy(v.copy()) for n, v in state.items()} | {"recent": born["recent"]}
+    saved = {n: torch.from_numpy(v.copy()) for n, v in state.items()}
+    return born | saved | {"recent": born["recent"]}
 
 
 def _row(values: np.ndarray) -> Tensor:

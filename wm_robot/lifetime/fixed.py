@@ -48,15 +48,18 @@ class ToldMemory(Memory):
         return {"truth": torch.zeros(batch, self.truth, device=self.reading.out.weight.device)}
 
     def reader(self, state: State) -> Reader:
-        gain, bias = self.reading.modulation(self.embed(state["truth"])[:, None])
+        gain, bias = self.reading.modulation(self.embed(state["truth"])[:, None], state)
         return lambda h: self.reading(h, gain, bias)
 
+    def readable(self, state: State) -> State:
+        return {"truth": state["truth"]}
+
     def read_with_slope(
-        self, truth: Float[Tensor, "*B P"], h: Float[Tensor, "*B D"]
-    ) -> tuple[Float[Tensor, "*B D"], Pull]:
+        self, truth: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B N D"], Pull]:
         """What each `truth` says of a query of its own, and how gradients of that come back to it."""
         embedded, to_truth = pullback(self.embed, truth)
-        read, to_embedded = self.reading.with_slope(embedded, h)
+        read, to_embedded = self.reading.with_slope(embedded, h, state)
         return read, lambda g: to_truth(to_embedded(g))
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
@@ -67,4 +70,4 @@ class ToldMemory(Memory):
         for t in range(h.shape[1]):
             told.append(torch.where(w[:, t, None] > 0, e[:, t], told[-1]))
         before = torch.stack(told[:-1], 1)
-        return self.reading(h, *self.reading.modulation(self.embed(before))), {"truth": told[-1]}
+        return self.reading(h, *self.reading.modulation(self.embed(before), state)), {"truth": told[-1]}

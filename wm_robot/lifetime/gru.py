@@ -21,7 +21,7 @@ class GruMemory(Memory):
         return {"s": self.initial.expand(batch, -1)}
 
     def reader(self, state: State) -> Reader:
-        gain, bias = self.reading.modulation(state["s"][:, None])
+        gain, bias = self.reading.modulation(state["s"][:, None], state)
         return lambda h: self.reading(h, gain, bias)
 
     def scan(
@@ -29,7 +29,7 @@ class GruMemory(Memory):
     ) -> tuple[Float[Tensor, "B T D"], State]:
         after = self._recur(state["s"], torch.cat([h, e], -1), w)
         before = torch.cat([state["s"][:, None], after[:, :-1]], 1)
-        return self.reading(h, *self.reading.modulation(before)), {"s": after[:, -1]}
+        return self.reading(h, *self.reading.modulation(before, state)), {"s": after[:, -1]}
 
     def _recur(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
         # Not asked of a single step, so that it can be traced.

@@ -31,6 +31,10 @@ class Memory(nn.Module, ABC):
     def reader(self, state: State) -> Reader:
         """Open a frozen state for reading; planning asks it thousands of times."""
 
+    def readable(self, state: State) -> State:
+        """The part of it that `reader` looks at; all, where a family does not say."""
+        return state
+
     def write(
         self, state: State, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
     ) -> State:

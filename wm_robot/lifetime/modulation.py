@@ -5,7 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wm_robot.lifetime.memory import State
+from wm_robot.ops.linear import linear
 from wm_robot.ops.pullback import Pull, silu_slope
+
+ASIDE = ("read.down", "read.up")
+"""In the state that a memory is given: what the life adds to `modulate`, `B R S` and `B 2D R`."""
 
 
 class ModulatedRead(nn.Module):
@@ -21,24 +26,35 @@ class ModulatedRead(nn.Module):
         self.modulate = nn.Linear(state, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def modulation(self, s: Float[Tensor, "*B S"]) -> tuple[Tensor, Tensor]:
-        """γ + 1 and β, `*B D` each."""
-        gain, bias = self.modulate(s).chunk(2, dim=-1)
+    def modulation(self, s: Float[Tensor, "B *N S"], state: State | None = None) -> tuple[Tensor, Tensor]:
+        """γ + 1 and β, `B *N D` each.
+
+        Args:
+            state: Of the lives that `s` is of; see `ASIDE`.
+        """
+        modulated = self.modulate(s)
+        if state and ASIDE[0] in state:
+            modulated = modulated + linear(linear(s, state[ASIDE[0]]), state[ASIDE[1]])
+        gain, bias = modulated.chunk(2, dim=-1)
         return 1 + gain, bias
 
     def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))
 
     def with_slope(
-        self, s: Float[Tensor, "*B S"], h: Float[Tensor, "*B D"]
-    ) -> tuple[Float[Tensor, "*B D"], Pull]:
+        self, s: Float[Tensor, "B N S"], h: Float[Tensor, "B N D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B N D"], Pull]:
         """The answer to `h`, and how gradients of it come back to `s`."""
-        (gain, bias), asked = self.modulation(s), self.query(h)
+        (gain, bias), asked = self.modulation(s, state), self.query(h)
         u = torch.addcmul(bias, asked, gain)
         slope = silu_slope(u)
 
         def pull(g: Tensor) -> Tensor:
             g = F.linear(g, self.out.weight.mT) * slope
-            return F.linear(torch.cat([g * asked, g], -1), self.modulate.weight.mT)
+            g = torch.cat([g * asked, g], -1)
+            through = F.linear(g, self.modulate.weight.mT)
+            if state and ASIDE[0] in state:
+                through = through + g @ state[ASIDE[1]] @ state[ASIDE[0]]
+            return through
 
         return self.out(F.silu(u)), pull

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State, beside
+from wm_robot.models.residual import PREFIX
 from wm_robot.models.world_model import Prediction
 
 BANK, DRAFT, OWN = "bank.", "draft.", "recall."
@@ -94,9 +95,9 @@ class Recall:
         c, batch = self.config, len(state["step"])
         # Birth is one more slot, the last, and is never written.
         bank = {
-            BANK + k: v[:, None].repeat(1, c.slots + 1, *[1] * (v.ndim - 1)) for k, v in _known(state).items()
+            BANK + k: v[:, None].repeat(1, c.slots + 1, *[1] * (v.ndim - 1)) for k, v in known(state).items()
         }
-        draft = {DRAFT + k: v.clone() for k, v in _known(state).items()}
+        draft = {DRAFT + k: v.clone() for k, v in known(state).items()}
         count = torch.zeros(batch, dtype=torch.int64)
         own = {
             # Steps lived when a slot was last believed; -1 while it is empty.
@@ -136,7 +137,7 @@ class Recall:
                 name: torch.where(
                     beside(torch.from_numpy(switched), value), state[BANK + name][rows, chosen], value
                 )
-                for name, value in _known(after).items()
+                for name, value in known(after).items()
             }
         return predicted, self._remember(after, valid > 0)
 
@@ -155,7 +156,7 @@ class Recall:
         return (
             state
             | {OWN + name: value for name, value in nothing.items()}
-            | _known(before)
+            | known(before)
             | {name: value for name, value in before.items() if name.startswith(DRAFT)}
         )
 
@@ -177,7 +178,7 @@ class Recall:
                 ],
                 1,
             )
-            for name in _known(life)
+            for name in known(life)
         }
         since = life["step"][:, None] - ages.gather(1, chosen)
         return born | bank | {OWN + "used": torch.where(held, since, -1)}
@@ -240,7 +241,7 @@ class Recall:
         kept = self._kept(state, due & (calm >= 2 * c.settled), self._place(state))
         draft = {
             DRAFT + name: torch.where(beside(due, value), value, state[DRAFT + name])
-            for name, value in _known(state).items()
+            for name, value in known(state).items()
         }
         return kept | draft
 
@@ -250,7 +251,7 @@ class Recall:
         chosen = _padded(at, False)
         bank = {
             BANK + name: torch.where(beside(chosen, held), state[DRAFT + name][:, None], held)
-            for name, held in ((name, state[BANK + name]) for name in _known(state))
+            for name, held in ((name, state[BANK + name]) for name in known(state))
         }
         used, now, short = (state[OWN + name] for name in ("used", "now", "short"))
         return (
@@ -285,7 +286,7 @@ class Recall:
         def each(x: Tensor) -> Tensor:
             return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
 
-        several = {name: state[BANK + name].flatten(0, 1) for name in _known(state)}
+        several = {name: state[BANK + name].flatten(0, 1) for name in known(state)}
         kept = {name: each(state[name]) for name in ("step", "recent")}
         expected = self.lives.predict(several | kept, each(obs), each(action))
         mean, log_variance = (x.unflatten(0, (-1, count)) for x in expected)
@@ -304,9 +305,20 @@ def has_bank(state: State) -> bool:
     return OWN + "used" in state
 
 
-def _known(state: State) -> State:
-    """The memories of a state, whose names begin with a digit: what it has learned."""
-    return {name: value for name, value in state.items() if name[0].isdigit()}
+def unsettled(state: State, changed: Bool[Tensor, "B"]) -> State:
+    """Lives of which some were changed from outside: nothing of that is remembered before it has settled."""
+    if not has_bank(state) or not changed.any():
+        return state
+    broken = {name: state[OWN + name] for name in ("calm", "lead", "short", "excess")}
+    return state | {
+        OWN + name: torch.where(beside(changed, value), torch.zeros_like(value), value)
+        for name, value in broken.items()
+    }
+
+
+def known(state: State) -> State:
+    """What it has learned: its memories, whose names begin with a digit, and the residual they were lived with."""
+    return {name: value for name, value in state.items() if name[0].isdigit() or name.startswith(PREFIX)}
 
 
 def _padded(slots: Bool[Tensor, "B N"], birth: bool) -> Bool[Tensor, "B N1"]:

@@ -4,6 +4,8 @@ z_t = encode(o_t, recent actions)            latent: the sensors themselves and 
 p_t = predict(z_t, a_t, read(S_{t-1}))       next latent, decoded to sensor units with a variance
 S_t = write(S_{t-1}, h_t, outcome_t)         predict, then write
 imagine: z_{k+1} from (z_k, a_k), S frozen
+
+Beside its memories a state holds a residual of the weights, zero at birth: read here, and never written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +22,11 @@ from torch import Tensor, nn
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.ekf import EkfMemory, Sensed
 from wm_robot.lifetime.families import make_memory
-from wm_robot.lifetime.fixed import ToldMemory
+from wm_robot.lifetime.fixed import NoMemory, ToldMemory
 from wm_robot.lifetime.memory import Memory, State
+from wm_robot.lifetime.modulation import ASIDE, ModulatedRead
+from wm_robot.models.residual import DOWN, FIRST, LAST, READ, UP, no_residual, residual_of, without_residual
+from wm_robot.ops.linear import linear
 from wm_robot.ops.pullback import pullback
 from wm_robot.spec import RobotSpec
 
@@ -92,18 +97,34 @@ class Prediction(NamedTuple):
 
 
 class _FirstLayer(NamedTuple):
-    """Weights of a linear map from latent and action terms."""
+    """Weights of a linear map from latent and action terms, `W I`; or each life's own, `B W I`."""
 
     latent: Tensor
     before: Tensor
     action: Tensor
-    bias: Tensor
 
     def of_actions(self, terms: Tensor) -> Tensor:
-        """What each action contributes together with the one before it: `… K+1 A` → `… K W`."""
-        given = F.linear(terms, torch.cat([self.before, self.action]))
+        """What each action contributes together with the one before it: `B … K+1 A` → `B … K W`."""
+        given = linear(terms, torch.cat([self.before, self.action], -2))
         before, now = given.chunk(2, -1)
-        return before[..., :-1, :] + now[..., 1:, :] + self.bias
+        return before[..., :-1, :] + now[..., 1:, :]
+
+
+class _Entrance(NamedTuple):
+    """The first layer of some lives: that of the base, and beside it their residual."""
+
+    base: _FirstLayer
+    bias: Tensor
+    down: _FirstLayer
+    up: Tensor
+
+    def of_actions(self, terms: Tensor) -> Tensor:
+        """See `_FirstLayer.of_actions`."""
+        return self.base.of_actions(terms) + self.bias + linear(self.down.of_actions(terms), self.up)
+
+    def __call__(self, z: Tensor, given: Tensor) -> Tensor:
+        """The layer of latents `B … Z`, with what their actions contribute."""
+        return F.linear(z, self.base.latent) + given + linear(linear(z, self.down.latent), self.up)
 
 
 class WorldModel(nn.Module):
@@ -182,9 +203,20 @@ class WorldModel(nn.Module):
             "step": torch.zeros(batch, dtype=torch.int64),
             "recent": hold[:, None].expand(-1, self.config.recent, -1),
         }
+        state |= no_residual(self._residual_sizes(), hold)
         for i, memory in enumerate(self._memories):
             state.update(_named(i, memory.birth(batch)))
         return state if truth is None else self.tell(state, truth)
+
+    def _residual_sizes(self) -> dict[str, tuple[int, int]]:
+        """Part of a residual → inputs and outputs of the layer that it stands beside."""
+        c = self.config
+        sizes = {FIRST: (self.ask.in_features, c.width + c.obs), LAST: (c.width, c.obs)}
+        for i, memory in enumerate(self._memories):
+            reading = getattr(memory, "reading", None)
+            if isinstance(reading, ModulatedRead) and not isinstance(memory, NoMemory):
+                sizes[f"{READ}.{i}"] = (reading.modulate.in_features, reading.modulate.out_features)
+        return sizes
 
     def tell(self, state: State, truth: Float[Tensor, "B P"]) -> State:
         """The same lives told the true physics. `told` listens, and `ekf`, which is trained so and then infers no
@@ -240,12 +272,13 @@ class WorldModel(nn.Module):
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
-        first = self._first_layer()
+        enter = self._entrance(state)
         terms = self._action_terms(known[:, self.config.recent - 1 :])
-        h, straight = self._enter(first, z, first.of_actions(terms))
+        h, straight = self._enter(enter, z, enter.of_actions(terms))
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
             "recent": known[:, -self.config.recent :],
+            **residual_of(state),
         }
         if truth is None and isinstance(self.memories[0], EkfMemory):
             predicted, inferred = self._infer(state, obs, h, straight, valid)
@@ -253,13 +286,15 @@ class WorldModel(nn.Module):
         happened = self._outcome(obs[:, :-1], obs[:, 1:])
         for i, memory in enumerate(self._memories):
             told = truth[:, 1:] if isinstance(memory, ToldMemory) and truth is not None else happened
-            read, written = memory.scan(_part(state, i), self.norms[i](h), told, valid)
+            read, written = memory.scan(_asked(state, i), self.norms[i](h), told, valid)
             after.update(_named(i, written))
             h = self._mixed(i, h, read)
-        return self._decode(*self._next(z, straight, h)), after
+        return self._decode(*self._next(z, straight, h, state)), after
 
     def merge(self, states: Sequence[State]) -> State:
         """The life of one robot that lived all of these, where the memories can tell it from the states alone.
+
+        It has no residual: that is learned from transitions, and a sum of two is none.
 
         Raises:
             ConfigError: If they cannot; see `Memory.merge`.
@@ -267,6 +302,7 @@ class WorldModel(nn.Module):
         merged = {
             "step": torch.stack([state["step"] for state in states]).sum(0),
             "recent": states[0]["recent"],
+            **residual_of(without_residual(states[0])),
         }
         for i, memory in enumerate(self._memories):
             merged |= _named(i, memory.merge([_part(state, i) for state in states]))
@@ -296,27 +332,35 @@ class WorldModel(nn.Module):
         Returns:
             The observation expected after each action, `B N H O`, with the log variance of a single step.
         """
-        readers = [memory.reader(_part(state, i)) for i, memory in enumerate(self._memories)]
+        readers = [memory.reader(_asked(state, i)) for i, memory in enumerate(self._memories)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
-        first, zs, spreads = self._first_layer(), [], []
+        enter, zs, spreads = self._entrance(state), [], []
         # What the actions alone contribute is the same for every latent: one product for the whole horizon.
         before = state["recent"][:, None, -1:].expand(-1, actions.shape[1], -1, -1)
         terms = self._action_terms(torch.cat([before, actions], 2))
-        for given in first.of_actions(terms).unbind(2):
-            h, straight = self._enter(first, z, given)
+        for given in enter.of_actions(terms).unbind(2):
+            h, straight = self._enter(enter, z, given)
             for i, read in enumerate(readers):
                 h = self._mixed(i, h, read(self.norms[i](h)))
-            z, spread = self._next(z, straight, h)
+            z, spread = self._next(z, straight, h, state)
             zs.append(z)
             spreads.append(spread)
         return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
+
+    def readable(self, state: State) -> State:
+        """The part of a life that `imagine` looks at, without what only a write does."""
+        read = {"recent": state["recent"], **residual_of(state)}
+        for i, memory in enumerate(self._memories):
+            read |= _named(i, memory.readable(_part(state, i)))
+        return read
 
     def sampled(self, state: State, count: int) -> State:
         """`count` states for each life that it may as well be in, `B·count` rows; see `Memory.sampled`."""
         rows: State = {}
         for i, memory in enumerate(self._memories):
             rows |= _named(i, memory.sampled(_part(state, i), count))
-        return rows | {name: state[name].repeat_interleave(count, 0) for name in ("step", "recent")}
+        own = {name: state[name] for name in ("step", "recent")} | residual_of(state)
+        return rows | {name: value.repeat_interleave(count, 0) for name, value in own.items()}
 
     def foresee(
         self, state: State, z: Float[Tensor, "B Z"], actions: Float[Tensor, "B H A"], *, samples: int = 8
@@ -382,8 +426,8 @@ class WorldModel(nn.Module):
         changes, spreads = [], []
         happened = (obs[:, 1:] - obs[:, :-1]) / self.change_std - straight
         for t in range(h.shape[1]):
-            believed = part["score"].argmax(1)
-            sensed, part = memory.infer(part, age, partial(self._sense, h[:, t]), happened[:, t], valid[:, t])
+            believed, sense = part["score"].argmax(1), partial(self._sense, state, h[:, t])
+            sensed, part = memory.infer(part, age, sense, happened[:, t], valid[:, t])
             age = age + (valid[:, t] > 0)
             changes.append(sensed.mean[rows, believed])
             spreads.append(sensed.log_variance[rows, believed])
@@ -391,16 +435,16 @@ class WorldModel(nn.Module):
         mean = obs[:, :-1] + change * self.change_std
         return Prediction(mean, torch.stack(spreads, 1) + 2 * self.change_std.log()), part
 
-    def _sense(self, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]) -> Sensed:
+    def _sense(self, state: State, h: Float[Tensor, "B D"], physics: Float[Tensor, "B K P"]) -> Sensed:
         """What physics would expect of the change that is not linear, in units of the one-step change."""
         memory, channels = cast(EkfMemory, self.memories[0]), self.config.obs
         each = h[:, None].expand(-1, physics.shape[1], -1)
-        read, to_physics = memory.read_with_slope(physics, self.norms[0](each))
+        read, to_physics = memory.read_with_slope(physics, self.norms[0](each), _asked(state, 0))
         mixed, to_read = pullback(self.mix[0], each + read)
-        told, to_mixed = pullback(self.head, each + read + mixed)
-        change, spread, _ = told.split([channels, channels, self.config.context], -1)
-        unit = torch.eye(channels, told.shape[-1], device=told.device)[:, None, None]
-        through = to_mixed(unit.expand(-1, *told.shape))
+        normal, to_mixed = pullback(self.head[0], each + read + mixed)
+        change, spread, _ = self._told(normal, state)
+        weight = cast(Tensor, self.head[1].weight)[:channels] + state[LAST + UP] @ state[LAST + DOWN]
+        through = to_mixed(weight.movedim(1, 0)[:, :, None].expand(-1, -1, normal.shape[1], -1))
         slope = to_physics(through + to_read(through))
         return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))
 
@@ -420,23 +464,26 @@ class WorldModel(nn.Module):
         unit = self.obs_std[self.servo_obs] / self.pull_std
         return torch.cat([scaled, target - y.index_select(-1, self.servo_obs) * unit], -1)
 
-    def _first_layer(self) -> "_FirstLayer":
-        """`ask` and `skip` as one linear map of latent and action terms, with the pull folded into its weights."""
-        c = self.config
+    def _entrance(self, state: State) -> _Entrance:
+        """`ask` and `skip` as one linear map of latent and action terms, with the residual beside it."""
         weight = torch.cat([self.ask.weight, self.skip.weight])
+        bias = torch.cat([self.ask.bias, self.obs_mean.new_zeros(self.config.obs)])
+        return _Entrance(self._folded(weight), bias, self._folded(state[FIRST + DOWN]), state[FIRST + UP])
+
+    def _folded(self, weight: Float[Tensor, "*B W I"]) -> _FirstLayer:
+        """A map of what is asked, as one of latent and action terms: the pull is folded into its weights."""
+        c = self.config
         each = c.action + len(self.servo_obs)
-        latent, before, action = weight.split([c.obs + c.context, each, each], 1)
+        latent, before, action = weight.split([c.obs + c.context, each, each], -1)
         if len(self.servo_obs):
             unit = self.obs_std[self.servo_obs] / self.pull_std
-            pull = (before + action)[:, c.action :]
-            latent = latent.index_add(1, self.servo_obs, pull * -unit)
-        bias = torch.cat([self.ask.bias, self.obs_mean.new_zeros(c.obs)])
-        return _FirstLayer(latent, before, action, bias)
+            pull = (before + action)[..., c.action :]
+            latent = latent.index_add(-1, self.servo_obs, pull * -unit)
+        return _FirstLayer(latent, before, action)
 
-    def _enter(self, first: "_FirstLayer", z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def _enter(self, enter: _Entrance, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """The first hidden layer, and the change of the sensors that is linear."""
-        both = F.linear(z, first.latent) + given
-        h, straight = both.split([self.config.width, self.config.obs], -1)
+        h, straight = enter(z, given).split([self.config.width, self.config.obs], -1)
         return F.silu(h), straight
 
     def _mixed(self, block: int, h: Tensor, read: Tensor) -> Tensor:
@@ -448,10 +495,17 @@ class WorldModel(nn.Module):
         y = (next_obs - self.obs_mean) / self.obs_std
         return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
 
-    def _next(self, z: Tensor, straight: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def _told(self, normal: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the last hidden layer, `B N D`: the change that is not linear, its log variance and the context."""
+        sensors = self.config.obs
+        change, spread, context = self.head[1](normal).split([sensors, sensors, self.config.context], -1)
+        residual = linear(linear(normal, state[LAST + DOWN]), state[LAST + UP])
+        return change + residual, spread, context
+
+    def _next(self, z: Tensor, straight: Tensor, h: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """The next latent, and the log variance of its sensors in units of the one-step change."""
         sensors = self.config.obs
-        change, spread, context = self.head(h).split([sensors, sensors, self.config.context], -1)
+        change, spread, context = self._told(self.head[0](h), state)
         y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
         return torch.cat([y, context.tanh()], -1), spread
 
@@ -468,3 +522,11 @@ def _named(block: int, state: State) -> State:
 def _part(state: State, block: int) -> State:
     prefix = f"{block}."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _asked(state: State, block: int) -> State:
+    """A memory's part of the state as it is read: with what the life adds to the reading."""
+    halves = [f"{READ}.{block}{half}" for half in (DOWN, UP)]
+    return _part(state, block) | {
+        name: state[half] for name, half in zip(ASIDE, halves, strict=True) if half in state
+    }

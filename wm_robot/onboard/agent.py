@@ -11,10 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.reservoir import PREFIX as PAST
+from wm_robot.lifetime.reservoir import Reservoir
 from wm_robot.lifetime.store import Store, opened
 from wm_robot.models.base import Base
-from wm_robot.models.recall import Recall
+from wm_robot.models.recall import Recall, Writes
+from wm_robot.models.trial import OWN, Trial
 from wm_robot.models.world_model import WorldModel
+from wm_robot.onboard.caution import Caution
+from wm_robot.onboard.consolidating import Consolidating, Learner, kept_of
+from wm_robot.onboard.event import Event
 from wm_robot.onboard.graph_files import Graphs
 from wm_robot.onboard.plan_graph import scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
@@ -61,15 +67,20 @@ class BatchAgent:
         planner: MppiConfig | None = None,
         graphs: Graphs | None = None,
         recall: bool = False,
+        learner: Learner | None = None,
         seed: int = 0,
     ):
         """Args:
         graphs: Of the model, for a single robot; torch does what they do not, and plans if theirs is another search.
         recall: Recognise conditions that were lived before; not for an oracle.
+        learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
         """
         self.model, self.spec = model, spec
         self._lives = graphs.life if graphs and graphs.life else model
         self._recall = Recall(self._lives) if recall else None
+        self._writes: Writes = self._recall or self._lives
+        self._trial = Trial(self._writes, self._lives) if learner else None
+        self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
         planner = planner or MppiConfig()
         self._reward: Reward = reward_of(spec, spec.task(task))
         fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
@@ -85,6 +96,8 @@ class BatchAgent:
         self._goals: Tensor | None = None
         self._decided: _Decided | None = None
         self.state: State = {}
+        self.moment: tuple[State, Reservoir | None] = {}, None
+        """The lives and what they keep of their past, of the same step."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
         """Be born.
@@ -95,7 +108,10 @@ class BatchAgent:
         """
         with torch.inference_mode():
             state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
-            self.state = self._recall.birth(state) if self._recall else state
+            state = self._recall.birth(state) if self._recall else state
+            self.state = self._trial.birth(state) if self._trial else state
+        if self.consolidating:
+            self.consolidating.begin()
         self._planner.reset()
         self._goals = self._decided = None
 
@@ -161,11 +177,24 @@ class BatchAgent:
         """
         self.prepare()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
-        write = self._recall.write if self._recall else self._lives.write
+        write = (self.consolidating or self._writes).write
         expected, self.state = write(
             self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, self._told(truth)
         )
+        self.settle()
         return expected.mean.numpy(), expected.log_variance.numpy()
+
+    def settle(self) -> None:
+        """From here on this is what is saved; one assignment, since another thread may save."""
+        self.moment = self.state, self.consolidating.past if self.consolidating else None
+
+    @property
+    def kept_like(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """A state and a step, as they are kept of the past."""
+        config, batch = self.model.config, len(self.state["step"])
+        sizes = {"obs": config.obs, "action": config.action, "next_obs": config.obs}
+        step = {name: np.zeros((batch, size), np.float32) for name, size in sizes.items()}
+        return kept_of(self.state), step | {"valid": np.zeros(batch, np.float32)}
 
     def _told(self, truth: np.ndarray | None) -> Tensor | None:
         """The true physics, if this is an oracle: every other agent is on its own."""
@@ -192,12 +221,16 @@ class Agent:
         graphs: Graphs | None = None,
         learning: bool = True,
         recall: bool = True,
+        learner: Learner | None = None,
+        caution: Caution | None = None,
         seed: int = 0,
     ):
         """Args:
         graphs: As exported for this base; see `load_graphs`.
         learning: False freezes the life: it is read and never written.
         recall: Recognise conditions that were lived before; False learns each anew.
+        learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
+        caution: Who says what is not to be learned from.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -211,8 +244,10 @@ class Agent:
             planner=planner,
             graphs=graphs,
             recall=recall and learning and not base.model.told,
+            learner=learner if learning and not base.model.told else None,
             seed=seed,
         )
+        self._caution = caution
         self._watched = {"watched": 0, "invalid": 0}
         self._origin: tuple[Store, str] | None = None
         """Snapshot that this life goes on from."""
@@ -225,9 +260,22 @@ class Agent:
     @property
     def counters(self) -> dict[str, int]:
         """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
-        that could be learned from, whether it learns or not, and those that could not."""
+        that could be learned from, whether it learns or not, and those that could not. With a learner, also what
+        became of residuals; with caution, why steps were not learned from."""
         lived = int(self._batch.state["step"].max()) if self._batch.state else 0
-        return {"lived": lived, **self._watched}
+        counted = {"lived": lived, **self._watched}
+        for part in (self._caution, self._batch.consolidating):
+            counted |= part.counts if part else {}
+        for name in ("tried", "believed", "given_up"):
+            if OWN + name in self._batch.state:
+                counted[name] = int(self._batch.state[OWN + name].max())
+        return counted
+
+    @property
+    def events(self) -> list[Event]:
+        """The last ones of this session: what became of residuals and why, and what was not learned from."""
+        parts = (self._caution, self._batch.consolidating)
+        return sorted(event for part in parts if part for event in part.events)
 
     def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
         """Be born, or go on with a saved life.
@@ -250,10 +298,14 @@ class Agent:
             name = store.find(reference)
             arrays = store.load(name, base_digest=self.base.digest, spec_digest=self.spec.digest())
             born = self._batch.state
+            if self._batch.consolidating:
+                self._batch.consolidating.begin(arrays)
+            arrays = {key: value for key, value in arrays.items() if not key.startswith(PAST)}
             state = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = born | state | {"recent": born["recent"]}
             self._origin = store, name
+        self._batch.settle()
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `A`, for observation `O` and goal `G`.
@@ -266,13 +318,23 @@ class Agent:
         return np.asarray(self._batch.act(obs[None], goal[None], applied=done)[0])
 
     def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True
+        self,
+        obs: np.ndarray,
+        applied: np.ndarray,
+        next_obs: np.ndarray,
+        *,
+        valid: bool = True,
+        contact: bool = False,
     ) -> Surprise:
         """Live one transition: predict, compare, write.
 
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
+            contact: The guard touched what reached the motors, or stopped them.
         """
+        if self._caution is not None:
+            step = self._watched["watched"] + self._watched["invalid"]
+            valid &= not self._caution.doubts(step, obs, applied, next_obs, contact=contact)
         self._watched["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (
@@ -293,7 +355,9 @@ class Agent:
             SnapshotError: If that branch holds a life that this one does not go on from.
         """
         store, branch = opened(place)
-        arrays = {name: value.contiguous().numpy() for name, value in self._batch.state.items()}
+        state, past = self._batch.moment
+        arrays = {name: value.contiguous().numpy() for name, value in state.items()}
+        arrays |= past.arrays(*self._batch.kept_like) if past else {}
         parents = [] if self._origin is None else [store.fetch(*self._origin)]
         snapshot = store.save(
             arrays,

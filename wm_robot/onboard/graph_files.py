@@ -17,7 +17,7 @@ from wm_robot.onboard.plan_graph import Iteration, PlanGraph, objective_of
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
-FORMAT = 3
+FORMAT = 4
 CARD, PLAN, PREDICT, WRITE = "graphs.json", "plan.onnx", "predict.onnx", "write.onnx"
 TOLERANCE = 1e-3
 """Largest difference to torch that an export may have: of an action in its unit, and of a state and an observation.
@@ -51,6 +51,10 @@ def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
         contents[PLAN]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(f"graphs in {folder} cannot be read: {error}. {again}") from error
+    if card["format"] != FORMAT:
+        raise SnapshotError(
+            f"graphs in {folder} have format {card['format']}, this version reads {FORMAT}. {again}"
+        )
     if found != (FORMAT, base.digest, _digests(contents)):
         raise SnapshotError(f"graphs in {folder} are damaged, or not of base {base.digest[:12]}. {again}")
     return Graphs(

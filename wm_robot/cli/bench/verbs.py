@@ -12,8 +12,8 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|control|durability|life|loop|memory|recall|safety|sim|store|
-    tamper`."""
+    """Measure: `wm-robot bench adaptation|assimilation|calibration|consolidate|control|durability|life|loop|memory|
+    recall|resume|safety|sim|store|tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -65,6 +65,33 @@ def calibration(
     from wm_robot.cli.bench.calibration import run
 
     finish(run(Setting("calibration", robot, seeds, quick, bases), memory, worlds), as_json)
+
+
+def consolidate(
+    robot: str = "arm",
+    lives: int = 8,
+    minutes: float = 20.0,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Robots whose motors wear beyond what training knew: frozen, written, and consolidated too; and poison.
+
+    Args:
+        robot: Name of the robot.
+        lives: Robots for each seed.
+        minutes: Simulated time in which they wear.
+        seeds: Of wear, motion and noise.
+        memory: Family that the lives are of.
+        bases: Folder with the trained bases.
+        quick: A quarter of the robots, a fifth of the time, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.consolidate import run
+
+    finish(run(Setting("consolidate", robot, seeds, quick, bases), memory, lives, minutes), as_json)
 
 
 def control(

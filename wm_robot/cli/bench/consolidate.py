@@ -1,0 +1,178 @@
+"""`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wm_robot.cli.bench.processes import in_processes
+from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+
+if TYPE_CHECKING:
+    from wm_robot.evaluation.consolidation import Piece, Robots
+    from wm_robot.lifetime.memory import State
+    from wm_robot_sim.wear import Wear
+
+WARM, END, BACK = 1024, 3072, 1536
+"""Steps in which a robot is new; worn out, in which the end is judged; and new again."""
+SETTLED = 128
+"""Steps after which a life is at home in the world that it is back in."""
+GARBAGE, AFTER = 1024, 1536
+"""Steps of which the readings are another's, and steps after that or after a poisoned residual."""
+ARMS = ("frozen", "write", "consolidate", "oracle")
+
+
+def run(setting: Setting, memory: str, lives: int, minutes: float) -> Result:
+    """See `wm-robot bench consolidate --help`."""
+    needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage is another's readings")
+    needs(minutes > 0, f"minutes is {minutes}; it must be positive")
+    if setting.quick:
+        lives, minutes = max(2, lives // 4), minutes / 5
+    seeds = setting.seeds
+    worn = in_processes(_worn, [(setting, memory, lives, minutes, seed) for seed in seeds])
+    poison = in_processes(_poisoned, [(setting, memory, lives, seed) for seed in seeds])
+    base = bases_of(setting, {memory: memory})[memory]
+    error = {
+        when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
+        for when in ("new", "half worn", "worn", "new again")
+    }
+    end, back = error["worn"], error["new again"]
+    return Result(
+        setting=setting,
+        figures={
+            "vs_write": 1 - float(end["consolidate"].mean() / end["write"].mean()),
+            "vs_frozen": 1 - float(end["consolidate"].mean() / end["frozen"].mean()),
+            "vs_write_least": 1 - float((end["consolidate"] / end["write"]).max()),
+            "old_conditions_ratio": float(back["consolidate"].mean() / back["write"].mean()),
+            "poisoned_worse_s": max(part["worse_s"] for part in poison),
+            "rolled_back": float(np.mean([part["rolled_back"] for part in poison])),
+            "control_unguarded_worse_s": min(part["unguarded_s"] for part in poison),
+        },
+        table=[
+            {"robot": when} | {arm: round(float(errors[arm].mean()), 4) for arm in ARMS}
+            for when, errors in error.items()
+        ]
+        + [
+            {"seed": seed, "poison": what, "worse than frozen, s": round(float(part[key]), 2)}
+            for seed, part in zip(seeds, poison, strict=True)
+            for what, key in (
+                ("reversed labels, offered", "offered_s"),
+                ("reversed labels, believed", "believed_s"),
+                ("garbage, from its end on", "garbage_s"),
+                ("control: believed, and never given up", "unguarded_s"),
+            )
+        ],
+        bases={memory: base.digest},
+        notes=(
+            f"{lives} robots a seed, {len(seeds)} seeds; gains leave the range of training over {minutes:g} min; "
+            "error: mean square of what is foreseen 8 steps ahead, in units of the one-step change",
+            f"a seed each: {sum(part['events'] for part in worn)} residuals tried, "
+            f"{sum(part['given_up'] for part in worn)} given up while the robots wore",
+            "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
+        ),
+    )
+
+
+def _worn(setting: Setting, memory: str, lives: int, minutes: float, seed: int) -> dict[str, Any]:
+    """Mean errors of each life by arm and time."""
+    wear, robots = _robots(setting, memory, lives, seed)
+    wearing = round(minutes * 60 * wear.spec.rate / 64 / 4) * 4 * 64
+    new = robots.follow(_pieces(wear, WARM, 0, 0))
+    robots.freeze()
+    robots.follow(_pieces(wear, wearing // 4, 0, 0.25))
+    half = robots.follow(_pieces(wear, wearing // 2, 0.25, 0.75))
+    robots.follow(_pieces(wear, wearing // 4, 0.75, 1))
+    worn = robots.follow(_pieces(wear, END, 1, 1))
+    back = robots.follow(_pieces(wear, BACK, 0, 0))
+    return {
+        "new": {arm: new.error(arm, WARM // 2) for arm in ARMS},
+        "half worn": {arm: half.error(arm) for arm in ARMS},
+        "worn": {arm: worn.error(arm) for arm in ARMS},
+        "new again": {arm: back.error(arm, SETTLED) for arm in ARMS},
+        "events": int(robots.state["trial.tried"].sum()),
+        "given_up": int(robots.state["trial.given_up"].sum()),
+    }
+
+
+def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str, float]:
+    """For how long poison makes lives worse than frozen ones, in s."""
+    import torch
+
+    from wm_robot.evaluation.consolidation import longest
+    from wm_robot.models.trial import Trial, TrialConfig, believing
+
+    wear, robots = _robots(setting, memory, lives, seed, interval=8)
+    dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
+    robots.follow(_pieces(wear, WARM, 0, 0))
+    robots.freeze()
+    learned, kept = robots.state, robots.lives
+    robots.lives = Trial(model, model)
+    poison = _reversed(model, kept.past.latest)  # type: ignore[attr-defined]
+    after = list(_pieces(wear, AFTER, 0, 0))
+
+    def worse(state: "State") -> float:
+        robots.state = state
+        return dt * longest(robots.follow(after, by_step=True).worse("consolidate", "frozen"))
+
+    offered_s = worse(robots.lives.tried(learned, poison, everyone))
+    believed_s = worse(believing(learned, poison))
+    rolled_back = float((robots.state["trial.given_up"] > 0).float().mean())
+    robots.lives = Trial(model, model, TrialConfig(worse=float("inf")))
+    unguarded_s = worse(believing(learned, poison))
+    robots.lives, robots.state = kept, learned
+    robots.follow(_pieces(wear, GARBAGE, 0, 0), garbled=True)
+    garbage_s = worse(robots.state)
+    return {
+        "offered_s": offered_s,
+        "believed_s": believed_s,
+        "garbage_s": garbage_s,
+        "worse_s": max(offered_s, believed_s, garbage_s),
+        "unguarded_s": unguarded_s,
+        "rolled_back": rolled_back,
+    }
+
+
+def _reversed(model: Any, chapters: Any) -> "State":
+    """What would be learned of these chapters if every change had been the other way round."""
+    import torch
+
+    from wm_robot.learning.consolidate import ConsolidateConfig, fitted, moments, running_of
+
+    config, running = ConsolidateConfig(), running_of(chapters[-1])
+    with torch.no_grad():
+        lesson = moments(model, chapters, running, config)
+    turned = 2 * lesson.obs[:, :, None] - lesson.following
+    return fitted(model, running, [lesson._replace(following=turned)], seed=0, config=config)
+
+
+def _robots(
+    setting: Setting, memory: str, lives: int, seed: int, **consolidation: Any
+) -> tuple["Wear", "Robots"]:
+    import torch
+
+    from wm_robot.evaluation.consolidation import Robots
+    from wm_robot.learning.consolidate import ConsolidateConfig, Consolidation
+    from wm_robot.models.trial import Trial
+    from wm_robot.onboard.consolidating import AtOnce, Consolidating
+    from wm_robot_sim import load_spec
+    from wm_robot_sim.wear import Wear
+
+    bases = bases_of(setting, {name: name for name in (memory, "oracle")})
+    model, oracle = bases[memory].model, bases["oracle"].model
+    wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
+    trial, hold = Trial(model, model), torch.from_numpy(wear.hold)
+    config = replace(ConsolidateConfig(), **consolidation)
+    consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
+    consolidating.begin()
+    state, told = (each.birth(lives, hold=hold) for each in (model, oracle))
+    return wear, Robots(model, consolidating, trial.birth(state), oracle, told)
+
+
+def _pieces(wear: "Wear", steps: int, start: float, end: float) -> Iterator["Piece"]:
+    import torch
+
+    from wm_robot.evaluation.consolidation import Piece
+
+    for piece in wear.lived(steps, worn=(start, end)):
+        yield Piece(*(torch.from_numpy(part) for part in piece))

@@ -1,0 +1,176 @@
+"""A residual on trial, always: two lives of one robot, with it and without, of which the one that expects better is
+believed.
+
+A new residual begins in the shadow. It is believed when the last second speaks for it, and given up when that speaks
+against it, however it came about: to give it up is to go on as the life that never had it. It may be believed again.
+Both lives are part of the state, so that a life that was stopped is judged on as one that was not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.memory import State, beside
+from wm_robot.models.recall import Writes, known, unsettled
+from wm_robot.models.residual import has_residual
+from wm_robot.models.world_model import Prediction
+
+SHADOW, OWN = "shadow.", "trial."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """When a residual is believed."""
+
+    window: int = 50
+    """Steps that are compared: one second at 50 Hz."""
+    better: float = 0.95
+    """Factor on the squared error without it; what a residual stays below that speaks for it."""
+    worse: float = 1.1
+    """The same; what it exceeds that speaks against it."""
+    evidence: float = 3.0
+    """How much either way decides, in predicted variances of a channel: the sum over the window. What is below the
+    noise, as in a robot that stands still, decides nothing."""
+    clip: float = 16.0
+    """Squared error of a channel, in predicted variances, that counts no worse if it is larger."""
+
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise ConfigError(f"trial.window is {self.window}; it must be at least 2")
+        if not self.better <= self.worse:
+            raise ConfigError(f"trial.better is {self.better}; it must be at most worse, {self.worse}")
+
+
+class Trial:
+    """Lives lives with a residual. Everything it knows is in the state."""
+
+    def __init__(self, lives: Writes, alone: Writes, config: TrialConfig | None = None):
+        """Args:
+        lives: What the believed life lives by: a model, its graphs, or the recall of either.
+        alone: What the one in the shadow lives by: a model or its graphs.
+        """
+        self.lives, self.alone, self.config = lives, alone, config or TrialConfig()
+
+    def birth(self, state: State) -> State:
+        """The same newborn lives, on trial."""
+        batch = len(state["step"])
+        count = torch.zeros(batch, dtype=torch.int64)
+        own = {
+            # Of the last steps, with a residual and without; a step that was not seen is none.
+            "errors": torch.zeros(batch, self.config.window, 2),
+            "tried": count,
+            "believed": count.clone(),
+            "given_up": count.clone(),
+        }
+        return state | _in_shadow(known(state)) | {OWN + name: value for name, value in own.items()}
+
+    def tried(self, state: State, residual: State, chosen: Bool[Tensor, "B"]) -> State:
+        """The lives that are chosen, with another residual: in the place of the one there is, or in the shadow."""
+        main = chosen & has_residual(state)
+        shadowed = chosen & ~main
+        begun = known(state) | residual
+        return _counted(
+            state | _where(main, residual, state) | _where(shadowed, _in_shadow(begun), state),
+            {"tried": chosen},
+            anew=chosen,
+        )
+
+    def write(
+        self,
+        state: State,
+        obs: Float[Tensor, "B O"],
+        action: Float[Tensor, "B A"],
+        next_obs: Float[Tensor, "B O"],
+        valid: Float[Tensor, "B"],
+        truth: Tensor | None = None,
+    ) -> tuple[Prediction, State]:
+        """Live one transition, as `WorldModel.write`, with and without a residual; then believe the better one."""
+        with_one, other = has_residual(state), shadow_of(state)
+        trying = with_one | has_residual(other)
+        predicted, after = self.lives.write(state, obs, action, next_obs, valid, truth)
+        after = state | after
+        if not trying.any():
+            return predicted, after | _in_shadow(known(after))
+        expected, other = self.alone.write(other, obs, action, next_obs, valid, truth)
+        seen = valid > 0
+        errors = self._judged(state[OWN + "errors"], predicted, expected, with_one, next_obs, seen)
+        given_up, believed = self._decided(errors, with_one, trying & seen)
+        changed = given_up | believed
+        main, shadow = known(after), known(other)
+        # Without a residual both are the same life.
+        shadow = _where(trying, shadow, main)
+        after |= (
+            {OWN + "errors": errors}
+            | _where(changed, shadow, main)
+            | _in_shadow(_where(changed, main, shadow))
+        )
+        after = _counted(after, {"given_up": given_up, "believed": believed}, anew=changed)
+        return predicted, unsettled(after, changed)
+
+    def _judged(
+        self,
+        errors: Tensor,
+        predicted: Prediction,
+        expected: Prediction,
+        with_one: Tensor,
+        outcome: Tensor,
+        seen: Tensor,
+    ) -> Float[Tensor, "B W 2"]:
+        """The window after a step. Both errors are in the deviations that are predicted without a residual."""
+        spread = torch.where(with_one[:, None], expected.log_variance, predicted.log_variance)
+        found = [
+            ((outcome - each.mean).square() * torch.exp(-spread)).clamp_max(self.config.clip).mean(1)
+            for each in (predicted, expected)
+        ]
+        now = torch.stack(found, 1)
+        now = torch.where(with_one[:, None], now, now.flip(1))
+        # A step that was not seen may hold anything.
+        return torch.where(seen[:, None, None], torch.cat([errors[:, 1:], now[:, None]], 1), errors)
+
+    def _decided(
+        self, errors: Tensor, with_one: Tensor, open_to: Tensor
+    ) -> tuple[Bool[Tensor, "B"], Bool[Tensor, "B"]]:
+        """Whose residual is given up, and whose is believed."""
+        c = self.config
+        own, without = errors.unbind(-1)
+        worse = (own - c.worse * without).sum(1) > c.evidence
+        better = (c.better * without - own).sum(1) > c.evidence
+        return open_to & with_one & worse, open_to & ~with_one & better
+
+
+def believing(state: State, residual: State) -> State:
+    """Lives that believe a residual untried, beside themselves without: what a trial is there to end."""
+    shadow = _in_shadow(known(without_one(state)))
+    return _counted(state | shadow | residual, {}, anew=torch.ones(len(state["step"]), dtype=torch.bool))
+
+
+def shadow_of(state: State) -> State:
+    """The life that is not believed, at the same moment."""
+    shadow = {name.removeprefix(SHADOW): value for name, value in state.items() if name.startswith(SHADOW)}
+    return shadow | {name: state[name] for name in ("step", "recent")}
+
+
+def without_one(state: State) -> State:
+    """Of both lives the one that never had a residual."""
+    own = known(state) | {name: state[name] for name in ("step", "recent")}
+    return own | _where(has_residual(state), known(shadow_of(state)), own)
+
+
+def _in_shadow(state: State) -> State:
+    return {SHADOW + name: value for name, value in state.items()}
+
+
+def _where(chosen: Bool[Tensor, "B"], one: State, other: State) -> State:
+    """Of lives that are chosen the one, of others the other."""
+    return {name: torch.where(beside(chosen, value), value, other[name]) for name, value in one.items()}
+
+
+def _counted(state: State, counts: dict[str, Tensor], *, anew: Bool[Tensor, "B"]) -> State:
+    """With what happened counted; of those where it begins anew, nothing is held for or against it."""
+    counted = {OWN + name: state[OWN + name] + times for name, times in counts.items()}
+    errors = state[OWN + "errors"]
+    fresh = {OWN + "errors": torch.where(beside(anew, errors), 0.0, errors)}
+    return state | counted | fresh
