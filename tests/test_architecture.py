@@ -117,7 +117,16 @@ def test_the_simulator_knows_no_model_and_no_ros():
             package, _, rest = name.partition(".")
             assert package not in ("torch", "wm_robot_ros"), f"{shown(path)} imports {name}"
             if package == "wm_robot":
-                assert rest.partition(".")[0] in WORDS | {"io"}, f"{shown(path)} imports {name}"
+                assert rest.partition(".")[0] in WORDS | {"io", "safety"}, f"{shown(path)} imports {name}"
+
+
+def test_only_the_gate_drives_a_plant():
+    # The hazards' control drives emulated motors past it, to show what then happens.
+    may = {LIBRARY / "safety/gated_robot.py", LIBRARY / "evaluation/hazards/faults.py"}
+    for path in [path for folder in PACKAGES.values() for path in sources(folder)]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        called = {n.func.attr for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+        assert "drive" not in called or path in may, f"{shown(path)} drives a plant; only GatedRobot may"
 
 
 def test_what_may_be_imported_has_no_circle():

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -144,3 +145,36 @@ def test_equal_values_have_one_spelling_and_nan_has_none():
     assert json.loads(canonical_json({"a": 1e-300})) == {"a": 1e-300}
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"a": float("nan")})
+
+
+def test_safety_is_no_part_of_the_digest():
+    careful = spec(safety={"acceleration": {"m1": 30}, "workspace": [[-1, 1], [-1, 1], [0, 1]], "cuts": 7})
+    assert careful.digest() == spec().digest()
+    assert RobotSpec.from_dict(careful.to_dict()) == careful
+    assert RobotSpec.from_dict(json.loads(canonical_json(careful.to_dict()))) == careful
+
+
+@pytest.mark.parametrize(
+    ("safety", "words"),
+    [
+        ({"speed": 1}, "Safety has no field ['speed']"),
+        ({"acceleration": {"m9": 1}}, "safety.acceleration names ['m9']"),
+        ({"acceleration": {"m1": 0}}, "safety.acceleration of 'm1' is 0"),
+        ({"deceleration": {"shoulder": float("nan")}}, "safety.deceleration of 'shoulder' is nan"),
+        ({"stiffness": {"m1": float("inf")}}, "safety.stiffness of 'm1' is inf"),
+        ({"home": {"elbow": 3}}, "safety.home of 'elbow' is 3; it must be in (-2, 2)"),
+        ({"workspace": [[0, 1]]}, "it must be three ranges, low < high"),
+        ({"workspace": [[0, 1], [0, 1], [1, 0]]}, "it must be three ranges, low < high"),
+        ({"surprises": [5, 3]}, "safety.surprises is (5, 3)"),
+        ({"max_age": 0}, "safety.max_age is 0"),
+    ],
+)
+def test_a_safety_that_cannot_be_is_refused(safety, words):
+    with pytest.raises(SpecError, match=re.escape(words)):
+        spec(safety=safety)
+
+
+def test_a_box_needs_a_servo_for_every_joint_of_the_chain():
+    motors = [{**actuator, "unit": "1"} for actuator in values()["actuators"]]
+    with pytest.raises(SpecError, match="safety.workspace has no servo for"):
+        spec(actuators=motors, safety={"workspace": [[0, 1]] * 3})

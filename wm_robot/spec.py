@@ -84,6 +84,52 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Safety:
+    """What gate, supervisor and guard hold a robot to, beyond range and rate.
+
+    No part of the digest: it makes actions smaller, and what is learned from is what was applied.
+    """
+
+    acceleration: Mapping[str, float] = field(default_factory=dict)
+    """Actuator → fastest change of its action's speed, in units/s²; not listed: as fast as its rate allows."""
+    deceleration: Mapping[str, float] = field(default_factory=dict)
+    """Joint → what its motor is sure to brake with, in rad/s² (m/s²); not listed: nothing is foreseen."""
+    stiffness: Mapping[str, float] = field(default_factory=dict)
+    """Servo → effort for each rad that its target is ahead, in N m; not listed: it may be any distance ahead."""
+    workspace: tuple[tuple[float, float], ...] = ()
+    """Where the gripper may be told to go: ranges of x, y and z in the frame of the base, in m; empty: anywhere."""
+    home: Mapping[str, float] = field(default_factory=dict)
+    """Joint → where it rests, in rad (m); not listed: zero, or what its range has nearest to it."""
+    max_age: float = 3.0
+    """Oldest observation that an action is let through for, in control periods."""
+    surprise: float = 100.0
+    """Negative log-likelihood of an observation from which on it counts as a surprise, in nats per channel."""
+    surprises: tuple[int, int] = (3, 5)
+    """So many surprises in so many steps end the learned controller's turn."""
+    misses: tuple[int, int] = (3, 5)
+    """So many missed deadlines in so many steps do."""
+    cuts: int = 50
+    """So many cut actions in a row do."""
+    heartbeat: float = 0.03
+    """Longest time without progress of the control loop, in s."""
+
+    def __post_init__(self) -> None:
+        for kind in ("acceleration", "deceleration", "stiffness"):
+            for name, value in getattr(self, kind).items():
+                _require(0 < value < math.inf, f"safety.{kind} of '{name}' is {value}", "above 0 and finite")
+        for name in ("max_age", "surprise", "cuts", "heartbeat"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"safety.{name} is {value}", "above 0 and finite")
+        for name in ("surprises", "misses"):
+            pair = getattr(self, name)
+            fits = len(pair) == 2 and 0 < pair[0] <= pair[1]
+            _require(fits, f"safety.{name} is {pair}", "so many in so many, as [3, 5]")
+        box = self.workspace
+        fits = len(box) in (0, 3) and all(len(side) == 2 and side[0] < side[1] for side in box)
+        _require(fits, f"safety.workspace is {box}", "three ranges, low < high")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RobotSpec:
     """All that decides whether two robots' experience is of one kind.
 
@@ -106,6 +152,7 @@ class RobotSpec:
     """Gripper point in the frame of the last link, in m."""
     world: Mapping[str, Any] = field(default_factory=dict)
     """Randomisation ranges, as the simulator reads them."""
+    safety: Safety = field(default_factory=Safety)
     folder: Path = Path()
 
     def __post_init__(self) -> None:
@@ -120,6 +167,26 @@ class RobotSpec:
             _require(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
         unknown = set(self.interfaces) - set(INTERFACES)
         _require(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
+        self._check_safety(names, motors)
+
+    def _check_safety(self, joints: list[str], motors: list[str]) -> None:
+        safety, servos = self.safety, {a.name: a.joint for a in self.actuators if a.unit == "rad"}
+        for kind, known in (
+            ("acceleration", motors),
+            ("deceleration", joints),
+            ("stiffness", list(servos)),
+            ("home", joints),
+        ):
+            unknown = sorted(set(getattr(safety, kind)) - set(known))
+            _require(not unknown, f"safety.{kind} names {unknown}", f"some of {known}")
+        for joint in self.joints:
+            low, high = joint.position
+            rest = safety.home.get(joint.name, low)
+            _require(low <= rest <= high, f"safety.home of '{joint.name}' is {rest}", f"in {joint.position}")
+        if safety.workspace:
+            loose = sorted({link.joint for link in self.chain} - set(servos.values()))
+            _require(bool(self.chain) and not loose, f"safety.workspace has no servo for {loose}",
+                     "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
 
     @property
     def dt(self) -> float:
@@ -188,11 +255,19 @@ class RobotSpec:
         Raises:
             SpecError: If a key is unknown or missing, or a value cannot be.
         """
+        path = Path(path)
+        return cls.read(path.read_bytes(), path)
+
+    @classmethod
+    def read(cls, content: bytes, path: Path) -> "RobotSpec":
+        """Read a spec from the bytes of its file; see `load`.
+
+        Args:
+            path: Where they are from; the files that it names lie beside it.
+        """
         import yaml
 
-        path = Path(path)
-        with path.open(encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+        values = yaml.safe_load(content)
         if not isinstance(values, dict):
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
@@ -208,6 +283,7 @@ class RobotSpec:
             "actuators": tuple(_build(Actuator, actuator) for actuator in values.pop("actuators", ())),
             "tasks": {name: _build(Task, task) for name, task in values.pop("tasks", {}).items()},
             "chain": tuple(_build(Link, link) for link in values.pop("chain", ())),
+            "safety": _safety(values.pop("safety", {})),
         }
         return _build(cls, {**values, **parts, "folder": folder})
 
@@ -231,6 +307,12 @@ def _build(kind: type, values: Mapping[str, Any]) -> Any:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise SpecError(f"{kind.__name__}: {error}") from error
+
+
+def _safety(values: Mapping[str, Any]) -> Safety:
+    box = tuple(tuple(side) for side in values.get("workspace", ()))
+    safety: Safety = _build(Safety, {**values, "workspace": box})
+    return safety
 
 
 def _numbers_as_floats(value: Any) -> Any:

@@ -20,13 +20,18 @@ def load_spec(name_or_path: str | Path) -> RobotSpec:
     Raises:
         SpecError: If there is no such robot.
     """
+    return RobotSpec.load(spec_path(name_or_path))
+
+
+def spec_path(name_or_path: str | Path) -> Path:
+    """Where the spec of a robot lies; see `load_spec`."""
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         path = ROBOTS / f"{name_or_path}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in ROBOTS.glob("*.yaml"))
         raise SpecError(f"there is no robot '{name_or_path}'; known are {known}, or give a YAML file")
-    return RobotSpec.load(path)
+    return path
 
 
 def make_robot(robot: str | Path | RobotSpec, world: "World | None" = None, *, seed: int) -> "SimRobot":

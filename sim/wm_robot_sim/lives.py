@@ -46,6 +46,7 @@ def gather(
     policy: Policy | None = None,
     threads: int = 1,
     change_rate: float = 1 / 256,
+    still: float = 0.0,
     held_out: bool = False,
     worlds: Sequence[Sequence[World]] | None = None,
     visits: Sequence[tuple[int, int]] | None = None,
@@ -59,6 +60,7 @@ def gather(
         policy: Who acts; without one, random behaviour.
         threads: Threads for physics.
         change_rate: Changes of world a step.
+        still: Share of lives whose world never changes.
         held_out: Draw worlds, goals and noise from seeds that training never uses.
         worlds: Worlds of each life, in place of random ones: `lives` sequences of equal length.
             With one world a life, nothing changes.
@@ -74,7 +76,8 @@ def gather(
     if len(worlds) != lives:
         raise ConfigError(f"worlds has {len(worlds)} lives; gather was asked for {lives}")
     count = len(worlds[0])
-    schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, change_rate)
+    rate = np.where(np.arange(lives) < still * lives, 0.0, change_rate)
+    schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, rate)
     if visits is not None:
         schedule = np.tile(_visited(visits, steps, count), (lives, 1))
     goal = np.stack([MovingTarget(spec, seed=s).path(steps + 1) for s in seeds[GOAL_SEED].spawn(lives)])
@@ -116,10 +119,15 @@ def draw_worlds(spec: RobotSpec, lives: int, rng: np.random.Generator) -> list[l
     ]
 
 
-def change_times(rng: np.random.Generator, lives: int, steps: int, worlds: int, rate: float) -> np.ndarray:
+def change_times(
+    rng: np.random.Generator, lives: int, steps: int, worlds: int, rate: float | np.ndarray
+) -> np.ndarray:
     """Which world is in force at each step, int64 `B T`.
 
     A change leads home to the first world more often than not.
+
+    Args:
+        rate: Changes a step, of all lives or of each.
     """
     now = np.zeros(lives, np.int64)
     blocks = []

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wm_robot.errors import UnsafeActionError
 from wm_robot.onboard.robot import Robot
+from wm_robot.safety.cuts import Rule
 
 
 class RobotContract:
@@ -38,12 +38,36 @@ class RobotContract:
             assert (np.abs(applied - last) <= spec.action_step * (1 + 1e-5)).all()
             last = applied
 
+    def test_what_is_allowed_is_applied_as_it_is(self):
+        robot = self.make()
+        robot.read()
+        middle = robot.write(0.5 * (robot.spec.action_low + robot.spec.action_high))
+        robot.read()
+        np.testing.assert_array_equal(robot.write(middle), middle)
+        assert not robot.gate.cuts
+
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_a_number_that_is_not_finite_reaches_no_motor(self, bad):
         robot = self.make()
-        action = np.zeros(robot.spec.action_dim, np.float32)
+        robot.read()
+        before = robot.write(0.5 * (robot.spec.action_low + robot.spec.action_high))
+        robot.read()
+        action = before.copy()
         action[-1] = bad
-        before = robot.read()
-        with pytest.raises(UnsafeActionError, match=robot.spec.action_names[-1]):
-            robot.write(action)
-        np.testing.assert_array_equal(robot.read().values, before.values)
+        applied = robot.write(action)
+        assert np.isfinite(applied).all()
+        assert (np.abs(applied - before) <= robot.spec.action_step * (1 + 1e-5)).all()
+        (cut,) = robot.gate.cuts
+        assert cut.rule is Rule.FINITE and cut.what == robot.spec.action_names[-1]
+
+    @pytest.mark.parametrize("nonsense", [None, "stop", np.zeros(0, np.float32), np.zeros((1, 99)), [0.0]])
+    def test_what_is_no_action_is_a_hold_and_no_error(self, nonsense):
+        robot = self.make()
+        robot.read()
+        assert np.isfinite(robot.write(nonsense)).all()
+        assert robot.gate.cuts[0].rule in {Rule.DTYPE, Rule.SHAPE}
+
+    def test_nobody_drives_it_blind(self):
+        robot = self.make()
+        robot.write(robot.spec.action_low)
+        assert robot.gate.cuts[0].rule is Rule.SENSED

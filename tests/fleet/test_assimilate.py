@@ -9,7 +9,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from tests.models.test_recall import HOLD, Mean, born, live
-from wm_robot.evaluation.assimilation import EVERY, HORIZON, Verdict, errors, parted, tried
+from wm_robot.fleet.acceptance import EVERY, HORIZON, Verdict, errors, parted, tried
 from wm_robot.fleet.assimilate import Stretch, assimilated, lived
 from wm_robot.models.recall import Recall, RecallConfig
 from wm_robot.models.world_model import ModelConfig, WorldModel

@@ -1,5 +1,6 @@
 """What needs an extra says which, and how to get it."""
 
+import importlib
 import sys
 
 import pytest
@@ -13,7 +14,7 @@ def test_episodes_without_pyarrow_name_their_extra(monkeypatch, module):
     for name in ("episode_file", "open_episode"):
         monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[episodes\]"'):
-        __import__(f"wm_robot.io.{module}")
+        importlib.import_module(f"wm_robot.io.{module}")
 
 
 @pytest.mark.parametrize("module", ["session_file", "recovery"])
@@ -23,4 +24,4 @@ def test_sessions_without_mcap_name_their_extra(monkeypatch, module):
     for name in ("session_file", "recovery"):
         monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[ros\]"'):
-        __import__(f"wm_robot.io.{module}")
+        importlib.import_module(f"wm_robot.io.{module}")

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 from tests.contracts.memory_contract import MemoryContract
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.families import make_memory
-from wm_robot.lifetime.hope import HopeMemory, _Level
+from wm_robot.lifetime.hope import HopeMemory
 
 
 class TestGru(MemoryContract):
@@ -206,9 +206,10 @@ class TestHope(FastWeightsContract):
         assert torch.equal(after["level0"][0], both["level0"][0])
         assert not torch.equal(after["level0"][1], both["level0"][1])
 
-    def test_a_period_that_cuts_a_chunk_is_refused(self):
-        with pytest.raises(ConfigError, match="periods are .*multiple of chunk"):
-            HopeMemory(width=4, outcome=4, dt=0.02, periods=(24,))
+    @pytest.mark.parametrize("periods", [(24,), (16, 40), (32, 48)])
+    def test_a_period_that_cuts_a_faster_one_is_refused(self, periods):
+        with pytest.raises(ConfigError, match="periods are .*multiple of the one before"):
+            HopeMemory(width=4, outcome=4, dt=0.02, periods=periods)
 
     def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory):
         state = memory.birth(2)
@@ -219,37 +220,9 @@ class TestHope(FastWeightsContract):
             _, state = memory.scan(state, *near, torch.ones(2, 256))
             state = {name: value.detach() for name, value in state.items()}
         for name, value in state.items():
-            assert value.abs().max() < 100 or name == "lived", name
-
-    @pytest.mark.parametrize("period", [16, 64])
-    def test_a_level_learns_its_target_from_steps_that_are_nearly_alike(self, period):
-        torch.manual_seed(0)
-        level = _Level(width=32, outcome=8, features=32, period=period, dt=0.02).requires_grad_(False)
-        level.log_half_life.fill_(20.0)
-        level.target = Told()
-        truth, y, held = torch.randn(32, 32), torch.randn(32, 1, 32), level.birth(32)
-        errors, sizes = [], []
-        for start in range(0, 2048, 16):
-            walk = []
-            for _ in range(16):
-                y = 0.999 * y + (1 - 0.999**2) ** 0.5 * torch.randn(32, 1, 32)
-                walk.append(y)
-            asked = torch.cat(walk, 1)
-            level.target.values = level.features(asked) @ truth
-            due = torch.full((32,), (start + 16) % period == 0)
-            said, held = level.chunk(asked, held, torch.zeros(32, 16, 40), torch.ones(32, 16), due)
-            errors.append((said - asked - level.target.values).square().mean())
-            sizes.append(level.target.values.var())
-        # Of the steps that follow a write: later in its period the world has moved on.
-        fresh = slice(-32, None, period // 16)
-        assert torch.stack(errors[fresh]).mean() < 0.1 * torch.stack(sizes[fresh]).mean()
-
-
-class Told(torch.nn.Module):
-    """A target that is what the test says."""
-
-    def forward(self, x):
-        return self.values
+            # Evidence is a sum: as large as what is remembered is long.
+            bound = 1e5 if name.startswith(("gram", "moment", "new_")) else 100
+            assert value.abs().max() < bound or name == "lived", name
 
 
 class TestTold(MemoryContract):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.ros
 
+from wm_robot.io.intake import CommandIntake
 from wm_robot.io.pairing import Pairing
 from wm_robot.io.refusal import Refusal, check_time
-from wm_robot_ros.intake import CommandIntake
 from wm_robot_ros.timing import Histogram
 
 MS = 1_000_000

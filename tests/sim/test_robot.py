@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.sim.robots import ARM, ARM_WORLDS
-from wm_robot.errors import UnsafeActionError
 from wm_robot_sim import make_robot
 from wm_robot_sim.camera import frames, open_camera
 from wm_robot_sim.robot import SimRobot
@@ -48,9 +47,37 @@ def test_a_change_makes_it_droop():
     assert robot.world.fault[1] == "weak"
 
 
-def test_an_action_that_is_not_finite_is_refused():
-    with pytest.raises(UnsafeActionError, match="'base_yaw'"):
-        make_robot("arm", seed=0).write(np.full(6, np.nan))
+def test_an_action_that_is_not_finite_is_a_hold():
+    robot = make_robot("arm", seed=0)
+    before = robot.hold
+    robot.read()
+    np.testing.assert_array_equal(robot.write(np.full(6, np.nan)), before)
+    assert str(robot.gate.cuts[0]).startswith("finite: base_yaw is nan")
+
+
+def test_after_a_reset_the_gate_goes_on_from_the_new_pose():
+    robot = make_robot("arm", seed=0)
+    robot.read()
+    robot.write(robot.hold + np.float32(0.1))
+    robot.reset()
+    placed = robot.hold
+    np.testing.assert_array_equal(robot.write(placed), placed)
+    assert not robot.gate.cuts
+
+
+@pytest.mark.parametrize("name", ["arm", "cartpole", "reacher"])
+def test_the_gate_of_a_shipped_robot_is_range_and_rate_as_in_training(name):
+    robot, rng = make_robot(name, seed=0), np.random.default_rng(1)
+    spec, before = robot.spec, robot.hold
+    middle, width = 0.5 * (spec.action_low + spec.action_high), spec.action_high - spec.action_low
+    for _ in range(200):
+        sensed = robot.read().values
+        action = (middle + width * rng.uniform(-1, 1, spec.action_dim)).astype(np.float32)
+        clipped = np.minimum(np.maximum(action, spec.action_low), spec.action_high)
+        trained = np.minimum(np.maximum(clipped, before - spec.action_step), before + spec.action_step)
+        before = robot.write(action)
+        if (np.abs(sensed[len(spec.joints) :]) <= [joint.velocity for joint in spec.joints]).all():
+            np.testing.assert_array_equal(before, trained)
 
 
 @pytest.fixture(params=["arm", "reacher"])

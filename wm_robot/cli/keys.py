@@ -22,7 +22,7 @@ DAY = 86400.0
 
 
 def keys() -> None:
-    """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget`."""
+    """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget|sign`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -131,6 +131,22 @@ def forget(name: Name, /, *, keys: Path | None = None) -> None:
     print(f"key '{name}' is trusted no more")
 
 
+def sign(name: Name, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Path | None = None) -> None:
+    """Sign a robot's spec as it is now; the signature lies beside it. A plant may ask for one (`require_signed`).
+
+    Args:
+        name: Of a key of one's own.
+        spec: YAML file.
+        keys: Folder of keys.
+    """
+    from wm_robot.lifetime.signed_spec import sign_spec
+
+    if not spec.is_file():
+        raise ConfigError(f"there is no spec {spec}. Give the path of its YAML file")
+    key = keyring(keys).signing(name)
+    print(f"key '{name}' ({key.id[:12]}) signed {spec}: {sign_spec(spec, key)}")
+
+
 def keyring(folder: Path | None) -> "Keyring":
     """The keyring that was named, or the user's."""
     from wm_robot.lifetime.keyring import Keyring
@@ -138,4 +154,11 @@ def keyring(folder: Path | None) -> "Keyring":
     return Keyring(folder)
 
 
-VERBS: dict[str, Callable[..., Any]] = {"new": new, "ls": ls, "show": show, "trust": trust, "forget": forget}
+VERBS: dict[str, Callable[..., Any]] = {
+    "new": new,
+    "ls": ls,
+    "show": show,
+    "trust": trust,
+    "forget": forget,
+    "sign": sign,
+}

@@ -6,7 +6,19 @@ from typing import Any
 
 import tyro
 
-from wm_robot.cli import calibrate, completion, demo, episodes, export, graduate, keys, recover, state, train
+from wm_robot.cli import (
+    calibrate,
+    completion,
+    demo,
+    episodes,
+    export,
+    graduate,
+    guard,
+    keys,
+    recover,
+    state,
+    train,
+)
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
 
@@ -21,6 +33,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "memory": verbs.memory,
     "recall": verbs.recall,
     "resume": verbs.resume,
+    "safety": verbs.safety,
     "sim": verbs.sim,
     "loop": verbs.loop,
     "store": verbs.store,
@@ -36,6 +49,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "recover": recover.recover,
     "episodes": episodes.episodes,
     "keys": keys.keys,
+    "guard": guard.guard,
     "demo": demo.demo,
     "completion": completion.completion,
 }

@@ -10,7 +10,7 @@ from wm_robot.cli.tables import print_rows
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
-    from wm_robot.evaluation.assimilation import Verdict
+    from wm_robot.fleet.acceptance import Verdict
     from wm_robot.lifetime.memory import State
     from wm_robot.lifetime.store import Store
     from wm_robot.models.base import Base
@@ -52,7 +52,7 @@ def assimilate(
         dry_run: Say what would come of it, and save nothing.
         as_json: Print JSON.
     """
-    from wm_robot.evaluation.assimilation import tried
+    from wm_robot.fleet.acceptance import tried
     from wm_robot.lifetime.store import opened
     from wm_robot.models.recall import Recall, has_bank
 

@@ -35,6 +35,7 @@ def train(
     random_lives: int = 3072,
     planned_lives: int = 384,
     life_steps: int = 512,
+    still: float = 0.0,
     calibration_lives: int = 256,
     curriculum: bool = True,
     seed: int = 0,
@@ -62,6 +63,7 @@ def train(
         random_lives: Lives with random behaviour.
         planned_lives: Lives with the planner in the loop, in each of two rounds.
         life_steps: Length of a life.
+        still: Share of lives whose world never changes. A memory that is to keep something for long needs some.
         calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
         curriculum: Begin with short lives in mild worlds.
         seed: Of weights, data and their order.
@@ -114,6 +116,7 @@ def train(
             task=task,
             lives=(random_lives, planned_lives),
             steps=life_steps,
+            still=still,
             seed=seed,
             threads=threads,
             nominal_only=nominal_only,
@@ -144,6 +147,7 @@ class _Gather:
     lives: tuple[int, int]
     """In the first round, and in each of the others."""
     steps: int
+    still: float
     seed: int
     threads: int
     nominal_only: bool
@@ -160,6 +164,7 @@ class _Gather:
             "round": number,
             "lives": self.lives[min(number, 1)],
             "steps": self.steps,
+            "still": self.still,
             "seed": self.seed,
             "nominal_only": self.nominal_only,
         }
@@ -183,6 +188,7 @@ class _Gather:
             self.spec,
             lives=count,
             steps=self.steps,
+            still=self.still,
             seed=self.seed * 1000 + number,
             policy=policy,
             threads=self.threads,

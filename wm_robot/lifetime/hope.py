@@ -10,21 +10,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
+from wm_robot.lifetime.continuum import Continuum
 from wm_robot.lifetime.fast_weights import FastWeights
 from wm_robot.lifetime.memory import Reader, State, beside, forgetting
 from wm_robot.ops.delta_rule import delta_scan
 
 
 class HopeMemory(FastWeights):
-    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, and
-    a continuum of levels behind it, each written once in its period.
+    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, in
+    front of a continuum of levels that change ever more slowly.
 
-    `M` and the levels are still within a chunk, so that one is computed in parallel. What they are to change by is
-    the mean over their period, which alike keys cannot blow up as they do a sum.
+    The matrices in front keep half a second at most: what is true for longer is the levels' to keep, and the values
+    in front are told what the levels say already. `M` and the levels are still within a chunk, so that one is
+    computed in parallel. What `M` is to change by is the mean over its chunk, which alike keys cannot blow up as they
+    do a sum.
 
     Source: Behrouz et al. (2025), Nested Learning, arXiv:2512.24695, equations 70-97. Differs: one delta term instead
-    of two that count the error twice, targets bounded, levels that learn towards a target of their own instead of by
-    the gradient of the task, decay in physical time and towards the birth state, momentum from chunk to chunk.
+    of two that count the error twice, targets bounded, decay in physical time and towards the birth state, momentum
+    from chunk to chunk, and the levels beside the matrices instead of after them; see `Continuum`.
     """
 
     questions: Tensor
@@ -38,27 +41,31 @@ class HopeMemory(FastWeights):
         dt: float,
         chunk: int = 16,
         periods: Sequence[int] = (16, 64, 256, 1024),
-        features: int = 32,
+        features: int = 64,
+        values: int = 48,
         questions: int = 16,
-        half_life: tuple[float, float] = (0.3, 10.0),
+        half_life: tuple[float, float] = (0.1, 0.5),
         **shape: Any,
     ):
         """Args:
         chunk: Steps in which `M` stands still.
-        periods: Of the levels, in steps; multiples of `chunk`.
-        features: That each level regresses on.
+        periods: Of the levels, in steps, the fastest first; each a multiple of the one before, the first of `chunk`.
+        features: That the levels regress on.
+        values: Of their target.
         questions: How many `summary` asks.
-        half_life: Of the matrices in front; what is true for longer is the levels' to keep.
+        half_life: Of the fastest and the slowest matrix in front, in s; training makes none slower.
 
         Raises:
-            ConfigError: If a period is not a multiple of the chunk.
+            ConfigError: If a period is not a multiple of the one before it, or of the chunk.
         """
         super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
-        if any(period % chunk for period in periods):
+        if any(slow % fast for fast, slow in zip((chunk, *periods), periods, strict=False)):
             raise ConfigError(
-                f"memory.periods are {tuple(periods)}; each must be a multiple of chunk, {chunk}"
+                f"memory.periods are {tuple(periods)}; each must be a multiple of the one before, the first of "
+                f"chunk, {chunk}"
             )
         self.chunk, heads = chunk, self.heads
+        self.longest = math.log(half_life[1])
         made = 2 * self.size + 2
         """Corrections that `M` makes: of key, value, strength and forgetting."""
         self.strength = nn.Linear(width + outcome, heads)
@@ -71,10 +78,11 @@ class HopeMemory(FastWeights):
         self.momentum = nn.Parameter(torch.zeros(heads))
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Of `M`, log of s."""
-        self.levels = nn.ModuleList(
-            _Level(width=width, outcome=outcome, features=features, period=period, dt=dt)
-            for period in periods
+        self.continuum = Continuum(
+            width=width, outcome=outcome, periods=periods, features=features, values=values, dt=dt
         )
+        self.known = nn.Linear(width, heads * self.size, bias=False)
+        """What the levels say already, of which the values in front make something."""
         self.register_buffer("questions", torch.randn(questions, width))
 
     def birth(self, batch: int) -> State:
@@ -82,21 +90,11 @@ class HopeMemory(FastWeights):
         nothing = torch.zeros_like(made)
         state = {"M": made, "pending": nothing, "pace": nothing.clone()}
         state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
-        for i, level in enumerate(self._levels):
-            state[f"level{i}"], state[f"pending{i}"] = level.birth(batch)
-        return super().birth(batch) | state
+        return super().birth(batch) | state | self.continuum.birth(batch)
 
     def reader(self, state: State) -> Reader:
-        first = super().reader(state)
-        weights = [level.initial + state[f"level{i}"] for i, level in enumerate(self._levels)]
-
-        def read(h: Tensor) -> Tensor:
-            y = first(h)
-            for level, weight in zip(self._levels, weights, strict=True):
-                y = y + level.features(y) @ weight
-            return y
-
-        return read
+        in_front, behind = super().reader(state), self.continuum.reader(state)
+        return lambda h: in_front(h) + behind(h)
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
@@ -117,20 +115,17 @@ class HopeMemory(FastWeights):
         asked = self.questions.expand(len(state["lived"]), -1, -1)
         return self.read(state, asked).flatten(1)
 
-    @property
-    def _levels(self) -> list["_Level"]:
-        return [level for level in self.levels if isinstance(level, _Level)]
-
     def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
         """Steps in which no row's chunk ends before the last of them."""
-        query = self._unit(self.query(h))
+        query, known = self._unit(self.query(h)), self.continuum.reader(state)(h)
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
         basis = self._unit(self.key(h))
         made = basis @ state["M"]
         key, value, strength, log_decay = self._corrected(x, basis, made, w)
+        value = value + self._split(self.known(torch.where(w[..., None] > 0, known, 0.0)))
         reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
-        y = self._say(reads + query @ self.initial)
+        y = self._say(reads + query @ self.initial) + known
 
         written = (w > 0).any(1)
         lived = state["lived"] + (w > 0).sum(1)
@@ -140,11 +135,7 @@ class HopeMemory(FastWeights):
         wanted = torch.tanh(target + (target + made) @ self.twist)
         pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
         after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
-        for i, level in enumerate(self._levels):
-            due = written & (lived % level.period == 0)
-            held = state[f"level{i}"], state[f"pending{i}"]
-            y, (after[f"level{i}"], after[f"pending{i}"]) = level.chunk(y, held, x, w, due)
-        return y, after
+        return y, after | self.continuum.write(state, h, x, w, lived)
 
     def _corrected(
         self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
@@ -158,7 +149,7 @@ class HopeMemory(FastWeights):
             gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
             for i, gate in enumerate((self.strength, self.forget))
         )
-        rate = forgetting(self.log_half_life, self.dt)[:, None]
+        rate = forgetting(self.log_half_life.clamp_max(self.longest), self.dt)[:, None]
         return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
 
     def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
@@ -174,42 +165,3 @@ class HopeMemory(FastWeights):
             "pace": torch.where(now, pace, state["pace"]),
             "pending": torch.where(now, 0.0, pending),
         }
-
-
-class _Level(nn.Module):
-    """One level of the continuum: a layer that is regressed on a target of its own, once in its period."""
-
-    def __init__(self, *, width: int, outcome: int, features: int, period: int, dt: float):
-        super().__init__()
-        self.period, self.dt = period, dt
-        self.feature = nn.Linear(width, features)
-        self.initial = nn.Parameter(torch.randn(features, width) / math.sqrt(features))
-        self.target = nn.Linear(width + outcome, width)
-        self.rate = nn.Parameter(torch.zeros(()))
-        self.log_half_life = nn.Parameter(torch.tensor(math.log(32 * period * dt)))
-        """Of what it has learned, log of s."""
-
-    def birth(self, batch: int) -> tuple[Tensor, Tensor]:
-        """What it has learned, and what it is to change by: nothing yet."""
-        nothing = torch.zeros(batch, *self.initial.shape, device=self.initial.device)
-        return nothing, nothing.clone()
-
-    def features(self, y: Float[Tensor, "B N D"]) -> Float[Tensor, "B N F"]:
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 0.1)
-        return F.normalize(F.silu(self.feature(y)), dim=-1, eps=1e-6)
-
-    def chunk(
-        self, y: Tensor, held: tuple[Tensor, Tensor], x: Tensor, w: Tensor, due: Bool[Tensor, "B"]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What it adds to `y`, `B T D`, and what it holds after; `due` rows end their period here."""
-        learned, pending = held
-        # A step that is not written may be asked anything, NaN too.
-        features = self.features(y)
-        said = features @ (self.initial + learned)
-        counted = w[..., None] > 0
-        error = torch.where(counted, self.target(x) - said, 0.0)
-        pending = pending + (w[..., None] * torch.where(counted, features, 0.0)).mT @ error
-        left = torch.exp(-self.period * forgetting(self.log_half_life, self.dt))
-        moved = left * learned + 2 * self.rate.sigmoid() / self.period * pending
-        now = beside(due, pending)
-        return y + said, (torch.where(now, moved, learned), torch.where(now, 0.0, pending))

@@ -44,7 +44,7 @@ class LifeGraph:
 class Step:
     """`predict` and `write` of a model, with everything that changes as an argument."""
 
-    IN_TORCH = ("ridge",)
+    IN_TORCH = ("hope", "ridge")
     """Families whose write comes down to factors of large matrices, for which graphs have no operation."""
 
     def __init__(self, model: WorldModel):

@@ -4,6 +4,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from wm_robot.safety.gate import Gate
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
@@ -15,12 +16,15 @@ class Robot(Protocol):
     @property
     def spec(self) -> RobotSpec: ...
 
+    @property
+    def gate(self) -> Gate:
+        """What every action goes through on its way to the motors, and what that cut."""
+
     def read(self) -> Observation:
         """What the sensors say now."""
 
     def write(self, action: np.ndarray) -> np.ndarray:
         """Ask for an action, `A`; returns what is applied over the coming period.
 
-        Raises:
-            UnsafeActionError: If it is not finite.
+        It never raises for what it is asked: an action that is refused becomes a hold.
         """

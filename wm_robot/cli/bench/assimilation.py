@@ -52,13 +52,13 @@ def run(setting: Setting, memory: str, pairs: int) -> Result:
 
 
 def _counted(errors: np.ndarray) -> np.ndarray:
-    from wm_robot.evaluation.assimilation import EVERY, SETTLED
+    from wm_robot.fleet.acceptance import EVERY, SETTLED
 
     return errors[..., SETTLED // EVERY :]
 
 
 def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
-    from wm_robot.evaluation.assimilation import EVERY
+    from wm_robot.fleet.acceptance import EVERY
 
     at = {"0": (0, 1), "4-12": (1, 4), "16-60": (4, 16), "64-": (16, None)}
     assert EVERY * 16 == 64
@@ -71,7 +71,7 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
     """Errors of each arm `B K`, by life."""
     import torch
 
-    from wm_robot.evaluation.assimilation import errors
+    from wm_robot.fleet.acceptance import errors
     from wm_robot.fleet.assimilate import Stretch, assimilated, lived
     from wm_robot.models.recall import Recall
 

@@ -12,8 +12,8 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def bench() -> None:
-    """Measure: `wm-robot bench adaptation|calibration|consolidate|control|durability|life|loop|memory|recall|sim|
-    store|tamper`."""
+    """Measure: `wm-robot bench adaptation|assimilation|calibration|consolidate|control|durability|life|loop|memory|
+    recall|resume|safety|sim|store|tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -393,3 +393,28 @@ def loop(
     from wm_robot.cli.bench.loop import run
 
     finish(run(Setting("loop", robot, (0,), quick, bases), memory, seconds), as_json)
+
+
+def safety(
+    robot: str = "arm",
+    generated: int = 10_000,
+    kills: int = 20,
+    flood: int = 100_000,
+    seeds: tuple[int, ...] = (0,),
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether a wrong number reaches a motor, a false message is acted on, or a plant goes on without control.
+
+    Args:
+        robot: Name of the robot.
+        generated: Random actions and readings, for each of two sets of limits.
+        kills: Control processes that are killed, and as many that are stopped; 0: none.
+        flood: Messages at 10 kHz.
+        seeds: The first is that of the numbers and instants.
+        quick: A twentieth of the cases, five of the kills.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.safety import run
+
+    finish(run(Setting("safety", robot, seeds, quick, BASES), generated, kills, flood), as_json)

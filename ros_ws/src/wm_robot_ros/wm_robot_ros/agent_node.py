@@ -7,6 +7,7 @@ command comes after one iteration of the search, and the life that it reads is o
 
 import gc
 import json
+import os
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,18 +34,30 @@ from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
 from wm_robot.io.refusal import BadMessageError, check_time
 from wm_robot.lifetime.store import opened
+from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.life import Life, LifeConfig, load_life
 from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
-from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
+from wm_robot_ros.spin import (
+    PATIENCE,
+    Stop,
+    end,
+    executor_of,
+    incompatible_qos,
+    spin_once,
+    start,
+    use_real_time,
+)
 from wm_robot_ros.thinning import Thinning
 from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
 
 NAME = "agent"
+LOOK = 0.005
+"""Longest wait for work of an agent that has a guard, in s."""
 WARM_UP = 20
 """Steps of rehearsal before the first observation: the first ones take many times longer."""
 MakeLife = Callable[[LifeConfig, RobotSpec], Life]
@@ -66,6 +79,7 @@ class AgentConfig:
     keep_last: int
     report: str
     listeners: int
+    heartbeat: str
     priority: int
 
     @classmethod
@@ -114,6 +128,7 @@ class AgentConfig:
                 "subscribers of joint_command without whom it does not begin",
                 bounds=(0, 64),
             ),
+            heartbeat=declare(node, "heartbeat", "", "page shared with wm-robot guard; empty: none"),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
         )
 
@@ -138,6 +153,7 @@ class AgentNode(LifecycleNode):
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self._entities: list[Callable[[], object]] = []
         self._thinning = Thinning(self.config.state, self.config.keep_last)
+        self._heartbeat = Heartbeat(Path(self.config.heartbeat)) if self.config.heartbeat else None
 
     # Transitions
 
@@ -209,6 +225,20 @@ class AgentNode(LifecycleNode):
         self._active = False
         self._release()
         return TransitionCallbackReturn.SUCCESS
+
+    def tell_progress(self) -> None:
+        """Tell the guard that the loop gets on; while it does not act, that nobody drives."""
+        if self._heartbeat is None:
+            return
+        if self._active:
+            self._heartbeat.beat()
+        elif self._heartbeat.driver == os.getpid():
+            self._heartbeat.end()
+
+    def end_driving(self) -> None:
+        """An end in order is no emergency."""
+        self._active = False
+        self.tell_progress()
 
     def _rehearse(self, life: Life) -> None:
         """Live and act a few steps, so that the first real one is not the slow one."""
@@ -538,8 +568,10 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
         for step in (node.trigger_configure, node.trigger_activate):
             if step() != TransitionCallbackReturn.SUCCESS:
                 raise SystemExit(1)
+    longest = LOOK if node.config.heartbeat else PATIENCE
     while not stop.asked:
-        spin_once(executor, node)
+        spin_once(executor, node, longest)
+        node.tell_progress()
 
 
 def main(make_life: MakeLife = load_life) -> None:
@@ -554,6 +586,7 @@ def main(make_life: MakeLife = load_life) -> None:
         node = AgentNode(make_life)
         use_real_time(node, node.config.priority)
         run(node, executor_of(node, quick=True), stop)
+        node.end_driving()
         node.save_if_lived()
         node.write_report()
         if node.trouble or node.unsaved_because:

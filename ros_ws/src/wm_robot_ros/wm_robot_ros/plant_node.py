@@ -3,6 +3,9 @@
 It is a sampled system. At each deadline it moves the robot through the period that ends there under
 the command that came in meanwhile, and says what the sensors then give. Delay between command and
 motor is a property of the world, as in training; the time that a command takes to come is measured.
+
+All that moves the robot goes through its gate. A supervisor says whose turn it is: that of whoever sends commands, or
+that of the baseline, which holds and knows the way home.
 """
 
 import json
@@ -19,25 +22,38 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from wm_robot.errors import WmRobotError
 from wm_robot.io.durable import write_file
+from wm_robot.io.intake import CommandIntake
 from wm_robot.io.refusal import BadMessageError, Refusal
+from wm_robot.lifetime.keyring import Keyring
+from wm_robot.lifetime.signed_spec import load_signed_spec
+from wm_robot.safety.baseline import Baseline
+from wm_robot.safety.heartbeat import Heartbeat
+from wm_robot.safety.modes import Mode
+from wm_robot.safety.service import Service
+from wm_robot.safety.supervisor import Report, Supervisor
+from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
-from wm_robot_ros.intake import CommandIntake
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.timing import Histogram
 from wm_robot_ros.world_text import read_world
-from wm_robot_sim import load_spec, make_robot
+from wm_robot_sim import load_spec, make_robot, spec_path
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.worlds import World
 
 NAME = "plant"
 SPIN_SHORTEST = 0.0005
 """Below this the rest of a wait is slept, in s: a wait for messages would end late."""
-HARDWARE = "mujoco"
+LOOK = 0.005
+"""Longest time between two looks at the guard's page, in s."""
+BROKEN = {Refusal.NOT_FINITE, Refusal.SIZE}
+"""What only a broken controller sends; a command for another robot, or of another time, is merely not used."""
+LEVELS = {Mode.SAFE_STOP: "error", Mode.HOLD: "warn", Mode.LIMP: "warn"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,10 @@ class PlantConfig:
     duration: float
     max_age: float
     timeout: float
+    armed: bool
+    guard: str
+    require_signed: bool
+    keys: str
     status_rate: float
     report: str
     priority: int
@@ -79,6 +99,15 @@ class PlantConfig:
             timeout=declare(
                 node, "command.timeout", 0.5, "s without commands until it holds position", bounds=(0, 3600)
             ),
+            armed=declare(node, "armed", True, "follow the first command; false: only after ~/arm"),
+            guard=declare(
+                node,
+                "guard",
+                "",
+                "page shared with wm-robot guard, without which it stands still; empty: none",
+            ),
+            require_signed=declare(node, "require_signed", False, "refuse a spec that no trusted key signed"),
+            keys=declare(node, "keys", "", "folder of keys; empty: the user's"),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
@@ -95,7 +124,7 @@ class PlantNode(Node):
         super().__init__(NAME)
         self.config = config = PlantConfig.declare(self)
         warn_of_unknown(self)
-        self.spec = spec = load_spec(config.robot)
+        self.spec = spec = self._load_spec()
         self.robot = make_robot(spec, read_world(config.world, spec, seed=config.seed), seed=config.seed)
         self._changed = read_world(config.change_world, spec, seed=config.seed + 1)
         self._target = MovingTarget(spec, seed=config.seed)
@@ -105,6 +134,12 @@ class PlantNode(Node):
             max_age=config.max_age,
             timeout=config.timeout,
         )
+        self.supervisor = Supervisor(spec.safety, mode=Mode.READY if config.armed else Mode.LIMP)
+        self._said: Mode | None = None
+        self._baseline = Baseline(spec, self.robot.hold)
+        self._heartbeat = Heartbeat(Path(config.guard)) if config.guard else None
+        self._refused = ""
+        """Why the last command showed that its sender is broken."""
         self.latency, self.lateness = Histogram(), Histogram()
         self.periods = self.skipped = self.longest_skip = 0
         self._lived = 0
@@ -127,8 +162,17 @@ class PlantNode(Node):
             event_callbacks=incompatible_qos(self, "joint_command"),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self.create_service(Trigger, "~/arm", self._on_arm)
+        self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_timer(1.0 / config.status_rate, self._publish_status)
         self.create_timer(1.0, self._publish_diagnostics)
+        # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
+        self.say_mode()
+
+    def _load_spec(self) -> RobotSpec:
+        if not self.config.require_signed:
+            return load_spec(self.config.robot)
+        return load_signed_spec(spec_path(self.config.robot), Keyring(self.config.keys or None))
 
     @property
     def finished(self) -> bool:
@@ -141,6 +185,8 @@ class PlantNode(Node):
         except BadMessageError as error:
             self.intake.refusals.add(error.reason)
             self._complain(now, f"command refused: {error}")
+            if error.reason in BROKEN:
+                self._refused = f"a command was refused: {error}"
             return
         stamp = convert.stamp_of(message)
         first = not self.intake.started
@@ -152,6 +198,72 @@ class PlantNode(Node):
         elif refusal is not Refusal.DUPLICATE:
             self._complain(now, f"command refused: {refusal.value}")
 
+    def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Somebody says that it may move again."""
+        if self._heartbeat:
+            self._heartbeat.release()
+        why_not = self._guard_says()
+        if not why_not:
+            self.supervisor.arm()
+        response.success = not why_not
+        response.message = why_not or f"armed in mode {self.supervisor.mode.value}"
+        return response
+
+    def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Somebody says that it may not."""
+        self.supervisor.disarm()
+        response.success, response.message = True, f"disarmed in mode {self.supervisor.mode.value}"
+        return response
+
+    def _guard_says(self) -> str:
+        """Why the guard has stopped us; empty if it has not, or there is none."""
+        return self._heartbeat.stopped() if self._heartbeat else ""
+
+    def heed_guard(self) -> None:
+        """Between two periods: stop now if the guard says so."""
+        why = self._guard_says()
+        if why and self.supervisor.mode is not Mode.SAFE_STOP:
+            self._enter(self.supervisor.step(Report(guard=why)))
+
+    def _supervise(self) -> Mode:
+        """Whose turn the coming period is."""
+        intake, before = self.intake, self.supervisor.mode
+        # Behind a guard, commands count as long as a process drives that it watches.
+        driven = intake.started and not intake.holding and (not self._heartbeat or self._heartbeat.driver > 0)
+        refused, self._refused = self._refused, ""
+        mode = self.supervisor.step(
+            Report(
+                cuts=self.robot.gate.cuts,
+                refused=refused,
+                commanded=driven,
+                silent=not driven,
+                homed=self._baseline.homed,
+                guard=self._guard_says(),
+            )
+        )
+        if mode is not before:
+            self._enter(mode)
+        return mode
+
+    def _enter(self, mode: Mode) -> None:
+        if mode is Mode.HOMING:
+            self._baseline.go_home(self.robot.hold)
+        else:
+            self._baseline.stay(self.robot.hold)
+
+    def say_mode(self) -> None:
+        """Log the mode if it has changed: between two periods, and never inside one."""
+        mode = self.supervisor.mode
+        if mode is self._said:
+            return
+        self._said = mode
+        text = f"mode {mode.value}: {self.supervisor.reason}"
+        # Two lines, since rclpy lets no line of code log at two levels.
+        if mode in LEVELS:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+
     def period(self) -> None:
         """Move the robot through the period that ends now, and say what came of it."""
         if self._change_due and self._lived * self.spec.dt >= self.config.change_time and self.intake.started:
@@ -159,9 +271,12 @@ class PlantNode(Node):
             self.robot.change(self._changed)
             self._publish_event("change", self._changed)
         command = self.intake.take(time.monotonic_ns())
+        mode = self._supervise()
+        action = command if mode is Mode.LEARNED else self._baseline.act()
         # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
         # takes to load, and no two runs would begin alike.
-        applied = self.robot.write(command) if self.intake.started else self.robot.hold
+        moves = self.intake.started or mode is Mode.HOMING
+        applied = self.robot.write(action) if moves else self.robot.hold
         observation = self.robot.read().values
         self.periods += 1
         self._lived += self.intake.started
@@ -189,6 +304,9 @@ class PlantNode(Node):
             "periods": self.periods,
             "lived": self._lived,
             "holding": intake.holding,
+            "mode": self.supervisor.mode.value,
+            "reason": self.supervisor.reason,
+            "gate": self.robot.gate.status(),
             "commands": {
                 "accepted": intake.accepted,
                 "refused": intake.refusals.to_dict(),
@@ -236,7 +354,15 @@ class PlantNode(Node):
             f"{self.skipped} periods skipped" if self.skipped else "in time",
             {"periods": self.periods, "late_p99_ms": self.lateness.percentile(99), "rate": self.spec.rate},
         )
-        message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing))
+        mode = self.supervisor.mode
+        cut = {f"cut_{rule.value}": count for rule, count in self.robot.gate.counts.items()}
+        safety = (
+            f"{self._path}: safety",
+            LEVELS.get(mode, "ok"),
+            f"{mode.value}: {self.supervisor.reason}",
+            {"mode": mode.value, "last_cut": self.robot.gate.last or "none", **cut},
+        )
+        message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing, safety))
         self._diagnostics.publish(message)
 
     def _complain(self, now: int, what: str) -> None:
@@ -252,13 +378,15 @@ class PlantNode(Node):
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
+def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> None:
     """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
     deadline = time.monotonic() + node.spec.dt
+    longest = LOOK if node.config.guard else node.spec.dt
     while not (stop.asked or node.finished):
+        node.heed_guard()
         left = deadline - time.monotonic()
         if left > SPIN_SHORTEST:
-            spin_once(executor, node, left - SPIN_SHORTEST)
+            spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
             continue
         if left > 0:
             time.sleep(left)
@@ -268,21 +396,25 @@ def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
         node.skipped += skipped
         node.longest_skip = max(node.longest_skip, skipped)
         node.period()
+        service.progress()
+        node.say_mode()
         deadline += (1 + skipped) * node.spec.dt
 
 
 def main() -> None:
     """Run the node until Ctrl-C or its duration ends it."""
-    stop = start()
+    stop, service = start(), Service()
     node = None
     try:
         node = PlantNode()
         use_real_time(node, node.config.priority)
-        run(node, executor_of(node), stop)
+        service.ready()
+        run(node, executor_of(node), stop, service)
         node.write_report()
     except WmRobotError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
+        service.stopping()
         end(node)
 
 

@@ -1,0 +1,195 @@
+"""The plant as a process: whose turn it is, what stops it, and what lets it go on."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim]
+
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from wm_robot.evaluation.hazards.stops import forked
+from wm_robot.safety.heartbeat import Heartbeat
+from wm_robot_ros import convert
+from wm_robot_ros.environment import node_command
+from wm_robot_sim import load_spec
+
+SPEC = load_spec("arm")
+FAKE = str(Path(__file__).with_name("fake_agent.py"))
+
+
+class Plant:
+    """A plant node, and what it says."""
+
+    def __init__(self, start, peer, **parameters):
+        self._peer = peer
+        start(node_command("plant_node", {"seed": 1, "status_rate": 50.0, **parameters}))
+        self._applied, self._status = (
+            peer.hear(JointState, "applied_command"),
+            peer.hear(String, "plant/status"),
+        )
+        self._speak = peer.speak(JointState, "joint_command")
+        peer.until(lambda: self._applied and self._status, "the plant says nothing")
+        self.start = self.applied
+
+    @property
+    def applied(self):
+        return convert.action(self._applied[-1], SPEC)
+
+    @property
+    def status(self):
+        return convert.json_values(self._status[-1])
+
+    def send(self, wanted, **changes):
+        message = convert.action_message(np.asarray(wanted, np.float32), SPEC, self._peer.now())
+        for field, value in changes.items():
+            setattr(message, field, value)
+        self._speak.publish(message)
+        return True
+
+    def until(self, mode, *, sending=None):
+        def there():
+            if sending is not None:
+                self.send(sending)
+            return self.status["mode"] == mode
+
+        self._peer.until(there, f"it does not come to {mode}; it is in {self.status}")
+
+    def ask(self, service):
+        client = self._peer.node.create_client(Trigger, f"plant/{service}")
+        self._peer.until(client.service_is_ready, f"no service {service}")
+        future = client.call_async(Trigger.Request())
+        self._peer.until(future.done, f"no answer from {service}")
+        return future.result()
+
+
+def test_after_one_broken_command_it_holds_until_somebody_arms_it(start, peer):
+    plant = Plant(start, peer)
+    diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
+    assert plant.status["mode"] == "ready"
+    plant.until("learned", sending=plant.start)
+    plant.send(plant.start, position=[math.nan] * SPEC.action_dim)
+    plant.until("hold")
+    assert "is not finite" in plant.status["reason"]
+    elsewhere = plant.start + np.float32(0.05)
+    for _ in range(20):
+        plant.send(elsewhere)
+        peer.spin(0.02)
+    assert plant.status["mode"] == "hold"
+    np.testing.assert_allclose(plant.applied, plant.start, atol=1e-6)
+    diagnostics.clear()
+    peer.until(
+        lambda: any("safety" in one.name for message in diagnostics for one in message.status), "no word"
+    )
+    (safety,) = [one for one in diagnostics[-1].status if one.name == "plant: safety"]
+    assert safety.message.startswith("hold: ") and {each.key for each in safety.values} >= {
+        "mode",
+        "cut_finite",
+    }
+    assert plant.ask("arm").success
+    plant.until("learned", sending=elsewhere)
+    peer.until(
+        lambda: plant.send(elsewhere) and np.allclose(plant.applied, elsewhere, atol=1e-6), "not followed"
+    )
+
+
+def test_the_gate_says_what_it_cut(start, peer):
+    plant = Plant(start, peer)
+    plant.until("learned", sending=plant.start)
+    far = plant.start.copy()
+    far[0] = 9.0
+    peer.until(lambda: plant.send(far) and plant.status["gate"]["cuts"]["range"] > 0, "nothing is cut")
+    assert plant.status["gate"]["last"]["what"] == "base_yaw"
+    json.dumps(plant.status, allow_nan=False)
+
+
+def test_unarmed_it_follows_nobody_and_armed_it_goes_home_first(start, peer):
+    plant = Plant(start, peer, armed=False)
+    for _ in range(20):
+        plant.send(plant.start + np.float32(0.05))
+        peer.spin(0.02)
+    assert plant.status["mode"] == "limp"
+    np.testing.assert_allclose(plant.applied, plant.start, atol=1e-6)
+    assert plant.ask("arm").success
+    plant.until("learned", sending=np.zeros(SPEC.action_dim))
+    np.testing.assert_allclose(plant.applied, np.zeros(SPEC.action_dim), atol=0.05)
+    assert plant.ask("disarm").success
+    plant.until("limp")
+
+
+def beat_for_ever(page):
+    heartbeat = Heartbeat(page)
+    while True:
+        heartbeat.beat()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=lambda how: how.name)
+def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_go_on(
+    start, peer, tmp_path, how
+):
+    page = tmp_path / "page"
+    # Longer than by default: here other work may keep control waiting.
+    command = [sys.executable, "-m", "wm_robot", "guard", str(page), "--limit-ms", "500"]
+    guard = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert guard.stdout.readline().startswith("guarding")
+    control = forked(lambda: beat_for_ever(page))
+    try:
+        plant = Plant(start, peer, guard=str(page))
+        if plant.status["mode"] == "safe-stop":
+            # On a busy machine the guard's own rounds may have been late.
+            plant.ask("arm")
+        plant.until("learned", sending=plant.start)
+        os.kill(control, how)
+        plant.until("safe-stop")
+        assert "control process" in plant.status["reason"] or "guard is gone" in plant.status["reason"]
+        for _ in range(20):
+            plant.send(plant.start + np.float32(0.05))
+            peer.spin(0.02)
+        assert plant.status["mode"] == "safe-stop"
+    finally:
+        os.kill(control, signal.SIGKILL)
+        os.waitpid(control, 0)
+        guard.terminate()
+        guard.wait()
+        guard.stdout.close()
+
+
+def test_a_plant_whose_guard_is_gone_stands_still(start, peer, tmp_path):
+    plant = Plant(start, peer, guard=str(tmp_path / "page"))
+    plant.until("safe-stop")
+    assert "the guard is gone" in plant.status["reason"]
+    answer = plant.ask("arm")
+    assert not answer.success and "the guard is gone" in answer.message
+
+
+def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path):
+    pytest.importorskip("cryptography")
+    process = start(node_command("plant_node", {"require_signed": True, "keys": str(tmp_path / "keys")}))
+    assert process.wait(20) == 1
+    (log,) = tmp_path.glob("node*.log")
+    assert "arm.yaml is not signed" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, environment, tmp_path):
+    environment["NOTEBOOK"] = str(tmp_path / "notebook")
+    page = Heartbeat(tmp_path / "page")
+    command = node_command("agent_node", {"robot": "arm", "autostart": True, "heartbeat": str(page.path)})
+    process = start([sys.executable, FAKE, *command[3:]])
+    peer.until(lambda: page.driver == process.pid, "the agent does not say that it drives")
+    count = page.count
+    peer.until(lambda: page.count > count + 20, "the agent does not say that it gets on")
+    process.stop()
+    assert page.driver == 0
+    page.close()

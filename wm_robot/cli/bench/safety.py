@@ -1,0 +1,166 @@
+"""`wm-robot bench safety`: wrong numbers, messages of another time, and control processes that die."""
+
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.evaluation.hazards import faults, streams
+from wm_robot.spec import RobotSpec, Safety
+
+LONGEST_FLOOD = 600_000
+"""Messages: a minute at 10 kHz."""
+DRIVES = 0.02, 0.1
+"""Seconds that a control process drives before it is ended."""
+
+
+def run(setting: Setting, generated: int, kills: int, flood: int) -> Result:
+    """See `wm-robot bench safety --help`."""
+    from wm_robot_sim import load_spec
+
+    needs(generated >= 100, f"generated is {generated}; it must be at least 100")
+    needs(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
+    needs(kills >= 0, f"kills is {kills}; it must not be below 0")
+    if setting.quick:
+        generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
+    spec = load_spec(setting.robot)
+    rng = np.random.default_rng(setting.seeds[0])
+    table, figures = _numbers(spec, generated, rng)
+    told, said = _streams(spec, max(100, generated // 10), flood)
+    notes = [
+        f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
+    ]
+    rows, figures = table + told, figures | said
+    if kills and sys.platform == "linux":
+        stopped, said, note = _stops(spec, kills, rng)
+        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
+    else:
+        notes.append("no control process was ended: kills is 0, or this is not Linux")
+    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+
+
+def careful(spec: RobotSpec) -> RobotSpec:
+    """The same robot held to all that a spec can hold it to."""
+    servos = [actuator for actuator in spec.actuators if actuator.unit == "rad"]
+    efforts = {joint.name: joint.effort for joint in spec.joints}
+    return replace(
+        spec,
+        safety=Safety(
+            acceleration={actuator.name: 8 * actuator.rate for actuator in spec.actuators},
+            deceleration={joint.name: 5 * joint.velocity for joint in spec.joints},
+            stiffness={actuator.name: 2 * efforts[actuator.joint] for actuator in servos},
+            workspace=((-0.4, 0.4), (-0.4, 0.4), (0.0, 0.7))
+            if spec.chain and len(servos) == len(spec.joints)
+            else (),
+        ),
+    )
+
+
+def _numbers(
+    spec: RobotSpec, count: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Wrong numbers, types and sizes."""
+    tallies = {}
+    for name, robot in (("as it ships", spec), ("all limits set", careful(spec))):
+        tallies[f"every fault, {name}"] = faults.try_faults(robot)
+        tallies[f"generated, {name}"] = faults.try_generated(robot, count, rng)
+    tallies["generated, np.clip"] = naive = faults.try_naively(spec, count, rng)
+    rows = [
+        {
+            "numbers": name,
+            "tried": tally.tried,
+            "values": tally.driven,
+            "unsafe": tally.unsafe,
+            "harmed": tally.harmed,
+            "steps in learned": tally.steps,
+        }
+        for name, tally in tallies.items()
+    ]
+    ours = [tally for name, tally in tallies.items() if tally is not naive]
+    return rows, {
+        "cases": float(sum(tally.tried for tally in ours)),
+        "values": float(sum(tally.driven for tally in ours)),
+        "unsafe_values": float(sum(tally.unsafe for tally in ours)),
+        "mode_left_within_steps": float(max(tally.steps for tally in ours)),
+        "naive_unsafe_fraction": naive.harmed / naive.tried,
+        "naive_not_finite_fraction": naive.not_finite / naive.tried,
+    }
+
+
+def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Messages of another time."""
+    tried = streams.try_stamps(spec, each)
+    if flood:
+        tried["flood at 10 kHz"] = streams.try_flood(spec, flood)
+    lost, learned = streams.try_clock_jumps(spec, each)
+    rows = [
+        {
+            "messages": name,
+            "sent": s.sent,
+            "learned from": s.learned,
+            "acted on": s.acted,
+            "bytes kept": s.memory,
+        }
+        for name, s in tried.items()
+    ]
+    return rows, {
+        "false_messages": float(sum(each.sent for each in tried.values())),
+        "false_learned": float(sum(each.learned for each in tried.values()) + learned),
+        "false_acted": float(sum(each.acted for each in tried.values())),
+        "flood_bytes_kept": float(max(each.memory for each in tried.values())),
+        "clock_jump_lost_periods": float(lost),
+        "clock_jumps": float(each // 100),
+    }
+
+
+def _stops(
+    spec: RobotSpec, kills: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """Control processes that are killed, and that are stopped."""
+    from wm_robot.evaluation.hazards.stops import Stage
+
+    shared = Path("/dev/shm")
+    rows, figures, worst = [], dict[str, float](), []
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        with Stage(spec, Path(folder) / "page").open() as stage:
+            for how in (signal.SIGKILL, signal.SIGSTOP):
+                tried = [stage.stop(how, float(rng.uniform(*DRIVES))) for _ in range(kills)]
+                stops = [stop for stop in tried if stop is not None]
+                needs(
+                    bool(stops), "no control process lived long enough to be ended: the machine is too busy"
+                )
+                after, silence = (
+                    1e3 * np.array([getattr(s, what) for s in stops]) for what in ("after", "silence")
+                )
+                resumed = sum(stop.resumed for stop in stops)
+                rows.append(
+                    {
+                        "ended by": how.name,
+                        "trials": len(stops),
+                        "p50 ms": float(np.median(after)),
+                        "p95 ms": float(np.percentile(after, 95)),
+                        "max ms": float(after.max()),
+                        "silence max ms": float(silence.max()),
+                        "resumed": resumed,
+                    }
+                )
+                name = how.name.lower()
+                figures |= {f"{name}_ms_p50": float(np.median(after)), f"{name}_ms_max": float(after.max())}
+                figures["resumed_unarmed"] = figures.get("resumed_unarmed", 0.0) + resumed
+                worst.append(after)
+            figures["guard_stops_of_the_well"] = float(stage.spurious)
+    everything = np.concatenate(worst)
+    figures |= {
+        "guard_stop_ms_p50": float(np.median(everything)),
+        "guard_stop_ms_max": float(everything.max()),
+        "guard_stops": float(everything.size),
+    }
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    note = f"time from the signal until the plant's supervisor is in safe-stop; load {load:.1f} a core"
+    return rows, figures, [note]

@@ -1,0 +1,72 @@
+"""`wm-robot guard`: a process beside the robot's that stops the plant when control dies or stalls."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from wm_robot.errors import ConfigError
+
+
+def guard(
+    page: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    robot: str = "arm",
+    limit_ms: float | None = None,
+    release: bool = False,
+) -> None:
+    """Stop the plant when the process that drives it dies, or makes no progress for too long.
+
+    Args:
+        page: File that control, guard and plant share, on /dev/shm; the first of them makes it.
+        robot: Name or spec of the robot, for the time that its loop may be silent.
+        limit_ms: That time, instead of the spec's.
+        release: Lower an emergency, and end: the plant moves again when it is armed.
+    """
+    from wm_robot.safety.guard import PRIORITY, Guard, go_first
+    from wm_robot.safety.heartbeat import Heartbeat
+    from wm_robot.safety.service import Service
+
+    heartbeat = Heartbeat(page)
+    if release:
+        print(f"released: {heartbeat.stopped() or 'there was no emergency'}")
+        heartbeat.release()
+        return
+    limit = _limit(robot, limit_ms)
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    why_not = go_first(PRIORITY)
+    if why_not:
+        print(why_not, file=sys.stderr)
+    service, watcher = Service(), Guard(heartbeat, limit=limit)
+    print(f"guarding {page}: stops the plant after {1e3 * limit:.0f} ms without progress", flush=True)
+    service.ready()
+    while not asked:
+        reason = watcher.look()
+        if reason:
+            print(f"stopped the plant: {reason}", flush=True)
+        service.progress()
+        watcher.wait()
+    service.stopping()
+
+
+def main() -> None:
+    """`wm-robot-guard PAGE`: the same, as a command of its own."""
+    from wm_robot.cli.main import main as run
+
+    run(["guard", *sys.argv[1:]])
+
+
+def _limit(robot: str, limit_ms: float | None) -> float:
+    """In s."""
+    if limit_ms is None:
+        from wm_robot_sim import load_spec
+
+        return load_spec(robot).safety.heartbeat
+    if not 1 <= limit_ms <= 10_000:
+        raise ConfigError(f"limit-ms is {limit_ms:g}; it must be from 1 to 10000")
+    return limit_ms / 1e3

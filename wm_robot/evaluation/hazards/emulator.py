@@ -1,0 +1,103 @@
+"""A robot without a simulator, that judges by the spec alone whatever reaches its motors."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wm_robot.safety.braking import braking_distance
+from wm_robot.safety.gate import Gate
+from wm_robot.safety.gated_robot import GatedRobot
+from wm_robot.spec import RobotSpec
+from wm_robot.types import Observation
+
+LAG = 0.5
+"""Part of the way to its target that a joint makes in a period."""
+ROUNDING = 2e-6
+"""Of positions in float32, in rad."""
+
+
+class Motors:
+    """Joints that follow their targets, and a count of all that they should never have been told.
+
+    It moves by a period with each action. Nothing is refused: this is what a bus would do.
+    """
+
+    def __init__(self, spec: RobotSpec, hold: np.ndarray):
+        self.spec, self.time = spec, 0.0
+        self.driven = self.unsafe = 0
+        """Values that reached the motors, and those of them that are not finite or outside a limit."""
+        self.spoil: Callable[[Observation], Observation] = lambda obs: obs
+        """What becomes of a reading on its way."""
+        self.hold = np.array(hold, np.float32)
+        self.position = np.zeros(len(spec.joints))
+        self.velocity = np.zeros(len(spec.joints))
+        self._moved = np.zeros(spec.action_dim)
+        self._joint = [spec.joint_names.index(actuator.joint) for actuator in spec.actuators]
+        self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        given = [spec.safety.acceleration.get(name, np.inf) for name in spec.action_names]
+        self._change = np.minimum(np.array(given) * spec.dt**2, 2.0 * spec.action_step)
+        self.position[self._joint] = np.where(self._servo, self.hold, 0.0)
+
+    def read(self) -> Observation:
+        values = {"position": self.position, "velocity": self.velocity}
+        sensed = np.concatenate([values[name] for name in self.spec.interfaces]).astype(np.float32)
+        return self.spoil(Observation(stamp=self.time, values=sensed))
+
+    def drive(self, action: np.ndarray) -> np.ndarray:
+        """Count what is unsafe, and move."""
+        unsafe = self.judge(action)
+        self.driven += action.size
+        self.unsafe += int(unsafe.sum())
+        told = np.where(unsafe, self.hold, action).astype(np.float32)
+        self._moved = told.astype(np.float64) - self.hold
+        self.hold = told
+        before = self.position.copy()
+        way = np.where(self._servo, self.hold - self.position[self._joint], 0.0)
+        self.position[self._joint] += LAG * way
+        self.velocity = (self.position - before) / self.spec.dt
+        self.time += self.spec.dt
+        return self.hold.copy()
+
+    def judge(self, action: np.ndarray) -> np.ndarray:
+        """Which values must not reach a motor, bool `A`: not finite, out of range, too fast, or not to be braked."""
+        spec, action = self.spec, action.astype(np.float64)
+        low, high, step = (
+            x.astype(np.float64) for x in (spec.action_low, spec.action_high, spec.action_step)
+        )
+        finite = np.isfinite(action)
+        action = np.where(finite, action, 0.0)
+        moved = action - self.hold
+        fine = finite & (action >= low) & (action <= high)
+        fine &= np.abs(moved) <= step + ROUNDING
+        fine &= np.abs(moved - self._moved) <= self._change + ROUNDING
+        way = braking_distance(np.abs(moved), self._change)
+        fine &= way <= np.where(moved > 0, high - action, action - low) + ROUNDING
+        return ~fine
+
+
+class EmulatedRobot:
+    """Those motors behind the gate."""
+
+    def __init__(self, spec: RobotSpec, hold: np.ndarray | None = None):
+        """Args:
+        hold: Action in force, `A`; zero, or what the range has nearest to it, by default.
+        """
+        neutral = np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)
+        self.motors = Motors(spec, neutral if hold is None else hold)
+        self._gated = GatedRobot(self.motors, clock=lambda: self.motors.time)
+
+    @property
+    def spec(self) -> RobotSpec:
+        return self.motors.spec
+
+    @property
+    def gate(self) -> Gate:
+        return self._gated.gate
+
+    def read(self) -> Observation:
+        """What the sensors say now."""
+        return self._gated.read()
+
+    def write(self, action: np.ndarray) -> np.ndarray:
+        """Ask for an action; returns what reached the motors."""
+        return self._gated.write(action)

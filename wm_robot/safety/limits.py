@@ -1,0 +1,93 @@
+"""The limits of a spec as arrays that nobody can change."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from wm_robot.spec import RobotSpec
+
+FAR = 10.0
+"""Widths of its range that an action may be outside before it is refused and not cut."""
+BEYOND_RANGE, BEYOND_SPEED = 1.0, 20.0
+"""Widths of its range outside, and times its largest speed, from which on a reading is broken and not the robot."""
+FREE = 4.0
+"""Rate limits that a step may change by where no acceleration is given: it never binds, as a step changes by two."""
+
+
+def possible(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Least and most that each channel of an observation can be, `O` each."""
+    low, high = np.array([joint.position for joint in spec.joints]).T
+    fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
+    wide = BEYOND_RANGE * (high - low)
+    ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
+    least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
+    return least, most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Of each actuator, `A`, float64 in the unit of its action, or of the joint that it moves."""
+
+    low: np.ndarray
+    high: np.ndarray
+    lowest: np.ndarray
+    """Below this an action is refused, and above `highest`."""
+    highest: np.ndarray
+    step: np.ndarray
+    """Largest change in one control period."""
+    change: np.ndarray
+    """Largest change of that change."""
+    accelerates: bool
+    """Whether an acceleration is given for any."""
+    servo: np.ndarray
+    """Which take positions, bool."""
+    joint: np.ndarray
+    """Number of the joint that it moves."""
+    velocity: np.ndarray
+    """Of the joint, in rad/s."""
+    first: np.ndarray
+    """Where the joint must have come to a stop, in rad; infinite where no deceleration is given."""
+    last: np.ndarray
+    """Likewise, at the other end."""
+    braking: np.ndarray
+    """Way to stop for each (rad/s)², in rad; 0 where no deceleration is given."""
+    lead: np.ndarray
+    """How far a servo's target may be ahead of its joint, in rad; infinite where no stiffness is given."""
+
+    @classmethod
+    def of(cls, spec: RobotSpec) -> "Limits":
+        safety, dt = spec.safety, spec.dt
+        joint = np.array([spec.joint_names.index(actuator.joint) for actuator in spec.actuators])
+        joints = [spec.joints[number] for number in joint]
+        servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        # By way of float32, which is what reaches the motors: what is rounded stays within.
+        ends = np.array([each.position for each in joints], np.float32).astype(np.float64).T
+        low = np.where(servo, np.maximum(spec.action_low, ends[0]), spec.action_low)
+        high = np.where(servo, np.minimum(spec.action_high, ends[1]), spec.action_high)
+        step = spec.action_step.astype(np.float64)
+        given = [safety.acceleration.get(name, 0.0) for name in spec.action_names]
+        slows = [safety.deceleration.get(each.name, np.inf) for each in joints]
+        stiff = [safety.stiffness.get(name, 0.0) for name in spec.action_names]
+        effort = np.array([each.effort for each in joints])
+        width = high - low
+        made = cls(
+            low=low,
+            high=high,
+            lowest=low - FAR * width,
+            highest=high + FAR * width,
+            step=step,
+            change=np.where(np.array(given) > 0, np.array(given) * dt**2, FREE * step),
+            accelerates=any(given),
+            servo=servo,
+            joint=joint,
+            velocity=np.array([each.velocity for each in joints]),
+            first=np.where(np.isfinite(slows), ends[0], -np.inf),
+            last=np.where(np.isfinite(slows), ends[1], np.inf),
+            braking=0.5 / np.array(slows),
+            lead=np.divide(effort, stiff, out=np.full(len(joint), np.inf), where=np.array(stiff) > 0),
+        )
+        for field in fields(made):
+            value = getattr(made, field.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        return made

@@ -1,0 +1,50 @@
+"""Where the gripper is told to go, and whether that is within its box. In plain floats: one pose takes some µs."""
+
+import math
+from collections.abc import Sequence
+
+from wm_robot.spec import RobotSpec
+
+Point = tuple[float, float, float]
+
+
+class Workspace:
+    """The box of a spec."""
+
+    def __init__(self, spec: RobotSpec):
+        """Raises nothing: a spec with a box has a chain of servos."""
+        motor = {actuator.joint: number for number, actuator in enumerate(spec.actuators)}
+        self._box = spec.safety.workspace
+        self._tip = spec.tip
+        self._links = [(motor[k.joint], k.origin, k.axis) for k in reversed(spec.chain)] if self._box else []
+
+    @property
+    def exists(self) -> bool:
+        return bool(self._box)
+
+    def tip(self, targets: Sequence[float]) -> Point:
+        """Where the gripper would be with every servo at its target, in m.
+
+        Args:
+            targets: Of each actuator, in rad.
+
+        Source: Rodrigues' rotation formula.
+        """
+        x, y, z = self._tip
+        for number, (ox, oy, oz), (a, b, c) in self._links:
+            cos, sin = math.cos(targets[number]), math.sin(targets[number])
+            along = (a * x + b * y + c * z) * (1 - cos)
+            x, y, z = (
+                x * cos + (b * z - c * y) * sin + a * along + ox,
+                y * cos + (c * x - a * z) * sin + b * along + oy,
+                z * cos + (a * y - b * x) * sin + c * along + oz,
+            )
+        return x, y, z
+
+    def outside(self, targets: Sequence[float]) -> float:
+        """How far outside the box that is, in m along the worst axis; 0 inside."""
+        excess = (
+            max(low - value, value - high)
+            for value, (low, high) in zip(self.tip(targets), self._box, strict=True)
+        )
+        return max(0.0, *excess)
