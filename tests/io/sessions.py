@@ -13,6 +13,18 @@ Said = tuple[str, str, Any]
 """Topic in the robot's namespace, type and message."""
 START, PERIOD = 10**18, 20_000_000
 JOINTS, POINT, TEXT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped", "std_msgs/msg/String"
+QOS = """\
+- history: keep_last
+  depth: 1
+  reliability: reliable
+  durability: transient_local
+  deadline: {sec: 9223372036, nsec: 854775807}
+  lifespan: {sec: 9223372036, nsec: 854775807}
+  liveliness: automatic
+  liveliness_lease_duration: {sec: 9223372036, nsec: 854775807}
+  avoid_ros_namespace_conventions: false
+"""
+"""A latched topic's, as a bag's metadata has it."""
 SPEC = RobotSpec(
     name="elbow",
     rate=50,

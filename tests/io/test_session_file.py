@@ -3,23 +3,13 @@ import pytest
 from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 
+from tests.io.sessions import QOS
 from wm_robot.errors import SnapshotError
 from wm_robot.io.session_file import SessionWriter, read_session, typestore
 
 pytestmark = pytest.mark.ros
 
 KIND = "sensor_msgs/msg/JointState"
-QOS = """\
-- history: keep_last
-  depth: 1
-  reliability: reliable
-  durability: transient_local
-  deadline: {sec: 9223372036, nsec: 854775807}
-  lifespan: {sec: 9223372036, nsec: 854775807}
-  liveliness: automatic
-  liveliness_lease_duration: {sec: 9223372036, nsec: 854775807}
-  avoid_ros_namespace_conventions: false
-"""
 
 
 def joint_state(number: int) -> bytes:

@@ -79,11 +79,12 @@ def _copy(path: Path, cut: IO[bytes], whole: IO[bytes]) -> Recovered:
     writer = Writer(whole, chunk_size=CHUNK, compression=CompressionType.ZSTD)
     damaged: list[Chunk] = []
     schemas, channels = {0: 0}, dict[int, int]()
-    library, messages, stamp = "", 0, 0
+    about_file: dict[str, str] = {}
+    messages, stamp = 0, 0
     for record in _records(cut, damaged):
         if isinstance(record, Header):
-            library = record.library
-            writer.start(profile=record.profile, library=library)
+            about_file = vars(record)
+            writer.start(**about_file)
         elif isinstance(record, Schema) and record.id not in schemas:
             schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
         elif isinstance(record, Channel) and record.id not in channels and record.schema_id in schemas:
@@ -103,7 +104,7 @@ def _copy(path: Path, cut: IO[bytes], whole: IO[bytes]) -> Recovered:
             writer.add_metadata(record.name, record.metadata)
     writer.add_metadata(RECOVERED, {"messages": str(messages), "damaged_chunks": str(len(damaged))})
     writer.finish()
-    lost = FLUSH_EVERY if library == OURS and not damaged else None
+    lost = FLUSH_EVERY if about_file.get("library") == OURS and not damaged else None
     what = "its recorder was killed" + (f"; {len(damaged)} chunks are damaged" if damaged else "")
     return Recovered(path=path, what=what, messages=messages, stamp=stamp if messages else None, lost=lost)
 
