@@ -8,11 +8,11 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+from tests.models.small import small_model
 from tests.models.test_recall import HOLD, Mean, born, live
 from wm_robot.fleet.acceptance import EVERY, HORIZON, Verdict, errors, parted, tried
 from wm_robot.fleet.assimilate import Stretch, assimilated, lived
 from wm_robot.models.recall import Recall, RecallConfig
-from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Episode
 
 
@@ -28,22 +28,8 @@ def level(value, steps=100):
     return Stretch(obs, torch.zeros(2, steps, 1), HOLD, torch.ones(2, steps))
 
 
-def small(memory="delta", **shape):
-    torch.manual_seed(0)
-    config = ModelConfig(
-        obs=2,
-        action=1,
-        goal=0,
-        truth=1,
-        dt=0.02,
-        servo=(-1,),
-        memory=memory,
-        width=16,
-        context=4,
-        outcome=8,
-        **shape,
-    )
-    return WorldModel(config).eval().requires_grad_(False)
+def small(memory="delta"):
+    return small_model(memory, truth=1, servo=-1)
 
 
 def episode(steps=40, *, seed=0, hold=0.5):

@@ -6,6 +6,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+from tests.models.small import small_model
 from wm_robot.errors import ConfigError
 from wm_robot.learning.consolidate import (
     ConsolidateConfig,
@@ -19,7 +20,7 @@ from wm_robot.learning.consolidate import (
 )
 from wm_robot.lifetime.reservoir import Reservoir
 from wm_robot.models.residual import residual_of, without_residual
-from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.consolidating import kept_of
 
 CONFIG = ConsolidateConfig(updates=60, interval=8)
@@ -31,20 +32,7 @@ def model(request) -> WorldModel:
 
 
 def make(memory: str) -> WorldModel:
-    torch.manual_seed(0)
-    shape = ModelConfig(
-        obs=2,
-        action=1,
-        goal=0,
-        truth=2,
-        dt=0.02,
-        servo=(0,),
-        memory=memory,
-        width=16,
-        context=4,
-        outcome=8,
-    )
-    made = WorldModel(shape).eval().requires_grad_(False)
+    made = small_model(memory)
     # Slow enough that a chapter stays where it began.
     made.change_std.fill_(0.03)
     return made

@@ -6,30 +6,18 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+from tests.models.small import small_model
 from wm_robot.models.recall import Recall, known
 from wm_robot.models.residual import has_residual, residual_of
 from wm_robot.models.trial import Trial, TrialConfig, believing, shadow_of, without_one
-from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.models.world_model import WorldModel
 
 BOTH = torch.ones(2, dtype=torch.bool)
 
 
 @pytest.fixture(params=["gru", "ekf"])
 def model(request) -> WorldModel:
-    torch.manual_seed(0)
-    shape = ModelConfig(
-        obs=2,
-        action=1,
-        goal=0,
-        truth=2,
-        dt=0.02,
-        servo=(0,),
-        memory=request.param,
-        width=16,
-        context=4,
-        outcome=8,
-    )
-    return WorldModel(shape).eval().requires_grad_(False)
+    return small_model(request.param)
 
 
 def born(model, trial):
