@@ -100,7 +100,7 @@ def agent(start, peer, tmp_path, environment):
 
     def begin(*, thinks=0.0, **parameters):
         environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS=str(thinks))
-        patient = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.0}
+        patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
         command = node_command("agent_node", {**patient, **parameters})
         begin.process = start([sys.executable, FAKE, *command[3:]])
         return LifecycleClient(peer.node, peer.executor, "agent")
