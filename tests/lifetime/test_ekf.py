@@ -53,6 +53,12 @@ class Plant:
         return state
 
 
+def says_nothing(physics):
+    """A step at rest: all hypotheses expect the same."""
+    expected = torch.zeros(*physics.shape[:2], 2)
+    return Sensed(expected, expected, torch.zeros(*expected.shape, 3))
+
+
 def error(state, plant) -> float:
     return float((state["truth"] - plant.physics).abs().mean())
 
@@ -100,21 +106,17 @@ def test_a_long_life_stays_sound_and_sure(memory):
     lived = plant.live(memory, memory.birth(4), 2000)
     assert error(lived, plant) < 0.03
     assert all(torch.isfinite(value).all() for value in lived.values())
-    best = lived["covariance"][torch.arange(4), lived["score"].argmax(1)]
+    best = lived["covariance"][:, 0]
     assert (torch.linalg.eigvalsh(best) > 0).all()
 
 
 def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_newborn(memory):
     lived = Plant(2).live(memory, memory.birth(2), 50)
 
-    def nothing(physics):
-        expected = torch.zeros(*physics.shape[:2], 2)
-        return Sensed(expected, expected, torch.zeros(*expected.shape, 3))
-
     before = lived["truth"]
     for t in range(2000):
-        _, lived = memory.infer(lived, torch.full((2,), t), nothing, torch.zeros(2, 2), torch.ones(2))
-    believed = lived["covariance"][torch.arange(2), lived["score"].argmax(1)]
+        _, lived = memory.infer(lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2))
+    believed = lived["covariance"][:, 0]
     torch.testing.assert_close(believed, memory.prior_covariance.expand(2, -1, -1), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(lived["truth"], before)
 
@@ -122,9 +124,20 @@ def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_ne
 def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(memory):
     plant = Plant(16)
     lived = plant.live(memory, memory.birth(16), 7)
-    best = lived["mean"][torch.arange(16), lived["score"].argmax(1)]
+    best = lived["mean"][:, 0]
     assert torch.equal(lived["truth"], best)
     assert (lived["mean"] >= memory.low).all() and (lived["mean"] <= memory.high).all()
+
+
+@pytest.mark.parametrize(("ahead", "believed"), [(0.8, 0), (1.5, 3)])
+def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, believed):
+    lived = Plant(2).live(memory, memory.birth(2), 50)
+    lived["score"] = torch.full((2, memory.HYPOTHESES), -100.0)
+    lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SURE
+    _, after = memory.infer(lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2))
+    torch.testing.assert_close(after["truth"], lived["mean"][:, believed])
+    torch.testing.assert_close(after["mean"][:, 0], lived["mean"][:, believed])
+    assert not torch.allclose(lived["mean"][:, 0], lived["mean"][:, 3])
 
 
 def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
@@ -148,12 +161,12 @@ def test_a_hypothesis_that_breaks_is_given_up(memory):
     def broken(physics):
         sensed = sense(physics)
         mean = sensed.mean.clone()
-        mean[0, lived["score"][0].argmax()] = torch.inf
+        mean[0, 0] = torch.inf
         return sensed._replace(mean=mean)
 
     _, after = memory.infer(lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
     assert all(torch.isfinite(value).all() for value in after.values())
-    assert after["score"][0].argmax() != lived["score"][0].argmax()
+    assert not torch.equal(after["mean"][0, 0], lived["mean"][0, 0])
 
 
 def test_a_step_of_half_the_weight_moves_it_less(memory):

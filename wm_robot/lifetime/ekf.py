@@ -30,9 +30,10 @@ class EkfMemory(ToldMemory):
     """The model asked backwards: which physics would have made it expect what happened?
 
     Trained as the oracle is, by being told. A life tells itself: it holds a few hypotheses of the physics, each an
-    extended Kalman filter through the model's own prediction. The one that expected the last half second best is
-    believed; at every step the worst is born anew: as the best with one number turned to its other side (a reversed
-    motor), as the best in doubt of everything, or as a newborn.
+    extended Kalman filter through the model's own prediction. The first is believed, until another one has expected
+    the last half second clearly better and takes its place; at every step the worst is born anew: as the believed
+    one with one number turned to its other side (a reversed motor), as the believed one in doubt of everything, or
+    as a newborn.
 
     Source: multiple-model adaptive estimation, Magill (1965), IEEE Trans. Autom. Control 10(4). Differs: hypotheses
     are replaced, and a filter whose innovations are too large doubts itself (fading, Zhou and Frank 1996, Int. J.
@@ -49,7 +50,10 @@ class EkfMemory(ToldMemory):
     HALF_LIFE = 0.4
     """Of a hypothesis' score, in s."""
     HANDICAP = 5.0
-    """Nats by which a newborn hypothesis is behind the best."""
+    """Nats by which a newborn hypothesis is behind the believed one."""
+    SURE = 15.0
+    """Nats by which another hypothesis must be ahead of the believed one. At rest all of them expect the same, and a
+    jolt that none of them expected favours one by chance."""
     CLIP = 5.0
     """Whitened innovation that counts no worse for the score if it is larger."""
     SURPRISED = 3.0
@@ -97,13 +101,11 @@ class EkfMemory(ToldMemory):
         mean = self.prior_mean.repeat(batch, self.HYPOTHESES, 1)
         for k, i in enumerate(self._turning[: self.HYPOTHESES - 1].tolist(), start=1):
             mean[:, k, i] = self.turn[i] - mean[:, k, i]
-        score = torch.full((batch, self.HYPOTHESES), -self.HANDICAP, device=mean.device)
-        score[:, 0] = 0.0
         return {
             "truth": mean[:, 0],
             "mean": mean,
             "covariance": self.prior_covariance.expand(batch, self.HYPOTHESES, -1, -1),
-            "score": score,
+            "score": torch.zeros(batch, self.HYPOTHESES, device=mean.device),
         }
 
     def infer(
@@ -146,8 +148,8 @@ class EkfMemory(ToldMemory):
         sound = torch.isfinite(mean).all(-1) & torch.isfinite(score)
         mean = torch.where(sound[..., None], torch.clamp(mean, self.low, self.high), state["mean"])
         covariance = torch.where(sound[..., None, None], covariance, state["covariance"])
-        score = torch.where(sound, score, state["score"] - self.HANDICAP)
-        after = self._renewed(mean, covariance, score, age)
+        score = torch.where(sound, score, state["score"] - self.HANDICAP - self.SURE)
+        after = self._renewed(*self._ordered(mean, covariance, score), age)
         return sensed, {
             name: torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, state[name])
             for name, value in after.items()
@@ -155,9 +157,7 @@ class EkfMemory(ToldMemory):
 
     def sampled(self, state: State, count: int) -> State:
         """From the posterior of the hypothesis that is believed."""
-        rows = torch.arange(len(state["truth"]), device=state["truth"].device)
-        covariance = state["covariance"][rows, state["score"].argmax(1)]
-        factor = root(covariance)
+        factor = root(state["covariance"][:, 0])
         truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
         return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
 
@@ -166,11 +166,21 @@ class EkfMemory(ToldMemory):
         """Numbers that have two sides."""
         return torch.isfinite(self.turn).nonzero()[:, 0]
 
+    def _ordered(self, mean: Tensor, covariance: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The hypotheses with the believed one first."""
+        best = score.argmax(1, keepdim=True)
+        sure = score.gather(1, best) - score[:, :1] > self.SURE
+        first = torch.where(sure, best, 0)
+        index = torch.arange(score.shape[1], device=score.device).expand_as(score)
+        order = torch.cat([first, index.scatter(1, first, 0)[:, 1:]], 1)
+        rows = torch.arange(len(score), device=score.device)[:, None]
+        return mean[rows, order], covariance[rows, order], score[rows, order]
+
     def _renewed(self, mean: Tensor, covariance: Tensor, score: Tensor, age: Tensor) -> State:
         """The worst hypothesis born anew. Kinds take turns: three turned, one in doubt, one newborn."""
-        rows, best = torch.arange(len(mean), device=mean.device), score.argmax(1)
-        worst = score.scatter(1, best[:, None], torch.inf).argmin(1)
-        truth, sure = mean[rows, best], covariance[rows, best]
+        rows = torch.arange(len(mean), device=mean.device)
+        worst = 1 + score[:, 1:].argmin(1)
+        truth, sure = mean[:, 0], covariance[:, 0]
         kind, turning = age % 5, self._turning
         newborn, doubting = kind == 3, kind == 1
         born, open_to = truth, sure + doubting[:, None, None] * self.prior_covariance
@@ -184,7 +194,7 @@ class EkfMemory(ToldMemory):
         open_to = torch.where(newborn[:, None, None], self.prior_covariance, open_to)
         mean, covariance, score = mean.clone(), covariance.clone(), score.clone()
         mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
-        score[rows, worst] = score[rows, best] - self.HANDICAP
+        score[rows, worst] = score[:, 0] - self.HANDICAP
         return {"truth": truth, "mean": mean, "covariance": covariance, "score": score}
 
 

@@ -14,6 +14,8 @@ VISIT, VISITS = 400, 4
 FRESH = 264
 """Steps in each of both payloads after the session, on which lives are compared."""
 SESSION = VISIT * VISITS
+DRAWINGS = 2000
+"""For the interval of a ratio."""
 ARMS = {
     "stranger": "the other's world, before",
     "assimilated": "the other's world, its session lived",
@@ -22,6 +24,13 @@ ARMS = {
     "own before": "its own world, before",
     "own after": "its own world, the other's session lived",
 }
+RATIOS = {
+    "other_vs_owner": ("owner", "assimilated"),
+    "own_worse": ("own after", "own before"),
+    "control_stranger_vs_owner": ("owner", "stranger"),
+    "control_third_vs_owner": ("owner", "third"),
+}
+"""Name → life above and life below."""
 
 
 def run(setting: Setting, memory: str, pairs: int) -> Result:
@@ -30,16 +39,16 @@ def run(setting: Setting, memory: str, pairs: int) -> Result:
     pairs = max(2, pairs // 4) if setting.quick else pairs
     parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds])
     base = bases_of(setting, {memory: memory})[memory]
-    errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in ARMS}
-    mean = {arm: float(np.nanmean(_counted(found))) for arm, found in errors.items()}
+    errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
+    errors["owner"] = errors["own before"][_partners(len(errors["own before"]))]
+    each = {arm: np.nanmean(_counted(found), (1, 2)) for arm, found in errors.items()}
+    figures: dict[str, float] = {}
+    for name, (above, below) in RATIOS.items():
+        figures[name] = each[above].mean() / each[below].mean()
+        figures[f"{name}_low"], figures[f"{name}_high"] = _interval(each[above], each[below])
     return Result(
         setting=setting,
-        figures={
-            "other_vs_owner": mean["owner"] / mean["assimilated"],
-            "own_worse": mean["own after"] / mean["own before"],
-            "control_stranger_vs_owner": mean["owner"] / mean["stranger"],
-            "control_third_vs_owner": mean["owner"] / mean["third"],
-        },
+        figures=figures,
         table=[_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
         bases={memory: base.digest},
         notes=(
@@ -47,8 +56,21 @@ def run(setting: Setting, memory: str, pairs: int) -> Result:
             f"sessions of {SESSION} steps; error: mean square of what is foreseen ahead, in units of the one-step "
             "change, by steps since the world was entered; figures from step 16 on, when it has been recognised",
             "other_vs_owner: the owner's error over that of who lived its session; 1 is as good",
+            "low and high: between them is the ratio in 95 of 100 drawings of as many arms from these",
         ),
     )
+
+
+def _partners(arms: int) -> np.ndarray:
+    """Whose session each arm lives."""
+    return np.arange(arms) ^ 1
+
+
+def _interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
+    """Where the ratio of two means over arms lies. Source: Efron (1979), Ann. Statist. 7(1) (the bootstrap)."""
+    drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
+    low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _counted(errors: np.ndarray) -> np.ndarray:
@@ -79,7 +101,7 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
     model = bases_of(setting, {memory: memory})[memory].model
     recall, lives = Recall(model), _lives(setting.robot, 2 * pairs, seed)
     arms = np.arange(2 * pairs)
-    partner, third = arms ^ 1, np.roll(arms, 2)
+    partner, third = _partners(len(arms)), np.roll(arms, 2)
 
     def stretch(owner: np.ndarray, start: int, stop: int) -> Stretch:
         rows = lives.rows(owner)
@@ -96,13 +118,11 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
     born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
     own = lived(recall, born, session(arms))
     taught = assimilated(recall, own, session(partner))
-    own_before = foreseen(own, arms)
     return {
         "stranger": foreseen(own, partner),
         "assimilated": foreseen(taught, partner),
         "third": foreseen(assimilated(recall, own, session(third)), partner),
-        "owner": own_before,
-        "own before": own_before,
+        "own before": foreseen(own, arms),
         "own after": foreseen(taught, arms),
     }
 

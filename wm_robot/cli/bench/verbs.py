@@ -228,7 +228,7 @@ def memory(
 
 def assimilation(
     robot: str = "arm",
-    pairs: int = 8,
+    pairs: int = 64,
     seeds: tuple[int, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
