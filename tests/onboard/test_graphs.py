@@ -14,8 +14,11 @@ from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
 from wm_robot.onboard.graph_files import export_graphs, load_graphs
-from wm_robot.onboard.life_graph import LifeGraph, Step
-from wm_robot.onboard.plan_graph import Iteration, PlanGraph, scoring
+from wm_robot.onboard.imagined_plans import scoring
+from wm_robot.onboard.life_graph import LifeGraph
+from wm_robot.onboard.life_step import Step
+from wm_robot.onboard.plan_graph import PlanGraph
+from wm_robot.onboard.plan_iteration import Iteration
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
