@@ -172,7 +172,7 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec
     shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), spec, {})
     base = load_base(tmp_path)
-    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER)
+    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=20)
     graphs, birth = load_graphs(tmp_path, base), base.model.birth
     generator = torch.Generator().manual_seed(1)
     random = {
@@ -181,6 +181,7 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec
     }
     step = Step(base.model)
     base.model.birth = lambda *given, **options: birth(*given, **options) | random
-    assert np.max(step.differences(graphs.life)) < 1e-4
+    # That a newborn has no residual, as the graphs have it, is the first difference.
+    assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
     iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
     assert np.max(iteration.differences(graphs.plan)) < 1e-3

@@ -40,7 +40,11 @@ class Lives(Writes, Protocol):
     """What lives, and can say what it expects."""
 
     def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
-        """The state of robots that have lived nothing, each with its action in force, `B A`; `truth` as for `write`."""
+        """The state of robots that have lived nothing, each with its action in force, `B A`.
+
+        Args:
+            truth: As for `write`.
+        """
 
     def predict(self, state: Arrays, obs: np.ndarray, action: np.ndarray) -> Expected:
         """See `WorldModel.predict`; for any number of rows."""

@@ -16,10 +16,11 @@ def lives_of(base: Base, graphs: Graphs | None) -> Lives:
     """What a life of this base is lived by."""
     if graphs is not None and graphs.life is not None:
         return graphs.life
+    model = base.model
     # Here and below, so that a robot whose base has its graphs needs no torch.
     from wm_robot.models.in_torch import ModelLives
 
-    return ModelLives(base.model)
+    return ModelLives(model)
 
 
 def parts_of(
@@ -33,9 +34,10 @@ def parts_of(
     if graphs is not None and fits:
         plans: Plans = graphs.plan
     else:
+        model = base.model
         from wm_robot.onboard.imagined_plans import ImaginedPlans
 
-        plans = ImaginedPlans(base.model, spec, task=task, planner=planner)
+        plans = ImaginedPlans(model, spec, task=task, planner=planner)
     why = "" if fits and graphs is not None and lives is graphs.life else _why_torch(base, graphs, fits)
     if why:
         _log.warning("this agent runs with torch: %s", why)
