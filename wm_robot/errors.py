@@ -17,6 +17,10 @@ class SnapshotError(WmRobotError):
     """A lifetime state or base is damaged, foreign or of another version."""
 
 
+class InferenceError(WmRobotError):
+    """A base, or a graph of it, gave nothing that a robot can act on or learn from."""
+
+
 class UnsafeActionError(WmRobotError):
     """An action that must not reach a motor."""
 

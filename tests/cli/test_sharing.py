@@ -17,7 +17,7 @@ from wm_robot.fleet.assimilate import Stretch, lived
 from wm_robot.io.episode_file import Origin, write_episode
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base
-from wm_robot.models.recall import Recall
+from wm_robot.models.in_torch import TensorRecall
 from wm_robot.types import Episode
 from wm_robot_sim import load_spec
 from wm_robot_sim.lives import gather
@@ -48,7 +48,7 @@ def arms(tmp_path_factory):
         episodes.append(episode)
         write_episode(folder / f"{name}.parquet", episode, Origin.of(spec))
     base = load_base(BASE)
-    recall, stretch = Recall(base.model), Stretch.of(episodes[0])
+    recall, stretch = TensorRecall(base.model), Stretch.of(episodes[0])
     state = lived(recall, recall.birth(base.model.birth(1, hold=stretch.hold)), [stretch.part(0, 300)])
     Store(folder / "lives").save(
         {name: value.contiguous().numpy() for name, value in state.items()},

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 from wm_robot.evaluation.adaptation import Arm, error_by_step
 from wm_robot.evaluation.linear import INPUTS, NUMBERS, STATES, linear_lives
 from wm_robot.evaluation.recall import AFTER_CHANGE, _Witness, visits_of
-from wm_robot.models.recall import Recall, RecallConfig
+from wm_robot.models.in_torch import TensorRecall
+from wm_robot.models.recall import RecallConfig
 from wm_robot.models.world_model import ModelConfig, WorldModel
 
 VISIT, POINTS = 40, (0, 10, 30)
@@ -42,17 +43,17 @@ def test_a_bank_changes_nothing_before_there_is_something_in_it(model, lives):
     unit = np.ones(3, np.float32)
     plain = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit)
     # So much evidence there never is: the bank fills and is not used.
-    recall = Recall(model, RecallConfig(slots=2, settled=8, evidence=1e9))
+    recall = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=1e9))
     banked = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=recall)
     np.testing.assert_allclose(banked.errors, plain.errors, rtol=1e-5)
     assert banked.switches == 0
-    eager = Recall(model, RecallConfig(slots=2, settled=8, evidence=0.0, drift=-1.0))
+    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.0, drift=-1.0))
     assert visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager).switches > 0
 
 
 def test_a_bank_of_another_life_is_another_one(model, lives):
     unit = np.ones(3, np.float32)
-    eager = Recall(model, RecallConfig(slots=2, settled=8, evidence=0.5, drift=0.0))
+    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.5, drift=0.0))
     own, swapped = (
         visits_of(
             model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager, swap_banks=swap
@@ -64,7 +65,7 @@ def test_a_bank_of_another_life_is_another_one(model, lives):
 
 
 def test_a_witness_counts_switches_to_what_is_not_there(model, lives):
-    recall = Recall(model, RecallConfig(slots=2, settled=8))
+    recall = TensorRecall(model, RecallConfig(slots=2, settled=8))
     witness = _Witness(recall, lives)
 
     def state(used, now, switches):

@@ -12,14 +12,15 @@ from tests.models.small import small_model
 from tests.models.test_recall import HOLD, Mean, born, live
 from wm_robot.fleet.acceptance import EVERY, HORIZON, Verdict, errors, parted, tried
 from wm_robot.fleet.assimilate import Stretch, assimilated, lived
-from wm_robot.models.recall import Recall, RecallConfig
+from wm_robot.models.in_torch import TensorRecall
+from wm_robot.models.recall import RecallConfig
 from wm_robot.types import Episode
 
 
 @pytest.fixture
 def recall():
     torch.manual_seed(0)
-    return Recall(Mean(), RecallConfig(slots=3))
+    return TensorRecall(Mean(), RecallConfig(slots=3))
 
 
 def level(value, steps=100):

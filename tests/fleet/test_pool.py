@@ -9,7 +9,7 @@ from tests.fleet.test_assimilate import episode, small
 from wm_robot.errors import ConfigError
 from wm_robot.fleet.assimilate import Stretch, lived
 from wm_robot.fleet.pool import pooled
-from wm_robot.models.recall import Recall
+from wm_robot.models.in_torch import TensorRecall
 from wm_robot.models.residual import residual_of
 
 
@@ -52,7 +52,7 @@ def test_one_life_is_no_pool():
 
 def test_a_pool_remembers_the_conditions_that_any_of_them_used_last():
     model = unforgetting("ridge")
-    recall = Recall(model)
+    recall = TensorRecall(model)
     lives = []
     for seed in (1, 2):
         state = lived(recall, recall.birth(born(model)), [Stretch.of(episode(300, seed=seed))])
@@ -75,4 +75,4 @@ def test_lives_with_and_without_a_bank_do_not_mix():
     model = small("ridge")
     state = born(model)
     with pytest.raises(ConfigError, match="some do not"):
-        pooled(model, [state, Recall(model).birth(state)])
+        pooled(model, [state, TensorRecall(model).birth(state)])

@@ -6,7 +6,8 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
-from wm_robot.models.recall import Recall, RecallConfig
+from wm_robot.models.in_torch import TensorRecall
+from wm_robot.models.recall import RecallConfig
 from wm_robot.models.world_model import ModelConfig, Prediction, WorldModel
 
 
@@ -41,11 +42,11 @@ HOLD = torch.zeros(2, 1)
 @pytest.fixture
 def recall():
     torch.manual_seed(0)
-    return Recall(Mean(), RecallConfig(slots=3))
+    return TensorRecall(Mean(), RecallConfig(slots=3))
 
 
 def born(recall):
-    return recall.birth(recall.lives.birth(2, hold=HOLD))
+    return recall.birth(Mean().birth(2, hold=HOLD))
 
 
 def live(recall, state, level, steps=100, *, valid=1.0):
@@ -125,7 +126,7 @@ def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
         obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8
     )
     model = WorldModel(config)
-    recall = Recall(model, RecallConfig(slots=2, settled=4, alarm=4.0))
+    recall = TensorRecall(model, RecallConfig(slots=2, settled=4, alarm=4.0))
     state = recall.birth(model.birth(2, hold=torch.zeros(2, 2)))
     shapes = {name: (value.shape, value.dtype) for name, value in state.items()}
     steps = [(torch.randn(2, 4), torch.randn(2, 2), torch.randn(2, 4)) for _ in range(30)]

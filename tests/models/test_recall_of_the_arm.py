@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.learn, pytest.mark.sim]
 torch = pytest.importorskip("torch")
 
 from wm_robot.models.base import load_base
-from wm_robot.models.recall import Recall
+from wm_robot.models.in_torch import TensorRecall
 from wm_robot_sim import load_spec
 from wm_robot_sim.lives import gather
 
@@ -17,7 +17,7 @@ BASES = Path(__file__).parents[2] / "bases"
 
 def test_a_life_led_astray_is_soon_as_good_as_a_new_one():
     model = load_base(BASES / "arm-ekf").model
-    recall = Recall(model)
+    recall = TensorRecall(model)
     steps, garbage = 240, 400
     lives = gather(load_spec("arm"), lives=4, steps=steps, seed=5, visits=[(0, 0)])
     obs, action, hold = (torch.from_numpy(x) for x in (lives.obs, lives.action, lives.hold))

@@ -7,9 +7,12 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from tests.models.small import small_model
-from wm_robot.models.recall import Recall, known
+from wm_robot.models.in_torch import TensorRecall, TensorTrial
+from wm_robot.models.in_torch import believing_tensors as believing
+from wm_robot.models.in_torch import without_one_tensors as without_one
+from wm_robot.models.recall import known
 from wm_robot.models.residual import has_residual, residual_of
-from wm_robot.models.trial import Trial, TrialConfig, believing, shadow_of, without_one
+from wm_robot.models.trial import TrialConfig, shadow_of
 from wm_robot.models.world_model import WorldModel
 
 BOTH = torch.ones(2, dtype=torch.bool)
@@ -43,7 +46,7 @@ def live(lives, state, steps=60, teacher=None, seed=0):
 
 
 def test_without_a_residual_it_is_the_life_that_it_was(model):
-    trial = Trial(model, model)
+    trial = TensorTrial(model, model)
     state, plain = born(model, trial), model.birth(2, hold=torch.zeros(2, 1))
     state, plain = live(trial, state), live(model, plain)
     for name, value in plain.items():
@@ -53,7 +56,7 @@ def test_without_a_residual_it_is_the_life_that_it_was(model):
 
 
 def test_the_life_in_the_shadow_is_the_one_that_never_had_a_residual(model):
-    trial = Trial(model, model, TrialConfig(worse=float("inf")))
+    trial = TensorTrial(model, model, TrialConfig(worse=float("inf")))
     state, plain = live(trial, born(model, trial), 5), live(model, model.birth(2, hold=torch.zeros(2, 1)), 5)
     state = live(trial, believing(state, residual(state)), 40, seed=1)
     plain = live(model, plain, 40, seed=1)
@@ -63,7 +66,7 @@ def test_the_life_in_the_shadow_is_the_one_that_never_had_a_residual(model):
 
 
 def test_a_good_residual_is_tried_in_the_shadow_and_then_believed(model):
-    trial = Trial(model, model)
+    trial = TensorTrial(model, model)
     state = live(trial, born(model, trial), 5)
     good = residual(state)
     state = trial.tried(state, good, torch.tensor([True, False]))
@@ -75,7 +78,7 @@ def test_a_good_residual_is_tried_in_the_shadow_and_then_believed(model):
 
 
 def test_a_bad_residual_is_never_believed(model):
-    trial = Trial(model, model)
+    trial = TensorTrial(model, model)
     state = live(trial, born(model, trial), 5)
     zero = {name: torch.zeros_like(value) for name, value in residual(state).items()}
     state = trial.tried(state, residual(state, 3.0), BOTH)
@@ -84,19 +87,19 @@ def test_a_bad_residual_is_never_believed(model):
 
 
 def test_a_bad_residual_that_is_believed_is_given_up_within_a_second(model):
-    trial = Trial(model, model)
+    trial = TensorTrial(model, model)
     state = live(trial, born(model, trial), 5)
     zero = {name: torch.zeros_like(value) for name, value in residual(state).items()}
     state = live(trial, believing(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=1)
     assert not has_residual(state).any()
     assert state["trial.given_up"].tolist() == [1, 1]
-    unguarded = Trial(model, model, TrialConfig(worse=float("inf")))
+    unguarded = TensorTrial(model, model, TrialConfig(worse=float("inf")))
     state = live(unguarded, believing(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=2)
     assert has_residual(state).all()
 
 
 def test_a_step_that_is_not_seen_decides_nothing_and_may_hold_anything(model):
-    trial = Trial(model, model)
+    trial = TensorTrial(model, model)
     state = believing(live(trial, born(model, trial), 5), residual(born(model, trial), 3.0))
     nothing = torch.full((2, 2), torch.nan)
     for _ in range(60):
@@ -105,10 +108,10 @@ def test_a_step_that_is_not_seen_decides_nothing_and_may_hold_anything(model):
 
 
 def test_a_trial_of_lives_that_recall_keeps_a_residual_with_its_condition(model):
-    recall = Recall(model)
-    trial = Trial(recall, model)
+    recall = TensorRecall(model)
+    trial = TensorTrial(recall, model)
     state = trial.birth(recall.birth(model.birth(2, hold=torch.zeros(2, 1))))
     state = believing(live(trial, state, 30), residual(state, 0.1))
-    state = live(Trial(recall, model, TrialConfig(worse=float("inf"))), state, 30, seed=1)
+    state = live(TensorTrial(recall, model, TrialConfig(worse=float("inf"))), state, 30, seed=1)
     assert "bank.residual.first.up" in state and "draft.residual.first.up" in state
     assert np.isfinite(state["trial.errors"].numpy()).all()

@@ -11,9 +11,11 @@ torch = pytest.importorskip("torch")
 from wm_robot.errors import SnapshotError
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base, save_base
+from wm_robot.models.in_torch import tensors
 from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot.onboard import agent as agent_module
-from wm_robot.onboard.agent import TREND, Agent, BatchAgent
+from wm_robot.onboard import imagined_plans
+from wm_robot.onboard.agent import TREND, Agent
+from wm_robot.onboard.in_torch import torch_agents
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
@@ -66,17 +68,17 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
     assert heard == told
     assert whole.state.keys() == stopped.state.keys()
     for name, value in whole.state.items():
-        assert torch.equal(stopped.state[name], value), name
+        np.testing.assert_array_equal(stopped.state[name], value, err_msg=name)
     assert len(list(Store(tmp_path / "state").log())) == 10
 
 
 def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
     for options, valid in (({"learning": False}, True), ({}, False)):
         frozen = agent(base, spec, **options)
-        before = {k: v.clone() for k, v in frozen._batch.state.items()}
+        before = {k: v.copy() for k, v in frozen._batch.state.items()}
         frozen.live(np.ones(2, np.float32), np.ones(1, np.float32), np.zeros(2, np.float32), valid=valid)
         after = frozen._batch.state
-        assert all(torch.equal(after[k], before[k]) for k in before if k not in ("recent", "step"))
+        assert all(np.array_equal(after[k], before[k]) for k in before if k not in ("recent", "step"))
         assert after["step"].item() == 0
         assert after["recent"][0, -1].item() == 1.0
 
@@ -119,7 +121,7 @@ def test_a_life_saved_without_a_bank_goes_on_with_an_empty_one(base, spec, tmp_p
     assert (state["recall.used"] == -1).all()
     for name, value in plain._batch.state.items():
         if name != "recent":
-            assert torch.equal(state[name], value), name
+            np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
 def test_every_action_keeps_the_limits_of_the_spec(base, spec):
@@ -136,15 +138,15 @@ def test_every_action_keeps_the_limits_of_the_spec(base, spec):
 
 def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypatch):
     planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
-    acting = BatchAgent(base.model, spec, task="reach", planner=planner)
+    acting = torch_agents(base.model, spec, task="reach", planner=planner)
     acting.begin(np.zeros((2, 1)))
-    seen, scoring = [], agent_module.scoring
+    seen, scoring = [], imagined_plans.scoring
 
     def noted(model, reward, state, obs, goals, **options):
         score = scoring(model, reward, state, obs, goals, **options)
         return lambda plans: (seen.append((obs, goals, state["recent"])), score(plans))[1]
 
-    monkeypatch.setattr(agent_module, "scoring", noted)
+    monkeypatch.setattr(imagined_plans, "scoring", noted)
     obs, goal = np.zeros((2, 2), np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
     action = acting.act(obs, goal)
     assert len(seen) == 3
@@ -152,6 +154,7 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
     acting.observe(obs, action, obs)
     assert len(seen) == 5
     expected, _, recent = seen[-1]
+    state = tensors(state)
     z = base.model.observe(state, torch.zeros(2, 2))
     wanted = base.model.imagine(state, z, torch.tensor(action)[:, None, None])
     torch.testing.assert_close(expected, wanted.mean[:, 0, 0])
@@ -169,9 +172,9 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
 
 def test_a_goal_that_jitters_is_not_chased(base, spec):
     planner, rng = MppiConfig(horizon=10), np.random.default_rng(0)
-    acting = BatchAgent(base.model, spec, task="reach", planner=planner)
-    jitter = torch.from_numpy(0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32))
-    expected = torch.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
+    acting = torch_agents(base.model, spec, task="reach", planner=planner)
+    jitter = 0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32)
+    expected = np.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
     assert expected[:, 0, 0].std() < 0.002
     assert expected[:, 0, 9].std() < 0.016
 
@@ -187,16 +190,16 @@ def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):
 def test_many_agents_live_as_each_would_alone(base, spec):
     rng = np.random.default_rng(0)
     obs, action = rng.normal(size=(3, 11, 2)), rng.normal(size=(3, 10, 1))
-    together = BatchAgent(base.model, spec, task="reach", planner=PLANNER)
+    together = torch_agents(base.model, spec, task="reach", planner=PLANNER)
     together.begin(np.zeros((3, 1)))
     for t in range(10):
         together.observe(obs[:, t], action[:, t], obs[:, t + 1])
-    alone = BatchAgent(base.model, spec, task="reach", planner=PLANNER)
+    alone = torch_agents(base.model, spec, task="reach", planner=PLANNER)
     alone.begin(np.zeros((1, 1)))
     for t in range(10):
         alone.observe(obs[1:2, t], action[1:2, t], obs[1:2, t + 1])
     for name in alone.state:
-        torch.testing.assert_close(alone.state[name][0], together.state[name][1], atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(alone.state[name][0], together.state[name][1], atol=1e-5, rtol=1e-5)
 
 
 def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spec):

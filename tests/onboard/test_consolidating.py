@@ -8,7 +8,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.learning.consolidate import Candidate, ConsolidateConfig, Consolidation, Verdict
+from wm_robot.learning.candidate import Candidate, ConsolidateConfig, Verdict
+from wm_robot.learning.consolidate import Consolidation
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.residual import has_residual, residual_of
 from wm_robot.models.world_model import ModelConfig, WorldModel
@@ -17,8 +18,8 @@ from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import AtOnce
 from wm_robot.onboard.graph_files import export_graphs, load_graphs
 from wm_robot.onboard.learner import LearnerProcess
-from wm_robot.onboard.life_graph import Step
-from wm_robot.onboard.plan_graph import Iteration
+from wm_robot.onboard.life_step import Step
+from wm_robot.onboard.plan_iteration import Iteration
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
@@ -83,7 +84,7 @@ def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
     (heard, whole, past), (told, resumed, likewise) = found
     assert heard == told
     for name, value in whole.items():
-        assert torch.equal(resumed[name], value), name
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
     for name, value in past.items():
         np.testing.assert_array_equal(likewise[name], value, err_msg=name)
 
@@ -130,7 +131,9 @@ class Stubborn:
 
 def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted(base, spec):
     born = base.model.birth(1, hold=torch.zeros(1, 1))
-    acting = agent(base, spec, Stubborn({k: 5 * torch.ones_like(v) for k, v in residual_of(born).items()}))
+    acting = agent(
+        base, spec, Stubborn({k: 5 * np.ones(v.shape, np.float32) for k, v in residual_of(born).items()})
+    )
     acting.begin(np.zeros(1, np.float32))
     live(acting, 0, 300)
     assert acting.counters["tried"] == 1 and acting.counters["dropped"] == 4
@@ -157,7 +160,7 @@ def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, 
         assert found is not None and found.chapter == wanted.chapter
         np.testing.assert_allclose(np.stack(found.verdict[:3]), np.stack(wanted.verdict[:3]), rtol=1e-3)
         for name, value in wanted.residual.items():
-            torch.testing.assert_close(found.residual[name], value, atol=1e-4, rtol=1e-3)
+            np.testing.assert_allclose(found.residual[name], value, atol=1e-4, rtol=1e-3)
     finally:
         learner.close()
     assert not learner.alive
@@ -169,7 +172,7 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec
     shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), spec, {})
     base = load_base(tmp_path)
-    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER)
+    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=20)
     graphs, birth = load_graphs(tmp_path, base), base.model.birth
     generator = torch.Generator().manual_seed(1)
     random = {
@@ -178,6 +181,7 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec
     }
     step = Step(base.model)
     base.model.birth = lambda *given, **options: birth(*given, **options) | random
-    assert np.max(step.differences(graphs.life)) < 1e-4
+    # That a newborn has no residual, as the graphs have it, is the first difference.
+    assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
     iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
     assert np.max(iteration.differences(graphs.plan)) < 1e-3

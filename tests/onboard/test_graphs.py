@@ -10,12 +10,19 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.durable import digest
 from wm_robot.models.base import load_base, save_base
+from wm_robot.models.in_torch import ModelLives
+from wm_robot.models.lives import Expected
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
-from wm_robot.onboard.graph_files import export_graphs, load_graphs
-from wm_robot.onboard.life_graph import LifeGraph, Step
-from wm_robot.onboard.plan_graph import Iteration, PlanGraph, scoring
+from wm_robot.onboard.graph import apart
+from wm_robot.onboard.graph_files import check_graphs, export_graphs, load_graphs
+from wm_robot.onboard.imagined_plans import scoring
+from wm_robot.onboard.life_graph import LifeGraph
+from wm_robot.onboard.life_step import Step
+from wm_robot.onboard.plan_graph import PlanGraph
+from wm_robot.onboard.plan_iteration import Iteration
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
@@ -34,8 +41,12 @@ def make_base(folder, spec, memory, seed=0):
 def exported(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("base")
     base = make_base(folder, spec, "gru")
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
     return folder, base
+
+
+def floats(*shape):
+    return np.zeros(shape, np.float32)
 
 
 def acted(base, spec, graphs, planner=PLANNER, steps=30):
@@ -58,7 +69,7 @@ def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
 def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
     folder, base = exported
     graphs = load_graphs(folder, base)
-    monkeypatch.setattr("wm_robot.onboard.agent.scoring", None)
+    monkeypatch.setattr("wm_robot.onboard.imagined_plans.scoring", None)
     for name in ("write", "predict", "imagine"):
         monkeypatch.setattr(base.model, name, None)
     acted(base, spec, graphs, steps=2)
@@ -113,11 +124,12 @@ def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
 
 def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
     folder, base = exported
-    state = base.model.birth(1, hold=torch.zeros(1, 1))
-    improve = load_graphs(folder, base).plan.improving(state, torch.zeros(1, 2), torch.full((1, 4, 3), 0.5))
-    mean = torch.full((1, 4, 1), 0.05)
-    better = improve(mean, torch.zeros(1, PLANNER.samples, 4, 1), torch.zeros(1, 1))
-    torch.testing.assert_close(better, mean)
+    graphs = load_graphs(folder, base)
+    state = graphs.life.birth(hold=floats(1, 1))
+    improve = graphs.plan.improving(state, floats(1, 2), floats(1, 4, 3) + np.float32(0.5))
+    mean = floats(1, 4, 1) + np.float32(0.05)
+    better = improve(mean, floats(1, PLANNER.samples, 4, 1), floats(1, 1))
+    np.testing.assert_allclose(better, mean, rtol=1e-5)
 
 
 @pytest.fixture(scope="module", params=["gru", "delta", "hope", "kv", "kalman", "ridge", "ekf"])
@@ -125,7 +137,7 @@ def family(request, tmp_path_factory, spec):
     """Name, base and graphs of a family."""
     folder = tmp_path_factory.mktemp("family")
     base = make_base(folder, spec, request.param)
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
     return request.param, base, load_graphs(folder, base)
 
 
@@ -144,17 +156,16 @@ def test_a_thousand_steps_by_graph_end_where_those_by_torch_do(family):
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
         assert np.max(Step(base.model).differences(graphs.life, steps=300)) <= 1e-4
         return
-    model, generator, apart = base.model, torch.Generator().manual_seed(0), []
-    with torch.inference_mode():
-        by_torch = by_graph = model.birth(1, hold=torch.zeros(1, 1))
-        for t in range(1000):
-            obs, action, next_obs = (torch.randn(1, n, generator=generator) for n in (2, 1, 2))
-            lived = obs, action, next_obs, torch.tensor([float(t % 5 > 0)])
-            expected, by_torch = model.write(by_torch, *lived)
-            likewise, by_graph = graphs.life.write(by_graph, *lived)
-            apart.append(float((expected.mean - likewise.mean).abs().max()))
+    lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
+    by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
+    for t in range(1000):
+        obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
+        lived = obs, action, next_obs, np.array([t % 5 > 0], np.float32)
+        expected, by_torch = lives.write(by_torch, *lived)
+        likewise, by_graph = graphs.life.write(by_graph, *lived)
+        apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
-    assert torch.equal(by_torch["step"], by_graph["step"]) and int(by_torch["step"]) == 800
+    assert by_torch["step"] == by_graph["step"] == 800
 
 
 def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
@@ -173,7 +184,7 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
     shape = ModelConfig.of(pole, goal=0, truth=1, memory="kalman", width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
-    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER)
+    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)
     found = []
     for graphs in (load_graphs(tmp_path, base), None):
         agent = Agent(base, pole, task="swingup", planner=PLANNER, graphs=graphs)
@@ -195,24 +206,28 @@ def test_an_export_that_computes_something_else_is_refused(
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
-    predict = base.model.predict
+    predict = ModelLives(base.model).predict
     wrong = {
-        "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + error),
-        "life": (LifeGraph, "predict", lambda _, *given: [x + error for x in predict(*given)]),
+        "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
+        "life": (
+            LifeGraph,
+            "predict",
+            lambda _, *given: Expected(*(x + np.float32(error) for x in predict(*given))),
+        ),
     }
     monkeypatch.setattr(*wrong[part])
     with pytest.raises(SnapshotError, match=f"the exported {part} differs from torch by"):
-        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER)
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
     assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
     folder, base = exported
-    for path in folder.glob("*.onnx"):
+    for path in (*folder.glob("*.onnx"), folder / "birth.safetensors"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    card = json.loads((folder / "graphs.json").read_text()) | {"format": 3}
+    card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="have format 3, this version reads 4.*wm-robot export"):
+    with pytest.raises(SnapshotError, match="have format 4, this version reads 5.*wm-robot export"):
         load_graphs(tmp_path, base)
 
 
@@ -220,7 +235,9 @@ def test_no_graphs_are_no_error(tmp_path, spec):
     assert load_graphs(tmp_path, make_base(tmp_path, spec, "none")) is None
 
 
-@pytest.mark.parametrize("damage", ["plan.onnx", "write.onnx", "card", "missing", "other base"])
+@pytest.mark.parametrize(
+    "damage", ["plan.onnx", "write.onnx", "birth.safetensors", "card", "missing", "other base"]
+)
 def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, damage):
     folder, base = exported
     card = json.loads((folder / "graphs.json").read_text())
@@ -237,3 +254,33 @@ def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, dam
     (tmp_path / "graphs.json").write_text(json.dumps(card))
     with pytest.raises(SnapshotError, match="Make them again: wm-robot export"):
         load_graphs(tmp_path, base)
+
+
+def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(exported, spec):
+    folder, base = exported
+    found = check_graphs(folder, base, spec)
+    assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
+    assert max(found.values()) <= 1e-4
+
+
+@pytest.mark.parametrize("part", ["birth.safetensors", "write.onnx"])
+def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
+    folder, base = exported
+    other = make_base(tmp_path / "other", spec, "gru", seed=1)
+    export_graphs(tmp_path / "other", other, spec, task="reach", planner=PLANNER, steps=5)
+    # A card that says so is not believed: the file is another base's.
+    card = json.loads((folder / "graphs.json").read_text())
+    for name in card["sha256"]:
+        content = ((tmp_path / "other" if name == part else folder) / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        card["sha256"][name] = digest(content)
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="the exported life differs from torch by"):
+        check_graphs(tmp_path, base, spec, steps=5)
+
+
+def test_nan_differs_from_all_but_nan():
+    nan = np.array([1.0, np.nan])
+    assert apart(nan, nan) == 0
+    assert np.isnan(apart(nan, np.ones(2))) and np.isnan(apart(np.ones(2), nan))
+    assert apart(np.array([np.inf, 200.0]), np.array([np.inf, 201.0])) == 1 / 200

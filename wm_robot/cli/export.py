@@ -16,10 +16,12 @@ def export(
     task: str | None = None,
     samples: int | None = None,
     horizon: int | None = None,
+    check: bool = False,
 ) -> None:
     """Write `plan.onnx`, `predict.onnx` and `write.onnx` beside a base; its agents use them from then on.
 
-    The plan is of one task and search: agents with another plan in torch.
+    The plan is of one task and search: agents with another plan in torch. Before anything is written, graphs are
+    compared with torch along a thousand steps from birth.
 
     Args:
         base: Folder of the base.
@@ -27,19 +29,28 @@ def export(
         task: Task to plan for; the robot's first by default.
         samples: Plans imagined in each iteration; the planner's own number by default.
         horizon: Steps that each looks ahead; the planner's own number by default.
+        check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
+            format makes of them in numpy.
     """
     try:
         from wm_robot.models.base import load_base
-        from wm_robot.onboard.graph_files import export_graphs
+        from wm_robot.onboard.graph_files import check_graphs, export_graphs
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot export", "learn,sim") from error
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
+    if check:
+        _told(f"graphs in {base} are those of its base", check_graphs(base, loaded, spec))
+        return
     given = {"samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
     differences = export_graphs(base, loaded, spec, task=task or next(iter(spec.tasks)), planner=planner)
-    print(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps")
+    _told(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps", differences)
+
+
+def _told(what: str, differences: dict[str, float]) -> None:
+    print(what)
     for part, difference in differences.items():
         print(f"  {part}: at most {difference:.1g} from torch")

@@ -84,6 +84,7 @@ def school(
     import torch
 
     from wm_robot.learning.exam import Exam
+    from wm_robot.models.in_torch import tensors
     from wm_robot.onboard.agent import Agent
     from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.tasks import reward_of
@@ -115,7 +116,7 @@ def school(
             applied = robot.write(agent.act(obs, target.goal(now)))
             following, now = robot.read().values, now + 1
             step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
-            exam.watch(state, *step[:2])
+            exam.watch(tensors(state), *step[:2])
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             competence = exam.competence

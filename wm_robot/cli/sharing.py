@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -54,15 +54,18 @@ def assimilate(
     """
     from wm_robot.fleet.acceptance import tried
     from wm_robot.lifetime.store import opened
-    from wm_robot.models.recall import Recall, has_bank
+    from wm_robot.models.in_torch import TensorRecall, TensorWrites
+    from wm_robot.models.recall import has_bank
+    from wm_robot.onboard.graph_files import load_graphs
+    from wm_robot.onboard.parts import lives_of
 
     loaded, spec = _base(base)
     store, reference = opened(life)
     head = store.find(reference)
     state = _state(store, head, loaded, spec)
     theirs, mine = _recorded(recordings, spec, robot), _recorded(own, spec, own_robot)
-    writes = _writing(base, loaded)
-    lives = Recall(writes) if has_bank(state) else writes
+    writes = lives_of(loaded, load_graphs(base, loaded))
+    lives = TensorRecall(writes) if has_bank(state) else TensorWrites(writes)
     after, verdict = tried(loaded.model, lives, state, mine, theirs)
     if not as_json:
         _told(verdict)
@@ -107,7 +110,8 @@ def pool(
     from wm_robot.fleet.assimilate import Stretch, assimilated
     from wm_robot.fleet.pool import pooled
     from wm_robot.lifetime.store import opened
-    from wm_robot.models.recall import Recall, has_bank
+    from wm_robot.models.in_torch import TensorRecall
+    from wm_robot.models.recall import has_bank
 
     loaded, spec = _base(base)
     target, branch = opened(into)
@@ -122,7 +126,7 @@ def pool(
         )
     state = pooled(loaded.model, [_state(store, head, loaded, spec) for store, head in sources])
     if replay:
-        writes = Recall(loaded.model) if has_bank(state) else loaded.model
+        writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model
         state = assimilated(writes, state, [Stretch.of(each) for each in _recorded(replay, spec, robot)])
     parents = [target.fetch(store, head) for store, head in sources]
     note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
@@ -160,21 +164,14 @@ def _base(folder: Path) -> tuple["Base", "RobotSpec"]:
 def _state(store: "Store", head: str, base: "Base", spec: "RobotSpec") -> "State":
     import torch
 
-    from wm_robot.models.recall import Recall, has_bank
+    from wm_robot.models.in_torch import TensorRecall
+    from wm_robot.models.recall import has_bank
 
     arrays = store.load(head, base_digest=base.digest, spec_digest=spec.digest())
     saved = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
     # A life saved before there were residuals has none.
     born = base.model.birth(1, hold=torch.zeros(1, base.model.config.action))
-    return (Recall(base.model).birth(born) if has_bank(saved) else born) | saved
-
-
-def _writing(folder: Path, base: "Base") -> Any:
-    """The graphs where they are there, as on the robot; otherwise the model."""
-    from wm_robot.onboard.graph_files import load_graphs
-
-    graphs = load_graphs(folder, base)
-    return graphs.life if graphs and graphs.life else base.model
+    return (TensorRecall(base.model).birth(born) if has_bank(saved) else born) | saved
 
 
 def _recorded(paths: tuple[Path, ...], spec: "RobotSpec", robot: str) -> list["Episode"]:

@@ -170,7 +170,7 @@ class _Gather:
         }
 
     def __call__(self, number: int, model: "WorldModel | None") -> "Lives":
-        from wm_robot.onboard.agent import BatchAgent
+        from wm_robot.onboard.in_torch import torch_agents
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot_sim.lives import gather as gather_lives
         from wm_robot_sim.worlds import WorldDistribution
@@ -179,7 +179,7 @@ class _Gather:
         if model is not None:
             # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
             planner = MppiConfig(samples=32, iterations=1)
-            policy = BatchAgent(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
+            policy = torch_agents(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
         print(
             f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )

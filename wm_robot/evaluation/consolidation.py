@@ -11,8 +11,7 @@ from torch import Tensor
 
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Writes
-from wm_robot.models.trial import without_one
+from wm_robot.models.in_torch import Writes, without_one_tensors
 from wm_robot.models.world_model import WorldModel
 
 LOOK = 16
@@ -53,16 +52,16 @@ class Robots:
 
     def __init__(self, model: WorldModel, lives: Writes, state: State, oracle: WorldModel, told: State):
         """Args:
-        lives: What lives the state: a `Consolidating`, a `Trial` or a model.
+        lives: What lives the state: a consolidating life, a trial or a model.
         state: On trial; the life in it that has no residual is the arm `write`.
         told: Of the oracle.
         """
         self.model, self.lives, self.state, self.oracle, self.told = model, lives, state, oracle, told
-        self.frozen = without_one(state)
+        self.frozen = without_one_tensors(state)
 
     def freeze(self) -> None:
         """From here on the arm `frozen` is as `write` is now, and is never written."""
-        self.frozen = without_one(self.state)
+        self.frozen = without_one_tensors(self.state)
 
     def follow(self, pieces: Iterable[Piece], *, by_step: bool = False, garbled: bool = False) -> Course:
         """Live pieces, and look ahead with every arm.
@@ -107,7 +106,7 @@ class Robots:
         told = self.oracle.tell(self.told, piece.physics) | recent
         return {
             "consolidate": (self.model, self.state),
-            "write": (self.model, without_one(self.state)),
+            "write": (self.model, without_one_tensors(self.state)),
             "frozen": (self.model, self.frozen | recent),
             "oracle": (self.oracle, told),
         }

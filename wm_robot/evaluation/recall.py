@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 
 from wm_robot.evaluation.adaptation import HORIZON, LivesView, open_loop
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import BANK, DRAFT, OWN, Recall
+from wm_robot.models.in_torch import TensorRecall
+from wm_robot.models.recall import BANK, DRAFT, OWN
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Lives
 
@@ -40,7 +41,7 @@ def visits_of(
     visit: int,
     points: Sequence[int],
     change_std: np.ndarray,
-    recall: Recall | None = None,
+    recall: TensorRecall | None = None,
     swap_banks: bool = False,
 ) -> Visits:
     """Live lives and imagine from several moments of every visit.
@@ -81,7 +82,7 @@ def visits_of(
 class _Witness:
     """Knows which condition each slot was filled in, and so whether a switch is right."""
 
-    def __init__(self, recall: Recall, lives: Lives):
+    def __init__(self, recall: TensorRecall, lives: Lives):
         self._world, self._settled = lives.world, recall.config.settled
         self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.config.slots), -1)
         self.false = self.mistaken = 0

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.fleet.assimilate import Stretch, assimilated
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Writes
+from wm_robot.models.in_torch import Writes
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Episode
 

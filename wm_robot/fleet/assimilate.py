@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Recall, Writes
+from wm_robot.models.in_torch import TensorRecall, Writes
 from wm_robot.types import Episode
 
 
@@ -70,4 +70,4 @@ def assimilated(lives: Writes, state: State, stretches: Sequence[Stretch]) -> St
         state: Not changed.
     """
     after = lived(lives, state, stretches) | {"recent": state["recent"]}
-    return lives.back(after, state) if isinstance(lives, Recall) else after
+    return lives.back(after, state) if isinstance(lives, TensorRecall) else after

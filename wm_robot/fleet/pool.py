@@ -6,7 +6,8 @@ import torch
 
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State
-from wm_robot.models.recall import Recall, has_bank
+from wm_robot.models.in_torch import TensorRecall
+from wm_robot.models.recall import has_bank
 from wm_robot.models.world_model import WorldModel
 
 
@@ -29,4 +30,4 @@ def pooled(model: WorldModel, states: Sequence[State]) -> State:
             "some of these lives remember conditions and some do not. Pool lives of the same kind: agents with, or "
             "without recall"
         )
-    return Recall(model).merge(merged, states) if banks == {True} else merged
+    return TensorRecall(model).merge(merged, states) if banks == {True} else merged

@@ -6,67 +6,21 @@ and may grow no larger than a part of the weights that it stands beside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.errors import ConfigError
+from wm_robot.learning.candidate import Candidate, ConsolidateConfig, Verdict
 from wm_robot.lifetime.memory import State
 from wm_robot.lifetime.modulation import ModulatedRead
 from wm_robot.lifetime.reservoir import NUMBER, STEP, Chapter, Reservoir
+from wm_robot.models.in_torch import arrays
 from wm_robot.models.residual import DOWN, FIRST, LAST, READ, UP, parts_of, residual_of
 from wm_robot.models.world_model import WorldModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConsolidateConfig:
-    """How a residual is fitted, and when it is believed."""
-
-    updates: int = 150
-    rate: float = 1e-2
-    """Of Adam; falls to zero over the second half."""
-    moments: int = 64
-    """In an update; half of them of the latest chapters."""
-    horizon: int = 8
-    """Steps imagined from each."""
-    every: int = 4
-    """Steps between moments of a chapter."""
-    held_out: int = 4
-    """Latest chapters that are not learned from, and decide."""
-    anchor: float = 1e-4
-    """Weight of the squared size of the residual, in parts of the weights beside it."""
-    largest: float = 0.5
-    """Size of the residual, in parts of the size of the weights beside it, that it never exceeds."""
-    interval: int = 32
-    """Chapters from one candidate to the next."""
-    margin: float = 0.03
-    """Part by which a candidate's error must be below the running one's, and below that of no residual."""
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "moments", "horizon", "every", "held_out", "interval"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"consolidate.{name} is {getattr(self, name)}; it must be at least 1")
-
-
-class Verdict(NamedTuple):
-    """Errors on held-out chapters, of each life."""
-
-    candidate: Float[np.ndarray, "B"]
-    running: Float[np.ndarray, "B"]
-    frozen: Float[np.ndarray, "B"]
-    """Without a residual."""
-    margin: float = 0.0
-    """See `ConsolidateConfig`."""
-
-    @property
-    def accepted(self) -> Bool[np.ndarray, "B"]:
-        """Whose candidate is better than both."""
-        return self.candidate < (1 - self.margin) * np.minimum(self.running, self.frozen)
 
 
 class Moments(NamedTuple):
@@ -79,15 +33,6 @@ class Moments(NamedTuple):
     following: Float[Tensor, "B N H O"]
     known: Float[Tensor, "B N"]
     """0 where a step ahead is invalid."""
-
-
-class Candidate(NamedTuple):
-    """A residual that asks to be tried."""
-
-    residual: State
-    verdict: Verdict
-    chapter: int
-    """The newest that decided on it."""
 
 
 class Consolidation:
@@ -113,7 +58,7 @@ class Consolidation:
         if number - past.latest[-held_out][NUMBER][0] != held_out - 1:
             return None
         residual, verdict = consolidated(self.model, past.kept, past.latest, seed=number, config=self.config)
-        return Candidate(residual, verdict, number)
+        return Candidate(arrays(residual), verdict, number)
 
 
 def running_of(chapter: Chapter) -> State:

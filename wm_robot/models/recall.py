@@ -5,19 +5,17 @@ goes on predicting every step. What has predicted better than the present memori
 evidence, is taken in their place. Source of the test: Page (1954), Biometrika 41.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from wm_robot.errors import ConfigError
-from wm_robot.lifetime.memory import State, beside
-from wm_robot.models.residual import PREFIX
-from wm_robot.models.world_model import Prediction
+from wm_robot.lifetime.arrays import Arrays, beside
+from wm_robot.models.lives import Expected, Lives
+from wm_robot.models.residual import PREFIX, Value
 
 BANK, DRAFT, OWN = "bank.", "draft.", "recall."
 
@@ -60,99 +58,69 @@ class RecallConfig:
                 raise ConfigError(f"recall.{name} is {getattr(self, name)}; it must be at least 1")
 
 
-@runtime_checkable
-class Writes(Protocol):
-    """What lives step by step: a model, its graphs, or the recall of either."""
-
-    def write(
-        self,
-        state: State,
-        obs: Tensor,
-        action: Tensor,
-        next_obs: Tensor,
-        valid: Tensor,
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction, State]:
-        """See `WorldModel.write`."""
-
-
-@runtime_checkable
-class Lives(Writes, Protocol):
-    """What lives, and can say what it expects: a model, or its graphs."""
-
-    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
-        """See `WorldModel.predict`."""
-
-
 class Recall:
     """Lives a life with a bank. Everything it knows is in the state."""
 
     def __init__(self, lives: Lives, config: RecallConfig | None = None):
         self.lives, self.config = lives, config or RecallConfig()
 
-    def birth(self, state: State) -> State:
+    def birth(self, state: Arrays) -> Arrays:
         """The same newborn lives with an empty bank."""
         c, batch = self.config, len(state["step"])
         # Birth is one more slot, the last, and is never written.
-        bank = {
-            BANK + k: v[:, None].repeat(1, c.slots + 1, *[1] * (v.ndim - 1)) for k, v in known(state).items()
-        }
-        draft = {DRAFT + k: v.clone() for k, v in known(state).items()}
-        count = torch.zeros(batch, dtype=torch.int64)
+        bank = {BANK + k: np.repeat(v[:, None], c.slots + 1, 1) for k, v in known(state).items()}
+        draft = {DRAFT + k: v.copy() for k, v in known(state).items()}
+        count = np.zeros(batch, np.int64)
         own = {
             # Steps lived when a slot was last believed; -1 while it is empty.
-            "used": torch.full((batch, c.slots), -1),
+            "used": np.full((batch, c.slots), -1),
             "now": count - 1,
-            "calm": count.clone(),
-            "switches": count.clone(),
-            "alarms": count.clone(),
-            "lead": torch.zeros(batch, c.slots + 1),
-            "short": torch.zeros(batch, c.slots + 1),
-            "excess": torch.zeros(batch),
+            "calm": count.copy(),
+            "switches": count.copy(),
+            "alarms": count.copy(),
+            "lead": np.zeros((batch, c.slots + 1), np.float32),
+            "short": np.zeros((batch, c.slots + 1), np.float32),
+            "excess": np.zeros(batch, np.float32),
         }
         return state | bank | draft | {OWN + name: value for name, value in own.items()}
 
     def write(
         self,
-        state: State,
-        obs: Float[Tensor, "B O"],
-        action: Float[Tensor, "B A"],
-        next_obs: Float[Tensor, "B O"],
-        valid: Float[Tensor, "B"],
-        truth: Float[Tensor, "B P"] | None = None,
-    ) -> tuple[Prediction, State]:
+        state: Arrays,
+        obs: Float[np.ndarray, "B O"],
+        action: Float[np.ndarray, "B A"],
+        next_obs: Float[np.ndarray, "B O"],
+        valid: Float[np.ndarray, "B"],
+        truth: Float[np.ndarray, "B P"] | None = None,
+    ) -> tuple[Expected, Arrays]:
         """Live one transition, as `WorldModel.write`; then recall, or remember."""
-        predicted, after = self.lives.write(state, obs, action, next_obs, valid, truth)
+        expected, after = self.lives.write(state, obs, action, next_obs, valid, truth)
         after = state | after
-        now, misfit = self._judged(predicted.mean, predicted.log_variance, next_obs)
+        now, misfit = self._judged(*expected, next_obs)
         others, _ = self._judged(*self._expected(state, obs, action), next_obs[:, None])
-        own = {name.removeprefix(OWN): x.numpy() for name, x in state.items() if name.startswith(OWN)}
-        own, switched, best = self._weighed(
-            own, (valid > 0).numpy(), *(x.numpy() for x in (now, others, misfit))
-        )
-        after |= {OWN + name: torch.from_numpy(value) for name, value in own.items()}
+        own = {name.removeprefix(OWN): x for name, x in state.items() if name.startswith(OWN)}
+        own, switched, best = self._weighed(own, valid > 0, now, others, misfit)
+        after |= {OWN + name: value for name, value in own.items()}
         if switched.any():
-            rows, chosen = torch.arange(len(best)), torch.from_numpy(best)
+            rows = np.arange(len(best))
             after |= {
-                name: torch.where(
-                    beside(torch.from_numpy(switched), value), state[BANK + name][rows, chosen], value
-                )
+                name: np.where(beside(switched, value), state[BANK + name][rows, best], value)
                 for name, value in known(after).items()
             }
-        return predicted, self._remember(after, valid > 0)
+        return expected, self._remember(after, valid > 0)
 
-    def back(self, state: State, before: State) -> State:
+    def back(self, state: Arrays, before: Arrays) -> Arrays:
         """A life that was somewhere else, in the condition that it knew before, with all that it remembers.
 
         What it has just settled in is remembered too.
         """
         c = self.config
         state = self._kept(state, state[OWN + "calm"] >= c.settled, self._place(state))
-        nothing = {name: torch.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
+        nothing = {name: np.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
         now = before[OWN + "now"]
-        slot = now.clamp_min(0)[:, None]
-        moved = state[OWN + "used"].gather(1, slot) != before[OWN + "used"].gather(1, slot)
-        nothing["now"] = torch.where(moved[:, 0], -1, now)
+        slot = np.maximum(now, 0)[:, None]
+        then, since = (np.take_along_axis(each[OWN + "used"], slot, 1) for each in (before, state))
+        nothing["now"] = np.where((since != then)[:, 0], -1, now)
         return (
             state
             | {OWN + name: value for name, value in nothing.items()}
@@ -160,28 +128,21 @@ class Recall:
             | {name: value for name, value in before.items() if name.startswith(DRAFT)}
         )
 
-    def merge(self, life: State, states: Sequence[State]) -> State:
+    def merge(self, life: Arrays, states: Sequence[Arrays]) -> Arrays:
         """A merged life with a bank of what any of these remember, the last used first."""
         c, born = self.config, self.birth(life)
-        used = torch.cat([state[OWN + "used"] for state in states], 1)
-        ages = torch.cat([state["step"][:, None] - state[OWN + "used"] for state in states], 1)
-        chosen = torch.where(used >= 0, ages, torch.iinfo(ages.dtype).max).argsort(dim=1, stable=True)[
-            :, : c.slots
-        ]
-        rows = torch.arange(len(chosen))[:, None]
-        held = used.gather(1, chosen) >= 0
-        bank = {
-            BANK + name: torch.cat(
-                [
-                    torch.cat([state[BANK + name][:, :-1] for state in states], 1)[rows, chosen],
-                    states[0][BANK + name][:, -1:],
-                ],
-                1,
-            )
-            for name in known(life)
-        }
-        since = life["step"][:, None] - ages.gather(1, chosen)
-        return born | bank | {OWN + "used": torch.where(held, since, -1)}
+        used = np.concatenate([state[OWN + "used"] for state in states], 1)
+        ages = np.concatenate([state["step"][:, None] - state[OWN + "used"] for state in states], 1)
+        oldest = np.iinfo(ages.dtype).max
+        chosen = np.where(used >= 0, ages, oldest).argsort(axis=1, kind="stable")[:, : c.slots]
+        held = np.take_along_axis(used, chosen, 1) >= 0
+        rows = np.arange(len(chosen))[:, None]
+        bank = {}
+        for name in known(life):
+            slots = np.concatenate([state[BANK + name][:, :-1] for state in states], 1)[rows, chosen]
+            bank[BANK + name] = np.concatenate([slots, states[0][BANK + name][:, -1:]], 1)
+        since = life["step"][:, None] - np.take_along_axis(ages, chosen, 1)
+        return born | bank | {OWN + "used": np.where(held, since, -1)}
 
     def _weighed(
         self,
@@ -191,7 +152,7 @@ class Recall:
         others: Float[np.ndarray, "B N1"],
         misfit: Float[np.ndarray, "B"],
     ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
-        """The evidence after a step. In numpy: so many small operations are several times slower in torch.
+        """The evidence after a step.
 
         Args:
             now: Log-likelihood of the step by the present memories.
@@ -202,7 +163,7 @@ class Recall:
             The evidence, which lives take a slot in place of their memories, and which slot.
         """
         c, each = self.config, seen[:, None]
-        held = np.pad(own["used"] >= 0, ((0, 0), (0, 1)), constant_values=True)
+        held = _padded(own["used"] >= 0, True)
         # A step that is not seen may hold anything.
         gain = np.where(each & held, others - now[:, None], np.float32(0))
         lead = np.maximum(own["lead"] + gain.clip(-c.most, c.most) - np.float32(c.drift) * each, 0) * held
@@ -231,7 +192,7 @@ class Recall:
         }
         return after, switched, best
 
-    def _remember(self, state: State, seen: Bool[Tensor, "B"]) -> State:
+    def _remember(self, state: Arrays, seen: Bool[np.ndarray, "B"]) -> Arrays:
         """After every `settled` calm steps: the draft goes to the bank, and what is known now is the next draft."""
         c = self.config
         calm = state[OWN + "calm"]
@@ -240,17 +201,17 @@ class Recall:
             return state
         kept = self._kept(state, due & (calm >= 2 * c.settled), self._place(state))
         draft = {
-            DRAFT + name: torch.where(beside(due, value), value, state[DRAFT + name])
+            DRAFT + name: np.where(beside(due, value), value, state[DRAFT + name])
             for name, value in known(state).items()
         }
         return kept | draft
 
-    def _kept(self, state: State, mature: Bool[Tensor, "B"], slot: Tensor) -> State:
+    def _kept(self, state: Arrays, mature: Bool[np.ndarray, "B"], slot: Int[np.ndarray, "B"]) -> Arrays:
         """The draft in its slot, for those whose draft is mature."""
-        at = mature[:, None] & (torch.arange(self.config.slots) == slot[:, None])
+        at = mature[:, None] & (np.arange(self.config.slots) == slot[:, None])
         chosen = _padded(at, False)
         bank = {
-            BANK + name: torch.where(beside(chosen, held), state[DRAFT + name][:, None], held)
+            BANK + name: np.where(beside(chosen, held), state[DRAFT + name][:, None], held)
             for name, held in ((name, state[BANK + name]) for name in known(state))
         }
         used, now, short = (state[OWN + name] for name in ("used", "now", "short"))
@@ -258,69 +219,75 @@ class Recall:
             state
             | bank
             | {
-                OWN + "used": torch.where(at, state["step"][:, None], used),
-                OWN + "now": torch.where(mature, slot, now),
+                OWN + "used": np.where(at, state["step"][:, None], used),
+                OWN + "now": np.where(mature, slot, now),
                 # What was held against it was of what it held before.
-                OWN + "short": torch.where(chosen, 0.0, short),
+                OWN + "short": np.where(chosen, np.float32(0), short),
             }
         )
 
-    def _place(self, state: State) -> Tensor:
+    def _place(self, state: Arrays) -> Int[np.ndarray, "B"]:
         """Slot `B` of what is known: the present condition's, that of one like it, an empty or the longest unused."""
         c = self.config
         short, used, now = (state[OWN + name] for name in ("short", "used", "now"))
         slots, birth = short[:, :-1], short[:, -1:]
         informed = birth > c.informed
-        same = (used >= 0) & informed & (slots < c.alike * birth)
-        other = torch.where(same.any(1), torch.where(same, slots, torch.inf).argmin(1), used.argmin(1))
-        present = now.clamp_min(0)[:, None]
-        moved = informed & (slots.gather(1, present) > c.changed * birth)
-        return torch.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
+        same = (used >= 0) & informed & (slots < np.float32(c.alike) * birth)
+        other = np.where(same.any(1), np.where(same, slots, np.inf).argmin(1), used.argmin(1))
+        present = np.maximum(now, 0)[:, None]
+        moved = informed & (np.take_along_axis(slots, present, 1) > np.float32(c.changed) * birth)
+        return np.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
 
     def _expected(
-        self, state: State, obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
-    ) -> tuple[Tensor, Tensor]:
+        self, state: Arrays, obs: Float[np.ndarray, "B O"], action: Float[np.ndarray, "B A"]
+    ) -> Expected:
         """What every slot of the bank expects of this step: mean and log variance, `B N+1 O`."""
         count = self.config.slots + 1
 
-        def each(x: Tensor) -> Tensor:
-            return x[:, None].expand(-1, count, *x.shape[1:]).flatten(0, 1)
+        def each(x: np.ndarray) -> np.ndarray:
+            return np.repeat(x, count, 0)
 
-        several = {name: state[BANK + name].flatten(0, 1) for name in known(state)}
+        held = ((name, state[BANK + name]) for name in known(state))
+        several = {name: value.reshape(-1, *value.shape[2:]) for name, value in held}
         kept = {name: each(state[name]) for name in ("step", "recent")}
         expected = self.lives.predict(several | kept, each(obs), each(action))
-        mean, log_variance = (x.unflatten(0, (-1, count)) for x in expected)
-        return mean, log_variance
+        return Expected(*(x.reshape(-1, count, x.shape[-1]) for x in expected))
 
     def _judged(
-        self, mean: Float[Tensor, "*B O"], log_variance: Float[Tensor, "*B O"], outcome: Tensor
-    ) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        self,
+        mean: Float[np.ndarray, "*B O"],
+        log_variance: Float[np.ndarray, "*B O"],
+        outcome: np.ndarray,
+    ) -> tuple[Float[np.ndarray, "*B"], Float[np.ndarray, "*B"]]:
         """Log-likelihood of an outcome in nats, and squared error a channel; no channel counts beyond `clip`."""
-        square = ((outcome - mean).square() * torch.exp(-log_variance)).clamp_max(self.config.clip)
-        return -0.5 * (square / self.config.noise + log_variance).sum(-1), square.mean(-1)
+        # A step that is not seen may hold anything.
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = np.minimum((outcome - mean) ** 2 * np.exp(-log_variance), np.float32(self.config.clip))
+        likelihood = np.float32(-0.5) * (square / np.float32(self.config.noise) + log_variance).sum(-1)
+        return likelihood, square.mean(-1)
 
 
-def has_bank(state: State) -> bool:
+def has_bank(state: Mapping[str, Any]) -> bool:
     """Whether a life remembers conditions."""
     return OWN + "used" in state
 
 
-def unsettled(state: State, changed: Bool[Tensor, "B"]) -> State:
+def unsettled(state: Arrays, changed: Bool[np.ndarray, "B"]) -> Arrays:
     """Lives of which some were changed from outside: nothing of that is remembered before it has settled."""
     if not has_bank(state) or not changed.any():
         return state
     broken = {name: state[OWN + name] for name in ("calm", "lead", "short", "excess")}
     return state | {
-        OWN + name: torch.where(beside(changed, value), torch.zeros_like(value), value)
+        OWN + name: np.where(beside(changed, value), np.zeros_like(value), value)
         for name, value in broken.items()
     }
 
 
-def known(state: State) -> State:
+def known(state: Mapping[str, Value]) -> dict[str, Value]:
     """What it has learned: its memories, whose names begin with a digit, and the residual they were lived with."""
     return {name: value for name, value in state.items() if name[0].isdigit() or name.startswith(PREFIX)}
 
 
-def _padded(slots: Bool[Tensor, "B N"], birth: bool) -> Bool[Tensor, "B N1"]:
+def _padded(slots: Bool[np.ndarray, "B N"], birth: bool) -> Bool[np.ndarray, "B N1"]:
     """With birth after the slots."""
-    return torch.nn.functional.pad(slots, (0, 1), value=birth)
+    return np.pad(slots, ((0, 0), (0, 1)), constant_values=birth)

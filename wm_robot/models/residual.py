@@ -4,16 +4,18 @@ layer by which a vector of memory is read.
 It is part of the state and zero at birth. The model reads it and never writes it; `learning.consolidate` fits it, in
 minutes, to what the memories leave over.
 
+Everything here works alike on tensors and on arrays, and needs no torch.
+
 Source of the form: Hu et al. (2021), LoRA, arXiv:2106.09685.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any, TypeVar
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-
-from wm_robot.lifetime.memory import State
+Value = TypeVar("Value")
+"""A tensor or an array."""
 
 RANK = 8
 PREFIX = "residual."
@@ -25,12 +27,12 @@ DOWN, UP = ".down", ".up"
 """The two halves of each part: `B R I` and `B O R`."""
 
 
-def no_residual(sizes: Mapping[str, tuple[int, int]], like: Tensor) -> State:
+def no_residual(sizes: Mapping[str, tuple[int, int]], like: Any) -> dict[str, Any]:
     """That of newborns: the base as it is.
 
     Args:
         sizes: Part → inputs and outputs of its layer.
-        like: Has a row for each life.
+        like: A tensor with a row for each life.
     """
     residual = {}
     for part, (inputs, outputs) in sizes.items():
@@ -39,22 +41,22 @@ def no_residual(sizes: Mapping[str, tuple[int, int]], like: Tensor) -> State:
     return residual
 
 
-def residual_of(state: State) -> State:
+def residual_of(state: Mapping[str, Value]) -> dict[str, Value]:
     """The residual of lives."""
     return {name: value for name, value in state.items() if name.startswith(PREFIX)}
 
 
-def without_residual(state: State) -> State:
-    """The same lives with none."""
-    return state | {name: torch.zeros_like(value) for name, value in residual_of(state).items()}
+def without_residual(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same lives with none, as tensors."""
+    return {**state, **{name: value.new_zeros(value.shape) for name, value in residual_of(state).items()}}
 
 
-def parts_of(residual: State) -> Sequence[str]:
+def parts_of(residual: Mapping[str, Any]) -> Sequence[str]:
     """Names of its parts."""
     return [name.removesuffix(UP) for name in residual if name.endswith(UP)]
 
 
-def has_residual(state: State) -> Bool[Tensor, "B"]:
-    """Which lives have one."""
-    residual = residual_of(state)
-    return torch.stack([residual[part + UP].flatten(1).any(1) for part in parts_of(residual)]).any(0)
+def has_residual(state: Mapping[str, Any]) -> Any:
+    """Which lives have one, `B`."""
+    ups = [value for name, value in residual_of(state).items() if name.endswith(UP)]
+    return reduce(operator.or_, ((up != 0).reshape(len(up), -1).any(1) for up in ups))

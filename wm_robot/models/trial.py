@@ -6,17 +6,17 @@ against it, however it came about: to give it up is to go on as the life that ne
 Both lives are part of the state, so that a life that was stopped is judged on as one that was not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from wm_robot.errors import ConfigError
-from wm_robot.lifetime.memory import State, beside
-from wm_robot.models.recall import Writes, known, unsettled
-from wm_robot.models.residual import has_residual
-from wm_robot.models.world_model import Prediction
+from wm_robot.lifetime.arrays import Arrays, beside
+from wm_robot.models.lives import Expected, Writes
+from wm_robot.models.recall import known, unsettled
+from wm_robot.models.residual import Value, has_residual
 
 SHADOW, OWN = "shadow.", "trial."
 
@@ -54,20 +54,20 @@ class Trial:
         """
         self.lives, self.alone, self.config = lives, alone, config or TrialConfig()
 
-    def birth(self, state: State) -> State:
+    def birth(self, state: Arrays) -> Arrays:
         """The same newborn lives, on trial."""
         batch = len(state["step"])
-        count = torch.zeros(batch, dtype=torch.int64)
-        own = {
+        count = np.zeros(batch, np.int64)
+        own: Arrays = {
             # Of the last steps, with a residual and without; a step that was not seen is none.
-            "errors": torch.zeros(batch, self.config.window, 2),
+            "errors": np.zeros((batch, self.config.window, 2), np.float32),
             "tried": count,
-            "believed": count.clone(),
-            "given_up": count.clone(),
+            "believed": count.copy(),
+            "given_up": count.copy(),
         }
         return state | _in_shadow(known(state)) | {OWN + name: value for name, value in own.items()}
 
-    def tried(self, state: State, residual: State, chosen: Bool[Tensor, "B"]) -> State:
+    def tried(self, state: Arrays, residual: Arrays, chosen: Bool[np.ndarray, "B"]) -> Arrays:
         """The lives that are chosen, with another residual: in the place of the one there is, or in the shadow."""
         main = chosen & has_residual(state)
         shadowed = chosen & ~main
@@ -80,13 +80,13 @@ class Trial:
 
     def write(
         self,
-        state: State,
-        obs: Float[Tensor, "B O"],
-        action: Float[Tensor, "B A"],
-        next_obs: Float[Tensor, "B O"],
-        valid: Float[Tensor, "B"],
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction, State]:
+        state: Arrays,
+        obs: Float[np.ndarray, "B O"],
+        action: Float[np.ndarray, "B A"],
+        next_obs: Float[np.ndarray, "B O"],
+        valid: Float[np.ndarray, "B"],
+        truth: np.ndarray | None = None,
+    ) -> tuple[Expected, Arrays]:
         """Live one transition, as `WorldModel.write`, with and without a residual; then believe the better one."""
         with_one, other = has_residual(state), shadow_of(state)
         trying = with_one | has_residual(other)
@@ -112,65 +112,66 @@ class Trial:
 
     def _judged(
         self,
-        errors: Tensor,
-        predicted: Prediction,
-        expected: Prediction,
-        with_one: Tensor,
-        outcome: Tensor,
-        seen: Tensor,
-    ) -> Float[Tensor, "B W 2"]:
+        errors: np.ndarray,
+        predicted: Expected,
+        expected: Expected,
+        with_one: np.ndarray,
+        outcome: np.ndarray,
+        seen: np.ndarray,
+    ) -> Float[np.ndarray, "B W 2"]:
         """The window after a step. Both errors are in the deviations that are predicted without a residual."""
-        spread = torch.where(with_one[:, None], expected.log_variance, predicted.log_variance)
-        found = [
-            ((outcome - each.mean).square() * torch.exp(-spread)).clamp_max(self.config.clip).mean(1)
-            for each in (predicted, expected)
-        ]
-        now = torch.stack(found, 1)
-        now = torch.where(with_one[:, None], now, now.flip(1))
+        spread = np.where(with_one[:, None], expected.log_variance, predicted.log_variance)
+        clip = np.float32(self.config.clip)
         # A step that was not seen may hold anything.
-        return torch.where(seen[:, None, None], torch.cat([errors[:, 1:], now[:, None]], 1), errors)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = [(outcome - each.mean) ** 2 * np.exp(-spread) for each in (predicted, expected)]
+            now = np.stack([np.minimum(square, clip).mean(1) for square in squares], 1)
+        now = np.where(with_one[:, None], now, now[:, ::-1])
+        return np.where(seen[:, None, None], np.concatenate([errors[:, 1:], now[:, None]], 1), errors)
 
     def _decided(
-        self, errors: Tensor, with_one: Tensor, open_to: Tensor
-    ) -> tuple[Bool[Tensor, "B"], Bool[Tensor, "B"]]:
+        self, errors: np.ndarray, with_one: np.ndarray, open_to: np.ndarray
+    ) -> tuple[Bool[np.ndarray, "B"], Bool[np.ndarray, "B"]]:
         """Whose residual is given up, and whose is believed."""
         c = self.config
-        own, without = errors.unbind(-1)
-        worse = (own - c.worse * without).sum(1) > c.evidence
+        own, without = errors[..., 0], errors[..., 1]
+        # A residual that is never given up: infinity times an error of 0 is NaN, which decides nothing.
+        with np.errstate(invalid="ignore"):
+            worse = (own - c.worse * without).sum(1) > c.evidence
         better = (c.better * without - own).sum(1) > c.evidence
         return open_to & with_one & worse, open_to & ~with_one & better
 
 
-def believing(state: State, residual: State) -> State:
+def believing(state: Arrays, residual: Arrays) -> Arrays:
     """Lives that believe a residual untried, beside themselves without: what a trial is there to end."""
     shadow = _in_shadow(known(without_one(state)))
-    return _counted(state | shadow | residual, {}, anew=torch.ones(len(state["step"]), dtype=torch.bool))
+    return _counted(state | shadow | residual, {}, anew=np.ones(len(state["step"]), bool))
 
 
-def shadow_of(state: State) -> State:
+def shadow_of(state: Mapping[str, Value]) -> dict[str, Value]:
     """The life that is not believed, at the same moment."""
     shadow = {name.removeprefix(SHADOW): value for name, value in state.items() if name.startswith(SHADOW)}
     return shadow | {name: state[name] for name in ("step", "recent")}
 
 
-def without_one(state: State) -> State:
+def without_one(state: Arrays) -> Arrays:
     """Of both lives the one that never had a residual."""
     own = known(state) | {name: state[name] for name in ("step", "recent")}
     return own | _where(has_residual(state), known(shadow_of(state)), own)
 
 
-def _in_shadow(state: State) -> State:
+def _in_shadow(state: Arrays) -> Arrays:
     return {SHADOW + name: value for name, value in state.items()}
 
 
-def _where(chosen: Bool[Tensor, "B"], one: State, other: State) -> State:
+def _where(chosen: Bool[np.ndarray, "B"], one: Arrays, other: Arrays) -> Arrays:
     """Of lives that are chosen the one, of others the other."""
-    return {name: torch.where(beside(chosen, value), value, other[name]) for name, value in one.items()}
+    return {name: np.where(beside(chosen, value), value, other[name]) for name, value in one.items()}
 
 
-def _counted(state: State, counts: dict[str, Tensor], *, anew: Bool[Tensor, "B"]) -> State:
+def _counted(state: Arrays, counts: dict[str, np.ndarray], *, anew: Bool[np.ndarray, "B"]) -> Arrays:
     """With what happened counted; of those where it begins anew, nothing is held for or against it."""
     counted = {OWN + name: state[OWN + name] + times for name, times in counts.items()}
     errors = state[OWN + "errors"]
-    fresh = {OWN + "errors": torch.where(beside(anew, errors), 0.0, errors)}
+    fresh = {OWN + "errors": np.where(beside(anew, errors), np.float32(0), errors)}
     return state | counted | fresh

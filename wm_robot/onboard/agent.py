@@ -1,31 +1,30 @@
 """Agents: they act by planning in imagination, and live each transition into their state."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from wm_robot.lifetime.memory import State
+from wm_robot.errors import InferenceError
+from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.reservoir import PREFIX as PAST
 from wm_robot.lifetime.reservoir import Reservoir
 from wm_robot.lifetime.store import Store, opened
 from wm_robot.models.base import Base
-from wm_robot.models.recall import Recall, Writes
+from wm_robot.models.lives import Lives, Writes
+from wm_robot.models.recall import Recall
 from wm_robot.models.trial import OWN, Trial
-from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import Consolidating, Learner, kept_of
 from wm_robot.onboard.event import Event
+from wm_robot.onboard.finite import Finite
 from wm_robot.onboard.graph_files import Graphs
-from wm_robot.onboard.plan_graph import scoring
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
+from wm_robot.onboard.parts import parts_of
+from wm_robot.onboard.plan_graph import Plans
+from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import Reward, reward_of
 
 TREND = 8
 """Last goals through which a parabola goes, to tell the next ones."""
@@ -48,11 +47,11 @@ class Surprise:
 class _Decided(NamedTuple):
     """The moment of the last action: life, observation, goals ahead and the action."""
 
-    state: State
-    sensed: Tensor
-    goals: Tensor
+    state: Arrays
+    sensed: np.ndarray
+    goals: np.ndarray
     """One more than the horizon has steps."""
-    action: Tensor
+    action: np.ndarray
 
 
 class BatchAgent:
@@ -60,43 +59,34 @@ class BatchAgent:
 
     def __init__(
         self,
-        model: WorldModel,
+        lives: Lives,
+        plans: Plans,
         spec: RobotSpec,
         *,
-        task: str,
         planner: MppiConfig | None = None,
-        graphs: Graphs | None = None,
         recall: bool = False,
         learner: Learner | None = None,
         seed: int = 0,
     ):
         """Args:
-        graphs: Of the model, for a single robot; torch does what they do not, and plans if theirs is another search.
+        lives: A model, or its graphs for a single robot.
+        plans: Likewise, for the task and this planner.
         recall: Recognise conditions that were lived before; not for an oracle.
         learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
         """
-        self.model, self.spec = model, spec
-        self._lives = graphs.life if graphs and graphs.life else model
-        self._recall = Recall(self._lives) if recall else None
-        self._writes: Writes = self._recall or self._lives
-        self._trial = Trial(self._writes, self._lives) if learner else None
+        self.spec = spec
+        self._lives = lives
+        self._recall = Recall(lives) if recall else None
+        self._writes: Writes = self._recall or lives
+        self._trial = Trial(self._writes, lives) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
-        planner = planner or MppiConfig()
-        self._reward: Reward = reward_of(spec, spec.task(task))
-        fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
-        self._plan = graphs.plan if graphs and fits else None
-        self._planner = Mppi(
-            planner,
-            low=spec.action_low,
-            high=spec.action_high,
-            step=spec.action_step,
-            seed=seed,
-        )
+        self._plans = plans
+        self._planner = Mppi(planner or MppiConfig(), low=spec.action_low, high=spec.action_high, seed=seed)
         self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
-        self._goals: Tensor | None = None
+        self._goals: np.ndarray | None = None
         self._decided: _Decided | None = None
-        self.state: State = {}
-        self.moment: tuple[State, Reservoir | None] = {}, None
+        self.state: Arrays = {}
+        self.moment: tuple[Arrays, Reservoir | None] = {}, None
         """The lives and what they keep of their past, of the same step."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
@@ -106,16 +96,14 @@ class BatchAgent:
             hold: Action in force, `B A`.
             truth: True physics, `B P`, for the oracle.
         """
-        with torch.inference_mode():
-            state = self.model.birth(len(hold), hold=_tensor(hold), truth=self._told(truth))
-            state = self._recall.birth(state) if self._recall else state
-            self.state = self._trial.birth(state) if self._trial else state
+        state = self._lives.birth(hold=_floats(hold), truth=_maybe(truth))
+        state = self._recall.birth(state) if self._recall else state
+        self.state = self._trial.birth(state) if self._trial else state
         if self.consolidating:
             self.consolidating.begin()
         self._planner.reset()
         self._goals = self._decided = None
 
-    @torch.inference_mode()
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `B A`.
 
@@ -124,16 +112,15 @@ class BatchAgent:
             goal: `B G`; it is expected to go on moving as it did in the last calls.
             applied: What reached the motors on the way to `obs`, `B A`, if that step is yet to be lived.
         """
-        sensed, goals = _tensor(obs), self._expected_goals(_tensor(goal))
+        sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
         state = self.state
         if applied is not None:
-            state = state | {"recent": torch.cat([state["recent"][:, 1:], _tensor(applied)[:, None]], 1)}
-        improve = self._improving(state, sensed, goals[:, :-1])
+            state = _after(state, _floats(applied))
+        improve = self._plans.improving(state, sensed, goals[:, :-1])
         action = self._planner.plan(improve, state["recent"][:, -1])[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
-        return np.asarray(action.numpy())
+        return action
 
-    @torch.inference_mode()
     def prepare(self) -> None:
         """Begin the next plan, from where the action just decided is expected to lead.
 
@@ -144,18 +131,9 @@ class BatchAgent:
             return
         state, sensed, goals, action = decided
         expected, _ = self._lives.predict(state, sensed, action)
-        state = state | {"recent": torch.cat([state["recent"][:, 1:], action[:, None]], 1)}
-        self._planner.prepare(self._improving(state, expected, goals[:, 1:]), action)
+        improve = self._plans.improving(_after(state, action), expected, goals[:, 1:])
+        self._planner.prepare(improve, action)
 
-    def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
-        """The planner's iteration at a moment of these lives."""
-        if self._plan is not None:
-            return self._plan.improving(state, sensed, goals)
-        risk = self._planner.config.risk
-        score = scoring(self.model, self._reward, state, sensed, goals, risk=risk)
-        return partial(self._planner.improve, score)
-
-    @torch.inference_mode()
     def observe(
         self,
         obs: np.ndarray,
@@ -176,13 +154,12 @@ class BatchAgent:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
         self.prepare()
-        weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
+        weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
         write = (self.consolidating or self._writes).write
-        expected, self.state = write(
-            self.state, _tensor(obs), _tensor(applied), _tensor(next_obs), weight, self._told(truth)
-        )
+        step = (_floats(obs), _floats(applied), _floats(next_obs), weight)
+        expected, self.state = write(self.state, *step, _maybe(truth))
         self.settle()
-        return expected.mean.numpy(), expected.log_variance.numpy()
+        return expected.mean, expected.log_variance
 
     def settle(self) -> None:
         """From here on this is what is saved; one assignment, since another thread may save."""
@@ -191,20 +168,16 @@ class BatchAgent:
     @property
     def kept_like(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """A state and a step, as they are kept of the past."""
-        config, batch = self.model.config, len(self.state["step"])
-        sizes = {"obs": config.obs, "action": config.action, "next_obs": config.obs}
+        spec, batch = self.spec, len(self.state["step"])
+        sizes = {"obs": spec.obs_dim, "action": spec.action_dim, "next_obs": spec.obs_dim}
         step = {name: np.zeros((batch, size), np.float32) for name, size in sizes.items()}
         return kept_of(self.state), step | {"valid": np.zeros(batch, np.float32)}
 
-    def _told(self, truth: np.ndarray | None) -> Tensor | None:
-        """The true physics, if this is an oracle: every other agent is on its own."""
-        return _tensor(truth) if truth is not None and self.model.told else None
-
-    def _expected_goals(self, goal: Tensor) -> Tensor:
+    def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
         """The goal at each step of the horizon and one more, `B H+1 G`, by its last motion."""
         if self._goals is None or self._goals.shape[::2] != goal.shape:
-            self._goals = goal[:, None].expand(-1, TREND, -1)
-        self._goals = torch.cat([self._goals[:, 1:], goal[:, None]], 1)
+            self._goals = np.repeat(goal[:, None], TREND, 1)
+        self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
         return self._forecast @ self._goals
 
 
@@ -237,14 +210,16 @@ class Agent:
         """
         base.check_spec(spec)
         self.base, self.spec, self.learning = base, spec, learning
+        planner = planner or MppiConfig()
+        lives, plans, self.in_torch = parts_of(base, graphs, spec, task=task, planner=planner)
+        learns = learning and not base.told
         self._batch = BatchAgent(
-            base.model,
+            Finite(lives),
+            plans,
             spec,
-            task=task,
             planner=planner,
-            graphs=graphs,
-            recall=recall and learning and not base.model.told,
-            learner=learner if learning and not base.model.told else None,
+            recall=recall and learns,
+            learner=learner if learns else None,
             seed=seed,
         )
         self._caution = caution
@@ -253,7 +228,7 @@ class Agent:
         """Snapshot that this life goes on from."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> Arrays:
         """The life as it is; it is replaced at every step, and nobody changes it in place."""
         return self._batch.state
 
@@ -287,12 +262,12 @@ class Agent:
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
-        under_way = _tensor(np.atleast_2d(hold))[None]
-        self._batch.begin(under_way[:, -1].numpy())
+        under_way = _floats(np.atleast_2d(hold))[None]
+        self._batch.begin(under_way[:, -1])
         self._watched = dict.fromkeys(self._watched, 0)
         self._origin = None
         recent = self._batch.state["recent"]
-        self._batch.state["recent"] = torch.cat([recent, under_way], 1)[:, -recent.shape[1] :]
+        self._batch.state["recent"] = np.concatenate([recent, under_way], 1)[:, -recent.shape[1] :]
         if restore is not None:
             store, reference = opened(restore)
             name = store.find(reference)
@@ -301,7 +276,7 @@ class Agent:
             if self._batch.consolidating:
                 self._batch.consolidating.begin(arrays)
             arrays = {key: value for key, value in arrays.items() if not key.startswith(PAST)}
-            state = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
+            state = {key: value.copy() for key, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = born | state | {"recent": born["recent"]}
             self._origin = store, name
@@ -313,9 +288,25 @@ class Agent:
         Args:
             applied: What reached the motors on the way to `obs`, `A`, if that step is yet to be lived: a robot
                 acts first and learns while its command is on the way.
+
+        Raises:
+            InferenceError: If there is no such action; then the baseline must take over.
         """
         done = None if applied is None else applied[None]
-        return np.asarray(self._batch.act(obs[None], goal[None], applied=done)[0])
+        action = self._batch.act(obs[None], goal[None], applied=done)[0]
+        if not np.isfinite(action).all():
+            seen = [
+                name for name, x in zip(self.spec.observation_names, obs, strict=True) if not np.isfinite(x)
+            ]
+            raise InferenceError(
+                f"robot '{self.spec.name}' has no plan: none of those imagined has a finite score. "
+                + (
+                    f"Sensors {seen} are not finite; check them"
+                    if seen
+                    else "Stop this agent; go on from a snapshot"
+                )
+            )
+        return action
 
     def live(
         self,
@@ -331,6 +322,9 @@ class Agent:
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
             contact: The guard touched what reached the motors, or stopped them.
+
+        Raises:
+            InferenceError: If the life could not go on from what its base makes of this; it stays as it was.
         """
         if self._caution is not None:
             step = self._watched["watched"] + self._watched["invalid"]
@@ -356,8 +350,7 @@ class Agent:
         """
         store, branch = opened(place)
         state, past = self._batch.moment
-        arrays = {name: value.contiguous().numpy() for name, value in state.items()}
-        arrays |= past.arrays(*self._batch.kept_like) if past else {}
+        arrays = state | (past.arrays(*self._batch.kept_like) if past else {})
         parents = [] if self._origin is None else [store.fetch(*self._origin)]
         snapshot = store.save(
             arrays,
@@ -371,14 +364,23 @@ class Agent:
         return snapshot.digest
 
 
-def _parabola(seen: int, ahead: int) -> Float[Tensor, "H N"]:
+def _after(state: Arrays, action: np.ndarray) -> Arrays:
+    """Lives with one action more on its way to the motors, before that step is lived."""
+    return state | {"recent": np.concatenate([state["recent"][:, 1:], action[:, None]], 1)}
+
+
+def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:
     """Weights of the last `N` values in the next `H`, by least squares."""
 
-    def powers(first: int, count: int) -> Tensor:
-        return torch.arange(first, first + count, dtype=torch.float64)[:, None] ** torch.arange(3)
+    def powers(first: int, count: int) -> np.ndarray:
+        return np.arange(first, first + count, dtype=np.float64)[:, None] ** np.arange(3)
 
-    return (powers(1, ahead) @ torch.linalg.pinv(powers(1 - seen, seen))).float()
+    return (powers(1, ahead) @ np.linalg.pinv(powers(1 - seen, seen))).astype(np.float32)
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+def _floats(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _maybe(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else _floats(values)

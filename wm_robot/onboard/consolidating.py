@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from wm_robot.learning.consolidate import Candidate, Consolidation
-from wm_robot.lifetime.memory import State
+from wm_robot.learning.candidate import Candidate
+from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.reservoir import Chapter, Reservoir
+from wm_robot.models.lives import Expected
 from wm_robot.models.recall import known
 from wm_robot.models.trial import OWN, Trial
-from wm_robot.models.world_model import Prediction
 from wm_robot.onboard.event import EVENTS, Event
 
 
@@ -31,10 +29,20 @@ class Learner(Protocol):
         """A candidate, if one is there."""
 
 
+@runtime_checkable
+class Takes(Protocol):
+    """What makes candidates of chapters: a `Consolidation`."""
+
+    past: Reservoir
+
+    def take(self, chapter: Chapter) -> Candidate | None:
+        """One chapter more; a candidate, if one is due."""
+
+
 class AtOnce:
     """Learns when it is handed a chapter, and the caller waits: for experiments, which are to be the same again."""
 
-    def __init__(self, consolidation: Consolidation):
+    def __init__(self, consolidation: Takes):
         self._consolidation = consolidation
         self._found: Candidate | None = None
 
@@ -68,36 +76,31 @@ class Consolidating:
 
     def write(
         self,
-        state: State,
-        obs: Tensor,
-        action: Tensor,
-        next_obs: Tensor,
-        valid: Tensor,
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction, State]:
+        state: Arrays,
+        obs: np.ndarray,
+        action: np.ndarray,
+        next_obs: np.ndarray,
+        valid: np.ndarray,
+        truth: np.ndarray | None = None,
+    ) -> tuple[Expected, Arrays]:
         """Live one transition, as `Trial.write`; between two steps a candidate may begin to be tried."""
         candidate = self._learner.poll()
         if candidate is not None:
             state = self._tried(state, candidate)
-        self._keep(state, obs, action, next_obs, valid)
         predicted, after = self._trial.write(state, obs, action, next_obs, valid, truth)
+        self._keep(state, obs=obs, action=action, next_obs=next_obs, valid=valid)
         self._note(state, after)
         return predicted, after
 
-    def _keep(self, state: State, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor) -> None:
-        step = {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid}
+    def _keep(self, state: Arrays, **step: np.ndarray) -> None:
         chapters = self.past.chapters
-        self.past = self.past.lived(
-            kept_of(state),
-            **{name: value.numpy() for name, value in step.items()},
-        )
+        self.past = self.past.lived(kept_of(state), **step)
         if self.past.chapters > chapters:
             taken = self._learner.offer(self.past.latest[-1])
             self.counts["offered" if taken else "dropped"] += 1
 
-    def _tried(self, state: State, candidate: Candidate) -> State:
+    def _tried(self, state: Arrays, candidate: Candidate) -> Arrays:
         residual, verdict, _ = candidate
-        accepted = torch.from_numpy(verdict.accepted)
         self.counts["candidates"] += 1
         for life, good in enumerate(verdict.accepted):
             self.counts["refused"] += not good
@@ -106,21 +109,20 @@ class Consolidating:
                 f"{verdict.frozen[life]:.3g} without a residual"
             )
             self._event(state, life, f"candidate {'is tried' if good else 'refused'}: {figures}")
-        return self._trial.tried(state, residual, accepted)
+        return self._trial.tried(state, residual, verdict.accepted)
 
-    def _note(self, state: State, after: State) -> None:
+    def _note(self, state: Arrays, after: Arrays) -> None:
         """Say what the trial decided."""
         for what in ("believed", "given_up"):
             changed = after[OWN + what] > state[OWN + what]
             if changed.any():
-                for life in changed.nonzero()[:, 0].tolist():
+                for life in np.flatnonzero(changed).tolist():
                     self._event(after, life, f"residual {what.replace('_', ' ')}")
 
-    def _event(self, state: State, life: int, what: str) -> None:
+    def _event(self, state: Arrays, life: int, what: str) -> None:
         self.events.append(Event(int(state["step"][life]), life, what))
 
 
-def kept_of(state: State) -> dict[str, np.ndarray]:
+def kept_of(state: Arrays) -> Arrays:
     """What of a state is kept with a chapter, so that it can be lived again."""
-    own = known(state) | {name: state[name] for name in ("step", "recent")}
-    return {name: value.numpy() for name, value in own.items()}
+    return known(state) | {name: state[name] for name in ("step", "recent")}

@@ -1,111 +1,114 @@
-"""Functions of a base as onnxruntime graphs: what a robot asks at every step, without torch's small steps."""
+"""Functions of a base as onnxruntime graphs: what a robot asks at every step, without torch."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime
-import torch
-from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import InferenceError
+from wm_robot.lifetime.arrays import Arrays
 
-OPSET = 20
+STATE = "state."
+"""What the name of an input begins with that is a part of the state."""
+
+
+@runtime_checkable
+class Function(Protocol):
+    """A function of a state and of named arrays."""
+
+    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+        """Outputs by name. What does not matter for the result may be among the inputs."""
+
+    def bound(
+        self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+    ) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
+        """The function with some of its inputs in place."""
 
 
 class Graph:
-    """A function of named arrays, as exported."""
+    """A function of a state and of named arrays, as exported. It has no memory: what it gives is the caller's."""
 
-    def __init__(self, content: bytes):
+    def __init__(self, content: bytes, name: str):
+        """Args:
+        name: For errors.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self._inputs = {node.name for node in self._session.get_inputs()}
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.name = name
+        names = [node.name for node in self.session.get_inputs()]
+        self.of_state = [(name, name.removeprefix(STATE)) for name in names if name.startswith(STATE)]
+        """Inputs that are parts of the state, and the names that they have there."""
+        self.outputs = [(node.name, _dtype(node.type), node.shape) for node in self.session.get_outputs()]
+        self._others = frozenset(name for name in names if not name.startswith(STATE))
 
-    def taken(self, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Those of the values that it asks for; what does not matter for the result is no input."""
-        return {name: value.numpy() for name, value in values.items() if name in self._inputs}
+    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+        """See `Function`.
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        found = self._session.run(None, inputs)
-        return {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
+        Raises:
+            InferenceError: If onnxruntime refuses.
+        """
+        return self.bound(state, {})(given)
 
+    def bound(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> "Bound":
+        return Bound(self, state, given)
 
-def exported(
-    model: nn.Module,
-    function: Callable[..., tuple[Tensor, ...] | Tensor],
-    inputs: Mapping[str, Tensor],
-    outputs: Sequence[str],
-    *,
-    rows: bool = False,
-    decompositions: Mapping[Any, Callable[..., Any]] | None = None,
-) -> bytes:
-    """A function of tensors as a graph.
-
-    Args:
-        model: Whose weights it uses.
-        inputs: Examples of its arguments, in their order. A name with a dot is never that of a step inside.
-        rows: The first axis of every argument is of any length.
-        decompositions: Operation that onnx does not have → what it comes down to. With it the function is traced
-            by running it: what Python chooses by the values of tensors is chosen for good.
-
-    Raises:
-        MissingExtraError: If the exporter is not installed.
-    """
-    axis = torch.export.Dim("rows", min=1) if rows else None
-    module: nn.Module = _Function(model, function)
-    if decompositions:
-        module = make_fx(function, decomposition_table=dict(decompositions))(*inputs.values())
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=(tuple({0: axis} for _ in inputs),) if rows else None,
-                dynamo=True,
-                opset_version=OPSET,
-                verbose=False,
-            )
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("wm-robot export", "learn") from error
-    assert program is not None
-    for node in program.model.graph:
-        # Where each step came from in Python: larger than the graph itself.
-        node.metadata_props.clear()
-    return bytes(program.model_proto.SerializeToString())
+    def known(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Those of them that are inputs."""
+        return {name: value for name, value in given.items() if name in self._others}
 
 
-class _Function(nn.Module):
-    def __init__(self, model: nn.Module, function: Callable[..., tuple[Tensor, ...] | Tensor]):
-        super().__init__()
-        # Weights that no module owns would be written once for each use.
-        self._model, self._function = model, function
+class Bound:
+    """A graph some of whose inputs are in place already: many calls at one moment of a life bind it once."""
 
-    def forward(self, *arguments: Tensor) -> tuple[Tensor, ...] | Tensor:
-        return self._function(*arguments)
+    def __init__(self, graph: Graph, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]):
+        self._graph, self._binding, self._rows = graph, graph.session.io_binding(), 1
+        try:
+            for name, part in graph.of_state:
+                self._bind(name, state[part])
+            for name, value in graph.known(given).items():
+                self._bind(name, value)
+        except Exception as error:
+            raise _refused(graph, error) from error
+
+    def __call__(self, given: Mapping[str, np.ndarray]) -> Arrays:
+        """See `Graph.__call__`; what was in place may be left out."""
+        graph, found = self._graph, Arrays()
+        try:
+            for name, value in graph.known(given).items():
+                self._bind(name, value)
+            for name, dtype, shape in graph.outputs:
+                # Only rows have no fixed number.
+                value = np.empty([self._rows if isinstance(size, str) else size for size in shape], dtype)
+                self._binding.bind_output(name, "cpu", 0, dtype, value.shape, value.ctypes.data)
+                found[name] = value
+            graph.session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise _refused(graph, error) from error
+        return found
+
+    def _bind(self, name: str, value: np.ndarray) -> None:
+        # In place: onnxruntime keeps the array as long as it is bound.
+        self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        self._rows = len(value)
 
 
-def state_input(name: str) -> str:
-    """Name of a part of the state as an input of a graph."""
-    return f"state.{name}"
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference, in part of what the one is where that is more than 1; NaN is no different from NaN."""
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(one - other) / np.maximum(np.abs(one), 1)
+    # numpy's maximum keeps a NaN, which Python's would drop.
+    return float(np.where(same, 0, difference).max(initial=0))
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's talk of packages that are not needed to itself."""
-    log: Any = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+def _dtype(kind: str) -> Any:
+    return {"tensor(float)": np.float32, "tensor(int64)": np.int64}[kind]
+
+
+def _refused(graph: Graph, error: Exception) -> InferenceError:
+    return InferenceError(
+        f"graph '{graph.name}' did not run: {type(error).__name__}: {str(error):.300}. Stop this agent, and make its "
+        "graphs again: wm-robot export"
+    )

@@ -9,18 +9,19 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wm_robot.io.ring import Layout, Ring, layout_of
-from wm_robot.learning.consolidate import Candidate, ConsolidateConfig, Consolidation, Verdict
-from wm_robot.lifetime.memory import State
+from wm_robot.learning.candidate import Candidate, ConsolidateConfig, Verdict
+from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.reservoir import NUMBER, STEP, Chapter, Reservoir, Sizes
 from wm_robot.models.base import Base, load_base
+from wm_robot.models.lives import Lives
 from wm_robot.models.residual import residual_of
+from wm_robot.onboard.graph_files import Graphs
+from wm_robot.onboard.parts import lives_of
 
 NICE = 19
 CHAPTERS, CANDIDATES = 48, 2
@@ -34,15 +35,23 @@ BEGINS = -1
 class LearnerProcess:
     """A learner in another process. It never blocks: what it has no room for is dropped."""
 
-    def __init__(self, folder: str | Path, base: Base, config: ConsolidateConfig | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        base: Base,
+        config: ConsolidateConfig | None = None,
+        *,
+        graphs: Graphs | None = None,
+    ):
         """Args:
         folder: Of the base.
         base: The same, loaded.
+        graphs: Its graphs; with those of a life no torch comes into this process.
         """
         self._config = config or ConsolidateConfig()
-        blank = _blank(base)
+        blank = _blank(base, lives_of(base, graphs))
         self._chapters = Ring(layout_of(blank), CHAPTERS)
-        self._candidates = Ring(layout_of(_answer(residual_of(_state(blank)), None, 0)), CANDIDATES)
+        self._candidates = Ring(layout_of(_answer(residual_of(blank), None, 0)), CANDIDATES)
         self._blank = blank
         context = multiprocessing.get_context("spawn")
         arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config)
@@ -73,7 +82,7 @@ class LearnerProcess:
         candidate, running, frozen = answer.pop("errors")
         number = int(answer.pop(NUMBER)[0])
         verdict = Verdict(candidate, running, frozen, self._config.margin)
-        return Candidate({name: torch.from_numpy(x) for name, x in answer.items()}, verdict, number)
+        return Candidate(answer, verdict, number)
 
     def close(self) -> None:
         """End it."""
@@ -85,6 +94,11 @@ class LearnerProcess:
 
 def _learn(folder: str, chapters: Layout, candidates: Layout, config: ConsolidateConfig, *names: str) -> None:
     """All that the process does."""
+    # Here, and not in the process of the agent.
+    import torch
+
+    from wm_robot.learning.consolidate import Consolidation
+
     os.nice(NICE)
     torch.set_num_threads(1)
     consolidation = Consolidation(load_base(folder).model, config)
@@ -104,26 +118,16 @@ def _learn(folder: str, chapters: Layout, candidates: Layout, config: Consolidat
             outbox.put(_answer(candidate.residual, candidate.verdict, candidate.chapter))
 
 
-def _answer(residual: State, verdict: Verdict | None, number: int) -> dict[str, np.ndarray]:
+def _answer(residual: Arrays, verdict: Verdict | None, number: int) -> Arrays:
     """A candidate as arrays."""
     errors = np.zeros((3, 1), np.float32) if verdict is None else np.stack(verdict[:3])
-    return {name: value.numpy() for name, value in residual.items()} | {
-        "errors": errors.astype(np.float32),
-        NUMBER: np.array([number]),
-    }
+    return residual | {"errors": errors.astype(np.float32), NUMBER: np.array([number])}
 
 
-def _blank(base: Base) -> dict[str, np.ndarray]:
+def _blank(base: Base, lives: Lives) -> Arrays:
     """A chapter of one life, of which nothing is known yet."""
-    config, steps = base.model.config, Sizes().steps
-    sizes = config.obs, config.action, config.obs
-    step: dict[str, np.ndarray] = {
-        name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)
-    }
-    born = base.model.birth(1, hold=torch.zeros(1, config.action))
-    state = {name: np.ascontiguousarray(value.numpy()) for name, value in born.items()}
+    sizes, steps = [base.config[name] for name in ("obs", "action", "obs")], Sizes().steps
+    step = {name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)}
+    born = lives.birth(hold=np.zeros((1, base.config["action"]), np.float32))
+    state = {name: np.ascontiguousarray(value) for name, value in born.items()}
     return step | {"valid": np.zeros((1, steps), np.float32), NUMBER: np.zeros(1, np.int64)} | state
-
-
-def _state(chapter: Mapping[str, np.ndarray]) -> State:
-    return {name: torch.from_numpy(value) for name, value in chapter.items()}

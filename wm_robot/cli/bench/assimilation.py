@@ -95,11 +95,11 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
 
     from wm_robot.fleet.acceptance import errors
     from wm_robot.fleet.assimilate import Stretch, assimilated, lived
-    from wm_robot.models.recall import Recall
+    from wm_robot.models.in_torch import TensorRecall
 
     torch.set_num_threads(1)
     model = bases_of(setting, {memory: memory})[memory].model
-    recall, lives = Recall(model), _lives(setting.robot, 2 * pairs, seed)
+    recall, lives = TensorRecall(model), _lives(setting.robot, 2 * pairs, seed)
     arms = np.arange(2 * pairs)
     partner, third = _partners(len(arms)), np.roll(arms, 2)
 

@@ -100,15 +100,16 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
     import torch
 
     from wm_robot.evaluation.consolidation import longest
-    from wm_robot.models.trial import Trial, TrialConfig, believing
+    from wm_robot.models.in_torch import TensorTrial, believing_tensors
+    from wm_robot.models.trial import TrialConfig
 
     wear, robots = _robots(setting, memory, lives, seed, interval=8)
     dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
     robots.follow(_pieces(wear, WARM, 0, 0))
     robots.freeze()
     learned, kept = robots.state, robots.lives
-    robots.lives = Trial(model, model)
-    poison = _reversed(model, kept.past.latest)  # type: ignore[attr-defined]
+    robots.lives = TensorTrial(model, model)
+    poison = _reversed(model, kept.lives.past.latest)  # type: ignore[attr-defined]
     after = list(_pieces(wear, AFTER, 0, 0))
 
     def worse(state: "State") -> float:
@@ -116,10 +117,10 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
         return dt * longest(robots.follow(after, by_step=True).worse("consolidate", "frozen"))
 
     offered_s = worse(robots.lives.tried(learned, poison, everyone))
-    believed_s = worse(believing(learned, poison))
+    believed_s = worse(believing_tensors(learned, poison))
     rolled_back = float((robots.state["trial.given_up"] > 0).float().mean())
-    robots.lives = Trial(model, model, TrialConfig(worse=float("inf")))
-    unguarded_s = worse(believing(learned, poison))
+    robots.lives = TensorTrial(model, model, TrialConfig(worse=float("inf")))
+    unguarded_s = worse(believing_tensors(learned, poison))
     robots.lives, robots.state = kept, learned
     robots.follow(_pieces(wear, GARBAGE, 0, 0), garbled=True)
     garbage_s = worse(robots.state)
@@ -137,7 +138,8 @@ def _reversed(model: Any, chapters: Any) -> "State":
     """What would be learned of these chapters if every change had been the other way round."""
     import torch
 
-    from wm_robot.learning.consolidate import ConsolidateConfig, fitted, moments, running_of
+    from wm_robot.learning.candidate import ConsolidateConfig
+    from wm_robot.learning.consolidate import fitted, moments, running_of
 
     config, running = ConsolidateConfig(), running_of(chapters[-1])
     with torch.no_grad():
@@ -152,7 +154,9 @@ def _robots(
     import torch
 
     from wm_robot.evaluation.consolidation import Robots
-    from wm_robot.learning.consolidate import ConsolidateConfig, Consolidation
+    from wm_robot.learning.candidate import ConsolidateConfig
+    from wm_robot.learning.consolidate import Consolidation
+    from wm_robot.models.in_torch import ModelLives, TensorWrites, tensors
     from wm_robot.models.trial import Trial
     from wm_robot.onboard.consolidating import AtOnce, Consolidating
     from wm_robot_sim import load_spec
@@ -161,12 +165,14 @@ def _robots(
     bases = bases_of(setting, {name: name for name in (memory, "oracle")})
     model, oracle = bases[memory].model, bases["oracle"].model
     wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
-    trial, hold = Trial(model, model), torch.from_numpy(wear.hold)
+    lives_of_model, hold = ModelLives(model), torch.from_numpy(wear.hold)
+    trial = Trial(lives_of_model, lives_of_model)
     config = replace(ConsolidateConfig(), **consolidation)
     consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
     consolidating.begin()
-    state, told = (each.birth(lives, hold=hold) for each in (model, oracle))
-    return wear, Robots(model, consolidating, trial.birth(state), oracle, told)
+    state = tensors(trial.birth(lives_of_model.birth(hold=wear.hold)))
+    told = oracle.birth(lives, hold=hold)
+    return wear, Robots(model, TensorWrites(consolidating), state, oracle, told)
 
 
 def _pieces(wear: "Wear", steps: int, start: float, end: float) -> Iterator["Piece"]:

@@ -60,7 +60,7 @@ def _lived(
 
 def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m. Worlds and targets depend on seed and episode alone."""
-    from wm_robot.onboard.agent import BatchAgent
+    from wm_robot.onboard.in_torch import torch_agents
     from wm_robot_sim import load_spec
     from wm_robot_sim.batch import BatchSim
     from wm_robot_sim.goals import MovingTarget
@@ -83,7 +83,7 @@ def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> 
         truth_before=np.stack([world.vector() for world in before]),
         truth_after=np.stack([world.vector() for world in after]),
     )
-    crew = BatchAgent(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
+    crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
     return target_error(sim, crew, goals, change)
 
 

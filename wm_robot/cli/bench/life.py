@@ -35,11 +35,11 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
     steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
     import torch
 
-    from wm_robot.models.recall import Recall
+    from wm_robot.models.in_torch import TensorRecall
 
     bases = bases_of(setting, {name: name for name in (memory, "oracle")})
     model, oracle = bases[memory].model, bases["oracle"].model
-    recall = Recall(model)
+    recall = TensorRecall(model)
     rows: list[dict[str, Any]] = []
     pieces = _pieces(setting.robot, setting.seeds[0])
     with torch.inference_mode():

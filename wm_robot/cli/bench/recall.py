@@ -61,7 +61,7 @@ def run(setting: Setting, memory: str, lives: int) -> Result:
 
 
 def _live(setting: Setting, memory: str, arm: str, seed: int, first: int, count: int) -> Visits:
-    from wm_robot.models.recall import Recall
+    from wm_robot.models.in_torch import TensorRecall
 
     model = bases_of(setting, {memory: memory})[memory].model
     lives = _lives(setting.robot, seed, first, count)
@@ -71,7 +71,7 @@ def _live(setting: Setting, memory: str, arm: str, seed: int, first: int, count:
         visit=VISIT,
         points=POINTS,
         change_std=np.diff(lives.obs, axis=1).std((0, 1)),
-        recall=None if arm == "without" else Recall(model),
+        recall=None if arm == "without" else TensorRecall(model),
         swap_banks=arm == "another's bank",
     )
 

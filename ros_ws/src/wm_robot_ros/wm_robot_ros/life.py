@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.errors import ConfigError
 from wm_robot.spec import RobotSpec
 
 
@@ -84,24 +84,19 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
     Raises:
         ConfigError: If no base is named.
         SnapshotError: If the base is missing, damaged or another robot's.
-        MissingExtraError: If torch is not installed.
+        MissingExtraError: If its base has no graphs for all that it does, and torch is not installed.
     """
     if not config.base:
         raise ConfigError("base is ''; it must be the folder of a base. Train one: wm-robot train")
-    try:
-        # Here, so that a node and its tests need no torch until a base is loaded.
-        import torch
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("an agent", "learn") from error
+    # Here, so that a node starts fast and loads no more than its life needs.
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
     from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.planning.mppi import MppiConfig
 
-    torch.set_num_threads(config.threads)
     sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
     base = load_base(config.base)
-    return Agent(
+    agent = Agent(
         base,
         spec,
         task=config.task,
@@ -111,3 +106,8 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         recall=config.recall,
         seed=config.seed,
     )
+    if agent.in_torch:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    return agent

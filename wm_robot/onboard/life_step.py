@@ -1,0 +1,147 @@
+"""A life's two steps in torch, to be exported, and to be compared with what was."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wm_robot.lifetime.arrays import Arrays
+from wm_robot.lifetime.memory import State
+from wm_robot.models.in_torch import ModelLives, array, arrays
+from wm_robot.models.world_model import WorldModel
+from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.graph import STATE, apart
+from wm_robot.onboard.life_graph import AFTER, EXPECTED, LifeGraph
+
+aten = torch.ops.aten
+
+
+class Step:
+    """`predict` and `write` of a model, with everything that changes as an argument."""
+
+    IN_TORCH = ("hope", "ridge")
+    """Families whose write comes down to factors of large matrices, for which graphs have no operation."""
+
+    def __init__(self, model: WorldModel):
+        self.model = model
+        self._names = list(self._born(1))
+
+    def predict_graph(self) -> bytes:
+        """`predict` as a graph, for any number of rows."""
+        inputs = self._example(2)
+        asked = {name: value for name, value in inputs.items() if name not in ("next_obs", "valid")}
+        return exported(self.model, self._predict, asked, EXPECTED, rows=True)
+
+    def write_graph(self) -> bytes:
+        """`write` as a graph, for one life."""
+        return exported(
+            self.model,
+            self._write,
+            self._example(1),
+            (*EXPECTED, *(AFTER + name for name in self._names)),
+            decompositions={
+                aten.linalg_cholesky_ex.default: _cholesky,
+                aten.linalg_solve_triangular.default: _solved,
+                aten.cholesky_solve.default: _solved_twice,
+            },
+        )
+
+    def born(self) -> Arrays:
+        """The state of one robot that has lived nothing."""
+        # A safetensors file takes what is not contiguous for what it is not.
+        return {name: np.ascontiguousarray(value) for name, value in arrays(self._born(1)).items()}
+
+    def differences(self, graph: LifeGraph, steps: int = 100) -> Sequence[float]:
+        """How far a graph's steps are from the model's along a life of random movements, from birth on.
+
+        Each step begins where the model's life is: what a family decides by a hair's breadth may go either way
+        once, and go on from there. Steps that are not to be learned from are told as NaN.
+        """
+        generator, model = np.random.default_rng(0), self.model
+        lives, found = ModelLives(model), []
+        scales = model.obs_mean, model.change_std, model.action_mean, model.action_std
+        obs_mean, change_std, action_mean, action_std = (array(x)[None] for x in scales)
+
+        def random(like: np.ndarray) -> np.ndarray:
+            return generator.standard_normal(like.shape, np.float32) * like
+
+        hold = np.zeros_like(action_mean)
+        state, obs = lives.birth(hold=hold), obs_mean
+        newborn = graph.birth(hold=hold)
+        found.append(float(np.max([apart(value, newborn[name]) for name, value in state.items()])))
+        for step in range(steps):
+            action = action_mean + random(action_std)
+            next_obs = obs_mean + np.float32(0.9) * (obs - obs_mean) + random(change_std)
+            valid = np.full(1, step % 7 != 6, np.float32)
+            heard = np.where(valid[:, None] > 0, next_obs, np.float32(np.nan))
+            expected, after = lives.write(state, obs, action, heard, valid)
+            likewise, written = graph.write(state, obs, action, heard, valid)
+            alone = graph.predict(state, obs, action)
+            pairs = [*zip(expected, likewise, strict=True), *zip(expected, alone, strict=True)]
+            pairs += [(value, written[name]) for name, value in after.items()]
+            found.append(float(np.max([apart(x, y) for x, y in pairs])))
+            state, obs = after, next_obs
+        return found
+
+    def _predict(self, obs: Tensor, action: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.predict(dict(zip(self._names, state, strict=True)), obs, action))
+
+    def _write(
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        lived = dict(zip(self._names, state, strict=True))
+        expected, after = self.model.write(lived, obs, action, next_obs, valid)
+        return *expected, *(after[name] for name in self._names)
+
+    def _born(self, rows: int) -> State:
+        return self.model.birth(rows, hold=torch.zeros(rows, self.model.config.action))
+
+    def _example(self, rows: int) -> dict[str, Tensor]:
+        """A newborn's step: each argument a tensor of its own, since what is one here would be one input."""
+        obs, action = self.model.obs_mean.repeat(rows, 1), torch.zeros(rows, self.model.config.action)
+        step = {"obs": obs, "action": action, "next_obs": obs.clone(), "valid": torch.ones(rows)}
+        return step | _named({name: value.clone() for name, value in self._born(rows).items()})
+
+
+def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {STATE + name: value for name, value in state.items()}
+
+
+# --- what onnx has no operation for: the matrices are small, and each column's step is written out -----------------
+
+
+def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """`linalg.cholesky_ex`; NaN is its only word for failure."""
+    assert not upper
+    columns, rest = [], matrix
+    for j in range(matrix.shape[-1]):
+        column = rest[..., :1] * torch.rsqrt(rest[..., :1, :1])
+        columns.append(nn.functional.pad(column, (0, 0, j, 0)))
+        below = column[..., 1:, :]
+        rest = rest[..., 1:, 1:] - below * below.mT
+    return torch.cat(columns, -1), torch.zeros(matrix.shape[:-2], dtype=torch.int32)
+
+
+def _solved(
+    factor: Tensor, right: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """`linalg.solve_triangular`."""
+    assert left
+    if upper:
+        turned = factor.flip(-2, -1), right.flip(-2)
+        return _solved(*turned, upper=False, unitriangular=unitriangular).flip(-2)
+    rows, rest = [], right
+    for j in range(factor.shape[-1]):
+        row = rest[..., :1, :]
+        if not unitriangular:
+            row = row / factor[..., j : j + 1, j : j + 1]
+        rows.append(row)
+        rest = rest[..., 1:, :] - factor[..., j + 1 :, j : j + 1] * row
+    return torch.cat(rows, -2)
+
+
+def _solved_twice(right: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
+    """`cholesky_solve`."""
+    assert not upper
+    return _solved(factor.mT, _solved(factor, right, upper=False), upper=True)

@@ -1,0 +1,89 @@
+"""A planner's iteration in torch, to be exported, and to be compared with what was."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wm_robot.errors import ConfigError
+from wm_robot.lifetime.memory import State
+from wm_robot.models.in_torch import array, arrays
+from wm_robot.models.world_model import WorldModel
+from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.graph import STATE, apart
+from wm_robot.onboard.imagined_plans import improvement_of, scoring
+from wm_robot.onboard.plan_graph import BETTER, HOLD, MEAN, NOISE, PlanGraph
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks import reward_of
+
+
+class Iteration:
+    """An `Improvement` on a model's imagination, with everything that changes as an argument."""
+
+    def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
+        """Raises:
+        ConfigError: If the planner shuns risk.
+        """
+        if planner.risk:
+            raise ConfigError(
+                f"planner.risk is {planner.risk}; a graph is of one state, so it plans without risk, 0"
+            )
+        self.model, self.planner, self._goal = model, planner, spec.task(task).goal
+        self._reward = reward_of(spec, spec.task(task))
+        self._improvement = improvement_of(spec, planner)
+        self._hold = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
+        self._names = list(self._born())
+
+    def graph(self) -> bytes:
+        """It as a graph."""
+        return exported(self.model, self, self.example(seed=0), [BETTER])
+
+    @torch.inference_mode()
+    def differences(self, graph: PlanGraph, trials: int = 20) -> Sequence[float]:
+        """How far a graph is from it over random states and plans, in the unit of an action."""
+        found = []
+        for seed in range(trials):
+            inputs = self.example(seed)
+            if seed == 0:
+                # All plans tie.
+                inputs[NOISE] = torch.zeros_like(inputs[NOISE])
+            given = arrays(inputs)
+            state = {name: given[STATE + name] for name in self._names}
+            improve = graph.improving(state, given["obs"], given["goals"])
+            better = improve(given[MEAN], given[NOISE], given[HOLD])
+            found.append(apart(array(self(*inputs.values())), better))
+        return found
+
+    def example(self, seed: int) -> dict[str, Tensor]:
+        """Random arguments by name."""
+        generator = torch.Generator().manual_seed(seed)
+        config, born = self.model.config, self._born()
+        horizon, motors = self.planner.horizon, config.action
+
+        def around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
+            return center + size * torch.randn(shape, generator=generator)
+
+        def lived(value: Tensor) -> Tensor:
+            if value.is_floating_point():
+                return around(value, *value.shape)
+            return torch.randint(100, value.shape, generator=generator)
+
+        return {
+            "obs": around(self.model.obs_mean, 1, config.obs),
+            "goals": around(0.2, 1, horizon, self._goal),
+            MEAN: around(self._hold[:, None], 1, horizon, motors),
+            NOISE: around(0.0, 1, self.planner.samples, horizon, motors),
+            HOLD: around(self._hold, 1, motors),
+            **{STATE + name: lived(born[name]) for name in self._names},
+        }
+
+    def __call__(
+        self, obs: Tensor, goals: Tensor, mean: Tensor, noise: Tensor, hold: Tensor, *state: Tensor
+    ) -> Tensor:
+        life = dict(zip(self._names, state, strict=True))
+        score = scoring(self.model, self._reward, life, obs, goals)
+        return self._improvement(score, mean, noise, hold)
+
+    def _born(self) -> State:
+        return self.model.birth(1, hold=self._hold)
