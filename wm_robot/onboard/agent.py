@@ -21,6 +21,7 @@ from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import Consolidating, Learner, kept_of
 from wm_robot.onboard.event import Event
+from wm_robot.onboard.exploitation import Exploitation
 from wm_robot.onboard.graph_files import Graphs
 from wm_robot.onboard.plan_graph import scoring
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
@@ -68,12 +69,14 @@ class BatchAgent:
         graphs: Graphs | None = None,
         recall: bool = False,
         learner: Learner | None = None,
+        exploitation: Exploitation | None = None,
         seed: int = 0,
     ):
         """Args:
         graphs: Of the model, for a single robot; torch does what they do not, and plans if theirs is another search.
         recall: Recognise conditions that were lived before; not for an oracle.
         learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
+        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
         """
         self.model, self.spec = model, spec
         self._lives = graphs.life if graphs and graphs.life else model
@@ -82,6 +85,7 @@ class BatchAgent:
         self._trial = Trial(self._writes, self._lives) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
         planner = planner or MppiConfig()
+        self._exploitation = exploitation
         self._reward: Reward = reward_of(spec, spec.task(task))
         fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
         self._plan = graphs.plan if graphs and fits else None
@@ -112,6 +116,8 @@ class BatchAgent:
             self.state = self._trial.birth(state) if self._trial else state
         if self.consolidating:
             self.consolidating.begin()
+        if self._exploitation:
+            self._exploitation.begin(len(hold))
         self._planner.reset()
         self._goals = self._decided = None
 
@@ -129,8 +135,12 @@ class BatchAgent:
         if applied is not None:
             state = state | {"recent": torch.cat([state["recent"][:, 1:], _tensor(applied)[:, None]], 1)}
         improve = self._improving(state, sensed, goals[:, :-1])
-        action = self._planner.plan(improve, state["recent"][:, -1])[:, 0]
+        plan = self._planner.plan(improve, state["recent"][:, -1])
+        action = plan[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
+        if self._exploitation:
+            expect, recent = partial(self._expected, state), state["recent"].numpy()
+            self._exploitation.planned(obs, goals[:, :-1].numpy(), plan.numpy(), recent, expect, goal=goal)
         return np.asarray(action.numpy())
 
     @torch.inference_mode()
@@ -147,11 +157,22 @@ class BatchAgent:
         state = state | {"recent": torch.cat([state["recent"][:, 1:], action[:, None]], 1)}
         self._planner.prepare(self._improving(state, expected, goals[:, 1:]), action)
 
+    def _expected(
+        self, state: State, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The next observation, mean and log variance, as lives were when they planned."""
+        state = state | {"recent": _tensor(recent)}
+        mean, log_variance = self._lives.predict(state, _tensor(obs), _tensor(action))
+        return mean.numpy(), log_variance.numpy()
+
     def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
         """The planner's iteration at a moment of these lives."""
-        if self._plan is not None:
+        alarmed = self._exploitation is not None and self._exploitation.alarmed.any()
+        if self._plan is not None and not alarmed:
             return self._plan.improving(state, sensed, goals)
-        risk = self._planner.config.risk
+        risk: float | Tensor = self._planner.config.risk
+        if self._exploitation is not None and alarmed:
+            risk = risk + _tensor(self._exploitation.risk)[:, None]
         score = scoring(self.model, self._reward, state, sensed, goals, risk=risk)
         return partial(self._planner.improve, score)
 
@@ -176,6 +197,8 @@ class BatchAgent:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
         self.prepare()
+        if self._exploitation:
+            self._exploitation.imagine()
         weight = torch.ones(len(obs)) if valid is None else _tensor(valid)
         write = (self.consolidating or self._writes).write
         expected, self.state = write(
@@ -223,6 +246,7 @@ class Agent:
         recall: bool = True,
         learner: Learner | None = None,
         caution: Caution | None = None,
+        exploitation: Exploitation | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -231,6 +255,7 @@ class Agent:
         recall: Recognise conditions that were lived before; False learns each anew.
         learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
         caution: Who says what is not to be learned from.
+        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -245,9 +270,10 @@ class Agent:
             graphs=graphs,
             recall=recall and learning and not base.model.told,
             learner=learner if learning and not base.model.told else None,
+            exploitation=exploitation,
             seed=seed,
         )
-        self._caution = caution
+        self._caution, self._exploitation = caution, exploitation
         self._watched = {"watched": 0, "invalid": 0}
         self._origin: tuple[Store, str] | None = None
         """Snapshot that this life goes on from."""
@@ -261,10 +287,11 @@ class Agent:
     def counters(self) -> dict[str, int]:
         """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
         that could be learned from, whether it learns or not, and those that could not. With a learner, also what
-        became of residuals; with caution, why steps were not learned from."""
+        became of residuals; with caution, why steps were not learned from; and what was found of plans, if somebody
+        watches them."""
         lived = int(self._batch.state["step"].max()) if self._batch.state else 0
         counted = {"lived": lived, **self._watched}
-        for part in (self._caution, self._batch.consolidating):
+        for part in self._parts:
             counted |= part.counts if part else {}
         for name in ("tried", "believed", "given_up"):
             if OWN + name in self._batch.state:
@@ -273,9 +300,14 @@ class Agent:
 
     @property
     def events(self) -> list[Event]:
-        """The last ones of this session: what became of residuals and why, and what was not learned from."""
-        parts = (self._caution, self._batch.consolidating)
-        return sorted(event for part in parts if part for event in part.events)
+        """The last ones of this session: what became of residuals and why, what was not learned from, and whether
+        plans kept what they promised."""
+        return sorted(event for part in self._parts if part for event in part.events)
+
+    @property
+    def _parts(self) -> tuple[Caution | Consolidating | Exploitation | None, ...]:
+        """Those that count and tell."""
+        return self._caution, self._batch.consolidating, self._exploitation
 
     def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
         """Be born, or go on with a saved life.
@@ -335,6 +367,8 @@ class Agent:
         if self._caution is not None:
             step = self._watched["watched"] + self._watched["invalid"]
             valid &= not self._caution.doubts(step, obs, applied, next_obs, contact=contact)
+        if self._exploitation is not None and not valid:
+            self._exploitation.doubt()
         self._watched["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (

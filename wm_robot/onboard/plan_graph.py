@@ -40,7 +40,7 @@ def scoring(
     obs: Tensor,
     goals: Tensor,
     *,
-    risk: float = 0.0,
+    risk: float | Tensor = 0.0,
     doubts: int = 4,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
@@ -48,7 +48,8 @@ def scoring(
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan.
+        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
+            many for each life, `B 1`.
         doubts: How many such states.
     """
     z = model.observe(state, obs)
@@ -63,7 +64,7 @@ def scoring(
         scores = reward(following, each[1], following, each[2][:, None]).sum(-1).unflatten(0, (-1, doubts))
         return score(plans) - risk * scores.std(1)
 
-    if risk == 0:
+    if not torch.as_tensor(risk).any():
         return score
     others = model.sampled(state, doubts)
     return cautious
