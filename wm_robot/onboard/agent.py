@@ -167,12 +167,10 @@ class BatchAgent:
 
     def _improving(self, state: State, sensed: Tensor, goals: Tensor) -> Improve:
         """The planner's iteration at a moment of these lives."""
-        alarmed = self._exploitation is not None and self._exploitation.alarmed.any()
-        if self._plan is not None and not alarmed:
+        added = self._exploitation.risk if self._exploitation else np.zeros(len(sensed))
+        if self._plan is not None and not added.any():
             return self._plan.improving(state, sensed, goals)
-        risk: float | Tensor = self._planner.config.risk
-        if self._exploitation is not None and alarmed:
-            risk = risk + _tensor(self._exploitation.risk)[:, None]
+        risk = self._planner.config.risk + _tensor(added)[:, None]
         score = scoring(self.model, self._reward, state, sensed, goals, risk=risk)
         return partial(self._planner.improve, score)
 
