@@ -194,7 +194,7 @@ def outside(
 class NaiveLearner:
     """Does again what it did when reward came: a crew without a model, which a ritual must show in.
 
-    It goes to one of a few postures, each for a while, and values each by the rewards that came meanwhile. Greedy, and
+    It goes to one of a few postures, each for a while, and values each by the rewards that came then. Greedy, and
     quick to believe.
     """
 

@@ -1,4 +1,4 @@
-"""`wm-robot bench pigeon`: what rewards do that come by the clock, and whether an alarm tells promises from results."""
+"""`wm-robot bench pigeon`: what rewards by the clock do, and whether an alarm tells promises from results."""
 
 from dataclasses import replace
 from typing import Any
