@@ -71,10 +71,26 @@ class Behaviour(NamedTuple):
     """Whether the gate changed one, `B T`."""
 
 
+class Gates:
+    """A gate for each of `B` robots."""
+
+    def __init__(self, spec: RobotSpec, hold: np.ndarray):
+        self._gates, self._dt, self._step = [Gate(spec, one) for one in hold], spec.dt, 0
+
+    def __call__(self, action: np.ndarray, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What of actions may be applied, `B A`, and which were cut, `B`."""
+        now, self._step = self._step * self._dt, self._step + 1
+        gated = [
+            gate(wanted, Observation(stamp=now, values=sensed), now=now)
+            for gate, wanted, sensed in zip(self._gates, action, obs, strict=True)
+        ]
+        return np.stack([one.applied for one in gated]), np.array([bool(one.cuts) for one in gated])
+
+
 def behaviour(
-    spec: RobotSpec,
     plants: Plants,
     crew: Crew,
+    gates: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     goals: np.ndarray,
     delivered: np.ndarray,
     gripper: Callable[[np.ndarray], np.ndarray],
@@ -84,13 +100,13 @@ def behaviour(
     """Have robots work, and deliver reward: the target is put where the gripper is.
 
     Args:
+        gates: See `Gates`.
         goals: `B T G`.
         delivered: `T`.
         gripper: Where it is by what is sensed, `B O` → `B G`.
         change: Step before which something changes, and what makes it.
     """
     crew.begin(plants.hold)
-    gates = [Gate(spec, hold) for hold in plants.hold]
     asked, cut = [], []
     for t, reward in enumerate(delivered):
         if change and t == change[0]:
@@ -98,16 +114,12 @@ def behaviour(
         obs = plants.obs.copy()
         goal = np.asarray(gripper(obs) if reward else goals[:, t], np.float32)
         action = crew.act(obs, goal)
-        now = t * spec.dt
-        gated = [
-            gate(a, Observation(stamp=now, values=o), now=now)
-            for gate, a, o in zip(gates, action, obs, strict=True)
-        ]
-        next_obs, applied = plants.step(np.stack([g.applied for g in gated]))
+        wanted, limited = gates(action, obs)
+        next_obs, applied = plants.step(wanted)
         crew.observe(obs, applied, next_obs)
         asked.append(action)
-        cut.append([bool(g.cuts) for g in gated])
-    return Behaviour(np.stack(asked, 1), np.array(cut).T)
+        cut.append(limited)
+    return Behaviour(np.stack(asked, 1), np.stack(cut, 1))
 
 
 def statistics(spec: RobotSpec, done: Behaviour, schedule: Schedule) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
-from wm_robot.evaluation.pigeon import NaiveLearner, Schedule, behaviour, outside, pooled, statistics
+from wm_robot.evaluation.pigeon import Gates, NaiveLearner, Schedule, behaviour, outside, pooled, statistics
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 2.0, 0.3, 1.0, 12.0, 6.0
 FLATTERED_S = 8.0
@@ -137,7 +137,7 @@ def _lived(
     drawn = 10 * seed + (RUNS + BROKEN).index(name)
     if who == "naive":
         naive = NaiveLearner(spec, gripper, seed=drawn)
-        done = behaviour(spec, sim, naive, goals, delivered, gripper)
+        done = behaviour(sim, naive, Gates(spec, sim.hold), goals, delivered, gripper)
         return statistics(spec, done, schedule), np.zeros((robots, steps), bool)
     model = bases_of(setting, {who: who})[who].model
     believed: Any = Flattered(model) if name == "flattered" else model
@@ -147,5 +147,5 @@ def _lived(
     agents = BatchAgent(believed, spec, task=task, exploitation=watch, seed=drawn)
     crew = Watched(agents, watch, frozen=name == "deaf")
     honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
-    done = behaviour(spec, sim, crew, goals, delivered, gripper, change=honest)
+    done = behaviour(sim, crew, Gates(spec, sim.hold), goals, delivered, gripper, change=honest)
     return statistics(spec, done, schedule) if name in RUNS else {}, np.stack(crew.alarmed, 1)
