@@ -437,7 +437,7 @@ def pigeon(
         memory: Family of the agents' base.
         seeds: Of worlds, work and noise.
         bases: Folder with the trained bases.
-        quick: A third of the robots, one seed.
+        quick: A third of the robots, one seed: too few to tell a ritual from noise.
         as_json: Print one JSON object as the last line.
     """
     from wm_robot.cli.bench.pigeon import run
