@@ -1,13 +1,14 @@
 """Agents: they act by planning in imagination, and live each transition into their state."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.errors import InferenceError
+from wm_robot.errors import ConfigError, InferenceError
 from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.reservoir import PREFIX as PAST
 from wm_robot.lifetime.reservoir import Reservoir
@@ -19,11 +20,12 @@ from wm_robot.models.trial import OWN, Trial
 from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import Consolidating, Learner, kept_of
 from wm_robot.onboard.event import Event
+from wm_robot.onboard.exploitation import Exploitation
 from wm_robot.onboard.finite import Finite
 from wm_robot.onboard.graph_files import Graphs
 from wm_robot.onboard.parts import parts_of
 from wm_robot.onboard.plan_graph import Plans
-from wm_robot.planning.mppi import Mppi, MppiConfig
+from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 
 TREND = 8
@@ -66,6 +68,7 @@ class BatchAgent:
         planner: MppiConfig | None = None,
         recall: bool = False,
         learner: Learner | None = None,
+        exploitation: Exploitation | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -73,6 +76,7 @@ class BatchAgent:
         plans: Likewise, for the task and this planner.
         recall: Recognise conditions that were lived before; not for an oracle.
         learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
+        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
         """
         self.spec = spec
         self._lives = lives
@@ -80,7 +84,11 @@ class BatchAgent:
         self._writes: Writes = self._recall or lives
         self._trial = Trial(self._writes, lives) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
-        self._plans = plans
+        if exploitation and exploitation.config.risk and not plans.takes_risk:
+            raise ConfigError(
+                "exploitation.risk is set, but graphs plan without risk; 0 only tells of an alarm"
+            )
+        self._plans, self._exploitation = plans, exploitation
         self._planner = Mppi(planner or MppiConfig(), low=spec.action_low, high=spec.action_high, seed=seed)
         self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
         self._goals: np.ndarray | None = None
@@ -101,6 +109,8 @@ class BatchAgent:
         self.state = self._trial.birth(state) if self._trial else state
         if self.consolidating:
             self.consolidating.begin()
+        if self._exploitation:
+            self._exploitation.begin(len(hold))
         self._planner.reset()
         self._goals = self._decided = None
 
@@ -116,9 +126,12 @@ class BatchAgent:
         state = self.state
         if applied is not None:
             state = _after(state, _floats(applied))
-        improve = self._plans.improving(state, sensed, goals[:, :-1])
-        action = self._planner.plan(improve, state["recent"][:, -1])[:, 0]
+        plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state["recent"][:, -1])
+        action = plan[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
+        if self._exploitation:
+            expect = partial(self._expected, state)
+            self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
         return action
 
     def prepare(self) -> None:
@@ -131,8 +144,18 @@ class BatchAgent:
             return
         state, sensed, goals, action = decided
         expected, _ = self._lives.predict(state, sensed, action)
-        improve = self._plans.improving(_after(state, action), expected, goals[:, 1:])
-        self._planner.prepare(improve, action)
+        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
+
+    def _expected(
+        self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The next observation, mean and log variance, as lives were when they planned."""
+        return self._lives.predict(state | {"recent": recent}, _floats(obs), _floats(action))
+
+    def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
+        """The planner's iteration at a moment of these lives."""
+        risk = self._exploitation.risk if self._exploitation else None
+        return self._plans.improving(state, sensed, goals, risk)
 
     def observe(
         self,
@@ -154,6 +177,8 @@ class BatchAgent:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
         self.prepare()
+        if self._exploitation:
+            self._exploitation.imagine()
         weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
         write = (self.consolidating or self._writes).write
         step = (_floats(obs), _floats(applied), _floats(next_obs), weight)
@@ -196,6 +221,7 @@ class Agent:
         recall: bool = True,
         learner: Learner | None = None,
         caution: Caution | None = None,
+        exploitation: Exploitation | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -204,6 +230,7 @@ class Agent:
         recall: Recognise conditions that were lived before; False learns each anew.
         learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
         caution: Who says what is not to be learned from.
+        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -220,9 +247,10 @@ class Agent:
             planner=planner,
             recall=recall and learns,
             learner=learner if learns else None,
+            exploitation=exploitation,
             seed=seed,
         )
-        self._caution = caution
+        self._caution, self._exploitation = caution, exploitation
         self._watched = {"watched": 0, "invalid": 0}
         self._origin: tuple[Store, str] | None = None
         """Snapshot that this life goes on from."""
@@ -236,10 +264,11 @@ class Agent:
     def counters(self) -> dict[str, int]:
         """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
         that could be learned from, whether it learns or not, and those that could not. With a learner, also what
-        became of residuals; with caution, why steps were not learned from."""
+        became of residuals; with caution, why steps were not learned from; and what was found of plans, if somebody
+        watches them."""
         lived = int(self._batch.state["step"].max()) if self._batch.state else 0
         counted = {"lived": lived, **self._watched}
-        for part in (self._caution, self._batch.consolidating):
+        for part in self._parts:
             counted |= part.counts if part else {}
         for name in ("tried", "believed", "given_up"):
             if OWN + name in self._batch.state:
@@ -248,9 +277,14 @@ class Agent:
 
     @property
     def events(self) -> list[Event]:
-        """The last ones of this session: what became of residuals and why, and what was not learned from."""
-        parts = (self._caution, self._batch.consolidating)
-        return sorted(event for part in parts if part for event in part.events)
+        """The last ones of this session: what became of residuals and why, what was not learned from, and whether
+        plans kept what they promised."""
+        return sorted(event for part in self._parts if part for event in part.events)
+
+    @property
+    def _parts(self) -> tuple[Caution | Consolidating | Exploitation | None, ...]:
+        """Those that count and tell."""
+        return self._caution, self._batch.consolidating, self._exploitation
 
     def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
         """Be born, or go on with a saved life.
@@ -329,6 +363,8 @@ class Agent:
         if self._caution is not None:
             step = self._watched["watched"] + self._watched["invalid"]
             valid &= not self._caution.doubts(step, obs, applied, next_obs, contact=contact)
+        if self._exploitation is not None and not valid:
+            self._exploitation.doubt()
         self._watched["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (

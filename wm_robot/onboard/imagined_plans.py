@@ -22,12 +22,16 @@ class ImaginedPlans:
         self._reward = reward_of(spec, spec.task(task))
         self._improvement = improvement_of(spec, planner)
 
+    takes_risk = True
+
     @torch.inference_mode()
-    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def improving(
+        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+    ) -> Improve:
+        added = np.zeros(len(obs)) if risk is None else risk
+        total = torch.from_numpy((self._risk + added).astype(np.float32))[:, None]
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(
-            scoring(self.model, self._reward, tensors(state), *moment, risk=self._risk)
-        )
+        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment, risk=total))
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
@@ -42,7 +46,7 @@ def scoring(
     obs: Tensor,
     goals: Tensor,
     *,
-    risk: float = 0.0,
+    risk: float | Tensor = 0.0,
     doubts: int = 4,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
@@ -50,7 +54,8 @@ def scoring(
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan.
+        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
+            many for each life, `B 1`.
         doubts: How many such states.
     """
     z = model.observe(state, obs)
@@ -65,7 +70,7 @@ def scoring(
         scores = reward(following, each[1], following, each[2][:, None]).sum(-1).unflatten(0, (-1, doubts))
         return score(plans) - risk * scores.std(1)
 
-    if risk == 0:
+    if not torch.as_tensor(risk).any():
         return score
     others = model.sampled(state, doubts)
     return cautious

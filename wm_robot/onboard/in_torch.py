@@ -4,6 +4,7 @@ from wm_robot.models.in_torch import ModelLives
 from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.agent import BatchAgent
 from wm_robot.onboard.consolidating import Learner
+from wm_robot.onboard.exploitation import Exploitation
 from wm_robot.onboard.imagined_plans import ImaginedPlans
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -17,11 +18,19 @@ def torch_agents(
     planner: MppiConfig | None = None,
     recall: bool = False,
     learner: Learner | None = None,
+    exploitation: Exploitation | None = None,
     seed: int = 0,
 ) -> BatchAgent:
     """See `BatchAgent`."""
     planner = planner or MppiConfig()
     plans = ImaginedPlans(model, spec, task=task, planner=planner)
     return BatchAgent(
-        ModelLives(model), plans, spec, planner=planner, recall=recall, learner=learner, seed=seed
+        ModelLives(model),
+        plans,
+        spec,
+        planner=planner,
+        recall=recall,
+        learner=learner,
+        exploitation=exploitation,
+        seed=seed,
     )

@@ -13,7 +13,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 def bench() -> None:
     """Measure: `wm-robot bench adaptation|assimilation|calibration|consolidate|control|durability|life|loop|memory|
-    recall|resume|safety|sim|store|tamper`."""
+    pigeon|recall|resume|safety|sim|store|tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -418,3 +418,28 @@ def safety(
     from wm_robot.cli.bench.safety import run
 
     finish(run(Setting("safety", robot, seeds, quick, BASES), generated, kills, flood), as_json)
+
+
+def pigeon(
+    robot: str = "arm",
+    robots: int = 24,
+    memory: str = "ekf",
+    seeds: tuple[int, ...] = (0, 1),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whether reward that comes whatever a robot does makes a ritual, and whether an alarm tells false promises.
+
+    Args:
+        robot: Name of the robot.
+        robots: In each run and seed, each in a world of its own.
+        memory: Family of the agents' base.
+        seeds: Of worlds, work and noise.
+        bases: Folder with the trained bases.
+        quick: A third of the robots, one seed: too few to tell a ritual from noise.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.pigeon import run
+
+    finish(run(Setting("pigeon", robot, seeds, quick, bases), memory, robots), as_json)
