@@ -16,6 +16,7 @@ def export(
     task: str | None = None,
     samples: int | None = None,
     horizon: int | None = None,
+    int8: bool = False,
 ) -> None:
     """Write `plan.onnx`, `predict.onnx` and `write.onnx` beside a base; its agents use them from then on.
 
@@ -27,6 +28,7 @@ def export(
         task: Task to plan for; the robot's first by default.
         samples: Plans imagined in each iteration; the planner's own number by default.
         horizon: Steps that each looks ahead; the planner's own number by default.
+        int8: Write `plan-int8.onnx`, too: faster for large models. Agents use it where their `int8` is true.
     """
     try:
         from wm_robot.models.base import load_base
@@ -39,7 +41,12 @@ def export(
     spec = load_spec(robot or loaded.manifest["robot"])
     given = {"samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
-    differences = export_graphs(base, loaded, spec, task=task or next(iter(spec.tasks)), planner=planner)
+    task = task or next(iter(spec.tasks))
+    differences, loss = export_graphs(base, loaded, spec, task=task, planner=planner, int8=int8)
     print(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps")
     for part, difference in differences.items():
         print(f"  {part}: at most {difference:.1g} from torch")
+    if loss is not None:
+        print(
+            f"  plan in int8: {loss.action:.1g} from torch; loses {100 * loss.gain:.2g} % of an iteration's gain"
+        )

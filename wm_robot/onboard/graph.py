@@ -15,6 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from wm_robot.errors import MissingExtraError
 
 OPSET = 20
+SLOW = "SkipLayerNormFusion"
+"""It makes of an addition and a norm, 8 us for 64 x 128 numbers, one step of 50 us (onnxruntime 1.32)."""
 
 
 class Graph:
@@ -23,7 +25,9 @@ class Graph:
     def __init__(self, content: bytes):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[SLOW]
+        )
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._outputs = [node.name for node in self._session.get_outputs()]
 

@@ -13,15 +13,21 @@ from wm_robot.io.durable import digest, write_file
 from wm_robot.models.base import Base
 from wm_robot.onboard.graph import Graph
 from wm_robot.onboard.life_graph import LifeGraph, Step
-from wm_robot.onboard.plan_graph import Iteration, PlanGraph, objective_of
+from wm_robot.onboard.plan_graph import Iteration, Loss, PlanGraph, objective_of
+from wm_robot.onboard.quantize import quantized
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
 FORMAT = 4
 CARD, PLAN, PREDICT, WRITE = "graphs.json", "plan.onnx", "predict.onnx", "write.onnx"
+PLAN_INT8 = "plan-int8.onnx"
 TOLERANCE = 1e-3
 """Largest difference to torch that an export may have: of an action in its unit, and of a state and an observation.
 Rounding of scores that lie close together is amplified by the weights of the elites, to some 1e-5."""
+
+MOST_LOST = 0.01
+"""Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0001 of `arm-ekf`, five 0.005, four
+0.03; one product with the wrong weights loses 0.4."""
 
 
 class Graphs(NamedTuple):
@@ -32,11 +38,14 @@ class Graphs(NamedTuple):
     """None where torch is the faster one."""
 
 
-def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
+def load_graphs(folder: str | Path, base: Base, *, int8: bool = False) -> Graphs | None:
     """The graphs beside a base, if there are any; their bytes are checked before they are parsed.
 
+    Args:
+        int8: Plan by the graph in eight bits.
+
     Raises:
-        SnapshotError: If they are damaged or belong to another base.
+        SnapshotError: If they are damaged or belong to another base, or none is in eight bits.
     """
     folder = Path(folder)
     if not (folder / CARD).exists():
@@ -57,19 +66,30 @@ def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
         )
     if found != (FORMAT, base.digest, _digests(contents)):
         raise SnapshotError(f"graphs in {folder} are damaged, or not of base {base.digest[:12]}. {again}")
+    if int8 and PLAN_INT8 not in contents:
+        raise SnapshotError(f"{folder} has no {PLAN_INT8}. Make it: wm-robot export {folder} --int8")
     return Graphs(
-        PlanGraph(Graph(contents[PLAN]), objective=objective, planner=planner),
+        PlanGraph(Graph(contents[PLAN_INT8 if int8 else PLAN]), objective=objective, planner=planner),
         LifeGraph(Graph(contents[PREDICT]), Graph(contents[WRITE])) if with_life else None,
     )
 
 
 def export_graphs(
-    folder: str | Path, base: Base, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None
-) -> dict[str, float]:
+    folder: str | Path,
+    base: Base,
+    spec: RobotSpec,
+    *,
+    task: str,
+    planner: MppiConfig | None = None,
+    int8: bool = False,
+) -> tuple[dict[str, float], Loss | None]:
     """Write the graphs of a base beside it.
 
+    Args:
+        int8: A plan in eight bits, too.
+
     Returns:
-        Largest difference of each to torch, by its part.
+        Largest difference of each to torch, by its part, and what the plan in eight bits loses, if there is one.
 
     Raises:
         MissingExtraError: If the exporter is not installed.
@@ -82,6 +102,11 @@ def export_graphs(
     contents = {PLAN: iteration.graph()}
     plan = PlanGraph(Graph(contents[PLAN]), objective=objective, planner=planner)
     differences = {"plan": _checked("plan", iteration.differences(plan))}
+    loss = None
+    if int8:
+        contents[PLAN_INT8] = quantized(contents[PLAN])
+        rounded = PlanGraph(Graph(contents[PLAN_INT8]), objective=objective, planner=planner)
+        loss = checked_loss(iteration, rounded)
     # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
     if not base.model.told and base.model.config.memory not in Step.IN_TORCH:
         step = Step(base.model)
@@ -98,10 +123,28 @@ def export_graphs(
         "sha256": _digests(contents),
         "difference_to_torch": differences,
     }
+    if loss is not None:
+        card["int8_loss"] = asdict(loss)
     for name, content in contents.items():
         write_file(Path(folder) / name, content)
     write_file(Path(folder) / CARD, json.dumps(card, indent=1).encode())
-    return differences
+    return differences, loss
+
+
+def checked_loss(iteration: Iteration, graph: PlanGraph) -> Loss:
+    """What a plan in integers loses.
+
+    Raises:
+        SnapshotError: If that is too much.
+    """
+    loss = iteration.loss(graph)
+    # So that NaN is refused.
+    if not loss.gain <= MOST_LOST:
+        raise SnapshotError(
+            f"the plan in integers loses {100 * loss.gain:.2g} % of what an iteration gains; at most "
+            f"{100 * MOST_LOST:.2g} % is allowed. Plan in float32: export without --int8"
+        )
+    return loss
 
 
 def _digests(contents: Mapping[str, bytes]) -> dict[str, str]:

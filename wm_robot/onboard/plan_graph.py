@@ -1,7 +1,8 @@
 """A planner's iteration as a graph: imagine, score and average."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ def scoring(
     *,
     risk: float = 0.0,
     doubts: int = 4,
+    alone: bool = False,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
 
@@ -50,11 +52,12 @@ def scoring(
         goals: Goal at each step of the horizon, `B H G`.
         risk: Deviations of that sum, over states that the life may as well be in, that count against a plan.
         doubts: How many such states.
+        alone: For a single life, what `WorldModel.imagine_alone` has folded.
     """
     z = model.observe(state, obs)
 
     def score(plans: Tensor) -> Tensor:
-        following, _ = model.imagine(state, z, plans)
+        following = model.imagine_alone(state, z, plans) if alone else model.imagine(state, z, plans).mean
         return reward(following, plans, following, goals[:, None]).sum(-1)
 
     def cautious(plans: Tensor) -> Tensor:
@@ -95,6 +98,16 @@ class PlanGraph:
         return improve
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What a graph that rounds gives up of an iteration, over random moments."""
+
+    action: float
+    """Root mean square of what its plans are off, in the unit of an action."""
+    gain: float
+    """Part of what an iteration improves the predicted return by, as torch predicts it, that is lost."""
+
+
 class Iteration:
     """`Mppi.improve` on a model's imagination, with everything that changes as an argument."""
 
@@ -114,7 +127,7 @@ class Iteration:
 
     def graph(self) -> bytes:
         """It as a graph."""
-        return exported(self.model, self, self.example(seed=0), ["better"])
+        return exported(self.model, partial(self, alone=True), self.example(seed=0), ["better"])
 
     @torch.inference_mode()
     def differences(self, graph: PlanGraph, trials: int = 20) -> Sequence[float]:
@@ -130,6 +143,26 @@ class Iteration:
             better = improve(inputs[MEAN], inputs[NOISE], inputs[HOLD])
             found.append(float((better - self(*inputs.values())).abs().max()))
         return found
+
+    @torch.inference_mode()
+    def loss(self, graph: PlanGraph, trials: int = 40) -> Loss:
+        """What a graph that does not compute the same in every digit costs."""
+        squares, returns = [], []
+        for seed in range(trials):
+            inputs = self.example(seed)
+            state = {name: inputs[state_input(name)] for name in self._names}
+            before = self(*(inputs | {NOISE: torch.zeros_like(inputs[NOISE])}).values())
+            exact = self(*inputs.values())
+            improve = graph.improving(state, inputs["obs"], inputs["goals"])
+            found = improve(inputs[MEAN], inputs[NOISE], inputs[HOLD])
+            score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
+            squares.append((found - exact).square().mean())
+            returns.append(score(torch.stack([before, exact, found], 1))[0])
+        start, best, reached = torch.stack(returns).sum(0)
+        return Loss(
+            action=float(torch.stack(squares).mean().sqrt()),
+            gain=float((best - reached) / (best - start)),
+        )
 
     def example(self, seed: int) -> dict[str, Tensor]:
         """Random arguments by name."""
@@ -155,10 +188,18 @@ class Iteration:
         }
 
     def __call__(
-        self, obs: Tensor, goals: Tensor, mean: Tensor, noise: Tensor, hold: Tensor, *state: Tensor
+        self,
+        obs: Tensor,
+        goals: Tensor,
+        mean: Tensor,
+        noise: Tensor,
+        hold: Tensor,
+        *state: Tensor,
+        alone: bool = False,
     ) -> Tensor:
+        """See `Mppi.improve` and `scoring`."""
         life = dict(zip(self._names, state, strict=True))
-        score = scoring(self.model, self._reward, life, obs, goals)
+        score = scoring(self.model, self._reward, life, obs, goals, alone=alone)
         return self._search.improve(score, mean, noise, hold)
 
     def _born(self) -> State:
