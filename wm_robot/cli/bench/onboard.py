@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +130,8 @@ def _plans(
     """
     import torch
 
-    from wm_robot.onboard.plan_graph import HOLD, MEAN, NOISE, state_input
+    from wm_robot.onboard.graph import state_input
+    from wm_robot.onboard.plan_graph import HOLD, MEAN, NOISE
     from wm_robot.onboard.quantize import products, quantized
     from wm_robot.planning.mppi import MppiConfig
 
@@ -139,11 +141,11 @@ def _plans(
     noises = [iteration.example(seed)[NOISE] for seed in range(planner.iterations)]
     state = {name: moment[state_input(name)] for name in model.birth(1, hold=moment[HOLD])}
 
-    def in_torch() -> Any:
+    def in_torch(alone: bool) -> Any:
         found = moment[MEAN]
         with torch.inference_mode():
             for noise in noises:
-                found = iteration(*(moment | {MEAN: found, NOISE: noise}).values())
+                found = iteration(*(moment | {MEAN: found, NOISE: noise}).values(), alone=alone)
         return found
 
     def by(graph: Any) -> Callable[[], Any]:
@@ -170,7 +172,8 @@ def _plans(
         return multiply
 
     functions = {
-        "torch": in_torch,
+        "torch": partial(in_torch, False),
+        "torch, folded": partial(in_torch, True),
         "float32": by(graph_of(content)),
         "int8": by(graph_of(quantized(content))),
         "products, torch": bare(torch.mm, tensors),
@@ -225,7 +228,8 @@ def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[s
     from wm_robot_sim import load_spec
 
     spec = load_spec(setting.robot)
-    (task, *_), times = spec.tasks, {}
+    task = next(iter(spec.tasks))
+    times: dict[str, Times] = {}
     for suffix, recall in (("", True), (", no recall", False)):
         agent = Agent(base, spec, task=task, graphs=graphs, recall=recall)
         sim, goals, _ = scene(spec, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
@@ -307,6 +311,7 @@ def _episodes(
     else:
         graphs = load_graphs(folder_of(setting, memory), base)
         _, graph_of = _iteration(setting, base.model, planner)
+        assert graphs is not None
         graphs = graphs._replace(plan=graph_of(content))
         crew = _Each(
             [
