@@ -171,7 +171,7 @@ def _plans(
 
         return multiply
 
-    functions = {
+    functions: dict[str, Callable[[], Any]] = {
         "torch": partial(in_torch, False),
         "torch, folded": partial(in_torch, True),
         "float32": by(graph_of(content)),
