@@ -67,6 +67,20 @@ def test_the_first_imagined_step_is_what_was_predicted(memory):
     torch.testing.assert_close(log_variance[:, 0, 0], predicted.log_variance[:, 0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("together", [3, 128])
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
+def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
+    model = make(memory, blocks=1 if memory == "ekf" else 2)
+    obs, action, valid, truth = life(batch=1)
+    born = with_residual(model.birth(1, hold=action[:, 0], truth=truth[:, 0]))
+    _, state = model.scan(born, obs, action, valid, truth)
+    z, plans = model.observe(state, obs[:, -1]), torch.randn(1, 7, 5, 2)
+    alone = model.imagine_alone(state, z, plans, together=together)
+    among, _ = model.imagine(state, z, plans)
+    torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
+    assert (alone - model.imagine(born, z, plans).mean).abs().max() > 1e-3 or memory in ("none", "told")
+
+
 @pytest.mark.parametrize("memory", ["delta", "ekf", "gru"])
 def test_a_residual_is_what_stands_beside_the_weights(memory):
     model = make(memory).eval().requires_grad_(False)

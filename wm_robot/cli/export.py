@@ -16,6 +16,7 @@ def export(
     task: str | None = None,
     samples: int | None = None,
     horizon: int | None = None,
+    int8: bool = False,
     check: bool = False,
 ) -> None:
     """Write `plan.onnx`, `predict.onnx` and `write.onnx` beside a base; its agents use them from then on.
@@ -29,6 +30,7 @@ def export(
         task: Task to plan for; the robot's first by default.
         samples: Plans imagined in each iteration; the planner's own number by default.
         horizon: Steps that each looks ahead; the planner's own number by default.
+        int8: Write `plan-int8.onnx`, too: faster for large models. Agents use it where their `int8` is true.
         check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
             format makes of them in numpy.
     """
@@ -46,8 +48,13 @@ def export(
         return
     given = {"samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
-    differences = export_graphs(base, loaded, spec, task=task or next(iter(spec.tasks)), planner=planner)
+    task = task or next(iter(spec.tasks))
+    differences, loss = export_graphs(base, loaded, spec, task=task, planner=planner, int8=int8)
     _told(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps", differences)
+    if loss is not None:
+        print(
+            f"  plan in int8: {loss.action:.1g} from torch; loses {100 * loss.gain:.2g} % of an iteration's gain"
+        )
 
 
 def _told(what: str, differences: dict[str, float]) -> None:

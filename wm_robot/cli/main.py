@@ -31,6 +31,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "durability": verbs.durability,
     "life": verbs.life,
     "memory": verbs.memory,
+    "onboard": verbs.onboard,
     "pigeon": verbs.pigeon,
     "recall": verbs.recall,
     "resume": verbs.resume,

@@ -9,6 +9,8 @@ import onnxruntime
 from wm_robot.errors import InferenceError
 from wm_robot.lifetime.arrays import Arrays
 
+SLOW = "SkipLayerNormFusion"
+"""It makes of an addition and a norm, 8 us for 64 x 128 numbers, one step of 50 us (onnxruntime 1.32)."""
 STATE = "state."
 """What the name of an input begins with that is a part of the state."""
 
@@ -35,7 +37,9 @@ class Graph:
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[SLOW]
+        )
         self.name = name
         names = [node.name for node in self.session.get_inputs()]
         self.of_state = [(name, name.removeprefix(STATE)) for name in names if name.startswith(STATE)]

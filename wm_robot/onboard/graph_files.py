@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
@@ -19,15 +19,22 @@ from wm_robot.onboard.plan_graph import PlanGraph, objective_of
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
+if TYPE_CHECKING:
+    from wm_robot.onboard.plan_iteration import Iteration, Loss
+
 FORMAT = 5
 CARD, PLAN, PREDICT, WRITE = "graphs.json", "plan.onnx", "predict.onnx", "write.onnx"
 BIRTH = "birth.safetensors"
 """The state of one robot that has lived nothing: who has it and the graphs needs no torch."""
+PLAN_INT8 = "plan-int8.onnx"
 TOLERANCE = 1e-3
 """Largest difference to torch that a graph may have: of an action in its unit, and of a state and an observation.
 Rounding of scores that lie close together is amplified by the weights of the elites, to some 1e-5."""
 STEPS, FEW = 1000, 20
 """Steps of the life along which torch is compared with graphs; and with their reference, a hundred times slower."""
+MOST_LOST = 0.01
+"""Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0001 of `arm-ekf`, five 0.005, four
+0.03; one product with the wrong weights loses 0.4."""
 
 
 class Graphs(NamedTuple):
@@ -38,15 +45,21 @@ class Graphs(NamedTuple):
     """None where torch is the faster one."""
 
 
-def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
+def load_graphs(folder: str | Path, base: Base, *, int8: bool = False) -> Graphs | None:
     """The graphs beside a base, if there are any; their bytes are checked before they are parsed.
 
+    Args:
+        int8: Plan by the graph in eight bits.
+
     Raises:
-        SnapshotError: If they are damaged or belong to another base.
+        SnapshotError: If they are damaged or belong to another base, or none is in eight bits.
     """
     if not (Path(folder) / CARD).exists():
         return None
-    return _graphs(*_read(Path(folder), base), Graph)
+    card, contents = _read(Path(folder), base)
+    if int8 and PLAN_INT8 not in contents:
+        raise SnapshotError(f"{folder} has no {PLAN_INT8}. Make it: wm-robot export {folder} --int8")
+    return _graphs(card, contents, Graph, plan=PLAN_INT8 if int8 else PLAN)
 
 
 def export_graphs(
@@ -56,15 +69,17 @@ def export_graphs(
     *,
     task: str,
     planner: MppiConfig | None = None,
+    int8: bool = False,
     steps: int = STEPS,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], "Loss | None"]:
     """Write the graphs of a base beside it.
 
     Args:
+        int8: A plan in eight bits, too.
         steps: Of the life along which they are compared with torch before that.
 
     Returns:
-        Largest difference of each to torch, by its part.
+        Largest difference of each to torch, by its part, and what the plan in eight bits loses, if there is one.
 
     Raises:
         MissingExtraError: If the exporter is not installed.
@@ -74,10 +89,14 @@ def export_graphs(
     # Here, since who only loads graphs has no torch.
     from wm_robot.onboard.life_step import Step
     from wm_robot.onboard.plan_iteration import Iteration
+    from wm_robot.onboard.quantize import quantized
 
     base.check_spec(spec)
     planner, objective = planner or MppiConfig(), objective_of(spec, task)
-    contents = {PLAN: Iteration(base.model, spec, task=task, planner=planner).graph()}
+    iteration = Iteration(base.model, spec, task=task, planner=planner)
+    contents = {PLAN: iteration.graph()}
+    if int8:
+        contents[PLAN_INT8] = quantized(contents[PLAN])
     # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
     if not base.told and base.config["memory"] not in Step.IN_TORCH:
         step = Step(base.model)
@@ -91,12 +110,33 @@ def export_graphs(
         "planner": asdict(planner),
         "sha256": _digests(contents),
     }
-    differences = _differences(base, spec, card, _graphs(card, contents, Graph), steps)
+    graphs = _graphs(card, contents, Graph)
+    differences = _differences(base, spec, card, graphs, steps)
+    loss = None
+    if int8:
+        loss = checked_loss(iteration, _graphs(card, contents, Graph, plan=PLAN_INT8).plan)
+        card["int8_loss"] = asdict(loss)
     for name, content in contents.items():
         write_file(Path(folder) / name, content)
     card |= {"difference_to_torch": differences, "steps": steps}
     write_file(Path(folder) / CARD, json.dumps(card, indent=1).encode())
-    return differences
+    return differences, loss
+
+
+def checked_loss(iteration: "Iteration", graph: PlanGraph) -> "Loss":
+    """What a plan in integers loses.
+
+    Raises:
+        SnapshotError: If that is too much.
+    """
+    loss = iteration.loss(graph)
+    # So that NaN is refused.
+    if not loss.gain <= MOST_LOST:
+        raise SnapshotError(
+            f"the plan in integers loses {100 * loss.gain:.2g} % of what an iteration gains; at most "
+            f"{100 * MOST_LOST:.2g} % is allowed. Plan in float32: export without --int8"
+        )
+    return loss
 
 
 def check_graphs(
@@ -151,20 +191,23 @@ def _read(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _graphs(
-    card: Mapping[str, Any], contents: Mapping[str, bytes], runs: Callable[[bytes, str], Function]
+    card: Mapping[str, Any],
+    contents: Mapping[str, bytes],
+    runs: Callable[[bytes, str], Function],
+    plan: str = PLAN,
 ) -> Graphs:
     """What is in the files.
 
     Args:
         runs: Makes a function of a graph.
+        plan: File of the plan.
     """
-    plan = PlanGraph(
-        runs(contents[PLAN], PLAN), objective=str(card["objective"]), planner=MppiConfig(**card["planner"])
-    )
+    planner = MppiConfig(**card["planner"])
+    search = PlanGraph(runs(contents[plan], plan), objective=str(card["objective"]), planner=planner)
     if BIRTH not in contents:
-        return Graphs(plan, None)
+        return Graphs(search, None)
     predict, write = (runs(contents[name], name) for name in (PREDICT, WRITE))
-    return Graphs(plan, LifeGraph(predict, write, read_tensors(contents[BIRTH], BIRTH)))
+    return Graphs(search, LifeGraph(predict, write, read_tensors(contents[BIRTH], BIRTH)))
 
 
 def _differences(

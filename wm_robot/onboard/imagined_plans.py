@@ -48,6 +48,7 @@ def scoring(
     *,
     risk: float | Tensor = 0.0,
     doubts: int = 4,
+    alone: bool = False,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
 
@@ -57,11 +58,12 @@ def scoring(
         risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
             many for each life, `B 1`.
         doubts: How many such states.
+        alone: For a single life, what `WorldModel.imagine_alone` has folded.
     """
     z = model.observe(state, obs)
 
     def score(plans: Tensor) -> Tensor:
-        following, _ = model.imagine(state, z, plans)
+        following = model.imagine_alone(state, z, plans) if alone else model.imagine(state, z, plans).mean
         return reward(following, plans, following, goals[:, None]).sum(-1)
 
     def cautious(plans: Tensor) -> Tensor:

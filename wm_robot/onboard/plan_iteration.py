@@ -1,7 +1,10 @@
 """A planner's iteration in torch, to be exported, and to be compared with what was."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +19,16 @@ from wm_robot.onboard.plan_graph import BETTER, HOLD, MEAN, NOISE, PlanGraph
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import reward_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What a graph that rounds gives up of an iteration, over random moments."""
+
+    action: float
+    """Root mean square of what its plans are off, in the unit of an action."""
+    gain: float
+    """Part of what an iteration improves the predicted return by, as torch predicts it, that is lost."""
 
 
 class Iteration:
@@ -37,7 +50,7 @@ class Iteration:
 
     def graph(self) -> bytes:
         """It as a graph."""
-        return exported(self.model, self, self.example(seed=0), [BETTER])
+        return exported(self.model, partial(self, alone=True), self.example(seed=0), [BETTER])
 
     @torch.inference_mode()
     def differences(self, graph: PlanGraph, trials: int = 20) -> Sequence[float]:
@@ -48,12 +61,33 @@ class Iteration:
             if seed == 0:
                 # All plans tie.
                 inputs[NOISE] = torch.zeros_like(inputs[NOISE])
-            given = arrays(inputs)
-            state = {name: given[STATE + name] for name in self._names}
-            improve = graph.improving(state, given["obs"], given["goals"])
-            better = improve(given[MEAN], given[NOISE], given[HOLD])
-            found.append(apart(array(self(*inputs.values())), better))
+            found.append(apart(array(self(*inputs.values())), self._by(graph, inputs)))
         return found
+
+    @torch.inference_mode()
+    def loss(self, graph: PlanGraph, trials: int = 40) -> Loss:
+        """What a graph that does not compute the same in every digit costs."""
+        squares, returns = [], []
+        for seed in range(trials):
+            inputs = self.example(seed)
+            before = self(*(inputs | {NOISE: torch.zeros_like(inputs[NOISE])}).values())
+            exact, found = self(*inputs.values()), torch.from_numpy(self._by(graph, inputs))
+            state = {name: inputs[STATE + name] for name in self._names}
+            score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
+            squares.append((found - exact).square().mean())
+            returns.append(score(torch.stack([before, exact, found], 1))[0])
+        start, best, reached = torch.stack(returns).sum(0)
+        return Loss(
+            action=float(torch.stack(squares).mean().sqrt()),
+            gain=float((best - reached) / (best - start)),
+        )
+
+    def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
+        """What a graph makes of these arguments."""
+        given = arrays(inputs)
+        state = {name: given[STATE + name] for name in self._names}
+        improve = graph.improving(state, given["obs"], given["goals"])
+        return improve(given[MEAN], given[NOISE], given[HOLD])
 
     def example(self, seed: int) -> dict[str, Tensor]:
         """Random arguments by name."""
@@ -79,10 +113,18 @@ class Iteration:
         }
 
     def __call__(
-        self, obs: Tensor, goals: Tensor, mean: Tensor, noise: Tensor, hold: Tensor, *state: Tensor
+        self,
+        obs: Tensor,
+        goals: Tensor,
+        mean: Tensor,
+        noise: Tensor,
+        hold: Tensor,
+        *state: Tensor,
+        alone: bool = False,
     ) -> Tensor:
+        """See `Improvement` and `scoring`."""
         life = dict(zip(self._names, state, strict=True))
-        score = scoring(self.model, self._reward, life, obs, goals)
+        score = scoring(self.model, self._reward, life, obs, goals, alone=alone)
         return self._improvement(score, mean, noise, hold)
 
     def _born(self) -> State:

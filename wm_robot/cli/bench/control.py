@@ -7,7 +7,8 @@ import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
-from wm_robot.evaluation.control import Change, target_error
+from wm_robot.evaluation.control import Change, Plants, target_error
+from wm_robot.spec import RobotSpec
 
 BEFORE_S, AFTER_S = 4.0, 10.0
 """Time before the change, and after it, in s."""
@@ -59,32 +60,47 @@ def _lived(
 
 
 def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> np.ndarray:
-    """Target error of `count` episodes, `B T`, in m. Worlds and targets depend on seed and episode alone."""
+    """Target error of `count` episodes, `B T`, in m."""
     from wm_robot.onboard.in_torch import torch_agents
     from wm_robot_sim import load_spec
+
+    base = bases_of(setting, {arm: arm})[arm]
+    spec = load_spec(setting.robot)
+    crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
+    sim, goals, change = scene(spec, count, seed, first)
+    return target_error(sim, crew, goals, change)
+
+
+def scene(
+    spec: RobotSpec, count: int, seed: int, first: int, *, before: float = BEFORE_S, after: float = AFTER_S
+) -> tuple[Plants, np.ndarray, Change]:
+    """Robots, goals `B T+1 G` and the hidden change; worlds and targets depend on seed and episode alone.
+
+    Args:
+        first: Number of the first episode.
+        before: Time before the change, in s.
+        after: Time after it.
+    """
     from wm_robot_sim.batch import BatchSim
     from wm_robot_sim.goals import MovingTarget
     from wm_robot_sim.worlds import WorldDistribution
 
-    base = bases_of(setting, {arm: arm})[arm]
-    spec = load_spec(setting.robot)
     draw = WorldDistribution(spec).sample
     own = range(first, first + count)
     rngs = [np.random.default_rng([seed, 30_000, i]) for i in own]
-    before, after = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
-    sim = BatchSim(spec, before, seed=40_000 + seed, first_row=first)
-    steps = round((BEFORE_S + AFTER_S) * spec.rate)
+    old, new = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
+    sim = BatchSim(spec, old, seed=40_000 + seed, first_row=first)
+    steps = round((before + after) * spec.rate)
     goals = np.stack(
         [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).path(steps + 1) for i in own]
     )
     change = Change(
-        step=round(BEFORE_S * spec.rate),
-        apply=lambda: sim.set_worlds(range(count), after),
-        truth_before=np.stack([world.vector() for world in before]),
-        truth_after=np.stack([world.vector() for world in after]),
+        step=round(before * spec.rate),
+        apply=lambda: sim.set_worlds(range(count), new),
+        truth_before=np.stack([world.vector() for world in old]),
+        truth_after=np.stack([world.vector() for world in new]),
     )
-    crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
-    return target_error(sim, crew, goals, change)
+    return sim, goals, change
 
 
 def _settled(error: np.ndarray) -> np.ndarray:

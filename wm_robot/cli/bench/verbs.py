@@ -13,7 +13,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 def bench() -> None:
     """Measure: `wm-robot bench adaptation|assimilation|calibration|consolidate|control|durability|life|loop|memory|
-    pigeon|recall|resume|safety|sim|store|tamper`."""
+    onboard|pigeon|recall|resume|safety|sim|store|tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -249,6 +249,33 @@ def assimilation(
     from wm_robot.cli.bench.assimilation import run
 
     finish(run(Setting("assimilation", robot, seeds, quick, bases), memory, pairs), as_json)
+
+
+def onboard(
+    robot: str = "arm",
+    repetitions: int = 200,
+    episodes: int = 24,
+    seeds: tuple[int, ...] = (0, 1),
+    memory: str = "ekf",
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """A whole plan as a graph, beside plain torch and its bare matrix products; what eight bits and few plans cost.
+
+    Args:
+        robot: Name of the robot.
+        repetitions: Plans of each kind at the default size; an eighth at that of TD-MPC2.
+        episodes: Episodes of each planner and seed.
+        seeds: Of worlds, targets and noise.
+        memory: Family that the figures are of.
+        bases: Folder with the trained bases.
+        quick: A quarter of the repetitions and episodes, one seed.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.onboard import run
+
+    finish(run(Setting("onboard", robot, seeds, quick, bases), memory, repetitions, episodes), as_json)
 
 
 def recall(

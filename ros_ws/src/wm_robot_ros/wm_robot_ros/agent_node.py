@@ -91,6 +91,7 @@ class AgentConfig:
             recall=declare(
                 node, "recall", True, "conditions lived before are recognised; false: learned anew"
             ),
+            int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
             samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
             horizon=declare(node, "planner.horizon", 0, "steps looked ahead; 0: default", bounds=(0, 256)),

@@ -70,6 +70,8 @@ class LifeConfig:
     """False: the life is read and never written."""
     recall: bool = True
     """Conditions that were lived before are recognised."""
+    int8: bool = False
+    """Plan by the graph in eight bits; for the planner's own sizes."""
     seed: int = 0
     samples: int = 0
     """Plans imagined in each iteration; 0 for the planner's own number, as below."""
@@ -101,7 +103,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
         spec,
         task=config.task,
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
-        graphs=load_graphs(config.base, base),
+        graphs=load_graphs(config.base, base, int8=config.int8),
         learning=config.learning,
         recall=config.recall,
         seed=config.seed,
