@@ -16,7 +16,7 @@ class Swing:
     """Moves every joint to and fro, and does on the way what a test asks for."""
 
     def __init__(self):
-        self.steps, self.surprise, self.lived = 0, 0.0, []
+        self.steps, self.surprise, self.lived, self.touched = 0, 0.0, [], []
         self.act_instead = None
 
     def act(self, obs):
@@ -25,8 +25,9 @@ class Swing:
             return self.act_instead()
         return np.full(len(obs) // 2, 0.2 * np.sin(0.1 * self.steps), np.float32)
 
-    def live(self, obs, applied, next_obs, *, valid):
+    def live(self, obs, applied, next_obs, *, valid, contact):
         self.lived.append(valid)
+        self.touched.append(contact)
         return self.surprise
 
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.ros
 from wm_robot.io.intake import CommandIntake
 from wm_robot.io.pairing import Pairing
 from wm_robot.io.refusal import Refusal, check_time
-from wm_robot_ros.timing import Histogram
+from wm_robot.onboard.timing import Histogram
 
 MS = 1_000_000
 START = 10**18

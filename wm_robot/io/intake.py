@@ -36,6 +36,11 @@ class CommandIntake:
         return self.accepted > 0
 
     @property
+    def silence(self) -> int:
+        """Periods in a row without a new command, up to the last."""
+        return self._silence
+
+    @property
     def holding(self) -> bool:
         """Whether commands have been missing for so long that the robot holds its position."""
         return self._holding
@@ -67,6 +72,10 @@ class CommandIntake:
             self._silence = 0
         self._fresh = False
         if self.started and not self._holding and moment - self._arrived > self._timeout:
-            self._holding = True
-            self._command = np.where(self._servo, self._command, np.float32(0))
+            self.end()
         return self._command
+
+    def end(self) -> None:
+        """Hold the position until there is a new command: whoever commanded is gone."""
+        self._holding = True
+        self._command = np.where(self._servo, self._command, np.float32(0))

@@ -8,6 +8,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -99,6 +100,8 @@ def _learn(folder: str, chapters: Layout, candidates: Layout, config: Consolidat
 
     from wm_robot.learning.consolidate import Consolidation
 
+    # Ctrl-C is for the agent, which ends its learner.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     torch.set_num_threads(1)
     consolidation = Consolidation(load_base(folder).model, config)
