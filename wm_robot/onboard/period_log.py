@@ -63,12 +63,12 @@ class PeriodLog:
     """Hands periods over to a writer. It never blocks: what it has no room for is dropped, and counted."""
 
     def __init__(self, path: str | Path, *, slots: int = SLOTS):
-        self.dropped = 0
+        self.path, self.dropped = Path(path).absolute(), 0
         self._ring = Ring(LAYOUT, slots)
         self._whole, self._numbers = np.zeros(3, np.int64), np.zeros(len(NUMBERS))
         self._slot = {"whole": self._whole, "numbers": self._numbers}
         context = multiprocessing.get_context("spawn")
-        arguments = (str(Path(path).absolute()), slots, self._ring.name, os.getpid())
+        arguments = (str(self.path), slots, self._ring.name, os.getpid())
         self._writer = context.Process(target=_write, args=arguments, daemon=True)
         self._writer.start()
 
@@ -134,10 +134,10 @@ def _write(path: str, slots: int, name: str, parent: int) -> None:
         with place.open("a", encoding="utf-8") as file:
             ended = _drain(ring, file) or alone
             full = file.tell() > LARGEST
-        if full:
-            place.replace(place.with_name(place.name + ".1"))
         if ended:
             return
+        if full:
+            place.replace(place.with_name(place.name + ".1"))
         time.sleep(LOOK)
 
 

@@ -375,6 +375,10 @@ def tamper(
 def loop(
     robot: str = "arm",
     seconds: float = 60.0,
+    rate: float = 0.0,
+    learner: Literal["on", "off"] = "off",
+    hogs: int = 0,
+    priority: int = 50,
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -385,6 +389,10 @@ def loop(
     Args:
         robot: Name of the robot.
         seconds: Length of the run.
+        rate: Of the loop, in Hz; 0: the robot's own. At another the base is timed, and foresees nothing.
+        learner: Whether the agent has its learner beside it.
+        hogs: Processes of ordinary priority that spin beside it.
+        priority: Of both nodes among real-time processes, where that is permitted; 0: none.
         memory: Family of the agent's base.
         bases: Folder with the trained bases.
         quick: A quarter of the time.
@@ -392,7 +400,11 @@ def loop(
     """
     from wm_robot.cli.bench.loop import run
 
-    finish(run(Setting("loop", robot, (0,), quick, bases), memory, seconds), as_json)
+    setting = Setting("loop", robot, (0,), quick, bases)
+    finish(
+        run(setting, memory, seconds, rate=rate, learner=learner == "on", hogs=hogs, priority=priority),
+        as_json,
+    )
 
 
 def safety(

@@ -387,6 +387,7 @@ class PlantNode(Node):
         return {
             "robot": self.spec.name,
             "spec_digest": self.spec.digest(),
+            "rate": self.spec.rate,
             "periods": self.periods,
             "lived": self._lived,
             "holding": intake.holding,
