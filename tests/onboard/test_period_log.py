@@ -40,7 +40,14 @@ def test_every_period_is_a_line_and_what_is_not_known_is_not_written(tmp_path):
     log.close()
     assert lines(path) == [
         {"stamp": 7, "late_ms": 0.25, "latency_ms": 3.5, "mode": "ready"},
-        {"stamp": 8, "act_ms": 1.0, "live_ms": 2.0, "surprise": -4.0, "mode": "hold", "cuts": ["finite", "rate"]},
+        {
+            "stamp": 8,
+            "act_ms": 1.0,
+            "live_ms": 2.0,
+            "surprise": -4.0,
+            "mode": "hold",
+            "cuts": ["finite", "rate"],
+        },
         {"stamp": 9},
     ]
     assert log.dropped == 0

@@ -51,9 +51,7 @@ class Notebook:
 
     def live(self, obs, applied, next_obs, *, valid=True, contact=False):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
-        self._note(
-            live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid, contact=contact
-        )
+        self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid, contact=contact)
         self.counters["watched" if valid else "invalid"] += 1
         self.counters["lived"] += valid
         self.steps += valid

@@ -65,6 +65,11 @@ class LearnerProcess:
         """Whether it still learns; a life goes on without it."""
         return self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return int(self._process.pid or 0)
+
     def begin(self, past: Reservoir) -> None:
         while self._candidates.take() is not None:
             pass

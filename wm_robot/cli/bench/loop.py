@@ -63,12 +63,16 @@ def run(
         "load": os.getloadavg()[0] / (os.cpu_count() or 1),
     }
     notes = [
-        f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz; load is that of a core, in the last minute"
+        f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
+        "load is that of a core, in the last minute; missed_periods are all without a new command",
     ]
     if not own:
         notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
     return Result(
-        setting=setting, figures=figures, table=[*timing, *_permitted(priority, plant, agent)], notes=tuple(notes)
+        setting=setting,
+        figures=figures,
+        table=[*timing, *_permitted(priority, plant, agent)],
+        notes=tuple(notes),
     )
 
 

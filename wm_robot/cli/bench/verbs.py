@@ -412,7 +412,10 @@ def safety(
     generated: int = 10_000,
     kills: int = 20,
     flood: int = 100_000,
+    deaths: int = 2,
+    memory: str = "ekf",
     seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -423,10 +426,14 @@ def safety(
         generated: Random actions and readings, for each of two sets of limits.
         kills: Control processes that are killed, and as many that are stopped; 0: none.
         flood: Messages at 10 kHz.
+        deaths: Learners and recorders that are stopped twice and then killed, in a minute each; 0: none.
+        memory: Family of the agent that has the learner.
         seeds: The first is that of the numbers and instants.
-        quick: A twentieth of the cases, five of the kills.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the cases, five of the kills, one death of each in a fifth of the time.
         as_json: Print one JSON object as the last line.
     """
     from wm_robot.cli.bench.safety import run
 
-    finish(run(Setting("safety", robot, seeds, quick, BASES), generated, kills, flood), as_json)
+    setting = Setting("safety", robot, seeds, quick, bases)
+    finish(run(setting, generated, kills, flood, deaths=deaths, memory=memory), as_json)

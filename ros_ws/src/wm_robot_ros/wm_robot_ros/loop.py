@@ -67,9 +67,7 @@ def measure(
 
         agent_node = begin("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
         # A figure is worth more than a hold: what comes late is counted.
-        plant_node = begin(
-            "plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})}
-        )
+        plant_node = begin("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
         for module, parameters in beside:
             stack.enter_context(NodeProcess(node_command(module, parameters), environment))
         stack.enter_context(spinning(hogs))
@@ -93,9 +91,7 @@ def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, 
     plant, agent = reports["plant"], reports["agent"]
     latency, commands = plant["latency"], plant["commands"]
     if agent["trouble"] or not latency["count"]:
-        raise DeviceError(
-            f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}"
-        )
+        raise DeviceError(f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}")
     if plant["lived"] < round(seconds / dt):
         raise DeviceError(
             f"the plant lived {plant['lived']} periods of {round(seconds / dt)}; the machine is too busy"
@@ -123,7 +119,7 @@ def spinning(count: int) -> Iterator[None]:
 
 
 def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:
-    """The same robot and base at another rate, for their timing alone: the base knows one rate, and foresees no other.
+    """The same robot and base at another rate, for their timing alone: the base foresees nothing at that rate.
 
     Args:
         folder: For both; it must outlive their use.
@@ -145,7 +141,9 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     graphs = load_graphs(base, loaded)
     if graphs is not None:
         planner = graphs.plan.planner
-        export_graphs(copy, load_base(copy), load_spec(str(file)), task=next(iter(spec.tasks)), planner=planner)
+        export_graphs(
+            copy, load_base(copy), load_spec(str(file)), task=next(iter(spec.tasks)), planner=planner
+        )
     return str(file), copy
 
 
