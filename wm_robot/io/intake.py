@@ -45,6 +45,13 @@ class CommandIntake:
         """Whether commands have been missing for so long that the robot holds its position."""
         return self._holding
 
+    def untimely(self, stamp: int, now: int) -> Refusal | None:
+        """Why a command of that stamp is refused, whatever it says; counted. In ns, as `offer` has them."""
+        refusal = check_time(stamp, now, self._last, self._max_age)
+        if refusal:
+            self.refusals.add(refusal)
+        return refusal
+
     def offer(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> Refusal | None:
         """Take a command; with a reason it is refused and changes nothing.
 
@@ -53,9 +60,8 @@ class CommandIntake:
             now: In ns on the same clock.
             moment: In ns on a clock that nobody sets.
         """
-        refusal = check_time(stamp, now, self._last, self._max_age)
+        refusal = self.untimely(stamp, now)
         if refusal:
-            self.refusals.add(refusal)
             return refusal
         self._command, self._last, self._arrived = action, stamp, moment
         self._fresh, self._holding = True, False

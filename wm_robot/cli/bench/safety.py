@@ -22,6 +22,8 @@ LONGEST_FLOOD = 600_000
 """Messages: a minute at 10 kHz."""
 PHASE = 10.0
 """Seconds for which a helper is well, stopped or dead, time after time."""
+FLOOD_RATE = 10_000.0
+"""Messages a second, of two kinds."""
 DRIVES = 0.02, 0.1
 """Seconds that a control process drives before it is ended."""
 
@@ -47,13 +49,16 @@ def run(
         f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
     ]
     rows, figures = table + told, figures | said
+    base = setting.bases / f"{setting.robot}-{memory}"
+    if flood:
+        told, said, note = _flood_over_ros(setting.robot, base, PHASE if setting.quick else 3 * PHASE)
+        rows, figures, notes = rows + told, figures | said, [*notes, *note]
     if kills and sys.platform == "linux":
         stopped, said, note = _stops(spec, kills, rng)
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     else:
         notes.append("no control process was ended: kills is 0, or this is not Linux")
     if deaths and sys.platform == "linux":
-        base = setting.bases / f"{setting.robot}-{memory}"
         stopped, said, note = _deaths(spec, base, deaths, PHASE / 5 if setting.quick else PHASE)
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
@@ -197,6 +202,54 @@ def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any
         "clock_jump_lost_periods": float(lost),
         "clock_jumps": float(each // 100),
     }
+
+
+def _flood_over_ros(
+    robot: str, base: Path, seconds: float
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """The two nodes with another that floods both, and without."""
+    if not (base / "base.json").exists() or any(find_spec(name) is None for name in ("torch", "rclpy")):
+        return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {base}"]
+    # Here, since it needs ROS.
+    from wm_robot_ros.loop import measure
+
+    rows, tried = [], {}
+    for name, rate in (("no flood", 0.0), ("flood over ROS", FLOOD_RATE)):
+        tried[name] = found = measure(robot=robot, base=base, seconds=seconds, flood=rate)
+        rows.append(
+            {
+                "loop": name,
+                "false messages": found["flooded"],
+                "p50 ms": found["p50_ms"],
+                "p99 ms": found["p99_ms"],
+                "p99.9 ms": found["p999_ms"],
+                "missed periods": found["missed_periods"],
+                "grown kB": found["grown"] / 1e3,
+            }
+        )
+    quiet, flooded = tried.values()
+    plant, agent = flooded["plant"], flooded["agent"]
+    # One more than it lived: the first one begins its life, and the last is for a period that does not come.
+    most = plant["lived"] + 2
+    return (
+        rows,
+        {
+            "ros_flood_rate_hz": flooded["flooded"] / seconds,
+            "ros_flood_timing_ratio": flooded["p50_ms"] / quiet["p50_ms"],
+            "ros_flood_p99_ms": flooded["p99_ms"],
+            "ros_flood_missed_periods": float(flooded["missed_periods"]),
+            "ros_flood_used": float(
+                max(0, plant["commands"]["accepted"] - most)
+                + max(0, agent["acted"] - most)
+                + max(0, agent["life"]["watched"] - most)
+            ),
+            "ros_flood_grown_bytes": float(flooded["grown"]),
+            "ros_flood_realtime": float(flooded["realtime"]),
+        },
+        [
+            f"over ROS as many false messages came as one process could send, at most {FLOOD_RATE:.0f} a second"
+        ],
+    )
 
 
 def _stops(

@@ -379,12 +379,15 @@ class AgentNode(LifecycleNode):
     def _on_observation(self, message: JointState) -> None:
         if not self._active:
             return
+        stamp = convert.stamp_of(message)
+        # First, and cheaply: whoever floods it with what is old is not to keep it busy.
+        if self.pairing.untimely(stamp, self._now()):
+            return
         try:
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self.pairing.refusals.add(error.reason)
             return
-        stamp = convert.stamp_of(message)
         if self.pairing.sense(stamp, self._now(), obs) is None:
             self._next_due = time.monotonic() + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)

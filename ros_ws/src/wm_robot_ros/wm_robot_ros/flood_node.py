@@ -6,12 +6,14 @@ heard, and holds what nobody sensed and nobody wants.
 
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
+from wm_robot.io.durable import write_file
 from wm_robot_ros import convert
 from wm_robot_ros.parameters import declare
 from wm_robot_ros.qos import OUTPUT, SENSOR
@@ -34,6 +36,7 @@ class FloodNode(Node):
         super().__init__("flood")
         spec = load_spec(declare(self, "robot", "arm", "name of a robot that ships, or path of its spec"))
         self.rate = declare(self, "rate", 10_000.0, "messages a second, of both kinds", bounds=(1, 1e5))
+        self.report = declare(self, "report", "", "file for how many it sent; empty: none")
         self.sent = 0
         self._stamps: list[int] = []
         obs = convert.observation_message(np.full(spec.obs_dim, FALSE), spec, 1)
@@ -60,7 +63,7 @@ class FloodNode(Node):
 
 
 def main() -> None:
-    """Flood until Ctrl-C, then say how much it was."""
+    """Flood until Ctrl-C, then say how many it were."""
     stop = start()
     node = FloodNode()
     executor = executor_of(node, quick=True)
@@ -74,7 +77,8 @@ def main() -> None:
             last = now
             node.send(int(owed))
             owed -= int(owed)
-        print(node.sent, flush=True)
+        if node.report:
+            write_file(Path(node.report), str(node.sent).encode())
     finally:
         end(node)
 

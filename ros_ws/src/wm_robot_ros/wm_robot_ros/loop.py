@@ -1,11 +1,12 @@
 """How fast and how steady the loop through ROS is: plant and agent in processes of their own."""
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ def measure(
     hogs: int = 0,
     agent: Mapping[str, Any] | None = None,
     plant: Mapping[str, Any] | None = None,
-    beside: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    flood: float = 0.0,
 ) -> dict[str, Any]:
     """Run the loop and say what the two nodes measured.
 
@@ -44,12 +45,13 @@ def measure(
         hogs: Processes of ordinary priority that spin for as long as it lasts.
         agent: Further parameters of the agent.
         plant: Likewise of the plant.
-        beside: Further nodes by module, with their parameters.
+        flood: False observations and commands of another process, a second.
 
     Returns:
         `p50_ms`, `p99_ms`, `p999_ms` and `worst_ms` from a sensor's stamp to its command's arrival at the plant;
         `missed_periods`, all that had no new command or were skipped, and `longest_miss`, the most of them in a
-        row; `realtime`, whether both had priority; `log`, the lines that the plant's log has; and under `plant` and
+        row; `realtime`, whether both had priority; `log`, the lines that the plant's log has; `grown`, the bytes of
+        memory that the two nodes grew by in the second half; `flooded`, the false messages; and under `plant` and
         `agent` all that each of them counted.
 
     Raises:
@@ -68,16 +70,27 @@ def measure(
         agent_node = begin("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
         # A figure is worth more than a hold: what comes late is counted.
         plant_node = begin("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
-        for module, parameters in beside:
-            stack.enter_context(NodeProcess(node_command(module, parameters), environment))
         stack.enter_context(spinning(hogs))
-        _wait(plant_node, agent_node, time.monotonic() + seconds + START_UP)
+        deadline = time.monotonic() + seconds + START_UP
+        _until_begun(agent_node, folder / "agent.ndjson", deadline)
+        sent = folder / "flood.txt"
+        if flood:
+            command = node_command("flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)})
+            flooding = stack.enter_context(NodeProcess(command, environment, log=folder / "flood.log"))
+        grown = _until_over(plant_node, agent_node, deadline)
+        if flood:
+            flooding.stop()
         agent_node.stop()
         plant_node.stop()
         reports = {part: _report(folder, part) for part in ("plant", "agent")}
+        flooded = int(sent.read_text()) if flood else 0
         log = folder / "plant.ndjson"
         lines = log.read_text().count("\n") if log.exists() else 0
-    return _judged(reports, seconds, load_spec(robot).dt) | {"log": lines}
+    return _judged(reports, seconds, load_spec(robot).dt) | {
+        "log": lines,
+        "grown": grown,
+        "flooded": flooded,
+    }
 
 
 def _report(folder: Path, part: str) -> dict[str, Any]:
@@ -147,11 +160,28 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     return str(file), copy
 
 
-def _wait(plant: NodeProcess, agent: NodeProcess, deadline: float) -> None:
-    """Until the plant has lived its time, or one of the two is no more."""
+def _until_begun(agent: NodeProcess, log: Path, deadline: float) -> None:
+    """Until the agent has acted, or is no more."""
+    while agent.running and time.monotonic() < deadline and not (log.exists() and log.stat().st_size):
+        time.sleep(0.1)
+
+
+def _until_over(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
+    """Until the plant has lived its time, or one of the two is no more; bytes by which the two have grown."""
+    sizes = list[int]()
     while agent.running and time.monotonic() < deadline:
         try:
             plant.wait(0.2)
-            return
+            break
         except subprocess.TimeoutExpired:
-            continue
+            sizes.append(_resident(plant.pid) + _resident(agent.pid))
+    late = sizes[len(sizes) // 2 : -1]
+    return max(0, late[-1] - late[0]) if late else 0
+
+
+def _resident(pid: int) -> int:
+    """Memory of a process, in bytes; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0

@@ -44,7 +44,7 @@ from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.qos import COMMAND, HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec, make_robot, spec_path
@@ -188,7 +188,7 @@ class PlantNode(Node):
             JointState,
             "joint_command",
             self._on_command,
-            SENSOR,
+            COMMAND,
             event_callbacks=incompatible_qos(self, "joint_command"),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
@@ -211,7 +211,13 @@ class PlantNode(Node):
         return 0 < self.config.duration <= self._lived * self.spec.dt
 
     def _on_command(self, message: JointState) -> None:
-        now = self._now()
+        now, stamp = self._now(), convert.stamp_of(message)
+        # First, and cheaply: whoever floods it with what is old is not to keep it busy, nor to end anybody's turn.
+        refusal = self.intake.untimely(stamp, now)
+        if refusal:
+            if refusal is not Refusal.DUPLICATE:
+                self._complain(now, f"command refused: {refusal.value}")
+            return
         try:
             action = convert.action(message, self.spec)
         except BadMessageError as error:
@@ -220,17 +226,13 @@ class PlantNode(Node):
             if error.reason in BROKEN:
                 self._refused = f"a command was refused: {error}"
             return
-        stamp = convert.stamp_of(message)
         first = not self.intake.started
-        refusal = self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
-        if refusal is None:
-            self._command_ms = (now - stamp) / 1e6
-            self.latency.add(self._command_ms)
-            self._answering = stamp in self._sent
-            if first:
-                self._publish_event("start", self.robot.world)
-        elif refusal is not Refusal.DUPLICATE:
-            self._complain(now, f"command refused: {refusal.value}")
+        self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
+        self._command_ms = (now - stamp) / 1e6
+        self.latency.add(self._command_ms)
+        self._answering = stamp in self._sent
+        if first:
+            self._publish_event("start", self.robot.world)
 
     def _on_surprise(self, message: Float64) -> None:
         self._surprise = float(message.data)
