@@ -180,6 +180,8 @@ class Garbage:
             every: Chances from one collection to the next.
         """
         self.collected = self.put_off = 0
+        self.longest = 0.0
+        """That a collection took, in s."""
         self._every, self._clock, self._due, self._takes = every, clock, every, 0.0
         gc.collect()
         gc.freeze()
@@ -203,7 +205,16 @@ class Garbage:
             return False
         began = self._clock()
         gc.collect()
-        self._takes = max(FADES * self._takes, self._clock() - began)
+        took = self._clock() - began
+        self._takes, self.longest = max(FADES * self._takes, took), max(self.longest, took)
         self._due = self._every
         self.collected += 1
         return True
+
+    def status(self) -> dict[str, float]:
+        """What is to be told of it."""
+        return {
+            "collected": self.collected,
+            "put_off": self.put_off,
+            "longest_ms": 1e3 * self.longest,
+        }

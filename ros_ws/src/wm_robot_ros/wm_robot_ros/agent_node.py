@@ -185,7 +185,11 @@ class AgentNode(LifecycleNode):
         self.life = self._make_life(life, spec)
         self._entities.append(self.life.close)
         # So that a state which does not fit is refused here and not in mid-air.
-        self.life.begin(self._neutral, self._restore)
+        try:
+            self.life.begin(self._neutral, self._restore)
+        except SnapshotError:
+            self._release()
+            raise
         self._born = self._unsaved = self._doubtful = False
         self.trouble = ""
         self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
@@ -562,6 +566,7 @@ class AgentNode(LifecycleNode):
             "act": self.act_time.to_dict(),
             "live": self.live_time.to_dict(),
             "realtime": self.realtime,
+            "garbage": self.garbage.status() if self.garbage else {},
             "log": log_status(self.log),
             **self.life.report(),
         }

@@ -408,6 +408,7 @@ class PlantNode(Node):
             "latency": self.latency.to_dict(),
             "lateness": self.lateness.to_dict(),
             "realtime": self.realtime,
+            "garbage": self.garbage.status() if self.garbage else {},
             "log": log_status(self.log),
         }
 
