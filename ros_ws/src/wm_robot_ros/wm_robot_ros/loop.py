@@ -1,6 +1,7 @@
 """How fast and how steady the loop through ROS is: plant and agent in processes of their own."""
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from wm_robot_sim import load_spec
 
 START_UP = 60.0
 """Patience for both nodes to load, find each other and begin, in s."""
+PHYSICS = 0.004
+"""Longest step of the physics at a rate that is not the robot's own, in s."""
 NEVER = 1e9
 """A surprise that no observation is."""
 SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
@@ -146,8 +149,10 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     known, loaded = load_spec(robot), load_base(base)
     loaded.check_spec(known)
     model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
+    world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
     # Nobody is to be stopped for a surprise that is ours.
-    spec = replace(known, rate=rate, mjcf=model, safety=replace(known.safety, surprise=NEVER))
+    safety = replace(known.safety, surprise=NEVER)
+    spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
     file, copy = folder / f"{known.name}.yaml", folder / "base"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
     save_base(copy, loaded.model, load_spec(str(file)), {"for": f"timing at {rate:g} Hz, and nothing else"})
