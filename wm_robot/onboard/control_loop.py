@@ -88,7 +88,7 @@ class ControlLoop:
         """One control period.
 
         Args:
-            late: Whether its deadline was missed.
+            late: Whether a deadline was missed before it; a command that comes after the next one is late by itself.
             behind: Time since its deadline, in s.
 
         Returns:
@@ -103,12 +103,12 @@ class ControlLoop:
         commanded = self._clock()
         surprise = self._tried(self._live, obs, applied)
         lived = self._clock()
-        cuts = self.robot.gate.cuts
+        latency, cuts = behind + commanded - began, self.robot.gate.cuts
         after = self.supervisor.step(
             Report(
                 cuts=cuts,
                 surprise=surprise,
-                late=late,
+                late=late or latency > self._dt,
                 commanded=True,
                 homed=self._baseline.homed,
                 guard=self._stopped(),
@@ -120,14 +120,13 @@ class ControlLoop:
             self._last = (*self._last[:2], self.supervisor.contact)
         if after is not before:
             self._enter(after)
-        latency = 1e3 * (behind + commanded - began)
-        self.latency.add(latency)
+        self.latency.add(1e3 * latency)
         self.live_time.add(1e3 * (lived - commanded))
         self._log(
             Period(
                 stamp=_nanoseconds(obs),
                 late_ms=1e3 * behind,
-                latency_ms=latency,
+                latency_ms=1e3 * latency,
                 act_ms=1e3 * (acted - began),
                 live_ms=1e3 * (lived - commanded),
                 surprise=math.nan if surprise is None else surprise,
