@@ -104,15 +104,15 @@ class RobotLife:
     """The library's agent with its learner, if it has one."""
 
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None"):
-        self._agent, self._learner = agent, learner
+        self.agent, self._learner = agent, learner
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return self._agent.counters
+        return self.agent.counters
 
     def report(self) -> dict[str, object]:
-        events = self._agent.events
+        events = self.agent.events
         told: dict[str, object] = {"event": events[-1].what if events else ""}
         return told if self._learner is None else told | {"learner_alive": self._learner.alive}
 
@@ -121,7 +121,7 @@ class RobotLife:
             self._learner.close()
 
 
-def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
+def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     """The agent of the library, with its base, and its learner.
 
     Raises:
