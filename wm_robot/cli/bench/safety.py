@@ -229,8 +229,12 @@ def _flood_over_ros(
         )
     quiet, flooded = tried.values()
     plant, agent = flooded["plant"], flooded["agent"]
-    # One more than it lived: the first one begins its life, and the last is for a period that does not come.
-    most = plant["lived"] + 2
+    # Between two of the plant's periods there is one observation, and a command that the agent did not send is false.
+    false = (
+        plant["commands"]["accepted"] - agent["acted"],
+        agent["acted"] - plant["lived"] - 2,
+        agent["life"]["watched"] - plant["lived"] - 2,
+    )
     return (
         rows,
         {
@@ -238,11 +242,7 @@ def _flood_over_ros(
             "ros_flood_timing_ratio": flooded["p50_ms"] / quiet["p50_ms"],
             "ros_flood_p99_ms": flooded["p99_ms"],
             "ros_flood_missed_periods": float(flooded["missed_periods"]),
-            "ros_flood_used": float(
-                max(0, plant["commands"]["accepted"] - most)
-                + max(0, agent["acted"] - most)
-                + max(0, agent["life"]["watched"] - most)
-            ),
+            "ros_flood_used": float(sum(max(0, count) for count in false)),
             "ros_flood_grown_bytes": float(flooded["grown"]),
             "ros_flood_realtime": float(flooded["realtime"]),
         },

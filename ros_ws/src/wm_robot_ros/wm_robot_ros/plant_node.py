@@ -499,7 +499,7 @@ def main() -> None:
     node = None
     try:
         node = PlantNode()
-        executor = executor_of(node)
+        executor = executor_of(node, quick=True)
         node.realtime = use_real_time(node, node.config.priority, node.config.cores)
         node.garbage = Garbage()
         service.ready()
