@@ -134,7 +134,9 @@ def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, 
     lived = Plant(2).live(memory, memory.birth(2), 50)
     lived["score"] = torch.full((2, memory.HYPOTHESES), -100.0)
     lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SURE
-    _, after = memory.infer(lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2))
+    _, after = memory.infer(
+        lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
+    )
     torch.testing.assert_close(after["truth"], lived["mean"][:, believed])
     torch.testing.assert_close(after["mean"][:, 0], lived["mean"][:, believed])
     assert not torch.allclose(lived["mean"][:, 0], lived["mean"][:, 3])

@@ -103,24 +103,24 @@ def _with_learner(base: Path) -> Callable[[EmulatedRobot], Crew] | None:
 
     def make(robot: EmulatedRobot) -> Crew:
         # Here, in the control process: this one must be able to fork.
-        import torch
-
-        from wm_robot.learning.consolidate import ConsolidateConfig
+        from wm_robot.learning.candidate import ConsolidateConfig
         from wm_robot.models.base import load_base
         from wm_robot.onboard.agent import Agent
         from wm_robot.onboard.caution import Caution
         from wm_robot.onboard.graph_files import load_graphs
         from wm_robot.onboard.learner import LearnerProcess
 
-        torch.set_num_threads(1)
         loaded, task = load_base(base), next(iter(robot.spec.tasks))
+        graphs = load_graphs(base, loaded)
         # None of its candidates is good enough: one that is tried makes a plan slower, which is not asked here.
-        learner = LearnerProcess(base, loaded, ConsolidateConfig(interval=1, held_out=1, margin=1.0))
+        learner = LearnerProcess(
+            base, loaded, ConsolidateConfig(interval=1, held_out=1, margin=1.0), graphs=graphs
+        )
         agent = Agent(
             loaded,
             robot.spec,
             task=task,
-            graphs=load_graphs(base, loaded),
+            graphs=graphs,
             learner=learner,
             caution=Caution(robot.spec),
         )
