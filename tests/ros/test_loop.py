@@ -50,7 +50,8 @@ def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_el
     found = measure(
         robot="arm",
         base=base,
-        seconds=4.0,
+        # The flood needs some seconds to begin where other work shares the machine.
+        seconds=10.0,
         hogs=1,
         flood=2000.0,
         agent={**SMALL, "learner": True},

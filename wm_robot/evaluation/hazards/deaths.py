@@ -181,7 +181,10 @@ def _round(victim: Victim, tape: Tape, control: Callable[[Tape], None], seconds:
 def _torment(tape: Tape, helper: int, seconds: float, living: Callable[[], bool]) -> None:
     for _ in range(2):
         _go_on(tape, Phase.WELL, seconds, living)
-        os.kill(helper, signal.SIGSTOP)
+        try:
+            os.kill(helper, signal.SIGSTOP)
+        except ProcessLookupError as error:
+            raise DeviceError("the helper died by itself; what it printed says why") from error
         try:
             _go_on(tape, Phase.STOPPED, seconds, living)
         finally:
