@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tests.safety.specs import every, spec_of
+from wm_robot.errors import DeviceError
 from wm_robot.evaluation.hazards import faults, streams
+from wm_robot.evaluation.hazards.deaths import try_deaths
 from wm_robot.evaluation.hazards.emulator import Motors
 from wm_robot.evaluation.hazards.stops import Stage
 
@@ -101,3 +103,31 @@ def test_a_plant_does_not_go_on_without_its_control(tmp_path, how):
     lived = [stop for stop in stops if stop]
     assert lived and not any(stop.resumed for stop in lived)
     assert all(stop.after < 1.0 for stop in lived)
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and stopped as on Linux")
+
+
+@LINUX
+def test_a_recorder_that_stops_and_dies_holds_up_nobody_but_a_loop_that_waits_for_it(tmp_path):
+    log = tmp_path / "periods.ndjson"
+    spec = SPECS["plain"]
+    found = try_deaths(spec, "recorder", log=log, rounds=1, seconds=1.0)
+    phase = round(1.0 / spec.dt)
+    # Three times well, twice stopped, once dead; less what a busy machine takes.
+    assert all(2 * phase < part.latency.size < 4 * phase for part in (found.well, found.unwell))
+    assert 0.2 < found.ratio(50) < 5.0
+    # A hundred periods of warm-up, and what came until it died.
+    assert log.read_text().count("\n") > 100
+    waits = try_deaths(spec, "recorder", log=log, rounds=1, seconds=1.0, waits=True)
+    assert waits.missed > found.missed + phase / 2
+
+
+@LINUX
+def test_a_control_process_that_cannot_begin_is_an_error(tmp_path, capfd):
+    def make(robot):
+        raise ValueError("no controller")
+
+    with pytest.raises(DeviceError, match="the control process did not begin"):
+        try_deaths(SPECS["plain"], "learner", log=tmp_path / "log", rounds=1, seconds=0.1, make=make)
+    assert "no controller" in capfd.readouterr().err

@@ -5,6 +5,8 @@ from tests.safety.specs import every, spec_of
 from wm_robot.errors import DeviceError
 from wm_robot.evaluation.hazards.emulator import EmulatedRobot
 from wm_robot.onboard.control_loop import ControlLoop
+from wm_robot.onboard.realtime import Deadlines
+from wm_robot.safety.cuts import Rule
 from wm_robot.safety.modes import Mode
 from wm_robot.types import Observation
 
@@ -16,7 +18,7 @@ class Swing:
     """Moves every joint to and fro, and does on the way what a test asks for."""
 
     def __init__(self):
-        self.steps, self.surprise, self.lived = 0, 0.0, []
+        self.steps, self.surprise, self.lived, self.touched = 0, 0.0, [], []
         self.act_instead = None
 
     def act(self, obs):
@@ -25,8 +27,9 @@ class Swing:
             return self.act_instead()
         return np.full(len(obs) // 2, 0.2 * np.sin(0.1 * self.steps), np.float32)
 
-    def live(self, obs, applied, next_obs, *, valid):
+    def live(self, obs, applied, next_obs, *, valid, contact):
         self.lived.append(valid)
+        self.touched.append(contact)
         return self.surprise
 
 
@@ -156,3 +159,82 @@ def test_progress_is_told_once_a_period():
     for _ in range(7):
         loop.step()
     assert len(beats) == 7
+
+
+class Time:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 50.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep_until(self, moment):
+        self.now = max(self.now, moment)
+
+
+def test_it_runs_at_its_deadlines_and_notes_every_period():
+    clock, beats, lefts, periods = Time(), [], [], []
+    swing = Swing()
+
+    def act(obs):
+        # The tenth takes two periods and a half, all others a quarter.
+        clock.now += SPEC.dt * (2.5 if len(periods) == 9 else 0.25)
+        return np.zeros(3, np.float32)
+
+    swing.act = act
+    loop = ControlLoop(
+        EmulatedRobot(spec_of(misses=[3, 5])),
+        swing,
+        progress=lambda: beats.append(clock.now),
+        tidy=lefts.append,
+        log=periods.append,
+        clock=clock,
+    )
+    loop.supervisor.mode = Mode.LEARNED
+    loop.run(Deadlines(SPEC.dt, clock=clock, sleep_until=clock.sleep_until), lambda: len(periods) == 20)
+    assert len(periods) == loop.latency.count == loop.lateness.count == 20
+    milliseconds = 1e3 * SPEC.dt
+    # It lived through 20 periods, and one more passed beside them: of two and a half, half of one is made up for.
+    assert clock.now == pytest.approx(50 + 21 * SPEC.dt + 0.25 * SPEC.dt)
+    late = [period.late_ms for period in periods]
+    assert late[10] == pytest.approx(1.5 * milliseconds) and max(late[:10] + late[11:]) < 1e-6
+    # From the deadline, and not from when it began.
+    assert periods[10].latency_ms == pytest.approx(1.75 * milliseconds)
+    assert periods[9].act_ms == pytest.approx(2.5 * milliseconds)
+    assert {period.mode for period in periods} == {Mode.LEARNED} and all(p.cuts == () for p in periods)
+    assert lefts[0] == pytest.approx(0.75 * SPEC.dt) and min(lefts) < 0
+    assert max(b - a for a, b in zip(beats, beats[1:], strict=False)) == pytest.approx(2.5 * SPEC.dt)
+
+
+def test_missed_deadlines_end_its_turn_where_it_runs():
+    clock, periods, swing = Time(), [], Swing()
+
+    def act(obs):
+        clock.now += 1.2 * SPEC.dt
+        return np.zeros(3, np.float32)
+
+    swing.act = act
+    loop = ControlLoop(EmulatedRobot(SPEC), swing, log=periods.append, clock=clock)
+    loop.supervisor.mode = Mode.LEARNED
+    loop.run(Deadlines(SPEC.dt, clock=clock, sleep_until=clock.sleep_until), lambda: len(periods) == 40)
+    assert loop.mode is Mode.HOLD and "deadlines missed" in loop.supervisor.reason
+
+
+def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
+    robot = EmulatedRobot(SPEC, START)
+    loop = started(robot)
+    loop.controller.touched.clear()
+    for _ in range(3):
+        loop.step()
+    # A limit that is met every day is no contact.
+    loop.controller.act_instead = lambda: np.full(3, 3.0, np.float32)
+    loop.step()
+    assert robot.gate.counts[Rule.RANGE] or robot.gate.counts[Rule.RATE]
+    loop.controller.act_instead = None
+    loop.step()
+    loop.controller.act_instead = lambda: np.full(3, np.nan, np.float32)
+    assert loop.step() is Mode.HOLD
+    loop.step()
+    assert loop.controller.touched == [False] * 6 + [True]

@@ -49,9 +49,9 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def live(self, obs, applied, next_obs, *, valid=True):
+    def live(self, obs, applied, next_obs, *, valid=True, contact=False):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
-        self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid)
+        self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid, contact=contact)
         self.counters["watched" if valid else "invalid"] += 1
         self.counters["lived"] += valid
         self.steps += valid
@@ -64,6 +64,12 @@ class Notebook:
         self._saving = False
         write_file(Path(place) / "life.json", json.dumps({"steps": self.steps}).encode())
         return "0" * 64
+
+    def report(self):
+        return {}
+
+    def close(self):
+        self._file.flush()
 
 
 if __name__ == "__main__":

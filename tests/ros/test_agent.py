@@ -294,6 +294,55 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
     assert len(plant.heard) == plant.step - 4 == len(agent.notes("act"))
 
 
+def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
+    client = agent()
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    contact = peer.speak(String, "plant/contact")
+    for _ in range(3):
+        plant.advance()
+    peer.until(lambda: len(agent.notes("live")) == 2, "it does not live")
+    contact.publish(convert.json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []}))
+    peer.spin(0.1)
+    for _ in range(2):
+        plant.advance()
+    peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
+    assert [one["contact"] for one in agent.notes("live")] == [False, False, True, False]
+
+
+def test_it_says_at_once_that_it_ends(agent, peer):
+    client = agent(status_rate=2.0)
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    peer.until(lambda: plant.told()["active"], "it does not say that it acts")
+    plant.status.clear()
+    began = time.monotonic()
+    agent.process.stop(patience=5)
+    peer.until(lambda: plant.status and not plant.told()["active"], "it does not say that it ends")
+    assert time.monotonic() - began < 4
+
+
+def test_it_writes_down_every_step(agent, peer, tmp_path):
+    log = tmp_path / "log.ndjson"
+    client = agent(log=str(log))
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    stamps = []
+    for _ in range(5):
+        plant.advance()
+        stamps.append(plant.stamp)
+    peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
+    assert agent.process.stop(patience=5) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["stamp"] for line in lines] == stamps
+    assert all(line["act_ms"] > 0 and "latency_ms" in line for line in lines)
+    # The first has nothing to live yet.
+    assert [line.get("surprise") for line in lines] == [None, 0.5, 0.5, 0.5, 0.5]
+
+
 def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
     client = agent(**{"observation.max_age": 1.0})
     client.configure()

@@ -6,7 +6,7 @@ from wm_robot.errors import DeviceError
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot_ros.loop import measure
+from wm_robot_ros.loop import at_rate, measure
 from wm_robot_sim import load_spec
 from wm_robot_sim.worlds import WorldDistribution
 
@@ -44,3 +44,44 @@ def test_the_real_agent_lives_over_ros_and_its_next_life_goes_on_from_its_state(
 def test_an_agent_without_a_base_is_an_error_that_says_so(environment, tmp_path):
     with pytest.raises(DeviceError, match=r"SnapshotError: no base in .*nowhere"):
         measure(robot="arm", base=tmp_path / "nowhere", seconds=1.0)
+
+
+def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_else(environment, base):
+    found = measure(
+        robot="arm",
+        base=base,
+        # The flood needs some seconds to begin where other work shares the machine.
+        seconds=10.0,
+        hogs=1,
+        flood=2000.0,
+        agent={**SMALL, "learner": True},
+    )
+    plant, agent = found["plant"], found["agent"]
+    assert found["flooded"] > 100
+    # Of the false ones both heard some, and used none: not more than the plant had periods.
+    assert agent["refused"]["out_of_order"] + agent["refused"]["duplicate"] > 10
+    assert plant["commands"]["refused"]["out_of_order"] + plant["commands"]["refused"]["duplicate"] > 10
+    assert 0 < plant["commands"]["accepted"] <= plant["lived"] + 2
+    assert 0 < agent["life"]["watched"] <= agent["acted"] <= plant["lived"] + 2
+    assert agent["learner_alive"] is True and agent["life"]["offered"] >= 1
+    assert found["log"] == plant["periods"]
+    assert found["realtime"] == (plant["realtime"]["priority"] == agent["realtime"]["priority"] == "")
+    assert 0 < found["p99_ms"] <= found["p999_ms"] <= found["worst_ms"]
+    assert found["missed_periods"] >= found["longest_miss"] >= 0
+
+
+def test_a_base_can_be_timed_at_another_rate_and_is_the_same(environment, base, tmp_path):
+    (tmp_path / "at").mkdir()
+    spec, retimed = at_rate("arm", base, 100.0, tmp_path / "at")
+    assert load_spec(spec).dt == 0.01
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (base, retimed)]
+    assert weights[0] == weights[1]
+    found = measure(robot=spec, base=retimed, seconds=1.0, agent=SMALL)
+    assert found["plant"]["lived"] == 100 and found["plant"]["rate"] == 100.0
+    with pytest.raises(DeviceError, match="was trained for robot"):
+        measure(robot=spec, base=base, seconds=1.0, agent=SMALL)
+
+
+def test_without_priority_it_says_so(environment, base):
+    found = measure(robot="arm", base=base, seconds=1.0, priority=0, agent=SMALL)
+    assert found["realtime"] is False and found["plant"]["realtime"] == {}

@@ -16,13 +16,14 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.evaluation.hazards.stops import forked
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot_ros import convert
 from wm_robot_ros.environment import node_command
+from wm_robot_ros.qos import SENSOR
 from wm_robot_sim import load_spec
 
 SPEC = load_spec("arm")
@@ -193,3 +194,130 @@ def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, env
     process.stop()
     assert page.driver == 0
     page.close()
+
+
+class Agent:
+    """Plays the agent to a plant: it answers each observation, and says how it does."""
+
+    def __init__(self, plant, peer):
+        self.plant, self._peer, self.answers = plant, peer, True
+        self.answered = 0
+        self._surprise, self._status = (
+            peer.speak(Float64, "agent/surprise"),
+            peer.speak(String, "agent/status"),
+        )
+        # In the callback, so that it is as quick as it can be where other work shares the machine.
+        peer.node.create_subscription(JointState, "joint_states", self._answer, SENSOR)
+
+    def _answer(self, message):
+        if self.answers:
+            answer = convert.action_message(self.plant.start, SPEC, convert.stamp_of(message))
+            self.plant._speak.publish(answer)
+            self.answered += 1
+
+    def be_surprised(self, nats):
+        self._surprise.publish(convert.number_message(nats))
+
+    def say(self, **status):
+        self._status.publish(convert.json_message({"active": True, "trouble": ""} | status))
+
+    def until(self, mode, doing=lambda: None):
+        def there():
+            doing()
+            return self.plant.status["mode"] == mode
+
+        self._peer.until(there, f"it does not come to {mode}; it is in {self.plant.status}")
+
+
+def test_an_agent_that_is_surprised_again_and_again_loses_its_turn(start, peer):
+    plant = Plant(start, peer, hold_if_late=False)
+    agent = Agent(plant, peer)
+    agent.until("learned")
+    # Once is nothing, however much it is.
+    agent.be_surprised(1e6)
+    peer.spin(0.3)
+    assert plant.status["mode"] == "learned"
+    agent.until("hold", lambda: agent.be_surprised(SPEC.safety.surprise + 1))
+    assert plant.status["reason"].startswith("surprise above 100 nats in ")
+    assert plant.ask("arm").success
+    agent.until("learned")
+
+
+def test_an_agent_that_owes_answers_loses_its_turn(start, peer):
+    plant = Plant(start, peer, **{"command.timeout": 30.0})
+    agent = Agent(plant, peer)
+    # Nobody is late who does not answer: commands of a person have stamps of their own.
+    plant.until("learned", sending=plant.start)
+    agent.answers = False
+    peer.spin(0.3)
+    assert plant.status["mode"] in ("learned", "hold")
+    if plant.status["mode"] == "hold":
+        # On a busy machine the first answers may have been late.
+        plant.ask("arm")
+    agent.answers = True
+    before = agent.answered
+    peer.until(lambda: agent.answered > before, "no observation")
+    agent.answers = False
+    agent.until("hold")
+    assert "deadlines missed" in plant.status["reason"]
+    assert plant.status["commands"]["unanswered"] >= SPEC.safety.misses[0]
+
+
+def test_an_agent_that_ends_in_order_is_not_late(start, peer):
+    plant = Plant(start, peer, hold_if_late=False, **{"command.timeout": 30.0})
+    agent = Agent(plant, peer)
+    agent.until("learned", agent.say)
+    agent.answers = False
+    agent.until("ready", lambda: agent.say(active=False))
+    assert plant.status["reason"] == "the controller fell silent" and plant.status["holding"]
+    agent.answers = True
+    agent.until("learned", agent.say)
+
+
+def test_an_agent_that_stops_by_an_error_ends_in_hold_and_the_reason_is_its_own(start, peer):
+    plant = Plant(start, peer, hold_if_late=False)
+    agent = Agent(plant, peer)
+    agent.until("learned", agent.say)
+    agent.answers = False
+    agent.until("hold", lambda: agent.say(active=False, trouble="ValueError: no plan"))
+    assert plant.status["reason"] == "the agent stopped: ValueError: no plan"
+    # It is armed again by a person, though the agent goes on saying so.
+    agent.say(active=False, trouble="ValueError: no plan")
+    assert plant.ask("arm").success
+    plant.until("ready")
+
+
+def test_it_says_when_its_guard_stood_between_controller_and_motors(start, peer):
+    plant = Plant(start, peer, hold_if_late=False)
+    contacts = peer.hear(String, "plant/contact")
+    agent = Agent(plant, peer)
+    agent.until("learned")
+    peer.spin(0.2)
+    assert not contacts
+    plant.send(plant.start, position=[math.nan] * SPEC.action_dim)
+    plant.until("hold")
+    peer.until(lambda: contacts, "no contact")
+    said = convert.json_values(contacts[-1])
+    assert said["mode"] == "hold" and said["stamp"] in {convert.stamp_of(one) for one in plant._applied}
+
+
+def test_a_plant_writes_down_every_period(start, peer, tmp_path):
+    log, report = tmp_path / "log.ndjson", tmp_path / "report.json"
+    process = start(
+        node_command(
+            "plant_node", {"log": str(log), "report": str(report), "duration": 1.0, "hold_if_late": False}
+        )
+    )
+    applied = peer.hear(JointState, "applied_command")
+    speak = peer.speak(JointState, "joint_command")
+    peer.until(lambda: applied, "the plant says nothing")
+    speak.publish(convert.action_message(convert.action(applied[-1], SPEC), SPEC, peer.now()))
+    assert process.wait(30) == 0
+    told, lines = json.loads(report.read_text()), [json.loads(line) for line in log.read_text().splitlines()]
+    assert told["log"] == {"alive": True, "dropped": 0}
+    assert len(lines) == told["periods"] and {"ready", "learned"} <= {line["mode"] for line in lines}
+    stamps = [line["stamp"] for line in lines]
+    assert stamps == sorted(set(stamps)) and {convert.stamp_of(one) for one in applied[:-1]} <= set(stamps)
+    assert all(line["late_ms"] >= 0 for line in lines)
+    # The one command that was sent, and no other.
+    assert sum("latency_ms" in line for line in lines) == told["commands"]["accepted"] == 1

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.ros
 from wm_robot.io.intake import CommandIntake
 from wm_robot.io.pairing import Pairing
 from wm_robot.io.refusal import Refusal, check_time
-from wm_robot_ros.timing import Histogram
+from wm_robot.onboard.timing import Histogram
 
 MS = 1_000_000
 START = 10**18
@@ -77,6 +77,32 @@ def test_a_refused_command_changes_nothing():
     counts = plant.refusals.to_dict()
     assert (counts["duplicate"], counts["out_of_order"], counts["no_stamp"], counts["future"]) == (1, 2, 1, 1)
     assert plant.offer(np.float32([9, 9]), at(6), at(20), moment=at(20)) is Refusal.STALE
+
+
+def test_whoever_ended_commands_no_more_and_a_new_command_counts_again():
+    plant = intake()
+    plant.offer(np.float32([1, 2]), at(1), at(1), moment=at(1))
+    plant.end()
+    # The servo keeps its target, the motor is released: as after a long silence.
+    np.testing.assert_array_equal(plant.take(at(1)), [1, 0])
+    assert plant.holding
+    plant.offer(np.float32([3, 4]), at(2), at(2), moment=at(2))
+    np.testing.assert_array_equal(plant.take(at(2)), [3, 4])
+    assert not plant.holding and plant.silence == 0
+    plant.take(at(3))
+    plant.take(at(4))
+    assert plant.silence == 2
+
+
+def test_what_is_untimely_is_known_without_what_it_says():
+    plant, stream = intake(), pairing()
+    plant.offer(np.float32([1, 2]), at(5), at(5), moment=at(5))
+    stream.sense(at(5), at(5), obs(5))
+    for part in (plant, stream):
+        assert part.untimely(at(4), at(5)) is Refusal.OUT_OF_ORDER
+        assert part.untimely(at(5), at(5)) is Refusal.DUPLICATE
+        assert part.untimely(at(6), at(6)) is None
+        assert part.refusals.total == 2
 
 
 def test_after_a_long_silence_a_servo_keeps_its_target_and_a_motor_is_released():

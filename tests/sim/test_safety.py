@@ -21,7 +21,7 @@ class Jitter:
     def act(self, obs):
         return self._rng.uniform(self._spec.action_low, self._spec.action_high).astype(np.float32)
 
-    def live(self, obs, applied, next_obs, *, valid):
+    def live(self, obs, applied, next_obs, *, valid, contact):
         return 0.0
 
 

@@ -26,7 +26,8 @@ def guard(
         limit_ms: That time, instead of the spec's.
         release: Lower an emergency, and end: the plant moves again when it is armed.
     """
-    from wm_robot.safety.guard import PRIORITY, Guard, go_first
+    from wm_robot.onboard.realtime import go_real_time
+    from wm_robot.safety.guard import PRIORITY, Guard
     from wm_robot.safety.heartbeat import Heartbeat
     from wm_robot.safety.service import Service
 
@@ -39,8 +40,7 @@ def guard(
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: asked.append(number))
-    why_not = go_first(PRIORITY)
-    if why_not:
+    for why_not in filter(None, go_real_time(PRIORITY).values()):
         print(why_not, file=sys.stderr)
     service, watcher = Service(), Guard(heartbeat, limit=limit)
     print(f"guarding {page}: stops the plant after {1e3 * limit:.0f} ms without progress", flush=True)

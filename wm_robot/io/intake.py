@@ -36,9 +36,21 @@ class CommandIntake:
         return self.accepted > 0
 
     @property
+    def silence(self) -> int:
+        """Periods in a row without a new command, up to the last."""
+        return self._silence
+
+    @property
     def holding(self) -> bool:
         """Whether commands have been missing for so long that the robot holds its position."""
         return self._holding
+
+    def untimely(self, stamp: int, now: int) -> Refusal | None:
+        """Why a command of that stamp is refused, whatever it says; counted. In ns, as `offer` has them."""
+        refusal = check_time(stamp, now, self._last, self._max_age)
+        if refusal:
+            self.refusals.add(refusal)
+        return refusal
 
     def offer(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> Refusal | None:
         """Take a command; with a reason it is refused and changes nothing.
@@ -48,9 +60,8 @@ class CommandIntake:
             now: In ns on the same clock.
             moment: In ns on a clock that nobody sets.
         """
-        refusal = check_time(stamp, now, self._last, self._max_age)
+        refusal = self.untimely(stamp, now)
         if refusal:
-            self.refusals.add(refusal)
             return refusal
         self._command, self._last, self._arrived = action, stamp, moment
         self._fresh, self._holding = True, False
@@ -67,6 +78,10 @@ class CommandIntake:
             self._silence = 0
         self._fresh = False
         if self.started and not self._holding and moment - self._arrived > self._timeout:
-            self._holding = True
-            self._command = np.where(self._servo, self._command, np.float32(0))
+            self.end()
         return self._command
+
+    def end(self) -> None:
+        """Hold the position until there is a new command: whoever commanded is gone."""
+        self._holding = True
+        self._command = np.where(self._servo, self._command, np.float32(0))

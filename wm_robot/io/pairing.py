@@ -66,6 +66,13 @@ class Pairing:
         self._open.clear()
         self._applied.clear()
 
+    def untimely(self, stamp: int, now: int) -> Refusal | None:
+        """Why an observation of that stamp is refused, whatever it says; counted. In ns, as `sense` has them."""
+        refusal = check_time(stamp, now, self._last, self._max_age)
+        if refusal:
+            self.refusals.add(refusal)
+        return refusal
+
     def sense(self, stamp: int, now: int, obs: np.ndarray) -> Refusal | None:
         """Take an observation; with a reason it is refused and changes nothing.
 
@@ -73,9 +80,8 @@ class Pairing:
             stamp: Of the measurement, in ns.
             now: In ns on the same clock.
         """
-        refusal = check_time(stamp, now, self._last, self._max_age)
+        refusal = self.untimely(stamp, now)
         if refusal:
-            self.refusals.add(refusal)
             return refusal
         sensed = _Sensed(stamp, obs)
         if self._newest:

@@ -8,6 +8,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -64,6 +65,11 @@ class LearnerProcess:
         """Whether it still learns; a life goes on without it."""
         return self._process.is_alive()
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return int(self._process.pid or 0)
+
     def begin(self, past: Reservoir) -> None:
         while self._candidates.take() is not None:
             pass
@@ -99,6 +105,8 @@ def _learn(folder: str, chapters: Layout, candidates: Layout, config: Consolidat
 
     from wm_robot.learning.consolidate import Consolidation
 
+    # Ctrl-C is for the agent, which ends its learner.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     torch.set_num_threads(1)
     consolidation = Consolidation(load_base(folder).model, config)

@@ -43,6 +43,9 @@ class Rule(str, Enum):
 OF_ACTION = frozenset({Rule.DTYPE, Rule.SHAPE, Rule.FINITE, Rule.FAR})
 OF_OBSERVATION = frozenset({Rule.SENSED, Rule.STALE, Rule.SEQUENCE, Rule.FUTURE})
 REFUSALS = OF_ACTION | OF_OBSERVATION
+CONTACT = frozenset(Rule) - {Rule.RANGE, Rule.RATE, Rule.ACCELERATION}
+"""Where the gate stood between robot and controller. The others are limits of the action that a controller meets
+every day; what they left of it was applied, and is learned from."""
 
 
 @dataclass(frozen=True)

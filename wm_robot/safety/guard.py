@@ -66,9 +66,15 @@ class Guard:
 
 
 def go_first(priority: int) -> str:
-    """Go before all that is not real time, children excepted; why that is not permitted, or nothing."""
+    """Go before all that is not real time, with every thread there is now; why that is not permitted, or nothing.
+
+    Threads and processes that are started later, as for saving and learning, are ordinary ones.
+    """
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        for thread in os.listdir("/proc/self/task"):
+            policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
     except (OSError, AttributeError) as error:
-        return f"no real-time priority ({error}): a busy machine makes it late. Permit rtprio {priority}"
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else "only Linux has it"
+        return f"no real-time priority ({words}): a busy machine makes it late. Permit rtprio {priority}"
     return ""

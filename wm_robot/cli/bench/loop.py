@@ -1,35 +1,100 @@
-"""`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate."""
+"""`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate or for the timing of another."""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import MissingExtraError
 
+FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
 
-def run(setting: Setting, memory: str, seconds: float) -> Result:
+
+def run(
+    setting: Setting,
+    memory: str,
+    seconds: float,
+    *,
+    rate: float = 0.0,
+    learner: bool = False,
+    hogs: int = 0,
+    priority: int = 50,
+) -> Result:
     """See `wm-robot bench loop --help`."""
     try:
         from wm_robot_ros.loop import measure
     except ImportError as error:
         raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
 
-    needs(seconds > 0, f"seconds is {seconds}; it must be above 0")
+    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    needs(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
+    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
-    measured = measure(robot=setting.robot, base=setting.bases / f"{setting.robot}-{memory}", seconds=seconds)
-    agent = measured["agent"]
-    rows = [
-        {"what": what, "p50 ms": times["p50_ms"], "p99 ms": times["p99_ms"], "worst ms": times["worst_ms"]}
+    with _robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
+        measured = measure(
+            robot=robot,
+            base=base,
+            seconds=seconds,
+            priority=priority,
+            hogs=hogs,
+            agent={"learner": learner},
+        )
+    plant, agent = measured["plant"], measured["agent"]
+    timing = [
+        {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
         for what, times in (
-            ("sensor to command at the plant", measured["plant"]["latency"]),
+            ("sensor to command at the plant", plant["latency"]),
             ("sensor to command at the agent", agent["latency"]),
             ("plan: the last iteration", agent["act"]),
             ("write, and prepare the next plan", agent["live"]),
+            ("a period begins after its deadline by", plant["lateness"]),
         )
     ]
+    figures = {name: float(measured[name]) for name in FIGURES}
+    figures |= {
+        "realtime": float(measured["realtime"]),
+        "log_lines_missing": float(plant["periods"] - measured["log"]),
+        "learner_alive": float(agent.get("learner_alive", False)),
+        "load": os.getloadavg()[0] / (os.cpu_count() or 1),
+    }
+    notes = [
+        f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
+        "load is that of a core, in the last minute; missed_periods are all without a new command",
+    ]
+    if not own:
+        notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
     return Result(
         setting=setting,
-        figures={name: float(measured[name]) for name in ("p50_ms", "p99_ms", "worst_ms", "missed_periods")},
-        table=rows,
-        notes=(
-            f"{agent['acted']} commands in {seconds:.0f} s; missed_periods is the most periods in a row without a "
-            "new command",
-        ),
+        figures=figures,
+        table=[*timing, *_permitted(priority, plant, agent)],
+        notes=tuple(notes),
     )
+
+
+@contextmanager
+def _robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
+    """Robot and base, and whether the base was trained for that."""
+    from wm_robot_ros.loop import at_rate
+    from wm_robot_sim import load_spec
+
+    if not rate or rate == load_spec(setting.robot).rate:
+        yield setting.robot, base, True
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield *at_rate(setting.robot, base, rate, Path(folder)), False
+
+
+def _permitted(priority: int, plant: dict[str, Any], agent: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the system gave to the loop, in words."""
+    if not priority:
+        return [{"real time": "both nodes", "asked for": "nothing", "had": "priority is 0"}]
+    return [
+        {"real time": part, "asked for": what, "had": why_not or "yes"}
+        for part, report in (("plant", plant), ("agent", agent))
+        for what, why_not in report["realtime"].items()
+    ]

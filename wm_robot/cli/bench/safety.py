@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,33 @@ import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.evaluation.hazards import faults, streams
+from wm_robot.evaluation.hazards.deaths import Crew, Deaths, Driver, Victim, still, try_deaths
+from wm_robot.evaluation.hazards.emulator import EmulatedRobot
 from wm_robot.spec import RobotSpec, Safety
 
 LONGEST_FLOOD = 600_000
 """Messages: a minute at 10 kHz."""
+PHASE = 10.0
+"""Seconds for which a helper is well, stopped or dead, time after time."""
+FLOOD_RATE = 10_000.0
+"""Messages a second, of two kinds."""
 DRIVES = 0.02, 0.1
 """Seconds that a control process drives before it is ended."""
 
 
-def run(setting: Setting, generated: int, kills: int, flood: int) -> Result:
+def run(
+    setting: Setting, generated: int, kills: int, flood: int, *, deaths: int = 0, memory: str = "ekf"
+) -> Result:
     """See `wm-robot bench safety --help`."""
     from wm_robot_sim import load_spec
 
     needs(generated >= 100, f"generated is {generated}; it must be at least 100")
     needs(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
     needs(kills >= 0, f"kills is {kills}; it must not be below 0")
+    needs(deaths >= 0, f"deaths is {deaths}; it must not be below 0")
     if setting.quick:
         generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
+        deaths = min(deaths, 1)
     spec = load_spec(setting.robot)
     rng = np.random.default_rng(setting.seeds[0])
     table, figures = _numbers(spec, generated, rng)
@@ -37,12 +49,85 @@ def run(setting: Setting, generated: int, kills: int, flood: int) -> Result:
         f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
     ]
     rows, figures = table + told, figures | said
+    base = setting.bases / f"{setting.robot}-{memory}"
+    if flood:
+        told, said, note = _flood_over_ros(setting.robot, base, PHASE if setting.quick else 3 * PHASE)
+        rows, figures, notes = rows + told, figures | said, [*notes, *note]
     if kills and sys.platform == "linux":
         stopped, said, note = _stops(spec, kills, rng)
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     else:
         notes.append("no control process was ended: kills is 0, or this is not Linux")
+    if deaths and sys.platform == "linux":
+        stopped, said, note = _deaths(spec, base, deaths, PHASE / 5 if setting.quick else PHASE)
+        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+
+
+def _deaths(
+    spec: RobotSpec, base: Path, rounds: int, seconds: float
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """Learners and recorders that are stopped and killed, and control beside them."""
+    rows, figures, make = [], dict[str, float](), _with_learner(base)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "periods.ndjson"
+
+        def try_one(victim: Victim, **how: Any) -> Deaths:
+            return try_deaths(spec, victim, log=log, rounds=rounds, seconds=seconds, **how)
+
+        tried = {"recorder": try_one("recorder", make=make or still)}
+        if make is not None:
+            tried["learner"] = try_one("learner", make=make)
+        tried["recorder, a loop that waits for it"] = naive = try_one("recorder", waits=True)
+    for name, found in tried.items():
+        for what, times in (("well", found.well), ("stopped or dead", found.unwell)):
+            row = {"helper": name, "it is": what, "periods": times.latency.size}
+            rows.append(row | {f"p{q} ms": times.percentile(q) for q in (50, 99)})
+        if found is not naive:
+            figures[f"{name}_death_timing_ratio"] = found.ratio(50)
+            figures[f"{name}_death_timing_ratio_p99"] = found.ratio(99)
+            figures[f"{name}_death_missed_periods"] = float(found.missed)
+    figures["naive_recorder_missed_periods"] = float(naive.missed)
+    notes = [
+        "ratios: from deadline to command, while a helper is stopped or dead, in parts of while it is well"
+    ]
+    if make is None:
+        notes.append(f"no learner was ended: there is no torch, or no base in {base}")
+    return rows, figures, notes
+
+
+def _with_learner(base: Path) -> Callable[[EmulatedRobot], Crew] | None:
+    """What makes the agent of a base, with a learner that never rests; None where that cannot be."""
+    if find_spec("torch") is None or not (base / "base.json").exists():
+        return None
+
+    def make(robot: EmulatedRobot) -> Crew:
+        # Here, in the control process: this one must be able to fork.
+        from wm_robot.learning.candidate import ConsolidateConfig
+        from wm_robot.models.base import load_base
+        from wm_robot.onboard.agent import Agent
+        from wm_robot.onboard.caution import Caution
+        from wm_robot.onboard.graph_files import load_graphs
+        from wm_robot.onboard.learner import LearnerProcess
+
+        loaded, task = load_base(base), next(iter(robot.spec.tasks))
+        graphs = load_graphs(base, loaded)
+        # None of its candidates is good enough: one that is tried makes a plan slower, which is not asked here.
+        learner = LearnerProcess(
+            base, loaded, ConsolidateConfig(interval=1, held_out=1, margin=1.0), graphs=graphs
+        )
+        agent = Agent(
+            loaded,
+            robot.spec,
+            task=task,
+            graphs=graphs,
+            learner=learner,
+            caution=Caution(robot.spec),
+        )
+        goal = np.full(robot.spec.task(task).goal, 0.2, np.float32)
+        return Crew(Driver(robot, agent, goal), learner.pid, learner.close)
+
+    return make
 
 
 def careful(spec: RobotSpec) -> RobotSpec:
@@ -117,6 +202,54 @@ def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any
         "clock_jump_lost_periods": float(lost),
         "clock_jumps": float(each // 100),
     }
+
+
+def _flood_over_ros(
+    robot: str, base: Path, seconds: float
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """The two nodes with another that floods both, and without."""
+    if not (base / "base.json").exists() or any(find_spec(name) is None for name in ("torch", "rclpy")):
+        return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {base}"]
+    # Here, since it needs ROS.
+    from wm_robot_ros.loop import measure
+
+    rows, tried = [], {}
+    for name, rate in (("no flood", 0.0), ("flood over ROS", FLOOD_RATE)):
+        tried[name] = found = measure(robot=robot, base=base, seconds=seconds, flood=rate)
+        rows.append(
+            {
+                "loop": name,
+                "false messages": found["flooded"],
+                "p50 ms": found["p50_ms"],
+                "p99 ms": found["p99_ms"],
+                "p99.9 ms": found["p999_ms"],
+                "missed periods": found["missed_periods"],
+                "grown kB": found["grown"] / 1e3,
+            }
+        )
+    quiet, flooded = tried.values()
+    plant, agent = flooded["plant"], flooded["agent"]
+    # Between two of the plant's periods there is one observation, and a command that the agent did not send is false.
+    false = (
+        plant["commands"]["accepted"] - agent["acted"],
+        agent["acted"] - plant["lived"] - 2,
+        agent["life"]["watched"] - plant["lived"] - 2,
+    )
+    return (
+        rows,
+        {
+            "ros_flood_rate_hz": flooded["flooded"] / seconds,
+            "ros_flood_timing_ratio": flooded["p50_ms"] / quiet["p50_ms"],
+            "ros_flood_p99_ms": flooded["p99_ms"],
+            "ros_flood_missed_periods": float(flooded["missed_periods"]),
+            "ros_flood_used": float(sum(max(0, count) for count in false)),
+            "ros_flood_grown_bytes": float(flooded["grown"]),
+            "ros_flood_realtime": float(flooded["realtime"]),
+        },
+        [
+            f"over ROS as many false messages came as one process could send, at most {FLOOD_RATE:.0f} a second"
+        ],
+    )
 
 
 def _stops(

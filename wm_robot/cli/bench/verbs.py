@@ -402,6 +402,10 @@ def tamper(
 def loop(
     robot: str = "arm",
     seconds: float = 60.0,
+    rate: float = 0.0,
+    learner: Literal["on", "off"] = "off",
+    hogs: int = 0,
+    priority: int = 50,
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -412,6 +416,10 @@ def loop(
     Args:
         robot: Name of the robot.
         seconds: Length of the run.
+        rate: Of the loop, in Hz; 0: the robot's own. At another the base is timed, and foresees nothing.
+        learner: Whether the agent has its learner beside it.
+        hogs: Processes of ordinary priority that spin beside it.
+        priority: Of both nodes among real-time processes, where that is permitted; 0: none.
         memory: Family of the agent's base.
         bases: Folder with the trained bases.
         quick: A quarter of the time.
@@ -419,7 +427,11 @@ def loop(
     """
     from wm_robot.cli.bench.loop import run
 
-    finish(run(Setting("loop", robot, (0,), quick, bases), memory, seconds), as_json)
+    setting = Setting("loop", robot, (0,), quick, bases)
+    finish(
+        run(setting, memory, seconds, rate=rate, learner=learner == "on", hogs=hogs, priority=priority),
+        as_json,
+    )
 
 
 def safety(
@@ -427,7 +439,10 @@ def safety(
     generated: int = 10_000,
     kills: int = 20,
     flood: int = 100_000,
+    deaths: int = 2,
+    memory: str = "ekf",
     seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -438,13 +453,17 @@ def safety(
         generated: Random actions and readings, for each of two sets of limits.
         kills: Control processes that are killed, and as many that are stopped; 0: none.
         flood: Messages at 10 kHz.
+        deaths: Learners and recorders that are stopped twice and then killed, in a minute each; 0: none.
+        memory: Family of the agent that has the learner.
         seeds: The first is that of the numbers and instants.
-        quick: A twentieth of the cases, five of the kills.
+        bases: Folder with the trained bases.
+        quick: A twentieth of the cases, five of the kills, one death of each in a fifth of the time.
         as_json: Print one JSON object as the last line.
     """
     from wm_robot.cli.bench.safety import run
 
-    finish(run(Setting("safety", robot, seeds, quick, BASES), generated, kills, flood), as_json)
+    setting = Setting("safety", robot, seeds, quick, bases)
+    finish(run(setting, generated, kills, flood, deaths=deaths, memory=memory), as_json)
 
 
 def pigeon(

@@ -72,7 +72,9 @@ class Wave:
         action = self._middle + self._width * np.float32(np.sin(0.05 * self._step))
         return self.fault.action(action.astype(np.float32))
 
-    def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool) -> float:
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    ) -> float:
         return 0.0
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from wm_robot.errors import DeviceError
 from wm_robot.evaluation.hazards.emulator import EmulatedRobot
 from wm_robot.onboard.control_loop import ControlLoop
+from wm_robot.onboard.realtime import Deadlines, go_real_time
 from wm_robot.safety.guard import PRIORITY, go_first
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.safety.modes import Mode
@@ -29,8 +30,6 @@ from wm_robot.spec import RobotSpec
 
 LOOK = 0.002
 """Time from one look of the plant at the page to the next, in s."""
-SLICE = 0.005
-"""Longest that the control loop waits without telling that it gets on, in s."""
 PATIENCE = 10.0
 MODES = list(Mode)
 _MODE, _SINCE, _ARM = range(3)
@@ -162,17 +161,11 @@ def be_plant(spec: RobotSpec, page: Path, board: Board) -> None:
 
 def be_control(spec: RobotSpec, page: Path) -> None:
     """Run the shipped loop in real time for ever."""
-    go_first(PRIORITY - 10)
+    go_real_time(PRIORITY - 10)
     heartbeat = Heartbeat(page)
     loop = ControlLoop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
     loop.supervisor.arm()
-    deadline = time.monotonic()
-    while True:
-        loop.step()
-        deadline += spec.dt
-        while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, SLICE))
-            heartbeat.beat()
+    loop.run(Deadlines(spec.dt), lambda: False)
 
 
 class Still:
@@ -184,7 +177,9 @@ class Still:
     def act(self, obs: np.ndarray) -> np.ndarray:
         return self._action
 
-    def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool) -> float:
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    ) -> float:
         return 0.0
 
 

@@ -5,9 +5,10 @@ transition that led there is lived, and the next plan prepared, while the comman
 command comes after one iteration of the search, and the life that it reads is one control period old.
 """
 
-import gc
 import json
+import math
 import os
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,9 @@ from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
 from wm_robot.io.refusal import BadMessageError, check_time
 from wm_robot.lifetime.store import opened
+from wm_robot.onboard.period_log import Period, PeriodLog, log_status
+from wm_robot.onboard.realtime import Garbage
+from wm_robot.onboard.timing import Histogram
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
@@ -52,7 +56,6 @@ from wm_robot_ros.spin import (
     use_real_time,
 )
 from wm_robot_ros.thinning import Thinning
-from wm_robot_ros.timing import Histogram
 from wm_robot_sim import load_spec
 
 NAME = "agent"
@@ -80,7 +83,9 @@ class AgentConfig:
     report: str
     listeners: int
     heartbeat: str
+    log: str
     priority: int
+    cores: str
 
     @classmethod
     def declare(cls, node: Node) -> "AgentConfig":
@@ -92,6 +97,7 @@ class AgentConfig:
                 node, "recall", True, "conditions lived before are recognised; false: learned anew"
             ),
             int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
+            learner=declare(node, "learner", False, "a process beside it fits a residual for the life"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
             samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
             horizon=declare(node, "planner.horizon", 0, "steps looked ahead; 0: default", bounds=(0, 256)),
@@ -130,7 +136,9 @@ class AgentConfig:
                 bounds=(0, 64),
             ),
             heartbeat=declare(node, "heartbeat", "", "page shared with wm-robot guard; empty: none"),
+            log=declare(node, "log", "", "file that gets a line of JSON for each step; empty: none"),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
+            cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
         )
 
 
@@ -155,6 +163,13 @@ class AgentNode(LifecycleNode):
         self._entities: list[Callable[[], object]] = []
         self._thinning = Thinning(self.config.state, self.config.keep_last)
         self._heartbeat = Heartbeat(Path(self.config.heartbeat)) if self.config.heartbeat else None
+        self.log = PeriodLog(self.config.log) if self.config.log else None
+        self.realtime: dict[str, str] = {}
+        self.garbage: Garbage | None = None
+        self._contact = False
+        """Whether the plant's guard stood between us and the motors, in what is yet to be lived."""
+        self._next_due = 0.0
+        """When the next observation may be there, in s of the monotonic clock."""
 
     # Transitions
 
@@ -167,19 +182,24 @@ class AgentNode(LifecycleNode):
         life = replace(config.life, task=config.life.task or next(iter(spec.tasks), ""))
         self._goal_size = spec.task(life.task).goal
         # A life that nobody lives on rehearses, so that nothing it did counts.
-        self._rehearse(self._make_life(life, spec))
+        self._rehearse(self._make_life(replace(life, learner=False), spec))
         self.life = self._make_life(life, spec)
+        self._entities.append(self.life.close)
         # So that a state which does not fit is refused here and not in mid-air.
-        self.life.begin(self._neutral, self._restore)
+        try:
+            self.life.begin(self._neutral, self._restore)
+        except SnapshotError:
+            self._release()
+            raise
         self._born = self._unsaved = self._doubtful = False
         self.trouble = ""
         self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
         self._goal: tuple[int, np.ndarray] | None = None
         self._surprise: float | None = None
         self._open_topics()
-        # What is there now stays: the collector need not walk through it again and again.
-        gc.collect()
-        gc.freeze()
+        # Everything is loaded, and the learner is started: nothing of that is to go before others.
+        self.realtime = use_real_time(self, config.priority, config.cores)
+        self.garbage = Garbage()
         return TransitionCallbackReturn.SUCCESS
 
     @transition
@@ -201,6 +221,8 @@ class AgentNode(LifecycleNode):
         `~/save` may be tried again.
         """
         self._active = False
+        # At once: to a plant, silence without a word is a controller that is late.
+        self._publish_status()
         result = super().on_deactivate(state)
         self.save_if_lived()
         return result
@@ -238,8 +260,15 @@ class AgentNode(LifecycleNode):
 
     def end_driving(self) -> None:
         """An end in order is no emergency."""
-        self._active = False
+        was, self._active = self._active, False
         self.tell_progress()
+        if was:
+            self._publish_status()
+
+    def tidy(self) -> None:
+        """Between two steps: collect garbage if the next observation is far enough away."""
+        if self.garbage:
+            self.garbage.tidy(self._next_due - time.monotonic() if self._active else math.inf)
 
     def _rehearse(self, life: Life) -> None:
         """Live and act a few steps, so that the first real one is not the slow one."""
@@ -290,6 +319,7 @@ class AgentNode(LifecycleNode):
         # In the order in which they are worked off when all are there: the observation comes last.
         for kind, topic, callback in (
             (PointStamped, "target", self._on_target),
+            (String, "plant/contact", self._on_contact),
             (JointState, "applied_command", self._on_applied),
             (JointState, "joint_states", self._on_observation),
         ):
@@ -337,6 +367,9 @@ class AgentNode(LifecycleNode):
             return
         self._goal = stamp, goal
 
+    def _on_contact(self, message: String) -> None:
+        self._contact = True
+
     def _on_applied(self, message: JointState) -> None:
         if not self._active:
             return
@@ -351,13 +384,17 @@ class AgentNode(LifecycleNode):
     def _on_observation(self, message: JointState) -> None:
         if not self._active:
             return
+        stamp = convert.stamp_of(message)
+        # First, and cheaply: whoever floods it with what is old is not to keep it busy.
+        if self.pairing.untimely(stamp, self._now()):
+            return
         try:
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self.pairing.refusals.add(error.reason)
             return
-        stamp = convert.stamp_of(message)
         if self.pairing.sense(stamp, self._now(), obs) is None:
+            self._next_due = time.monotonic() + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
@@ -377,9 +414,21 @@ class AgentNode(LifecycleNode):
             if last is not None:
                 self._live(last)
             last = newer
+        before = self.acted
         self._act(stamp, obs, None if last is None else last.applied)
+        acted = self.acted > before
         if last is not None:
             self._live(last)
+        if self.log:
+            self.log.add(
+                Period(
+                    stamp=stamp,
+                    latency_ms=self.latency.last_ms if acted else math.nan,
+                    act_ms=self.act_time.last_ms if acted else math.nan,
+                    live_ms=math.nan if last is None else self.live_time.last_ms,
+                    surprise=math.nan if last is None or self._surprise is None else self._surprise,
+                )
+            )
 
     def _act(self, stamp: int, obs: np.ndarray, applied: np.ndarray | None) -> None:
         goal = self._present_goal(stamp)
@@ -413,7 +462,10 @@ class AgentNode(LifecycleNode):
 
     def _live(self, lived: Lived) -> None:
         began = self._now()
-        surprise = self.life.live(lived.obs, lived.applied, lived.next_obs, valid=lived.valid)
+        contact, self._contact = self._contact, False
+        surprise = self.life.live(
+            lived.obs, lived.applied, lived.next_obs, valid=lived.valid, contact=contact
+        )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
         self._unsaved = True
@@ -514,6 +566,10 @@ class AgentNode(LifecycleNode):
             "latency": self.latency.to_dict(),
             "act": self.act_time.to_dict(),
             "live": self.live_time.to_dict(),
+            "realtime": self.realtime,
+            "garbage": self.garbage.status() if self.garbage else {},
+            "log": log_status(self.log),
+            **self.life.report(),
         }
 
     def write_report(self) -> None:
@@ -550,7 +606,12 @@ class AgentNode(LifecycleNode):
                 f"{name}: lifetime",
                 waiting,
                 "learning" if self.config.life.learning else "frozen",
-                {**self.life.counters, "surprise": self._surprise, "base": self.config.life.base},
+                {
+                    **self.life.counters,
+                    **self.life.report(),
+                    "surprise": self._surprise,
+                    "base": self.config.life.base,
+                },
             ),
         )
         self._diagnostics.publish(convert.diagnostics_message(self._now(), self.spec.name, components))
@@ -573,6 +634,7 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
     while not stop.asked:
         spin_once(executor, node, longest)
         node.tell_progress()
+        node.tidy()
 
 
 def main(make_life: MakeLife = load_life) -> None:
@@ -585,7 +647,6 @@ def main(make_life: MakeLife = load_life) -> None:
     node = None
     try:
         node = AgentNode(make_life)
-        use_real_time(node, node.config.priority)
         run(node, executor_of(node, quick=True), stop)
         node.end_driving()
         node.save_if_lived()
@@ -593,6 +654,8 @@ def main(make_life: MakeLife = load_life) -> None:
         if node.trouble or node.unsaved_because:
             raise SystemExit(1)
     finally:
+        if node and node.log:
+            node.log.close()
         end(node)
 
 

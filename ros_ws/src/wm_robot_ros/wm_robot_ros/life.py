@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from wm_robot.errors import ConfigError
 from wm_robot.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from wm_robot.onboard.agent import Agent
+    from wm_robot.onboard.learner import LearnerProcess
 
 
 class Surprise(Protocol):
@@ -47,9 +51,19 @@ class Life(Protocol):
         """
 
     def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool = True
+        self,
+        obs: np.ndarray,
+        applied: np.ndarray,
+        next_obs: np.ndarray,
+        *,
+        valid: bool = True,
+        contact: bool = False,
     ) -> Surprise:
-        """Live one transition, and learn from it if it is valid."""
+        """Live one transition, and learn from it if it is valid.
+
+        Args:
+            contact: The guard stood between controller and motors.
+        """
 
     def save(self, place: str) -> str:
         """Write the life, durably, and return its digest.
@@ -57,6 +71,12 @@ class Life(Protocol):
         Args:
             place: Store of lives, and with `@` the branch.
         """
+
+    def report(self) -> dict[str, object]:
+        """What else people should know of it, as plain values."""
+
+    def close(self) -> None:
+        """End what runs beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +92,8 @@ class LifeConfig:
     """Conditions that were lived before are recognised."""
     int8: bool = False
     """Plan by the graph in eight bits; for the planner's own sizes."""
+    learner: bool = False
+    """A process beside it fits a residual, which is tried and then believed or given up."""
     seed: int = 0
     samples: int = 0
     """Plans imagined in each iteration; 0 for the planner's own number, as below."""
@@ -80,8 +102,29 @@ class LifeConfig:
     threads: int = 1
 
 
-def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
-    """The agent of the library, with its base.
+class RobotLife:
+    """The library's agent with its learner, if it has one."""
+
+    def __init__(self, agent: "Agent", learner: "LearnerProcess | None"):
+        self.agent, self._learner = agent, learner
+        self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self.agent.counters
+
+    def report(self) -> dict[str, object]:
+        events = self.agent.events
+        told: dict[str, object] = {"event": events[-1].what if events else ""}
+        return told if self._learner is None else told | {"learner_alive": self._learner.alive}
+
+    def close(self) -> None:
+        if self._learner is not None:
+            self._learner.close()
+
+
+def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
+    """The agent of the library, with its base, and its learner.
 
     Raises:
         ConfigError: If no base is named.
@@ -93,23 +136,32 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> Life:
     # Here, so that a node starts fast and loads no more than its life needs.
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
+    from wm_robot.onboard.caution import Caution
     from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.planning.mppi import MppiConfig
 
     sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
     base = load_base(config.base)
+    base.check_spec(spec)
+    graphs, learner = load_graphs(config.base, base, int8=config.int8), None
+    if config.learner and config.learning:
+        from wm_robot.onboard.learner import LearnerProcess
+
+        learner = LearnerProcess(config.base, base, graphs=graphs)
     agent = Agent(
         base,
         spec,
         task=config.task,
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
-        graphs=load_graphs(config.base, base, int8=config.int8),
+        graphs=graphs,
         learning=config.learning,
         recall=config.recall,
+        learner=learner,
+        caution=Caution(spec),
         seed=config.seed,
     )
     if agent.in_torch:
         import torch
 
         torch.set_num_threads(config.threads)
-    return agent
+    return RobotLife(agent, learner)

@@ -9,7 +9,9 @@ that of the baseline, which holds and knows the way home.
 """
 
 import json
+import math
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import WmRobotError
@@ -30,7 +32,11 @@ from wm_robot.io.intake import CommandIntake
 from wm_robot.io.refusal import BadMessageError, Refusal
 from wm_robot.lifetime.keyring import Keyring
 from wm_robot.lifetime.signed_spec import load_signed_spec
+from wm_robot.onboard.period_log import Period, PeriodLog, log_status
+from wm_robot.onboard.realtime import Deadlines, Garbage
+from wm_robot.onboard.timing import Histogram
 from wm_robot.safety.baseline import Baseline
+from wm_robot.safety.cuts import CONTACT, Rule
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.safety.modes import Mode
 from wm_robot.safety.service import Service
@@ -38,9 +44,8 @@ from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.qos import COMMAND, HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
-from wm_robot_ros.timing import Histogram
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec, make_robot, spec_path
 from wm_robot_sim.goals import MovingTarget
@@ -51,6 +56,8 @@ SPIN_SHORTEST = 0.0005
 """Below this the rest of a wait is slept, in s: a wait for messages would end late."""
 LOOK = 0.005
 """Longest time between two looks at the guard's page, in s."""
+KEPT = 16
+"""Observations whose answers are told from other commands."""
 BROKEN = {Refusal.NOT_FINITE, Refusal.SIZE}
 """What only a broken controller sends; a command for another robot, or of another time, is merely not used."""
 LEVELS = {Mode.SAFE_STOP: "error", Mode.HOLD: "warn", Mode.LIMP: "warn"}
@@ -72,9 +79,12 @@ class PlantConfig:
     guard: str
     require_signed: bool
     keys: str
+    hold_if_late: bool
     status_rate: float
     report: str
+    log: str
     priority: int
+    cores: str
 
     @classmethod
     def declare(cls, node: Node) -> "PlantConfig":
@@ -108,9 +118,14 @@ class PlantConfig:
             ),
             require_signed=declare(node, "require_signed", False, "refuse a spec that no trusted key signed"),
             keys=declare(node, "keys", "", "folder of keys; empty: the user's"),
+            hold_if_late=declare(
+                node, "hold_if_late", True, "too many missed deadlines end in hold; false: they are counted"
+            ),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+            log=declare(node, "log", "", "file that gets a line of JSON for each period; empty: none"),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
+            cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
         )
 
 
@@ -140,6 +155,20 @@ class PlantNode(Node):
         self._heartbeat = Heartbeat(Path(config.guard)) if config.guard else None
         self._refused = ""
         """Why the last command showed that its sender is broken."""
+        self._broken = ""
+        """What the agent said when it stopped by itself."""
+        self._surprise: float | None = None
+        """Of the agent, not yet judged; in nats per channel."""
+        self._agent_active = False
+        self._answering = False
+        """Whether who commands answers observations, and so owes an answer to each."""
+        self._sent: deque[int] = deque(maxlen=KEPT)
+        """Stamps of the last observations, in ns."""
+        self._command_ms = math.nan
+        self._unanswered = 0
+        self.log = PeriodLog(config.log) if config.log else None
+        self.realtime: dict[str, str] = {}
+        self.garbage: Garbage | None = None
         self.latency, self.lateness = Histogram(), Histogram()
         self.periods = self.skipped = self.longest_skip = 0
         self._lived = 0
@@ -151,6 +180,7 @@ class PlantNode(Node):
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
         self._goal = self.create_publisher(PointStamped, "target", OUTPUT)
         self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT)
+        self._contact = self.create_publisher(String, "~/contact", OUTPUT)
         self._events = self.create_publisher(String, "ground_truth/event", LATCHED)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
@@ -158,10 +188,12 @@ class PlantNode(Node):
             JointState,
             "joint_command",
             self._on_command,
-            SENSOR,
+            COMMAND,
             event_callbacks=incompatible_qos(self, "joint_command"),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR)
+        self.create_subscription(String, "agent/status", self._on_agent, SENSOR)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_timer(1.0 / config.status_rate, self._publish_status)
@@ -179,7 +211,13 @@ class PlantNode(Node):
         return 0 < self.config.duration <= self._lived * self.spec.dt
 
     def _on_command(self, message: JointState) -> None:
-        now = self._now()
+        now, stamp = self._now(), convert.stamp_of(message)
+        # First, and cheaply: whoever floods it with what is old is not to keep it busy, nor to end anybody's turn.
+        refusal = self.intake.untimely(stamp, now)
+        if refusal:
+            if refusal is not Refusal.DUPLICATE:
+                self._complain(now, f"command refused: {refusal.value}")
+            return
         try:
             action = convert.action(message, self.spec)
         except BadMessageError as error:
@@ -188,15 +226,30 @@ class PlantNode(Node):
             if error.reason in BROKEN:
                 self._refused = f"a command was refused: {error}"
             return
-        stamp = convert.stamp_of(message)
         first = not self.intake.started
-        refusal = self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
-        if refusal is None:
-            self.latency.add((now - stamp) / 1e6)
-            if first:
-                self._publish_event("start", self.robot.world)
-        elif refusal is not Refusal.DUPLICATE:
-            self._complain(now, f"command refused: {refusal.value}")
+        self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
+        self._command_ms = (now - stamp) / 1e6
+        self.latency.add(self._command_ms)
+        self._answering = stamp in self._sent
+        if first:
+            self._publish_event("start", self.robot.world)
+
+    def _on_surprise(self, message: Float64) -> None:
+        self._surprise = float(message.data)
+
+    def _on_agent(self, message: String) -> None:
+        """Hear how an agent ends: in order, or by an error. Whoever falls silent without a word is late."""
+        try:
+            status = convert.json_values(message)
+            active, trouble = bool(status["active"]), str(status["trouble"])
+        except (ValueError, KeyError, TypeError):
+            # Of another kind of agent; its commands alone count.
+            return
+        if self._agent_active and not active:
+            self._broken = trouble and f"the agent stopped: {trouble}"
+            self._answering = False
+            self.intake.end()
+        self._agent_active = active
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Somebody says that it may move again."""
@@ -225,22 +278,31 @@ class PlantNode(Node):
         if why and self.supervisor.mode is not Mode.SAFE_STOP:
             self._enter(self.supervisor.step(Report(guard=why)))
 
-    def _supervise(self) -> Mode:
-        """Whose turn the coming period is."""
+    def _supervise(self, skipped: int) -> Mode:
+        """Whose turn the coming period is.
+
+        Args:
+            skipped: Periods that this node has missed by itself.
+        """
         intake, before = self.intake, self.supervisor.mode
         # Behind a guard, commands count as long as a process drives that it watches.
         driven = intake.started and not intake.holding and (not self._heartbeat or self._heartbeat.driver > 0)
-        refused, self._refused = self._refused, ""
-        mode = self.supervisor.step(
-            Report(
-                cuts=self.robot.gate.cuts,
-                refused=refused,
-                commanded=driven,
-                silent=not driven,
-                homed=self._baseline.homed,
-                guard=self._guard_says(),
-            )
+        learned = before is Mode.LEARNED
+        unanswered = learned and self._answering and intake.silence > 0
+        self._unanswered += unanswered
+        report = Report(
+            cuts=self.robot.gate.cuts,
+            refused=self._refused,
+            surprise=self._surprise,
+            late=self.config.hold_if_late and (unanswered or (learned and skipped > 0)),
+            commanded=driven,
+            silent=not driven,
+            homed=self._baseline.homed,
+            guard=self._guard_says(),
+            broken=self._broken,
         )
+        self._refused, self._broken, self._surprise = "", "", None
+        mode = self.supervisor.step(report)
         if mode is not before:
             self._enter(mode)
         return mode
@@ -264,14 +326,19 @@ class PlantNode(Node):
         else:
             self.get_logger().info(text)
 
-    def period(self) -> None:
-        """Move the robot through the period that ends now, and say what came of it."""
+    def period(self, *, late: float = 0.0, skipped: int = 0) -> None:
+        """Move the robot through the period that ends now, and say what came of it.
+
+        Args:
+            late: Since its end, in s.
+            skipped: Periods before it that nobody lived through.
+        """
         if self._change_due and self._lived * self.spec.dt >= self.config.change_time and self.intake.started:
             self._change_due = False
             self.robot.change(self._changed)
             self._publish_event("change", self._changed)
-        command = self.intake.take(time.monotonic_ns())
-        mode = self._supervise()
+        command, surprise = self.intake.take(time.monotonic_ns()), self._surprise
+        mode = self._supervise(skipped)
         action = command if mode is Mode.LEARNED else self._baseline.act()
         # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
         # takes to load, and no two runs would begin alike.
@@ -281,7 +348,11 @@ class PlantNode(Node):
         self.periods += 1
         self._lived += self.intake.started
         self._stamp = stamp = self._next_stamp()
+        self._sent.append(stamp)
+        cuts = tuple(cut.rule for cut in self.robot.gate.cuts) if moves else ()
         # The observation comes last: when it arrives, what belongs to it is there already.
+        if self.intake.started and (CONTACT.intersection(cuts) or not self.supervisor.may_learn):
+            self._contact.publish(convert.json_message({"stamp": stamp, "mode": mode.value, "cuts": cuts}))
         goal = self._target.goal(self._lived)
         if goal.size:
             self._goal.publish(convert.point_message(goal, stamp))
@@ -289,6 +360,23 @@ class PlantNode(Node):
         self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
         if self.spec.chain:
             self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
+        self._write_down(stamp, late, mode, cuts, surprise)
+
+    def _write_down(
+        self, stamp: int, late: float, mode: Mode, cuts: tuple[Rule, ...], surprise: float | None
+    ) -> None:
+        if self.log:
+            self.log.add(
+                Period(
+                    stamp=stamp,
+                    late_ms=1e3 * late,
+                    latency_ms=self._command_ms,
+                    surprise=math.nan if surprise is None else surprise,
+                    mode=mode,
+                    cuts=cuts,
+                )
+            )
+        self._command_ms = math.nan
 
     def _next_stamp(self) -> int:
         """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
@@ -301,6 +389,7 @@ class PlantNode(Node):
         return {
             "robot": self.spec.name,
             "spec_digest": self.spec.digest(),
+            "rate": self.spec.rate,
             "periods": self.periods,
             "lived": self._lived,
             "holding": intake.holding,
@@ -312,11 +401,15 @@ class PlantNode(Node):
                 "refused": intake.refusals.to_dict(),
                 "silent_periods": intake.silent_periods,
                 "longest_silence": intake.longest_silence,
+                "unanswered": self._unanswered,
             },
             "skipped_periods": self.skipped,
             "longest_skip": self.longest_skip,
             "latency": self.latency.to_dict(),
             "lateness": self.lateness.to_dict(),
+            "realtime": self.realtime,
+            "garbage": self.garbage.status() if self.garbage else {},
+            "log": log_status(self.log),
         }
 
     def write_report(self) -> None:
@@ -380,25 +473,24 @@ class PlantNode(Node):
 
 def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> None:
     """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
-    deadline = time.monotonic() + node.spec.dt
+    deadlines = Deadlines(node.spec.dt)
     longest = LOOK if node.config.guard else node.spec.dt
     while not (stop.asked or node.finished):
         node.heed_guard()
-        left = deadline - time.monotonic()
+        left = deadlines.left()
         if left > SPIN_SHORTEST:
             spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
             continue
-        if left > 0:
-            time.sleep(left)
-        late = time.monotonic() - deadline
+        deadlines.wait()
+        late, skipped = deadlines.reached()
         node.lateness.add(late * 1e3)
-        skipped = int(late / node.spec.dt)
         node.skipped += skipped
         node.longest_skip = max(node.longest_skip, skipped)
-        node.period()
+        node.period(late=late, skipped=skipped)
         service.progress()
         node.say_mode()
-        deadline += (1 + skipped) * node.spec.dt
+        if node.garbage:
+            node.garbage.tidy(deadlines.left())
 
 
 def main() -> None:
@@ -407,14 +499,18 @@ def main() -> None:
     node = None
     try:
         node = PlantNode()
-        use_real_time(node, node.config.priority)
+        executor = executor_of(node, quick=True)
+        node.realtime = use_real_time(node, node.config.priority, node.config.cores)
+        node.garbage = Garbage()
         service.ready()
-        run(node, executor_of(node), stop, service)
+        run(node, executor, stop, service)
         node.write_report()
     except WmRobotError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
         service.stopping()
+        if node and node.log:
+            node.log.close()
         end(node)
 
 

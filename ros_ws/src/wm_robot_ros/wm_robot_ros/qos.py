@@ -6,6 +6,9 @@ from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, Reliabilit
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For those who listen to a loop: the newest counts. Matches every publisher."""
 
+COMMAND = QoSProfile(depth=32, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For who obeys: refusing is quick, and no flood of old commands pushes out the new one."""
+
 OUTPUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """For those who speak: matches every subscriber, and a recorder loses nothing."""
 

@@ -43,6 +43,7 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "agent/prediction": (JointState, LISTEN),
     "agent/surprise": (Float64, LISTEN),
     "plant/status": (String, LISTEN),
+    "plant/contact": (String, LISTEN),
     "ground_truth/gripper": (PointStamped, LISTEN),
     "ground_truth/event": (String, LATCHED),
 }

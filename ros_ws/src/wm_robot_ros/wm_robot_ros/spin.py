@@ -11,6 +11,7 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
 
 PATIENCE = 0.1
@@ -89,19 +90,19 @@ def end(node: Node | None) -> None:
     rclpy.try_shutdown()
 
 
-def use_real_time(node: Node, priority: int) -> None:
-    """Go before everything that is not real time, where the system permits it; 0 leaves it as it is."""
+def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
+    """Keep the loop on time, where the system permits it; see `go_real_time`. What it does not is told.
+
+    Args:
+        priority: 0 leaves all as it is.
+        cores: By number and comma; empty: any.
+    """
     if not priority:
-        return
-    # Threads that are started later, as for saving, are ordinary ones.
-    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-    try:
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
-    except OSError as error:
-        node.get_logger().warning(
-            f"no real-time priority ({error.strerror}): a busy machine will make it late. Permit rtprio {priority}"
-        )
+        return {}
+    had = go_real_time(priority, cores_of(cores))
+    for why_not in filter(None, had.values()):
+        node.get_logger().warning(why_not)
+    return had
 
 
 def incompatible_qos(node: Node, topic: str) -> SubscriptionEventCallbacks:

@@ -170,6 +170,8 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "world": role.world,
         "change.time": float(role.change_time),
         "change.world": role.change_world,
+        # Nothing can break here, and a machine that is busy for a moment should not end the story.
+        "hold_if_late": False,
         "realtime.priority": PRIORITY + 1,
     }
     crew.start(agent_of(role.name), "agent_node", agent, namespace=role.name)

@@ -42,6 +42,7 @@ class Histogram:
             "last_ms": self.last_ms,
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),
+            "p999_ms": self.percentile(99.9),
             "worst_ms": self.worst_ms,
         }
 
