@@ -469,15 +469,16 @@ class WorldModel(nn.Module):
     ) -> tuple[Prediction, State]:
         """Live steps one after another, each hypothesis of the physics by its own prediction."""
         memory = cast(EkfMemory, self.memories[0])
-        part, age, rows = _part(state, 0), state["step"], torch.arange(len(obs), device=obs.device)
+        part, age = _part(state, 0), state["step"]
         changes, spreads = [], []
         happened = (obs[:, 1:] - obs[:, :-1]) / self.change_std - straight
         for t in range(h.shape[1]):
-            believed, sense = part["score"].argmax(1), partial(self._sense, state, h[:, t])
+            sense = partial(self._sense, state, h[:, t])
             sensed, part = memory.infer(part, age, sense, happened[:, t], valid[:, t])
             age = age + (valid[:, t] > 0)
-            changes.append(sensed.mean[rows, believed])
-            spreads.append(sensed.log_variance[rows, believed])
+            # The first is the one that is believed.
+            changes.append(sensed.mean[:, 0])
+            spreads.append(sensed.log_variance[:, 0])
         change = torch.stack(changes, 1) + straight
         mean = obs[:, :-1] + change * self.change_std
         return Prediction(mean, torch.stack(spreads, 1) + 2 * self.change_std.log()), part
