@@ -27,6 +27,9 @@ import yaml
 
 from wm_robot.errors import ConfigError
 
+HERE = Path(__file__).resolve()
+FOLDERS = (HERE.parents[4] / "launch" / "graphs", HERE.parent / "launch" / "graphs")
+"""Of the repository, and of an installed package."""
 PARTS = {"name", "executable", "lifecycle", "when", "namespace", "parameters", "ends"}
 Value = bool | int | float | str
 _KINDS = (bool, int, float, str)
@@ -104,6 +107,22 @@ class Graph:
             return known | {name: as_kind(text, known[name]) for name, text in given.items()}
         except ValueError as error:
             raise ConfigError(f"{error}") from error
+
+
+def find(name: str) -> Path:
+    """The file of a graph, by name or path.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    for folder in FOLDERS:
+        path = folder / f"{name}.yaml"
+        if path.exists():
+            return path
+    known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
+    raise ConfigError(f"there is no graph '{name}'; there are {known}, or give a YAML file")
 
 
 # What follows is copied into every launch file, which may import nothing of ours.

@@ -1,12 +1,10 @@
 """Lives as messages of `wm_robot_msgs`; imported only where that is built."""
 
-import math
 from array import array
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
 import numpy as np
-from builtin_interfaces.msg import Duration
 from wm_robot_msgs.msg import Metric
 from wm_robot_msgs.msg import Snapshot as SnapshotMessage
 
@@ -53,11 +51,6 @@ def described(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
 def metrics(values: Mapping[str, float], unit: str) -> list[Metric]:
     """Numbers by name, all of one unit (UCUM)."""
     return [Metric(name=name, unit=unit, value=float(value)) for name, value in values.items()]
-
-
-def duration_message(seconds: float) -> Duration:
-    fraction, whole = math.modf(seconds)
-    return Duration(sec=int(whole), nanosec=int(round(fraction * NANO)))
 
 
 def floats(values: np.ndarray) -> array:

@@ -12,9 +12,9 @@ from wm_robot_msgs.msg import LifetimeStatus, Prediction, Surprise
 
 from wm_robot.io.pairing import Lived
 from wm_robot.lifetime.store import opened
-from wm_robot_ros.convert import FRAME, time_message
+from wm_robot_ros.convert import FRAME, duration_message, time_message
 from wm_robot_ros.life import Surprise as LifeSurprise
-from wm_robot_ros.life_messages import duration_message, floats
+from wm_robot_ros.life_messages import floats
 from wm_robot_ros.qos import OUTPUT
 
 if TYPE_CHECKING:
