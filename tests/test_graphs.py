@@ -198,9 +198,12 @@ def test_text_becomes_what_the_default_is():
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"learning": "maybe"}, "'maybe' is neither true nor false"), ({"lerning": "true"}, r"no argument \['lerning'\]"),
-     ({"seed": "many"}, "many")],
-)  # fmt: skip
+    [
+        ({"learning": "maybe"}, "'maybe' is neither true nor false"),
+        ({"lerning": "true"}, r"no argument \['lerning'\]"),
+        ({"seed": "many"}, "many"),
+    ],
+)
 def test_an_argument_that_cannot_be_is_refused(given, told):
     with pytest.raises(ConfigError, match=told):
         Graph.read(find("sim")).values(given)

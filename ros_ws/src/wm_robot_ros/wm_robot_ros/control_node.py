@@ -97,7 +97,7 @@ class Controllers:
         """While somebody else moves it, where it is to be is where it is."""
         places = dict(zip(self.spec.observation_names, self.newest.values, strict=True))
         told = [places[f"{a.joint}/position"] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
-        self.hold = np.clip(np.float32(told), self.spec.action_low, self.spec.action_high)
+        self.hold = np.clip(np.array(told, np.float32), self.spec.action_low, self.spec.action_high)
 
     def read(self) -> Observation:
         return self.newest
