@@ -15,6 +15,9 @@ from tests.ros.built import need_messages
 
 need_messages()
 
+from tests.ros.small_life import STEPS, newborn, recorded_arm
+from wm_robot.lifetime.store import Store
+
 ROOT = Path(__file__).parents[2]
 UP = [sys.executable, "-m", "wm_robot", "up"]
 
@@ -36,20 +39,16 @@ def children_of(pid):
     return found
 
 
-def test_a_session_of_learning_from_one_command(environment, tmp_path):
-    values = (
-        "base:=bases/arm-ekf",
-        f"state:={tmp_path / 'lives'}",
-        "steps:=8",
-        "allowed:=-1",
-        "pin:=learned",
-    )
-    done = up(environment, "adapt", *values)
+def test_saved_lives_are_evaluated_by_one_command(environment, tmp_path):
+    recording, store = recorded_arm(tmp_path), newborn(tmp_path)
+    done = up(environment, "evaluate", f"recording:={recording}", f"state:={store}", "base:=bases/arm-ekf")
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"success"')))
-    assert result["success"] and result["kept"] and result["steps"] >= 8
-    assert result["after"]["steps"] >= result["before"]["steps"] + 8
-    assert (tmp_path / "lives" / "pins" / "learned").read_text().strip() == result["after"]["digest"]
+    assert result["success"] and result["steps"] == STEPS
+    assert [each["digest"] for each in result["snapshots"]] == [Store(store).find("main")]
+    told = {each["name"]: each["value"] for each in result["metrics"]}
+    # What the newborn expects of the next moment is better than that nothing changes.
+    assert 0 < told["step_error"] < 1 and told["step_error"] < told["ahead_error"]
 
 
 def test_a_node_that_cannot_be_brought_up_takes_the_others_down(environment, tmp_path):

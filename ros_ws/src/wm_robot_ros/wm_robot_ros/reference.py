@@ -186,7 +186,9 @@ def _parameters(name: str, node: Node, folder: str) -> list[Row]:
         spans = [*told.floating_point_range, *told.integer_range]
         span = f"{spans[0].from_value:g} to {spans[0].to_value:g}" if spans else ""
         # Where it was given a path of ours to be looked at, the default is what the file says.
-        shown = "`session.mcap`" if str(value).startswith(folder) else f"`{_spelt(value)}`" if value != "" else ""
+        shown = (
+            "`session.mcap`" if str(value).startswith(folder) else f"`{_spelt(value)}`" if value != "" else ""
+        )
         found.append((f"`{name}`", f"`{key}`", TYPES[told.type], shown, span, told.description))
     return found
 
@@ -212,9 +214,9 @@ def _figure(said: dict[str, dict[str, set[str]]]) -> str:
     lines += [f'  {executable}(["{name}"])' for executable, name in shown.items()]
     for speaker, own in shown.items():
         for listener in shown:
-            common = {
-                topic.strip("`").replace("~", own) for topic in said[speaker]["says"]
-            } & {topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["hears"]}
+            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["says"]} & {
+                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["hears"]
+            }
             if common and speaker != listener:
                 lines.append(f"  {speaker} -- {'<br/>'.join(sorted(common))} --> {listener}")
     return "\n".join([*lines, "```"])
@@ -230,7 +232,9 @@ def _interfaces() -> str:
                 if not line.startswith("# "):
                     break
                 told.append(line[2:])
-            rows.append((f"[`{path.stem}`](../ros_ws/src/wm_robot_msgs/{kind}/{path.name})", kind, " ".join(told)))
+            rows.append(
+                (f"[`{path.stem}`](../ros_ws/src/wm_robot_msgs/{kind}/{path.name})", kind, " ".join(told))
+            )
     return _table(("", "kind", "what it is"), rows)
 
 
