@@ -85,13 +85,19 @@ class Bench:
 
         self.peer.until(step, why, timeout=timeout)
 
-    def arm(self):
+    def arm(self, *, ready=True):
+        """Ask for it; with `ready`, once nothing keeps it from being armed."""
+        if ready:
+            self.move(lambda: self.status and not self.says()["why_not_armed"], "it cannot be armed")
         answer = self._arm.call_async(Trigger.Request())
         self.move(answer.done, "no answer")
         return answer.result()
 
+    def says(self):
+        return convert.json_values(self.status[-1])
+
     def mode(self):
-        return convert.json_values(self.status[-1])["mode"] if self.status else ""
+        return self.says()["mode"] if self.status else ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,10 +150,10 @@ def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, 
     bench = Bench(start, peer, tmp_path, description=description)
     bench.move(lambda: bench.sensed and bench.status, "nothing is sensed")
     peer.spin(1.0)
-    answer = bench.arm()
+    answer = bench.arm(ready=False)
     assert not answer.success and why in answer.message
     bench.move(
-        lambda: convert.json_values(bench.status[-1])["periods"] > 50,
+        lambda: bench.says()["periods"] > 50,
         "it does not run",
         command=np.full(6, 0.3),
     )

@@ -1,5 +1,6 @@
 """Every field of the project's own messages arrives as it was sent."""
 
+import importlib
 import math
 from array import array
 from pathlib import Path
@@ -66,7 +67,7 @@ def one_of(told, number):
     if told.startswith(("int", "uint")):
         return next(number)
     package, name = told.split("/")
-    module = __import__(f"{package}.msg", fromlist=[name])
+    module = importlib.import_module(f"{package}.msg")
     return filled(getattr(module, name), number)
 
 

@@ -178,7 +178,7 @@ def _actions(name: str, node: Node) -> list[Row]:
 
 
 def _parameters(name: str, node: Node, folder: str) -> list[Row]:
-    found = []
+    found: list[Row] = []
     for key in node._parameters:
         if key == "use_sim_time" or key.startswith(("qos_overrides.", "start_type_description")):
             continue
