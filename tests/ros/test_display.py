@@ -120,5 +120,5 @@ def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tm
     )
     # And with one there already, it does not say a second.
     heard = peer.hear(String, "robot_description", latched=True)
-    peer.spin(1.5)
+    peer.spin(4.0)
     assert len(heard) == 1

@@ -31,6 +31,8 @@ LIFETIME = 0.5
 """s after which a picture goes by itself."""
 WIDTH = 0.006
 """Of the path, in m."""
+DESCRIBE_AFTER = 3.0
+"""s to look for somebody else who describes the robot."""
 SMALLEST = 1e-3
 """Of an ellipsoid, in m: RViz warns of one that has no size."""
 
@@ -66,7 +68,7 @@ class DisplayNode(Node):
         if describe and self.spec.chain:
             self._description = self.create_publisher(String, "robot_description", LATCHED)
             # After a while, so that a description which is there already is not doubled.
-            self._wait = self.create_timer(1.0, self._describe)
+            self._wait = self.create_timer(DESCRIBE_AFTER, self._describe)
 
     def _frame_publisher(self) -> Any:
         # Not among the wheels; every ROS of a system has it.
@@ -78,7 +80,7 @@ class DisplayNode(Node):
 
     def _describe(self) -> None:
         self._wait.cancel()
-        if not self._described:
+        if not self._described and self.count_publishers(self._description.topic) < 2:
             self._description.publish(String(data=urdf_of(self.spec)))
 
     def _on_description(self, message: String) -> None:
