@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
+# make setup | demo | ros | test | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
 PYTHON ?= python3
 VENV ?= .venv
 # Installed first and by itself, so that pip may take a CPU build where it finds one. With nothing but
@@ -14,11 +14,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --quiet
 RUFF := $(BIN)/ruff
 SOURCES := wm_robot sim ros_ws tests
+ROS_STAMP := ros_ws/install/.complete
+MESSAGES := ros_ws/src/wm_robot_msgs
 
 # On two busy cores more threads are slower, not faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo ros test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -38,8 +40,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/wm-robot demo $(ARGS)
 
-# Each tier is its own process, and the core tier cannot import what the others need.
+# The project's own messages, by colcon: a minute or so, once. With a ROS 2 of the system sourced, the whole workspace.
+ros: $(ROS_STAMP)
+
+$(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard $(MESSAGES)/*.* $(MESSAGES)/*/*)
+	@echo "building ros_ws: a minute or so, once"
+	@$(BIN)/python ros_ws/build.py
+	@touch $@
+
+# Each tier is its own process, and the core tier cannot import what the others need. Where the messages cannot be built
+# for want of a compiler or of ROS 2, that is said, and their tests are skipped.
 test: lint
+	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
 	$(PYTEST) --tier=core
 	$(PYTEST) --tier=sim
 	$(PYTEST) --tier=learn
@@ -56,5 +68,6 @@ format: setup
 	$(RUFF) format --quiet $(SOURCES)
 
 clean:
+	rm -rf ros_ws/build ros_ws/install ros_ws/log
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -262,3 +262,22 @@ def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
         lived.save(tmp_path / "state")
     agent(base, spec).begin(np.zeros(1, np.float32), tmp_path / "state")
     assert Store(tmp_path / "state").show().digest == digest
+
+
+def test_it_imagines_what_it_then_expects_of_the_plan_that_it_acts_on(base, spec):
+    acting = agent(base, spec)
+    assert acting.imagined() is None
+    live(acting, 10)
+    obs, goal = np.float32([0.3, -0.2]), np.float32([0.1, 0.0, 0.0])
+    action = acting.act(obs, goal)
+    imagined = acting.imagined()
+    np.testing.assert_array_equal(imagined.action[0], action)
+    assert imagined.mean.shape == imagined.deviation.shape == (PLANNER.horizon, 2)
+    assert (np.diff(imagined.deviation, axis=0) > 0).all(), "it is no less sure of what comes later"
+    # Nothing is changed by it, and the first step is what it says that it expected when that was lived.
+    before = {name: value.copy() for name, value in acting.state.items()}
+    acting.imagined()
+    assert all(np.array_equal(acting.state[name], value) for name, value in before.items())
+    surprise = acting.live(obs, action, obs)
+    np.testing.assert_allclose(imagined.mean[0], surprise.mean, atol=1e-5)
+    np.testing.assert_allclose(imagined.deviation[0], surprise.deviation, rtol=1e-4)

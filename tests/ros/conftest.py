@@ -44,6 +44,9 @@ class Peer:
     def now(self) -> int:
         return int(self.node.get_clock().now().nanoseconds)
 
+    def now_message(self) -> Any:
+        return self.node.get_clock().now().to_msg()
+
     def spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:

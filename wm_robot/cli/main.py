@@ -18,6 +18,7 @@ from wm_robot.cli import (
     recover,
     state,
     train,
+    up,
 )
 from wm_robot.cli.bench import verbs
 from wm_robot.errors import WmRobotError
@@ -53,6 +54,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "keys": keys.keys,
     "guard": guard.guard,
     "demo": demo.demo,
+    "up": up.up,
     "completion": completion.completion,
 }
 

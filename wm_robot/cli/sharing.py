@@ -11,11 +11,8 @@ from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
     from wm_robot.fleet.acceptance import Verdict
-    from wm_robot.lifetime.memory import State
-    from wm_robot.lifetime.store import Store
     from wm_robot.models.base import Base
     from wm_robot.spec import RobotSpec
-    from wm_robot.types import Episode
 
 Life = Annotated[str, tyro.conf.Positional]
 Lifes = Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -53,20 +50,16 @@ def assimilate(
         as_json: Print JSON.
     """
     from wm_robot.fleet.acceptance import tried
+    from wm_robot.io.experience import recorded
     from wm_robot.lifetime.store import opened
-    from wm_robot.models.in_torch import TensorRecall, TensorWrites
-    from wm_robot.models.recall import has_bank
-    from wm_robot.onboard.graph_files import load_graphs
-    from wm_robot.onboard.parts import lives_of
+    from wm_robot.onboard.saved_life import keep, lives_of, state_of, steps_of
 
     loaded, spec = _base(base)
     store, reference = opened(life)
     head = store.find(reference)
-    state = _state(store, head, loaded, spec)
-    theirs, mine = _recorded(recordings, spec, robot), _recorded(own, spec, own_robot)
-    writes = lives_of(loaded, load_graphs(base, loaded))
-    lives = TensorRecall(writes) if has_bank(state) else TensorWrites(writes)
-    after, verdict = tried(loaded.model, lives, state, mine, theirs)
+    state = state_of(store, head, loaded, spec)
+    theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
+    after, verdict = tried(loaded.model, lives_of(state, steps_of(base, loaded)), state, mine, theirs)
     if not as_json:
         _told(verdict)
     if not verdict.accepted:
@@ -77,7 +70,7 @@ def assimilate(
     saved = None
     if not dry_run:
         note = "assimilated " + ", ".join(f"{path.name} {_digest(path)[:12]}" for path in recordings)
-        saved = _save(store, branch or reference, after, loaded, spec, [head], note, verdict.figures())
+        saved = keep(store, branch or reference, after, loaded, spec, [head], note, verdict.figures())
     if as_json:
         print(json.dumps({"accepted": True, "snapshot": saved, **verdict.figures()}))
     else:
@@ -109,9 +102,11 @@ def pool(
     """
     from wm_robot.fleet.assimilate import Stretch, assimilated
     from wm_robot.fleet.pool import pooled
+    from wm_robot.io.experience import recorded
     from wm_robot.lifetime.store import opened
     from wm_robot.models.in_torch import TensorRecall
     from wm_robot.models.recall import has_bank
+    from wm_robot.onboard.saved_life import keep, state_of
 
     loaded, spec = _base(base)
     target, branch = opened(into)
@@ -124,13 +119,13 @@ def pool(
         raise ConfigError(
             f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
         )
-    state = pooled(loaded.model, [_state(store, head, loaded, spec) for store, head in sources])
+    state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
     if replay:
         writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model
-        state = assimilated(writes, state, [Stretch.of(each) for each in _recorded(replay, spec, robot)])
+        state = assimilated(writes, state, [Stretch.of(each) for each in recorded(replay, spec, robot)])
     parents = [target.fetch(store, head) for store, head in sources]
     note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
-    saved = _save(target, branch, state, loaded, spec, parents, note, {})
+    saved = keep(target, branch, state, loaded, spec, parents, note, {})
     if as_json:
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state["step"].max())}))
     else:
@@ -161,49 +156,9 @@ def _base(folder: Path) -> tuple["Base", "RobotSpec"]:
     return loaded, spec
 
 
-def _state(store: "Store", head: str, base: "Base", spec: "RobotSpec") -> "State":
-    import torch
-
-    from wm_robot.models.in_torch import TensorRecall
-    from wm_robot.models.recall import has_bank
-
-    arrays = store.load(head, base_digest=base.digest, spec_digest=spec.digest())
-    saved = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
-    # A life saved before there were residuals has none.
-    born = base.model.birth(1, hold=torch.zeros(1, base.model.config.action))
-    return (TensorRecall(base.model).birth(born) if has_bank(saved) else born) | saved
-
-
-def _recorded(paths: tuple[Path, ...], spec: "RobotSpec", robot: str) -> list["Episode"]:
-    from wm_robot.io.experience import load_experience
-
-    return [each for path in paths for each in load_experience(path, spec, namespace=robot or None)]
-
-
 def _digest(path: Path) -> str:
     from wm_robot.io.durable import digest
 
     if path.is_dir():
         return digest("".join(_digest(file) for file in sorted(path.glob("*.parquet"))).encode())
     return digest(path.read_bytes())
-
-
-def _save(
-    store: "Store",
-    branch: str,
-    state: "State",
-    base: "Base",
-    spec: "RobotSpec",
-    parents: list[str],
-    note: str,
-    metrics: dict[str, float],
-) -> str:
-    return store.save(
-        {name: value.contiguous().numpy() for name, value in state.items()},
-        base_digest=base.digest,
-        spec_digest=spec.digest(),
-        branch=branch,
-        parents=parents,
-        metrics=metrics,
-        note=note,
-    ).digest

@@ -1,7 +1,7 @@
 """Experience from what was recorded, whatever it was recorded in: episodes whose every number may be lived."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,15 @@ def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None
     if begins == PARQUET:
         return _checked([_read(path, spec)], spec, path)
     return cut_session(path, spec, namespace=namespace).episodes
+
+
+def recorded(paths: Sequence[Path], spec: RobotSpec, robot: str = "") -> list[Episode]:
+    """Episodes of all of these, one after another; see `load_experience`.
+
+    Args:
+        robot: Namespace in sessions; empty where they tell of one.
+    """
+    return [each for path in paths for each in load_experience(path, spec, namespace=robot or None)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from wm_robot.onboard.event import Event
 from wm_robot.onboard.exploitation import Exploitation
 from wm_robot.onboard.finite import Finite
 from wm_robot.onboard.graph_files import Graphs
+from wm_robot.onboard.imagining import Imagined, Thought, imagined
 from wm_robot.onboard.parts import parts_of
 from wm_robot.onboard.plan_graph import Plans
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
@@ -93,6 +94,7 @@ class BatchAgent:
         self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
         self._goals: np.ndarray | None = None
         self._decided: _Decided | None = None
+        self._thought: Thought | None = None
         self.state: Arrays = {}
         self.moment: tuple[Arrays, Reservoir | None] = {}, None
         """The lives and what they keep of their past, of the same step."""
@@ -112,7 +114,7 @@ class BatchAgent:
         if self._exploitation:
             self._exploitation.begin(len(hold))
         self._planner.reset()
-        self._goals = self._decided = None
+        self._goals = self._decided = self._thought = None
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `B A`.
@@ -129,6 +131,7 @@ class BatchAgent:
         plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state["recent"][:, -1])
         action = plan[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
+        self._thought = Thought(state, sensed, plan)
         if self._exploitation:
             expect = partial(self._expected, state)
             self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
@@ -185,6 +188,10 @@ class BatchAgent:
         expected, self.state = write(self.state, *step, _maybe(truth))
         self.settle()
         return expected.mean, expected.log_variance
+
+    def imagined(self) -> Imagined | None:
+        """What the first robot expects of the plan that it acted on last; None before its first action."""
+        return imagined(self._lives, self._thought) if self._thought else None
 
     def settle(self) -> None:
         """From here on this is what is saved; one assignment, since another thread may save."""
@@ -374,6 +381,10 @@ class Agent:
         error = (next_obs - mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
+
+    def imagined(self) -> Imagined | None:
+        """What is expected of the plan that it acted on last; None before its first action."""
+        return self._batch.imagined()
 
     def save(self, place: Path | str, *, note: str = "") -> str:
         """Write the life, durably, and return the snapshot's digest.

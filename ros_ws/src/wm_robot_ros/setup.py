@@ -10,6 +10,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/wm_robot_ros"]),
         ("share/wm_robot_ros", ["package.xml"]),
         ("share/wm_robot_ros/launch", glob("../../../launch/*.yaml")),
+        ("share/wm_robot_ros/launch/graphs", glob("../../../launch/graphs/*.yaml")),
     ],
     install_requires=["setuptools"],
     zip_safe=True,
@@ -22,6 +23,10 @@ setup(
             "plant_node = wm_robot_ros.plant_node:main",
             "agent_node = wm_robot_ros.agent_node:main",
             "recorder_node = wm_robot_ros.recorder_node:main",
+            "control_node = wm_robot_ros.control_node:main",
+            "display_node = wm_robot_ros.display_node:main",
+            "replay_node = wm_robot_ros.replay_node:main",
+            "ask_node = wm_robot_ros.ask_node:main",
         ]
     },
 )

@@ -30,7 +30,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import SnapshotError, WmRobotError
 from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
 from wm_robot.io.refusal import BadMessageError, check_time
@@ -41,7 +41,8 @@ from wm_robot.onboard.timing import Histogram
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
-from wm_robot_ros.life import Life, LifeConfig, load_life
+from wm_robot_ros.extras import attach
+from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
@@ -154,13 +155,15 @@ class AgentNode(LifecycleNode):
         self._active = self._born = self._unsaved = False
         self._doubtful = False
         """Whether something went wrong since the life was last known to be good."""
-        self._saved = False
-        """Whether the state in its folder is this process's own life."""
+        self._from = self.config.restore or None
+        """What the life goes on from; one that this process saved goes before any other."""
         self.trouble = self.unsaved_because = ""
         """What keeps it from acting, and from saving; empty if nothing does."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self._entities: list[Callable[[], object]] = []
+        self._watching: list[Callable[[Lived, Surprise], None]] = []
+        """Who is told of each step, after it was lived."""
         self._thinning = Thinning(self.config.state, self.config.keep_last)
         self._heartbeat = Heartbeat(Path(self.config.heartbeat)) if self.config.heartbeat else None
         self.log = PeriodLog(self.config.log) if self.config.log else None
@@ -187,7 +190,7 @@ class AgentNode(LifecycleNode):
         self._entities.append(self.life.close)
         # So that a state which does not fit is refused here and not in mid-air.
         try:
-            self.life.begin(self._neutral, self._restore)
+            self.life.begin(self._neutral, self._from)
         except SnapshotError:
             self._release()
             raise
@@ -283,11 +286,6 @@ class AgentNode(LifecycleNode):
         spec = self.spec
         return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
-    @property
-    def _restore(self) -> str | None:
-        """What the life goes on from; a life that this process saved goes before any other."""
-        return (self.config.state if self._saved else self.config.restore) or None
-
     def _refuse_to_overwrite(self) -> None:
         """A branch that holds a life is never left to another life that does not go on from it.
 
@@ -300,11 +298,11 @@ class AgentNode(LifecycleNode):
         head = store.branches().get(branch)
         if head is None:
             return
-        source, reference = opened(self._restore or "")
-        same = self._restore and source.folder.resolve() == store.folder.resolve()
+        source, reference = opened(self._from or "")
+        same = self._from and source.folder.resolve() == store.folder.resolve()
         if not same or source.find(reference) != head:
             raise SnapshotError(
-                f"state {self.config.state} holds a life, and restore is {self._restore or ''!r}. "
+                f"state {self.config.state} holds a life, and restore is {self._from or ''!r}. "
                 "Set restore to the same to go on with it, or name another branch: FOLDER@BRANCH"
             )
 
@@ -336,6 +334,7 @@ class AgentNode(LifecycleNode):
             Trigger, "~/save", self._on_save, callback_group=ReentrantCallbackGroup()
         )
         self._entities.append(partial(self.destroy_service, service))
+        attach(self, self._entities, self._watching)
         for period, publish in (
             (1.0 / self.config.status_rate, self._publish_status),
             (1.0, self._publish_diagnostics),
@@ -350,6 +349,7 @@ class AgentNode(LifecycleNode):
         for destroy in reversed(self._entities):
             destroy()
         self._entities.clear()
+        self._watching.clear()
 
     # Messages
 
@@ -404,7 +404,7 @@ class AgentNode(LifecycleNode):
             # A recorder that comes late would miss the beginning.
             if hold is None or self._command.get_subscription_count() < self.config.listeners:
                 return
-            self.life.begin(hold, self._restore)
+            self.life.begin(hold, self._from)
             self._born = True
             while self.pairing.take() is not None:
                 # What was before its birth is not its experience.
@@ -473,6 +473,8 @@ class AgentNode(LifecycleNode):
         self.live_time.add((self._now() - began) / 1e6)
         self._predicted.publish(convert.observation_message(surprise.mean, self.spec, lived.stamp))
         self._surprised.publish(convert.number_message(surprise.nll))
+        for watch in self._watching:
+            watch(lived, surprise)
 
     def _guarded(self, work: Callable[..., object], *arguments: Any) -> None:
         """The control loop's one net: whatever goes wrong stops the agent, and then is told."""
@@ -489,36 +491,65 @@ class AgentNode(LifecycleNode):
     # Saving
 
     async def _on_save(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Save in the worker, between two steps as the state is concerned; the loop goes on meanwhile."""
-        if not self.config.state or not self._born:
-            response.success = False
-            response.message = "nothing was lived yet" if self.config.state else "parameter 'state' is empty"
-            return response
-        if self._doubtful:
-            response.success = False
-            response.message = f"the life is in doubt since it stopped: {self.trouble}. What is saved stays"
-            return response
-        executor, done = self.executor, rclpy.task.Future(executor=self.executor)
-        place = self.config.state
+        try:
+            response.message, response.success = await self.save(), True
+        except WmRobotError as error:
+            response.success, response.message = False, str(error)
+        return response
 
-        def work() -> None:
+    async def save(self) -> str:
+        """Save in the worker, between two steps as the state is concerned; returns the snapshot's digest.
+
+        Raises:
+            SnapshotError: If there is nothing to save, nowhere to, or it failed.
+        """
+        if not self.config.state:
+            raise SnapshotError("parameter 'state' is empty")
+        if not self._born:
+            raise SnapshotError("nothing was lived yet")
+        if self._doubtful:
+            raise SnapshotError(f"the life is in doubt since it stopped: {self.trouble}. What is saved stays")
+        try:
+            saved = str(await self.beside(partial(self.life.save, self.config.state)))
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            self.unsaved_because = f"state not saved: {told}"
+            raise SnapshotError(told) from error
+        self._from, self.unsaved_because = self.config.state, ""
+        self._thinning.saved()
+        return saved
+
+    async def beside(self, work: Callable[[], Any]) -> Any:
+        """What work gives that the worker does, one after another, while the loop goes on."""
+        executor, done = self.executor, rclpy.task.Future(executor=self.executor)
+
+        def run() -> None:
             try:
-                done.set_result(self.life.save(place))
+                done.set_result(work())
             except Exception as error:
                 done.set_exception(error)
             # A sleeping executor would not see that the future is done.
             executor.wake()
 
-        self._worker.submit(work)
-        try:
-            response.message = str(await done)
-            response.success = self._saved = True
-            self.unsaved_because = ""
-            self._thinning.saved()
-        except Exception as error:
-            response.success, response.message = False, f"{type(error).__name__}: {error}"
-            self.unsaved_because = f"state not saved: {response.message}"
-        return response
+        self._worker.submit(run)
+        return await done
+
+    def go_on_from(self, restore: str | None) -> None:
+        """Live on from a saved life, or from birth, at the next step that it acts; what is unsaved is lost."""
+        self._from, self._born, self._unsaved, self._doubtful = restore, False, False, False
+
+    @property
+    def born(self) -> bool:
+        """Whether it has lived since it was configured, or went on from somewhere."""
+        return self._born
+
+    @property
+    def active(self) -> bool:
+        return self._active
+
+    @property
+    def unsaved(self) -> bool:
+        return self._unsaved
 
     def _save_beside(self) -> None:
         """Save in the worker while the loop goes on: a power cut takes no more than what was lived since."""
@@ -533,7 +564,7 @@ class AgentNode(LifecycleNode):
                 self._unsaved = True
                 self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
                 return
-            self._saved, self.unsaved_because = True, ""
+            self._from, self.unsaved_because = self.config.state, ""
             self._thinning.saved()
 
         self._worker.submit(work)
@@ -549,7 +580,7 @@ class AgentNode(LifecycleNode):
             self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
             self.get_logger().error(self.unsaved_because)
             return
-        self._unsaved, self._saved, self.unsaved_because = False, True, ""
+        self._unsaved, self._from, self.unsaved_because = False, self.config.state, ""
         self._thinning.saved()
         self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
 

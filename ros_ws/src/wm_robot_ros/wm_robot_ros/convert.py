@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, String
+from std_msgs.msg import Float64, Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from wm_robot.errors import SpecError
 from wm_robot.io import joint_message
 from wm_robot.io.joint_message import NANO, action_field, finite
 from wm_robot.io.joint_message import stamp_of as stamp_of
@@ -83,6 +85,31 @@ def action_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointStat
     message = _joint_message(spec.action_names, stamp)
     setattr(message, action_field(spec), _doubles(values))
     return message
+
+
+def trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTrajectory:
+    """An action `A` for a joint_trajectory_controller: one point, a control period from now.
+
+    Raises:
+        SpecError: If an actuator is no servo; a trajectory has no efforts of its own.
+    """
+    motors = [actuator.name for actuator in spec.actuators if actuator.unit != "rad"]
+    if motors:
+        raise SpecError(f"actuators {motors} take no position, so no trajectory. Use float64_multi_array")
+    point = JointTrajectoryPoint(positions=_doubles(values), time_from_start=duration_message(spec.dt))
+    # Stamp zero: from when it arrives.
+    return JointTrajectory(joint_names=[actuator.joint for actuator in spec.actuators], points=[point])
+
+
+def array_message(values: np.ndarray, spec: RobotSpec) -> Float64MultiArray:
+    """An action `A` for a forward controller, in the order of the spec's actuators."""
+    return Float64MultiArray(data=_doubles(values))
+
+
+def duration_message(seconds: float) -> Duration:
+    """A span of time in s as a message."""
+    nanoseconds = round(seconds * NANO)
+    return Duration(sec=int(nanoseconds // NANO), nanosec=int(nanoseconds % NANO))
 
 
 def point_message(values: np.ndarray, stamp: int) -> PointStamped:

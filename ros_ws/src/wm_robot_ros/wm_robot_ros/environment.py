@@ -77,19 +77,24 @@ def wheels() -> bool:
         return False
 
 
-def node_command(module: str, parameters: Mapping[str, Any], *, namespace: str = "") -> list[str]:
+def node_command(
+    module: str, parameters: Mapping[str, Any], *, namespace: str = "", name: str = ""
+) -> list[str]:
     """Command line of a node of this package.
 
     Args:
         module: `plant_node` or `agent_node`.
         parameters: Values by name; a float stays a double and text stays text, whatever it looks like.
+        name: Of the node, where it is not its own.
     """
     arguments = [sys.executable, "-m", f"wm_robot_ros.{module}", "--ros-args"]
     if namespace:
         arguments += ["-r", f"__ns:=/{namespace.strip('/')}"]
-    for name, value in parameters.items():
+    if name:
+        arguments += ["-r", f"__node:={name}"]
+    for parameter, value in parameters.items():
         # YAML reads JSON, and JSON quotes: a world given as text is not taken for a mapping.
-        arguments += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
+        arguments += ["-p", f"{parameter}:={json.dumps(value, ensure_ascii=False)}"]
     return arguments
 
 

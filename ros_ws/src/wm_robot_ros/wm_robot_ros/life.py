@@ -25,6 +25,30 @@ class Surprise(Protocol):
     def mean(self) -> np.ndarray:
         """Expected observation, `O`."""
 
+    @property
+    def deviation(self) -> np.ndarray:
+        """Expected deviation of each channel, `O`."""
+
+    @property
+    def error(self) -> np.ndarray:
+        """(observed - expected) / deviation, `O`."""
+
+
+class Imagined(Protocol):
+    """A plan, and what is expected of it."""
+
+    @property
+    def action(self) -> np.ndarray:
+        """The plan, `H A`."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Expected observation after each action, `H O`."""
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Expected deviation of each, `H O`."""
+
 
 class Life(Protocol):
     """An agent with a life of its own.
@@ -64,6 +88,9 @@ class Life(Protocol):
         Args:
             contact: The guard stood between controller and motors.
         """
+
+    def imagined(self) -> Imagined | None:
+        """What is expected of the plan that it acted on last; None before its first action."""
 
     def save(self, place: str) -> str:
         """Write the life, durably, and return its digest.
@@ -108,6 +135,7 @@ class RobotLife:
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None"):
         self.agent, self._learner = agent, learner
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
+        self.imagined = agent.imagined
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -50,6 +50,11 @@ class LifecycleClient:
         self._change = node.create_client(ChangeState, f"{name}/change_state")
         self._get = node.create_client(GetState, f"{name}/get_state")
 
+    @property
+    def there(self) -> bool:
+        """Whether the node can be asked; waits a moment if it cannot."""
+        return bool(self._change.wait_for_service(timeout_sec=0.1))
+
     def configure(self, timeout: float = 30.0) -> None:
         self._ask(Transition.TRANSITION_CONFIGURE, "configure", timeout)
 

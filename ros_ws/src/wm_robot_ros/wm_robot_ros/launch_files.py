@@ -1,0 +1,141 @@
+"""`python -m wm_robot_ros.launch_files`: write launch/*.launch.py anew, from launch/graphs/*.yaml.
+
+What runs together is said once, in the graph. A launch file holds it as a table, with what reads it, and imports
+nothing but launch and launch_ros, so that its arguments are listed at once and everywhere.
+"""
+
+import sys
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from wm_robot_ros.graph import FOLDERS, Graph, resolver
+
+PACKAGE = "wm_robot_ros"
+WIDTH = 108
+
+FILE = '''"""{about}
+
+Made from graphs/{name}.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+
+ARGUMENTS = {arguments}
+NODES = {nodes}
+CONFIGURE, ACTIVATE = 1, 3
+"""Numbers of lifecycle_msgs/msg/Transition."""
+
+
+{resolver}
+
+def action_of(node):
+    """A node as launch starts it; what ends by itself ends all, as a failure unless it is the node that may."""
+    kind = LifecycleNode if node["lifecycle"] else Node
+    done = f"{{node['name']}} is done" if node["ends"] else f"{{node['name']}} ended"
+    return kind(
+        package="{package}",
+        executable=node["executable"],
+        name=node["name"],
+        namespace=node["namespace"],
+        parameters=[{{name: as_parameter(value) for name, value in node["parameters"].items()}}],
+        output="screen",
+        # An agent saves its life before it ends.
+        sigterm_timeout="15",
+        on_exit=[OpaqueFunction(function=end_all, args=[done])],
+    )
+
+
+def end_all(context, reason):
+    """Two ends of one launch would be an error of their own."""
+    return [] if context.is_shutdown else [Shutdown(reason=reason)]
+
+
+def as_parameter(value):
+    """Text stays text, whatever it looks like: a world in JSON is no mapping."""
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
+
+
+def transition(action, number):
+    return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(action), transition_id=number))
+
+
+def start(context):
+    """Start all, bring life cycles up one after another, and then start what ends the graph."""
+    values = {{name: as_kind(LaunchConfiguration(name).perform(context), like) for name, like, _ in ARGUMENTS}}
+    nodes = [(node, action_of(node)) for node in resolved(NODES, values)]
+    first = [action for node, action in nodes if not node["ends"]]
+    last = [action for node, action in nodes if node["ends"]]
+    cycles = [action for node, action in nodes if node["lifecycle"]]
+    handlers = []
+    for action, following in zip(cycles, [*cycles[1:], None]):
+        after = last if following is None else [transition(following, CONFIGURE)]
+        failed = Shutdown(reason="a node could not be brought up; its log says why")
+        steps = (
+            # Named by both ends, or a node that is deactivated would be activated again.
+            ("configuring", "inactive", [transition(action, ACTIVATE)]),
+            ("activating", "active", after),
+            ("configuring", "unconfigured", [failed]),
+            ("activating", "inactive", [failed]),
+        )
+        for before, goal, then in steps:
+            if then:
+                watched = dict(target_lifecycle_node=action, start_state=before, goal_state=goal, entities=then)
+                handlers.append(RegisterEventHandler(OnStateTransition(**watched)))
+    begin = [transition(cycles[0], CONFIGURE)] if cycles else last
+    return [*handlers, *first, *begin]
+
+
+def generate_launch_description():
+    declared = [DeclareLaunchArgument(n, default_value=text(d), description=a) for n, d, a in ARGUMENTS]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def text(default):
+    return str(default).lower() if isinstance(default, bool) else str(default)
+'''
+
+
+def launch_file(name: str, graph: Graph) -> str:
+    """The launch file of a graph."""
+    arguments = [(each.name, each.default, each.about) for each in graph.arguments]
+    return FILE.format(
+        about=graph.about,
+        name=name,
+        arguments=_literal(arguments),
+        nodes=_literal([dict(node) for node in graph.nodes]),
+        package=PACKAGE,
+        resolver=resolver()
+        .replace(" -> Any", "")
+        .replace(" -> list[dict[str, Any]]", "")
+        .replace(": Any", ""),
+    )
+
+
+def files(folder: Path) -> dict[Path, str]:
+    """Each launch file of a folder of launch files, as it should be."""
+    return {
+        folder / f"{path.stem}.launch.py": launch_file(path.stem, Graph.read(path))
+        for path in sorted((folder / "graphs").glob("*.yaml"))
+    }
+
+
+def _literal(value: Any) -> str:
+    return pformat(value, width=WIDTH, sort_dicts=False)
+
+
+def main() -> None:
+    for path, source in files(FOLDERS[0].parent).items():
+        path.write_text(source, encoding="utf-8")
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""An agent node whose life counts what it lived, and is kept in a real store."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+
+from wm_robot.lifetime.store import opened
+from wm_robot_ros.agent_node import main
+
+BASE = os.environ.get("KEEPER_BASE", "b" * 64)
+
+
+class Keeper:
+    """Acts by holding the sensed position; the surprise of step n is `SURPRISE` to the n."""
+
+    def __init__(self, config, spec):
+        self.spec = spec
+        self._rise = float(os.environ.get("SURPRISE", "1.0"))
+        self._obs = None
+        self.begin(np.zeros(spec.action_dim))
+
+    def begin(self, hold, restore=None):
+        self.steps, self.session, self._origin = 0, 0, []
+        if restore is not None:
+            store, reference = opened(restore)
+            digest = store.find(reference)
+            self.steps = int(store.load(digest)["step"][0])
+            self._origin = [digest]
+
+    @property
+    def counters(self):
+        return {"lived": self.steps, "watched": self.session, "invalid": 0}
+
+    def act(self, obs, goal, *, applied=None):
+        self._obs = obs
+        return obs[: self.spec.action_dim].copy()
+
+    def live(self, obs, applied, next_obs, *, valid=True, contact=False):
+        self.steps += valid
+        self.session += valid
+        ones = np.ones_like(obs)
+        return SimpleNamespace(
+            nll=self._rise**self.session, mean=obs, deviation=2 * ones, error=(next_obs - obs) / 2
+        )
+
+    def imagined(self):
+        if self._obs is None:
+            return None
+        action = self._obs[: self.spec.action_dim]
+        ahead = np.arange(1, 4, dtype=np.float32)[:, None]
+        return SimpleNamespace(
+            action=np.repeat(action[None], 3, 0),
+            mean=self._obs + ahead / 100,
+            deviation=ahead + 0 * self._obs,
+        )
+
+    def save(self, place):
+        store, branch = opened(place)
+        saved = store.save(
+            {"step": np.array([self.steps], np.int64)},
+            base_digest=BASE,
+            spec_digest=self.spec.digest(),
+            branch=branch,
+            parents=self._origin,
+        )
+        self._origin = [saved.digest]
+        return saved.digest
+
+    def report(self):
+        return {}
+
+    def close(self):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(Keeper))

@@ -1,0 +1,167 @@
+"""A plant behind ros2_control: what an agent asks for reaches a controller, and only through the gate."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim]
+
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from wm_robot.io.robot_description import urdf_of
+from wm_robot_ros import convert
+from wm_robot_ros.environment import node_command
+from wm_robot_ros.qos import LATCHED
+from wm_robot_sim import load_spec, spec_path
+
+SPEC = load_spec("arm")
+PATIENT = "safety: {max_age: 1000}\n"
+"""A busy machine is no silence."""
+STATES, CONTROLLER = "/broadcast/joint_states", "/controller/commands"
+KINDS = {"joint_trajectory": JointTrajectory, "float64_multi_array": Float64MultiArray}
+
+
+def angles_of(message):
+    return list(message.points[0].positions if isinstance(message, JointTrajectory) else message.data)
+
+
+class Bench:
+    """Plays broadcaster, controller and agent to the node; the joints follow what the controller is told."""
+
+    def __init__(self, start, peer, folder, *, kind="joint_trajectory", description=None, at=0.1):
+        self.peer, self.place = peer, np.full(6, at)
+        patient = spec_path("arm").read_text()
+        assert "safety:" not in patient
+        (folder / "patient.yaml").write_text(patient + PATIENT)
+        start(
+            node_command(
+                "control_node",
+                {
+                    "robot": str(folder / "patient.yaml"),
+                    "command.kind": kind,
+                    "command.topic": CONTROLLER,
+                    "states.topic": STATES,
+                    "command.max_age": 10.0,
+                    "command.timeout": 30.0,
+                },
+                namespace="arm",
+            )
+        )
+        self.told = peer.hear(KINDS[kind], CONTROLLER)
+        self.sensed, self.applied = (
+            peer.hear(JointState, "/arm/joint_states"),
+            peer.hear(JointState, "/arm/applied_command"),
+        )
+        self.status = peer.hear(String, "/arm/plant/status")
+        self._description = peer.node.create_publisher(String, "/robot_description", LATCHED)
+        if description:
+            self._description.publish(String(data=description))
+        self._states = peer.speak(JointState, STATES)
+        self._commands = peer.speak(JointState, "/arm/joint_command")
+        self._arm = peer.node.create_client(Trigger, "/arm/plant/arm")
+
+    def move(self, holds, why, *, command=None, timeout=40.0):
+        """Go on, joints in another order than the spec's and one more, until something holds."""
+
+        def step():
+            if self.told:
+                self.place = np.array(angles_of(self.told[-1]))
+            names = [*reversed(SPEC.joint_names), "jaw"]
+            stamp = self.peer.node.get_clock().now().to_msg()
+            message = JointState(
+                name=names, position=[*map(float, self.place[::-1]), 0.0], velocity=[0.0] * 7
+            )
+            message.header.stamp = stamp
+            self._states.publish(message)
+            if command is not None and self.sensed:
+                self._commands.publish(
+                    convert.action_message(np.float32(command), SPEC, convert.stamp_of(self.sensed[-1]))
+                )
+            return holds()
+
+        self.peer.until(step, why, timeout=timeout)
+
+    def arm(self, *, ready=True):
+        """Ask for it; with `ready`, once nothing keeps it from being armed."""
+        if ready:
+            self.move(lambda: self.status and not self.says()["why_not_armed"], "it cannot be armed")
+        answer = self._arm.call_async(Trigger.Request())
+        self.move(answer.done, "no answer")
+        return answer.result()
+
+    def says(self):
+        return convert.json_values(self.status[-1])
+
+    def mode(self):
+        return self.says()["mode"] if self.status else ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_reaches_the_controller_once_it_is_armed(start, peer, tmp_path, kind):
+    bench = Bench(start, peer, tmp_path, kind=kind, description=urdf_of(SPEC))
+    bench.move(lambda: len(bench.sensed) > 10, "nothing is sensed", command=np.full(6, 0.3))
+    assert not bench.told, "it sent before anybody armed it"
+    assert list(bench.sensed[-1].name) == list(SPEC.joint_names)
+    np.testing.assert_allclose(bench.sensed[-1].position, 0.1, atol=1e-6)
+
+    assert bench.arm().success
+    bench.move(lambda: bench.mode() == "learned" and np.abs(bench.place - 0.3).max() < 1e-3, "it does not follow",
+               command=np.full(6, 0.3))  # fmt: skip
+    # It went home first, then to where it was told, and never in a jump.
+    path = np.array([np.full(6, 0.1), *map(angles_of, bench.told)])
+    assert np.abs(np.diff(path, axis=0)).max() <= SPEC.action_step.max() + 1e-6
+    home = [SPEC.safety.home.get(name, 0.0) for name in SPEC.joint_names]
+    assert np.abs(path - home).max(1).min() < 0.05
+    bench.move(
+        lambda: np.abs(np.array(bench.applied[-1].position) - 0.3).max() < 1e-3,
+        "what was applied is not told",
+        command=np.full(6, 0.3),
+    )
+    if kind == "joint_trajectory":
+        newest = bench.told[-1]
+        assert (
+            list(newest.joint_names) == list(SPEC.joint_names)
+            and newest.points[0].time_from_start.nanosec == 20_000_000
+        )
+
+
+def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
+    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench.move(lambda: bench.sensed, "nothing is sensed")
+    assert bench.arm().success
+    bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
+    told = len(bench.told)
+    bench.move(lambda: len(bench.told) > told + 20, "it fell silent", command=[math.nan, *[0.2] * 5])
+    assert np.isfinite([angles_of(message) for message in bench.told]).all()
+
+
+@pytest.mark.parametrize(
+    ("description", "why"),
+    [
+        (None, "no description on /robot_description"),
+        (urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"'), "goes up to 1.5"),
+    ],
+)
+def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, description, why):
+    bench = Bench(start, peer, tmp_path, description=description)
+    bench.move(lambda: bench.sensed and bench.status, "nothing is sensed")
+    peer.spin(1.0)
+    answer = bench.arm(ready=False)
+    assert not answer.success and why in answer.message
+    bench.move(
+        lambda: bench.says()["periods"] > 50,
+        "it does not run",
+        command=np.full(6, 0.3),
+    )
+    assert not bench.told and bench.mode() == "limp"
+
+
+def test_it_does_not_publish_on_the_topic_that_it_listens_to(start, tmp_path):
+    process = start(node_command("control_node", {"states.topic": "joint_states"}))
+    assert process.wait(30) == 1
+    (log,) = tmp_path.glob("node*.log")
+    assert "which this node publishes itself" in log.read_text()

@@ -1,0 +1,233 @@
+"""Launch files and `wm-robot up` start the same nodes, since both come from one description."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ros
+
+from wm_robot.errors import ConfigError
+from wm_robot_ros.environment import node_command
+from wm_robot_ros.graph import Graph, find, resolved
+from wm_robot_ros.launch_files import files
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+GRAPHS = sorted((LAUNCH / "graphs").glob("*.yaml"))
+NODES = Path(__file__).parents[1] / "ros_ws/src/wm_robot_ros/wm_robot_ros"
+IMPORTED = {
+    "launch": ["LaunchDescription"],
+    "launch.actions": [
+        "DeclareLaunchArgument",
+        "EmitEvent",
+        "OpaqueFunction",
+        "RegisterEventHandler",
+        "Shutdown",
+    ],
+    "launch.events": ["matches_action"],
+    "launch.substitutions": ["LaunchConfiguration"],
+    "launch_ros.actions": ["LifecycleNode", "Node"],
+    "launch_ros.event_handlers": ["OnStateTransition"],
+    "launch_ros.events.lifecycle": ["ChangeState"],
+    "launch_ros.parameter_descriptions": ["ParameterValue"],
+}
+"""All that a launch file imports."""
+
+
+class Said:
+    """Stands for anything of launch, and keeps what it was made of."""
+
+    def __init__(self, *given, **named):
+        self.given, self.named = given, named
+
+    def perform(self, context):
+        return context[self.given[0]]
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """A launch file as a module, over a launch that only keeps what it is told."""
+    for name, parts in IMPORTED.items():
+        module = types.ModuleType(name)
+        for part in parts:
+            setattr(module, part, type(part, (Said,), {}))
+        monkeypatch.setitem(sys.modules, name, module)
+        if "." not in name:
+            module.__path__ = []
+    monkeypatch.setitem(sys.modules, "launch_ros", types.ModuleType("launch_ros"))
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location("launched", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def said_by(module, given):
+    """Arguments with their defaults, and the nodes that start with some of them given."""
+    (description,) = module.generate_launch_description().given
+    *declared, begin = description
+    defaults = {one.given[0]: one.named["default_value"] for one in declared}
+    actions = begin.named["function"](defaults | given)
+    nodes = [one for one in [*actions, *late(actions)] if type(one).__name__ in ("Node", "LifecycleNode")]
+    return {one.given[0]: one.named for one in declared}, nodes
+
+
+def late(actions):
+    """What is started once all life cycles are up."""
+    handlers = [one.given[0].named for one in actions if type(one).__name__ == "RegisterEventHandler"]
+    return [
+        entity for handler in handlers if handler["goal_state"] == "active" for entity in handler["entities"]
+    ]
+
+
+def plain(node):
+    """A node of a launch file as `wm-robot up` would name it."""
+    told = node.named
+    (parameters,) = told["parameters"]
+    return {
+        "name": told["name"],
+        "namespace": told["namespace"],
+        "executable": told["executable"],
+        "lifecycle": type(node).__name__ == "LifecycleNode",
+        "parameters": {k: v.given[0] if isinstance(v, Said) else v for k, v in parameters.items()},
+    }
+
+
+GIVEN = {
+    "sim": {"record": "session.mcap", "learning": "false", "seed": "7"},
+    "robot": {"plant": "hardware", "namespace": "left"},
+    "multi": {"robots": "one,two,three", "lives": "/lives"},
+    "adapt": {"steps": "100", "allowed": "1"},
+    "evaluate": {"lives": "main,ten"},
+    "replay": {"display": "false"},
+}
+
+
+def test_every_graph_is_tried():
+    assert sorted(GIVEN) == [path.stem for path in GRAPHS]
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("given", [False, True], ids=["defaults", "given"])
+def test_a_launch_file_starts_what_up_starts(path, given, launch):
+    graph, asked = Graph.read(path), GIVEN[path.stem] if given else {}
+    arguments, nodes = said_by(launch(LAUNCH / f"{path.stem}.launch.py"), asked)
+    assert {name: told["description"] for name, told in arguments.items()} == {
+        each.name: each.about for each in graph.arguments
+    }
+    wanted = resolved(graph.nodes, graph.values(asked))
+    assert wanted
+    found = [plain(node) for node in nodes]
+    ends = {node["name"] for node in wanted if node.pop("ends")}
+    # Those that end the graph come last; the others in the order of the file.
+    assert found == sorted(wanted, key=lambda node: node["name"] in ends)
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_a_launch_file_is_the_one_that_its_graph_makes(path):
+    launch_file = LAUNCH / f"{path.stem}.launch.py"
+    again = "run: python -m wm_robot_ros.launch_files"
+    assert launch_file.read_text(encoding="utf-8") == files(LAUNCH)[launch_file], again
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, launch):
+    module = launch(LAUNCH / f"{path.stem}.launch.py")
+    (description,) = module.generate_launch_description().given
+    defaults = {one.given[0]: one.named["default_value"] for one in description[:-1]}
+    actions = description[-1].named["function"](defaults | GIVEN[path.stem])
+    cycles = [one for one in actions if type(one).__name__ == "LifecycleNode"]
+    handlers = [one.given[0].named for one in actions if type(one).__name__ == "RegisterEventHandler"]
+    asked = [
+        one.named["event"].named["transition_id"] for one in actions if type(one).__name__ == "EmitEvent"
+    ]
+    # At the beginning one is configured, the first.
+    assert asked == [1] and cycles
+    for cycle in cycles:
+        own = {
+            (h["start_state"], h["goal_state"]): h["entities"]
+            for h in handlers
+            if h["target_lifecycle_node"] is cycle
+        }
+        (activate,) = own["configuring", "inactive"]
+        assert activate.named["event"].named["transition_id"] == 3
+        for failure in (("configuring", "unconfigured"), ("activating", "inactive")):
+            assert [type(one).__name__ for one in own[failure]] == ["Shutdown"]
+    for cycle, following in zip(cycles, cycles[1:], strict=False):
+        (configure,) = next(
+            h["entities"]
+            for h in handlers
+            if h["target_lifecycle_node"] is cycle and h["goal_state"] == "active"
+        )
+        assert configure.named["event"].named["transition_id"] == 1
+        assert configure.named["event"].named["lifecycle_node_matcher"].given == (following,)
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_a_launch_file_imports_launch_and_launch_ros_alone(path):
+    source = (LAUNCH / f"{path.stem}.launch.py").read_text(encoding="utf-8")
+    imports = [line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))]
+    assert {name.partition(".")[0] for name in imports} == {"launch", "launch_ros"}
+    assert set(imports) <= set(IMPORTED)
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
+    for node in Graph.read(path).nodes:
+        source = (NODES / f"{node['executable']}.py").read_text(encoding="utf-8")
+        for name in node["parameters"]:
+            assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
+        setup = (NODES.parent / "setup.py").read_text(encoding="utf-8")
+        assert f'"{node["executable"]} = wm_robot_ros.{node["executable"]}:main"' in setup
+
+
+def test_text_becomes_what_the_default_is():
+    graph = Graph.read(find("sim"))
+    values = graph.values({"learning": "False", "seed": "12", "world": '{"payload": 0.2}'})
+    assert values["learning"] is False and values["seed"] == 12 and values["world"] == '{"payload": 0.2}'
+    (plant, agent, *_) = resolved(graph.nodes, values)
+    command = node_command("plant_node", plant["parameters"], namespace="left", name="plant")
+    assert "seed:=12" in command and r'world:="{\"payload\": 0.2}"' in command and "__node:=plant" in command
+    assert agent["parameters"]["learning"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"learning": "maybe"}, "'maybe' is neither true nor false"),
+        ({"lerning": "true"}, r"no argument \['lerning'\]"),
+        ({"seed": "many"}, "many"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused(given, told):
+    with pytest.raises(ConfigError, match=told):
+        Graph.read(find("sim")).values(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "about: x\narguments: {}\nnodes: [{name: a, executable: b, parameters: {c: $(d)}}]",
+            r"\$\(d\) is no argument",
+        ),
+        ("about: x\narguments: {}\nnodes: [{name: a, executable: b, colour: red}]", "colour"),
+        ("about: x\narguments: {}\nnodes: [{name: a}]", "lacks"),
+        ("about: x", "is no graph"),
+        ("- 1", "is no graph"),
+    ],
+)
+def test_a_file_that_is_no_graph_is_refused(tmp_path, text, told):
+    (tmp_path / "graph.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        Graph.read(tmp_path / "graph.yaml")
+
+
+def test_an_unknown_graph_is_refused_with_those_that_are():
+    with pytest.raises(ConfigError, match="adapt.*sim"):
+        find("simm")

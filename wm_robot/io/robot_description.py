@@ -1,0 +1,115 @@
+"""A robot's description as other tools have it, URDF, beside its spec: made from one, and checked against it."""
+
+from collections.abc import Iterator
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+from wm_robot.errors import SpecError
+from wm_robot.spec import Joint, RobotSpec
+
+LARGEST = 1 << 24
+"""Characters of a description that is read."""
+SLACK = 1e-3
+"""Difference of a limit that is no difference, in its unit."""
+RADIUS = 0.015
+"""Of a link that is drawn, in m."""
+
+
+def urdf_of(spec: RobotSpec) -> str:
+    """A stick figure with the joints and limits of a spec: base_link, a link after each hinge, and `gripper`.
+
+    Raises:
+        SpecError: If the spec has no chain.
+    """
+    if not spec.chain:
+        raise SpecError(f"robot '{spec.name}' has no chain; a description needs one")
+    joints = {joint.name: joint for joint in spec.joints}
+    origins = [link.origin for link in spec.chain] + [spec.tip]
+    lines = [f"<robot name={quoteattr(spec.name)}>", _link("base_link", origins[0])]
+    parent = "base_link"
+    for link, after in zip(spec.chain, origins[1:], strict=True):
+        joint, child = joints[link.joint], f"{link.joint}_link"
+        low, high = joint.position
+        lines += [
+            f'<joint name={quoteattr(joint.name)} type="revolute"><parent link="{parent}"/><child link="{child}"/>'
+            f'<origin xyz="{_text(link.origin)}"/><axis xyz="{_text(link.axis)}"/>'
+            f'<limit lower="{low}" upper="{high}" velocity="{joint.velocity}" effort="{joint.effort}"/></joint>',
+            _link(child, after),
+        ]
+        parent = child
+    lines += [
+        f'<joint name="gripper_fixed" type="fixed"><parent link="{parent}"/><child link="gripper"/>'
+        f'<origin xyz="{_text(spec.tip)}"/></joint>',
+        '<link name="gripper"/>',
+        "</robot>",
+    ]
+    return "\n".join(lines)
+
+
+def differences(spec: RobotSpec, description: str) -> list[str]:
+    """What a description says otherwise than the spec, a sentence each; empty if they agree.
+
+    A spec may ask for less than the robot can: only what it allows and the description does not is told.
+
+    Raises:
+        SpecError: If the description is no URDF.
+    """
+    found = _joints(description)
+    told = []
+    for joint in spec.joints:
+        if joint.name not in found:
+            told.append(f"joint '{joint.name}' is not in the description, which has {sorted(found)}")
+        else:
+            told += _beyond(joint, found[joint.name])
+    return told
+
+
+def _joints(description: str) -> dict[str, ElementTree.Element]:
+    if len(description) > LARGEST or "<!" in description.replace("<!--", ""):
+        raise SpecError("the description is too large, or declares entities: it is no URDF that is read")
+    try:
+        root = ElementTree.fromstring(description)
+    except ElementTree.ParseError as error:
+        raise SpecError(f"the description is no XML: {error}") from error
+    if root.tag != "robot":
+        raise SpecError(f"the description is a '{root.tag}', not a 'robot'")
+    return {joint.get("name", ""): joint for joint in root.findall("joint") if joint.get("type") != "fixed"}
+
+
+def _beyond(joint: Joint, there: ElementTree.Element) -> Iterator[str]:
+    """Limits that the spec has wider than the description."""
+    limit = there.find("limit")
+    if limit is None:
+        if there.get("type") != "continuous":
+            yield f"joint '{joint.name}' has no limits in the description"
+        return
+    try:
+        said = {name: float(value) for name, value in limit.attrib.items()}
+    except ValueError as error:
+        raise SpecError(
+            f"a limit of joint '{joint.name}' in the description is no number: {error}"
+        ) from error
+    low, high = joint.position
+    if there.get("type") != "continuous":
+        lower, upper = said.get("lower", 0.0), said.get("upper", 0.0)
+        if low < lower - SLACK:
+            yield f"joint '{joint.name}' goes down to {low} in the spec, to {lower} in the description"
+        if high > upper + SLACK:
+            yield f"joint '{joint.name}' goes up to {high} in the spec, to {upper} in the description"
+    for name in ("velocity", "effort"):
+        value = getattr(joint, name)
+        if name in said and value > said[name] + SLACK:
+            yield f"joint '{joint.name}' has {name} {value} in the spec, {said[name]} in the description"
+
+
+def _link(name: str, end: tuple[float, float, float]) -> str:
+    """A link drawn as a ball half-way to where the next hinge is."""
+    middle = tuple(value / 2 for value in end)
+    return (
+        f'<link name="{name}"><visual><origin xyz="{_text(middle)}"/>'
+        f'<geometry><sphere radius="{RADIUS}"/></geometry></visual></link>'
+    )
+
+
+def _text(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
