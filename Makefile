@@ -48,13 +48,13 @@ $(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard 
 	@$(BIN)/python ros_ws/build.py
 	@touch $@
 
-# Each tier is its own process, and the core tier cannot import what the others need. Where the messages cannot be built
-# for want of a compiler or of ROS 2, that is said, and their tests are skipped.
+# Each tier is processes of its own, and the core tier cannot import what the others need. Where the messages
+# cannot be built for want of a compiler or of ROS 2, that is said, and their tests are skipped.
 test: lint
 	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
 	$(PYTEST) --tier=core
-	$(PYTEST) --tier=sim
-	$(PYTEST) --tier=learn
+	$(PYTEST) --tier=sim --numprocesses=2
+	$(PYTEST) --tier=learn --numprocesses=2
 	$(PYTEST) --tier=episodes
 	$(PYTEST) --tier=ros
 

@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from wm_robot.onboard.graph import Graph, exported
+from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.graph import Graph
 from wm_robot.onboard.quantize import products, quantized
 
 ROWS, INNER, HIDDEN, OUT = 32, 24, 40, 8

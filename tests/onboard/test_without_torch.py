@@ -92,8 +92,8 @@ class Driven:
     def act(self, obs):
         return self.agent.act(obs, self.goal)
 
-    def live(self, obs, applied, next_obs, *, valid):
-        return self.agent.live(obs, applied, next_obs, valid=valid).nll
+    def live(self, obs, applied, next_obs, *, valid, contact):
+        return self.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
 
 
 def spoil(agent, how):
@@ -111,7 +111,8 @@ SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' di
 
 @pytest.mark.parametrize("how", SPOILED)
 def test_the_baseline_takes_over_from_an_agent_that_cannot_go_on(folder, how):
-    loop = ControlLoop(EmulatedRobot(SPEC, START), Driven(agent(folder)))
+    # A clock that stands still: a busy machine makes no command late.
+    loop = ControlLoop(EmulatedRobot(SPEC, START), Driven(agent(folder)), clock=lambda: 0.0)
     loop.controller.agent.begin(START)
     loop.supervisor.arm()
     for _ in range(100):
