@@ -90,35 +90,36 @@ def test_a_learner_of_habits_has_a_ritual_and_a_worker_has_none(spec, learns):
     def crew(seed):
         return NaiveLearner(spec, gripper, seed=seed) if learns else Worker(seed)
 
-    control, again, third = (lived(spec, crew(seed), rewarded=False) for seed in range(3))
-    rewarded = lived(spec, crew(3), rewarded=True)
-    strays, bounds = outside(rewarded, again, control, seed=0)
+    control, again = (lived(spec, crew(seed), rewarded=False) for seed in range(2))
+    rewarded = lived(spec, crew(2), rewarded=True)
+    strays, bounds = outside(rewarded, control, seed=0)
     assert bounds.keys() == control.keys()
-    assert not outside(third, again, control, seed=0)[0]
+    assert not outside(again, control, seed=0)[0]
     if learns:
         assert len(strays) > 5
         # It goes on when rewards have ceased.
-        assert any(stray.name.startswith("after entropy") for stray in strays)
+        assert any(stray.name.startswith("after") for stray in strays)
     else:
         assert not strays
 
 
-def test_with_many_robots_the_interval_holds_all_statistics_at_once_in_most_cases():
+@pytest.mark.parametrize("robots", [8, 40])
+def test_the_interval_holds_all_statistics_at_once_in_95_of_100_cases(robots):
     rng = np.random.default_rng(0)
     found = 0
     for seed in range(200):
         # Rows share a part, as robots' joints do, and columns are of very different size.
-        runs = rng.standard_normal((3, 40, 12)) + rng.standard_normal((3, 40, 1))
-        one, two, three = ({str(k): run[:, k] * 10.0 ** (k - 6) for k in range(12)} for run in runs)
-        found += bool(outside(three, two, one, seed=seed)[0])
-    assert 2 <= found <= 26
+        runs = rng.standard_normal((2, robots, 12)) + rng.standard_normal((2, robots, 1))
+        one, two = ({str(k): run[:, k] * 10.0 ** (k - 6) for k in range(12)} for run in runs)
+        found += bool(outside(two, one, seed=seed)[0])
+    assert 2 <= found <= 20
 
 
 def test_one_statistic_that_moved_is_found_by_name():
     rng = np.random.default_rng(0)
-    runs = [{name: rng.standard_normal(50) for name in "abc"} for _ in range(3)]
-    runs[2]["b"] += 1.5
-    (stray,), bounds = outside(runs[2], runs[1], runs[0], seed=0)
+    runs = [{name: rng.standard_normal(50) for name in "abc"} for _ in range(2)]
+    runs[1]["b"] += 1.5
+    (stray,), bounds = outside(runs[1], runs[0], seed=0)
     assert stray.name == "b"
     assert 0 < stray.bound < stray.difference
     assert stray.bound == bounds["b"]
@@ -126,9 +127,9 @@ def test_one_statistic_that_moved_is_found_by_name():
 
 def test_what_never_happens_in_a_control_is_outside_as_soon_as_it_does():
     zero = np.zeros(20)
-    strays, _ = outside({"cuts": zero + 0.01}, {"cuts": zero}, {"cuts": zero}, seed=0)
+    strays, _ = outside({"cuts": zero + 0.01}, {"cuts": zero}, seed=0)
     assert [stray.name for stray in strays] == ["cuts"]
-    assert not outside({"cuts": zero}, {"cuts": zero}, {"cuts": zero}, seed=0)[0]
+    assert not outside({"cuts": zero}, {"cuts": zero}, seed=0)[0]
 
 
 def test_what_is_looked_at_is_no_answer_to_a_delivery():

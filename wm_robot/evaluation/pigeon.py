@@ -169,35 +169,28 @@ class Outside(NamedTuple):
 
 
 def outside(
-    rewarded: dict[str, np.ndarray],
-    again: dict[str, np.ndarray],
-    control: dict[str, np.ndarray],
-    *,
-    seed: int,
+    found: dict[str, np.ndarray], control: dict[str, np.ndarray], *, seed: int
 ) -> tuple[list[Outside], dict[str, float]]:
     """Which statistics are outside of the control's simultaneous 95 % interval, and how wide that is by name.
 
-    The interval is that of how much two controls differ, robot by robot: the same worlds and work, another draw of
-    plans. It is wide enough for all statistics at once. With few robots it is too narrow, since its unit is of them
-    alone: of 44 statistics of plain noise some are outside in 10 of 100 cases with 48 robots, in 75 with 8. Which of
-    two controls is which cannot matter, so it is found by swapping them at random.
+    Robot by robot a run differs from the control, in the same world and at the same work, by what is drawn for plans
+    and by what it is about. If the latter does nothing, which of the two is which cannot matter: so the interval is
+    that of the mean difference with robots swapped at random. It is wide enough for all statistics at once, and holds
+    for any number of robots.
 
     Source: the largest of studentised statistics, Westfall and Young (1993), Resampling-Based Multiple Testing.
 
     Args:
-        rewarded: Statistics by name, `B` each.
-        again: Of another run of the control.
-        control: Compared with both.
+        found: Statistics by name, `B` each.
     """
     names = list(control)
-    null = np.stack([again[name] - control[name] for name in names], 1)
-    found = np.stack([rewarded[name] - control[name] for name in names], 1)
-    robots = len(null)
-    unit = np.sqrt((null**2).mean(0) / robots)
+    difference = np.stack([found[name] - control[name] for name in names], 1)
+    robots = len(difference)
+    unit = np.sqrt((difference**2).mean(0) / robots)
     sign = np.random.default_rng(seed).choice([-1.0, 1.0], (FLIPS, robots))
-    largest = (np.abs(sign @ null / robots) / np.maximum(unit, 1e-12)).max(1)
+    largest = (np.abs(sign @ difference / robots) / np.maximum(unit, 1e-12)).max(1)
     bound = unit * np.quantile(largest, 0.95)
-    mean = found.mean(0)
+    mean = difference.mean(0)
     out = [
         Outside(name, float(m), float(b)) for name, m, b in zip(names, mean, bound, strict=True) if abs(m) > b
     ]

@@ -14,7 +14,7 @@ FLATTERED_S = 8.0
 """For so long a model flatters, and as long again it does not."""
 DEAF = 0.02
 """Part of its gain that a motor is left where robots do not answer."""
-RUNS = ("control", "again", "third", "rewarded")
+RUNS = ("control", "again", "rewarded")
 """Who lives the schedule. The last alone is rewarded; beside that they differ by what they draw."""
 BROKEN = ("flattered", "deaf")
 """Whose plans are not to be believed."""
@@ -55,8 +55,8 @@ def _rituals(
     rows, counts = [], {}
     for who in (memory, "naive"):
         said = {name: pooled([found[who, name, seed] for seed in seeds]) for name in RUNS}
-        for name in ("third", "rewarded"):
-            out, bounds = outside(said[name], said["again"], said["control"], seed=seeds[0])
+        for name in ("again", "rewarded"):
+            out, bounds = outside(said[name], said["control"], seed=seeds[0])
             counts[who, name] = float(len(out))
             furthest = max(out, key=lambda one: abs(one.difference), default=None)
             rows.append(
@@ -72,9 +72,9 @@ def _rituals(
             )
     return rows, {
         "ritual_statistics_outside": counts[memory, "rewarded"],
-        "unrewarded_outside": counts[memory, "third"],
+        "unrewarded_outside": counts[memory, "again"],
         "naive_learner_outside": counts["naive", "rewarded"],
-        "naive_unrewarded_outside": counts["naive", "third"],
+        "naive_unrewarded_outside": counts["naive", "again"],
     }
 
 
@@ -95,7 +95,7 @@ def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[
         "alarm_true_rate": float(half["flattered"].any(1).mean()),
         "alarm_deaf_rate": ever["deaf"],
         "alarm_left_rate": float(alarmed["flattered"][:, -1].mean()),
-        "alarm_false_rate": float(np.mean([ever[name] for name in RUNS[:3]])),
+        "alarm_false_rate": float(np.mean([ever[name] for name in RUNS[:2]])),
         "exploitation_gap_alarms": float(alarmed["rewarded"].any(1).sum()),
     }
 
