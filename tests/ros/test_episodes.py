@@ -152,7 +152,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     saved = Store(tmp_path / f"lives{attempt}").load()
     assert saved.keys() == agent.state.keys()
     for name, value in saved.items():
-        np.testing.assert_array_equal(agent.state[name].numpy(), value, err_msg=name)
+        np.testing.assert_array_equal(agent.state[name], value, err_msg=name)
 
 
 def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment, tmp_path):

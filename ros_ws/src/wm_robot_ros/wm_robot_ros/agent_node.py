@@ -22,6 +22,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.duration import Duration
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -60,6 +61,8 @@ from wm_robot_ros.thinning import Thinning
 from wm_robot_sim import load_spec
 
 NAME = "agent"
+LAST_WORD = Duration(seconds=0.5)
+"""Patience for those who listen, at the end."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
 WARM_UP = 20
@@ -267,6 +270,8 @@ class AgentNode(LifecycleNode):
         self.tell_progress()
         if was:
             self._publish_status()
+            # The last word goes with its publisher, unless somebody has it already.
+            self._status.wait_for_all_acked(LAST_WORD)
 
     def tidy(self) -> None:
         """Between two steps: collect garbage if the next observation is far enough away."""
