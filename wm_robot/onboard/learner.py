@@ -43,11 +43,13 @@ class LearnerProcess:
         config: ConsolidateConfig | None = None,
         *,
         graphs: Graphs | None = None,
+        nice: int = NICE,
     ):
         """Args:
         folder: Of the base.
         base: The same, loaded.
         graphs: Its graphs; with those of a life no torch comes into this process.
+        nice: How far it stands back from other processes, 0 to 19.
         """
         self._config = config or ConsolidateConfig()
         blank = _blank(base, lives_of(base, graphs))
@@ -55,7 +57,7 @@ class LearnerProcess:
         self._candidates = Ring(layout_of(_answer(residual_of(blank), None, 0)), CANDIDATES)
         self._blank = blank
         context = multiprocessing.get_context("spawn")
-        arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config)
+        arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config, nice)
         names = self._chapters.name, self._candidates.name
         self._process = context.Process(target=_learn, args=(*arguments, *names), daemon=True)
         self._process.start()
@@ -98,7 +100,9 @@ class LearnerProcess:
         self._candidates.close()
 
 
-def _learn(folder: str, chapters: Layout, candidates: Layout, config: ConsolidateConfig, *names: str) -> None:
+def _learn(
+    folder: str, chapters: Layout, candidates: Layout, config: ConsolidateConfig, nice: int, *names: str
+) -> None:
     """All that the process does."""
     # Here, and not in the process of the agent.
     import torch
@@ -107,7 +111,7 @@ def _learn(folder: str, chapters: Layout, candidates: Layout, config: Consolidat
 
     # Ctrl-C is for the agent, which ends its learner.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
+    os.nice(nice)
     torch.set_num_threads(1)
     consolidation = Consolidation(load_base(folder).model, config)
     inbox, outbox = Ring(chapters, CHAPTERS, names[0]), Ring(candidates, CANDIDATES, names[1])
