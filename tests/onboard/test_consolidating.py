@@ -144,7 +144,8 @@ def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted
 def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, tmp_path):
     config = ConsolidateConfig(updates=5, interval=6)
     learner, at_once = (
-        LearnerProcess(tmp_path / "base", base, config),
+        # Beside other tests it would get no time at all.
+        LearnerProcess(tmp_path / "base", base, config, nice=0),
         AtOnce(Consolidation(base.model, config)),
     )
     try:
