@@ -23,7 +23,7 @@ ARGUMENTS = [('robot', 'arm', 'name of a robot that ships, or path of its spec')
  ('seed', 0, 'of start pose, target, noise and random worlds')]
 NODES = [{'name': 'plant',
   'executable': 'plant_node',
-  'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)'}},
+  'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)', 'hold_if_late': False}},
  {'name': 'agent',
   'executable': 'agent_node',
   'lifecycle': True,

@@ -25,7 +25,7 @@ ARGUMENTS = [('robot', 'arm', 'name of a robot that ships, or path of its spec')
 NODES = [{'name': 'plant',
   'executable': 'plant_node',
   'namespace': '$(namespace)',
-  'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)'}},
+  'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)', 'hold_if_late': False}},
  {'name': 'agent',
   'executable': 'agent_node',
   'namespace': '$(namespace)',
