@@ -90,7 +90,7 @@ def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
 
 
 def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, np.ndarray]:
-    """Errors of each arm `B K`, by life."""
+    """Errors of each arm in both payloads, `B 2 K`, by life."""
     import torch
 
     from wm_robot.fleet.acceptance import errors
@@ -110,7 +110,7 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
 
     def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
         starts = (SESSION, SESSION + FRESH)
-        return np.concatenate([errors(model, recall, state, stretch(owner, s, s + FRESH)) for s in starts])
+        return np.stack([errors(model, recall, state, stretch(owner, s, s + FRESH)) for s in starts], 1)
 
     def session(owner: np.ndarray) -> list[Stretch]:
         return [stretch(owner, 0, SESSION)]
