@@ -19,7 +19,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_robot.errors import ConfigError, SpecError, WmRobotError
+from wm_robot.errors import ConfigError, SpecError
 from wm_robot.io.intake import CommandIntake
 from wm_robot.io.refusal import BadMessageError, Refusals
 from wm_robot.io.robot_description import differences
@@ -32,7 +32,7 @@ from wm_robot.types import Observation
 from wm_robot_ros import convert
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
-from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
+from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
 from wm_robot_sim import load_spec
 
 NAME = "plant"
@@ -284,16 +284,9 @@ def run(node: ControlNode, executor: Executor, stop: Stop) -> None:
 
 def main() -> None:
     """Run the node until Ctrl-C."""
-    stop = start()
-    node = None
-    try:
-        node = ControlNode()
+    with running(ControlNode) as (node, stop):
         use_real_time(node, node.config.priority)
         run(node, executor_of(node), stop)
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
-    finally:
-        end(node)
 
 
 if __name__ == "__main__":

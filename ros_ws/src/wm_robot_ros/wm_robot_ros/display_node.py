@@ -13,14 +13,14 @@ from rclpy.node import Node
 from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from wm_robot.errors import SpecError, WmRobotError
+from wm_robot.errors import SpecError
 from wm_robot.io.robot_description import differences, urdf_of
 from wm_robot_ros import interfaces
 from wm_robot_ros.convert import FRAME
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.picture import Path, ellipsoid, path_of, quaternion
 from wm_robot_ros.qos import LATCHED, OUTPUT, SENSOR
-from wm_robot_ros.spin import end, executor_of, spin_once, start
+from wm_robot_ros.spin import executor_of, running, spin_once
 from wm_robot_sim import load_spec
 
 IMAGINED = "gripper_imagined"
@@ -152,17 +152,10 @@ def _turned(rotation: np.ndarray) -> Quaternion:
 
 def main() -> None:
     """Run the node until Ctrl-C."""
-    stop = start()
-    node = None
-    try:
-        node = DisplayNode()
+    with running(DisplayNode) as (node, stop):
         executor = executor_of(node, quick=True)
         while not stop.asked:
             spin_once(executor, node)
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
-    finally:
-        end(node)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from wm_robot.errors import SnapshotError, WmRobotError
+from wm_robot.errors import SnapshotError
 from wm_robot.io.session_file import records
 from wm_robot_ros.convert import stamp_of, time_message
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import OUTPUT
-from wm_robot_ros.spin import Stop, end, executor_of, spin_once, start
+from wm_robot_ros.spin import Stop, executor_of, running, spin_once
 
 TOPICS = {"target": PointStamped, "applied_command": JointState, "joint_states": JointState}
 LEAD = 0.2
@@ -96,16 +96,9 @@ def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
 
 def main() -> None:
     """Play the session, then end."""
-    stop = start()
-    node = None
-    try:
-        node = ReplayNode()
+    with running(ReplayNode) as (node, stop):
         run(node, executor_of(node), stop)
         node.get_logger().info(f"said {node.said} messages of {node.path}")
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
-    finally:
-        end(node)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -11,9 +13,11 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from wm_robot.errors import WmRobotError
 from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
 
+AnyNode = TypeVar("AnyNode", bound=Node)
 PATIENCE = 0.1
 """Longest wait for work, in s: how late a request to end is noticed."""
 
@@ -81,6 +85,19 @@ def spin_once(executor: Executor, node: Node, timeout: float = PATIENCE) -> None
     except rclpy._rclpy_pybind11.RCLError as error:
         # Jazzy raises it for an invalid transition request (rclpy issue 1209); it ends nobody.
         node.get_logger().error(f"{error}")
+
+
+@contextmanager
+def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
+    """A node from its start to its end; an error of ours ends it with its words."""
+    stop, node = start(), None
+    try:
+        node = make()
+        yield node, stop
+    except WmRobotError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+    finally:
+        end(node)
 
 
 def end(node: Node | None) -> None:
