@@ -16,10 +16,11 @@ from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
 from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import AtOnce
-from wm_robot.onboard.graph_files import export_graphs, load_graphs
+from wm_robot.onboard.export.files import export_graphs
+from wm_robot.onboard.export.life_step import Step
+from wm_robot.onboard.export.plan_iteration import Iteration
+from wm_robot.onboard.graph_files import load_graphs
 from wm_robot.onboard.learner import LearnerProcess
-from wm_robot.onboard.life_step import Step
-from wm_robot.onboard.plan_iteration import Iteration
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)

@@ -18,13 +18,14 @@ from wm_robot.models.in_torch import ModelLives
 from wm_robot.models.lives import Expected
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
+from wm_robot.onboard.export.files import check_graphs, checked_loss, export_graphs
+from wm_robot.onboard.export.life_step import Step
+from wm_robot.onboard.export.plan_iteration import Iteration
 from wm_robot.onboard.graph import Graph, apart
-from wm_robot.onboard.graph_files import check_graphs, checked_loss, export_graphs, load_graphs
+from wm_robot.onboard.graph_files import load_graphs
 from wm_robot.onboard.imagined_plans import scoring
 from wm_robot.onboard.life_graph import LifeGraph
-from wm_robot.onboard.life_step import Step
 from wm_robot.onboard.plan_graph import PlanGraph, objective_of
-from wm_robot.onboard.plan_iteration import Iteration
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
@@ -79,7 +80,7 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
 
 def test_a_plan_in_eight_bits_is_made_and_used_only_where_asked(tmp_path, spec, exported, monkeypatch):
     # A model as small as this one, and untrained, loses 1 % where a trained one loses 0.01 %.
-    monkeypatch.setattr("wm_robot.onboard.graph_files.MOST_LOST", 0.05)
+    monkeypatch.setattr("wm_robot.onboard.export.files.MOST_LOST", 0.05)
     base = exported[1]
     with pytest.raises(SnapshotError, match="has no plan-int8.onnx. Make it: wm-robot export .* --int8"):
         load_graphs(exported[0], base, int8=True)

@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.export.exporter import exported
+from wm_robot.onboard.export.quantize import products, quantized
 from wm_robot.onboard.graph import Graph
-from wm_robot.onboard.quantize import products, quantized
 
 ROWS, INNER, HIDDEN, OUT = 32, 24, 40, 8
 

@@ -19,7 +19,8 @@ from wm_robot.models.base import load_base, save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import Agent
 from wm_robot.onboard.control_loop import ControlLoop
-from wm_robot.onboard.graph_files import export_graphs, load_graphs
+from wm_robot.onboard.export.files import export_graphs
+from wm_robot.onboard.graph_files import load_graphs
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import Task

@@ -36,7 +36,7 @@ def export(
     """
     try:
         from wm_robot.models.base import load_base
-        from wm_robot.onboard.graph_files import check_graphs, export_graphs
+        from wm_robot.onboard.export.files import check_graphs, export_graphs
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot_sim import load_spec
     except ImportError as error:

@@ -84,7 +84,7 @@ def train(
     from wm_robot.models.base import load_base, save_base
     from wm_robot.models.calibration import save_calibration
     from wm_robot.models.world_model import ModelConfig, WorldModel
-    from wm_robot.onboard.graph_files import export_graphs
+    from wm_robot.onboard.export.files import export_graphs
     from wm_robot.tasks import reward_of
 
     if memory in MEMORY_OF_ARM.values():

@@ -47,8 +47,8 @@ def run(setting: Setting, memory: str, repetitions: int, episodes: int) -> Resul
     needs(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
     if setting.quick:
         repetitions, episodes = repetitions // 4, max(4, episodes // 4)
+    from wm_robot.onboard.export.quantize import quantized
     from wm_robot.onboard.graph_files import PLAN, load_graphs
-    from wm_robot.onboard.quantize import quantized
 
     base, folder = bases_of(setting, {memory: memory})[memory], folder_of(setting, memory)
     graphs = load_graphs(folder, base)
@@ -131,9 +131,9 @@ def _plans(
     import torch
 
     from wm_robot.models.in_torch import arrays
+    from wm_robot.onboard.export.quantize import products, quantized
     from wm_robot.onboard.graph import STATE
     from wm_robot.onboard.plan_graph import HOLD, MEAN, NOISE
-    from wm_robot.onboard.quantize import products, quantized
     from wm_robot.planning.mppi import MppiConfig
 
     planner = MppiConfig(**sizes)
@@ -186,9 +186,9 @@ def _plans(
 
 def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
     """A planner's iteration for the robot's first task, and how to open graphs of it."""
+    from wm_robot.onboard.export.plan_iteration import Iteration
     from wm_robot.onboard.graph import Graph
     from wm_robot.onboard.plan_graph import PlanGraph, objective_of
-    from wm_robot.onboard.plan_iteration import Iteration
     from wm_robot_sim import load_spec
 
     spec = load_spec(setting.robot)
@@ -204,8 +204,8 @@ def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
     """Whether the check of an export refuses graphs that are wrong, and takes the right one."""
     import onnx
 
-    from wm_robot.onboard.graph_files import checked_loss
-    from wm_robot.onboard.quantize import quantized
+    from wm_robot.onboard.export.files import checked_loss
+    from wm_robot.onboard.export.quantize import quantized
     from wm_robot.planning.mppi import MppiConfig
 
     iteration, graph_of = _iteration(setting, base.model, MppiConfig())

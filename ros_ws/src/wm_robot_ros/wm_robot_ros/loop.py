@@ -144,7 +144,8 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
         The spec's file and the base's folder.
     """
     from wm_robot.models.base import load_base, save_base
-    from wm_robot.onboard.graph_files import export_graphs, load_graphs
+    from wm_robot.onboard.export.files import export_graphs
+    from wm_robot.onboard.graph_files import load_graphs
 
     known, loaded = load_spec(robot), load_base(base)
     loaded.check_spec(known)

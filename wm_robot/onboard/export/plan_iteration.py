@@ -12,7 +12,7 @@ from wm_robot.errors import ConfigError
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import array, arrays
 from wm_robot.models.world_model import WorldModel
-from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.export.exporter import exported
 from wm_robot.onboard.graph import STATE, apart
 from wm_robot.onboard.imagined_plans import improvement_of, scoring
 from wm_robot.onboard.plan_graph import BETTER, HOLD, MEAN, NOISE, PlanGraph

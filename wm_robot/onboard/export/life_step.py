@@ -10,7 +10,7 @@ from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import ModelLives, array, arrays
 from wm_robot.models.world_model import WorldModel
-from wm_robot.onboard.exporting import exported
+from wm_robot.onboard.export.exporter import exported
 from wm_robot.onboard.graph import STATE, apart
 from wm_robot.onboard.life_graph import AFTER, EXPECTED, LifeGraph
 
