@@ -1,0 +1,58 @@
+"""A bench's processes give back what was asked, in order, and do not outlive it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from wm_robot.cli.bench.processes import in_processes
+
+
+def noted(folder: str, number: int) -> int:
+    (Path(folder) / str(number)).write_text(str(os.getpid()))
+    return number * number
+
+
+def asleep(folder: str, number: int) -> None:
+    noted(folder, number)
+    time.sleep(60)
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # One that has ended and was not waited for is still there by name.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def until(holds, why: str, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, why
+        time.sleep(0.1)
+
+
+def test_results_come_in_order_from_other_processes(tmp_path):
+    assert in_processes(noted, [(str(tmp_path), number) for number in range(5)]) == [0, 1, 4, 9, 16]
+    assert str(os.getpid()) not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+def test_a_bench_that_is_killed_leaves_nothing_running(tmp_path):
+    program = (
+        "from tests.cli.test_processes import asleep; from wm_robot.cli.bench.processes import in_processes; "
+        f"in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])"
+    )
+    bench = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
+    until(
+        lambda: len([p for p in tmp_path.iterdir() if p.read_text()]) >= min(2, os.cpu_count() or 1),
+        "none began",
+    )
+    at_work = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert all(map(runs, at_work))
+    bench.send_signal(signal.SIGKILL)
+    bench.wait()
+    until(lambda: not any(map(runs, at_work)), "they go on")
