@@ -12,6 +12,7 @@ import numpy as np
 
 from wm_robot.models.base import load_base
 from wm_robot.onboard.agent import Agent
+from wm_robot.onboard.exploitation import Exploitation
 from wm_robot.onboard.graph_files import load_graphs
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -29,7 +30,14 @@ def main() -> None:
     spec = RobotSpec.from_dict(json.loads(Path(spec_file).read_text()))
     base = load_base(folder)
     graphs = load_graphs(folder, base) if sys.argv[4] == "graphs" else None
-    agent = Agent(base, spec, task="reach", planner=MppiConfig(samples=16, horizon=4), graphs=graphs)
+    agent = Agent(
+        base,
+        spec,
+        task="reach",
+        planner=MppiConfig(samples=16, horizon=4),
+        graphs=graphs,
+        exploitation=Exploitation(spec, task="reach"),
+    )
     agent.begin(np.zeros(spec.action_dim, np.float32))
     rng, memory = np.random.default_rng(0), []
     goal, obs = np.full(3, 0.5, np.float32), np.zeros(spec.obs_dim, np.float32)

@@ -141,14 +141,15 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
         return agent_command(base=str(base), state=str(tmp_path / f"lives{attempt}"), **SMALL)
 
     place, attempt = when_all_is_heard(live, command, seconds=2.0)
-    config = LifeConfig(base=str(base), task="reach", samples=16, horizon=3, iterations=1)
+    config = LifeConfig(base=str(base), task="reach", samples=16, horizon=3, iterations=1, watch_plans=False)
     agent = load_life(config, SPEC).agent
     (episode,) = load_experience(place.session, SPEC)
     agent.begin(episode.hold)
     lived = place.told["life"]
     for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
         agent.live(step.obs, step.action, step.next_obs, valid=step.valid)
-    assert agent.counters == lived
+    # What a node finds of its plans is no part of the life.
+    assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
     assert saved.keys() == agent.state.keys()
     for name, value in saved.items():

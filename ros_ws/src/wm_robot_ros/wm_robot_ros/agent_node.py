@@ -102,6 +102,7 @@ class AgentConfig:
             ),
             int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
             learner=declare(node, "learner", False, "a process beside it fits a residual for the life"),
+            watch_plans=declare(node, "watch_plans", True, "tell when plans do not keep what they promise"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
             samples=declare(node, "planner.samples", 0, "plans an iteration; 0: default", bounds=(0, 65536)),
             horizon=declare(node, "planner.horizon", 0, "steps looked ahead; 0: default", bounds=(0, 256)),
@@ -621,6 +622,7 @@ class AgentNode(LifecycleNode):
         late = self.latency.percentile(99)
         slow = late > 1e3 * self.spec.dt
         waiting = "ok" if self._active else "stale"
+        told = self.life.report()
         aimless = self._active and self._present_goal(self._now()) is None
         components = (
             (
@@ -640,11 +642,12 @@ class AgentNode(LifecycleNode):
             ),
             (
                 f"{name}: lifetime",
-                waiting,
-                "learning" if self.config.life.learning else "frozen",
+                waiting if told.get("plans_kept", True) else "warn",
+                ("learning" if self.config.life.learning else "frozen")
+                + ("" if told.get("plans_kept", True) else "; plans do not keep what they promise"),
                 {
                     **self.life.counters,
-                    **self.life.report(),
+                    **told,
                     "surprise": self._surprise,
                     "base": self.config.life.base,
                 },

@@ -11,6 +11,7 @@ from wm_robot.spec import RobotSpec
 
 if TYPE_CHECKING:
     from wm_robot.onboard.agent import Agent
+    from wm_robot.onboard.exploitation import Exploitation
     from wm_robot.onboard.learner import LearnerProcess
 
 
@@ -121,6 +122,8 @@ class LifeConfig:
     """Plan by the graph in eight bits; for the planner's own sizes."""
     learner: bool = False
     """A process beside it fits a residual, which is tried and then believed or given up."""
+    watch_plans: bool = True
+    """It is told when plans do not keep what they promise; see `Exploitation`."""
     seed: int = 0
     samples: int = 0
     """Plans imagined in each iteration; 0 for the planner's own number, as below."""
@@ -130,10 +133,10 @@ class LifeConfig:
 
 
 class RobotLife:
-    """The library's agent with its learner, if it has one."""
+    """The library's agent, with its learner and who watches its plans, if it has them."""
 
-    def __init__(self, agent: "Agent", learner: "LearnerProcess | None"):
-        self.agent, self._learner = agent, learner
+    def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
+        self.agent, self._learner, self._watch = agent, learner, watch
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
         self.imagined = agent.imagined
 
@@ -144,7 +147,11 @@ class RobotLife:
     def report(self) -> dict[str, object]:
         events = self.agent.events
         told: dict[str, object] = {"event": events[-1].what if events else ""}
-        return told if self._learner is None else told | {"learner_alive": self._learner.alive}
+        if self._learner is not None:
+            told["learner_alive"] = self._learner.alive
+        if self._watch is not None:
+            told["plans_kept"] = not self._watch.alarmed.any()
+        return told
 
     def close(self) -> None:
         if self._learner is not None:
@@ -165,6 +172,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
     from wm_robot.onboard.caution import Caution
+    from wm_robot.onboard.exploitation import Exploitation
     from wm_robot.onboard.graph_files import load_graphs
     from wm_robot.planning.mppi import MppiConfig
 
@@ -176,6 +184,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
         from wm_robot.onboard.learner import LearnerProcess
 
         learner = LearnerProcess(config.base, base, graphs=graphs)
+    watch = Exploitation(spec, task=config.task) if config.watch_plans else None
     agent = Agent(
         base,
         spec,
@@ -186,10 +195,11 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
         recall=config.recall,
         learner=learner,
         caution=Caution(spec),
+        exploitation=watch,
         seed=config.seed,
     )
     if agent.in_torch:
         import torch
 
         torch.set_num_threads(config.threads)
-    return RobotLife(agent, learner)
+    return RobotLife(agent, learner, watch)
