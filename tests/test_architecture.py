@@ -1,9 +1,9 @@
 """The arrows between the parts, and what no part may do. Read from the source, without importing it."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,11 +155,17 @@ def test_the_core_starts_fast_and_light(code):
     report = "import sys; print('LOADED', *sys.modules)"
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = time_of_children()
         done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time_of_children() - before)
         assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert not loaded & (OUTSIDE | {"torch", "matplotlib", "onnxruntime"})
-    # The best of three, since other work may share the machine.
+    # The processor's time, and the best of three, since other work may share the machine.
     assert min(seconds) < SLOWEST_START, f"{min(seconds):.2f} s"
+
+
+def time_of_children() -> float:
+    """Processor time of those that ended, in s."""
+    used = os.times()
+    return used.children_user + used.children_system
