@@ -72,6 +72,26 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
     assert len(list(Store(tmp_path / "state").log())) == 10
 
 
+def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(tmp_path, base, spec):
+    obs, goal = np.zeros(2, np.float32), np.array([0.0, 1.0, 0.0], np.float32)
+    whole = agent(base, spec)
+    for _ in range(3):
+        whole.live(obs, whole.act(obs, goal), obs)
+    whole.save(tmp_path / "state")
+    # A plan is of a moment, and a body that stood still for a while begins a new one.
+    whole._batch._planner.reset()
+    expected = [whole.act(obs, goal) for _ in range(3)]
+
+    def acting(restore=None, seed=0) -> list[np.ndarray]:
+        now = Agent(base, spec, task="reach", planner=PLANNER, seed=seed)
+        now.begin(whole.state["recent"][0], restore)
+        return [now.act(obs, goal) for _ in range(3)]
+
+    for seed in (0, 1):
+        np.testing.assert_array_equal(acting(tmp_path / "state", seed), expected)
+    assert not np.array_equal(acting(), expected)
+
+
 def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
     for options, valid in (({"learning": False}, True), ({}, False)):
         frozen = agent(base, spec, **options)

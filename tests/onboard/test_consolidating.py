@@ -81,7 +81,7 @@ def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
             acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
             at = each
         said += live(acting, at, STEPS + 200)
-        found.append((said, acting.state, acting._batch.moment[1].arrays(*acting._batch.kept_like)))
+        found.append((said, acting.state, acting._batch.moment.past.arrays(*acting._batch.kept_like)))
     (heard, whole, past), (told, resumed, likewise) = found
     assert heard == told
     for name, value in whole.items():
@@ -108,7 +108,7 @@ def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
     for t in range(64):
         acting.live(obs[t], action[t], obs[t + 1], contact=t == 20)
     assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
-    chapter = acting._batch.moment[1].latest[-1]
+    chapter = acting._batch.moment.past.latest[-1]
     assert np.flatnonzero(chapter["valid"][0] == 0).tolist() == list(range(20, 30))
 
 

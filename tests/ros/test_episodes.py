@@ -22,6 +22,7 @@ from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.onboard.agent import RANDOM
 from wm_robot_ros.environment import node_command
 from wm_robot_ros.life import LifeConfig, load_life
 from wm_robot_sim import load_spec
@@ -151,6 +152,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
+    assert saved.pop(RANDOM).shape == (1, 6)
     assert saved.keys() == agent.state.keys()
     for name, value in saved.items():
         np.testing.assert_array_equal(agent.state[name], value, err_msg=name)

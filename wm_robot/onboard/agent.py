@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.errors import ConfigError, InferenceError
+from wm_robot.errors import ConfigError, InferenceError, SnapshotError
 from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.reservoir import PREFIX as PAST
 from wm_robot.lifetime.reservoir import Reservoir
@@ -29,6 +29,8 @@ from wm_robot.onboard.plan_graph import Plans
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 
+RANDOM = "planner.random"
+"""In what is saved of a life: where the noise of its plans has got to, `1 6`."""
 TREND = 8
 """Last goals through which a parabola goes, to tell the next ones."""
 
@@ -55,6 +57,14 @@ class _Decided(NamedTuple):
     goals: np.ndarray
     """One more than the horizon has steps."""
     action: np.ndarray
+
+
+class _Moment(NamedTuple):
+    """What is saved, all of it of the same step."""
+
+    state: Arrays
+    random: Arrays
+    past: Reservoir | None
 
 
 class BatchAgent:
@@ -96,8 +106,7 @@ class BatchAgent:
         self._decided: _Decided | None = None
         self._thought: Thought | None = None
         self.state: Arrays = {}
-        self.moment: tuple[Arrays, Reservoir | None] = {}, None
-        """The lives and what they keep of their past, of the same step."""
+        self.moment: _Moment = _Moment({}, {}, None)
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
         """Be born.
@@ -195,7 +204,12 @@ class BatchAgent:
 
     def settle(self) -> None:
         """From here on this is what is saved; one assignment, since another thread may save."""
-        self.moment = self.state, self.consolidating.past if self.consolidating else None
+        past = self.consolidating.past if self.consolidating else None
+        self.moment = _Moment(self.state, {RANDOM: self._planner.random[None]}, past)
+
+    def go_on_drawing(self, random: np.ndarray) -> None:
+        """Let the noise of plans go on from where that of a saved life was; see `Mppi.random`."""
+        self._planner.random = random
 
     @property
     def kept_like(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -316,7 +330,15 @@ class Agent:
             born = self._batch.state
             if self._batch.consolidating:
                 self._batch.consolidating.begin(arrays)
-            arrays = {key: value for key, value in arrays.items() if not key.startswith(PAST)}
+            # A life saved before this was kept begins to draw anew.
+            if (random := arrays.get(RANDOM)) is not None:
+                if (random.shape, random.dtype) != ((1, 6), np.int64):
+                    raise SnapshotError(
+                        f"{RANDOM} of {restore} is {random.dtype} {random.shape}, not int64 (1, 6)"
+                    )
+                self._batch.go_on_drawing(random[0])
+            beside_it = (PAST, RANDOM)
+            arrays = {key: value for key, value in arrays.items() if not key.startswith(beside_it)}
             state = {key: value.copy() for key, value in arrays.items()}
             # The body is where it is now, whatever was on its way when the life was saved.
             self._batch.state = born | state | {"recent": born["recent"]}
@@ -396,8 +418,8 @@ class Agent:
             SnapshotError: If that branch holds a life that this one does not go on from.
         """
         store, branch = opened(place)
-        state, past = self._batch.moment
-        arrays = state | (past.arrays(*self._batch.kept_like) if past else {})
+        state, random, past = self._batch.moment
+        arrays = state | random | (past.arrays(*self._batch.kept_like) if past else {})
         parents = [] if self._origin is None else [store.fetch(*self._origin)]
         snapshot = store.save(
             arrays,

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from wm_robot.errors import ConfigError
 
+WORD = 2**64 - 1
 Improve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """One iteration of the search: mean plan `B H A`, noise `B N H A` and action in force `B A` → a better mean."""
 
@@ -61,7 +63,7 @@ class Mppi:
         """
         self.config = config
         self.low, self.high = (np.asarray(x, np.float32) for x in (low, high))
-        self.generator = np.random.default_rng(seed)
+        self.generator = np.random.Generator(np.random.PCG64(seed))
         self._blend = _knot_weights(config.horizon, min(config.knots, config.horizon))
         self._mean: np.ndarray | None = None
         self._prepared = False
@@ -69,6 +71,23 @@ class Mppi:
     def reset(self) -> None:
         """Forget the plan of the step before."""
         self._mean, self._prepared = None, False
+
+    @property
+    def random(self) -> Int[np.ndarray, "6"]:
+        """Where its noise has got to; set it to go on from there. The plan itself is of a moment and is not kept."""
+        at: Any = self.generator.bit_generator.state
+        wide = (at["state"][name] >> shift & WORD for name in ("state", "inc") for shift in (0, 64))
+        return np.array([*wide, at["has_uint32"], at["uinteger"]], np.uint64).view(np.int64)
+
+    @random.setter
+    def random(self, words: Int[np.ndarray, "6"]) -> None:
+        low, high, low_step, high_step, half, rest = (int(word) for word in words.view(np.uint64))
+        self.generator.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": high << 64 | low, "inc": high_step << 64 | low_step},
+            "has_uint32": half,
+            "uinteger": rest,
+        }
 
     def plan(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
         """The plan to follow; its first action is the one to take.
