@@ -117,6 +117,21 @@ def test_a_lost_action_makes_its_transition_invalid_and_no_other(tmp_path):
     assert np.isfinite(episode.action).all()
 
 
+def test_steps_in_which_the_plant_said_contact_are_not_to_be_learned_from(tmp_path):
+    """Nor are the nine after each. What is no message of a plant changes nothing."""
+    said = []
+    for step in range(1, 101):
+        if step in (30, 35, 70):
+            said.append(text("plant/contact", json.dumps({"stamp": at(step), "mode": "hold", "cuts": []})))
+        if step == 50:
+            said += [text("plant/contact", words) for words in ("", "[1]", '{"stamp": "now"}')]
+        said += step_of(step)
+    (episode,) = loaded(tmp_path, said)
+    check(episode, 1, 100)
+    doubted = set(range(30, 45)) | set(range(70, 80))
+    assert {row for row in range(2, 101) if not episode.valid[row - 2]} == doubted
+
+
 @pytest.mark.parametrize("what", ["a pause", "a silent agent", "a clock that was set back"])
 def test_an_episode_ends_with(tmp_path, what):
     if what == "a pause":

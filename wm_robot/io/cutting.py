@@ -8,6 +8,7 @@ begins with the next command. An end is data, and nobody is reset by it.
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -19,8 +20,8 @@ from wm_robot.io.refusal import BadMessageError, Refusal
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Episode
 
-COMMANDS, PLANT = "joint_command", "plant/status"
-STREAMS = ("joint_states", "applied_command", COMMANDS, "target", PLANT)
+COMMANDS, PLANT, CONTACT = "joint_command", "plant/status", "plant/contact"
+STREAMS = ("joint_states", "applied_command", COMMANDS, "target", PLANT, CONTACT)
 """Topics that episodes are cut from, by name in a robot's namespace."""
 FRAMES = ("", "base_link")
 PAUSE = 1.0
@@ -29,6 +30,9 @@ SOME = 5
 """Control periods that a pause has at least."""
 SET_BACK = 0.1
 """Seconds by which a stamp must be older than the last one, for the clock to have been set back."""
+AFTER_CONTACT = 10
+"""Steps, the one of the contact among them, that are not to be learned from: gate or baseline came between controller
+and robot, and what follows is of that too."""
 LONGEST = 3600.0
 """Seconds of an episode; a longer one goes on in the next, with the observation that it ended with."""
 
@@ -78,6 +82,8 @@ class Cutter(Generic[G]):
         self._growing: G | None = None
         self._asked = False
         self._steps = self._told = self._last = self._begun = 0
+        self._touched: deque[int] = deque(maxlen=KEPT)
+        self._since_contact = AFTER_CONTACT
         self._sensed: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
         self._lived: deque[Lived] = deque(maxlen=KEPT)
         self._goals: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
@@ -102,6 +108,8 @@ class Cutter(Generic[G]):
                 self._command(stamp_of(message))
             elif name == "target" and self._goal_size:
                 self._goals.append((stamp_of(message), _goal(message)))
+            elif name == CONTACT:
+                self._touched.append(_touched_at(message))
             elif name == PLANT and not self._asked:
                 self._asked = True
                 _check_plant(message, self.spec)
@@ -171,6 +179,8 @@ class Cutter(Generic[G]):
 
     def _live(self) -> None:
         while (one := self.pairing.take()) is not None:
+            self._since_contact = 0 if one.stamp in self._touched else self._since_contact + 1
+            one = replace(one, valid=one.valid and self._since_contact >= AFTER_CONTACT)
             self._lived.append(one)
             self._append(one)
 
@@ -242,6 +252,15 @@ def _check_plant(message: Any, spec: RobotSpec) -> None:
             f"the plant is robot '{robot}' with spec {digest[:12]}; the spec given is '{spec.name}' with "
             f"{spec.digest()[:12]}. Use the plant's"
         )
+
+
+def _touched_at(message: Any) -> int:
+    """Stamp of the observation that a step with contact led to; 0 if nobody can read it."""
+    try:
+        return int(json.loads(message.data)["stamp"])
+    # Anybody may publish text there.
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _goal(message: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_robot.errors import ConfigError
+from wm_robot.io.cutting import AFTER_CONTACT
 from wm_robot.onboard.event import EVENTS, Event
 from wm_robot.spec import RobotSpec
 
@@ -20,8 +21,8 @@ class CautionConfig:
     """Steps for which a reading must be the same to the last bit, while its joint is told to move."""
     moved: float = 0.02
     """Part of its range by which an action must change in that time."""
-    after: int = 10
-    """Steps after a contact that are doubted too."""
+    after: int = AFTER_CONTACT
+    """Steps from a contact on that are doubted."""
 
     def __post_init__(self) -> None:
         for name in ("saturated", "stuck"):
