@@ -133,15 +133,13 @@ class EkfMemory(ToldMemory):
         innovation = torch.where(seen[..., None], outcome[:, None] - sensed.mean, 0.0)
         slope = torch.where(seen[..., None, None], sensed.slope, 0.0)
         noise = torch.where(seen[..., None], self.NOISE * sensed.log_variance.exp() / w[:, None, None], 1.0)
-        drifted = torch.lerp(state["covariance"], self.prior_covariance, self.DRIFT * self.dt)
+        drifted = self._doubted(state["covariance"], self.DRIFT * self.dt)
         mean, covariance, misfit, log_volume = ekf_correct(state["mean"], drifted, innovation, slope, noise)
         surprise = misfit.square()
         doubt = (self.DOUBT * (surprise.mean(-1) / self.SURPRISED - 1).clamp_min(0)).clamp_max(
             self.MOST_DOUBT
         )
-        covariance = torch.lerp(
-            covariance, self.prior_covariance.expand_as(covariance), doubt[..., None, None]
-        )
+        covariance = self._doubted(covariance, doubt[..., None, None])
         likelihood = -0.5 * surprise.clamp_max(self.CLIP**2).sum(-1) - log_volume
         score = 0.5 ** (self.dt / self.HALF_LIFE) * state["score"] + likelihood
 
@@ -160,6 +158,10 @@ class EkfMemory(ToldMemory):
         factor = root(state["covariance"][:, 0])
         truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
         return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
+
+    def _doubted(self, covariance: Tensor, part: Tensor | float) -> Tensor:
+        """A part of the way back to the prior. A graph has no `lerp`, and would take both forms of it."""
+        return covariance + part * (self.prior_covariance - covariance)
 
     @property
     def _turning(self) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 
 from wm_robot.lifetime.arrays import Arrays
 from wm_robot.models.lives import Expected
+from wm_robot.models.residual import residual_of
 from wm_robot.onboard.graph import Function
 
 EXPECTED = ("expected.mean", "expected.log_variance")
@@ -43,4 +44,5 @@ class LifeGraph:
         """See `WorldModel.write`; for one life, which nobody tells the truth."""
         found = self._write(state, {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid})
         expected = Expected(*(found.pop(name) for name in EXPECTED))
-        return expected, {name.removeprefix(AFTER): value for name, value in found.items()}
+        written = {name.removeprefix(AFTER): value for name, value in found.items()}
+        return expected, residual_of(state) | written

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.ops.cholesky import cholesky
+from wm_robot.ops.cholesky import whitened
 
 
 class Corrected(NamedTuple):
@@ -43,12 +43,10 @@ def ekf_correct(
     Where rounding leaves S not positive definite, the result is not finite.
     """
     across = covariance @ jacobian.mT
-    factor = cholesky(jacobian @ across + torch.diag_embed(noise))
     # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
     both = torch.cat([innovation[..., None], across.mT], -1)
-    misfit, half_gain = torch.linalg.solve_triangular(factor, both, upper=False).split(
-        [1, mean.shape[-1]], -1
-    )
+    white, deviation = whitened(jacobian @ across + torch.diag_embed(noise), both)
+    misfit, half_gain = white.split([1, mean.shape[-1]], -1)
     mean = mean + (half_gain.mT @ misfit)[..., 0]
     covariance = covariance - half_gain.mT @ half_gain
-    return Corrected(mean, covariance, misfit[..., 0], factor.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+    return Corrected(mean, covariance, misfit[..., 0], deviation.log().sum(-1))

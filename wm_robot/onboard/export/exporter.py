@@ -28,7 +28,8 @@ def exported(
 
     Args:
         model: Whose weights it uses.
-        inputs: Examples of its arguments, in their order. A name with a dot is never that of a step inside.
+        inputs: Examples of its arguments, in their order; those that do not matter are none of the graph's. A name
+            with a dot is never that of a step inside.
         rows: The first axis of every argument is of any length.
         decompositions: Operation that onnx does not have → what it comes down to. With it the function is traced
             by running it: what Python chooses by the values of tensors is chosen for good.
@@ -55,9 +56,13 @@ def exported(
     except ModuleNotFoundError as error:
         raise MissingExtraError("wm-robot export", "learn") from error
     assert program is not None
-    for node in program.model.graph:
+    graph = program.model.graph
+    for node in graph:
         # Where each step came from in Python: larger than the graph itself.
         node.metadata_props.clear()
+    # To put an array in place takes time, also one that nobody reads.
+    for unused in [value for value in graph.inputs if not value.uses()]:
+        graph.inputs.remove(unused)
     return bytes(program.model_proto.SerializeToString())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import ModelLives, array, arrays
+from wm_robot.models.residual import PREFIX
 from wm_robot.models.world_model import WorldModel
 from wm_robot.onboard.export.exporter import exported
 from wm_robot.onboard.graph import STATE, apart
@@ -26,6 +27,8 @@ class Step:
     def __init__(self, model: WorldModel):
         self.model = model
         self._names = list(self._born(1))
+        self._written = [name for name in self._names if not name.startswith(PREFIX)]
+        """What a step changes: not the residual, which would only be copied."""
 
     def predict_graph(self) -> bytes:
         """`predict` as a graph, for any number of rows."""
@@ -39,8 +42,9 @@ class Step:
             self.model,
             self._write,
             self._example(1),
-            (*EXPECTED, *(AFTER + name for name in self._names)),
+            (*EXPECTED, *(AFTER + name for name in self._written)),
             decompositions={
+                torch.ops.wm_robot.whitened.default: _whitened,
                 aten.linalg_cholesky_ex.default: _cholesky,
                 aten.linalg_solve_triangular.default: _solved,
                 aten.cholesky_solve.default: _solved_twice,
@@ -92,7 +96,7 @@ class Step:
     ) -> tuple[Tensor, ...]:
         lived = dict(zip(self._names, state, strict=True))
         expected, after = self.model.write(lived, obs, action, next_obs, valid)
-        return *expected, *(after[name] for name in self._names)
+        return *expected, *(after[name] for name in self._written)
 
     def _born(self, rows: int) -> State:
         return self.model.birth(rows, hold=torch.zeros(rows, self.model.config.action))
@@ -109,6 +113,22 @@ def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 # --- what onnx has no operation for: the matrices are small, and each column's step is written out -----------------
+
+
+def _whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """`ops.cholesky.whitened`, by elimination. What is done is left where it is: for some 12 rows its arithmetic is
+    cheaper than to cut it off."""
+    size, rows, pivots = matrix.shape[-1], [], []
+    rest = torch.cat([matrix, right], -1)
+    for j in range(size):
+        row = rest[..., j : j + 1, :]
+        pivot = row[..., j : j + 1].sqrt()
+        row = row / pivot
+        rows.append(row)
+        pivots.append(pivot)
+        if j + 1 < size:
+            rest = rest - row[..., :size].mT * row
+    return torch.cat(rows, -2)[..., size:], torch.cat(pivots, -1)[..., 0, :]
 
 
 def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
