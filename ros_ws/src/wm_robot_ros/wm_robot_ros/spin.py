@@ -57,14 +57,15 @@ def executor_of(node: Node, *, quick: bool = False) -> Executor:
             and a third less processor time.
     """
     # Never the MultiThreadedExecutor: it lost nine messages in ten of a 200 Hz topic.
-    executor = _events_executor() if quick else None
+    executor = events_executor() if quick else None
     if executor is None:
         executor = SingleThreadedExecutor()
     executor.add_node(node)
     return executor
 
 
-def _events_executor() -> Executor | None:
+def events_executor() -> Executor | None:
+    """The events executor, where this rclpy has it."""
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError:
