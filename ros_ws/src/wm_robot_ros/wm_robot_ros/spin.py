@@ -11,9 +11,11 @@ import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 
 from wm_robot.errors import WmRobotError
+from wm_robot.io.complaints import Complaints
 from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
 
@@ -123,12 +125,21 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     return had
 
 
-def incompatible_qos(node: Node, topic: str) -> SubscriptionEventCallbacks:
-    """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason."""
+def incompatible_qos(
+    node: Node, topic: str, complaints: Complaints | None = None
+) -> SubscriptionEventCallbacks:
+    """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
+
+    Args:
+        complaints: Get the reason; without them it is logged.
+    """
 
     def report(info: Any) -> None:
-        node.get_logger().error(
-            f"a publisher of '{topic}' offers a QoS that does not fit: {info.last_policy_kind}"
-        )
+        policy = qos_policy_name_from_kind(info.last_policy_kind)
+        words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
+        if complaints is None:
+            node.get_logger().error(words)
+        else:
+            complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)
