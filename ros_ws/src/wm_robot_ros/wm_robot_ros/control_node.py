@@ -34,7 +34,7 @@ from wm_robot.types import Observation
 from wm_robot_ros import convert
 from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.qos import COMMAND, HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
 from wm_robot_sim import load_spec
 
@@ -146,12 +146,12 @@ class ControlNode(Node):
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
-        for message, topic, callback in (
-            (JointState, config.states_topic, self._on_states),
-            (JointState, "joint_command", FromWhom(self._on_command)),
+        for topic, callback, delivery in (
+            (config.states_topic, self._on_states, SENSOR),
+            ("joint_command", FromWhom(self._on_command), COMMAND),
         ):
             events = incompatible_qos(self, topic, self._complaints)
-            self.create_subscription(message, topic, callback, SENSOR, event_callbacks=events)
+            self.create_subscription(JointState, topic, callback, delivery, event_callbacks=events)
         if config.description_topic:
             self.create_subscription(String, config.description_topic, self._on_description, LATCHED)
         self.create_service(Trigger, "~/arm", self._on_arm)
@@ -280,6 +280,7 @@ class ControlNode(Node):
             "periods": self.periods,
             "sent": self.sent,
             "refused": self.refusals.to_dict(),
+            "wrong": self._complaints.present(),
             "gate": self.robot.gate.status() if self.robot else {},
         }
         self._status.publish(convert.json_message(values))
