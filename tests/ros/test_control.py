@@ -139,6 +139,23 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
     assert np.isfinite([angles_of(message) for message in bench.told]).all()
 
 
+def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start, peer, tmp_path):
+    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench.move(lambda: bench.sensed, "nothing is sensed")
+    assert bench.arm().success
+    bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
+    other = peer.node.create_publisher(JointState, "/arm/joint_command", 10)
+
+    def refused():
+        # Newer than ours, and ours have ended.
+        other.publish(convert.action_message(np.full(6, -0.5), SPEC, peer.now()))
+        return bench.says()["refused"]["source"] > 20
+
+    bench.move(refused, "nothing is refused")
+    assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
+    assert "two nodes publish 'joint_command'" in bench.says()["wrong"][0]
+
+
 @pytest.mark.parametrize(
     ("description", "why"),
     [

@@ -36,6 +36,7 @@ BENCHES: dict[str, Callable[..., Any]] = {
     "pigeon": verbs.pigeon,
     "recall": verbs.recall,
     "resume": verbs.resume,
+    "ros": verbs.ros,
     "safety": verbs.safety,
     "sim": verbs.sim,
     "loop": verbs.loop,

@@ -32,6 +32,18 @@ class Refusal(str, Enum):
     """Not one period since the observation before."""
     UNPAIRED = "unpaired"
     """No applied command came for the observation."""
+    SOURCE = "source"
+    """Of another publisher than the one that is heard."""
+
+
+UNTIMELY = {
+    Refusal.NO_STAMP: "it has no stamp",
+    Refusal.DUPLICATE: "it has the stamp of the one before",
+    Refusal.OUT_OF_ORDER: "it is older than the one before. Does its sender's clock run back, or do two send?",
+    Refusal.STALE: "it is too old. Is its sender's clock behind ours, or the machine too busy?",
+    Refusal.FUTURE: "it is of later than now. Is its sender's clock ahead of ours?",
+}
+"""What `check_time` found, in words."""
 
 
 class BadMessageError(WmRobotError):

@@ -9,7 +9,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/wm_robot_bringup"]),
         ("share/wm_robot_bringup", ["package.xml"]),
-        ("share/wm_robot_bringup/launch", glob("../../../launch/*.launch.py")),
+        ("share/wm_robot_bringup/launch", glob("../../../launch/*.py")),
         ("share/wm_robot_bringup/config", glob("../../../launch/config/*")),
     ],
     install_requires=["setuptools"],

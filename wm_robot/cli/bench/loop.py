@@ -35,7 +35,7 @@ def run(
     needs(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
-    with _robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
+    with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
         measured = measure(
             robot=robot,
             base=base,
@@ -77,7 +77,7 @@ def run(
 
 
 @contextmanager
-def _robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
+def robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
     """Robot and base, and whether the base was trained for that."""
     from wm_robot_ros.loop import at_rate
     from wm_robot_sim import load_spec

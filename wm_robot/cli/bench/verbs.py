@@ -13,7 +13,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 def bench() -> None:
     """Measure: `wm-robot bench adaptation|assimilation|calibration|consolidate|control|durability|life|loop|memory|
-    onboard|pigeon|recall|resume|safety|sim|store|tamper`."""
+    onboard|pigeon|recall|resume|ros|safety|sim|store|tamper`."""
     raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
 
 
@@ -328,6 +328,35 @@ def resume(
     from wm_robot.cli.bench.resume import run
 
     finish(run(Setting("resume", robot, seeds, quick, bases), families, steps, interruptions), as_json)
+
+
+def ros(
+    robot: str = "arm",
+    seconds: float = 60.0,
+    rate: float = 100.0,
+    priority: int = 50,
+    memory: str = "ekf",
+    seeds: tuple[int, ...] = (0,),
+    bases: Path = BASES,
+    quick: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What ROS 2 costs a loop: twelve joints echoed at 200 Hz by an agent that plans nothing, and the whole agent.
+
+    Args:
+        robot: Name of the whole agent's robot.
+        seconds: Of the echo, and of the whole agent; each executor gets a sixth, and so does the control.
+        rate: Of the whole agent, in Hz; at another than the robot's own the base is timed, and foresees nothing.
+        priority: Of all nodes among real-time processes, where that is permitted; 0: none.
+        memory: Family of the agent's base.
+        seeds: The first is that of what the robot of twelve joints says that it senses.
+        bases: Folder with the trained bases.
+        quick: A quarter of the time.
+        as_json: Print one JSON object as the last line.
+    """
+    from wm_robot.cli.bench.ros import run
+
+    finish(run(Setting("ros", robot, seeds, quick, bases), memory, seconds, rate, priority), as_json)
 
 
 def sim(

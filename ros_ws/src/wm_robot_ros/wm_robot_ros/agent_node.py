@@ -32,9 +32,10 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import SnapshotError, WmRobotError
+from wm_robot.io.complaints import Complaints
 from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
-from wm_robot.io.refusal import BadMessageError, check_time
+from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, check_time
 from wm_robot.lifetime.store import opened
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
 from wm_robot.onboard.realtime import Garbage
@@ -45,6 +46,7 @@ from wm_robot_ros import convert
 from wm_robot_ros.extras import attach
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
+from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
 from wm_robot_ros.spin import (
@@ -63,6 +65,8 @@ from wm_robot_sim import load_spec
 NAME = "agent"
 LAST_WORD = Duration(seconds=0.5)
 """Patience for those who listen, at the end."""
+SILENCE = 1.0
+"""Of the plant, after which that is said; in s."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
 WARM_UP = 20
@@ -175,6 +179,13 @@ class AgentNode(LifecycleNode):
         self.garbage: Garbage | None = None
         self._contact = False
         """Whether the plant's guard stood between us and the motors, in what is yet to be lived."""
+        self._complaints = Complaints(self.get_logger().warning)
+        self._sensing, self._applying = (
+            OneSpeaker(self, topic, self._complaints, wary=False)
+            for topic in ("joint_states", "applied_command")
+        )
+        self._sensed_at = 0.0
+        """When the last observation came that was used, or it was activated; in s of the monotonic clock."""
         self._next_due = 0.0
         """When the next observation may be there, in s of the monotonic clock."""
 
@@ -217,6 +228,9 @@ class AgentNode(LifecycleNode):
             # Nobody goes on with a life that may be broken: back to where it was born or restored.
             self._born = self._doubtful = False
         self.trouble = ""
+        for speaker in (self._sensing, self._applying):
+            speaker.forget()
+        self._sensed_at = time.monotonic()
         self._active = True
         return result
 
@@ -324,15 +338,15 @@ class AgentNode(LifecycleNode):
         for kind, topic, callback in (
             (PointStamped, "target", self._on_target),
             (String, "plant/contact", self._on_contact),
-            (JointState, "applied_command", self._on_applied),
-            (JointState, "joint_states", self._on_observation),
+            (JointState, "applied_command", FromWhom(self._on_applied)),
+            (JointState, "joint_states", FromWhom(self._on_observation)),
         ):
             subscription = self.create_subscription(
                 kind,
                 topic,
                 callback,
                 SENSOR,
-                event_callbacks=incompatible_qos(self, topic),
+                event_callbacks=incompatible_qos(self, topic, self._complaints),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             self._entities.append(partial(self.destroy_subscription, subscription))
@@ -363,45 +377,74 @@ class AgentNode(LifecycleNode):
         try:
             stamp, goal = convert.stamp_of(message), convert.goal(message)
         except BadMessageError as error:
-            self.pairing.refusals.add(error.reason)
+            self._refuse("target", error.reason, str(error))
             return
         last = self._goal[0] if self._goal else 0
         oldest = max(self.config.target_max_age, self.config.max_age)
         refusal = check_time(stamp, self._now(), last, round(oldest * 1e9))
         if refusal:
-            self.pairing.refusals.add(refusal)
+            self._refuse("target", refusal, UNTIMELY[refusal])
             return
         self._goal = stamp, goal
 
     def _on_contact(self, message: String) -> None:
         self._contact = True
 
-    def _on_applied(self, message: JointState) -> None:
+    def _on_applied(self, message: JointState, source: bytes) -> None:
         if not self._active:
+            return
+        if self._applying.refuses(source):
+            self.pairing.refusals.add(Refusal.SOURCE)
             return
         try:
             self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
         except BadMessageError as error:
-            self.pairing.refusals.add(error.reason)
+            self._refuse("applied command", error.reason, str(error))
             return
+        self._applying.follow(source)
         # Late: the observation that it led to has been acted on already.
         self._guarded(self._live_what_is_ready)
 
-    def _on_observation(self, message: JointState) -> None:
+    def _on_observation(self, message: JointState, source: bytes) -> None:
         if not self._active:
             return
+        # First, and cheaply: whoever floods it is not to keep it busy.
+        if self._sensing.refuses(source):
+            self.pairing.refusals.add(Refusal.SOURCE)
+            return
         stamp = convert.stamp_of(message)
-        # First, and cheaply: whoever floods it with what is old is not to keep it busy.
-        if self.pairing.untimely(stamp, self._now()):
+        refusal = self.pairing.untimely(stamp, self._now())
+        if refusal:
+            self._complain("observation", refusal, UNTIMELY[refusal])
             return
         try:
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
-            self.pairing.refusals.add(error.reason)
+            self._refuse("observation", error.reason, str(error))
             return
         if self.pairing.sense(stamp, self._now(), obs) is None:
-            self._next_due = time.monotonic() + self.spec.dt - max(0, self._now() - stamp) / 1e9
+            self._sensing.follow(source)
+            self._sensed_at = time.monotonic()
+            self._next_due = self._sensed_at + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
+
+    def _refuse(self, what: str, reason: Refusal, words: str) -> None:
+        """Count a message that is not used, and say why."""
+        self.pairing.refusals.add(reason)
+        self._complain(what, reason, words)
+
+    def _complain(self, what: str, reason: Refusal, words: str) -> None:
+        self._complaints.add(f"{what}: {reason.value}", lambda: f"{what} refused: {words}")
+
+    def _look_for_plant(self) -> None:
+        """Now and then: whether the plant is still there, and who else speaks for it."""
+        for speaker in (self._sensing, self._applying):
+            speaker.look()
+        silence = time.monotonic() - self._sensed_at
+        if self._active and silence > SILENCE:
+            self._complaints.add(
+                "silence", lambda: "no observation to act on. Is the plant running, and well?"
+            )
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
         """One control step: act, then live what came of the action before."""
@@ -617,6 +660,8 @@ class AgentNode(LifecycleNode):
         self._status.publish(convert.json_message(self.status()))
 
     def _publish_diagnostics(self) -> None:
+        self._look_for_plant()
+        wrong = self._complaints.present()
         name = self.get_fully_qualified_name().lstrip("/")
         refused = self.pairing.refusals
         late = self.latency.percentile(99)
@@ -636,8 +681,8 @@ class AgentNode(LifecycleNode):
             ),
             (
                 f"{name}: observations",
-                "warn" if refused.total else "ok",
-                f"{refused.total} refused" if refused.total else "all used",
+                "warn" if wrong else "ok",
+                "; ".join(wrong) or (f"{refused.total} refused so far" if refused.total else "all used"),
                 refused.to_dict(),
             ),
             (

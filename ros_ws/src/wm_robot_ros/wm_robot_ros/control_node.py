@@ -9,6 +9,7 @@ the spec.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_robot.errors import ConfigError, SpecError
+from wm_robot.io.complaints import Complaints
 from wm_robot.io.intake import CommandIntake
-from wm_robot.io.refusal import BadMessageError, Refusals
+from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, Refusals
 from wm_robot.io.robot_description import differences
 from wm_robot.safety.baseline import Baseline
 from wm_robot.safety.gated_robot import GatedRobot
@@ -30,8 +32,9 @@ from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros import convert
+from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.qos import COMMAND, HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
 from wm_robot_sim import load_spec
 
@@ -136,28 +139,32 @@ class ControlNode(Node):
         """What the description allows less than the spec; None until it came."""
         self.periods = self.sent = 0
         self._stamp = 0
+        self._complaints = Complaints(self.get_logger().warning)
+        self._commander = OneSpeaker(self, "joint_command", self._complaints, wary=True)
 
         self._out = self.create_publisher(kind, config.command_topic, OUTPUT)
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
-        for message, topic, callback in (
-            (JointState, config.states_topic, self._on_states),
-            (JointState, "joint_command", self._on_command),
+        for topic, callback, delivery in (
+            (config.states_topic, self._on_states, SENSOR),
+            ("joint_command", FromWhom(self._on_command), COMMAND),
         ):
-            events = incompatible_qos(self, topic)
-            self.create_subscription(message, topic, callback, SENSOR, event_callbacks=events)
+            events = incompatible_qos(self, topic, self._complaints)
+            self.create_subscription(JointState, topic, callback, delivery, event_callbacks=events)
         if config.description_topic:
             self.create_subscription(String, config.description_topic, self._on_description, LATCHED)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_timer(1.0 / config.status_rate, self._publish_status)
+        self.create_timer(1.0, self._commander.look)
 
     def _on_states(self, message: JointState) -> None:
         try:
             values = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self.refusals.add(error.reason)
+            self._complaints.add(f"states: {error.reason.value}", partial("states refused: {}".format, error))
             return
         # By our own clock: that of the robot's computer may be another one.
         obs = Observation(stamp=time.monotonic(), values=values)
@@ -174,15 +181,25 @@ class ControlNode(Node):
             timeout=self.config.timeout,
         )
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command(self, message: JointState, source: bytes) -> None:
         if self.robot is None:
+            return
+        if self._commander.refuses(source):
+            self.refusals.add(Refusal.SOURCE)
             return
         try:
             action = convert.action(message, self.spec)
         except BadMessageError as error:
             self.refusals.add(error.reason)
+            self._complaints.add(error.reason.value, partial("command refused: {}".format, error))
             return
-        self.intake.offer(action, convert.stamp_of(message), self._now(), moment=time.monotonic_ns())
+        refusal = self.intake.offer(
+            action, convert.stamp_of(message), self._now(), moment=time.monotonic_ns()
+        )
+        if refusal is None:
+            self._commander.follow(source)
+        elif refusal is not Refusal.DUPLICATE:
+            self._complaints.add(refusal.value, partial("command refused: {}".format, UNTIMELY[refusal]))
 
     def _on_description(self, message: String) -> None:
         try:
@@ -207,6 +224,7 @@ class ControlNode(Node):
         response.success = not response.message
         if response.success:
             self.supervisor.arm()
+            self._commander.arm()
         return response
 
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -262,6 +280,7 @@ class ControlNode(Node):
             "periods": self.periods,
             "sent": self.sent,
             "refused": self.refusals.to_dict(),
+            "wrong": self._complaints.present(),
             "gate": self.robot.gate.status() if self.robot else {},
         }
         self._status.publish(convert.json_message(values))

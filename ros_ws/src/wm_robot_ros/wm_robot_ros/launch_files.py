@@ -1,10 +1,12 @@
 """`python -m wm_robot_ros.launch_files`: write launch/*.launch.py anew, from launch/graphs/*.yaml.
 
-What runs together is said once, in the graph. A launch file holds it as a table, with what reads it, and imports
-nothing but launch and launch_ros, so that its arguments are listed at once and everywhere.
+What runs together is said once, in the graph. A launch file holds it as a table, and loads what reads it from the
+file beside it, which imports nothing but launch and launch_ros: so it runs from a checkout and installed, and its
+arguments are listed at once.
 """
 
 import sys
+from functools import reduce
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -12,11 +14,32 @@ from typing import Any
 from wm_robot_ros.graph import FOLDERS, Graph, resolver
 
 PACKAGE = "wm_robot_ros"
+BESIDE = "bring_up"
+"""Module that all launch files load."""
 WIDTH = 108
 
 FILE = '''"""{about}
 
 Made from graphs/{name}.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+"""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+ARGUMENTS = {arguments}
+NODES = {nodes}
+
+
+def generate_launch_description():
+    # The file beside this one, from a checkout as from an installed package.
+    spec = spec_from_file_location("{shared}", Path(__file__).with_name("{shared}.py"))
+    {shared} = module_from_spec(spec)
+    spec.loader.exec_module({shared})
+    return {shared}.description_of(ARGUMENTS, NODES)
+'''
+SHARED = '''"""What every launch file here does with its table: arguments, nodes, and life cycles one after another.
+
+Made by `python -m wm_robot_ros.launch_files`: change it there.
 """
 
 from launch import LaunchDescription
@@ -28,10 +51,19 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 
-ARGUMENTS = {arguments}
-NODES = {nodes}
 CONFIGURE, ACTIVATE = 1, 3
 """Numbers of lifecycle_msgs/msg/Transition."""
+
+
+def description_of(arguments, nodes):
+    """What launch runs: arguments as (name, default, what it is), nodes as the graph has them."""
+    declared = [DeclareLaunchArgument(n, default_value=text(d), description=a) for n, d, a in arguments]
+    begin = OpaqueFunction(function=lambda context: start(context, arguments, nodes))
+    return LaunchDescription([*declared, begin])
+
+
+def text(default):
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 {resolver}
@@ -67,10 +99,10 @@ def transition(action, number):
     return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(action), transition_id=number))
 
 
-def start(context):
+def start(context, arguments, table):
     """Start all, bring life cycles up one after another, and then start what ends the graph."""
-    values = {{name: as_kind(LaunchConfiguration(name).perform(context), like) for name, like, _ in ARGUMENTS}}
-    nodes = [(node, action_of(node)) for node in resolved(NODES, values)]
+    values = {{name: as_kind(LaunchConfiguration(name).perform(context), like) for name, like, _ in arguments}}
+    nodes = [(node, action_of(node)) for node in resolved(table, values)]
     first = [action for node, action in nodes if not node["ends"]]
     last = [action for node, action in nodes if node["ends"]]
     cycles = [action for node, action in nodes if node["lifecycle"]]
@@ -91,15 +123,6 @@ def start(context):
                 handlers.append(RegisterEventHandler(OnStateTransition(**watched)))
     begin = [transition(cycles[0], CONFIGURE)] if cycles else last
     return [*handlers, *first, *begin]
-
-
-def generate_launch_description():
-    declared = [DeclareLaunchArgument(n, default_value=text(d), description=a) for n, d, a in ARGUMENTS]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
-
-
-def text(default):
-    return str(default).lower() if isinstance(default, bool) else str(default)
 '''
 
 
@@ -111,17 +134,21 @@ def launch_file(name: str, graph: Graph) -> str:
         name=name,
         arguments=_literal(arguments),
         nodes=_literal([dict(node) for node in graph.nodes]),
-        package=PACKAGE,
-        resolver=resolver()
-        .replace(" -> Any", "")
-        .replace(" -> list[dict[str, Any]]", "")
-        .replace(": Any", ""),
+        shared=BESIDE,
+    )
+
+
+def shared_file() -> str:
+    """What launch files have in common."""
+    untyped = (" -> Any", " -> list[dict[str, Any]]", ": Any")
+    return SHARED.format(
+        package=PACKAGE, resolver=reduce(lambda source, hint: source.replace(hint, ""), untyped, resolver())
     )
 
 
 def files(folder: Path) -> dict[Path, str]:
-    """Each launch file of a folder of launch files, as it should be."""
-    return {
+    """Each file of a folder of launch files, as it should be."""
+    return {folder / f"{BESIDE}.py": shared_file()} | {
         folder / f"{path.stem}.launch.py": launch_file(path.stem, Graph.read(path))
         for path in sorted((folder / "graphs").glob("*.yaml"))
     }

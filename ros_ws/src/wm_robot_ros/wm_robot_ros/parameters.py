@@ -36,6 +36,7 @@ def warn_of_unknown(node: Node) -> None:
     """Name the parameters that were given and that nobody declared: rclpy ignores them in silence."""
     # Private in rclpy, so an older or newer one may lack it.
     given = getattr(node, "_parameter_overrides", {})
-    unknown = sorted(name for name in given if not node.has_parameter(name) and name != "use_sim_time")
+    known = ("use_sim_time", "qos_overrides.")
+    unknown = sorted(name for name in given if not (node.has_parameter(name) or name.startswith(known)))
     if unknown:
         node.get_logger().warning(f"parameters {unknown} are unknown and have no effect")

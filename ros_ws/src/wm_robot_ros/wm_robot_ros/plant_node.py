@@ -27,9 +27,10 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import WmRobotError
+from wm_robot.io.complaints import Complaints
 from wm_robot.io.durable import write_file
 from wm_robot.io.intake import CommandIntake
-from wm_robot.io.refusal import BadMessageError, Refusal
+from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal
 from wm_robot.lifetime.keyring import Keyring
 from wm_robot.lifetime.signed_spec import load_signed_spec
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
@@ -43,6 +44,7 @@ from wm_robot.safety.service import Service
 from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import COMMAND, HEARTBEAT, LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import Stop, end, executor_of, incompatible_qos, spin_once, start, use_real_time
@@ -174,7 +176,9 @@ class PlantNode(Node):
         self._lived = 0
         """Periods since the first command."""
         self._change_due = config.change_time >= 0
-        self._stamp = self._complained = 0
+        self._stamp = 0
+        self._complaints = Complaints(self.get_logger().warning)
+        self._commander = OneSpeaker(self, "joint_command", self._complaints, wary=True)
 
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
@@ -187,9 +191,9 @@ class PlantNode(Node):
         self.create_subscription(
             JointState,
             "joint_command",
-            self._on_command,
+            FromWhom(self._on_command),
             COMMAND,
-            event_callbacks=incompatible_qos(self, "joint_command"),
+            event_callbacks=incompatible_qos(self, "joint_command", self._complaints),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR)
@@ -210,24 +214,28 @@ class PlantNode(Node):
     def finished(self) -> bool:
         return 0 < self.config.duration <= self._lived * self.spec.dt
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command(self, message: JointState, source: bytes) -> None:
         now, stamp = self._now(), convert.stamp_of(message)
-        # First, and cheaply: whoever floods it with what is old is not to keep it busy, nor to end anybody's turn.
+        # First, and cheaply: whoever floods it is not to keep it busy, nor to end anybody's turn.
+        if self._commander.refuses(source):
+            self.intake.refusals.add(Refusal.SOURCE)
+            return
         refusal = self.intake.untimely(stamp, now)
         if refusal:
             if refusal is not Refusal.DUPLICATE:
-                self._complain(now, f"command refused: {refusal.value}")
+                self._complain(refusal, UNTIMELY[refusal])
             return
         try:
             action = convert.action(message, self.spec)
         except BadMessageError as error:
             self.intake.refusals.add(error.reason)
-            self._complain(now, f"command refused: {error}")
+            self._complain(error.reason, str(error))
             if error.reason in BROKEN:
                 self._refused = f"a command was refused: {error}"
             return
         first = not self.intake.started
         self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
+        self._commander.follow(source)
         self._command_ms = (now - stamp) / 1e6
         self.latency.add(self._command_ms)
         self._answering = stamp in self._sent
@@ -249,6 +257,7 @@ class PlantNode(Node):
             self._broken = trouble and f"the agent stopped: {trouble}"
             self._answering = False
             self.intake.end()
+            self._commander.end()
         self._agent_active = active
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -258,6 +267,7 @@ class PlantNode(Node):
         why_not = self._guard_says()
         if not why_not:
             self.supervisor.arm()
+            self._commander.arm()
         response.success = not why_not
         response.message = why_not or f"armed in mode {self.supervisor.mode.value}"
         return response
@@ -432,13 +442,14 @@ class PlantNode(Node):
         self._events.publish(convert.json_message(values))
 
     def _publish_diagnostics(self) -> None:
-        intake = self.intake
+        self._commander.look()
+        intake, wrong = self.intake, self._complaints.present()
         refused = {f"refused_{name}": count for name, count in intake.refusals.to_dict().items()}
         silent = intake.holding or not intake.started
         commands = (
             f"{self._path}: commands",
-            "warn" if silent else "ok",
-            "no commands: holding position" if silent else "following commands",
+            "warn" if silent or wrong else "ok",
+            "; ".join(("no commands: holding position" if silent else "following commands", *wrong)),
             {"accepted": intake.accepted, "longest_silence": intake.longest_silence, **refused},
         )
         timing = (
@@ -458,10 +469,8 @@ class PlantNode(Node):
         message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing, safety))
         self._diagnostics.publish(message)
 
-    def _complain(self, now: int, what: str) -> None:
-        if now - self._complained > 1e9:
-            self._complained = now
-            self.get_logger().warning(what)
+    def _complain(self, cause: Refusal, words: str) -> None:
+        self._complaints.add(cause.value, lambda: f"command refused: {words}")
 
     @property
     def _path(self) -> str:

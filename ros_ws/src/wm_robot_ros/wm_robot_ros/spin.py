@@ -11,9 +11,11 @@ import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 
 from wm_robot.errors import WmRobotError
+from wm_robot.io.complaints import Complaints
 from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
 
@@ -57,14 +59,15 @@ def executor_of(node: Node, *, quick: bool = False) -> Executor:
             and a third less processor time.
     """
     # Never the MultiThreadedExecutor: it lost nine messages in ten of a 200 Hz topic.
-    executor = _events_executor() if quick else None
+    executor = events_executor() if quick else None
     if executor is None:
         executor = SingleThreadedExecutor()
     executor.add_node(node)
     return executor
 
 
-def _events_executor() -> Executor | None:
+def events_executor() -> Executor | None:
+    """The events executor, where this rclpy has it."""
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError:
@@ -122,12 +125,21 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     return had
 
 
-def incompatible_qos(node: Node, topic: str) -> SubscriptionEventCallbacks:
-    """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason."""
+def incompatible_qos(
+    node: Node, topic: str, complaints: Complaints | None = None
+) -> SubscriptionEventCallbacks:
+    """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
+
+    Args:
+        complaints: Get the reason; without them it is logged.
+    """
 
     def report(info: Any) -> None:
-        node.get_logger().error(
-            f"a publisher of '{topic}' offers a QoS that does not fit: {info.last_policy_kind}"
-        )
+        policy = qos_policy_name_from_kind(info.last_policy_kind)
+        words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
+        if complaints is None:
+            node.get_logger().error(words)
+        else:
+            complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)

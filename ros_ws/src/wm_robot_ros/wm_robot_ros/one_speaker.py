@@ -1,0 +1,122 @@
+"""Subscriptions that know who speaks, and that hear one publisher alone."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+from wm_robot.io.complaints import Complaints
+from wm_robot.io.one_source import OneSource
+
+NOBODY = "a node that is gone"
+
+
+class FromWhom:
+    """A subscription's callback that is told who spoke, by whichever executor it is called.
+
+    rclpy's events executor hands message and information over as one tuple, where its others give two arguments; so
+    this looks to rclpy like what takes two, and takes either.
+    """
+
+    __signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("message", "info")]
+    )
+
+    def __init__(self, callback: Callable[[Any, bytes], None]):
+        """Args:
+        callback: Gets the message and its publisher's id; the id is empty where rclpy knows none, as in Jazzy.
+        """
+        self._callback = callback
+
+    def __call__(self, *taken: Any) -> None:
+        message, info = taken if len(taken) == 2 else taken[0]
+        self._callback(message, bytes((info.get("publisher_gid") or {}).get("data", b"")))
+
+
+class OneSpeaker:
+    """Hears the first publisher of a topic that said something good, and complains of every other.
+
+    Silence does not make it hear another: who comes forward while a node stalls is not its successor.
+    """
+
+    def __init__(self, node: Node, topic: str, complaints: Complaints, *, wary: bool):
+        """Args:
+        complaints: Get who else speaks, and that the one that was heard is gone.
+        wary: Who spoke against the one that was heard is not heard after it either, until `arm`.
+        """
+        self._node, self._topic, self._complaints = node, topic, complaints
+        self._source = OneSource(wary=wary)
+
+    def refuses(self, source: bytes) -> bool:
+        """Whether a message of a publisher does not count, whatever it says."""
+        refused = self._source.refuses(source)
+        if refused and self._source.followed is None:
+            self._complain("waits", lambda: self._waits(source))
+        elif refused:
+            self._complain("two", lambda: self._two(source))
+        return refused
+
+    def follow(self, source: bytes) -> None:
+        """A publisher said something good."""
+        self._source.follow(source)
+
+    def look(self) -> None:
+        """Now and then: whether the one that is heard still is there."""
+        source = self._source.followed
+        if source is None:
+            return
+        if not source:
+            # This rclpy does not say who spoke; all that can be known is that they are several.
+            count = self._node.count_publishers(self._node.resolve_topic_name(self._topic))
+            if count > 1:
+                self._complain("several", lambda: self._several(count))
+        elif self._node_of(source) == NOBODY:
+            self._source.gone()
+            self._complain("gone", lambda: f"the node that published '{self._topic}' is gone")
+
+    def end(self) -> None:
+        """The one that was heard said that it ends."""
+        self._source.gone()
+
+    def arm(self) -> None:
+        """A person says that all is well: anybody may begin, unless the one that was heard is still there."""
+        source = self._source.followed
+        if source is None or self._node_of(source) == NOBODY:
+            self._source.forget()
+
+    def forget(self) -> None:
+        """Begin again."""
+        self._source.forget()
+
+    def _complain(self, cause: str, words: Callable[[], str]) -> None:
+        self._complaints.add(f"{self._topic}: {cause}", words)
+
+    def _two(self, source: bytes) -> str:
+        followed = self._source.followed
+        used = NOBODY if followed is None else self._node_of(followed)
+        return f"two nodes publish '{self._topic}': that of {used} is used, that of {self._node_of(source)} is not"
+
+    def _waits(self, source: bytes) -> str:
+        return (
+            f"'{self._topic}' of {self._node_of(source)} is not used, since it spoke against another. "
+            "Call ~/arm to use it"
+        )
+
+    def _several(self, count: int) -> str:
+        return (
+            f"{count} nodes publish '{self._topic}', and this rclpy does not say whose a message is. "
+            "Stop all but one"
+        )
+
+    def _node_of(self, source: bytes) -> str:
+        """Full name of the node that publishes under an id."""
+        for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic)):
+            if _same(bytes(info.endpoint_gid), source):
+                return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+        return NOBODY
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    # Some middlewares pad ids with zeros to 24 bytes, and not everywhere.
+    return one.rstrip(b"\0") == other.rstrip(b"\0")

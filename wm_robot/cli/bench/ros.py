@@ -1,0 +1,110 @@
+"""`wm-robot bench ros`: what ROS 2 costs a loop, what its executors cost, and the whole agent at a rate."""
+
+import math
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from wm_robot.cli.bench.loop import robot_at
+from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.errors import DeviceError, MissingExtraError
+
+SHORTER = 6
+"""Each executor and the control get this part of the time."""
+STALL_EVERY, STALL = 20, 0.02
+"""Of the control: answers from one stall to the next, and how long it lasts, in s: four periods of the robot."""
+LOST_BY_STALL = 2
+"""Observations that such a stall loses at least: of those that come meanwhile the newest is kept."""
+
+
+def run(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> Result:
+    """See `wm-robot bench ros --help`."""
+    if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
+        raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
+    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
+    seconds = seconds / 4 if setting.quick else seconds
+    tried = _echoes(seconds, priority, setting.seeds[0])
+    echo, control = tried["as every agent has it"], tried["control: it stalls"]
+    if not echo["answered"]:
+        raise DeviceError("the echo answered nothing that counted; the machine is too busy")
+    agent = _agent(setting, memory, seconds, rate, priority)
+    figures = {
+        "echo_p50_ms": echo["p50_ms"],
+        "echo_p99_ms": echo["p99_ms"],
+        "echo_p999_ms": echo["p999_ms"],
+        "echo_worst_ms": echo["worst_ms"],
+        "echo_cpu": echo["cpu"],
+        "sent": float(echo["sent"]),
+        "lost": float(echo["lost"]),
+        "wrong": float(echo["wrong"]),
+        "agent_p50_ms": agent["p50_ms"],
+        "agent_p99_ms": agent["p99_ms"],
+        "agent_missed": float(agent["missed_periods"]),
+        "control_lost": float(control["lost"]),
+        "control_lost_seen": float(seen(control)),
+        "realtime": float(echo["realtime"] and agent["realtime"]),
+        "load": os.getloadavg()[0] / (os.cpu_count() or 1),
+    }
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
+        notes=(
+            "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
+            "lost: observations without an answer; cpu: of the process that answers, s for each s",
+            f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
+            f"{LOST_BY_STALL} observations or more are lost by each",
+        ),
+    )
+
+
+def _echoes(seconds: float, priority: int, seed: int) -> dict[str, dict[str, Any]]:
+    """What was measured, by what calls the answering node back."""
+    from wm_robot_ros.echo import measure_echo
+
+    shorter = seconds / SHORTER
+    ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
+    ways["SingleThreadedExecutor"] = {"seconds": shorter, "executor": "single"}
+    if find_spec("rclpy.experimental") is not None:
+        ways["EventsExecutor"] = {"seconds": shorter, "executor": "events"}
+    ways["MultiThreadedExecutor"] = {"seconds": shorter, "executor": "multi"}
+    ways["control: it stalls"] = {"seconds": shorter, "stall_every": STALL_EVERY, "stall": STALL}
+    return {name: measure_echo(priority=priority, seed=seed, **way) for name, way in ways.items()}
+
+
+def seen(control: dict[str, Any]) -> bool:
+    """Whether a process that stalls is found out: by what it loses, and by how long its slowest answers take."""
+    worst = control["worst_ms"]
+    return (
+        control["stalled"] > 0
+        # Some of its stalls are before the counting and after it.
+        and control["lost"] >= LOST_BY_STALL * control["answered"] // STALL_EVERY
+        and worst is not None
+        and worst >= 1e3 * STALL
+    )
+
+
+def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """A line of the table."""
+    times = {
+        f"{q} ms": "none" if found[f"{q}_ms"] is None else found[f"{q}_ms"] for q in ("p50", "p99", "worst")
+    }
+    return {"echo": name, "sent": found["sent"], **times, "lost": found["lost"], "cpu": found["cpu"]}
+
+
+def _agent(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> dict[str, Any]:
+    from wm_robot_ros.loop import measure
+
+    with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, _):
+        return measure(robot=robot, base=base, seconds=seconds, priority=priority)
+
+
+def _agent_row(agent: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "whole agent": f"{agent['plant']['rate']:g} Hz",
+        **{f"{name} ms": agent[f"{name}_ms"] for name in ("p50", "p99", "worst")},
+        "missed periods": agent["missed_periods"],
+        "longest miss": agent["longest_miss"],
+    }
