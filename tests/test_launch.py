@@ -18,9 +18,16 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-@pytest.mark.parametrize("node", ["plant", "agent", "recorder"])
-def test_the_file_has_all_parameters_of_a_node(node):
-    source = (NODES / f"{node}_node.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("node", "files"),
+    [
+        ("plant", ("plant_node.py", "whose_turn.py")),
+        ("agent", ("agent_node.py",)),
+        ("recorder", ("recorder_node.py",)),
+    ],
+)
+def test_the_file_has_all_parameters_of_a_node(node, files):
+    source = "".join((NODES / name).read_text(encoding="utf-8") for name in files)
     declared = set(re.findall(r'declare\(\s*(?:node|self),\s*"([^"]+)"', source))
     listed = flat(FILE[f"/**/{node}"]["ros__parameters"])
     assert declared and set(listed) == declared

@@ -267,8 +267,8 @@ def agent(start, peer, tmp_path, environment):
                 self.heard.append(message)
 
         def step(self):
-            """One period of a plant that is well."""
-            self.stamp += PERIOD
+            """What a plant that is well says now; a stamp that runs ahead of the clock would be refused."""
+            self.stamp = max(self.stamp + 1, peer.now())
             self.sent.add(self.stamp)
             self._targets.publish(convert.point_message(GOAL, self.stamp))
             self._applied.publish(convert.action_message(self.places[:6], SPEC, self.stamp))

@@ -8,7 +8,7 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -47,6 +47,7 @@ class Bench:
                     "states.topic": STATES,
                     "command.max_age": 10.0,
                     "command.timeout": 30.0,
+                    "hold_if_late": False,
                 },
                 namespace="arm",
             )
@@ -137,6 +138,26 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
     told = len(bench.told)
     bench.move(lambda: len(bench.told) > told + 20, "it fell silent", command=[math.nan, *[0.2] * 5])
     assert np.isfinite([angles_of(message) for message in bench.told]).all()
+    bench.move(lambda: bench.mode() == "hold", "it goes on with a controller that is broken")
+    assert "a command was refused" in bench.says()["reason"]
+
+
+def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
+    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    contact, surprises = peer.hear(String, "/arm/plant/contact"), peer.speak(Float64, "/arm/agent/surprise")
+    bench.move(lambda: bench.sensed, "nothing is sensed")
+    assert bench.arm().success
+    bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
+    contact.clear()
+
+    def surprised():
+        surprises.publish(Float64(data=1e6))
+        return bench.mode() == "hold"
+
+    bench.move(surprised, "surprise does not end its turn", command=np.full(6, 0.2))
+    assert "surprise above" in bench.says()["reason"]
+    bench.move(lambda: contact, "it does not say that the baseline has it", command=np.full(6, 0.2))
+    assert bench.arm().success
 
 
 def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start, peer, tmp_path):
@@ -149,7 +170,7 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
     def refused():
         # Newer than ours, and ours have ended.
         other.publish(convert.action_message(np.full(6, -0.5), SPEC, peer.now()))
-        return bench.says()["refused"]["source"] > 20
+        return bench.says()["commands"]["refused"]["source"] > 20
 
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
