@@ -34,6 +34,13 @@ def test_who_spoke_against_a_controller_does_not_follow_it_unless_somebody_says_
     assert not source.refuses(OTHER)
 
 
+def test_it_can_be_handed_over_to_one_that_was_refused():
+    source = followed(wary=True)
+    assert source.refuses(OTHER)
+    source.hand_over(OTHER)
+    assert not source.refuses(OTHER) and source.refuses(ONE)
+
+
 def test_only_so_many_are_remembered():
     source = followed(wary=True)
     for number in range(MOST + 1):

@@ -34,6 +34,11 @@ class OneSource:
         if self.followed is None:
             self.followed = source
 
+    def hand_over(self, source: bytes) -> None:
+        """Hear another from now on."""
+        self.followed = source
+        self._refused.pop(source, None)
+
     def gone(self) -> None:
         """The one that was heard says nothing any more."""
         self.followed = None

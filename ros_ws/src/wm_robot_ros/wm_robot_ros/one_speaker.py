@@ -79,11 +79,22 @@ class OneSpeaker:
         """The one that was heard said that it ends."""
         self._source.gone()
 
-    def arm(self) -> None:
-        """A person says that all is well: anybody may begin, unless the one that was heard is still there."""
+    def arm(self, *, silent: bool) -> None:
+        """A person says that all is well: anybody may begin, unless the one that was heard is still there.
+
+        Who was killed is there for some 20 s more. If it has been silent and one other node has its name, that is
+        what was started in its place.
+
+        Args:
+            silent: Nothing was heard of it for so long that nobody drives.
+        """
         source = self._source.followed
-        if source is None or self._node_of(source) == NOBODY:
+        if source is None or (name := self._node_of(source)) == NOBODY:
             self._source.forget()
+        elif silent:
+            others = [each for each, node in self._publishers() if node == name and not _same(each, source)]
+            if len(others) == 1:
+                self._source.hand_over(others[0])
 
     def forget(self) -> None:
         """Begin again."""
@@ -111,10 +122,14 @@ class OneSpeaker:
 
     def _node_of(self, source: bytes) -> str:
         """Full name of the node that publishes under an id."""
-        for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic)):
-            if _same(bytes(info.endpoint_gid), source):
-                return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-        return NOBODY
+        return next((node for each, node in self._publishers() if _same(each, source)), NOBODY)
+
+    def _publishers(self) -> list[tuple[bytes, str]]:
+        """Id and full name of the node, of each publisher that is in the graph."""
+        return [
+            (bytes(info.endpoint_gid), f"{info.node_namespace.rstrip('/')}/{info.node_name}")
+            for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
+        ]
 
 
 def _same(one: bytes, other: bytes) -> bool:

@@ -210,7 +210,7 @@ class WhoseTurn:
         why_not = why_not or self._guard_says()
         if not why_not:
             self.supervisor.arm()
-            self._commander.arm()
+            self._commander.arm(silent=self.intake.holding)
         response.success = not why_not
         response.message = why_not or f"armed in mode {self.supervisor.mode.value}"
         return response
