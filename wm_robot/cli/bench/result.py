@@ -91,6 +91,8 @@ def finish(result: Result, as_json: bool) -> None:
                     "table": result.table,
                 },
                 allow_nan=False,
+                # numpy's own kinds of numbers.
+                default=lambda number: number.item(),
             )
         )
 
