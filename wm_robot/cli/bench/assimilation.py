@@ -44,7 +44,7 @@ def run(setting: Setting, memory: str, pairs: int) -> Result:
     each = {arm: np.nanmean(_counted(found), (1, 2)) for arm, found in errors.items()}
     figures: dict[str, float] = {}
     for name, (above, below) in RATIOS.items():
-        figures[name] = each[above].mean() / each[below].mean()
+        figures[name] = float(each[above].mean() / each[below].mean())
         figures[f"{name}_low"], figures[f"{name}_high"] = _interval(each[above], each[below])
     return Result(
         setting=setting,
