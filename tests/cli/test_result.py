@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from wm_robot.cli.bench.result import Result, Setting, finish
@@ -23,13 +22,6 @@ def test_the_last_line_is_the_whole_result(capsys):
     assert (said["quick"], said["bases"]) == (False, {"delta": "ab"})
 
 
-def test_numbers_of_numpy_are_numbers(capsys):
-    row = {"steps": np.int64(3), "error": np.float32(0.5)}
-    finish(Result(setting=setting(0), figures={"ratio": np.float32(0.25)}, table=[row]), True)
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (said["figures"], said["table"]) == ({"ratio": 0.25}, [{"steps": 3, "error": 0.5}])
-
-
 def test_a_quick_bench_says_so_and_names_the_seed_that_it_ran(capsys):
     finish(Result(setting=setting(3, 4, quick=True), figures={}, table=[]), True)
     out = capsys.readouterr().out
@@ -38,7 +30,7 @@ def test_a_quick_bench_says_so_and_names_the_seed_that_it_ran(capsys):
 
 def test_a_number_that_is_none_is_no_result():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        finish(Result(setting=setting(0), figures={"ratio": np.float32("nan")}, table=[]), True)
+        finish(Result(setting=setting(0), figures={"ratio": float("nan")}, table=[]), True)
 
 
 def test_no_seed_is_refused():

@@ -91,8 +91,6 @@ def finish(result: Result, as_json: bool) -> None:
                     "table": result.table,
                 },
                 allow_nan=False,
-                # numpy's own kinds of numbers.
-                default=lambda number: number.item(),
             )
         )
 
