@@ -15,7 +15,7 @@ from wm_robot.lifetime.reservoir import Reservoir
 from wm_robot.lifetime.store import Store, opened
 from wm_robot.models.base import Base
 from wm_robot.models.lives import Lives, Writes
-from wm_robot.models.recall import Recall
+from wm_robot.models.recall import Recall, known
 from wm_robot.models.trial import OWN, Trial
 from wm_robot.onboard.caution import Caution
 from wm_robot.onboard.consolidating import Consolidating, Learner, kept_of
@@ -161,8 +161,10 @@ class BatchAgent:
     def _expected(
         self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The next observation, mean and log variance, as lives were when they planned."""
-        return self._lives.predict(state | {"recent": recent}, _floats(obs), _floats(action))
+        """The next observation, mean and log variance, as lives were when they planned; see `Expect`."""
+        moments = len(obs) // len(state["step"])
+        lives = {name: np.concatenate([state[name]] * moments) for name in ("step", *known(state))}
+        return self._lives.predict(lives | {"recent": recent}, _floats(obs), _floats(action))
 
     def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of these lives."""
