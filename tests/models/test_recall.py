@@ -111,6 +111,20 @@ def test_it_is_never_worse_than_birth_for_long(recall):
     assert (back["0.mean"]).abs().max() < 1.5
 
 
+def test_in_another_body_it_is_a_newborn_that_remembers(recall):
+    home = live(recall, born(recall), 6.0)
+    there = recall.anew(home)
+    assert (there["0.mean"] == 0).all() and (there["recall.now"] == -1).all()
+    assert torch.equal(there["step"], home["step"])
+    # What it met was remembered before it went, and is recognised there too.
+    assert (live(recall, there, 6.0, 6)["0.mean"] - 6).abs().max() < 1
+    # A step there is a newborn's step, to the bit.
+    outcome = torch.full((2, 3), 0.5)
+    step = (outcome, HOLD, outcome, torch.ones(2))
+    (_, one), (_, other) = recall.write(there, *step), recall.write(born(recall), *step)
+    assert torch.equal(one["0.mean"], other["0.mean"])
+
+
 def test_a_masked_step_leaves_every_bit(recall):
     state = live(recall, live(recall, born(recall), 6.0), -6.0, 48)
     outcome = torch.full((2, 3), torch.nan)

@@ -63,11 +63,13 @@ def lived(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
 def assimilated(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
     """Lives after they have lived what others did: they are as if they had lived it themselves.
 
-    A life with a bank remembers the conditions that it met, and is then back in its own, where its body is.
+    A life with a bank begins there as a newborn, since it is another body, and recognises what it remembers. It
+    remembers the conditions that it met, and is then back in its own, where its body is.
 
     Args:
         lives: The model, its graphs, or the recall of either for lives with a bank.
         state: Not changed.
     """
-    after = lived(lives, state, stretches) | {"recent": state["recent"]}
-    return lives.back(after, state) if isinstance(lives, TensorRecall) else after
+    bank = lives if isinstance(lives, TensorRecall) else None
+    after = lived(lives, bank.anew(state) if bank else state, stretches) | {"recent": state["recent"]}
+    return bank.back(after, state) if bank else after

@@ -121,6 +121,9 @@ class TensorRecall(TensorWrites):
     def birth(self, state: State) -> State:
         return tensors(self.lives.birth(arrays(state)))
 
+    def anew(self, state: State) -> State:
+        return tensors(self.lives.anew(arrays(state)))
+
     def back(self, state: State, before: State) -> State:
         return tensors(self.lives.back(arrays(state), arrays(before)))
 

@@ -109,6 +109,17 @@ class Recall:
             }
         return expected, self._remember(after, valid > 0)
 
+    def anew(self, state: Arrays) -> Arrays:
+        """A life with all that it remembers, that knows of where it is now no more than at birth: in another body."""
+        born = {name: state[BANK + name][:, -1] for name in known(state)}
+        return (
+            state
+            | {OWN + name: np.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
+            | {OWN + "now": np.full_like(state[OWN + "now"], -1)}
+            | born
+            | {DRAFT + name: value for name, value in born.items()}
+        )
+
     def back(self, state: Arrays, before: Arrays) -> Arrays:
         """A life that was somewhere else, in the condition that it knew before, with all that it remembers.
 
