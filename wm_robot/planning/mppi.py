@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from wm_robot.errors import ConfigError
 
 WORD = 2**64 - 1
+"""Lowest 64 bits of a number."""
 Improve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """One iteration of the search: mean plan `B H A`, noise `B N H A` and action in force `B A` → a better mean."""
 
