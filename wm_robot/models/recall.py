@@ -112,13 +112,8 @@ class Recall:
     def anew(self, state: Arrays) -> Arrays:
         """A life with all that it remembers, that knows of where it is now no more than at birth: in another body."""
         born = {name: state[BANK + name][:, -1] for name in known(state)}
-        return (
-            state
-            | {OWN + name: np.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
-            | {OWN + "now": np.full_like(state[OWN + "now"], -1)}
-            | born
-            | {DRAFT + name: value for name, value in born.items()}
-        )
+        drafts = {DRAFT + name: value for name, value in born.items()}
+        return _all_unsettled(state) | {OWN + "now": np.full_like(state[OWN + "now"], -1)} | born | drafts
 
     def back(self, state: Arrays, before: Arrays) -> Arrays:
         """A life that was somewhere else, in the condition that it knew before, with all that it remembers.
@@ -127,14 +122,12 @@ class Recall:
         """
         c = self.config
         state = self._kept(state, state[OWN + "calm"] >= c.settled, self._place(state))
-        nothing = {name: np.zeros_like(state[OWN + name]) for name in ("calm", "lead", "short", "excess")}
         now = before[OWN + "now"]
         slot = np.maximum(now, 0)[:, None]
         then, since = (np.take_along_axis(each[OWN + "used"], slot, 1) for each in (before, state))
-        nothing["now"] = np.where((since != then)[:, 0], -1, now)
         return (
-            state
-            | {OWN + name: value for name, value in nothing.items()}
+            _all_unsettled(state)
+            | {OWN + "now": np.where((since != then)[:, 0], -1, now)}
             | known(before)
             | {name: value for name, value in before.items() if name.startswith(DRAFT)}
         )
@@ -292,6 +285,10 @@ def unsettled(state: Arrays, changed: Bool[np.ndarray, "B"]) -> Arrays:
         OWN + name: np.where(beside(changed, value), np.zeros_like(value), value)
         for name, value in broken.items()
     }
+
+
+def _all_unsettled(state: Arrays) -> Arrays:
+    return unsettled(state, np.ones(len(state["step"]), bool))
 
 
 def known(state: Mapping[str, Value]) -> dict[str, Value]:
