@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,11 @@ class RobotSpec:
         """Control period, in s."""
         return 1.0 / self.rate
 
-    @property
+    @cached_property
     def joint_names(self) -> tuple[str, ...]:
         return tuple(joint.name for joint in self.joints)
 
-    @property
+    @cached_property
     def observation_names(self) -> tuple[str, ...]:
         """Channels as `<joint>/<interface>`."""
         return tuple(f"{joint}/{i}" for i in self.interfaces for joint in self.joint_names)

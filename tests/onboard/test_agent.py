@@ -190,6 +190,29 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
     torch.testing.assert_close(seen[-1][1][0, :, 0], now[1:], atol=1e-4, rtol=0)
 
 
+def test_in_a_hurry_it_lives_as_ever_and_prepares_less(base, spec, monkeypatch):
+    planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
+    steps, scored, scoring = {}, [], imagined_plans.scoring
+
+    def noted(*inputs, **options):
+        score = scoring(*inputs, **options)
+        return lambda plans: (scored.append(plans), score(plans))[1]
+
+    monkeypatch.setattr(imagined_plans, "scoring", noted)
+    obs, action, goal = np.float32([0.1, 0.2]), np.float32([0.3]), np.float32([0.0, 1.0, 0.0])
+    for hurry in (False, True):
+        agent = Agent(base, spec, task="reach", planner=planner)
+        agent.begin(np.zeros(1))
+        agent.act(obs, goal)
+        before = len(scored)
+        told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
+        steps[hurry] = len(scored) - before, told.nll, agent.state
+    assert (steps[False][0], steps[True][0]) == (2, 1)
+    assert steps[False][1] == steps[True][1]
+    for name, value in steps[False][2].items():
+        np.testing.assert_array_equal(steps[True][2][name], value, err_msg=name)
+
+
 def test_a_goal_that_jitters_is_not_chased(base, spec):
     planner, rng = MppiConfig(horizon=10), np.random.default_rng(0)
     acting = torch_agents(base.model, spec, task="reach", planner=planner)

@@ -49,9 +49,14 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def live(self, obs, applied, next_obs, *, valid=True, contact=False):
+    def live(self, obs, applied, next_obs, *, valid=True, contact=False, hurry=False):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
-        self._note(live=[obs.tolist(), applied.tolist(), next_obs.tolist()], valid=valid, contact=contact)
+        self._note(
+            live=[obs.tolist(), applied.tolist(), next_obs.tolist()],
+            valid=valid,
+            contact=contact,
+            hurry=hurry,
+        )
         self.counters["watched" if valid else "invalid"] += 1
         self.counters["lived"] += valid
         self.steps += valid

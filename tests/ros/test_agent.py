@@ -229,6 +229,19 @@ def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     assert kinds == ["act", "act", "live", "act", "live", "act", "live"]
 
 
+@pytest.mark.parametrize("thinks, late", [(0.0, False), (0.05, True)])
+def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(agent, peer, thinks, late):
+    client = agent(thinks=thinks)
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    for _ in range(6):
+        plant.advance()
+    peer.until(lambda: plant.told()["life"]["lived"] == 5, "it does not live")
+    assert [note["hurry"] for note in agent.notes("live")] == [late] * 5
+    peer.until(lambda: plant.told()["hurried"] == 5 * late, "it is not told")
+
+
 def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
     client = agent()
     client.configure()

@@ -146,17 +146,21 @@ class BatchAgent:
             self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
         return action
 
-    def prepare(self) -> None:
+    def prepare(self, *, hurry: bool = False) -> None:
         """Begin the next plan, from where the action just decided is expected to lead.
 
         For the time between two observations; `observe` does it first of all.
+
+        Args:
+            hurry: With one iteration.
         """
         decided, self._decided = self._decided, None
         if decided is None:
             return
         state, sensed, goals, action = decided
         expected, _ = self._lives.predict(state, sensed, action)
-        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
+        improving = self._improving(_after(state, action), expected, goals[:, 1:])
+        self._planner.prepare(improving, action, most=1 if hurry else None)
 
     def _expected(
         self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
@@ -179,6 +183,7 @@ class BatchAgent:
         *,
         valid: np.ndarray | None = None,
         truth: np.ndarray | None = None,
+        hurry: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Live one transition; before that, prepare the next plan.
 
@@ -186,13 +191,14 @@ class BatchAgent:
             applied: What reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
             truth: True physics in force during the transition, for the oracle.
+            hurry: What can be left out is: iterations of the next plan but one, and to watch this one.
 
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
-        self.prepare()
+        self.prepare(hurry=hurry)
         if self._exploitation:
-            self._exploitation.imagine()
+            (self._exploitation.forgo if hurry else self._exploitation.imagine)()
         weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
         write = (self.consolidating or self._writes).write
         step = (_floats(obs), _floats(applied), _floats(next_obs), weight)
@@ -381,12 +387,15 @@ class Agent:
         *,
         valid: bool = True,
         contact: bool = False,
+        hurry: bool = False,
     ) -> Surprise:
         """Live one transition: predict, compare, write.
 
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
             contact: The guard touched what reached the motors, or stopped them.
+            hurry: The next observation is near. It is lived as ever, but the next plan is prepared with one
+                iteration, and this one is not watched.
 
         Raises:
             InferenceError: If the life could not go on from what its base makes of this; it stays as it was.
@@ -399,7 +408,8 @@ class Agent:
         self._watched["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (
-            x[0] for x in self._batch.observe(obs[None], applied[None], next_obs[None], valid=weight)
+            x[0]
+            for x in self._batch.observe(obs[None], applied[None], next_obs[None], valid=weight, hurry=hurry)
         )
         deviation = np.exp(0.5 * log_variance)
         error = (next_obs - mean) / deviation

@@ -109,7 +109,7 @@ class Mppi:
         self._keep(mean, hold, prepared=False)
         return mean
 
-    def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
+    def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"], *, most: int | None = None) -> None:
         """All iterations but the last, from where the robot is expected to be at its next step.
 
         It leaves one iteration between the next observation and its action. Source: the preparation and feedback
@@ -118,9 +118,11 @@ class Mppi:
         Args:
             improve: As for `plan`, at the moment that is expected.
             hold: The action that will be in force then.
+            most: No more iterations than that, and at least one; None for all of them.
         """
         if self.config.iterations > 1:
-            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
+            iterations = min(self.config.iterations - 1, most or self.config.iterations)
+            mean = self._search(improve, self._shifted(hold), hold, iterations)
             self._keep(mean, hold, prepared=True)
 
     def _search(self, improve: Improve, mean: np.ndarray, hold: np.ndarray, iterations: int) -> np.ndarray:

@@ -83,11 +83,13 @@ class Life(Protocol):
         *,
         valid: bool = True,
         contact: bool = False,
+        hurry: bool = False,
     ) -> Surprise:
         """Live one transition, and learn from it if it is valid.
 
         Args:
             contact: The guard stood between controller and motors.
+            hurry: The next observation is near: what can be left out is, and no more.
         """
 
     def imagined(self) -> Imagined | None:
