@@ -128,13 +128,15 @@ def test_a_prepared_plan_needs_one_iteration_more_and_is_the_plan_of_all():
     assert len(calls) == 6
 
 
-def test_a_plan_prepared_in_a_hurry_needs_one_iteration_more_too():
-    mppi, calls = planner(iterations=4), []
+def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_needs_one_iteration():
+    mppi, calls, hold = planner(iterations=4), [], np.zeros((1, 2), np.float32)
     improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
-    mppi.prepare(improve, np.zeros((1, 2), np.float32), most=1)
-    assert len(calls) == 1
-    mppi.plan(improve, np.zeros((1, 2), np.float32))
-    assert len(calls) == 2
+    last = mppi.plan(improve, hold)
+    assert len(calls) == 4
+    mppi.carry_over(last[:, 0])
+    mppi.plan(improve, hold)
+    assert len(calls) == 5
+    np.testing.assert_array_equal(calls[-1], np.concatenate([last[:, 1:], last[:, -1:]], 1))
 
 
 def test_a_prepared_plan_keeps_the_rate_from_where_the_robot_really_is():

@@ -152,15 +152,17 @@ class BatchAgent:
         For the time between two observations; `observe` does it first of all.
 
         Args:
-            hurry: With one iteration.
+            hurry: Without imagination: the plan as it is, one step on.
         """
         decided, self._decided = self._decided, None
         if decided is None:
             return
         state, sensed, goals, action = decided
+        if hurry:
+            self._planner.carry_over(action)
+            return
         expected, _ = self._lives.predict(state, sensed, action)
-        improving = self._improving(_after(state, action), expected, goals[:, 1:])
-        self._planner.prepare(improving, action, most=1 if hurry else None)
+        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
 
     def _expected(
         self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
@@ -191,7 +193,7 @@ class BatchAgent:
             applied: What reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
             truth: True physics in force during the transition, for the oracle.
-            hurry: What can be left out is: iterations of the next plan but one, and to watch this one.
+            hurry: What can be left out is: to search for the next plan ahead of time, and to watch this one.
 
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
@@ -394,8 +396,8 @@ class Agent:
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
             contact: The guard touched what reached the motors, or stopped them.
-            hurry: The next observation is near. It is lived as ever, but the next plan is prepared with one
-                iteration, and this one is not watched.
+            hurry: The next observation is near. It is lived as ever, but the next plan is not searched for ahead of
+                time, and this one is not watched.
 
         Raises:
             InferenceError: If the life could not go on from what its base makes of this; it stays as it was.

@@ -24,7 +24,7 @@ class MppiConfig:
     horizon: int = 6
     """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
     search, and takes longer."""
-    iterations: int = 3
+    iterations: int = 2
     elites: int = 8
     """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
@@ -109,7 +109,7 @@ class Mppi:
         self._keep(mean, hold, prepared=False)
         return mean
 
-    def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"], *, most: int | None = None) -> None:
+    def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
         """All iterations but the last, from where the robot is expected to be at its next step.
 
         It leaves one iteration between the next observation and its action. Source: the preparation and feedback
@@ -118,12 +118,18 @@ class Mppi:
         Args:
             improve: As for `plan`, at the moment that is expected.
             hold: The action that will be in force then.
-            most: No more iterations than that, and at least one; None for all of them.
         """
         if self.config.iterations > 1:
-            iterations = min(self.config.iterations - 1, most or self.config.iterations)
-            mean = self._search(improve, self._shifted(hold), hold, iterations)
+            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
             self._keep(mean, hold, prepared=True)
+
+    def carry_over(self, hold: Float[np.ndarray, "B A"]) -> None:
+        """In place of `prepare`, when time is short: the plan as it is, one step on.
+
+        Args:
+            hold: As for `prepare`.
+        """
+        self._keep(self._shifted(hold), hold, prepared=True)
 
     def _search(self, improve: Improve, mean: np.ndarray, hold: np.ndarray, iterations: int) -> np.ndarray:
         for _ in range(iterations):

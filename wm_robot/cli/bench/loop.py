@@ -1,13 +1,13 @@
 """`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate or for the timing of another."""
 
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wm_robot.cli.bench.machine import load, stolen
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import MissingExtraError
 
@@ -36,6 +36,7 @@ def run(
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
     with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
+        before = stolen()
         measured = measure(
             robot=robot,
             base=base,
@@ -44,6 +45,7 @@ def run(
             hogs=hogs,
             agent={"learner": learner},
         )
+        kept = stolen() - before
     plant, agent = measured["plant"], measured["agent"]
     timing = [
         {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
@@ -60,11 +62,14 @@ def run(
         "realtime": float(measured["realtime"]),
         "log_lines_missing": float(plant["periods"] - measured["log"]),
         "learner_alive": float(agent.get("learner_alive", False)),
-        "load": os.getloadavg()[0] / (os.cpu_count() or 1),
+        "hurried": float(agent["hurried"]),
+        "load": load(),
+        "stolen_s": kept,
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
-        "load is that of a core, in the last minute; missed_periods are all without a new command",
+        "missed_periods are all without a new command; hurried: steps that began late and searched less",
+        "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
     ]
     if not own:
         notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")

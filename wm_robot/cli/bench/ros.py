@@ -1,11 +1,11 @@
 """`wm-robot bench ros`: what ROS 2 costs a loop, what its executors cost, and the whole agent at a rate."""
 
 import math
-import os
 from importlib.util import find_spec
 from typing import Any
 
 from wm_robot.cli.bench.loop import robot_at
+from wm_robot.cli.bench.machine import load, stolen
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import DeviceError, MissingExtraError
 
@@ -25,6 +25,7 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
     needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
+    before = stolen()
     tried = _echoes(seconds, priority, setting.seeds[0])
     echo, control = tried["as every agent has it"], tried["control: it stalls"]
     if not echo["answered"]:
@@ -45,7 +46,8 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
         "control_lost": float(control["lost"]),
         "control_lost_seen": float(seen(control)),
         "realtime": float(echo["realtime"] and agent["realtime"]),
-        "load": os.getloadavg()[0] / (os.cpu_count() or 1),
+        "load": load(),
+        "stolen_s": stolen() - before,
     }
     return Result(
         setting=setting,
@@ -53,6 +55,7 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
         table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
         notes=(
             "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
+            "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
             "lost: observations without an answer; cpu: of the process that answers, s for each s",
             f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
             f"{LOST_BY_STALL} observations or more are lost by each",

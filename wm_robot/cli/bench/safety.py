@@ -1,6 +1,5 @@
 """`wm-robot bench safety`: wrong numbers, messages of another time, and control processes that die."""
 
-import os
 import signal
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_robot.cli.bench.machine import load
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.evaluation.hazards import faults, streams
 from wm_robot.evaluation.hazards.deaths import Crew, Deaths, Driver, Victim, still, try_deaths
@@ -294,6 +294,5 @@ def _stops(
         "guard_stop_ms_max": float(everything.max()),
         "guard_stops": float(everything.size),
     }
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    note = f"time from the signal until the plant's supervisor is in safe-stop; load {load:.1f} a core"
+    note = f"time from the signal until the plant's supervisor is in safe-stop; load {load():.1f} a core"
     return rows, figures, [note]

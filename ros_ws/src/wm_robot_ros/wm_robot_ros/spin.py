@@ -63,6 +63,9 @@ def executor_of(node: Node, *, quick: bool = False) -> Executor:
     if executor is None:
         executor = SingleThreadedExecutor()
     executor.add_node(node)
+    # It begins its thread of timers when it first spins. Begun after `use_real_time` it would be an ordinary one,
+    # and on a busy machine a loop waited for it for milliseconds.
+    executor.spin_once(timeout_sec=0.0)
     return executor
 
 

@@ -1,0 +1,21 @@
+"""What a bench says of the machine that it ran on."""
+
+import os
+
+from wm_robot.cli.bench import machine
+
+
+def test_what_the_host_kept_for_others_is_read_in_seconds(monkeypatch, tmp_path):
+    ticks = os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(machine, "TIMES", tmp_path / "stat")
+    (tmp_path / "stat").write_text(
+        f"cpu  9 9 9 9 9 9 9 {5 * ticks // 2} 7 7\ncpu0 1 1 1 1 1 1 1 {ticks} 0 0\n"
+    )
+    assert machine.stolen() == 2.5
+
+
+def test_where_nobody_tells_nothing_was_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "TIMES", tmp_path / "none")
+    assert machine.stolen() == 0.0
+    (tmp_path / "none").write_text("cpu  1 2 3\n")
+    assert machine.stolen() == 0.0
