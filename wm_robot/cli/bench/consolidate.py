@@ -67,7 +67,7 @@ def run(setting: Setting, memory: str, lives: int, minutes: float) -> Result:
         notes=(
             f"{lives} robots a seed, {len(seeds)} seeds; gains leave the range of training over {minutes:g} min; "
             "error: mean square of what is foreseen 8 steps ahead, in units of the one-step change",
-            f"a seed each: {sum(part['events'] for part in worn)} residuals tried, "
+            f"in all: {sum(part['events'] for part in worn)} residuals tried, "
             f"{sum(part['given_up'] for part in worn)} given up while the robots wore",
             "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
         ),
