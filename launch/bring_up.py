@@ -70,9 +70,8 @@ def resolved(nodes, values):
 
 
 def action_of(node):
-    """A node as launch starts it; what ends by itself ends all, as a failure unless it is the node that may."""
+    """A node as launch starts it."""
     kind = LifecycleNode if node["lifecycle"] else Node
-    done = f"{node['name']} is done" if node["ends"] else f"{node['name']} ended"
     return kind(
         package="wm_robot_ros",
         executable=node["executable"],
@@ -82,13 +81,22 @@ def action_of(node):
         output="screen",
         # An agent saves its life before it ends.
         sigterm_timeout="15",
-        on_exit=[OpaqueFunction(function=end_all, args=[done])],
+        on_exit=lambda event, context: ended(node, event, context),
     )
 
 
-def end_all(context, reason):
-    """Two ends of one launch would be an error of their own."""
-    return [] if context.is_shutdown else [Shutdown(reason=reason)]
+def ended(node, event, context):
+    """A node that ends by itself ends all, as a failure unless it is the one that may and did it well."""
+    if context.is_shutdown:
+        return []
+    if node["ends"] and event.returncode == 0:
+        return [Shutdown(reason=f"{node['name']} is done")]
+    fail(context, f"{node['name']} ended with exit code {event.returncode}")
+
+
+def fail(context, reason):
+    """What it catches launch shuts down for, and exits with 1; after a mere `Shutdown` it would be a success."""
+    raise RuntimeError(reason)
 
 
 def as_parameter(value):
@@ -110,7 +118,7 @@ def start(context, arguments, table):
     handlers = []
     for action, following in zip(cycles, [*cycles[1:], None]):
         after = last if following is None else [transition(following, CONFIGURE)]
-        failed = Shutdown(reason="a node could not be brought up; its log says why")
+        failed = OpaqueFunction(function=fail, args=["a node could not be brought up; its log says why"])
         steps = (
             # Named by both ends, or a node that is deactivated would be activated again.
             ("configuring", "inactive", [transition(action, ACTIVATE)]),

@@ -166,7 +166,9 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
         (activate,) = own["configuring", "inactive"]
         assert activate.named["event"].named["transition_id"] == 3
         for failure in (("configuring", "unconfigured"), ("activating", "inactive")):
-            assert [type(one).__name__ for one in own[failure]] == ["Shutdown"]
+            (failed,) = own[failure]
+            with pytest.raises(RuntimeError, match="could not be brought up"):
+                failed.named["function"](None, *failed.named["args"])
     for cycle, following in zip(cycles, cycles[1:], strict=False):
         (configure,) = next(
             h["entities"]
@@ -175,6 +177,22 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
         )
         assert configure.named["event"].named["transition_id"] == 1
         assert configure.named["event"].named["lifecycle_node_matcher"].given == (following,)
+
+
+def test_only_who_may_end_ends_a_launch_well(launch):
+    _, nodes = said_by(launch(LAUNCH / "replay.launch.py"), {})
+    exits = {node.named["name"]: node.named["on_exit"] for node in nodes}
+
+    def end(name, code, *, ending=False):
+        return exits[name](types.SimpleNamespace(returncode=code), types.SimpleNamespace(is_shutdown=ending))
+
+    (done,) = end("replay", 0)
+    assert type(done).__name__ == "Shutdown" and done.named["reason"] == "replay is done"
+    for name, code in (("replay", 1), ("agent", 0), ("agent", -9)):
+        with pytest.raises(RuntimeError, match=f"{name} ended with exit code {code}"):
+            end(name, code)
+        # Two ends of one launch would be an error of their own.
+        assert end(name, code, ending=True) == []
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.py")), ids=lambda path: path.name)
