@@ -241,6 +241,7 @@ def test_what_was_started_in_the_place_of_a_killed_controller_is_followed_once_a
     played = plant(answers=False)
     controller = start(node_command("flood_node", {"rate": 200.0}))
     played.until_learned()
+    introduced(peer, "flood")
     os.kill(controller.pid, signal.SIGKILL)
     peer.until(lambda: played.status["holding"], "it does not hold")
     start(node_command("flood_node", {"rate": 200.0}, name=name))
@@ -255,6 +256,15 @@ def test_what_was_started_in_the_place_of_a_killed_controller_is_followed_once_a
     else:
         peer.spin(2.0)
         assert played.status["commands"]["accepted"] == accepted
+
+
+def introduced(peer, name):
+    """Wait until everybody knows whose a command is: a node is heard before it is introduced."""
+    peer.until(
+        lambda: name in {info.node_name for info in peer.node.get_publishers_info_by_topic("joint_command")},
+        f"{name} is not introduced",
+    )
+    peer.spin(0.5)
 
 
 def arm(peer):

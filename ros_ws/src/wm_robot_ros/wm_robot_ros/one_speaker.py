@@ -10,6 +10,10 @@ from wm_robot.io.complaints import Complaints
 from wm_robot.io.one_source import OneSource
 
 NOBODY = "a node that is gone"
+UNNAMED = "a node whose name is not known"
+"""One that was heard before it was introduced, or was killed before."""
+UNKNOWN = "_NODE_NAME_UNKNOWN_"
+"""What ROS calls such a node."""
 
 
 class FromWhom:
@@ -91,7 +95,7 @@ class OneSpeaker:
         source = self._source.followed
         if source is None or (name := self._node_of(source)) == NOBODY:
             self._source.forget()
-        elif silent:
+        elif silent and name != UNNAMED:
             others = [each for each, node in self._publishers() if node == name and not _same(each, source)]
             if len(others) == 1:
                 self._source.hand_over(others[0])
@@ -125,9 +129,14 @@ class OneSpeaker:
         return next((node for each, node in self._publishers() if _same(each, source)), NOBODY)
 
     def _publishers(self) -> list[tuple[bytes, str]]:
-        """Id and full name of the node, of each publisher that is in the graph."""
+        """Id and full name of the node, or `UNNAMED`, of each publisher that is in the graph."""
         return [
-            (bytes(info.endpoint_gid), f"{info.node_namespace.rstrip('/')}/{info.node_name}")
+            (
+                bytes(info.endpoint_gid),
+                UNNAMED
+                if info.node_name == UNKNOWN
+                else f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+            )
             for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         ]
 
