@@ -37,7 +37,7 @@ class Keeper:
         self._obs = obs
         return obs[: self.spec.action_dim].copy()
 
-    def live(self, obs, applied, next_obs, *, valid=True, contact=False):
+    def live(self, obs, applied, next_obs, *, valid=True, contact=False, hurry=False):
         self.steps += valid
         self.session += valid
         ones = np.ones_like(obs)
