@@ -52,7 +52,7 @@ $(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard 
 # cannot be built for want of a compiler or of ROS 2, that is said, and their tests are skipped.
 test: lint
 	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
-	$(PYTEST) --tier=core
+	$(PYTEST) --tier=core --numprocesses=2
 	$(PYTEST) --tier=sim --numprocesses=2
 	$(PYTEST) --tier=learn --numprocesses=2
 	$(PYTEST) --tier=episodes
