@@ -199,8 +199,10 @@ class BatchAgent:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
         self.prepare(hurry=hurry)
-        if self._exploitation:
-            (self._exploitation.forgo if hurry else self._exploitation.imagine)()
+        if self._exploitation and hurry:
+            self._exploitation.forgo()
+        elif self._exploitation:
+            self._exploitation.imagine()
         weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
         write = (self.consolidating or self._writes).write
         step = (_floats(obs), _floats(applied), _floats(next_obs), weight)

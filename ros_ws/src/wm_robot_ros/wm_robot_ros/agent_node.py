@@ -39,7 +39,7 @@ from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, check_time
 from wm_robot.lifetime.store import opened
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
 from wm_robot.onboard.realtime import Garbage
-from wm_robot.onboard.timing import Histogram
+from wm_robot.onboard.timing import Histogram, Slack
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
@@ -69,8 +69,6 @@ SILENCE = 1.0
 """Of the plant, after which that is said; in s."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
-USUAL = 64
-"""Steps over which is averaged how long it takes to live one."""
 WARM_UP = 20
 """Steps of rehearsal before the first observation: the first ones take many times longer."""
 MakeLife = Callable[[LifeConfig, RobotSpec], Life]
@@ -169,10 +167,9 @@ class AgentNode(LifecycleNode):
         """What the life goes on from; one that this process saved goes before any other."""
         self.trouble = self.unsaved_because = ""
         """What keeps it from acting, and from saving; empty if nothing does."""
-        self.acted = self.hurried = 0
+        self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
-        self._usual_ms = 0.0
-        """What it takes to live a step when there is time, on the mean."""
+        self.slack = Slack()
         self._entities: list[Callable[[], object]] = []
         self._watching: list[Callable[[Lived, Surprise], None]] = []
         """Who is told of each step, after it was lived."""
@@ -471,7 +468,8 @@ class AgentNode(LifecycleNode):
         self._act(stamp, obs, None if last is None else last.applied)
         acted = self.acted > before
         if last is not None:
-            self._live(last, hurry=acted and self.latency.last_ms + self._usual_ms > 1e3 * self.spec.dt)
+            left_ms = 1e3 * self.spec.dt - self.latency.last_ms
+            self._live(last, hurry=acted and self.slack.lacks(left_ms))
         if self.log:
             self.log.add(
                 Period(
@@ -524,10 +522,7 @@ class AgentNode(LifecycleNode):
         self._unsaved = True
         self._surprise = float(surprise.nll)
         self.live_time.add((self._now() - began) / 1e6)
-        if hurry:
-            self.hurried += 1
-        else:
-            self._usual_ms += (self.live_time.last_ms - self._usual_ms) / USUAL
+        self.slack.add(self.live_time.last_ms, hurried=hurry)
         self._predicted.publish(convert.observation_message(surprise.mean, self.spec, lived.stamp))
         self._surprised.publish(convert.number_message(surprise.nll))
         for watch in self._watching:
@@ -648,7 +643,7 @@ class AgentNode(LifecycleNode):
             "active": self._active,
             "trouble": self.trouble or self.unsaved_because,
             "acted": self.acted,
-            "hurried": self.hurried,
+            "hurried": self.slack.hurried,
             "life": dict(self.life.counters),
             "surprise": self._surprise,
             "refused": self.pairing.refusals.to_dict(),
