@@ -5,13 +5,25 @@ planner and the report judge by the same lines.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from wm_robot.errors import SpecError
-from wm_robot.ops.kinematics import Array, cosine, tip_position
+from wm_robot.ops.kinematics import Array, cosine, joined, tip_position
 from wm_robot.spec import RobotSpec, Task
 
-Reward = Callable[[Array, Array, Array, Array], Array]
-"""obs `… O`, action `… A`, next_obs `… O`, goal `… G` → reward `…`."""
+
+@dataclass(frozen=True)
+class Reward:
+    """How good a step is, in two parts, so that a planner may take the first one for linear over a short way."""
+
+    look: Callable[[Array], Array]
+    """next_obs `… O` → what of it counts, `… F`."""
+    judge: Callable[[Array, Array, Array], Array]
+    """What counts `… F`, action `… A`, goal `… G` → reward `…`."""
+
+    def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
+        """obs `… O`, action `… A`, next_obs `… O`, goal `… G` → reward `…`."""
+        return self.judge(self.look(next_obs), action, goal)
 
 
 def gripper_position(spec: RobotSpec, obs: Array) -> list[Array]:
@@ -34,13 +46,15 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     """
     velocities = [_column(spec, f"{joint}/velocity") for joint in spec.joint_names]
 
-    def reward(obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
-        x, y, z = gripper_position(spec, next_obs)
-        square = (x - goal[..., 0]) ** 2 + (y - goal[..., 1]) ** 2 + (z - goal[..., 2]) ** 2
-        # The root is smooth at the goal, so that the last millimetres still pull.
-        return -((square + 1e-6) ** 0.5) - speed_cost * (next_obs[..., velocities] ** 2).mean(-1)
+    def look(next_obs: Array) -> Array:
+        return joined(gripper_position(spec, next_obs), next_obs[..., velocities])
 
-    return reward
+    def judge(seen: Array, action: Array, goal: Array) -> Array:
+        square = ((seen[..., :3] - goal[..., :3]) ** 2).sum(-1)
+        # The root is smooth at the goal, so that the last millimetres still pull.
+        return -((square + 1e-6) ** 0.5) - speed_cost * (seen[..., 3:] ** 2).mean(-1)
+
+    return Reward(look, judge)
 
 
 def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
@@ -56,12 +70,15 @@ def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
     cart, pole = spec.joint_names
     columns = [_column(spec, name) for name in (f"{cart}/position", f"{pole}/position", f"{pole}/velocity")]
 
-    def reward(obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
-        slide, hinge, spin = (next_obs[..., column] for column in columns)
+    def look(next_obs: Array) -> Array:
+        return next_obs[..., columns]
+
+    def judge(seen: Array, action: Array, goal: Array) -> Array:
+        slide, hinge, spin = (seen[..., i] for i in range(3))
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
-    return reward
+    return Reward(look, judge)
 
 
 def _column(spec: RobotSpec, channel: str) -> int:

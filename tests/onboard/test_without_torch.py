@@ -31,8 +31,8 @@ SPEC = replace(
     spec_of(acceleration=every("actuator", 60.0), surprise=1e6), tasks={"reach": Task(reward="reach", goal=3)}
 )
 START = np.float32([0.4, -0.3, 0.2])
-STEPS, GROWTH = 8000, 256
-"""Steps lived, and the KiB that the second half of them may add."""
+STEPS, GROWTH = 14000, 256
+"""Steps lived, and the KiB that the second half of them may add: by then all that may happen has happened once."""
 
 
 @pytest.fixture(scope="module")

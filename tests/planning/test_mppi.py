@@ -5,7 +5,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
-from wm_robot.planning.improvement import Improvement, Score
+from wm_robot.planning.improvement import Improvement
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
@@ -15,23 +15,34 @@ def planner(seed: int = 0, **config) -> Mppi:
     return Mppi(MppiConfig(**config), low=LOW, high=HIGH, seed=seed)
 
 
-def improving(mppi: Mppi, score: Score) -> Improve:
-    return Improvement(mppi.config, low=LOW, high=HIGH, step=STEP).of(score)
+class Known:
+    """A landscape of plans: what follows from a plan is the plan itself."""
+
+    def __init__(self, score):
+        self.judge_plans, self.asked = score, []
+
+    def imagine(self, plans):
+        self.asked.append(plans)
+        return plans
+
+    def judge(self, followed, plans):
+        return self.judge_plans(followed)
 
 
-def plan(mppi: Mppi, score: Score, hold: torch.Tensor) -> torch.Tensor:
+def improving(mppi: Mppi, score) -> Improve:
+    landscape = score if isinstance(score, Known) else Known(score)
+    return Improvement(mppi.config, low=LOW, high=HIGH, step=STEP).of(landscape)
+
+
+def plan(mppi: Mppi, score, hold: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(mppi.plan(improving(mppi, score), hold.numpy()))
 
 
 def test_every_imagined_plan_keeps_range_and_rate():
-    hold, seen = torch.tensor([[0.95, -1.9], [0.0, 0.0]]), []
-
-    def score(plans):
-        seen.append(plans)
-        return plans.sum((-1, -2))
-
-    chosen = plan(planner(noise=1.0), score, hold)
-    for plans in [*seen, chosen[:, None]]:
+    hold, score = torch.tensor([[0.95, -1.9], [0.0, 0.0]]), Known(lambda plans: plans.sum((-1, -2)))
+    mppi = planner(noise=1.0)
+    chosen = plan(mppi, score, hold)
+    for plans in [*(asked[:, : mppi.config.samples] for asked in score.asked), chosen[:, None]]:
         assert (plans >= torch.tensor(LOW) - 1e-6).all() and (plans <= torch.tensor(HIGH) + 1e-6).all()
         steps = torch.diff(
             torch.cat([hold[:, None, None].expand(-1, plans.shape[1], 1, -1), plans], 2), dim=2
@@ -84,8 +95,44 @@ def test_one_finite_score_is_enough():
         return lonely
 
     chosen = []
-    found = plan(planner(iterations=1), score, torch.zeros(2, 2))
+    found = plan(planner(rounds=0), score, torch.zeros(2, 2))
     torch.testing.assert_close(found, chosen[0])
+
+
+def test_what_is_linear_in_plans_is_found_by_few_of_them():
+    best, far = torch.tensor([0.03, -0.06]), {}
+    for rounds in (0, 6):
+        found = [
+            plan(
+                planner(seed, rounds=rounds, control_cost=0.0),
+                lambda plans: -(plans - best).square().sum((-1, -2)),
+                torch.zeros(1, 2),
+            )
+            for seed in range(20)
+        ]
+        far[rounds] = (torch.cat(found) - best).square().mean().sqrt()
+    assert far[6] < 0.4 * far[0]
+
+
+def test_plans_are_imagined_once_in_an_iteration():
+    score = Known(lambda plans: plans.sum((-1, -2)))
+    plan(planner(iterations=3, samples=16, knots=2), score, torch.zeros(1, 2))
+    assert [asked.shape[1] for asked in score.asked] == [16 + 2 * 2] * 3
+
+
+def test_where_nothing_is_known_of_slopes_the_imagined_plans_decide():
+    class Steep(Known):
+        def imagine(self, plans):
+            followed = plans.clone()
+            followed[:, MppiConfig.samples :] = torch.nan
+            return followed
+
+    def score(plans):
+        return -(plans - 0.4).square().sum((-1, -2))
+
+    hold = torch.zeros(1, 2)
+    found, without = plan(planner(), Steep(score), hold), plan(planner(rounds=0), score, hold)
+    assert torch.equal(found, without) and found.isfinite().all()
 
 
 def test_a_robot_without_a_finite_score_gets_no_plan_and_starts_anew():
@@ -158,9 +205,9 @@ def test_with_one_iteration_there_is_nothing_to_prepare():
 
 
 def test_plans_are_smooth():
-    seen = []
-    plan(planner(noise=0.2), lambda plans: (seen.append(plans), plans.sum((-1, -2)))[1], torch.zeros(1, 2))
-    plans = seen[0][0, :, :, 0]
+    score, mppi = Known(lambda plans: plans.sum((-1, -2))), planner(noise=0.2)
+    plan(mppi, score, torch.zeros(1, 2))
+    plans = score.asked[0][0, : mppi.config.samples, :, 0]
     along = plans[:, :-1] - plans[:, :-1].mean(0)
     after = plans[:, 1:] - plans[:, 1:].mean(0)
     correlation = (along * after).mean() / (along.std() * after.std())
@@ -177,3 +224,5 @@ def test_with_fewer_plans_than_elites_all_of_them_count():
 def test_a_search_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="planner.samples is 0; it must be at least 1"):
         MppiConfig(samples=0)
+    with pytest.raises(ConfigError, match="planner.rounds is -1; it must be at least 0"):
+        MppiConfig(rounds=-1)

@@ -96,8 +96,13 @@ class Recall:
         """Live one transition, as `WorldModel.write`; then recall, or remember."""
         expected, after = self.lives.write(state, obs, action, next_obs, valid, truth)
         after = state | after
-        now, misfit = self._judged(*expected, next_obs)
-        others, _ = self._judged(*self._expected(state, obs, action), next_obs[:, None])
+        slots = self._expected(state, obs, action)
+        # One call: of so few numbers, many take no longer than one.
+        mean, log_variance = (
+            np.concatenate([now[:, None], each], 1) for now, each in zip(expected, slots, strict=True)
+        )
+        likelihood, misfits = self._judged(mean, log_variance, next_obs[:, None])
+        now, others, misfit = likelihood[:, 0], likelihood[:, 1:], misfits[:, 0]
         own = {name.removeprefix(OWN): x for name, x in state.items() if name.startswith(OWN)}
         own, switched, best = self._weighed(own, valid > 0, now, others, misfit)
         after |= {OWN + name: value for name, value in own.items()}
@@ -298,4 +303,4 @@ def known(state: Mapping[str, Value]) -> dict[str, Value]:
 
 def _padded(slots: Bool[np.ndarray, "B N"], birth: bool) -> Bool[np.ndarray, "B N1"]:
     """With birth after the slots."""
-    return np.pad(slots, ((0, 0), (0, 1)), constant_values=birth)
+    return np.concatenate([slots, np.full((len(slots), 1), birth)], 1)

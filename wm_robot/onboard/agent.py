@@ -147,7 +147,7 @@ class BatchAgent:
         return action
 
     def prepare(self, *, hurry: bool = False) -> None:
-        """Begin the next plan, from where the action just decided is expected to lead.
+        """Begin the next plan, if it takes several iterations, from where the last action is expected to lead.
 
         For the time between two observations; `observe` does it first of all.
 
@@ -155,7 +155,7 @@ class BatchAgent:
             hurry: Without imagination: the plan as it is, one step on.
         """
         decided, self._decided = self._decided, None
-        if decided is None:
+        if decided is None or self._planner.config.iterations == 1:
             return
         state, sensed, goals, action = decided
         if hurry:

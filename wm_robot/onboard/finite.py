@@ -51,8 +51,8 @@ class Finite:
 
 def _checked(expected: Expected, *asked: np.ndarray) -> Expected:
     # Of a moment that is not finite itself, nothing can be expected.
-    if all(np.isfinite(each).all() for each in asked) and not all(
-        np.isfinite(each).all() for each in expected
+    if not all(np.isfinite(each).all() for each in expected) and all(
+        np.isfinite(each).all() for each in asked
     ):
         finite = np.isfinite(expected.mean) & np.isfinite(expected.log_variance)
         channels = np.flatnonzero(~finite.all(0)).tolist()

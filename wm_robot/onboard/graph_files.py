@@ -14,7 +14,7 @@ from wm_robot.onboard.life_graph import LifeGraph
 from wm_robot.onboard.plan_graph import PlanGraph
 from wm_robot.planning.mppi import MppiConfig
 
-FORMAT = 5
+FORMAT = 6
 CARD, PLAN, PREDICT, WRITE = "graphs.json", "plan.onnx", "predict.onnx", "write.onnx"
 BIRTH = "birth.safetensors"
 """The state of one robot that has lived nothing: who has it and the graphs needs no torch."""

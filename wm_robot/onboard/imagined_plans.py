@@ -1,5 +1,8 @@
 """Plans that torch imagines: for experiments, and for a robot whose base has no graph of them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,6 +42,46 @@ def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
     return Improvement(planner, low=spec.action_low, high=spec.action_high, step=spec.action_step)
 
 
+@dataclass(frozen=True)
+class Imagination:
+    """How good plans are from a moment of a life; see `Score`."""
+
+    model: WorldModel
+    reward: Reward
+    state: State
+    z: Tensor
+    goals: Tensor
+    """`B H G`."""
+    alone: bool = False
+    """Of a single life, by what `WorldModel.imagine_alone` has folded."""
+
+    def imagine(self, plans: Tensor) -> Tensor:
+        if self.alone:
+            return self.reward.look(self.model.imagine_alone(self.state, self.z, plans))
+        return self.reward.look(self.model.imagine(self.state, self.z, plans).mean)
+
+    def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
+        return self.reward.judge(followed, plans, self.goals[:, None]).sum(-1)
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """The same, less the deviation of that over lives that this one may as well be; see `Score`."""
+
+    expected: Imagination
+    others: Sequence[Imagination]
+    risk: Tensor
+    """Deviations that count against a plan, `B 1`."""
+
+    def imagine(self, plans: Tensor) -> Tensor:
+        return torch.cat([each.imagine(plans) for each in (self.expected, *self.others)], -1)
+
+    def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
+        parts = followed.chunk(1 + len(self.others), -1)
+        score, *others = (self.expected.judge(part, plans) for part in parts)
+        return score - self.risk * torch.stack(others).std(0)
+
+
 def scoring(
     model: WorldModel,
     reward: Reward,
@@ -58,21 +101,15 @@ def scoring(
         risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
             many for each life, `B 1`.
         doubts: How many such states.
-        alone: For a single life, what `WorldModel.imagine_alone` has folded.
+        alone: See `Imagination`.
     """
-    z = model.observe(state, obs)
-
-    def score(plans: Tensor) -> Tensor:
-        following = model.imagine_alone(state, z, plans) if alone else model.imagine(state, z, plans).mean
-        return reward(following, plans, following, goals[:, None]).sum(-1)
-
-    def cautious(plans: Tensor) -> Tensor:
-        each = [x.repeat_interleave(doubts, 0) for x in (z, plans, goals)]
-        following, _ = model.imagine(others, *each[:2])
-        scores = reward(following, each[1], following, each[2][:, None]).sum(-1).unflatten(0, (-1, doubts))
-        return score(plans) - risk * scores.std(1)
-
-    if not torch.as_tensor(risk).any():
-        return score
-    others = model.sampled(state, doubts)
-    return cautious
+    expected = Imagination(model, reward, state, model.observe(state, obs), goals, alone)
+    risk = torch.as_tensor(risk)
+    if not risk.any():
+        return expected
+    sampled = model.sampled(state, doubts)
+    others = [
+        replace(expected, state={name: value[i::doubts] for name, value in sampled.items()})
+        for i in range(doubts)
+    ]
+    return Doubted(expected, others, risk)

@@ -17,7 +17,8 @@ def tip_position(
 ) -> list[Array]:
     """Position of the tip in the frame of the base, in m, as three arrays x, y, z.
 
-    Works inwards from the tip, so only a vector is rotated, never a matrix: 15 products a hinge.
+    Works inwards from the tip, so only a vector is rotated, never a matrix. A hinge along x, y or z, as most are,
+    leaves one of its numbers as it is and takes four products for the others.
 
     Args:
         angles: Angle of each hinge from the base outwards, in rad, arrays of one shape.
@@ -25,29 +26,34 @@ def tip_position(
         axes: Unit direction of each hinge.
         tip: The point in the frame of the last link, in m.
 
-    Source: Rodrigues' rotation formula.
+    Source: Rodrigues' rotation formula, by the parts along the axis and across it.
     """
-    x, y, z = (angles[0] * 0 + value for value in tip)
-    for angle, origin, (a, b, c) in zip(reversed(angles), reversed(origins), reversed(axes), strict=True):
+    vector: list[Array] = list(tip)
+    for angle, origin, axis in zip(reversed(angles), reversed(origins), reversed(axes), strict=True):
+        (a, b, c), along = axis, np.outer(axis, axis)
+        turned = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
         cos, sin = cosine(angle), sine(angle)
-        along = _sum((a, x), (b, y), (c, z)) * (1 - cos)
-        x, y, z = (
-            _sum((1, x * cos), (1, _sum((b, z), (-c, y)) * sin), (a, along)) + origin[0],
-            _sum((1, y * cos), (1, _sum((c, x), (-a, z)) * sin), (b, along)) + origin[1],
-            _sum((1, z * cos), (1, _sum((a, y), (-b, x)) * sin), (c, along)) + origin[2],
-        )
-    return [x, y, z]
+        vector = [
+            _sum(
+                (1, _sum(*zip(along[i].tolist(), vector, strict=True))),
+                (1, _sum(*zip((np.eye(3) - along)[i].tolist(), vector, strict=True)) * cos),
+                (1, _sum(*zip(turned[i].tolist(), vector, strict=True)) * sin),
+                (1, origin[i]),
+            )
+            for i in range(3)
+        ]
+    return [angles[0] * 0 + part if isinstance(part, float | int) else part for part in vector]
 
 
 def _sum(*terms: tuple[float, Array]) -> Array:
-    """Sum of factor times array. Most axes are along x, y or z: their zeros and ones cost nothing."""
-    total: Array = None
+    """Sum of factor times array or number; zeros and ones cost nothing."""
+    total: Array = 0.0
     for factor, array in terms:
-        if factor == 0:
+        if factor == 0 or (isinstance(array, float) and array == 0):
             continue
         part = array if factor == 1 else array * factor
-        total = part if total is None else total + part
-    return 0.0 if total is None else total
+        total = part if isinstance(total, float) and total == 0 else total + part
+    return total
 
 
 def cosine(angle: Array) -> Array:
@@ -58,3 +64,13 @@ def cosine(angle: Array) -> Array:
 def sine(angle: Array) -> Array:
     """Sine of an angle in rad."""
     return np.sin(angle) if isinstance(angle, np.ndarray | np.generic) else angle.sin()
+
+
+def joined(parts: Sequence[Array], rest: Array) -> Array:
+    """Arrays `…` as columns, and the columns of `… N` after them."""
+    columns = [part[..., None] for part in parts]
+    if isinstance(rest, np.ndarray):
+        return np.concatenate([*columns, rest], -1)
+    import torch  # There is a tensor, so there is torch.
+
+    return torch.cat([*columns, rest], -1)

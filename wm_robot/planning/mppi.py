@@ -24,7 +24,10 @@ class MppiConfig:
     horizon: int = 6
     """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
     search, and takes longer."""
-    iterations: int = 2
+    iterations: int = 1
+    rounds: int = 6
+    """Searches of an iteration after the one that is imagined, each narrower than the one before: they take what
+    follows for linear in the plan. 0: none."""
     elites: int = 8
     """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
@@ -46,6 +49,8 @@ class MppiConfig:
         for name in ("samples", "horizon", "iterations", "elites", "knots"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.rounds < 0:
+            raise ConfigError(f"planner.rounds is {self.rounds}; it must be at least 0")
         if not self.risk >= 0:
             raise ConfigError(f"planner.risk is {self.risk}; it must be at least 0")
 
@@ -65,7 +70,7 @@ class Mppi:
         self.config = config
         self.low, self.high = (np.asarray(x, np.float32) for x in (low, high))
         self.generator = np.random.Generator(np.random.PCG64(seed))
-        self._blend = _knot_weights(config.horizon, min(config.knots, config.horizon))
+        self._blend = knot_weights(config.horizon, config.knots)
         self._mean: np.ndarray | None = None
         self._prepared = False
 
@@ -105,7 +110,7 @@ class Mppi:
         else:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations)
         # The weights of the elites add up to 1 but for the last digit.
-        mean = np.clip(mean, self.low, self.high)
+        mean = np.minimum(np.maximum(mean, self.low), self.high)
         self._keep(mean, hold, prepared=False)
         return mean
 
@@ -157,8 +162,13 @@ class Mppi:
         return noise
 
 
-def _knot_weights(horizon: int, knots: int) -> Float[np.ndarray, "H K"]:
-    """Straight lines between knots, scaled so that every step's noise has the same deviation."""
+def knot_weights(horizon: int, knots: int) -> Float[np.ndarray, "H K"]:
+    """Straight lines between knots, scaled so that every step's noise has the same deviation.
+
+    Args:
+        knots: As many as there are steps where it is more.
+    """
+    knots = min(knots, horizon)
     position = np.linspace(0, knots - 1, horizon)
     weight = np.maximum(1 - np.abs(position[:, None] - np.arange(knots)), 0)
     return (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)

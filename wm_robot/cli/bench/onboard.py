@@ -18,7 +18,7 @@ from wm_robot.evaluation.timing import Clock, Times, side_by_side
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
 """4.8 M parameters: TD-MPC2's size. Source: Hansen et al. (2024), arXiv:2310.16828: 5 M parameters, and plans by
 512 samples of 3 steps in 6 iterations with 64 elites."""
-LARGE_PLANNER = {"samples": 512, "horizon": 3, "iterations": 6, "elites": 64}
+LARGE_PLANNER = {"samples": 512, "horizon": 3, "iterations": 6, "rounds": 0, "elites": 64}
 MORE = 20
 """Times the candidates of the planner that judges the default one, and how many times fewer those of the control."""
 BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0

@@ -20,6 +20,9 @@ from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import reward_of
 
+ROUNDING = 1e-5
+"""Part of a predicted return within which two are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -54,14 +57,21 @@ class Iteration:
 
     @torch.inference_mode()
     def differences(self, graph: PlanGraph, trials: int = 20) -> Sequence[float]:
-        """How far a graph is from it over random states and plans, in the unit of an action."""
+        """How far a graph is from it over random states and plans, in the unit of an action.
+
+        Where neither plan can be told to be better, it is `ROUNDING` at most: there, a search ends where rounding
+        takes it.
+        """
         found = []
         for seed in range(trials):
             inputs = self.example(seed)
             if seed == 0:
                 # All plans tie.
                 inputs[NOISE] = torch.zeros_like(inputs[NOISE])
-            found.append(apart(array(self(*inputs.values())), self._by(graph, inputs)))
+            one, other = self(*inputs.values()), self._by(graph, inputs)
+            mine, its = self._returns(inputs, one, torch.from_numpy(other)).tolist()
+            far = apart(array(one), other)
+            found.append(min(far, ROUNDING) if abs(mine - its) <= ROUNDING * (1 + abs(mine)) else far)
         return found
 
     @torch.inference_mode()
@@ -72,15 +82,20 @@ class Iteration:
             inputs = self.example(seed)
             before = self(*(inputs | {NOISE: torch.zeros_like(inputs[NOISE])}).values())
             exact, found = self(*inputs.values()), torch.from_numpy(self._by(graph, inputs))
-            state = {name: inputs[STATE + name] for name in self._names}
-            score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
             squares.append((found - exact).square().mean())
-            returns.append(score(torch.stack([before, exact, found], 1))[0])
+            returns.append(self._returns(inputs, before, exact, found))
         start, best, reached = torch.stack(returns).sum(0)
         return Loss(
             action=float(torch.stack(squares).mean().sqrt()),
             gain=float((best - reached) / (best - start)),
         )
+
+    def _returns(self, inputs: dict[str, Tensor], *plans: Tensor) -> Tensor:
+        """What these plans promise at that moment."""
+        state = {name: inputs[STATE + name] for name in self._names}
+        score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
+        each = torch.stack(plans, 1)
+        return score.judge(score.imagine(each), each)[0]
 
     def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
         """What a graph makes of these arguments."""
