@@ -1,6 +1,10 @@
 """What a bench says of the machine that it ran on."""
 
+import multiprocessing
 import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
 
 from wm_robot.cli.bench import machine
 
@@ -19,3 +23,18 @@ def test_where_nobody_tells_nothing_was_kept(monkeypatch, tmp_path):
     assert machine.stolen() == 0.0
     (tmp_path / "none").write_text("cpu  1 2 3\n")
     assert machine.stolen() == 0.0
+
+
+def test_a_bare_loop_tells_when_it_was_kept_from_its_core():
+    """Stopped by its parent for 30 ms, five times, of which it sleeps through one or the other."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        pid = pool.submit(os.getpid).result()
+        running = pool.submit(machine.pauses, 2.0, 0)
+        for _ in range(5):
+            time.sleep(0.3)
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.03)
+            os.kill(pid, signal.SIGCONT)
+        found = running.result()
+    assert 1 <= sum(20 < pause for pause in found) <= 5

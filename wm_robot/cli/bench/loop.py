@@ -7,10 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wm_robot.cli.bench.machine import load, stolen
+from wm_robot.cli.bench.machine import load, pauses, stolen
+from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import MissingExtraError
 
+BARE = 0.1
+"""Part of the run's time for which a bare loop runs before it."""
+LONG_MS = 3.0
+"""What counts as a long pause of it."""
 FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
 
 
@@ -26,7 +31,7 @@ def run(
 ) -> Result:
     """See `wm-robot bench loop --help`."""
     try:
-        from wm_robot_ros.loop import measure
+        from wm_robot_ros.loop import measure, spinning
     except ImportError as error:
         raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
 
@@ -36,6 +41,8 @@ def run(
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
     with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
+        with spinning(hogs):
+            bare = in_processes(pauses, [(BARE * seconds, priority)])[0]
         before = stolen()
         measured = measure(
             robot=robot,
@@ -52,8 +59,8 @@ def run(
         for what, times in (
             ("sensor to command at the plant", plant["latency"]),
             ("sensor to command at the agent", agent["latency"]),
-            ("plan: the last iteration", agent["act"]),
-            ("write, and prepare the next plan", agent["live"]),
+            ("plan", agent["act"]),
+            ("write, recall, and watch the plan", agent["live"]),
             ("a period begins after its deadline by", plant["lateness"]),
         )
     ]
@@ -65,11 +72,15 @@ def run(
         "hurried": float(agent["hurried"]),
         "load": load(),
         "stolen_s": kept,
+        "bare_worst_ms": max(bare, default=0.0),
+        "bare_long_pauses_a_minute": sum(pause > LONG_MS for pause in bare) / (BARE * seconds / 60),
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
-        "missed_periods are all without a new command; hurried: steps that began late and searched less",
+        "missed_periods are all without a new command; hurried: late steps that left out what can wait",
         "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
+        f"bare: pauses of a loop that only looks at the clock, with this priority and these hogs, in "
+        f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
     ]
     if not own:
         notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
