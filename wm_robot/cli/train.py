@@ -177,8 +177,8 @@ class _Gather:
 
         count, policy = self.lives[min(number, 1)], None
         if model is not None:
-            # A smaller search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
-            planner = MppiConfig(samples=32, iterations=1)
+            # A coarser search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
+            planner = MppiConfig(samples=32, iterations=1, rounds=0)
             policy = torch_agents(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
         print(
             f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
