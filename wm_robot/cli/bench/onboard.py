@@ -216,7 +216,7 @@ def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
     weight.CopyFrom(onnx.numpy_helper.from_array(shuffled, weight.name))
     checked_loss(iteration, graph_of(right))
     refused = {}
-    for name, wrong in (("4 bits", quantized(content, bits=4)), ("shuffled", mixed.SerializeToString())):
+    for name, wrong in (("3 bits", quantized(content, bits=3)), ("shuffled", mixed.SerializeToString())):
         try:
             checked_loss(iteration, graph_of(wrong))
             refused[name] = False

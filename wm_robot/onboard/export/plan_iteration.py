@@ -75,7 +75,7 @@ class Iteration:
         return found
 
     @torch.inference_mode()
-    def loss(self, graph: PlanGraph, trials: int = 40) -> Loss:
+    def loss(self, graph: PlanGraph, trials: int = 100) -> Loss:
         """What a graph that does not compute the same in every digit costs."""
         squares, returns = [], []
         for seed in range(trials):
