@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from wm_robot.learning.loss import ANCHORS, segment_loss
 from wm_robot.learning.segments import Segments, SegmentSampler
 from wm_robot.lifetime.memory import State
 from wm_robot.models.world_model import WorldModel
-from wm_robot.tasks import Reward
 from wm_robot.types import Lives
 
 OF_MEMORY = ("memories.", "physics_head.")
@@ -100,7 +99,7 @@ class Trainer:
         folder: Path,
         data: Path,
         gather: Gather,
-        reward: Reward,
+        reward: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         start: WorldModel | None = None,
     ):
         """Args:

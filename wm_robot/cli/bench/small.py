@@ -7,7 +7,6 @@ from typing import Any
 
 from wm_robot.learning.trainer import TrainConfig, Trainer
 from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot.tasks import Reward
 from wm_robot.types import Lives
 
 
@@ -51,7 +50,7 @@ class SmallTask:
             folder=work / f"{family}-{updates}",
             data=work / "lives",
             gather=_Gather(self),
-            reward=Reward(lambda seen: seen, lambda seen, action, goal: torch.zeros(action.shape[:2])),
+            reward=lambda obs, action, next_obs, goal: torch.zeros(action.shape[:2]),
         )
         for metrics in trainer.run():
             if metrics["update"] % 500 == 0:

@@ -40,8 +40,8 @@ Rounding of scores that lie close together is amplified by the weights of the el
 STEPS, FEW = 1000, 20
 """Steps of the life along which torch is compared with graphs; and with their reference, a hundred times slower."""
 MOST_LOST = 0.01
-"""Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0004 of `arm-ekf`, four 0.008, three
-0.05; one product with the wrong weights loses 0.3."""
+"""Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0004 of `arm-ekf`, four 0.008,
+three 0.05; one product with the wrong weights loses 0.3."""
 
 
 def export_graphs(
