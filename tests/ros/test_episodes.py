@@ -20,17 +20,14 @@ from wm_robot.io.joint_message import stamp_of
 from wm_robot.io.recovery import recover_session
 from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
-from wm_robot.models.base import save_base
-from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.onboard.agent import RANDOM
 from wm_robot_ros.environment import node_command
 from wm_robot_ros.life import LifeConfig, load_life
 from wm_robot_sim import load_spec
-from wm_robot_sim.worlds import WorldDistribution
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).parent / "fake_agent.py")
-SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
+BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
 PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "realtime.priority": 0}
 
 
@@ -134,16 +131,11 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
 
 
 def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_path):
-    truth = len(WorldDistribution(SPEC).names)
-    base = tmp_path / "base"
-    save_base(base, WorldModel(ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1)), SPEC, {})
-
     def command(attempt):
-        return agent_command(base=str(base), state=str(tmp_path / f"lives{attempt}"), **SMALL)
+        return agent_command(base=str(BASE), state=str(tmp_path / f"lives{attempt}"))
 
     place, attempt = when_all_is_heard(live, command, seconds=2.0)
-    config = LifeConfig(base=str(base), task="reach", samples=16, horizon=3, iterations=1, watch_plans=False)
-    agent = load_life(config, SPEC).agent
+    agent = load_life(LifeConfig(base=str(BASE), task="reach", watch_plans=False), SPEC).agent
     (episode,) = load_experience(place.session, SPEC)
     agent.begin(episode.hold)
     lived = place.told["life"]
