@@ -30,7 +30,9 @@ from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.tasks import reward_of
 
-PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, elites=4)
+PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
+REFINED = replace(PLANNER, rounds=6)
+"""Where a model cares little what is done, as one does that is untrained, its last digits hang on rounding."""
 
 
 def make_base(folder, spec, memory, seed=0):
@@ -66,8 +68,7 @@ def acted(base, spec, graphs, planner=PLANNER, steps=30):
 def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
     folder, base = exported
     graphs = load_graphs(folder, base)
-    # An untrained model cares little what is done, so that rounding decides the last hundredth.
-    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-2)
+    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-3)
 
 
 def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
@@ -82,16 +83,16 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
 def test_a_plan_in_eight_bits_is_made_and_used_only_where_asked(tmp_path, spec, exported, monkeypatch):
     # A model as small as this one, and untrained, loses 1 % where a trained one loses 0.01 %.
     monkeypatch.setattr("wm_robot.onboard.export.files.MOST_LOST", 0.05)
-    # And goes as fast as it may, in eight bits too, where it knows how far to go.
-    base, planner = exported[1], replace(PLANNER, rounds=0)
+    base = exported[1]
     with pytest.raises(SnapshotError, match="has no plan-int8.onnx. Make it: wm-robot export .* --int8"):
         load_graphs(exported[0], base, int8=True)
-    _, loss = export_graphs(tmp_path, base, spec, task="reach", planner=planner, int8=True, steps=20)
+    _, loss = export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, int8=True, steps=20)
     card = json.loads((tmp_path / "graphs.json").read_text())
     assert "plan-int8.onnx" in card["sha256"] and card["int8_loss"]["gain"] == loss.gain
     assert 1e-4 < loss.action < 0.1 and abs(loss.gain) < 0.05
-    exact = acted(base, spec, load_graphs(tmp_path, base), planner, steps=1)
-    rounded = acted(base, spec, load_graphs(tmp_path, base, int8=True), planner, steps=1)
+    exact = acted(base, spec, load_graphs(exported[0], base), steps=1)
+    np.testing.assert_array_equal(acted(base, spec, load_graphs(tmp_path, base), steps=1), exact)
+    rounded = acted(base, spec, load_graphs(tmp_path, base, int8=True), steps=1)
     assert 0 < abs(rounded - exact).max() < 0.1
 
 
@@ -178,7 +179,7 @@ def family(request, tmp_path_factory, spec):
     """Name, base and graphs of a family."""
     folder = tmp_path_factory.mktemp("family")
     base = make_base(folder, spec, request.param)
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
+    export_graphs(folder, base, spec, task="reach", planner=REFINED, steps=20)
     return request.param, base, load_graphs(folder, base)
 
 
@@ -186,7 +187,8 @@ def test_every_family_plans_and_lives_by_graphs(family, spec):
     name, base, graphs = family
     assert (graphs.life is None) == (name in Step.IN_TORCH)
     # Rounding grows from plan to plan, since each begins from the one before.
-    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-2)
+    by_graph, by_torch = (acted(base, spec, each, REFINED) for each in (graphs, None))
+    np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
 
 
 def test_a_thousand_steps_by_graph_end_where_those_by_torch_do(family):
@@ -301,7 +303,7 @@ def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(ex
     folder, base = exported
     found = check_graphs(folder, base, spec)
     assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
-    assert max(found.values()) <= 1e-3
+    assert max(found.values()) <= 1e-4
 
 
 @pytest.mark.parametrize("part", ["birth.safetensors", "write.onnx"])

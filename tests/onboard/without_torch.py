@@ -42,7 +42,7 @@ def main() -> None:
     rng, memory = np.random.default_rng(0), []
     goal, obs = np.full(3, 0.5, np.float32), np.zeros(spec.obs_dim, np.float32)
     for step in range(steps):
-        if step % (steps // 4) == 0:
+        if step % (steps // 8) == 0:
             memory.append(resident())
         action = agent.act(obs, goal)
         following = (0.9 * obs + rng.normal(size=spec.obs_dim)).astype(np.float32)

@@ -155,7 +155,7 @@ class BatchAgent:
             hurry: Without imagination: the plan as it is, one step on.
         """
         decided, self._decided = self._decided, None
-        if decided is None or self._planner.config.iterations == 1:
+        if decided is None or not self._planner.prepares:
             return
         state, sensed, goals, action = decided
         if hurry:

@@ -77,17 +77,25 @@ class Improvement:
         """
         plans = self._limit(mean[:, None] + noise, hold)
         if not self.config.rounds:
-            return self._average(plans, self._finite(self._value(score, score.imagine(plans), plans)))
+            return self._average(plans, self._finite(self.value(score, score.imagine(plans), plans)))
         # They need not be feasible, since nobody follows them.
         changed = plans[:, :1] + self._changes
         followed, around = score.imagine(torch.cat([plans, changed], 1)).split(
             [plans.shape[1], len(self._changes)], 1
         )
-        better = self._average(plans, self._finite(self._value(score, followed, plans)))
+        better = self._average(plans, self._finite(self.value(score, followed, plans)))
         refined = self._refined(score, better, noise, plans[:, :1], followed[:, :1], around)
         return torch.where(
             refined.isfinite().all((1, 2), keepdim=True), self._limit(refined[:, None], hold)[:, 0], better
         )
+
+    def value(
+        self, score: Score, followed: Float[Tensor, "B N H F"], plans: Float[Tensor, "B N H A"]
+    ) -> Float[Tensor, "B N"]:
+        """How good plans are, less the quadratic cost of control of Williams et al. about the middle of the range."""
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        cost = self.config.control_cost * ((plans - middle) / half).square().mean(-1).sum(-1)
+        return score.judge(followed, plans) - cost
 
     def _refined(
         self,
@@ -110,16 +118,8 @@ class Improvement:
             # To and fro, so that what was drawn serves twice.
             plans = better[:, None] + (-NARROWER) ** number * noise
             linear = (start + plans.flatten(2) @ slopes).unflatten(2, followed.shape[2:])
-            better = self._average(plans, self._value(score, linear, plans))
+            better = self._average(plans, self.value(score, linear, plans))
         return better
-
-    def _value(
-        self, score: Score, followed: Float[Tensor, "B N H F"], plans: Float[Tensor, "B N H A"]
-    ) -> Float[Tensor, "B N"]:
-        """How good plans are, less the quadratic cost of control of Williams et al. about the middle of the range."""
-        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        cost = self.config.control_cost * ((plans - middle) / half).square().mean(-1).sum(-1)
-        return score.judge(followed, plans) - cost
 
     @staticmethod
     def _finite(scores: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:

@@ -110,9 +110,14 @@ class Mppi:
         else:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations)
         # The weights of the elites add up to 1 but for the last digit.
-        mean = np.minimum(np.maximum(mean, self.low), self.high)
+        mean = np.clip(mean, self.low, self.high)
         self._keep(mean, hold, prepared=False)
         return mean
+
+    @property
+    def prepares(self) -> bool:
+        """Whether there is anything to do ahead of an observation."""
+        return self.config.iterations > 1
 
     def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
         """All iterations but the last, from where the robot is expected to be at its next step.
@@ -124,7 +129,7 @@ class Mppi:
             improve: As for `plan`, at the moment that is expected.
             hold: The action that will be in force then.
         """
-        if self.config.iterations > 1:
+        if self.prepares:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
             self._keep(mean, hold, prepared=True)
 

@@ -21,7 +21,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.tasks import reward_of
 
 ROUNDING = 1e-5
-"""Part of a predicted return within which two are the same."""
+"""Part of what a plan is worth within which two are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Loss:
     action: float
     """Root mean square of what its plans are off, in the unit of an action."""
     gain: float
-    """Part of what an iteration improves the predicted return by, as torch predicts it, that is lost."""
+    """Part of what an iteration improves a plan by, in the value that torch gives it, that is lost."""
 
 
 class Iteration:
@@ -69,7 +69,7 @@ class Iteration:
                 # All plans tie.
                 inputs[NOISE] = torch.zeros_like(inputs[NOISE])
             one, other = self(*inputs.values()), self._by(graph, inputs)
-            mine, its = self._returns(inputs, one, torch.from_numpy(other)).tolist()
+            mine, its = self._values(inputs, one, torch.from_numpy(other)).tolist()
             far = apart(array(one), other)
             found.append(min(far, ROUNDING) if abs(mine - its) <= ROUNDING * (1 + abs(mine)) else far)
         return found
@@ -77,25 +77,25 @@ class Iteration:
     @torch.inference_mode()
     def loss(self, graph: PlanGraph, trials: int = 100) -> Loss:
         """What a graph that does not compute the same in every digit costs."""
-        squares, returns = [], []
+        squares, values = [], []
         for seed in range(trials):
             inputs = self.example(seed)
             before = self(*(inputs | {NOISE: torch.zeros_like(inputs[NOISE])}).values())
             exact, found = self(*inputs.values()), torch.from_numpy(self._by(graph, inputs))
             squares.append((found - exact).square().mean())
-            returns.append(self._returns(inputs, before, exact, found))
-        start, best, reached = torch.stack(returns).sum(0)
+            values.append(self._values(inputs, before, exact, found))
+        start, best, reached = torch.stack(values).sum(0)
         return Loss(
             action=float(torch.stack(squares).mean().sqrt()),
             gain=float((best - reached) / (best - start)),
         )
 
-    def _returns(self, inputs: dict[str, Tensor], *plans: Tensor) -> Tensor:
-        """What these plans promise at that moment."""
+    def _values(self, inputs: dict[str, Tensor], *plans: Tensor) -> Tensor:
+        """How good the search takes these plans for, at that moment."""
         state = {name: inputs[STATE + name] for name in self._names}
         score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
         each = torch.stack(plans, 1)
-        return score.judge(score.imagine(each), each)[0]
+        return self._improvement.value(score, score.imagine(each), each)[0]
 
     def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
         """What a graph makes of these arguments."""
