@@ -56,11 +56,12 @@ class Iteration:
         return exported(self.model, partial(self, alone=True), self.example(seed=0), [BETTER])
 
     @torch.inference_mode()
-    def differences(self, graph: PlanGraph, trials: int = 20) -> Sequence[float]:
+    def differences(self, graph: PlanGraph, *, tied: float, trials: int = 20) -> Sequence[float]:
         """How far a graph is from it over random states and plans, in the unit of an action.
 
-        Where neither plan can be told to be better, it is `ROUNDING` at most: there, a search ends where rounding
-        takes it.
+        Args:
+            tied: The most that it is where neither plan is the better one: there, a search ends where rounding takes
+                it.
         """
         found = []
         for seed in range(trials):
@@ -71,7 +72,7 @@ class Iteration:
             one, other = self(*inputs.values()), self._by(graph, inputs)
             mine, its = self._values(inputs, one, torch.from_numpy(other)).tolist()
             far = apart(array(one), other)
-            found.append(min(far, ROUNDING) if abs(mine - its) <= ROUNDING * (1 + abs(mine)) else far)
+            found.append(min(far, tied) if abs(mine - its) <= ROUNDING * (1 + abs(mine)) else far)
         return found
 
     @torch.inference_mode()
