@@ -22,7 +22,7 @@ from wm_robot.onboard.export.files import check_graphs, checked_loss, export_gra
 from wm_robot.onboard.export.life_step import Step
 from wm_robot.onboard.export.plan_iteration import Iteration
 from wm_robot.onboard.graph import Graph, apart
-from wm_robot.onboard.graph_files import load_graphs
+from wm_robot.onboard.graph_files import WRITE, load_graphs
 from wm_robot.onboard.imagined_plans import scoring
 from wm_robot.onboard.life_graph import LifeGraph
 from wm_robot.onboard.plan_graph import PlanGraph, objective_of
@@ -245,10 +245,11 @@ def test_an_export_that_computes_something_else_is_refused(
     for kind, made, file in (
         (Iteration, "graph", "plan.onnx"),
         (Step, "predict_graph", "predict.onnx"),
-        (Step, "write_graph", "write.onnx"),
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
+    writes = {lives: (folder / file).read_bytes() for lives, file in WRITE.items()}
+    monkeypatch.setattr(Step, "write_graph", lambda _, lives: writes[lives])
     predict = ModelLives(base.model).predict
     wrong = {
         "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
@@ -270,7 +271,7 @@ def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="have format 4, this version reads 6.*wm-robot export"):
+    with pytest.raises(SnapshotError, match="have format 4, this version reads 7.*wm-robot export"):
         load_graphs(tmp_path, base)
 
 
@@ -306,7 +307,7 @@ def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(ex
     assert max(found.values()) <= 1e-4
 
 
-@pytest.mark.parametrize("part", ["birth.safetensors", "write.onnx"])
+@pytest.mark.parametrize("part", ["birth.safetensors", *WRITE.values()])
 def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
     folder, base = exported
     other = make_base(tmp_path / "other", spec, "gru", seed=1)

@@ -19,7 +19,7 @@ def export(
     int8: bool = False,
     check: bool = False,
 ) -> None:
-    """Write `plan.onnx`, `predict.onnx` and `write.onnx` beside a base; its agents use them from then on.
+    """Write a base's plan, `predict` and `write` beside it as graphs; its agents use them from then on.
 
     The plan is of one task and search: agents with another plan in torch. Before anything is written, graphs are
     compared with torch along a thousand steps from birth.

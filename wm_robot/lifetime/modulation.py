@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wm_robot.lifetime.memory import State
 from wm_robot.ops.linear import linear
-from wm_robot.ops.pullback import Pull, silu_slope
+from wm_robot.ops.pullback import Pull, pulled, silu_slope
 
 ASIDE = ("read.down", "read.up")
 """In the state that a memory is given: what the life adds to `modulate`, `B R S` and `B 2D R`."""
@@ -50,9 +50,9 @@ class ModulatedRead(nn.Module):
         slope = silu_slope(u)
 
         def pull(g: Tensor) -> Tensor:
-            g = F.linear(g, self.out.weight.mT) * slope
+            g = pulled(g, self.out.weight) * slope
             g = torch.cat([g * asked, g], -1)
-            through = F.linear(g, self.modulate.weight.mT)
+            through = pulled(g, self.modulate.weight)
             if state and ASIDE[0] in state:
                 through = through + g @ state[ASIDE[1]] @ state[ASIDE[0]]
             return through

@@ -132,15 +132,14 @@ class TensorRecall(TensorWrites):
 
 
 class TensorTrial(TensorWrites):
-    """`Trial` of a model, or of the recall of one, on tensors."""
+    """`Trial` of a model on tensors."""
 
     lives: Trial
 
     def __init__(
-        self, lives: WorldModel | TensorRecall, alone: WorldModel, config: TrialConfig | None = None
+        self, lives: WorldModel, recall: TensorRecall | None = None, config: TrialConfig | None = None
     ):
-        believed = lives.lives if isinstance(lives, TensorRecall) else ModelLives(lives)
-        super().__init__(Trial(believed, ModelLives(alone), config))
+        super().__init__(Trial(ModelLives(lives), recall.lives if recall else None, config))
 
     def birth(self, state: State) -> State:
         return tensors(self.lives.birth(arrays(state)))

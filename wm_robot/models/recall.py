@@ -94,8 +94,26 @@ class Recall:
         truth: Float[np.ndarray, "B P"] | None = None,
     ) -> tuple[Expected, Arrays]:
         """Live one transition, as `WorldModel.write`; then recall, or remember."""
-        expected, after = self.lives.write(state, obs, action, next_obs, valid, truth)
-        after = state | after
+        expected, written = self.lives.write(state, obs, action, next_obs, valid, truth)
+        return expected, self.recalled(state, expected, written, obs, action, next_obs, valid)
+
+    def recalled(
+        self,
+        state: Arrays,
+        expected: Expected,
+        written: Arrays,
+        obs: Float[np.ndarray, "B O"],
+        action: Float[np.ndarray, "B A"],
+        next_obs: Float[np.ndarray, "B O"],
+        valid: Float[np.ndarray, "B"],
+    ) -> Arrays:
+        """The state after a transition that was lived: recall, or remember.
+
+        Args:
+            state: Before it.
+            expected: What `write` gives of it, as `written` is.
+        """
+        after = state | written
         slots = self._expected(state, obs, action)
         # One call: of so few numbers, many take no longer than one.
         mean, log_variance = (
@@ -112,7 +130,7 @@ class Recall:
                 name: np.where(beside(switched, value), state[BANK + name][rows, best], value)
                 for name, value in known(after).items()
             }
-        return expected, self._remember(after, valid > 0)
+        return self._remember(after, valid > 0)
 
     def anew(self, state: Arrays) -> Arrays:
         """A life with all that it remembers, that knows of where it is now no more than at birth: in another body."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from wm_robot.errors import ConfigError
 from wm_robot.lifetime.arrays import Arrays, beside
 from wm_robot.models.lives import Expected, Writes
-from wm_robot.models.recall import known, unsettled
+from wm_robot.models.recall import Recall, known, unsettled
 from wm_robot.models.residual import Value, has_residual
 
 SHADOW, OWN = "shadow.", "trial."
@@ -47,12 +47,12 @@ class TrialConfig:
 class Trial:
     """Lives lives with a residual. Everything it knows is in the state."""
 
-    def __init__(self, lives: Writes, alone: Writes, config: TrialConfig | None = None):
+    def __init__(self, lives: Writes, recall: Recall | None = None, config: TrialConfig | None = None):
         """Args:
-        lives: What the believed life lives by: a model, its graphs, or the recall of either.
-        alone: What the one in the shadow lives by: a model or its graphs.
+        lives: What both lives live by: a model or its graphs.
+        recall: That of the life that is believed; the one in the shadow recalls nothing.
         """
-        self.lives, self.alone, self.config = lives, alone, config or TrialConfig()
+        self.lives, self.recall, self.config = lives, recall, config or TrialConfig()
 
     def birth(self, state: Arrays) -> Arrays:
         """The same newborn lives, on trial."""
@@ -89,12 +89,22 @@ class Trial:
     ) -> tuple[Expected, Arrays]:
         """Live one transition, as `WorldModel.write`, with and without a residual; then believe the better one."""
         with_one, other = has_residual(state), shadow_of(state)
+        step = obs, action, next_obs, valid
         trying = with_one | has_residual(other)
-        predicted, after = self.lives.write(state, obs, action, next_obs, valid, truth)
-        after = state | after
         if not trying.any():
+            predicted, written = self.lives.write(state, *step, truth)
+            after = self._recalled(state, predicted, written, *step)
             return predicted, after | _in_shadow(known(after))
-        expected, other = self.alone.write(other, obs, action, next_obs, valid, truth)
+        # Both in one call: two lives of so few numbers take little longer than one.
+        both = {name: np.concatenate([state[name], value]) for name, value in other.items()}
+        told = None if truth is None else _twice(truth)
+        twice = _twice(obs), _twice(action), _twice(next_obs), _twice(valid)
+        foreseen, lived = self.lives.write(both, *twice, told)
+        predicted, expected = (Expected(*each) for each in zip(*map(_halves, foreseen), strict=True))
+        written, other = (
+            dict(zip(lived, each, strict=True)) for each in zip(*map(_halves, lived.values()), strict=True)
+        )
+        after = self._recalled(state, predicted, written, *step)
         seen = valid > 0
         errors = self._judged(state[OWN + "errors"], predicted, expected, with_one, next_obs, seen)
         given_up, believed = self._decided(errors, with_one, trying & seen)
@@ -109,6 +119,10 @@ class Trial:
         )
         after = _counted(after, {"given_up": given_up, "believed": believed}, anew=changed)
         return predicted, unsettled(after, changed)
+
+    def _recalled(self, state: Arrays, expected: Expected, written: Arrays, *step: np.ndarray) -> Arrays:
+        """The state after a transition, with what the believed life recalls."""
+        return self.recall.recalled(state, expected, written, *step) if self.recall else state | written
 
     def _judged(
         self,
@@ -164,8 +178,21 @@ def _in_shadow(state: Arrays) -> Arrays:
     return {SHADOW + name: value for name, value in state.items()}
 
 
+def _twice(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, rows])
+
+
+def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the one life and of the other."""
+    half = len(rows) // 2
+    return rows[:half], rows[half:]
+
+
 def _where(chosen: Bool[np.ndarray, "B"], one: Arrays, other: Arrays) -> Arrays:
     """Of lives that are chosen the one, of others the other."""
+    if chosen.all() or not chosen.any():
+        # A robot's life is alone, and nothing in a state is changed in place.
+        return {name: value if chosen.all() else other[name] for name, value in one.items()}
     return {name: np.where(beside(chosen, value), value, other[name]) for name, value in one.items()}
 
 

@@ -93,7 +93,7 @@ class BatchAgent:
         self._lives = lives
         self._recall = Recall(lives) if recall else None
         self._writes: Writes = self._recall or lives
-        self._trial = Trial(self._writes, lives) if learner else None
+        self._trial = Trial(lives, self._recall) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
         if exploitation and exploitation.config.risk and not plans.takes_risk:
             raise ConfigError(

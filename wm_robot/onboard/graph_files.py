@@ -14,8 +14,10 @@ from wm_robot.onboard.life_graph import LifeGraph
 from wm_robot.onboard.plan_graph import PlanGraph
 from wm_robot.planning.mppi import MppiConfig
 
-FORMAT = 6
-CARD, PLAN, PREDICT, WRITE = "graphs.json", "plan.onnx", "predict.onnx", "write.onnx"
+FORMAT = 7
+CARD, PLAN, PREDICT = "graphs.json", "plan.onnx", "predict.onnx"
+WRITE = {1: "write.onnx", 2: "write-two.onnx"}
+"""By the number of lives: a residual is tried beside the life without it."""
 BIRTH = "birth.safetensors"
 """The state of one robot that has lived nothing: who has it and the graphs needs no torch."""
 PLAN_INT8 = "plan-int8.onnx"
@@ -83,8 +85,9 @@ def graphs_of(
     search = PlanGraph(runs(contents[plan], plan), objective=str(card["objective"]), planner=planner)
     if BIRTH not in contents:
         return Graphs(search, None)
-    predict, write = (runs(contents[name], name) for name in (PREDICT, WRITE))
-    return Graphs(search, LifeGraph(predict, write, read_tensors(contents[BIRTH], BIRTH)))
+    predict = runs(contents[PREDICT], PREDICT)
+    writes = {lives: runs(contents[name], name) for lives, name in WRITE.items()}
+    return Graphs(search, LifeGraph(predict, writes, read_tensors(contents[BIRTH], BIRTH)))
 
 
 def digests(contents: Mapping[str, bytes]) -> dict[str, str]:

@@ -16,11 +16,12 @@ AFTER = "after."
 class LifeGraph:
     """What lives by graphs, without torch. The state is passed in and out: it has none of its own."""
 
-    def __init__(self, predict: Function, write: Function, born: Mapping[str, np.ndarray]):
+    def __init__(self, predict: Function, writes: Mapping[int, Function], born: Mapping[str, np.ndarray]):
         """Args:
+        writes: By the number of lives that it writes.
         born: The state of one robot that has lived nothing.
         """
-        self._predict, self._write, self._born = predict, write, born
+        self._predict, self._writes, self._born = predict, writes, born
 
     def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
         """See `WorldModel.birth`; nobody tells it the truth."""
@@ -41,8 +42,9 @@ class LifeGraph:
         valid: np.ndarray,
         truth: np.ndarray | None = None,
     ) -> tuple[Expected, Arrays]:
-        """See `WorldModel.write`; for one life, which nobody tells the truth."""
-        found = self._write(state, {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid})
+        """See `WorldModel.write`; for one or two lives, which nobody tells the truth."""
+        write = self._writes[len(obs)]
+        found = write(state, {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid})
         expected = Expected(*(found.pop(name) for name in EXPECTED))
         written = {name.removeprefix(AFTER): value for name, value in found.items()}
         return expected, residual_of(state) | written

@@ -7,7 +7,6 @@ autograd would take each layer's gradient a channel at a time, and no exported g
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,13 +28,18 @@ def pullback(layer: nn.Module, x: Float[Tensor, "*B I"]) -> tuple[Float[Tensor, 
         return x, _composed(pulls)
     if isinstance(layer, nn.Linear):
         weight = layer.weight
-        return layer(x), lambda g: F.linear(g, weight.mT)
+        return layer(x), lambda g: pulled(g, weight)
     if isinstance(layer, nn.SiLU):
         slope = silu_slope(x)
         return layer(x), lambda g: g * slope
     if isinstance(layer, nn.LayerNorm):
         return layer(x), _through_norm(layer, x)
     raise TypeError(f"no gradient is written out for {type(layer).__name__}")
+
+
+def pulled(g: Float[Tensor, "*B O"], weight: Float[Tensor, "O I"]) -> Float[Tensor, "*B I"]:
+    """A gradient through a weight: one product of all rows, whatever axes they have."""
+    return (g.flatten(0, -2) @ weight).unflatten(0, g.shape[:-1])
 
 
 def silu_slope(x: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
     robots.follow(_pieces(wear, WARM, 0, 0))
     robots.freeze()
     learned, kept = robots.state, robots.lives
-    robots.lives = TensorTrial(model, model)
+    robots.lives = TensorTrial(model)
     poison = _reversed(model, kept.lives.past.latest)  # type: ignore[attr-defined]
     after = list(_pieces(wear, AFTER, 0, 0))
 
@@ -119,7 +119,7 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
     offered_s = worse(robots.lives.tried(learned, poison, everyone))
     believed_s = worse(believing_tensors(learned, poison))
     rolled_back = float((robots.state["trial.given_up"] > 0).float().mean())
-    robots.lives = TensorTrial(model, model, TrialConfig(worse=float("inf")))
+    robots.lives = TensorTrial(model, config=TrialConfig(worse=float("inf")))
     unguarded_s = worse(believing_tensors(learned, poison))
     robots.lives, robots.state = kept, learned
     robots.follow(_pieces(wear, GARBAGE, 0, 0), garbled=True)
@@ -166,7 +166,7 @@ def _robots(
     model, oracle = bases[memory].model, bases["oracle"].model
     wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
     lives_of_model, hold = ModelLives(model), torch.from_numpy(wear.hold)
-    trial = Trial(lives_of_model, lives_of_model)
+    trial = Trial(lives_of_model)
     config = replace(ConsolidateConfig(), **consolidation)
     consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
     consolidating.begin()

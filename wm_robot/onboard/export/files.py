@@ -77,7 +77,8 @@ def export_graphs(
     # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
     if not base.told and base.config["memory"] not in Step.IN_TORCH:
         step = Step(base.model)
-        contents |= {PREDICT: step.predict_graph(), WRITE: step.write_graph(), BIRTH: save(step.born())}
+        contents |= {PREDICT: step.predict_graph(), BIRTH: save(step.born())}
+        contents |= {name: step.write_graph(lives) for lives, name in WRITE.items()}
     card: dict[str, Any] = {
         "format": FORMAT,
         "kind": "graphs",

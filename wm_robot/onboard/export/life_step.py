@@ -36,12 +36,12 @@ class Step:
         asked = {name: value for name, value in inputs.items() if name not in ("next_obs", "valid")}
         return exported(self.model, self._predict, asked, EXPECTED, rows=True)
 
-    def write_graph(self) -> bytes:
-        """`write` as a graph, for one life."""
+    def write_graph(self, lives: int) -> bytes:
+        """`write` as a graph, for so many lives side by side."""
         return exported(
             self.model,
             self._write,
-            self._example(1),
+            self._example(lives),
             (*EXPECTED, *(AFTER + name for name in self._written)),
             decompositions={
                 torch.ops.wm_robot.whitened.default: _whitened,
@@ -72,6 +72,7 @@ class Step:
 
         hold = np.zeros_like(action_mean)
         state, obs = lives.birth(hold=hold), obs_mean
+        before = state
         newborn = graph.birth(hold=hold)
         found.append(float(np.max([apart(value, newborn[name]) for name, value in state.items()])))
         for step in range(steps):
@@ -84,8 +85,15 @@ class Step:
             alone = graph.predict(state, obs, action)
             pairs = [*zip(expected, likewise, strict=True), *zip(expected, alone, strict=True)]
             pairs += [(value, written[name]) for name, value in after.items()]
+            # Beside a second life, that lives the same a step later.
+            both = {name: np.concatenate([value, before[name]]) for name, value in state.items()}
+            twice = [np.concatenate([x, x]) for x in (obs, action, heard, valid)]
+            expected, pair = lives.write(both, *twice)
+            likewise, written = graph.write(both, *twice)
+            pairs += [*zip(expected, likewise, strict=True)]
+            pairs += [(value, written[name]) for name, value in pair.items()]
             found.append(float(np.max([apart(x, y) for x, y in pairs])))
-            state, obs = after, next_obs
+            before, state, obs = state, after, next_obs
         return found
 
     def _predict(self, obs: Tensor, action: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
