@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base, save_base
 from wm_robot.models.in_torch import tensors
@@ -205,8 +205,11 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
     torch.testing.assert_close(seen[-1][1][0, :, 0], now[1:], atol=1e-4, rtol=0)
 
 
-def test_in_a_hurry_it_lives_as_ever_and_searches_less(base, spec, monkeypatch):
-    planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
+    base, spec, monkeypatch, iterations
+):
+    planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
     steps, scored, scoring = {}, [], imagined_plans.scoring
 
     def noted(*inputs, **options):
@@ -217,16 +220,27 @@ def test_in_a_hurry_it_lives_as_ever_and_searches_less(base, spec, monkeypatch):
     for hurry in (False, True):
         agent = Agent(base, spec, task="reach", planner=planner)
         agent.begin(np.zeros(1))
-        agent.act(obs, goal)
-        before = len(scored)
-        told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
-        steps[hurry] = len(scored) - before, told.nll, agent.state
-        agent.act(obs, goal)
-        assert len(scored) - before == steps[hurry][0] + 1
-    assert (steps[False][0], steps[True][0]) == (2, 0)
+        searched = []
+        for _ in range(4):
+            before = len(scored)
+            agent.act(obs, goal)
+            told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
+            searched.append(len(scored) - before)
+        steps[hurry] = searched, told.nll, agent.state
+    assert steps[False][0] == [2 * iterations - 1] + [iterations] * 3
+    # Of those between, nothing is asked; what is prepared for the others is all but the last iteration.
+    assert steps[True][0] == [iterations, iterations - 1, 1, iterations - 1]
     assert steps[False][1] == steps[True][1]
     for name, value in steps[False][2].items():
         np.testing.assert_array_equal(steps[True][2][name], value, err_msg=name)
+
+
+def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, spec):
+    acting, obs, goal = agent(base, spec), np.zeros(2, np.float32), np.float32([0.0, 1.0, 0.0])
+    action = acting.act(obs, goal)
+    acting.live(obs, action, obs, hurry=True)
+    with pytest.raises(InferenceError, match="Sensors .* are not finite"):
+        acting.act(np.float32([np.nan, 0.0]), goal)
 
 
 def test_a_goal_that_jitters_is_not_chased(base, spec):

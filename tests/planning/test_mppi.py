@@ -12,7 +12,7 @@ LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0
 
 
 def planner(seed: int = 0, **config) -> Mppi:
-    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, seed=seed)
+    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, step=STEP, seed=seed)
 
 
 class Known:
@@ -175,15 +175,35 @@ def test_a_prepared_plan_needs_one_iteration_more_and_is_the_plan_of_all():
     assert len(calls) == 6
 
 
-def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_needs_one_iteration():
-    mppi, calls, hold = planner(iterations=4), [], np.zeros((1, 2), np.float32)
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searched(iterations):
+    mppi, calls, hold = planner(iterations=iterations), [], np.zeros((1, 2), np.float32)
     improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
     last = mppi.plan(improve, hold)
-    assert len(calls) == 4
+    assert len(calls) == iterations and mppi.searched
     mppi.carry_over(last[:, 0])
-    mppi.plan(improve, hold)
-    assert len(calls) == 5
-    np.testing.assert_array_equal(calls[-1], np.concatenate([last[:, 1:], last[:, -1:]], 1))
+    found = mppi.plan(improve, last[:, 0])
+    assert len(calls) == iterations and not mppi.searched
+    np.testing.assert_allclose(found, np.concatenate([last[:, 1:], last[:, -1:]], 1), rtol=1e-6)
+    # The next one is searched again, and from there.
+    mppi.plan(improve, found[:, 0])
+    assert len(calls) == 2 * iterations and mppi.searched
+    np.testing.assert_array_equal(calls[iterations], np.concatenate([found[:, 1:], found[:, -1:]], 1))
+
+
+def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_really_is():
+    mppi, rng = planner(), np.random.default_rng(0)
+    for _ in range(20):
+        last = plan(mppi, lambda plans: plans.sum((-1, -2)), torch.zeros(1, 2)).numpy()
+        mppi.carry_over(last[:, 0])
+        hold = rng.uniform(LOW, HIGH, (1, 2)).astype(np.float32)
+        found = plan(mppi, None, torch.from_numpy(hold)).numpy()
+        steps = np.diff(np.concatenate([hold[:, None], found], 1), axis=1)
+        assert (
+            (np.abs(steps) <= STEP + 1e-5).all()
+            and (found >= LOW - 1e-6).all()
+            and (found <= HIGH + 1e-6).all()
+        )
 
 
 def test_a_prepared_plan_keeps_the_rate_from_where_the_robot_really_is():

@@ -100,7 +100,13 @@ class BatchAgent:
                 "exploitation.risk is set, but graphs plan without risk; 0 only tells of an alarm"
             )
         self._plans, self._exploitation = plans, exploitation
-        self._planner = Mppi(planner or MppiConfig(), low=spec.action_low, high=spec.action_high, seed=seed)
+        self._planner = Mppi(
+            planner or MppiConfig(),
+            low=spec.action_low,
+            high=spec.action_high,
+            step=spec.action_step,
+            seed=seed,
+        )
         self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
         self._goals: np.ndarray | None = None
         self._decided: _Decided | None = None
@@ -152,14 +158,16 @@ class BatchAgent:
         For the time between two observations; `observe` does it first of all.
 
         Args:
-            hurry: Without imagination: the plan as it is, one step on.
+            hurry: The next plan is this one, a step on, and not searched; never twice in a row.
         """
         decided, self._decided = self._decided, None
-        if decided is None or not self._planner.prepares:
+        if decided is None:
             return
         state, sensed, goals, action = decided
-        if hurry:
+        if hurry and self._planner.searched:
             self._planner.carry_over(action)
+            return
+        if not self._planner.prepares:
             return
         expected, _ = self._lives.predict(state, sensed, action)
         self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
@@ -193,7 +201,7 @@ class BatchAgent:
             applied: What reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
             truth: True physics in force during the transition, for the oracle.
-            hurry: What can be left out is: to search for the next plan ahead of time, and to watch this one.
+            hurry: What can be left out is: to watch this plan and, every other time, to search for the next one.
 
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
@@ -369,7 +377,8 @@ class Agent:
         """
         done = None if applied is None else applied[None]
         action = self._batch.act(obs[None], goal[None], applied=done)[0]
-        if not np.isfinite(action).all():
+        # A plan that was not searched did not look at the sensors.
+        if not (np.isfinite(action).all() and np.isfinite(obs).all()):
             seen = [
                 name for name, x in zip(self.spec.observation_names, obs, strict=True) if not np.isfinite(x)
             ]
@@ -398,8 +407,8 @@ class Agent:
         Args:
             valid: False for a gap or a doubtful reading; it is counted and not learned from.
             contact: The guard touched what reached the motors, or stopped them.
-            hurry: The next observation is near. It is lived as ever, but the next plan is not searched for ahead of
-                time, and this one is not watched.
+            hurry: The next observation is near. It is lived as ever, but this plan is not watched, and the next one
+                is this one a step on, not searched; never twice in a row.
 
         Raises:
             InferenceError: If the life could not go on from what its base makes of this; it stays as it was.

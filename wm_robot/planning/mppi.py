@@ -62,21 +62,27 @@ class Mppi:
     plan draws its own scale of noise, so that one iteration searches coarsely and finely.
     """
 
-    def __init__(self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, seed: int = 0):
+    def __init__(
+        self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, step: np.ndarray, seed: int = 0
+    ):
         """Args:
         low: Smallest action, `A`.
         high: Largest action.
+        step: Largest change from one step to the next.
         """
         self.config = config
-        self.low, self.high = (np.asarray(x, np.float32) for x in (low, high))
+        self.low, self.high, self.step = (np.asarray(x, np.float32) for x in (low, high, step))
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self._blend = knot_weights(config.horizon, config.knots)
         self._mean: np.ndarray | None = None
-        self._prepared = False
+        self._left = config.iterations
+        """Iterations of the next plan that are still to be done."""
+        self.searched = True
+        """Whether the last plan was: not where it was carried over."""
 
     def reset(self) -> None:
         """Forget the plan of the step before."""
-        self._mean, self._prepared = None, False
+        self._mean, self._left, self.searched = None, self.config.iterations, True
 
     @property
     def random(self) -> Int[np.ndarray, "6"]:
@@ -105,13 +111,14 @@ class Mppi:
         Returns:
             NaN for a robot of whose plans none has a finite score; its next search starts anew.
         """
-        if self._prepared and self._mean is not None and len(self._mean) == len(hold):
-            mean = self._search(improve, self._mean, hold, 1)
-        else:
-            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations)
+        mean, left = self._mean, self._left
+        if mean is None or len(mean) != len(hold) or left == self.config.iterations:
+            mean, left = self._shifted(hold), self.config.iterations
+        self.searched = left > 0
+        mean = self._search(improve, mean, hold, left) if self.searched else self._limit(mean, hold)
         # The weights of the elites add up to 1 but for the last digit.
         mean = np.clip(mean, self.low, self.high)
-        self._keep(mean, hold, prepared=False)
+        self._keep(mean, hold, left=self.config.iterations)
         return mean
 
     @property
@@ -131,20 +138,28 @@ class Mppi:
         """
         if self.prepares:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
-            self._keep(mean, hold, prepared=True)
+            self._keep(mean, hold, left=1)
 
     def carry_over(self, hold: Float[np.ndarray, "B A"]) -> None:
-        """In place of `prepare`, when time is short: the plan as it is, one step on.
+        """In place of `prepare`, when time is short: the next plan is this one, a step on, and not searched.
 
         Args:
             hold: As for `prepare`.
         """
-        self._keep(self._shifted(hold), hold, prepared=True)
+        self._keep(self._shifted(hold), hold, left=0)
 
     def _search(self, improve: Improve, mean: np.ndarray, hold: np.ndarray, iterations: int) -> np.ndarray:
         for _ in range(iterations):
             mean = improve(mean, self._noise(len(hold)), hold)
         return mean
+
+    def _limit(self, mean: np.ndarray, hold: np.ndarray) -> Float[np.ndarray, "B H A"]:
+        """A plan as the robot carries it out from another action than was expected: no faster than allowed."""
+        steps, last = [], hold
+        for step in mean.swapaxes(0, 1):
+            last = np.clip(step, last - self.step, last + self.step)
+            steps.append(last)
+        return np.stack(steps, 1)
 
     def _shifted(self, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
         """The plan of the step before, one step on; at the beginning, to stay."""
@@ -152,9 +167,9 @@ class Mppi:
             return np.repeat(hold[:, None], self.config.horizon, 1)
         return np.concatenate([self._mean[:, 1:], self._mean[:, -1:]], 1)
 
-    def _keep(self, mean: np.ndarray, hold: np.ndarray, *, prepared: bool) -> None:
+    def _keep(self, mean: np.ndarray, hold: np.ndarray, *, left: int) -> None:
         finite = np.isfinite(mean).all((1, 2))[:, None, None]
-        self._mean, self._prepared = np.where(finite, mean, hold[:, None]), prepared
+        self._mean, self._left = np.where(finite, mean, hold[:, None]), left
 
     def _noise(self, batch: int) -> Float[np.ndarray, "B N H A"]:
         c = self.config
