@@ -109,6 +109,11 @@ def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
 def end(node: Node | None) -> None:
     """Take the node down."""
     if node is not None:
+        executor = node.executor
+        if executor is not None:
+            # First: what comes for a part of it that is gone already ends the process (rclpy issue 1644).
+            executor.remove_node(node)
+            executor.shutdown()
         node.destroy_node()
     rclpy.try_shutdown()
 
