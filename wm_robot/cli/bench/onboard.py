@@ -23,6 +23,8 @@ MORE = 20
 """Times the candidates of the planner that judges the default one, and how many times fewer those of the control."""
 BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0
 """Time before the hidden change and after it, and from when on after it the error counts, in s."""
+MANY = 8
+"""Times the episodes for what eight bits cost: that is less than what chance makes of a few dozen."""
 TOGETHER = 8
 """Episodes in a process."""
 ARMS = ("default", "large", "small", "float32", "int8")
@@ -86,7 +88,8 @@ def run(setting: Setting, memory: str, repetitions: int, episodes: int) -> Resul
         notes=(
             "core: time that the one thread had a core; ratios are of its medians, in one process, taking turns",
             "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
-            f"{len(lost[0])} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
+            f"{len(settled['default'])} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change, "
+            f"{len(lost[0])} of the graphs; 95 % of their resamples: "
             f"quality_vs_large_planner {_interval(settled['default'], settled['large'])}, "
             f"1 + int8_return_loss {_interval(*lost)}",
             "refused by the check of an export: "
@@ -277,13 +280,20 @@ def _driven(
     setting: Setting, memory: str, episodes: int, contents: Mapping[str, bytes]
 ) -> dict[str, np.ndarray]:
     """Target error of every planner, `B T`, in the same worlds, with the same targets and noise."""
-    parts = [
-        (seed, start, min(TOGETHER, episodes - start))
-        for seed in setting.seeds
-        for start in range(0, episodes, TOGETHER)
-    ]
+
+    def parts(count: int) -> list[tuple[int, int, int]]:
+        return [
+            (seed, start, min(TOGETHER, count - start))
+            for seed in setting.seeds
+            for start in range(0, count, TOGETHER)
+        ]
+
     # The longest first.
-    jobs = [(setting, memory, arm, contents.get(arm), *part) for arm in reversed(ARMS) for part in parts]
+    jobs = [
+        (setting, memory, arm, contents.get(arm), *part)
+        for arm in reversed(ARMS)
+        for part in parts(MANY * episodes if arm in contents else episodes)
+    ]
     done = in_processes(_episodes, jobs)
     return {
         arm: np.concatenate([d for job, d in zip(jobs, done, strict=True) if job[2] == arm]) for arm in ARMS
