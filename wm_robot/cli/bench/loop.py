@@ -77,7 +77,8 @@ def run(
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
-        "missed_periods are all without a new command; hurried: late steps that left out what can wait",
+        "missed_periods are all without a new command; hurried: late steps, after which a plan is not watched, nor "
+        "every other one searched",
         "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
         f"bare: pauses of a loop that only looks at the clock, with this priority and these hogs, in "
         f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
