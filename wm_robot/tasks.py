@@ -4,11 +4,11 @@ Each works alike on numpy arrays and torch tensors of any leading shape, so that
 planner and the report judge by the same lines.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wm_robot.errors import SpecError
-from wm_robot.ops.kinematics import Array, cosine, joined, tip_position
+from wm_robot.ops.kinematics import Array, cosine, joined, root, tip_position
 from wm_robot.spec import RobotSpec, Task
 
 
@@ -26,15 +26,15 @@ class Reward:
         return self.judge(self.look(next_obs), action, goal)
 
 
-def gripper_position(spec: RobotSpec, obs: Array) -> list[Array]:
-    """Where the sensed joint angles put the gripper, in m: x, y, z of shape `…`.
+def gripper_position(spec: RobotSpec, obs: Array) -> Array:
+    """Where the sensed joint angles put the gripper, in m, `… 3`.
 
     Raises:
         SpecError: If the spec has no kinematic chain.
     """
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec, so no gripper position")
-    angles = [obs[..., _column(spec, f"{link.joint}/position")] for link in spec.chain]
+    angles = obs[..., _places(spec, [f"{link.joint}/position" for link in spec.chain])]
     return tip_position(angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip)
 
 
@@ -44,7 +44,8 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     Args:
         speed_cost: Cost of the mean squared joint velocity, in m / (rad/s)².
     """
-    velocities = [_column(spec, f"{joint}/velocity") for joint in spec.joint_names]
+    velocities = _places(spec, [f"{joint}/velocity" for joint in spec.joint_names])
+    each = speed_cost / len(spec.joints)
 
     def look(next_obs: Array) -> Array:
         return joined(gripper_position(spec, next_obs), next_obs[..., velocities])
@@ -52,7 +53,7 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     def judge(seen: Array, action: Array, goal: Array) -> Array:
         square = ((seen[..., :3] - goal[..., :3]) ** 2).sum(-1)
         # The root is smooth at the goal, so that the last millimetres still pull.
-        return -((square + 1e-6) ** 0.5) - speed_cost * (seen[..., 3:] ** 2).mean(-1)
+        return (seen[..., 3:] ** 2).sum(-1) * -each - root(square + 1e-6)
 
     return Reward(look, judge)
 
@@ -68,10 +69,10 @@ def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
     if len(spec.joints) != 2:
         raise SpecError(f"swingup needs a cart and a pole; robot '{spec.name}' has joints {spec.joint_names}")
     cart, pole = spec.joint_names
-    columns = [_column(spec, name) for name in (f"{cart}/position", f"{pole}/position", f"{pole}/velocity")]
+    counted = _places(spec, [f"{cart}/position", f"{pole}/position", f"{pole}/velocity"])
 
     def look(next_obs: Array) -> Array:
-        return next_obs[..., columns]
+        return next_obs[..., counted]
 
     def judge(seen: Array, action: Array, goal: Array) -> Array:
         slide, hinge, spin = (seen[..., i] for i in range(3))
@@ -81,17 +82,22 @@ def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
     return Reward(look, judge)
 
 
-def _column(spec: RobotSpec, channel: str) -> int:
-    """Place of a channel in the observation.
+def _places(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
+    """Where channels are in an observation: a slice where they lie side by side, since an index is three steps of a
+    graph.
 
     Raises:
-        SpecError: If the robot does not sense it.
+        SpecError: If the robot does not sense one.
     """
-    if channel not in spec.observation_names:
-        raise SpecError(
-            f"robot '{spec.name}' does not sense '{channel}', which its task needs; interfaces are {spec.interfaces}"
-        )
-    return spec.observation_names.index(channel)
+    for channel in channels:
+        if channel not in spec.observation_names:
+            raise SpecError(
+                f"robot '{spec.name}' does not sense '{channel}', which its task needs; interfaces are "
+                f"{spec.interfaces}"
+            )
+    places = [spec.observation_names.index(channel) for channel in channels]
+    whole = range(places[0], places[-1] + 1)
+    return slice(whole.start, whole.stop) if places == list(whole) else places
 
 
 REWARDS: dict[str, Callable[..., Reward]] = {"reach": reach, "swingup": swingup}

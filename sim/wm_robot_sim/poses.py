@@ -21,11 +21,11 @@ def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.nda
         return poses[:, 0]
     # Of all tries the first that is clear; if none is, the middle pose.
     poses[:, -1] = center
-    clear = gripper_position(spec, poses)[2] >= ranges.clearance
+    clear = gripper_position(spec, poses)[..., 2] >= ranges.clearance
     clear[:, -1] = True
     return poses[np.arange(count), clear.argmax(1)]
 
 
 def gripper_points(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
     """Gripper position of joint poses `… J`, as `… 3` in m."""
-    return np.stack(gripper_position(spec, poses), -1)
+    return gripper_position(spec, poses)

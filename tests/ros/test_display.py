@@ -51,7 +51,7 @@ def test_the_ellipsoid_of_a_step_is_that_of_samples_drawn_from_it():
     path = path_of(SPEC, mean, deviation)
     rng = np.random.default_rng(1)
     angles = mean[2, :6] + deviation[2, :6] * rng.standard_normal((200_000, 6))
-    drawn = np.stack(tip_position(list(angles.T), *CHAIN), -1)
+    drawn = tip_position(angles, *CHAIN)
     np.testing.assert_allclose(path.tip[2], drawn.mean(0), atol=2e-4)
     np.testing.assert_allclose(path.covariance[2], np.cov(drawn.T), atol=0.02 * np.trace(path.covariance[2]))
     size, axes = ellipsoid(path.covariance[2])

@@ -161,7 +161,7 @@ class EkfMemory(ToldMemory):
 
     def _doubted(self, covariance: Tensor, part: Tensor | float) -> Tensor:
         """A part of the way back to the prior. A graph has no `lerp`, and would take both forms of it."""
-        return covariance + part * (self.prior_covariance - covariance)
+        return (1 - part) * covariance + part * self.prior_covariance
 
     @property
     def _turning(self) -> Tensor:

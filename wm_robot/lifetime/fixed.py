@@ -20,8 +20,10 @@ class NoMemory(Memory):
         return {"s": torch.zeros(batch, 1, device=self.reading.out.weight.device)}
 
     def reader(self, state: State) -> Reader:
-        gain, bias = self.reading.modulation(state["s"][:, None])
-        return lambda h: self.reading(h, gain, bias)
+        return self.reading.reader(state["s"])
+
+    def reader_alone(self, state: State) -> Reader:
+        return self.reading.reader_alone(state["s"])
 
     def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
         return state
@@ -48,8 +50,10 @@ class ToldMemory(Memory):
         return {"truth": torch.zeros(batch, self.truth, device=self.reading.out.weight.device)}
 
     def reader(self, state: State) -> Reader:
-        gain, bias = self.reading.modulation(self.embed(state["truth"])[:, None], state)
-        return lambda h: self.reading(h, gain, bias)
+        return self.reading.reader(self.embed(state["truth"]), state)
+
+    def reader_alone(self, state: State) -> Reader:
+        return self.reading.reader_alone(self.embed(state["truth"]), state)
 
     def readable(self, state: State) -> State:
         return {"truth": state["truth"]}

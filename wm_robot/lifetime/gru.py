@@ -21,8 +21,10 @@ class GruMemory(Memory):
         return {"s": self.initial.expand(batch, -1)}
 
     def reader(self, state: State) -> Reader:
-        gain, bias = self.reading.modulation(state["s"][:, None], state)
-        return lambda h: self.reading(h, gain, bias)
+        return self.reading.reader(state["s"], state)
+
+    def reader_alone(self, state: State) -> Reader:
+        return self.reading.reader_alone(state["s"], state)
 
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]

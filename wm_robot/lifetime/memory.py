@@ -31,6 +31,11 @@ class Memory(nn.Module, ABC):
     def reader(self, state: State) -> Reader:
         """Open a frozen state for reading; planning asks it thousands of times."""
 
+    def reader_alone(self, state: State) -> Reader:
+        """`reader` of a single life, whose queries and answers are `N D`."""
+        read = self.reader(state)
+        return lambda h: read(h[None])[0]
+
     def readable(self, state: State) -> State:
         """The part of it that `reader` looks at; all, where a family does not say."""
         return state

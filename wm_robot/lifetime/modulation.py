@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.lifetime.memory import State
+from wm_robot.lifetime.memory import Reader, State
 from wm_robot.ops.linear import linear
-from wm_robot.ops.pullback import Pull, pulled, silu_slope
+from wm_robot.ops.pullback import Pull, pulled, pulled_each, silu_slope
 
 ASIDE = ("read.down", "read.up")
 """In the state that a memory is given: what the life adds to `modulate`, `B R S` and `B 2D R`."""
@@ -26,8 +26,8 @@ class ModulatedRead(nn.Module):
         self.modulate = nn.Linear(state, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def modulation(self, s: Float[Tensor, "B *N S"], state: State | None = None) -> tuple[Tensor, Tensor]:
-        """γ + 1 and β, `B *N D` each.
+    def modulation(self, s: Float[Tensor, "*B S"], state: State | None = None) -> tuple[Tensor, Tensor]:
+        """γ + 1 and β, `*B D` each.
 
         Args:
             state: Of the lives that `s` is of; see `ASIDE`.
@@ -37,6 +37,17 @@ class ModulatedRead(nn.Module):
             modulated = modulated + linear(linear(s, state[ASIDE[0]]), state[ASIDE[1]])
         gain, bias = modulated.chunk(2, dim=-1)
         return 1 + gain, bias
+
+    def reader(self, s: Float[Tensor, "B S"], state: State | None = None) -> Reader:
+        """See `Memory.reader`."""
+        gain, bias = self.modulation(s[:, None], state)
+        return lambda h: self(h, gain, bias)
+
+    def reader_alone(self, s: Float[Tensor, "1 S"], state: State | None = None) -> Reader:
+        """See `Memory.reader_alone`."""
+        own = {name: value[0] for name, value in (state or {}).items() if name in ASIDE}
+        gain, bias = self.modulation(s, own)
+        return lambda h: self(h, gain, bias)
 
     def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))
@@ -54,7 +65,7 @@ class ModulatedRead(nn.Module):
             g = torch.cat([g * asked, g], -1)
             through = pulled(g, self.modulate.weight)
             if state and ASIDE[0] in state:
-                through = through + g @ state[ASIDE[1]] @ state[ASIDE[0]]
+                through = through + pulled_each(pulled_each(g, state[ASIDE[1]]), state[ASIDE[0]])
             return through
 
         return self.out(F.silu(u)), pull

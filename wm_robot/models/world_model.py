@@ -96,35 +96,20 @@ class Prediction(NamedTuple):
     log_variance: Float[Tensor, "*B O"]
 
 
-class _FirstLayer(NamedTuple):
-    """Weights of a linear map from latent and action terms, `W I`; or each life's own, `B W I`."""
-
-    latent: Tensor
-    before: Tensor
-    action: Tensor
-
-    def of_actions(self, terms: Tensor) -> Tensor:
-        """What each action contributes together with the one before it: `B … K+1 A` → `B … K W`."""
-        given = linear(terms, torch.cat([self.before, self.action], -2))
-        before, now = given.chunk(2, -1)
-        return before[..., :-1, :] + now[..., 1:, :]
-
-
 class _Entrance(NamedTuple):
-    """The first layer of some lives: that of the base, and beside it their residual."""
+    """The first layer of some lives, of what is given to it: that of the base, and beside it their residual."""
 
-    base: _FirstLayer
-    bias: Tensor
-    down: _FirstLayer
-    up: Tensor
+    weight: Float[Tensor, "W G"]
+    bias: Float[Tensor, "W"]
+    down: Float[Tensor, "B R G"]
+    down_bias: Float[Tensor, "B R"]
+    up: Float[Tensor, "B W R"]
 
-    def of_actions(self, terms: Tensor) -> Tensor:
-        """See `_FirstLayer.of_actions`."""
-        return self.base.of_actions(terms) + self.bias + linear(self.down.of_actions(terms), self.up)
-
-    def __call__(self, z: Tensor, given: Tensor) -> Tensor:
-        """The layer of latents `B … Z`, with what their actions contribute."""
-        return F.linear(z, self.base.latent) + given + linear(linear(z, self.down.latent), self.up)
+    def of(self, given: Float[Tensor, "B *N G"]) -> Float[Tensor, "B *N W"]:
+        """The layer."""
+        constant = self.down_bias.unflatten(0, (-1, *[1] * (given.ndim - 2)))
+        aside = linear(given, self.down) + constant
+        return F.linear(given, self.weight, self.bias) + linear(aside, self.up)
 
 
 class WorldModel(nn.Module):
@@ -272,9 +257,8 @@ class WorldModel(nn.Module):
         known = torch.cat([state["recent"], action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
-        enter = self._entrance(state)
-        terms = self._action_terms(known[:, self.config.recent - 1 :])
-        h, straight = self._enter(enter, z, enter.of_actions(terms))
+        acted = known[:, self.config.recent - 1 :]
+        h, straight = self._entered(self._entrance(state).of(torch.cat([z, acted[:, :-1], acted[:, 1:]], -1)))
         after: State = {
             "step": state["step"] + (valid > 0).sum(1),
             "recent": known[:, -self.config.recent :],
@@ -313,9 +297,11 @@ class WorldModel(nn.Module):
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
         """Latent of what is sensed now and of the actions that may still be on their way."""
         y = (obs - self.obs_mean) / self.obs_std
-        done = self._with_pull(y[..., None, :], self._action_terms(recent)).flatten(-2)
-        seen = torch.cat([y, done], -1)
-        return torch.cat([y, self.context(seen)], -1)
+        slopes, constant = self._affine(y.shape[-1], self.config.recent)
+        first, last = cast(nn.Linear, self.context[0]), self.context[1:]
+        seen = torch.cat([y, recent.flatten(-2)], -1)
+        hidden = F.linear(seen, first.weight @ slopes, first.bias + first.weight @ constant)
+        return torch.cat([y, last(hidden)], -1)
 
     def observe(self, state: State, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
         """Latent at this moment of a life."""
@@ -335,11 +321,10 @@ class WorldModel(nn.Module):
         readers = [memory.reader(_asked(state, i)) for i, memory in enumerate(self._memories)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
         enter, zs, spreads = self._entrance(state), [], []
-        # What the actions alone contribute is the same for every latent: one product for the whole horizon.
-        before = state["recent"][:, None, -1:].expand(-1, actions.shape[1], -1, -1)
-        terms = self._action_terms(torch.cat([before, actions], 2))
-        for given in enter.of_actions(terms).unbind(2):
-            h, straight = self._enter(enter, z, given)
+        before = state["recent"][:, None, -1].expand(-1, actions.shape[1], -1)
+        for action in actions.unbind(2):
+            h, straight = self._entered(enter.of(torch.cat([z, before, action], -1)))
+            before = action
             for i, read in enumerate(readers):
                 h = self._mixed(i, h, read(self.norms[i](h)))
             z, spread = self._next(z, straight, h, state)
@@ -363,36 +348,44 @@ class WorldModel(nn.Module):
             together: Plans that are followed side by side, so that their hidden layers stay in the cache.
         """
         c, head = self.config, cast(nn.Linear, self.head[1])
-        sensors, unit = c.obs, self.change_std / self.obs_std
+        sensors, unit, plans = c.obs, self.change_std / self.obs_std, actions[0]
         # What is sensed next: itself, what changes straight from what is asked, and what the last layer says.
-        asked = torch.cat([self.ask.weight, self.skip.weight]) + state[FIRST + UP][0] @ state[FIRST + DOWN][0]
-        enter = torch.cat(self._folded(asked), 1) * torch.cat([torch.ones_like(self.ask.bias), unit])[:, None]
-        enter = enter + F.pad(torch.eye(sensors), (0, enter.shape[1] - sensors, c.width, 0))
-        bias = torch.cat([self.ask.bias, head.bias[:sensors] * unit])
-        last = head.weight[:sensors] + state[LAST + UP][0] @ state[LAST + DOWN][0]
-        enter, last = enter.mT.contiguous(), (last * unit[:, None]).mT.contiguous()
-        context = head.weight[2 * sensors :], head.bias[2 * sensors :]
-        readers = [memory.reader(_asked(state, i)) for i, memory in enumerate(self._memories)]
-
-        terms = self._action_terms(
-            torch.cat([state["recent"][0, -1:].expand(actions.shape[1], 1, -1), actions[0]], 1)
+        rows = torch.cat([torch.ones_like(self.ask.bias), unit])
+        entrance, itself = self._entrance(state), torch.eye(sensors)
+        weight = entrance.weight * rows[:, None]
+        weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
+        up = entrance.up[0] * rows[:, None]
+        enter = torch.addmm(weight, up, entrance.down[0]).mT.contiguous()
+        changed = entrance.bias * rows + torch.cat(
+            [torch.zeros_like(self.ask.bias), head.bias[:sensors] * unit]
         )
+        bias = F.linear(entrance.down_bias, up, changed)[0]
+        last = torch.addmm(
+            head.weight[:sensors] * unit[:, None], state[LAST + UP][0] * unit[:, None], state[LAST + DOWN][0]
+        ).mT.contiguous()
+        context = head.weight[2 * sensors :], head.bias[2 * sensors :]
+        readers = [memory.reader_alone(_asked(state, i)) for i, memory in enumerate(self._memories)]
+
+        before = state["recent"][0, -1:].expand(len(plans), -1)
         following = []
-        for part in torch.cat([terms[:, :-1], terms[:, 1:]], -1).split(together):
+        for part in torch.cat([before, plans.flatten(1)], 1).split(together):
             y, told = (x.expand(len(part), -1) for x in z.split([sensors, c.context], 1))
             seen = []
-            for given in part.unbind(1):
-                h, straight = torch.addmm(bias, torch.cat([y, told, given], 1), enter).split(
+            for k in range(plans.shape[1]):
+                # The action before it, and its own.
+                acted = part[:, k * c.action : (k + 2) * c.action]
+                h, straight = torch.addmm(bias, torch.cat([y, told, acted], 1), enter).split(
                     [c.width, sensors], 1
                 )
                 h = F.silu(h)
                 for i, read in enumerate(readers):
-                    h = self._mixed(i, h, read(self.norms[i](h)[None]).squeeze(0))
+                    h = self._mixed(i, h, read(self.norms[i](h)))
                 normal = self.head[0](h)
                 y, told = torch.addmm(straight, normal, last), F.linear(normal, *context).tanh()
                 seen.append(y)
-            following.append(torch.stack(seen, 1))
-        return (torch.cat(following) * self.obs_std + self.obs_mean)[None]
+            following.append(torch.cat(seen, 1))
+        middle, unit = (x.repeat(plans.shape[1]) for x in (self.obs_mean, self.obs_std))
+        return (torch.cat(following) * unit + middle).unflatten(1, (-1, sensors))[None]
 
     def readable(self, state: State) -> State:
         """The part of a life that `imagine` looks at, without what only a write does."""
@@ -492,7 +485,7 @@ class WorldModel(nn.Module):
         normal, to_mixed = pullback(self.head[0], each + read + mixed)
         change, spread, _ = self._told(normal, state)
         weight = cast(Tensor, self.head[1].weight)[:channels] + state[LAST + UP] @ state[LAST + DOWN]
-        through = to_mixed(weight.movedim(1, 0)[:, :, None].expand(-1, -1, normal.shape[1], -1))
+        through = to_mixed(weight.movedim(1, 0)[:, :, None])
         slope = to_physics(through + to_read(through))
         return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))
 
@@ -502,7 +495,8 @@ class WorldModel(nn.Module):
         """The action, and for servos the set-point in units of its pull: all that does not depend on the joint."""
         scaled = (action - self.action_mean) / self.action_std
         origin = self.obs_mean[self.servo_obs] + self.pull_mean
-        return torch.cat([scaled, (action[..., self.servo_action] - origin) / self.pull_std], -1)
+        target = action.index_select(-1, self.servo_action)
+        return torch.cat([scaled, (target - origin) / self.pull_std], -1)
 
     def _with_pull(self, y: Tensor, terms: Tensor) -> Tensor:
         """Set-points made relative to where their joints are: how far each servo pulls."""
@@ -512,26 +506,33 @@ class WorldModel(nn.Module):
         unit = self.obs_std[self.servo_obs] / self.pull_std
         return torch.cat([scaled, target - y.index_select(-1, self.servo_obs) * unit], -1)
 
-    def _entrance(self, state: State) -> _Entrance:
-        """`ask` and `skip` as one linear map of latent and action terms, with the residual beside it."""
-        weight = torch.cat([self.ask.weight, self.skip.weight])
-        bias = torch.cat([self.ask.bias, self.obs_mean.new_zeros(self.config.obs)])
-        return _Entrance(self._folded(weight), bias, self._folded(state[FIRST + DOWN]), state[FIRST + UP])
+    def _affine(self, latent: int, actions: int) -> tuple[Float[Tensor, "I G"], Float[Tensor, "I"]]:
+        """What a layer is asked, as an affine map of a latent and some actions: its slopes, and what it is at zero.
 
-    def _folded(self, weight: Float[Tensor, "*B W I"]) -> _FirstLayer:
-        """A map of what is asked, as one of latent and action terms: the pull is folded into its weights."""
+        Actions are asked in their own units, and relative to where the joints are.
+        """
         c = self.config
-        each = c.action + len(self.servo_obs)
-        latent, before, action = weight.split([c.obs + c.context, each, each], -1)
-        if len(self.servo_obs):
-            unit = self.obs_std[self.servo_obs] / self.pull_std
-            pull = (before + action)[..., c.action :]
-            latent = latent.index_add(-1, self.servo_obs, pull * -unit)
-        return _FirstLayer(latent, before, action)
 
-    def _enter(self, enter: _Entrance, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        def asked(given: Float[Tensor, "N G"]) -> Float[Tensor, "N I"]:
+            z, *each = given.split([latent] + [c.action] * actions, 1)
+            return torch.cat([z, *(self._with_pull(z[:, : c.obs], self._action_terms(x)) for x in each)], 1)
+
+        unit = torch.eye(latent + actions * c.action, device=self.obs_mean.device)
+        constant = asked(torch.zeros_like(unit[:1]))
+        return (asked(unit) - constant).mT, constant[0]
+
+    def _entrance(self, state: State) -> _Entrance:
+        """`ask` and `skip` as one map of the latent, the action before and the action now, beside the residual."""
+        slopes, constant = self._affine(self.config.obs + self.config.context, 2)
+        weight, down = torch.cat([self.ask.weight, self.skip.weight]), state[FIRST + DOWN]
+        bias = torch.cat([self.ask.bias, torch.zeros_like(self.obs_mean)])
+        return _Entrance(
+            weight @ slopes, bias + weight @ constant, down @ slopes, down @ constant, state[FIRST + UP]
+        )
+
+    def _entered(self, layer: Tensor) -> tuple[Tensor, Tensor]:
         """The first hidden layer, and the change of the sensors that is linear."""
-        h, straight = enter(z, given).split([self.config.width, self.config.obs], -1)
+        h, straight = layer.split([self.config.width, self.config.obs], -1)
         return F.silu(h), straight
 
     def _mixed(self, block: int, h: Tensor, read: Tensor) -> Tensor:

@@ -10,67 +10,70 @@ Array = Any
 
 
 def tip_position(
-    angles: Sequence[Array],
+    angles: Array,
     origins: Sequence[Sequence[float]],
     axes: Sequence[Sequence[float]],
     tip: Sequence[float],
-) -> list[Array]:
-    """Position of the tip in the frame of the base, in m, as three arrays x, y, z.
+) -> Array:
+    """Position of the tip in the frame of the base, in m, `… 3`.
 
-    Works inwards from the tip, so only a vector is rotated, never a matrix. A hinge along x, y or z, as most are,
-    leaves one of its numbers as it is and takes four products for the others.
+    Works inwards from the tip, so only a vector is rotated, never a matrix; and all three parts of a rotation are one
+    product, so that an exported graph of it is short.
 
     Args:
-        angles: Angle of each hinge from the base outwards, in rad, arrays of one shape.
+        angles: Angle of each hinge from the base outwards, in rad, `… J`.
         origins: Position of each hinge in the frame of the link before it, in m.
         axes: Unit direction of each hinge.
         tip: The point in the frame of the last link, in m.
 
+    Raises:
+        ValueError: If angles, origins and axes are not equally many.
+
     Source: Rodrigues' rotation formula, by the parts along the axis and across it.
     """
-    vector: list[Array] = list(tip)
-    for angle, origin, axis in zip(reversed(angles), reversed(origins), reversed(axes), strict=True):
-        (a, b, c), along = axis, np.outer(axis, axis)
+    if not angles.shape[-1] == len(origins) == len(axes):
+        raise ValueError(f"{angles.shape[-1]} angles, {len(origins)} origins and {len(axes)} axes")
+    # The long axis last: there, what is multiplied lies side by side.
+    columns = angles.reshape(-1, angles.shape[-1]).T
+    cos, sin = cosine(columns), sine(columns)
+    vector = columns[:1] * 0 + _like(columns, tip)[:, None]
+    for j in reversed(range(len(axes))):
+        (a, b, c), along = axes[j], np.outer(axes[j], axes[j])
         turned = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
-        cos, sin = cosine(angle), sine(angle)
-        vector = [
-            _sum(
-                (1, _sum(*zip(along[i].tolist(), vector, strict=True))),
-                (1, _sum(*zip((np.eye(3) - along)[i].tolist(), vector, strict=True)) * cos),
-                (1, _sum(*zip(turned[i].tolist(), vector, strict=True)) * sin),
-                (1, origin[i]),
-            )
-            for i in range(3)
-        ]
-    return [angles[0] * 0 + part if isinstance(part, float | int) else part for part in vector]
-
-
-def _sum(*terms: tuple[float, Array]) -> Array:
-    """Sum of factor times array or number; zeros and ones cost nothing."""
-    total: Array = 0.0
-    for factor, array in terms:
-        if factor == 0 or (isinstance(array, float) and array == 0):
-            continue
-        part = array if factor == 1 else array * factor
-        total = part if isinstance(total, float) and total == 0 else total + part
-    return total
+        parts = np.concatenate([along, np.eye(3) - along, turned], 1)
+        given = joined(vector, vector * cos[j : j + 1], vector * sin[j : j + 1], axis=0)
+        vector = _like(columns, parts) @ given + _like(columns, origins[j])[:, None]
+    return vector.T.reshape(*angles.shape[:-1], 3)
 
 
 def cosine(angle: Array) -> Array:
     """Cosine of an angle in rad."""
-    return np.cos(angle) if isinstance(angle, np.ndarray | np.generic) else angle.cos()
+    return np.cos(angle) if _of_numpy(angle) else angle.cos()
 
 
 def sine(angle: Array) -> Array:
     """Sine of an angle in rad."""
-    return np.sin(angle) if isinstance(angle, np.ndarray | np.generic) else angle.sin()
+    return np.sin(angle) if _of_numpy(angle) else angle.sin()
 
 
-def joined(parts: Sequence[Array], rest: Array) -> Array:
-    """Arrays `…` as columns, and the columns of `… N` after them."""
-    columns = [part[..., None] for part in parts]
-    if isinstance(rest, np.ndarray):
-        return np.concatenate([*columns, rest], -1)
+def root(x: Array) -> Array:
+    """Square root. A graph has a step for it, where a power of a half is a logarithm and an exponential."""
+    return np.sqrt(x) if _of_numpy(x) else x.sqrt()
+
+
+def joined(*parts: Array, axis: int = -1) -> Array:
+    """Arrays side by side."""
+    if _of_numpy(parts[0]):
+        return np.concatenate(parts, axis)
     import torch  # There is a tensor, so there is torch.
 
-    return torch.cat([*columns, rest], -1)
+    return torch.cat(parts, axis)
+
+
+def _like(x: Array, values: Any) -> Array:
+    """Numbers as an array of the kind of another one."""
+    return np.asarray(values, x.dtype) if _of_numpy(x) else x.new_tensor(np.asarray(values).tolist())
+
+
+def _of_numpy(x: Array) -> bool:
+    return isinstance(x, np.ndarray | np.generic)

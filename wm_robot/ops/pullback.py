@@ -42,6 +42,12 @@ def pulled(g: Float[Tensor, "*B O"], weight: Float[Tensor, "O I"]) -> Float[Tens
     return (g.flatten(0, -2) @ weight).unflatten(0, g.shape[:-1])
 
 
+def pulled_each(g: Float[Tensor, "C B N O"], weight: Float[Tensor, "B O I"]) -> Float[Tensor, "C B N I"]:
+    """The same through each life's own weight: one product for a life."""
+    rows = g.movedim(0, 1)
+    return (rows.flatten(1, 2) @ weight).unflatten(1, rows.shape[1:3]).movedim(1, 0)
+
+
 def silu_slope(x: Tensor) -> Tensor:
     """Of x σ(x)."""
     gate = x.sigmoid()

@@ -44,6 +44,10 @@ class Improvement:
         """
         self.config = config
         self.low, self.high, self.step = (torch.as_tensor(x, dtype=torch.float32) for x in (low, high, step))
+        weight = (config.control_cost / len(self.low)) ** 0.5 / ((self.high - self.low) / 2)
+        self._weight = weight.repeat(config.horizon)
+        self._center = ((self.high + self.low) / 2 * weight).repeat(config.horizon)
+        """Units of a plan in which its square is the cost of control, and the middle of the range in them, `H·A`."""
         weights = torch.from_numpy(knot_weights(config.horizon, config.knots))
         change = torch.diag(SLOPE * config.noise * (self.high - self.low))
         self._changes = torch.einsum("hk,ab->kahb", weights, change).flatten(0, 1)
@@ -77,35 +81,33 @@ class Improvement:
         """
         plans = self._limit(mean[:, None] + noise, hold)
         if not self.config.rounds:
-            return self._average(plans, self._finite(self.value(score, score.imagine(plans), plans)))
+            return self._first(plans, self.value(score, score.imagine(plans), plans))[:, 0]
         # They need not be feasible, since nobody follows them.
         changed = plans[:, :1] + self._changes
         followed, around = score.imagine(torch.cat([plans, changed], 1)).split(
             [plans.shape[1], len(self._changes)], 1
         )
-        better = self._average(plans, self._finite(self.value(score, followed, plans)))
+        better = self._first(plans, self.value(score, followed, plans))
         refined = self._refined(score, better, noise, plans[:, :1], followed[:, :1], around)
-        return torch.where(
-            refined.isfinite().all((1, 2), keepdim=True), self._limit(refined[:, None], hold)[:, 0], better
-        )
+        whole = _finite(refined.sum((1, 2, 3), keepdim=True))
+        return torch.where(whole, self._limit(refined, hold), better)[:, 0]
 
     def value(
         self, score: Score, followed: Float[Tensor, "B N H F"], plans: Float[Tensor, "B N H A"]
     ) -> Float[Tensor, "B N"]:
         """How good plans are, less the quadratic cost of control of Williams et al. about the middle of the range."""
-        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        cost = self.config.control_cost * ((plans - middle) / half).square().mean(-1).sum(-1)
-        return score.judge(followed, plans) - cost
+        off = plans.flatten(2) * self._weight - self._center
+        return score.judge(followed, plans) - off.square().sum(-1)
 
     def _refined(
         self,
         score: Score,
-        better: Float[Tensor, "B H A"],
+        better: Float[Tensor, "B 1 H A"],
         noise: Float[Tensor, "B N H A"],
         plan: Float[Tensor, "B 1 H A"],
         followed: Float[Tensor, "B 1 H F"],
         around: Float[Tensor, "B D H F"],
-    ) -> Float[Tensor, "B H A"]:
+    ) -> Float[Tensor, "B 1 H A"]:
         """The search goes on from `better`, where what follows is linear in plans around the one that is given.
 
         Args:
@@ -116,33 +118,46 @@ class Improvement:
         start = followed.flatten(2) - plan.flatten(2) @ slopes
         for number in range(1, self.config.rounds + 1):
             # To and fro, so that what was drawn serves twice.
-            plans = better[:, None] + (-NARROWER) ** number * noise
+            plans = better + (-NARROWER) ** number * noise
             linear = (start + plans.flatten(2) @ slopes).unflatten(2, followed.shape[2:])
-            better = self._average(plans, self.value(score, linear, plans))
+            scores = self.value(score, linear, plans)
+            better = self._average(plans, scores, self._best(scores))
         return better
-
-    @staticmethod
-    def _finite(scores: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-        """What is not finite weighs nothing."""
-        return torch.where(scores.isfinite(), scores, -torch.inf)
 
     def _limit(self, plans: Float[Tensor, "B N H A"], hold: Float[Tensor, "B A"]) -> Float[Tensor, "B N H A"]:
         """The plans as the robot would carry them out: within range, no faster than allowed."""
         plans = plans.clamp(self.low, self.high)
-        last, limited = hold[:, None], []
-        for now in plans.unbind(2):
+        last, limited = hold[:, None, None], []
+        for now in plans.split(1, 2):
             last = torch.clamp(now, last - self.step, last + self.step)
             limited.append(last)
-        return torch.stack(limited, 2)
+        return torch.cat(limited, 2)
+
+    def _first(
+        self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
+    ) -> Float[Tensor, "B 1 H A"]:
+        """The mean of the elites, where what is not finite weighs nothing; NaN where no score is."""
+        scores = torch.where(_finite(scores), scores, -torch.inf)
+        best = self._best(scores)
+        return self._average(plans, scores, torch.where(best > -torch.inf, best, best[:, :1]))
+
+    def _best(self, scores: Float[Tensor, "B N"]) -> Float[Tensor, "B E"]:
+        """Scores of the elites."""
+        return scores.topk(min(self.config.elites, self.config.samples), dim=1)[0]
 
     def _average(
-        self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
-    ) -> Float[Tensor, "B H A"]:
-        """The mean of the elites; NaN where no score is more than minus infinity, or one is NaN."""
-        best, _ = scores.topk(min(self.config.elites, self.config.samples), dim=1)
-        top = best[:, :1]
+        self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"], best: Float[Tensor, "B E"]
+    ) -> Float[Tensor, "B 1 H A"]:
+        """The mean of the elites, by their scores; NaN where one of these is not finite."""
+        middle = best.mean(1, keepdim=True)
+        deviation = torch.linalg.vector_norm(best - middle, dim=1, keepdim=True)
         # A bound, not an addition: the exporter takes `+ 1e-9` for nothing, and elites that tie would be 0 / 0.
-        spread = torch.where(best > -torch.inf, best, top).std(1, correction=0, keepdim=True)
-        below = (scores - top) / (self.config.temperature * spread).clamp_min(1e-9)
-        weight = torch.softmax(torch.where(scores >= best[:, -1:], below, -torch.inf), 1)
-        return (weight[:, None] @ plans.flatten(2)).unflatten(2, plans.shape[2:])[:, 0]
+        unit = (deviation * (self.config.temperature / best.shape[1] ** 0.5)).clamp_min(1e-9)
+        above = torch.where(scores >= best.amin(1, keepdim=True), (scores - middle) / unit, -torch.inf)
+        weight = torch.softmax(above, 1)
+        return (weight[:, None] @ plans.flatten(2)).unflatten(2, plans.shape[2:])
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Whether a number is one: two steps of a graph, where `isfinite` is five."""
+    return x - x == 0

@@ -73,7 +73,9 @@ class Mppi:
         self.config = config
         self.low, self.high, self.step = (np.asarray(x, np.float32) for x in (low, high, step))
         self.generator = np.random.Generator(np.random.PCG64(seed))
-        self._blend = knot_weights(config.horizon, config.knots)
+        weights = knot_weights(config.horizon, config.knots)
+        self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
+        """What each knot of each action adds to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
         self._left = config.iterations
         """Iterations of the next plan that are still to be done."""
@@ -117,7 +119,7 @@ class Mppi:
         self.searched = left > 0
         mean = self._search(improve, mean, hold, left) if self.searched else self._limit(mean, hold)
         # The weights of the elites add up to 1 but for the last digit.
-        mean = np.clip(mean, self.low, self.high)
+        mean = np.minimum(np.maximum(mean, self.low), self.high)
         self._keep(mean, hold, left=self.config.iterations)
         return mean
 
@@ -173,11 +175,10 @@ class Mppi:
 
     def _noise(self, batch: int) -> Float[np.ndarray, "B N H A"]:
         c = self.config
-        knots = batch, c.samples, self._blend.shape[1], len(self.low)
-        draw = self.generator.standard_normal(knots, np.float32)
+        draw = self.generator.standard_normal((batch, c.samples, len(self._blend)), np.float32)
         fineness = self.generator.random((batch, c.samples, 1, 1), np.float32)
         scale = c.noise * (self.high - self.low) * np.float32(c.finest) ** fineness
-        noise = (self._blend @ draw) * scale
+        noise = (draw @ self._blend).reshape(batch, c.samples, c.horizon, -1) * scale
         noise[:, 0] = 0.0
         return noise
 

@@ -125,18 +125,19 @@ def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """`ops.cholesky.whitened`, by elimination. What is done is left where it is: for some 12 rows its arithmetic is
-    cheaper than to cut it off."""
+    cheaper than to cut it off. Rows are divided by the roots of their pivots at the end, all at once."""
     size, rows, pivots = matrix.shape[-1], [], []
     rest = torch.cat([matrix, right], -1)
     for j in range(size):
-        row = rest[..., j : j + 1, :]
-        pivot = row[..., j : j + 1].sqrt()
-        row = row / pivot
+        row, column = rest[..., j : j + 1, :], rest[..., j : j + 1]
+        pivot = row[..., j : j + 1]
         rows.append(row)
         pivots.append(pivot)
         if j + 1 < size:
-            rest = rest - row[..., :size].mT * row
-    return torch.cat(rows, -2)[..., size:], torch.cat(pivots, -1)[..., 0, :]
+            # What is left of the matrix is symmetric.
+            rest = rest - column @ (row / pivot)
+    deviation = torch.cat(pivots, -2).sqrt()
+    return torch.cat(rows, -2)[..., size:] / deviation, deviation[..., 0]
 
 
 def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:

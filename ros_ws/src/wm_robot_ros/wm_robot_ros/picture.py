@@ -76,4 +76,4 @@ def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
 
 def _place(spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]) -> np.ndarray:
     origins, axes = [link.origin for link in spec.chain], [link.axis for link in spec.chain]
-    return np.stack(tip_position(list(angles.T), origins, axes, [float(x) for x in tip]), -1)
+    return tip_position(angles, origins, axes, [float(x) for x in tip])
