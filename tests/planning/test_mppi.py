@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
 from wm_robot.planning.improvement import Improvement
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
+from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, within
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 
@@ -48,6 +48,18 @@ def test_every_imagined_plan_keeps_range_and_rate():
             torch.cat([hold[:, None, None].expand(-1, plans.shape[1], 1, -1), plans], 2), dim=2
         )
         assert (steps.abs() <= torch.tensor(STEP) + 1e-5).all()
+
+
+def test_a_step_as_long_as_allowed_is_no_longer_when_it_is_rounded():
+    low, high, step = (np.array([x], np.float32) for x in (-3.1, 3.1, 0.1))
+    hold = np.random.default_rng(0).uniform(low, high, 100_000).astype(np.float32)
+
+    def too_long(step):
+        moved = np.stack([hold + step, hold - step]).astype(np.float64) - hold.astype(np.float64)
+        return (np.abs(moved) > np.float64(0.1)).any()
+
+    assert too_long(step)
+    assert not too_long(within(step, low=low, high=high))
 
 
 def test_it_finds_the_best_of_a_known_landscape():

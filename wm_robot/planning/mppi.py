@@ -71,7 +71,8 @@ class Mppi:
         step: Largest change from one step to the next.
         """
         self.config = config
-        self.low, self.high, self.step = (np.asarray(x, np.float32) for x in (low, high, step))
+        self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        self.step = within(step, low=self.low, high=self.high)
         self.generator = np.random.Generator(np.random.PCG64(seed))
         weights = knot_weights(config.horizon, config.knots)
         self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
@@ -181,6 +182,13 @@ class Mppi:
         noise = (draw @ self._blend).reshape(batch, c.samples, c.horizon, -1) * scale
         noise[:, 0] = 0.0
         return noise
+
+
+def within(step: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "A"]:
+    """The largest change of an action that stays a robot's own, `step`, when the sum is rounded: a plan at its limits
+    is cut by no gate."""
+    rounding = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(step - rounding, np.float32)
 
 
 def knot_weights(horizon: int, knots: int) -> Float[np.ndarray, "H K"]:
