@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
 from wm_robot.planning.improvement import Improvement
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, within
+from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, largest_step
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 
@@ -59,7 +59,7 @@ def test_a_step_as_long_as_allowed_is_no_longer_when_it_is_rounded():
         return (np.abs(moved) > np.float64(0.1)).any()
 
     assert too_long(step)
-    assert not too_long(within(step, low=low, high=high))
+    assert not too_long(largest_step(step, low=low, high=high))
 
 
 def test_it_finds_the_best_of_a_known_landscape():

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.planning.mppi import Improve, MppiConfig, knot_weights, within
+from wm_robot.planning.mppi import Improve, MppiConfig, knot_weights, largest_step
 
 SLOPE = 0.25
 """How far a plan is changed to see what follows from it, in deviations of the search."""
@@ -43,7 +43,7 @@ class Improvement:
         step: Largest change from one step to the next.
         """
         self.config = config
-        step = within(step, low=low, high=high)
+        step = largest_step(step, low=low, high=high)
         self.low, self.high, self.step = (torch.as_tensor(x, dtype=torch.float32) for x in (low, high, step))
         weight = (config.control_cost / len(self.low)) ** 0.5 / ((self.high - self.low) / 2)
         self._weight = weight.repeat(config.horizon)

@@ -72,7 +72,7 @@ class Mppi:
         """
         self.config = config
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        self.step = within(step, low=self.low, high=self.high)
+        self.step = largest_step(step, low=self.low, high=self.high)
         self.generator = np.random.Generator(np.random.PCG64(seed))
         weights = knot_weights(config.horizon, config.knots)
         self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
@@ -184,7 +184,7 @@ class Mppi:
         return noise
 
 
-def within(step: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "A"]:
+def largest_step(step: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "A"]:
     """The largest change of an action that stays a robot's own, `step`, when the sum is rounded: a plan at its limits
     is cut by no gate."""
     rounding = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))

@@ -22,7 +22,8 @@ from wm_robot.tasks import reward_of
 
 ROUNDING = 1e-4
 """Part of what a plan is worth within which two are the same: which elites just count, rounding may decide, and the
-search goes on from there. Found between torch and graphs of models that are not trained: up to 4e-5."""
+search goes on from there. Between torch and graphs of models that are not trained, in 200 moments: one of 1.3e-4,
+all others below 1e-4."""
 
 
 @dataclass(frozen=True, kw_only=True)
