@@ -42,7 +42,7 @@ def test_every_imagined_plan_keeps_range_and_rate():
     hold, score = torch.tensor([[0.95, -1.9], [0.0, 0.0]]), Known(lambda plans: plans.sum((-1, -2)))
     mppi = planner(noise=1.0)
     chosen = plan(mppi, score, hold)
-    for plans in [*(asked[:, : mppi.config.samples] for asked in score.asked), chosen[:, None]]:
+    for plans in [*(asked[:, : mppi.config.imagined] for asked in score.asked), chosen[:, None]]:
         assert (plans >= torch.tensor(LOW) - 1e-6).all() and (plans <= torch.tensor(HIGH) + 1e-6).all()
         steps = torch.diff(
             torch.cat([hold[:, None, None].expand(-1, plans.shape[1], 1, -1), plans], 2), dim=2
@@ -129,21 +129,45 @@ def test_what_is_linear_in_plans_is_found_by_few_of_them():
 def test_plans_are_imagined_once_in_an_iteration():
     score = Known(lambda plans: plans.sum((-1, -2)))
     plan(planner(iterations=3, samples=16, knots=2), score, torch.zeros(1, 2))
-    assert [asked.shape[1] for asked in score.asked] == [16 + 2 * 2] * 3
+    assert [asked.shape[1] for asked in score.asked] == [8 + 2 * 2] * 3
+
+
+def test_without_rounds_and_where_there_are_fewer_all_plans_are_imagined():
+    for sizes, rows in (({"rounds": 0}, 16), ({"imagined": 30, "knots": 2}, 16 + 2 * 2)):
+        score = Known(lambda plans: plans.sum((-1, -2)))
+        plan(planner(samples=16, **sizes), score, torch.zeros(1, 2))
+        assert [asked.shape[1] for asked in score.asked] == [rows]
+
+
+def test_where_what_follows_is_linear_it_does_not_matter_how_many_plans_are_imagined():
+    found = [
+        plan(
+            planner(imagined=imagined),
+            lambda plans: -(plans - torch.tensor([0.03, -0.06])).square().sum((-1, -2)),
+            torch.zeros(1, 2),
+        )
+        for imagined in (1, 8, 64)
+    ]
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-4, rtol=0)
 
 
 def test_where_nothing_is_known_of_slopes_the_imagined_plans_decide():
     class Steep(Known):
         def imagine(self, plans):
             followed = plans.clone()
-            followed[:, MppiConfig.samples :] = torch.nan
+            followed[:, MppiConfig.imagined :] = torch.nan
             return followed
 
     def score(plans):
         return -(plans - 0.4).square().sum((-1, -2))
 
+    def of_few(plans):
+        few = torch.arange(plans.shape[1]) < MppiConfig.imagined
+        return torch.where(few, score(plans), torch.nan)
+
     hold = torch.zeros(1, 2)
-    found, without = plan(planner(), Steep(score), hold), plan(planner(rounds=0), score, hold)
+    found, without = plan(planner(), Steep(score), hold), plan(planner(rounds=0), of_few, hold)
     assert torch.equal(found, without) and found.isfinite().all()
 
 

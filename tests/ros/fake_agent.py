@@ -62,6 +62,9 @@ class Notebook:
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs)
 
+    def rehearse(self):
+        self._note(rehearse=self.steps)
+
     def save(self, place):
         assert not self._saving, "two saves at once"
         self._saving = True

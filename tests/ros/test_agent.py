@@ -242,6 +242,22 @@ def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(
     peer.until(lambda: plant.told()["hurried"] == 5 * late, "it is not told")
 
 
+@pytest.mark.parametrize("priority", [0, 1])
+def test_with_real_time_priority_it_rehearses_once_before_an_observation(agent, peer, priority):
+    client = agent(**{"realtime.priority": priority})
+    client.configure()
+    client.activate()
+    plant, rehearsed = Plant(peer), 0
+    # On a busy machine there may be no time for it, and then it is left.
+    while plant.step < 4 or (priority and rehearsed < 4 and plant.step < 200):
+        plant.stamp = peer.now() - PERIOD
+        plant.advance()
+        peer.spin(2 * SPEC.dt)
+        rehearsed = len(agent.notes("rehearse"))
+    assert (4 if priority else 0) <= rehearsed <= (plant.step if priority else 0)
+    peer.until(lambda: plant.told()["rehearsed"] == rehearsed, "it is not told")
+
+
 def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
     client = agent()
     client.configure()

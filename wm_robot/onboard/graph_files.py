@@ -14,7 +14,7 @@ from wm_robot.onboard.life_graph import LifeGraph
 from wm_robot.onboard.plan_graph import PlanGraph
 from wm_robot.planning.mppi import MppiConfig
 
-FORMAT = 7
+FORMAT = 8
 CARD, PLAN, PREDICT = "graphs.json", "plan.onnx", "predict.onnx"
 WRITE = {1: "write.onnx", 2: "write-two.onnx"}
 """By the number of lives: a residual is tried beside the life without it."""

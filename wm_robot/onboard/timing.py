@@ -1,5 +1,6 @@
-"""How long something took, kept as a histogram so that an hour costs no more than a minute."""
+"""How long things take: kept as a histogram, so that an hour costs no more than a minute, and to judge what fits."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ WIDTH_MS = 0.1
 BINS = 1000
 USUAL = 64
 """Steps over which is averaged how long a whole one takes."""
+SPARE = 0.0005
+"""Time between the end of what is done ahead and the moment before which it must be over, in s."""
 
 
 class Histogram:
@@ -76,3 +79,45 @@ class Slack:
             self.hurried += 1
         # A hurried one says nothing of whole ones; without forgetting, one slow spell would have it hurry for ever.
         self._usual_ms += ((0.0 if hurried else ms) - self._usual_ms) / USUAL
+
+
+class Ahead:
+    """When to do what must be over right before a moment, by what it took lately."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._usual = 0.0
+        """In s."""
+        self._before = math.inf
+
+    def expect(self, moment: float) -> None:
+        """It is to be done once more.
+
+        Args:
+            moment: Before which it must be over, in s of some clock.
+        """
+        self._before = moment
+
+    def left(self, now: float) -> float:
+        """Time until it is to begin, in s; infinite where nothing is to be done.
+
+        Args:
+            now: Of the clock of that moment.
+        """
+        return self._before - SPARE - self._usual - now
+
+    def takes(self, now: float) -> bool:
+        """Whether to do it now. It is forgone where it would not be over in time."""
+        if self.left(now) > 0:
+            return False
+        before, self._before = self._before, math.inf
+        fits = before - self._usual > now
+        if not fits:
+            # One slow time is no reason never to try again.
+            self._usual *= 1 - 1 / USUAL
+        return fits
+
+    def add(self, seconds: float) -> None:
+        """It was done."""
+        self.done += 1
+        self._usual += (seconds - self._usual) / min(self.done, USUAL)

@@ -1,5 +1,6 @@
 """One iteration of the search in torch: as experiments run it, and as it is exported."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -31,9 +32,10 @@ class Score(Protocol):
 class Improvement:
     """Takes a mean plan to the mean of the best that are around it. Pure.
 
-    What the best of them are is found in rounds: first of plans that are imagined, then of plans of which is taken
-    that what follows is linear in them. Few plans say where to go; the slopes, how far. Source of the slopes: the
-    linearised dynamics of Li and Todorov (2004), ICINCO 1; here along the knots, by differences.
+    What the best of them are is found in rounds. A few plans are imagined, and the mean with each of its knots
+    changed; of all others is taken that what follows is linear in them. Imagination says where it leads, and what
+    the slopes are; they say how far to go. Source of the slopes: the linearised dynamics of Li and Todorov (2004),
+    ICINCO 1; here along the knots, by differences.
     """
 
     def __init__(self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, step: np.ndarray):
@@ -83,13 +85,22 @@ class Improvement:
         plans = self._limit(mean[:, None] + noise, hold)
         if not self.config.rounds:
             return self._first(plans, self.value(score, score.imagine(plans), plans))[:, 0]
+        imagined, others = plans[:, : self.config.imagined], plans[:, self.config.imagined :]
         # They need not be feasible, since nobody follows them.
         changed = plans[:, :1] + self._changes
-        followed, around = score.imagine(torch.cat([plans, changed], 1)).split(
-            [plans.shape[1], len(self._changes)], 1
+        followed, around = score.imagine(torch.cat([imagined, changed], 1)).split(
+            [imagined.shape[1], len(self._changes)], 1
         )
+        foretold = self._foretold(plans[:, :1], followed[:, :1], around)
+        if others.shape[1]:
+            followed = torch.cat([followed, foretold(others)], 1)
         better = self._first(plans, self.value(score, followed, plans))
-        refined = self._refined(score, better, noise, plans[:, :1], followed[:, :1], around)
+        refined = better
+        for number in range(1, self.config.rounds + 1):
+            # To and fro, so that what was drawn serves twice.
+            near = refined + (-NARROWER) ** number * noise
+            scores = self.value(score, foretold(near), near)
+            refined = self._average(near, scores, self._best(scores))
         whole = _finite(refined.sum((1, 2, 3), keepdim=True))
         return torch.where(whole, self._limit(refined, hold), better)[:, 0]
 
@@ -100,30 +111,21 @@ class Improvement:
         off = plans.flatten(2) * self._weight - self._center
         return score.judge(followed, plans) - off.square().sum(-1)
 
-    def _refined(
+    def _foretold(
         self,
-        score: Score,
-        better: Float[Tensor, "B 1 H A"],
-        noise: Float[Tensor, "B N H A"],
         plan: Float[Tensor, "B 1 H A"],
         followed: Float[Tensor, "B 1 H F"],
         around: Float[Tensor, "B D H F"],
-    ) -> Float[Tensor, "B 1 H A"]:
-        """The search goes on from `better`, where what follows is linear in plans around the one that is given.
+    ) -> Callable[[Float[Tensor, "B N H A"]], Float[Tensor, "B N H F"]]:
+        """What follows from plans where that is linear in them.
 
         Args:
-            followed: From that plan.
+            followed: From the plan around which it is.
             around: From that plan with each of the changes.
         """
         slopes = self._parts @ (around - followed).flatten(2)
         start = followed.flatten(2) - plan.flatten(2) @ slopes
-        for number in range(1, self.config.rounds + 1):
-            # To and fro, so that what was drawn serves twice.
-            plans = better + (-NARROWER) ** number * noise
-            linear = (start + plans.flatten(2) @ slopes).unflatten(2, followed.shape[2:])
-            scores = self.value(score, linear, plans)
-            better = self._average(plans, scores, self._best(scores))
-        return better
+        return lambda plans: (start + plans.flatten(2) @ slopes).unflatten(2, followed.shape[2:])
 
     def _limit(self, plans: Float[Tensor, "B N H A"], hold: Float[Tensor, "B A"]) -> Float[Tensor, "B N H A"]:
         """The plans as the robot would carry them out: within range, no faster than allowed."""

@@ -20,14 +20,17 @@ class MppiConfig:
     """Size and temper of the search."""
 
     samples: int = 64
-    """Plans imagined in each iteration."""
+    """Plans that each iteration and each of its rounds chooses from."""
+    imagined: int = 8
+    """As many of an iteration's plans are imagined where there are rounds, and the others taken for linear as in
+    those; without rounds, all of them are."""
     horizon: int = 6
     """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
     search, and takes longer."""
     iterations: int = 1
     rounds: int = 6
-    """Searches of an iteration after the one that is imagined, each narrower than the one before: they take what
-    follows for linear in the plan. 0: none."""
+    """Searches of an iteration after its first, each narrower than the one before: they take what follows for linear
+    in the plan. 0: none."""
     elites: int = 8
     """Best plans that the next mean is made of; all of them where there are fewer."""
     temperature: float = 0.5
@@ -46,7 +49,7 @@ class MppiConfig:
     a model several times, so torch plans and no graph does."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "horizon", "iterations", "elites", "knots"):
+        for name in ("samples", "imagined", "horizon", "iterations", "elites", "knots"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
         if self.rounds < 0:
@@ -142,6 +145,17 @@ class Mppi:
         if self.prepares:
             mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
             self._keep(mean, hold, left=1)
+
+    def rehearse(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
+        """Search once and forget it: what a search needs is in the processor's caches then.
+
+        Args:
+            improve: As for `plan`.
+            hold: Likewise.
+        """
+        random = self.random
+        self._search(improve, self._shifted(hold), hold, 1)
+        self.random = random
 
     def carry_over(self, hold: Float[np.ndarray, "B A"]) -> None:
         """In place of `prepare`, when time is short: the next plan is this one, a step on, and not searched.

@@ -320,7 +320,10 @@ def _episodes(
             "large": MORE * planner.samples,
             "small": planner.samples // MORE,
         }
-        planner = replace(planner, samples=sizes[arm])
+        # What is compared with is imagined, all of it.
+        planner = replace(
+            planner, samples=sizes[arm], imagined=sizes[arm] if arm == "large" else planner.imagined
+        )
         crew: Any = torch_agents(base.model, spec, task=task, planner=planner, seed=seed)
     else:
         graphs = load_graphs(folder_of(setting, memory), base)

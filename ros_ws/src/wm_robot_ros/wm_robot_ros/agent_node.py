@@ -3,6 +3,10 @@
 The order matters. The plan starts from the observation and from the actions that are really on their way; the
 transition that led there is lived, and the next plan prepared, while the command is on its way to the motors. So a
 command comes after one iteration of the search, and the life that it reads is one control period old.
+
+With real-time priority it also rehearses: a plan right before an observation is due, which nobody follows. After
+milliseconds in which other processes ran, code and weights would have to be fetched into the processor's caches
+first, while the observation waits.
 """
 
 import json
@@ -39,7 +43,7 @@ from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, check_time
 from wm_robot.lifetime.store import opened
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
 from wm_robot.onboard.realtime import Garbage
-from wm_robot.onboard.timing import Histogram, Slack
+from wm_robot.onboard.timing import Ahead, Histogram, Slack
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
@@ -70,7 +74,7 @@ SILENCE = 1.0
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
 WARM_UP = 20
-"""Steps of rehearsal before the first observation: the first ones take many times longer."""
+"""Steps before the first observation, which no one sees: the first ones take many times longer."""
 MakeLife = Callable[[LifeConfig, RobotSpec], Life]
 
 
@@ -146,7 +150,13 @@ class AgentConfig:
             ),
             heartbeat=declare(node, "heartbeat", "", "page shared with wm-robot guard; empty: none"),
             log=declare(node, "log", "", "file that gets a line of JSON for each step; empty: none"),
-            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
+            priority=declare(
+                node,
+                "realtime.priority",
+                0,
+                "of SCHED_FIFO, and each plan is rehearsed right before its observation; 0: neither",
+                bounds=(0, 99),
+            ),
             cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
         )
 
@@ -169,7 +179,7 @@ class AgentNode(LifecycleNode):
         """What keeps it from acting, and from saving; empty if nothing does."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
-        self.slack = Slack()
+        self.slack, self._rehearsal = Slack(), Ahead()
         self._entities: list[Callable[[], object]] = []
         self._watching: list[Callable[[Lived, Surprise], None]] = []
         """Who is told of each step, after it was lived."""
@@ -200,8 +210,8 @@ class AgentNode(LifecycleNode):
         self.spec = spec = load_spec(config.robot)
         life = replace(config.life, task=config.life.task or next(iter(spec.tasks), ""))
         self._goal_size = spec.task(life.task).goal
-        # A life that nobody lives on rehearses, so that nothing it did counts.
-        self._rehearse(self._make_life(replace(life, learner=False), spec))
+        # With a life that nobody lives on, so that nothing it did counts.
+        self._practise(self._make_life(replace(life, learner=False), spec))
         self.life = self._make_life(life, spec)
         self._entities.append(self.life.close)
         # So that a state which does not fit is refused here and not in mid-air.
@@ -294,7 +304,20 @@ class AgentNode(LifecycleNode):
         if self.garbage:
             self.garbage.tidy(self._next_due - time.monotonic() if self._active else math.inf)
 
-    def _rehearse(self, life: Life) -> None:
+    @property
+    def patience(self) -> float:
+        """Longest wait for work, in s."""
+        longest = LOOK if self.config.heartbeat else PATIENCE
+        return max(0.0, min(longest, self._rehearsal.left(time.monotonic())))
+
+    def rehearse(self) -> None:
+        """Plan once more than needed, if the next observation is due right after that."""
+        began = time.monotonic()
+        if self._active and self._rehearsal.takes(began):
+            self._guarded(self.life.rehearse)
+            self._rehearsal.add(time.monotonic() - began)
+
+    def _practise(self, life: Life) -> None:
         """Live and act a few steps, so that the first real one is not the slow one."""
         obs, goal = np.zeros(self.spec.obs_dim, np.float32), np.zeros(self._goal_size, np.float32)
         life.begin(self._neutral)
@@ -428,6 +451,8 @@ class AgentNode(LifecycleNode):
             self._sensed_at = time.monotonic()
             self._next_due = self._sensed_at + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
+            if self._active and self.config.priority:
+                self._rehearsal.expect(self._next_due)
 
     def _refuse(self, what: str, reason: Refusal, words: str) -> None:
         """Count a message that is not used, and say why."""
@@ -644,6 +669,7 @@ class AgentNode(LifecycleNode):
             "trouble": self.trouble or self.unsaved_because,
             "acted": self.acted,
             "hurried": self.slack.hurried,
+            "rehearsed": self._rehearsal.done,
             "life": dict(self.life.counters),
             "surprise": self._surprise,
             "refused": self.pairing.refusals.to_dict(),
@@ -718,11 +744,11 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
         for step in (node.trigger_configure, node.trigger_activate):
             if step() != TransitionCallbackReturn.SUCCESS:
                 raise SystemExit(1)
-    longest = LOOK if node.config.heartbeat else PATIENCE
     while not stop.asked:
-        spin_once(executor, node, longest)
+        spin_once(executor, node, node.patience)
         node.tell_progress()
         node.tidy()
+        node.rehearse()
 
 
 def main(make_life: MakeLife = load_life) -> None:

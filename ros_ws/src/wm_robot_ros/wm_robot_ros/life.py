@@ -92,6 +92,9 @@ class Life(Protocol):
             hurry: The next observation is near: what can be left out is, and no more.
         """
 
+    def rehearse(self) -> None:
+        """Plan and forget it, right before an observation is due: then its action comes sooner."""
+
     def imagined(self) -> Imagined | None:
         """What is expected of the plan that it acted on last; None before its first action."""
 
@@ -140,7 +143,7 @@ class RobotLife:
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
-        self.imagined = agent.imagined
+        self.imagined, self.rehearse = agent.imagined, agent.rehearse
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -163,14 +163,14 @@ class PlantNode(Node):
         # takes to load, and no two runs would begin alike.
         moves = turn.intake.started or mode is Mode.HOMING
         applied = self.robot.write(action) if moves else self.robot.hold
-        observation = self.robot.read().values
+        cuts = self.robot.gate.cuts if moves else ()
         self.periods += 1
         self._lived += turn.intake.started
+        goal = self._target.goal(self._lived)
+        observation = self.robot.read().values
         self._stamp = stamp = self._next_stamp()
-        cuts = self.robot.gate.cuts if moves else ()
         # The observation comes last: when it arrives, what belongs to it is there already.
         turn.say_contact(stamp, cuts)
-        goal = self._target.goal(self._lived)
         if goal.size:
             self._goal.publish(convert.point_message(goal, stamp))
         self._applied.publish(convert.action_message(applied, self.spec, stamp))
