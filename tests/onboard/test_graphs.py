@@ -271,7 +271,7 @@ def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="have format 4, this version reads 7.*wm-robot export"):
+    with pytest.raises(SnapshotError, match="have format 4, this version reads 8.*wm-robot export"):
         load_graphs(tmp_path, base)
 
 

@@ -10,6 +10,8 @@ WIDTH_MS = 0.1
 BINS = 1000
 USUAL = 64
 """Steps over which is averaged how long a whole one takes."""
+FADES = 0.98
+"""What a long time counts for, from one time to the next."""
 SPARE = 0.0005
 """Time between the end of what is done ahead and the moment before which it must be over, in s."""
 
@@ -86,7 +88,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self.done = 0
-        self._usual = 0.0
+        self._takes = 0.0
         """In s."""
         self._before = math.inf
 
@@ -104,20 +106,20 @@ class Ahead:
         Args:
             now: Of the clock of that moment.
         """
-        return self._before - SPARE - self._usual - now
+        return self._before - SPARE - self._takes - now
 
-    def takes(self, now: float) -> bool:
-        """Whether to do it now. It is forgone where it would not be over in time."""
+    def begins(self, now: float) -> bool:
+        """Whether it is to be done now. It is forgone where it would not be over in time."""
         if self.left(now) > 0:
             return False
         before, self._before = self._before, math.inf
-        fits = before - self._usual > now
+        fits = before - self._takes > now
         if not fits:
-            # One slow time is no reason never to try again.
-            self._usual *= 1 - 1 / USUAL
+            # What took long once is tried again, some time.
+            self._takes *= FADES
         return fits
 
     def add(self, seconds: float) -> None:
         """It was done."""
         self.done += 1
-        self._usual += (seconds - self._usual) / min(self.done, USUAL)
+        self._takes = max(FADES * self._takes, seconds)

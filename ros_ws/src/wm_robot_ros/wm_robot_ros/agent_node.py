@@ -313,7 +313,7 @@ class AgentNode(LifecycleNode):
     def rehearse(self) -> None:
         """Plan once more than needed, if the next observation is due right after that."""
         began = time.monotonic()
-        if self._active and self._rehearsal.takes(began):
+        if self._active and self._rehearsal.begins(began):
             self._guarded(self.life.rehearse)
             self._rehearsal.add(time.monotonic() - began)
 

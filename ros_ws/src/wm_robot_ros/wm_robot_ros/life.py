@@ -143,11 +143,16 @@ class RobotLife:
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
-        self.imagined, self.rehearse = agent.imagined, agent.rehearse
+        self.imagined = agent.imagined
 
     @property
     def counters(self) -> Mapping[str, int]:
         return self.agent.counters
+
+    def rehearse(self) -> None:
+        """See `Life.rehearse`; by torch a plan takes longer than could be saved."""
+        if not self.agent.in_torch:
+            self.agent.rehearse()
 
     def report(self) -> dict[str, object]:
         events = self.agent.events
