@@ -1,6 +1,7 @@
 """The graphs of a base compute what torch does, from any life; files that are not the base's are refused."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +264,20 @@ def test_an_export_that_computes_something_else_is_refused(
     with pytest.raises(SnapshotError, match=f"the exported {part} differs from torch by"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
+    model = make_base(tmp_path, spec, "gru").model
+    nudged = deepcopy(model)
+    for weight in nudged.parameters():
+        weight.data *= 1.01
+
+    def furthest(graph_of):
+        content = Iteration(graph_of, spec, task="reach", planner=REFINED).graph()
+        graph = PlanGraph(Graph(content, "plan"), objective="", planner=REFINED)
+        return max(Iteration(model, spec, task="reach", planner=REFINED).differences(graph, tied=1e-4))
+
+    assert furthest(model) <= 1e-4 < 1e-3 < furthest(nudged)
 
 
 def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
