@@ -186,4 +186,4 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec
     # That a newborn has no residual, as the graphs have it, is the first difference.
     assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
     iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
-    assert np.max(iteration.differences(graphs.plan, tied=1e-4)) <= 1e-4
+    assert np.max(iteration.differences(graphs.plan, bound=1e-4)) <= 1e-4

@@ -275,7 +275,7 @@ def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
     def furthest(graph_of):
         content = Iteration(graph_of, spec, task="reach", planner=REFINED).graph()
         graph = PlanGraph(Graph(content, "plan"), objective="", planner=REFINED)
-        return max(Iteration(model, spec, task="reach", planner=REFINED).differences(graph, tied=1e-4))
+        return max(Iteration(model, spec, task="reach", planner=REFINED).differences(graph, bound=1e-4))
 
     assert furthest(model) <= 1e-4 < 1e-3 < furthest(nudged)
 

@@ -22,8 +22,8 @@ class MppiConfig:
     samples: int = 64
     """Plans that each iteration and each of its rounds chooses from."""
     imagined: int = 8
-    """As many of an iteration's plans are imagined where there are rounds, and the others taken for linear as in
-    those; without rounds, all of them are."""
+    """How many of them an iteration imagines. Of the others is taken, as in the rounds, that what follows is linear in
+    the plan; without rounds all are imagined."""
     horizon: int = 6
     """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
     search, and takes longer."""

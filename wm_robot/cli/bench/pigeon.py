@@ -10,8 +10,7 @@ from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
 from wm_robot.evaluation.pigeon import Gates, NaiveLearner, Schedule, behaviour, outside, pooled, statistics
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
-"""In the second after a reward, and seen closely in half a second more, what a robot does answers a target that
-jumped; see docs/lab/11-pigeon.md."""
+"""For 1 to 1.5 s after a reward it can be told that a robot goes back to a target that jumped: 2 s are left out."""
 FLATTERED_S = 8.0
 """For so long a model flatters, and as long again it does not."""
 DEAF = 0.02

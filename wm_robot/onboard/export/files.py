@@ -150,7 +150,7 @@ def _differences(
 ) -> dict[str, float]:
     """Largest difference to torch of each part, if none is too large."""
     iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
-    found = {"plan": _checked("plan", iteration.differences(graphs.plan, tied=TOLERANCE))}
+    found = {"plan": _checked("plan", iteration.differences(graphs.plan, bound=TOLERANCE))}
     if graphs.life:
         found["life"] = _checked("life", Step(base.model).differences(graphs.life, steps))
     return found

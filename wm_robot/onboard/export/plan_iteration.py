@@ -60,11 +60,11 @@ class Iteration:
         return exported(self.model, partial(self, alone=True), self.example(seed=0), [BETTER])
 
     @torch.inference_mode()
-    def differences(self, graph: PlanGraph, *, tied: float, trials: int = 20) -> Sequence[float]:
+    def differences(self, graph: PlanGraph, *, bound: float, trials: int = 20) -> Sequence[float]:
         """How far a graph is from it over random states and plans, in the unit of an action.
 
         Args:
-            tied: The most that it is where rounding takes torch as far from itself.
+            bound: What it counts as where it is more, and rounding takes torch as far from itself.
         """
         found = []
         for seed in range(trials):
@@ -75,8 +75,8 @@ class Iteration:
             plan = array(self(*inputs.values()))
             far = apart(plan, self._by(graph, inputs))
             # NaN is neither, and stays.
-            if far > tied and far <= OWN * self._moved(inputs, plan, seed):
-                far = tied
+            if far > bound and far <= OWN * self._moved(inputs, plan, seed):
+                far = bound
             found.append(far)
         return found
 
