@@ -22,7 +22,7 @@ class MppiConfig:
     samples: int = 64
     """Plans that each iteration and each of its rounds chooses from."""
     imagined: int = 8
-    """How many of them an iteration imagines. Of the others is taken, as in the rounds, that what follows is linear in
+    """How many of them are imagined. Of the others is taken, as in the rounds, that what follows is linear in
     the plan; without rounds all are imagined."""
     horizon: int = 6
     """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to

@@ -435,6 +435,8 @@ class AgentNode(LifecycleNode):
         # First, and cheaply: whoever floods it is not to keep it busy.
         if self._sensing.refuses(source):
             self.pairing.refusals.add(Refusal.SOURCE)
+            # Who is flooded has no time for it: meanwhile what is false would overtake what is not.
+            self._rehearsal.forgo()
             return
         stamp = convert.stamp_of(message)
         refusal = self.pairing.untimely(stamp, self._now())
