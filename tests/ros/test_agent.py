@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -256,6 +257,23 @@ def test_with_real_time_priority_it_rehearses_once_before_an_observation(agent, 
         rehearsed = len(agent.notes("rehearse"))
     assert (4 if priority else 0) <= rehearsed <= (plant.step if priority else 0)
     peer.until(lambda: plant.told()["rehearsed"] == rehearsed, "it is not told")
+
+
+def test_an_agent_that_no_longer_acts_waits_and_does_not_spin(agent, peer):
+    client = agent(**{"realtime.priority": 1})
+    client.configure()
+    client.activate()
+    plant = Plant(peer)
+    plant.advance()
+    client.deactivate()
+
+    def used():
+        fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = used()
+    peer.spin(1.0)
+    assert used() - before < 0.5
 
 
 def test_what_was_before_its_birth_is_not_its_experience(agent, peer):

@@ -18,6 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 from wm_robot.errors import ConfigError
+from wm_robot.onboard.timing import FADES
 from wm_robot.safety.guard import go_first
 
 LOCK_ALL = 1 | 2 | 4
@@ -29,8 +30,6 @@ SLICE = 0.005
 """Longest wait without a sign of life, in s."""
 ROOM = 1.5
 """How often a collection, as long as it lately took, must fit in the time that is left."""
-FADES = 0.98
-"""What a long collection counts for, from one chance to the next."""
 
 
 def go_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:

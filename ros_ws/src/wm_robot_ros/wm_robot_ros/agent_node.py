@@ -313,7 +313,8 @@ class AgentNode(LifecycleNode):
     def rehearse(self) -> None:
         """Plan once more than needed, if the next observation is due right after that."""
         began = time.monotonic()
-        if self._active and self._rehearsal.begins(began):
+        # Asked first: what is due and never begun would keep an agent that no longer acts from waiting.
+        if self._rehearsal.begins(began) and self._active:
             self._guarded(self.life.rehearse)
             self._rehearsal.add(time.monotonic() - began)
 
