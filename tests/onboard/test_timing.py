@@ -42,8 +42,6 @@ def test_what_is_done_ahead_is_over_right_before_the_moment():
     assert not ahead.begins(9.99)
     assert ahead.begins(10.0 - 0.002 - SPARE / 2)
     assert not ahead.begins(10.0 - 0.002 - SPARE / 2), "once, and no more"
-    ahead.expect(10.0)
-    ahead.forgo()
     assert ahead.left(9.0) == math.inf
 
 

@@ -100,10 +100,6 @@ class Ahead:
         """
         self._before = moment
 
-    def forgo(self) -> None:
-        """It is not to be done, this time."""
-        self._before = math.inf
-
     def left(self, now: float) -> float:
         """Time until it is to begin, in s; infinite where nothing is to be done.
 

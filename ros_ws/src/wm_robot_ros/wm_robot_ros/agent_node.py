@@ -50,7 +50,7 @@ from wm_robot_ros import convert
 from wm_robot_ros.extras import attach
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
-from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
+from wm_robot_ros.one_speaker import Newest, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, OUTPUT, SENSOR
 from wm_robot_ros.spin import (
@@ -226,6 +226,8 @@ class AgentNode(LifecycleNode):
         self._goal: tuple[int, np.ndarray] | None = None
         self._surprise: float | None = None
         self._open_topics()
+        # Not only to be read: the first line of a process takes 15 ms, and the next may be said between two steps.
+        self.get_logger().info(f"configured: {spec.name}, task {life.task or 'none'}, base {life.base}")
         # Everything is loaded, and the learner is started: nothing of that is to go before others.
         self.realtime = use_real_time(self, config.priority, config.cores)
         self.garbage = Garbage()
@@ -360,13 +362,8 @@ class AgentNode(LifecycleNode):
         for publisher in (self._command, self._predicted, self._surprised, self._status, self._diagnostics):
             self._entities.append(partial(self.destroy_publisher, publisher))
         # In the order in which they are worked off when all are there: the observation comes last.
-        for kind, topic, callback in (
-            (PointStamped, "target", self._on_target),
-            (String, "plant/contact", self._on_contact),
-            (JointState, "applied_command", FromWhom(self._on_applied)),
-            (JointState, "joint_states", FromWhom(self._on_observation)),
-        ):
-            subscription = self.create_subscription(
+        subscriptions = [
+            self.create_subscription(
                 kind,
                 topic,
                 callback,
@@ -374,6 +371,25 @@ class AgentNode(LifecycleNode):
                 event_callbacks=incompatible_qos(self, topic, self._complaints),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
+            for kind, topic, callback in (
+                (PointStamped, "target", self._on_target),
+                (String, "plant/contact", self._on_contact),
+            )
+        ] + [
+            Newest(
+                self,
+                JointState,
+                topic,
+                callback,
+                refuses=partial(self._ignores, speaker),
+                event_callbacks=incompatible_qos(self, topic, self._complaints),
+            ).subscription
+            for topic, callback, speaker in (
+                ("applied_command", self._on_applied, self._applying),
+                ("joint_states", self._on_observation, self._sensing),
+            )
+        ]
+        for subscription in subscriptions:
             self._entities.append(partial(self.destroy_subscription, subscription))
         service = self.create_service(
             Trigger, "~/save", self._on_save, callback_group=ReentrantCallbackGroup()
@@ -415,13 +431,18 @@ class AgentNode(LifecycleNode):
     def _on_contact(self, message: String) -> None:
         self._contact = True
 
-    def _on_applied(self, message: JointState, source: bytes) -> None:
+    def _ignores(self, speaker: OneSpeaker, source: bytes) -> bool:
+        """Whether a message does not count, whatever it says."""
         if not self._active:
-            return
-        if self._applying.refuses(source):
+            return True
+        refused = speaker.refuses(source)
+        if refused:
             self.pairing.refusals.add(Refusal.SOURCE)
-            return
+        return refused
+
+    def _on_applied(self, data: bytes, source: bytes) -> None:
         try:
+            message = convert.decoded(data, JointState)
             self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
         except BadMessageError as error:
             self._refuse("applied command", error.reason, str(error))
@@ -430,21 +451,14 @@ class AgentNode(LifecycleNode):
         # Late: the observation that it led to has been acted on already.
         self._guarded(self._live_what_is_ready)
 
-    def _on_observation(self, message: JointState, source: bytes) -> None:
-        if not self._active:
-            return
-        # First, and cheaply: whoever floods it is not to keep it busy.
-        if self._sensing.refuses(source):
-            self.pairing.refusals.add(Refusal.SOURCE)
-            # Who is flooded has no time for it: meanwhile what is false would overtake what is not.
-            self._rehearsal.forgo()
-            return
-        stamp = convert.stamp_of(message)
-        refusal = self.pairing.untimely(stamp, self._now())
-        if refusal:
-            self._complain("observation", refusal, UNTIMELY[refusal])
-            return
+    def _on_observation(self, data: bytes, source: bytes) -> None:
         try:
+            message = convert.decoded(data, JointState)
+            stamp = convert.stamp_of(message)
+            refusal = self.pairing.untimely(stamp, self._now())
+            if refusal:
+                self._complain("observation", refusal, UNTIMELY[refusal])
+                return
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self._refuse("observation", error.reason, str(error))

@@ -1,13 +1,16 @@
-"""Subscriptions that know who speaks, and that hear one publisher alone."""
+"""Subscriptions that know who speaks, that hear the newest, and that hear one publisher alone."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from wm_robot.io.complaints import Complaints
 from wm_robot.io.one_source import OneSource
+from wm_robot_ros.qos import NEWEST
 
 NOBODY = "a node that is gone"
 UNNAMED = "a node whose name is not known"
@@ -35,7 +38,58 @@ class FromWhom:
 
     def __call__(self, *taken: Any) -> None:
         message, info = taken if len(taken) == 2 else taken[0]
-        self._callback(message, bytes((info.get("publisher_gid") or {}).get("data", b"")))
+        self._callback(message, _source(info))
+
+
+class Newest:
+    """A subscription that empties its queue whenever something comes, and hands over the newest that counts.
+
+    Neither does what others say meanwhile push that out, nor what was said before it make it late. Messages are taken
+    and handed over as bytes: that takes 3 us each, and decoded 15.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        callback: Callable[[bytes, bytes], None],
+        *,
+        refuses: Callable[[bytes], bool],
+        event_callbacks: SubscriptionEventCallbacks,
+    ):
+        """Args:
+        callback: Gets the message, not yet decoded, and its publisher's id; see `FromWhom`.
+        refuses: Whether a publisher's messages do not count, by its id.
+        """
+        self._callback, self._refuses = callback, refuses
+        self.subscription = node.create_subscription(
+            kind,
+            topic,
+            FromWhom(self._hear),
+            NEWEST,
+            raw=True,
+            event_callbacks=event_callbacks,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _hear(self, first: bytes, source: bytes) -> None:
+        newest = None if self._refuses(source) else (first, source)
+        for message, source in self._rest():
+            if not self._refuses(source):
+                newest = message, source
+        if newest:
+            self._callback(*newest)
+
+    def _rest(self) -> Iterator[tuple[bytes, bytes]]:
+        """What else is in the queue, with its publishers' ids; no more than fits there, or a flood had no end."""
+        kind, handle = self.subscription.msg_type, self.subscription.handle
+        with handle:
+            for _ in range(NEWEST.depth):
+                taken = handle.take_message(kind, True)
+                if taken is None:
+                    return
+                yield taken[0], _source(taken[1])
 
 
 class OneSpeaker:
@@ -139,6 +193,11 @@ class OneSpeaker:
             )
             for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         ]
+
+
+def _source(info: Mapping[str, Any]) -> bytes:
+    """A publisher's id, of what rclpy tells with a message."""
+    return bytes((info.get("publisher_gid") or {}).get("data", b""))
 
 
 def _same(one: bytes, other: bytes) -> bool:

@@ -6,6 +6,9 @@ from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, Reliabilit
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For those who listen to a loop: the newest counts. Matches every publisher."""
 
+NEWEST = QoSProfile(depth=256, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For who acts on the newest of one publisher: see `Newest`. 50 ms of a flood of 5000 a second fit."""
+
 COMMAND = QoSProfile(depth=32, reliability=ReliabilityPolicy.BEST_EFFORT)
 """For who obeys: refusing is quick, and no flood of old commands pushes out the new one."""
 
