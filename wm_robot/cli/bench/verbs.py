@@ -266,7 +266,7 @@ def onboard(
     Args:
         robot: Name of the robot.
         repetitions: Plans of each kind at the default size; an eighth at that of TD-MPC2.
-        episodes: Episodes of each planner and seed; eight times as many of the graphs.
+        episodes: Episodes of each planner in torch and seed; of the graphs 192 if that is more.
         seeds: Of worlds, targets and noise.
         memory: Family that the figures are of.
         bases: Folder with the trained bases.
