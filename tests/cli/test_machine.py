@@ -6,6 +6,8 @@ import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+import numpy as np
+
 from wm_robot.cli.bench import machine
 
 
@@ -37,4 +39,16 @@ def test_a_bare_loop_tells_when_it_was_kept_from_its_core():
             time.sleep(0.03)
             os.kill(pid, signal.SIGCONT)
         found = running.result()
-    assert 1 <= sum(20 < pause for pause in found) <= 5
+    assert 1 <= sum(20 < pause.ms for pause in found) <= 5
+
+
+def test_pauses_of_a_quota_end_at_one_moment_of_its_period_and_others_do_not():
+    rng = np.random.default_rng(0)
+    periods, others = rng.integers(0, 600, 30).tolist(), rng.uniform(0, 60, 30).tolist()
+    # The host's clock runs 17 millionths faster.
+    quota = [machine.Pause(0.0994 + 0.1 * n * (1 - 17e-6), 9.0) for n in periods]
+    assert machine.of_quota(quota) == 30
+    mixed = quota + [machine.Pause(end, 4.0) for end in others]
+    assert 30 <= machine.of_quota(mixed) <= 34
+    assert machine.of_quota(mixed[30:]) <= 6
+    assert machine.of_quota([]) == 0

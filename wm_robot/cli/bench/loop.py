@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wm_robot.cli.bench.machine import load, pauses, stolen
+from wm_robot.cli.bench.machine import QUOTA_MS, load, of_quota, pauses, stolen
 from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.errors import MissingExtraError
@@ -53,6 +53,7 @@ def run(
             agent={"learner": learner},
         )
         kept = stolen() - before
+    long = [pause for pause in bare if pause.ms > LONG_MS]
     plant, agent = measured["plant"], measured["agent"]
     timing = [
         {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
@@ -72,8 +73,9 @@ def run(
         "hurried": float(agent["hurried"]),
         "load": load(),
         "stolen_s": kept,
-        "bare_worst_ms": max(bare, default=0.0),
-        "bare_long_pauses_a_minute": sum(pause > LONG_MS for pause in bare) / (BARE * seconds / 60),
+        "bare_worst_ms": max((pause.ms for pause in bare), default=0.0),
+        "bare_long_pauses_a_minute": len(long) / (BARE * seconds / 60),
+        "bare_pauses_of_quota": of_quota(long) / len(long) if long else 0.0,
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
@@ -82,6 +84,8 @@ def run(
         "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
         f"bare: pauses of a loop that only looks at the clock, with this priority and these hogs, in "
         f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
+        f"of quota: part of the long ones that end at one moment of {QUOTA_MS:g} ms, as where a host gives a "
+        "share of core time for so long, and it is used up",
     ]
     if not own:
         notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
