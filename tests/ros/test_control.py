@@ -61,7 +61,7 @@ class Bench:
         self._description = peer.node.create_publisher(String, "/robot_description", LATCHED)
         if description:
             self._description.publish(String(data=description))
-        self._states = peer.speak(JointState, STATES)
+        self.states = peer.speak(JointState, STATES)
         self._commands = peer.speak(JointState, "/arm/joint_command")
         self._arm = peer.node.create_client(Trigger, "/arm/plant/arm")
 
@@ -77,7 +77,7 @@ class Bench:
                 name=names, position=[*map(float, self.place[::-1]), 0.0], velocity=[0.0] * 7
             )
             message.header.stamp = stamp
-            self._states.publish(message)
+            self.states.publish(message)
             if command is not None and self.sensed:
                 self._commands.publish(
                     convert.action_message(np.float32(command), SPEC, convert.stamp_of(self.sensed[-1]))
@@ -175,6 +175,27 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
     assert "two nodes publish 'joint_command'" in bench.says()["wrong"][0]
+
+
+def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer, tmp_path):
+    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench.move(lambda: bench.sensed and bench.status, "nothing is sensed")
+    other = peer.node.create_publisher(JointState, STATES, 10)
+    false = convert.observation_message(np.full(12, 0.7), SPEC, 1)
+
+    def refused():
+        for _ in range(20):
+            other.publish(false)
+        return bench.says()["states_refused"]["source"] > 500 and len(bench.sensed) > 50
+
+    bench.move(refused, "nothing is refused")
+    np.testing.assert_allclose([message.position for message in bench.sensed], 0.1, atol=1e-6)
+    assert f"two nodes publish '{STATES}'" in bench.says()["wrong"][0]
+    peer.node.destroy_publisher(bench.states)
+    peer.until(
+        lambda: other.publish(false) or np.allclose(bench.sensed[-1].position, 0.7),
+        "it does not go on with the other",
+    )
 
 
 @pytest.mark.parametrize(

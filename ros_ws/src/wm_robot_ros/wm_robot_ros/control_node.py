@@ -21,7 +21,7 @@ from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
 from wm_robot.errors import ConfigError, SpecError
-from wm_robot.io.refusal import BadMessageError, Refusals
+from wm_robot.io.refusal import BadMessageError, Refusal, Refusals
 from wm_robot.io.robot_description import differences
 from wm_robot.onboard.realtime import Deadlines
 from wm_robot.safety.gated_robot import GatedRobot
@@ -30,8 +30,9 @@ from wm_robot.safety.service import Service
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros import convert
+from wm_robot_ros.one_speaker import Newest, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT, SENSOR
+from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
 from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
 from wm_robot_ros.whose_turn import TurnConfig, WhoseTurn
 from wm_robot_sim import load_spec
@@ -123,7 +124,9 @@ class ControlNode(Node):
         self.robot: GatedRobot | None = None
         self._driver: Controllers | None = None
         neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-        self.turn = WhoseTurn(self, spec, config.turn, neutral, mode=Mode.LIMP, why_not=self.why_not)
+        self.turn = WhoseTurn(
+            self, spec, config.turn, neutral, mode=Mode.LIMP, why_not=self.why_not, armed=self._on_armed
+        )
         self._wants_armed = config.turn.armed
         self._disagrees: list[str] | None = None if config.description_topic else []
         """What the description allows less than the spec; None until it came."""
@@ -135,23 +138,36 @@ class ControlNode(Node):
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
-        events = incompatible_qos(self, config.states_topic, self.turn.complaints)
-        self.create_subscription(
-            JointState, config.states_topic, self._on_states, SENSOR, event_callbacks=events
+        self._broadcaster = OneSpeaker(self, config.states_topic, self.turn.complaints, wary=False)
+        Newest(
+            self,
+            JointState,
+            config.states_topic,
+            self._on_states,
+            refuses=self._ignores,
+            event_callbacks=incompatible_qos(self, config.states_topic, self.turn.complaints),
         )
         if config.description_topic:
             self.create_subscription(String, config.description_topic, self._on_description, LATCHED)
         self.create_timer(1.0 / config.status_rate, self._publish_status)
         self.create_timer(1.0, self._publish_diagnostics)
 
-    def _on_states(self, message: JointState) -> None:
+    def _ignores(self, source: bytes) -> bool:
+        """Whether what a publisher says of the robot does not count, whatever it is."""
+        refused = self._broadcaster.refuses(source)
+        if refused:
+            self.refusals.add(Refusal.SOURCE)
+        return refused
+
+    def _on_states(self, data: bytes, source: bytes) -> None:
         try:
-            values = convert.observation(message, self.spec).values
+            values = convert.observation(convert.decoded(data, JointState), self.spec).values
         except BadMessageError as error:
             self.refusals.add(error.reason)
             said = partial("states refused: {}".format, error)
             self.turn.complaints.add(f"states: {error.reason.value}", said)
             return
+        self._broadcaster.follow(source)
         # By our own clock: that of the robot's computer may be another one.
         obs = Observation(stamp=time.monotonic(), values=values)
         if self._driver is not None:
@@ -179,6 +195,15 @@ class ControlNode(Node):
             return f"no description on {self.config.description_topic}. Publish it, or set description.topic to ''"
         return "; ".join(self._disagrees)
 
+    def _on_armed(self) -> None:
+        self._broadcaster.arm(silent=self._sensed_nothing())
+
+    def _sensed_nothing(self) -> bool:
+        """Whether all that is known of the robot is old."""
+        if self._driver is None:
+            return True
+        return time.monotonic() - self._driver.newest.stamp > self.spec.safety.max_age * self.spec.dt
+
     def period(self, *, skipped: int = 0) -> None:
         """Say what was sensed last, and pass on what the gate lets through.
 
@@ -200,7 +225,7 @@ class ControlNode(Node):
             applied = self._driver.hold
         else:
             applied = self.robot.write(action)
-        if time.monotonic() - obs.stamp > self.spec.safety.max_age * self.spec.dt:
+        if self._sensed_nothing():
             # Old news is not sent on as new; an agent without observations does not act.
             return
         self._stamp = stamp = max(self._now(), self._stamp + 1)
@@ -228,6 +253,7 @@ class ControlNode(Node):
         self._status.publish(convert.json_message(values))
 
     def _publish_diagnostics(self) -> None:
+        self._broadcaster.look()
         gate = self.robot.gate if self.robot else None
         cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
         components = self.turn.diagnostics({"why_not_armed": self.why_not(), **cut})

@@ -96,15 +96,17 @@ class WhoseTurn:
         mode: Mode,
         why_not: Callable[[], str] = lambda: "",
         began: Callable[[], None] = lambda: None,
+        armed: Callable[[], None] = lambda: None,
     ):
         """Args:
         hold: Action in force, `A`; see `begin`.
         mode: The first.
         why_not: What else keeps it from being armed; empty: nothing.
         began: Called after the first command.
+        armed: Called when somebody says that it may move again.
         """
         self._node, self.spec, self.config = node, spec, config
-        self._why_not, self._began = why_not, began
+        self._why_not, self._began, self._armed = why_not, began, armed
         self.supervisor = Supervisor(spec.safety, mode=mode)
         self._said: Mode | None = None
         self._heartbeat = Heartbeat(Path(config.guard)) if config.guard else None
@@ -211,6 +213,7 @@ class WhoseTurn:
         if not why_not:
             self.supervisor.arm()
             self._commander.arm(silent=self.intake.holding)
+            self._armed()
         response.success = not why_not
         response.message = why_not or f"armed in mode {self.supervisor.mode.value}"
         return response
