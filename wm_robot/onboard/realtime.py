@@ -18,7 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 from wm_robot.errors import ConfigError
-from wm_robot.onboard.timing import FADES
+from wm_robot.onboard.timing import Chore
 from wm_robot.safety.guard import go_first
 
 LOCK_ALL = 1 | 2 | 4
@@ -28,8 +28,6 @@ CAN_LOCK = 1 << 14
 MONOTONIC, ABSOLUTE = 1, 1
 SLICE = 0.005
 """Longest wait without a sign of life, in s."""
-ROOM = 1.5
-"""How often a collection, as long as it lately took, must fit in the time that is left."""
 
 
 def go_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:
@@ -178,10 +176,7 @@ class Garbage:
         Args:
             every: Chances from one collection to the next.
         """
-        self.collected = self.put_off = 0
-        self.longest = 0.0
-        """That a collection took, in s."""
-        self._every, self._clock, self._due, self._takes = every, clock, every, 0.0
+        self._every, self._due, self._collection = every, every, Chore(gc.collect, clock=clock)
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -198,22 +193,16 @@ class Garbage:
         self._due -= 1
         if self._due > 0:
             return False
-        if left < ROOM * self._takes:
-            self.put_off += 1
-            self._takes *= FADES
-            return False
-        began = self._clock()
-        gc.collect()
-        took = self._clock() - began
-        self._takes, self.longest = max(FADES * self._takes, took), max(self.longest, took)
-        self._due = self._every
-        self.collected += 1
-        return True
+        self._collection.ask()
+        taken = self._collection.chance(left)
+        if taken:
+            self._due = self._every
+        return taken
 
     def status(self) -> dict[str, float]:
         """What is to be told of it."""
         return {
-            "collected": self.collected,
-            "put_off": self.put_off,
-            "longest_ms": 1e3 * self.longest,
+            "collected": self._collection.done,
+            "put_off": self._collection.put_off,
+            "longest_ms": 1e3 * self._collection.longest,
         }

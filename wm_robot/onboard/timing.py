@@ -1,7 +1,8 @@
 """How long things take: kept as a histogram, so that an hour costs no more than a minute, and to judge what fits."""
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ USUAL = 64
 """Steps over which is averaged how long a whole one takes."""
 FADES = 0.98
 """What a long time counts for, from one time to the next."""
+ROOM = 1.5
+"""How often what can wait, as long as it lately took, must fit in the time that is left."""
 SPARE = 0.0005
 """Time between the end of what is done ahead and the moment before which it must be over, in s."""
 
@@ -123,3 +126,46 @@ class Ahead:
         """It was done."""
         self.done += 1
         self._takes = max(FADES * self._takes, seconds)
+
+
+class Chore:
+    """Work that can wait, done where it fits into what is left of a period, by what it took lately."""
+
+    def __init__(self, work: Callable[[], object], *, clock: Callable[[], float] = time.monotonic):
+        """Args:
+        clock: In s; nobody may set it.
+        """
+        self.asked = False
+        """Whether it is to be done."""
+        self.done = self.put_off = 0
+        self.longest = 0.0
+        """That it took, in s."""
+        self._work, self._clock, self._takes = work, clock, 0.0
+
+    def ask(self) -> None:
+        """It is to be done, once."""
+        self.asked = True
+
+    def chance(self, left: float) -> bool:
+        """Do it, if it is to be done and fits.
+
+        Args:
+            left: Time that nobody else needs, in s.
+
+        Returns:
+            Whether it was done.
+        """
+        if not self.asked:
+            return False
+        if left < ROOM * self._takes:
+            self.put_off += 1
+            # What took long once is tried again, some time.
+            self._takes *= FADES
+            return False
+        self.asked = False
+        began = self._clock()
+        self._work()
+        took = self._clock() - began
+        self._takes, self.longest = max(FADES * self._takes, took), max(self.longest, took)
+        self.done += 1
+        return True

@@ -47,6 +47,7 @@ from wm_robot.onboard.timing import Ahead, Histogram, Slack
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.chores import Chores
 from wm_robot_ros.extras import attach
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
@@ -180,6 +181,7 @@ class AgentNode(LifecycleNode):
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self.slack, self._rehearsal = Slack(), Ahead()
+        self.chores = Chores(self)
         self._entities: list[Callable[[], object]] = []
         self._watching: list[Callable[[Lived, Surprise], None]] = []
         """Who is told of each step, after it was lived."""
@@ -302,9 +304,19 @@ class AgentNode(LifecycleNode):
             self._status.wait_for_all_acked(LAST_WORD)
 
     def tidy(self) -> None:
-        """Between two steps: collect garbage if the next observation is far enough away."""
+        """Between two steps: collect garbage and say how it is, if the next observation is far enough away."""
         if self.garbage:
-            self.garbage.tidy(self._next_due - time.monotonic() if self._active else math.inf)
+            self.garbage.tidy(self._left())
+        self.chores.do(self._left)
+
+    def _left(self) -> float:
+        """Time in which nothing is due, in s."""
+        now = time.monotonic()
+        left = self._next_due - now
+        # Nobody knows when the next one comes of a plant that is late by a whole period.
+        if not self._active or left < -self.spec.dt:
+            return math.inf
+        return min(left, self._rehearsal.left(now))
 
     @property
     def patience(self) -> float:
@@ -403,8 +415,7 @@ class AgentNode(LifecycleNode):
         ):
             if not period:
                 continue
-            timer = self.create_timer(period, publish)
-            self._entities.append(partial(self.destroy_timer, timer))
+            self._entities.append(self.chores.every(period, publish))
 
     def _release(self) -> None:
         for destroy in reversed(self._entities):

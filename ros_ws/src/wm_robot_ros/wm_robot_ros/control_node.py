@@ -30,6 +30,7 @@ from wm_robot.safety.service import Service
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros import convert
+from wm_robot_ros.chores import Chores
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
@@ -149,8 +150,9 @@ class ControlNode(Node):
         )
         if config.description_topic:
             self.create_subscription(String, config.description_topic, self._on_description, LATCHED)
-        self.create_timer(1.0 / config.status_rate, self._publish_status)
-        self.create_timer(1.0, self._publish_diagnostics)
+        self.chores = Chores(self)
+        self.chores.every(1.0 / config.status_rate, self._publish_status)
+        self.chores.every(1.0, self._publish_diagnostics)
 
     def _ignores(self, source: bytes) -> bool:
         """Whether what a publisher says of the robot does not count, whatever it is."""
@@ -270,6 +272,7 @@ def run(node: ControlNode, executor: Executor, stop: Stop, service: Service) -> 
     while not stop.asked:
         if node.robot is not None:
             node.turn.heed_guard(node.robot.gate.hold)
+        node.chores.do(deadlines.left)
         left = deadlines.left()
         if left > 0:
             spin_once(executor, node, min(left, longest))

@@ -35,13 +35,13 @@ class LifetimeTopics:
         self._status = node.create_publisher(LifetimeStatus, "~/lifetime", OUTPUT)
         self._surprised = node.create_publisher(Surprise, "~/surprise_by_channel", OUTPUT)
         self._planned = node.create_publisher(Prediction, "~/plan", OUTPUT)
-        self._timer = node.create_timer(STATUS_PERIOD, self._publish_status)
+        self._end = node.chores.every(STATUS_PERIOD, self._publish_status)
         self._plan_due = 0.0
         self._channels = list(node.spec.observation_names)
         self._units = [UNITS[name.rpartition("/")[2]] for name in self._channels]
 
     def destroy(self) -> None:
-        self._node.destroy_timer(self._timer)
+        self._end()
         for publisher in (self._status, self._surprised, self._planned):
             self._node.destroy_publisher(publisher)
 

@@ -33,6 +33,7 @@ from wm_robot.safety.modes import Mode
 from wm_robot.safety.service import Service
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.chores import Chores
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
 from wm_robot_ros.spin import Stop, end, executor_of, spin_once, start, use_real_time
@@ -131,8 +132,9 @@ class PlantNode(Node):
         self._events = self.create_publisher(String, "ground_truth/event", LATCHED)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
-        self.create_timer(1.0 / config.status_rate, self._publish_status)
-        self.create_timer(1.0, self._publish_diagnostics)
+        self.chores = Chores(self)
+        self.chores.every(1.0 / config.status_rate, self._publish_status)
+        self.chores.every(1.0, self._publish_diagnostics)
         # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
         self.turn.say_mode()
 
@@ -264,6 +266,7 @@ def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> No
     longest = LOOK if node.config.turn.guard else node.spec.dt
     while not (stop.asked or node.finished):
         node.turn.heed_guard(node.robot.hold)
+        node.chores.do(deadlines.left)
         left = deadlines.left()
         if left > SPIN_SHORTEST:
             spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
