@@ -76,4 +76,9 @@ def test_what_can_wait_is_done_where_it_fits_and_not_for_ever_put_off():
     while not chore.chance(0.002):
         assert chore.put_off < 200
     assert len(did) == 3 and chore.put_off > 20
+    before = chore.put_off
+    chore.ask()
+    while not chore.chance(-0.001):
+        assert chore.put_off < before + 400
+    assert len(did) == 4 and chore.put_off > before + 100
     assert chore.longest == pytest.approx(0.004)

@@ -15,6 +15,8 @@ FADES = 0.98
 """What a long time counts for, from one time to the next."""
 ROOM = 1.5
 """How often what can wait, as long as it lately took, must fit in the time that is left."""
+LEAST = 1e-4
+"""What takes less, in s, or was put off until it counts for less, is done whatever is left."""
 SPARE = 0.0005
 """Time between the end of what is done ahead and the moment before which it must be over, in s."""
 
@@ -157,9 +159,9 @@ class Chore:
         """
         if not self.asked:
             return False
-        if left < ROOM * self._takes:
+        if left < ROOM * self._takes and self._takes > LEAST:
             self.put_off += 1
-            # What took long once is tried again, some time.
+            # What took long once is tried again, and where nothing ever is left it is done some time.
             self._takes *= FADES
             return False
         self.asked = False
