@@ -343,10 +343,6 @@ def agent(start, peer, tmp_path, environment):
 
 
 WRONG_OBSERVATIONS = {
-    "bytes that are no message": (
-        lambda p: b"\0\1\0\0" + b"\xff" * 40,
-        "observation refused: its bytes are no JointState",
-    ),
     "a joint that is missing": (
         lambda p: p.message(p.stamp + 1, name=SPEC.joint_names[:-1], position=[0.5] * 5, velocity=[0.5] * 5),
         "observation refused: joints ['wrist_roll'] are missing",

@@ -7,7 +7,6 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
 from wm_robot.errors import SpecError
@@ -165,10 +164,3 @@ def test_diagnostics_carry_name_level_and_numbers_as_text():
 def test_an_empty_message_is_refused_and_not_a_crash():
     assert reason(convert.observation, JointState(), SPEC)[0] is Refusal.NAMES
     assert reason(convert.action, JointState(), SPEC)[0] is Refusal.NAMES
-
-
-def test_a_message_is_decoded_and_bytes_that_are_none_are_refused():
-    whole = serialize_message(sensed())
-    assert convert.decoded(whole, JointState) == sensed()
-    for data in (b"", whole[:-40], b"\0\1\0\0" + b"\xff" * 40):
-        assert reason(convert.decoded, data, JointState) == (Refusal.FORMAT, "its bytes are no JointState")

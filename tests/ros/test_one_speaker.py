@@ -13,7 +13,6 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Float64
 
 from wm_robot.io.complaints import Complaints
-from wm_robot_ros.convert import decoded
 from wm_robot_ros.one_speaker import UNKNOWN, UNNAMED, FromWhom, Newest, OneSpeaker
 from wm_robot_ros.qos import OUTPUT, SENSOR
 
@@ -67,7 +66,7 @@ def test_the_newest_of_the_one_that_counts_is_heard_whatever_others_say_after_it
 
     def hear(message, source):
         followed.append(source)
-        heard.append(decoded(message, Float64).data)
+        heard.append(message.data)
 
     newest = Newest(
         listener,

@@ -9,8 +9,6 @@ from wm_robot.errors import WmRobotError
 class Refusal(str, Enum):
     """Reasons, as the counters name them."""
 
-    FORMAT = "format"
-    """Bytes that are no message of the topic's type."""
     NAMES = "names"
     """A joint is missing, listed twice or unknown."""
     SIZE = "size"

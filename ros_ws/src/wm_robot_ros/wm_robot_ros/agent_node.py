@@ -451,9 +451,8 @@ class AgentNode(LifecycleNode):
             self.pairing.refusals.add(Refusal.SOURCE)
         return refused
 
-    def _on_applied(self, data: bytes, source: bytes) -> None:
+    def _on_applied(self, message: JointState, source: bytes) -> None:
         try:
-            message = convert.decoded(data, JointState)
             self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
         except BadMessageError as error:
             self._refuse("applied command", error.reason, str(error))
@@ -462,14 +461,13 @@ class AgentNode(LifecycleNode):
         # Late: the observation that it led to has been acted on already.
         self._guarded(self._live_what_is_ready)
 
-    def _on_observation(self, data: bytes, source: bytes) -> None:
+    def _on_observation(self, message: JointState, source: bytes) -> None:
+        stamp = convert.stamp_of(message)
+        refusal = self.pairing.untimely(stamp, self._now())
+        if refusal:
+            self._complain("observation", refusal, UNTIMELY[refusal])
+            return
         try:
-            message = convert.decoded(data, JointState)
-            stamp = convert.stamp_of(message)
-            refusal = self.pairing.untimely(stamp, self._now())
-            if refusal:
-                self._complain("observation", refusal, UNTIMELY[refusal])
-                return
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self._refuse("observation", error.reason, str(error))

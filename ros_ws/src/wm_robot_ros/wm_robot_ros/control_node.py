@@ -161,9 +161,9 @@ class ControlNode(Node):
             self.refusals.add(Refusal.SOURCE)
         return refused
 
-    def _on_states(self, data: bytes, source: bytes) -> None:
+    def _on_states(self, message: JointState, source: bytes) -> None:
         try:
-            values = convert.observation(convert.decoded(data, JointState), self.spec).values
+            values = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self.refusals.add(error.reason)
             said = partial("states refused: {}".format, error)

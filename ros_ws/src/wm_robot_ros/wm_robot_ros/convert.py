@@ -13,7 +13,6 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PointStamped
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -33,19 +32,6 @@ LEVELS = {
     "error": DiagnosticStatus.ERROR,
     "stale": DiagnosticStatus.STALE,
 }
-
-
-def decoded(data: bytes, kind: type) -> Any:
-    """A message of a kind, of its bytes.
-
-    Raises:
-        BadMessageError: If they are none.
-    """
-    try:
-        return deserialize_message(data, kind)
-    # rclpy's RMWError; not every release names it.
-    except RuntimeError as error:
-        raise BadMessageError(Refusal.FORMAT, f"its bytes are no {kind.__name__}") from error
 
 
 def time_message(stamp: int) -> Time:

@@ -44,8 +44,9 @@ class FromWhom:
 class Newest:
     """A subscription that empties its queue whenever something comes, and hands over the newest that counts.
 
-    Neither does what others say meanwhile push that out, nor what was said before it make it late. Messages are taken
-    and handed over as bytes: that takes 3 us each, and decoded 15.
+    Neither does what others say meanwhile push that out, nor what was said before it make it late. A message that
+    does not count takes 15 us. To take it undecoded takes 3; but to decode by itself what counts is slower than in
+    the taking, and 0.2 ms of a loop.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Newest:
         node: Node,
         kind: type,
         topic: str,
-        callback: Callable[[bytes, bytes], None],
+        callback: Callable[[Any, bytes], None],
         *,
         refuses: Callable[[bytes], bool],
         event_callbacks: SubscriptionEventCallbacks,
     ):
         """Args:
-        callback: Gets the message, not yet decoded, and its publisher's id; see `FromWhom`.
+        callback: Gets the message and its publisher's id; see `FromWhom`.
         refuses: Whether a publisher's messages do not count, by its id.
         """
         self._callback, self._refuses = callback, refuses
@@ -68,12 +69,11 @@ class Newest:
             topic,
             FromWhom(self._hear),
             NEWEST,
-            raw=True,
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _hear(self, first: bytes, source: bytes) -> None:
+    def _hear(self, first: Any, source: bytes) -> None:
         newest = None if self._refuses(source) else (first, source)
         for message, source in self._rest():
             if not self._refuses(source):
@@ -81,12 +81,12 @@ class Newest:
         if newest:
             self._callback(*newest)
 
-    def _rest(self) -> Iterator[tuple[bytes, bytes]]:
+    def _rest(self) -> Iterator[tuple[Any, bytes]]:
         """What else is in the queue, with its publishers' ids; no more than fits there, or a flood had no end."""
         kind, handle = self.subscription.msg_type, self.subscription.handle
         with handle:
             for _ in range(NEWEST.depth):
-                taken = handle.take_message(kind, True)
+                taken = handle.take_message(kind, False)
                 if taken is None:
                     return
                 yield taken[0], _source(taken[1])
