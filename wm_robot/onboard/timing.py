@@ -88,13 +88,27 @@ class Slack:
         self._usual_ms += ((0.0 if hurried else ms) - self._usual_ms) / USUAL
 
 
+class _Takes:
+    """How long something takes: the longest lately, in s."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """It took so long."""
+        self.seconds = max(FADES * self.seconds, seconds)
+
+    def fade(self) -> None:
+        """It did not fit: what took long once is tried again, some time."""
+        self.seconds *= FADES
+
+
 class Ahead:
     """When to do what must be over right before a moment, by what it took lately."""
 
     def __init__(self) -> None:
         self.done = 0
-        self._takes = 0.0
-        """In s."""
+        self._takes = _Takes()
         self._before = math.inf
 
     def expect(self, moment: float) -> None:
@@ -111,23 +125,22 @@ class Ahead:
         Args:
             now: Of the clock of that moment.
         """
-        return self._before - SPARE - self._takes - now
+        return self._before - SPARE - self._takes.seconds - now
 
     def begins(self, now: float) -> bool:
         """Whether it is to be done now. It is forgone where it would not be over in time."""
         if self.left(now) > 0:
             return False
         before, self._before = self._before, math.inf
-        fits = before - self._takes > now
+        fits = before - self._takes.seconds > now
         if not fits:
-            # What took long once is tried again, some time.
-            self._takes *= FADES
+            self._takes.fade()
         return fits
 
     def add(self, seconds: float) -> None:
         """It was done."""
         self.done += 1
-        self._takes = max(FADES * self._takes, seconds)
+        self._takes.add(seconds)
 
 
 class Chore:
@@ -142,7 +155,7 @@ class Chore:
         self.done = self.put_off = 0
         self.longest = 0.0
         """That it took, in s."""
-        self._work, self._clock, self._takes = work, clock, 0.0
+        self._work, self._clock, self._takes = work, clock, _Takes()
 
     def ask(self) -> None:
         """It is to be done, once."""
@@ -159,15 +172,16 @@ class Chore:
         """
         if not self.asked:
             return False
-        if left < ROOM * self._takes and self._takes > LEAST:
+        takes = self._takes.seconds
+        if left < ROOM * takes and takes > LEAST:
             self.put_off += 1
-            # What took long once is tried again, and where nothing ever is left it is done some time.
-            self._takes *= FADES
+            self._takes.fade()
             return False
         self.asked = False
         began = self._clock()
         self._work()
         took = self._clock() - began
-        self._takes, self.longest = max(FADES * self._takes, took), max(self.longest, took)
+        self._takes.add(took)
+        self.longest = max(self.longest, took)
         self.done += 1
         return True
