@@ -1,4 +1,4 @@
-# make setup | demo | ros | test | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
+# make setup | demo | ros | test | soak | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
 PYTHON ?= python3
 VENV ?= .venv
 # Installed first and by itself, so that pip may take a CPU build where it finds one. With nothing but
@@ -20,7 +20,7 @@ MESSAGES := ros_ws/src/wm_robot_msgs
 # On two busy cores more threads are slower, not faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo ros test lint format clean
+.PHONY: setup demo ros test soak lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -57,6 +57,11 @@ test: lint
 	$(PYTEST) --tier=learn --numprocesses=2
 	$(PYTEST) --tier=episodes
 	$(PYTEST) --tier=ros
+
+# What takes minutes: other Pythons, the wheel, the browser, long runs. CONTRIBUTING.md lists it.
+soak: setup
+	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
+	$(PYTEST) --soak
 
 lint: setup
 	$(RUFF) check --quiet $(SOURCES)

@@ -4,6 +4,8 @@
 and hides torch, MuJoCo, ROS and pyarrow from them, so that the core's independence is real; `--tier=sim`,
 `--tier=learn` and `--tier=episodes` run the tests with that one marker and hide the rest; `--tier=ros` runs
 those that need several extras at once, as every node does.
+
+Tests with the marker `soak` take minutes: `pytest --soak` runs them and no others, everything else leaves them out.
 """
 
 import ast
@@ -33,6 +35,7 @@ TIERS = ("core", "sim", "learn", "episodes", "ros")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=TIERS, help="run one tier and hide the other extras from it")
+    parser.addoption("--soak", action="store_true", help="run the tests that take minutes, and no others")
 
 
 class Hiding:
@@ -71,11 +74,14 @@ def pytest_make_collect_report(collector: pytest.Collector) -> pytest.CollectRep
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    tier = config.getoption("--tier")
-    if tier:
-        others = [item for item in items if tier_of(needs_of(item)) != tier]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
+    tier, soak = config.getoption("--tier"), config.getoption("--soak")
+    others = {
+        item
+        for item in items
+        if (tier and tier_of(needs_of(item)) != tier) or (item.get_closest_marker("soak") is not None) != soak
+    }
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
     for item in items:
         reason = missing(needs_of(item))
         if reason:

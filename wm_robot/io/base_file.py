@@ -1,6 +1,8 @@
 """The two files of a base, checked without torch: its card and its weights."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import SnapshotError
@@ -10,6 +12,39 @@ from wm_robot.spec import canonical_json
 
 FORMAT, KIND = 1, "base"
 CARD, WEIGHTS = "base.json", "weights.safetensors"
+HERE = Path(__file__).resolve()
+SHIPPED = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")
+"""Folders of the bases that ship: in the repository, and in an installed package."""
+
+
+def find_base(folder: str | Path) -> Path:
+    """The folder of a base: the named one, or the base of that name that ships.
+
+    `arm-ekf` and `bases/arm-ekf` both name a shipped base, from any working folder. A folder that exists comes first.
+
+    Raises:
+        SnapshotError: If there is no such base; the error lists those that are there.
+    """
+    named = Path(folder)
+    if (named / CARD).is_file():
+        return named
+    if not named.is_absolute() and named.parent in (Path(), Path("bases")):
+        for place in SHIPPED:
+            if (place / named.name / CARD).is_file():
+                return place / named.name
+    if named.exists():
+        raise SnapshotError(f"{named} is no base: it has no {CARD}. {_known_bases(named)}")
+    raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
+
+
+def _known_bases(wrong: Path) -> str:
+    """What bases there are, for an error: those that ship, and those in the folder where one was looked for."""
+    shipped = sorted({card.parent.name for place in SHIPPED for card in place.glob(f"*/{CARD}")})
+    own = sorted(str(card.parent) for card in wrong.parent.glob(f"*/{CARD}"))
+    known = [*shipped, *(path for path in own if Path(path).name not in shipped)]
+    close = get_close_matches(wrong.name, [Path(path).name for path in known], n=1)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Bases that are there: {', '.join(known) or 'none'}. To make one: wm-robot train ROBOT"
 
 
 def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
-from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base
+from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base, find_base
 from wm_robot.io.durable import digest, write_file
 from wm_robot.spec import RobotSpec
 
@@ -107,13 +107,16 @@ def save_base(folder: Path, model: "WorldModel", spec: RobotSpec, card: dict[str
 def load_base(folder: str | Path) -> Base:
     """Read a base; its bytes are checked before they are parsed.
 
+    Args:
+        folder: Its folder, or the name of a base that ships; see `find_base`.
+
     Raises:
         SnapshotError: If a file is missing, damaged or of another format.
     """
-    folder = Path(folder)
+    folder = find_base(folder)
     try:
         card, weights = ((folder / name).read_bytes() for name in (CARD, WEIGHTS))
     except OSError as error:
-        raise SnapshotError(f"no base in {folder}: {error}. Train one: wm-robot train") from error
+        raise SnapshotError(f"base in {folder} cannot be read: {error}. Fetch it again") from error
     manifest = check_base(card, weights, str(folder))
     return Base(digest=manifest["digest"], manifest=manifest, weights=weights, where=str(folder))
