@@ -39,12 +39,22 @@ def recover(
     for path in found:
         try:
             rows += _recovered(path, growing, dry_run)
+        # The others are recovered all the same.
         except SnapshotError as error:
-            # The others are recovered all the same.
             complaints.append(str(error))
+        except OSError as error:
+            complaints.append(_why_not(path, error))
     _print(rows, dry_run, as_json)
     if complaints:
         raise SnapshotError("\n".join(complaints))
+
+
+def _why_not(path: Path, error: OSError) -> str:
+    at = "" if error.filename in (None, str(path)) else f" at {error.filename}"
+    return (
+        f"{path} is left as it was: {error.strerror}{at}. Mend that, or copy it to where there is room that you may "
+        "write to, and recover the copy"
+    )
 
 
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
@@ -81,7 +91,11 @@ def _growing(paths: list[Path]) -> set[Path]:
 def _is_whole(path: Path) -> bool:
     from wm_robot.io.session_file import is_whole
 
-    return path.suffix == SESSION and is_whole(path)
+    try:
+        return path.suffix == SESSION and is_whole(path)
+    except OSError:
+        # It is told when it is read.
+        return True
 
 
 def _recovered(path: Path, growing: set[Path], dry_run: bool) -> list[dict[str, Any]]:
@@ -99,7 +113,8 @@ def _recovered(path: Path, growing: set[Path], dry_run: bool) -> list[dict[str, 
     from wm_robot.io.recovery import recover_session
 
     found = recover_session(path, dry_run=dry_run)
-    saved = found.messages if found.kept or dry_run and found.messages else None
+    left_alone = found.what == WHOLE or found.what.startswith(("is being recorded", WRITING))
+    saved = None if left_alone else found.messages
     return [_row(path, found.what, saved, found.stamp, found.lost, found.kept)]
 
 
