@@ -54,10 +54,12 @@ class Bringup:
                 raise DeviceError(f"{name} ended with {code}; what it said is above")
         return None
 
-    def stop(self) -> None:
-        """End all, the last one first."""
-        for _, process in reversed(self._running.values()):
-            process.stop(patience=ENDING)
+    def stop(self, stop: Stop) -> None:
+        """End all, the last one first. Who saves a state may take its time, until somebody asks to end once more."""
+        before = stop.requests
+        for node, process in reversed(self._running.values()):
+            saves = bool(node["parameters"].get("state"))
+            process.stop(patience=ENDING, keep=lambda saves=saves: saves and stop.requests == before)
 
 
 def path_of(node: Mapping[str, Any]) -> str:
@@ -93,7 +95,7 @@ def run(nodes: Sequence[Mapping[str, Any]], stop: Stop) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        bringup.stop()
+        bringup.stop(stop)
         driver.destroy_node()
 
 

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -134,18 +136,34 @@ class NodeProcess:
         """
         return self._process.wait(timeout)
 
-    def stop(self, *, patience: float = 5.0) -> int:
-        """Ask it to end, and make it after `patience` s; returns its exit code."""
+    def stop(self, *, patience: float = 5.0, keep: Callable[[], bool] = lambda: False) -> int:
+        """Ask it to end, and make it after `patience` s; returns its exit code.
+
+        Args:
+            keep: Whether it is not made to end yet, as it may hold what it could not save. It is asked to end a
+                second time when that is over, and has `patience` s again.
+        """
         if self.running:
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._end_when_given_up(patience, keep)
         code = self._process.wait()
         if self._log:
             self._log.close()
         return code
+
+    def _end_when_given_up(self, patience: float, keep: Callable[[], bool]) -> None:
+        was_kept = False
+        while self.running and keep():
+            was_kept = True
+            time.sleep(0.1)
+        if was_kept and self.running:
+            self._process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        self._process.kill()
 
     def __enter__(self) -> "NodeProcess":
         return self
