@@ -61,10 +61,6 @@ def log(life: Life, more: More = (), /, *, limit: int = 20, as_json: JsonFlag = 
         as_json: Print JSON.
     """
     _check_one("log", life, more)
-    if limit < 0:
-        raise ConfigError(
-            f"--limit is {limit}; it must be at least 0, which is all. See: wm-robot state log --help"
-        )
     store, reference = _opened(life)
     names: dict[str, list[str]] = {}
     for name, head in (*store.branches().items(), *store.pins().items()):
