@@ -44,7 +44,8 @@ def recover(
             complaints.append(str(error))
         except OSError as error:
             complaints.append(_why_not(path, error))
-    _print(rows, dry_run, as_json)
+    if rows or not complaints:
+        _print(rows, dry_run, as_json)
     if complaints:
         raise SnapshotError("\n".join(complaints))
 
