@@ -24,10 +24,16 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         mode: Who may read it, from the first byte on.
 
     Raises:
-        OSError: If it could not be written; the old content is still there.
+        OSError: If it could not be written; it names the file. The old content is still there.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+    with _naming(path):
+        _write_beside(path, temporary, content, mode)
+        sync_folder(path.parent)
+
+
+def _write_beside(path: Path, temporary: Path, content: bytes, mode: int) -> None:
     try:
         with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             _reserve(file.fileno(), len(content))
@@ -36,9 +42,20 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
-    sync_folder(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have what the system says name the file that was meant: of a full disk it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_file(path: Path) -> None:
