@@ -249,6 +249,20 @@ def test_where_no_store_is_near_the_agents_parameter_is_named(tmp_path):
         Store(tmp_path / "a" / "b").verify()
 
 
+def test_where_nothing_can_be_saved_that_is_said_before(store, tmp_path, monkeypatch):
+    store.check_writable()
+    kept(store, 1)
+    store.check_writable()
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(
+        SnapshotError, match=f"nothing can be saved in .*lives: {tmp_path / 'file'} is no folder"
+    ):
+        Store(tmp_path / "file" / "lives").check_writable()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SnapshotError, match=f"{store.folder} is no folder that this user may write in"):
+        store.check_writable()
+
+
 def test_a_lost_index_is_made_again_by_gc(store):
     for i in range(3):
         kept(store, i)

@@ -115,9 +115,9 @@ def refuse(folder, *names):
 
 
 def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robot, tmp_path):
-    refuse(tmp_path, "disk", "user", "temporary")
     robot = robot(tmp_path / "disk" / "lives")
     robot.live(6)
+    refuse(tmp_path, "disk", "user", "temporary")
     os.kill(robot.process.pid, signal.SIGINT)
     robot.until_logged("keeps the state and tries again every 5 s: make room")
     time.sleep(1)
@@ -128,9 +128,9 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
 
 
 def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
-    refuse(tmp_path, "disk", "user", "temporary")
     robot = robot(tmp_path / "disk" / "lives")
     robot.live(6)
+    refuse(tmp_path, "disk", "user", "temporary")
     os.kill(robot.process.pid, signal.SIGTERM)
     robot.until_logged("Another Ctrl-C or SIGTERM gives the state up")
     os.kill(robot.process.pid, signal.SIGTERM)
@@ -139,9 +139,9 @@ def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
 
 
 def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleaned_up(robot, tmp_path):
-    refuse(tmp_path, "disk")
     robot = robot(tmp_path / "disk" / "lives")
     robot.live(6)
+    refuse(tmp_path, "disk")
     robot.client.deactivate()
     with pytest.raises(DeviceError, match="did not clean up"):
         robot.client.cleanup()
@@ -151,3 +151,11 @@ def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleane
     assert answer.result().success and robot.store.show().steps == 5
     robot.client.cleanup()
     assert robot.client.state() == "unconfigured" and robot.process.stop(patience=10) == 0
+
+
+def test_where_nothing_can_be_saved_it_does_not_begin(robot, tmp_path):
+    refuse(tmp_path, "disk")
+    with pytest.raises(DeviceError, match="did not configure"):
+        robot(tmp_path / "disk" / "lives")
+    log = next(tmp_path.glob("node*.log")).read_text()
+    assert f"nothing can be saved in {tmp_path}/disk/lives" in log and "Traceback" not in log

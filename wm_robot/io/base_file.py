@@ -33,7 +33,7 @@ def find_base(folder: str | Path) -> Path:
             if (place / named.name / CARD).is_file():
                 return place / named.name
     if named.exists():
-        raise SnapshotError(f"{named} is no base: it has no {CARD}. {_known_bases(named)}")
+        raise SnapshotError(f"no base in {named}: it has no {CARD}. {_known_bases(named)}")
     raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
 
 

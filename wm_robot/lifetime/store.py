@@ -83,6 +83,20 @@ class Store:
         if not self.exists:
             raise no_store(self.folder)
 
+    def check_writable(self) -> None:
+        """Refuse a folder in which nothing can be saved, before anything is lived that would be lost.
+
+        Raises:
+            SnapshotError: If it, or the one in which it would be made, is no folder that this user may write in.
+        """
+        folder = self.folder.absolute()
+        place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        if not (os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)):
+            raise SnapshotError(
+                f"nothing can be saved in {self.folder}: {place} is no folder that this user may write in, or is "
+                "read-only. Name another folder"
+            )
+
     # --- save and load ------------------------------------------------------------------------------------------
 
     def save(

@@ -354,11 +354,12 @@ class AgentNode(LifecycleNode):
         """A branch that holds a life is never left to another life that does not go on from it.
 
         Raises:
-            SnapshotError: If `state` holds a life and `restore` does not name it.
+            SnapshotError: If `state` holds a life and `restore` does not name it, or nothing can be saved there.
         """
         if not self.config.state:
             return
         store, branch = opened(self.config.state)
+        store.check_writable()
         head = store.branches().get(branch)
         if head is None:
             return
