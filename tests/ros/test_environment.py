@@ -67,9 +67,9 @@ def test_a_process_that_holds_something_is_kept_until_it_is_given_up(tmp_path):
     process = NodeProcess([sys.executable, "-c", KEEPING], dict(os.environ), log=log)
     while "ready" not in log.read_text():
         time.sleep(0.01)
-    answers = [True] * 5
+    answers = [True, False, False, False]
     # Asked a second time, it ends by itself, and is not killed.
-    assert process.stop(patience=0.5, keep=lambda: bool(answers and answers.pop())) == 7
+    assert process.stop(patience=0.5, give_up=answers.pop) == 7
     assert not answers
 
 

@@ -28,12 +28,6 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
-    with _naming(path):
-        _write_beside(path, temporary, content, mode)
-        sync_folder(path.parent)
-
-
-def _write_beside(path: Path, temporary: Path, content: bytes, mode: int) -> None:
     try:
         with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             _reserve(file.fileno(), len(content))
@@ -41,21 +35,14 @@ def _write_beside(path: Path, temporary: Path, content: bytes, mode: int) -> Non
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            # The temporary name says nothing to people, and a failed reservation has none.
+            error.filename = str(path)
         raise
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Have what the system says name the file that was meant: of a full disk it names none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    sync_folder(path.parent)
 
 
 def remove_file(path: Path) -> None:

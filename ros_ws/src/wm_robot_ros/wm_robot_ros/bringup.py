@@ -57,9 +57,13 @@ class Bringup:
     def stop(self, stop: Stop) -> None:
         """End all, the last one first. Who saves a state may take its time, until somebody asks to end once more."""
         before = stop.requests
+
+        def given_up() -> bool:
+            return stop.requests > before
+
         for node, process in reversed(self._running.values()):
             saves = bool(node["parameters"].get("state"))
-            process.stop(patience=ENDING, keep=lambda saves=saves: saves and stop.requests == before)
+            process.stop(patience=ENDING, give_up=given_up if saves else None)
 
 
 def path_of(node: Mapping[str, Any]) -> str:

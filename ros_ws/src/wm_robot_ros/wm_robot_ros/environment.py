@@ -136,33 +136,32 @@ class NodeProcess:
         """
         return self._process.wait(timeout)
 
-    def stop(self, *, patience: float = 5.0, keep: Callable[[], bool] = lambda: False) -> int:
+    def stop(self, *, patience: float = 5.0, give_up: Callable[[], bool] | None = None) -> int:
         """Ask it to end, and make it after `patience` s; returns its exit code.
 
         Args:
-            keep: Whether it is not made to end yet, as it may hold what it could not save. It is asked to end a
-                second time when that is over, and has `patience` s again.
+            give_up: Whether somebody gives up what it could not save. Until then it is not made to end, then it is
+                asked once more, and has `patience` s again. None: there is nothing to wait for.
         """
         if self.running:
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
-                self._end_when_given_up(patience, keep)
+                self._end_when_given_up(patience, give_up)
         code = self._process.wait()
         if self._log:
             self._log.close()
         return code
 
-    def _end_when_given_up(self, patience: float, keep: Callable[[], bool]) -> None:
-        was_kept = False
-        while self.running and keep():
-            was_kept = True
-            time.sleep(0.1)
-        if was_kept and self.running:
-            self._process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
+    def _end_when_given_up(self, patience: float, give_up: Callable[[], bool] | None) -> None:
+        if give_up is not None:
+            while self.running and not give_up():
+                time.sleep(0.1)
+            if self.running:
+                self._process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience)
         self._process.kill()
 
     def __enter__(self) -> "NodeProcess":
