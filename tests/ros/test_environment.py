@@ -51,6 +51,28 @@ def test_parameters_keep_their_type_on_the_command_line():
     assert json.loads(json.loads(text.removeprefix("world:="))) == world
 
 
+KEEPING = """
+import signal, sys, time
+asked = []
+signal.signal(signal.SIGINT, lambda *_: asked.append(0))
+print('ready', flush=True)
+while len(asked) < 2:
+    time.sleep(0.01)
+sys.exit(7)
+"""
+
+
+def test_a_process_that_holds_something_is_kept_until_it_is_given_up(tmp_path):
+    log = tmp_path / "log"
+    process = NodeProcess([sys.executable, "-c", KEEPING], dict(os.environ), log=log)
+    while "ready" not in log.read_text():
+        time.sleep(0.01)
+    answers = [True, False, False, False]
+    # Asked a second time, it ends by itself, and is not killed.
+    assert process.stop(patience=0.5, give_up=answers.pop) == 7
+    assert not answers
+
+
 def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path):
     deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     log = tmp_path / "log"

@@ -50,13 +50,18 @@ def assimilate(
         as_json: Print JSON.
     """
     from wm_robot.fleet.acceptance import tried
+    from wm_robot.io.base_file import check_is_of, find_base
     from wm_robot.io.experience import recorded
+    from wm_robot.lifetime.names import checked_name
     from wm_robot.lifetime.store import opened
     from wm_robot.onboard.saved_life import keep, lives_of, state_of, steps_of
 
-    loaded, spec = _base(base)
+    base = find_base(base)
     store, reference = opened(life)
     head = store.find(reference)
+    check_is_of(base, store.read(head).base_digest, life)
+    target = reference if dry_run else checked_name(branch or reference)
+    loaded, spec = _base(base)
     state = state_of(store, head, loaded, spec)
     theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
     after, verdict = tried(loaded.model, lives_of(state, steps_of(base, loaded)), state, mine, theirs)
@@ -70,7 +75,7 @@ def assimilate(
     saved = None
     if not dry_run:
         note = "assimilated " + ", ".join(f"{path.name} {_digest(path)[:12]}" for path in recordings)
-        saved = keep(store, branch or reference, after, loaded, spec, [head], note, verdict.figures())
+        saved = keep(store, target, after, loaded, spec, [head], note, verdict.figures())
     if as_json:
         print(json.dumps({"accepted": True, "snapshot": saved, **verdict.figures()}))
     else:
@@ -102,13 +107,14 @@ def pool(
     """
     from wm_robot.fleet.assimilate import Stretch, assimilated
     from wm_robot.fleet.pool import pooled
+    from wm_robot.io.base_file import check_is_of, find_base
     from wm_robot.io.experience import recorded
     from wm_robot.lifetime.store import opened
     from wm_robot.models.in_torch import TensorRecall
     from wm_robot.models.recall import has_bank
     from wm_robot.onboard.saved_life import keep, state_of
 
-    loaded, spec = _base(base)
+    base = find_base(base)
     target, branch = opened(into)
     if branch in target.branches():
         raise SnapshotError(
@@ -119,6 +125,9 @@ def pool(
         raise ConfigError(
             f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
         )
+    for life, (store, head) in zip(lives, sources, strict=True):
+        check_is_of(base, store.read(head).base_digest, life)
+    loaded, spec = _base(base)
     state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
     if replay:
         writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model

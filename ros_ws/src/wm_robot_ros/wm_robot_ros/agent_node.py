@@ -40,6 +40,7 @@ from wm_robot.io.complaints import Complaints
 from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
 from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, check_time
+from wm_robot.lifetime.rescue import Rescued, rescue
 from wm_robot.lifetime.store import opened
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
 from wm_robot.onboard.realtime import Garbage
@@ -74,6 +75,8 @@ SILENCE = 1.0
 """Of the plant, after which that is said; in s."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
+RETRY = 5.0
+"""Seconds between two tries to save what is saved nowhere, at the end."""
 WARM_UP = 20
 """Steps before the first observation, which no one sees: the first ones take many times longer."""
 MakeLife = Callable[[LifeConfig, RobotSpec], Life]
@@ -178,6 +181,8 @@ class AgentNode(LifecycleNode):
         """What the life goes on from; one that this process saved goes before any other."""
         self.trouble = self.unsaved_because = ""
         """What keeps it from acting, and from saving; empty if nothing does."""
+        self._rescued: Rescued | None = None
+        """Where a copy is of what could not be saved, as long as nothing is lived after it."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self.slack, self._rehearsal = Slack(), Ahead()
@@ -253,8 +258,8 @@ class AgentNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop acting; then save, where a folder is named.
 
-        A state that cannot be saved does not keep the agent acting: the life is still there, and
-        `~/save` may be tried again.
+        A state that cannot be saved does not keep the agent acting: the life is still there, a copy is in a second
+        place, and `~/save` may be tried again.
         """
         self._active = False
         # At once: to a plant, silence without a word is a controller that is late.
@@ -349,11 +354,12 @@ class AgentNode(LifecycleNode):
         """A branch that holds a life is never left to another life that does not go on from it.
 
         Raises:
-            SnapshotError: If `state` holds a life and `restore` does not name it.
+            SnapshotError: If `state` holds a life and `restore` does not name it, or nothing can be saved there.
         """
         if not self.config.state:
             return
         store, branch = opened(self.config.state)
+        store.check_writable()
         head = store.branches().get(branch)
         if head is None:
             return
@@ -570,7 +576,7 @@ class AgentNode(LifecycleNode):
         )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
-        self._unsaved = True
+        self._unsaved, self._rescued = True, None
         self._surprise = float(surprise.nll)
         self.live_time.add((self._now() - began) / 1e6)
         self.slack.add(self.live_time.last_ms, hurried=hurry)
@@ -612,9 +618,12 @@ class AgentNode(LifecycleNode):
             raise SnapshotError("nothing was lived yet")
         if self._doubtful:
             raise SnapshotError(f"the life is in doubt since it stopped: {self.trouble}. What is saved stays")
+        # What is lived from now on counts as unsaved, though it may come in time.
+        before, self._unsaved = self._unsaved, False
         try:
             saved = str(await self.beside(partial(self.life.save, self.config.state)))
         except Exception as error:
+            self._unsaved |= before
             told = f"{type(error).__name__}: {error}"
             self.unsaved_because = f"state not saved: {told}"
             raise SnapshotError(told) from error
@@ -673,19 +682,52 @@ class AgentNode(LifecycleNode):
         self._worker.submit(work)
 
     def save_if_lived(self) -> None:
-        """Save what was lived since the last time, where a folder is named."""
+        """Save what was lived since the last time, where a folder is named; a copy elsewhere, if that fails."""
         if not (self.config.state and self._unsaved):
             return
+        before = self.unsaved_because
         try:
             # In line behind a ~/save that may be under way: two at once would destroy each other's files.
             digest = self._worker.submit(self.life.save, self.config.state).result()
         except Exception as error:
-            self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
-            self.get_logger().error(self.unsaved_because)
+            self.unsaved_because = f"state not saved: {type(error).__name__}: {error}. {self._rescue()}"
+            if self.unsaved_because != before:
+                self.get_logger().error(self.unsaved_because)
             return
         self._unsaved, self._from, self.unsaved_because = False, self.config.state, ""
         self._thinning.saved()
         self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
+
+    def _rescue(self) -> str:
+        """Save a copy in a second place, unless one is there; returns what to say of it."""
+        if self._rescued is None:
+            name = self.get_fully_qualified_name().strip("/").replace("/", "-")
+            try:
+                work = partial(rescue, self.life.rescue, self.config.state, name=name)
+                self._rescued = self._worker.submit(work).result()
+            except Exception as error:
+                return f"And {error}"
+        return f"Nothing is lost: a copy is {self._rescued.life}. Bring it back: {self._rescued.command}"
+
+    def keep_until_saved(self, stop: Stop) -> None:
+        """Stay, and try again, while what was lived is saved nowhere; one more request to end gives it up."""
+        if not (self.config.state and self._unsaved) or self._rescued:
+            return
+        self.get_logger().fatal(
+            f"what was lived is saved nowhere. This process, {os.getpid()}, keeps the state and tries again every "
+            f"{RETRY:.0f} s: make room. Another Ctrl-C or SIGTERM gives the state up"
+        )
+        before, due = stop.requests, time.monotonic() + RETRY
+        while self._unsaved and not self._rescued:
+            if stop.requests > before:
+                self.get_logger().fatal(
+                    f"given up: what was lived since the last save. {self.unsaved_because}"
+                )
+                return
+            time.sleep(PATIENCE)
+            if time.monotonic() >= due:
+                self.save_if_lived()
+                due = time.monotonic() + RETRY
 
     # Reports
 
@@ -709,8 +751,12 @@ class AgentNode(LifecycleNode):
         }
 
     def write_report(self) -> None:
-        if self.config.report and self._entities:
+        if not (self.config.report and self._entities):
+            return
+        try:
             write_file(Path(self.config.report), json.dumps(self.status()).encode())
+        except OSError as error:
+            self.get_logger().error(f"report not written: {error}")
 
     def _publish_status(self) -> None:
         self._status.publish(convert.json_message(self.status()))
@@ -778,10 +824,10 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
 
 
 def main(make_life: MakeLife = load_life) -> None:
-    """Run the node until Ctrl-C; what was lived is saved on the way out.
+    """Run the node until Ctrl-C; what was lived is saved on the way out, or a copy of it elsewhere.
 
     Raises:
-        SystemExit: With 1 if it stopped acting by itself, or could not save.
+        SystemExit: With 1 if it stopped acting by itself, or could not save where its parameter `state` says.
     """
     stop = start()
     node = None
@@ -790,6 +836,7 @@ def main(make_life: MakeLife = load_life) -> None:
         run(node, executor_of(node, quick=True), stop)
         node.end_driving()
         node.save_if_lived()
+        node.keep_until_saved(stop)
         node.write_report()
         if node.trouble or node.unsaved_because:
             raise SystemExit(1)

@@ -54,10 +54,16 @@ class Bringup:
                 raise DeviceError(f"{name} ended with {code}; what it said is above")
         return None
 
-    def stop(self) -> None:
-        """End all, the last one first."""
-        for _, process in reversed(self._running.values()):
-            process.stop(patience=ENDING)
+    def stop(self, stop: Stop) -> None:
+        """End all, the last one first. Who saves a state may take its time, until somebody asks to end once more."""
+        before = stop.requests
+
+        def given_up() -> bool:
+            return stop.requests > before
+
+        for node, process in reversed(self._running.values()):
+            saves = bool(node["parameters"].get("state"))
+            process.stop(patience=ENDING, give_up=given_up if saves else None)
 
 
 def path_of(node: Mapping[str, Any]) -> str:
@@ -93,7 +99,7 @@ def run(nodes: Sequence[Mapping[str, Any]], stop: Stop) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        bringup.stop()
+        bringup.stop(stop)
         driver.destroy_node()
 
 

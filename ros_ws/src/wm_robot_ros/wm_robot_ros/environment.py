@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -134,18 +136,33 @@ class NodeProcess:
         """
         return self._process.wait(timeout)
 
-    def stop(self, *, patience: float = 5.0) -> int:
-        """Ask it to end, and make it after `patience` s; returns its exit code."""
+    def stop(self, *, patience: float = 5.0, give_up: Callable[[], bool] | None = None) -> int:
+        """Ask it to end, and make it after `patience` s; returns its exit code.
+
+        Args:
+            give_up: Whether somebody gives up what it could not save. Until then it is not made to end, then it is
+                asked once more, and has `patience` s again. None: there is nothing to wait for.
+        """
         if self.running:
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._end_when_given_up(patience, give_up)
         code = self._process.wait()
         if self._log:
             self._log.close()
         return code
+
+    def _end_when_given_up(self, patience: float, give_up: Callable[[], bool] | None) -> None:
+        if give_up is not None:
+            while self.running and not give_up():
+                time.sleep(0.1)
+            if self.running:
+                self._process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience)
+        self._process.kill()
 
     def __enter__(self) -> "NodeProcess":
         return self

@@ -105,6 +105,9 @@ class Life(Protocol):
             place: Store of lives, and with `@` the branch.
         """
 
+    def rescue(self, place: str) -> str:
+        """Write a copy of the life in another store, as `save` does; it still goes on from what was saved before."""
+
     def report(self) -> dict[str, object]:
         """What else people should know of it, as plain values."""
 
@@ -143,7 +146,7 @@ class RobotLife:
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
-        self.imagined = agent.imagined
+        self.imagined, self.rescue = agent.imagined, agent.rescue
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -64,6 +64,9 @@ class Nobody:
     def save(self, place: str) -> str:
         raise AssertionError("nobody has nothing to save")
 
+    def rescue(self, place: str) -> str:
+        raise AssertionError("nobody has nothing to save")
+
     def report(self) -> dict[str, object]:
         return {}
 

@@ -31,17 +31,18 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.requests = 0
+        """How many signals asked to end."""
         self._parent = int(os.environ.get(PARENT, "0"))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self.requests += 1
 
     @property
     def asked(self) -> bool:
-        return self._asked or (self._parent > 0 and os.getppid() != self._parent)
+        return self.requests > 0 or (self._parent > 0 and os.getppid() != self._parent)
 
 
 def start() -> Stop:
