@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -68,7 +69,8 @@ class Newest:
             kind,
             topic,
             FromWhom(self._hear),
-            NEWEST,
+            # A copy: what parameters override is written into it.
+            copy(NEWEST),
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )

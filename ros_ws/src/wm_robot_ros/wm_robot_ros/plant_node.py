@@ -170,6 +170,9 @@ class PlantNode(Node):
         self._lived += turn.intake.started
         goal = self._target.goal(self._lived)
         observation = self.robot.read().values
+        if not turn.clock.runs(self._now()):
+            # Stamps that no clock gave would be acted on, and learned from.
+            return
         self._stamp = stamp = self._next_stamp()
         # The observation comes last: when it arrives, what belongs to it is there already.
         turn.say_contact(stamp, cuts)
