@@ -10,7 +10,7 @@ WORDS = {
     "gap": "observations are missing: transitions span several periods of {0:g} ms and are not learned from. Is the "
     "plant, the network or this machine too slow?",
     "early": "observations follow one another, by their stamps, faster than the period of {0:g} ms and are not "
-    "learned from. Does /clock run slowly, or does the plant have another rate?",
+    "learned from. Does /clock run slowly or in coarse steps, or has the plant another rate?",
     "unpaired": "observations have no applied_command of the same stamp and are not learned from. Publish "
     "applied_command with the stamp of the observation that it led to, before it",
 }

@@ -132,7 +132,6 @@ class ControlNode(Node):
         self._disagrees: list[str] | None = None if config.description_topic else []
         """What the description allows less than the spec; None until it came."""
         self.periods = self.sent = self.skipped = 0
-        self._stamp = 0
 
         self._out = self.create_publisher(kind, config.command_topic, OUTPUT)
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
@@ -162,7 +161,13 @@ class ControlNode(Node):
         if config.description_topic:
             self._description = InputWatch(
                 self,
-                self.create_subscription(String, config.description_topic, self._on_description, LATCHED),
+                self.create_subscription(
+                    String,
+                    config.description_topic,
+                    self._on_description,
+                    LATCHED,
+                    event_callbacks=incompatible_qos(self, config.description_topic, self.turn.complaints),
+                ),
                 self.turn.complaints,
                 missing="no robot description",
                 refused="description refused",
@@ -266,7 +271,7 @@ class ControlNode(Node):
         if not self.turn.clock.runs(self._now()):
             # Stamps that no clock gave would be acted on, and learned from.
             return
-        self._stamp = stamp = max(self._now(), self._stamp + 1)
+        stamp = self.turn.next_stamp()
         self.turn.say_contact(stamp, self.robot.gate.cuts)
         self._applied.publish(convert.action_message(applied, self.spec, stamp))
         self._sensed.publish(convert.observation_message(obs.values, self.spec, stamp))

@@ -118,15 +118,16 @@ class InputWatch:
         return words
 
     def _elsewhere(self) -> list[str]:
-        """Topics of the same last name and type that somebody publishes."""
+        """Topics of the same last name and type that another node publishes."""
         wanted, last = self.input, self.input.topic.rpartition("/")[2]
+        own = self._node.get_fully_qualified_name()
         return [
             topic
             for topic, kinds in self._node.get_topic_names_and_types()
             if topic != wanted.topic
             and topic.rpartition("/")[2] == last
             and wanted.kind in kinds
-            and self._node.count_publishers(topic)
+            and any(each.node != own for each in publishers_of(self._node, topic))
         ]
 
 

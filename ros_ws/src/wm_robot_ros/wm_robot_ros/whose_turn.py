@@ -123,6 +123,8 @@ class WhoseTurn:
         self._agent_active = self._answering = False
         """Whether an agent said that it acts; whether who commands answers observations, and so owes an answer to
         each."""
+        self._stamp = 0
+        """Of the last observation, in ns."""
         self._asked = False
         """Whether an observation was published in the last period: without one, no answer is owed."""
         self._sent: deque[int] = deque(maxlen=KEPT)
@@ -301,6 +303,13 @@ class WhoseTurn:
             self.baseline.stay(hold)
 
     # What is said
+
+    def next_stamp(self) -> int:
+        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
+        now, last = self._now(), self._stamp
+        set_back = last - now > round(self.config.max_age * 1e9)
+        self._stamp = now if set_back else max(now, last + 1)
+        return self._stamp
 
     def say_contact(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
         """Of the period that led to an observation: whether gate or baseline stood between controller and motors."""
