@@ -148,6 +148,13 @@ def test_without_a_simulators_clock_plant_and_agent_wait_say_so_and_begin_with_i
     peer.spin(1.0)
     assert agent.status["acted"] == acted
     assert plant.status["mode"] == "ready", "its controller's turn did not end"
+    # Reset, as simulators are: it begins at the same second again.
+    run_clock(peer)
+    back = "/clock jumped back by"
+    peer.until(lambda: back in plant.log and back in agent.log, "no word of the jump")
+    lived = agent.status["life"]["lived"]
+    peer.until(lambda: agent.status["acted"] > acted + 50, "it does not act again")
+    peer.until(lambda: agent.status["life"]["lived"] > lived + 50, "it does not learn again")
 
 
 def test_a_slow_clock_is_told_with_its_pace_and_with_what_comes_of_it(begin, peer):
@@ -208,6 +215,7 @@ def in_frame(stamp, frame):
 
 def test_an_agent_that_receives_nothing_names_topic_type_and_where_the_same_is_published(begin, peer):
     agent = begin.agent()
+    agent.until_told("/target has no publisher. Publish geometry_msgs/msg/PointStamped there")
     agent.until_told(
         "no observation to act on: /joint_states has no publisher. Publish sensor_msgs/msg/JointState there with any "
         "QoS, 50 times a second"

@@ -4,8 +4,8 @@ from collections import deque
 
 from wm_robot.io.pairing import Lived
 
-MANY = 0.1
-"""Part of the newest transitions from which on a cause is reported."""
+MANY, LEAST = 0.1, 3
+"""Part and number of the newest transitions from which on a cause is reported."""
 WORDS = {
     "gap": "observations are missing: transitions span several periods of {0:g} ms and are not learned from. Is the "
     "plant, the network or this machine too slow?",
@@ -28,7 +28,7 @@ class Unlearned:
         self.missed = 0
         """Periods without an observation."""
         self._count = dict.fromkeys(WORDS, 0)
-        self._new: deque[str] = deque(maxlen=max(1, round(1 / period)))
+        self._new: deque[str] = deque(maxlen=max(LEAST, round(1 / period)))
 
     def add(self, lived: Lived) -> None:
         """Count one transition; also those that were learned from, which have no cause."""
@@ -41,7 +41,8 @@ class Unlearned:
         """A sentence for each cause of many of the transitions since the last time, or of the last second."""
         new = list(self._new)
         self._new.clear()
-        return {cause: words for cause, words in self._words.items() if new.count(cause) > MANY * len(new)}
+        enough = max(MANY * len(new), LEAST)
+        return {cause: words for cause, words in self._words.items() if new.count(cause) >= enough}
 
     def to_dict(self) -> dict[str, int]:
         """Every cause with its count, zeros included, and the periods that were missed."""

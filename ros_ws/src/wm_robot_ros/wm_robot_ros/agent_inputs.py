@@ -101,6 +101,11 @@ class AgentInputs:
         self.look()
         return joined([what, *self.missing])
 
+    def so_far(self, refused: int) -> str:
+        """What was amiss since it was started, where nothing is now."""
+        counted = {"refused": refused, "periods missed": self.unlearned.missed}
+        return ", ".join(f"{count} {what} so far" for what, count in counted.items() if count) or "all used"
+
     def _lacks_target(self) -> bool:
         """Whether much of the last second lacked a target; before the first observation, whether none came."""
         aimless, answered = self.aimless, self.answered

@@ -752,7 +752,7 @@ class AgentNode(LifecycleNode):
             (
                 f"{name}: observations",
                 "warn" if wrong else "ok",
-                "; ".join(wrong) or (f"{refused.total} refused so far" if refused.total else "all used"),
+                "; ".join(wrong) or self.inputs.so_far(refused.total),
                 {**refused.to_dict(), **self.inputs.unlearned.to_dict(), **self.inputs.clock.to_dict()},
             ),
             (

@@ -34,14 +34,14 @@ class InputWatch:
         refused: str,
         needs: str = "",
         remedy: str = "",
-        patience: float = SILENCE,
+        patience: float = 0.0,
     ):
         """Args:
         missing: What the node lacks without it, as `no observation to act on`.
         refused: What was refused, as `observation refused`.
         needs: What else must be true of its messages.
         remedy: The next move where nothing is published.
-        patience: Until it is logged, in s; the diagnostics have it at once.
+        patience: From when it is lacking until that is logged, in s; the diagnostics have it at once.
         """
         self._node, self._complaints = node, complaints
         self._refused, self._patience = refused, patience

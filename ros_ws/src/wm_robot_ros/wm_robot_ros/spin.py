@@ -18,8 +18,11 @@ from wm_robot.errors import WmRobotError
 from wm_robot.io.complaints import Complaints
 from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
+from wm_robot_ros.input_watch import publishers_of
 
 AnyNode = TypeVar("AnyNode", bound=Node)
+WEAKEST = {"RELIABILITY": ("reliability", "best effort"), "DURABILITY": ("durability", "volatile")}
+"""Policy → its name here, and what offers less than any subscription may ask for."""
 PATIENCE = 0.1
 """Longest wait for work, in s: how late a request to end is noticed."""
 
@@ -144,10 +147,16 @@ def incompatible_qos(
 
     def report(info: Any) -> None:
         policy = qos_policy_name_from_kind(info.last_policy_kind)
-        words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
+        words = f"{who(policy)} publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
         if complaints is None:
             node.get_logger().error(words)
         else:
             complaints.add(f"{topic}: qos", lambda: words)
+
+    def who(policy: str) -> str:
+        field, weak = WEAKEST.get(policy, ("", ""))
+        publishers = publishers_of(node, node.resolve_topic_name(topic)) if field else []
+        named = sorted({each.node for each in publishers if getattr(each.delivery, field) == weak})
+        return " or ".join(named) or "a node"
 
     return SubscriptionEventCallbacks(incompatible_qos=report)
