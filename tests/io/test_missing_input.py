@@ -2,7 +2,7 @@
 
 import pytest
 
-from wm_robot.io.missing_input import Delivery, Input, Publisher, sentence
+from wm_robot.io.missing_input import Delivery, Input, Publisher, misfits, sentence
 
 KIND = "sensor_msgs/msg/JointState"
 BEST = Delivery(reliability="best effort", durability="volatile")
@@ -86,3 +86,12 @@ def test_the_last_refusal_is_told_with_its_cause():
 def test_many_publishers_are_counted_and_a_few_named():
     told = sentence(wanted(), [publisher(f"/node{number}") for number in range(9)])
     assert "has 9 publishers (/node0, /node1, /node2, /node3, 5 more)" in told
+
+
+def test_a_publisher_in_vain_beside_one_that_is_received_is_named():
+    both = [publisher(), publisher("/careless", delivery=BEST)]
+    assert misfits(wanted(), both) == ""
+    assert misfits(wanted(RELIABLE), both) == (
+        "/arm/joint_states is not received from every publisher: /careless offers best effort, and reliable is asked "
+        "for. Publish sensor_msgs/msg/JointState there with reliable, 50 times a second."
+    )

@@ -171,7 +171,9 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
     played = plant(**{"qos_overrides./joint_command.subscription.reliability": "reliable"})
     played.until_learned()
     careless_publisher(peer, "joint_command")
-    words = "/peer publishes 'joint_command' with a QoS that does not fit (RELIABILITY): it is not heard"
+    words = (
+        "/joint_command is not received from every publisher: /peer offers best effort, and reliable is asked"
+    )
     played.told.until(words)
     played.told.is_well(words)
     played.is_unharmed()
@@ -384,7 +386,9 @@ def test_an_agent_says_whose_qos_does_not_fit(agent, peer):
     played = agent(**{"qos_overrides./joint_states.subscription.reliability": "reliable"})
     played.until_it_acts()
     careless_publisher(peer, "joint_states")
-    words = "/peer publishes 'joint_states' with a QoS that does not fit (RELIABILITY): it is not heard"
+    words = (
+        "/joint_states is not received from every publisher: /peer offers best effort, and reliable is asked"
+    )
     played.told.until(words)
     played.told.is_well(words)
 

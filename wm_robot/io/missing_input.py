@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 MOST = 4
 """Publishers and topics that a sentence names."""
-RECENT = 2.0
+RECENT = 1.0
 """Age in s up to which the last used message counts as one that still comes."""
 
 
@@ -121,6 +121,14 @@ def sentence(
     if refusal:
         found += f"; the last message was refused: {refusal.rstrip('.')}"
     return f"{wanted.missing}: {found}. {next_move}".strip()
+
+
+def misfits(wanted: Input, publishers: Sequence[Publisher]) -> str:
+    """Whose messages cannot be received, though those of others may be; empty if there is no such publisher."""
+    causes = [f"{each.node} {why}" for each in publishers if (why := each.misfit(wanted))]
+    if not causes:
+        return ""
+    return f"{wanted.topic} is not received from every publisher: {_listed(causes, between='; ')}. {wanted._publish}."
 
 
 def _count(publishers: Sequence[object]) -> str:

@@ -51,7 +51,7 @@ from wm_robot_ros import convert
 from wm_robot_ros.agent_inputs import AgentInputs
 from wm_robot_ros.chores import Chores
 from wm_robot_ros.extras import attach
-from wm_robot_ros.input_watch import InputWatch, joined
+from wm_robot_ros.input_watch import WATCHED, InputWatch, joined
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
@@ -380,12 +380,17 @@ class AgentNode(LifecycleNode):
                 callback,
                 # A copy: what parameters override is written into it.
                 copy(SENSOR),
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for kind, topic, callback in (
-                (PointStamped, "target", self._on_target),
-                (String, "plant/contact", self._on_contact),
+            for kind, topic, callback, events in (
+                (PointStamped, "target", self._on_target, WATCHED),
+                (
+                    String,
+                    "plant/contact",
+                    self._on_contact,
+                    incompatible_qos("plant/contact", self._complaints),
+                ),
             )
         ] + [
             Newest(
@@ -394,7 +399,7 @@ class AgentNode(LifecycleNode):
                 topic,
                 callback,
                 refuses=partial(self._ignores, speaker),
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                event_callbacks=WATCHED,
             ).subscription
             for topic, callback, speaker in (
                 ("applied_command", self._on_applied, self._applying),

@@ -30,11 +30,11 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros import convert
 from wm_robot_ros.chores import Chores
-from wm_robot_ros.input_watch import SILENCE, START_UP, InputWatch
+from wm_robot_ros.input_watch import SILENCE, START_UP, WATCHED, InputWatch
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
+from wm_robot_ros.spin import Stop, executor_of, running, spin_once, use_real_time
 from wm_robot_ros.whose_turn import TurnConfig, WhoseTurn
 from wm_robot_sim import load_spec
 
@@ -145,7 +145,7 @@ class ControlNode(Node):
             config.states_topic,
             self._on_states,
             refuses=self._ignores,
-            event_callbacks=incompatible_qos(self, config.states_topic, self.turn.complaints),
+            event_callbacks=WATCHED,
         )
         self._states = InputWatch(
             self,
@@ -166,7 +166,7 @@ class ControlNode(Node):
                     config.description_topic,
                     self._on_description,
                     LATCHED,
-                    event_callbacks=incompatible_qos(self, config.description_topic, self.turn.complaints),
+                    event_callbacks=WATCHED,
                 ),
                 self.turn.complaints,
                 missing="no robot description",

@@ -5,20 +5,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from wm_robot.io.clock_watch import ClockWatch
 from wm_robot.io.complaints import Complaints
-from wm_robot.io.missing_input import Delivery, Input, Publisher, sentence
+from wm_robot.io.missing_input import Delivery, Input, Publisher, misfits, sentence
 from wm_robot.io.refusal import Refusal
+from wm_robot_ros.one_speaker import UNNAMED, node_of
 
 SILENCE = 1.0
 """After which an input counts as missing, in s."""
 START_UP = 2.0
 """In which nodes find each other, before a standing clock is logged; in s."""
 CLOCK = "/clock"
+WATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""For a subscription that an `InputWatch` reports on, with names that its events do not have."""
 
 
 class InputWatch:
@@ -95,6 +99,7 @@ class InputWatch:
         now, wanted = time.monotonic(), self.input
         if not lacking:
             self._lacking_since, self.words = None, ""
+            self._name_misfits()
             return ""
         if self._lacking_since is None:
             self._lacking_since = now
@@ -116,6 +121,12 @@ class InputWatch:
         if logs and now - self._lacking_since >= self._patience:
             self._complaints.add(f"{wanted.topic}: missing", lambda: words, lasting=True)
         return words
+
+    def _name_misfits(self) -> None:
+        """Log who else publishes, and in vain; not before its name is known."""
+        publishers = [each for each in publishers_of(self._node, self.input.topic) if each.node != UNNAMED]
+        if words := misfits(self.input, publishers):
+            self._complaints.add(f"{self.input.topic}: misfits", lambda: words, lasting=True)
 
     def _elsewhere(self) -> list[str]:
         """Topics of the same last name and type that another node publishes."""
@@ -177,7 +188,7 @@ def publishers_of(node: Node, topic: str) -> list[Publisher]:
     """Everybody who publishes a topic, by its resolved name; 30 us."""
     return [
         Publisher(
-            node=f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+            node=node_of(info),
             kind=info.topic_type,
             delivery=_delivery(info.qos_profile),
         )

@@ -18,11 +18,8 @@ from wm_robot.errors import WmRobotError
 from wm_robot.io.complaints import Complaints
 from wm_robot.onboard.realtime import cores_of, go_real_time
 from wm_robot_ros.environment import PARENT
-from wm_robot_ros.input_watch import publishers_of
 
 AnyNode = TypeVar("AnyNode", bound=Node)
-WEAKEST = {"RELIABILITY": ("reliability", "best effort"), "DURABILITY": ("durability", "volatile")}
-"""Policy → its name here, and what offers less than any subscription may ask for."""
 PATIENCE = 0.1
 """Longest wait for work, in s: how late a request to end is noticed."""
 
@@ -136,27 +133,15 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     return had
 
 
-def incompatible_qos(
-    node: Node, topic: str, complaints: Complaints | None = None
-) -> SubscriptionEventCallbacks:
+def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCallbacks:
     """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
 
-    Args:
-        complaints: Get the reason; without them it is logged.
+    For a topic that may well be silent; see `InputWatch` for one that may not.
     """
 
     def report(info: Any) -> None:
         policy = qos_policy_name_from_kind(info.last_policy_kind)
-        words = f"{who(policy)} publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
-        if complaints is None:
-            node.get_logger().error(words)
-        else:
-            complaints.add(f"{topic}: qos", lambda: words)
-
-    def who(policy: str) -> str:
-        field, weak = WEAKEST.get(policy, ("", ""))
-        publishers = publishers_of(node, node.resolve_topic_name(topic)) if field else []
-        named = sorted({each.node for each in publishers if getattr(each.delivery, field) == weak})
-        return " or ".join(named) or "a node"
+        words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
+        complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)

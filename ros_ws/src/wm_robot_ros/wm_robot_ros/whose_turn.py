@@ -31,11 +31,10 @@ from wm_robot.safety.modes import Mode
 from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
-from wm_robot_ros.input_watch import InputWatch, NodeClock, joined
+from wm_robot_ros.input_watch import WATCHED, InputWatch, NodeClock, joined
 from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare
 from wm_robot_ros.qos import COMMAND, OUTPUT, SENSOR
-from wm_robot_ros.spin import incompatible_qos
 
 AGENT_LOADS = 10.0
 """Patience of the log for the first command, in s."""
@@ -145,7 +144,7 @@ class WhoseTurn:
             FromWhom(self._on_command),
             # A copy: what parameters override is written into it.
             copy(COMMAND),
-            event_callbacks=incompatible_qos(node, "joint_command", self.complaints),
+            event_callbacks=WATCHED,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self.commands = InputWatch(
