@@ -16,7 +16,7 @@ NOT_SENSED = (
     "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
     "joint_state_broadcaster publish them"
 )
-"""The next move where no joint has a reading of a kind."""
+"""The next move where joints have no reading of a kind."""
 
 
 def stamp_of(message: Any) -> int:
@@ -47,13 +47,14 @@ def _readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
     """One kind of reading of each joint.
 
     Raises:
-        BadMessageError: If there is not one finite number for each; where no joint has any, with how to get them.
+        BadMessageError: If there is not one finite number for each; with how to get them, where they are unknown.
     """
     numbers = getattr(message, field)
     try:
         return _values(numbers, message.name, order, field)
     except BadMessageError as error:
-        if np.isfinite(np.asarray(numbers, np.float64)).any():
+        # A broadcaster leaves them out, or says NaN, where the hardware has no such sensor.
+        if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
             raise
         raise BadMessageError(error.reason, f"{error}. {NOT_SENSED.format(field)}") from error
 
