@@ -185,7 +185,7 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
     [
         ("reversed", r"out_of_order.*the first is joint_states: stamp \d+ after \d+: out_of_order"),
         ("twice", "100 duplicate"),
-        ("nan", "not_finite.*the first is joint_states: position of .'elbow'. is not finite"),
+        ("nan", "not_finite.*the first is joint_states: position is not finite for .'elbow'."),
         ("joints", "joints .'elbow'. are missing; the message has .'knee'."),
         ("actuators", "actuators .'knee'. are unknown"),
         ("no stamp", "no_stamp"),

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,8 +49,10 @@ from wm_robot.onboard.timing import Ahead, Histogram, Slack
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.agent_inputs import AgentInputs
 from wm_robot_ros.chores import Chores
 from wm_robot_ros.extras import attach
+from wm_robot_ros.input_watch import WATCHED, InputWatch, joined
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
@@ -71,8 +74,6 @@ from wm_robot_sim import load_spec
 NAME = "agent"
 LAST_WORD = Duration(seconds=0.5)
 """Patience for those who listen, at the end."""
-SILENCE = 1.0
-"""Of the plant, after which that is said; in s."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
 RETRY = 5.0
@@ -202,8 +203,6 @@ class AgentNode(LifecycleNode):
             OneSpeaker(self, topic, self._complaints, wary=False)
             for topic in ("joint_states", "applied_command")
         )
-        self._sensed_at = 0.0
-        """When the last observation came that was used, or it was activated; in s of the monotonic clock."""
         self._next_due = 0.0
         """When the next observation may be there, in s of the monotonic clock."""
 
@@ -250,7 +249,7 @@ class AgentNode(LifecycleNode):
         self.trouble = ""
         for speaker in (self._sensing, self._applying):
             speaker.forget()
-        self._sensed_at = time.monotonic()
+        self.inputs.begin()
         self._active = True
         return result
 
@@ -385,13 +384,19 @@ class AgentNode(LifecycleNode):
                 kind,
                 topic,
                 callback,
-                SENSOR,
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                # A copy: what parameters override is written into it.
+                copy(SENSOR),
+                event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for kind, topic, callback in (
-                (PointStamped, "target", self._on_target),
-                (String, "plant/contact", self._on_contact),
+            for kind, topic, callback, events in (
+                (PointStamped, "target", self._on_target, WATCHED),
+                (
+                    String,
+                    "plant/contact",
+                    self._on_contact,
+                    incompatible_qos("plant/contact", self._complaints),
+                ),
             )
         ] + [
             Newest(
@@ -400,7 +405,7 @@ class AgentNode(LifecycleNode):
                 topic,
                 callback,
                 refuses=partial(self._ignores, speaker),
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                event_callbacks=WATCHED,
             ).subscription
             for topic, callback, speaker in (
                 ("applied_command", self._on_applied, self._applying),
@@ -409,6 +414,8 @@ class AgentNode(LifecycleNode):
         ]
         for subscription in subscriptions:
             self._entities.append(partial(self.destroy_subscription, subscription))
+        target, _, applied, sensed = subscriptions
+        self.inputs = AgentInputs(self, self._complaints, sensed=sensed, applied=applied, target=target)
         service = self.create_service(
             Trigger, "~/save", self._on_save, callback_group=ReentrantCallbackGroup()
         )
@@ -435,15 +442,18 @@ class AgentNode(LifecycleNode):
         try:
             stamp, goal = convert.stamp_of(message), convert.goal(message)
         except BadMessageError as error:
-            self._refuse("target", error.reason, str(error))
+            self._refuse(self.inputs.target, error.reason, str(error))
             return
-        last = self._goal[0] if self._goal else 0
+        last, now = self._goal[0] if self._goal else 0, self._now()
         oldest = max(self.config.target_max_age, self.config.max_age)
-        refusal = check_time(stamp, self._now(), last, round(oldest * 1e9))
+        if not self.inputs.clock.runs(now):
+            return
+        refusal = check_time(stamp, now, last, round(oldest * 1e9))
         if refusal:
-            self._refuse("target", refusal, UNTIMELY[refusal])
+            self._refuse(self.inputs.target, refusal, UNTIMELY[refusal])
             return
         self._goal = stamp, goal
+        self.inputs.target.use(time.monotonic())
 
     def _on_contact(self, message: String) -> None:
         self._contact = True
@@ -461,48 +471,46 @@ class AgentNode(LifecycleNode):
         try:
             self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
         except BadMessageError as error:
-            self._refuse("applied command", error.reason, str(error))
+            self._refuse(self.inputs.applied, error.reason, str(error))
             return
         self._applying.follow(source)
+        self.inputs.applied.use(time.monotonic())
         # Late: the observation that it led to has been acted on already.
         self._guarded(self._live_what_is_ready)
 
     def _on_observation(self, message: JointState, source: bytes) -> None:
-        stamp = convert.stamp_of(message)
-        refusal = self.pairing.untimely(stamp, self._now())
+        stamp, now = convert.stamp_of(message), self._now()
+        if not self.inputs.clock.runs(now):
+            self.pairing.refusals.add(Refusal.NO_CLOCK)
+            return
+        refusal = self.pairing.untimely(stamp, now)
         if refusal:
-            self._complain("observation", refusal, UNTIMELY[refusal])
+            self.inputs.sensed.refuse(refusal, UNTIMELY[refusal])
             return
         try:
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
-            self._refuse("observation", error.reason, str(error))
+            self._refuse(self.inputs.sensed, error.reason, str(error))
             return
         if self.pairing.sense(stamp, self._now(), obs) is None:
             self._sensing.follow(source)
-            self._sensed_at = time.monotonic()
-            self._next_due = self._sensed_at + self.spec.dt - max(0, self._now() - stamp) / 1e9
+            moment = time.monotonic()
+            self.inputs.sensed.use(moment)
+            self._next_due = moment + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
             if self._active and self.config.priority:
                 self._rehearsal.expect(self._next_due)
 
-    def _refuse(self, what: str, reason: Refusal, words: str) -> None:
+    def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
         """Count a message that is not used, and say why."""
         self.pairing.refusals.add(reason)
-        self._complain(what, reason, words)
-
-    def _complain(self, what: str, reason: Refusal, words: str) -> None:
-        self._complaints.add(f"{what}: {reason.value}", lambda: f"{what} refused: {words}")
+        watch.refuse(reason, words)
 
     def _look_for_plant(self) -> None:
-        """Now and then: whether the plant is still there, and who else speaks for it."""
+        """Now and then: whether the plant is still there and who else speaks for it, and what else is missing."""
         for speaker in (self._sensing, self._applying):
             speaker.look()
-        silence = time.monotonic() - self._sensed_at
-        if self._active and silence > SILENCE:
-            self._complaints.add(
-                "silence", lambda: "no observation to act on. Is the plant running, and well?"
-            )
+        self.inputs.look()
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
         """One control step: act, then live what came of the action before."""
@@ -513,6 +521,7 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._from)
             self._born = True
+            self.inputs.born()
             while self.pairing.take() is not None:
                 # What was before its birth is not its experience.
                 continue
@@ -541,7 +550,9 @@ class AgentNode(LifecycleNode):
     def _act(self, stamp: int, obs: np.ndarray, applied: np.ndarray | None) -> None:
         goal = self._present_goal(stamp)
         if goal is None:
+            self.inputs.aimless += 1
             return
+        self.inputs.answered += 1
         began = self._now()
         action = self.life.act(obs, goal, applied=applied)
         if not np.isfinite(action).all():
@@ -577,6 +588,7 @@ class AgentNode(LifecycleNode):
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
         self._unsaved, self._rescued = True, None
+        self.inputs.live(lived)
         self._surprise = float(surprise.nll)
         self.live_time.add((self._now() - began) / 1e6)
         self.slack.add(self.live_time.last_ms, hurried=hurry)
@@ -615,7 +627,7 @@ class AgentNode(LifecycleNode):
         if not self.config.state:
             raise SnapshotError("parameter 'state' is empty")
         if not self._born:
-            raise SnapshotError("nothing was lived yet")
+            raise SnapshotError(self.inputs.explain("nothing was lived yet"))
         if self._doubtful:
             raise SnapshotError(f"the life is in doubt since it stopped: {self.trouble}. What is saved stays")
         # What is lived from now on counts as unsaved, though it may come in time.
@@ -658,6 +670,11 @@ class AgentNode(LifecycleNode):
     @property
     def active(self) -> bool:
         return self._active
+
+    @property
+    def needs_goal(self) -> bool:
+        """Whether its task has a goal, without which it does not act."""
+        return self._goal_size > 0
 
     @property
     def unsaved(self) -> bool:
@@ -747,6 +764,7 @@ class AgentNode(LifecycleNode):
             "realtime": self.realtime,
             "garbage": self.garbage.status() if self.garbage else {},
             "log": log_status(self.log),
+            **self.inputs.to_dict(),
             **self.life.report(),
         }
 
@@ -763,29 +781,30 @@ class AgentNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         self._look_for_plant()
-        wrong = self._complaints.present()
+        missing = self.inputs.missing
+        wrong = [words for words in self._complaints.present() if words not in missing]
         name = self.get_fully_qualified_name().lstrip("/")
         refused = self.pairing.refusals
         late = self.latency.percentile(99)
         slow = late > 1e3 * self.spec.dt
         waiting = "ok" if self._active else "stale"
         told = self.life.report()
-        aimless = self._active and self._present_goal(self._now()) is None
         components = (
             (
                 f"{name}: inference",
-                "error" if self.trouble or self.unsaved_because else "warn" if slow or aimless else waiting,
+                "error" if self.trouble or self.unsaved_because else "warn" if slow or missing else waiting,
                 self.trouble
                 or self.unsaved_because
-                or ("no recent target" if aimless else "slower than the control period" if slow else "")
+                or joined(missing)
+                or ("slower than the control period" if slow else "")
                 or ("acting" if self._active else "idle"),
                 {"acted": self.acted, "latency_p50_ms": self.latency.percentile(50), "latency_p99_ms": late},
             ),
             (
                 f"{name}: observations",
                 "warn" if wrong else "ok",
-                "; ".join(wrong) or (f"{refused.total} refused so far" if refused.total else "all used"),
-                refused.to_dict(),
+                "; ".join(wrong) or self.inputs.so_far(refused.total),
+                {**refused.to_dict(), **self.inputs.unlearned.to_dict(), **self.inputs.clock.to_dict()},
             ),
             (
                 f"{name}: lifetime",

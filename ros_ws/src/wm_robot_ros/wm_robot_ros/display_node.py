@@ -16,6 +16,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from wm_robot.errors import SpecError
 from wm_robot.io.robot_description import differences, urdf_of
 from wm_robot_ros import interfaces
+from wm_robot_ros.chores import timer
 from wm_robot_ros.convert import FRAME
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.picture import Path, ellipsoid, path_of, quaternion
@@ -68,7 +69,7 @@ class DisplayNode(Node):
         if describe and self.spec.chain:
             self._description = self.create_publisher(String, "robot_description", LATCHED)
             # After a while, so that a description which is there already is not doubled.
-            self._wait = self.create_timer(DESCRIBE_AFTER, self._describe)
+            self._wait = timer(self, DESCRIBE_AFTER, self._describe)
 
     def _frame_publisher(self) -> Any:
         # Not among the wheels; every ROS of a system has it.

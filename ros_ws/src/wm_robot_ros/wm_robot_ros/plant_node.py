@@ -123,7 +123,6 @@ class PlantNode(Node):
         self._lived = 0
         """Periods since the first command."""
         self._change_due = config.change_time >= 0
-        self._stamp = 0
 
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
@@ -170,7 +169,10 @@ class PlantNode(Node):
         self._lived += turn.intake.started
         goal = self._target.goal(self._lived)
         observation = self.robot.read().values
-        self._stamp = stamp = self._next_stamp()
+        if not turn.clock.runs(self._now()):
+            # Stamps that no clock gave would be acted on, and learned from.
+            return
+        stamp = turn.next_stamp()
         # The observation comes last: when it arrives, what belongs to it is there already.
         turn.say_contact(stamp, cuts)
         if goal.size:
@@ -196,12 +198,6 @@ class PlantNode(Node):
                 )
             )
         self.turn.command_ms = math.nan
-
-    def _next_stamp(self) -> int:
-        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
-        now = self._now()
-        set_back = self._stamp - now > round(self.config.turn.max_age * 1e9)
-        return now if set_back else max(now, self._stamp + 1)
 
     def status(self) -> dict[str, Any]:
         return {

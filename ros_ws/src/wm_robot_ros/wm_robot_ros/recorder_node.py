@@ -24,6 +24,7 @@ from std_msgs.msg import Float64, String
 
 from wm_robot.errors import WmRobotError
 from wm_robot.io.session_file import FLUSH_EVERY, SessionWriter
+from wm_robot_ros.chores import timer
 from wm_robot_ros.digest import Digest, line
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import LATCHED
@@ -182,7 +183,7 @@ class RecorderNode(Node):
         if self._digest:
             self._told = Path(digest).open("w", encoding="utf-8")
             self._robots = [robot.strip("/ ") for robot in robots]
-            self.create_timer(1.0 / rate, self._tell)
+            timer(self, 1.0 / rate, self._tell)
         names = [name.strip("/ ") for name in robots]
         self.scribe = Scribe(
             path, episodes=self._episode_scribe(episodes, model, names, path) if episodes else None
@@ -198,7 +199,7 @@ class RecorderNode(Node):
         scribe = EpisodeScribe(Path(folder), load_spec(model), names, kinds, source=path.name)
         for one in scribe.salvaged:
             self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were saved")
-        self.create_timer(1.0, self._complain)
+        timer(self, 1.0, self._complain)
         return scribe
 
     def _complain(self) -> None:

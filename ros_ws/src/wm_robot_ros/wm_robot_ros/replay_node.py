@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.session_file import records
 from wm_robot_ros.convert import stamp_of, time_message
 from wm_robot_ros.parameters import declare, warn_of_unknown
@@ -32,6 +32,7 @@ class ReplayNode(Node):
 
     def __init__(self) -> None:
         """Raises:
+        ConfigError: If it is to follow a simulator's clock.
         SnapshotError: If there is no such session.
         """
         super().__init__("replay")
@@ -43,6 +44,11 @@ class ReplayNode(Node):
             self, "listeners", 1, "subscribers of joint_states without whom it does not begin", bounds=(0, 64)
         )
         warn_of_unknown(self)
+        if self.get_clock().ros_time_is_active:
+            raise ConfigError(
+                "use_sim_time is true; a replay keeps its pace by the system's clock. Set use_sim_time:=false here "
+                "and in the nodes that listen to it"
+            )
         if not self.path.exists():
             raise SnapshotError(f"{self.path} is not there. Name a session that a recorder wrote")
         space = f"/{robot}" if robot else ""

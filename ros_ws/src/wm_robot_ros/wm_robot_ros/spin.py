@@ -134,21 +134,15 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     return had
 
 
-def incompatible_qos(
-    node: Node, topic: str, complaints: Complaints | None = None
-) -> SubscriptionEventCallbacks:
+def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCallbacks:
     """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
 
-    Args:
-        complaints: Get the reason; without them it is logged.
+    For a topic that may well be silent; see `InputWatch` for one that may not.
     """
 
     def report(info: Any) -> None:
         policy = qos_policy_name_from_kind(info.last_policy_kind)
         words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
-        if complaints is None:
-            node.get_logger().error(words)
-        else:
-            complaints.add(f"{topic}: qos", lambda: words)
+        complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)
