@@ -6,22 +6,25 @@ Made from graphs/multi.yaml by `python -m wm_robot_ros.launch_files`: change it 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('robots', 'left,right', 'namespaces, by comma'),
- ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
- ('base', 'bases/arm-ekf', "folder of the agents' base"),
- ('learning', True, 'false: the lives are read and never written'),
- ('lives', '', "folder that gets a store for each robot's life; empty: they are not saved"),
- ('world', 'random', 'nominal, random, or JSON with the fields that differ'),
- ('record', '', 'session file (MCAP) of all of them; empty: none')]
+ARGUMENTS = [('robots', 'left,right', 'namespaces, by comma', {'names': 'namespaces'}),
+ ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
+ ('base', 'bases/arm-ekf', "folder of the agents' base", {'names': 'base'}),
+ ('learning', True, 'false: the lives are read and never written', {}),
+ ('lives', '', "folder that gets a store for each robot's life; empty: they are not saved", {}),
+ ('world', 'random', 'nominal, random, or JSON with the fields that differ', {'names': 'world'}),
+ ('record', '', 'session file (MCAP) of all of them; empty: none', {'names': 'new file'})]
 NODES = [{'name': 'plant',
   'executable': 'plant_node',
   'namespace': '$(robots)',
+  'policy': 'restarted',
   'parameters': {'robot': '$(robot)', 'world': '$(world)', 'hold_if_late': False}},
  {'name': 'agent',
   'executable': 'agent_node',
   'namespace': '$(robots)',
   'lifecycle': True,
   'when': {'lives': True},
+  'policy': 'restarted',
+  'restarted_with': {'resume': True},
   'parameters': {'robot': '$(robot)',
                  'base': '$(base)',
                  'learning': '$(learning)',
@@ -31,10 +34,13 @@ NODES = [{'name': 'plant',
   'namespace': '$(robots)',
   'lifecycle': True,
   'when': {'lives': False},
+  'policy': 'restarted',
   'parameters': {'robot': '$(robot)', 'base': '$(base)', 'learning': '$(learning)'}},
  {'name': 'recorder',
   'executable': 'recorder_node',
   'when': {'record': True},
+  'policy': 'restarted',
+  'restarted_with': {'numbered': True},
   'parameters': {'path': '$(record)', 'robots': '$(robots)', 'robot': '$(robot)'}}]
 
 

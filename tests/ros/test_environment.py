@@ -52,7 +52,7 @@ def test_parameters_keep_their_type_on_the_command_line():
 
 
 def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path):
-    deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     log = tmp_path / "log"
     process = NodeProcess([sys.executable, "-c", deaf], dict(os.environ), log=log)
     while "ready" not in log.read_text():
