@@ -111,7 +111,7 @@ class Bringup:
         self._members = [Member(node, environment) for node in nodes]
         self._driver, self._executor, self._stop = driver, executor, stop
         self._up = False
-        """Whether all have been brought up once; before that, a user's mistake ends all."""
+        """Whether all have been brought up once; before that, what a user can mend ends all, restarted or not."""
         self._lost = False
         """Whether one that is to be restarted was given up."""
 
@@ -173,9 +173,9 @@ class Bringup:
             code = None if member is but or member.node["ends"] else member.code
             if code is None:
                 continue
-            mistake = code == MISTAKE and not self._up
             words = f"{member.name} ended with {code}; what it said is above"
-            if member.policy == REQUIRED or (mistake and member.policy == RESTARTED):
+            mistake = code == MISTAKE
+            if member.policy == REQUIRED or (member.policy == RESTARTED and mistake and not self._up):
                 raise GraphError(words, MISTAKE if mistake else 1)
             self._set_aside(member, words)
 
