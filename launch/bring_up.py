@@ -59,7 +59,7 @@ def value_of(name, text, like, rules):
     if value not in rules.get("choices", [value]):
         allowed = " or ".join(f"{name}:={choice}" for choice in rules["choices"])
         raise ValueError(f"{said}: there is no such choice. Write {allowed}")
-    if rules.get("names") in ("namespace", "namespaces"):
+    if rules.get("names") in ("namespace", "namespaces", "recorded robot"):
         several = rules["names"] == "namespaces"
         parts = [part.strip(" /") for part in text.split(",")] if several else [text.strip("/")]
         mended = ",".join(mend_namespace(part) for part in parts)

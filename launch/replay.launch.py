@@ -7,7 +7,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP)', {'names': 'recording'}),
- ('from_robot', '', 'namespace of the robot in it; empty: the one without', {'names': 'namespace'}),
+ ('from_robot', '', 'namespace of the robot in it; empty: the one without', {'names': 'recorded robot'}),
  ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
  ('base', 'bases/arm-ekf', "folder of the agent's base", {'names': 'base'}),
  ('restore', '', 'life to go on from, STORE or STORE@BRANCH; empty: birth', {}),

@@ -62,7 +62,7 @@ DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 STEADY = 60.0
 """A node that ran for so long, in s, has the first of these waits before it again."""
 RULES = {"choices", "least", "names"}
-NAMED = {"robot", "base", "world", "namespace", "namespaces", "recording", "new file"}
+NAMED = {"robot", "base", "world", "namespace", "namespaces", "recording", "recorded robot", "new file"}
 """What the text of an argument may name."""
 Value = bool | int | float | str
 _KINDS = (bool, int, float, str)
@@ -239,7 +239,7 @@ def value_of(name: str, text: str, like: Any, rules: Any) -> Any:
     if value not in rules.get("choices", [value]):
         allowed = " or ".join(f"{name}:={choice}" for choice in rules["choices"])
         raise ValueError(f"{said}: there is no such choice. Write {allowed}")
-    if rules.get("names") in ("namespace", "namespaces"):
+    if rules.get("names") in ("namespace", "namespaces", "recorded robot"):
         several = rules["names"] == "namespaces"
         parts = [part.strip(" /") for part in text.split(",")] if several else [text.strip("/")]
         mended = ",".join(mend_namespace(part) for part in parts)

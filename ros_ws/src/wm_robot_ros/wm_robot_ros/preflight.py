@@ -1,16 +1,29 @@
 """What the arguments of a graph name is looked for before a process starts: robot, base, world, files."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from json import loads
 from pathlib import Path
-from typing import Any
 
 from wm_robot.errors import ConfigError, SnapshotError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
+from wm_robot.io.experience import robots_in
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.graph import Argument, Graph, Value
+from wm_robot_ros.graph import Graph, Value
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A value of an argument, and what it is checked with."""
+
+    argument: str
+    value: str
+    spec: RobotSpec | None
+    """Of the robot that the graph names, if it names one."""
+    values: Mapping[str, Value]
+    """Of all arguments."""
 
 
 def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
@@ -22,42 +35,43 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
     spec: RobotSpec | None = None
     # A base and a world are of a robot, so that comes first.
     for each in sorted(graph.arguments, key=lambda argument: argument.rules.get("names") != "robot"):
-        value = str(values[each.name])
-        look = CHECKS.get(each.rules.get("names", ""))
+        value, kind = str(values[each.name]), each.rules.get("names", "")
         try:
-            if each.rules.get("names") == "robot":
+            if kind == "robot":
                 spec = load_spec(value)
-            elif look:
-                look(value, spec, values)
+            elif kind in CHECKS:
+                CHECKS[kind](Named(argument=each.name, value=value, spec=spec, values=values))
         except WmRobotError as error:
-            raise type(error)(f"{each.name}:={value}: {error}{_remedy(each, value)}") from error
+            raise type(error)(f"{each.name}:={value}: {error}") from error
 
 
-def _check_base(folder: str, spec: RobotSpec | None, values: Mapping[str, Value]) -> None:
+def _check_base(named: Named) -> None:
     """Refuse a base that is not there, or is another robot's; its weights are checked by the agent."""
-    if not folder:
+    if not named.value:
         raise ConfigError("it must be the folder of a base, or the name of one that ships")
-    found = find_base(folder)
+    card, spec = find_base(named.value) / CARD, named.spec
     try:
-        card = loads((found / CARD).read_bytes())
-        robot, digest = str(card["robot"]), str(card["spec_digest"])
+        told = loads(card.read_bytes())
+        robot, digest = str(told["robot"]), str(told["spec_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{found / CARD} is no card of a base: {error}. Fetch it again") from error
+        raise SnapshotError(f"{card} is no card of a base: {error}. Fetch it again") from error
     if spec is not None and digest != spec.digest():
-        one_name = f", as its spec was then ({digest[:12]}, now {spec.digest()[:12]})"
+        then = (
+            f" as its spec was then ({digest[:12]}, now {spec.digest()[:12]})" if robot == spec.name else ""
+        )
         raise SnapshotError(
-            f"that base was trained for robot '{robot}'{one_name if robot == spec.name else ''}; "
-            f"this robot is '{spec.name}'. Write robot:={robot}, or make a base of it: wm-robot train {spec.name}"
+            f"that base was trained for robot '{robot}'{then}; this robot is '{spec.name}'. "
+            f"Write robot:={robot}, or make a base of it: wm-robot train {spec.name}"
         )
 
 
-def _check_world(text: str, spec: RobotSpec | None, values: Mapping[str, Value]) -> None:
-    if spec is not None:
-        read_world(text, spec, seed=int(values.get("seed", 0)))
+def _check_world(named: Named) -> None:
+    if named.spec is not None:
+        read_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
 
 
-def _check_recording(text: str, spec: RobotSpec | None, values: Mapping[str, Value]) -> None:
-    for part in (each.strip() for each in text.split(",")):
+def _check_recording(named: Named) -> None:
+    for part in (each.strip() for each in named.value.split(",")):
         if not part or not Path(part).exists():
             raise ConfigError(
                 f"there is no '{part}' to read. Name a session or episode file that is there, or record one: "
@@ -65,24 +79,32 @@ def _check_recording(text: str, spec: RobotSpec | None, values: Mapping[str, Val
             )
 
 
-def _check_new_file(text: str, spec: RobotSpec | None, values: Mapping[str, Value]) -> None:
-    path = Path(text)
-    if text and path.exists():
-        raise ConfigError("it is there already, and no recording is written over")
+def _check_recorded_robot(named: Named) -> None:
+    """Refuse a robot that a session does not tell of, and to choose one where it tells of several."""
+    for path in map(Path, str(named.values.get("recording", "")).split(",")):
+        if path.suffix != ".mcap" or not path.is_file():
+            continue
+        robots = robots_in(path)
+        if named.value.strip("/") not in robots and (named.value or len(robots) != 1):
+            choices = [f"{named.argument}:={robot}" for robot in robots]
+            better = f"Write {' or '.join(choices)}" if choices else "Name another session"
+            raise ConfigError(f"{path} tells of {len(robots)} robots, and not of that one. {better}")
 
 
-CHECKS: Mapping[str, Callable[[str, RobotSpec | None, Mapping[str, Value]], Any]] = {
+def _check_new_file(named: Named) -> None:
+    path = Path(named.value)
+    if named.value and path.exists():
+        another = path.with_stem(f"{path.stem}-2")
+        raise ConfigError(
+            f"it is there already, and no recording is written over. Write {named.argument}:={another}"
+        )
+
+
+CHECKS: Mapping[str, Callable[[Named], None]] = {
     "base": _check_base,
     "world": _check_world,
     "recording": _check_recording,
+    "recorded robot": _check_recorded_robot,
     "new file": _check_new_file,
 }
-"""By what an argument names: raises what is wrong with it, given the robot's spec and all values."""
-
-
-def _remedy(argument: Argument, value: str) -> str:
-    """What to write instead, where the error itself does not say."""
-    if argument.rules.get("names") != "new file":
-        return ""
-    path = Path(value)
-    return f". Write {argument.name}:={path.with_stem(path.stem + '-2')}"
+"""By what an argument names: raises what is wrong with it."""
