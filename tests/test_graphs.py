@@ -12,7 +12,7 @@ pytestmark = pytest.mark.ros
 
 from wm_robot.errors import ConfigError
 from wm_robot_ros.environment import node_command
-from wm_robot_ros.graph import DELAYS, STEADY, Graph, find, resolved
+from wm_robot_ros.graph import DELAYS, LEASE, STEADY, Graph, find, resolved
 from wm_robot_ros.launch_files import files
 
 LAUNCH = Path(__file__).parents[1] / "launch"
@@ -223,7 +223,7 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
     agent = next(node for node in nodes if node.named["name"] == "agent")
     context, waits = Context(), []
     while True:
-        told, *timers = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
+        told, *timers = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
         if not timers:
             break
         waits.append(timers[0].named["period"])
@@ -244,8 +244,16 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
     assert "7 times. It is not started again; the others go on" in told.named["msg"]
     # One that worked for a minute has the first wait before it again.
     context.now = STEADY + 1
-    _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
+    _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
     assert timer.named["period"] == DELAYS[0]
+    # What it refuses at its first start, the user is to mend.
+    with pytest.raises(RuntimeError, match="agent ended with exit code 2"):
+        said_by(launch(LAUNCH / "multi.launch.py"), given)[1][2].named["on_exit"](
+            types.SimpleNamespace(returncode=2), Context()
+        )
+    # The services of one that was killed seem to be there for a while, and answer nobody.
+    _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
+    assert timer.named["period"] == LEASE
 
 
 def test_every_process_of_a_graph_has_a_policy():

@@ -20,11 +20,16 @@ from tests.ros.built import need_messages
 
 need_messages()
 
+from tests.io.sessions import record, step_of
 from tests.ros.small_life import STEPS, newborn, recorded_arm
 from wm_robot.errors import ConfigError, WmRobotError
 from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
+from wm_robot.models.base import save_base
+from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot_ros.environment import node_command
+from wm_robot_sim import load_spec
+from wm_robot_sim.worlds import WorldDistribution
 
 ROOT = Path(__file__).parents[2]
 UP = [sys.executable, "-m", "wm_robot", "up"]
@@ -128,10 +133,10 @@ def starts_nothing(monkeypatch):
         ("robot plant:=real", ["plant:=real", "Write plant:=sim or plant:=hardware"]),
         ("sim 'namespace:=my robot'", ["namespace:=my robot", "Write namespace:=my_robot"]),
         ("sim base:=arm-ekg", ["base:=arm-ekg", "Did you mean 'arm-ekf'?"]),
-        ("sim base:=", ["base:=", "the name of one that ships"]),
+        ("sim base:=", ["base:=", "the name of one that ships. Write base:=arm-ekf"]),
         ("sim robot:=cartpole", ["base:=bases/arm-ekf", "robot 'arm'", "Write robot:=arm"]),
         ("sim robot:=amr", ["robot:=amr", "'arm'"]),
-        ("sim world:=wild", ["world:=wild", "nominal, random, or JSON"]),
+        ("sim world:=wild", ["world:=wild", "nominal, random, or JSON", "Write world:=nominal"]),
         ("sim 'world:={\"paylod\": 1}'", ["paylod", "'payload'"]),
         ("sim record:=README.md", ["record:=README.md", "Write record:=README-2.md"]),
         ("replay recording:=no.mcap", ["recording:=no.mcap", "wm-robot up sim record:=no.mcap"]),
@@ -152,6 +157,16 @@ def test_a_domain_that_ros_does_not_have_is_refused(starts_nothing, monkeypatch,
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     with pytest.raises(ConfigError, match=f"ROS_DOMAIN_ID is '{domain}'.* Run: export ROS_DOMAIN_ID=0"):
         starts_nothing("sim")
+
+
+def test_a_recording_of_several_robots_is_evaluated_for_the_one_that_is_named(starts_nothing, tmp_path):
+    session = tmp_path / "session.mcap"
+    record(session, [said for step in range(5) for said in step_of(step)], robot="adaptive")
+    for graph, name in (("evaluate", "namespace"), ("replay", "from_robot")):
+        with pytest.raises(ConfigError, match=rf"{name}:=adptive: .* Write {name}:=adaptive"):
+            starts_nothing(graph, f"recording:={session}", f"{name}:=adptive")
+        with pytest.raises(AssertionError, match="a process was started"):
+            starts_nothing(graph, f"recording:={session}", f"{name}:=adaptive")
 
 
 def test_a_base_that_ships_is_found_from_another_folder(starts_nothing, monkeypatch, tmp_path):
@@ -315,3 +330,73 @@ def test_ctrl_c_ends_all_of_them_in_order(environment, tmp_path):
     assert len(nodes) == 2 and not any(os.path.exists(f"/proc/{node}") for node in nodes)
     # Each wrote its report on the way out, which a killed one does not.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["graph.yaml", "left", "right"]
+
+
+def small_base(folder, robot):
+    """A base that was never trained, small enough to be quick."""
+    spec = load_spec(robot)
+    shape = {"truth": len(WorldDistribution(spec).names), "width": 16, "blocks": 1}
+    goal = next(iter(spec.tasks.values())).goal
+    save_base(folder, WorldModel(ModelConfig.of(spec, goal=goal, **shape)), spec, {})
+    return folder
+
+
+@pytest.mark.soak
+def test_a_robot_without_a_gripper_is_up_with_its_display(environment, tmp_path):
+    base = small_base(tmp_path / "base", "cartpole")
+    with running(environment, tmp_path / "log", "sim", "robot:=cartpole", f"base:={base}") as robot:
+        robot.until("up: /plant (required), /agent (required), /display (optional)")
+        robot.until("[plant]: mode learned")
+        time.sleep(5.0)
+        assert robot.node("-m", "wm_robot_ros.display_node") and robot.node("-m", "wm_robot_ros.agent_node")
+        assert robot.stop() == 0
+    assert "Traceback" not in robot.said and "no path is drawn" in robot.said
+
+
+@pytest.mark.soak
+def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_saved(environment, tmp_path):
+    lives, base = tmp_path / "lives", small_base(tmp_path / "base", "arm")
+    arguments = ("multi", f"lives:={lives}", f"base:={base}", f"record:={tmp_path}/session.mcap")
+    with running(environment, tmp_path / "log", *arguments) as robots:
+        robots.until("up: /left/plant (restarted), /right/plant (restarted)")
+        save = [sys.executable, "-m", "wm_robot", "state", "save", "/left/agent"]
+        time.sleep(2.0)
+        done = subprocess.run(save, env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        saved = Store(lives / "left").show()
+        others = [robots.node("__ns:=/right", f"wm_robot_ros.{kind}_node") for kind in ("plant", "agent")]
+        os.kill(robots.node("__ns:=/left", "wm_robot_ros.agent_node"), signal.SIGKILL)
+        robots.until("/left/agent ended with -9; what it said is above. It is started again in 2 s")
+        robots.until("/left/agent was started again", timeout=90)
+        time.sleep(5.0)
+        assert others == [
+            robots.node("__ns:=/right", f"wm_robot_ros.{kind}_node") for kind in ("plant", "agent")
+        ]
+        # The plant follows what was started in the place of the one that died.
+        assert robots.said.count("[left.plant]: mode learned") == 2
+        assert robots.stop() == 0
+    ended = Store(lives / "left").show()
+    assert ended.parents == (saved.digest,) and ended.steps > saved.steps + 50
+    assert Store(lives / "right").show().steps > ended.steps
+
+
+@pytest.mark.soak
+def test_a_restarted_node_that_always_ends_is_given_up_and_the_others_go_on(
+    environment, tmp_path, monkeypatch
+):
+    full = tmp_path / "full"
+    full.mkdir()
+    graph = graph_of(
+        tmp_path / "graph.yaml",
+        "name: plant, executable: plant_node",
+        "name: recorder, executable: recorder_node, policy: restarted, restarted_with: {numbered: true},"
+        f" parameters: {{path: {full}/session.mcap}}",
+    )
+    # Nothing can be written to the disk at all: the first file is empty, and is taken away.
+    none = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))}
+    with running(environment, tmp_path / "log", graph, **none) as robot:
+        robot.until(
+            "/recorder ended with 1; what it said is above. It is given up after 7 times", timeout=240
+        )
+        assert robot.node("-m", "wm_robot_ros.plant_node") and not list(full.iterdir())
+        assert robot.stop() == 1

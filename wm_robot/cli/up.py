@@ -65,7 +65,10 @@ def up(
         better = f"Write {name}:={rest}" if name in known else f"See: wm-robot up {graph} --show-args"
         raise ConfigError(f"'{wrong[0]}' is no argument of the form name:=value. {better}")
     chosen = found.values(dict(value.split(":=", 1) for value in values))
-    environment = ros_environment(domain=ros_domain(domain))
+    try:
+        environment = ros_environment(domain=ros_domain(domain))
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Or: wm-robot up {graph} --domain 0") from error
     check_named(found, chosen)
     command = [sys.executable, "-m", "wm_robot_ros.bringup", str(path), json.dumps(chosen)]
     # In our place: Ctrl-C and the exit code are its own.

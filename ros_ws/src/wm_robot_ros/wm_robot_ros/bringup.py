@@ -22,6 +22,7 @@ from wm_robot.errors import ConfigError, DeviceError, WmRobotError
 from wm_robot_ros.environment import DOMAINS, NodeProcess, node_command, ros_domain, ros_environment
 from wm_robot_ros.graph import (
     DELAYS,
+    LEASE,
     OPTIONAL,
     REQUIRED,
     RESTARTED,
@@ -42,8 +43,6 @@ ENDING = 10.0
 """Patience for a node to end in order, in s: an agent saves its life."""
 DISCOVERY = 1.5
 """Time in which nodes that are up already are heard of, in s; alone on a machine it takes 0.2."""
-LEASE = 30.0
-"""Time after which a node that was killed has left the ROS graph, in s; by default it takes DDS 20."""
 MISTAKE = 2
 """Exit code of a process that ended for what the user can mend."""
 
@@ -72,6 +71,11 @@ class Member:
     def code(self) -> int | None:
         """Its exit code, if it has just ended."""
         return None if self.process is None or self.process.running else self.process.wait(0)
+
+    @property
+    def new(self) -> bool:
+        """Whether it was started for the first time, and not long ago: what it refuses is a mistake of the user."""
+        return not self.failures and time.monotonic() - self._began < STEADY
 
     @property
     def waiting(self) -> bool:
@@ -110,8 +114,6 @@ class Bringup:
         environment = ros_environment()
         self._members = [Member(node, environment) for node in nodes]
         self._driver, self._executor, self._stop = driver, executor, stop
-        self._up = False
-        """Whether all have been brought up once; before that, what a user can mend ends all, restarted or not."""
         self._lost = False
         """Whether one that is to be restarted was given up."""
 
@@ -131,7 +133,6 @@ class Bringup:
         for member in self._members:
             if member.node["ends"]:
                 member.start()
-        self._up = True
         told = (f"{m.name} ({'ends all' if m.node['ends'] else m.policy})" for m in self._members)
         self._driver.get_logger().info(f"up: {', '.join(told)}")
 
@@ -175,7 +176,7 @@ class Bringup:
                 continue
             words = f"{member.name} ended with {code}; what it said is above"
             mistake = code == MISTAKE
-            if member.policy == REQUIRED or (member.policy == RESTARTED and mistake and not self._up):
+            if member.policy == REQUIRED or (member.policy == RESTARTED and mistake and member.new):
                 raise GraphError(words, MISTAKE if mistake else 1)
             self._set_aside(member, words)
 

@@ -36,8 +36,8 @@ def ros_domain(given: int | None = None) -> int:
     if given is not None:
         name, text = "--domain", str(given)
     if not (text.isascii() and text.isdigit() and int(text) <= MOST):
-        better = "Write --domain 0" if given is not None else "Run: export ROS_DOMAIN_ID=0"
-        raise ConfigError(f"{name} is '{text}'; it must be a whole number from 0 to {MOST}. {better}")
+        better = ". Run: export ROS_DOMAIN_ID=0" if given is None else ""
+        raise ConfigError(f"{name} is '{text}'; it must be a whole number from 0 to {MOST}{better}")
     return int(text)
 
 

@@ -59,6 +59,8 @@ POLICIES = {
 """What the end of a node means for the others."""
 DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Waits before a restarted node is started again, in s; after the last it stays down."""
+LEASE = 30.0
+"""Time after which a node that was killed has left the ROS graph, in s; by default it takes DDS 20."""
 STEADY = 60.0
 """A node that ran for so long, in s, has the first of these waits before it again."""
 RULES = {"choices", "least", "names"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-from wm_robot_ros.graph import DELAYS, FOLDERS, STEADY, Graph, resolver
+from wm_robot_ros.graph import DELAYS, FOLDERS, LEASE, STEADY, Graph, resolver
 
 PACKAGE = "wm_robot_ros"
 BESIDE = "bring_up"
@@ -61,8 +61,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 CONFIGURE, ACTIVATE = 1, 3
 """Numbers of lifecycle_msgs/msg/Transition."""
+MISTAKE = 2
+"""Exit code of a node that ended for what the user can mend: at its first start that ends all."""
 DELAYS = {delays}
 """Waits before a node is started again, in s; each end of it takes the next, and after the last it stays down."""
+LEASE = {lease}
+"""Time after which a node that was killed has left the ROS graph, in s: until then its services seem to be there."""
 STEADY = {steady}
 """A node that ran for so long, in s, has the first of these waits before it again."""
 
@@ -109,9 +113,12 @@ def ended(node, event, context, failures, began):
         return [LogInfo(msg=f"{{told}}. It is optional: the others go on")]
     if context.asyncio_loop.time() - began > STEADY:
         failures = 0
+    elif node["policy"] == "restarted" and not failures and event.returncode == MISTAKE:
+        fail(context, told)
     if node["policy"] == "restarted" and failures < len(DELAYS):
         again = OpaqueFunction(function=lambda context: restart(context, node, failures + 1))
-        delay = DELAYS[failures]
+        killed = node["lifecycle"] and event.returncode < 0
+        delay = max(DELAYS[failures], LEASE) if killed else DELAYS[failures]
         said = LogInfo(msg=f"{{told}}. It is started again in {{delay:g}} s; the others go on")
         return [said, TimerAction(period=delay, actions=[again])]
     if node["policy"] == "restarted":
@@ -193,6 +200,7 @@ def shared_file() -> str:
     return SHARED.format(
         package=PACKAGE,
         delays=DELAYS,
+        lease=LEASE,
         steady=STEADY,
         resolver=reduce(lambda source, hint: source.replace(hint, ""), untyped, resolver()),
     )

@@ -48,7 +48,9 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
 def _check_base(named: Named) -> None:
     """Refuse a base that is not there, or is another robot's; its weights are checked by the agent."""
     if not named.value:
-        raise ConfigError("it must be the folder of a base, or the name of one that ships")
+        raise ConfigError(
+            f"it must be the folder of a base, or the name of one that ships. Write {named.argument}:=arm-ekf"
+        )
     card, spec = find_base(named.value) / CARD, named.spec
     try:
         told = loads(card.read_bytes())
@@ -66,8 +68,12 @@ def _check_base(named: Named) -> None:
 
 
 def _check_world(named: Named) -> None:
-    if named.spec is not None:
+    if named.spec is None:
+        return
+    try:
         read_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Write {named.argument}:=nominal, or mend the fields") from error
 
 
 def _check_recording(named: Named) -> None:
