@@ -42,6 +42,9 @@ IMPORTED = {
 class Said:
     """Stands for anything of launch, and keeps what it was made of."""
 
+    return_code = None
+    """Of a process: it runs."""
+
     def __init__(self, *given, **named):
         self.given, self.named = given, named
 
@@ -183,6 +186,10 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
             (failed,) = own[failure]
             with pytest.raises(RuntimeError, match="could not be brought up"):
                 failed.named["function"](None, *failed.named["args"])
+            # What is started in its place may fail alone.
+            cycle.return_code = -9
+            assert failed.named["function"](None, *failed.named["args"]) == []
+            cycle.return_code = None
     for cycle, following in zip(cycles, cycles[1:], strict=False):
         (configure,) = next(
             h["entities"]

@@ -139,6 +139,13 @@ def fail(context, reason):
     raise RuntimeError(reason)
 
 
+def fail_first(context, action):
+    """A node was not brought up; but it may be one that was started in its place."""
+    if action.return_code is None:
+        fail(context, "a node could not be brought up; its log says why")
+    return []
+
+
 def as_parameter(value):
     """Text stays text, whatever it looks like: a world in JSON is no mapping."""
     return ParameterValue(value, value_type=str) if isinstance(value, str) else value
@@ -161,7 +168,8 @@ def bring_up(action, after, *failed):
     for before, goal, then in steps:
         if then:
             watched = dict(target_lifecycle_node=action, start_state=before, goal_state=goal, entities=[*then])
-            handlers.append(RegisterEventHandler(OnStateTransition(**watched)))
+            # Once: who is started in its place has its name, and handlers of its own.
+            handlers.append(RegisterEventHandler(OnStateTransition(**watched, handle_once=True)))
     return handlers
 
 
@@ -175,7 +183,7 @@ def start(context, arguments, table):
     handlers = []
     for action, following in zip(cycles, [*cycles[1:], None]):
         after = last if following is None else [transition(following, CONFIGURE)]
-        failed = OpaqueFunction(function=fail, args=["a node could not be brought up; its log says why"])
+        failed = OpaqueFunction(function=fail_first, args=[action])
         handlers += bring_up(action, after, failed)
     begin = [transition(cycles[0], CONFIGURE)] if cycles else last
     return [*handlers, *first, *begin]
