@@ -150,6 +150,14 @@ def test_a_mistake_is_answered_before_a_process_starts(starts_nothing, monkeypat
     assert "\n" not in f"{refused.value}"
 
 
+def test_the_arguments_of_a_graph_and_what_the_end_of_each_node_means_are_shown(starts_nothing, capsys):
+    starts_nothing("sim", show_args=True)
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("namespace of all nodes", "plant required its end ends all"):
+        assert words in said
+    assert "display optional the others go on without it recorder restarted it is started again" in said
+
+
 @pytest.mark.parametrize("domain", [5000, -1])
 def test_a_domain_that_ros_does_not_have_is_refused(starts_nothing, monkeypatch, domain):
     with pytest.raises(ConfigError, match=f"--domain is '{domain}'; it must be .* from 0 to 232"):
@@ -193,7 +201,8 @@ def test_a_node_that_cannot_be_brought_up_takes_the_others_down(environment, tmp
     done = up(environment, "sim", f"state:={newborn(tmp_path)}", "display:=false")
     said = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 2 and len(said) <= 15
-    assert any(f"state {tmp_path}/lives holds a life, and restore is ''" in line for line in said)
+    words = f"lives holds a life, and restore is ''. Write restore:={tmp_path}/lives to go on with it"
+    assert any(words in line for line in said)
     assert said[-1].startswith("MemberError: node '/agent' did not configure")
 
 

@@ -375,7 +375,7 @@ class AgentNode(LifecycleNode):
         if not same or source.find(reference) != head:
             raise SnapshotError(
                 f"state {self.config.state} holds a life, and restore is {self._from or ''!r}. "
-                "Set restore to the same to go on with it, or name another branch: FOLDER@BRANCH"
+                f"Write restore:={self.config.state} to go on with it, or name another branch: FOLDER@BRANCH"
             )
 
     def _open_topics(self) -> None:

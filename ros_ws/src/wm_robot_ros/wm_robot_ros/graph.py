@@ -21,7 +21,7 @@ also have
 * `namespace: $(robots)`: one node for each name in the list, by comma; in its parameters `$(namespace)` is its own;
 * `lifecycle: true`: it is configured and activated, in the order of the file;
 * `policy: optional`: what its end means for the others, one of `POLICIES`;
-* `restarted_with: {resume: true}`: parameters that it has besides when it is started again;
+* `restarted_with: {numbered: true}`: parameters that it has besides when it is started again;
 * `ends: true`: when it ends, so does the graph, with its exit code.
 """
 
