@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,7 @@ from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import save_base
 from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot_ros import bringup
 from wm_robot_ros.environment import node_command
 from wm_robot_sim import load_spec
 from wm_robot_sim.worlds import WorldDistribution
@@ -300,6 +302,20 @@ def test_a_viewer_and_a_recorder_that_end_leave_the_robot_alone(environment, tmp
     assert len(read_session(session).topics["/joint_states"]) > 10
 
 
+def test_a_restarted_node_is_started_again_after_longer_and_longer_waits_and_then_given_up(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(bringup, "time", SimpleNamespace(monotonic=lambda: now))
+    node = {"name": "recorder", "namespace": "", "executable": "recorder_node", "policy": "restarted"}
+    member = bringup.Member(node, {})
+    assert [member.set_aside() for _ in range(8)] == [2, 4, 8, 16, 32, 60, None, None]
+    assert not member.waiting
+    # One that worked for more than a minute begins at the first wait again.
+    now = 61.0
+    assert member.set_aside() == 2 and member.waiting and member.due == 63
+    optional = bringup.Member({**node, "policy": "optional"}, {})
+    assert optional.set_aside() is None and not optional.waiting
+
+
 def test_a_required_node_that_ends_ends_all_with_one(environment, tmp_path):
     graph = graph_of(
         tmp_path / "graph.yaml",
@@ -364,9 +380,8 @@ def test_a_robot_without_a_gripper_is_up_with_its_display(environment, tmp_path)
 
 @pytest.mark.soak
 def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_saved(environment, tmp_path):
-    lives, base = tmp_path / "lives", small_base(tmp_path / "base", "arm")
-    arguments = ("multi", f"lives:={lives}", f"base:={base}", f"record:={tmp_path}/session.mcap")
-    with running(environment, tmp_path / "log", *arguments) as robots:
+    lives = tmp_path / "lives"
+    with running(environment, tmp_path / "log", "multi", f"lives:={lives}") as robots:
         robots.until("up: /left/plant (restarted), /right/plant (restarted)")
         save = [sys.executable, "-m", "wm_robot", "state", "save", "/left/agent"]
         time.sleep(2.0)
@@ -387,25 +402,3 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
     ended = Store(lives / "left").show()
     assert ended.parents == (saved.digest,) and ended.steps > saved.steps + 50
     assert Store(lives / "right").show().steps > ended.steps
-
-
-@pytest.mark.soak
-def test_a_restarted_node_that_always_ends_is_given_up_and_the_others_go_on(
-    environment, tmp_path, monkeypatch
-):
-    full = tmp_path / "full"
-    full.mkdir()
-    graph = graph_of(
-        tmp_path / "graph.yaml",
-        "name: plant, executable: plant_node",
-        "name: recorder, executable: recorder_node, policy: restarted, restarted_with: {numbered: true},"
-        f" parameters: {{path: {full}/session.mcap}}",
-    )
-    # Nothing can be written to the disk at all: the first file is empty, and is taken away.
-    none = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))}
-    with running(environment, tmp_path / "log", graph, **none) as robot:
-        robot.until(
-            "/recorder ended with 1; what it said is above. It is given up after 7 times", timeout=240
-        )
-        assert robot.node("-m", "wm_robot_ros.plant_node") and not list(full.iterdir())
-        assert robot.stop() == 1
