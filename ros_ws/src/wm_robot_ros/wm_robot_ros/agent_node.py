@@ -64,6 +64,7 @@ from wm_robot_ros.spin import (
     end,
     executor_of,
     incompatible_qos,
+    one_sentence,
     spin_once,
     start,
     use_real_time,
@@ -90,6 +91,7 @@ class AgentConfig:
     robot: str
     life: LifeConfig
     restore: str
+    resume: bool
     state: str
     max_age: float
     target_max_age: float
@@ -126,6 +128,9 @@ class AgentConfig:
             life=life,
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
             restore=declare(node, "restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
+            resume=declare(
+                node, "resume", False, "go on from `state` where it holds a life, whatever restore is"
+            ),
             state=declare(node, "state", "", "where to save, STORE or STORE@BRANCH; empty: not at all"),
             save_every=declare(
                 node, "save_every", 60.0, "s between saves while it acts; 0: at the end", bounds=(0, 86400)
@@ -178,7 +183,7 @@ class AgentNode(LifecycleNode):
         self._active = self._born = self._unsaved = False
         self._doubtful = False
         """Whether something went wrong since the life was last known to be good."""
-        self._from = self.config.restore or None
+        self._from = self._begin_from()
         """What the life goes on from; one that this process saved goes before any other."""
         self.trouble = self.unsaved_because = ""
         """What keeps it from acting, and from saving; empty if nothing does."""
@@ -349,6 +354,14 @@ class AgentNode(LifecycleNode):
         spec = self.spec
         return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
+    def _begin_from(self) -> str | None:
+        """What the first life of this process goes on from: of an agent that died, what it saved last."""
+        if self.config.resume and self.config.state:
+            store, branch = opened(self.config.state)
+            if branch in store.branches():
+                return self.config.state
+        return self.config.restore or None
+
     def _refuse_to_overwrite(self) -> None:
         """A branch that holds a life is never left to another life that does not go on from it.
 
@@ -367,7 +380,7 @@ class AgentNode(LifecycleNode):
         if not same or source.find(reference) != head:
             raise SnapshotError(
                 f"state {self.config.state} holds a life, and restore is {self._from or ''!r}. "
-                "Set restore to the same to go on with it, or name another branch: FOLDER@BRANCH"
+                f"Write restore:={self.config.state} to go on with it, or name another branch: FOLDER@BRANCH"
             )
 
     def _open_topics(self) -> None:
@@ -846,12 +859,14 @@ def main(make_life: MakeLife = load_life) -> None:
     """Run the node until Ctrl-C; what was lived is saved on the way out, or a copy of it elsewhere.
 
     Raises:
-        SystemExit: With 1 if it stopped acting by itself, or could not save where its parameter `state` says.
+        SystemExit: With 1 if it stopped acting by itself, or could not save where its parameter `state` says; with 2
+            if its parameters cannot be.
     """
     stop = start()
     node = None
     try:
-        node = AgentNode(make_life)
+        with one_sentence():
+            node = AgentNode(make_life)
         run(node, executor_of(node, quick=True), stop)
         node.end_driving()
         node.save_if_lived()

@@ -182,6 +182,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     if not config.base:
         raise ConfigError("base is ''; it must be the folder of a base. Train one: wm-robot train")
     # Here, so that a node starts fast and loads no more than its life needs.
+    from wm_robot.io.base_file import find_base
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
     from wm_robot.onboard.caution import Caution
@@ -190,13 +191,14 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     from wm_robot.planning.mppi import MppiConfig
 
     sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
-    base = load_base(config.base)
+    folder = find_base(config.base)
+    base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(config.base, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base, int8=config.int8), None
     if config.learner and config.learning:
         from wm_robot.onboard.learner import LearnerProcess
 
-        learner = LearnerProcess(config.base, base, graphs=graphs)
+        learner = LearnerProcess(folder, base, graphs=graphs)
     watch = Exploitation(spec, task=config.task) if config.watch_plans else None
     agent = Agent(
         base,

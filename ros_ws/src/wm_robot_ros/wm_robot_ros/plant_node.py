@@ -21,7 +21,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from wm_robot.errors import WmRobotError
 from wm_robot.io.durable import write_file
 from wm_robot.lifetime.keyring import Keyring
 from wm_robot.lifetime.signed_spec import load_signed_spec
@@ -36,7 +35,7 @@ from wm_robot_ros import convert
 from wm_robot_ros.chores import Chores
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.spin import Stop, end, executor_of, spin_once, start, use_real_time
+from wm_robot_ros.spin import Stop, end, executor_of, one_sentence, spin_once, start, use_real_time
 from wm_robot_ros.whose_turn import TurnConfig, WhoseTurn
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec, make_robot, spec_path
@@ -284,15 +283,14 @@ def main() -> None:
     stop, service = start(), Service()
     node = None
     try:
-        node = PlantNode()
-        executor = executor_of(node, quick=True)
-        node.realtime = use_real_time(node, node.config.priority, node.config.cores)
-        node.garbage = Garbage()
-        service.ready()
-        run(node, executor, stop, service)
-        node.write_report()
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+        with one_sentence():
+            node = PlantNode()
+            executor = executor_of(node, quick=True)
+            node.realtime = use_real_time(node, node.config.priority, node.config.cores)
+            node.garbage = Garbage()
+            service.ready()
+            run(node, executor, stop, service)
+            node.write_report()
     finally:
         service.stopping()
         if node and node.log:

@@ -16,6 +16,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.experience import robots_in
 from wm_robot.io.session_file import records
 from wm_robot_ros.convert import stamp_of, time_message
 from wm_robot_ros.parameters import declare, warn_of_unknown
@@ -95,8 +96,9 @@ def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
             return
         node.say(topic, message, moved)
     if not node.said:
+        robots = " or ".join(f"from_robot:={robot}" for robot in robots_in(node.path))
         raise SnapshotError(
-            f"{node.path} has nothing of {sorted(node._topics)}. Set from_robot to a namespace in it"
+            f"{node.path} has nothing of {sorted(node._topics)}. Write {robots or 'another recording'}"
         )
 
 
