@@ -1,4 +1,4 @@
-"""Bags of ROS 2 for the tests, written by an independent library in the forms in which `ros2 bag record` leaves them."""
+"""Bags of ROS 2 for the tests, in the forms that `ros2 bag record` leaves, written by an independent library."""
 
 import shutil
 from collections.abc import Sequence

@@ -230,7 +230,7 @@ def _checked(episodes: list[Episode], spec: RobotSpec, path: Path, unpaired: str
     if valid < LEAST_VALID * steps:
         why = f" ({unpaired})" if unpaired else ""
         raise SpecError(
-            f"{path}: {steps - valid} of {steps} transitions are invalid, by gaps or unknown actions{why}; at most half "
-            "may be. Look for lost messages"
+            f"{path}: {steps - valid} of {steps} transitions are invalid, by gaps or unknown actions{why}; at most "
+            "half may be. Look for lost messages"
         )
     return episodes
