@@ -128,9 +128,7 @@ def start(context, arguments, table):
         )
         for before, goal, then in steps:
             if then:
-                watched = dict(
-                    target_lifecycle_node=action, start_state=before, goal_state=goal, entities=then
-                )
+                watched = dict(target_lifecycle_node=action, start_state=before, goal_state=goal, entities=then)
                 handlers.append(RegisterEventHandler(OnStateTransition(**watched)))
     begin = [transition(cycles[0], CONFIGURE)] if cycles else last
     return [*handlers, *first, *begin]

@@ -6,50 +6,36 @@ Made from graphs/multi.yaml by `python -m wm_robot_ros.launch_files`: change it 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [
-    ("robots", "left,right", "namespaces, by comma"),
-    ("robot", "arm", "name of a robot that ships, or path of its spec"),
-    ("base", "bases/arm-ekf", "folder of the agents' base"),
-    ("learning", True, "false: the lives are read and never written"),
-    ("lives", "", "folder that gets a store for each robot's life; empty: they are not saved"),
-    ("world", "random", "nominal, random, or JSON with the fields that differ"),
-    ("record", "", "session file (MCAP) of all of them; empty: none"),
-]
-NODES = [
-    {
-        "name": "plant",
-        "executable": "plant_node",
-        "namespace": "$(robots)",
-        "parameters": {"robot": "$(robot)", "world": "$(world)", "hold_if_late": False},
-    },
-    {
-        "name": "agent",
-        "executable": "agent_node",
-        "namespace": "$(robots)",
-        "lifecycle": True,
-        "when": {"lives": True},
-        "parameters": {
-            "robot": "$(robot)",
-            "base": "$(base)",
-            "learning": "$(learning)",
-            "state": "$(lives)/$(namespace)",
-        },
-    },
-    {
-        "name": "agent",
-        "executable": "agent_node",
-        "namespace": "$(robots)",
-        "lifecycle": True,
-        "when": {"lives": False},
-        "parameters": {"robot": "$(robot)", "base": "$(base)", "learning": "$(learning)"},
-    },
-    {
-        "name": "recorder",
-        "executable": "recorder_node",
-        "when": {"record": True},
-        "parameters": {"path": "$(record)", "robots": "$(robots)", "robot": "$(robot)"},
-    },
-]
+ARGUMENTS = [('robots', 'left,right', 'namespaces, by comma'),
+ ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
+ ('base', 'bases/arm-ekf', "folder of the agents' base"),
+ ('learning', True, 'false: the lives are read and never written'),
+ ('lives', '', "folder that gets a store for each robot's life; empty: they are not saved"),
+ ('world', 'random', 'nominal, random, or JSON with the fields that differ'),
+ ('record', '', 'session file (MCAP) of all of them; empty: none')]
+NODES = [{'name': 'plant',
+  'executable': 'plant_node',
+  'namespace': '$(robots)',
+  'parameters': {'robot': '$(robot)', 'world': '$(world)', 'hold_if_late': False}},
+ {'name': 'agent',
+  'executable': 'agent_node',
+  'namespace': '$(robots)',
+  'lifecycle': True,
+  'when': {'lives': True},
+  'parameters': {'robot': '$(robot)',
+                 'base': '$(base)',
+                 'learning': '$(learning)',
+                 'state': '$(lives)/$(namespace)'}},
+ {'name': 'agent',
+  'executable': 'agent_node',
+  'namespace': '$(robots)',
+  'lifecycle': True,
+  'when': {'lives': False},
+  'parameters': {'robot': '$(robot)', 'base': '$(base)', 'learning': '$(learning)'}},
+ {'name': 'recorder',
+  'executable': 'recorder_node',
+  'when': {'record': True},
+  'parameters': {'path': '$(record)', 'robots': '$(robots)', 'robot': '$(robot)'}}]
 
 
 def generate_launch_description():

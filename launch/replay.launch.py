@@ -6,42 +6,30 @@ Made from graphs/replay.yaml by `python -m wm_robot_ros.launch_files`: change it
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [
-    ("recording", "session.mcap", "session (MCAP), or bag of ROS 2"),
-    ("from_robot", "", "namespace of the robot in it; empty: the one without"),
-    ("robot", "arm", "name of a robot that ships, or path of its spec"),
-    ("base", "bases/arm-ekf", "folder of the agent's base"),
-    ("restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
-    ("state", "", "where the life is saved, STORE or STORE@BRANCH; empty: not at all"),
-    ("learning", True, "false: the life is read and never written"),
-    ("display", True, "markers and frames of the imagined future, for RViz and Foxglove"),
-]
-NODES = [
-    {
-        "name": "agent",
-        "executable": "agent_node",
-        "lifecycle": True,
-        "parameters": {
-            "robot": "$(robot)",
-            "base": "$(base)",
-            "restore": "$(restore)",
-            "state": "$(state)",
-            "learning": "$(learning)",
-        },
-    },
-    {
-        "name": "display",
-        "executable": "display_node",
-        "when": {"display": True},
-        "parameters": {"robot": "$(robot)"},
-    },
-    {
-        "name": "replay",
-        "executable": "replay_node",
-        "ends": True,
-        "parameters": {"recording": "$(recording)", "from_robot": "$(from_robot)", "listeners": 1},
-    },
-]
+ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), or bag of ROS 2'),
+ ('from_robot', '', 'namespace of the robot in it; empty: the one without'),
+ ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
+ ('base', 'bases/arm-ekf', "folder of the agent's base"),
+ ('restore', '', 'life to go on from, STORE or STORE@BRANCH; empty: birth'),
+ ('state', '', 'where the life is saved, STORE or STORE@BRANCH; empty: not at all'),
+ ('learning', True, 'false: the life is read and never written'),
+ ('display', True, 'markers and frames of the imagined future, for RViz and Foxglove')]
+NODES = [{'name': 'agent',
+  'executable': 'agent_node',
+  'lifecycle': True,
+  'parameters': {'robot': '$(robot)',
+                 'base': '$(base)',
+                 'restore': '$(restore)',
+                 'state': '$(state)',
+                 'learning': '$(learning)'}},
+ {'name': 'display',
+  'executable': 'display_node',
+  'when': {'display': True},
+  'parameters': {'robot': '$(robot)'}},
+ {'name': 'replay',
+  'executable': 'replay_node',
+  'ends': True,
+  'parameters': {'recording': '$(recording)', 'from_robot': '$(from_robot)', 'listeners': 1}}]
 
 
 def generate_launch_description():

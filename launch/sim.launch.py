@@ -6,53 +6,39 @@ Made from graphs/sim.yaml by `python -m wm_robot_ros.launch_files`: change it th
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [
-    ("robot", "arm", "name of a robot that ships, or path of its spec"),
-    ("base", "bases/arm-ekf", "folder of the agent's base"),
-    ("restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
-    ("state", "", "where the life is saved, STORE or STORE@BRANCH; empty: not at all"),
-    ("learning", True, "false: the life is read and never written"),
-    ("namespace", "", "of all nodes"),
-    ("seed", 0, "of start pose, target, noise and random worlds"),
-    ("world", "nominal", "nominal, random, or JSON with the fields that differ"),
-    ("record", "", "session file (MCAP) to record to; empty: none"),
-    ("display", True, "markers and frames of the imagined future, for RViz and Foxglove"),
-]
-NODES = [
-    {
-        "name": "plant",
-        "executable": "plant_node",
-        "namespace": "$(namespace)",
-        "parameters": {"robot": "$(robot)", "seed": "$(seed)", "world": "$(world)", "hold_if_late": False},
-    },
-    {
-        "name": "agent",
-        "executable": "agent_node",
-        "namespace": "$(namespace)",
-        "lifecycle": True,
-        "parameters": {
-            "robot": "$(robot)",
-            "base": "$(base)",
-            "restore": "$(restore)",
-            "state": "$(state)",
-            "learning": "$(learning)",
-            "seed": "$(seed)",
-        },
-    },
-    {
-        "name": "display",
-        "executable": "display_node",
-        "namespace": "$(namespace)",
-        "when": {"display": True},
-        "parameters": {"robot": "$(robot)"},
-    },
-    {
-        "name": "recorder",
-        "executable": "recorder_node",
-        "when": {"record": True},
-        "parameters": {"path": "$(record)", "robots": "$(namespace)", "robot": "$(robot)"},
-    },
-]
+ARGUMENTS = [('robot', 'arm', 'name of a robot that ships, or path of its spec'),
+ ('base', 'bases/arm-ekf', "folder of the agent's base"),
+ ('restore', '', 'life to go on from, STORE or STORE@BRANCH; empty: birth'),
+ ('state', '', 'where the life is saved, STORE or STORE@BRANCH; empty: not at all'),
+ ('learning', True, 'false: the life is read and never written'),
+ ('namespace', '', 'of all nodes'),
+ ('seed', 0, 'of start pose, target, noise and random worlds'),
+ ('world', 'nominal', 'nominal, random, or JSON with the fields that differ'),
+ ('record', '', 'session file (MCAP) to record to; empty: none'),
+ ('display', True, 'markers and frames of the imagined future, for RViz and Foxglove')]
+NODES = [{'name': 'plant',
+  'executable': 'plant_node',
+  'namespace': '$(namespace)',
+  'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)', 'hold_if_late': False}},
+ {'name': 'agent',
+  'executable': 'agent_node',
+  'namespace': '$(namespace)',
+  'lifecycle': True,
+  'parameters': {'robot': '$(robot)',
+                 'base': '$(base)',
+                 'restore': '$(restore)',
+                 'state': '$(state)',
+                 'learning': '$(learning)',
+                 'seed': '$(seed)'}},
+ {'name': 'display',
+  'executable': 'display_node',
+  'namespace': '$(namespace)',
+  'when': {'display': True},
+  'parameters': {'robot': '$(robot)'}},
+ {'name': 'recorder',
+  'executable': 'recorder_node',
+  'when': {'record': True},
+  'parameters': {'path': '$(record)', 'robots': '$(namespace)', 'robot': '$(robot)'}}]
 
 
 def generate_launch_description():

@@ -47,7 +47,9 @@ def episodes(
 
     for recording in recordings:
         source = recording.name or recording.resolve().name
-        for name in [namespace] if namespace is not None else robots_in(recording) or [None]:
+        # Without a robot, the one that is missing is asked for, to say what it lacks.
+        names: list[str | None] = [namespace] if namespace is not None else [*robots_in(recording)] or [None]
+        for name in names:
             cut = cut_session(recording, spec, namespace=name)
             written = _write(cut.episodes, spec, out / cut.namespace, source)
             rows += [{"session": source, "robot": cut.namespace, **row} for row in written]
