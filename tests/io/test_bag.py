@@ -78,6 +78,27 @@ def test_one_file_of_a_bag_is_a_bag(tmp_path, plain, storage, compression, versi
     check_same(load_experience(other, SPEC), plain)
 
 
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_metadata_may_spell_topics_and_profiles_otherwise_than_the_files(tmp_path, plain, storage):
+    """As in bags that `ros2 bag convert` wrote, and in those of programs that write bags themselves."""
+    folder = write_split_bag(tmp_path / "bag", SAID, 2, storage=storage)
+    about = read_metadata(folder)
+    for topic in about[INFORMATION]["topics_with_message_count"]:
+        topic["topic_metadata"]["offered_qos_profiles"] = "- history: 1\n  depth: 7\n  reliability: 2\n"
+    # Old recorders wrote the folder, too; here it was renamed since then.
+    names = about[INFORMATION]["relative_file_paths"]
+    about[INFORMATION]["relative_file_paths"] = [f"old_name/{name}" for name in names]
+    write_metadata(folder, about)
+    check_same(load_experience(folder, SPEC), plain)
+    if storage == "sqlite3":
+        for file in bag_files(folder):
+            database = sqlite3.connect(file)
+            database.execute("UPDATE topics SET name = ltrim(name, '/')")
+            database.commit()
+            database.close()
+        check_same(load_experience(folder, SPEC), plain)
+
+
 def test_a_bag_is_read_as_its_messages_were_recorded(tmp_path):
     record(tmp_path / "session.mcap", SAID)
     said = list(raw_messages(tmp_path / "session.mcap"))
@@ -97,7 +118,16 @@ def test_chunks_may_be_compressed_in_any_way_that_mcap_knows(tmp_path, plain, co
     check_same(load_experience(path, SPEC), plain)
 
 
-def write_mcap(path, compression=CompressionType.ZSTD, chunked=True, encoding="cdr", said=SAID) -> None:
+def test_a_topic_without_its_slash_is_that_topic(tmp_path, plain):
+    path = tmp_path / "bag.mcap"
+    write_mcap(path, space="one")
+    assert robots_in(path) == ["one"]
+    check_same(load_experience(path, SPEC), plain)
+
+
+def write_mcap(
+    path, compression=CompressionType.ZSTD, chunked=True, encoding="cdr", said=SAID, space="/one"
+) -> None:
     with path.open("wb") as file:
         writer = McapWriter(file, chunk_size=4096, compression=compression, use_chunking=chunked)
         writer.start(profile="ros2")
@@ -105,7 +135,7 @@ def write_mcap(path, compression=CompressionType.ZSTD, chunked=True, encoding="c
         for number, (name, kind, message) in enumerate(said):
             if name not in channels:
                 schema = writer.register_schema(kind, "ros2msg", b"")
-                channels[name] = writer.register_channel(f"/one/{name}", encoding, schema)
+                channels[name] = writer.register_channel(f"{space}/{name}", encoding, schema)
             data, time = bytes(typestore().serialize_cdr(message, kind)), START + number * 10**6
             writer.add_message(channels[name], time, data, time, number)
         writer.finish()

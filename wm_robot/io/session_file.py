@@ -18,6 +18,7 @@ from wm_robot.io.bag import (
     RawMessage,
     bag_files,
     decompressed,
+    full_topic,
     is_compressed,
     open_storage,
     sqlite_messages,
@@ -47,8 +48,8 @@ MAGIC = MCAP
 """First and last bytes of a whole file."""
 END, FOOTER = struct.pack("<BQ", Opcode.FOOTER, 20), 20 + len(MAGIC)
 """How its last record begins, and the bytes after that."""
-DAMAGE = (McapError, struct.error, ZstdError, ValueError, IndexError, RuntimeError)
-"""What the reader meets where a file was cut; `lz4` raises RuntimeError."""
+DAMAGE = (McapError, struct.error, ZstdError, ValueError, IndexError, OverflowError, RuntimeError)
+"""What the reader meets where a file was cut; `lz4` raises RuntimeError, and a damaged length OverflowError."""
 CHUNKS = ("", "zstd", "lz4")
 """How the chunks of a file may be compressed."""
 
@@ -183,7 +184,8 @@ def _mcap_messages(file: Path) -> Iterator[RawMessage]:
                 # Declared in a chunk that is damaged.
                 continue
             kind = kinds.get(channel.schema_id, "")
-            yield RawMessage(channel.topic, kind, channel.message_encoding, record.log_time, record.data)
+            topic = full_topic(channel.topic)
+            yield RawMessage(topic, kind, channel.message_encoding, record.log_time, record.data)
 
 
 def topics_in(path: Path) -> dict[str, str]:
@@ -206,7 +208,7 @@ def _mcap_topics(file: Path) -> dict[str, str]:
             kinds[record.id] = record.name
         elif isinstance(record, Channel):
             channels.append(record)
-    return {channel.topic: kinds.get(channel.schema_id, "") for channel in channels}
+    return {full_topic(channel.topic): kinds.get(channel.schema_id, "") for channel in channels}
 
 
 def _indexed(file: Path) -> list[Any]:
