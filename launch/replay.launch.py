@@ -6,7 +6,7 @@ Made from graphs/replay.yaml by `python -m wm_robot_ros.launch_files`: change it
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), or bag of ROS 2'),
+ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP)'),
  ('from_robot', '', 'namespace of the robot in it; empty: the one without'),
  ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
  ('base', 'bases/arm-ekf', "folder of the agent's base"),

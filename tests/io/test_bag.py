@@ -219,6 +219,22 @@ def test_a_folder_with_several_recordings_asks_for_one(tmp_path):
         load_experience(tmp_path, SPEC)
 
 
+def test_a_folder_without_a_bag_is_refused_with_what_it_has(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        SnapshotError, match="is no bag: it has neither metadata.yaml nor a file of MCAP or SQLite. "
+    ):
+        bag_files(tmp_path / "empty")
+    write_bag(tmp_path / "monday", SAID[:8])
+    with pytest.raises(SnapshotError, match=r"MCAP or SQLite, but the bags \['monday'\]. Expected"):
+        bag_files(tmp_path)
+    (tmp_path / "empty" / "episode_000000.parquet").touch()
+    with pytest.raises(
+        SnapshotError, match="MCAP or SQLite, but episode files, which are cut already. Expected"
+    ):
+        bag_files(tmp_path / "empty")
+
+
 def change(folder, **values) -> None:
     about = read_metadata(folder)
     about[INFORMATION].update(values)

@@ -1,12 +1,12 @@
 """`wm-robot episodes`: cut recorded sessions into episode files."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.tables import print_rows
 from wm_robot.errors import ConfigError
 from wm_robot.io.recording_path import check_recording
 
@@ -117,13 +117,6 @@ def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> li
 
 
 def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows))
-        return
-    from rich.console import Console
-
-    from wm_robot.cli.tables import table_of
-
-    if rows:
-        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
-    print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")
+    print_rows(rows, as_json)
+    if not as_json:
+        print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")

@@ -111,7 +111,8 @@ def _left_files(folder: Path) -> list[Path]:
     names = sorted({_parts(file)[0] for file in files})
     if not names:
         raise SnapshotError(
-            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite. {EXPECTED}"
+            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite{_contents(folder)}. "
+            f"{EXPECTED}"
         )
     if len(names) > 1:
         raise SnapshotError(
@@ -119,6 +120,14 @@ def _left_files(folder: Path) -> list[Path]:
         )
     # The last is empty if the recorder was killed before it wrote anything into it.
     return [file for file in files if file.stat().st_size] or files[:1]
+
+
+def _contents(folder: Path) -> str:
+    """What a folder without a bag holds in its place, for an error; empty if it is nothing of ours."""
+    bags = sorted(each.name for each in folder.iterdir() if is_bag_folder(each))
+    if bags:
+        return f", but the bags {bags}"
+    return ", but episode files, which are cut already" if any(folder.glob("*.parquet")) else ""
 
 
 def _named_files(folder: Path) -> list[Path]:

@@ -86,9 +86,9 @@ def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
             return
         node.say(topic, message, moved)
     if not node.said:
-        robots = robots_in(node.path)
+        robots = " or ".join(f"from_robot:={robot}" for robot in robots_in(node.path))
         raise SnapshotError(
-            f"{node.path} has nothing of {sorted(node._topics)}. Set from_robot to a namespace in it: {robots}"
+            f"{node.path} has nothing of {sorted(node._topics)}. Write {robots or 'another recording'}"
         )
 
 
