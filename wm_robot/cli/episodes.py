@@ -38,11 +38,11 @@ def episodes(
         raise ConfigError(
             f"paths are {[str(path) for path in paths]}; they must be recordings, and a folder last"
         )
+    spec, rows = _spec(robot), []
     *recordings, out = paths
     for recording in recordings:
         check_recording(recording, "RECORDING")
     _check_folder(out)
-    spec, rows = _spec(robot), []
     from wm_robot.io.experience import cut_session, robots_in
 
     for recording in recordings:
