@@ -269,7 +269,7 @@ def test_episodes_are_cut_from_sessions_once(tmp_path, capsys):
 
 def test_episodes_without_a_folder_or_of_another_robot_are_refused(tmp_path, capsys):
     record(tmp_path / "session.mcap", steps(range(1, 101)))
-    assert "they must be sessions, and a folder last" in refused(
+    assert "they must be recordings, and a folder last" in refused(
         capsys, "episodes", tmp_path / "session.mcap"
     )
     said = refused(capsys, "episodes", tmp_path / "session.mcap", tmp_path / "out", "--robot", "arm")

@@ -40,7 +40,7 @@ def assimilate(
 
     Args:
         life: `STORE` or `STORE@BRANCH`.
-        recordings: Of another robot of the same spec: sessions (MCAP), episode files or folders of them.
+        recordings: Of another robot of the same spec: sessions or bags of ROS 2, episode files or folders of them.
         base: Folder of its base.
         own: Its own recent recordings, likewise.
         robot: Namespace of the other robot, where a session tells of several.
@@ -56,6 +56,7 @@ def assimilate(
     from wm_robot.lifetime.store import opened
     from wm_robot.onboard.saved_life import keep, lives_of, state_of, steps_of
 
+    _check_recordings(recordings=recordings, own=own)
     base = find_base(base)
     store, reference = opened(life)
     head = store.find(reference)
@@ -114,6 +115,7 @@ def pool(
     from wm_robot.models.recall import has_bank
     from wm_robot.onboard.saved_life import keep, state_of
 
+    _check_recordings(replay=replay)
     base = find_base(base)
     target, branch = opened(into)
     if branch in target.branches():
@@ -139,6 +141,19 @@ def pool(
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state["step"].max())}))
     else:
         print(f"branch '{branch}' begins at {saved[:12]} in {target.folder}, with {len(parents)} parents")
+
+
+def _check_recordings(**given: tuple[Path, ...]) -> None:
+    """Refuse paths at which nothing is, before anything is loaded.
+
+    Args:
+        given: Paths by the argument that has them.
+    """
+    from wm_robot.io.recording_path import check_recording
+
+    for argument, paths in given.items():
+        for path in paths:
+            check_recording(path, argument)
 
 
 def _told(verdict: "Verdict") -> None:
@@ -169,5 +184,14 @@ def _digest(path: Path) -> str:
     from wm_robot.io.durable import digest
 
     if path.is_dir():
-        return digest("".join(_digest(file) for file in sorted(path.glob("*.parquet"))).encode())
+        return digest("".join(_digest(file) for file in _files_of(path)).encode())
     return digest(path.read_bytes())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Episode files of a folder, or the files of the bag that it is."""
+    if episodes := sorted(folder.glob("*.parquet")):
+        return episodes
+    from wm_robot.io.bag import bag_files
+
+    return bag_files(folder)

@@ -37,7 +37,7 @@ class AskNode(Node):
             self, "allowed", 0.5, "adapt: nats per channel that surprise may rise; below 0: any"
         )
         pin = declare(self, "pin", "", "adapt: name to keep the result under; empty: none")
-        recordings = declare(self, "recordings", "", "evaluate: sessions or episode files, by comma")
+        recordings = declare(self, "recordings", "", "evaluate: sessions, bags or episode files, by comma")
         robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session of several")
         lives = declare(
             self, "lives", "", "evaluate: branches, pins or digests, by comma; empty: the agent's own"
