@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting
+from wm_robot.cli.bench.result import Result, Setting, count_of
 from wm_robot.cli.bench.small import SmallTask
 from wm_robot.evaluation.gain import EPISODES, TARGETS, first_costs, gain_lives
+from wm_robot.evaluation.progress import Progress, unreported
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
 """Of lives whose gain lasts. A third control are lives in which it does not."""
 
 
-def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> Result:
+def run(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+) -> Result:
     """See `wm-robot bench memory --help`."""
     updates = max(1, updates // 3) if setting.quick else updates
-    rows = in_processes(_family, [(setting.seeds, family, updates, work) for family in families])
+    rows = in_processes(_family, [(setting.seeds, family, updates, work) for family in families], progress)
     controls = [name for name in rows[0] if name.startswith("control")]
     return Result(
         setting=setting,
@@ -29,19 +32,21 @@ def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> 
         notes=(
             f"part of the way from the cost of doing nothing, the best for who knows nothing, to none that the first "
             f"action of episodes 2 to {EPISODES} goes; "
-            f"{TESTED} lives a seed, {len(setting.seeds)} seeds; families trained with {updates} updates each",
+            f"{TESTED} lives a seed, {count_of(setting.seeds)}; families trained with {updates} updates each",
             "controls, the largest of all families: outcomes shuffled, another life's steps, another gain in each "
             "episode",
         ),
     )
 
 
-def _family(seeds: Sequence[int], family: str, updates: int, work: Path) -> dict[str, Any]:
+def _family(
+    seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
+) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
     task = SmallTask("gain", 1, 1, 1, LIVES, lambda count, seed: gain_lives(count, seed=seed))
-    model = task.train(family, updates, work)
+    model = task.train(family, updates, work, progress)
     found: dict[str, list[float]] = {}
     for seed in seeds:
         lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
