@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
-from wm_robot.cli.bench import adaptation, control, memory_arm, recall
+from wm_robot.cli.bench import adaptation, control, memory_arm, recall, result
 from wm_robot.cli.bench.result import Setting, arms_with_base, bases_of, check_bases
 from wm_robot.errors import SnapshotError
 from wm_robot_sim import load_spec, spec_path
@@ -31,8 +31,26 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
         check_bases(setting(tmp_path), ["robust", "ekf", "oracle"])
     assert str(caught.value) == (
         "bench control needs the bases arm-robust, arm-ekf, arm-oracle; "
-        f"missing in {tmp_path}: arm-robust, arm-oracle. Make them: wm-robot train arm --all"
+        f"missing in {tmp_path}: arm-robust, arm-oracle. Make them: wm-robot train arm --all --out {tmp_path}"
     )
+
+
+@pytest.mark.parametrize(
+    ("arms", "commands"),
+    [
+        (["robust", "ekf", "oracle"], "wm-robot train pole --all"),
+        (["oracle", "gru"], "wm-robot train pole --all --memory gru"),
+        (["gru"], "wm-robot train pole --memory gru"),
+        (["oracle"], "wm-robot train pole --arm oracle"),
+        (["gru", "kv"], "wm-robot train pole --memory gru && wm-robot train pole --memory kv"),
+        (
+            ["gru", "kv", "robust"],
+            "wm-robot train pole --all --memory gru && wm-robot train pole --memory kv",
+        ),
+    ],
+)
+def test_the_command_makes_what_is_missing_and_no_more(arms, commands):
+    assert result._training(setting(Path("bases"), "pole"), "pole", arms) == commands
 
 
 def test_a_base_of_another_spec_is_named_beside_those_that_are_missing(tmp_path):
@@ -67,7 +85,7 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run,
 
     for module in (adaptation, control, recall, memory_arm):
         monkeypatch.setattr(module, "in_processes", never)
-    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make them: wm-robot train arm --all"):
+    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make them: wm-robot train arm "):
         run(setting(tmp_path), *options)
 
 

@@ -45,6 +45,8 @@ class ProgressMeter:
                 # Slow, and only as wide as it must be: what is measured may be the time of a loop.
                 refresh_per_second=1,
                 transient=True,
+                # What is printed meanwhile goes above the line, but never to stderr what is piped.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._live.add_task(self.line(), total=1.0)
             self._live.start()

@@ -9,7 +9,7 @@ from typing import Any
 
 from wm_robot.cli.bench.machine import QUOTA_MS, load, of_quota, pauses, stolen
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, base_folder, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot.cli.progress import by_the_clock
 from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.progress import Progress, unreported
@@ -102,6 +102,7 @@ def run(
         setting=setting,
         figures=figures,
         table=[*timing, *_permitted(priority, plant, agent)],
+        bases={memory: digest_of(known)},
         notes=tuple(notes),
     )
 

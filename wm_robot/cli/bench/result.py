@@ -150,13 +150,22 @@ def arms_with_base(setting: Setting) -> list[str]:
     return sorted(name.removeprefix(f"{spec.name}-") for name in own)
 
 
+def digest_of(folder: Path) -> str:
+    """Of a base, as its card says."""
+    return _from_card(folder, "digest")
+
+
 def _spec_digest(folder: Path) -> str:
     """Of the robot that a base was trained for, as its card says."""
+    return _from_card(folder, "spec_digest")
+
+
+def _from_card(folder: Path, key: str) -> str:
     from wm_robot.io.base_file import CARD
     from wm_robot.io.strict_json import read_json
 
     card = read_json((folder / CARD).read_bytes(), str(folder / CARD))
-    return str(card.get("spec_digest")) if isinstance(card, dict) else ""
+    return str(card.get(key)) if isinstance(card, dict) else ""
 
 
 def _wanted(setting: Setting, robot: str, arms: Iterable[str], missing: list[str], foreign: list[str]) -> str:
@@ -175,8 +184,27 @@ def _wanted(setting: Setting, robot: str, arms: Iterable[str], missing: list[str
             close = get_close_matches(arm, KNOWN_ARMS, n=1)
             guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(KNOWN_ARMS)}"
             return f"bench {setting.bench} needs the bases {names}; '{arm}' is no family of memory{guess}"
-    command = shlex.join(["wm-robot", "train", setting.robot, "--all"])
-    return f"bench {setting.bench} needs the bases {names}; {'; '.join(said)}. Make them: {command}"
+    make = _training(setting, robot, [*missing, *foreign])
+    return f"bench {setting.bench} needs the bases {names}; {'; '.join(said)}. Make them: {make}"
+
+
+def _training(setting: Setting, robot: str, arms: list[str]) -> str:
+    """The command that makes bases: `train --all` makes one of a family, and those that it is compared with."""
+    default = setting.bases == Path("bases")
+    ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
+    families = [arm for arm in arms if arm not in ends]
+    together = len(arms) > 1 and "nominal" not in ends and bool(ends)
+    commands = []
+    for arm in (families or ["ekf"]) if together else arms:
+        words = ["wm-robot", "train", setting.robot]
+        if together and not commands:
+            words += ["--all", *(() if arm == "ekf" else ("--memory", arm))]
+            words += [] if default else ["--out", str(setting.bases)]
+        else:
+            words += ["--arm" if arm in ends else "--memory", arm]
+            words += [] if default else ["--out", str(setting.bases / f"{robot}-{arm}")]
+        commands.append(shlex.join(words))
+    return " && ".join(commands)
 
 
 def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from wm_robot.cli.bench.loop import START_S, robot_at
 from wm_robot.cli.bench.machine import load, stolen
-from wm_robot.cli.bench.result import Result, Setting, base_folder, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot.cli.progress import by_the_clock
 from wm_robot.errors import DeviceError, MissingExtraError
 from wm_robot.evaluation.progress import Progress, part_of, unreported
@@ -36,7 +36,7 @@ def run(
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
     # Before the echoes, which need no base and take most of the time.
-    base_folder(setting, memory)
+    base = base_folder(setting, memory)
     before = stolen()
     first, second = (part_of(progress, start, size, 3) for start, size in ((0, 2), (2, 1)))
     tried = _echoes(seconds, priority, setting.seeds[0], first)
@@ -66,6 +66,7 @@ def run(
         setting=setting,
         figures=figures,
         table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
+        bases={memory: digest_of(base)},
         notes=(
             "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
             "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",

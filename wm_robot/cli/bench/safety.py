@@ -13,7 +13,7 @@ import numpy as np
 
 from wm_robot.cli.bench.loop import START_S
 from wm_robot.cli.bench.machine import load
-from wm_robot.cli.bench.result import Result, Setting, base_folder, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot.cli.progress import by_the_clock
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.hazards import faults, streams
@@ -77,7 +77,8 @@ def run(
     if deaths and sys.platform == "linux":
         stopped, said, note = _deaths(spec, base, deaths, unwell, shares["deaths"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
-    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+    bases = {memory: digest_of(base)} if base else {}
+    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
 
 
 def _base(setting: Setting, memory: str) -> Path | None:
