@@ -15,6 +15,7 @@ EVERY_S = 10.0
 ESTIMATED_FROM = 0.02
 """Part of the work from which the rest is estimated: before, its start-up is most of what was seen."""
 TICK_S = 0.5
+OVERDUE = 1.1
 
 
 class ProgressMeter:
@@ -69,7 +70,7 @@ class ProgressMeter:
     def line(self) -> str:
         """What is done, in words: part, time, and an estimate of the time that is left."""
         seconds = self._clock() - self._began
-        said = f"{self._job}: {100 * self._fraction:.0f} % in {in_words(seconds)}"
+        said = f"{self._job}: {int(100 * self._fraction)} % in {in_words(seconds)}"
         if self._fraction < ESTIMATED_FROM or self._fraction >= 1.0:
             return said
         return f"{said}, about {in_words(seconds * (1 - self._fraction) / self._fraction)} left"
@@ -91,14 +92,14 @@ def by_the_clock(progress: Progress, seconds: float) -> Iterator[None]:
     """Report the time that goes by while something runs that takes a known time.
 
     Args:
-        seconds: How long it takes. What takes longer stays just below the end.
+        seconds: How long it takes. What is overdue is taken to need a tenth of its time more, as long as it lasts.
     """
     began, over = time.monotonic(), threading.Event()
 
     def tick() -> None:
         while not over.wait(TICK_S):
-            gone = min(time.monotonic() - began, 0.99 * seconds)
-            progress(round(1000 * gone), round(1000 * seconds))
+            gone = time.monotonic() - began
+            progress(round(1000 * gone), round(1000 * max(seconds, OVERDUE * gone)))
 
     ticking = threading.Thread(target=tick, daemon=True)
     ticking.start()

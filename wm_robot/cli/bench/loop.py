@@ -16,8 +16,8 @@ from wm_robot.evaluation.progress import Progress, unreported
 
 BARE = 0.1
 """Part of the run's time for which a bare loop runs before it."""
-START_S = 12.0
-"""About the time in which both nodes load and find each other."""
+START_S, NEW_RATE_S = 12.0, 40.0
+"""About the time in which both nodes load and find each other, and in which a base is made for another rate, in s."""
 LONG_MS = 3.0
 """What counts as a long pause of it."""
 FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
@@ -47,7 +47,7 @@ def run(
     seconds = seconds / 4 if setting.quick else seconds
     known = base_folder(setting, memory)
     with (
-        by_the_clock(progress, (1 + BARE) * seconds + START_S),
+        by_the_clock(progress, (1 + BARE) * seconds + start_seconds(setting, rate)),
         robot_at(setting, known, rate) as (robot, base, own),
     ):
         with spinning(hogs):
@@ -105,6 +105,13 @@ def run(
         bases={memory: digest_of(known)},
         notes=tuple(notes),
     )
+
+
+def start_seconds(setting: Setting, rate: float) -> float:
+    """About how long it takes until the loop runs at a rate, in s."""
+    from wm_robot_sim import load_spec
+
+    return START_S + (NEW_RATE_S if rate and rate != load_spec(setting.robot).rate else 0.0)
 
 
 @contextmanager
