@@ -4,7 +4,7 @@ import math
 from importlib.util import find_spec
 from typing import Any
 
-from wm_robot.cli.bench.loop import START_S, robot_at
+from wm_robot.cli.bench.loop import START_S, robot_at, start_seconds
 from wm_robot.cli.bench.machine import load, stolen
 from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot.cli.progress import by_the_clock
@@ -38,12 +38,16 @@ def run(
     # Before the echoes, which need no base and take most of the time.
     base = base_folder(setting, memory)
     before = stolen()
-    first, second = (part_of(progress, start, size, 3) for start, size in ((0, 2), (2, 1)))
-    tried = _echoes(seconds, priority, setting.seeds[0], first)
+    ways = _ways(seconds)
+    echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
+    agents = round(seconds + start_seconds(setting, rate))
+    tried = _echoes(ways, priority, setting.seeds[0], part_of(progress, 0, echoes, echoes + agents))
     echo, control = tried["as every agent has it"], tried["control: it stalls"]
     if not echo["answered"]:
         raise DeviceError("the echo answered nothing that counted; the machine is too busy")
-    agent = _agent(setting, memory, seconds, rate, priority, second)
+    share = part_of(progress, echoes, agents, echoes + agents)
+    with by_the_clock(share, agents):
+        agent = _agent(setting, memory, seconds, rate, priority)
     figures = {
         "echo_p50_ms": echo["p50_ms"],
         "echo_p99_ms": echo["p99_ms"],
@@ -77,10 +81,8 @@ def run(
     )
 
 
-def _echoes(seconds: float, priority: int, seed: int, progress: Progress) -> dict[str, dict[str, Any]]:
-    """What was measured, by what calls the answering node back."""
-    from wm_robot_ros.echo import measure_echo
-
+def _ways(seconds: float) -> dict[str, dict[str, Any]]:
+    """Options of each echo, by what calls the answering node back."""
     shorter = seconds / SHORTER
     ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
     ways["SingleThreadedExecutor"] = {"seconds": shorter, "executor": "single"}
@@ -88,6 +90,15 @@ def _echoes(seconds: float, priority: int, seed: int, progress: Progress) -> dic
         ways["EventsExecutor"] = {"seconds": shorter, "executor": "events"}
     ways["MultiThreadedExecutor"] = {"seconds": shorter, "executor": "multi"}
     ways["control: it stalls"] = {"seconds": shorter, "stall_every": STALL_EVERY, "stall": STALL}
+    return ways
+
+
+def _echoes(
+    ways: dict[str, dict[str, Any]], priority: int, seed: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What was measured, by what calls the answering node back."""
+    from wm_robot_ros.echo import measure_echo
+
     lengths = {name: round(way["seconds"] + START_S) for name, way in ways.items()}
     found, before = dict[str, dict[str, Any]](), 0
     for name, way in ways.items():
@@ -118,15 +129,10 @@ def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {"echo": name, "sent": found["sent"], **times, "lost": found["lost"], "cpu": found["cpu"]}
 
 
-def _agent(
-    setting: Setting, memory: str, seconds: float, rate: float, priority: int, progress: Progress
-) -> dict[str, Any]:
+def _agent(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> dict[str, Any]:
     from wm_robot_ros.loop import measure
 
-    with (
-        by_the_clock(progress, seconds + START_S),
-        robot_at(setting, base_folder(setting, memory), rate) as (robot, base, _),
-    ):
+    with robot_at(setting, base_folder(setting, memory), rate) as (robot, base, _):
         return measure(robot=robot, base=base, seconds=seconds, priority=priority)
 
 
