@@ -12,6 +12,8 @@ from wm_robot.evaluation.progress import Progress
 
 EVERY_S = 10.0
 """Time to the first plain line, and from one to the next, in s: what takes less prints none."""
+LIVE_EVERY_S = 0.5
+"""Time from one change of the live line to the next, in s."""
 ESTIMATED_FROM = 0.02
 """Part of the work from which the rest is estimated: before, its start-up is most of what was seen."""
 TICK_S = 0.5
@@ -61,11 +63,14 @@ class ProgressMeter:
 
     def __call__(self, done: int, total: int) -> None:
         self._fraction = max(self._fraction, min(1.0, done / total)) if total else self._fraction
-        if self._live is not None:
-            self._live.update(0, completed=self._fraction, description=self.line())
-        elif self._clock() - self._printed >= EVERY_S:
-            self._printed = self._clock()
+        now = self._clock()
+        if now - self._printed < (EVERY_S if self._live is None else LIVE_EVERY_S):
+            return
+        self._printed = now
+        if self._live is None:
             print(self.line(), file=self._out, flush=True)
+        else:
+            self._live.update(0, completed=self._fraction, description=self.line())
 
     def line(self) -> str:
         """What is done, in words: part, time, and an estimate of the time that is left."""
