@@ -76,3 +76,13 @@ def test_the_result_is_on_stdout_and_progress_is_not(capsys):
     measure(run, setting(0), 2.0, as_json=True)
     found = capsys.readouterr()
     assert json.loads(found.out.splitlines()[-1])["figures"] == {"number": 2.0} and found.err == ""
+
+
+def test_every_bench_takes_quick_and_json():
+    from inspect import signature
+
+    from wm_robot.cli.main import BENCHES
+
+    assert len(BENCHES) == 18
+    for name, bench in BENCHES.items():
+        assert {"quick", "as_json"} <= set(signature(bench).parameters), name
