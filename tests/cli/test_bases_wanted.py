@@ -8,9 +8,9 @@ import pytest
 
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
-from wm_robot.cli.bench import adaptation, control, memory_arm, recall, result
+from wm_robot.cli.bench import adaptation, control, memory_arm, onboard, pigeon, recall, result
 from wm_robot.cli.bench.result import Setting, arms_with_base, bases_of, check_bases
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot_sim import load_spec, spec_path
 
 SHIPPED = Path(__file__).parents[2] / "bases"
@@ -85,8 +85,16 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run,
 
     for module in (adaptation, control, recall, memory_arm):
         monkeypatch.setattr(module, "in_processes", never)
-    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make them: wm-robot train arm "):
+    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make (it|them): wm-robot train arm "):
         run(setting(tmp_path), *options)
+
+
+@pytest.mark.parametrize(
+    ("run", "options"), [(control.run, (100,)), (pigeon.run, (24,)), (onboard.run, (200, 24))]
+)
+def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, run, options):
+    with pytest.raises(ConfigError, match="robot is 'cartpole', which has no chain .*--robot arm"):
+        run(setting(tmp_path, "cartpole"), "ekf", *options)
 
 
 def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):

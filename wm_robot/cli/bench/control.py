@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs, spread_in_words
+from wm_robot.cli.bench.result import (
+    Result,
+    Setting,
+    bases_of,
+    count_of,
+    needs,
+    needs_gripper,
+    spread_in_words,
+)
 from wm_robot.evaluation.control import Change, Plants, target_error
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.evaluation.progress import Progress, unreported
@@ -22,6 +30,7 @@ TOGETHER = 64
 
 def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench control --help`."""
+    needs_gripper(setting)
     needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
     seeds = setting.seeds
     episodes = min(episodes, max(10, episodes // 5)) if setting.quick else episodes

@@ -9,7 +9,7 @@ import numpy as np
 
 from wm_robot.cli.bench.control import scene
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, base_folder, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.control import target_error
 from wm_robot.evaluation.progress import Progress, part_of, unreported
@@ -51,6 +51,7 @@ def run(
     setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = unreported
 ) -> Result:
     """See `wm-robot bench onboard --help`."""
+    needs_gripper(setting)
     needs(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
     needs(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
     if setting.quick:

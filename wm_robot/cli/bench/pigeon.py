@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs, needs_gripper
 from wm_robot.evaluation.pigeon import Gates, NaiveLearner, Schedule, behaviour, outside, pooled, statistics
 from wm_robot.evaluation.progress import Progress, unreported
 
@@ -24,6 +24,7 @@ BROKEN = ("flattered", "deaf")
 
 def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench pigeon --help`."""
+    needs_gripper(setting)
     needs(robots >= 8, f"robots is {robots}; it must be at least 8")
     robots = max(8, robots // 3) if setting.quick else robots
     bases, seeds = bases_of(setting, [memory]), setting.seeds

@@ -18,6 +18,8 @@ from wm_robot.evaluation.gap import Comparison
 
 FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
 """Families of memory that benches compare."""
+OWN_BASES = Path("runs/bases")
+"""Where to put bases of a robot whose name another has."""
 KNOWN_ARMS = (*FAMILIES, "delta-gram", "robust", "oracle", "nominal")
 """Names that a base can have after its robot's."""
 
@@ -78,6 +80,23 @@ def measure(run: Callable[..., Result], setting: Setting, *args: Any, as_json: b
     with ProgressMeter(f"bench {setting.bench}") as progress:
         result = run(setting, *args, progress=progress, **options)
     finish(result, as_json)
+
+
+def needs_gripper(setting: Setting) -> None:
+    """Refuse a robot without a gripper, before anybody trains bases for it.
+
+    Raises:
+        ConfigError: If the robot's spec has no chain.
+    """
+    try:
+        from wm_robot_sim import load_spec
+    except ImportError as error:
+        raise MissingExtraError(f"wm-robot bench {setting.bench}", "learn,sim") from error
+    needs(
+        bool(load_spec(setting.robot).chain),
+        f"robot is '{setting.robot}', which has no chain in its spec, and so no gripper; bench {setting.bench} "
+        "measures how near a gripper comes to its target. Name one that has: --robot arm",
+    )
 
 
 def base_folder(setting: Setting, arm: str) -> Path:
@@ -168,9 +187,10 @@ def _from_card(folder: Path, key: str) -> str:
     return str(card.get(key)) if isinstance(card, dict) else ""
 
 
-def _wanted(setting: Setting, robot: str, arms: Iterable[str], missing: list[str], foreign: list[str]) -> str:
+def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], foreign: list[str]) -> str:
     """One sentence with all bases that are missing or of another robot, and the command that makes them."""
-    names = ", ".join(f"{robot}-{arm}" for arm in arms)
+    wanted = [f"{robot}-{arm}" for arm in arms]
+    needed = f"bench {setting.bench} needs the base{'s' * (len(wanted) > 1)} {', '.join(wanted)}"
     said = (
         [f"missing in {setting.bases}: {', '.join(f'{robot}-{arm}' for arm in missing)}"] if missing else []
     )
@@ -183,26 +203,35 @@ def _wanted(setting: Setting, robot: str, arms: Iterable[str], missing: list[str
         if arm not in KNOWN_ARMS:
             close = get_close_matches(arm, KNOWN_ARMS, n=1)
             guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(KNOWN_ARMS)}"
-            return f"bench {setting.bench} needs the bases {names}; '{arm}' is no family of memory{guess}"
-    make = _training(setting, robot, [*missing, *foreign])
-    return f"bench {setting.bench} needs the bases {names}; {'; '.join(said)}. Make them: {make}"
+            return f"{needed}; '{arm}' is no family of memory{guess}"
+    if foreign:
+        # Those of the other robot stay as they are.
+        make = _training(setting.robot, robot, list(arms), OWN_BASES)
+        return f"{needed}; {'; '.join(said)}. Make own ones, and name their folder by --bases {OWN_BASES}: {make}"
+    make = _training(setting.robot, robot, missing, setting.bases)
+    return f"{needed}; {'; '.join(said)}. Make {'them' if len(missing) > 1 else 'it'}: {make}"
 
 
-def _training(setting: Setting, robot: str, arms: list[str]) -> str:
-    """The command that makes bases: `train --all` makes one of a family, and those that it is compared with."""
-    default = setting.bases == Path("bases")
+def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
+    """The command that makes bases: `train --all` makes one of a family, and those that it is compared with.
+
+    Args:
+        asked: The robot's name or the path of its spec, as it was given.
+        folder: Of the bases.
+    """
+    default = folder == Path("bases")
     ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
     families = [arm for arm in arms if arm not in ends]
     together = len(arms) > 1 and "nominal" not in ends and bool(ends)
     commands = []
     for arm in (families or ["ekf"]) if together else arms:
-        words = ["wm-robot", "train", setting.robot]
+        words = ["wm-robot", "train", asked]
         if together and not commands:
             words += ["--all", *(() if arm == "ekf" else ("--memory", arm))]
-            words += [] if default else ["--out", str(setting.bases)]
+            words += [] if default else ["--out", str(folder)]
         else:
             words += ["--arm" if arm in ends else "--memory", arm]
-            words += [] if default else ["--out", str(setting.bases / f"{robot}-{arm}")]
+            words += [] if default else ["--out", str(folder / f"{robot}-{arm}")]
         commands.append(shlex.join(words))
     return " && ".join(commands)
 
