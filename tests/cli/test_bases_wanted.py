@@ -50,16 +50,17 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
     ],
 )
 def test_the_command_makes_what_is_missing_and_no_more(arms, commands):
-    assert result._training(setting(Path("bases"), "pole"), "pole", arms) == commands
+    assert result._training("pole", "pole", arms, Path("bases")) == commands
 
 
-def test_a_base_of_another_spec_is_named_beside_those_that_are_missing(tmp_path):
+def test_a_base_of_another_spec_is_named_beside_those_that_are_missing_and_is_not_overwritten(tmp_path):
     card(tmp_path / "arm-ekf", "0" * 64)
     with pytest.raises(SnapshotError) as caught:
         check_bases(setting(tmp_path), ["oracle", "ekf"])
-    assert (
-        f"missing in {tmp_path}: arm-oracle; trained for another spec than that of 'arm': arm-ekf. "
-        in str(caught.value)
+    assert str(caught.value) == (
+        f"bench control needs the bases arm-oracle, arm-ekf; missing in {tmp_path}: arm-oracle; trained for another "
+        "spec than that of 'arm': arm-ekf. Make own ones, and name their folder by --bases runs/bases: "
+        "wm-robot train arm --all --out runs/bases"
     )
 
 
@@ -117,6 +118,6 @@ def test_a_robot_by_the_path_of_its_spec_has_the_bases_of_its_name(tmp_path):
     assert set(check_bases(setting(SHIPPED, str(path)), ["ekf"])) == {"ekf"}
     path.write_text(path.read_text().replace("rate: 50", "rate: 25"))
     with pytest.raises(
-        SnapshotError, match=r"another spec than that of '.*arm-copy\.yaml': arm-ekf. Make them"
+        SnapshotError, match=r"another spec than that of '.*arm-copy\.yaml': arm-ekf. Make own ones"
     ):
         check_bases(setting(SHIPPED, str(path)), ["ekf"])
