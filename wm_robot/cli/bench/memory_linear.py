@@ -40,8 +40,8 @@ EARLY, LATE = (1, 2, 3), (5, 6, 7)
 LIVES, LIFE = 8192, 512
 """Of training."""
 TESTED, TEST_SEED = 128, 1000
-TESTS_AS_UPDATES = 100
-"""Updates that take about as long as the tests of a family."""
+TEST_AS_UPDATES = 150
+"""Updates that take about as long as one of the two tests under a seed."""
 LIVED = 448
 """Steps of false history of the controls."""
 
@@ -104,9 +104,13 @@ def _family(
 
     torch.set_num_threads(1)
     task = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training)
-    # The tests take about as long as some hundred updates.
-    model = task.train(family, updates, work, part_of(progress, 0, updates, updates + TESTS_AS_UPDATES))
-    row = _row(family, [tuple(learned_errors(model, lives) for lives in _tests(seed)) for seed in seeds])
+    starts = [updates + TEST_AS_UPDATES * number for number in range(2 * len(seeds) + 1)]
+    model = task.train(family, updates, work, part_of(progress, 0, updates, starts[-1]))
+    shares = (part_of(progress, start, TEST_AS_UPDATES, starts[-1]) for start in starts)
+    row = _row(
+        family,
+        [tuple(learned_errors(model, lives, next(shares)) for lives in _tests(seed)) for seed in seeds],
+    )
     return row | _controls(Arm(name=family, model=model), _tests(seeds[0])[0])
 
 

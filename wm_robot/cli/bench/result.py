@@ -223,7 +223,7 @@ def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
     ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
     families = [arm for arm in arms if arm not in ends]
     together = len(arms) > 1 and "nominal" not in ends and bool(ends)
-    commands = []
+    commands = list[str]()
     for arm in (families or ["ekf"]) if together else arms:
         words = ["wm-robot", "train", asked]
         if together and not commands:
