@@ -26,12 +26,13 @@ def card(folder: Path, digest: str) -> None:
 
 
 def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
-    card(tmp_path / "arm-ekf", load_spec("arm").digest())
+    card(tmp_path / "arm-gru", load_spec("arm").digest())
     with pytest.raises(SnapshotError) as caught:
-        check_bases(setting(tmp_path), ["robust", "ekf", "oracle"])
+        check_bases(setting(tmp_path), ["robust", "ekf", "oracle", "gru"])
     assert str(caught.value) == (
-        "bench control needs the bases arm-robust, arm-ekf, arm-oracle; "
-        f"missing in {tmp_path}: arm-robust, arm-oracle. Make them: wm-robot train arm --all --out {tmp_path}"
+        "bench control needs the bases arm-robust, arm-ekf, arm-oracle, arm-gru; "
+        f"missing in {tmp_path}: arm-robust, arm-ekf, arm-oracle. "
+        f"Make them: wm-robot train arm --all --out {tmp_path}"
     )
 
 
@@ -40,6 +41,7 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
     [
         (["robust", "ekf", "oracle"], "wm-robot train pole --all"),
         (["oracle", "gru"], "wm-robot train pole --all --memory gru"),
+        (["oracle", "robust"], "wm-robot train pole --arm oracle && wm-robot train pole --arm robust"),
         (["gru"], "wm-robot train pole --memory gru"),
         (["oracle"], "wm-robot train pole --arm oracle"),
         (["gru", "kv"], "wm-robot train pole --memory gru && wm-robot train pole --memory kv"),
@@ -51,6 +53,16 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
 )
 def test_the_command_makes_what_is_missing_and_no_more(arms, commands):
     assert result._training("pole", "pole", arms, Path("bases")) == commands
+
+
+def test_a_base_that_is_there_is_not_made_again(tmp_path):
+    card(tmp_path / "arm-oracle", load_spec("arm").digest())
+    with pytest.raises(SnapshotError) as caught:
+        check_bases(setting(tmp_path), ["robust", "kv", "oracle"])
+    assert str(caught.value).endswith(
+        f"Make them: wm-robot train arm --memory kv --out {tmp_path}/arm-kv && "
+        f"wm-robot train arm --arm robust --out {tmp_path}/arm-robust"
+    )
 
 
 def test_a_base_of_another_spec_is_named_beside_those_that_are_missing_and_is_not_overwritten(tmp_path):

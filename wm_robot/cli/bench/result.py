@@ -123,10 +123,8 @@ def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
     spec = load_spec(setting.robot)
     wanted, found = list(dict.fromkeys(arms)), dict[str, Path]()
     for arm in wanted:
-        try:
-            found[arm] = find_base(setting.bases / f"{spec.name}-{arm}")
-        except SnapshotError:
-            continue
+        if _is_there(folder := setting.bases / f"{spec.name}-{arm}"):
+            found[arm] = find_base(folder)
     missing = [arm for arm in wanted if arm not in found]
     foreign = [arm for arm, folder in found.items() if _spec_digest(folder) != spec.digest()]
     if missing or foreign:
@@ -213,7 +211,9 @@ def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], f
 
 
 def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
-    """The command that makes bases: `train --all` makes one of a family, and those that it is compared with.
+    """The command that makes bases, and no base that is there already.
+
+    `train --all` makes one of a family, `robust` and `oracle`.
 
     Args:
         asked: The robot's name or the path of its spec, as it was given.
@@ -222,18 +222,28 @@ def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
     default = folder == Path("bases")
     ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
     families = [arm for arm in arms if arm not in ends]
-    together = len(arms) > 1 and "nominal" not in ends and bool(ends)
-    commands = list[str]()
-    for arm in (families or ["ekf"]) if together else arms:
-        words = ["wm-robot", "train", asked]
-        if together and not commands:
-            words += ["--all", *(() if arm == "ekf" else ("--memory", arm))]
-            words += [] if default else ["--out", str(folder)]
-        else:
-            words += ["--arm" if arm in ends else "--memory", arm]
-            words += [] if default else ["--out", str(folder / f"{robot}-{arm}")]
-        commands.append(shlex.join(words))
+    there = [arm for arm in ("robust", "oracle") if arm not in arms and _is_there(folder / f"{robot}-{arm}")]
+    commands, train = list[str](), ["wm-robot", "train", asked]
+    if families and ends and not there:
+        first = families.pop(0)
+        of_family = [] if first == "ekf" else ["--memory", first]
+        out = [] if default else ["--out", str(folder)]
+        commands.append(shlex.join([*train, "--all", *of_family, *out]))
+        ends = [arm for arm in ends if arm not in ("robust", "oracle")]
+    for arm in (*families, *ends):
+        out = [] if default else ["--out", str(folder / f"{robot}-{arm}")]
+        commands.append(shlex.join([*train, "--arm" if arm in ends else "--memory", arm, *out]))
     return " && ".join(commands)
+
+
+def _is_there(folder: Path) -> bool:
+    from wm_robot.io.base_file import find_base
+
+    try:
+        find_base(folder)
+        return True
+    except SnapshotError:
+        return False
 
 
 def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
