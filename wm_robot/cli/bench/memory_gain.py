@@ -10,9 +10,12 @@ from wm_robot.cli.bench.processes import in_processes
 from wm_robot.cli.bench.result import Result, Setting, count_of
 from wm_robot.cli.bench.small import SmallTask
 from wm_robot.evaluation.gain import EPISODES, TARGETS, first_costs, gain_lives
-from wm_robot.evaluation.progress import Progress, unreported
+from wm_robot.evaluation.progress import Progress, part_of, unreported
+from wm_robot.types import Lives
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
+TEST_AS_UPDATES = 30
+"""Updates that take about as long as one of the tests under a seed."""
 HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
 """Of lives whose gain lasts. A third control are lives in which it does not."""
 
@@ -46,14 +49,22 @@ def _family(
 
     torch.set_num_threads(1)
     task = SmallTask("gain", 1, 1, 1, LIVES, lambda count, seed: gain_lives(count, seed=seed))
-    model = task.train(family, updates, work, progress)
     found: dict[str, list[float]] = {}
+    done, whole = updates, updates + TEST_AS_UPDATES * (len(HISTORIES) + 2) * len(seeds)
+    model = task.train(family, updates, work, part_of(progress, 0, updates, whole))
+
+    def costs_of(lives: Lives, **how: Any) -> np.ndarray:
+        nonlocal done
+        costs, done = first_costs(model, lives, **how), done + TEST_AS_UPDATES
+        progress(done, whole)
+        return costs
+
     for seed in seeds:
         lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
-        newborn = first_costs(model, lasting, history="none")[:, 1:].mean()
+        newborn = costs_of(lasting, history="none")[:, 1:].mean()
         blind = float(np.square(TARGETS).mean())
-        costs = {name: first_costs(model, lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
-        costs["control_fleeting"] = first_costs(model, fleeting)
+        costs = {name: costs_of(lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
+        costs["control_fleeting"] = costs_of(fleeting)
         for name, cost in costs.items():
             found.setdefault(name, []).append(1 - cost[:, 1:].mean() / blind)
         found.setdefault("newborn cost", []).append(newborn)
