@@ -64,13 +64,14 @@ def run(
     missing = [family for family in families if family not in wanted]
     names = [*(wanted or families), *REST]
     bases = bases_of(setting, names)
-    rows = in_processes(_measured, [(setting, name, worlds) for name in names], progress)
+    rows = in_processes(_measured, [(setting, name, worlds) for name in names], part_of(progress, 0, 4, 5))
     figures: dict[str, float | Comparison] = {
         name: row.pop(name) for row in rows for name in ("hope_slow_zeroed_ratio",) if name in row
     }
-    for row in rows:
+    for number, row in enumerate(rows):
         # One after another: side by side they would slow each other down.
         row |= _cost(Arm(name=row["arm"], model=bases[row["arm"]].model))
+        part_of(progress, 4, 1, 5)(number + 1, len(rows))
     of = {row["arm"]: row for row in rows}
     robust, oracle = (of[name][str(AGES[-1])] for name in REST)
     # The largest gap that any closes is that of the smallest error.
