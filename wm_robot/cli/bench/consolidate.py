@@ -22,6 +22,8 @@ SETTLED = 128
 """Steps after which a life is at home in the world that it is back in."""
 GARBAGE, AFTER = 1024, 1536
 """Steps of which the readings are another's, and steps after that or after a poisoned residual."""
+POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
+"""Steps of lives with a poisoned residual, in all."""
 ARMS = ("frozen", "write", "consolidate", "oracle")
 
 
@@ -35,7 +37,7 @@ def run(
         lives, minutes = max(2, lives // 4), minutes / 5
     seeds, base = setting.seeds, bases_of(setting, [memory, "oracle"])[memory]
     wearing = _wearing_steps(minutes, 1 / base.model.config.dt)
-    first, second = WARM + wearing + END + BACK, _POISONED
+    first, second = WARM + wearing + END + BACK, POISONED
     worn = in_processes(
         _worn,
         [(setting, memory, lives, minutes, seed) for seed in seeds],
@@ -131,10 +133,6 @@ def _worn(
     }
 
 
-_POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
-"""Steps of the poisoned lives."""
-
-
 class _Steps:
     """Counts the steps of pieces as they are lived."""
 
@@ -162,7 +160,7 @@ def _poisoned(
     wear, robots = _robots(setting, memory, lives, seed, interval=8)
     dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
     steps = _Steps()
-    robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, _POISONED))
+    robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, POISONED))
     robots.freeze()
     learned, kept = robots.state, robots.lives
     robots.lives = TensorTrial(model)
@@ -171,7 +169,7 @@ def _poisoned(
 
     def worse(state: "State") -> float:
         robots.state = state
-        course = robots.follow(steps.counted(after, progress, _POISONED), by_step=True)
+        course = robots.follow(steps.counted(after, progress, POISONED), by_step=True)
         return dt * longest(course.worse("consolidate", "frozen"))
 
     offered_s = worse(robots.lives.tried(learned, poison, everyone))
@@ -180,7 +178,7 @@ def _poisoned(
     robots.lives = TensorTrial(model, config=TrialConfig(worse=float("inf")))
     unguarded_s = worse(believing_tensors(learned, poison))
     robots.lives, robots.state = kept, learned
-    robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, _POISONED), garbled=True)
+    robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, POISONED), garbled=True)
     garbage_s = worse(robots.state)
     return {
         "offered_s": offered_s,
