@@ -15,8 +15,10 @@ pytest.importorskip("cryptography")
 
 from tests.lifetime.shipments import POINT, RECORD, base_files, lived
 from wm_robot.cli.main import main
+from wm_robot.cli.model_card import _front_matter
 from wm_robot.io.durable import digest
 from wm_robot.lifetime.store import Store
+from wm_robot.spec import RobotSpec
 
 
 @pytest.fixture
@@ -392,3 +394,9 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     went.save(f"{here / 'store'}@new")
     assert [each.steps for each in Store(here / "store").log("new")] == [60, 30]
     assert Store(here / "store").gc() == []
+
+
+def test_a_figure_that_a_bench_refused_is_no_metric_of_a_card():
+    refused = RECORD | {"figures": {"gap": None, "ratio": 0.5}}
+    (result,) = _front_matter("life", RobotSpec.from_dict(POINT), [refused])["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "ratio", "value": 0.5}]

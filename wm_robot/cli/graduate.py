@@ -11,6 +11,7 @@ import tyro
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from wm_robot.evaluation.progress import Progress
     from wm_robot.models.base import Base
     from wm_robot.spec import RobotSpec
 
@@ -54,18 +55,22 @@ def graduate(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
+    from wm_robot.cli.progress import ProgressMeter
+
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    school(
-        base,
-        loaded,
-        spec,
-        task=task or next(iter(spec.tasks)),
-        worlds=worlds,
-        enough=enough,
-        steps=(least, most),
-        seed=seed,
-    )
+    with ProgressMeter("graduate") as progress:
+        school(
+            base,
+            loaded,
+            spec,
+            task=task or next(iter(spec.tasks)),
+            worlds=worlds,
+            enough=enough,
+            steps=(least, most),
+            seed=seed,
+            progress=progress,
+        )
 
 
 def school(
@@ -78,6 +83,7 @@ def school(
     enough: float = 0.97,
     steps: tuple[int, int] = (250, 1500),
     seed: int = 0,
+    progress: "Progress | None" = None,
 ) -> list[dict[str, Any]]:
     """See `graduate`; returns a row for each stage."""
     import numpy as np
@@ -119,6 +125,9 @@ def school(
             exam.watch(tensors(state), *step[:2])
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
+            if progress is not None:
+                # A stage that was passed counts as whole.
+                progress(number * steps[1] + len(rewards), len(stages) * steps[1])
             competence = exam.competence
             if len(rewards) >= steps[0] and competence is not None and competence >= enough:
                 break

@@ -1,7 +1,6 @@
 """`wm-robot recover`: make whole what a killed recorder left."""
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -166,12 +165,10 @@ def _print(rows: list[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    from rich.console import Console
-
-    from wm_robot.cli.tables import table_of
+    from wm_robot.cli.tables import console_of_stdout, print_table
 
     if rows:
         shown = [{name: "" if value is None else value for name, value in row.items()} for row in rows]
-        Console(file=sys.stdout).print(table_of(list(rows[0]), shown))
+        print_table(console_of_stdout(), shown)
     saved = sum(bool(row["saved"]) and row["found"] != WHOLE for row in rows)
     print(f"{saved} of {len(rows)} files {'would be' if dry_run else 'were'} recovered")
