@@ -134,7 +134,9 @@ def school(
                 "steps": len(rewards),
                 "competence": None if competence is None else round(competence, 3),
                 "passed": competence is not None and competence >= enough,
-                "reward": [round(float(np.mean(part)), 4) for part in np.array_split(rewards, 4)],
+                "reward": [
+                    round(float(np.mean(part)), 4) for part in np.array_split(rewards, min(4, len(rewards)))
+                ],
             }
         )
         print(_line(rows[-1]), flush=True)
