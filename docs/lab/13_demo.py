@@ -2,6 +2,7 @@
 
     python docs/lab/13_demo.py            # how seeds 0 to 9 end; some 20 s a seed
     python docs/lab/13_demo.py changes    # second visits alone, under four kinds of change; some 4 s a seed and kind
+    python docs/lab/13_demo.py changes "payload alone"
 
 Both run the demo's own visits in one process, as `wm-robot demo --no-ros` does.
 """
@@ -25,7 +26,7 @@ from wm_robot_ros.demo.screen import Scene
 from wm_robot_sim import load_spec
 
 SEEDS = range(10)
-LEARNS, WAKES = 8.0, 3.0
+LEARNS, WAKES = 8.0, 1.0
 """Seconds that a robot lives in a changed world before it is saved, and that it is then watched."""
 REVERSED = '{"gain": [-1, 1, 1, 1, 1, 1]}'
 
@@ -56,7 +57,9 @@ def first_second(tales: list[Tale]) -> tuple[float, float]:
 def show_seeds() -> None:
     """One line a seed: both arms after the change, the largest difference, the second visit."""
     spec, ratios = load_spec("arm"), []
-    print("| seed | change | adaptive: worst | frozen: worst | off its target | back to stay | most apart | 2nd visit |")
+    print(
+        "| seed | change | adaptive: worst | frozen: worst | off its target | back to stay | most apart | 2nd visit |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for seed in SEEDS:
         plan = Plan.of(seed)
@@ -80,8 +83,12 @@ def show_seeds() -> None:
     print(f"\n{summary(ratios)}")
 
 
-def show_changes() -> None:
-    """What a state that has lived in a changed world is worth in the first second there, kind by kind."""
+def show_changes(wanted: list[str]) -> None:
+    """What a state that lived in a changed world is worth in the first second there.
+
+    Args:
+        wanted: Kinds of change; all if there are none.
+    """
     spec = load_spec("arm")
     kinds = {
         "payload and weak shoulder": lambda change: change.world,
@@ -92,6 +99,8 @@ def show_changes() -> None:
     print("| change | median of restored ÷ newborn, first second | range | error of the two, medians |")
     print("|---|---|---|---|")
     for kind, world_of in kinds.items():
+        if wanted and kind not in wanted:
+            continue
         seen = np.array([wake(seed, world_of(Change.draw(seed)), spec) for seed in SEEDS])
         ratios, (restored, newborn) = seen[:, 0] / seen[:, 1], 1e3 * np.median(seen, 0)
         print(
@@ -122,4 +131,4 @@ def summary(ratios: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    show_changes() if sys.argv[1:] == ["changes"] else show_seeds()
+    show_changes(sys.argv[2:]) if sys.argv[1:2] == ["changes"] else show_seeds()

@@ -1,5 +1,9 @@
 import dataclasses
+import html
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from typing import Any
 
@@ -303,3 +307,55 @@ def test_a_page_too_large_is_refused(one_width, tmp_path):
             tmp_path / "report.html", report(video=Video(content=b"x" * 5_000_000, kind="video/mp4"))
         )
     assert not (tmp_path / "report.html").exists()
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+MEASURE = """<script>
+const right = (shape) => shape.getBoundingClientRect().right;
+const charts = [...document.querySelectorAll("figure svg")].filter((chart) => chart.clientWidth > 0);
+const measured = {
+  window: window.innerWidth,
+  page: document.documentElement.scrollWidth,
+  charts: charts.map((chart) => ({
+    right: right(chart),
+    room: right(chart.closest("figure")),
+    words: [...chart.querySelectorAll("text")].map((text) => [text.textContent.trim(), right(text)]),
+    letters: Math.min(...[...chart.querySelectorAll("text")].map((text) => text.getBoundingClientRect().height)),
+  })),
+};
+parent.postMessage(JSON.stringify(measured), "*");
+</script>"""
+
+
+FRAME = """<!doctype html><pre id="measured"></pre><script>
+addEventListener("message", (message) => {{ document.getElementById("measured").textContent = message.data; }});
+</script><iframe src="report.html" style="width: {width}px; height: 900px; border: 0"></iframe>"""
+"""A page of its own, since no window of a browser is as narrow as a telephone."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("width", [400, 1280])
+def test_in_a_browser_no_chart_hides_its_right_end(page, tmp_path, width):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"none of the browsers {BROWSERS} is installed")
+    (tmp_path / "report.html").write_text(page.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(width=width), encoding="utf-8")
+    command = [browser, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900"]
+    command += ["--virtual-time-budget=2000", "--dump-dom", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(html.unescape(re.search(r'<pre id="measured">(.*?)</pre>', done.stdout)[1]))
+    assert measured["window"] == width
+    assert measured["page"] <= width, "the page itself does not scroll sideways"
+    assert len(measured["charts"]) == 6
+    for chart in measured["charts"]:
+        assert chart["right"] <= chart["room"] + 0.5 <= width + 0.5
+        cut = [(words, right) for words, right in chart["words"] if right > chart["room"] + 1]
+        assert not cut, f"beyond {chart['room']}"
+        assert chart["letters"] >= 8, "px: letters stay readable"
