@@ -1,6 +1,7 @@
 import io
 import json
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -109,15 +110,16 @@ def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, m
 
 
 def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
-    from wm_robot.errors import ConfigError
     from wm_robot.io.durable import claim
-    from wm_robot_ros.demo import Options, run
 
-    options = Options(out=tmp_path, base=Path("arm-ekf"), frozen=Path("arm-robust"), ros=False)
+    command = [sys.executable, "-m", "wm_robot", "demo", "--out", str(tmp_path)]
     with (tmp_path / ".lock").open("w") as other:
         assert claim(other)
-        with pytest.raises(ConfigError, match=r"another demo writes to .*name another folder: --out FOLDER"):
-            run(options, Quiet())
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or name another folder: --out FOLDER"
+    ]
     assert [path.name for path in tmp_path.iterdir()] == [".lock"], "the other's files are left alone"
 
 

@@ -33,8 +33,11 @@ UNITS = {
     "stiffness": ("stiffness, %", 100 * DRIVE_SPREAD, 100.0),
 }
 """Numbers of the physics that a demo changes: what to call them, and the factor and the offset to their unit."""
-SECOND_VISITS = ""
-"""What a restored state was worth over seeds 0 to 9: docs/lab/13-demo.md."""
+SECOND_VISITS = (
+    "Over seeds 0 to 9 that ratio was 0.83 in the median, from 0.74 to 1.05: a newborn arm learns a change like this "
+    "within that second."
+)
+"""What a restored state was worth, in simulated time: docs/lab/13-demo.md."""
 TOO_LATE = 0.1
 """Share of late steps from which the figures say more about the machine than about the robots."""
 QUICK_PATIENCE = 8.0

@@ -113,7 +113,9 @@ class _Demo:
         try:
             began_with = self._began_with()
             tales = [
-                *one_process.hold(first_visit(options, spec, self.plan, self.restore), spec, screen, self._tell())
+                *one_process.hold(
+                    first_visit(options, spec, self.plan, self.restore), spec, screen, self._tell()
+                )
             ]
             screen.say(_between(options))
             tales += one_process.hold(second_visit(options, spec, self.plan), spec, screen, _waking)
