@@ -157,12 +157,12 @@ def hold(visit: Visit, spec: RobotSpec, screen: Screen, tell: Teller) -> Sequenc
     robots = [SimulatedLife(role, visit, spec) for role in visit.roles]
     try:
         _step_together(robots, visit, screen, tell)
+        screen.clear()
+        _save(robots)
     except KeyboardInterrupt:
         screen.clear()
         _save(robots)
         raise
-    screen.clear()
-    _save(robots)
     for role in visit.roles:
         if role.state and not Store(role.state).branches():
             raise DeviceError(f"'{role.name}' has not saved its state in {role.state}")
