@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_robot.evaluation.outcome import Outcome, Track
-from wm_robot.evaluation.recovery import level
+from wm_robot.evaluation.recovery import CLOSE, START, level
 from wm_robot.io.base_file import find_base
 from wm_robot_ros.demo.course import first_visit, second_visit
 from wm_robot_ros.demo.one_process import hold
@@ -55,32 +55,55 @@ def first_second(tales: list[Tale]) -> tuple[float, float]:
 
 
 def show_seeds() -> None:
-    """One line a seed: both arms after the change, the largest difference, the second visit."""
-    spec, ratios = load_spec("arm"), []
-    print(
-        "| seed | change | adaptive: worst | frozen: worst | off its target | back to stay | most apart | 2nd visit |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    """Two tables with one line a seed: the first visit, and the second."""
+    spec, first_lines, second_lines, ratios = load_spec("arm"), [], [], []
     for seed in SEEDS:
         plan = Plan.of(seed)
         with tempfile.TemporaryDirectory() as out:
             asked = options(seed, Path(out))
             tales = [*hold(first_visit(asked, spec, plan, None), spec, Silent(), lambda robots: "")]
             tales += hold(second_visit(asked, spec, plan), spec, Silent(), lambda robots: "")
-        tracks = [Track(name=told.name, time=told.time, error=told.error) for told in tales[:2]]
-        outcome = Outcome.of(tracks, change=tales[0].change, changed=plan.change.words)
-        learning, frozen = outcome.recoveries
+        first_lines.append(
+            f"| {seed} | {plan.change.payload:.2f} kg, {100 * plan.change.strength:.0f} % | {first(tales)} |"
+        )
+        second_lines.append(f"| {seed} | {second(tales)} |")
         restored, newborn = first_second(tales)
         ratios.append(restored / newborn)
-        back = f"{frozen.last_off:.1f} s" if frozen.recovered else "no" if frozen.disturbed else "never left"
-        print(
-            f"| {seed} | {plan.change.payload:.2f} kg, {100 * plan.change.strength:.0f} % | "
-            f"{1e3 * learning.worst:.0f} mm{', off' if learning.disturbed else ''} | {1e3 * frozen.worst:.0f} mm | "
-            f"{frozen.off:.1f} of {frozen.watched:.1f} s | {back} | "
-            f"at {outcome.largest.time - outcome.change:.1f} s | {ratios[-1]:.2f} |",
-            flush=True,
-        )
-    print(f"\n{summary(ratios)}")
+        print(first_lines[-1], second_lines[-1], sep="\n", flush=True)
+    print(
+        "\n| seed | change | adaptive: worst | frozen: worst | off its target | back to stay | most apart |"
+    )
+    print("|---|---|---|---|---|---|---|", *first_lines, sep="\n")
+    print("\n| seed | restored ÷ newborn | on the target | surprise of the first second | error after it |")
+    print("|---|---|---|---|---|", *second_lines, sep="\n")
+    print(
+        f"\nRestored ÷ newborn, error of the first second: median {np.median(ratios):.2f}, "
+        f"from {min(ratios):.2f} to {max(ratios):.2f}."
+    )
+
+
+def first(tales: list[Tale]) -> str:
+    """What the change did, as cells of a table."""
+    tracks = [Track(name=told.name, time=told.time, error=told.error) for told in tales[:2]]
+    outcome = Outcome.of(tracks, change=tales[0].change, changed="")
+    learning, frozen = outcome.recoveries
+    back = f"{frozen.last_off:.1f} s" if frozen.recovered else "no" if frozen.disturbed else "never left"
+    return (
+        f"{1e3 * learning.worst:.0f} mm{', off' if learning.disturbed else ''} | {1e3 * frozen.worst:.0f} mm | "
+        f"{frozen.off:.1f} of {frozen.watched:.1f} s | {back} | at {outcome.largest.time - outcome.change:.1f} s"
+    )
+
+
+def second(tales: list[Tale]) -> str:
+    """What the saved state was worth, as cells of a table."""
+    adaptive, *woken = tales[0], *tales[2:]
+    before = (adaptive.surprise_time >= START) & (adaptive.surprise_time < adaptive.change)
+    usual = np.median(adaptive.surprise[before])
+    restored, newborn = first_second(tales)
+    there = ", ".join(f"{told.time[np.argmax(told.error < CLOSE)]:.2f}" for told in woken)
+    times = ", ".join(f"{np.exp(told.surprise[told.surprise_time < 1].mean() - usual):.3g}" for told in woken)
+    after = ", ".join(f"{1e3 * level(told.time, told.error, (1.0, 10.0)):.1f}" for told in woken)
+    return f"{restored / newborn:.2f} | {there} s | {times} × | {after} mm"
 
 
 def show_changes(wanted: list[str]) -> None:
@@ -121,13 +144,6 @@ def wake(seed: int, world: str, spec) -> tuple[float, float]:
         roles = tuple(replace(role, world=world) for role in second.roles)
         tales = hold(replace(second, length=WAKES, roles=roles), spec, Silent(), lambda robots: "")
     return first_second(list(tales))
-
-
-def summary(ratios: list[float]) -> str:
-    return (
-        f"Restored ÷ newborn, error of the first second: median {np.median(ratios):.2f}, "
-        f"from {min(ratios):.2f} to {max(ratios):.2f}."
-    )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 NOTHING = "–"
 SHOWN_OF_SECOND = 3.0
 """Seconds of the second visit that are drawn: after those a newborn arm has learned the same."""
-SURPRISING = 3.0
-"""Seconds of a visit whose surprise is told."""
+MOST_TIMES = 1_000_000
+"""How many times the usual surprise is told as no more than that."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -110,7 +110,7 @@ def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
             "",
             f"error, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
             f"error, s {LATER[0]:.0f}–{LATER[1]:.0f}",
-            f"surprise, s 0–{SURPRISING:.0f}, usual = 1",
+            f"surprise, s {EARLY[0]:.0f}–{EARLY[1]:.0f}, usual = 1",
             "steps lived",
         ),
         rows,
@@ -220,8 +220,14 @@ def _back(recovery: Recovery) -> str:
 
 
 def _surprise(run: Run, usual: float) -> str:
-    inside = run.surprise_time < SURPRISING
-    return f"{figures.times_usual(run.surprise[inside].mean() - usual):.2g} ×" if inside.any() else NOTHING
+    """Mean surprise while a visit begins, in times the usual one."""
+    inside = (run.surprise_time >= EARLY[0]) & (run.surprise_time < EARLY[1])
+    if not inside.any():
+        return NOTHING
+    times = float(figures.times_usual(run.surprise[inside].mean() - usual))
+    if times > MOST_TIMES:
+        return f"over {MOST_TIMES} ×"
+    return f"{times:.1f} ×" if times < 10 else f"{times:.0f} ×"
 
 
 def _mm(meters: float) -> str:
