@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from wm_robot.cli.values import Count, Seed
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def calibrate(
     /,
     *,
     robot: str | None = None,
-    lives: int = 256,
-    seed: int = 0,
+    lives: Count = 256,
+    seed: Seed = 0,
 ) -> None:
     """Measure deviations on new lives and write `calibration.json` beside a base.
 

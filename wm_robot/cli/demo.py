@@ -4,6 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from wm_robot.cli.values import Seed
 from wm_robot.errors import MissingExtraError
 
 INTERRUPTED = 130
@@ -11,7 +12,7 @@ INTERRUPTED = 130
 
 def demo(
     out: Path = Path("runs/demo"),
-    seed: int = 0,
+    seed: Seed = 0,
     fresh: bool = False,
     quick: bool = False,
     base: Path = Path("bases/arm-ekf"),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from wm_robot.cli.values import Count
 from wm_robot.errors import MissingExtraError
 
 
@@ -14,8 +15,8 @@ def export(
     *,
     robot: str | None = None,
     task: str | None = None,
-    samples: int | None = None,
-    horizon: int | None = None,
+    samples: Count | None = None,
+    horizon: Count | None = None,
     int8: bool = False,
     check: bool = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.values import Count, CountOrZero, Seed, Share
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def graduate(
     *,
     robot: str | None = None,
     task: str | None = None,
-    worlds: int = 6,
-    enough: float = 0.97,
-    least: int = 250,
-    most: int = 1500,
-    seed: int = 0,
+    worlds: CountOrZero = 6,
+    enough: Share = 0.97,
+    least: Count = 250,
+    most: Count = 1500,
+    seed: Seed = 0,
 ) -> None:
     """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from wm_robot.cli.values import Duration
 from wm_robot.errors import MissingExtraError
 
 
@@ -15,7 +16,7 @@ def save(
     agent: Annotated[str, tyro.conf.Positional] = "agent",
     /,
     *,
-    timeout: float = 10.0,
+    timeout: Duration = 10.0,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Have a running agent save its life where its parameter `state` says, over ROS 2.

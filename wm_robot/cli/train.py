@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from wm_robot.cli.values import Count, Seed, Share, Threads
 from wm_robot.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,17 +30,17 @@ def train(
     work: Path = Path("runs/train"),
     data: Path | None = None,
     start: Path | None = None,
-    updates: int = 14_000,
-    rows: int = 32,
-    steps: int = 64,
-    random_lives: int = 3072,
-    planned_lives: int = 384,
-    life_steps: int = 512,
-    still: float = 0.0,
-    calibration_lives: int = 256,
+    updates: Count = 14_000,
+    rows: Count = 32,
+    steps: Count = 64,
+    random_lives: Count = 3072,
+    planned_lives: Count = 384,
+    life_steps: Count = 512,
+    still: Share = 0.0,
+    calibration_lives: Count = 256,
     curriculum: bool = True,
-    seed: int = 0,
-    threads: int = 1,
+    seed: Seed = 0,
+    threads: Threads = 1,
 ) -> None:
     """Train a base: random lives first, then lives lived by the planner itself.
 
