@@ -33,12 +33,15 @@ def calibrate(
         lives: Lives in new worlds of those that training draws from.
         seed: Of worlds, motion and noise.
     """
+    from wm_robot.io.base_file import find_base
+
     try:
         from wm_robot.models.base import load_base
         from wm_robot.models.calibration import CARD, save_calibration
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
+    base = find_base(base)
     loaded = load_base(base)
     calibration = measure(loaded, load_spec(robot or loaded.manifest["robot"]), lives=lives, seed=seed)
     save_calibration(base, loaded, calibration)

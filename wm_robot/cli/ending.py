@@ -14,8 +14,6 @@ FAULT = 70
 """It is ours to mend; `EX_SOFTWARE` of sysexits.h."""
 STOPPED = 130
 """As a shell has it for what Ctrl-C ended."""
-CLOSED = 141
-"""As a shell has it for what wrote into a closed pipe."""
 
 _COMMAND = re.compile(r"\bwm-robot [a-z-]")
 _NEXT_MOVE = {

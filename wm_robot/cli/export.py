@@ -35,6 +35,8 @@ def export(
         check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
             format makes of them in numpy.
     """
+    from wm_robot.io.base_file import find_base
+
     try:
         from wm_robot.models.base import load_base
         from wm_robot.onboard.export.files import check_graphs, export_graphs
@@ -42,6 +44,7 @@ def export(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot export", "learn,sim") from error
+    base = find_base(base)
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     if check:

@@ -28,10 +28,11 @@ def gathered(
         ConfigError: If a file cannot be read, or a measurement is of another base.
     """
     from wm_robot.cli.model_card import model_card
-    from wm_robot.io.base_file import CARD, WEIGHTS, check_base
+    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, find_base
     from wm_robot.lifetime.shipment import CALIBRATION, Shipment, files_of
     from wm_robot.lifetime.store import opened
 
+    base = find_base(base)
     names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
     files = {name: read_file(base / name, "Name the folder of the life's base") for name in names}
     known = check_base(files[CARD], files[WEIGHTS], str(base))

@@ -50,11 +50,14 @@ def graduate(
         most: Steps after which it is given up.
         seed: Of worlds, goals and noise.
     """
+    from wm_robot.io.base_file import find_base
+
     try:
         from wm_robot.models.base import load_base
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
+    base = find_base(base)
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     school(

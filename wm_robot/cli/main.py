@@ -24,9 +24,9 @@ from wm_robot.cli import (
     up,
 )
 from wm_robot.cli.bench import verbs
-from wm_robot.cli.ending import CLOSED, end_of
+from wm_robot.cli.ending import end_of
 from wm_robot.cli.provenance import commit
-from wm_robot.cli.streams import flush, is_closed, write_any_text
+from wm_robot.cli.streams import end_if_closed, flush, write_any_text
 from wm_robot.cli.values import checked
 from wm_robot.errors import ConfigError
 
@@ -90,7 +90,8 @@ def main(args: list[str] | None = None) -> None:
         finally:
             flush()
     except BrokenPipeError as error:
-        sys.exit(CLOSED if is_closed() else end_of(error, words, debug=debug))
+        end_if_closed()
+        sys.exit(end_of(error, words, debug=debug))
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(end_of(error, words, debug=debug))
 

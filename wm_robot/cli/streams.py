@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import select
 import sys
 
 _PLAIN = {
@@ -10,6 +11,8 @@ _PLAIN = {
     "π": "pi", "σ": "sigma", "’": "'", "‘": "'", "“": '"', "”": '"', "✓": "ok", "✗": "x",
 }  # fmt: skip
 HANDLER = "wm_robot.plain"
+CLOSED = 141
+"""Exit code, as a shell has it for what wrote into a closed pipe."""
 
 
 def write_any_text() -> None:
@@ -34,18 +37,29 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def flush() -> None:
-    """Write what was printed, so that it fails here if it does, and not as the interpreter ends."""
+    """Write what was printed, so that it fails here if it does, and not as the interpreter ends.
+
+    Raises:
+        SystemExit: With `CLOSED`, and without a word, if its reader is gone, as `| head` is when it has enough.
+    """
     try:
         sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _write_nowhere()
+        if isinstance(error, BrokenPipeError):
+            sys.exit(CLOSED)
         raise
 
 
-def is_closed() -> bool:
-    """Whether the reader of what was printed is gone, as `| head` is when it has enough."""
-    try:
-        flush()
-    except BrokenPipeError:
-        return True
-    return False
+def end_if_closed() -> None:
+    """After a pipe broke: end as `flush` does if it was stdout, and return if it was another."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if any(events & select.POLLERR for _, events in poll.poll(0)):
+        _write_nowhere()
+        sys.exit(CLOSED)
+
+
+def _write_nowhere() -> None:
+    """What is buffered would fail again as the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,6 +37,14 @@ def find_base(folder: str | Path) -> Path:
     raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
 
 
+def beside_base(folder: str | Path) -> Path:
+    """The folder with what lies beside a base: where `find_base` finds it, or the named one if there is none."""
+    try:
+        return find_base(folder)
+    except SnapshotError:
+        return Path(folder)
+
+
 def _known_bases(wrong: Path) -> str:
     """What bases there are, for an error: those that ship, and those in the folder where one was looked for."""
     shipped = sorted({card.parent.name for place in SHIPPED for card in place.glob(f"*/{CARD}")})
