@@ -15,7 +15,10 @@ FAULT = 70
 STOPPED = 130
 """As a shell has it for what Ctrl-C ended."""
 
-_COMMAND = re.compile(r"\bwm-robot [a-z-]")
+_COMMAND = re.compile(r"\bwm-robot((?: [a-z-]+)+)((?:(?!\. )[^,;\n])*)")
+"""A command in a message: its words, and what follows them."""
+_PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|…")
+"""What the reader has to fill in."""
 _NEXT_MOVE = {
     errno.ENOSPC: "Make room there, or name a folder on another disk",
     errno.EDQUOT: "Make room there, or name a folder on another disk",
@@ -50,12 +53,11 @@ def end_of(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
 
 def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
     """The sentence for an error, and the exit code."""
-    kind, help_of = type(error).__name__, f"See: {' '.join(['wm-robot', *words])} --help"
+    kind, help_of = type(error).__name__, _help_of(words)
     if isinstance(error, KeyboardInterrupt):
         return f"Stopped. {_STOPPED.get(words[0] if words else '', '')}".strip(), STOPPED
     if isinstance(error, WmRobotError):
-        text = f"{kind}: {error}"
-        return (text if _COMMAND.search(text) else f"{_ended(text)} {help_of}"), MISTAKE
+        return _with_command(f"{kind}: {error}", words), MISTAKE
     if isinstance(error, OSError):
         return f"{kind}: {_system(error)}. {help_of}", MISTAKE
     if isinstance(error, MemoryError):
@@ -68,6 +70,18 @@ def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
         "and report what it prints",
         FAULT,
     )
+
+
+def _with_command(text: str, words: Sequence[str]) -> str:
+    """The message, with a command that can be run as it is."""
+    commands = _COMMAND.findall(text)
+    if any(not _PLACEHOLDER.search(rest) for _, rest in commands):
+        return text
+    return f"{_ended(text)} {_help_of(commands[0][0].split() if commands else words)}"
+
+
+def _help_of(words: Sequence[str]) -> str:
+    return f"See: {' '.join(['wm-robot', *words])} --help"
 
 
 def _system(error: OSError) -> str:

@@ -51,8 +51,8 @@ def _known_bases(wrong: Path) -> str:
     own = sorted(str(card.parent) for card in wrong.parent.glob(f"*/{CARD}"))
     known = [*shipped, *(path for path in own if Path(path).name not in shipped)]
     close = get_close_matches(wrong.name, [Path(path).name for path in known], n=1)
-    guess = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Bases that are there: {', '.join(known) or 'none'}. To make one: wm-robot train ROBOT"
+    there = f"Bases that are there: {', '.join(known) or 'none'}"
+    return f"Did you mean '{close[0]}'? {there}" if close else f"{there}. To make one: wm-robot train ROBOT"
 
 
 def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:

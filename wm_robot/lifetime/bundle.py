@@ -197,7 +197,10 @@ def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str,
         raise SnapshotError(
             f"{where} claims a manifest of {length} bytes; at most {LARGEST_MANIFEST} are read"
         )
-    public = keyring.believed(identity.hex())
+    try:
+        public = keyring.believed(identity.hex())
+    except SnapshotError as error:
+        raise SnapshotError(f"{where}: {error}") from error
     manifest = file.read(length)
     if len(manifest) != length or not is_signed(DOMAIN + identity + manifest, signature, public):
         raise SnapshotError(f"{where} is not what key {identity.hex()[:12]} signed. Fetch it again")

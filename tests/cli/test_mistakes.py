@@ -1,0 +1,159 @@
+"""The table of mistakes: each is made, and the way in which it ends is graded by machine. See `grades`."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+pytest.importorskip("cryptography")
+
+from tests.cli.grades import called, grade, one_line, start_nothing
+from tests.lifetime.shipments import POINT, base_files, lived
+from wm_robot.cli.main import main
+
+ROS = (pytest.mark.ros, pytest.mark.sim, pytest.mark.learn)
+LEARN = (pytest.mark.sim, pytest.mark.learn)
+JOINT = POINT["joints"][0]
+LACKING = {name: value for name, value in JOINT.items() if name != "effort"}
+SPECS: dict[str, Any] = {
+    "point.yaml": POINT,
+    "misspelt.yaml": {**POINT, "joints": [{**LACKING, "efort": 1.0}]},
+    "broken.yaml": "name: point\n\trate: 50\n",
+    "reversed.yaml": {**POINT, "joints": [{**JOINT, "position": [1.0, -1.0]}]},
+    "lacking.yaml": {**POINT, "joints": [LACKING]},
+}
+
+
+class Row(NamedTuple):
+    """A mistake."""
+
+    what: str
+    command: str
+    names: tuple[str, ...]
+    """What the message must name."""
+    marks: tuple[Any, ...] = ()
+    least: int = 3
+    """Grade that it must have."""
+
+
+SHIP = "state ship lives out.bundle --spec point.yaml"
+EPISODES = "episodes session.mcap out --robot"
+ROWS = (
+    Row("misspelt verb", "trian", ("'trian'", "'train'")),
+    Row("misspelt bench", "bench adaption", ("'adaption'", "'adaptation'")),
+    Row("misspelt state verb", "state brunch lives", ("'brunch'", "'branch'")),
+    Row("misspelt option", "train --update 5", ("--update", "--updates")),
+    Row("misspelt choice", "train --arm robst", ("--arm", "'robst'", "robust")),
+    Row("misspelt robot", "train amr", ("'amr'", "'arm'"), LEARN),
+    Row("misspelt robot of a bench", "bench sim --robot amr", ("'amr'", "'arm'"), LEARN),
+    Row("misspelt base", "export bases/arm-efk", ("bases/arm-efk", "'arm-ekf'"), LEARN),
+    Row("text for a number", "train --updates many", ("--updates", "'many'")),
+    Row("updates below 1", "train --updates -4", ("--updates", "-4", "at least 1")),
+    Row("no random lives", "train --random-lives 0", ("--random-lives", "0", "at least 1")),
+    Row("no threads", "bench sim --threads 0", ("--threads", "0", "at least 1")),
+    Row("negative seed", "bench adaptation --seeds 3 -1", ("--seeds", "3 -1", "at least 0")),
+    Row("negative seed of a training", "train --seed -1", ("--seed", "-1", "at least 0")),
+    Row("seed of no number", "demo --seed one", ("--seed", "'one'")),
+    Row(
+        "no file to cut",
+        "episodes nothing.mcap out --robot point.yaml",
+        ("nothing.mcap",),
+        (pytest.mark.episodes,),
+    ),
+    Row("misspelt key of a spec", f"{EPISODES} misspelt.yaml", ("misspelt.yaml", "'efort'", "'effort'")),
+    Row("broken YAML", f"{EPISODES} broken.yaml", ("broken.yaml", "line 2")),
+    Row("reversed range", f"{EPISODES} reversed.yaml", ("reversed.yaml", "'x'", "(1.0, -1.0)")),
+    Row("missing key of a spec", f"{EPISODES} lacking.yaml", ("lacking.yaml", "'x'", "'effort'")),
+    Row("missing spec", f"{EPISODES} nothing.yaml", ("nothing.yaml",)),
+    # --- states
+    Row("wrong store", "state ls live", ("live",)),
+    Row("wrong branch", "state log lives@mian", ("'mian'", "main")),
+    Row("branch beside its store", "state forget lives left", ("lives", "left")),
+    Row("reset to nothing", "state reset lives", ("lives",)),
+    Row("verify of no store", "state verify point-gru", ("point-gru",)),
+    Row("gc of no store", "state gc live", ("live",)),
+    Row(
+        "diff with the wrong base",
+        "state diff lives lives@left --base point-other",
+        ("lives", "point-other"),
+        LEARN,
+    ),
+    Row("save over another life", "state import it.bundle others --bases bases", ("'main'", "others")),
+    Row("wrong base in ship", f"{SHIP} --base point-other --key me", ("lives", "point-other")),
+    Row("misspelt base in ship", f"{SHIP} --base point-gur --key me", ("point-gur", "'point-gru'")),
+    Row("unknown key", f"{SHIP} --base point-gru --key you", ("'you'",)),
+    Row("untrusted key", "state inspect theirs.bundle", ("theirs.bundle", "not trusted")),
+    Row("missing key file", "keys trust you nothing.pem", ("nothing.pem",)),
+    Row("empty key file", "keys trust you empty.pem", ("empty.pem",)),
+    Row("damaged bundle", "state inspect damaged.bundle", ("damaged.bundle",)),
+    Row("cut bundle", "state inspect cut.bundle", ("cut.bundle",)),
+    Row("damaged base", f"{SHIP} --base damaged --key me", ("damaged", "SHA-256")),
+    # --- graphs of nodes
+    Row("unknown graph", "up simm", ("'simm'", "'sim'"), ROS),
+    Row("unknown graph argument", "up sim sead:=1", ("sead", "'seed'"), ROS),
+    Row("argument without :=", "up sim seed=1", ("seed=1",), ROS),
+    Row("text for a graph's number", "up sim seed:=one", ("seed", "one"), ROS),
+    Row("text for a truth", "up sim learning:=maybe", ("learning", "maybe"), ROS),
+    Row("unknown world", "up sim world:=moon", ("world", "moon"), ROS),
+    Row("unknown field of a world", 'up sim world:={"payloat":0.2}', ("world", "payloat"), ROS),
+    Row("unknown robot in up", "up sim robot:=amr", ("'amr'", "'arm'"), ROS),
+    Row("base of another robot", "up sim robot:=cartpole", ("base", "arm", "cartpole"), ROS),
+    Row("plant that is none", "up robot plant:=real", ("plant", "real"), ROS),
+    Row("namespace with a space", "up sim 'namespace:=my robot'", ("namespace", "my robot"), ROS),
+    Row("domain without ports", "up sim --domain 5000", ("--domain", "5000"), ROS),
+    Row("domain that is a word", "ROS_DOMAIN_ID=lab up sim", ("ROS_DOMAIN_ID", "'lab'"), ROS),
+    Row("nothing to replay", "up replay recording:=nothing.mcap", ("recording", "nothing.mcap"), ROS),
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with all that a mistake can be made with."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    # Neither the user's keys nor their ROS domain.
+    monkeypatch.setenv("WM_ROBOT_KEYS", str(folder / "keys"))
+    monkeypatch.setenv("ROS_DOMAIN_ID", "0")
+    for name, number in (("point-gru", 0.0), ("point-other", 1.0), ("damaged", 0.0)):
+        (folder / name).mkdir()
+        for file, content in base_files(number).items():
+            (folder / name / file).write_bytes(content)
+    weights = folder / "damaged" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for name, spec in SPECS.items():
+        (folder / name).write_text(spec if isinstance(spec, str) else yaml.safe_dump(spec))
+    for number in (1, 2):
+        lived(folder / "lives", number)
+    main(["state", "branch", "lives@main~1", "left"])
+    lived(folder / "others", 7)
+    (folder / "empty.pem").touch()
+    ship = ["state", "ship", "lives", "--base", "point-gru", "--spec", "point.yaml", "--key", "me"]
+    for keys, file in (("keys", "it.bundle"), ("their-keys", "theirs.bundle")):
+        main(["keys", "new", "me", "--keys", keys])
+        main([*ship[:3], file, *ship[3:], "--keys", keys])
+    bundle = (folder / "it.bundle").read_bytes()
+    (folder / "cut.bundle").write_bytes(bundle[: len(bundle) // 2])
+    (folder / "damaged.bundle").write_bytes(bundle[:-9] + b"x" + bundle[-8:])
+    return folder
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.what, marks=row.marks) for row in ROWS])
+def test_a_mistake_ends_in_a_sentence_that_names_it_and_in_a_remedy_that_helps(place, monkeypatch, row):
+    import shlex
+
+    words = shlex.split(row.command)
+    while "=" in words[0]:
+        monkeypatch.setenv(*words.pop(0).split("="))
+    monkeypatch.setattr(os, "execve", start_nothing)
+    end = called(*words)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "0")
+    found = grade(end, row.names)
+    assert found >= row.least, f"grade {found}, code {end.code}: {one_line(end.said)}"
+
+
+def test_the_table_is_nearly_all_threes():
+    grades = [row.least for row in ROWS]
+    assert sum(grades) / len(grades) >= 2.8 and 0 not in grades
