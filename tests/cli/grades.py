@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,16 @@ def wm_robot(*args: object) -> list[object]:
     return [sys.executable, "-m", "wm_robot", *args]
 
 
+def as_anybody(command: Sequence[object]) -> list[object]:
+    """The same command as a user who may read all and write nothing that is not theirs."""
+    if os.geteuid():
+        return list(command)
+    if not shutil.which("setpriv"):
+        pytest.skip("there is no setpriv, by which root becomes somebody else")
+    reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reads, *command]
+
+
 def one_line(said: str) -> str:
     """A message without line breaks and frames."""
     return " ".join(FRAME.sub(" ", said).split())
@@ -80,18 +91,36 @@ def remedies(said: str) -> list[list[str]]:
     return [shlex.split(command)[1:] for command in found if not PLACEHOLDER.search(command)]
 
 
-def grade(end: End, names: Sequence[str]) -> int:
-    """What an ending is worth.
+def corrections(said: str, words: Sequence[str], wrong: str) -> list[list[str]]:
+    """The same arguments with what a message suggests in place of what was wrong: another word, or `name:=value`."""
+    text = one_line(said)
+    better = [
+        [word.replace(wrong, guess) for word in words] for guess in re.findall(r"Did you mean '(.+?)'", text)
+    ]
+    for name, value in re.findall(r"Write ([a-z_]+):=([^ ,]*[^ ,.])", text):
+        given = re.compile(rf"{name}:?=.*")
+        others = [f"{name}:={value}" if given.fullmatch(word) else word for word in words]
+        better.append(others if others != list(words) else [*words, f"{name}:={value}"])
+    return [each for each in better if each != list(words)]
 
-    3: exit code 2, at most 15 lines, argument and value are named, and the commands that it gives succeed. 2: it gives
-    none that does. 1: wrong cause, or the value is not named. 0: traceback, silence, or exit code 0.
+
+def grade(end: End, words: Sequence[str], names: Sequence[str]) -> int:
+    """What the ending of a command is worth.
+
+    3: exit code 2, at most 15 lines, argument and value are named, and the commands and corrections that it gives
+    succeed. 2: it gives none that does. 1: wrong cause, or the value is not named. 0: traceback, silence, or exit
+    code 0.
+
+    Args:
+        words: Of the command, after `wm-robot`.
+        names: What the message must have, the wrong word first.
     """
     if end.code == 0 or not end.said.strip() or "Traceback" in end.said:
         return 0
     told = one_line(end.said)
     if end.code != 2 or len(end.said.strip().splitlines()) > LINES or not all(name in told for name in names):
         return 1
-    commands = remedies(end.said)
+    commands = [*remedies(end.said), *corrections(end.said, words, names[0].strip("'"))]
     return 3 if commands and all(helps(command) for command in commands) else 2
 
 

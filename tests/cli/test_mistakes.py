@@ -1,6 +1,12 @@
 """The table of mistakes: each is made, and the way in which it ends is graded by machine. See `grades`."""
 
+import fcntl
 import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +15,10 @@ import yaml
 
 pytest.importorskip("cryptography")
 
-from tests.cli.grades import called, grade, one_line, start_nothing
+from tests.cli.grades import as_anybody, called, grade, one_line, start_nothing, started, wm_robot
 from tests.lifetime.shipments import POINT, base_files, lived
 from wm_robot.cli.main import main
+from wm_robot.io.base_file import SHIPPED
 
 ROS = (pytest.mark.ros, pytest.mark.sim, pytest.mark.learn)
 LEARN = (pytest.mark.sim, pytest.mark.learn)
@@ -43,7 +50,7 @@ EPISODES = "episodes session.mcap out --robot"
 ROWS = (
     Row("misspelt verb", "trian", ("'trian'", "'train'")),
     Row("misspelt bench", "bench adaption", ("'adaption'", "'adaptation'")),
-    Row("misspelt state verb", "state brunch lives", ("'brunch'", "'branch'")),
+    Row("misspelt state verb", "state brunch lives side", ("'brunch'", "'branch'")),
     Row("misspelt option", "train --update 5", ("--update", "--updates")),
     Row("misspelt choice", "train --arm robst", ("--arm", "'robst'", "robust")),
     Row("misspelt robot", "train amr", ("'amr'", "'arm'"), LEARN),
@@ -62,7 +69,7 @@ ROWS = (
         ("nothing.mcap",),
         (pytest.mark.episodes,),
     ),
-    Row("misspelt key of a spec", f"{EPISODES} misspelt.yaml", ("misspelt.yaml", "'efort'", "'effort'")),
+    Row("misspelt key of a spec", f"{EPISODES} misspelt.yaml", ("'efort'", "misspelt.yaml", "'effort'")),
     Row("broken YAML", f"{EPISODES} broken.yaml", ("broken.yaml", "line 2")),
     Row("reversed range", f"{EPISODES} reversed.yaml", ("reversed.yaml", "'x'", "(1.0, -1.0)")),
     Row("missing key of a spec", f"{EPISODES} lacking.yaml", ("lacking.yaml", "'x'", "'effort'")),
@@ -142,16 +149,106 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.what, marks=row.marks) for row in ROWS])
 def test_a_mistake_ends_in_a_sentence_that_names_it_and_in_a_remedy_that_helps(place, monkeypatch, row):
-    import shlex
-
     words = shlex.split(row.command)
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("="))
     monkeypatch.setattr(os, "execve", start_nothing)
     end = called(*words)
     monkeypatch.setenv("ROS_DOMAIN_ID", "0")
-    found = grade(end, row.names)
+    found = grade(end, words, row.names)
     assert found >= row.least, f"grade {found}, code {end.code}: {one_line(end.said)}"
+
+
+# --- mistakes that need more than a command ---------------------------------------------------------------------
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(place):
+    Path("theirs").mkdir(mode=0o555)
+    words = ["state", "export", "lives", "theirs/plain", "--base", "point-gru", "--spec", "point.yaml"]
+    end = started(as_anybody(wm_robot(*words)))
+    assert grade(end, words, ("theirs", "Permission denied")) == 3, end
+
+
+def test_a_full_disk_is_named(place):
+    (place / "full").mkdir()
+    words = ["state", "ship", "lives", "full/out.bundle", "--base", "point-gru", "--spec", "point.yaml"]
+    words += ["--key", "me"]
+    fill = 'mount -t tmpfs -o size=64k none full && head -c 1M /dev/zero > full/rest; exec "$@"'
+    end = started(["unshare", "-m", "sh", "-c", fill, "sh", *wm_robot(*words)], cwd=place)
+    if "unshare" in end.said or "mount:" in end.said:
+        pytest.skip(f"this user may mount nothing: {end.said}")
+    assert grade(end, words, ("full/", "No space left on device")) == 3, end
+    assert not list(Path("full").iterdir())
+
+
+@pytest.mark.sim
+def test_a_bench_that_is_stopped_says_so_and_nothing_of_a_training(place):
+    bench = subprocess.Popen(
+        wm_robot("bench", "sim", "--seconds", "600"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    time.sleep(4)
+    bench.send_signal(signal.SIGINT)
+    said = bench.communicate(timeout=30)[0].decode()
+    assert bench.returncode == 130
+    assert said.splitlines()[-1] == "Stopped. A bench that was stopped has no figures; run it again."
+    assert "Traceback" not in said and "training" not in said
+
+
+@pytest.mark.ros
+@pytest.mark.sim
+@pytest.mark.learn
+def test_a_demo_in_the_folder_of_another_is_refused(place):
+    Path("there").mkdir()
+    with Path("there/.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        words = ["demo", "--out", "there"]
+        end = called(*words)
+    assert grade(end, words, ("there",)) == 3, end
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+def test_a_damaged_graph_is_named(place):
+    shutil.copytree(SHIPPED[0] / "arm-ekf", "copy")
+    graph = Path("copy/plan.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+    words = ["export", "copy", "--check"]
+    end = called(*words)
+    assert grade(end, words, ("copy", "damaged")) == 3, end
+
+
+@pytest.mark.ros
+def test_an_empty_domain_is_the_first_one(place, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "")
+    monkeypatch.setattr(os, "execve", start_nothing)
+    assert called("up", "sim").code == 0
+
+
+def test_spaces_and_umlauts_in_paths_are_no_mistake(place):
+    folder = place / "Prüf stand" / "ä b"
+    folder.mkdir(parents=True)
+    for name in ("lives", "point-gru", "keys"):
+        shutil.copytree(name, folder / name)
+    shutil.copy("point.yaml", folder / "größe 1.yaml")
+    os.chdir(folder)
+    keys, spec = ("--keys", "keys"), ("--spec", "größe 1.yaml")
+    for words in (
+        ["state", "ls", folder / "lives"],
+        ["state", "log", f"{folder / 'lives'}@left"],
+        ["state", "clone", "lives@left", "zweites lager"],
+        ["state", "ship", "lives", "ein bündel", "--base", folder / "point-gru", "--key", "me", *spec, *keys],
+        ["state", "inspect", "ein bündel", *keys],
+        ["state", "import", "ein bündel", "da@drüben", "--bases", "grund lagen", *keys],
+        ["state", "export", "lives", "für alle", "--base", "point-gru", *spec],
+        ["keys", "sign", "me", "größe 1.yaml", *keys],
+        ["state", "verify", "zweites lager"],
+    ):
+        end = called(*words)
+        if words[1] == "import":
+            # A name is a file name everywhere: it has plain letters.
+            assert grade(end, words, ("drüben",)) >= 2
+        else:
+            assert end.code == 0, end
 
 
 def test_the_table_is_nearly_all_threes():

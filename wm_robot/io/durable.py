@@ -35,8 +35,11 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # The temporary name says nothing to people, and a failed reservation has none.
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 
