@@ -21,6 +21,10 @@ class InferenceError(WmRobotError):
     """A base, or a graph of it, gave nothing that a robot can act on or learn from."""
 
 
+class GraphError(SnapshotError):
+    """A graph does not compute what torch does. The base that it was made of is as usable as before, in torch."""
+
+
 class UnsafeActionError(WmRobotError):
     """An action that must not reach a motor."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from wm_robot.cli.output_folder import check_writable
 from wm_robot.cli.values import Count, Seed
 from wm_robot.errors import MissingExtraError
 
@@ -42,6 +43,7 @@ def calibrate(
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
     base = find_base(base)
+    check_writable(base, "BASE")
     loaded = load_base(base)
     calibration = measure(loaded, load_spec(robot or loaded.manifest["robot"]), lives=lives, seed=seed)
     save_calibration(base, loaded, calibration)

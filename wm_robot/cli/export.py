@@ -1,12 +1,22 @@
 """`wm-robot export`: a base as graphs that a robot runs without torch's overhead."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
+from wm_robot.cli.output_folder import check_writable
 from wm_robot.cli.values import Count
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import GraphError, MissingExtraError
+
+if TYPE_CHECKING:
+    from wm_robot.onboard.export.plan_iteration import Loss
+    from wm_robot.planning.mppi import MppiConfig
+
+GRAPHS_DIFFER = 3
+"""Exit code where graphs do not compute what torch does. The base is usable without them."""
 
 
 def export(
@@ -23,7 +33,8 @@ def export(
     """Write a base's plan, `predict` and `write` beside it as graphs; its agents use them from then on.
 
     The plan is of one task and search: agents with another plan in torch. Before anything is written, graphs are
-    compared with torch along a thousand steps from birth.
+    compared with torch: in a thousand steps that each begin where torch is, and in short runs. Exit code 3: they do
+    not compute what torch does. Then agents compute in torch.
 
     Args:
         base: Folder of the base.
@@ -45,23 +56,42 @@ def export(
     except ImportError as error:
         raise MissingExtraError("wm-robot export", "learn,sim") from error
     base = find_base(base)
+    if not check:
+        check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    if check:
-        _told(f"graphs in {base} are those of its base", check_graphs(base, loaded, spec))
-        return
     given = {"samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
-    task = task or next(iter(spec.tasks))
-    differences, loss = export_graphs(base, loaded, spec, task=task, planner=planner, int8=int8)
-    _told(f"graphs in {base}: {planner.samples} plans of {planner.horizon} steps", differences)
+    try:
+        if check:
+            differences, loss = check_graphs(base, loaded, spec), None
+        else:
+            task = task or next(iter(spec.tasks))
+            differences, loss = export_graphs(base, loaded, spec, task=task, planner=planner, int8=int8)
+    except GraphError as error:
+        end_without_graphs(str(error))
+    print(graphs_in_words(base, None if check else planner, differences, loss))
+
+
+def graphs_in_words(
+    folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float], loss: "Loss | None" = None
+) -> str:
+    """One line about graphs that compute what torch does.
+
+    Args:
+        planner: Whose plan was exported; None: graphs that were there are those of their base.
+    """
+    what = f"{planner.samples} plans of {planner.horizon} steps" if planner else "those of its base"
+    apart = ", ".join(f"{part} {difference:.1g}" for part, difference in differences.items())
+    line = f"graphs in {folder}: {what}; largest difference to torch: {apart}"
     if loss is not None:
-        print(
-            f"  plan in int8: {loss.action:.1g} from torch; loses {100 * loss.gain:.2g} % of an iteration's gain"
+        line += (
+            f"; in int8 a plan is {loss.action:.1g} from torch and loses {100 * loss.gain:.2g} % of its gain"
         )
+    return line
 
 
-def _told(what: str, differences: dict[str, float]) -> None:
-    print(what)
-    for part, difference in differences.items():
-        print(f"  {part}: at most {difference:.1g} from torch")
+def end_without_graphs(sentence: str) -> NoReturn:
+    """End the program with the exit code of graphs that do not compute what torch does."""
+    print(f"{GraphError.__name__}: {sentence}", file=sys.stderr)
+    sys.exit(GRAPHS_DIFFER)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.output_folder import check_writable
 from wm_robot.cli.values import Count, CountOrZero, Seed, Share
 from wm_robot.errors import MissingExtraError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
 
 FOLDER, TRANSCRIPT = "graduate", "transcript.json"
+GIVEN_UP = "graduate-given-up.json"
+"""Transcript of a curriculum that was given up in all stages: beside the base, since there is no graduate."""
 SEED = 8_000_000
 """Of the worlds and ways of school: far from those of training and of every measurement."""
 CANDIDATES = 256
@@ -37,7 +40,8 @@ def graduate(
     """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
 
     Each stage ends when the life is competent in it. The state at the end is written to `graduate/` beside the base,
-    for an agent to begin with (`restore`): it knows the nominal robot, and its bank holds what it met.
+    for an agent to begin with (`restore`): it knows the nominal robot, and its bank holds what it met. A life that
+    was given up in all stages knows nothing: then there is no `graduate/`.
 
     Args:
         base: Folder of the base.
@@ -58,6 +62,7 @@ def graduate(
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
     base = find_base(base)
+    check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     school(
@@ -139,12 +144,42 @@ def school(
             }
         )
         print(_line(rows[-1]), flush=True)
+    remove_foreign_graduate(folder, base)
+    if not any(row["passed"] for row in rows):
+        _write_transcript(folder / GIVEN_UP, base, None, rows, seed)
+        left = f"; the earlier one in {folder / FOLDER} stays" if (folder / FOLDER).exists() else ""
+        print(
+            f"no graduate: all {len(rows)} stages were given up{left}. A base that was trained longer may pass them"
+        )
+        return rows
     # One that is there is replaced: it can be had again by the same command.
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     digest = agent.save(folder / FOLDER, note="graduate")
-    _write_transcript(folder / FOLDER, base, digest, rows, seed)
+    _write_transcript(folder / FOLDER / TRANSCRIPT, base, digest, rows, seed)
+    (folder / GIVEN_UP).unlink(missing_ok=True)
     print(f"graduate {digest[:12]} in {folder / FOLDER}: {now} steps lived")
     return rows
+
+
+def has_attended(folder: Path, base: "Base") -> bool:
+    """Whether a life of this base went through the curriculum: it graduated, or all stages were given up."""
+    return base.digest in (_base_of(folder / FOLDER / TRANSCRIPT), _base_of(folder / GIVEN_UP))
+
+
+def remove_foreign_graduate(folder: Path, base: "Base") -> None:
+    """Remove the graduate beside a base if it is a life of another one: no agent of this base can begin with it."""
+    if _base_of(folder / FOLDER / TRANSCRIPT) != base.digest:
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    if _base_of(folder / GIVEN_UP) != base.digest:
+        (folder / GIVEN_UP).unlink(missing_ok=True)
+
+
+def _base_of(transcript: Path) -> str | None:
+    """Digest of the base that a transcript is of; None if there is no transcript."""
+    try:
+        return str(json.loads(transcript.read_bytes())["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -155,10 +190,10 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _write_transcript(
-    folder: Path, base: "Base", digest: str, rows: Sequence[dict[str, Any]], seed: int
+    path: Path, base: "Base", digest: str | None, rows: Sequence[dict[str, Any]], seed: int
 ) -> None:
     from wm_robot.cli.provenance import commit
     from wm_robot.io.durable import write_file
 
     card = {"base": base.digest, "snapshot": digest, "commit": commit(), "seed": seed, "stages": rows}
-    write_file(folder / TRANSCRIPT, json.dumps(card, indent=1).encode())
+    write_file(path, json.dumps(card, indent=1).encode())

@@ -1,22 +1,29 @@
 """`wm-robot train`: from nothing to a base with its card."""
 
+import json
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from wm_robot.cli.export import end_without_graphs
+from wm_robot.cli.output_folder import check_writable, sole_writer
 from wm_robot.cli.values import Count, Seed, Share, Threads
-from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.errors import ConfigError, GraphError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
-    from wm_robot.models.world_model import WorldModel
+    from wm_robot.learning.trainer import TrainConfig, Trainer
+    from wm_robot.models.base import Base
+    from wm_robot.models.world_model import ModelConfig, WorldModel
     from wm_robot.spec import RobotSpec
     from wm_robot.types import Lives
 
 MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
+COMPARED = ("adaptive", "robust", "oracle")
+"""Arms of which the comparison benches need a base; `--all` makes them in this order."""
 
 
 def train(
@@ -39,12 +46,16 @@ def train(
     still: Share = 0.0,
     calibration_lives: Count = 256,
     curriculum: bool = True,
+    graduate: bool = True,
+    all_bases: Annotated[bool, tyro.conf.arg(name="all")] = False,
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
     """Train a base: random lives first, then lives lived by the planner itself.
 
-    Killed at any moment, the same command goes on from its last checkpoint to the same result.
+    Killed at any moment, the same command goes on from its last checkpoint to the same result. Exit code 3: the base,
+    its calibration and its graduate are there, but its graphs did not compute what torch does and were not written;
+    agents compute in torch.
 
     Args:
         robot: Name of a robot, or the path of its spec.
@@ -52,7 +63,8 @@ def train(
         arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
             the nominal one; `oracle` is told the true physics.
         task: Task whose planner gathers lives; the robot's first by default.
-        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default.
+        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default. With `--all`: folder
+            that holds the bases.
         work: Folder of checkpoints and curves.
         data: Folder of lives; trainings that name the same folder see the same data.
         start: Base of another memory to begin from, such as the oracle's: all but the memory is known then, and
@@ -67,6 +79,9 @@ def train(
         still: Share of lives whose world never changes. A memory that is to keep something for long needs some.
         calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
         curriculum: Begin with short lives in mild worlds.
+        graduate: Send a life of the finished adaptive base through school; see `wm-robot graduate`.
+        all_bases: Make all bases that the comparison benches need, one after another from the same lives: adaptive,
+            robust and oracle. Those that are complete already are left as they are.
         seed: Of weights, data and their order.
         threads: Of the simulator; training itself uses one.
     """
@@ -77,66 +92,196 @@ def train(
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
-    from wm_robot.cli.calibrate import measure
-    from wm_robot.cli.graduate import school
-    from wm_robot.cli.provenance import commit
     from wm_robot.learning.curriculum import STAGES
-    from wm_robot.learning.trainer import TrainConfig, Trainer
-    from wm_robot.models.base import load_base, save_base
-    from wm_robot.models.calibration import save_calibration
-    from wm_robot.models.world_model import ModelConfig, WorldModel
-    from wm_robot.onboard.export.files import export_graphs
-    from wm_robot.tasks import reward_of
+    from wm_robot.learning.trainer import TrainConfig
+    from wm_robot.models.base import load_base
+    from wm_robot.models.world_model import ModelConfig
 
-    if memory in MEMORY_OF_ARM.values():
-        raise ConfigError(f"memory is '{memory}', which learns nothing; --arm robust or oracle trains that")
+    _check_arm(arm, memory, all_bases)
     torch.set_num_threads(1)
-    made_by = commit()
     spec = load_spec(robot)
     task = task or next(iter(spec.tasks))
-    name = f"{spec.name}-{memory if arm == 'adaptive' else arm}"
-    nominal_only = arm == "nominal"
-    data = data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name)
-    config = TrainConfig(
-        updates=updates, rows=rows, steps=steps, seed=seed, stages=STAGES if curriculum else ()
-    )
-    if life_steps < config.steps:
-        raise ConfigError(f"life_steps is {life_steps}; a training segment needs at least {config.steps}")
-    truth = len(WorldDistribution(spec).names)
-    shape = ModelConfig.of(
-        spec, goal=spec.task(task).goal, truth=truth, memory=MEMORY_OF_ARM.get(arm, memory)
-    )
-    torch.manual_seed(seed)
-    trainer = Trainer(
-        WorldModel(shape),
-        config,
-        folder=work / name,
-        data=data,
-        gather=_Gather(
-            spec=spec,
-            task=task,
-            lives=(random_lives, planned_lives),
-            steps=life_steps,
-            still=still,
-            seed=seed,
-            threads=threads,
-            nominal_only=nominal_only,
-        ),
-        reward=reward_of(spec, spec.task(task)),
-        start=load_base(start).model if start else None,
-    )
-    seconds = _run(trainer, config.updates, work / name)
-    card = _card(trainer, spec.name, seconds, config, data) | {"commit": made_by}
-    if start:
-        card["start"] = load_base(start).digest
-    out = out or Path("bases") / name
-    digest = save_base(out, trainer.model, spec, card)
-    base = load_base(out)
-    export_graphs(out, base, spec, task=task)
-    save_calibration(out, base, measure(base, spec, lives=calibration_lives))
-    if arm == "adaptive":
-        school(out, base, spec, task=task)
-    print(f"base {digest[:12]} in {out}")
+    if not TrainConfig.horizon <= steps <= life_steps:
+        raise ConfigError(
+            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most those of a life, "
+            f"which are {life_steps}. Set --steps between them, or a larger --life-steps"
+        )
+    begin_from = load_base(start) if start else None
+    bases = []
+    for each in COMPARED if all_bases else (arm,):
+        name = f"{spec.name}-{memory if each == 'adaptive' else each}"
+        nominal_only = each == "nominal"
+        folder = out or Path("bases") / name
+        bases.append(
+            _BaseTraining(
+                spec=spec,
+                task=task,
+                config=TrainConfig(
+                    updates=updates, rows=rows, steps=steps, seed=seed, stages=STAGES if curriculum else ()
+                ),
+                shape=ModelConfig.of(
+                    spec,
+                    goal=spec.task(task).goal,
+                    truth=len(WorldDistribution(spec).names),
+                    memory=MEMORY_OF_ARM.get(each, memory),
+                ),
+                gather=_Gather(
+                    spec=spec,
+                    task=task,
+                    lives=(random_lives, planned_lives),
+                    steps=life_steps,
+                    still=still,
+                    seed=seed,
+                    threads=threads,
+                    nominal_only=nominal_only,
+                ),
+                work=work / name,
+                data=data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name),
+                start=begin_from,
+                out=folder / name if all_bases and out else folder,
+                calibration_lives=calibration_lives,
+                graduate=graduate and each == "adaptive",
+            )
+        )
+    for base in bases:
+        for folder, argument in ((base.out, "--out"), (base.work, "--work"), (base.data, "--data")):
+            check_writable(folder, argument)
+    refused = []
+    for base in bases:
+        if all_bases and (found := base.find_complete()):
+            print(f"base {found.digest[:12]} in {found.where} is complete")
+            continue
+        try:
+            with sole_writer(base.out, "--out"), sole_writer(base.work, "--work"):
+                base.make()
+        except GraphError as error:
+            refused.append(error)
+    if refused:
+        end_without_graphs(". ".join(map(str, refused)))
+
+
+def _check_arm(arm: str, memory: str, all_bases: bool) -> None:
+    """Refuse an arm and a memory that do not fit.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    if all_bases and arm != "adaptive":
+        raise ConfigError(f"arm is '{arm}', and --all makes {', '.join(COMPARED)}. Leave out one of the two")
+    of_memory = [name for name, kept in MEMORY_OF_ARM.items() if kept == memory]
+    if of_memory and arm not in of_memory:
+        raise ConfigError(
+            f"memory is '{memory}', which learns nothing, and arm is '{arm}'. To train a base with it: "
+            f"--arm {of_memory[0]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BaseTraining:
+    """One base that is to be made: what it is, and where it goes."""
+
+    spec: "RobotSpec"
+    task: str
+    config: "TrainConfig"
+    shape: "ModelConfig"
+    gather: "_Gather"
+    work: Path
+    """Checkpoints and curves of this base."""
+    data: Path
+    start: "Base | None"
+    out: Path
+    calibration_lives: int
+    graduate: bool
+
+    def make(self) -> None:
+        """Train it; then write it and all that belongs to it.
+
+        Raises:
+            GraphError: If its graphs do not compute what torch does. All the rest is there then.
+        """
+        import torch
+
+        from wm_robot.cli.calibrate import measure
+        from wm_robot.cli.export import graphs_in_words
+        from wm_robot.cli.graduate import remove_foreign_graduate, school
+        from wm_robot.cli.provenance import commit
+        from wm_robot.learning.trainer import Trainer
+        from wm_robot.models.base import load_base, save_base
+        from wm_robot.models.calibration import save_calibration
+        from wm_robot.models.world_model import WorldModel
+        from wm_robot.onboard.export.files import export_graphs, remove_foreign_graphs
+        from wm_robot.planning.mppi import MppiConfig
+        from wm_robot.tasks import reward_of
+
+        made_by = commit()
+        torch.manual_seed(self.config.seed)
+        trainer = Trainer(
+            WorldModel(self.shape),
+            self.config,
+            folder=self.work,
+            data=self.data,
+            gather=self.gather,
+            reward=reward_of(self.spec, self.spec.task(self.task)),
+            start=self.start.model if self.start else None,
+        )
+        seconds = _run(trainer, self.config.updates, self.work)
+        card = _card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
+        if self.start:
+            card["start"] = self.start.digest
+        save_base(self.out, trainer.model, self.spec, card)
+        base = load_base(self.out)
+        remove_foreign_graphs(self.out, base)
+        remove_foreign_graduate(self.out, base)
+        save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
+        refusal = None
+        try:
+            differences, _ = export_graphs(self.out, base, self.spec, task=self.task)
+            print(graphs_in_words(self.out, MppiConfig(), differences))
+        except GraphError as error:
+            refusal = error
+        if self.graduate:
+            school(self.out, base, self.spec, task=self.task)
+        print(f"base {base.digest[:12]} in {self.out}{' without graphs' if refusal else ''}")
+        if refusal:
+            raise GraphError(
+                f"base {base.digest[:12]} in {self.out} is usable in torch, and has no graphs: {refusal}"
+            ) from refusal
+
+    def find_complete(self) -> "Base | None":
+        """The base that is there already with all that belongs to it, if it is of this training."""
+        from wm_robot.cli.graduate import has_attended
+        from wm_robot.models.base import load_base
+        from wm_robot.models.calibration import load_calibration
+        from wm_robot.onboard.graph_files import load_graphs
+
+        try:
+            base = load_base(self.out)
+            base.check_spec(self.spec)
+            load_calibration(base.where, base)
+            graphs = load_graphs(base.where, base)
+        except SnapshotError:
+            return None
+        attended = not self.graduate or has_attended(Path(base.where), base)
+        return base if graphs and attended and self._made(base) else None
+
+    def _made(self, base: "Base") -> bool:
+        """Whether a base is of this training, as far as its card says how it was made."""
+        from wm_robot.io.durable import digest
+
+        card = base.manifest["card"]
+        wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
+        # Cards of earlier versions know fewer settings, and lives may have been removed since.
+        settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
+        lives = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
+        same_lives = all(
+            digest(path.read_bytes()) == sha256 for path, sha256 in lives.items() if path.exists()
+        )
+        return (
+            settings
+            and same_lives
+            and base.config["memory"] == self.shape.memory
+            and card.get("start") == (self.start.digest if self.start else None)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +342,7 @@ class _Gather:
         )
 
 
-def _run(trainer: Any, updates: int, folder: Path) -> float:
+def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
     """Train to the end with a bar, or a line now and then where there is no terminal."""
     import time
 
@@ -233,10 +378,10 @@ def _run(trainer: Any, updates: int, folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _card(trainer: Any, robot: str, seconds: float, config: Any, data: Path) -> dict[str, Any]:
+def _card(
+    trainer: "Trainer", robot: str, seconds: float, config: "TrainConfig", data: Path
+) -> dict[str, Any]:
     """How the base was made: command, seed, data, curves."""
-    from dataclasses import asdict
-
     from wm_robot.cli.provenance import versions
     from wm_robot.io.durable import digest
 

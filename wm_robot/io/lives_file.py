@@ -32,17 +32,23 @@ def load_lives(path: Path, recipe: Mapping[str, Any]) -> Lives:
     Raises:
         SnapshotError: If the file does not hold lives, or they were gathered in another way.
     """
+    reason = describe_mismatch(path, recipe)
+    if reason is None:
+        try:
+            return Lives(**load_file(path))
+        except (OSError, SafetensorError, TypeError, SpecError) as error:
+            reason = f"{path} does not hold lives: {error}"
+    raise SnapshotError(f"{reason}. Use another folder of lives, or delete the file and gather again")
+
+
+def describe_mismatch(path: Path, recipe: Mapping[str, Any]) -> str | None:
+    """Why a file does not hold the lives of a recipe; None where it does. The lives themselves are not read."""
     try:
         with safe_open(path, framework="numpy") as file:
-            found = json.loads((file.metadata() or {})["recipe"])
-        lives = Lives(**load_file(path))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, SpecError) as error:
-        raise SnapshotError(
-            f"{path} does not hold lives: {error}. Delete it; it is gathered again"
-        ) from error
+            found = dict(json.loads((file.metadata() or {})["recipe"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        return f"{path} does not hold lives: {error}"
     wanted = json.loads(json.dumps(recipe))
-    if found != wanted:
-        changed = sorted(k for k in {**found, **wanted} if found.get(k) != wanted.get(k))
-        told = ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in changed)
-        raise SnapshotError(f"{path} was gathered with {told}. Name another folder of lives, or delete it")
-    return lives
+    changed = sorted(k for k in {**found, **wanted} if found.get(k) != wanted.get(k))
+    told = ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in changed)
+    return f"{path} was gathered with {told}" if changed else None

@@ -3,9 +3,10 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.durable import digest, locked, make_folder, write_file
-from wm_robot.io.lives_file import load_lives, save_lives
+from wm_robot.io.lives_file import describe_mismatch, load_lives, save_lives
 from wm_robot.learning.curriculum import Stage
 from wm_robot.learning.loss import ANCHORS, segment_loss
 from wm_robot.learning.segments import Segments, SegmentSampler
@@ -182,9 +183,10 @@ class Trainer:
 
     def _begin(self) -> None:
         torch.manual_seed(self.config.seed)
+        found = self._read_checkpoint()
         self._add_pool(0)
-        if self.checkpoint.exists():
-            self._restore()
+        if found is not None:
+            self._restore(*found)
         else:
             lives = self._pools[0]
             self.model.fit_scales(lives.obs, lives.action)
@@ -193,8 +195,11 @@ class Trainer:
                 _take_over(self.model, self._begin_from)
             self._shape()
 
+    def _lives_file(self, number: int) -> Path:
+        return self.data / f"lives-{number}.safetensors"
+
     def _add_pool(self, number: int) -> None:
-        path = self.data / f"lives-{number}.safetensors"
+        path = self._lives_file(number)
         # Asked before the lock is: another training may hold it for minutes, to gather a later round.
         make_folder(self.data)
         with nullcontext() if path.exists() else locked(self.data / ".lock"):
@@ -246,8 +251,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise ConfigError(
-                f"the gradient is not finite at update {self.update}; "
-                "lower train.matrix_rate or train.learning_rate"
+                f"the gradient is not finite at update {self.update} of the training in {self.folder}. Train with "
+                "another seed in another folder, or in Python with a lower TrainConfig.matrix_rate"
             )
         for optimizer in self._optimizers:
             optimizer.step()
@@ -302,23 +307,70 @@ class Trainer:
         )
         write_file(self.checkpoint, content)
 
-    def _restore(self) -> None:
-        try:
-            with safe_open(self.checkpoint, framework="pt") as file:
-                progress = json.loads(file.metadata()["progress"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise SnapshotError(
-                f"{self.checkpoint} cannot be read: {error}. Delete it to begin anew"
-            ) from error
+    def _read_checkpoint(self) -> tuple[dict[str, Any], State] | None:
+        """Progress and tensors of the checkpoint, if there is one.
+
+        Raises:
+            SnapshotError: If checkpoint or lives are damaged or of another training. All of them are named at once,
+                so that the one remedy in the message is enough.
+        """
+        files = {number: self._lives_file(number) for number in range(len(self.config.rounds) + 1)}
+        wrong_lives = {
+            number: reason
+            for number, path in files.items()
+            if path.exists() and (reason := describe_mismatch(path, self._gather.recipe(number)))
+        }
+        of_checkpoint: list[str] = []
+        progress: dict[str, Any] = {}
+        tensors: State = {}
+        if self.checkpoint.exists():
+            try:
+                with safe_open(self.checkpoint, framework="pt") as file:
+                    progress = json.loads(file.metadata()["progress"])
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}
+                of_checkpoint = self._differences_of(progress, wrong_lives)
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+                of_checkpoint = [f"{self.checkpoint} cannot be read: {error}"]
+        if wrong_lives or of_checkpoint:
+            # The same is wrong with the lives of every round: once is enough.
+            reasons = [*list(wrong_lives.values())[:1], *of_checkpoint]
+            remedy = self._remedy([files[number] for number in wrong_lives], own=bool(of_checkpoint))
+            raise SnapshotError(". ".join([*reasons, remedy]))
+        return (progress, tensors) if progress else None
+
+    def _differences_of(self, progress: dict[str, Any], wrong_lives: Container[int]) -> list[str]:
+        """Why a checkpoint cannot go on here, in sentences.
+
+        Args:
+            wrong_lives: Rounds whose lives are there, and of another training.
+        """
+        reasons = []
         wanted = json.loads(json.dumps({"config": asdict(self.config), "model": self.model.config.to_dict()}))
         for part, values in wanted.items():
-            if progress[part] != values:
-                changed = sorted(k for k in values if progress[part].get(k) != values[k])
-                raise SnapshotError(
-                    f"{self.checkpoint} was made with another {part}: {changed} differ. "
-                    "Use another --out, or delete it to begin anew"
-                )
+            changed = sorted(k for k in values if progress[part].get(k) != values[k])
+            told = ", ".join(f"{k} {progress[part].get(k)} instead of {values[k]}" for k in changed)
+            if changed:
+                reasons.append(f"{self.checkpoint} was made with another {part}: {told}")
+        used = range(len(progress["lives"]))
+        if any(number in wrong_lives for number in used):
+            reasons.append(f"{self.checkpoint} was trained on such lives")
+        # Random lives are gathered again as they were; planned ones would be by a model that has learned more since.
+        missing = [str(self._lives_file(n)) for n in used if n and not self._lives_file(n).exists()]
+        if missing:
+            reasons.append(f"{self.checkpoint} was trained on {', '.join(missing)}: not there")
+        return reasons
+
+    def _remedy(self, lives: Sequence[Path], *, own: bool) -> str:
+        """The end of a message: what to do about lives and, if it is `own`, the checkpoint of another training."""
+        elsewhere = [f"--work {_unused(self.folder.parent)}"] * own
+        elsewhere += [f"--data {_unused(self.data)}"] * bool(lives)
+        files = [*([self.checkpoint] * own), *lives]
+        return (
+            f"Train in another folder: {' '.join(elsewhere)}. "
+            f"Or delete, to begin again here: {' '.join(map(str, files))}"
+        )
+
+    def _restore(self, progress: dict[str, Any], tensors: State) -> None:
         self.model.load_state_dict(_strip(tensors, "model."))
         self._state = _strip(tensors, "state.")
         parameters = dict(self.model.named_parameters())
@@ -333,7 +385,7 @@ class Trainer:
         if self._lives != progress["lives"]:
             raise SnapshotError(
                 f"{self.checkpoint} was trained on other lives than those in {self.data}. "
-                "Give it back its lives, or delete it to begin anew"
+                + self._remedy([], own=True)
             )
         self.passed = progress["passed"]
         self._shape()
@@ -384,6 +436,11 @@ def _schedule(update: int, config: TrainConfig) -> float:
         return (update + 1) / config.warmup
     part = (update - config.warmup) / max(1, config.updates - config.warmup)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def _unused(folder: Path) -> Path:
+    """A name beside a folder that nothing has yet."""
+    return next(path for n in count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

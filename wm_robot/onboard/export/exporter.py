@@ -13,6 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from wm_robot.errors import MissingExtraError
 
 OPSET = 20
+EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")
+"""Loggers of the exporter. They name each step that is not folded, and each package that is not needed."""
 
 
 def exported(
@@ -78,13 +80,15 @@ class _Function(nn.Module):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's talk of packages that are not needed to itself."""
-    log: Any = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Leave out the exporter's messages about its own work. Errors, and warnings of our modules, are still shown."""
+    logs = [logging.getLogger(name) for name in EXPORTERS]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=r"(?!wm_robot)")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

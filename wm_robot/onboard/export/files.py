@@ -1,7 +1,7 @@
 """Making the graphs of a base, and checking them against torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import write_file
+from wm_robot.errors import GraphError, SnapshotError
+from wm_robot.io.durable import remove_file, write_file
 from wm_robot.models.base import Base
 from wm_robot.onboard.export.life_step import Step
 from wm_robot.onboard.export.plan_iteration import Iteration, Loss
@@ -39,6 +39,8 @@ TOLERANCE = 1e-3
 Rounding of scores that lie close together is amplified by the weights of the elites, to some 1e-5."""
 STEPS, FEW = 1000, 20
 """Steps of the life along which torch is compared with graphs; and with their reference, a hundred times slower."""
+FILES = (PLAN, PLAN_INT8, PREDICT, BIRTH, *WRITE.values())
+"""All that graphs of a base may consist of, beside their card."""
 MOST_LOST = 0.01
 """Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0005 of `arm-ekf`, four 0.007,
 three 0.05; one product with the wrong weights loses 0.3."""
@@ -65,7 +67,9 @@ def export_graphs(
 
     Raises:
         MissingExtraError: If the exporter is not installed.
-        SnapshotError: If the base is another robot's, or a graph does not compute what torch does.
+        SnapshotError: If the base is another robot's.
+        GraphError: If a graph does not compute what torch does. Then none is written, and graphs of another base
+            that are there are removed: agents of this base compute in torch.
         ConfigError: If the planner shuns risk.
     """
     base.check_spec(spec)
@@ -88,29 +92,48 @@ def export_graphs(
         "planner": asdict(planner),
         "sha256": digests(contents),
     }
-    graphs = graphs_of(card, contents, Graph)
-    differences = _differences(base, spec, card, graphs, steps)
     loss = None
-    if int8:
-        loss = checked_loss(iteration, graphs_of(card, contents, Graph, plan=PLAN_INT8).plan)
-        card["int8_loss"] = asdict(loss)
+    try:
+        differences = _differences(base, spec, card, graphs_of(card, contents, Graph), steps)
+        if int8:
+            loss = checked_loss(iteration, graphs_of(card, contents, Graph, plan=PLAN_INT8).plan)
+            card["int8_loss"] = asdict(loss)
+    except GraphError:
+        remove_foreign_graphs(folder, base)
+        raise
     for name, content in contents.items():
         write_file(Path(folder) / name, content)
     card |= {"difference_to_torch": differences, "steps": steps}
     write_file(Path(folder) / CARD, json.dumps(card, indent=1).encode())
+    _remove(Path(folder), {*FILES} - {*contents})
     return differences, loss
+
+
+def remove_foreign_graphs(folder: str | Path, base: Base) -> None:
+    """Remove graphs beside a base that are damaged, of another base or of another format: no agent uses them."""
+    try:
+        read_files(Path(folder), base)
+    except SnapshotError:
+        # The card first: without it there are no graphs.
+        _remove(Path(folder), (CARD, *FILES))
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for path in (folder / name for name in names):
+        if path.exists():
+            remove_file(path)
 
 
 def checked_loss(iteration: Iteration, graph: PlanGraph) -> Loss:
     """What a plan in integers loses.
 
     Raises:
-        SnapshotError: If that is too much.
+        GraphError: If that is too much.
     """
     loss = iteration.loss(graph)
     # So that NaN is refused.
     if not loss.gain <= MOST_LOST:
-        raise SnapshotError(
+        raise GraphError(
             f"the plan in integers loses {100 * loss.gain:.2g} % of what an iteration gains; at most "
             f"{100 * MOST_LOST:.2g} % is allowed. Plan in float32: export without --int8"
         )
@@ -129,7 +152,8 @@ def check_graphs(
         Largest difference of each, by its part.
 
     Raises:
-        SnapshotError: If there are none, they are of something else, or do not compute what torch does.
+        SnapshotError: If there are none, or they are of something else.
+        GraphError: If they do not compute what torch does.
     """
     base.check_spec(spec)
     card, contents = read_files(Path(folder), base)
