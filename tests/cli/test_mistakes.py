@@ -194,6 +194,30 @@ def test_a_bench_that_is_stopped_says_so_and_nothing_of_a_training(place):
     assert "Traceback" not in said and "training" not in said
 
 
+@pytest.mark.sim
+@pytest.mark.learn
+@pytest.mark.parametrize("option", ["--out", "--work"])
+def test_a_training_in_the_folder_of_another_is_refused(place, option):
+    beside = ".there.lock" if option == "--out" else ".cartpole-ekf.lock"
+    folder = place if option == "--out" else place / "there"
+    folder.mkdir(exist_ok=True)
+    with (folder / beside).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        words = ["train", "cartpole", option, "there"]
+        end = called(*words)
+    assert grade(end, words, (option, "there", "another run")) == 3, end
+    assert not Path("runs/data").exists()
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+def test_a_file_in_place_of_a_folder_is_refused_before_the_training(place):
+    words = ["train", "cartpole", "--out", "point.yaml"]
+    end = called(*words)
+    assert grade(end, words, ("--out", "point.yaml", "no folder")) == 3, end
+    assert not Path("runs").exists()
+
+
 @pytest.mark.ros
 @pytest.mark.sim
 @pytest.mark.learn
