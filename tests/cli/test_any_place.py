@@ -89,7 +89,7 @@ STATE_AND_KEYS = (
     ("state", "export", "@/lives", "@/ordner", *OF_POINT),
     ("keys", "forget", "me", *KEYS),
     ("guard", "@/page", "--release"),
-    ("bench", "store", "--folder", "@/tmp", "--rounds", "2", "--snapshots", "20"),
+    ("bench", "store", "--folder", "@/tmp", "--rounds", "3", "--snapshots", "20"),
 )
 
 

@@ -1,6 +1,7 @@
 """Every command that a message, a docstring or a page gives has a verb and options that there are."""
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,11 @@ def texts(path: Path) -> Iterator[str]:
             r"^\s*wm-robot.*|`wm-robot[^`]*", path.read_text(encoding="utf-8"), flags=re.MULTILINE
         )
         return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if id(node) in parts:
+            continue
         if isinstance(node, ast.JoinedStr):
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -67,6 +72,32 @@ def test_commands_that_are_given_can_be_given():
         f"{path.relative_to(ROOT)}: wm-robot{words}{rest}: {why}"
         for path, words, rest in found
         if (why := wrong(words, rest))
+    ]
+    assert not told, "\n".join(told)
+
+
+def lacking(words: str, rest: str) -> int:
+    """How many arguments a command would still need to be run."""
+    verb, *more = words.split()
+    if "--help" in rest or (verb in GROUPS and not more):
+        return 0
+    known = GROUPS[verb][0][more[0]] if verb in GROUPS else VERBS[verb]
+    given = [*more[verb in GROUPS :], *(word for word in rest.split() if not word.startswith("-"))]
+    needed = [
+        each
+        for each in inspect.signature(known).parameters.values()
+        if each.kind is each.POSITIONAL_ONLY and each.default is each.empty
+    ]
+    return max(0, len(needed) - len(given))
+
+
+def test_a_command_that_a_message_tells_to_run_lacks_nothing():
+    told = [
+        f"{path.relative_to(ROOT)}: wm-robot{words}{rest}"
+        for path in SOURCES
+        for text in texts(path)
+        for words, rest in re.findall(f": {COMMAND.pattern}", text)
+        if not wrong(words, rest) and lacking(words, rest)
     ]
     assert not told, "\n".join(told)
 

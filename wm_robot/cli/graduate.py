@@ -10,7 +10,7 @@ import tyro
 
 from wm_robot.cli.output_folder import check_writable
 from wm_robot.cli.values import Count, CountOrZero, Seed, Share
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from wm_robot.models.base import Base
@@ -56,6 +56,8 @@ def graduate(
     """
     from wm_robot.io.base_file import find_base
 
+    if least > most:
+        raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
     try:
         from wm_robot.models.base import load_base
         from wm_robot_sim import load_spec

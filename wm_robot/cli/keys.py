@@ -152,6 +152,8 @@ def keyring(folder: Path | None) -> "Keyring":
     """The keyring that was named, or the user's."""
     from wm_robot.lifetime.keyring import Keyring
 
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--keys is {folder}, and that is no folder. Name the folder of keys")
     return Keyring(folder)
 
 

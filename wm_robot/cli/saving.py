@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Annotated
@@ -9,7 +10,10 @@ from typing import Annotated
 import tyro
 
 from wm_robot.cli.values import Duration
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import ConfigError, MissingExtraError
+
+NODE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+"""Name of a node, with or without its namespace."""
 
 
 def save(
@@ -30,6 +34,10 @@ def save(
         from wm_robot_ros.environment import ros_environment
     except ImportError as error:
         raise MissingExtraError("wm-robot state save", "ros") from error
+    if not NODE.fullmatch(agent):
+        raise ConfigError(
+            f"agent is '{agent}'; a node's name has letters, digits, '_' and '/', such as /left/agent"
+        )
     environment = ros_environment(domain=int(os.environ.get("ROS_DOMAIN_ID", "0")))
     command = [sys.executable, "-m", "wm_robot_ros.ask_save", agent, str(timeout)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -78,7 +78,7 @@ def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
     if version != FORMAT:
         raise SnapshotError(
             f"base in {where} has format {version}, this version reads {FORMAT}. "
-            "Use the version that made it, or train it again: wm-robot train"
+            "Use the version that made it, or train it again: wm-robot train ROBOT"
         )
     if found != known:
         raise SnapshotError(f"base in {where} is damaged: its SHA-256 is not the manifest's. Fetch it again")
