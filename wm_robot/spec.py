@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,13 @@ class RobotSpec:
             SpecError: If a key is unknown or missing, or a value cannot be.
         """
         path = Path(path)
-        return cls.read(path.read_bytes(), path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SpecError(
+                f"spec {path} cannot be read: {error.strerror}. Give a robot's YAML file"
+            ) from error
+        return cls.read(content, path)
 
     @classmethod
     def read(cls, content: bytes, path: Path) -> "RobotSpec":
@@ -268,12 +275,18 @@ class RobotSpec:
         """
         import yaml
 
-        values = yaml.safe_load(content)
+        try:
+            values = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}. Mend it there") from error
         if not isinstance(values, dict):
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
             )
-        return cls.from_dict(values, folder=path.parent)
+        try:
+            return cls.from_dict(values, folder=path.parent)
+        except SpecError as error:
+            raise SpecError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, folder: Path = Path()) -> "RobotSpec":
@@ -299,15 +312,23 @@ def canonical_json(values: Any) -> bytes:
     return text.encode()
 
 
-def _build(kind: type, values: Mapping[str, Any]) -> Any:
-    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise SpecError(f"{kind.__name__} has no field {unknown}; it has {sorted(known)}")
+def _build(kind: type, values: Any) -> Any:
+    """An object of a section of the spec."""
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{kind.__name__} is {values!r}; it must be a mapping of fields to values")
+    known = {each.name: each for each in fields(kind)}
+    whose = f"{kind.__name__} '{values['name']}'" if "name" in values else kind.__name__
+    if unknown := sorted(map(str, set(values) - set(known))):
+        close = get_close_matches(unknown[0], known, n=1)
+        guess = f"Did you mean '{close[0]}'? It" if close else "it"
+        raise SpecError(f"{whose} has no field {unknown}; {guess} has {sorted(set(known) - {'folder'})}")
+    needed = [name for name, each in known.items() if each.default is each.default_factory is MISSING]
+    if lacking := [name for name in needed if name not in values]:
+        raise SpecError(f"{whose} lacks {lacking}; it must have {needed}")
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
-        raise SpecError(f"{kind.__name__}: {error}") from error
+        raise SpecError(f"{whose}: {error}") from error
 
 
 def _safety(values: Mapping[str, Any]) -> Safety:

@@ -1,5 +1,6 @@
 """Robots in MuJoCo: specs, randomised worlds, batched rollouts, lifetimes of experience."""
 
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ def spec_path(name_or_path: str | Path) -> Path:
         path = ROBOTS / f"{name_or_path}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in ROBOTS.glob("*.yaml"))
-        raise SpecError(f"there is no robot '{name_or_path}'; known are {known}, or give a YAML file")
+        close = get_close_matches(str(name_or_path), known, n=1)
+        guess = f"Did you mean '{close[0]}'? " if close else ""
+        raise SpecError(f"there is no robot '{name_or_path}'. {guess}Known are {known}, or give a YAML file")
     return path
 
 

@@ -14,6 +14,9 @@ FAULTS = ("weak", "limited", "reversed", "sticky", "dead")
 HEALTHY = "ok"
 ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
+LOG_RANGES = ("mass", "gain", "torque", "friction", "damping")
+"""Ranges of factors, whose logarithm is drawn."""
+RANGES = (*LOG_RANGES, "payload", "delay")
 DRIVE_SPREAD = 0.65
 LOG_SPREADS = {"torque": 0.3, "friction": 0.7, "damping": 0.25, "mass": 0.12}
 BIAS_SPREAD = 0.005
@@ -157,6 +160,10 @@ class WorldRanges:
             raise SpecError(f"world.faults has {unknown}; known are {list(FAULTS)}")
         if abs(sum(self.fault_counts) - 1) > 1e-6:
             raise SpecError(f"world.fault_counts is {self.fault_counts}; it must sum to 1")
+        for name in RANGES:
+            _check_range(f"world.{name}", getattr(self, name), above=name in LOG_RANGES)
+        for kind, fault in self.faults.items():
+            _check_range(f"world.faults.{kind}.range", fault.get("range"), above=False)
 
     @classmethod
     def of(cls, spec: RobotSpec) -> "WorldRanges":
@@ -271,6 +278,19 @@ def log_uniform(
     """Numbers whose logarithm is uniform between those of the bounds."""
     low, high = np.log(bounds)
     return np.exp(rng.uniform(low, high, shape))
+
+
+def _check_range(name: str, bounds: Any, *, above: bool) -> None:
+    """Refuse what is no range.
+
+    Args:
+        above: Whether it must be above 0, and not only no less.
+    """
+    pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
+    fits = len(pair) == 2 and all(isinstance(x, Real) and np.isfinite(float(x)) for x in pair)
+    if not fits or not 0 <= pair[0] <= pair[1] or (above and pair[0] == 0):
+        expected = f"two numbers, low and high, {'above' if above else 'from'} 0"
+        raise SpecError(f"{name} is {bounds!r}; it must be {expected}, such as [0.5, 1.5]")
 
 
 def _known(kind: type, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.values import Count, Seed
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ def calibrate(
     /,
     *,
     robot: str | None = None,
-    lives: int = 256,
-    seed: int = 0,
+    lives: Count = 256,
+    seed: Seed = 0,
 ) -> None:
     """Measure deviations on new lives and write `calibration.json` beside a base.
 
@@ -33,6 +35,8 @@ def calibrate(
         lives: Lives in new worlds of those that training draws from.
         seed: Of worlds, motion and noise.
     """
+    from wm_robot.io.base_file import find_base
+
     try:
         from wm_robot.models.base import load_base
         from wm_robot.models.calibration import CARD, save_calibration
@@ -41,6 +45,8 @@ def calibrate(
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
     from wm_robot.cli.progress import ProgressMeter
 
+    base = find_base(base)
+    check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("calibrate") as progress:

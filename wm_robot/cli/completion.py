@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -78,5 +78,13 @@ def _names(word: str) -> list[str]:
 
 def _options(verb: Callable[..., Any]) -> list[str]:
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [p for p in inspect.signature(verb).parameters.values() if p.kind in named]
-    return ["--" + p.name.replace("as_json", "json").replace("_", "-") for p in parameters] + ["--help"]
+    hints = get_type_hints(verb, include_extras=True)
+    options = []
+    for parameter in inspect.signature(verb).parameters.values():
+        if parameter.kind in named:
+            # Some have another name for people than in the code.
+            told = (
+                getattr(each, "name", None) for each in getattr(hints[parameter.name], "__metadata__", ())
+            )
+            options.append("--" + next(filter(None, told), parameter.name.replace("_", "-")))
+    return [*options, "--help"]

@@ -4,6 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from wm_robot.cli.values import Seed
 from wm_robot.errors import MissingExtraError
 
 INTERRUPTED = 130
@@ -11,7 +12,7 @@ INTERRUPTED = 130
 
 def demo(
     out: Path = Path("runs/demo"),
-    seed: int = 4,
+    seed: Seed = 4,
     fresh: bool = False,
     quick: bool = False,
     ros: bool = True,

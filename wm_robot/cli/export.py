@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
+from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.values import Count
 from wm_robot.errors import GraphError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ def export(
     *,
     robot: str | None = None,
     task: str | None = None,
-    samples: int | None = None,
-    horizon: int | None = None,
+    samples: Count | None = None,
+    horizon: Count | None = None,
     int8: bool = False,
     check: bool = False,
 ) -> None:
@@ -44,6 +46,8 @@ def export(
         check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
             format makes of them in numpy.
     """
+    from wm_robot.io.base_file import find_base
+
     try:
         from wm_robot.models.base import load_base
         from wm_robot.onboard.export.files import check_graphs, export_graphs
@@ -51,6 +55,9 @@ def export(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot export", "learn,sim") from error
+    base = find_base(base)
+    if not check:
+        check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     given = {"samples": samples, "horizon": horizon}

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wm_robot.errors import MissingExtraError
+from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.values import Count, CountOrZero, Seed, Share
+from wm_robot.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from wm_robot.evaluation.progress import Progress
@@ -30,11 +32,11 @@ def graduate(
     *,
     robot: str | None = None,
     task: str | None = None,
-    worlds: int = 6,
-    enough: float = 0.97,
-    least: int = 250,
-    most: int = 1500,
-    seed: int = 0,
+    worlds: CountOrZero = 6,
+    enough: Share = 0.97,
+    least: Count = 250,
+    most: Count = 1500,
+    seed: Seed = 0,
 ) -> None:
     """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
 
@@ -53,6 +55,10 @@ def graduate(
         most: Steps after which it is given up.
         seed: Of worlds, goals and noise.
     """
+    from wm_robot.io.base_file import find_base
+
+    if least > most:
+        raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
     try:
         from wm_robot.models.base import load_base
         from wm_robot_sim import load_spec
@@ -60,6 +66,8 @@ def graduate(
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
     from wm_robot.cli.progress import ProgressMeter
 
+    base = find_base(base)
+    check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("graduate") as progress:

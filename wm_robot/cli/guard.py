@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from wm_robot.cli.values import Milliseconds
 from wm_robot.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ def guard(
     /,
     *,
     robot: str = "arm",
-    limit_ms: float | None = None,
+    limit_ms: Milliseconds | None = None,
     release: bool = False,
 ) -> None:
     """Stop the plant when the process that drives it dies, or makes no progress for too long.

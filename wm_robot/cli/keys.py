@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.values import Duration
 from wm_robot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def trust(
     file: Annotated[Path, tyro.conf.Positional],
     /,
     *,
-    days: float | None = None,
+    days: Duration | None = None,
     keys: Path | None = None,
 ) -> None:
     """Believe from now on what a key signed.
@@ -155,6 +156,8 @@ def keyring(folder: Path | None) -> "Keyring":
     """The keyring that was named, or the user's."""
     from wm_robot.lifetime.keyring import Keyring
 
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--keys is {folder}, and that is no folder. Name the folder of keys")
     return Keyring(folder)
 
 

@@ -1,11 +1,14 @@
 """Entry point. Each verb imports what it needs when it runs, so that help answers at once."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import tyro
 
+from wm_robot import __version__
 from wm_robot.cli import (
     calibrate,
     completion,
@@ -21,7 +24,11 @@ from wm_robot.cli import (
     up,
 )
 from wm_robot.cli.bench import verbs
-from wm_robot.errors import WmRobotError
+from wm_robot.cli.ending import end_of
+from wm_robot.cli.provenance import commit
+from wm_robot.cli.streams import end_if_closed, flush, write_any_text
+from wm_robot.cli.values import checked
+from wm_robot.errors import ConfigError
 
 BENCHES: dict[str, Callable[..., Any]] = {
     "adaptation": verbs.adaptation,
@@ -60,27 +67,59 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 
 ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
+EVERYWHERE = "Everywhere: --debug shows the traceback of an error; wm-robot --version says what is installed."
 GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
     "bench": (BENCHES, "Measure, and print a table or JSON."),
     "state": (state.VERBS, state.__doc__ or ""),
     "keys": (keys.VERBS, keys.__doc__ or ""),
 }
 """Verbs that have verbs of their own."""
+FORMS = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one verb; exit code 2 for what the user can mend, 130 after Ctrl-C."""
-    args = sys.argv[1:] if args is None else args
+    """Run one verb; exit code 2 for what the user can mend, 70 for what is our fault, 130 after Ctrl-C."""
+    write_any_text()
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args or os.environ.get("WM_ROBOT_DEBUG", "") not in ("", "0")
+    args = [each for each in args if each != "--debug"]
+    words = _verb_of(args)
     try:
-        verbs_of, about = GROUPS.get(args[0] if args else "", (None, ABOUT))
-        if verbs_of is None:
-            tyro.extras.subcommand_cli_from_dict(VERBS, args=args, prog="wm-robot", description=about)
-        else:
-            prog = f"wm-robot {args[0]}"
-            tyro.extras.subcommand_cli_from_dict(verbs_of, args=args[1:], prog=prog, description=about)
-    except WmRobotError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped. A training goes on with the same command.", file=sys.stderr)
-        sys.exit(130)
+        try:
+            _call(words, args[len(words) :])
+        finally:
+            flush()
+    except BrokenPipeError as error:
+        end_if_closed()
+        sys.exit(end_of(error, words, debug=debug))
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(end_of(error, words, debug=debug))
+
+
+def _verb_of(args: Sequence[str]) -> list[str]:
+    """The words that name a verb: `train`, or `state` and `gc`; none if there is no such verb."""
+    group = GROUPS[args[0]][0] if args and args[0] in GROUPS else {}
+    return [word for word, known in zip(args, (VERBS, group), strict=False) if word in known]
+
+
+def _call(words: Sequence[str], rest: list[str]) -> None:
+    """Run the verb of these words, or say what verbs there are."""
+    prog = " ".join(["wm-robot", *words])
+    verbs_of, about = GROUPS.get(words[0], ({}, "")) if words else (VERBS, f"{ABOUT}\n\n{EVERYWHERE}")
+    if not words and rest[:1] == ["--version"]:
+        print(f"wm-robot {__version__} (commit {commit()})")
+    elif len(words) == 2 or not verbs_of:
+        verb = (verbs_of or VERBS)[words[-1]]
+        tyro.cli(checked(verb), args=rest, prog=prog, config=FORMS)
+    elif rest and not rest[0].startswith("-"):
+        raise ConfigError(_unknown(rest[0], verbs_of, words))
+    else:
+        tyro.extras.subcommand_cli_from_dict(verbs_of, args=rest, prog=prog, description=about)
+
+
+def _unknown(name: str, known: Collection[str], words: Sequence[str]) -> str:
+    what = " ".join([*words, "verb"]) if words != ["bench"] else "bench"
+    close = get_close_matches(name, known, n=1)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    prog = " ".join(["wm-robot", *words])
+    return f"{what} '{name}' is not known. {guess}There are {', '.join(known)}. See: {prog} --help"

@@ -15,6 +15,7 @@ import tyro
 
 from wm_robot.cli import saving, sharing, shipping
 from wm_robot.cli.tables import print_rows
+from wm_robot.cli.values import Count, CountOrZero
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     print_rows(rows, as_json)
 
 
-def log(life: Life, more: More = (), /, *, limit: int = 20, as_json: JsonFlag = False) -> None:
+def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) -> None:
     """A life's line, the newest snapshot first.
 
     Args:
@@ -220,7 +221,7 @@ def gc(
     store: Annotated[Path, tyro.conf.Positional],
     /,
     *,
-    keep_last: int | None = None,
+    keep_last: Count | None = None,
     dry_run: bool = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from wm_robot.cli.export import end_without_graphs
+from wm_robot.cli.output_folder import check_writable, sole_writer
+from wm_robot.cli.values import Count, Seed, Share, Threads
 from wm_robot.errors import ConfigError, GraphError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
@@ -35,19 +37,19 @@ def train(
     work: Path = Path("runs/train"),
     data: Path | None = None,
     start: Path | None = None,
-    updates: int = 14_000,
-    rows: int = 32,
-    steps: int = 64,
-    random_lives: int = 3072,
-    planned_lives: int = 384,
-    life_steps: int = 512,
-    still: float = 0.0,
-    calibration_lives: int = 256,
+    updates: Count = 14_000,
+    rows: Count = 32,
+    steps: Count = 64,
+    random_lives: Count = 3072,
+    planned_lives: Count = 384,
+    life_steps: Count = 512,
+    still: Share = 0.0,
+    calibration_lives: Count = 256,
     curriculum: bool = True,
     graduate: bool = True,
     all_bases: Annotated[bool, tyro.conf.arg(name="all")] = False,
-    seed: int = 0,
-    threads: int = 1,
+    seed: Seed = 0,
+    threads: Threads = 1,
 ) -> None:
     """Train a base: random lives first, then lives lived by the planner itself.
 
@@ -141,13 +143,17 @@ def train(
                 graduate=graduate and each == "adaptive",
             )
         )
+    for base in bases:
+        for folder, argument in ((base.out, "--out"), (base.work, "--work"), (base.data, "--data")):
+            check_writable(folder, argument)
     refused = []
     for base in bases:
         if all_bases and (found := base.find_complete()):
             print(f"base {found.digest[:12]} in {found.where} is complete")
             continue
         try:
-            base.make()
+            with sole_writer(base.out, "--out"), sole_writer(base.work, "--work"):
+                base.make()
         except GraphError as error:
             refused.append(error)
     if refused:

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from wm_robot.cli.tables import print_rows
+from wm_robot.cli.values import Domain
 from wm_robot.errors import ConfigError, MissingExtraError
 
 Values = Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -19,7 +20,7 @@ def up(
     /,
     *,
     show_args: bool = False,
-    domain: int | None = None,
+    domain: Domain | None = None,
 ) -> None:
     """Start the nodes of a graph, bring their life cycles up in order, and end all of them when a required one ends.
 

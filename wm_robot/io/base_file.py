@@ -37,6 +37,14 @@ def find_base(folder: str | Path) -> Path:
     raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
 
 
+def beside_base(folder: str | Path) -> Path:
+    """The folder with what lies beside a base: where `find_base` finds it, or the named one if there is none."""
+    try:
+        return find_base(folder)
+    except SnapshotError:
+        return Path(folder)
+
+
 def check_is_of(folder: Path, digest: str, life: str) -> None:
     """Refuse a base that a life was not lived with; its weights are not read.
 
@@ -77,8 +85,8 @@ def _known_bases(wrong: Path) -> str:
     own = sorted(str(card.parent) for card in wrong.parent.glob(f"*/{CARD}"))
     known = [*shipped, *(path for path in own if Path(path).name not in shipped)]
     close = get_close_matches(wrong.name, [Path(path).name for path in known], n=1)
-    guess = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Bases that are there: {', '.join(known) or 'none'}. To make one: wm-robot train ROBOT"
+    there = f"Bases that are there: {', '.join(known) or 'none'}"
+    return f"Did you mean '{close[0]}'? {there}" if close else f"{there}. To make one: wm-robot train ROBOT"
 
 
 def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:
@@ -104,7 +112,7 @@ def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
     if version != FORMAT:
         raise SnapshotError(
             f"base in {where} has format {version}, this version reads {FORMAT}. "
-            "Use the version that made it, or train it again: wm-robot train"
+            "Use the version that made it, or train it again: wm-robot train ROBOT"
         )
     if found != known:
         raise SnapshotError(f"base in {where} is damaged: its SHA-256 is not the manifest's. Fetch it again")

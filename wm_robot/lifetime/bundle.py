@@ -189,7 +189,7 @@ def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str,
     """Id of the key and the bytes that it signed."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or header[: len(MAGIC) - 1] != MAGIC[:-1]:
-        raise SnapshotError(f"{where} is no bundle. Make one: wm-robot state ship")
+        raise SnapshotError(f"{where} is no bundle. To make one, see: wm-robot state ship --help")
     magic, identity, signature, length = HEADER.unpack(header)
     if magic != MAGIC:
         raise SnapshotError(f"{where} has format {magic[-1]}, this version reads {FORMAT}")
@@ -197,7 +197,10 @@ def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str,
         raise SnapshotError(
             f"{where} claims a manifest of {length} bytes; at most {LARGEST_MANIFEST} are read"
         )
-    public = keyring.believed(identity.hex())
+    try:
+        public = keyring.believed(identity.hex())
+    except SnapshotError as error:
+        raise SnapshotError(f"{where}: {error}") from error
     manifest = file.read(length)
     if len(manifest) != length or not is_signed(DOMAIN + identity + manifest, signature, public):
         raise SnapshotError(f"{where} is not what key {identity.hex()[:12]} signed. Fetch it again")

@@ -159,7 +159,7 @@ class Keyring:
                 if key.until is not None and self._clock() >= key.until:
                     raise SnapshotError(
                         f"key '{key.name}' ({key.id[:12]}) was trusted until {day(key.until)}. If it still is yours "
-                        "to trust, do so again: wm-robot keys trust"
+                        f"to trust, do so again: wm-robot keys trust {key.name} FILE.pem"
                     )
                 return key.public
         raise SnapshotError(

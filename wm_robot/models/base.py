@@ -61,7 +61,7 @@ class Base:
         except (TypeError, RuntimeError, ConfigError) as error:
             raise SnapshotError(
                 f"base in {self.where} is of another shape than this version's model. Train it again: "
-                "wm-robot train"
+                f"wm-robot train {self.manifest['robot']}"
             ) from error
         return model.eval().requires_grad_(False)
 
@@ -75,7 +75,7 @@ class Base:
             raise SnapshotError(
                 f"base {self.digest[:12]} was trained for robot '{self.manifest['robot']}' "
                 f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.digest()[:12]}). "
-                "Train a base for it: wm-robot train"
+                f"Train a base for it: wm-robot train {spec.name}"
             )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.errors import SnapshotError
+from wm_robot.io.base_file import beside_base
 from wm_robot.io.durable import write_file
 from wm_robot.models.base import Base
 from wm_robot.models.world_model import Prediction
@@ -63,9 +64,10 @@ def load_calibration(folder: str | Path, base: Base) -> Calibration:
     Raises:
         SnapshotError: If there is none, or it is of another base.
     """
+    folder = beside_base(folder)
     again = f"Make it: wm-robot calibrate {folder}"
     try:
-        card = json.loads((Path(folder) / CARD).read_bytes())
+        card = json.loads((folder / CARD).read_bytes())
         found = card["format"], card["base"]
         horizons, log_scale = tuple(card["horizons"]), np.array(card["log_scale"], np.float64)
     except (OSError, ValueError, KeyError, TypeError) as error:

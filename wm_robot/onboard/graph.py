@@ -114,5 +114,5 @@ def _dtype(kind: str) -> Any:
 def _refused(graph: Graph, error: Exception) -> InferenceError:
     return InferenceError(
         f"graph '{graph.name}' did not run: {type(error).__name__}: {str(error):.300}. Stop this agent, and make its "
-        "graphs again: wm-robot export"
+        "graphs again: wm-robot export BASE"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wm_robot.errors import SnapshotError
+from wm_robot.io.base_file import beside_base
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
 from wm_robot.models.base import Base
@@ -40,9 +41,10 @@ def load_graphs(folder: str | Path, base: Base, *, int8: bool = False) -> Graphs
     Raises:
         SnapshotError: If they are damaged or belong to another base, or none is in eight bits.
     """
-    if not (Path(folder) / CARD).exists():
+    folder = beside_base(folder)
+    if not (folder / CARD).exists():
         return None
-    card, contents = read_files(Path(folder), base)
+    card, contents = read_files(folder, base)
     if int8 and PLAN_INT8 not in contents:
         raise SnapshotError(f"{folder} has no {PLAN_INT8}. Make it: wm-robot export {folder} --int8")
     return graphs_of(card, contents, Graph, plan=PLAN_INT8 if int8 else PLAN)

@@ -6,6 +6,16 @@ from typing import Annotated, Literal
 import tyro
 
 from wm_robot.cli.bench.result import FAMILIES, Setting, measure
+from wm_robot.cli.values import (
+    Count,
+    CountOrZero,
+    Duration,
+    Priority,
+    Rate,
+    RateOrZero,
+    Seed,
+    Threads,
+)
 
 BASES = Path("bases")
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
@@ -19,8 +29,8 @@ def bench() -> None:
 
 def adaptation(
     robot: str = "arm",
-    worlds: int = 200,
-    seeds: tuple[int, ...] = (0, 1, 2),
+    worlds: Count = 200,
+    seeds: tuple[Seed, ...] = (0, 1, 2),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -44,8 +54,8 @@ def adaptation(
 
 def calibration(
     robot: str = "arm",
-    worlds: int = 200,
-    seeds: tuple[int, ...] = (0, 1),
+    worlds: Count = 200,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -69,9 +79,9 @@ def calibration(
 
 def consolidate(
     robot: str = "arm",
-    lives: int = 8,
-    minutes: float = 20.0,
-    seeds: tuple[int, ...] = (0, 1),
+    lives: Count = 8,
+    minutes: Duration = 20.0,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -96,8 +106,8 @@ def consolidate(
 
 def control(
     robot: str = "arm",
-    episodes: int = 100,
-    seeds: tuple[int, ...] = (0, 1),
+    episodes: Count = 100,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -120,12 +130,12 @@ def control(
 
 
 def durability(
-    kills: int = 1000,
-    power_cuts: int = 0,
-    recorder_kills: int = 200,
-    size: int = 2 << 20,
+    kills: CountOrZero = 1000,
+    power_cuts: CountOrZero = 0,
+    recorder_kills: CountOrZero = 200,
+    size: Count = 2 << 20,
     folder: Path | None = None,
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[Seed, ...] = (0,),
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -149,8 +159,8 @@ def durability(
 
 def life(
     robot: str = "arm",
-    steps: int = 1_000_000,
-    seeds: tuple[int, ...] = (0,),
+    steps: Count = 1_000_000,
+    seeds: tuple[Seed, ...] = (0,),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -175,9 +185,9 @@ def life(
 def memory(
     task: Literal["linear", "gain", "arm"] = "linear",
     families: tuple[str, ...] = FAMILIES,
-    worlds: int = 128,
-    updates: int = 3000,
-    seeds: tuple[int, ...] = (0, 1),
+    worlds: Count = 128,
+    updates: Count = 3000,
+    seeds: tuple[Seed, ...] = (0, 1),
     work: Path = Path("runs/bench"),
     bases: Path = BASES,
     figure: Path | None = None,
@@ -216,8 +226,8 @@ def memory(
 
 def assimilation(
     robot: str = "arm",
-    pairs: int = 64,
-    seeds: tuple[int, ...] = (0, 1),
+    pairs: Count = 64,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -241,9 +251,9 @@ def assimilation(
 
 def onboard(
     robot: str = "arm",
-    repetitions: int = 200,
-    episodes: int = 24,
-    seeds: tuple[int, ...] = (0, 1),
+    repetitions: Count = 200,
+    episodes: Count = 24,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -270,8 +280,8 @@ def onboard(
 
 def recall(
     robot: str = "arm",
-    lives: int = 48,
-    seeds: tuple[int, ...] = (0, 1),
+    lives: Count = 48,
+    seeds: tuple[Seed, ...] = (0, 1),
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -296,9 +306,9 @@ def recall(
 def resume(
     robot: str = "arm",
     families: tuple[str, ...] = (),
-    steps: int = 10_000,
-    interruptions: int = 10,
-    seeds: tuple[int, ...] = (0,),
+    steps: Count = 10_000,
+    interruptions: CountOrZero = 10,
+    seeds: tuple[Seed, ...] = (0,),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -329,11 +339,11 @@ def resume(
 
 def ros(
     robot: str = "arm",
-    seconds: float = 60.0,
-    rate: float = 100.0,
-    priority: int = 50,
+    seconds: Duration = 60.0,
+    rate: Rate = 100.0,
+    priority: Priority = 50,
     memory: str = "ekf",
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[Seed, ...] = (0,),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -360,8 +370,8 @@ def ros(
 
 def sim(
     robot: str = "arm",
-    seconds: float = 20.0,
-    threads: int = 1,
+    seconds: Duration = 20.0,
+    threads: Threads = 1,
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -380,9 +390,9 @@ def sim(
 
 
 def store(
-    size: int = 2 << 20,
-    rounds: int = 40,
-    snapshots: int = 100_000,
+    size: Count = 2 << 20,
+    rounds: Count = 40,
+    snapshots: Count = 100_000,
     folder: Path | None = None,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -405,10 +415,10 @@ def store(
 
 
 def tamper(
-    n: int = 10_000,
+    n: Count = 10_000,
     robot: str = "arm",
     memory: str = "gru",
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[Seed, ...] = (0,),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -431,11 +441,11 @@ def tamper(
 
 def loop(
     robot: str = "arm",
-    seconds: float = 60.0,
-    rate: float = 0.0,
+    seconds: Duration = 60.0,
+    rate: RateOrZero = 0.0,
     learner: Literal["on", "off"] = "off",
-    hogs: int = 0,
-    priority: int = 50,
+    hogs: CountOrZero = 0,
+    priority: Priority = 50,
     memory: str = "ekf",
     bases: Path = BASES,
     quick: bool = False,
@@ -473,12 +483,12 @@ def loop(
 
 def safety(
     robot: str = "arm",
-    generated: int = 10_000,
-    kills: int = 20,
-    flood: int = 100_000,
-    deaths: int = 2,
+    generated: Count = 10_000,
+    kills: CountOrZero = 20,
+    flood: Count = 100_000,
+    deaths: CountOrZero = 2,
     memory: str = "ekf",
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[Seed, ...] = (0,),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
@@ -505,9 +515,9 @@ def safety(
 
 def pigeon(
     robot: str = "arm",
-    robots: int = 24,
+    robots: Count = 24,
     memory: str = "ekf",
-    seeds: tuple[int, ...] = (0, 1),
+    seeds: tuple[Seed, ...] = (0, 1),
     bases: Path = BASES,
     quick: bool = False,
     as_json: JsonFlag = False,
