@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ def calibrate(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
-    from wm_robot.cli.progress import ProgressMeter
-
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("calibrate") as progress:

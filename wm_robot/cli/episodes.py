@@ -1,6 +1,7 @@
 """`wm-robot episodes`: cut recorded sessions into episode files."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,8 +84,10 @@ def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    from wm_robot.cli.tables import console_of_stdout, print_table
+    from rich.console import Console
+
+    from wm_robot.cli.tables import table_of
 
     if rows:
-        print_table(console_of_stdout(), rows)
+        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
     print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def graduate(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
-    from wm_robot.cli.progress import ProgressMeter
-
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("graduate") as progress:
