@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.cli.values import Count, Seed
 from wm_robot.errors import MissingExtraError
 
@@ -43,8 +44,6 @@ def calibrate(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
-    from wm_robot.cli.progress import ProgressMeter
-
     base = find_base(base)
     check_writable(base, "BASE")
     loaded = load_base(base)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.cli.values import Count, CountOrZero, Seed, Share
 from wm_robot.errors import ConfigError, MissingExtraError
 
@@ -64,8 +65,6 @@ def graduate(
         from wm_robot_sim import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
-    from wm_robot.cli.progress import ProgressMeter
-
     base = find_base(base)
     check_writable(base, "BASE")
     loaded = load_base(base)
