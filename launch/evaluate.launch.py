@@ -6,7 +6,10 @@ Made from graphs/evaluate.yaml by `python -m wm_robot_ros.launch_files`: change 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), episode file or folder of them', {'names': 'recording'}),
+ARGUMENTS = [('recording',
+  'session.mcap',
+  'session (MCAP), bag of ROS 2, episode file or folder of them',
+  {'names': 'recording'}),
  ('namespace', '', 'of the robot in a session that tells of several', {'names': 'recorded robot'}),
  ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
  ('base', 'bases/arm-ekf', 'folder of the base', {'names': 'base'}),

@@ -6,7 +6,7 @@ Made from graphs/replay.yaml by `python -m wm_robot_ros.launch_files`: change it
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP)', {'names': 'recording'}),
+ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), or bag of ROS 2', {'names': 'recording'}),
  ('from_robot', '', 'namespace of the robot in it; empty: the one without', {'names': 'recorded robot'}),
  ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
  ('base', 'bases/arm-ekf', "folder of the agent's base", {'names': 'base'}),

@@ -21,9 +21,10 @@ from tests.ros.built import need_messages
 
 need_messages()
 
+from tests.io.bags import write_bag
 from tests.io.sessions import record, step_of
 from tests.ros.small_life import STEPS, newborn, recorded_arm
-from wm_robot.errors import ConfigError, WmRobotError
+from wm_robot.errors import ConfigError, SpecError, WmRobotError
 from wm_robot.io.session_file import read_session
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import save_base
@@ -177,6 +178,21 @@ def test_a_recording_of_several_robots_is_evaluated_for_the_one_that_is_named(st
             starts_nothing(graph, f"recording:={session}", f"{name}:=adptive")
         with pytest.raises(AssertionError, match="a process was started"):
             starts_nothing(graph, f"recording:={session}", f"{name}:=adaptive")
+
+
+@pytest.mark.parametrize("form", [{"storage": "sqlite3", "compression": "file"}, {"compression": "message"}])
+def test_the_robot_of_a_bag_is_checked_as_that_of_a_session_is(starts_nothing, tmp_path, form):
+    said = [one for step in range(5) for one in step_of(step)]
+    bag = write_bag(tmp_path / "bag", said, robot="adaptive", **form)
+    with pytest.raises(ConfigError, match="from_robot:=adptive: .* Write from_robot:=adaptive"):
+        starts_nothing("replay", f"recording:={bag}", "from_robot:=adptive")
+    with pytest.raises(AssertionError, match="a process was started"):
+        starts_nothing("replay", f"recording:={bag}", "from_robot:=adaptive")
+    bare = write_bag(
+        tmp_path / "bare", [one for one in said if one[0] != "applied_command"], robot="one", **form
+    )
+    with pytest.raises(SpecError, match="it has no topic /one/applied_command"):
+        starts_nothing("replay", f"recording:={bare}", "from_robot:=one")
 
 
 def test_a_base_that_ships_is_found_from_another_folder(starts_nothing, monkeypatch, tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from wm_robot.errors import ConfigError, SnapshotError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
-from wm_robot.io.experience import robots_in
+from wm_robot.io.robot_topics import robots_with_actions, select_robot
+from wm_robot.io.session_file import topics_in
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.graph import Graph, Value
 from wm_robot_ros.world_text import read_world
@@ -88,13 +89,23 @@ def _check_recording(named: Named) -> None:
 def _check_recorded_robot(named: Named) -> None:
     """Refuse a robot that a session does not tell of, and to choose one where it tells of several."""
     for path in map(Path, str(named.values.get("recording", "")).split(",")):
-        if path.suffix != ".mcap" or not path.is_file():
+        if not path.exists() or _holds_episodes(path):
             continue
-        robots = robots_in(path)
+        topics = topics_in(path)
+        robots = robots_with_actions(topics)
+        if not robots:
+            # Raises, with what it lacks.
+            select_robot(topics, None, path)
         if named.value.strip("/") not in robots and (named.value or len(robots) != 1):
             choices = [f"{named.argument}:={robot}" for robot in robots]
-            better = f"Write {' or '.join(choices)}" if choices else "Name another session"
-            raise ConfigError(f"{path} tells of {len(robots)} robots, and not of that one. {better}")
+            raise ConfigError(
+                f"{path} tells of {len(robots)} robots, and not of that one. Write {' or '.join(choices)}"
+            )
+
+
+def _holds_episodes(path: Path) -> bool:
+    """Whether a recording is an episode file or a folder of them, which are of one robot."""
+    return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
 
 
 def _check_new_file(named: Named) -> None:
