@@ -1,5 +1,6 @@
 """What a demo leaves for people: the report, the film and the last words, made from what was recorded."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,10 +240,10 @@ def _video(picture: Path | None) -> Video | None:
 
 
 def _go_on(options: Options, *, over_ros: bool) -> tuple[tuple[str, str], ...]:
-    out = f" --out {options.out}" + ("" if options.ros else " --no-ros")
+    out = f" --out {shlex.quote(str(options.out))}" + ("" if options.ros else " --no-ros")
     played = (
         "Play the recording where ROS 2 is installed, or open it in Foxglove.",
-        f"ros2 bag play {options.session}",
+        f"ros2 bag play {shlex.quote(str(options.session))}",
     )
     return (
         ("Go on with this life: the next run starts from the saved state.", f"wm-robot demo{out}"),
