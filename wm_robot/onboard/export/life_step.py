@@ -127,7 +127,7 @@ class Step:
         for moment in lived:
             *sensed, valid = moment.given
             expected, exact = self._lives.write(exact, *moment.given)
-            others, near = self._lives.write(near, *map(rounded, sensed), valid.repeat(ROUNDED))
+            others, near = self._lives.write(near, *[*map(rounded, sensed), valid.repeat(ROUNDED)])
         pairs = [*zip(expected, others, strict=True), *((exact[name], near[name]) for name in exact)]
         return _furthest((one.repeat(ROUNDED, 0), other) for one, other in pairs)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from json import loads
 from pathlib import Path
 
-from wm_robot.errors import ConfigError, SnapshotError, WmRobotError
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
 from wm_robot.io.robot_topics import robots_with_actions, select_robot
 from wm_robot.io.session_file import topics_in
@@ -42,6 +42,9 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
                 spec = load_spec(value)
             elif kind in CHECKS:
                 CHECKS[kind](Named(argument=each.name, value=value, spec=spec, values=values))
+        except MissingExtraError:
+            # It has the command that installs what is missing, and no value is at fault.
+            raise
         except WmRobotError as error:
             raise type(error)(f"{each.name}:={value}: {error}") from error
 
