@@ -361,7 +361,7 @@ def test_ctrl_c_ends_all_of_them_in_order(environment, tmp_path):
         while len(nodes := children_of(process.pid)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         for line in process.stderr:
-            if "up: /left/plant, /right/plant" in line:
+            if "up: /left/plant (required), /right/plant (required)" in line:
                 break
         # The plants' own handlers are set by then or a moment later.
         time.sleep(3.0)
