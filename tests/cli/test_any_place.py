@@ -16,7 +16,9 @@ pytest.importorskip("cryptography")
 from tests.cli.grades import as_anybody, grade, started, wm_robot
 from tests.io.sessions import record, step_of
 from tests.lifetime.shipments import POINT, base_files, lived
-from wm_robot.io.base_file import SHIPPED
+from wm_robot.io.base_file import SHIPPED, beside_base
+from wm_robot.models.base import load_base
+from wm_robot.onboard.graph_files import load_graphs
 
 NOBODY = 65534
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
@@ -97,6 +99,16 @@ def test_what_needs_no_extra_works_for_anybody_anywhere(elsewhere):
     for words in STATE_AND_KEYS[:5]:
         end = elsewhere.run(*words)
         assert end.code == 0, (words, end)
+
+
+def test_what_lies_beside_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("arm-ekf", "bases/arm-ekf"):
+        base = load_base(name)
+        graphs = load_graphs(name, base)
+        assert graphs is not None and graphs.life is not None
+        assert beside_base(name) == Path(base.where)
+    assert beside_base("nowhere") == Path("nowhere")
 
 
 @pytest.mark.soak
