@@ -1,13 +1,16 @@
-# make setup | demo | ros | test | soak | lint | format | clean.   Needs nothing but Python 3.10 or newer with venv.
+# make setup | demo | ros | test | soak | lint | format | clean.   Needs nothing but Python 3.10 to 3.13 with venv.
 PYTHON ?= python3
 VENV ?= .venv
 # Installed first and by itself, so that pip may take a CPU build where it finds one. With nothing but
 # the public index it takes the CUDA build, some gigabytes: point PIP_EXTRA_INDEX_URL at PyTorch's CPU
 # index to avoid that.
 TORCH ?= torch==2.13.0
+# Only the models of its suite are used. Where labmaze has no wheel (Python 3.13), it comes without it.
+DM_CONTROL := dm-control==1.0.50
 # Arguments for the demo: make demo ARGS="--out /tmp/demo"
 ARGS ?=
 
+CONSTRAINTS := constraints.txt constraints-ros-kilted.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.wm_robot
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
@@ -20,21 +23,23 @@ MESSAGES := ros_ws/src/wm_robot_msgs
 # On two busy cores more threads are slower, not faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo ros test soak lint format clean
+.PHONY: setup demo ros test soak lint constraints format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "wm_robot needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 1; }
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "wm_robot needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.12, say"; exit 2; }
 	@echo "setting up $(VENV): a minute or two, once"
-	@$(PYTHON) -c 'import platform as p, sys; sys.exit((p.system(), p.machine()) == ("Linux", "x86_64") and sys.version_info < (3, 14))' && \
-	  echo "ROS 2 skipped: its wheels are for Linux on x86-64 with Python below 3.14. Source the system's ROS instead" || true
+	@$(PYTHON) -c 'import platform as p, sys; sys.exit((p.system(), p.machine()) == ("Linux", "x86_64"))' && \
+	  echo "ROS 2 skipped: its wheels are for Linux on x86-64. Source the system's ROS instead" || true
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@# Without the variable the ROS wheels start every interpreter a second time, pip's own children too.
-	@export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_CONSTRAINT=constraints.txt && \
-	  $(PIP) install "$(TORCH)" && $(PIP) install --editable ".[learn,sim,ros,report,ship,episodes,openssf,dev]"
+	@# The pip of an old Python downloads whole packages to know what they need: four times as slow.
+	@export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_CONSTRAINT="$(CONSTRAINTS)" && \
+	  $(PIP) install --upgrade "pip>=25.1" && $(PIP) install "$(TORCH)" && $(PIP) install --editable ".[learn,sim,ros,report,ship,episodes,openssf,dev]" && \
+	  $(PIP) install --no-deps "$(DM_CONTROL)"
 	@touch $(STAMP)
 
 demo: setup
@@ -67,6 +72,13 @@ lint: setup
 	$(RUFF) check --quiet $(SOURCES)
 	$(RUFF) format --quiet --check $(SOURCES)
 	$(BIN)/mypy --no-error-summary
+
+# Pins for all Pythons at once; needs uv. What is pinned stays, but for what UV_ARGS="--upgrade" brings.
+constraints:
+	uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-annotate --quiet \
+	  --constraint constraints-ros-kilted.txt --custom-compile-command "make constraints" \
+	  --output-file constraints.txt $(UV_ARGS)
+	sed -i '/^ros-/d' constraints.txt
 
 format: setup
 	$(RUFF) check --quiet --fix $(SOURCES)

@@ -6,20 +6,22 @@ Made from graphs/adapt.yaml by `python -m wm_robot_ros.launch_files`: change it 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('robot', 'arm', 'name of a robot that ships, or path of its spec'),
- ('base', 'bases/arm-ekf', "folder of the agent's base"),
- ('state', 'runs/lives', 'store of the life, STORE or STORE@BRANCH'),
- ('restore', '', 'life to go on from; needed where `state` holds one already; empty: birth'),
- ('steps', 1500, 'control steps to learn from'),
- ('allowed', 0.5, 'nats per channel that the surprise may rise by; below 0: any'),
- ('pin', '', 'name to keep the result under; empty: none'),
- ('world', 'random', 'nominal, random, or JSON with the fields that differ'),
- ('seed', 0, 'of start pose, target, noise and random worlds')]
+ARGUMENTS = [('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
+ ('base', 'bases/arm-ekf', "folder of the agent's base", {'names': 'base'}),
+ ('state', 'runs/lives', 'store of the life, STORE or STORE@BRANCH', {}),
+ ('restore', '', 'life to go on from; needed where `state` holds one already; empty: birth', {}),
+ ('steps', 1500, 'control steps to learn from', {'least': 1}),
+ ('allowed', 0.5, 'nats per channel that the surprise may rise by; below 0: any', {}),
+ ('pin', '', 'name to keep the result under; empty: none', {}),
+ ('world', 'random', 'nominal, random, or JSON with the fields that differ', {'names': 'world'}),
+ ('seed', 0, 'of start pose, target, noise and random worlds', {'least': 0})]
 NODES = [{'name': 'plant',
   'executable': 'plant_node',
+  'policy': 'required',
   'parameters': {'robot': '$(robot)', 'seed': '$(seed)', 'world': '$(world)', 'hold_if_late': False}},
  {'name': 'agent',
   'executable': 'agent_node',
+  'policy': 'required',
   'lifecycle': True,
   'parameters': {'robot': '$(robot)',
                  'base': '$(base)',

@@ -6,14 +6,18 @@ Made from graphs/evaluate.yaml by `python -m wm_robot_ros.launch_files`: change 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), episode file or folder of them'),
- ('namespace', '', 'of the robot in a session that tells of several'),
- ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
- ('base', 'bases/arm-ekf', 'folder of the base'),
- ('state', 'runs/lives', 'store of the lives'),
- ('lives', 'main', 'branches, pins or digests, by comma')]
+ARGUMENTS = [('recording',
+  'session.mcap',
+  'session (MCAP), bag of ROS 2, episode file or folder of them',
+  {'names': 'recording'}),
+ ('namespace', '', 'of the robot in a session that tells of several', {'names': 'recorded robot'}),
+ ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
+ ('base', 'bases/arm-ekf', 'folder of the base', {'names': 'base'}),
+ ('state', 'runs/lives', 'store of the lives', {}),
+ ('lives', 'main', 'branches, pins or digests, by comma', {})]
 NODES = [{'name': 'agent',
   'executable': 'agent_node',
+  'policy': 'required',
   'lifecycle': True,
   'parameters': {'robot': '$(robot)', 'base': '$(base)', 'restore': '$(state)', 'state': '$(state)'}},
  {'name': 'ask',

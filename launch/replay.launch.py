@@ -6,16 +6,17 @@ Made from graphs/replay.yaml by `python -m wm_robot_ros.launch_files`: change it
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP)'),
- ('from_robot', '', 'namespace of the robot in it; empty: the one without'),
- ('robot', 'arm', 'name of a robot that ships, or path of its spec'),
- ('base', 'bases/arm-ekf', "folder of the agent's base"),
- ('restore', '', 'life to go on from, STORE or STORE@BRANCH; empty: birth'),
- ('state', '', 'where the life is saved, STORE or STORE@BRANCH; empty: not at all'),
- ('learning', True, 'false: the life is read and never written'),
- ('display', True, 'markers and frames of the imagined future, for RViz and Foxglove')]
+ARGUMENTS = [('recording', 'session.mcap', 'session (MCAP), or bag of ROS 2', {'names': 'recording'}),
+ ('from_robot', '', 'namespace of the robot in it; empty: the one without', {'names': 'recorded robot'}),
+ ('robot', 'arm', 'name of a robot that ships, or path of its spec', {'names': 'robot'}),
+ ('base', 'bases/arm-ekf', "folder of the agent's base", {'names': 'base'}),
+ ('restore', '', 'life to go on from, STORE or STORE@BRANCH; empty: birth', {}),
+ ('state', '', 'where the life is saved, STORE or STORE@BRANCH; empty: not at all', {}),
+ ('learning', True, 'false: the life is read and never written', {}),
+ ('display', True, 'markers and frames of the imagined future, for RViz and Foxglove', {})]
 NODES = [{'name': 'agent',
   'executable': 'agent_node',
+  'policy': 'required',
   'lifecycle': True,
   'parameters': {'robot': '$(robot)',
                  'base': '$(base)',
@@ -24,6 +25,7 @@ NODES = [{'name': 'agent',
                  'learning': '$(learning)'}},
  {'name': 'display',
   'executable': 'display_node',
+  'policy': 'optional',
   'when': {'display': True},
   'parameters': {'robot': '$(robot)'}},
  {'name': 'replay',

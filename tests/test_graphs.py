@@ -12,7 +12,7 @@ pytestmark = pytest.mark.ros
 
 from wm_robot.errors import ConfigError
 from wm_robot_ros.environment import node_command
-from wm_robot_ros.graph import Graph, find, resolved
+from wm_robot_ros.graph import DELAYS, LEASE, STEADY, Graph, find, resolved
 from wm_robot_ros.launch_files import files
 
 LAUNCH = Path(__file__).parents[1] / "launch"
@@ -23,9 +23,11 @@ IMPORTED = {
     "launch.actions": [
         "DeclareLaunchArgument",
         "EmitEvent",
+        "LogInfo",
         "OpaqueFunction",
         "RegisterEventHandler",
         "Shutdown",
+        "TimerAction",
     ],
     "launch.events": ["matches_action"],
     "launch.substitutions": ["LaunchConfiguration"],
@@ -40,11 +42,23 @@ IMPORTED = {
 class Said:
     """Stands for anything of launch, and keeps what it was made of."""
 
+    return_code = None
+    """Of a process: it runs."""
+
     def __init__(self, *given, **named):
         self.given, self.named = given, named
 
     def perform(self, context):
         return context[self.given[0]]
+
+
+class Context(dict):
+    """Arguments of a launch by name, and its clock."""
+
+    def __init__(self, values=(), *, is_shutdown=False):
+        super().__init__(values)
+        self.is_shutdown, self.now = is_shutdown, 0.0
+        self.asyncio_loop = types.SimpleNamespace(time=lambda: self.now)
 
 
 @pytest.fixture
@@ -73,7 +87,7 @@ def said_by(module, given):
     (description,) = module.generate_launch_description().given
     *declared, begin = description
     defaults = {one.given[0]: one.named["default_value"] for one in declared}
-    actions = begin.named["function"](defaults | given)
+    actions = begin.named["function"](Context(defaults | given))
     nodes = [one for one in [*actions, *late(actions)] if type(one).__name__ in ("Node", "LifecycleNode")]
     return {one.given[0]: one.named for one in declared}, nodes
 
@@ -124,7 +138,10 @@ def test_a_launch_file_starts_what_up_starts(path, given, launch):
     wanted = resolved(graph.nodes, graph.values(asked))
     assert wanted
     found = [plain(node) for node in nodes]
-    ends = {node["name"] for node in wanted if node.pop("ends")}
+    ends = {node["name"] for node in wanted if node["ends"]}
+    for node in wanted:
+        # What a launch does with these shows when a node ends.
+        del node["ends"], node["policy"], node["restarted_with"]
     # Those that end the graph come last; the others in the order of the file.
     assert found == sorted(wanted, key=lambda node: node["name"] in ends)
 
@@ -149,7 +166,7 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
     module = launch(LAUNCH / f"{path.stem}.launch.py")
     (description,) = module.generate_launch_description().given
     defaults = {one.given[0]: one.named["default_value"] for one in description[:-1]}
-    actions = description[-1].named["function"](defaults | GIVEN[path.stem])
+    actions = description[-1].named["function"](Context(defaults | GIVEN[path.stem]))
     cycles = [one for one in actions if type(one).__name__ == "LifecycleNode"]
     handlers = [one.given[0].named for one in actions if type(one).__name__ == "RegisterEventHandler"]
     asked = [
@@ -169,6 +186,10 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
             (failed,) = own[failure]
             with pytest.raises(RuntimeError, match="could not be brought up"):
                 failed.named["function"](None, *failed.named["args"])
+            # What is started in its place may fail alone.
+            cycle.return_code = -9
+            assert failed.named["function"](None, *failed.named["args"]) == []
+            cycle.return_code = None
     for cycle, following in zip(cycles, cycles[1:], strict=False):
         (configure,) = next(
             h["entities"]
@@ -184,7 +205,7 @@ def test_only_who_may_end_ends_a_launch_well(launch):
     exits = {node.named["name"]: node.named["on_exit"] for node in nodes}
 
     def end(name, code, *, ending=False):
-        return exits[name](types.SimpleNamespace(returncode=code), types.SimpleNamespace(is_shutdown=ending))
+        return exits[name](types.SimpleNamespace(returncode=code), Context(is_shutdown=ending))
 
     (done,) = end("replay", 0)
     assert type(done).__name__ == "Shutdown" and done.named["reason"] == "replay is done"
@@ -193,6 +214,68 @@ def test_only_who_may_end_ends_a_launch_well(launch):
             end(name, code)
         # Two ends of one launch would be an error of their own.
         assert end(name, code, ending=True) == []
+
+
+def test_without_an_optional_node_a_launch_goes_on(launch):
+    _, nodes = said_by(launch(LAUNCH / "sim.launch.py"), {})
+    display = next(node for node in nodes if node.named["name"] == "display")
+    (told,) = display.named["on_exit"](types.SimpleNamespace(returncode=-9), Context())
+    assert type(told).__name__ == "LogInfo"
+    assert told.named["msg"] == "display ended with exit code -9. It is optional: the others go on"
+
+
+def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(launch):
+    given = {"robots": "left,right", "lives": "/lives"}
+    _, nodes = said_by(launch(LAUNCH / "multi.launch.py"), given)
+    agent = next(node for node in nodes if node.named["name"] == "agent")
+    context, waits = Context(), []
+    while True:
+        told, *timers = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
+        if not timers:
+            break
+        waits.append(timers[0].named["period"])
+        (again,) = timers[0].named["actions"]
+        *handlers, agent, configure = again.named["function"](context)
+        assert (
+            plain(agent)["parameters"]["state"] == "/lives/left"
+            and plain(agent)["parameters"]["resume"] is True
+        )
+        assert (
+            type(agent).__name__ == "LifecycleNode" and configure.named["event"].named["transition_id"] == 1
+        )
+        # It is activated once it is configured. Nothing follows that, and nothing ends where it fails.
+        (activate,) = (handler.given[0].named for handler in handlers)
+        assert (activate["start_state"], activate["goal_state"]) == ("configuring", "inactive")
+        assert activate["entities"][0].named["event"].named["transition_id"] == 3
+    assert waits == list(DELAYS)
+    assert "7 times. It is not started again; the others go on" in told.named["msg"]
+    # One that worked for a minute has the first wait before it again.
+    context.now = STEADY + 1
+    _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
+    assert timer.named["period"] == DELAYS[0]
+    # What it refuses at its first start, the user is to mend.
+    with pytest.raises(RuntimeError, match="agent ended with exit code 2"):
+        said_by(launch(LAUNCH / "multi.launch.py"), given)[1][2].named["on_exit"](
+            types.SimpleNamespace(returncode=2), Context()
+        )
+    # The services of one that was killed seem to be there for a while, and answer nobody.
+    _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
+    assert timer.named["period"] == LEASE
+
+
+def test_every_process_of_a_graph_has_a_policy():
+    found = {
+        (path.stem, node["executable"]): "ends" if node.get("ends") else node["policy"]
+        for path in GRAPHS
+        for node in Graph.read(path).nodes
+    }
+    viewers = {kind for (_, executable), kind in found.items() if executable == "display_node"}
+    recorders = {kind for (_, executable), kind in found.items() if executable == "recorder_node"}
+    assert viewers == {"optional"} and recorders == {"restarted"}
+    # One robot of several never ends the others; a robot that is alone ends with its agent.
+    assert found["multi", "plant_node"] == found["multi", "agent_node"] == "restarted"
+    for graph in ("sim", "robot"):
+        assert found[graph, "plant_node"] == found[graph, "agent_node"] == "required"
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.py")), ids=lambda path: path.name)
@@ -212,7 +295,7 @@ def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
         if "TurnConfig.declare" in source:
             # What every plant has.
             source += (NODES / "whose_turn.py").read_text(encoding="utf-8")
-        for name in node["parameters"]:
+        for name in [*node["parameters"], *node.get("restarted_with", ())]:
             assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
         setup = (NODES.parent / "setup.py").read_text(encoding="utf-8")
         assert f'"{node["executable"]} = wm_robot_ros.{node["executable"]}:main"' in setup
@@ -229,16 +312,49 @@ def test_text_becomes_what_the_default_is():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("graph", "given", "mended"),
     [
-        ({"learning": "maybe"}, "'maybe' is neither true nor false"),
-        ({"lerning": "true"}, r"no argument \['lerning'\]"),
-        ({"seed": "many"}, "many"),
+        ("sim", "learning:=maybe", "learning:=true"),
+        ("sim", "seed:=many", "seed:=0"),
+        ("sim", "seed:=1.5", "seed:=0"),
+        ("sim", "seed:=-1", "seed:=0"),
+        ("sim", "seed:=99999999999999999999", "seed:=0"),
+        ("adapt", "allowed:=nan", "allowed:=0.5"),
+        ("adapt", "steps:=0", "steps:=1500"),
+        ("robot", "plant:=real", "plant:=sim"),
+        ("robot", "command:=", "command:=joint_trajectory"),
+        ("sim", "namespace:=my robot", "namespace:=my_robot"),
+        ("sim", "namespace:=left,right", "namespace:=left_right"),
+        ("sim", "namespace:=7of9/größe", "namespace:=_7of9/gr__e"),
+        ("multi", "robots:=left,2nd", "robots:=left,_2nd"),
+        ("multi", "robots:=left,,right", "robots:=left,robot,right"),
+        ("multi", "robots:=left,left", "robots:=left1,left2"),
     ],
 )
-def test_an_argument_that_cannot_be_is_refused(given, told):
-    with pytest.raises(ConfigError, match=told):
-        Graph.read(find("sim")).values(given)
+def test_a_value_that_cannot_be_is_refused_with_one_that_can(graph, given, mended):
+    found = Graph.read(find(graph))
+    with pytest.raises(ConfigError) as refused:
+        found.values(dict([given.split(":=")]))
+    assert f"{refused.value}".startswith(f"{given}: ") and f"Write {mended}" in f"{refused.value}"
+    found.values(dict([mended.split(":=")]))
+
+
+def test_an_unknown_argument_is_refused_with_the_one_that_is_meant():
+    with pytest.raises(ConfigError, match=r"lerning:=true: .*Did you mean 'learning'\?") as refused:
+        Graph.read(find("sim")).values({"lerning": "true"})
+    assert f"{refused.value}".endswith("See: wm-robot up sim --show-args")
+
+
+def test_a_graph_without_namespaces_may_have_an_argument_of_that_name():
+    graph = Graph.read(find("evaluate"))
+    *_, ask = resolved(graph.nodes, graph.values({"namespace": "adaptive"}))
+    assert ask["namespace"] == "" and ask["parameters"]["robot"] == "adaptive"
+
+
+def test_a_recorder_hears_the_robot_in_its_namespace():
+    graph = Graph.read(find("sim"))
+    *_, recorder = resolved(graph.nodes, graph.values({"namespace": "left", "record": "session.mcap"}))
+    assert recorder["executable"] == "recorder_node" and recorder["parameters"]["robots"] == "left"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +366,18 @@ def test_an_argument_that_cannot_be_is_refused(given, told):
         ),
         ("about: x\narguments: {}\nnodes: [{name: a, executable: b, colour: red}]", "colour"),
         ("about: x\narguments: {}\nnodes: [{name: a}]", "lacks"),
+        ("about: x\narguments: {}\nnodes: [{name: a, executable: b, policy: maybe}]", "policy 'maybe'"),
+        (
+            "about: x\narguments: {}\nnodes: [{name: a, executable: b, policy: optional, ends: true}]",
+            "ends the graph",
+        ),
+        (
+            "about: x\narguments: {}\nnodes: [{name: a, executable: b, restarted_with: {c: 1}}]",
+            "Add policy: restarted",
+        ),
+        ("about: x\narguments: {a: {default: 1, about: y, most: 3}}\nnodes: []", "has \\['most'\\]"),
+        ("about: x\narguments: {a: {default: b, about: y, names: cat}}\nnodes: []", "names 'cat'"),
+        ("about: [", "is no graph"),
         ("about: x", "is no graph"),
         ("- 1", "is no graph"),
     ],
@@ -261,5 +389,5 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path, text, told):
 
 
 def test_an_unknown_graph_is_refused_with_those_that_are():
-    with pytest.raises(ConfigError, match="adapt.*sim"):
+    with pytest.raises(ConfigError, match=r"'simm'\. Did you mean 'sim'\? There are adapt.*sim"):
         find("simm")

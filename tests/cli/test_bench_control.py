@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wm_robot.cli.bench.control import AFTER_S, BEFORE_S, SETTLED_S, _figures, _row, _settled
+from wm_robot.evaluation.gap import Comparison
 
 RATE = 50
 TIME = np.arange(round((BEFORE_S + AFTER_S) * RATE)) / RATE
@@ -35,6 +36,16 @@ def test_ratios_are_of_means_and_of_medians():
     assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
         0.2
     )
-    assert figures["error_vs_oracle"] == pytest.approx(3.0) and figures["median_vs_oracle"] == pytest.approx(
-        2.0
-    )
+    assert figures["error_vs_oracle"] == Comparison(3.0) and figures["median_vs_oracle"] == Comparison(2.0)
+
+
+def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
+    settled = {
+        "delta": np.array([1.0, 2.0, 6.0]),
+        "robust": np.array([1.0, 3.0, 5.0]),
+        "oracle": np.array([1.0, 1.0, 10.0]),
+    }
+    figures = _figures(settled, "delta")
+    assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
+    # The median is not moved by one episode.
+    assert figures["median_vs_oracle"] == Comparison(2.0)

@@ -35,9 +35,21 @@ def test_school_ends_in_a_life_to_begin_with(tmp_path, setting):
     assert agent.counters["lived"] == lived
 
 
-def test_a_stage_in_which_it_stays_incompetent_is_given_up(tmp_path, setting):
+def test_a_life_that_is_given_up_in_all_stages_is_no_graduate(tmp_path, setting, capsys):
+    base = setting[0]
+    transcript = tmp_path / "graduate" / "transcript.json"
+    transcript.parent.mkdir()
+    transcript.write_text('{"base": "an earlier one"}')
     rows = school(tmp_path, *setting, task="reach", worlds=0, enough=1.1, steps=(10, 20))
     assert [(row["passed"], row["steps"]) for row in rows] == [(False, 20)] * 2
+    assert not transcript.parent.exists()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("no graduate: all 2 stages were given up")
+    assert json.loads((tmp_path / "graduate-given-up.json").read_text())["stages"] == rows
+    transcript.parent.mkdir()
+    transcript.write_text(json.dumps({"base": base.digest}))
+    school(tmp_path, *setting, task="reach", worlds=0, enough=1.1, steps=(1, 2))
+    assert transcript.exists()
+    assert f"the earlier one in {tmp_path / 'graduate'} stays" in capsys.readouterr().out
 
 
 def test_the_graduate_that_ships_passed_and_belongs_to_its_base(setting):

@@ -7,7 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from wm_robot.cli.bench import processes
 from wm_robot.cli.bench.processes import in_processes
+from wm_robot.errors import SnapshotError
 
 
 def noted(folder: str, number: int) -> int:
@@ -55,4 +59,62 @@ def test_a_bench_that_is_killed_leaves_nothing_running(tmp_path):
     assert all(map(runs, at_work))
     bench.send_signal(signal.SIGKILL)
     bench.wait()
+    until(lambda: not any(map(runs, at_work)), "they go on")
+
+
+def counted(number: int, progress) -> int:
+    for step in range(4):
+        time.sleep(0.4)
+        progress(step + 1, 4)
+    return number
+
+
+def test_what_is_done_in_other_processes_is_reported_together(monkeypatch):
+    monkeypatch.setattr(processes, "LOOK", 0.1)
+    said: list[float] = []
+    done = in_processes(counted, [(1,), (2,)], lambda done, total: said.append(done / total))
+    assert done == [1, 2] and said[-1] == 1.0
+    # Not in halves alone, as whole jobs would be.
+    assert any(0 < each < 0.5 for each in said)
+
+
+def fails(number: int) -> None:
+    if number == 0:
+        raise SnapshotError("no base")
+    time.sleep(60)
+
+
+def test_the_error_of_one_job_ends_the_others_at_once():
+    began = time.monotonic()
+    with pytest.raises(SnapshotError, match="no base"):
+        in_processes(fails, [(0,), (1,), (2,), (3,)])
+    assert time.monotonic() - began < 30
+
+
+def test_ctrl_c_ends_a_bench_and_its_processes_without_a_traceback(tmp_path):
+    program = (
+        "import sys\n"
+        "from tests.cli.test_processes import asleep\n"
+        "from wm_robot.cli.bench.processes import in_processes\n"
+        "try:\n"
+        f"    in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit('stopped')\n"
+    )
+    bench = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(
+        lambda: len([p for p in tmp_path.iterdir() if p.read_text()]) >= min(2, os.cpu_count() or 1),
+        "none began",
+    )
+    at_work = [int(path.read_text()) for path in tmp_path.iterdir()]
+    # As a terminal does it: to all that run in it.
+    os.killpg(bench.pid, signal.SIGINT)
+    _, said = bench.communicate(timeout=30)
+    assert said == "stopped\n"
     until(lambda: not any(map(runs, at_work)), "they go on")

@@ -1,16 +1,26 @@
 """`wm-robot recover` and `wm-robot episodes`, as a person meets them."""
 
+import errno
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.episodes]
 
+from mcap.reader import make_reader
+
 from tests.io.sessions import SPEC, act, at, obs, record, say, sensed, step_of
 from wm_robot.cli.main import main
+from wm_robot.io import open_files, recovery
 from wm_robot.io.episode_file import Origin, read_episode, read_origin
 from wm_robot.io.episode_folder import EpisodeFolder, episodes_in
 from wm_robot.io.session_file import read_session
@@ -44,6 +54,9 @@ def folder(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             place.end(episode)
     os.waitpid(child, 0)
+    for path in tmp_path.rglob("*"):
+        # So that nobody has to see first whether they still grow.
+        os.utime(path, (0, 0))
     return tmp_path
 
 
@@ -112,6 +125,110 @@ def test_what_is_being_written_is_left_alone(folder, capsys):
         assert episode.path.exists()
 
 
+RECORDER = """
+import sys, time
+from mcap.writer import Writer
+
+path, how = sys.argv[1:]
+file = open(path, "wb")
+writer = Writer(file, chunk_size=2000)
+writer.start(profile="ros2", library="another recorder")
+schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+channel = writer.register_channel("/chatter", "cdr", schema)
+for n in range(1000):
+    writer.add_message(channel, n, b"\\0\\1\\0\\0\\5\\0\\0\\0word\\0", n, n)
+    if n == 500:
+        file.flush()
+        print("half-way", flush=True)
+        if how == "dies":
+            time.sleep(60)
+        sys.stdin.readline()
+writer.finish()
+file.close()
+"""
+
+
+@pytest.fixture
+def another_recorder(tmp_path):
+    """Starts a recorder that is not ours, which takes no lock and waits half-way."""
+    begun = []
+
+    def start(how: str) -> tuple[subprocess.Popen, Path]:
+        path = tmp_path / "bag_0.mcap"
+        words = [sys.executable, "-c", RECORDER, str(path), how]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        begun.append(process)
+        assert process.stdout.readline() == "half-way\n"
+        return process, path
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_what_another_program_writes_is_left_alone(another_recorder, capsys, options):
+    process, path = another_recorder("goes on")
+    os.utime(path, (0, 0))
+    content = path.read_bytes()
+    (row,) = told(capsys, "recover", path.parent, *options)
+    assert row["found"].startswith(f"is being written by process {process.pid} (") and row["saved"] is None
+    assert path.read_bytes() == content and list(path.parent.iterdir()) == [path]
+    process.communicate("\n", timeout=20)
+    with path.open("rb") as file:
+        assert make_reader(file).get_summary().statistics.message_count == 1000
+    assert names_and_finds(told(capsys, "recover", path.parent)) == {path.name: "whole"}
+
+
+def test_what_a_killed_recorder_of_others_left_is_recovered_at_once(another_recorder, capsys):
+    process, path = another_recorder("dies")
+    process.kill()
+    process.wait()
+    began = time.monotonic()
+    (row,) = told(capsys, "recover", path)
+    assert time.monotonic() - began < 10 and row["found"] == "its recorder was killed"
+    assert 400 < row["saved"] <= 501 and row["as it was"] == f"{path}.cut"
+
+
+def test_what_grows_while_nobody_is_seen_to_have_it_open_is_left_alone(folder, capsys, monkeypatch):
+    """As over a network, or where the writer is another user's."""
+    monkeypatch.setattr(open_files, "PROCESSES", folder)
+    path, ended = folder / "cut.mcap", threading.Event()
+
+    def grow():
+        while not ended.wait(0.2):
+            with path.open("ab") as file:
+                file.write(b"\0")
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        while time.time() - path.stat().st_mtime > 1:
+            time.sleep(0.05)
+        assert names_and_finds(told(capsys, "recover", path)) == {"cut.mcap": "is being written"}
+    finally:
+        ended.set()
+        writer.join()
+    assert not path.with_name("cut.mcap.cut").exists()
+    assert names_and_finds(told(capsys, "recover", path)) == {"cut.mcap": "its recorder was killed"}
+
+
+def test_what_cannot_be_written_is_left_as_it_was_and_the_others_are_recovered(folder, capsys, monkeypatch):
+    replacing = recovery._replacing
+
+    def refuse(path):
+        if path.name == "cut.mcap":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return replacing(path)
+
+    monkeypatch.setattr(recovery, "_replacing", refuse)
+    shutil.copy(folder / "cut.mcap", folder / "other.mcap")
+    said = refused(capsys, "recover", folder)
+    assert f"{folder}/cut.mcap is left as it was: Read-only file system. Mend that" in said
+    assert read_session(folder / "other.mcap").whole and not read_session(folder / "cut.mcap").whole
+
+
 def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys):
     (folder / "a.mcap").write_text("a note of somebody's")
     (folder / "episodes" / "one" / "episode_000000.parquet").write_text("a note")
@@ -152,7 +269,7 @@ def test_episodes_are_cut_from_sessions_once(tmp_path, capsys):
 
 def test_episodes_without_a_folder_or_of_another_robot_are_refused(tmp_path, capsys):
     record(tmp_path / "session.mcap", steps(range(1, 101)))
-    assert "they must be sessions, and a folder last" in refused(
+    assert "they must be recordings, and a folder last" in refused(
         capsys, "episodes", tmp_path / "session.mcap"
     )
     said = refused(capsys, "episodes", tmp_path / "session.mcap", tmp_path / "out", "--robot", "arm")

@@ -13,8 +13,9 @@ pytest.importorskip("mujoco")
 pytest.importorskip("pyarrow")
 
 from wm_robot.cli.main import main
+from wm_robot.cli.sharing import _digest
 from wm_robot.fleet.assimilate import Stretch, lived
-from wm_robot.io.episode_file import Origin, write_episode
+from wm_robot.io.episode_file import Origin, read_episode, write_episode
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base
 from wm_robot.models.in_torch import TensorRecall
@@ -82,6 +83,45 @@ def test_a_life_takes_over_what_another_arm_met(arms, capsys):
     assert snapshot.steps == 300 + round(0.75 * STEPS)
     assert snapshot.note.startswith("assimilated heavy.parquet ")
     store.reset("main", head)
+
+
+@pytest.mark.soak
+@pytest.mark.ros
+def test_what_ros2_bag_recorded_is_taken_over_as_episode_files_are(arms, capsys, tmp_path):
+    from tests.io.bags import write_split_bag
+    from tests.io.sessions import JOINTS, joints
+
+    spec = load_spec("arm")
+    names = list(spec.joint_names)
+    for name in ("light", "heavy"):
+        episode, said = read_episode(arms / f"{name}.parquet", spec), []
+        led = np.concatenate([episode.hold[None], episode.action])
+        for stamp, obs, applied in zip(1 + episode.stamp, episode.obs, led, strict=True):
+            position, velocity = np.split(obs.astype(np.float64), 2)
+            sensed = joints(int(stamp), name=names, position=position, velocity=velocity)
+            done = joints(int(stamp), name=names, position=applied.astype(np.float64))
+            said += [("applied_command", JOINTS, done), ("joint_states", JOINTS, sensed)]
+        write_split_bag(tmp_path / name, said, 2, storage="sqlite3", compression="file")
+    told = []
+    for theirs, mine in (
+        (arms / "heavy.parquet", arms / "light.parquet"),
+        (tmp_path / "heavy", tmp_path / "light"),
+    ):
+        given = ("assimilate", f"{arms}/lives", theirs, "--own", mine, "--dry-run", "--json")
+        told.append(asked(arms, *given, capsys=capsys))
+    assert told[0] == told[1] and json.loads(told[0])["accepted"]
+    digests = {_digest(tmp_path / name) for name in ("light", "heavy")}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"), [("recordings", "{wrong} --own {right}"), ("own", "{right} --own {wrong}")]
+)
+def test_a_recording_that_is_not_there_is_refused_by_its_argument(arms, capsys, argument, line):
+    wrong, right = arms / "hevy.parquet", arms / "heavy.parquet"
+    words = line.format(wrong=wrong, right=right).split()
+    why = asked(arms, "assimilate", f"{arms}/lives", *words, capsys=capsys, code=2)
+    assert f"{argument} '{wrong}' is not there. Did you mean '{right}'?" in why
 
 
 def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ pytest.importorskip("cryptography")
 
 from tests.lifetime.shipments import POINT, RECORD, base_files, lived
 from wm_robot.cli.main import main
+from wm_robot.cli.model_card import _front_matter
 from wm_robot.io.durable import digest
 from wm_robot.lifetime.store import Store
+from wm_robot.spec import RobotSpec
 
 
 @pytest.fixture
@@ -185,10 +188,52 @@ def test_a_card_of_ones_own_is_taken_as_it_is(here, capsys):
 
 
 def test_a_base_that_is_not_the_lifes_is_not_shipped(here, capsys):
+    right = here / "point-right"
+    (here / "point-gru").rename(right)
+    (here / "point-gru").mkdir()
     for name, content in base_files(5.0).items():
         (here / "point-gru" / name).write_bytes(content)
-    assert "does not belong together" in refused(capsys, *ship(here))
-    assert not (here / "b").exists()
+    for words, made in ((ship(here), here / "b"), (export(here), here / "plain")):
+        said_so = refused(capsys, *words)
+        assert "lives and base" in said_so and "do not belong together" in said_so
+        # What it says helps.
+        assert f"Give its own: --base {right}" in said_so
+        assert not made.exists()
+        said(capsys, *(right if word == here / "point-gru" else word for word in words))
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "no key"])
+def test_a_public_key_that_cannot_be_read_is_got_from_its_owner(here, capsys, monkeypatch, kind):
+    file = here / "them.pem"
+    if kind != "missing":
+        file.write_text("" if kind == "empty" else "a note")
+    said_so = refused(capsys, "keys", "trust", "them", file)
+    assert str(file) in said_so
+    commands = re.findall(r"wm-robot (keys \w+ \w+)", said_so)
+    assert commands == ["keys new them", "keys show them"]
+    with monkeypatch.context() as theirs:
+        theirs.setenv("WM_ROBOT_KEYS", str(here / "theirs"))
+        file.write_text([said(capsys, *command.split()) for command in commands][-1])
+    assert "is trusted" in said(capsys, "keys", "trust", "them", file)
+
+
+def test_a_private_key_that_is_empty_is_not_signed_with_and_another_is_made(here, capsys):
+    (here / "keys" / "private" / "me.pem").write_bytes(b"")
+    said_so = refused(capsys, *ship(here))
+    assert "me.pem holds no key that can be read: it is empty" in said_so
+    command = re.search(r"wm-robot (keys new [\w-]+)", said_so)[1].split()
+    said(capsys, *command)
+    assert f"signed by '{command[-1]}'" in said(capsys, *ship(here), "--key", command[-1])
+
+
+def test_without_a_home_a_folder_for_keys_is_asked_for(here, capsys, monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("WM_ROBOT_KEYS")
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    said_so = refused(capsys, "keys", "ls")
+    assert "Name one with --keys FOLDER, or set WM_ROBOT_KEYS" in said_so
 
 
 def test_a_folder_that_is_exported_can_be_read_by_others(here, capsys):
@@ -349,3 +394,9 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     went.save(f"{here / 'store'}@new")
     assert [each.steps for each in Store(here / "store").log("new")] == [60, 30]
     assert Store(here / "store").gc() == []
+
+
+def test_a_figure_that_a_bench_refused_is_no_metric_of_a_card():
+    refused = RECORD | {"figures": {"gap": None, "ratio": 0.5}}
+    (result,) = _front_matter("life", RobotSpec.from_dict(POINT), [refused])["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "ratio", "value": 0.5}]

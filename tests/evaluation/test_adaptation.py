@@ -10,7 +10,6 @@ from wm_robot.evaluation.adaptation import (
     Arm,
     error_after_false_history,
     error_by_step,
-    gap_closed,
 )
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
@@ -79,14 +78,6 @@ def test_shuffled_outcomes_leave_a_model_without_memory_as_it_was(lives):
     )
     np.testing.assert_allclose(shuffled[0], again, rtol=1e-5)
     assert not np.allclose(shuffled[1], shuffled[0])
-
-
-def test_the_gap_is_closed_by_the_oracle_and_left_open_by_robust():
-    robust, oracle = np.array([4.0, 8.0]), np.array([1.0, 3.0])
-    assert gap_closed(oracle, robust, oracle) == 1
-    assert gap_closed(robust, robust, oracle) == 0
-    assert gap_closed(2 * robust, robust, oracle) < 0
-    assert gap_closed(np.array([2.0, 4.0]), robust, oracle) == pytest.approx(0.75)
 
 
 def test_an_unknown_history_is_refused(lives):

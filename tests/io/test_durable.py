@@ -1,11 +1,12 @@
 """Files are whole or absent, and so are the folders that hold them."""
 
+import errno
 import os
 
 import pytest
 
 from wm_robot.io import durable
-from wm_robot.io.durable import write_file
+from wm_robot.io.durable import claim, is_claimed, locked, unchanged, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -24,6 +25,32 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OSError, match="no space"):
         write_file(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("call", "number"), [("posix_fallocate", errno.ENOSPC), ("open", errno.EROFS)])
+def test_what_the_system_refuses_names_the_file_that_was_meant(tmp_path, monkeypatch, call, number):
+    def refuses(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(durable.os, call, refuses)
+    with pytest.raises(OSError, match=f"{os.strerror(number)}: '{tmp_path / 'a'}'") as refused:
+        write_file(tmp_path / "a", b"new")
+    monkeypatch.undo()
+    assert refused.value.errno == number and not list(tmp_path.iterdir())
+
+
+def test_who_only_reads_waits_for_who_changes_and_makes_no_lock(tmp_path):
+    lock = tmp_path / ".lock"
+    with unchanged(lock):
+        assert not lock.exists() and not is_claimed(lock)
+    with locked(lock):
+        assert is_claimed(lock)
+    with unchanged(lock), unchanged(lock):
+        # Readers do not keep one another out.
+        assert not is_claimed(lock)
+        with lock.open("rb") as other:
+            assert not claim(other)
+    assert lock.read_bytes() == b""
 
 
 def test_every_new_name_is_synced_into_the_folder_that_holds_it(tmp_path, monkeypatch):

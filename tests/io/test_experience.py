@@ -9,6 +9,7 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.episodes]
 
 from tests.io.sessions import (
+    JOINTS,
     PERIOD,
     SPEC,
     act,
@@ -185,7 +186,7 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
     [
         ("reversed", r"out_of_order.*the first is joint_states: stamp \d+ after \d+: out_of_order"),
         ("twice", "100 duplicate"),
-        ("nan", "not_finite.*the first is joint_states: position of .'elbow'. is not finite"),
+        ("nan", "not_finite.*the first is joint_states: position is not finite for .'elbow'."),
         ("joints", "joints .'elbow'. are missing; the message has .'knee'."),
         ("actuators", "actuators .'knee'. are unknown"),
         ("no stamp", "no_stamp"),
@@ -233,6 +234,99 @@ def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words)
         said = [text("plant/status", json.dumps({"robot": "elbow", "spec_digest": SPEC.digest()}))]
     with pytest.raises(SpecError, match=words):
         loaded(tmp_path, said)
+
+
+STATES, APPLIED, COMMANDS = "joint_states", "applied_command", "joint_command"
+
+
+def moved(said: list, name: str, by: int) -> list:
+    """All messages of a topic with their stamps moved, in ns."""
+    make = {STATES: sensed, APPLIED: applied, COMMANDS: command}[name]
+    later = {id(one): make(1 + number // 4) for number, one in enumerate(said) if one[0] == name}
+    for number, one in enumerate(said):
+        if one[0] == name:
+            stamp = at(1 + number // 4) + by
+            later[id(one)][2].header.stamp.sec, later[id(one)][2].header.stamp.nanosec = divmod(stamp, 10**9)
+    return [later.get(id(one), one) for one in said]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (
+            "no joint_states",
+            "tells of 0 robots to learn from: it has no topic joint_states, in any namespace",
+        ),
+        (
+            "no applied_command",
+            "it has no topic /one/applied_command, and a robot learns from what was applied .what was asked for is "
+            "not always what was done.*It has /one/joint_command .sensor_msgs/msg/JointState., /one/joint_states.*"
+            "ros2 bag record /one/joint_states /one/applied_command /one/joint_command /one/target",
+        ),
+        (
+            "only joint_states",
+            "a robot learns from what was applied. The plant publishes it, or control_node. It has /one/joint_states",
+        ),
+        (
+            "another type",
+            "it has /one/applied_command of type 'std_msgs/msg/String', which must be 'sensor_msgs",
+        ),
+        (
+            "an applied_command of its own clock",
+            "no applied_command has the stamp of an observation.* 3 ms off",
+        ),
+        ("a joint_command of its own clock", "no joint_command has the stamp of an observation.* 4 ms off"),
+        ("joint_states of its own clock", "no applied_command has the stamp of an observation.* 5 ms off"),
+        ("one observation", "joint_states holds one stamp alone, and a transition needs two"),
+        ("an applied_command of which no message came", "applied_command holds no message"),
+        ("a joint_command of which no message came", "joint_command holds no message"),
+        ("no topic", "holds no message: nothing was recorded"),
+        (
+            "joints of other names",
+            "joints .'elbow'. are missing; the message has .'knee'..* Use the spec of the robot",
+        ),
+    ],
+)
+def test_a_recording_without_a_transition_is_refused_with_what_is_missing(tmp_path, what, words):
+    path, said, declared = tmp_path / "session.mcap", steps(*range(1, 101)), ""
+    if what == "no joint_states":
+        said = [one for one in said if one[0] != STATES]
+    if what == "no applied_command":
+        said = [one for one in said if one[0] != APPLIED]
+    if what == "only joint_states":
+        said = [one for one in said if one[0] == STATES]
+    if what == "another type":
+        said = [text(APPLIED, "up") if one[0] == APPLIED else one for one in said]
+    if what == "an applied_command of its own clock":
+        said = moved(said, APPLIED, 3_000_000)
+    if what == "a joint_command of its own clock":
+        said = moved(said, COMMANDS, 4_000_000)
+    if what == "joint_states of its own clock":
+        said = moved(said, STATES, 5_000_000)
+    if what == "one observation":
+        said = said[:4]
+    if what in ("an applied_command of which no message came", "a joint_command of which no message came"):
+        declared = APPLIED if APPLIED in what else COMMANDS
+        said = [one for one in said if one[0] != declared]
+    if what == "no topic":
+        said = []
+    if what == "joints of other names":
+        said = [sensed(9, name=["knee"]) if one[0] == STATES else one for one in said]
+    writer = record(path, said, close=False)
+    if declared:
+        writer.add_topic(f"/one/{declared}", JOINTS)
+    writer.close()
+    with pytest.raises(SpecError, match=words) as refused:
+        load_experience(path, SPEC)
+    assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
+
+
+def test_a_topic_of_another_type_that_is_not_needed_is_passed_over(tmp_path):
+    said = [
+        text(one[0], "somewhere") if one[0] in ("target", COMMANDS) else one for one in steps(*range(1, 101))
+    ]
+    (episode,) = loaded(tmp_path, said)
+    assert len(episode) == 99 and np.isnan(episode.goal).all() and episode.valid.all()
 
 
 def test_of_several_robots_one_must_be_named(tmp_path):

@@ -21,7 +21,16 @@ def test_episodes_without_pyarrow_name_their_extra(monkeypatch, module):
 def test_sessions_without_mcap_name_their_extra(monkeypatch, module):
     for name in ("mcap", "mcap.exceptions", "mcap.records"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("session_file", "recovery"):
+    for name in ("bag", "session_file", "recovery"):
+        monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
+    with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[ros\]"'):
+        importlib.import_module(f"wm_robot.io.{module}")
+
+
+@pytest.mark.parametrize("module", ["bag", "session_file"])
+def test_bags_without_zstandard_name_their_extra(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    for name in ("bag", "session_file"):
         monkeypatch.delitem(sys.modules, f"wm_robot.io.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r'pip install "wm_robot\[ros\]"'):
         importlib.import_module(f"wm_robot.io.{module}")

@@ -145,39 +145,99 @@ def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
     assert run.history[-1]["competence"] > run.history[0]["competence"]
 
 
+def remedies(error: pytest.ExceptionInfo[SnapshotError]) -> tuple[dict[str, Path], list[Path]]:
+    """What a message says to do: options with new folders, or files to delete."""
+    elsewhere, files = (
+        str(error.value).split("Train in another folder: ")[1].split(". Or delete, to begin again here: ")
+    )
+    words = elsewhere.split()
+    options = dict(zip(words[::2], map(Path, words[1::2]), strict=True))
+    return options, [Path(name) for name in files.split()]
+
+
+def refused(folder: Path, other_lives: bool = False, **config):
+    """What is said of a refused training, and the remedies, each of which must help."""
+
+    def attempt(options: dict[str, Path]) -> Trainer:
+        run = trainer(folder, **config)
+        run.folder = options.get("--work", folder) / "run"
+        run.data = options.get("--data", run.data)
+        if other_lives:
+            run._gather.recipe = lambda number: {"kind": "other", "round": number}
+        # To the end: lives of later rounds are asked for on the way.
+        for _ in run.run():
+            pass
+        assert run.update == run.config.updates
+        return run
+
+    with pytest.raises(SnapshotError) as error:
+        attempt({})
+    options, files = remedies(error)
+    before = {path: path.read_bytes() for path in files}
+    elsewhere = attempt(options)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for path in {*files, elsewhere.checkpoint}:
+        path.unlink()
+    attempt({})
+    return str(error.value), set(options), [path.name for path in files]
+
+
 def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
-    for _ in trainer(tmp_path).run():
-        pass
-    with pytest.raises(SnapshotError, match="'rows'"):
-        next(trainer(tmp_path, rows=4).run())
+    list(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path, rows=4)
+    assert "was made with another config: rows 6 instead of 4" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 
 def test_lives_gathered_otherwise_are_refused(tmp_path):
+    list(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path, other_lives=True)
+    assert "gathered with kind gain instead of other" in message
+    assert options == {"--work", "--data"}
+    assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
+
+
+def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp_path):
     for _ in trainer(tmp_path).run():
         pass
-    other = trainer(tmp_path / "other")
-    other.data = tmp_path / "data"
-    other._gather.recipe = lambda number: {"kind": "other", "round": number}
-    with pytest.raises(SnapshotError, match="gathered with kind gain instead of other"):
-        next(other.run())
+    trainer(tmp_path).checkpoint.unlink()
+    _, options, files = refused(tmp_path, other_lives=True)
+    assert options == {"--data"} and files == ["lives-0.safetensors", "lives-1.safetensors"]
 
 
 def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
-    for _ in trainer(tmp_path).run():
-        pass
+    list(trainer(tmp_path).run())
     path = tmp_path / "data" / "lives-0.safetensors"
     save_lives(path, gain_lives(5), GainLives().recipe(0))
-    with pytest.raises(SnapshotError, match="trained on other lives"):
-        next(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path)
+    assert "trained on other lives" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 
-def test_a_damaged_checkpoint_says_so(tmp_path):
-    for _ in trainer(tmp_path).run():
-        pass
-    path = trainer(tmp_path).checkpoint
+def test_a_checkpoint_whose_planned_lives_are_gone_says_so_at_once(tmp_path):
+    list(trainer(tmp_path).run())
+    (tmp_path / "data" / "lives-1.safetensors").unlink()
+    message, options, files = refused(tmp_path)
+    assert "lives-1.safetensors: not there" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
+
+
+def test_random_lives_that_are_gone_are_gathered_again(tmp_path):
+    list(trainer(tmp_path).run())
+    (tmp_path / "data" / "lives-0.safetensors").unlink()
+    run = trainer(tmp_path)
+    list(run.run())
+    assert run.update == run.config.updates
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"])
+def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
+    list(trainer(tmp_path).run())
+    (path,) = tmp_path.rglob(damaged)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(SnapshotError, match="cannot be read"):
-        next(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path)
+    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'does not hold lives'}" in message
+    assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
 
 
 def test_a_horizon_longer_than_a_segment_is_refused():

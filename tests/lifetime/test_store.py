@@ -109,13 +109,18 @@ def test_a_name_that_is_no_name_is_refused(store, name):
 
 
 def test_unknown_references_say_what_there_is(store):
-    with pytest.raises(SnapshotError, match="no lifetime state 'main'.*branches are: none"):
-        store.load()
     kept(store, 1)
-    with pytest.raises(SnapshotError, match="no lifetime state 'mian'.*branches are: main"):
+    with pytest.raises(
+        SnapshotError, match="no lifetime state 'mian'.*branches are: main. Did you mean 'main'?"
+    ):
         store.load("mian")
+    with pytest.raises(SnapshotError, match="no branch 'mian'.*there are: main. Did you mean 'main'?"):
+        store.forget("mian")
     with pytest.raises(SnapshotError, match="must be '~' and a number"):
         store.load("main~x")
+    store.forget("main")
+    with pytest.raises(SnapshotError, match="no lifetime state 'main'.*branches are: none"):
+        store.load()
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "longer", "gone"])
@@ -134,7 +139,10 @@ def test_damage_is_found_isolated_and_leaves_the_rest(store, kind, damage):
         file.write_bytes({"flip": flipped, "cut": content[:middle], "longer": content + b" "}[damage])
     with pytest.raises(SnapshotError):
         store.load()
-    assert len(store.verify()) >= 1
+    before = everything(store)
+    found = store.verify()
+    assert len(found) >= 1 and everything(store) == before
+    assert store.verify(repair=True) == found
     assert not file.exists()
     with pytest.raises(SnapshotError):
         store.load()
@@ -155,6 +163,153 @@ def test_the_index_may_be_lost_at_any_moment(store, content):
     assert [each.digest for each in store.snapshots()] == [first.digest, second.digest]
     (store.folder / "index.sqlite3").unlink()
     assert number(store, first.digest[:8]) == 1
+
+
+READS = {
+    "find": lambda store: store.find("main"),
+    "digest": lambda store: store.find(store.branches()["main"][:8]),
+    "show": lambda store: store.show().steps,
+    "load": lambda store: sorted(store.load()),
+    "log": lambda store: [each.digest for each in store.log()],
+    "branches": lambda store: store.branches(),
+    "pins": lambda store: store.pins(),
+    "snapshots": lambda store: [each.digest for each in store.snapshots()],
+    "verify": lambda store: store.verify(),
+    "gc": lambda store: [each.digest for each in store.gc(keep_last=1, dry_run=True)],
+}
+
+
+def everything(store: Store) -> dict[str, object]:
+    """Every name below a store's folder, with content and time of change."""
+    found = sorted(store.folder.rglob("*")) if store.folder.exists() else []
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in found
+    }
+
+
+@pytest.mark.parametrize("index", ["there", "lost", "stale"])
+@pytest.mark.parametrize("read", READS)
+def test_what_only_reads_writes_nothing(store, read, index):
+    """Not even its index or a lock: a copy may lie on a mount that is read-only."""
+    for i in range(4):
+        kept(store, i)
+    expected = READS[read](store)
+    content = (store.folder / "index.sqlite3").read_bytes()
+    if index == "stale":
+        last = kept(store, 9)
+        store.reset("main", f"{last.digest}~1")
+        store.gc()
+        (store.folder / "index.sqlite3").write_bytes(content)
+    if index == "lost":
+        (store.folder / "index.sqlite3").unlink()
+    (store.folder / ".lock").unlink()
+    before = everything(store)
+    assert READS[read](store) == expected
+    assert everything(store) == before
+
+
+CHANGES = {
+    "branch": lambda store: store.branch("new"),
+    "reset": lambda store: store.reset("main", "main"),
+    "forget": lambda store: store.forget("main"),
+    "pin": lambda store: store.pin("good"),
+    "unpin": lambda store: store.unpin("good"),
+    "gc": lambda store: store.gc(),
+    "repair": lambda store: store.verify(repair=True),
+    "fetch": lambda store: Store(store.folder.parent / "new").fetch(store, "main"),
+    "clone": lambda store: Store(store.folder.parent / "new").clone(store, "main"),
+}
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("call", ["find", "show", "load", "log", "snapshots", "verify", "gc", *CHANGES])
+def test_a_folder_that_is_no_store_is_refused_and_does_not_become_one(tmp_path, call, there):
+    wrong = Store(tmp_path / "livs")
+    if there:
+        wrong.folder.mkdir()
+    kept(Store(tmp_path / "lives"), 1)
+    before = everything(Store(tmp_path))
+    with pytest.raises(SnapshotError, match=f"no lifetime states in {wrong.folder}.*Did you mean .*/lives?"):
+        list((READS | CHANGES)[call](wrong))
+    assert everything(Store(tmp_path)) == before
+
+
+@pytest.mark.parametrize("path", ["x/lives/objects", "x", ".", "x/other", "x/lives@main"])
+def test_the_store_that_was_meant_is_named(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    kept(Store("x/lives"), 1)
+    with pytest.raises(SnapshotError, match="Run: wm-robot state ls .*x/lives$"):
+        Store(path).show()
+
+
+def test_where_no_store_is_near_the_agents_parameter_is_named(tmp_path):
+    with pytest.raises(
+        SnapshotError, match="there is no such folder. Name the folder that an agent saves in"
+    ):
+        Store(tmp_path / "a" / "b").verify()
+
+
+def test_where_nothing_can_be_saved_that_is_said_before(store, tmp_path, monkeypatch):
+    store.check_writable()
+    kept(store, 1)
+    store.check_writable()
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(
+        SnapshotError, match=f"nothing can be saved in .*lives: {tmp_path / 'file'} is no folder"
+    ):
+        Store(tmp_path / "file" / "lives").check_writable()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SnapshotError, match=f"{store.folder} is no folder that this user may write in"):
+        store.check_writable()
+
+
+def test_a_lost_index_is_made_again_by_gc(store):
+    for i in range(3):
+        kept(store, i)
+    (store.folder / "index.sqlite3").unlink()
+    store.gc()
+    assert {each.digest for each in store._index.all()} == {each.digest for each in store.snapshots()}
+
+
+def test_a_damaged_branch_is_found_and_can_be_reset(store):
+    first = kept(store, 1)
+    kept(store, 2)
+    kept(store, 3, branch="other")
+    (store.folder / "branches" / "main").write_text("\0\0")
+    assert [each for each in store.verify() if "branches/main is damaged" in each]
+    with pytest.raises(SnapshotError, match="state reset .*@main DIGEST"):
+        store.load()
+    assert number(store, "other") == 3
+    store.reset("main", first.digest[:12])
+    assert store.verify() == [] and number(store) == 1
+
+
+def test_a_clone_moves_a_branch_forward_and_never_aside(store, tmp_path):
+    kept(store, 1)
+    copy = Store(tmp_path / "copy")
+    copy.clone(store, "main")
+    ahead = kept(copy, 2)
+    assert store.clone(copy, "main") == ahead.digest == store.find("main")
+    assert store.clone(copy, "main~1", branch="back") == store.find("main~1")
+    kept(store, 3)
+    kept(copy, 4)
+    with pytest.raises(SnapshotError, match="is there already.*with another life.*@main-2$"):
+        store.clone(copy, "main")
+    assert number(store) == 3
+    store.clone(copy, "main", branch="main-2")
+    assert number(store, "main-2") == 4 and store.verify() == []
+
+
+def test_a_line_fetched_without_tensors_leads_back_to_where_they_are(store, tmp_path):
+    for i in range(3):
+        kept(store, i)
+    thin = Store(tmp_path / "thin")
+    parent = thin.fetch(store, "main", tensors=False)
+    kept(thin, 9, parents=[parent])
+    assert [thin.pruned(each) for each in thin.log()] == [False, True, True, True] and thin.verify() == []
+    store.clone(thin, "main")
+    assert [number(store, f"main~{back}") for back in range(4)] == [9, 2, 1, 0]
+    assert not any(map(store.pruned, store.log())) and store.verify() == []
 
 
 def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
@@ -200,7 +355,7 @@ def test_gc_takes_nothing_while_a_line_is_broken(store):
     (store.folder / "manifests" / f"{snapshots[2].digest}.json").write_bytes(b"{}")
     with pytest.raises(SnapshotError, match="damaged"):
         store.gc()
-    store.verify()
+    store.verify(repair=True)
     with pytest.raises(SnapshotError, match="nothing is removed"):
         store.gc()
     assert number(store, snapshots[1].digest) == 1

@@ -355,6 +355,44 @@ def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, 
     assert Store(tmp_path / "robot").verify() == []
 
 
+def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    lived.save(tmp_path / "state")
+    live(lived, 2)
+    copied = lived.rescue(tmp_path / "second")
+    store, second = Store(tmp_path / "state"), Store(tmp_path / "second")
+    # What it comes from takes no room there.
+    assert [second.pruned(each) for each in second.log()] == [False, True]
+    assert store.clone(second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
+    back = agent(base, spec)
+    back.begin(np.zeros(1, np.float32), tmp_path / "state")
+    for name, value in lived._batch.state.items():
+        if name != "recent":
+            np.testing.assert_array_equal(back._batch.state[name], value)
+
+
+def test_a_life_that_was_copied_still_goes_on_from_where_it_was_saved(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    first = lived.save(tmp_path / "state")
+    lived.rescue(tmp_path / "second")
+    live(lived, 2)
+    second = lived.save(tmp_path / "state")
+    assert [each.digest for each in Store(tmp_path / "state").log()] == [second, first]
+
+
+def test_a_life_whose_store_is_gone_is_copied_without_its_line(tmp_path, base, spec):
+    lived = agent(base, spec)
+    live(lived, 3)
+    lived.save(tmp_path / "state")
+    live(lived, 2)
+    (tmp_path / "state").rename(tmp_path / "unplugged")
+    copied = lived.rescue(tmp_path / "second")
+    (line,) = Store(tmp_path / "second").log()
+    assert (line.digest, line.steps) == (copied, 5)
+
+
 def test_a_newborn_does_not_take_the_place_of_a_life(tmp_path, base, spec):
     lived = agent(base, spec)
     live(lived, 3)

@@ -1,6 +1,7 @@
 """The graphs of a base compute what torch does, from any life; files that are not the base's are refused."""
 
 import json
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from safetensors.numpy import save
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.errors import ConfigError, GraphError, SnapshotError
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
 from wm_robot.models.base import load_base, save_base
@@ -47,6 +48,8 @@ def make_base(folder, spec, memory, seed=0):
 def exported(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("base")
     base = make_base(folder, spec, "gru")
+    # Of an earlier export, that made one.
+    (folder / "plan-int8.onnx").write_bytes(b"old")
     export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
     return folder, base
 
@@ -85,6 +88,7 @@ def test_a_plan_in_eight_bits_is_made_and_used_only_where_asked(tmp_path, spec, 
     # A model as small as this one, and untrained, loses 1 % where a trained one loses 0.01 %.
     monkeypatch.setattr("wm_robot.onboard.export.files.MOST_LOST", 0.05)
     base = exported[1]
+    assert not (exported[0] / "plan-int8.onnx").exists()
     with pytest.raises(SnapshotError, match="has no plan-int8.onnx. Make it: wm-robot export .* --int8"):
         load_graphs(exported[0], base, int8=True)
     _, loss = export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, int8=True, steps=20)
@@ -261,9 +265,44 @@ def test_an_export_that_computes_something_else_is_refused(
         ),
     }
     monkeypatch.setattr(*wrong[part])
-    with pytest.raises(SnapshotError, match=f"the exported {part} differs from torch by"):
+    # Those of an earlier base would keep an agent of this one from starting.
+    for name in ("plan.onnx", "plan-int8.onnx", "graphs.json"):
+        (tmp_path / name).write_text('{"base": "an earlier one"}')
+    with pytest.raises(GraphError, match=f"the exported {part} differs from torch by"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
-    assert not list(tmp_path.glob("*.onnx"))
+    assert not list(tmp_path.iterdir()) and load_graphs(tmp_path, base) is None
+
+
+def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_path, spec, monkeypatch):
+    folder, base = exported
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    plan = (folder / "plan.onnx").read_bytes()
+    monkeypatch.setattr(Iteration, "graph", lambda _: plan)
+    monkeypatch.setattr(Iteration, "differences", lambda *_, **__: [0.1])
+    for made in ("predict_graph", "write_graph"):
+        monkeypatch.setattr(Step, made, lambda *_: (folder / "write.onnx").read_bytes())
+    with pytest.raises(GraphError, match="the exported plan differs"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
+    assert load_graphs(tmp_path, base) is not None
+
+
+def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(tmp_path, spec):
+    model = make_base(tmp_path, spec, "gru").model
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            # As unstable as it gets: a rounding of 1e-7 becomes 1e-3 within a few steps.
+            weight.data *= 100
+    step = Step(model)
+    content = {lives: step.write_graph(lives) for lives in WRITE}
+    writes = {lives: Graph(each, "write") for lives, each in content.items()}
+    graph = LifeGraph(Graph(step.predict_graph(), "predict"), writes, step.born())
+    assert max(step.differences(graph, 200)) > 1e-4
+    assert max(step.differences(graph, 200, bound=1e-4)) <= 1e-4
+    # Where most steps would need that excuse, none has it.
+    assert step.differences(graph, 40, bound=1e-9) == step.differences(graph, 40)
+    for weight in model.parameters():
+        weight.data *= 1.01
+    assert max(step.differences(graph, 200, bound=1e-4)) > 1e-2
 
 
 def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):

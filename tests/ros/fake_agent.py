@@ -73,6 +73,9 @@ class Notebook:
         write_file(Path(place) / "life.json", json.dumps({"steps": self.steps}).encode())
         return "0" * 64
 
+    def rescue(self, place):
+        raise OSError("a notebook is kept in one place")
+
     def report(self):
         return {}
 

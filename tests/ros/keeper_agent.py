@@ -24,9 +24,9 @@ class Keeper:
     def begin(self, hold, restore=None):
         self.steps, self.session, self._origin = 0, 0, []
         if restore is not None:
-            store, reference = opened(restore)
-            digest = store.find(reference)
-            self.steps = int(store.load(digest)["step"][0])
+            self._store, reference = opened(restore)
+            digest = self._store.find(reference)
+            self.steps = int(self._store.load(digest)["step"][0])
             self._origin = [digest]
 
     @property
@@ -61,15 +61,24 @@ class Keeper:
 
     def save(self, place):
         store, branch = opened(place)
-        saved = store.save(
+        self._origin = [self._write(store, branch, self._origin)]
+        self._store = store
+        return self._origin[0]
+
+    def rescue(self, place):
+        store, branch = opened(place)
+        return self._write(
+            store, branch, [store.fetch(self._store, each, tensors=False) for each in self._origin]
+        )
+
+    def _write(self, store, branch, parents):
+        return store.save(
             {"step": np.array([self.steps], np.int64)},
             base_digest=BASE,
             spec_digest=self.spec.digest(),
             branch=branch,
-            parents=self._origin,
-        )
-        self._origin = [saved.digest]
-        return saved.digest
+            parents=parents,
+        ).digest
 
     def report(self):
         return {}

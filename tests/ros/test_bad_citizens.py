@@ -145,7 +145,7 @@ WRONG_COMMANDS = {
     ),
     "not a number": (
         lambda p: p.message(p.stamp + 1, position=[math.nan] * SPEC.action_dim),
-        "command refused: position of",
+        "command refused: position is not finite for",
     ),
     "time that runs back": (
         lambda p: p.message(p.stamp - 3 * PERIOD, position=[0.5] * SPEC.action_dim),
@@ -171,7 +171,9 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
     played = plant(**{"qos_overrides./joint_command.subscription.reliability": "reliable"})
     played.until_learned()
     careless_publisher(peer, "joint_command")
-    words = "with a QoS that does not fit (RELIABILITY): it is not heard"
+    words = (
+        "/joint_command is not received from every publisher: /peer offers best effort, and reliable is asked"
+    )
     played.told.until(words)
     played.told.is_well(words)
     played.is_unharmed()
@@ -183,7 +185,7 @@ def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
     controller = start(node_command("flood_node", {"rate": 200.0}))
     played.until_learned()
     os.kill(controller.pid, signal.SIGKILL)
-    played.told.until("no commands: holding position")
+    played.told.until("no commands, holding position")
     peer.until(lambda: played.status["holding"], "it does not hold")
     peer.until(lambda: played.status["mode"] == "ready", "its controller's turn does not end")
     assert played.told.process.running
@@ -353,7 +355,7 @@ WRONG_OBSERVATIONS = {
     ),
     "not a number": (
         lambda p: p.message(p.stamp + 1, position=[math.nan] * 6),
-        "observation refused: position of",
+        "observation refused: position is not finite for",
     ),
     "what no joint can do": (
         lambda p: p.message(p.stamp + 1, position=[1e6] * 6),
@@ -384,7 +386,9 @@ def test_an_agent_says_whose_qos_does_not_fit(agent, peer):
     played = agent(**{"qos_overrides./joint_states.subscription.reliability": "reliable"})
     played.until_it_acts()
     careless_publisher(peer, "joint_states")
-    words = "a node publishes 'joint_states' with a QoS that does not fit (RELIABILITY): it is not heard"
+    words = (
+        "/joint_states is not received from every publisher: /peer offers best effort, and reliable is asked"
+    )
     played.told.until(words)
     played.told.is_well(words)
 

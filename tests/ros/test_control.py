@@ -201,7 +201,7 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
 @pytest.mark.parametrize(
     ("description", "why"),
     [
-        (None, "no description on /robot_description"),
+        (None, "no robot description: /robot_description has 1 publisher (/peer), and nothing has come"),
         (urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"'), "goes up to 1.5"),
     ],
 )
@@ -221,6 +221,6 @@ def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, 
 
 def test_it_does_not_publish_on_the_topic_that_it_listens_to(start, tmp_path):
     process = start(node_command("control_node", {"states.topic": "joint_states"}))
-    assert process.wait(30) == 1
+    assert process.wait(30) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "which this node publishes itself" in log.read_text()

@@ -83,9 +83,13 @@ def test_an_unknown_actuator_is_refused_in_what_is_commanded():
         ({"position": [0.0] * 5}, Refusal.SIZE, "position has 5 numbers for 6 names"),
         ({"velocity": []}, Refusal.SIZE, "velocity has 0 numbers for 6 names"),
         ({"position": [0.0] * 7}, Refusal.SIZE, "position has 7 numbers for 6 names"),
-        ({"position": [0, 0, math.nan, 0, 0, 0]}, Refusal.NOT_FINITE, "position of ['elbow_pitch']"),
+        (
+            {"position": [0, 0, math.nan, 0, 0, 0]},
+            Refusal.NOT_FINITE,
+            "position is not finite for ['elbow_pitch']",
+        ),
         ({"velocity": [math.inf, 0, 0, 0, 0, -math.inf]}, Refusal.NOT_FINITE, "['base_yaw', 'wrist_roll']"),
-        ({"position": [1e300, 0, 0, 0, 0, 0]}, Refusal.NOT_FINITE, "position of ['base_yaw']"),
+        ({"position": [1e300, 0, 0, 0, 0, 0]}, Refusal.NOT_FINITE, "position is not finite for ['base_yaw']"),
     ],
 )
 def test_a_bad_message_is_refused_with_its_reason(changes, expected, words):

@@ -1,5 +1,7 @@
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -107,6 +109,42 @@ def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, m
     assert not (tmp_path / "out").exists()
 
 
+def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
+    from wm_robot.io.durable import claim
+
+    command = [sys.executable, "-m", "wm_robot", "demo", "--out", str(tmp_path)]
+    with (tmp_path / ".lock").open("w") as other:
+        assert claim(other)
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or name another folder: --out FOLDER"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"], "the other's files are left alone"
+
+
+def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
+    """Above 1.5 times its mean error before the change, and above 10 mm."""
+    from wm_robot_ros.demo.course import _standing
+
+    def heard(name: str, before: float, now: float) -> RobotView:
+        view = RobotView(name=name)
+        for i in range(40):
+            view.hear(said(i / 10, 0.3 if i < 20 else before))
+        for i in range(40, 50):
+            view.hear(said(i / 10, now, change=104 * SECOND))
+        assert view.before == pytest.approx(before), "the way to the target does not count"
+        return view
+
+    fine, off, poor = (
+        heard("adaptive", 0.002, 0.009),
+        heard("frozen", 0.002, 0.011),
+        heard("frozen", 0.02, 0.025),
+    )
+    assert _standing([fine, off]) == "The adaptive arm is on its target; the frozen one is off it now."
+    assert _standing([fine, poor]) == "Both arms are on their target."
+
+
 def test_a_pipe_gets_a_line_now_and_then_and_at_each_turn_of_the_story():
     file = io.StringIO()
     screen = screen_for(Console(file=file, width=60))
@@ -131,7 +169,6 @@ def test_a_terminal_gets_one_screen_with_everything_on_it():
         "Both arms follow the target.",
         "9 mm",
         "64 mm",
-        "-2.50",
         "300",
         "4.0 / 8.0 ms",
         "changed 3.0 s, 150 steps ago",

@@ -108,6 +108,18 @@ def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
     assert differences(SPEC, descriptions[0].data) == []
 
 
+def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_path):
+    display = start(node_command("display_node", {"robot": "cartpole"}))
+    (log,) = tmp_path.glob("node*.log")
+    peer.until(lambda: "robot 'cartpole' has no chain to a gripper" in log.read_text(), "it says nothing")
+    spec, publisher = load_spec("cartpole"), peer.node.create_publisher(Prediction, "agent/plan", 10)
+    mean = np.zeros((4, spec.obs_dim))
+    for _ in range(5):
+        publisher.publish(plan(peer.now_message(), mean, mean + 0.1, names=spec.observation_names))
+        peer.spin(0.1)
+    assert display.running and "Traceback" not in log.read_text()
+
+
 def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tmp_path):
     from wm_robot_ros.qos import LATCHED
 

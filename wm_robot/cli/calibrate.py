@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.cli.values import Count, Seed
 from wm_robot.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from wm_robot.evaluation.progress import Progress
     from wm_robot.models.base import Base
     from wm_robot.models.calibration import Calibration
     from wm_robot.spec import RobotSpec
@@ -45,17 +47,27 @@ def calibrate(
     base = find_base(base)
     check_writable(base, "BASE")
     loaded = load_base(base)
-    calibration = measure(loaded, load_spec(robot or loaded.manifest["robot"]), lives=lives, seed=seed)
+    spec = load_spec(robot or loaded.manifest["robot"])
+    with ProgressMeter("calibrate") as progress:
+        calibration = measure(loaded, spec, lives=lives, seed=seed, progress=progress)
     save_calibration(base, loaded, calibration)
     print(f"{base / CARD}: deviations at {', '.join(map(str, calibration.horizons))} steps ahead")
 
 
-def measure(base: "Base", spec: "RobotSpec", *, lives: int = 256, seed: int = 0) -> "Calibration":
+def measure(
+    base: "Base",
+    spec: "RobotSpec",
+    *,
+    lives: int = 256,
+    seed: int = 0,
+    progress: "Progress | None" = None,
+) -> "Calibration":
     """The calibration of a base on new lives."""
     import numpy as np
     import torch
 
     from wm_robot.evaluation.calibration import AGES, HORIZONS, standardised_errors
+    from wm_robot.evaluation.progress import unreported
     from wm_robot.models.calibration import Calibration
     from wm_robot_sim.lives import gather
     from wm_robot_sim.worlds import WorldDistribution
@@ -70,5 +82,5 @@ def measure(base: "Base", spec: "RobotSpec", *, lives: int = 256, seed: int = 0)
         seed=SEED + seed,
         worlds=[[draw(rng)] for _ in range(lives)],
     )
-    errors, _ = standardised_errors(base.model, lived)
+    errors, _ = standardised_errors(base.model, lived, progress=progress or unreported)
     return Calibration.fit(HORIZONS, errors.reshape(-1, *errors.shape[2:]))

@@ -25,7 +25,7 @@ FULL_MM = 100.0
 """Error that fills bar and spark, in mm."""
 LINE_EVERY = 2.5
 """Seconds between two lines where there is no terminal."""
-RIGHT = ("off target", "surprise", "lived", "p50 / p99")
+RIGHT = ("off target", "lived", "p50 / p99")
 NOTHING = "–"
 
 
@@ -82,7 +82,7 @@ def screen_for(console: Console) -> TerminalScreen | PlainScreen:
 
 def _panel(scene: "Scene", *, roomy: bool) -> RenderableType:
     grid = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for head in ("", "off target", *(("",) if roomy else ()), "last 6 s", "surprise", "lived", "p50 / p99"):
+    for head in ("", "off target", *(("",) if roomy else ()), "last 6 s", "lived", "p50 / p99"):
         grid.add_column(head, justify="right" if head in RIGHT else "left", no_wrap=True)
     for view, style in zip(scene.robots, STYLES, strict=False):
         grid.add_row(
@@ -90,7 +90,6 @@ def _panel(scene: "Scene", *, roomy: bool) -> RenderableType:
             _mm(view),
             *((_bar(view, style),) if roomy else ()),
             Text(_spark(view), style),
-            NOTHING if view.surprise is None else f"{view.surprise:+.2f}",
             str(view.lived),
             f"{view.p50_ms:.1f} / {view.p99_ms:.1f} ms",
         )

@@ -1,13 +1,14 @@
 """`wm-robot episodes`: cut recorded sessions into episode files."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from wm_robot.cli.tables import print_rows
 from wm_robot.errors import ConfigError
+from wm_robot.io.recording_path import check_recording
 
 if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
@@ -21,31 +22,66 @@ def episodes(
     namespace: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Cut sessions into episode files: `wm-robot episodes SESSION … FOLDER`.
+    """Cut recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
 
-    Each robot of a session gets a folder of its own in FOLDER, by its namespace. An episode that is there already is
-    not written again.
+    A recording is what a recorder of wm_robot or `ros2 bag record` wrote. Each robot in it gets a folder of its own
+    in FOLDER, by its namespace. An episode that is there already is not written again.
 
     Args:
-        paths: Sessions (MCAP), whole or cut, and last the folder to write to.
+        paths: Recordings, whole or cut: folders of bags, or single files (MCAP, SQLite), also compressed; and last
+            the folder to write to.
         robot: Name of the robot, or its spec (YAML).
         namespace: Of the one robot to take; all by default.
         as_json: Print JSON.
     """
     if len(paths) < 2:
         raise ConfigError(
-            f"paths are {[str(path) for path in paths]}; they must be sessions, and a folder last"
+            f"paths are {[str(path) for path in paths]}; they must be recordings, and a folder last"
         )
     spec, rows = _spec(robot), []
-    *sessions, out = paths
+    *recordings, out = paths
+    for recording in recordings:
+        check_recording(recording, "RECORDING")
+    _check_folder(out)
     from wm_robot.io.experience import cut_session, robots_in
 
-    for session in sessions:
-        for name in [namespace] if namespace is not None else robots_in(session):
-            cut = cut_session(session, spec, namespace=name)
-            written = _write(cut.episodes, spec, out / cut.namespace, session)
-            rows += [{"session": session.name, "robot": cut.namespace, **row} for row in written]
+    for recording in recordings:
+        source = recording.name or recording.resolve().name
+        # Without a robot, the one that is missing is asked for, to say what it lacks.
+        names: list[str | None] = [namespace] if namespace is not None else [*robots_in(recording)] or [None]
+        for name in names:
+            cut = cut_session(recording, spec, namespace=name)
+            written = _write(cut.episodes, spec, out / cut.namespace, source)
+            rows += [{"session": source, "robot": cut.namespace, **row} for row in written]
+        _print_left_out(recording, namespace)
     _print(rows, as_json)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a recording as the folder to write to.
+
+    Raises:
+        ConfigError: If it is one.
+    """
+    from wm_robot.io.bag import METADATA
+
+    if (out / METADATA).exists() or out.is_file():
+        what = "a file" if out.is_file() else "a bag"
+        raise ConfigError(
+            f"FOLDER is '{out}', which is {what}; the last path must be a folder for the episodes, such as episodes"
+        )
+
+
+def _print_left_out(recording: Path, namespace: str | None) -> None:
+    """Say what the episodes lack; to stderr, so that JSON stays JSON."""
+    from wm_robot.io.robot_topics import robots_without_actions
+    from wm_robot.io.session_file import topics_in, was_closed
+
+    if not was_closed(recording):
+        print(f"{recording} was cut, as a killed recorder leaves it; the episodes end there", file=sys.stderr)
+    if namespace is None:
+        for robot, fault in robots_without_actions(topics_in(recording)).items():
+            print(f"{recording}: robot '{robot}' is left out: {fault}", file=sys.stderr)
 
 
 def _spec(robot: str) -> "RobotSpec":
@@ -59,7 +95,7 @@ def _spec(robot: str) -> "RobotSpec":
     return load_spec(robot)
 
 
-def _write(found: list[Any], spec: "RobotSpec", folder: Path, session: Path) -> list[dict[str, Any]]:
+def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
     """Write those that are not there yet; a row for each."""
     from wm_robot.io.episode_file import Origin
     from wm_robot.io.episode_folder import EpisodeFolder
@@ -67,7 +103,7 @@ def _write(found: list[Any], spec: "RobotSpec", folder: Path, session: Path) -> 
     rows = []
     with EpisodeFolder(folder) as place:
         for episode in found:
-            path, new = place.add(episode, Origin.of(spec, source=session.name))
+            path, new = place.add(episode, Origin.of(spec, source=source))
             rows.append(
                 {
                     "file": str(path),
@@ -81,13 +117,6 @@ def _write(found: list[Any], spec: "RobotSpec", folder: Path, session: Path) -> 
 
 
 def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows))
-        return
-    from rich.console import Console
-
-    from wm_robot.cli.tables import table_of
-
-    if rows:
-        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
-    print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")
+    print_rows(rows, as_json)
+    if not as_json:
+        print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")

@@ -18,6 +18,7 @@ def gathered(
     """A life with its base, its robot and its evaluation, found to belong together.
 
     Args:
+        base: Its base's folder, or the name of one that ships.
         product: Name in its card.
         card: Markdown file; one is written from what is known without it.
         evaluation: What benches printed.
@@ -28,16 +29,18 @@ def gathered(
         ConfigError: If a file cannot be read, or a measurement is of another base.
     """
     from wm_robot.cli.model_card import model_card
-    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, find_base
+    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, check_is_of, find_base
     from wm_robot.lifetime.shipment import CALIBRATION, Shipment, files_of
     from wm_robot.lifetime.store import opened
 
     base = find_base(base)
+    store, reference = opened(life)
+    snapshot = store.show(reference)
+    check_is_of(base, snapshot.base_digest, life)
     names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
     files = {name: read_file(base / name, "Name the folder of the life's base") for name in names}
     known = check_base(files[CARD], files[WEIGHTS], str(base))
-    store, reference = opened(life)
-    snapshot, robot = store.show(reference), _spec(base, known["robot"], spec)
+    robot = _spec(base, known["robot"], spec)
     records = [_record(path, known["digest"]) for path in evaluation]
     text = (
         read_file(card, "Name a Markdown file").decode()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from wm_robot.cli.output_folder import check_writable
+from wm_robot.cli.progress import ProgressMeter
 from wm_robot.cli.values import Count, CountOrZero, Seed, Share
 from wm_robot.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from wm_robot.evaluation.progress import Progress
     from wm_robot.models.base import Base
     from wm_robot.spec import RobotSpec
 
@@ -67,16 +69,18 @@ def graduate(
     check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    school(
-        base,
-        loaded,
-        spec,
-        task=task or next(iter(spec.tasks)),
-        worlds=worlds,
-        enough=enough,
-        steps=(least, most),
-        seed=seed,
-    )
+    with ProgressMeter("graduate") as progress:
+        school(
+            base,
+            loaded,
+            spec,
+            task=task or next(iter(spec.tasks)),
+            worlds=worlds,
+            enough=enough,
+            steps=(least, most),
+            seed=seed,
+            progress=progress,
+        )
 
 
 def school(
@@ -89,6 +93,7 @@ def school(
     enough: float = 0.97,
     steps: tuple[int, int] = (250, 1500),
     seed: int = 0,
+    progress: "Progress | None" = None,
 ) -> list[dict[str, Any]]:
     """See `graduate`; returns a row for each stage."""
     import numpy as np
@@ -130,6 +135,9 @@ def school(
             exam.watch(tensors(state), *step[:2])
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
+            if progress is not None:
+                # A stage that was passed counts as whole.
+                progress(number * steps[1] + len(rewards), len(stages) * steps[1])
             competence = exam.competence
             if len(rewards) >= steps[0] and competence is not None and competence >= enough:
                 break
@@ -142,7 +150,9 @@ def school(
                 "steps": len(rewards),
                 "competence": None if competence is None else round(competence, 3),
                 "passed": competence is not None and competence >= enough,
-                "reward": [round(float(np.mean(part)), 4) for part in np.array_split(rewards, 4)],
+                "reward": [
+                    round(float(np.mean(part)), 4) for part in np.array_split(rewards, min(4, len(rewards)))
+                ],
             }
         )
         print(_line(rows[-1]), flush=True)

@@ -109,13 +109,17 @@ def trust(
 
     if days is not None and not days > 0:
         raise ConfigError(f"days is {days}; it must be above 0")
+    move = (
+        f"Who owns it makes one with: wm-robot keys new {name}, and prints what to put there with: "
+        f"wm-robot keys show {name}"
+    )
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_KEY)
     except OSError as error:
-        raise ConfigError(f"public key {file} cannot be read: {error}") from error
+        raise ConfigError(f"public key {file} cannot be read: {error.strerror}. {move}") from error
     until = None if days is None else time.time() + days * DAY
-    known = keyring(keys).trust(name, public_of(content, str(file)), until=until)
+    known = keyring(keys).trust(name, public_of(content, str(file), move=move), until=until)
     print(
         f"key '{name}' ({known.id[:12]}) is trusted {'' if until is None else 'until ' + day(until)}".rstrip()
     )

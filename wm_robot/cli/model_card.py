@@ -73,7 +73,10 @@ def _front_matter(product: str, spec: RobotSpec, evaluation: Sequence[Mapping[st
                 "name": f"wm-robot bench {each['bench']} · {each.get('robot', spec.name)}",
                 "type": "simulation",
             },
-            "metrics": [{"type": name, "value": value} for name, value in each["figures"].items()],
+            # A figure that a bench refused has no value: the table below says null.
+            "metrics": [
+                {"type": name, "value": value} for name, value in each["figures"].items() if value is not None
+            ],
         }
         for each in evaluation
     ]

@@ -1,13 +1,20 @@
 """What a result was made with."""
 
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from wm_robot import __version__
 
 PACKAGES = ("torch", "numpy", "mujoco", "onnxruntime", "ros-rclpy")
+
+
+def command() -> str:
+    """The command that runs, to be given again."""
+    return shlex.join(["wm-robot", *sys.argv[1:]])
 
 
 def commit() -> str:

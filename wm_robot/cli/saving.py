@@ -1,7 +1,6 @@
 """`wm-robot state save`: a running agent saves when it is asked."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -31,14 +30,14 @@ def save(
         as_json: Print JSON.
     """
     try:
-        from wm_robot_ros.environment import ros_environment
+        from wm_robot_ros.environment import ros_domain, ros_environment
     except ImportError as error:
         raise MissingExtraError("wm-robot state save", "ros") from error
     if not NODE.fullmatch(agent):
         raise ConfigError(
             f"agent is '{agent}'; a node's name has letters, digits, '_' and '/', such as /left/agent"
         )
-    environment = ros_environment(domain=int(os.environ.get("ROS_DOMAIN_ID", "0")))
+    environment = ros_environment(domain=ros_domain())
     command = [sys.executable, "-m", "wm_robot_ros.ask_save", agent, str(timeout)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:

@@ -40,7 +40,7 @@ def assimilate(
 
     Args:
         life: `STORE` or `STORE@BRANCH`.
-        recordings: Of another robot of the same spec: sessions (MCAP), episode files or folders of them.
+        recordings: Of another robot of the same spec: sessions or bags of ROS 2, episode files or folders of them.
         base: Folder of its base.
         own: Its own recent recordings, likewise.
         robot: Namespace of the other robot, where a session tells of several.
@@ -50,13 +50,19 @@ def assimilate(
         as_json: Print JSON.
     """
     from wm_robot.fleet.acceptance import tried
+    from wm_robot.io.base_file import check_is_of, find_base
     from wm_robot.io.experience import recorded
+    from wm_robot.lifetime.names import checked_name
     from wm_robot.lifetime.store import opened
     from wm_robot.onboard.saved_life import keep, lives_of, state_of, steps_of
 
-    loaded, spec = _base(base)
+    _check_recordings(recordings=recordings, own=own)
+    base = find_base(base)
     store, reference = opened(life)
     head = store.find(reference)
+    check_is_of(base, store.read(head).base_digest, life)
+    target = reference if dry_run else checked_name(branch or reference)
+    loaded, spec = _base(base)
     state = state_of(store, head, loaded, spec)
     theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
     after, verdict = tried(loaded.model, lives_of(state, steps_of(base, loaded)), state, mine, theirs)
@@ -70,7 +76,7 @@ def assimilate(
     saved = None
     if not dry_run:
         note = "assimilated " + ", ".join(f"{path.name} {_digest(path)[:12]}" for path in recordings)
-        saved = keep(store, branch or reference, after, loaded, spec, [head], note, verdict.figures())
+        saved = keep(store, target, after, loaded, spec, [head], note, verdict.figures())
     if as_json:
         print(json.dumps({"accepted": True, "snapshot": saved, **verdict.figures()}))
     else:
@@ -102,13 +108,15 @@ def pool(
     """
     from wm_robot.fleet.assimilate import Stretch, assimilated
     from wm_robot.fleet.pool import pooled
+    from wm_robot.io.base_file import check_is_of, find_base
     from wm_robot.io.experience import recorded
     from wm_robot.lifetime.store import opened
     from wm_robot.models.in_torch import TensorRecall
     from wm_robot.models.recall import has_bank
     from wm_robot.onboard.saved_life import keep, state_of
 
-    loaded, spec = _base(base)
+    _check_recordings(replay=replay)
+    base = find_base(base)
     target, branch = opened(into)
     if branch in target.branches():
         raise SnapshotError(
@@ -119,6 +127,9 @@ def pool(
         raise ConfigError(
             f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
         )
+    for life, (store, head) in zip(lives, sources, strict=True):
+        check_is_of(base, store.read(head).base_digest, life)
+    loaded, spec = _base(base)
     state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
     if replay:
         writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model
@@ -130,6 +141,19 @@ def pool(
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state["step"].max())}))
     else:
         print(f"branch '{branch}' begins at {saved[:12]} in {target.folder}, with {len(parents)} parents")
+
+
+def _check_recordings(**given: tuple[Path, ...]) -> None:
+    """Refuse paths at which nothing is, before anything is loaded.
+
+    Args:
+        given: Paths by the argument that has them.
+    """
+    from wm_robot.io.recording_path import check_recording
+
+    for argument, paths in given.items():
+        for path in paths:
+            check_recording(path, argument)
 
 
 def _told(verdict: "Verdict") -> None:
@@ -160,5 +184,14 @@ def _digest(path: Path) -> str:
     from wm_robot.io.durable import digest
 
     if path.is_dir():
-        return digest("".join(_digest(file) for file in sorted(path.glob("*.parquet"))).encode())
+        return digest("".join(_digest(file) for file in _files_of(path)).encode())
     return digest(path.read_bytes())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Episode files of a folder, or the files of the bag that it is."""
+    if episodes := sorted(folder.glob("*.parquet")):
+        return episodes
+    from wm_robot.io.bag import bag_files
+
+    return bag_files(folder)

@@ -48,8 +48,10 @@ def ship(
         spec: Name of the robot, or the path of its spec; the one that the base names by default.
         keys: Folder of keys.
     """
+    from wm_robot.io.base_file import find_base
     from wm_robot.lifetime.bundle import write_bundle
 
+    base = find_base(base)
     ring = keyring(keys)
     signing = ring.signing(key)
     product = product or base.resolve().name

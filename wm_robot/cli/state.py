@@ -5,8 +5,9 @@ snapshot's digest.
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,15 @@ import tyro
 from wm_robot.cli import saving, sharing, shipping
 from wm_robot.cli.tables import print_rows
 from wm_robot.cli.values import Count, CountOrZero
-from wm_robot.errors import MissingExtraError, SnapshotError
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 
 if TYPE_CHECKING:
     from wm_robot.lifetime.snapshot import Snapshot
     from wm_robot.lifetime.store import Store
 
 Life = Annotated[str, tyro.conf.Positional]
+More = Annotated[tuple[str, ...], tyro.conf.Positional]
+"""What follows a life by mistake, so that it can be told how it is written."""
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
@@ -41,8 +44,7 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     from wm_robot.lifetime.store import Store
 
     place = Store(store)
-    if not place.exists:
-        raise SnapshotError(f"no lives in {store}. Name a folder that an agent saved in")
+    place.check_exists()
     rows = []
     for kind, names in (("branch", place.branches()), ("pin", place.pins())):
         for name, head in names.items():
@@ -50,14 +52,16 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     print_rows(rows, as_json)
 
 
-def log(life: Life, /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) -> None:
+def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) -> None:
     """A life's line, the newest snapshot first.
 
     Args:
         life: `STORE`, or `STORE@BRANCH`.
+        more: Nothing; a branch is written into the life.
         limit: Snapshots at most; 0 for all.
         as_json: Print JSON.
     """
+    _check_one("log", life, more)
     store, reference = _opened(life)
     names: dict[str, list[str]] = {}
     for name, head in (*store.branches().items(), *store.pins().items()):
@@ -73,13 +77,15 @@ def log(life: Life, /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) ->
     print_rows(rows, as_json)
 
 
-def show(life: Life, /, *, as_json: JsonFlag = False) -> None:
+def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
     """What the manifest of a snapshot says.
 
     Args:
         life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
+        more: Nothing; a branch is written into the life.
         as_json: Print JSON.
     """
+    _check_one("show", life, more)
     store, reference = _opened(life)
     snapshot = store.show(reference)
     values = json.loads(snapshot.manifest()) | {"digest": snapshot.digest}
@@ -110,20 +116,22 @@ def branch(life: Life, name: Life, /) -> None:
 
 
 def clone(life: Life, target: Life, /) -> None:
-    """Begin a life in another store, with all that it comes from.
+    """Begin a life in another store, with all that it comes from; or move it forward there.
 
     Args:
         life: What it begins from.
-        target: `STORE` or `STORE@BRANCH`; the branch must not be there yet.
+        target: `STORE` or `STORE@BRANCH`. A branch that is there is moved forward if the life goes on from it, and
+            otherwise left alone.
     """
     store, reference = _opened(life)
     other, name = _opened(target)
-    found = other.fetch(store, reference)
-    other.branch(name, found)
-    print(f"branch '{name}' begins at {found[:12]} in {other.folder}")
+    before = other.branches().get(name)
+    found = other.clone(store, reference, branch=name)
+    moved = f"; it was at {before[:12]}" if before else ""
+    print(f"branch '{name}' {'is' if before else 'begins'} at {found[:12]} in {other.folder}{moved}")
 
 
-def reset(life: Life, reference: Life, /) -> None:
+def reset(life: Life, reference: Life = "", /) -> None:
     """Let a branch go on from another snapshot of its store; where it was can be found until `gc`.
 
     Args:
@@ -131,8 +139,14 @@ def reset(life: Life, reference: Life, /) -> None:
         reference: Branch, pin or digest, with `~N` for the Nth before it.
     """
     store, name = _opened(life)
-    before = store.find(name)
-    print(f"branch '{name}' is at {store.reset(name, reference)[:12]}; it was at {before[:12]}")
+    if not reference:
+        back = f"{name}~1" if store.show(name).parents else name
+        raise ConfigError(
+            f"state reset {life} names no snapshot to go on from. One before: wm-robot state reset "
+            f"{shlex.quote(life)} {back}. All of them: wm-robot state log {shlex.quote(life)}"
+        )
+    before = _head_of(store, name)
+    print(f"branch '{name}' is at {store.reset(name, reference)[:12]}; it was at {before}")
 
 
 def pin(life: Life, name: Life, /) -> None:
@@ -159,33 +173,46 @@ def unpin(store: Annotated[Path, tyro.conf.Positional], name: Life, /) -> None:
     print(f"'{name}' is no pin any more")
 
 
-def forget(life: Life, /) -> None:
+def forget(life: Life, more: More = (), /) -> None:
     """Remove a branch; its snapshots can be found by digest until `gc`.
 
     Args:
         life: `STORE@BRANCH`.
+        more: Nothing; a branch is written into the life.
     """
+    _check_one("forget", life, more)
     store, name = _opened(life)
-    head = store.find(name)
+    head = _head_of(store, name)
     store.forget(name)
-    print(f"branch '{name}' is gone; it was at {head[:12]}")
+    print(f"branch '{name}' is gone; it was at {head}")
 
 
-def verify(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
-    """Check every byte; what is damaged is put aside. Exit code 1 if anything was.
+def verify(
+    store: Annotated[Path, tyro.conf.Positional], /, *, repair: bool = False, as_json: JsonFlag = False
+) -> None:
+    """Check every byte, and change nothing. Exit code 1 if anything is damaged.
 
     Args:
         store: Folder of lives.
+        repair: Put what is damaged aside, in the folder `quarantine` of the store.
         as_json: Print JSON.
     """
-    from wm_robot.lifetime.store import Store
+    from wm_robot.lifetime.store import QUARANTINE, Store
 
     place = Store(store)
-    found = place.verify()
+    found = place.verify(repair=repair)
     if as_json:
-        print(json.dumps({"damaged": found}))
+        print(json.dumps({"damaged": found, "repaired": bool(found) and repair}))
+    elif not found:
+        print(f"all {len(place.snapshots())} snapshots in {store} are whole")
     else:
-        print("\n".join(found) or f"all {len(place.snapshots())} snapshots in {store} are whole")
+        print("\n".join(found))
+        aside = shlex.quote(str(store))
+        print(
+            f"what is damaged was put into {place.folder / QUARANTINE}"
+            if repair
+            else f"nothing was changed. To put it aside: wm-robot state verify {aside} --repair"
+        )
     if found:
         sys.exit(1)
 
@@ -229,9 +256,32 @@ def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFl
         base: Folder of their base.
         as_json: Print JSON.
     """
-    states = [store.load(store.find(reference)) for store, reference in (_opened(one), _opened(other))]
-    rows = _bytes_apart(*states) if base is None else _expected_apart(base, *states)
+    lives = [(store, store.show(reference)) for store, reference in (_opened(one), _opened(other))]
+    _check_comparable((one, other), [snapshot for _, snapshot in lives])
+    place = None if base is None else _base_of(base, one, lives[0][1])
+    states = [store.load(snapshot.digest) for store, snapshot in lives]
+    rows = _bytes_apart(*states) if place is None else _expected_apart(place, *states)
     print_rows(rows, as_json)
+
+
+def _check_comparable(names: Sequence[str], lives: Sequence["Snapshot"]) -> None:
+    """Refuse states whose numbers do not mean the same."""
+    for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
+        ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
+        if ours != theirs:
+            raise SnapshotError(
+                f"{names[0]} was lived with {what} {ours}, {names[1]} with {what} {theirs}: their numbers do not "
+                f"mean the same. Compare lives of one {what}. See: wm-robot state show {shlex.quote(names[1])}"
+            )
+
+
+def _base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
+    """The folder of a base, once it is known to be that of a life."""
+    from wm_robot.io.base_file import check_is_of, find_base
+
+    folder = find_base(base)
+    check_is_of(folder, snapshot.base_digest, life)
+    return folder
 
 
 def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -290,6 +340,25 @@ def _opened(life: str) -> tuple["Store", str]:
     from wm_robot.lifetime.store import opened
 
     return opened(life)
+
+
+def _check_one(verb: str, life: str, more: Sequence[str]) -> None:
+    """Refuse a branch that is written after its store and not into it."""
+    if more:
+        meant = life if "@" in life else f"{life}@{more[0]}"
+        raise ConfigError(
+            f"state {verb} takes one life, and got '{life} {' '.join(more)}'; a branch is written STORE@BRANCH. "
+            f"Run: wm-robot state {verb} {shlex.quote(meant)}"
+        )
+
+
+def _head_of(store: "Store", name: str) -> str:
+    """Where a branch is, in short; it may be damaged, and still be reset or removed."""
+    store.check_exists()
+    try:
+        return store.branches().get(name, "")[:12]
+    except SnapshotError:
+        return "no snapshot, since it was damaged"
 
 
 def _row(snapshot: "Snapshot") -> dict[str, Any]:

@@ -1,24 +1,67 @@
-"""Tables for people."""
+"""Tables for people: every digit is shown, however narrow the terminal, and nothing is cut where there is none."""
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+PIPED_WIDTH = 10_000
+"""Columns where there is no terminal: a file or a pipe has no edge."""
+BETWEEN, EDGE = 2, 1
+"""What a table adds to each of its columns, and before the first."""
+
+
+def console_of_stdout() -> "Console":
+    """A console as wide as its terminal, or without an edge where there is none."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def print_table(console: "Console", rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a table; as several, each with the columns of words in front, if one is too wide for the console."""
+    for columns in columns_that_fit(rows, console.width):
+        console.print(table_of(columns, rows))
+
+
+def columns_that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[list[str]]:
+    """Columns of each table, so that none is wider than `width`. What is too wide by itself is folded, not cut."""
+    columns = list(rows[0])
+    names = [name for name in columns if isinstance(rows[0][name], str)]
+    leading = columns[: next((at for at, name in enumerate(columns) if name not in names), len(columns))]
+    wide = {name: BETWEEN + _width(name, rows) for name in columns}
+    if EDGE + sum(wide.values()) <= width or not leading:
+        # Without a name in front, a part of a row would say nothing.
+        yield columns
+        return
+    now = list(leading)
+    for name in columns[len(leading) :]:
+        if len(now) > len(leading) and EDGE + sum(wide[each] for each in [*now, name]) > width:
+            yield now
+            now = list(leading)
+        now.append(name)
+    yield now
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Table":
     """Rows as a table; words to the left, numbers to the right."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in columns:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+        if isinstance(rows[0][name], str):
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", min_width=_width(name, rows))
     for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
+        # As text: a name in square brackets would be taken for markup, and be left out.
+        table.add_row(*(Text(_cell(row[name])) for name in columns))
     return table
 
 
@@ -26,14 +69,22 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """Rows as a table, or as JSON."""
     if as_json:
         print(json.dumps(list(rows)))
-        return
-    from rich.console import Console
-
-    if rows:
-        Console(file=sys.stdout).print(table_of(list(rows[0]), rows))
+    elif rows:
+        print_table(console_of_stdout(), rows)
     else:
         print("nothing")
 
 
+def number_in_words(value: float, digits: int = 3) -> str:
+    """A number with so many digits, and with all that stand before the point."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e12 else f"{value:.{digits}g}"
+
+
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "none"
+    return number_in_words(value) if isinstance(value, float) else str(value)
+
+
+def _width(name: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    return max(len(name), *(len(_cell(row[name])) for row in rows))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.lifetime.memory import State
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Lives
@@ -34,6 +35,7 @@ def error_by_step(
     change_std: np.ndarray,
     moments: Sequence[int] = MOMENTS,
     horizon: int = HORIZON,
+    progress: Progress = unreported,
 ) -> np.ndarray:
     """Squared error of the observation `horizon` steps ahead, by life and steps lived.
 
@@ -41,6 +43,7 @@ def error_by_step(
         points: Steps lived.
         change_std: Unit of the error, `O`: standard deviation of the one-step change.
         moments: Steps after each point at which to imagine; those beyond the end of the lives are left out.
+        progress: Of the steps lived.
 
     Returns:
         `B P`, mean over channels.
@@ -53,6 +56,7 @@ def error_by_step(
     for point in wanted:
         state = live(arm.model, state, view, at, point)
         found[point], at = open_loop(arm.model, state, view, point, unit, horizon), point
+        progress(point + 1, wanted[-1] + 1)
     for p in points:
         errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
     return torch.stack(errors, 1).numpy()
@@ -95,11 +99,6 @@ def error_after_false_history(
         now = state | {"recent": _recent(view, point, arm.model.config.recent)}
         errors.append(open_loop(arm.model, now, view, point, unit, horizon))
     return torch.stack(errors).mean(0).numpy()
-
-
-def gap_closed(error: np.ndarray, robust: np.ndarray, oracle: np.ndarray) -> float:
-    """Part of the way from `robust` to `oracle`, of means over lives: 1 is the oracle, below 0 worse than robust."""
-    return float((robust.mean() - error.mean()) / (robust.mean() - oracle.mean()))
 
 
 class LivesView:

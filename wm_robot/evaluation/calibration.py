@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import LivesView, live
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.models.calibration import Calibration
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Lives
@@ -25,16 +26,18 @@ def standardised_errors(
     ages: Sequence[int] = AGES,
     horizons: Sequence[int] = HORIZONS,
     calibration: Calibration | None = None,
+    progress: Progress = unreported,
 ) -> tuple[Float[np.ndarray, "B A K O"], Float[np.ndarray, "B A K O"]]:
     """What happened less what was expected, over the deviation that was foreseen; and that deviation.
 
     Args:
         calibration: Sets the deviations right; without one they are the model's own.
+        progress: Of the ages.
     """
     view = LivesView(lives)
     state = model.birth(len(lives), hold=view.hold, truth=view.told(model, 0))
     ahead, at, found = torch.tensor(horizons), 0, []
-    for age in ages:
+    for number, age in enumerate(ages):
         state, at = live(model, state, view, at, age), age
         plan = view.action[:, age : age + max(horizons)]
         expected = model.foresee(state, model.observe(state, view.obs[:, age]), plan)
@@ -42,6 +45,7 @@ def standardised_errors(
         deviation = torch.exp(0.5 * expected.log_variance[:, ahead - 1])
         error = view.obs[:, age + ahead] - expected.mean[:, ahead - 1]
         found.append((error / deviation, deviation))
+        progress(number + 1, len(ages))
     errors, deviations = (torch.stack(part, 1).numpy() for part in zip(*found, strict=True))
     return errors, deviations
 

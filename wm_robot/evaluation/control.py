@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from wm_robot.evaluation.progress import Progress, unreported
+
 
 @runtime_checkable
 class Crew(Protocol):
@@ -47,16 +49,19 @@ class Change:
     truth_after: np.ndarray
 
 
-def target_error(plants: Plants, crew: Crew, goals: np.ndarray, change: Change) -> np.ndarray:
+def target_error(
+    plants: Plants, crew: Crew, goals: np.ndarray, change: Change, *, progress: Progress = unreported
+) -> np.ndarray:
     """Distance from the true gripper to where the goal is by then, after every step: `B T`, in m.
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
+        progress: Of the steps.
     """
     truth = change.truth_before
     crew.begin(plants.hold, truth)
-    errors = []
-    for t in range(goals.shape[1] - 1):
+    errors, steps = [], goals.shape[1] - 1
+    for t in range(steps):
         if t == change.step:
             change.apply()
             truth = change.truth_after
@@ -64,4 +69,5 @@ def target_error(plants: Plants, crew: Crew, goals: np.ndarray, change: Change) 
         next_obs, applied = plants.step(crew.act(obs, goals[:, t]))
         crew.observe(obs, applied, next_obs, truth=truth)
         errors.append(np.linalg.norm(plants.tip() - goals[:, t + 1], axis=-1))
+        progress(t + 1, steps)
     return np.stack(errors, 1)

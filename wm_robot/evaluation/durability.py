@@ -131,8 +131,11 @@ def kill_while_writing(
         after: Seconds until `kill -9`.
     """
     child, pipe = _forked(writer, folder, number, size)
-    time.sleep(after)
-    return found(folder, _ended(child, pipe, folder))
+    try:
+        time.sleep(after)
+    finally:
+        acknowledged = _ended(child, pipe, folder)
+    return found(folder, acknowledged)
 
 
 def cut_power_while_writing(
@@ -147,9 +150,9 @@ def cut_power_while_writing(
     """Fork a writer on a disk of its own, and look at what that holds at an instant: nothing that was not synced."""
     place = "lives"
     child, pipe = _forked(writer, disk.mounted / place, number, size)
-    time.sleep(after)
-    os.kill(child, signal.SIGSTOP)
     try:
+        time.sleep(after)
+        os.kill(child, signal.SIGSTOP)
         left = disk.as_it_is()
     finally:
         acknowledged = _ended(child, pipe, disk.mounted)
@@ -218,6 +221,8 @@ def _forked(writer: Writer, folder: Path, number: int, size: int) -> tuple[int, 
     child = os.fork()
     if child == 0:
         try:
+            # Ctrl-C is for the parent alone, which kills this one.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.close(reading)
             writer(folder, number, size, lambda name: _tell(writing, name))
         except BaseException:

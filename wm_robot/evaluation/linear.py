@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.models.world_model import WorldModel
 from wm_robot.types import Lives
 
@@ -93,7 +94,9 @@ def least_squares_errors(
 
 
 @torch.inference_mode()
-def learned_errors(model: WorldModel, lives: Lives) -> Float[np.ndarray, "B T"]:
+def learned_errors(
+    model: WorldModel, lives: Lives, progress: Progress = unreported
+) -> Float[np.ndarray, "B T"]:
     """The same of a model whose lifetime state learns."""
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     state = model.birth(len(lives), hold=torch.from_numpy(lives.hold))
@@ -103,6 +106,7 @@ def learned_errors(model: WorldModel, lives: Lives) -> Float[np.ndarray, "B T"]:
         valid = torch.ones(len(lives), stop - start)
         predicted, state = model.scan(state, obs[:, start : stop + 1], action[:, start:stop], valid)
         errors.append((predicted.mean - obs[:, start + 1 : stop + 1]).square().mean(-1))
+        progress(stop, lives.steps)
     return (torch.cat(errors, 1) / NOISE**2).double().numpy()
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_robot.evaluation.control import Crew, Plants
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.safety.gate import Gate
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
@@ -96,6 +97,7 @@ def behaviour(
     gripper: Callable[[np.ndarray], np.ndarray],
     *,
     change: tuple[int, Callable[[], None]] | None = None,
+    progress: Progress = unreported,
 ) -> Behaviour:
     """Have robots work, and deliver reward: the target is put where the gripper is.
 
@@ -105,6 +107,7 @@ def behaviour(
         delivered: `T`.
         gripper: Where it is by what is sensed, `B O` → `B G`.
         change: Step before which something changes, and what makes it.
+        progress: Of the steps.
     """
     crew.begin(plants.hold)
     asked, cut = [], []
@@ -119,6 +122,7 @@ def behaviour(
         crew.observe(obs, applied, next_obs)
         asked.append(action)
         cut.append(limited)
+        progress(t + 1, len(delivered))
     return Behaviour(np.stack(asked, 1), np.stack(cut, 1))
 
 

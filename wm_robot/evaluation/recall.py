@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 from wm_robot.evaluation.adaptation import HORIZON, LivesView, open_loop
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import TensorRecall
 from wm_robot.models.recall import BANK, DRAFT, OWN
@@ -43,6 +44,7 @@ def visits_of(
     change_std: np.ndarray,
     recall: TensorRecall | None = None,
     swap_banks: bool = False,
+    progress: Progress = unreported,
 ) -> Visits:
     """Live lives and imagine from several moments of every visit.
 
@@ -51,6 +53,7 @@ def visits_of(
         points: Steps since the change at which to imagine.
         recall: Without one, the memories alone.
         swap_banks: At each change every life gets the bank of the next: a control.
+        progress: Of the steps.
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
     count, visits = len(lives), (lives.steps - HORIZON) // visit
@@ -68,6 +71,7 @@ def visits_of(
         before, (_, state) = state, write(state, view.obs[:, t], view.action[:, t], view.obs[:, t + 1], ones)
         if witness:
             witness.see(t, since, before, state)
+        progress(t + 1, visit * visits)
     if witness is None:
         return Visits(errors=found)
     return Visits(

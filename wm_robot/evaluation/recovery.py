@@ -1,4 +1,4 @@
-"""How soon, and how well, a robot does its task again after a hidden change."""
+"""What a hidden change does to a robot at its task: when it is off its target, how far, and from when it is back."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ import numpy as np
 
 WINDOW = 0.5
 """Length in s over which an error is averaged before it is judged."""
+START = 2.0
+"""Seconds of a visit from which errors count: the target has to be reached first."""
 TOLERANCE = 1.5
-"""Recovered is below this many times the level before the change."""
+"""A robot is off its target above this many times its mean error before the change."""
 CLOSE = 0.01
-"""Error in m that always counts as recovered: below it, 1.5 times next to nothing would be asked for."""
+"""Error in m that always counts as on target: below it, 1.5 times next to nothing would be asked for."""
 STAY = 2.0
-"""Seconds that it must at least be watched from then on."""
-SHARE = 0.9
-"""Part of the time from then on for which it must stay low: the target moves, and some of its places are hard."""
-SETTLED = (1.0, 10.0)
-"""Seconds after the change in which the settled error is taken; `STAY` of them must have been seen."""
+"""Seconds for which a robot must be on its target, up to the end of the visit, to count as recovered."""
+SETTLED = 1.0
+"""Seconds after the change from which the settled error is taken, up to the end of the visit."""
 
 
 def rolling_mean(time: np.ndarray, value: np.ndarray, *, window: float = WINDOW) -> np.ndarray:
@@ -33,63 +33,71 @@ def level(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> flo
 
 
 def threshold(before: float) -> float:
-    """Error in m below which a robot has recovered, from the level before the change."""
+    """Error in m above which a robot is off its target, from its mean error before the change."""
     return max(TOLERANCE * before, CLOSE)
-
-
-def time_to_recover(time: np.ndarray, error: np.ndarray, *, change: float, before: float) -> float | None:
-    """Seconds from the change until the rolling error is low again and stays so; None if it is not.
-
-    Zero if it never rose. The window looks back, so otherwise nothing below its length is found. Watched is
-    what `SETTLED` watches.
-
-    Args:
-        before: Level of the error before the change.
-    """
-    watched = (time >= change) & (time <= change + SETTLED[1])
-    since, low = time[watched] - change, rolling_mean(time, error)[watched] < threshold(before)
-
-    def stays_from(moment: float) -> bool:
-        return bool(len(since) and since[-1] >= moment + STAY and low[since >= moment].mean() >= SHARE)
-
-    if low[since < WINDOW].all() and stays_from(0.0):
-        return 0.0
-    # Before that the window still averages over the old world.
-    found = (float(moment) for moment in since[low & (since >= WINDOW)] if stays_from(moment))
-    return next(found, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """What a change did to one robot."""
+    """What a change did to one robot, from the change to the end of the visit.
+
+    The robot is *off its target* while its mean error of the last `WINDOW` is above `threshold`. It was *disturbed*
+    if it ever was off its target. It has *recovered* if it then was on its target up to the end of the visit, for
+    `STAY` at least.
+    """
 
     before: float
     """Mean error before the change, in m."""
     after: float
-    """Mean settled error after it, in m."""
-    seconds: float | None
-    """Until the error was low again; None if it was not."""
+    """Mean error from `SETTLED` after it on, in m."""
+    worst: float
+    """Largest mean error of a `WINDOW` after it, in m."""
+    worst_after: float
+    """When that was, in s after the change."""
+    off: float
+    """Time off its target, in s."""
+    last_off: float
+    """Last time that it was off its target, in s after the change; 0 if it never was."""
+    watched: float
+    """From the change to the end of the visit, in s."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether it ever was off its target."""
+        return self.worst > threshold(self.before)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it was disturbed and came back to stay."""
+        return self.disturbed and self.watched - self.last_off >= STAY
 
     @classmethod
-    def of(cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float) -> "Recovery | None":
+    def of(
+        cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float = START
+    ) -> "Recovery | None":
         """Judge one robot; None if it was not watched before the change, or not for long enough after it to tell.
 
         Args:
             time: `T`, in s.
             error: Distance from gripper to target, `T`, in m.
             change: When the world changed, in s.
-            start: From when the error before it counts, in s: a robot needs a moment to reach its target.
+            start: From when the error before it counts, in s.
         """
-        if not len(time) or time[-1] < change + SETTLED[0] + STAY:
+        if not len(time) or time[-1] < change + SETTLED + STAY:
             return None
         before = level(time, error, (start, change))
-        after = level(time, error, (change + SETTLED[0], change + SETTLED[1]))
+        after = level(time, error, (change + SETTLED, np.inf))
         if np.isnan(before) or np.isnan(after):
             return None
-        seconds = time_to_recover(time, error, change=change, before=before)
-        end = min(float(time[-1]), change + SETTLED[1])
-        last = rolling_mean(time, error)[time <= end][-1]
-        if seconds is None and end < change + SETTLED[1] - WINDOW and last < threshold(before):
-            # Low at the end, and not watched for long enough to say that it stays.
-            return None
-        return cls(before=before, after=after, seconds=seconds)
+        watched = time >= change
+        since, smooth = time[watched] - change, rolling_mean(time, error)[watched]
+        off = smooth > threshold(before)
+        return cls(
+            before=before,
+            after=after,
+            worst=float(smooth.max()),
+            worst_after=float(since[smooth.argmax()]),
+            off=float((np.diff(since) * off[:-1]).sum()),
+            last_off=float(since[off].max(initial=0.0)),
+            watched=float(since[-1]),
+        )

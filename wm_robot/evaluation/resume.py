@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.lifetime.store import Store
 from wm_robot.models.base import load_base
 from wm_robot.onboard.agent import Agent
@@ -43,6 +44,7 @@ def live_on(
     every: int,
     die_at: int = -1,
     forgetful: bool = False,
+    progress: Progress = unreported,
 ) -> None:
     """Go on with the life in a store to the end of the log, saving as it goes.
 
@@ -50,6 +52,7 @@ def live_on(
         every: Steps between saves.
         die_at: Step after which the process kills itself, without warning.
         forgetful: The control: goes on as if nothing were on its way to the motors but the first action.
+        progress: Of the log's steps.
     """
     torch.set_num_threads(1)
     loaded, store = load_base(base), Store(place)
@@ -62,5 +65,6 @@ def live_on(
         agent.live(log.obs[t], log.action[t], log.obs[t + 1], valid=bool(log.valid[t]))
         if (t + 1) % every == 0 or t + 1 == len(log.action):
             agent.save(place, note=str(t + 1))
+        progress(t + 1, len(log.action))
         if t == die_at:
             os.kill(os.getpid(), signal.SIGKILL)

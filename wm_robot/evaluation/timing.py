@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wm_robot.evaluation.progress import Progress, unreported
+
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
@@ -41,13 +43,16 @@ class Clock:
         return time.thread_time() - self._core, time.perf_counter() - self._wall
 
 
-def side_by_side(functions: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, Times]:
+def side_by_side(
+    functions: Mapping[str, Callable[[], object]], repetitions: int, progress: Progress = unreported
+) -> dict[str, Times]:
     """Times of functions of one thread, taking turns, each warmed up right before it is timed."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
-    for _ in range(repetitions):
+    for number in range(repetitions):
         for name, function in functions.items():
             function()
             clock = Clock()
             function()
             found[name].append(clock())
+        progress(number + 1, repetitions)
     return {name: Times.of(seconds) for name, seconds in found.items()}

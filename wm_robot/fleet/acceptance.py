@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.fleet.assimilate import Stretch, assimilated
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import Writes
@@ -92,7 +93,9 @@ def mean_error(model: WorldModel, lives: Writes, state: State, stretches: Sequen
 
 
 @torch.inference_mode()
-def errors(model: WorldModel, lives: Writes, state: State, stretch: Stretch) -> Float[np.ndarray, "B K"]:
+def errors(
+    model: WorldModel, lives: Writes, state: State, stretch: Stretch, progress: Progress = unreported
+) -> Float[np.ndarray, "B K"]:
     """Squared error of what is foreseen `HORIZON` steps ahead while a stretch is lived, at every `EVERY`th step.
 
     In units of the one-step change, mean over channels; NaN where a step ahead is invalid.
@@ -107,4 +110,5 @@ def errors(model: WorldModel, lives: Writes, state: State, stretch: Stretch) -> 
             known = stretch.valid[:, ahead].all(1)
             found.append(torch.where(known, error.square().mean(-1), torch.nan))
         state = stretch.step(lives, state, t)
+        progress(t + 1, stretch.steps - HORIZON + 1)
     return torch.stack(found, 1).numpy()

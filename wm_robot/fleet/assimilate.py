@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.lifetime.memory import State
 from wm_robot.models.in_torch import TensorRecall, Writes
 from wm_robot.types import Episode
@@ -51,16 +52,27 @@ class Stretch(NamedTuple):
 
 
 @torch.inference_mode()
-def lived(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
-    """Lives after these stretches, one after another."""
+def lived(
+    lives: Writes, state: State, stretches: Sequence[Stretch], progress: Progress = unreported
+) -> State:
+    """Lives after these stretches, one after another.
+
+    Args:
+        progress: Of the steps.
+    """
+    before, total = 0, sum(stretch.steps for stretch in stretches)
     for stretch in stretches:
         state = stretch.entered(state)
         for t in range(stretch.steps):
             state = stretch.step(lives, state, t)
+            progress(before + t + 1, total)
+        before += stretch.steps
     return state
 
 
-def assimilated(lives: Writes, state: State, stretches: Sequence[Stretch]) -> State:
+def assimilated(
+    lives: Writes, state: State, stretches: Sequence[Stretch], progress: Progress = unreported
+) -> State:
     """Lives after they have lived what others did: they are as if they had lived it themselves.
 
     A life with a bank begins there as a newborn, since it is another body, and recognises what it remembers. It
@@ -69,7 +81,9 @@ def assimilated(lives: Writes, state: State, stretches: Sequence[Stretch]) -> St
     Args:
         lives: The model, its graphs, or the recall of either for lives with a bank.
         state: Not changed.
+        progress: Of the steps.
     """
     bank = lives if isinstance(lives, TensorRecall) else None
-    after = lived(lives, bank.anew(state) if bank else state, stretches) | {"recent": state["recent"]}
+    after = lived(lives, bank.anew(state) if bank else state, stretches, progress)
+    after = after | {"recent": state["recent"]}
     return bank.back(after, state) if bank else after

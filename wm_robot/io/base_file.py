@@ -33,7 +33,7 @@ def find_base(folder: str | Path) -> Path:
             if (place / named.name / CARD).is_file():
                 return place / named.name
     if named.exists():
-        raise SnapshotError(f"{named} is no base: it has no {CARD}. {_known_bases(named)}")
+        raise SnapshotError(f"no base in {named}: it has no {CARD}. {_known_bases(named)}")
     raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
 
 
@@ -43,6 +43,40 @@ def beside_base(folder: str | Path) -> Path:
         return find_base(folder)
     except SnapshotError:
         return Path(folder)
+
+
+def check_is_of(folder: Path, digest: str, life: str) -> None:
+    """Refuse a base that a life was not lived with; its weights are not read.
+
+    Args:
+        digest: Of the life's base.
+        life: As it was named, for the error.
+
+    Raises:
+        SnapshotError: If it is another; the error names the right one if that is near.
+    """
+    found = _digest_in(folder)
+    if found in (digest, ""):
+        return
+    near = (path for place in (*SHIPPED, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
+    right = next((card.parent for card in near if _digest_in(card.parent) == digest), None)
+    raise SnapshotError(
+        f"{life} and base {folder} do not belong together: it was lived with base {digest[:12]}, and this is "
+        f"{found[:12]}. "
+        + (
+            f"Give its own: --base {right}"
+            if right
+            else "None that ships or is near is its own; name its folder"
+        )
+    )
+
+
+def _digest_in(folder: Path) -> str:
+    """What the card says; empty where none can be read, which is found out when it is used."""
+    try:
+        return str(read_json((folder / CARD).read_bytes(), CARD)["digest"])
+    except (OSError, SnapshotError, TypeError, KeyError):
+        return ""
 
 
 def _known_bases(wrong: Path) -> str:

@@ -21,8 +21,10 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Episode
 
 COMMANDS, PLANT, CONTACT = "joint_command", "plant/status", "plant/contact"
-STREAMS = ("joint_states", "applied_command", COMMANDS, "target", PLANT, CONTACT)
-"""Topics that episodes are cut from, by name in a robot's namespace."""
+STATES, APPLIED = "joint_states", "applied_command"
+JOINTS, POINT, TEXT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped", "std_msgs/msg/String"
+STREAMS = {STATES: JOINTS, APPLIED: JOINTS, COMMANDS: JOINTS, "target": POINT, PLANT: TEXT, CONTACT: TEXT}
+"""Topics that episodes are cut from, by name in a robot's namespace, each with its type."""
 FRAMES = ("", "base_link")
 PAUSE = 1.0
 """Seconds on the robot's clock, without an observation or a command, that end an episode."""
@@ -100,9 +102,9 @@ class Cutter(Generic[G]):
             SpecError: If the plant says that it is another robot.
         """
         try:
-            if name == "joint_states":
+            if name == STATES:
                 self._sense(message)
-            elif name == "applied_command":
+            elif name == APPLIED:
                 self._apply(stamp_of(message), told(message, self.spec))
             elif name == COMMANDS:
                 self._command(stamp_of(message))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         mode: Who may read it, from the first byte on.
 
     Raises:
-        OSError: If it could not be written; the old content is still there.
+        OSError: If it could not be written; it names the file. The old content is still there.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
@@ -36,8 +36,9 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
             # The temporary name says nothing to people, and a failed reservation has none.
             error.filename = str(path)
         raise
@@ -79,6 +80,33 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Keep those out who `locked` a file, where that file is there and can be read; nothing is written."""
+    try:
+        lock = path.open("rb")
+    except OSError:
+        # Of a copy, on a read-only mount or of another user: then nobody here changes what it guards.
+        yield
+        return
+    with lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether another process has claimed a file; nothing is written."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def claim(file: IO[Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import PART, claim, make_folder, remove_file, sync_folder
+from wm_robot.io.durable import PART, claim, is_claimed, make_folder, remove_file, sync_folder
 from wm_robot.io.episode_file import SUFFIX, Origin, digest_of, read_episode, read_origin, write_episode
 from wm_robot.io.open_episode import OpenEpisode, read_open
 from wm_robot.types import Episode
@@ -133,11 +133,7 @@ def open_in(folder: Path) -> list[Path]:
 
 def is_written(folder: Path) -> bool:
     """Whether a process writes episodes there now."""
-    lock = folder / LOCK
-    if not lock.exists():
-        return False
-    with lock.open("w") as file:
-        return not claim(file)
+    return is_claimed(folder / LOCK)
 
 
 def number_of(path: Path) -> int:

@@ -12,6 +12,11 @@ from wm_robot.spec import RobotSpec
 NANO = 1_000_000_000
 BEYOND_SPEED = 20.0
 """Times its largest speed that a joint may be said to move."""
+NOT_SENSED = (
+    "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
+    "joint_state_broadcaster publish them"
+)
+"""The next move where joints have no reading of a kind."""
 
 
 def stamp_of(message: Any) -> int:
@@ -27,7 +32,7 @@ def sensed(message: Any, spec: RobotSpec) -> np.ndarray:
             names, or a number is not finite or cannot be.
     """
     order = _order(message.name, spec.joint_names)
-    parts = {f: _values(getattr(message, f), message.name, order, f) for f in spec.interfaces}
+    parts = {f: _readings(message, order, f) for f in spec.interfaces}
     for field, values in parts.items():
         low, high = _possible(spec, field)
         bad = [
@@ -36,6 +41,22 @@ def sensed(message: Any, spec: RobotSpec) -> np.ndarray:
         if bad:
             raise BadMessageError(Refusal.RANGE, f"{field} of {bad} is far outside what the joint can do")
     return np.concatenate(list(parts.values()))
+
+
+def _readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
+    """One kind of reading of each joint.
+
+    Raises:
+        BadMessageError: If there is not one finite number for each; with how to get them, where they are unknown.
+    """
+    numbers = getattr(message, field)
+    try:
+        return _values(numbers, message.name, order, field)
+    except BadMessageError as error:
+        # A broadcaster leaves them out, or says NaN, where the hardware has no such sensor.
+        if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
+            raise
+        raise BadMessageError(error.reason, f"{error}. {NOT_SENSED.format(field)}") from error
 
 
 def told(message: Any, spec: RobotSpec) -> np.ndarray:
@@ -76,7 +97,7 @@ def finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
         good = np.isfinite(values.astype(np.float32))
     if not good.all():
         bad = [name for name, fine in zip(names, good, strict=True) if not fine]
-        raise BadMessageError(Refusal.NOT_FINITE, f"{field} of {bad} is not finite")
+        raise BadMessageError(Refusal.NOT_FINITE, f"{field} is not finite for {bad}")
     return values
 
 

@@ -22,6 +22,10 @@ class Lived:
     next_obs: np.ndarray
     valid: bool
     """False: count it, move the context on, and learn nothing from it."""
+    cause: str = ""
+    """Why it is not valid, as `Unlearned` counts it; empty if it is."""
+    missed: int = 0
+    """Periods in it for which there is no observation."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Pairing:
         max_gap: How many times longer or shorter than a period a transition may be.
         """
         self.refusals = Refusals()
-        self._max_age = round(max_age * 1e9)
+        self._max_age, self._period = round(max_age * 1e9), period * 1e9
         self._step = round(period * 1e9 / max_gap), round(period * 1e9 * max_gap)
         self._newest: _Sensed | None = None
         # Two, since a transition is overdue once the next is there; only before a birth are more left.
@@ -111,17 +115,21 @@ class Pairing:
                 return None
             self._open.popleft()
             shortest, longest = self._step
-            gap = not shortest <= after.stamp - before.stamp <= longest
-            if gap:
-                self.refusals.add(Refusal.GAP)
+            span, cause = after.stamp - before.stamp, ""
             if applied is None:
                 self.refusals.add(Refusal.UNPAIRED)
+                cause = "unpaired"
+            if not shortest <= span <= longest:
+                self.refusals.add(Refusal.GAP)
+                cause = "gap" if span > longest else "early"
             if self.applied is not None:
                 return Lived(
                     stamp=after.stamp,
                     obs=before.obs,
                     applied=self.applied if applied is None else applied,
                     next_obs=after.obs,
-                    valid=not gap and applied is not None,
+                    valid=not cause,
+                    cause=cause,
+                    missed=max(0, round(span / self._period) - 1),
                 )
         return None

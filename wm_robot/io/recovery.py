@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from wm_robot.errors import MissingExtraError, SnapshotError
 from wm_robot.io.durable import PART, claim, sync_folder
+from wm_robot.io.open_files import find_writer
 from wm_robot.io.session_file import CHUNK, DAMAGE, FLUSH_EVERY, MAGIC, is_whole
 
 try:
@@ -21,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("recovering a session", "ros") from error
 
-WHOLE, RECORDING = "whole", "is being recorded"
+WHOLE, RECORDING, WRITING = "whole", "is being recorded", "is being written"
 CUT = ".cut"
 """Ending, after its own, under which the file is kept as the recorder left it."""
 OURS = "wm_robot"
@@ -48,7 +49,8 @@ class Recovered:
 def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
     """Put a whole session in the place of one that was cut; the file as it was is kept beside it.
 
-    At every instant the name leads to one of the two. What is whole is left alone.
+    At every instant the name leads to one of the two. What is whole is left alone, and what another program writes:
+    one that has it open, or adds to it while it is copied.
 
     Args:
         dry_run: Only look.
@@ -60,6 +62,8 @@ def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
     with path.open("rb") as cut:
         if not claim(cut):
             return Recovered(path=path, what=RECORDING)
+        if writer := find_writer(path):
+            return Recovered(path=path, what=f"{WRITING} by {writer}")
         begins = cut.read(len(MAGIC))
         if begins != MAGIC:
             why = "does not begin as an MCAP file does" if begins else "is empty: nothing reached the disk"
@@ -69,9 +73,24 @@ def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
         if dry_run:
             with open(os.devnull, "wb") as nowhere:
                 return _copy(path, cut, nowhere)
-        with _replacing(path) as whole:
-            found = _copy(path, cut, whole)
+        try:
+            with _replacing(path) as whole:
+                before = _size_and_time(cut)
+                found = _copy(path, cut, whole)
+                if _size_and_time(cut) != before:
+                    raise _StillWritten
+        except _StillWritten:
+            return Recovered(path=path, what=WRITING)
     return Recovered(**{**vars(found), "kept": _kept(path)})
+
+
+class _StillWritten(Exception):
+    """The file changed while it was copied."""
+
+
+def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
+    about = os.fstat(file.fileno())
+    return about.st_size, about.st_mtime_ns
 
 
 def _copy(path: Path, cut: IO[bytes], whole: IO[bytes]) -> Recovered:

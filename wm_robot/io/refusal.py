@@ -34,14 +34,18 @@ class Refusal(str, Enum):
     """No applied command came for the observation."""
     SOURCE = "source"
     """Of another publisher than the one that is heard."""
+    NO_CLOCK = "no_clock"
+    """It came while our own clock stood still, so that nobody knows how old it is."""
 
 
 UNTIMELY = {
     Refusal.NO_STAMP: "it has no stamp",
     Refusal.DUPLICATE: "it has the stamp of the one before",
     Refusal.OUT_OF_ORDER: "it is older than the one before. Does its sender's clock run back, or do two send?",
-    Refusal.STALE: "it is too old. Is its sender's clock behind ours, or the machine too busy?",
-    Refusal.FUTURE: "it is of later than now. Is its sender's clock ahead of ours?",
+    Refusal.STALE: "it is too old. Is its sender's clock behind ours, use_sim_time set on one side alone, or the "
+    "machine too busy?",
+    Refusal.FUTURE: "it is of later than now. Is its sender's clock ahead of ours, or use_sim_time set on one side "
+    "alone?",
 }
 """What `check_time` found, in words."""
 

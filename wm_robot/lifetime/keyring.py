@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 
 from wm_robot.errors import ConfigError, SnapshotError
@@ -53,8 +54,17 @@ class Keyring:
         Args:
             folder: What `WM_ROBOT_KEYS` names by default, or `~/.config/wm_robot/keys`.
             clock: Wall clock, for what is trusted until a day.
+
+        Raises:
+            ConfigError: If none is named, and the user has no home.
         """
-        self.folder = Path(folder or os.environ.get(VARIABLE) or DEFAULT).expanduser()
+        try:
+            self.folder = Path(folder or os.environ.get(VARIABLE) or DEFAULT).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(
+                f"there is no folder for keys: this user has no home, and {DEFAULT} is in it. "
+                f"Name one with --keys FOLDER, or set {VARIABLE}"
+            ) from error
         self.seen, self.given = Sequences(self.folder / "seen"), Sequences(self.folder / "given")
         self._clock = clock
 
@@ -85,7 +95,9 @@ class Keyring:
                 f"no private key '{name}' in {self.folder}; there are: {', '.join(self.own()) or 'none'}. "
                 f"Make one: wm-robot keys new {name}"
             )
-        return SigningKey.of(read_private(path), str(path))
+        free = next(other for n in count(2) if not self._private(other := f"{name}-{n}").exists())
+        move = f"Make another, and sign with that: wm-robot keys new {free}"
+        return SigningKey.of(read_private(path), str(path), move=move)
 
     def own(self) -> list[str]:
         """Names of the private keys."""

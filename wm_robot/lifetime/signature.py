@@ -25,15 +25,21 @@ class SigningKey:
         return cls(_ed25519().Ed25519PrivateKey.generate())
 
     @classmethod
-    def of(cls, pem: bytes, where: str) -> "SigningKey":
+    def of(cls, pem: bytes, where: str, *, move: str = "") -> "SigningKey":
         """Read a private key, PKCS #8 in PEM without a password.
+
+        Args:
+            move: What to do if it is none, for the error.
 
         Raises:
             ConfigError: If it is none, or of another kind.
         """
-        found = _read(pem, where, "load_pem_private_key", password=None)
+        move = move or "Make one: wm-robot keys new NAME"
+        found = _read(pem, where, "load_pem_private_key", move, password=None)
         if not isinstance(found, _ed25519().Ed25519PrivateKey):
-            raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519")
+            raise ConfigError(
+                f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {move}"
+            )
         return cls(found)
 
     @property
@@ -82,30 +88,34 @@ def public_pem(public: bytes) -> bytes:
     return found
 
 
-def public_of(pem: bytes, where: str) -> bytes:
+def public_of(pem: bytes, where: str, *, move: str = "") -> bytes:
     """The 32 bytes of a public key in PEM.
+
+    Args:
+        move: What to do if it is none, for the error.
 
     Raises:
         ConfigError: If it is none, or of another kind.
     """
-    found = _read(pem, where, "load_pem_public_key")
+    move = move or "Its owner prints it with: wm-robot keys show NAME"
+    found = _read(pem, where, "load_pem_public_key", move)
     if not isinstance(found, _ed25519().Ed25519PublicKey):
-        raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519")
+        raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {move}")
     raw: bytes = found.public_bytes_raw()
     return raw
 
 
-def _read(pem: bytes, where: str, reader: str, **options: Any) -> Any:
+def _read(pem: bytes, where: str, reader: str, move: str, **options: Any) -> Any:
     _ed25519()
+    if not pem.strip():
+        raise ConfigError(f"{where} holds no key that can be read: it is empty. {move}")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     try:
         return getattr(serialization, reader)(pem, **options)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            f"{where} holds no key that can be read: {error}. Make one: wm-robot keys new NAME"
-        ) from error
+        raise ConfigError(f"{where} holds no key that can be read: {error}. {move}") from error
 
 
 def _ed25519() -> Any:

@@ -7,19 +7,25 @@
     STORE/branches/<name>                 the snapshot that a named life has come to
     STORE/pins/<name>                     a snapshot that is kept whatever happens to branches
     STORE/quarantine/                     what failed its check; never read again
-    STORE/index.sqlite3                   a copy of the manifests for quick answers; made again when it is lost
+    STORE/index.sqlite3                   a copy of the manifests for quick answers; `gc` makes it again
 
 A snapshot is acknowledged when its object, its manifest and its branch are durable, written in that order, so that a
 name never leads to what is not there whole. Nothing is ever changed in place.
+
+What only reads writes nothing at all, so that a store can be read on a mount that is read-only. Only `save`, `fetch`,
+`adopt` and `clone` make a store; everything else refuses a folder that is none.
 """
 
 import heapq
 import math
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from difflib import get_close_matches
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +34,25 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import PART, digest, locked, make_folder, remove_file, sync_folder, write_file
-from wm_robot.lifetime.names import NAME, checked_name
+from wm_robot.io.durable import (
+    PART,
+    digest,
+    locked,
+    make_folder,
+    remove_file,
+    sync_folder,
+    unchanged,
+    write_file,
+)
+from wm_robot.lifetime.names import checked_name, is_name
+from wm_robot.lifetime.nearby import no_store
 from wm_robot.lifetime.snapshot import SHA256, Snapshot
 from wm_robot.lifetime.store_index import StoreIndex
 
 MAIN = "main"
 """Branch of a life that nobody named."""
 FOLDERS = ("objects", "manifests", "branches", "pins")
-QUARANTINE = "quarantine"
+QUARANTINE, LOCK = "quarantine", ".lock"
 OBJECT, PRUNED = ".safetensors", ".pruned"
 LARGEST_MANIFEST = 1 << 20
 LARGEST_OBJECT = 1 << 30
@@ -57,6 +73,29 @@ class Store:
     def exists(self) -> bool:
         """Whether anything was ever saved here."""
         return (self.folder / "manifests").is_dir()
+
+    def check_exists(self) -> None:
+        """Refuse a folder that is no store.
+
+        Raises:
+            SnapshotError: If nothing was ever saved here; it names the stores that are near.
+        """
+        if not self.exists:
+            raise no_store(self.folder)
+
+    def check_writable(self) -> None:
+        """Refuse a folder in which nothing can be saved, before anything is lived that would be lost.
+
+        Raises:
+            SnapshotError: If it, or the one in which it would be made, is no folder that this user may write in.
+        """
+        folder = self.folder.absolute()
+        place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        if not (os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)):
+            raise SnapshotError(
+                f"nothing can be saved in {self.folder}: {place} is no folder that this user may write in, or is "
+                "read-only. Name another folder"
+            )
 
     # --- save and load ------------------------------------------------------------------------------------------
 
@@ -87,14 +126,14 @@ class Store:
                 f"{broken} of the lifetime state are not finite. Go on from a snapshot before"
             )
         content = save({name: np.ascontiguousarray(value) for name, value in state.items()})
-        with self._changing():
-            head = self.branches().get(checked_name(branch))
+        with self._changing(create=True):
+            head = self._head("branches", checked_name(branch))
             if parents is None:
                 parents = [head] if head else []
             if head and head not in parents:
                 raise SnapshotError(
                     f"branch '{branch}' in {self.folder} holds a life, {head[:12]}, that this one does not go on "
-                    "from. Go on from it, or save in another branch"
+                    f"from. Go on from it (restore {self.folder}@{branch}), or save in another branch"
                 )
             known = [self.read(parent) for parent in parents]
             snapshot = self._described(
@@ -161,16 +200,21 @@ class Store:
             )
         return content
 
-    def fetch(self, other: "Store", reference: str) -> str:
-        """Take a snapshot and all it comes from out of another store, so that a life here can go on from it."""
+    def fetch(self, other: "Store", reference: str, *, tensors: bool = True) -> str:
+        """Take a snapshot and all it comes from out of another store, so that a life here can go on from it.
+
+        Args:
+            tensors: False: bring the manifests alone, as if the line was thinned out here.
+        """
         if self.folder.resolve() == other.folder.resolve():
             return self.find(reference)
         line = list(other.log(reference))
-        with self._changing():
+        with self._changing(create=True):
             # The oldest first: what a manifest names as parent is here before it.
             for snapshot in reversed(line):
-                if other.pruned(snapshot):
-                    write_file(self._object(snapshot).with_suffix(PRUNED), b"")
+                if not tensors or other.pruned(snapshot):
+                    if not self._object(snapshot).exists():
+                        write_file(self._object(snapshot).with_suffix(PRUNED), b"")
                 else:
                     self._keep("objects", f"{snapshot.object}{OBJECT}", other.content(snapshot))
                 self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
@@ -193,8 +237,8 @@ class Store:
             raise SnapshotError(
                 f"snapshot {snapshot.digest[:12]} is not the first of a line, with its tensors"
             )
-        with self._changing():
-            head = self.branches().get(checked_name(branch))
+        with self._changing(create=True):
+            head = self._head("branches", checked_name(branch))
             if head is None:
                 self._keep("objects", f"{snapshot.object}{OBJECT}", content)
                 self._keep("manifests", f"{snapshot.digest}.json", snapshot.manifest())
@@ -206,8 +250,40 @@ class Store:
                 if came_from in (each.digest, each.origin.get("snapshot")):
                     return each
         raise SnapshotError(
-            f"branch '{branch}' in {self.folder} holds another life, {head[:12]}. Name a branch that is not there yet"
+            f"branch '{branch}' in {self.folder} holds another life, {head[:12]}. Name a branch that is not there "
+            f"yet, such as {self.folder}@{self._free_name(branch)}"
         )
+
+    def clone(self, other: "Store", reference: str, *, branch: str = MAIN) -> str:
+        """Let a branch here hold a life of another store, with all that this comes from.
+
+        The branch is begun; or moved forward, if that life goes on from what it holds.
+
+        Returns:
+            The snapshot's digest.
+
+        Raises:
+            SnapshotError: If the branch holds another life.
+        """
+        found = other.find(reference)
+        head = self._head("branches", checked_name(branch))
+        if head is not None and all(each.digest != head for each in other.log(found)):
+            source, target = (
+                shlex.quote(f"{store.folder}@{name}")
+                for store, name in ((other, reference), (self, self._free_name(branch)))
+            )
+            raise SnapshotError(
+                f"branch '{branch}' is there already in {self.folder}, with another life, {head[:12]}. "
+                f"Name one that is not there yet. Run: wm-robot state clone {source} {target}"
+            )
+        self.fetch(other, found)
+        with self._changing():
+            if self._head("branches", branch) != head:
+                raise SnapshotError(
+                    f"branch '{branch}' in {self.folder} was changed meanwhile, and is left alone. Try again"
+                )
+            self._point("branches", branch, found)
+        return found
 
     # --- find ---------------------------------------------------------------------------------------------------
 
@@ -218,24 +294,27 @@ class Store:
             reference: A branch, a pin, or the beginning of a digest; `~N` after it is the Nth before it.
 
         Raises:
-            SnapshotError: If there is none, or more than one.
+            SnapshotError: If there is none, or more than one; or if this is no store.
         """
+        self.check_exists()
         name, _, back = reference.partition("~")
         if back and not back.isdigit():
             raise SnapshotError(f"reference '{reference}' ends in '~{back}'; it must be '~' and a number")
-        found = self.branches().get(name) or self.pins().get(name)
+        found = self._head("branches", name) or self._head("pins", name)
         if found is None and _DIGEST_START.fullmatch(name):
-            ahead = self._index_of_all().starting_with(name)
+            ahead = [each for each in self._listed() if each.startswith(name)]
             if len(ahead) > 1:
                 raise SnapshotError(
                     f"'{name}' begins {len(ahead)} snapshots in {self.folder}; write more of it"
                 )
             found = ahead[0] if ahead else None
         if found is None:
-            there = ", ".join(sorted(self.branches())) or "none"
+            there = sorted(self.branches())
+            close = get_close_matches(name, [*there, *self.pins()], n=1)
+            guess = f"Did you mean '{close[0]}'? " if close else ""
             raise SnapshotError(
-                f"no lifetime state '{name}' in {self.folder}; its branches are: {there}. "
-                "Name one of them, or begin a new life"
+                f"no lifetime state '{name}' in {self.folder}; its branches are: {', '.join(there) or 'none'}. "
+                f"{guess}Name one of them, or begin a new life. See: {self._ls}"
             )
         for _ in range(int(back or 0)):
             parents = self.read(found).parents
@@ -272,7 +351,11 @@ class Store:
 
     def snapshots(self) -> list[Snapshot]:
         """All, the newest last."""
-        return self._index_of_all().all()
+        self.check_exists()
+        there = self._listed()
+        known = {each.digest: each for each in self._index.all() if each.digest in there}
+        found = [*known.values(), *self._readable(there - known.keys())]
+        return sorted(found, key=lambda each: (each.sequence, each.digest))
 
     def log(self, reference: str = MAIN, limit: int | None = None) -> Iterator[Snapshot]:
         """A snapshot and those that it comes from, the newest first."""
@@ -297,9 +380,10 @@ class Store:
             SnapshotError: If the name is taken.
         """
         with self._changing():
-            if name in self.branches():
+            if self._head("branches", checked_name(name)):
                 raise SnapshotError(
-                    f"branch '{name}' is there already in {self.folder}. Reset it, or choose another"
+                    f"branch '{name}' is there already in {self.folder}. Reset it, or choose another, such as "
+                    f"'{self._free_name(name)}'"
                 )
             found = self.find(reference)
             self._point("branches", name, found)
@@ -308,8 +392,7 @@ class Store:
     def reset(self, name: str, reference: str) -> str:
         """Let a life go on from another snapshot; where it was stays in the store until `gc`."""
         with self._changing():
-            if name not in self.branches():
-                raise SnapshotError(f"no branch '{name}' in {self.folder}")
+            self._check_is_there("branches", name)
             found = self.find(reference)
             self._point("branches", name, found)
         return found
@@ -331,37 +414,45 @@ class Store:
 
     # --- care ---------------------------------------------------------------------------------------------------
 
-    def verify(self) -> list[str]:
-        """Check every byte. What is damaged goes to the quarantine.
+    def verify(self, *, repair: bool = False) -> list[str]:
+        """Check every byte.
+
+        Args:
+            repair: Put what is damaged into the quarantine. Otherwise nothing is written.
 
         Returns:
             What was found, a sentence each; empty if all is well.
         """
-        found = []
-        with self._changing():
-            for path in sorted((self.folder / "manifests").glob("*.json")):
+        self.check_exists()
+        found, whole = [], list[Snapshot]()
+        with self._changing() if repair else unchanged(self.folder / LOCK):
+            for name in sorted(path.stem for path in (self.folder / "manifests").glob("*.json")):
+                damaged = [self.folder / "manifests" / f"{name}.json"]
                 try:
-                    snapshot = self.read(path.stem)
+                    snapshot = self.read(name)
+                    damaged.append(self._object(snapshot))
+                    if not self.pruned(snapshot):
+                        self._tensors(snapshot)
+                    whole.append(snapshot)
                 except SnapshotError as error:
                     found.append(str(error))
-                    self._isolate(path)
-                    continue
-                if self.pruned(snapshot):
-                    continue
-                try:
-                    self._tensors(snapshot)
-                except SnapshotError as error:
-                    found.append(str(error))
-                    self._isolate(path)
-                    self._isolate(self._object(snapshot))
-            kept = {path.stem for path in (self.folder / "manifests").glob("*.json")}
-            for what, names in (("branch", self.branches()), ("pin", self.pins())):
-                found += [
-                    f"{what} '{name}' leads to {head[:12]}, which is not here"
-                    for name, head in names.items()
-                    if head not in kept
-                ]
-            self._index.clear()
+                    for path in damaged if repair else ():
+                        self._isolate(path)
+            kept = {snapshot.digest for snapshot in whole}
+            for kind, what in (("branches", "branch"), ("pins", "pin")):
+                for name in self._listed_names(kind):
+                    try:
+                        head = self._head(kind, name)
+                    except SnapshotError as error:
+                        found.append(str(error))
+                        continue
+                    if head is not None and head not in kept:
+                        found.append(
+                            f"{what} '{name}' leads to {head[:12]}, which is not here, or is damaged"
+                        )
+            if repair:
+                self._index.clear()
+                self._index.add(whole)
         return found
 
     def pruned(self, snapshot: Snapshot) -> bool:
@@ -375,7 +466,7 @@ class Store:
         Args:
             keep_last: Keep the tensors of so many of each branch's last snapshots, of as many before them, each twice
                 as far back as the one after it, and of pins; of all others in the line the manifests alone.
-            dry_run: Remove nothing.
+            dry_run: Remove nothing, and write nothing.
 
         Returns:
             Those whose tensors were removed, or would be.
@@ -383,7 +474,8 @@ class Store:
         Raises:
             SnapshotError: If a manifest is damaged or missing: what came before it would be taken for unreachable.
         """
-        with self._changing():
+        self.check_exists()
+        with unchanged(self.folder / LOCK) if dry_run else self._changing():
             # From the manifests themselves: the index may lack some.
             known = {name: self.read(name) for name in self._listed()}
             heads, pins = self.branches().values(), self.pins().values()
@@ -396,6 +488,8 @@ class Store:
             gone = [each for each in known.values() if each.object not in objects and not self.pruned(each)]
             if not dry_run:
                 self._remove(gone, lineage, objects)
+                self._index.clear()
+                self._index.add(known[name] for name in lineage)
         return gone
 
     def _remove(self, gone: Sequence[Snapshot], lineage: set[str], objects: set[str]) -> None:
@@ -418,15 +512,16 @@ class Store:
             for path in (self.folder / kind).glob(f".*{PART}"):
                 path.unlink(missing_ok=True)
             sync_folder(self.folder / kind)
-        self._index.clear()
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _changing(self) -> AbstractContextManager[None]:
+    def _changing(self, *, create: bool = False) -> AbstractContextManager[None]:
+        if not create:
+            self.check_exists()
         # Always: a kill may have come between two of them.
         for kind in FOLDERS:
             make_folder(self.folder / kind)
-        return locked(self.folder / ".lock")
+        return locked(self.folder / LOCK)
 
     def _described(self, state: State, content: bytes, **known: Any) -> Snapshot:
         snapshot = Snapshot(
@@ -472,25 +567,58 @@ class Store:
         return dict(tensors)
 
     def _names(self, kind: str) -> dict[str, str]:
-        found = {}
+        found = {name: self._head(kind, name) for name in self._listed_names(kind)}
+        return {name: head for name, head in found.items() if head is not None}
+
+    def _listed_names(self, kind: str) -> list[str]:
         folder = self.folder / kind
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if NAME.fullmatch(path.name):
-                head = path.read_text().strip()
-                if not SHA256.fullmatch(head):
-                    raise SnapshotError(
-                        f"{path} is damaged: it holds no digest. Reset it to a snapshot of `log`"
-                    )
-                found[path.name] = head
-        return found
+        return sorted(
+            path.name for path in (folder.iterdir() if folder.is_dir() else ()) if is_name(path.name)
+        )
+
+    def _head(self, kind: str, name: str) -> str | None:
+        """What a branch or pin leads to; None if there is none of that name."""
+        if not is_name(name):
+            return None
+        path = self.folder / kind / name
+        try:
+            head = path.read_bytes().decode("ascii", "replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not SHA256.fullmatch(head):
+            raise SnapshotError(
+                f"{path} is damaged: it holds no digest. Reset it to a snapshot that is whole: wm-robot state reset "
+                f"{shlex.quote(f'{self.folder}@{name}')} DIGEST"
+            )
+        return head
+
+    def _check_is_there(self, kind: str, name: str) -> None:
+        if not (is_name(name) and (self.folder / kind / name).is_file()):
+            what = {"branches": "branch", "pins": "pin"}[kind]
+            there = self._listed_names(kind)
+            close = get_close_matches(name, there, n=1)
+            guess = f" Did you mean '{close[0]}'?" if close else ""
+            raise SnapshotError(
+                f"no {what} '{name}' in {self.folder}; there are: {', '.join(there) or 'none'}.{guess} "
+                f"See: {self._ls}"
+            )
+
+    @property
+    def _ls(self) -> str:
+        """The command that lists what there is."""
+        return f"wm-robot state ls {shlex.quote(str(self.folder))}"
+
+    def _free_name(self, name: str) -> str:
+        """A branch that is not there yet."""
+        there = self._listed_names("branches")
+        return next(free for n in count(2) if (free := f"{name}-{n}") not in there)
 
     def _point(self, kind: str, name: str, head: str) -> None:
         write_file(self.folder / kind / checked_name(name), f"{head}\n".encode())
 
     def _unname(self, kind: str, name: str) -> None:
         with self._changing():
-            if name not in self._names(kind):
-                raise SnapshotError(f"no '{name}' in {self.folder / kind}")
+            self._check_is_there(kind, name)
             remove_file(self.folder / kind / name)
 
     def _isolate(self, path: Path) -> None:
@@ -499,19 +627,6 @@ class Store:
             path.replace(self.folder / QUARANTINE / path.name)
             sync_folder(self.folder / QUARANTINE)
             sync_folder(path.parent)
-
-    def _index_of_all(self) -> StoreIndex:
-        """The index, brought up to what is on disk."""
-        if not self.exists:
-            return self._index
-        there, known = self._listed(), self._index.names()
-        if known - there:
-            self._index.clear()
-            known = set()
-        missing = there - known
-        if missing:
-            self._index.add(self._readable(missing))
-        return self._index
 
     def _listed(self) -> set[str]:
         """Digests of the manifests on disk."""

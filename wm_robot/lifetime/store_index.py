@@ -1,17 +1,18 @@
-"""A copy of a store's manifests in one SQLite file. It may be lost at any moment, and is made again."""
+"""A copy of a store's manifests in one SQLite file. It may be lost at any moment; `gc` makes it again."""
 
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
+from wm_robot.errors import SnapshotError
 from wm_robot.lifetime.snapshot import Snapshot
 
 _TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
 
 
 class StoreIndex:
-    """Answers in one read what would take a read for each snapshot."""
+    """Answers in one read what would take a read for each snapshot. Only who changes the store writes it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -26,22 +27,15 @@ class StoreIndex:
             # What is durable is not to be refused for the sake of a copy.
             self.clear()
 
-    def names(self) -> set[str]:
-        """Digests that it knows."""
-        with closing(self._open()) as database:
-            return {name for (name,) in database.execute("select name from snapshot")}
-
-    def starting_with(self, start: str) -> list[str]:
-        """Digests that begin so."""
-        with closing(self._open()) as database:
-            asked = "select name from snapshot where name >= ? and name < ?"
-            return [name for (name,) in database.execute(asked, (start, start + "g"))]
-
     def all(self) -> list[Snapshot]:
-        """All, in the order of their sequence."""
-        with closing(self._open()) as database:
-            rows = database.execute("select name, manifest from snapshot order by sequence, name")
+        """All that it knows; none where it is lost, damaged or cannot be read. Nothing is written."""
+        try:
+            # Opened so, SQLite makes no file, and works on a mount that is read-only.
+            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                rows = database.execute("select name, manifest from snapshot").fetchall()
             return [Snapshot.of(name, content) for name, content in rows]
+        except (sqlite3.Error, SnapshotError, TypeError):
+            return []
 
     def clear(self) -> None:
         """Forget everything."""
@@ -49,7 +43,6 @@ class StoreIndex:
             path.unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._connected()
         except sqlite3.DatabaseError:

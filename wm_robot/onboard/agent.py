@@ -456,19 +456,36 @@ class Agent:
             SnapshotError: If that branch holds a life that this one does not go on from.
         """
         store, branch = opened(place)
-        state, random, past = self._batch.moment
-        arrays = state | random | (past.arrays(*self._batch.kept_like) if past else {})
         parents = [] if self._origin is None else [store.fetch(*self._origin)]
-        snapshot = store.save(
-            arrays,
+        self._origin = store, self._write(store, branch, parents, note)
+        return self._origin[1]
+
+    def rescue(self, place: Path | str) -> str:
+        """Write a copy of the life in another store, and return the snapshot's digest.
+
+        It needs little room, as its ancestors come without their tensors, or not at all if they cannot be read. The
+        life itself still goes on from what it was saved as before.
+
+        Args:
+            place: A new store, and with `@` the branch.
+        """
+        store, branch = opened(place)
+        try:
+            parents = [] if self._origin is None else [store.fetch(*self._origin, tensors=False)]
+        except (OSError, SnapshotError):
+            parents = []
+        return self._write(store, branch, parents, "a copy, since its own store could not be written")
+
+    def _write(self, store: Store, branch: str, parents: list[str], note: str) -> str:
+        state, random, past = self._batch.moment
+        return store.save(
+            state | random | (past.arrays(*self._batch.kept_like) if past else {}),
             base_digest=self.base.digest,
             spec_digest=self.spec.digest(),
             branch=branch,
             parents=parents,
             note=note,
-        )
-        self._origin = store, snapshot.digest
-        return snapshot.digest
+        ).digest
 
 
 def _after(state: Arrays, action: np.ndarray) -> Arrays:

@@ -7,8 +7,19 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
-from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
+from wm_robot.cli.bench.result import (
+    Result,
+    Setting,
+    arms_with_base,
+    bases_of,
+    check_bases,
+    count_of,
+    needs,
+    spread_in_words,
+)
+from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
+from wm_robot.evaluation.gap import Comparison, gap_closed, mean_over_seeds
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.learning.trainer import TrainConfig
 from wm_robot.types import Lives
 
@@ -36,50 +47,51 @@ class _Seen:
     long: np.ndarray
 
 
-def run(setting: Setting, memory: str, worlds: int) -> Result:
+def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench adaptation --help`."""
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds
     worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
     # Whatever base is there stands in the table; the figures need these three alone.
-    names = sorted({"robust", "oracle", memory} | set(arms_with_base(setting)))
-    bases = bases_of(setting, {name: name for name in names})
-    found = in_processes(_lived, [(setting, memory, list(bases), worlds, seed) for seed in seeds])
+    needed = ("robust", "oracle", memory)
+    check_bases(setting, needed)
+    bases = bases_of(setting, sorted({*needed, *arms_with_base(setting)}))
+    found = in_processes(_lived, [(setting, memory, list(bases), worlds, seed) for seed in seeds], progress)
     errors = {name: [seen[name] for seen, _ in found] for name in bases}
-    by_seed = [_figures(seen, memory, false) for seen, false in found]
-    figures = {name: float(np.mean([f[name] for f in by_seed])) for name in by_seed[0]}
-    spread = {name: float(np.std([f[name] for f in by_seed])) for name in by_seed[0]}
+    by_seed = {seed: _figures(seen, memory, false) for seed, (seen, false) in zip(seeds, found, strict=True)}
+    each = {name: {seed: of[name] for seed, of in by_seed.items()} for name in by_seed[seeds[0]]}
     return Result(
         setting=setting,
-        figures=figures,
+        figures={name: mean_over_seeds(of) for name, of in each.items()},
         table=_table(errors),
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{worlds} held-out worlds a seed, {len(seeds)} seeds; error: mean square 8 steps ahead, in units of the "
+            f"{worlds} held-out worlds a seed, {count_of(seeds)}; error: mean square 8 steps ahead, in units of the "
             "one-step change; of long lives: mean of the 256 steps after a step",
-            "spread over seeds: " + ", ".join(f"{name} ±{value:.3g}" for name, value in spread.items()),
+            spread_in_words({name: [one.value for one in of.values()] for name, of in each.items()}),
         ),
     )
 
 
 def _lived(
-    setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int
+    setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
 ) -> tuple[dict[str, _Seen], dict[str, np.ndarray]]:
     """Under one seed: errors of each arm, and of the adaptive one after false histories."""
-    arms = {
-        name: Arm(name=name, model=base.model)
-        for name, base in bases_of(setting, {name: name for name in names}).items()
-    }
+    arms = {name: Arm(name=name, model=base.model) for name, base in bases_of(setting, names).items()}
     still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
     unit = np.diff(still.obs, axis=1).std((0, 1))
-    errors = {
-        name: _Seen(
-            error_by_step(arm, still, POINTS, change_std=unit),
-            error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit),
-            error_by_step(arm, long, LONG, change_std=unit, moments=STAGE),
+    errors = {}
+    for number, (name, arm) in enumerate(arms.items()):
+        # Shares of the time that each takes.
+        first, second, third = (
+            part_of(part_of(progress, number, 1, len(arms)), start, size, 4)
+            for start, size in ((0, 1), (1, 1), (2, 2))
         )
-        for name, arm in arms.items()
-    }
+        errors[name] = _Seen(
+            error_by_step(arm, still, POINTS, change_std=unit, progress=first),
+            error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit, progress=second),
+            error_by_step(arm, long, LONG, change_std=unit, moments=STAGE, progress=third),
+        )
     false = {
         history: error_after_false_history(
             arms[memory], still, steps=50, change_std=unit, history=history, seed=seed
@@ -118,18 +130,18 @@ def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, L
     return still, changed, long
 
 
-def _figures(errors: dict[str, _Seen], memory: str, false: dict[str, np.ndarray]) -> dict[str, float]:
+def _figures(errors: dict[str, _Seen], memory: str, false: dict[str, np.ndarray]) -> dict[str, Comparison]:
     robust, oracle, own = errors["robust"], errors["oracle"], errors[memory]
     at, after = POINTS.index(50), AFTER.index(50)
     long = own.long.mean(0)
+    start, end = (float(arm.still[:, at].mean()) for arm in (robust, oracle))
+    changed = (float(arm.changed[:, after].mean()) for arm in (own, robust, oracle))
     return {
-        "gap_closed_50": gap_closed(own.still[:, at], robust.still[:, at], oracle.still[:, at]),
-        "gap_closed_after_change": gap_closed(
-            own.changed[:, after], robust.changed[:, after], oracle.changed[:, after]
-        ),
-        "long_life_ratio": float(long[-1] / long.min()),
-        "control_shuffled": gap_closed(false["shuffled"], robust.still[:, at], oracle.still[:, at]),
-        "control_other_world": gap_closed(false["other_world"], robust.still[:, at], oracle.still[:, at]),
+        "gap_closed_50": gap_closed(float(own.still[:, at].mean()), start, end),
+        "gap_closed_after_change": gap_closed(*changed),
+        "long_life_ratio": Comparison(float(long[-1] / long.min())),
+        "control_shuffled": gap_closed(float(false["shuffled"].mean()), start, end),
+        "control_other_world": gap_closed(float(false["other_world"].mean()), start, end),
     }
 
 

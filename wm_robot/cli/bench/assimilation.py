@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs
+from wm_robot.evaluation.gap import Comparison, against
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
 
 VISIT, VISITS = 400, 4
@@ -31,28 +33,33 @@ RATIOS = {
     "control_third_vs_owner": ("owner", "third"),
 }
 """Name → life above and life below."""
+AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
 
 
-def run(setting: Setting, memory: str, pairs: int) -> Result:
+def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench assimilation --help`."""
     needs(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
     pairs = max(2, pairs // 4) if setting.quick else pairs
-    parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds])
-    base = bases_of(setting, {memory: memory})[memory]
+    base = bases_of(setting, [memory])[memory]
+    parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds], progress)
     errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
     errors["owner"] = errors["own before"][_partners(len(errors["own before"]))]
     each = {arm: np.nanmean(_counted(found), (1, 2)) for arm, found in errors.items()}
-    figures: dict[str, float] = {}
+    figures: dict[str, float | Comparison] = {}
+    stranger, owner = (float(each[name].mean()) for name in ("stranger", "owner"))
     for name, (above, below) in RATIOS.items():
-        figures[name] = float(each[above].mean() / each[below].mean())
-        figures[f"{name}_low"], figures[f"{name}_high"] = _interval(each[above], each[below])
+        found = (float(each[above].mean() / each[below].mean()), *_interval(each[above], each[below]))
+        for suffix, value in zip(("", "_low", "_high"), found, strict=True):
+            # Beside an owner who knows its world no better than a stranger, to be as good is worth nothing.
+            judged = against(value, stranger, owner, names=("stranger", "owner"))
+            figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
     return Result(
         setting=setting,
         figures=figures,
         table=[_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
         bases={memory: base.digest},
         notes=(
-            f"{2 * pairs} arms a seed, {len(setting.seeds)} seeds, each with a body and two payloads of its own; "
+            f"{2 * pairs} arms a seed, {count_of(setting.seeds)}, each with a body and two payloads of its own; "
             f"sessions of {SESSION} steps; error: mean square of what is foreseen ahead, in units of the one-step "
             "change, by steps since the world was entered; figures from step 16 on, when it has been recognised",
             "other_vs_owner: the owner's error over that of who lived its session; 1 is as good",
@@ -89,7 +96,9 @@ def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, np.ndarray]:
+def _swapped(
+    setting: Setting, memory: str, pairs: int, seed: int, *, progress: Progress
+) -> dict[str, np.ndarray]:
     """Errors of each arm in both payloads, `B 2 K`, by life."""
     import torch
 
@@ -98,7 +107,7 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
     from wm_robot.models.in_torch import TensorRecall
 
     torch.set_num_threads(1)
-    model = bases_of(setting, {memory: memory})[memory].model
+    model = bases_of(setting, [memory])[memory].model
     recall, lives = TensorRecall(model), _lives(setting.robot, 2 * pairs, seed)
     arms = np.arange(2 * pairs)
     partner, third = _partners(len(arms)), np.roll(arms, 2)
@@ -108,20 +117,27 @@ def _swapped(setting: Setting, memory: str, pairs: int, seed: int) -> dict[str, 
         obs, action, hold = (torch.from_numpy(x) for x in (rows.obs, rows.action, rows.hold))
         return Stretch(obs, action, hold, torch.ones(action.shape[:2])).part(start, stop)
 
+    steps = [SESSION] * 3 + [FRESH] * 10
+    starts = iter(np.cumsum([0, *steps]).tolist())
+
+    def share(size: int) -> Progress:
+        return part_of(progress, next(starts), size, sum(steps))
+
     def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
-        starts = (SESSION, SESSION + FRESH)
-        return np.stack([errors(model, recall, state, stretch(owner, s, s + FRESH)) for s in starts], 1)
+        fresh = (stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
+        return np.stack([errors(model, recall, state, part, share(FRESH)) for part in fresh], 1)
 
     def session(owner: np.ndarray) -> list[Stretch]:
         return [stretch(owner, 0, SESSION)]
 
     born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
-    own = lived(recall, born, session(arms))
-    taught = assimilated(recall, own, session(partner))
+    own = lived(recall, born, session(arms), share(SESSION))
+    taught = assimilated(recall, own, session(partner), share(SESSION))
+    strange = assimilated(recall, own, session(third), share(SESSION))
     return {
         "stranger": foreseen(own, partner),
         "assimilated": foreseen(taught, partner),
-        "third": foreseen(assimilated(recall, own, session(third)), partner),
+        "third": foreseen(strange, partner),
         "own before": foreseen(own, arms),
         "own after": foreseen(taught, arms),
     }

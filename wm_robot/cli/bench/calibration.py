@@ -5,21 +5,22 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, bases_of, count_of, needs
 from wm_robot.evaluation.calibration import AGES, HORIZONS, coverage, standardised_errors
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.models.calibration import load_calibration
 
 SHOWN = (1, 8, 32, 100)
 """Steps ahead that have a figure."""
 
 
-def run(setting: Setting, memory: str, worlds: int) -> Result:
+def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench calibration --help`."""
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     worlds = max(2, worlds // 4) if setting.quick else worlds
-    base = bases_of(setting, {memory: memory})[memory]
-    load_calibration(setting.bases / f"{setting.robot}-{memory}", base)
-    found = in_processes(_errors, [(setting, memory, worlds, seed) for seed in setting.seeds])
+    base = bases_of(setting, [memory])[memory]
+    load_calibration(base_folder(setting, memory), base)
+    found = in_processes(_errors, [(setting, memory, worlds, seed) for seed in setting.seeds], progress)
     own, right, other, deviation, error = (np.concatenate(part) for part in zip(*found, strict=True))
     at = {h: HORIZONS.index(h) for h in SHOWN}
     figures = {f"coverage_{h}": coverage(right[:, :, k]) for h, k in at.items()}
@@ -36,22 +37,24 @@ def run(setting: Setting, memory: str, worlds: int) -> Result:
         ],
         bases={memory: base.digest},
         notes=(
-            f"{worlds} held-out worlds a seed, {len(setting.seeds)} seeds; part of the errors within one foreseen "
+            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; part of the errors within one foreseen "
             "deviation, by steps ahead (columns) and steps lived; 0.683 is perfect",
             "rank correlation of errors with the deviations foreseen for them, and for another life",
         ),
     )
 
 
-def _errors(setting: Setting, memory: str, worlds: int, seed: int) -> tuple[np.ndarray, ...]:
+def _errors(
+    setting: Setting, memory: str, worlds: int, seed: int, *, progress: Progress
+) -> tuple[np.ndarray, ...]:
     """Under one seed, `B A K O`: errors over the model's own deviation, over the calibrated one and over that of
     another life; the calibrated deviation, and the errors in sensor units."""
     from wm_robot_sim import load_spec
     from wm_robot_sim.lives import gather
     from wm_robot_sim.worlds import WorldDistribution
 
-    base = bases_of(setting, {memory: memory})[memory]
-    calibration = load_calibration(setting.bases / f"{setting.robot}-{memory}", base)
+    base = bases_of(setting, [memory])[memory]
+    calibration = load_calibration(base_folder(setting, memory), base)
     spec = load_spec(setting.robot)
     rng, draw = np.random.default_rng([seed, 40_000]), WorldDistribution(spec).sample
     lives = gather(
@@ -62,8 +65,9 @@ def _errors(setting: Setting, memory: str, worlds: int, seed: int) -> tuple[np.n
         held_out=True,
         worlds=[[draw(rng)] for _ in range(worlds)],
     )
-    own, _ = standardised_errors(base.model, lives)
-    right, deviation = standardised_errors(base.model, lives, calibration=calibration)
+    first, second = (part_of(progress, start, 1, 2) for start in (0, 1))
+    own, _ = standardised_errors(base.model, lives, progress=first)
+    right, deviation = standardised_errors(base.model, lives, calibration=calibration, progress=second)
     error = np.abs(right) * deviation
     return own, right, error / np.roll(deviation, 1, 0), deviation, error
 

@@ -1,13 +1,15 @@
 """`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs
+from wm_robot.evaluation.gap import reason_without_gap
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 
 if TYPE_CHECKING:
     from wm_robot.evaluation.consolidation import Piece, Robots
@@ -20,19 +22,32 @@ SETTLED = 128
 """Steps after which a life is at home in the world that it is back in."""
 GARBAGE, AFTER = 1024, 1536
 """Steps of which the readings are another's, and steps after that or after a poisoned residual."""
+POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
+"""Steps of lives with a poisoned residual, in all."""
 ARMS = ("frozen", "write", "consolidate", "oracle")
 
 
-def run(setting: Setting, memory: str, lives: int, minutes: float) -> Result:
+def run(
+    setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = unreported
+) -> Result:
     """See `wm-robot bench consolidate --help`."""
     needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage is another's readings")
     needs(minutes > 0, f"minutes is {minutes}; it must be positive")
     if setting.quick:
         lives, minutes = max(2, lives // 4), minutes / 5
-    seeds = setting.seeds
-    worn = in_processes(_worn, [(setting, memory, lives, minutes, seed) for seed in seeds])
-    poison = in_processes(_poisoned, [(setting, memory, lives, seed) for seed in seeds])
-    base = bases_of(setting, {memory: memory})[memory]
+    seeds, base = setting.seeds, bases_of(setting, [memory, "oracle"])[memory]
+    wearing = _wearing_steps(minutes, 1 / base.model.config.dt)
+    first, second = WARM + wearing + END + BACK, POISONED
+    worn = in_processes(
+        _worn,
+        [(setting, memory, lives, minutes, seed) for seed in seeds],
+        part_of(progress, 0, first, first + second),
+    )
+    poison = in_processes(
+        _poisoned,
+        [(setting, memory, lives, seed) for seed in seeds],
+        part_of(progress, first, second, first + second),
+    )
     error = {
         when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
         for when in ("new", "half worn", "worn", "new again")
@@ -65,26 +80,49 @@ def run(setting: Setting, memory: str, lives: int, minutes: float) -> Result:
         ],
         bases={memory: base.digest},
         notes=(
-            f"{lives} robots a seed, {len(seeds)} seeds; gains leave the range of training over {minutes:g} min; "
+            f"{lives} robots a seed, {count_of(seeds)}; gains leave the range of training over {minutes:g} min; "
             "error: mean square of what is foreseen 8 steps ahead, in units of the one-step change",
             f"in all: {sum(part['events'] for part in worn)} residuals tried, "
             f"{sum(part['given_up'] for part in worn)} given up while the robots wore",
             "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
+            *_oracle_notes(error),
         ),
     )
 
 
-def _worn(setting: Setting, memory: str, lives: int, minutes: float, seed: int) -> dict[str, Any]:
+def _oracle_notes(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
+    """Where the oracle of the table bounds nothing: it was not trained for robots that are worn so far."""
+    found = {
+        when: reason_without_gap(
+            float(arms["frozen"].mean()), float(arms["oracle"].mean()), names=("frozen", "oracle")
+        )
+        for when, arms in error.items()
+    }
+    return [f"{when}: {reason}" for when, reason in found.items() if reason]
+
+
+def _wearing_steps(minutes: float, rate: float) -> int:
+    return round(minutes * 60 * rate / 64 / 4) * 4 * 64
+
+
+def _worn(
+    setting: Setting, memory: str, lives: int, minutes: float, seed: int, *, progress: Progress
+) -> dict[str, Any]:
     """Mean errors of each life by arm and time."""
     wear, robots = _robots(setting, memory, lives, seed)
-    wearing = round(minutes * 60 * wear.spec.rate / 64 / 4) * 4 * 64
-    new = robots.follow(_pieces(wear, WARM, 0, 0))
+    wearing = _wearing_steps(minutes, wear.spec.rate)
+    steps, whole = _Steps(), WARM + wearing + END + BACK
+
+    def pieces(count: int, start: float, end: float) -> Iterator["Piece"]:
+        return steps.counted(_pieces(wear, count, start, end), progress, whole)
+
+    new = robots.follow(pieces(WARM, 0, 0))
     robots.freeze()
-    robots.follow(_pieces(wear, wearing // 4, 0, 0.25))
-    half = robots.follow(_pieces(wear, wearing // 2, 0.25, 0.75))
-    robots.follow(_pieces(wear, wearing // 4, 0.75, 1))
-    worn = robots.follow(_pieces(wear, END, 1, 1))
-    back = robots.follow(_pieces(wear, BACK, 0, 0))
+    robots.follow(pieces(wearing // 4, 0, 0.25))
+    half = robots.follow(pieces(wearing // 2, 0.25, 0.75))
+    robots.follow(pieces(wearing // 4, 0.75, 1))
+    worn = robots.follow(pieces(END, 1, 1))
+    back = robots.follow(pieces(BACK, 0, 0))
     return {
         "new": {arm: new.error(arm, WARM // 2) for arm in ARMS},
         "half worn": {arm: half.error(arm) for arm in ARMS},
@@ -95,7 +133,23 @@ def _worn(setting: Setting, memory: str, lives: int, minutes: float, seed: int) 
     }
 
 
-def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str, float]:
+class _Steps:
+    """Counts the steps of pieces as they are lived."""
+
+    def __init__(self) -> None:
+        self._lived = 0
+
+    def counted(self, pieces: Iterable["Piece"], progress: Progress, whole: int) -> Iterator["Piece"]:
+        """The same pieces; each is reported when it was lived."""
+        for piece in pieces:
+            yield piece
+            self._lived += piece.action.shape[1]
+            progress(self._lived, whole)
+
+
+def _poisoned(
+    setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
+) -> dict[str, float]:
     """For how long poison makes lives worse than frozen ones, in s."""
     import torch
 
@@ -105,7 +159,8 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
 
     wear, robots = _robots(setting, memory, lives, seed, interval=8)
     dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
-    robots.follow(_pieces(wear, WARM, 0, 0))
+    steps = _Steps()
+    robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, POISONED))
     robots.freeze()
     learned, kept = robots.state, robots.lives
     robots.lives = TensorTrial(model)
@@ -114,7 +169,8 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
 
     def worse(state: "State") -> float:
         robots.state = state
-        return dt * longest(robots.follow(after, by_step=True).worse("consolidate", "frozen"))
+        course = robots.follow(steps.counted(after, progress, POISONED), by_step=True)
+        return dt * longest(course.worse("consolidate", "frozen"))
 
     offered_s = worse(robots.lives.tried(learned, poison, everyone))
     believed_s = worse(believing_tensors(learned, poison))
@@ -122,7 +178,7 @@ def _poisoned(setting: Setting, memory: str, lives: int, seed: int) -> dict[str,
     robots.lives = TensorTrial(model, config=TrialConfig(worse=float("inf")))
     unguarded_s = worse(believing_tensors(learned, poison))
     robots.lives, robots.state = kept, learned
-    robots.follow(_pieces(wear, GARBAGE, 0, 0), garbled=True)
+    robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, POISONED), garbled=True)
     garbage_s = worse(robots.state)
     return {
         "offered_s": offered_s,
@@ -162,7 +218,7 @@ def _robots(
     from wm_robot_sim import load_spec
     from wm_robot_sim.wear import Wear
 
-    bases = bases_of(setting, {name: name for name in (memory, "oracle")})
+    bases = bases_of(setting, [memory, "oracle"])
     model, oracle = bases[memory].model, bases["oracle"].model
     wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
     lives_of_model, hold = ModelLives(model), torch.from_numpy(wear.hold)

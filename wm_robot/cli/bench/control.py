@@ -6,8 +6,18 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import (
+    Result,
+    Setting,
+    bases_of,
+    count_of,
+    needs,
+    needs_gripper,
+    spread_in_words,
+)
 from wm_robot.evaluation.control import Change, Plants, target_error
+from wm_robot.evaluation.gap import Comparison, against
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.spec import RobotSpec
 
 BEFORE_S, AFTER_S = 4.0, 10.0
@@ -18,14 +28,15 @@ TOGETHER = 64
 """Episodes side by side: more do not fit in the cache."""
 
 
-def run(setting: Setting, memory: str, episodes: int) -> Result:
+def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench control --help`."""
+    needs_gripper(setting)
     needs(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
     seeds = setting.seeds
     episodes = min(episodes, max(10, episodes // 5)) if setting.quick else episodes
     arms = ("robust", memory, "oracle")
-    bases = bases_of(setting, {name: name for name in arms})
-    errors = _lived(setting, arms, seeds, episodes)
+    bases = bases_of(setting, arms)
+    errors = _lived(setting, arms, seeds, episodes, progress)
     by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
     settled = {name: _settled(error) for name, error in by_arm.items()}
     figures = _figures(settled, memory)
@@ -36,39 +47,38 @@ def run(setting: Setting, memory: str, episodes: int) -> Result:
         table=[_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{episodes} episodes an arm and seed, {len(seeds)} seeds; true gripper to target, in mm",
-            "range over seeds: "
-            + ", ".join(
-                f"{k} {min(s[k] for s in spread):.3g}–{max(s[k] for s in spread):.3g}" for k in figures
-            ),
+            f"{episodes} episodes an arm and seed, {count_of(seeds)}; true gripper to target, in mm",
+            spread_in_words({name: [_value(of[name]) for of in spread] for name in figures}),
         ),
     )
 
 
 def _lived(
-    setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int
+    setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
 ) -> dict[str, list[np.ndarray]]:
     """Target error by arm and seed, `B T` each."""
     parts = range(0, episodes, TOGETHER)
     keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
     jobs = [(setting, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
-    found = dict(zip(keys, in_processes(_episodes, jobs), strict=True))
+    found = dict(zip(keys, in_processes(_episodes, jobs, progress), strict=True))
     return {
         name: [np.concatenate([found[name, seed, first] for first in parts]) for seed in seeds]
         for name in arms
     }
 
 
-def _episodes(setting: Setting, arm: str, count: int, seed: int, first: int) -> np.ndarray:
+def _episodes(
+    setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
+) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
     from wm_robot.onboard.in_torch import torch_agents
     from wm_robot_sim import load_spec
 
-    base = bases_of(setting, {arm: arm})[arm]
+    base = bases_of(setting, [arm])[arm]
     spec = load_spec(setting.robot)
     crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
     sim, goals, change = scene(spec, count, seed, first)
-    return target_error(sim, crew, goals, change)
+    return target_error(sim, crew, goals, change, progress=progress)
 
 
 def scene(
@@ -109,14 +119,20 @@ def _settled(error: np.ndarray) -> np.ndarray:
     return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
 
 
-def _figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float]:
-    own, robust, oracle = settled[memory], settled["robust"], settled["oracle"]
+def _figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float | Comparison]:
+    arms = (settled[memory], settled["robust"], settled["oracle"])
+    own, robust, oracle = (float(arm.mean()) for arm in arms)
+    own_median, robust_median, oracle_median = (float(np.median(arm)) for arm in arms)
     return {
-        "error_vs_robust": float(own.mean() / robust.mean()),
-        "median_vs_robust": float(np.median(own) / np.median(robust)),
-        "error_vs_oracle": float(own.mean() / oracle.mean()),
-        "median_vs_oracle": float(np.median(own) / np.median(oracle)),
+        "error_vs_robust": own / robust,
+        "median_vs_robust": own_median / robust_median,
+        "error_vs_oracle": against(own / oracle, robust, oracle),
+        "median_vs_oracle": against(own_median / oracle_median, robust_median, oracle_median),
     }
+
+
+def _value(figure: float | Comparison) -> float | None:
+    return figure.value if isinstance(figure, Comparison) else figure
 
 
 def _row(name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from wm_robot.evaluation.durability import (
     to_store,
     without_folder_sync,
 )
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 
 LATEST, LATEST_RECORDER, LATEST_CUT = 0.15, 0.3, 0.6
 """Seconds within which a writer of lives is killed, and one of recordings, which begins more slowly; and within which
@@ -35,7 +36,14 @@ EPISODE = 250
 
 
 def run(
-    setting: Setting, kills: int, power_cuts: int, recorder_kills: int, size: int, folder: Path | None
+    setting: Setting,
+    kills: int,
+    power_cuts: int,
+    recorder_kills: int,
+    size: int,
+    folder: Path | None,
+    *,
+    progress: Progress = unreported,
 ) -> Result:
     """See `wm-robot bench durability --help`."""
     needs(kills >= 10, f"kills is {kills}; it must be at least 10")
@@ -44,11 +52,21 @@ def run(
         kills, power_cuts = max(10, kills // 20), power_cuts // 20
         recorder_kills = recorder_kills and max(10, recorder_kills // 20)
     rng = np.random.default_rng(setting.seeds[0])
+    shares = _Shares(
+        progress, {"store": kills, "naive": kills, "recorders": 4 * recorder_kills, "power": 2 * power_cuts}
+    )
     rows, figures, notes = [], dict[str, float](), list[str]()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
         store, naive = (
-            _tried(name, "kill -9", kills, _killing(writer, found, place / name, size), rng)
+            _tried(
+                name,
+                "kill -9",
+                kills,
+                _killing(writer, found, place / name, size),
+                rng,
+                progress=shares(name),
+            )
             for name, writer, found in (
                 ("store", to_store, found_in_store),
                 ("naive", naively, found_naively),
@@ -65,16 +83,20 @@ def run(
             f"one also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
         )
         if recorder_kills:
-            recorded, told, said = _recorders(place, recorder_kills, rng)
+            recorded, told, said = _recorders(place, recorder_kills, rng, shares("recorders"))
             rows, figures = rows + recorded, figures | told
             notes.append(said)
         why_not = Disk.unavailable() if power_cuts else ""
         if why_not:
             notes.append(f"power cuts skipped: {why_not}")
         elif power_cuts:
+            first, second = (part_of(shares("power"), start, 1, 2) for start in (0, 1))
             store, control = (
-                _on_disk(name, writer, place / f"power-{name}", power_cuts, size, rng)
-                for name, writer in (("store", now_and_then), ("no folder fsync", without_folder_sync))
+                _on_disk(name, writer, place / f"power-{name}", power_cuts, size, rng, share)
+                for name, writer, share in (
+                    ("store", now_and_then, first),
+                    ("no folder fsync", without_folder_sync, second),
+                )
             )
             rows += [store, control]
             figures |= {
@@ -88,8 +110,20 @@ def run(
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
 
 
+class _Shares:
+    """Parts of the progress, by name."""
+
+    def __init__(self, progress: Progress, trials: dict[str, int]):
+        self._progress, self._trials = progress, trials
+
+    def __call__(self, name: str) -> Progress:
+        names = list(self._trials)
+        start = sum(self._trials[before] for before in names[: names.index(name)])
+        return part_of(self._progress, start, self._trials[name], sum(self._trials.values()))
+
+
 def _recorders(
-    place: Path, kills: int, rng: np.random.Generator
+    place: Path, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], str]:
     """Rows, figures and a note of recorders that are killed, each beside its control."""
     try:
@@ -104,8 +138,16 @@ def _recorders(
         "session, as it was left": (recording.to_session, recording.found_unrecovered),
     }
     episodes, naive, session, left = rows = [
-        _tried(name, "kill -9", kills, _killing(writer, found, place / name, EPISODE), rng, LATEST_RECORDER)
-        for name, (writer, found) in trials.items()
+        _tried(
+            name,
+            "kill -9",
+            kills,
+            _killing(writer, found, place / name, EPISODE),
+            rng,
+            LATEST_RECORDER,
+            progress=part_of(progress, number, 1, len(trials)),
+        )
+        for number, (name, (writer, found)) in enumerate(trials.items())
     ]
     figures = {
         "recorder_lost": float(episodes["lost"]),
@@ -131,7 +173,13 @@ def _killing(
 
 
 def _on_disk(
-    name: str, writer: Writer, place: Path, trials: int, size: int, rng: np.random.Generator
+    name: str,
+    writer: Writer,
+    place: Path,
+    trials: int,
+    size: int,
+    rng: np.random.Generator,
+    progress: Progress,
 ) -> dict[str, Any]:
     place.mkdir()
     disk = Disk(place)
@@ -145,6 +193,7 @@ def _on_disk(
             ),
             rng,
             LATEST_CUT,
+            progress=progress,
         )
     finally:
         disk.close()
@@ -157,10 +206,13 @@ def _tried(
     trial: Callable[[int, float], Found],
     rng: np.random.Generator,
     latest: float = LATEST,
+    *,
+    progress: Progress,
 ) -> dict[str, Any]:
     """A row: what was found after each of so many ends at random instants."""
     began, number, seen = time.monotonic(), 0, []
-    for _ in range(trials):
+    for done in range(trials):
+        progress(done, trials)
         seen.append(trial(number + 1, float(rng.uniform(0, latest))))
         number = max(number, seen[-1].number)
     return {

@@ -9,6 +9,8 @@ import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
 from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.evaluation.gap import Comparison, against
+from wm_robot.evaluation.progress import Progress, unreported
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,7 @@ class _Piece(NamedTuple):
     physics: "torch.Tensor"
 
 
-def run(setting: Setting, memory: str, steps: int) -> Result:
+def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench life --help`."""
     needs(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
     steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
@@ -37,7 +39,7 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
 
     from wm_robot.models.in_torch import TensorRecall
 
-    bases = bases_of(setting, {name: name for name in (memory, "oracle")})
+    bases = bases_of(setting, [memory, "oracle"])
     model, oracle = bases[memory].model, bases["oracle"].model
     recall = TensorRecall(model)
     rows: list[dict[str, Any]] = []
@@ -45,6 +47,7 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
     with torch.inference_mode():
         state: dict[str, torch.Tensor] = {}
         told: dict[str, torch.Tensor] = {}
+        newborn: dict[str, torch.Tensor] = {}
         one, lived = torch.ones(1), 0
         for part in range(PARTS):
             writes: list[float] = []
@@ -53,11 +56,13 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
                 obs, action, physics = next(pieces)
                 if not state:
                     hold = action[:1]
-                    state = recall.birth(model.birth(1, hold=hold))
+                    newborn = model.birth(1, hold=hold)
+                    state = recall.birth(newborn)
                     told = oracle.birth(1, hold=hold, truth=physics)
                 for t in range(len(action)):
                     if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
-                        told = oracle.tell(told, physics) | {"recent": state["recent"]}
+                        recent = {"recent": state["recent"]}
+                        told, newborn = oracle.tell(told, physics) | recent, newborn | recent
                         plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
                         errors.append(
                             [
@@ -66,33 +71,34 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
                                     .square()
                                     .mean()
                                 )
-                                for arm, life in ((model, state), (oracle, told))
+                                for arm, life in ((model, state), (oracle, told), (model, newborn))
                             ]
                         )
                     began = time.perf_counter()
                     _, state = recall.write(state, obs[t, None], action[t, None], obs[t + 1, None], one)
                     writes.append(time.perf_counter() - began)
                 lived += len(action)
-            own, best = np.mean(errors, 0)
+                progress(lived, steps)
+            own, best, unlearned = np.mean(errors, 0)
             rows.append(
                 {
                     "steps": lived,
                     "error": round(float(own), 4),
                     "oracle": round(float(best), 4),
+                    "newborn": round(float(unlearned), 4),
                     "write ms": round(1e3 * float(np.median(writes)), 3),
                     "p99 ms": round(1e3 * float(np.quantile(writes, 0.99)), 3),
                     "state KiB": sum(x.numel() * x.element_size() for x in state.values()) / 1024,
                     "process MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 }
             )
-            print(f"{lived}/{steps} steps", flush=True)
         counted, switches = int(state["step"]), int(state["recall.switches"])
     first, last = rows[0], rows[-1]
     return Result(
         setting=setting,
         figures={
-            "error_vs_oracle_first": first["error"] / first["oracle"],
-            "error_vs_oracle_last": last["error"] / last["oracle"],
+            "error_vs_oracle_first": _against_oracle(first),
+            "error_vs_oracle_last": _against_oracle(last),
             "write_time_ratio": last["write ms"] / first["write ms"],
             "state_size_ratio": last["state KiB"] / first["state KiB"],
             "process_growth_mib": float(last["process MiB"] - first["process MiB"]),
@@ -102,9 +108,14 @@ def run(setting: Setting, memory: str, steps: int) -> Result:
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"one life of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} worlds "
-            f"that come and go; {switches} conditions recalled; each row is a tenth of it",
+            f"that come and go; {switches} conditions recalled; each row is a tenth of it; "
+            "newborn: what who has learned nothing foresees at the same moments",
         ),
     )
+
+
+def _against_oracle(row: dict[str, Any]) -> Comparison:
+    return against(row["error"] / row["oracle"], row["newborn"], row["oracle"], names=("newborn", "oracle"))
 
 
 def _end(model: Any, state: Any, obs: Any, plan: Any) -> Any:

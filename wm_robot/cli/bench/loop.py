@@ -9,11 +9,15 @@ from typing import Any
 
 from wm_robot.cli.bench.machine import QUOTA_MS, load, of_quota, pauses, stolen
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot.cli.progress import by_the_clock
 from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.progress import Progress, unreported
 
 BARE = 0.1
 """Part of the run's time for which a bare loop runs before it."""
+START_S, NEW_RATE_S = 12.0, 40.0
+"""About the time in which both nodes load and find each other, and in which a base is made for another rate, in s."""
 LONG_MS = 3.0
 """What counts as a long pause of it."""
 FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
@@ -28,6 +32,7 @@ def run(
     learner: bool = False,
     hogs: int = 0,
     priority: int = 50,
+    progress: Progress = unreported,
 ) -> Result:
     """See `wm-robot bench loop --help`."""
     try:
@@ -40,7 +45,11 @@ def run(
     needs(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
-    with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, own):
+    known = base_folder(setting, memory)
+    with (
+        by_the_clock(progress, (1 + BARE) * seconds + start_seconds(setting, rate)),
+        robot_at(setting, known, rate) as (robot, base, own),
+    ):
         with spinning(hogs):
             bare = in_processes(pauses, [(BARE * seconds, priority)])[0]
         before = stolen()
@@ -93,8 +102,16 @@ def run(
         setting=setting,
         figures=figures,
         table=[*timing, *_permitted(priority, plant, agent)],
+        bases={memory: digest_of(known)},
         notes=tuple(notes),
     )
+
+
+def start_seconds(setting: Setting, rate: float) -> float:
+    """About how long it takes until the loop runs at a rate, in s."""
+    from wm_robot_sim import load_spec
+
+    return START_S + (NEW_RATE_S if rate and rate != load_spec(setting.robot).rate else 0.0)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 
 from wm_robot.cli.bench.adaptation import STAGE
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
+from wm_robot.cli.bench.result import FAMILIES, Result, Setting, arms_with_base, bases_of, count_of, needs
 from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.adaptation import (
     HORIZON,
@@ -18,10 +18,11 @@ from wm_robot.evaluation.adaptation import (
     LivesView,
     error_after_false_history,
     error_by_step,
-    gap_closed,
     live,
     open_loop,
 )
+from wm_robot.evaluation.gap import Comparison, gap_closed
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
 
 AGES = (1, 8, 32, 128)
@@ -31,6 +32,8 @@ OLD = 4096
 REGIME, CHANGES = 128, 8
 AFTER = 32
 """Steps after a change."""
+PIECE = 256
+"""Steps of a long life after which it is reported; whole pieces make it up."""
 SOON = 16
 """Steps after a return to the first condition, and after birth in it."""
 REST = ("robust", "oracle")
@@ -44,27 +47,37 @@ class _Lives(NamedTuple):
     changing: Lives
 
 
-def run(setting: Setting, families: Sequence[str], worlds: int, figure: Path | None = None) -> Result:
+def run(
+    setting: Setting,
+    families: Sequence[str],
+    worlds: int,
+    figure: Path | None = None,
+    *,
+    progress: Progress = unreported,
+) -> Result:
     """See `wm-robot bench memory --help`."""
     needs(worlds >= 4, f"worlds is {worlds}; it must be at least 4")
     worlds = max(4, worlds // 4) if setting.quick else worlds
     there = arms_with_base(setting)
-    names = [name for name in (*families, *REST) if name in there]
-    missing = [family for family in families if family not in there]
-    rows = in_processes(_measured, [(setting, name, worlds) for name in names])
-    figures = {name: row.pop(name) for row in rows for name in ("hope_slow_zeroed_ratio",) if name in row}
-    bases = bases_of(setting, {name: name for name in names})
-    for row in rows:
+    # All families are those that are there; some that were named must be.
+    wanted = [name for name in families if name in there] if set(families) == set(FAMILIES) else families
+    missing = [family for family in families if family not in wanted]
+    names = [*(wanted or families), *REST]
+    bases = bases_of(setting, names)
+    rows = in_processes(_measured, [(setting, name, worlds) for name in names], part_of(progress, 0, 4, 5))
+    figures: dict[str, float | Comparison] = {
+        name: row.pop(name) for row in rows for name in ("hope_slow_zeroed_ratio",) if name in row
+    }
+    for number, row in enumerate(rows):
         # One after another: side by side they would slow each other down.
         row |= _cost(Arm(name=row["arm"], model=bases[row["arm"]].model))
-    robust, oracle = (
-        next((np.array(row[str(AGES[-1])]) for row in rows if row["arm"] == name), None) for name in REST
+        part_of(progress, 4, 1, 5)(number + 1, len(rows))
+    of = {row["arm"]: row for row in rows}
+    robust, oracle = (of[name][str(AGES[-1])] for name in REST)
+    # The largest gap that any closes is that of the smallest error.
+    figures["control_other_life"] = gap_closed(
+        min(of[name]["other life"] for name in names if name not in REST), robust, oracle
     )
-    if robust is not None and oracle is not None:
-        closed = [
-            gap_closed(np.array(row["other life"]), robust, oracle) for row in rows if row["arm"] not in REST
-        ]
-        figures["control_other_life"] = max(closed, default=float("nan"))
     if figure is not None:
         _draw(rows, figure)
     return Result(
@@ -73,7 +86,7 @@ def run(setting: Setting, families: Sequence[str], worlds: int, figure: Path | N
         table=[{"arm": row["arm"], **{k: row[k] for k in columns}} for columns in _COLUMNS for row in rows],
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{worlds} held-out worlds a seed, {len(setting.seeds)} seeds; mean square error {HORIZON} steps ahead, "
+            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; mean square error {HORIZON} steps ahead, "
             f"in units of the one-step change; after each change: {AFTER} steps after it; return: {SOON} steps after "
             f"the first condition is back, beside {SOON} steps after birth in it; other life: after {AGES[-1]} steps "
             "of another robot's, which must be worse than robust",
@@ -89,22 +102,33 @@ _COST = ("updates", "state KiB", "write ms", "trained/s")
 _COLUMNS = ((*_ERRORS, "other life"), _CHANGED, (*_RETURNED, *_COST))
 
 
-def _measured(setting: Setting, name: str, worlds: int) -> dict[str, Any]:
-    base = bases_of(setting, {name: name})[name]
+def _measured(setting: Setting, name: str, worlds: int, *, progress: Progress) -> dict[str, Any]:
+    base = bases_of(setting, [name])[name]
     arm = Arm(name=name, model=base.model)
     seen: list[dict[str, float]] = []
-    for seed in setting.seeds:
+    for number, seed in enumerate(setting.seeds):
+        # Shares of the time that each takes.
+        first, second, third = (
+            part_of(part_of(progress, number, 1, len(setting.seeds)), start, size, 8)
+            for start, size in ((0, 1), (1, 5), (6, 2))
+        )
         lives = _lives(setting.robot, worlds, seed)
         unit = np.diff(lives.still.obs, axis=1).std((0, 1))
         errors = dict(
-            zip(_ERRORS, error_by_step(arm, lives.still, AGES, change_std=unit).mean(0), strict=False)
+            zip(
+                _ERRORS,
+                error_by_step(arm, lives.still, AGES, change_std=unit, progress=first).mean(0),
+                strict=False,
+            )
         )
-        errors[str(OLD)], slow = _when_old(arm, lives.long, unit)
+        errors[str(OLD)], slow = _when_old(arm, lives.long, unit, second)
         errors["other life"] = error_after_false_history(
             arm, lives.still, steps=AGES[-1], change_std=unit, history="other_world", seed=seed
         ).mean()
         points = [SOON, *(REGIME * k + AFTER for k in range(1, CHANGES + 1)), REGIME * (CHANGES + 1) + SOON]
-        born, *changed, returned = error_by_step(arm, lives.changing, points, change_std=unit).mean(0)
+        born, *changed, returned = error_by_step(
+            arm, lives.changing, points, change_std=unit, progress=third
+        ).mean(0)
         errors |= dict(zip(_CHANGED, changed, strict=True)) | {"born": born, "return": returned}
         seen.append({k: float(v) for k, v in errors.items()} | slow)
     row: dict[str, Any] = {"arm": name}
@@ -112,14 +136,17 @@ def _measured(setting: Setting, name: str, worlds: int) -> dict[str, Any]:
     return row | {"updates": base.manifest["card"]["train"]["updates"]}
 
 
-def _when_old(arm: Arm, lives: Lives, unit: np.ndarray) -> tuple[float, dict[str, float]]:
+def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> tuple[float, dict[str, float]]:
     """Error of a long life, and of `hope` how much larger it is without what its slow levels learned."""
     import torch
 
     view, scale = LivesView(lives), torch.from_numpy(unit)
     with torch.inference_mode():
         state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
-        state, at, whole, zeroed = live(arm.model, state, view, 0, OLD), OLD, [], []
+        at, whole, zeroed = 0, list[float](), list[float]()
+        for end in range(PIECE, OLD + 1, PIECE):
+            state, at = live(arm.model, state, view, at, end), end
+            progress(at, OLD)
         slow = [k for k in state if ".level" in k and int(k.partition("level")[2]) >= SLOW]
         for point in (OLD + step for step in STAGE):
             state, at = live(arm.model, state, view, at, point), point

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting
+from wm_robot.cli.bench.result import Result, Setting, count_of
 from wm_robot.cli.bench.small import SmallTask
-from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step, gap_closed
+from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
+from wm_robot.evaluation.gap import Comparison, gap_closed
 from wm_robot.evaluation.linear import (
     INPUTS,
     NOISE,
@@ -19,6 +20,7 @@ from wm_robot.evaluation.linear import (
     least_squares_errors,
     linear_lives,
 )
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
 
 STILL = {
@@ -38,20 +40,24 @@ EARLY, LATE = (1, 2, 3), (5, 6, 7)
 LIVES, LIFE = 8192, 512
 """Of training."""
 TESTED, TEST_SEED = 128, 1000
+TEST_AS_UPDATES = 150
+"""Updates that take about as long as one of the two tests under a seed."""
 LIVED = 448
 """Steps of false history of the controls."""
 
 
-def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> Result:
+def run(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+) -> Result:
     """See `wm-robot bench memory --help`."""
     updates = updates // 50 if setting.quick else updates
     jobs = [(setting.seeds, family, updates, work) for family in families]
     rows = [_least_squares(setting.seeds, name, **how) for name, how in LEAST_SQUARES.items()]
-    rows += in_processes(_family, jobs)
+    rows += in_processes(_family, jobs, progress)
     of = {row["arm"]: row for row in rows}
     best_after = min(families, key=lambda family: of[family]["change 32-64"])
     best_still = min(families, key=lambda family: of[family]["448-512"])
-    controls = {name: max(of[family].pop(name) for family in families) for name in CONTROLS}
+    controls = {name: _largest({family: of[family].pop(name) for family in families}) for name in CONTROLS}
     return Result(
         setting=setting,
         figures={
@@ -62,7 +68,7 @@ def run(setting: Setting, families: Sequence[str], updates: int, work: Path) -> 
         table=rows,
         notes=(
             f"mean square error one step ahead, in units of the noise variance; {TESTED} systems a seed, "
-            f"{len(setting.seeds)} seeds; families trained with {updates} updates each on the same lives",
+            f"{count_of(setting.seeds)}; families trained with {updates} updates each on the same lives",
             f"best after a change: {best_after}; best in a system that stays: {best_still}",
             "oracle: least squares told when the system changes. Controls: part of the gap from birth to the own "
             "life that a false one closes, the largest of all families",
@@ -82,13 +88,29 @@ def _least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any
     return _row(name, [tuple(least_squares_errors(lives, **how) for lives in _tests(seed)) for seed in seeds])
 
 
-def _family(seeds: Sequence[int], family: str, updates: int, work: Path) -> dict[str, Any]:
+def _largest(by_family: dict[str, Comparison]) -> Comparison:
+    """The largest of all families; none if one of them learned nothing from its own life."""
+    for family, each in by_family.items():
+        if each.value is None:
+            return Comparison(None, f"{family}: {each.reason}")
+    return max(by_family.values(), key=lambda each: each.value or 0.0)
+
+
+def _family(
+    seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
+) -> dict[str, Any]:
     """Train one family, or take the training that is there, and test it."""
     import torch
 
     torch.set_num_threads(1)
-    model = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training).train(family, updates, work)
-    row = _row(family, [tuple(learned_errors(model, lives) for lives in _tests(seed)) for seed in seeds])
+    task = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training)
+    starts = [updates + TEST_AS_UPDATES * number for number in range(2 * len(seeds) + 1)]
+    model = task.train(family, updates, work, part_of(progress, 0, updates, starts[-1]))
+    shares = (part_of(progress, start, TEST_AS_UPDATES, starts[-1]) for start in starts)
+    row = _row(
+        family,
+        [tuple(learned_errors(model, lives, next(shares)) for lives in _tests(seed)) for seed in seeds],
+    )
     return row | _controls(Arm(name=family, model=model), _tests(seeds[0])[0])
 
 
@@ -114,17 +136,20 @@ def _row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]
     return row
 
 
-def _controls(arm: Arm, lives: Lives) -> dict[str, float]:
+def _controls(arm: Arm, lives: Lives) -> dict[str, Comparison]:
     """Part of the gap from birth to the own life that a false life closes."""
     unit = np.full(STATES, NOISE, np.float32)
     own = error_by_step(arm, lives, (0, LIVED), change_std=unit, horizon=1)
     return {
         f"control_{history}": gap_closed(
-            error_after_false_history(
-                arm, lives, steps=LIVED, change_std=unit, history=history, seed=TEST_SEED, horizon=1
+            float(
+                error_after_false_history(
+                    arm, lives, steps=LIVED, change_std=unit, history=history, seed=TEST_SEED, horizon=1
+                ).mean()
             ),
-            own[:, 0],
-            own[:, 1],
+            float(own[:, 0].mean()),
+            float(own[:, 1].mean()),
+            names=("birth", "the own life"),
         )
         for history in ("shuffled", "other_world")
     }

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from wm_robot.cli.bench.control import scene
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
 from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.control import target_error
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.evaluation.timing import Clock, Times, side_by_side
 
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
@@ -27,6 +27,8 @@ NEAR = 0.015
 """Settled error beyond which an arm has stayed away, in m. A few of these are most of a mean."""
 GRAPHED = 192
 """Least episodes of a graph and seed: what eight bits cost is less than what chance makes of a few dozen."""
+SHARES = ((0, 6), (6, 6), (12, 88))
+"""Start and size, in parts of 100 of all time, of the plans of both sizes and of the episodes."""
 TOGETHER = 8
 """Episodes in a process."""
 ARMS = ("large", "small", "float32", "int8")
@@ -45,8 +47,11 @@ class _Timed(NamedTuple):
         return min(self.times[name].median for name in ("products, torch", "products, numpy"))
 
 
-def run(setting: Setting, memory: str, repetitions: int, episodes: int) -> Result:
+def run(
+    setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = unreported
+) -> Result:
     """See `wm-robot bench onboard --help`."""
+    needs_gripper(setting)
     needs(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
     needs(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
     if setting.quick:
@@ -54,18 +59,19 @@ def run(setting: Setting, memory: str, repetitions: int, episodes: int) -> Resul
     from wm_robot.onboard.export.quantize import quantized
     from wm_robot.onboard.graph_files import PLAN, load_graphs
 
-    base, folder = bases_of(setting, {memory: memory})[memory], folder_of(setting, memory)
+    base, folder = bases_of(setting, [memory])[memory], base_folder(setting, memory)
     graphs = load_graphs(folder, base)
     needs(graphs is not None, f"{folder} has no graphs; make them: wm-robot export {folder}")
     shipped = (folder / PLAN).read_bytes()
     large = _large_model(base.model)
+    first, second, third = (part_of(progress, start, size, 100) for start, size in SHARES)
     sizes = {
-        "default": _plans(setting, base.model, {}, shipped, repetitions),
-        "TD-MPC2": _plans(setting, large, LARGE_PLANNER, None, repetitions // 8),
+        "default": _plans(setting, base.model, {}, shipped, repetitions, first),
+        "TD-MPC2": _plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
     }
     cycle = _cycle(setting, base, graphs, repetitions)
     refused = _refused(setting, base, shipped)
-    errors = _driven(setting, memory, episodes, {"float32": shipped, "int8": quantized(shipped)})
+    errors = _driven(setting, memory, episodes, {"float32": shipped, "int8": quantized(shipped)}, third)
     settled = {arm: _settled(error) for arm, error in errors.items()}
     # In the same worlds, with the same targets.
     default, large = settled["float32"][:, :episodes].ravel(), settled["large"].ravel()
@@ -102,11 +108,6 @@ def run(setting: Setting, memory: str, repetitions: int, episodes: int) -> Resul
     )
 
 
-def folder_of(setting: Setting, memory: str) -> Path:
-    """Of the base."""
-    return setting.bases / f"{setting.robot}-{memory}"
-
-
 def _ratios(timed: _Timed, suffix: str) -> dict[str, float]:
     torch, graph, int8 = (timed.times[name].median for name in ("torch", "float32", "int8"))
     return {
@@ -128,7 +129,12 @@ def _large_model(like: Any) -> Any:
 
 
 def _plans(
-    setting: Setting, model: Any, sizes: Mapping[str, int], content: bytes | None, repetitions: int
+    setting: Setting,
+    model: Any,
+    sizes: Mapping[str, int],
+    content: bytes | None,
+    repetitions: int,
+    progress: Progress,
 ) -> _Timed:
     """Times of whole plans from one moment: in torch, by graphs, and of the bare products of the graph.
 
@@ -188,7 +194,7 @@ def _plans(
         "products, torch": bare(torch.mm, tensors),
         "products, numpy": bare(np.matmul, factors),
     }
-    return _Timed(side_by_side(functions, repetitions), sum(p.flops for p in found) / 1e6)
+    return _Timed(side_by_side(functions, repetitions, progress), sum(p.flops for p in found) / 1e6)
 
 
 def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
@@ -281,7 +287,7 @@ class _Each:
 
 
 def _driven(
-    setting: Setting, memory: str, episodes: int, contents: Mapping[str, bytes]
+    setting: Setting, memory: str, episodes: int, contents: Mapping[str, bytes], progress: Progress
 ) -> dict[str, np.ndarray]:
     """Target error of every planner by seed and episode, `S B T`, in the same worlds, with the same targets.
 
@@ -296,7 +302,7 @@ def _driven(
 
     keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts(arm)]
     jobs = [(setting, memory, arm, contents.get(arm), seed, *part) for arm, seed, part in keys]
-    done = dict(zip(keys, in_processes(_episodes, jobs), strict=True))
+    done = dict(zip(keys, in_processes(_episodes, jobs, progress), strict=True))
     return {
         arm: np.stack(
             [np.concatenate([done[arm, seed, part] for part in parts(arm)]) for seed in setting.seeds]
@@ -306,7 +312,15 @@ def _driven(
 
 
 def _episodes(
-    setting: Setting, memory: str, arm: str, content: bytes | None, seed: int, first: int, count: int
+    setting: Setting,
+    memory: str,
+    arm: str,
+    content: bytes | None,
+    seed: int,
+    first: int,
+    count: int,
+    *,
+    progress: Progress,
 ) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
     from wm_robot.onboard.agent import BatchAgent
@@ -315,7 +329,7 @@ def _episodes(
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot_sim import load_spec
 
-    base = bases_of(setting, {memory: memory})[memory]
+    base = bases_of(setting, [memory])[memory]
     spec, planner = load_spec(setting.robot), MppiConfig()
     task = next(iter(spec.tasks))
     sim, goals, change = scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
@@ -325,12 +339,12 @@ def _episodes(
         planner = replace(planner, samples=samples, imagined=samples)
         crew: Any = torch_agents(base.model, spec, task=task, planner=planner, seed=seed)
     else:
-        graphs = load_graphs(folder_of(setting, memory), base)
+        graphs = load_graphs(base_folder(setting, memory), base)
         _, graph_of = _iteration(setting, base.model, planner)
         assert graphs is not None and graphs.life is not None
         lives, plans = graphs.life, graph_of(content)
         crew = _Each([BatchAgent(lives, plans, spec, seed=100 * seed + first + i) for i in range(count)])
-    return target_error(sim, crew, goals, change)
+    return target_error(sim, crew, goals, change, progress=progress)
 
 
 def _settled(error: np.ndarray) -> np.ndarray:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs, needs_gripper
 from wm_robot.evaluation.pigeon import Gates, NaiveLearner, Schedule, behaviour, outside, pooled, statistics
+from wm_robot.evaluation.progress import Progress, unreported
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
 """For 1 to 1.5 s after a reward it can be told that a robot goes back to a target that jumped: 2 s are left out."""
@@ -21,14 +22,16 @@ BROKEN = ("flattered", "deaf")
 """Whose plans are not to be believed."""
 
 
-def run(setting: Setting, memory: str, robots: int) -> Result:
+def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench pigeon --help`."""
+    needs_gripper(setting)
     needs(robots >= 8, f"robots is {robots}; it must be at least 8")
     robots = max(8, robots // 3) if setting.quick else robots
-    bases, seeds = bases_of(setting, {memory: memory}), setting.seeds
+    bases, seeds = bases_of(setting, [memory]), setting.seeds
     keys = [(who, name, seed) for who in (memory, "naive") for name in RUNS for seed in seeds]
     keys += [(memory, name, seed) for name in BROKEN for seed in seeds]
-    found = dict(zip(keys, in_processes(_lived, [(setting, *key, robots) for key in keys]), strict=True))
+    jobs = [(setting, *key, robots) for key in keys]
+    found = dict(zip(keys, in_processes(_lived, jobs, progress), strict=True))
     told, said = _rituals({key: of[0] for key, of in found.items() if key[1] in RUNS}, memory, seeds)
     rows, rates = _alarms(
         {name: np.concatenate([found[memory, name, seed][1] for seed in seeds]) for name in RUNS + BROKEN}
@@ -39,7 +42,7 @@ def run(setting: Setting, memory: str, robots: int) -> Result:
         table=told + rows,
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{robots} robots a run and seed, {len(seeds)} seeds; within: the control's simultaneous 95 % interval",
+            f"{robots} robots a run and seed, {count_of(seeds)}; within: the control's simultaneous 95 % interval",
             f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, whatever "
             f"the robot does; then {AFTER_S:.0f} s without",
             "naive: greedy for values of what it did when reward came, without a model; its ritual must be found",
@@ -102,7 +105,7 @@ def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[
 
 
 def _lived(
-    setting: Setting, who: str, name: str, seed: int, robots: int
+    setting: Setting, who: str, name: str, seed: int, robots: int, *, progress: Progress
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Statistics of what robots did in a run, and whose plans were not believed, `B T`.
 
@@ -138,14 +141,16 @@ def _lived(
     drawn = 10 * seed + (RUNS + BROKEN).index(name)
     if who == "naive":
         naive = NaiveLearner(spec, gripper, seed=drawn)
-        done = behaviour(sim, naive, Gates(spec, sim.hold), goals, delivered, gripper)
+        done = behaviour(sim, naive, Gates(spec, sim.hold), goals, delivered, gripper, progress=progress)
         return statistics(spec, done, schedule), np.zeros((robots, steps), bool)
-    model = bases_of(setting, {who: who})[who].model
+    model = bases_of(setting, [who])[who].model
     believed: Any = Flattered(model) if name == "flattered" else model
     task = next(iter(spec.tasks))
     watch = Exploitation(spec, task=task)
     agents = torch_agents(believed, spec, task=task, exploitation=watch, seed=drawn)
     crew = Watched(agents, watch, frozen=name == "deaf")
     honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
-    done = behaviour(sim, crew, Gates(spec, sim.hold), goals, delivered, gripper, change=honest)
+    done = behaviour(
+        sim, crew, Gates(spec, sim.hold), goals, delivered, gripper, change=honest, progress=progress
+    )
     return statistics(spec, done, schedule) if name in RUNS else {}, np.stack(crew.alarmed, 1)

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, bases_of, needs
+from wm_robot.cli.bench.result import Result, Setting, bases_of, count_of, needs
 from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.evaluation.gap import Comparison, gap_closed
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.evaluation.recall import AFTER_CHANGE, Visits, visits_of
 from wm_robot.types import Lives
 
@@ -25,7 +27,7 @@ PART = 16
 """Lives in a process."""
 
 
-def run(setting: Setting, memory: str, lives: int) -> Result:
+def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench recall --help`."""
     needs(lives >= 2, f"lives is {lives}; it must be at least 2")
     lives = max(2, lives // 8) if setting.quick else lives
@@ -33,8 +35,8 @@ def run(setting: Setting, memory: str, lives: int) -> Result:
         (seed, start, min(PART, lives - start)) for seed in setting.seeds for start in range(0, lives, PART)
     ]
     jobs = [(setting, memory, arm, *part) for arm in ARMS for part in parts]
-    done = in_processes(_live, jobs)
-    base = bases_of(setting, {memory: memory})[memory]
+    base = bases_of(setting, [memory])[memory]
+    done = in_processes(_live, jobs, progress)
     found = {arm: [visits for job, visits in zip(jobs, done, strict=True) if job[2] == arm] for arm in ARMS}
     errors = {arm: np.concatenate([v.errors for v in visits]) for arm, visits in found.items()}
     hours = len(setting.seeds) * lives * VISIT * len(ORDER) * base.model.config.dt / 3600
@@ -52,7 +54,7 @@ def run(setting: Setting, memory: str, lives: int) -> Result:
         table=[row for arm in ARMS for row in _rows(arm, errors[arm])],
         bases={memory: base.digest},
         notes=(
-            f"{lives} lives a seed of {len(ORDER)} visits of {VISIT} steps, {len(setting.seeds)} seeds, "
+            f"{lives} lives a seed of {len(ORDER)} visits of {VISIT} steps, {count_of(setting.seeds)}, "
             f"{hours:.1f} h of robot time; error: mean square {HORIZON} steps ahead, in units of the one-step change",
             f"{sum(v.switches for v in bank)} switches, {sum(v.alarms for v in bank)} alarms, "
             f"{sum(v.mistaken for v in bank)} of {changes} changes after which another condition was believed",
@@ -60,10 +62,12 @@ def run(setting: Setting, memory: str, lives: int) -> Result:
     )
 
 
-def _live(setting: Setting, memory: str, arm: str, seed: int, first: int, count: int) -> Visits:
+def _live(
+    setting: Setting, memory: str, arm: str, seed: int, first: int, count: int, *, progress: Progress
+) -> Visits:
     from wm_robot.models.in_torch import TensorRecall
 
-    model = bases_of(setting, {memory: memory})[memory].model
+    model = bases_of(setting, [memory])[memory].model
     lives = _lives(setting.robot, seed, first, count)
     return visits_of(
         model,
@@ -73,6 +77,7 @@ def _live(setting: Setting, memory: str, arm: str, seed: int, first: int, count:
         change_std=np.diff(lives.obs, axis=1).std((0, 1)),
         recall=None if arm == "without" else TensorRecall(model),
         swap_banks=arm == "another's bank",
+        progress=progress,
     )
 
 
@@ -104,12 +109,13 @@ def _firsts() -> list[int]:
     return [v for v in range(1, len(ORDER)) if v not in _returns()]
 
 
-def _return_gap(errors: np.ndarray, without: np.ndarray) -> float:
+def _return_gap(errors: np.ndarray, without: np.ndarray) -> Comparison:
     """Part of the way from the error at a return, with nothing recalled yet, to the settled one."""
     returns = _returns()
-    start = without[:, returns, 0].mean()
-    settled = without[:, returns][..., -len(SETTLED) :].mean()
-    return float((start - errors[:, returns, POINTS.index(RETURN)].mean()) / (start - settled))
+    start = float(without[:, returns, 0].mean())
+    settled = float(without[:, returns][..., -len(SETTLED) :].mean())
+    own = float(errors[:, returns, POINTS.index(RETURN)].mean())
+    return gap_closed(own, start, settled, names=("at the return", "settled"))
 
 
 def _first(errors: np.ndarray) -> float:

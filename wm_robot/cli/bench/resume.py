@@ -1,14 +1,16 @@
 """`wm-robot bench resume`: lives killed and resumed, beside those that were never stopped."""
 
 import multiprocessing
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wm_robot.cli.bench.processes import in_processes
-from wm_robot.cli.bench.result import Result, Setting, arms_with_base, bases_of, needs
+from wm_robot.cli.bench.processes import end_with, in_processes
+from wm_robot.cli.bench.result import Result, Setting, arms_with_base, base_folder, bases_of, needs
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 
 EVERY = 250
 """Steps between saves."""
@@ -20,16 +22,22 @@ CONTROL_STEPS = 500
 """Of the control, which is stopped once."""
 
 
-def run(setting: Setting, families: tuple[str, ...], steps: int, interruptions: int) -> Result:
+def run(
+    setting: Setting,
+    families: tuple[str, ...],
+    steps: int,
+    interruptions: int,
+    *,
+    progress: Progress = unreported,
+) -> Result:
     """See `wm-robot bench resume --help`."""
     needs(steps >= CONTROL_STEPS, f"steps is {steps}; it must be at least {CONTROL_STEPS}")
     needs(interruptions >= 1, f"interruptions is {interruptions}; it must be at least 1")
     steps = max(CONTROL_STEPS, steps // 20) if setting.quick else steps
-    there = [name for name in arms_with_base(setting) if name not in NOT_ADAPTIVE]
-    names = [name for name in (families or sorted(there)) if name in there]
-    needs(bool(names), f"no base of {list(families)} in {setting.bases}; there are {sorted(there)}")
-    rows = in_processes(_row, [(setting, name, steps, interruptions) for name in names])
-    bases = bases_of(setting, {name: name for name in names})
+    adaptive = [name for name in arms_with_base(setting) if name not in NOT_ADAPTIVE]
+    names = families or tuple(adaptive) or ("ekf",)
+    bases = bases_of(setting, names)
+    rows = in_processes(_row, [(setting, name, steps, interruptions) for name in names], progress)
     return Result(
         setting=setting,
         figures={
@@ -48,22 +56,40 @@ def run(setting: Setting, families: tuple[str, ...], steps: int, interruptions: 
     )
 
 
-def _row(setting: Setting, name: str, steps: int, interruptions: int) -> dict[str, Any]:
+def _row(
+    setting: Setting, name: str, steps: int, interruptions: int, *, progress: Progress
+) -> dict[str, Any]:
     from wm_robot.evaluation.resume import live_on
     from wm_robot.lifetime.store import Store
     from wm_robot_sim import load_spec
 
-    spec, base = load_spec(setting.robot), setting.bases / f"{setting.robot}-{name}"
+    spec, base = load_spec(setting.robot), base_folder(setting, name)
     log, rng = _log(setting, steps), np.random.default_rng(setting.seeds[0])
     deaths = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
     # Within a few steps after a save, what is lost of a mistaken resume is seen by the time of the next.
     short = _log(setting, CONTROL_STEPS)
+    done, total = 0, 2 * (steps + CONTROL_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
 
         def lived(into: str, what: Any, ends: list[int], **how: Any) -> tuple[str, int]:
-            killed = sum(_killed(base, spec, what, place / into, die_at=end, **how) for end in ends)
-            live_on(base, spec, what, place / into, every=EVERY, **how)
+            nonlocal done
+            killed, began = 0, done
+            for end in ends:
+                killed += _killed(base, spec, what, place / into, die_at=end, **how)
+                done = began + end
+                progress(done, total)
+            steps = len(what.action)
+            live_on(
+                base,
+                spec,
+                what,
+                place / into,
+                every=EVERY,
+                progress=part_of(progress, began, steps, total),
+                **how,
+            )
+            done = began + steps
             return Store(place / into).show().object, killed
 
         whole, _ = lived("whole", log, [])
@@ -85,13 +111,21 @@ def _killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
     """Live in a process of its own until it kills itself."""
     import signal
 
-    from wm_robot.evaluation.resume import live_on
-
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=live_on, args=(base, spec, log, place), kwargs={"every": EVERY, **how})
+    process = context.Process(
+        target=_live_on, args=(os.getpid(), base, spec, log, place), kwargs={"every": EVERY, **how}
+    )
     process.start()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+def _live_on(parent: int, *args: Any, **how: Any) -> None:
+    """See `live_on`; ends with its parent too."""
+    from wm_robot.evaluation.resume import live_on
+
+    end_with(parent)
+    live_on(*args, **how)
 
 
 def _log(setting: Setting, steps: int) -> Any:

@@ -4,10 +4,12 @@ import math
 from importlib.util import find_spec
 from typing import Any
 
-from wm_robot.cli.bench.loop import robot_at
+from wm_robot.cli.bench.loop import START_S, robot_at, start_seconds
 from wm_robot.cli.bench.machine import load, stolen
-from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot.cli.progress import by_the_clock
 from wm_robot.errors import DeviceError, MissingExtraError
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 
 SHORTER = 6
 """Each executor and the control get this part of the time."""
@@ -17,7 +19,15 @@ LOST_BY_STALL = 2
 """Observations that such a stall loses at least: of those that come meanwhile the newest is kept."""
 
 
-def run(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> Result:
+def run(
+    setting: Setting,
+    memory: str,
+    seconds: float,
+    rate: float,
+    priority: int,
+    *,
+    progress: Progress = unreported,
+) -> Result:
     """See `wm-robot bench ros --help`."""
     if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
         raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
@@ -25,12 +35,19 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
     needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
     needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
+    # Before the echoes, which need no base and take most of the time.
+    base = base_folder(setting, memory)
     before = stolen()
-    tried = _echoes(seconds, priority, setting.seeds[0])
+    ways = _ways(seconds)
+    echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
+    agents = round(seconds + start_seconds(setting, rate))
+    tried = _echoes(ways, priority, setting.seeds[0], part_of(progress, 0, echoes, echoes + agents))
     echo, control = tried["as every agent has it"], tried["control: it stalls"]
     if not echo["answered"]:
         raise DeviceError("the echo answered nothing that counted; the machine is too busy")
-    agent = _agent(setting, memory, seconds, rate, priority)
+    share = part_of(progress, echoes, agents, echoes + agents)
+    with by_the_clock(share, agents):
+        agent = _agent(setting, memory, seconds, rate, priority)
     figures = {
         "echo_p50_ms": echo["p50_ms"],
         "echo_p99_ms": echo["p99_ms"],
@@ -53,6 +70,7 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
         setting=setting,
         figures=figures,
         table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
+        bases={memory: digest_of(base)},
         notes=(
             "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
             "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
@@ -63,10 +81,8 @@ def run(setting: Setting, memory: str, seconds: float, rate: float, priority: in
     )
 
 
-def _echoes(seconds: float, priority: int, seed: int) -> dict[str, dict[str, Any]]:
-    """What was measured, by what calls the answering node back."""
-    from wm_robot_ros.echo import measure_echo
-
+def _ways(seconds: float) -> dict[str, dict[str, Any]]:
+    """Options of each echo, by what calls the answering node back."""
     shorter = seconds / SHORTER
     ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
     ways["SingleThreadedExecutor"] = {"seconds": shorter, "executor": "single"}
@@ -74,7 +90,23 @@ def _echoes(seconds: float, priority: int, seed: int) -> dict[str, dict[str, Any
         ways["EventsExecutor"] = {"seconds": shorter, "executor": "events"}
     ways["MultiThreadedExecutor"] = {"seconds": shorter, "executor": "multi"}
     ways["control: it stalls"] = {"seconds": shorter, "stall_every": STALL_EVERY, "stall": STALL}
-    return {name: measure_echo(priority=priority, seed=seed, **way) for name, way in ways.items()}
+    return ways
+
+
+def _echoes(
+    ways: dict[str, dict[str, Any]], priority: int, seed: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What was measured, by what calls the answering node back."""
+    from wm_robot_ros.echo import measure_echo
+
+    lengths = {name: round(way["seconds"] + START_S) for name, way in ways.items()}
+    found, before = dict[str, dict[str, Any]](), 0
+    for name, way in ways.items():
+        share = part_of(progress, before, lengths[name], sum(lengths.values()))
+        with by_the_clock(share, lengths[name]):
+            found[name] = measure_echo(priority=priority, seed=seed, **way)
+        before += lengths[name]
+    return found
 
 
 def seen(control: dict[str, Any]) -> bool:
@@ -100,7 +132,7 @@ def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
 def _agent(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> dict[str, Any]:
     from wm_robot_ros.loop import measure
 
-    with robot_at(setting, setting.bases / f"{setting.robot}-{memory}", rate) as (robot, base, _):
+    with robot_at(setting, base_folder(setting, memory), rate) as (robot, base, _):
         return measure(robot=robot, base=base, seconds=seconds, priority=priority)
 
 

@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from wm_robot.cli.bench.loop import START_S
 from wm_robot.cli.bench.machine import load
-from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot.cli.progress import by_the_clock
+from wm_robot.errors import SnapshotError
 from wm_robot.evaluation.hazards import faults, streams
 from wm_robot.evaluation.hazards.deaths import Crew, Deaths, Driver, Victim, still, try_deaths
 from wm_robot.evaluation.hazards.emulator import EmulatedRobot
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.spec import RobotSpec, Safety
 
 LONGEST_FLOOD = 600_000
@@ -24,12 +28,21 @@ PHASE = 10.0
 """Seconds for which a helper is well, stopped or dead, time after time."""
 FLOOD_RATE = 10_000.0
 """Messages a second, of two kinds."""
+NUMBER_S = 0.0005
+"""About the time of a generated case in all that is done with it, in s."""
 DRIVES = 0.02, 0.1
 """Seconds that a control process drives before it is ended."""
 
 
 def run(
-    setting: Setting, generated: int, kills: int, flood: int, *, deaths: int = 0, memory: str = "ekf"
+    setting: Setting,
+    generated: int,
+    kills: int,
+    flood: int,
+    *,
+    deaths: int = 0,
+    memory: str = "ekf",
+    progress: Progress = unreported,
 ) -> Result:
     """See `wm-robot bench safety --help`."""
     from wm_robot_sim import load_spec
@@ -42,43 +55,77 @@ def run(
         generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
         deaths = min(deaths, 1)
     spec = load_spec(setting.robot)
+    base = _base(setting, memory)
+    flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
+    shares = _shares(progress, generated, flooded if flood else 0.0, kills, 3 * deaths * (6 * unwell + 10))
     rng = np.random.default_rng(setting.seeds[0])
-    table, figures = _numbers(spec, generated, rng)
+    with by_the_clock(shares["numbers"], generated * NUMBER_S):
+        table, figures = _numbers(spec, generated, rng)
+    # Unwatched: what a flood leaves in this process's memory is counted.
     told, said = _streams(spec, max(100, generated // 10), flood)
     notes = [
         f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
     ]
     rows, figures = table + told, figures | said
-    base = setting.bases / f"{setting.robot}-{memory}"
     if flood:
-        told, said, note = _flood_over_ros(setting.robot, base, PHASE if setting.quick else 3 * PHASE)
+        told, said, note = _flood_over_ros(setting, base, memory, flooded, shares["flood"])
         rows, figures, notes = rows + told, figures | said, [*notes, *note]
     if kills and sys.platform == "linux":
-        stopped, said, note = _stops(spec, kills, rng)
+        stopped, said, note = _stops(spec, kills, rng, shares["stops"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     else:
         notes.append("no control process was ended: kills is 0, or this is not Linux")
     if deaths and sys.platform == "linux":
-        stopped, said, note = _deaths(spec, base, deaths, PHASE / 5 if setting.quick else PHASE)
+        stopped, said, note = _deaths(spec, base, deaths, unwell, shares["deaths"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
-    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+    bases = {memory: digest_of(base)} if base else {}
+    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
+
+
+def _base(setting: Setting, memory: str) -> Path | None:
+    """The folder of the agent's base; None where there is none, which leaves out what needs one."""
+    try:
+        return base_folder(setting, memory)
+    except SnapshotError:
+        if memory != "ekf":
+            # It was asked for.
+            raise
+        return None
+
+
+def _shares(
+    progress: Progress, generated: int, flooded: float, kills: int, deaths: float
+) -> dict[str, Progress]:
+    """The progress of each part, by about how many seconds it takes."""
+    seconds = {
+        "numbers": 2 + round(generated * NUMBER_S),
+        "flood": round(2 * (flooded + START_S)) if flooded else 0,
+        "stops": 5 + 2 * kills if kills else 0,
+        "deaths": round(deaths),
+    }
+    whole, before, shares = sum(seconds.values()), 0, dict[str, Progress]()
+    for name, size in seconds.items():
+        shares[name], before = part_of(progress, before, size, whole), before + size
+    return shares
 
 
 def _deaths(
-    spec: RobotSpec, base: Path, rounds: int, seconds: float
+    spec: RobotSpec, base: Path | None, rounds: int, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """Learners and recorders that are stopped and killed, and control beside them."""
     rows, figures, make = [], dict[str, float](), _with_learner(base)
+    first, second, third = (part_of(progress, number, 1, 3) for number in range(3))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "periods.ndjson"
 
-        def try_one(victim: Victim, **how: Any) -> Deaths:
-            return try_deaths(spec, victim, log=log, rounds=rounds, seconds=seconds, **how)
+        def try_one(victim: Victim, share: Progress, **how: Any) -> Deaths:
+            with by_the_clock(share, rounds * (6 * seconds + 10)):
+                return try_deaths(spec, victim, log=log, rounds=rounds, seconds=seconds, **how)
 
-        tried = {"recorder": try_one("recorder", make=make or still)}
+        tried = {"recorder": try_one("recorder", first, make=make or still)}
         if make is not None:
-            tried["learner"] = try_one("learner", make=make)
-        tried["recorder, a loop that waits for it"] = naive = try_one("recorder", waits=True)
+            tried["learner"] = try_one("learner", second, make=make)
+        tried["recorder, a loop that waits for it"] = naive = try_one("recorder", third, waits=True)
     for name, found in tried.items():
         for what, times in (("well", found.well), ("stopped or dead", found.unwell)):
             row = {"helper": name, "it is": what, "periods": times.latency.size}
@@ -92,13 +139,13 @@ def _deaths(
         "ratios: from deadline to command, while a helper is stopped or dead, in parts of while it is well"
     ]
     if make is None:
-        notes.append(f"no learner was ended: there is no torch, or no base in {base}")
+        notes.append("no learner was ended: there is no torch, or no base")
     return rows, figures, notes
 
 
-def _with_learner(base: Path) -> Callable[[EmulatedRobot], Crew] | None:
+def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
     """What makes the agent of a base, with a learner that never rests; None where that cannot be."""
-    if find_spec("torch") is None or not (base / "base.json").exists():
+    if find_spec("torch") is None or base is None:
         return None
 
     def make(robot: EmulatedRobot) -> Crew:
@@ -205,17 +252,20 @@ def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any
 
 
 def _flood_over_ros(
-    robot: str, base: Path, seconds: float
+    setting: Setting, base: Path | None, memory: str, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """The two nodes with another that floods both, and without."""
-    if not (base / "base.json").exists() or any(find_spec(name) is None for name in ("torch", "rclpy")):
-        return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {base}"]
+    if base is None or any(find_spec(name) is None for name in ("torch", "rclpy")):
+        wanted = setting.bases / f"{setting.robot}-{memory}"
+        return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {wanted}"]
     # Here, since it needs ROS.
     from wm_robot_ros.loop import measure
 
     rows, tried = [], {}
-    for name, rate in (("no flood", 0.0), ("flood over ROS", FLOOD_RATE)):
-        tried[name] = found = measure(robot=robot, base=base, seconds=seconds, flood=rate)
+    for number, (name, rate) in enumerate((("no flood", 0.0), ("flood over ROS", FLOOD_RATE))):
+        with by_the_clock(part_of(progress, number, 1, 2), seconds + START_S):
+            found = measure(robot=setting.robot, base=base, seconds=seconds, flood=rate)
+        tried[name] = found
         rows.append(
             {
                 "loop": name,
@@ -253,7 +303,7 @@ def _flood_over_ros(
 
 
 def _stops(
-    spec: RobotSpec, kills: int, rng: np.random.Generator
+    spec: RobotSpec, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """Control processes that are killed, and that are stopped."""
     from wm_robot.evaluation.hazards.stops import Stage
@@ -262,8 +312,11 @@ def _stops(
     rows, figures, worst = [], dict[str, float](), []
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         with Stage(spec, Path(folder) / "page").open() as stage:
-            for how in (signal.SIGKILL, signal.SIGSTOP):
-                tried = [stage.stop(how, float(rng.uniform(*DRIVES))) for _ in range(kills)]
+            for done, how in enumerate((signal.SIGKILL, signal.SIGSTOP)):
+                tried = []
+                for number in range(kills):
+                    progress(done * kills + number, 2 * kills)
+                    tried.append(stage.stop(how, float(rng.uniform(*DRIVES))))
                 stops = [stop for stop in tried if stop is not None]
                 needs(
                     bool(stops), "no control process lived long enough to be ended: the machine is too busy"

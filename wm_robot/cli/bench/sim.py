@@ -7,11 +7,12 @@ import numpy as np
 
 from wm_robot.cli.bench.result import Result, Setting
 from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.progress import Progress, unreported
 
 LIVES, STEPS = 256, 32
 
 
-def run(setting: Setting, seconds: float, threads: int) -> Result:
+def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench sim --help`."""
     try:
         import mujoco
@@ -49,7 +50,7 @@ def run(setting: Setting, seconds: float, threads: int) -> Result:
         states[-1] = after[:, -1].copy()
 
     rates = _side_by_side(
-        {"wm_robot_sim": lambda: ours.rollout(action), "bare mujoco.rollout": bare}, seconds
+        {"wm_robot_sim": lambda: ours.rollout(action), "bare mujoco.rollout": bare}, seconds, progress
     )
     own, other = (np.array(rates[name]) for name in ("wm_robot_sim", "bare mujoco.rollout"))
     return Result(
@@ -71,7 +72,9 @@ def run(setting: Setting, seconds: float, threads: int) -> Result:
     )
 
 
-def _side_by_side(loops: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+def _side_by_side(
+    loops: dict[str, Callable[[], object]], seconds: float, progress: Progress
+) -> dict[str, list[float]]:
     """Transitions a second of each loop, called in turn so that drift of the machine's speed hits all alike."""
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for loop in loops.values():
@@ -82,4 +85,6 @@ def _side_by_side(loops: dict[str, Callable[[], object]], seconds: float) -> dic
             started = time.perf_counter()
             loop()
             rates[name].append(LIVES * STEPS / (time.perf_counter() - started))
+        left = max(0.0, end - time.monotonic()) / (len(loops) * seconds)
+        progress(round(1000 * (1 - left)), 1000)
     return rates

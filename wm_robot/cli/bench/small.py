@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wm_robot.evaluation.progress import Progress
 from wm_robot.learning.trainer import TrainConfig, Trainer
 from wm_robot.models.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
@@ -24,8 +25,12 @@ class SmallTask:
     live: Callable[[int, int], Lives]
     """Number of lives and seed → lives."""
 
-    def train(self, family: str, updates: int, work: Path) -> WorldModel:
-        """A model of that family; goes on from its checkpoint in `work`, or takes the training that is there."""
+    def train(self, family: str, updates: int, work: Path, progress: Progress) -> WorldModel:
+        """A model of that family; goes on from its checkpoint in `work`, or takes the training that is there.
+
+        Args:
+            progress: Of the updates that were left.
+        """
         import torch
 
         torch.manual_seed(0)
@@ -52,9 +57,9 @@ class SmallTask:
             gather=_Gather(self),
             reward=lambda obs, action, next_obs, goal: torch.zeros(action.shape[:2]),
         )
+        before = trainer.update
         for metrics in trainer.run():
-            if metrics["update"] % 500 == 0:
-                print(f"{family}: {metrics['update']}/{updates}", flush=True)
+            progress(int(metrics["update"]) - before, updates - before)
         return trainer.model.requires_grad_(False)
 
 

@@ -15,21 +15,37 @@ from safetensors.numpy import save
 
 from wm_robot.cli.bench.result import Result, Setting, needs
 from wm_robot.evaluation.durability import BASE, SPEC, state_of
+from wm_robot.evaluation.progress import Progress, part_of, unreported
 from wm_robot.io.durable import digest
 from wm_robot.lifetime.snapshot import Snapshot
 from wm_robot.lifetime.store import MAIN, Store
 
+SHARES = ((0, 1), (1, 4), (5, 5))
+"""Start and size, in parts of 10 of all time, of the snapshots, of the large store and of the questions to it."""
 
-def run(setting: Setting, size: int, rounds: int, snapshots: int, folder: Path | None) -> Result:
+
+def run(
+    setting: Setting,
+    size: int,
+    rounds: int,
+    snapshots: int,
+    folder: Path | None,
+    *,
+    progress: Progress = unreported,
+) -> Result:
     """See `wm-robot bench store --help`."""
     needs(rounds >= 3, f"rounds is {rounds}; it must be at least 3")
     if setting.quick:
         rounds, snapshots = max(3, rounds // 4), snapshots // 20
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
-        saving, bare, restoring = _costs(place, size, rounds)
-        many = _many(place / "many", snapshots)
-        asked = {name: _seconds(name, many) for name in ("ls", "log")}
+        first, second, third = (part_of(progress, start, size, 10) for start, size in SHARES)
+        saving, bare, restoring = _costs(place, size, rounds, first)
+        many = _many(place / "many", snapshots, second)
+        asked = {}
+        for number, name in enumerate(("ls", "log")):
+            asked[name] = _seconds(name, many)
+            third(number + 1, 2)
     rows = [
         {
             "what": what,
@@ -59,7 +75,9 @@ def run(setting: Setting, size: int, rounds: int, snapshots: int, folder: Path |
     )
 
 
-def _costs(place: Path, size: int, rounds: int) -> tuple[list[float], list[float], list[float]]:
+def _costs(
+    place: Path, size: int, rounds: int, progress: Progress
+) -> tuple[list[float], list[float], list[float]]:
     """Milliseconds of each snapshot, of the bare work, and of each restoring."""
     store, saving, bare, restoring = Store(place / "store"), list[float](), list[float](), list[float]()
     _bare(place / "bare", b"", b"")
@@ -69,6 +87,7 @@ def _costs(place: Path, size: int, rounds: int) -> tuple[list[float], list[float
         content, manifest = save(state_of(-1 - number, size)), store.show().manifest()
         bare.append(_timed(partial(_bare, place / "bare", content, manifest)))
         restoring.append(_timed(store.load))
+        progress(number + 1, rounds + 1)
     # The first of each makes its folders.
     return saving[1:], bare[1:], restoring[1:]
 
@@ -88,13 +107,14 @@ def _bare(folder: Path, *contents: bytes) -> None:
         os.close(handle)
 
 
-def _many(folder: Path, count: int) -> Path:
+def _many(folder: Path, count: int, progress: Progress) -> Path:
     """A store with a line of so many snapshots, written without care for power cuts."""
     store = Store(folder)
     snapshot = store.save(state_of(0, 64), base_digest=BASE, spec_digest=SPEC)
     for number in range(1, count):
         snapshot = _following(snapshot, number)
         (folder / "manifests" / f"{snapshot.digest}.json").write_bytes(snapshot.manifest())
+        progress(number + 1, count)
     (folder / "branches" / MAIN).write_text(f"{snapshot.digest}\n")
     return folder
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.cli.bench.result import Result, Setting, needs
+from wm_robot.cli.bench.result import Result, Setting, base_folder, needs
 from wm_robot.cli.gathering import gathered
 from wm_robot.errors import SnapshotError
+from wm_robot.evaluation.progress import Progress, unreported
 from wm_robot.evaluation.tamper.classes import put, tries
 from wm_robot.evaluation.tamper.target import Target
 from wm_robot.evaluation.tamper.trial import Outcome, read_naively, tried
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 LEAST = 100
 
 
-def run(setting: Setting, memory: str, count: int) -> Result:
+def run(setting: Setting, memory: str, count: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench tamper --help`."""
     needs(count >= LEAST, f"n is {count}; it must be at least {LEAST}")
     needs(
         sys.platform == "linux", "readers are forked and their memory is read from /proc, which needs Linux"
     )
     count = max(LEAST, count // 20) if setting.quick else count
-    base = setting.bases / f"{setting.robot}-{memory}"
+    base = base_folder(setting, memory)
     shipment = gathered(f"{base / 'graduate'}", base, "life", None, (), None)
     with tempfile.TemporaryDirectory() as folder:
         target = Target(shipment, Path(folder))
         check_untouched(target)
-        rows, naive, crash = attacked(target, tries(count), setting.seeds[0])
+        rows, naive, crash = attacked(target, tries(count), setting.seeds[0], progress)
         check_untouched(target)
     made = sum(row["attempts"] for row in rows)
     figures = {
@@ -56,10 +57,11 @@ def run(setting: Setting, memory: str, count: int) -> Result:
 
 
 def attacked(
-    target: Target, attempts: Mapping[str, Sequence["Attack"]], seed: int
+    target: Target, attempts: Mapping[str, Sequence["Attack"]], seed: int, progress: Progress = unreported
 ) -> tuple[list[dict[str, Any]], int, str]:
     """A row for each class; how many attempts the control accepted; and what the first crash said."""
     rows, naive, crash, number = [], 0, "", 0
+    whole = sum(len(attacks) for attacks in attempts.values())
     for name, attacks in attempts.items():
         seen, trusting = list[Outcome](), 0
         for attack in attacks:
@@ -67,6 +69,7 @@ def attacked(
             outcome, control = attempt(attack, target, np.random.default_rng([seed, number]))
             seen.append(outcome)
             trusting += control.verdict == "accepted"
+            progress(number, whole)
             crash = crash or (outcome.why if outcome.verdict == "crashed" else "")
         rows.append(_row(name, seen, trusting))
         naive += trusting

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from wm_robot.cli.bench.result import Setting, finish
+from wm_robot.cli.bench.result import FAMILIES, Setting, measure
 from wm_robot.cli.values import (
     Count,
     CountOrZero,
@@ -49,7 +49,7 @@ def adaptation(
     """
     from wm_robot.cli.bench.adaptation import run
 
-    finish(run(Setting("adaptation", robot, seeds, quick, bases), memory, worlds), as_json)
+    measure(run, Setting("adaptation", robot, seeds, quick, bases), memory, worlds, as_json=as_json)
 
 
 def calibration(
@@ -74,7 +74,7 @@ def calibration(
     """
     from wm_robot.cli.bench.calibration import run
 
-    finish(run(Setting("calibration", robot, seeds, quick, bases), memory, worlds), as_json)
+    measure(run, Setting("calibration", robot, seeds, quick, bases), memory, worlds, as_json=as_json)
 
 
 def consolidate(
@@ -101,7 +101,7 @@ def consolidate(
     """
     from wm_robot.cli.bench.consolidate import run
 
-    finish(run(Setting("consolidate", robot, seeds, quick, bases), memory, lives, minutes), as_json)
+    measure(run, Setting("consolidate", robot, seeds, quick, bases), memory, lives, minutes, as_json=as_json)
 
 
 def control(
@@ -126,7 +126,7 @@ def control(
     """
     from wm_robot.cli.bench.control import run
 
-    finish(run(Setting("control", robot, seeds, quick, bases), memory, episodes), as_json)
+    measure(run, Setting("control", robot, seeds, quick, bases), memory, episodes, as_json=as_json)
 
 
 def durability(
@@ -153,17 +153,8 @@ def durability(
     """
     from wm_robot.cli.bench.durability import run
 
-    finish(
-        run(
-            Setting("durability", "none", seeds, quick, BASES),
-            kills,
-            power_cuts,
-            recorder_kills,
-            size,
-            folder,
-        ),
-        as_json,
-    )
+    setting = Setting("durability", "none", seeds[:1], quick, BASES)
+    measure(run, setting, kills, power_cuts, recorder_kills, size, folder, as_json=as_json)
 
 
 def life(
@@ -188,10 +179,7 @@ def life(
     """
     from wm_robot.cli.bench.life import run
 
-    finish(run(Setting("life", robot, seeds, quick, bases), memory, steps), as_json)
-
-
-FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
+    measure(run, Setting("life", robot, seeds[:1], quick, bases), memory, steps, as_json=as_json)
 
 
 def memory(
@@ -221,19 +209,19 @@ def memory(
         quick: A fiftieth of the updates (a third for `gain`), a quarter of the worlds, one seed.
         as_json: Print one JSON object as the last line.
     """
+    setting = Setting("memory", task, seeds, quick, bases)
     if task == "arm":
         from wm_robot.cli.bench.memory_arm import run as run_arm
 
-        finish(run_arm(Setting("memory", task, seeds, quick, bases), families, worlds, figure), as_json)
+        measure(run_arm, setting, families, worlds, figure, as_json=as_json)
     elif task == "gain":
         from wm_robot.cli.bench.memory_gain import run as run_gain
 
-        setting = Setting("memory", task, seeds, quick, bases)
-        finish(run_gain(setting, families, updates // 10, work / task), as_json)
+        measure(run_gain, setting, families, updates // 10, work / task, as_json=as_json)
     else:
         from wm_robot.cli.bench.memory_linear import run
 
-        finish(run(Setting("memory", task, seeds, quick, bases), families, updates, work / task), as_json)
+        measure(run, setting, families, updates, work / task, as_json=as_json)
 
 
 def assimilation(
@@ -258,7 +246,7 @@ def assimilation(
     """
     from wm_robot.cli.bench.assimilation import run
 
-    finish(run(Setting("assimilation", robot, seeds, quick, bases), memory, pairs), as_json)
+    measure(run, Setting("assimilation", robot, seeds, quick, bases), memory, pairs, as_json=as_json)
 
 
 def onboard(
@@ -285,7 +273,9 @@ def onboard(
     """
     from wm_robot.cli.bench.onboard import run
 
-    finish(run(Setting("onboard", robot, seeds, quick, bases), memory, repetitions, episodes), as_json)
+    measure(
+        run, Setting("onboard", robot, seeds, quick, bases), memory, repetitions, episodes, as_json=as_json
+    )
 
 
 def recall(
@@ -310,7 +300,7 @@ def recall(
     """
     from wm_robot.cli.bench.recall import run
 
-    finish(run(Setting("recall", robot, seeds, quick, bases), memory, lives), as_json)
+    measure(run, Setting("recall", robot, seeds, quick, bases), memory, lives, as_json=as_json)
 
 
 def resume(
@@ -337,7 +327,14 @@ def resume(
     """
     from wm_robot.cli.bench.resume import run
 
-    finish(run(Setting("resume", robot, seeds, quick, bases), families, steps, interruptions), as_json)
+    measure(
+        run,
+        Setting("resume", robot, seeds[:1], quick, bases),
+        families,
+        steps,
+        interruptions,
+        as_json=as_json,
+    )
 
 
 def ros(
@@ -366,7 +363,9 @@ def ros(
     """
     from wm_robot.cli.bench.ros import run
 
-    finish(run(Setting("ros", robot, seeds, quick, bases), memory, seconds, rate, priority), as_json)
+    measure(
+        run, Setting("ros", robot, seeds[:1], quick, bases), memory, seconds, rate, priority, as_json=as_json
+    )
 
 
 def sim(
@@ -387,7 +386,7 @@ def sim(
     """
     from wm_robot.cli.bench.sim import run
 
-    finish(run(Setting("sim", robot, (0,), quick, BASES), seconds, threads), as_json)
+    measure(run, Setting("sim", robot, (0,), quick, BASES), seconds, threads, as_json=as_json)
 
 
 def store(
@@ -410,7 +409,9 @@ def store(
     """
     from wm_robot.cli.bench.store import run
 
-    finish(run(Setting("store", "none", (0,), quick, BASES), size, rounds, snapshots, folder), as_json)
+    measure(
+        run, Setting("store", "none", (0,), quick, BASES), size, rounds, snapshots, folder, as_json=as_json
+    )
 
 
 def tamper(
@@ -435,7 +436,7 @@ def tamper(
     """
     from wm_robot.cli.bench.tamper import run
 
-    finish(run(Setting("tamper", robot, seeds, quick, bases), memory, n), as_json)
+    measure(run, Setting("tamper", robot, seeds[:1], quick, bases), memory, n, as_json=as_json)
 
 
 def loop(
@@ -467,9 +468,16 @@ def loop(
     from wm_robot.cli.bench.loop import run
 
     setting = Setting("loop", robot, (0,), quick, bases)
-    finish(
-        run(setting, memory, seconds, rate=rate, learner=learner == "on", hogs=hogs, priority=priority),
-        as_json,
+    measure(
+        run,
+        setting,
+        memory,
+        seconds,
+        rate=rate,
+        learner=learner == "on",
+        hogs=hogs,
+        priority=priority,
+        as_json=as_json,
     )
 
 
@@ -501,8 +509,8 @@ def safety(
     """
     from wm_robot.cli.bench.safety import run
 
-    setting = Setting("safety", robot, seeds, quick, bases)
-    finish(run(setting, generated, kills, flood, deaths=deaths, memory=memory), as_json)
+    setting = Setting("safety", robot, seeds[:1], quick, bases)
+    measure(run, setting, generated, kills, flood, deaths=deaths, memory=memory, as_json=as_json)
 
 
 def pigeon(
@@ -527,4 +535,4 @@ def pigeon(
     """
     from wm_robot.cli.bench.pigeon import run
 
-    finish(run(Setting("pigeon", robot, seeds, quick, bases), memory, robots), as_json)
+    measure(run, Setting("pigeon", robot, seeds, quick, bases), memory, robots, as_json=as_json)

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from wm_robot.evaluation.recovery import Recovery, level
+from wm_robot.evaluation.outcome import Outcome, Track
+from wm_robot.evaluation.recovery import START, level
 
-FOLLOWING = 0.06
-"""Error in m above which a robot does not follow its target at all."""
-EARLY = (0.0, 3.0)
+EARLY = (0.0, 1.0)
 """Seconds of a visit that show with what knowledge a robot came."""
-LATER = (3.0, 10.0)
+LATER = (1.0, 10.0)
+"""Seconds of a visit after those."""
+LATEST_START = 0.1
+"""Seconds of a visit that may be missing at its start before its first second is not told of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +50,10 @@ class Run:
     color: int = 0
     """Which of the report's colours is its own: 0 learns, 1 is frozen, 2 is newborn."""
 
-    def early(self, start: float = EARLY[0]) -> float:
-        """Mean error while it begins, in m.
-
-        Args:
-            start: From when it counts, in s.
-        """
-        return level(self.time, self.error, (start, EARLY[1]))
+    def early(self) -> float:
+        """Mean error while it begins, in m; NaN unless that was recorded from its start on."""
+        begun = len(self.time) and self.time[0] < EARLY[0] + LATEST_START
+        return level(self.time, self.error, EARLY) if begun else float("nan")
 
     def later(self) -> float:
         """Mean error after that, in m."""
@@ -68,7 +68,7 @@ class Visit:
     """First the one that learns."""
     change: float | None = None
     """When the hidden world changed, in s since the visit began."""
-    start: float = 2.0
+    start: float = START
     """From when errors count, in s: the target has to be reached first."""
 
     @property
@@ -76,11 +76,14 @@ class Visit:
         """Whether anything of it was recorded, of every robot."""
         return all(len(run.time) for run in self.runs)
 
-    def recovery(self, run: Run) -> Recovery | None:
-        """What the change did to a robot; None without a change, or if the visit ended too soon after it."""
-        if self.change is None:
-            return None
-        return Recovery.of(run.time, run.error, change=self.change, start=self.start)
+    def outcome(self, changed: str) -> Outcome:
+        """What the change did to its robots.
+
+        Args:
+            changed: The change, in words.
+        """
+        tracks = [Track(name=run.name, time=run.time, error=run.error) for run in self.runs]
+        return Outcome.of(tracks, change=self.change, changed=changed, start=self.start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +108,11 @@ class Belief:
     """What the arm that learns held its physics to be, in the numbers that the hidden change changed."""
 
     names: tuple[str, ...]
-    """`P`, as the simulator calls them."""
+    """`P`, each with its unit: `payload, kg`."""
     time: np.ndarray
     """`T`, in s since the visit began."""
     believed: np.ndarray
-    """`T P`: 0 is nominal, a usual deviation of a robot is about 1."""
+    """`T P`."""
     truth: np.ndarray
     """`T P`."""
 
@@ -145,3 +148,18 @@ class Report:
     video: Video | None = None
     notes: tuple[str, ...] = ()
     """What did not go as planned, in plain sentences."""
+    second_visits: str = ""
+    """How second visits went over many seeds, in a plain sentence."""
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What the change did: all that the page says of it comes from here."""
+        return self.first.outcome(self.changed)
+
+    @property
+    def usual_surprise(self) -> float:
+        """Median surprise of the arm that learns before the change, in nats per channel; 0 if none was recorded."""
+        learning, end = self.first.runs[0], self.first.change
+        until = np.inf if end is None else end
+        usual = (learning.surprise_time >= self.first.start) & (learning.surprise_time < until)
+        return float(np.median(learning.surprise[usual])) if usual.any() else 0.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.outcome import Difference
 from wm_robot.evaluation.recovery import WINDOW, rolling_mean
 from wm_robot.evaluation.report.contents import Belief, Foresight, Run, Visit
 
@@ -15,7 +16,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 except ImportError as error:
     raise MissingExtraError("the report", "report") from error
 
@@ -51,13 +52,20 @@ STYLE: Any = {
     "lines.solid_capstyle": "round",
     "path.simplify_threshold": 0.3,
 }
-WIDTH = 9.0
+WIDE, NARROW = 9.0, 4.6
+"""Widths of a figure in inches: of a page, and of a page on a telephone."""
+MOST_SURPRISE = 50.0
+"""Nats beyond which a surprise is drawn no higher."""
 
 
-def target_error(visit: Visit, name: str) -> str:
-    """Distance from gripper to target over time, every robot in one frame."""
+def target_error(visit: Visit, name: str, width: float = WIDE, difference: Difference | None = None) -> str:
+    """Distance from gripper to target over time, every robot in one frame.
+
+    Args:
+        difference: Moment that is marked: that at which two robots differ most.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(3.5)
+        figure, axes = _frame(3.5, width)
         for run in visit.runs:
             axes.plot(run.time, 1e3 * run.error, color=SERIES[run.color], linewidth=0.7, alpha=0.35)
             smooth = 1e3 * rolling_mean(run.time, run.error)
@@ -65,65 +73,99 @@ def target_error(visit: Visit, name: str) -> str:
         axes.set_ylim(0, _ceiling([_counted(run, visit) for run in visit.runs]))
         _name_runs(axes, visit.runs, [1e3 * rolling_mean(r.time, r.error)[-1] for r in visit.runs])
         _mark_change(axes, visit.change, "the world changes")
+        if difference is not None:
+            _mark_difference(axes, difference)
         axes.set_ylabel("distance to target, mm")
         axes.set_xlabel("seconds")
-        return _inline(figure, name, "Distance from gripper to target over time")
+        return _inline(figure, _id(name, width), "Distance from gripper to target over time")
 
 
-def surprise(visit: Visit) -> str:
-    """How badly each robot's model expected what it sensed, over time."""
+def first_seconds(visit: Visit, name: str, until: float, width: float = WIDE) -> str:
+    """Distance from gripper to target at every step of the first seconds, where averages would hide the way there."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(2.6)
-        smooth = [rolling_mean(run.surprise_time, run.surprise) for run in visit.runs]
+        figure, axes = _frame(3.0, width)
+        for run in visit.runs:
+            seen = run.time <= until
+            color, dash = SERIES[run.color], DASHES[run.color]
+            axes.plot(
+                run.time[seen],
+                1e3 * run.error[seen],
+                color=color,
+                linewidth=2.0,
+                linestyle=dash,
+                label=run.name,
+            )
+        axes.set_ylim(0, None)
+        axes.legend(frameon=False, loc="upper right", labelcolor=INK)
+        axes.set_ylabel("distance to target, mm")
+        axes.set_xlabel("seconds")
+        return _inline(figure, _id(name, width), "Distance from gripper to target in the first seconds")
+
+
+def surprise(visit: Visit, usual: float, width: float = WIDE) -> str:
+    """How much less likely than usual each robot's model held what it sensed, over time.
+
+    Args:
+        usual: Surprise that is drawn as 1, in nats per channel.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _frame(2.6, width)
+        smooth = [rolling_mean(run.surprise_time, run.surprise) - usual for run in visit.runs]
         for run, curve in zip(visit.runs, smooth, strict=True):
             color, dash = SERIES[run.color], DASHES[run.color]
-            axes.plot(run.surprise_time, run.surprise, color=color, linewidth=0.7, alpha=0.4)
-            axes.plot(run.surprise_time, curve, color=color, linewidth=2.0, linestyle=dash)
+            axes.plot(
+                run.surprise_time, times_usual(run.surprise - usual), color=color, linewidth=0.7, alpha=0.4
+            )
+            axes.plot(run.surprise_time, times_usual(curve), color=color, linewidth=2.0, linestyle=dash)
         late = [s[r.surprise_time >= visit.start] for r, s in zip(visit.runs, smooth, strict=True)]
         late = [s for s in late if len(s)] or [np.zeros(1)]
         low, high = min(s.min() for s in late), max(s.max() for s in late)
-        margin = 0.15 * max(high - low, 0.1)
-        axes.set_ylim(low - margin, high + margin)
-        _name_runs(axes, visit.runs, [s[-1] if len(s) else 0.0 for s in smooth])
+        margin = 0.15 * max(high - low, 0.5)
+        axes.set_yscale("log")
+        axes.set_ylim(*times_usual(np.array([low - margin, high + margin])))
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda times, _: f"{times:g} ×"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        _name_runs(axes, visit.runs, [float(times_usual(s[-1:])[0]) if len(s) else 1.0 for s in smooth])
         _mark_change(axes, visit.change, "")
-        axes.set_ylabel("surprise, nats")
+        axes.set_ylabel("surprise, usual = 1")
         axes.set_xlabel("seconds")
-        return _inline(figure, "surprise", "Surprise over time")
+        return _inline(figure, _id("surprise", width), "Surprise over time")
 
 
-def foresight(view: Foresight, change: float) -> str:
+def foresight(view: Foresight, change: float, width: float = WIDE) -> str:
     """Measured and expected angle of every joint around the change."""
     with matplotlib.rc_context(STYLE):
-        figure, grid = _grid(len(view.joints), columns=3 if len(view.joints) > 4 else 2, row=1.85)
+        columns = 3 if len(view.joints) > 4 else 2
+        figure, grid = _grid(len(view.joints), columns=columns, row=1.85, width=width)
         for j, (joint, axes) in enumerate(zip(view.joints, grid, strict=True)):
             axes.plot(view.time, view.measured[:, j], color=MUTED, linewidth=3.4, alpha=0.45)
             for i, expected in enumerate(view.expected.values()):
                 axes.plot(view.time, expected[:, j], color=SERIES[i], linewidth=1.3, linestyle=DASHES[i])
             axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
             changed = joint in view.changed
-            axes.set_title(f"{joint} (weakened)" if changed else joint)
+            axes.set_title(f"{joint}\n(weakened)" if changed else joint)
             axes.title.set_fontweight("bold" if changed else "normal")
         figure.supylabel("angle, rad", color=MUTED, fontsize=10.5)
-        return _inline(figure, "foresight", "Measured and expected joint angles")
+        return _inline(figure, _id("foresight", width), "Measured and expected joint angles")
 
 
-def belief(view: Belief, change: float) -> str:
+def belief(view: Belief, change: float, width: float = WIDE) -> str:
     """Believed and true physics around the change, one frame for each number that it changed."""
     with matplotlib.rc_context(STYLE):
-        figure, grid = _grid(len(view.names), columns=min(3, len(view.names)), row=2.0)
+        figure, grid = _grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
         for p, (name, axes) in enumerate(zip(view.names, grid, strict=True)):
             axes.plot(view.time, view.truth[:, p], color=MUTED, linewidth=3.4, alpha=0.45)
             axes.plot(view.time, view.believed[:, p], color=SERIES[0], linewidth=1.3)
             axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
             axes.set_title(name)
-        figure.supylabel("usual deviations from nominal", color=MUTED, fontsize=10.5)
-        return _inline(figure, "belief", "Believed and true physics")
+        return _inline(figure, _id("belief", width), "Believed and true physics")
 
 
-def latency(runs: Sequence[Run], period: float) -> str:
+def latency(runs: Sequence[Run], period: float, width: float = WIDE) -> str:
     """How long each control step took from sensor to command."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(2.3)
+        figure, axes = _frame(2.3, width)
         end = 1e3 * period
         for run in runs:
             if run.latency is None:
@@ -144,21 +186,32 @@ def latency(runs: Sequence[Run], period: float) -> str:
         axes.set_xlabel("from sensor reading to command, ms")
         axes.set_ylabel("steps, %")
         axes.legend(frameon=False, loc="center right", labelcolor=INK)
-        return _inline(figure, "latency", "Histogram of control latency")
+        return _inline(figure, _id("latency", width), "Histogram of control latency")
 
 
-def _frame(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def _id(name: str, width: float) -> str:
+    """What tells the parts of a figure from those of its other width."""
+    return name if width == WIDE else f"{name}-narrow"
+
+
+def times_usual(nats: Any) -> Any:
+    """How many times less likely than usual something is that is so many nats more surprising, shape by shape."""
+    return np.exp(np.clip(nats, -MOST_SURPRISE, MOST_SURPRISE))
+
+
+def _frame(height: float, width: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.margins(x=0)
-    axes.xaxis.set_major_locator(MaxNLocator(12, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(round(1.3 * width), steps=[1, 2, 5, 10], integer=True))
     return figure, axes
 
 
-def _grid(count: int, *, columns: int, row: float) -> tuple[Figure, list[Axes]]:
-    """Small frames over the same seconds, each `row` inches high."""
+def _grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure, list[Axes]]:
+    """Small frames over the same seconds, each `row` inches high; a narrow figure has fewer side by side."""
+    columns = min(columns, round(width / 2.3))
     rows = -(-count // columns)
-    figure = Figure(figsize=(WIDTH, row * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(width, row * rows + 0.3), layout="constrained")
     grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
     for axes in grid:
         axes.margins(x=0)
@@ -188,10 +241,22 @@ def _mark_change(axes: Axes, change: float | None, words: str) -> None:
     )  # fmt: skip
 
 
+def _mark_difference(axes: Axes, difference: Difference) -> None:
+    """A bar between the two curves where they differ most, with its end values."""
+    low, high = sorted(1e3 * error for error in difference.errors)
+    axes.vlines(difference.time, low, high, color=INK, linewidth=1.2)
+    # Towards the middle of the frame, since the moment may lie at its end.
+    left = difference.time > float(np.mean(axes.get_xlim()))
+    axes.annotate(
+        f"{low:.0f} and {high:.0f} mm", (difference.time, high), xytext=(-5 if left else 5, 2),
+        textcoords="offset points", ha="right" if left else "left", color=INK,
+    )  # fmt: skip
+
+
 def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
     """Write each name beside the end of its curve, apart from one another."""
-    low, high = axes.get_ylim()
-    places = np.clip((np.array(ends, float) - low) / (high - low), 0.03, 0.97)
+    places = (axes.transScale + axes.transLimits).transform([(0.0, end) for end in ends])[:, 1]
+    places = np.clip(places, 0.03, 0.97)
     order, apart = np.argsort(places), 0.1
     for before, after in zip(order[:-1], order[1:], strict=True):
         places[after] = max(places[after], places[before] + apart)

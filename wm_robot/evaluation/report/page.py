@@ -2,21 +2,24 @@
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from string import Template
 
 from wm_robot.errors import ConfigError
-from wm_robot.evaluation.recovery import CLOSE, SETTLED, SHARE, TOLERANCE, WINDOW, Recovery, level
+from wm_robot.evaluation.recovery import CLOSE, SETTLED, STAY, TOLERANCE, WINDOW, Recovery, level
 from wm_robot.evaluation.report import figures
-from wm_robot.evaluation.report.contents import EARLY, FOLLOWING, LATER, Report, Run, Video, Visit
+from wm_robot.evaluation.report.contents import EARLY, LATER, Report, Run, Video, Visit
 from wm_robot.io.durable import write_file
 
 LARGEST = 5_000_000
 """Bytes of the whole page."""
-TOO_MUCH = "The change was too much for the arm that learns, in this visit."
 TEMPLATE = Path(__file__).with_name("page.html")
 NOTHING = "–"
+SHOWN_OF_SECOND = 3.0
+"""Seconds of the second visit that are drawn: after those a newborn arm has learned the same."""
+MOST_TIMES = 1_000_000
+"""How many times the usual surprise is told as no more than that."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -36,96 +39,47 @@ def write_report(path: Path, report: Report) -> None:
     write_file(path, content)
 
 
-def headline(report: Report) -> str:
-    """What happened, in one line; never more than `story` tells."""
-    learning, other = _pair(report.first)
-    if learning is None or (len(report.first.runs) > 1 and other is None):
-        return "The visit ended before it could tell what a change does."
-    if not learning.before < FOLLOWING:
-        return "The arm that learns did not follow its target, even before the change."
-    if other is None:
-        return "The arm learned its new world." if learning.seconds is not None else TOO_MUCH
-    if learning.seconds is None:
-        return TOO_MUCH if other.seconds is None else "The frozen arm came back; the one that learns did not."
-    if other.seconds is None:
-        if other.before < FOLLOWING and other.after > learning.after:
-            return "One arm learned its new world. Its twin with frozen weights did not."
-        return "The arm that learns came back to its old precision; its twin did not."
-    if learning.seconds == other.seconds == 0:
-        return "The change disturbed neither arm."
-    if other.after > 1.5 * learning.after:
-        return "Both arms came back; the one that learns came closer."
-    return "Both arms came back after the change."
-
-
-def story(report: Report) -> list[str]:
-    """What happened, in plain sentences, whatever happened."""
-    visit = report.first
-    recoveries = [visit.recovery(run) for run in visit.runs]
-    if visit.change is None or all(run.time[-1] < visit.change for run in visit.runs):
-        return ["The visit ended before the world changed."]
-    if any(recovery is None for recovery in recoveries):
-        return [
-            f"{visit.change:.1f} s after the start the world changed: {report.changed}. "
-            "The visit ended too soon after it to say what that did."
-        ]
-    told = [
-        f"{visit.change:.1f} s after the start the world changed: {report.changed}. "
-        "Neither robot was told; both had the same target and the same seed."
-    ]
-    for run, recovery in zip(visit.runs, recoveries, strict=True):
-        assert recovery is not None
-        error = f"{1e3 * recovery.after:.0f} mm off its moving target"
-        if recovery.seconds is None:
-            told.append(f"The {run.name} arm did not get back to its old precision: it stayed {error}.")
-        elif recovery.seconds == 0:
-            told.append(f"The {run.name} arm never lost it, and then was {error}.")
-        else:
-            told.append(
-                f"The {run.name} arm was back after {recovery.seconds:.1f} s, and then {error} "
-                f"({1e3 * recovery.before:.0f} mm before the change)."
-            )
-    return told
-
-
 def _sections(report: Report) -> Iterable[str]:
     first = report.first
     yield f'<header><p class="kicker">wm_robot demo, robot “{_text(report.robot)}”</p>'
-    yield f"<h1>{_text(headline(report))}</h1>"
-    yield f'<p class="lede">{_text(" ".join(story(report)))}</p></header>'
+    yield f"<h1>{_text(report.outcome.headline)}</h1>"
+    yield f'<p class="lede">{_text(" ".join(report.outcome.story))}</p></header>'
     yield from (f'<p class="note">{_text(note)}</p>' for note in report.notes)
     yield _tiles(report)
     if report.video:
-        yield _section("What it looked like", "Green is the target; both arms were told the same.")
+        words = "Green is the target; both arms were told the same."
+        yield _section("What it looked like", f"{words} {report.outcome.difference}".rstrip())
         yield f"<figure>{_video(report.video)}</figure>"
     yield _section(
         "How far each gripper was from its target",
         f"Thin: every control step. Bold: mean of the last {WINDOW} s. Lower is better.",
     )
-    yield _figure(figures.target_error(first, "first-visit"))
+    difference = report.outcome.largest
+    yield _figure(lambda width: figures.target_error(first, "first-visit", width, difference))
     yield _section(
         "How surprised each robot was",
-        "Surprise is how unlikely the model held what its sensors said next. A robot that learns its new body "
-        "comes to expect it, and calms down.",
+        "How many times less likely, for each sensor, a model held what it sensed next than the arm that learns did "
+        "before the change; 1 is as usual. A robot that learns its new body comes to expect it.",
     )
-    yield _figure(figures.surprise(first))
-    if report.foresight and first.change is not None:
+    yield _figure(lambda width: figures.surprise(first, report.usual_surprise, width))
+    change, foresight, belief = first.change, report.foresight, report.belief
+    if foresight and change is not None:
         yield _section(
             "What each model expected of the joints",
-            f"Both models watch the same arm and say, {1e3 * report.foresight.ahead:.0f} ms ahead, where "
+            f"Both models watch the same arm and say, {1e3 * foresight.ahead:.0f} ms ahead, where "
             "each joint will be. The broad line is what the encoders then measured.",
         )
-        yield f'<p class="muted">{_legend(tuple(report.foresight.expected))}</p>'
-        yield _figure(figures.foresight(report.foresight, first.change))
-    if report.belief and first.change is not None:
+        yield f'<p class="muted">{_legend(tuple(foresight.expected))}</p>'
+        yield _figure(lambda width: figures.foresight(foresight, change, width))
+    if belief and change is not None:
         yield _section(
             "What the arm that learns believed of its own body",
             "Nobody told it: it asks its model which body would have moved as its own did. The broad line is the "
             "truth, which only the simulator knows.",
         )
-        yield _figure(figures.belief(report.belief, first.change))
+        yield _figure(lambda width: figures.belief(belief, change, width))
     yield _section("The figures", "")
-    yield _recovery_table(first)
+    yield _recovery_table(report)
     if report.second and report.second.seen:
         yield from _second_visit(report, report.second)
     if any(run.latency for run in first.runs):
@@ -134,7 +88,7 @@ def _sections(report: Report) -> Iterable[str]:
             "From the moment the joints were read to the moment the command left, for every step. Everything "
             "right of the dotted line would have come too late.",
         )
-        yield _figure(figures.latency(first.runs, report.period))
+        yield _figure(lambda width: figures.latency(first.runs, report.period, width))
     yield from _going_on(report)
 
 
@@ -145,47 +99,39 @@ def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
         "The robot was stopped, its state was saved, and it woke in the world that had changed "
         f"({report.changed}). The one beside it has the same weights and no past.",
     )
-    yield _figure(figures.target_error(visit, "second-visit"))
+    yield _figure(lambda width: figures.first_seconds(visit, "second-visit", SHOWN_OF_SECOND, width))
+    usual = report.usual_surprise
     rows = [
-        (f"{run.name}", _mm(run.early(visit.start)), _mm(run.later()), _nats(run, EARLY), f"{run.lived}")
+        (run.name, _mm(run.early()), _mm(run.later()), _surprise(run, usual), f"{run.lived}")
         for run in visit.runs
     ]
-    learning = report.first.runs[0]
-    if report.first.change is not None:
-        shifted = _since(learning, report.first.change)
-        rows.append(
-            (
-                "first visit, after the change",
-                _mm(shifted.early()),
-                _mm(shifted.later()),
-                _nats(shifted, EARLY),
-                f"{learning.lived}",
-            )
-        )
     yield _table(
         (
             "",
-            f"error, s {visit.start:g}–{EARLY[1]:.0f}",
+            f"error, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
             f"error, s {LATER[0]:.0f}–{LATER[1]:.0f}",
-            f"surprise, s {EARLY[0]:.0f}–{EARLY[1]:.0f}",
+            f"surprise, s {EARLY[0]:.0f}–{EARLY[1]:.0f}, usual = 1",
             "steps lived",
         ),
         rows,
     )
-    yield f'<p class="muted">{_text(_second_story(woken, visit.runs[1:], visit.start))}</p>'
+    words = f"{_second_story(woken, visit.runs[1:])} {report.second_visits}".strip()
+    yield f'<p class="muted">{_text(words)}</p>'
 
 
-def _second_story(woken: Run, others: Sequence[Run], start: float) -> str:
+def _second_story(woken: Run, others: Sequence[Run]) -> str:
+    """What the saved state was worth in this visit."""
     if not others:
         return ""
     newborn = others[0]
-    ratio = woken.early(start) / newborn.early(start)
+    ratio = woken.early() / newborn.early()
     if ratio != ratio:
-        return "The visit ended before it could tell them apart."
-    when = f"In its first {EARLY[1]:.0f} seconds the {woken.name} arm"
-    if ratio < 0.95:
-        return f"{when} made {100 * (1 - ratio):.0f} % less error than the {newborn.name} one."
-    return f"{when} was no better than the {newborn.name} one: {ratio:.2f} × its error."
+        return "The visit was not recorded from its start on, so nothing can be said of its first second."
+    return (
+        f"In its first second the {woken.name} arm was {_mm(woken.early())} off its target on average, the "
+        f"{newborn.name} one {_mm(newborn.early())}: {ratio:.2f} ×. Both begin away from the target, so most of that "
+        "is the way there."
+    )
 
 
 def _going_on(report: Report) -> Iterable[str]:
@@ -204,82 +150,84 @@ def _going_on(report: Report) -> Iterable[str]:
 
 
 def _tiles(report: Report) -> str:
-    learning, other = _pair(report.first)
-    runs = report.first.runs
-    tiles = []
-    if learning:
-        tiles.append((_back(learning), f"until the {runs[0].name} arm was back on its target"))
-        tiles.append((f"{1e3 * learning.after:.0f} mm", f"settled error of the {runs[0].name} arm"))
-    if learning and other:
-        tiles.append((f"{1e3 * other.after:.0f} mm", f"settled error of the {runs[1].name} arm"))
-        tiles.append((f"{learning.after / other.after:.2f} ×", f"{runs[0].name} ÷ {runs[1].name}"))
-    elif runs[0].latency:
-        tiles.append((f"{runs[0].latency.p50_ms:.1f} ms", "median from sensor to command"))
+    outcome = report.outcome
+    found = [
+        (name, recovery)
+        for name, recovery in zip(outcome.names, outcome.recoveries, strict=True)
+        if recovery is not None
+    ]
+    tiles = [(_off(recovery), f"was the {name} arm off its target") for name, recovery in found]
+    tiles += [
+        (f"{1e3 * recovery.worst:.0f} mm", f"at worst, {name}, mean of {WINDOW} s")
+        for name, recovery in found
+    ]
     boxes = "".join(f'<div class="tile"><b>{_text(b)}</b><span>{_text(w)}</span></div>' for b, w in tiles)
     return f'<div class="tiles">{boxes}</div>' if tiles else ""
 
 
-def _recovery_table(visit: Visit) -> str:
-    rows = []
-    for run, recovery in zip(visit.runs, map(visit.recovery, visit.runs), strict=True):
+def _recovery_table(report: Report) -> str:
+    visit, rows = report.first, []
+    for run, recovery in zip(visit.runs, report.outcome.recoveries, strict=True):
         late = run.latency
         times = [
             f"{late.p50_ms:.1f} / {late.p99_ms:.1f} / {late.max_ms:.1f}" if late else NOTHING,
             f"{run.lived}",
         ]
         if recovery is None:
-            until = run.time[-1] if visit.change is None else visit.change
+            until = float("inf") if visit.change is None else visit.change
             before = level(run.time, run.error, (visit.start, until))
-            rows.append((run.name, _mm(before), NOTHING, NOTHING, NOTHING, *times))
+            rows.append((run.name, _mm(before), *[NOTHING] * 4, *times))
             continue
-        ratio = f"{recovery.after / recovery.before:.1f} ×"
-        rows.append((run.name, _mm(recovery.before), _mm(recovery.after), ratio, _back(recovery), *times))
+        worst = f"{_mm(recovery.worst)} at {recovery.worst_after:.1f} s"
+        rows.append(
+            (
+                run.name,
+                _mm(recovery.before),
+                _mm(recovery.after),
+                worst,
+                _off(recovery),
+                _back(recovery),
+                *times,
+            )
+        )
     heads = (
         "",
         "error before",
-        "settled after",
-        "after ÷ before",
-        "time to recover",
+        "error after",
+        "worst after",
+        "off target",
+        "back to stay",
         "latency p50/p99/max, ms",
         "steps lived",
     )
-    watched = SETTLED[1]
-    if visit.change is not None:
-        watched = min(watched, min(float(run.time[-1]) for run in visit.runs) - visit.change)
     caption = (
-        f"Settled: mean over seconds {SETTLED[0]:.0f} to {watched:.0f} after the change. Recovered: the mean "
-        f"of {WINDOW} s is below {TOLERANCE} × the level before the change, or {1e3 * CLOSE:.0f} mm, and is so "
-        f"for {100 * SHARE:.0f} % of the time from then to {watched:.0f} s after the change."
+        f"All from the change to the end of the visit, in seconds after the change; error after from {SETTLED:.0f} "
+        f"s on. Off its target: the mean error of the last {WINDOW} s is above {TOLERANCE} × the mean before the "
+        f"change, and above {1e3 * CLOSE:.0f} mm. Back to stay: on its target from then to the end of the visit, for "
+        f"{STAY:.0f} s at least."
     )
     return f'{_table(heads, rows)}<p class="muted"><small>{_text(caption)}</small></p>'
 
 
+def _off(recovery: Recovery) -> str:
+    return f"{recovery.off:.1f} s" if recovery.disturbed else "never"
+
+
 def _back(recovery: Recovery) -> str:
-    if recovery.seconds is None:
-        return "not yet"
-    return f"{recovery.seconds:.1f} s" if recovery.seconds else "0 s"
+    if not recovery.disturbed:
+        return "never left"
+    return f"{recovery.last_off:.1f} s" if recovery.recovered else "not in this visit"
 
 
-def _pair(visit: Visit) -> tuple[Recovery | None, Recovery | None]:
-    """What the change did to the first two robots."""
-    found = [visit.recovery(run) for run in visit.runs]
-    return found[0], found[1] if len(found) > 1 else None
-
-
-def _since(run: Run, moment: float) -> Run:
-    """The same run with its clock started at a later moment."""
-    return Run(
-        name=run.name,
-        time=run.time - moment,
-        error=run.error,
-        surprise_time=run.surprise_time - moment,
-        surprise=run.surprise,
-    )
-
-
-def _nats(run: Run, span: tuple[float, float]) -> str:
-    inside = (run.surprise_time >= span[0]) & (run.surprise_time < span[1])
-    return f"{run.surprise[inside].mean():.2f} nats".replace("-", "−") if inside.any() else NOTHING
+def _surprise(run: Run, usual: float) -> str:
+    """Mean surprise while a visit begins, in times the usual one."""
+    inside = (run.surprise_time >= EARLY[0]) & (run.surprise_time < EARLY[1])
+    if not inside.any():
+        return NOTHING
+    times = float(figures.times_usual(run.surprise[inside].mean() - usual))
+    if times > MOST_TIMES:
+        return f"over {MOST_TIMES} ×"
+    return f"{times:.1f} ×" if times < 10 else f"{times:.0f} ×"
 
 
 def _mm(meters: float) -> str:
@@ -302,8 +250,10 @@ def _section(title: str, words: str) -> str:
     return f"<h2>{_text(title)}</h2>" + (f"<p>{_text(words)}</p>" if words else "")
 
 
-def _figure(svg: str) -> str:
-    return f'<figure class="scroll">{svg}</figure>'
+def _figure(draw: Callable[[float], str]) -> str:
+    """A figure in both widths, of which the page shows the one that fits."""
+    wide, narrow = draw(figures.WIDE), draw(figures.NARROW)
+    return f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>'
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """Making the graphs of a base, and checking them against torch."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ TOLERANCE = 1e-3
 """Largest difference to torch that a graph may have: of an action in its unit, and of a state and an observation.
 Rounding of scores that lie close together is amplified by the weights of the elites, to some 1e-5."""
 STEPS, FEW = 1000, 20
-"""Steps of the life along which torch is compared with graphs; and with their reference, a hundred times slower."""
+"""Steps along which torch is compared with graphs, each from torch's own state; and with their reference, a hundred
+times slower."""
 FILES = (PLAN, PLAN_INT8, PREDICT, BIRTH, *WRITE.values())
 """All that graphs of a base may consist of, beside their card."""
 MOST_LOST = 0.01
@@ -176,16 +177,16 @@ def _differences(
     iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
     found = {"plan": _checked("plan", iteration.differences(graphs.plan, bound=TOLERANCE))}
     if graphs.life:
-        found["life"] = _checked("life", Step(base.model).differences(graphs.life, steps))
+        found["life"] = _checked("life", Step(base.model).differences(graphs.life, steps, bound=TOLERANCE))
     return found
 
 
-def _checked(part: str, differences: Any) -> float:
+def _checked(part: str, differences: Sequence[float]) -> float:
     # numpy's maximum keeps a NaN, which Python's would drop.
     largest = float(np.max(differences))
     if not largest <= TOLERANCE:
-        raise SnapshotError(
-            f"the exported {part} differs from torch by {largest:.2g}; at most {TOLERANCE} is allowed. "
-            "Report this with the versions of torch and onnxruntime"
+        raise GraphError(
+            f"the exported {part} differs from torch by {largest:.2g} where rounding does not explain it; at most "
+            f"{TOLERANCE} is allowed. Report this with the versions of torch and onnxruntime"
         )
     return largest

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from wm_robot.io.complaints import Complaints
 from wm_robot.io.durable import write_file
 from wm_robot.io.pairing import Lived, Pairing
 from wm_robot.io.refusal import UNTIMELY, BadMessageError, Refusal, check_time
+from wm_robot.lifetime.rescue import Rescued, rescue
 from wm_robot.lifetime.store import opened
 from wm_robot.onboard.period_log import Period, PeriodLog, log_status
 from wm_robot.onboard.realtime import Garbage
@@ -47,8 +49,10 @@ from wm_robot.onboard.timing import Ahead, Histogram, Slack
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.agent_inputs import AgentInputs
 from wm_robot_ros.chores import Chores
 from wm_robot_ros.extras import attach
+from wm_robot_ros.input_watch import WATCHED, InputWatch, joined
 from wm_robot_ros.life import Life, LifeConfig, Surprise, load_life
 from wm_robot_ros.lifecycle import transition
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
@@ -60,6 +64,7 @@ from wm_robot_ros.spin import (
     end,
     executor_of,
     incompatible_qos,
+    one_sentence,
     spin_once,
     start,
     use_real_time,
@@ -70,10 +75,10 @@ from wm_robot_sim import load_spec
 NAME = "agent"
 LAST_WORD = Duration(seconds=0.5)
 """Patience for those who listen, at the end."""
-SILENCE = 1.0
-"""Of the plant, after which that is said; in s."""
 LOOK = 0.005
 """Longest wait for work of an agent that has a guard, in s."""
+RETRY = 5.0
+"""Seconds between two tries to save what is saved nowhere, at the end."""
 WARM_UP = 20
 """Steps before the first observation, which no one sees: the first ones take many times longer."""
 MakeLife = Callable[[LifeConfig, RobotSpec], Life]
@@ -86,6 +91,7 @@ class AgentConfig:
     robot: str
     life: LifeConfig
     restore: str
+    resume: bool
     state: str
     max_age: float
     target_max_age: float
@@ -122,6 +128,9 @@ class AgentConfig:
             life=life,
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
             restore=declare(node, "restore", "", "life to go on from, STORE or STORE@BRANCH; empty: birth"),
+            resume=declare(
+                node, "resume", False, "go on from `state` where it holds a life, whatever restore is"
+            ),
             state=declare(node, "state", "", "where to save, STORE or STORE@BRANCH; empty: not at all"),
             save_every=declare(
                 node, "save_every", 60.0, "s between saves while it acts; 0: at the end", bounds=(0, 86400)
@@ -174,10 +183,12 @@ class AgentNode(LifecycleNode):
         self._active = self._born = self._unsaved = False
         self._doubtful = False
         """Whether something went wrong since the life was last known to be good."""
-        self._from = self.config.restore or None
+        self._from = self._begin_from()
         """What the life goes on from; one that this process saved goes before any other."""
         self.trouble = self.unsaved_because = ""
         """What keeps it from acting, and from saving; empty if nothing does."""
+        self._rescued: Rescued | None = None
+        """Where a copy is of what could not be saved, as long as nothing is lived after it."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
         self.slack, self._rehearsal = Slack(), Ahead()
@@ -197,8 +208,6 @@ class AgentNode(LifecycleNode):
             OneSpeaker(self, topic, self._complaints, wary=False)
             for topic in ("joint_states", "applied_command")
         )
-        self._sensed_at = 0.0
-        """When the last observation came that was used, or it was activated; in s of the monotonic clock."""
         self._next_due = 0.0
         """When the next observation may be there, in s of the monotonic clock."""
 
@@ -245,7 +254,7 @@ class AgentNode(LifecycleNode):
         self.trouble = ""
         for speaker in (self._sensing, self._applying):
             speaker.forget()
-        self._sensed_at = time.monotonic()
+        self.inputs.begin()
         self._active = True
         return result
 
@@ -253,8 +262,8 @@ class AgentNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop acting; then save, where a folder is named.
 
-        A state that cannot be saved does not keep the agent acting: the life is still there, and
-        `~/save` may be tried again.
+        A state that cannot be saved does not keep the agent acting: the life is still there, a copy is in a second
+        place, and `~/save` may be tried again.
         """
         self._active = False
         # At once: to a plant, silence without a word is a controller that is late.
@@ -345,15 +354,24 @@ class AgentNode(LifecycleNode):
         spec = self.spec
         return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
+    def _begin_from(self) -> str | None:
+        """What the first life of this process goes on from: of an agent that died, what it saved last."""
+        if self.config.resume and self.config.state:
+            store, branch = opened(self.config.state)
+            if branch in store.branches():
+                return self.config.state
+        return self.config.restore or None
+
     def _refuse_to_overwrite(self) -> None:
         """A branch that holds a life is never left to another life that does not go on from it.
 
         Raises:
-            SnapshotError: If `state` holds a life and `restore` does not name it.
+            SnapshotError: If `state` holds a life and `restore` does not name it, or nothing can be saved there.
         """
         if not self.config.state:
             return
         store, branch = opened(self.config.state)
+        store.check_writable()
         head = store.branches().get(branch)
         if head is None:
             return
@@ -362,7 +380,7 @@ class AgentNode(LifecycleNode):
         if not same or source.find(reference) != head:
             raise SnapshotError(
                 f"state {self.config.state} holds a life, and restore is {self._from or ''!r}. "
-                "Set restore to the same to go on with it, or name another branch: FOLDER@BRANCH"
+                f"Write restore:={self.config.state} to go on with it, or name another branch: FOLDER@BRANCH"
             )
 
     def _open_topics(self) -> None:
@@ -379,13 +397,19 @@ class AgentNode(LifecycleNode):
                 kind,
                 topic,
                 callback,
-                SENSOR,
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                # A copy: what parameters override is written into it.
+                copy(SENSOR),
+                event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for kind, topic, callback in (
-                (PointStamped, "target", self._on_target),
-                (String, "plant/contact", self._on_contact),
+            for kind, topic, callback, events in (
+                (PointStamped, "target", self._on_target, WATCHED),
+                (
+                    String,
+                    "plant/contact",
+                    self._on_contact,
+                    incompatible_qos("plant/contact", self._complaints),
+                ),
             )
         ] + [
             Newest(
@@ -394,7 +418,7 @@ class AgentNode(LifecycleNode):
                 topic,
                 callback,
                 refuses=partial(self._ignores, speaker),
-                event_callbacks=incompatible_qos(self, topic, self._complaints),
+                event_callbacks=WATCHED,
             ).subscription
             for topic, callback, speaker in (
                 ("applied_command", self._on_applied, self._applying),
@@ -403,6 +427,8 @@ class AgentNode(LifecycleNode):
         ]
         for subscription in subscriptions:
             self._entities.append(partial(self.destroy_subscription, subscription))
+        target, _, applied, sensed = subscriptions
+        self.inputs = AgentInputs(self, self._complaints, sensed=sensed, applied=applied, target=target)
         service = self.create_service(
             Trigger, "~/save", self._on_save, callback_group=ReentrantCallbackGroup()
         )
@@ -429,15 +455,18 @@ class AgentNode(LifecycleNode):
         try:
             stamp, goal = convert.stamp_of(message), convert.goal(message)
         except BadMessageError as error:
-            self._refuse("target", error.reason, str(error))
+            self._refuse(self.inputs.target, error.reason, str(error))
             return
-        last = self._goal[0] if self._goal else 0
+        last, now = self._goal[0] if self._goal else 0, self._now()
         oldest = max(self.config.target_max_age, self.config.max_age)
-        refusal = check_time(stamp, self._now(), last, round(oldest * 1e9))
+        if not self.inputs.clock.runs(now):
+            return
+        refusal = check_time(stamp, now, last, round(oldest * 1e9))
         if refusal:
-            self._refuse("target", refusal, UNTIMELY[refusal])
+            self._refuse(self.inputs.target, refusal, UNTIMELY[refusal])
             return
         self._goal = stamp, goal
+        self.inputs.target.use(time.monotonic())
 
     def _on_contact(self, message: String) -> None:
         self._contact = True
@@ -455,48 +484,46 @@ class AgentNode(LifecycleNode):
         try:
             self.pairing.apply(convert.stamp_of(message), convert.action(message, self.spec))
         except BadMessageError as error:
-            self._refuse("applied command", error.reason, str(error))
+            self._refuse(self.inputs.applied, error.reason, str(error))
             return
         self._applying.follow(source)
+        self.inputs.applied.use(time.monotonic())
         # Late: the observation that it led to has been acted on already.
         self._guarded(self._live_what_is_ready)
 
     def _on_observation(self, message: JointState, source: bytes) -> None:
-        stamp = convert.stamp_of(message)
-        refusal = self.pairing.untimely(stamp, self._now())
+        stamp, now = convert.stamp_of(message), self._now()
+        if not self.inputs.clock.runs(now):
+            self.pairing.refusals.add(Refusal.NO_CLOCK)
+            return
+        refusal = self.pairing.untimely(stamp, now)
         if refusal:
-            self._complain("observation", refusal, UNTIMELY[refusal])
+            self.inputs.sensed.refuse(refusal, UNTIMELY[refusal])
             return
         try:
             obs = convert.observation(message, self.spec).values
         except BadMessageError as error:
-            self._refuse("observation", error.reason, str(error))
+            self._refuse(self.inputs.sensed, error.reason, str(error))
             return
         if self.pairing.sense(stamp, self._now(), obs) is None:
             self._sensing.follow(source)
-            self._sensed_at = time.monotonic()
-            self._next_due = self._sensed_at + self.spec.dt - max(0, self._now() - stamp) / 1e9
+            moment = time.monotonic()
+            self.inputs.sensed.use(moment)
+            self._next_due = moment + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
             if self._active and self.config.priority:
                 self._rehearsal.expect(self._next_due)
 
-    def _refuse(self, what: str, reason: Refusal, words: str) -> None:
+    def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
         """Count a message that is not used, and say why."""
         self.pairing.refusals.add(reason)
-        self._complain(what, reason, words)
-
-    def _complain(self, what: str, reason: Refusal, words: str) -> None:
-        self._complaints.add(f"{what}: {reason.value}", lambda: f"{what} refused: {words}")
+        watch.refuse(reason, words)
 
     def _look_for_plant(self) -> None:
-        """Now and then: whether the plant is still there, and who else speaks for it."""
+        """Now and then: whether the plant is still there and who else speaks for it, and what else is missing."""
         for speaker in (self._sensing, self._applying):
             speaker.look()
-        silence = time.monotonic() - self._sensed_at
-        if self._active and silence > SILENCE:
-            self._complaints.add(
-                "silence", lambda: "no observation to act on. Is the plant running, and well?"
-            )
+        self.inputs.look()
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
         """One control step: act, then live what came of the action before."""
@@ -507,6 +534,7 @@ class AgentNode(LifecycleNode):
                 return
             self.life.begin(hold, self._from)
             self._born = True
+            self.inputs.born()
             while self.pairing.take() is not None:
                 # What was before its birth is not its experience.
                 continue
@@ -535,7 +563,9 @@ class AgentNode(LifecycleNode):
     def _act(self, stamp: int, obs: np.ndarray, applied: np.ndarray | None) -> None:
         goal = self._present_goal(stamp)
         if goal is None:
+            self.inputs.aimless += 1
             return
+        self.inputs.answered += 1
         began = self._now()
         action = self.life.act(obs, goal, applied=applied)
         if not np.isfinite(action).all():
@@ -570,7 +600,8 @@ class AgentNode(LifecycleNode):
         )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
-        self._unsaved = True
+        self._unsaved, self._rescued = True, None
+        self.inputs.live(lived)
         self._surprise = float(surprise.nll)
         self.live_time.add((self._now() - began) / 1e6)
         self.slack.add(self.live_time.last_ms, hurried=hurry)
@@ -609,12 +640,15 @@ class AgentNode(LifecycleNode):
         if not self.config.state:
             raise SnapshotError("parameter 'state' is empty")
         if not self._born:
-            raise SnapshotError("nothing was lived yet")
+            raise SnapshotError(self.inputs.explain("nothing was lived yet"))
         if self._doubtful:
             raise SnapshotError(f"the life is in doubt since it stopped: {self.trouble}. What is saved stays")
+        # What is lived from now on counts as unsaved, though it may come in time.
+        before, self._unsaved = self._unsaved, False
         try:
             saved = str(await self.beside(partial(self.life.save, self.config.state)))
         except Exception as error:
+            self._unsaved |= before
             told = f"{type(error).__name__}: {error}"
             self.unsaved_because = f"state not saved: {told}"
             raise SnapshotError(told) from error
@@ -651,6 +685,11 @@ class AgentNode(LifecycleNode):
         return self._active
 
     @property
+    def needs_goal(self) -> bool:
+        """Whether its task has a goal, without which it does not act."""
+        return self._goal_size > 0
+
+    @property
     def unsaved(self) -> bool:
         return self._unsaved
 
@@ -673,19 +712,52 @@ class AgentNode(LifecycleNode):
         self._worker.submit(work)
 
     def save_if_lived(self) -> None:
-        """Save what was lived since the last time, where a folder is named."""
+        """Save what was lived since the last time, where a folder is named; a copy elsewhere, if that fails."""
         if not (self.config.state and self._unsaved):
             return
+        before = self.unsaved_because
         try:
             # In line behind a ~/save that may be under way: two at once would destroy each other's files.
             digest = self._worker.submit(self.life.save, self.config.state).result()
         except Exception as error:
-            self.unsaved_because = f"state not saved: {type(error).__name__}: {error}"
-            self.get_logger().error(self.unsaved_because)
+            self.unsaved_because = f"state not saved: {type(error).__name__}: {error}. {self._rescue()}"
+            if self.unsaved_because != before:
+                self.get_logger().error(self.unsaved_because)
             return
         self._unsaved, self._from, self.unsaved_because = False, self.config.state, ""
         self._thinning.saved()
         self.get_logger().info(f"saved {digest[:12]} in {self.config.state}")
+
+    def _rescue(self) -> str:
+        """Save a copy in a second place, unless one is there; returns what to say of it."""
+        if self._rescued is None:
+            name = self.get_fully_qualified_name().strip("/").replace("/", "-")
+            try:
+                work = partial(rescue, self.life.rescue, self.config.state, name=name)
+                self._rescued = self._worker.submit(work).result()
+            except Exception as error:
+                return f"And {error}"
+        return f"Nothing is lost: a copy is {self._rescued.life}. Bring it back: {self._rescued.command}"
+
+    def keep_until_saved(self, stop: Stop) -> None:
+        """Stay, and try again, while what was lived is saved nowhere; one more request to end gives it up."""
+        if not (self.config.state and self._unsaved) or self._rescued:
+            return
+        self.get_logger().fatal(
+            f"what was lived is saved nowhere. This process, {os.getpid()}, keeps the state and tries again every "
+            f"{RETRY:.0f} s: make room. Another Ctrl-C or SIGTERM gives the state up"
+        )
+        before, due = stop.requests, time.monotonic() + RETRY
+        while self._unsaved and not self._rescued:
+            if stop.requests > before:
+                self.get_logger().fatal(
+                    f"given up: what was lived since the last save. {self.unsaved_because}"
+                )
+                return
+            time.sleep(PATIENCE)
+            if time.monotonic() >= due:
+                self.save_if_lived()
+                due = time.monotonic() + RETRY
 
     # Reports
 
@@ -705,41 +777,47 @@ class AgentNode(LifecycleNode):
             "realtime": self.realtime,
             "garbage": self.garbage.status() if self.garbage else {},
             "log": log_status(self.log),
+            **self.inputs.to_dict(),
             **self.life.report(),
         }
 
     def write_report(self) -> None:
-        if self.config.report and self._entities:
+        if not (self.config.report and self._entities):
+            return
+        try:
             write_file(Path(self.config.report), json.dumps(self.status()).encode())
+        except OSError as error:
+            self.get_logger().error(f"report not written: {error}")
 
     def _publish_status(self) -> None:
         self._status.publish(convert.json_message(self.status()))
 
     def _publish_diagnostics(self) -> None:
         self._look_for_plant()
-        wrong = self._complaints.present()
+        missing = self.inputs.missing
+        wrong = [words for words in self._complaints.present() if words not in missing]
         name = self.get_fully_qualified_name().lstrip("/")
         refused = self.pairing.refusals
         late = self.latency.percentile(99)
         slow = late > 1e3 * self.spec.dt
         waiting = "ok" if self._active else "stale"
         told = self.life.report()
-        aimless = self._active and self._present_goal(self._now()) is None
         components = (
             (
                 f"{name}: inference",
-                "error" if self.trouble or self.unsaved_because else "warn" if slow or aimless else waiting,
+                "error" if self.trouble or self.unsaved_because else "warn" if slow or missing else waiting,
                 self.trouble
                 or self.unsaved_because
-                or ("no recent target" if aimless else "slower than the control period" if slow else "")
+                or joined(missing)
+                or ("slower than the control period" if slow else "")
                 or ("acting" if self._active else "idle"),
                 {"acted": self.acted, "latency_p50_ms": self.latency.percentile(50), "latency_p99_ms": late},
             ),
             (
                 f"{name}: observations",
                 "warn" if wrong else "ok",
-                "; ".join(wrong) or (f"{refused.total} refused so far" if refused.total else "all used"),
-                refused.to_dict(),
+                "; ".join(wrong) or self.inputs.so_far(refused.total),
+                {**refused.to_dict(), **self.inputs.unlearned.to_dict(), **self.inputs.clock.to_dict()},
             ),
             (
                 f"{name}: lifetime",
@@ -778,18 +856,21 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
 
 
 def main(make_life: MakeLife = load_life) -> None:
-    """Run the node until Ctrl-C; what was lived is saved on the way out.
+    """Run the node until Ctrl-C; what was lived is saved on the way out, or a copy of it elsewhere.
 
     Raises:
-        SystemExit: With 1 if it stopped acting by itself, or could not save.
+        SystemExit: With 1 if it stopped acting by itself, or could not save where its parameter `state` says; with 2
+            if its parameters cannot be.
     """
     stop = start()
     node = None
     try:
-        node = AgentNode(make_life)
+        with one_sentence():
+            node = AgentNode(make_life)
         run(node, executor_of(node, quick=True), stop)
         node.end_driving()
         node.save_if_lived()
+        node.keep_until_saved(stop)
         node.write_report()
         if node.trouble or node.unsaved_because:
             raise SystemExit(1)

@@ -10,10 +10,10 @@ from rclpy.action import ActionClient
 from rclpy.executors import Executor
 from rclpy.node import Node
 
-from wm_robot.errors import ConfigError, DeviceError, WmRobotError
+from wm_robot.errors import ConfigError, DeviceError
 from wm_robot_ros import interfaces
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.spin import Stop, end, executor_of, spin_once, start
+from wm_robot_ros.spin import Stop, end, executor_of, one_sentence, spin_once, start
 
 SAY_EVERY = 2.0
 """s between two lines of progress."""
@@ -37,7 +37,7 @@ class AskNode(Node):
             self, "allowed", 0.5, "adapt: nats per channel that surprise may rise; below 0: any"
         )
         pin = declare(self, "pin", "", "adapt: name to keep the result under; empty: none")
-        recordings = declare(self, "recordings", "", "evaluate: sessions or episode files, by comma")
+        recordings = declare(self, "recordings", "", "evaluate: sessions, bags or episode files, by comma")
         robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session of several")
         lives = declare(
             self, "lives", "", "evaluate: branches, pins or digests, by comma; empty: the agent's own"
@@ -118,18 +118,19 @@ def _listed(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Ask, print the result as JSON, and end: with 1 if it did not succeed, with 130 if it was interrupted."""
+    """Ask, print the result as JSON, and end: with 1 if it did not succeed, with 2 if it could not be asked, with 130
+    if it was interrupted.
+    """
     stop = start()
     node = None
     try:
-        node = AskNode()
-        result = run(node, executor_of(node), stop)
+        with one_sentence():
+            node = AskNode()
+            result = run(node, executor_of(node), stop)
         sys.stdout.write(json.dumps(plain(result)) + "\n")
         sys.stdout.flush()
         if not result.success:
             raise SystemExit(f"it did not succeed: {result.message}")
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:

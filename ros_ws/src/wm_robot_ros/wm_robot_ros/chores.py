@@ -3,9 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.timer import Timer
 
 from wm_robot.onboard.timing import Chore
+
+
+def timer(node: Node, period: float, work: Callable[[], object]) -> Timer:
+    """A timer by real time: a simulator's clock may stop, and what a node then reports of itself must not."""
+    return node.create_timer(period, work, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 class Chores:
@@ -26,7 +34,7 @@ class Chores:
         """
         chore = Chore(work)
         self._chores.append(chore)
-        return partial(self._end, chore, self._node.create_timer(period, chore.ask))
+        return partial(self._end, chore, timer(self._node, period, chore.ask))
 
     def do(self, left: Callable[[], float]) -> None:
         """Do what is due and fits.

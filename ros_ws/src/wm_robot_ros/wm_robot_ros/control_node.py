@@ -9,7 +9,6 @@ the spec.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,11 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros import convert
 from wm_robot_ros.chores import Chores
+from wm_robot_ros.input_watch import SILENCE, START_UP, WATCHED, InputWatch
 from wm_robot_ros.one_speaker import Newest, OneSpeaker
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.spin import Stop, executor_of, incompatible_qos, running, spin_once, use_real_time
+from wm_robot_ros.spin import Stop, executor_of, running, spin_once, use_real_time
 from wm_robot_ros.whose_turn import TurnConfig, WhoseTurn
 from wm_robot_sim import load_spec
 
@@ -132,7 +132,6 @@ class ControlNode(Node):
         self._disagrees: list[str] | None = None if config.description_topic else []
         """What the description allows less than the spec; None until it came."""
         self.periods = self.sent = self.skipped = 0
-        self._stamp = 0
 
         self._out = self.create_publisher(kind, config.command_topic, OUTPUT)
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
@@ -140,16 +139,41 @@ class ControlNode(Node):
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
         self._broadcaster = OneSpeaker(self, config.states_topic, self.turn.complaints, wary=False)
-        Newest(
+        states = Newest(
             self,
             JointState,
             config.states_topic,
             self._on_states,
             refuses=self._ignores,
-            event_callbacks=incompatible_qos(self, config.states_topic, self.turn.complaints),
+            event_callbacks=WATCHED,
         )
+        self._states = InputWatch(
+            self,
+            states.subscription,
+            self.turn.complaints,
+            missing="no joint states",
+            refused="states are refused",
+            needs=f"with {' and '.join(spec.interfaces)} of {list(spec.joint_names)}",
+            remedy="Is the joint_state_broadcaster active? Or set states.topic.",
+            patience=START_UP,
+        )
+        self._description: InputWatch | None = None
         if config.description_topic:
-            self.create_subscription(String, config.description_topic, self._on_description, LATCHED)
+            self._description = InputWatch(
+                self,
+                self.create_subscription(
+                    String,
+                    config.description_topic,
+                    self._on_description,
+                    LATCHED,
+                    event_callbacks=WATCHED,
+                ),
+                self.turn.complaints,
+                missing="no robot description",
+                refused="description refused",
+                remedy="Start robot_state_publisher, or set description.topic to ''.",
+                patience=START_UP,
+            )
         self.chores = Chores(self)
         self.chores.every(1.0 / config.status_rate, self._publish_status)
         self.chores.every(1.0, self._publish_diagnostics)
@@ -166,12 +190,12 @@ class ControlNode(Node):
             values = convert.observation(message, self.spec).values
         except BadMessageError as error:
             self.refusals.add(error.reason)
-            said = partial("states refused: {}".format, error)
-            self.turn.complaints.add(f"states: {error.reason.value}", said)
+            self._states.refuse(error.reason, str(error))
             return
         self._broadcaster.follow(source)
         # By our own clock: that of the robot's computer may be another one.
         obs = Observation(stamp=time.monotonic(), values=values)
+        self._states.use(obs.stamp)
         if self._driver is not None:
             self._driver.newest = obs
             return
@@ -191,11 +215,25 @@ class ControlNode(Node):
 
     def why_not(self) -> str:
         """What keeps it from being armed; empty: nothing."""
+        if self.turn.clock.words:
+            return self.turn.clock.words
         if self.robot is None:
-            return f"nothing was heard on {self.config.states_topic}. Is the joint_state_broadcaster active?"
-        if self._disagrees is None:
-            return f"no description on {self.config.description_topic}. Publish it, or set description.topic to ''"
-        return "; ".join(self._disagrees)
+            return self._states.words or self._states.look(True)
+        if self._disagrees is None and self._description is not None:
+            return self._description.words or self._description.look(True)
+        return "; ".join(self._disagrees or [])
+
+    def _look(self) -> None:
+        """Find out what the robot does not tell, and log it."""
+        self._states.look(self.robot is None or self._states.silence > SILENCE)
+        if self._description is not None:
+            self._description.look(self._disagrees is None)
+
+    @property
+    def _missing(self) -> list[str]:
+        """What was missing at the last look, of the robot and of who commands it."""
+        inputs = [self._states, *([self._description] if self._description else [])]
+        return [*(each.words for each in inputs if each.words), *self.turn.missing]
 
     def _on_armed(self) -> None:
         self._broadcaster.arm(silent=self._sensed_nothing())
@@ -230,7 +268,10 @@ class ControlNode(Node):
         if self._sensed_nothing():
             # Old news is not sent on as new; an agent without observations does not act.
             return
-        self._stamp = stamp = max(self._now(), self._stamp + 1)
+        if not self.turn.clock.runs(self._now()):
+            # Stamps that no clock gave would be acted on, and learned from.
+            return
+        stamp = self.turn.next_stamp()
         self.turn.say_contact(stamp, self.robot.gate.cuts)
         self._applied.publish(convert.action_message(applied, self.spec, stamp))
         self._sensed.publish(convert.observation_message(obs.values, self.spec, stamp))
@@ -251,11 +292,13 @@ class ControlNode(Node):
             "wrong": self.turn.complaints.present(),
             "gate": self.robot.gate.status() if self.robot else {},
             **self.turn.status(),
+            "missing": self._missing,
         }
         self._status.publish(convert.json_message(values))
 
     def _publish_diagnostics(self) -> None:
         self._broadcaster.look()
+        self._look()
         gate = self.robot.gate if self.robot else None
         cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
         components = self.turn.diagnostics({"why_not_armed": self.why_not(), **cut})

@@ -1,6 +1,7 @@
 """The display: the imagined future of an agent as markers and frames, and the robot's description.
 
-It listens to the agent's `~/plan` and is in nobody's way: without it, everything goes on as it is.
+It listens to the agent's `~/plan` and is in nobody's way: without it, everything goes on as it is. A robot without a
+gripper has no path to draw; the display says so, and shows the rest.
 """
 
 from importlib.util import find_spec
@@ -16,9 +17,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 from wm_robot.errors import SpecError
 from wm_robot.io.robot_description import differences, urdf_of
 from wm_robot_ros import interfaces
+from wm_robot_ros.chores import timer
 from wm_robot_ros.convert import FRAME
 from wm_robot_ros.parameters import declare, warn_of_unknown
-from wm_robot_ros.picture import Path, ellipsoid, path_of, quaternion
+from wm_robot_ros.picture import Path, ellipsoid, has_path, path_of, quaternion
 from wm_robot_ros.qos import LATCHED, OUTPUT, SENSOR
 from wm_robot_ros.spin import executor_of, running, spin_once
 from wm_robot_sim import load_spec
@@ -59,6 +61,10 @@ class DisplayNode(Node):
         missing = interfaces.missing()
         if missing:
             self.get_logger().warning(missing)
+        elif not has_path(self.spec):
+            self.get_logger().info(
+                f"robot '{self.spec.name}' has no chain to a gripper, or does not sense positions: no path is drawn"
+            )
         else:
             from wm_robot_msgs.msg import Prediction
 
@@ -68,7 +74,7 @@ class DisplayNode(Node):
         if describe and self.spec.chain:
             self._description = self.create_publisher(String, "robot_description", LATCHED)
             # After a while, so that a description which is there already is not doubled.
-            self._wait = self.create_timer(DESCRIBE_AFTER, self._describe)
+            self._wait = timer(self, DESCRIBE_AFTER, self._describe)
 
     def _frame_publisher(self) -> Any:
         # Not among the wheels; every ROS of a system has it.

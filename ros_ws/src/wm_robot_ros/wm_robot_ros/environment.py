@@ -7,18 +7,40 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wm_robot.errors import MissingExtraError
+from wm_robot.errors import ConfigError, MissingExtraError
 
 PARENT = "WM_ROBOT_PARENT"
 """Names the process that started a node; the node ends when that process is gone."""
 DOMAINS = range(1, 102)
 """Domain ids whose ports stay clear of those that Linux hands out to anybody."""
+MOST = 232
+"""Largest domain id that has ports."""
+
+
+def ros_domain(given: int | None = None) -> int:
+    """The domain to use: the given one, else that of `ROS_DOMAIN_ID`, else 0.
+
+    Args:
+        given: As `--domain` has it.
+
+    Raises:
+        ConfigError: If it is none. An empty variable counts as 0, as in ROS.
+    """
+    name, text = "ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
+    if given is not None:
+        name, text = "--domain", str(given)
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST):
+        better = ". Run: export ROS_DOMAIN_ID=0" if given is None else ""
+        raise ConfigError(f"{name} is '{text}'; it must be a whole number from 0 to {MOST}{better}")
+    return int(text)
 
 
 def ros_environment(*, domain: int | None = None) -> dict[str, str]:
@@ -31,11 +53,12 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
         domain: `ROS_DOMAIN_ID`; without it the present one, or a random one with the wheels.
 
     Raises:
+        ConfigError: If the domain cannot be.
         MissingExtraError: If there is no ROS 2.
     """
     environment = dict(os.environ)
-    if domain is not None:
-        environment["ROS_DOMAIN_ID"] = str(domain)
+    if domain is not None or "ROS_DOMAIN_ID" in environment:
+        environment["ROS_DOMAIN_ID"] = str(ros_domain(domain))
     if system_ros():
         return environment
     if not wheels():
@@ -134,18 +157,34 @@ class NodeProcess:
         """
         return self._process.wait(timeout)
 
-    def stop(self, *, patience: float = 5.0) -> int:
-        """Ask it to end, and make it after `patience` s; returns its exit code."""
+    def stop(self, *, patience: float = 5.0, give_up: Callable[[], bool] | None = None) -> int:
+        """Ask it to end, and make it after `patience` s; returns its exit code.
+
+        Args:
+            give_up: Whether somebody gives up what it could not save. Until then it is not made to end, then it is
+                asked once more, and has `patience` s again. None: there is nothing to wait for.
+        """
         if self.running:
-            self._process.send_signal(signal.SIGINT)
+            # Not SIGINT: a node that still imports would print a traceback.
+            self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self._end_when_given_up(patience, give_up)
         code = self._process.wait()
         if self._log:
             self._log.close()
         return code
+
+    def _end_when_given_up(self, patience: float, give_up: Callable[[], bool] | None) -> None:
+        if give_up is not None:
+            while self.running and not give_up():
+                time.sleep(0.1)
+            if self.running:
+                self._process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience)
+        self._process.kill()
 
     def __enter__(self) -> "NodeProcess":
         return self

@@ -105,6 +105,9 @@ class Life(Protocol):
             place: Store of lives, and with `@` the branch.
         """
 
+    def rescue(self, place: str) -> str:
+        """Write a copy of the life in another store, as `save` does; it still goes on from what was saved before."""
+
     def report(self) -> dict[str, object]:
         """What else people should know of it, as plain values."""
 
@@ -143,7 +146,7 @@ class RobotLife:
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
         self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
-        self.imagined = agent.imagined
+        self.imagined, self.rescue = agent.imagined, agent.rescue
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -179,6 +182,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     if not config.base:
         raise ConfigError("base is ''; it must be the folder of a base. Train one: wm-robot train")
     # Here, so that a node starts fast and loads no more than its life needs.
+    from wm_robot.io.base_file import find_base
     from wm_robot.models.base import load_base
     from wm_robot.onboard.agent import Agent
     from wm_robot.onboard.caution import Caution
@@ -187,13 +191,14 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     from wm_robot.planning.mppi import MppiConfig
 
     sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
-    base = load_base(config.base)
+    folder = find_base(config.base)
+    base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(config.base, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base, int8=config.int8), None
     if config.learner and config.learning:
         from wm_robot.onboard.learner import LearnerProcess
 
-        learner = LearnerProcess(config.base, base, graphs=graphs)
+        learner = LearnerProcess(folder, base, graphs=graphs)
     watch = Exploitation(spec, task=config.task) if config.watch_plans else None
     agent = Agent(
         base,

@@ -15,6 +15,8 @@ from rclpy.node import Node
 from wm_robot.errors import DeviceError, WmRobotError
 
 Owner = TypeVar("Owner", bound=LifecycleNode)
+ANSWER = 0.5
+"""Patience for the answer of a node that may not be there, in s."""
 Callback = Callable[[Owner, LifecycleState], TransitionCallbackReturn]
 
 
@@ -41,19 +43,31 @@ def transition(callback: Callback[Owner]) -> Callback[Owner]:
 class LifecycleClient:
     """Drives a lifecycle node of another process."""
 
-    def __init__(self, node: Node, executor: Executor, name: str):
+    def __init__(
+        self, node: Node, executor: Executor, name: str, *, while_waiting: Callable[[], None] = lambda: None
+    ):
         """Args:
         node: Ours, in `executor`, which nobody else spins while we wait.
         name: Theirs.
+        while_waiting: Called now and then; what it raises ends the wait.
         """
-        self.name, self._executor = name, executor
+        self.name, self._executor, self._while_waiting = name, executor, while_waiting
         self._change = node.create_client(ChangeState, f"{name}/change_state")
         self._get = node.create_client(GetState, f"{name}/get_state")
 
     @property
     def there(self) -> bool:
-        """Whether the node can be asked; waits a moment if it cannot."""
-        return bool(self._change.wait_for_service(timeout_sec=0.1))
+        """Whether the node answers; waits a moment if it does not.
+
+        Another of its name that was killed offers its services for some 20 s more, and answers none.
+        """
+        if not self._get.wait_for_service(timeout_sec=0.1):
+            return False
+        future = self._get.call_async(GetState.Request())
+        self._executor.spin_until_future_complete(future, timeout_sec=ANSWER)
+        if not future.done():
+            self._get.remove_pending_request(future)
+        return bool(future.done())
 
     def configure(self, timeout: float = 30.0) -> None:
         self._ask(Transition.TRANSITION_CONFIGURE, "configure", timeout)
@@ -87,10 +101,13 @@ class LifecycleClient:
         deadline = time.monotonic() + timeout
         # In short waits, so that a node which starts meanwhile is found and Ctrl-C is heard.
         while not client.wait_for_service(timeout_sec=0.1):
+            self._while_waiting()
             if time.monotonic() > deadline:
                 raise DeviceError(f"node '{self.name}' offers no service {client.srv_name}. Is it running?")
         future = client.call_async(request)
-        self._executor.spin_until_future_complete(future, timeout_sec=max(deadline - time.monotonic(), 0.1))
+        while not future.done() and time.monotonic() < deadline:
+            self._executor.spin_until_future_complete(future, timeout_sec=0.1)
+            self._while_waiting()
         if not future.done():
             raise DeviceError(f"node '{self.name}' did not answer on {client.srv_name} within {timeout} s")
         return future.result()

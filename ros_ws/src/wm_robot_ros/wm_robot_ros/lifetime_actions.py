@@ -20,6 +20,7 @@ from wm_robot_msgs.action import Adapt, Assimilate, Evaluate
 
 from wm_robot.errors import ConfigError, DeviceError, SnapshotError, WmRobotError
 from wm_robot.io.pairing import Lived
+from wm_robot_ros.chores import timer
 from wm_robot_ros.life import Surprise
 from wm_robot_ros.life_messages import metrics, snapshot_message
 from wm_robot_ros.lifetime_services import place, restore
@@ -70,7 +71,7 @@ class LifetimeActions:
     def _server(self, kind: Any, name: str, execute: Execute) -> ActionServer:
         async def guarded(goal: ServerGoalHandle) -> Any:
             self._busy, self._tick = True, Future(executor=self._node.executor)
-            self._timer = self._node.create_timer(LOOK, self._look)
+            self._timer = timer(self._node, LOOK, self._look)
             result = kind.Result()
             try:
                 result.success = bool(await execute(goal, goal.request, result))

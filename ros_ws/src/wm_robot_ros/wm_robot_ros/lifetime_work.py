@@ -19,6 +19,7 @@ from wm_robot.errors import SnapshotError, SpecError, WmRobotError
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.fleet.acceptance import SETTLED, mean_error, parted, tried
 from wm_robot.fleet.assimilate import Stretch
+from wm_robot.io.base_file import find_base
 from wm_robot.io.experience import recorded
 from wm_robot.lifetime.arrays import Arrays
 from wm_robot.lifetime.store import Store
@@ -185,9 +186,10 @@ def main() -> None:
     os.nice(LOWEST)
     torch.set_num_threads(1)
     request = json.loads(sys.argv[1])
-    work, folder = WORK[request.pop("work")], Path(request.pop("base"))
+    work = WORK[request.pop("work")]
     try:
         spec = load_spec(request.pop("spec"))
+        folder = find_base(request.pop("base"))
         base = load_base(folder)
         base.check_spec(spec)
         say(result=work(base, spec, folder, **request))

@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from wm_robot.io.complaints import Complaints
 from wm_robot.io.one_source import OneSource
@@ -68,7 +70,8 @@ class Newest:
             kind,
             topic,
             FromWhom(self._hear),
-            NEWEST,
+            # A copy: what parameters override is written into it.
+            copy(NEWEST),
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
@@ -187,12 +190,15 @@ class OneSpeaker:
         return [
             (
                 bytes(info.endpoint_gid),
-                UNNAMED
-                if info.node_name == UNKNOWN
-                else f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+                node_of(info),
             )
             for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         ]
+
+
+def node_of(info: TopicEndpointInfo) -> str:
+    """Full name of the node that has an endpoint, or `UNNAMED`."""
+    return UNNAMED if info.node_name == UNKNOWN else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
 def _source(info: Mapping[str, Any]) -> bytes:

@@ -1,11 +1,20 @@
 """Parameters that describe themselves."""
 
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from wm_robot.errors import ConfigError
 
 Value = TypeVar("Value", bool, int, float, str)
+KINDS = {bool: "true or false", int: "a whole number", float: "a number with a point", str: "text"}
+"""What a parameter must be, by the type of its default."""
 
 
 def declare(
@@ -21,6 +30,9 @@ def declare(
     Args:
         description: For `ros2 param describe`; with the unit.
         bounds: Smallest and largest value.
+
+    Raises:
+        ConfigError: If it was given as something that it cannot be.
     """
     descriptor = ParameterDescriptor(description=description, read_only=True)
     if bounds and isinstance(default, float):
@@ -28,15 +40,34 @@ def declare(
         descriptor.floating_point_range = [span]
     elif bounds:
         descriptor.integer_range = [IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=1)]
-    value: Value = node.declare_parameter(name, default, descriptor).value
+    try:
+        value: Value = node.declare_parameter(name, default, descriptor).value
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        given = _given(node)[name].value
+        span = f" from {bounds[0]:g} to {bounds[1]:g}" if bounds else ""
+        raise ConfigError(
+            f"parameter {name} of {node.get_fully_qualified_name()} is {given!r}; it must be "
+            f"{KINDS[type(default)]}{span}. Write -p {name}:={json.dumps(default)}, or so in a file"
+        ) from error
     return value
 
 
 def warn_of_unknown(node: Node) -> None:
     """Name the parameters that were given and that nobody declared: rclpy ignores them in silence."""
+    ours = ("use_sim_time", "qos_overrides.")
+    unknown = sorted(name for name in _given(node) if not (node.has_parameter(name) or name.startswith(ours)))
+    if not unknown:
+        return
+    known = [name for name in node._parameters if not name.startswith(ours)]
+    close = {name: get_close_matches(name, known, n=1) for name in unknown}
+    guesses = [f"Did you mean '{found[0]}' for '{name}'?" for name, found in close.items() if found]
+    node.get_logger().warning(
+        f"parameters {unknown} are unknown and have no effect. "
+        + (" ".join(guesses) or f"{node.get_fully_qualified_name()} has {', '.join(known)}")
+    )
+
+
+def _given(node: Node) -> Mapping[str, Parameter]:
+    """Parameters from the command line and from files."""
     # Private in rclpy, so an older or newer one may lack it.
-    given = getattr(node, "_parameter_overrides", {})
-    known = ("use_sim_time", "qos_overrides.")
-    unknown = sorted(name for name in given if not (node.has_parameter(name) or name.startswith(known)))
-    if unknown:
-        node.get_logger().warning(f"parameters {unknown} are unknown and have no effect")
+    return getattr(node, "_parameter_overrides", {})

@@ -24,6 +24,11 @@ class Path(NamedTuple):
     """Of the gripper; its columns are its axes."""
 
 
+def has_path(spec: RobotSpec) -> bool:
+    """Whether a robot has a gripper, and senses what says where it is."""
+    return bool(spec.chain) and "position" in spec.interfaces
+
+
 def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np.ndarray, "H O"]) -> Path:
     """The path of the gripper through observations that are expected.
 
@@ -34,7 +39,7 @@ def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np
     Raises:
         SpecError: If the robot has no gripper, or does not sense where its joints are.
     """
-    if not spec.chain or "position" not in spec.interfaces:
+    if not has_path(spec):
         raise SpecError(f"robot '{spec.name}' has no chain to a gripper, or does not sense positions")
     columns = [spec.observation_names.index(f"{link.joint}/position") for link in spec.chain]
     angles, spread = mean[:, columns].astype(np.float64), deviation[:, columns].astype(np.float64)

@@ -21,7 +21,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from wm_robot.errors import WmRobotError
 from wm_robot.io.durable import write_file
 from wm_robot.lifetime.keyring import Keyring
 from wm_robot.lifetime.signed_spec import load_signed_spec
@@ -36,7 +35,7 @@ from wm_robot_ros import convert
 from wm_robot_ros.chores import Chores
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.spin import Stop, end, executor_of, spin_once, start, use_real_time
+from wm_robot_ros.spin import Stop, end, executor_of, one_sentence, spin_once, start, use_real_time
 from wm_robot_ros.whose_turn import TurnConfig, WhoseTurn
 from wm_robot_ros.world_text import read_world
 from wm_robot_sim import load_spec, make_robot, spec_path
@@ -123,7 +122,6 @@ class PlantNode(Node):
         self._lived = 0
         """Periods since the first command."""
         self._change_due = config.change_time >= 0
-        self._stamp = 0
 
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
@@ -170,7 +168,10 @@ class PlantNode(Node):
         self._lived += turn.intake.started
         goal = self._target.goal(self._lived)
         observation = self.robot.read().values
-        self._stamp = stamp = self._next_stamp()
+        if not turn.clock.runs(self._now()):
+            # Stamps that no clock gave would be acted on, and learned from.
+            return
+        stamp = turn.next_stamp()
         # The observation comes last: when it arrives, what belongs to it is there already.
         turn.say_contact(stamp, cuts)
         if goal.size:
@@ -196,12 +197,6 @@ class PlantNode(Node):
                 )
             )
         self.turn.command_ms = math.nan
-
-    def _next_stamp(self) -> int:
-        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
-        now = self._now()
-        set_back = self._stamp - now > round(self.config.turn.max_age * 1e9)
-        return now if set_back else max(now, self._stamp + 1)
 
     def status(self) -> dict[str, Any]:
         return {
@@ -288,15 +283,14 @@ def main() -> None:
     stop, service = start(), Service()
     node = None
     try:
-        node = PlantNode()
-        executor = executor_of(node, quick=True)
-        node.realtime = use_real_time(node, node.config.priority, node.config.cores)
-        node.garbage = Garbage()
-        service.ready()
-        run(node, executor, stop, service)
-        node.write_report()
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+        with one_sentence():
+            node = PlantNode()
+            executor = executor_of(node, quick=True)
+            node.realtime = use_real_time(node, node.config.priority, node.config.cores)
+            node.garbage = Garbage()
+            service.ready()
+            run(node, executor, stop, service)
+            node.write_report()
     finally:
         service.stopping()
         if node and node.log:

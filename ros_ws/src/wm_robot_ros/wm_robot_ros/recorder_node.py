@@ -5,6 +5,7 @@ Raw subscriptions → bounded queue → one writing thread, so that a slow disk 
 never decoded only to be encoded again. Since it hears everything, it can also keep a digest for people.
 """
 
+import itertools
 import queue
 import sys
 import threading
@@ -22,12 +23,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
-from wm_robot.errors import WmRobotError
+from wm_robot.errors import ConfigError
 from wm_robot.io.session_file import FLUSH_EVERY, SessionWriter
+from wm_robot_ros.chores import timer
 from wm_robot_ros.digest import Digest, line
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import LATCHED
-from wm_robot_ros.spin import end, executor_of, spin_once, start, use_real_time
+from wm_robot_ros.spin import end, executor_of, one_sentence, spin_once, start, use_real_time
 
 if TYPE_CHECKING:
     from wm_robot_ros.episode_scribe import EpisodeScribe
@@ -159,6 +161,12 @@ class RecorderNode(Node):
     def __init__(self) -> None:
         super().__init__("recorder")
         path = Path(declare(self, "path", "session.mcap", "file to record to"))
+        numbered = declare(
+            self,
+            "numbered",
+            False,
+            "where path is there already, record to the next of path-2, path-3 and so on",
+        )
         robots = declare(
             self, "robots", "", "namespaces of the robots, by comma; empty: the one without"
         ).split(",")
@@ -169,8 +177,11 @@ class RecorderNode(Node):
         priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
         warn_of_unknown(self)
         use_real_time(self, priority)
-        if path.exists():
-            raise SystemExit(f"{path} is there already; move it away, or set path to another file")
+        if numbered:
+            path = _next_free(path)
+        elif path.exists():
+            raise ConfigError(f"{path} is there already; move it away, or set path to another file")
+        self.path = path
         self._offered: dict[str, str] = {}
         self._digest = Digest() if digest else None
         for robot in robots:
@@ -182,7 +193,7 @@ class RecorderNode(Node):
         if self._digest:
             self._told = Path(digest).open("w", encoding="utf-8")
             self._robots = [robot.strip("/ ") for robot in robots]
-            self.create_timer(1.0 / rate, self._tell)
+            timer(self, 1.0 / rate, self._tell)
         names = [name.strip("/ ") for name in robots]
         self.scribe = Scribe(
             path, episodes=self._episode_scribe(episodes, model, names, path) if episodes else None
@@ -198,7 +209,7 @@ class RecorderNode(Node):
         scribe = EpisodeScribe(Path(folder), load_spec(model), names, kinds, source=path.name)
         for one in scribe.salvaged:
             self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were saved")
-        self.create_timer(1.0, self._complain)
+        timer(self, 1.0, self._complain)
         return scribe
 
     def _complain(self) -> None:
@@ -229,6 +240,12 @@ class RecorderNode(Node):
         # The digest is for people who watch; the recording goes on without it.
         except OSError as error:
             self.get_logger().error(f"no digest: {error}", once=True)
+
+
+def _next_free(path: Path) -> Path:
+    """The path itself, or the first of its numbered ones that is not there: no recording is written over."""
+    numbers = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbers) if not one.exists())
 
 
 def _name_of(kind: type) -> str:
@@ -264,11 +281,15 @@ def _why_no_episodes(error: BaseException) -> str:
     return f"the session is whole, its episodes are not: {type(error).__name__}: {error}"
 
 
-def _close(scribe: Scribe) -> None:
+def _close(scribe: Scribe, path: Path) -> None:
     try:
         scribe.close()
     except OSError as error:
-        sys.exit(f"the session was not written to its end: {error}")
+        if path.exists() and not path.stat().st_size:
+            # Nothing is in it, and a recorder that is started again makes another.
+            path.unlink()
+        left = f"; for what is in it, run: wm-robot recover {path}" if path.exists() else ""
+        sys.exit(f"{path} was not written to its end: {error}{left}")
     if scribe.episodes_error:
         sys.exit(_why_no_episodes(scribe.episodes_error))
 
@@ -278,17 +299,18 @@ def main() -> None:
     stop = start()
     node = None
     try:
-        node = RecorderNode()
-        executor = executor_of(node, quick=True)
-        while node.scribe.writing and not stop.asked:
-            spin_once(executor, node)
-    except (WmRobotError, OSError) as error:
+        with one_sentence():
+            node = RecorderNode()
+            executor = executor_of(node, quick=True)
+            while node.scribe.writing and not stop.asked:
+                spin_once(executor, node)
+    except OSError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
         end(node)
         # Whatever happened: a scribe that nobody closes keeps the process alive, and its file without an index.
         if node is not None:
-            _close(node.scribe)
+            _close(node.scribe, node.path)
     if node.scribe.dropped:
         sys.exit(f"{node.scribe.dropped} messages were lost: the disk is slower than the robots")
 

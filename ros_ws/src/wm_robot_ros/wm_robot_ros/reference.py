@@ -21,7 +21,7 @@ from rclpy.node import Node
 
 from wm_robot_ros import interfaces
 from wm_robot_ros.environment import DOMAINS
-from wm_robot_ros.graph import FOLDERS, HERE, Graph
+from wm_robot_ros.graph import FOLDERS, HERE, REQUIRED, Graph
 
 DOCUMENT = HERE.parents[4] / "docs" / "ros.md"
 MESSAGES = HERE.parents[2] / "wm_robot_msgs"
@@ -62,6 +62,9 @@ class Nobody:
         return None
 
     def save(self, place: str) -> str:
+        raise AssertionError("nobody has nothing to save")
+
+    def rescue(self, place: str) -> str:
         raise AssertionError("nobody has nothing to save")
 
     def report(self) -> dict[str, object]:
@@ -250,7 +253,19 @@ def _graphs() -> str:
             for each in graph.arguments
         ]
         head = f"**`{path.stem}`**: {graph.about}"
-        parts.append(f"{head}\n\n" + _table(("argument", "default", "what it is"), rows))
+        nodes = [
+            (
+                f"`{node['name']}`",
+                f"`{node['executable']}`",
+                "ends all" if node.get("ends") else f"{node.get('policy', REQUIRED)}",
+            )
+            for node in graph.nodes
+        ]
+        # A node of two forms, as with and without a state, is one line.
+        parts += [
+            f"{head}\n\n" + _table(("argument", "default", "what it is"), rows),
+            _table(("node", "executable", "policy"), list(dict.fromkeys(nodes))),
+        ]
     return "\n\n".join(parts)
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PointStamped
-from mcap.records import Channel, Message
 from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
-from wm_robot.errors import SnapshotError
-from wm_robot.io.session_file import records
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.io.cutting import STREAMS
+from wm_robot.io.experience import robots_in
+from wm_robot.io.recording_path import check_recording
+from wm_robot.io.session_file import raw_messages
 from wm_robot_ros.convert import stamp_of, time_message
 from wm_robot_ros.parameters import declare, warn_of_unknown
 from wm_robot_ros.qos import OUTPUT
@@ -32,10 +34,11 @@ class ReplayNode(Node):
 
     def __init__(self) -> None:
         """Raises:
+        ConfigError: If it is to follow a simulator's clock.
         SnapshotError: If there is no such session.
         """
         super().__init__("replay")
-        self.path = Path(declare(self, "recording", "session.mcap", "session to say again"))
+        self.path = Path(declare(self, "recording", "session.mcap", "session or bag to say again"))
         robot = declare(self, "from_robot", "", "namespace of the robot in it; empty: the one without").strip(
             "/ "
         )
@@ -43,8 +46,12 @@ class ReplayNode(Node):
             self, "listeners", 1, "subscribers of joint_states without whom it does not begin", bounds=(0, 64)
         )
         warn_of_unknown(self)
-        if not self.path.exists():
-            raise SnapshotError(f"{self.path} is not there. Name a session that a recorder wrote")
+        if self.get_clock().ros_time_is_active:
+            raise ConfigError(
+                "use_sim_time is true; a replay keeps its pace by the system's clock. Set use_sim_time:=false here "
+                "and in the nodes that listen to it"
+            )
+        check_recording(self.path)
         space = f"/{robot}" if robot else ""
         self._topics = {f"{space}/{name}": kind for name, kind in TOPICS.items()}
         self._said = {f"{space}/{n}": self.create_publisher(kind, n, OUTPUT) for n, kind in TOPICS.items()}
@@ -58,13 +65,9 @@ class ReplayNode(Node):
 
     def messages(self) -> Iterator[tuple[str, Any]]:
         """Messages of the robot, in the order in which they were recorded."""
-        channels: dict[int, str] = {}
-        for record in records(self.path):
-            if isinstance(record, Channel) and record.topic in self._topics:
-                channels[record.id] = record.topic
-            elif isinstance(record, Message) and record.channel_id in channels:
-                topic = channels[record.channel_id]
-                yield topic, deserialize_message(record.data, self._topics[topic])
+        wanted = {topic: STREAMS[topic.rpartition("/")[2]] for topic in self._topics}
+        for raw in raw_messages(self.path, wanted):
+            yield raw.topic, deserialize_message(raw.data, self._topics[raw.topic])
 
     def say(self, topic: str, message: Any, moved: int) -> None:
         """Publish a message with its stamp moved, in ns."""
@@ -89,8 +92,9 @@ def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
             return
         node.say(topic, message, moved)
     if not node.said:
+        robots = " or ".join(f"from_robot:={robot}" for robot in robots_in(node.path))
         raise SnapshotError(
-            f"{node.path} has nothing of {sorted(node._topics)}. Set from_robot to a namespace in it"
+            f"{node.path} has nothing of {sorted(node._topics)}. Write {robots or 'another recording'}"
         )
 
 

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -14,10 +16,10 @@ from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 
-from wm_robot.errors import WmRobotError
+from wm_robot.errors import ConfigError, WmRobotError
 from wm_robot.io.complaints import Complaints
 from wm_robot.onboard.realtime import cores_of, go_real_time
-from wm_robot_ros.environment import PARENT
+from wm_robot_ros.environment import PARENT, ros_domain
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 PATIENCE = 0.1
@@ -31,24 +33,63 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self.requests = 0
+        """How many signals asked to end."""
         self._parent = int(os.environ.get(PARENT, "0"))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self.requests += 1
 
     @property
     def asked(self) -> bool:
-        return self._asked or (self._parent > 0 and os.getppid() != self._parent)
+        return self.requests > 0 or (self._parent > 0 and os.getppid() != self._parent)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Let an error of ours end the process with its words on stderr.
+
+    Raises:
+        SystemExit: With 2, which says that the user can mend it.
+    """
+    try:
+        yield
+    except WmRobotError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        raise SystemExit(2) from error
 
 
 def start() -> Stop:
-    """Start rclpy with the command line's arguments."""
+    """Start rclpy with the command line's arguments.
+
+    Raises:
+        SystemExit: With 2 and one sentence, if ROS refuses the arguments or the domain.
+    """
     stop = Stop()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    with one_sentence():
+        ros_domain()
+        try:
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        except (rclpy._rclpy_pybind11.RCLError, rclpy._rclpy_pybind11.UnknownROSArgsError) as error:
+            raise ConfigError(_refusal(f"{error}", sys.argv)) from error
     return stop
+
+
+def _refusal(words: str, arguments: list[str]) -> str:
+    """Why ROS refuses a command line, without places in its source."""
+    why = words.removeprefix("failed to initialize rcl: ").partition(", at /")[0].strip()
+    files = [file for option, file in pairwise(arguments) if option == "--params-file"]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if missing:
+        return (
+            f"--params-file {missing[0]}: there is no such file. Name one that is there; "
+            "launch/sim.yaml shows what it holds"
+        )
+    if files and "params file" in why:
+        return f"{why}. A file of parameters is as launch/sim.yaml: NODE, below it ros__parameters"
+    return f"{why}. docs/ros.md lists the parameters; one is written -p seed:=0"
 
 
 def executor_of(node: Node, *, quick: bool = False) -> Executor:
@@ -98,10 +139,9 @@ def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
     """A node from its start to its end; an error of ours ends it with its words."""
     stop, node = start(), None
     try:
-        node = make()
-        yield node, stop
-    except WmRobotError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+        with one_sentence():
+            node = make()
+            yield node, stop
     finally:
         end(node)
 
@@ -133,21 +173,15 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     return had
 
 
-def incompatible_qos(
-    node: Node, topic: str, complaints: Complaints | None = None
-) -> SubscriptionEventCallbacks:
+def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCallbacks:
     """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
 
-    Args:
-        complaints: Get the reason; without them it is logged.
+    For a topic that may well be silent; see `InputWatch` for one that may not.
     """
 
     def report(info: Any) -> None:
         policy = qos_policy_name_from_kind(info.last_policy_kind)
         words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
-        if complaints is None:
-            node.get_logger().error(words)
-        else:
-            complaints.add(f"{topic}: qos", lambda: words)
+        complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)

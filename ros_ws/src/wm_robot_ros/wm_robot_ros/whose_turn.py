@@ -8,6 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from wm_robot.safety.modes import Mode
 from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot_ros import convert
+from wm_robot_ros.input_watch import WATCHED, InputWatch, NodeClock, joined
 from wm_robot_ros.one_speaker import FromWhom, OneSpeaker
 from wm_robot_ros.parameters import declare
 from wm_robot_ros.qos import COMMAND, OUTPUT, SENSOR
-from wm_robot_ros.spin import incompatible_qos
 
+AGENT_LOADS = 10.0
+"""Patience of the log for the first command, in s."""
 KEPT = 16
 """Observations whose answers are told from other commands."""
 BROKEN = {Refusal.NOT_FINITE, Refusal.SIZE}
@@ -119,6 +122,10 @@ class WhoseTurn:
         self._agent_active = self._answering = False
         """Whether an agent said that it acts; whether who commands answers observations, and so owes an answer to
         each."""
+        self._stamp = 0
+        """Of the last observation, in ns."""
+        self._asked = False
+        """Whether an observation was published in the last period: without one, no answer is owed."""
         self._sent: deque[int] = deque(maxlen=KEPT)
         """Stamps of the last observations, in ns."""
         self.command_ms = math.nan
@@ -127,16 +134,28 @@ class WhoseTurn:
         self._unanswered = 0
         self.complaints = Complaints(node.get_logger().warning)
         self._commander = OneSpeaker(node, "joint_command", self.complaints, wary=True)
+        self.clock = NodeClock(node, self.complaints, spec.dt)
         self.begin(hold)
 
         self._contact = node.create_publisher(String, "~/contact", OUTPUT)
-        node.create_subscription(
+        subscription = node.create_subscription(
             JointState,
             "joint_command",
             FromWhom(self._on_command),
-            COMMAND,
-            event_callbacks=incompatible_qos(node, "joint_command", self.complaints),
+            # A copy: what parameters override is written into it.
+            copy(COMMAND),
+            event_callbacks=WATCHED,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self.commands = InputWatch(
+            node,
+            subscription,
+            self.complaints,
+            missing="no commands, holding position",
+            refused="command refused",
+            needs="each with the stamp of the observation that it answers",
+            remedy="Start an agent and activate it; its ~/status names what it lacks.",
+            patience=AGENT_LOADS,
         )
         node.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR)
         node.create_subscription(String, "agent/status", self._on_agent, SENSOR)
@@ -161,30 +180,32 @@ class WhoseTurn:
         if self._commander.refuses(source):
             self.intake.refusals.add(Refusal.SOURCE)
             return
+        if not self.clock.runs(now):
+            self.intake.refusals.add(Refusal.NO_CLOCK)
+            return
         refusal = self.intake.untimely(stamp, now)
         if refusal:
             if refusal is not Refusal.DUPLICATE:
-                self._complain(refusal, UNTIMELY[refusal])
+                self.commands.refuse(refusal, UNTIMELY[refusal])
             return
         try:
             action = convert.action(message, self.spec)
         except BadMessageError as error:
             self.intake.refusals.add(error.reason)
-            self._complain(error.reason, str(error))
+            self.commands.refuse(error.reason, str(error))
             if error.reason in BROKEN:
                 self._refused = f"a command was refused: {error}"
             return
         first = not self.intake.started
-        self.intake.offer(action, stamp, now, moment=time.monotonic_ns())
+        moment = time.monotonic_ns()
+        self.intake.offer(action, stamp, now, moment=moment)
+        self.commands.use(moment / 1e9)
         self._commander.follow(source)
         self.command_ms = (now - stamp) / 1e6
         self.latency.add(self.command_ms)
         self._answering = stamp in self._sent
         if first:
             self._began()
-
-    def _complain(self, cause: Refusal, words: str) -> None:
-        self.complaints.add(cause.value, lambda: f"command refused: {words}")
 
     def _on_surprise(self, message: Float64) -> None:
         self.surprise = float(message.data)
@@ -206,7 +227,8 @@ class WhoseTurn:
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Somebody says that it may move again."""
-        why_not = self._why_not()
+        missing = self.look()
+        why_not = self.clock.words or self._why_not()
         if not why_not and self._heartbeat:
             self._heartbeat.release()
         why_not = why_not or self._guard_says()
@@ -215,7 +237,7 @@ class WhoseTurn:
             self._commander.arm(silent=self.intake.holding)
             self._armed()
         response.success = not why_not
-        response.message = why_not or f"armed in mode {self.supervisor.mode.value}"
+        response.message = why_not or joined([f"armed in mode {self.supervisor.mode.value}", *missing])
         return response
 
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -253,7 +275,8 @@ class WhoseTurn:
         # Behind a guard, commands count as long as a process drives that it watches.
         driven = intake.started and not intake.holding and (not self._heartbeat or self._heartbeat.driver > 0)
         learned = before is Mode.LEARNED
-        unanswered = learned and self._answering and intake.silence > 0
+        unanswered = learned and self._answering and self._asked and intake.silence > 0
+        self._asked = False
         self._unanswered += unanswered
         report = Report(
             cuts=cuts,
@@ -280,9 +303,17 @@ class WhoseTurn:
 
     # What is said
 
+    def next_stamp(self) -> int:
+        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
+        now, last = self._now(), self._stamp
+        set_back = last - now > round(self.config.max_age * 1e9)
+        self._stamp = now if set_back else max(now, last + 1)
+        return self._stamp
+
     def say_contact(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
         """Of the period that led to an observation: whether gate or baseline stood between controller and motors."""
         self._sent.append(stamp)
+        self._asked = True
         rules = tuple(cut.rule for cut in cuts)
         if self.intake.started and (CONTACT.intersection(rules) or not self.supervisor.may_learn):
             said = {"stamp": stamp, "mode": self.supervisor.mode.value, "cuts": rules}
@@ -301,9 +332,24 @@ class WhoseTurn:
         else:
             self._node.get_logger().info(text)
 
+    def look(self) -> list[str]:
+        """Find out what is missing, and log it: a sentence each."""
+        started, holding = self.intake.started, self.intake.holding
+        still = self.clock.look()
+        # Who has driven it and is gone is no news to the log, which has the mode.
+        self.commands.look((holding or not started) and not still, logs=not started)
+        return self.missing
+
+    @property
+    def missing(self) -> list[str]:
+        """What was missing at the last look."""
+        return [words for words in (self.clock.words, self.commands.words) if words]
+
     def status(self) -> dict[str, Any]:
         intake = self.intake
         return {
+            "missing": self.missing,
+            "clock": self.clock.to_dict(),
             "holding": intake.holding,
             "mode": self.supervisor.mode.value,
             "reason": self.supervisor.reason,
@@ -324,16 +370,23 @@ class WhoseTurn:
             gate: Of the gate, to be told with it.
         """
         self._commander.look()
+        missing = self.look()
         path = self._node.get_fully_qualified_name().lstrip("/")
-        intake, wrong = self.intake, self.complaints.present()
+        intake = self.intake
+        wrong = [words for words in self.complaints.present() if words not in missing]
         refused = {f"refused_{name}": count for name, count in intake.refusals.to_dict().items()}
-        silent, mode = intake.holding or not intake.started, self.supervisor.mode
+        mode = self.supervisor.mode
         return (
             (
                 f"{path}: commands",
-                "warn" if silent or wrong else "ok",
-                "; ".join(("no commands: holding position" if silent else "following commands", *wrong)),
-                {"accepted": intake.accepted, "longest_silence": intake.longest_silence, **refused},
+                "warn" if missing or wrong else "ok",
+                "; ".join((*(missing or ["following commands"]), *wrong)),
+                {
+                    "accepted": intake.accepted,
+                    "longest_silence": intake.longest_silence,
+                    **refused,
+                    **self.clock.to_dict(),
+                },
             ),
             (
                 f"{path}: safety",

@@ -8,6 +8,8 @@ from wm_robot.errors import ConfigError, SpecError
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.worlds import World, WorldDistribution
 
+EXPECTED = """it must be nominal, random, or JSON with the fields that differ, such as '{"payload": 0.2}'"""
+
 
 def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
     """The world that a text names.
@@ -29,5 +31,7 @@ def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
         if set(values) == {"loaded"}:
             return distribution.loaded(**values["loaded"])
         return World.from_dict({**distribution.nominal().to_dict(), **values}).check(spec)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"world is {text!r}; {EXPECTED}") from error
     except (SpecError, TypeError, ValueError) as error:
-        raise ConfigError(f"world is {text!r}: {error}. It must be 'nominal', 'random' or JSON") from error
+        raise ConfigError(f"world is {text!r}: {error}; {EXPECTED}") from error

@@ -5,13 +5,15 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wm_robot.errors import DeviceError, MissingExtraError, SnapshotError
-from wm_robot.evaluation.recovery import threshold
+from wm_robot.errors import ConfigError, DeviceError, MissingExtraError, SnapshotError
+from wm_robot.evaluation.recovery import START, threshold
+from wm_robot.io.base_file import find_base
+from wm_robot.io.durable import claim
 from wm_robot.lifetime.store import Store
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.demo.crew import Crew
@@ -23,40 +25,72 @@ from wm_robot_ros.demo.watch import RobotView, Watch
 from wm_robot_ros.environment import private_environment
 from wm_robot_sim import load_spec
 
+if TYPE_CHECKING:
+    from wm_robot_ros.demo.retell import Tale
+
 ROBOT = "arm"
-ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
+ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
+LOCK = ".lock"
+"""File in the folder of a demo that the demo holds while it runs."""
 NOTICED = 0.7
 """Seconds after the change in which the story is the change itself."""
-STEADY = 1.0
-"""Seconds for which a turn of the story has to hold before it is told."""
 FAILED, INTERRUPTED = 1, 130
 
 
 def run(options: Options, screen: Screen) -> int:
     """Run the demo; returns the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
 
-    After Ctrl-C further ones are ignored, so that the process ends with that code.
+    Without ROS 2 it runs in this process, by the library's own loop, and leaves no recording. After Ctrl-C further
+    ones are ignored, so that the process ends with that code.
 
     Raises:
-        MissingExtraError: If ROS 2 or another part is not installed.
+        MissingExtraError: If a part is not installed.
         SnapshotError: If a base is missing or another robot's.
+        ConfigError: If another demo runs in the same folder.
     """
-    _require_extras()
+    over_ros = options.ros and find_spec("rclpy") is not None
+    _require_extras(over_ros)
     spec = load_spec(ROBOT)
+    options = replace(options, base=find_base(options.base), frozen=find_base(options.frozen))
     manifests = {path: _manifest(path, spec) for path in (options.base, options.frozen)}
-    environment = private_environment()
-    restore = _state_to_go_on_from(options, manifests[options.base], screen)
-    _clear(options)
-    crew = Crew(environment, options.out / "logs")
-    with _interrupted_once():
+    with _alone_in(options.out):
+        environment = private_environment() if over_ros else None
+        if environment is None:
+            why = "ROS 2 is not installed" if options.ros else "As asked, without ROS 2"
+            screen.say(
+                f"{why}: the demo runs in one process, in simulated seconds, and leaves no {options.session.name}."
+            )
+        restore = _state_to_go_on_from(options, manifests[options.base], screen)
+        _clear(options)
+        demo = _Demo(options=options, spec=spec, manifests=manifests, restore=restore, screen=screen)
+        with _interrupted_once():
+            return demo.run_over_ros(environment) if environment is not None else demo.run_here()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Demo:
+    """One demo: two visits, and the account of them."""
+
+    options: Options
+    spec: RobotSpec
+    manifests: Mapping[Path, Mapping[str, Any]]
+    restore: Path | None
+    screen: Screen
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.of(self.options.seed, quick=self.options.quick)
+
+    def run_over_ros(self, environment: Mapping[str, str]) -> int:
+        """Each node in a process of its own, in real time."""
+        options, screen = self.options, self.screen
+        crew = Crew(environment, options.out / "logs")
         try:
-            return _run(options, spec, manifests, restore, crew, screen)
+            return self._visit_over_ros(crew)
         except DeviceError as error:
             screen.clear()
             crew.stop(patience=SAVING)
-            screen.say(f"DeviceError: {error}")
-            screen.say(f"What was recorded until then is in {options.out}")
-            return FAILED
+            return self._failed(error)
         except KeyboardInterrupt:
             screen.clear()
             codes = crew.stop(patience=SAVING)
@@ -70,44 +104,85 @@ def run(options: Options, screen: Screen) -> int:
         finally:
             crew.stop()
 
+    def run_here(self) -> int:
+        """All robots in this process, in simulated time."""
+        # Here, since a demo over ROS needs none of it, and its robots have to start at once.
+        from wm_robot_ros.demo import one_process
 
-def _run(
-    options: Options,
-    spec: RobotSpec,
-    manifests: Mapping[Path, Mapping[str, Any]],
-    restore: Path | None,
-    crew: Crew,
-    screen: Screen,
-) -> int:
-    plan = Plan.of(options.seed, quick=options.quick)
-    began_with = _arrays(restore, manifests[options.base], spec)
-    digest = options.out / "logs" / "digest.jsonl"
-    watch = Watch(digest)
-    robots = ",".join((ADAPTIVE, FROZEN, RESTORED, NEWBORN))
-    recorder = {
-        "path": str(options.session.absolute()),
-        "robots": robots,
-        "digest": str(digest.absolute()),
-        "realtime.priority": PRIORITY + 2,
-    }
-    crew.start("recorder", "recorder_node", recorder)
-    hold(_first(options, spec, plan, restore), crew, watch, screen, _Storyteller(plan))
-    screen.say(
-        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
-    )
-    hold(_second(options, spec, plan), crew, watch, screen, _waking)
-    codes = crew.stop("recorder", patience=SAVING)
-    if codes["recorder"]:
-        raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
-    screen.say("Writing the report, and drawing the film …")
-    # Here, since it loads torch and matplotlib, and the robots had to start at once.
-    from wm_robot_ros.demo.account import write_account
+        options, spec, screen = self.options, self.spec, self.screen
+        try:
+            began_with = self._began_with()
+            tales = [
+                *one_process.hold(
+                    first_visit(options, spec, self.plan, self.restore), spec, screen, self._tell()
+                )
+            ]
+            screen.say(_between(options))
+            tales += one_process.hold(second_visit(options, spec, self.plan), spec, screen, _waking)
+            return self._account(tales, began_with, whole=True, over_ros=False)
+        except DeviceError as error:
+            return self._failed(error)
+        except KeyboardInterrupt:
+            screen.say(f"Stopped. {_what_is_there(options)}")
+            return INTERRUPTED
 
-    write_account(options, spec, plan, manifests, began_with, screen)
-    return 0
+    def _visit_over_ros(self, crew: Crew) -> int:
+        options, spec, screen = self.options, self.spec, self.screen
+        began_with = self._began_with()
+        digest = options.out / "logs" / "digest.jsonl"
+        watch = Watch(digest)
+        recorder = {
+            "path": str(options.session.absolute()),
+            "robots": ",".join(ROBOTS),
+            "digest": str(digest.absolute()),
+            "realtime.priority": PRIORITY + 2,
+        }
+        crew.start("recorder", "recorder_node", recorder)
+        hold(first_visit(options, spec, self.plan, self.restore), crew, watch, screen, self._tell())
+        screen.say(_between(options))
+        hold(second_visit(options, spec, self.plan), crew, watch, screen, _waking)
+        codes = crew.stop("recorder", patience=SAVING)
+        if codes["recorder"]:
+            raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
+        # Here, since they load matplotlib, and without ROS the reader of recordings may be missing.
+        from wm_robot.io.session_file import read_session
+        from wm_robot_ros.demo.retell import tale
+
+        session = read_session(options.session)
+        tales = [tale(session, name, spec) for name in ROBOTS]
+        return self._account(tales, began_with, whole=session.whole, over_ros=True)
+
+    def _account(self, tales: "Sequence[Tale]", began_with: Any, *, whole: bool, over_ros: bool) -> int:
+        self.screen.say("Writing the report, and drawing the film …")
+        # Here, since it loads torch and matplotlib, and the robots had to start at once.
+        from wm_robot_ros.demo.account import write_account
+
+        write_account(
+            self.options,
+            self.spec,
+            self.plan,
+            self.manifests,
+            began_with,
+            tales,
+            self.screen,
+            whole=whole,
+            over_ros=over_ros,
+        )
+        return 0
+
+    def _tell(self) -> "_Storyteller":
+        return _Storyteller(self.plan)
+
+    def _began_with(self) -> Any:
+        return _arrays(self.restore, self.manifests[self.options.base], self.spec)
+
+    def _failed(self, error: DeviceError) -> int:
+        self.screen.say(f"DeviceError: {error}")
+        self.screen.say(f"What was recorded until then is in {self.options.out}")
+        return FAILED
 
 
-def _first(options: Options, spec: RobotSpec, plan: Plan, restore: Path | None) -> Visit:
+def first_visit(options: Options, spec: RobotSpec, plan: Plan, restore: Path | None) -> Visit:
     change = plan.change
     learning = Role(
         name=ADAPTIVE,
@@ -131,7 +206,7 @@ def _first(options: Options, spec: RobotSpec, plan: Plan, restore: Path | None) 
     )
 
 
-def _second(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
+def second_visit(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
     newborn = Role(name=NEWBORN, base=options.base, learning=True, world=plan.change.world)
     return Visit(
         title="second visit: waking with what was learned",
@@ -144,55 +219,55 @@ def _second(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
 
 
 class _Storyteller:
-    """What is happening in the first visit."""
+    """What is happening in the first visit, as of now: what the change did in the end is the account's to say."""
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self._before: dict[str, float] = {}
-        self._told, self._next, self._next_since = "", "", 0.0
 
     def __call__(self, robots: Sequence[RobotView]) -> str:
         learning = robots[0]
         if learning.since_change is None:
-            self._before = {view.name: view.error or 0.0 for view in robots}
-            if (learning.time or 0.0) < 2:
+            if (learning.time or 0.0) < START:
                 return "Both arms go to their target."
             return "Both arms follow the target. Soon their world will change; neither will be told."
-        if learning.since_change < NOTICED or not self._told:
-            self._told = f"The world has changed: {self._plan.change.words}."
-            return self._told
-        return self._steady(self._standing(robots), learning.since_change)
+        if learning.since_change < NOTICED:
+            return f"The world has changed: {self._plan.change.words}."
+        return _standing(robots)
 
-    def _standing(self, robots: Sequence[RobotView]) -> str:
-        learning, frozen = robots
-        fine = [(v.error or 0.0) < threshold(self._before.get(v.name, 0.0)) for v in robots]
-        if all(fine):
-            return "Both arms are on their target, as before the change."
-        if fine[0]:
-            return f"The {learning.name} arm has found its footing again. The {frozen.name} one has not."
-        if fine[1]:
-            return f"The {frozen.name} arm is on its target; the {learning.name} one is still learning."
-        return "Both arms have lost their footing; one of them is learning."
 
-    def _steady(self, story: str, now: float) -> str:
-        """The story, once it has been true for a while: the target moves, and errors with it."""
-        if story != self._next:
-            self._next, self._next_since = story, now
-        if now - self._next_since >= STEADY:
-            self._told = story
-        return self._told
+def _standing(robots: Sequence[RobotView]) -> str:
+    """Which of two arms is on its target now."""
+    off = [view.name for view in robots if (view.error or 0.0) > threshold(view.before)]
+    on = [view.name for view in robots if view.name not in off]
+    if not off:
+        return "Both arms are on their target."
+    if not on:
+        return "Both arms are off their target now."
+    return f"The {on[0]} arm is on its target; the {off[0]} one is off it now."
+
+
+def _between(options: Options) -> str:
+    return (
+        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
+    )
 
 
 def _waking(robots: Sequence[RobotView]) -> str:
     restored, newborn = robots
-    return f"Same weights, same changed world. The {restored.name} arm knows it, the {newborn.name} one does not."
+    return (
+        f"Same weights, same changed world. The {restored.name} arm begins with what it learned, "
+        f"the {newborn.name} one without."
+    )
 
 
-def _require_extras() -> None:
+def _require_extras(over_ros: bool) -> None:
     """Miss at the start, by name, what would be missed at the end."""
-    for module, extra in (("torch", "learn"), ("mujoco", "sim"), ("mcap", "ros"), ("matplotlib", "report")):
-        if find_spec(module) is None:
-            raise MissingExtraError("wm-robot demo", extra)
+    needed = {"torch": "learn", "mujoco": "sim", "matplotlib": "report"} | (
+        {"mcap": "ros"} if over_ros else {}
+    )
+    missing = [extra for module, extra in needed.items() if find_spec(module) is None]
+    if missing:
+        raise MissingExtraError("wm-robot demo", ",".join(missing))
 
 
 def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
@@ -207,7 +282,7 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
         manifest["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(
-            f"no base in {base.absolute()}: {type(error).__name__}: {error}. {again}"
+            f"{base.absolute()} is no base: {type(error).__name__}: {error}. {again}"
         ) from error
     if lived_by != spec.digest():
         raise SnapshotError(
@@ -217,9 +292,24 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
     return manifest
 
 
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep another demo out of the folder for as long as this one writes to it.
+
+    Raises:
+        ConfigError: If another demo runs there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as file:
+        if not claim(file):
+            raise ConfigError(
+                f"another demo writes to {out}. Wait until it ends, or name another folder: --out FOLDER"
+            )
+        yield
+
+
 def _clear(options: Options) -> None:
     """Remove what a run before left and this one makes anew; never a state."""
-    options.out.mkdir(parents=True, exist_ok=True)
     for name in ("session.mcap", "report.html", "video.mp4", "video.gif", "video.part.mp4", "video.part.gif"):
         (options.out / name).unlink(missing_ok=True)
     shutil.rmtree(options.out / "logs", ignore_errors=True)

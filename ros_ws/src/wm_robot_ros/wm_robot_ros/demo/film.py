@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wm_robot.evaluation.outcome import Outcome
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.camera import Camera, open_camera
 
 WIDTH, HEIGHT = 448, 400
 """Pixels of one arm's picture."""
 BEFORE, AFTER = 3.0, 8.0
-"""Seconds before and after the change."""
+"""Seconds before and after the change, at least."""
+BEYOND = 2.0
+"""Seconds after the moment of the largest difference, if the visit lasts so long."""
+PAUSE = 1.5
+"""Seconds for which the film stands still at that moment."""
 RATES = (25, 20, 15, 12, 10, 8, 6, 4)
 """Pictures a second, the best first; a machine without a graphics card draws few."""
 PATIENCE = 25.0
@@ -47,15 +52,13 @@ def shoot(
     spec: RobotSpec,
     scenes: Sequence[Scene],
     *,
-    change: float,
-    words: str,
+    outcome: Outcome,
     patience: float = PATIENCE,
 ) -> Path | None:
-    """Draw a film into a folder.
+    """Draw a film into a folder: from before the change to after the moment at which two arms differ most.
 
     Args:
-        change: When the world changed, in s since the visit began.
-        words: What changed.
+        outcome: Of the visit, with a change.
         patience: Seconds that drawing may take, about.
 
     Returns:
@@ -65,14 +68,32 @@ def shoot(
     if camera is None:
         return None
     try:
-        drawer = _Drawer(camera, spec, scenes, change=change, words=words)
-        start = max(change - BEFORE, max(scene.time[0] for scene in scenes))
-        stop = min(change + AFTER, min(scene.time[-1] for scene in scenes))
+        drawer = _Drawer(camera, spec, scenes, outcome)
+        start, stop = span(scenes, outcome)
         rate = _affordable_rate(drawer, start, stop, patience)
-        moments = np.arange(start, stop, 1 / rate)
+        moments = shown_moments(start, stop, rate, outcome)
         return _encode(folder, (drawer.draw(float(moment)) for moment in moments), rate)
     finally:
         camera.close()
+
+
+def span(scenes: Sequence[Scene], outcome: Outcome) -> tuple[float, float]:
+    """The part of a visit that its film shows, in s since the visit began."""
+    assert outcome.change is not None
+    start = max(outcome.change - BEFORE, max(float(scene.time[0]) for scene in scenes))
+    wanted = outcome.change + AFTER
+    if outcome.largest is not None:
+        wanted = max(wanted, outcome.largest.time + BEYOND)
+    return start, min(wanted, min(float(scene.time[-1]) for scene in scenes))
+
+
+def shown_moments(start: float, stop: float, rate: int, outcome: Outcome) -> np.ndarray:
+    """Moment of each picture; that of the largest difference is there for `PAUSE`."""
+    moments = np.arange(start, stop, 1 / rate)
+    if outcome.largest is None:
+        return moments
+    pause = np.full(round(PAUSE * rate), outcome.largest.time)
+    return np.insert(moments, int(np.searchsorted(moments, outcome.largest.time)), pause)
 
 
 def _affordable_rate(drawer: "_Drawer", start: float, stop: float, patience: float) -> int:
@@ -88,10 +109,8 @@ def _affordable_rate(drawer: "_Drawer", start: float, stop: float, patience: flo
 class _Drawer:
     """Composes pictures: every arm, its name, its error as a bar, and what is happening."""
 
-    def __init__(
-        self, camera: Camera, spec: RobotSpec, scenes: Sequence[Scene], *, change: float, words: str
-    ):
-        self._camera, self._scenes, self._change, self._words = camera, scenes, change, words
+    def __init__(self, camera: Camera, spec: RobotSpec, scenes: Sequence[Scene], outcome: Outcome):
+        self._camera, self._scenes, self._outcome = camera, scenes, outcome
         self._address = [int(camera.model.joint(name).qposadr[0]) for name in spec.joint_names]
         self._rest = camera.model.qpos0.copy()
         self._large, self._small = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
@@ -105,10 +124,7 @@ class _Drawer:
             at = min(int(np.searchsorted(scene.time, moment)), len(scene.time) - 1)
             page.paste(Image.fromarray(self._arm(scene, at)), (i * WIDTH, header))
             self._head(pen, i * WIDTH, scene.name, float(scene.error[at]), COLORS[i % len(COLORS)])
-        since = moment - self._change
-        changed = since >= 0
-        told = f"{since:.1f} s after the change: {self._words}" if changed else "before the change"
-        pen.text((14, header + HEIGHT + 8), told, INK, self._small)
+        pen.text((14, header + HEIGHT + 8), caption(moment, self._outcome), INK, self._small)
         for i in range(1, len(self._scenes)):
             pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER, 4)
         return np.asarray(page)
@@ -129,6 +145,16 @@ class _Drawer:
         filled = round(full * min(error / LARGEST_ERROR, 1.0))
         pen.rounded_rectangle([left + 14, 38, left + 14 + full, 48], 5, FAINT)
         pen.rounded_rectangle([left + 14, 38, left + 14 + max(filled, 10), 48], 5, color)
+
+
+def caption(moment: float, outcome: Outcome) -> str:
+    """What is written below the picture of a moment."""
+    since = moment - (outcome.change or 0.0)
+    if since < 0:
+        return "before the change"
+    if outcome.largest is not None and moment == outcome.largest.time:
+        return outcome.difference
+    return f"{since:.1f} s after the change: {outcome.changed}"
 
 
 def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:

@@ -15,10 +15,12 @@ class Options:
     """Base of the arm that learns."""
     frozen: Path
     """Base of the arm that knows only by weights."""
-    seed: int = 0
+    seed: int = 4
     fresh: bool = False
     """Begin at birth, even where `out` holds a state to go on from."""
     quick: bool = False
+    ros: bool = True
+    """Over ROS 2 where it is installed; False: in one process, without a recording."""
     command: str = "wm-robot demo"
     facts: Callable[[], Mapping[str, str]] = dict
     """Versions and commit, for the report; asked at the end, since the robots should move at once."""

@@ -2,14 +2,16 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.errors import DeviceError
 from wm_robot.evaluation.report import Latency, Run
-from wm_robot.io.session_file import Session
 from wm_robot.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from wm_robot.io.session_file import Session
 
 MERGED = 5
 """Bins of the latency histogram that the report draws as one."""
@@ -68,7 +70,7 @@ class Tale:
         return np.where(changed, after, before)
 
 
-def tale(session: Session, robot: str, spec: RobotSpec) -> Tale:
+def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
     """What was recorded of one robot.
 
     Raises:
@@ -110,7 +112,7 @@ def tale(session: Session, robot: str, spec: RobotSpec) -> Tale:
     )
 
 
-def _topics(session: Session, robot: str) -> Any:
+def _topics(session: "Session", robot: str) -> Any:
     return lambda name: session.topics.get(f"/{robot}/{name}", [])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.recovery import WINDOW
+from wm_robot.evaluation.recovery import START, WINDOW
 
 SHOWN = 6.0
 """Seconds of error that the screen shows."""
@@ -31,6 +31,13 @@ class RobotView:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     _stamp: int = 0
+    _sum_before: float = 0.0
+    _heard_before: int = 0
+
+    @property
+    def before(self) -> float:
+        """Mean error before the change, from where errors count, in m; 0 if nothing was heard then."""
+        return self._sum_before / max(self._heard_before, 1)
 
     @property
     def error(self) -> float | None:
@@ -54,6 +61,9 @@ class RobotView:
             self.since_change = (said["stamp"] - said["change"]) / 1e9
         if new:
             self.errors.append((time, said["error"]))
+            if self.since_change is None and time >= START:
+                self._sum_before += said["error"]
+                self._heard_before += 1
         while self.errors and self.errors[0][0] < time - SHOWN:
             self.errors.popleft()
         return new

@@ -1,0 +1,204 @@
+"""A training ends in a base that is usable, and says in a sentence what it could not make."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.learn, pytest.mark.sim]
+pytest.importorskip("torch")
+
+from wm_robot.cli import graduate
+from wm_robot.cli.export import GRAPHS_DIFFER
+from wm_robot.cli.main import main
+from wm_robot.cli.train import COMPARED
+from wm_robot.errors import ConfigError, GraphError
+from wm_robot.learning.exam import Exam
+from wm_robot.learning.trainer import Trainer
+from wm_robot.models.base import load_base
+from wm_robot.models.calibration import load_calibration
+from wm_robot.onboard import graph_files
+from wm_robot.onboard.export import files
+from wm_robot_sim import ROBOTS
+
+TINY = (
+    *("--updates", "2", "--rows", "2", "--steps", "10", "--life-steps", "16", "--random-lives", "4"),
+    *("--planned-lives", "2", "--calibration-lives", "2"),
+)
+SMALL = (
+    *("--updates", "40", "--rows", "8", "--steps", "32", "--life-steps", "64", "--random-lives", "64"),
+    *("--planned-lives", "8", "--calibration-lives", "16"),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Where trainings write."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def without_export(monkeypatch):
+    """For tests of all the rest: an export takes seconds."""
+    monkeypatch.setattr(files, "export_graphs", lambda *_, **__: ({"plan": 0.0}, None))
+
+
+@pytest.fixture
+def short_school(monkeypatch):
+    """A curriculum of a few steps."""
+    monkeypatch.setattr(graduate, "school", partial(graduate.school, worlds=0, steps=(2, 4)))
+
+
+def train(*words: str) -> int:
+    """Exit code of `wm-robot train`."""
+    try:
+        main(["train", *words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [(("--updates", "3"), ["--work"]), (("--seed", "1"), ["--work", "--data"])]
+)
+def test_a_training_on_the_files_of_another_names_the_options_that_help(
+    without_export, capsys, change, named
+):
+    words = "cartpole", "--arm", "oracle", *TINY
+    assert train(*words) == 0
+    before = Path("bases/cartpole-oracle/base.json").read_bytes()
+    capsys.readouterr()
+    assert train(*words, *change) == 2
+    message = capsys.readouterr().err
+    assert f"{change[0][2:]} {'2' if change[0] == '--updates' else '0'} instead of {change[1]}" in message
+    remedy = message.split("Train in another folder: ")[1].split(". Or delete")[0].split()
+    assert remedy[::2] == named
+    assert Path("bases/cartpole-oracle/base.json").read_bytes() == before
+    assert train(*words, *change, *remedy) == 0
+    assert Path("bases/cartpole-oracle/base.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (("--memory", "none"), ("--memory", "none", "--arm", "robust")),
+        (("--arm", "oracle", "--steps", "20"), ("--arm", "oracle", "--steps", "20", "--life-steps", "20")),
+        (("--arm", "oracle", "--all"), ("--arm", "oracle")),
+    ],
+)
+def test_the_remedy_for_options_that_do_not_fit_is_one(without_export, capsys, words, remedy):
+    assert train("cartpole", *TINY, *words) == 2
+    message = capsys.readouterr().err
+    assert any(hint in message for hint in (" ".join(remedy[-2:]), "--steps", "Leave out one of the two"))
+    assert not list(Path().rglob("*.safetensors"))
+    assert train("cartpole", *TINY, *remedy) == 0
+
+
+def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch, capsys, short_school):
+    def differ(*_, **__):
+        raise GraphError("the exported life differs from torch by 1.2; at most 0.001 is allowed")
+
+    monkeypatch.setattr(files, "export_graphs", differ)
+    monkeypatch.setattr(Exam, "competence", 1.0)
+    out = Path("bases/cartpole-ekf")
+    for name in ("graphs.json", "plan.onnx", "plan-int8.onnx", "graduate/transcript.json", "graduate/old"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text('{"base": "of an earlier training"}')
+    assert train("cartpole", *TINY) == GRAPHS_DIFFER == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    base = load_base(out)
+    assert line == (
+        f"GraphError: base {base.digest[:12]} in {out} is usable in torch, and has no graphs: the exported life "
+        "differs from torch by 1.2; at most 0.001 is allowed"
+    )
+    assert load_calibration(out, base).horizons
+    assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest
+    assert graph_files.load_graphs(out, base) is None
+    assert not list(out.glob("*.onnx")) and not (out / "graduate" / "old").exists()
+
+
+def test_a_curriculum_that_is_given_up_or_left_out_leaves_no_graduate(without_export, capsys, short_school):
+    out = Path("bases/cartpole-ekf")
+    assert train("cartpole", *TINY) == 0
+    assert "no graduate: all 2 stages were given up" in capsys.readouterr().out
+    assert not (out / "graduate").exists() and (out / "graduate-given-up.json").exists()
+    assert train("cartpole", *TINY, "--no-graduate") == 0
+    assert "graduate" not in capsys.readouterr().out and not (out / "graduate").exists()
+
+
+def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
+    without_export, capsys, short_school, monkeypatch
+):
+    words = "cartpole", "--all", *TINY
+    assert train(*words) == 0
+    names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED]
+    assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
+    cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
+    assert capsys.readouterr().out.count("gathering") == 3
+    assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
+    monkeypatch.setattr(graph_files, "load_graphs", lambda *_: object())
+    calibration = Path("bases/cartpole-robust/calibration.json")
+    content = calibration.read_bytes()
+    calibration.unlink()
+    trained, run = [], Trainer.run
+
+    def noted(self):
+        trained.append(self.folder.name)
+        # Another training than that of the bases that are there: none of them is complete.
+        if self.config.updates == 3:
+            raise ConfigError("far enough")
+        return run(self)
+
+    monkeypatch.setattr(Trainer, "run", noted)
+    assert train(*words) == 0
+    assert trained == ["cartpole-robust"] and calibration.read_bytes() == content
+    assert capsys.readouterr().out.count("is complete") == 2
+    assert train(*words) == 0
+    assert trained == ["cartpole-robust"]
+    assert train(*words, "--updates", "3", "--work", "other") == 2
+    assert trained[1:] == ["cartpole-ekf"]
+
+
+def test_all_bases_can_be_made_in_another_folder(without_export, short_school):
+    assert train("cartpole", "--all", "--out", "mine", "--no-graduate", *TINY) == 0
+    assert sorted(path.name for path in Path("mine").iterdir()) == [
+        "cartpole-ekf",
+        "cartpole-oracle",
+        "cartpole-robust",
+    ]
+
+
+def test_all_bases_of_a_robot_that_ship_are_complete_from_any_folder(capsys):
+    assert train("arm", "--all") == 0
+    assert capsys.readouterr().out.count("is complete") == 3
+
+
+def test_an_export_prints_one_line(capfd):
+    assert train("reacher", "--arm", "oracle", *TINY) == 0
+    out, err = capfd.readouterr()
+    assert sum(line.startswith("graphs in bases/reacher-oracle: ") for line in out.splitlines()) == 1
+    assert not err and not [line for line in out.splitlines() if "fold" in line]
+    main(["export", "bases/reacher-oracle", "--samples", "16", "--horizon", "3"])
+    out, err = capfd.readouterr()
+    assert out.startswith(
+        "graphs in bases/reacher-oracle: 16 plans of 3 steps; largest difference to torch: plan "
+    )
+    assert out.count("\n") == 1 and not err
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("robot", sorted(path.stem for path in ROBOTS.glob("*.yaml")))
+def test_every_robot_that_ships_trains_to_bases_with_graphs(robot, capfd):
+    assert train(robot, "--all", *SMALL) == 0
+    out, err = capfd.readouterr()
+    assert not err
+    assert sum(line.startswith("graphs in ") for line in out.splitlines()) == len(COMPARED)
+    assert "graduate" in out
+    for folder in Path("bases").iterdir():
+        base = load_base(folder)
+        assert graph_files.load_graphs(folder, base) and load_calibration(folder, base)
+    assert train(robot, "--all", *SMALL) == 0
+    assert capfd.readouterr().out.count("is complete") == len(COMPARED)

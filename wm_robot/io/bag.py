@@ -1,0 +1,264 @@
+"""A bag as `ros2 bag record` leaves it: which files hold its messages, in which order, and how each is opened.
+
+A bag is a folder with a `metadata.yaml` and one file or several, of MCAP or SQLite, plain or compressed. A recorder
+that was killed leaves no `metadata.yaml`. One file of a bag is a bag, too.
+
+The folders are not read by `rosbags.rosbag2.Reader`: it needs the metadata, and passes over topics whose QoS profile
+is not spelt there as in the files. It gave no message of 8 of the 21 bags in rosbag2's own tests (rosbags 0.11.9).
+"""
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import IO, NamedTuple, cast
+from urllib.parse import quote
+
+import yaml
+
+from wm_robot.errors import MissingExtraError, SnapshotError
+
+try:
+    from zstandard import ZstdDecompressor, ZstdError
+except ImportError as error:
+    raise MissingExtraError("a recording", "ros") from error
+
+METADATA = "metadata.yaml"
+FILE = re.compile(r"(?P<name>.+?)(?:_(?P<number>\d+))?\.(?:mcap|db3)(?:\.zstd)?")
+"""Name of a file of a bag: that of the bag, its number, storage, and compression."""
+MCAP, SQLITE, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
+"""First bytes of a file, by its kind. No message in CDR begins as one that is compressed: its first byte is 0."""
+FOREIGN = {
+    b"#ROSBAG V": "is a bag of ROS 1. Convert it: rosbags-convert --src {path} --dst {path}-ros2",
+    b"PAR1": "is an episode file, which is cut already. Name the recording that it was cut from",
+}
+"""What other files begin with, and what to do."""
+EXPECTED = "Expected: a folder that `ros2 bag record` wrote, or one file of it (MCAP or SQLite)"
+
+
+class RawMessage(NamedTuple):
+    """One message as it was recorded."""
+
+    topic: str
+    """With the slash at its beginning that programs may leave out which write bags themselves."""
+    kind: str
+    """Type such as `sensor_msgs/msg/JointState`."""
+    encoding: str
+    """`cdr` in every bag of ROS 2."""
+    time: int
+    """When it was received, in ns."""
+    data: bytes
+
+
+def is_bag_folder(folder: Path) -> bool:
+    """Whether a folder holds a recording: its metadata, or files named as a recorder names them."""
+    return folder.is_dir() and ((folder / METADATA).exists() or bool(_named_files(folder)))
+
+
+def bag_files(path: Path) -> list[Path]:
+    """Files that hold the messages of a bag, in the order in which they were recorded.
+
+    Args:
+        path: Folder of a bag, or one file of it.
+
+    Raises:
+        SnapshotError: If the folder is no bag, lacks a file, or was written in a way that cannot be read here.
+    """
+    if not path.is_dir():
+        return [path]
+    return _listed_files(path) if (path / METADATA).exists() else _left_files(path)
+
+
+def _listed_files(folder: Path) -> list[Path]:
+    """Files of a bag that was closed, as its metadata lists them."""
+    metadata, again = folder / METADATA, f"Make it from the files: ros2 bag reindex {folder}"
+    try:
+        about = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
+        storage, compression = about["storage_identifier"], about.get("compression_format") or "zstd"
+        # Old recorders wrote the folder, too, as it was called then.
+        files = [folder / PurePath(str(name)).name for name in about["relative_file_paths"]]
+    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+        why = str(error).partition("\n")[0]
+        raise SnapshotError(
+            f"{metadata} does not describe a bag ({type(error).__name__}: {why}). {again}"
+        ) from error
+    for what, value, known in (
+        ("storage", storage, ("mcap", "sqlite3")),
+        ("compression", compression, ("zstd",)),
+    ):
+        if value not in known:
+            raise SnapshotError(
+                f"{folder} is a bag with {what} '{value}'; what can be read is {' and '.join(known)}. Convert it "
+                "where it was recorded: ros2 bag convert"
+            )
+    if not files:
+        raise SnapshotError(f"{folder} is a bag of no file: nothing was recorded. Record again")
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise SnapshotError(
+            f"{folder} is a bag without its files {missing}. Copy them there, or go on without them: "
+            f"ros2 bag reindex {folder}"
+        )
+    return files
+
+
+def _left_files(folder: Path) -> list[Path]:
+    """Files of a bag whose recorder was killed before it wrote the metadata."""
+    files = _named_files(folder)
+    names = sorted({_parts(file)[0] for file in files})
+    if not names:
+        raise SnapshotError(
+            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite{_contents(folder)}. "
+            f"{EXPECTED}"
+        )
+    if len(names) > 1:
+        raise SnapshotError(
+            f"{folder} holds several recordings: {[file.name for file in files]}. Name one of them, or its folder"
+        )
+    # The last is empty if the recorder was killed before it wrote anything into it.
+    return [file for file in files if file.stat().st_size] or files[:1]
+
+
+def _contents(folder: Path) -> str:
+    """What a folder without a bag holds in its place, for an error; empty if it is nothing of ours."""
+    bags = sorted(each.name for each in folder.iterdir() if is_bag_folder(each))
+    if bags:
+        return f", but the bags {bags}"
+    return ", but episode files, which are cut already" if any(folder.glob("*.parquet")) else ""
+
+
+def _named_files(folder: Path) -> list[Path]:
+    """Files named as a recorder names them, by number."""
+    found: dict[tuple[str, int], Path] = {}
+    # A file and its compressed copy are there together if the recorder was killed while it compressed; the copy,
+    # which may be cut, is the later by name.
+    for file in sorted(folder.iterdir()):
+        if FILE.fullmatch(file.name) and file.is_file():
+            found.setdefault(_parts(file), file)
+    return [found[key] for key in sorted(found)]
+
+
+def _parts(file: Path) -> tuple[str, int]:
+    """Name of its bag, and its number."""
+    match = FILE.fullmatch(file.name)
+    assert match
+    return match["name"], int(match["number"] or -1)
+
+
+@contextmanager
+def open_storage(file: Path) -> Iterator[IO[bytes]]:
+    """The content of a file of a bag, from its beginning; decompressed if the file as a whole was compressed."""
+    with file.open("rb") as content:
+        compressed = content.read(len(ZSTD)) == ZSTD
+        content.seek(0)
+        if compressed:
+            reader = ZstdDecompressor().stream_reader(content, read_across_frames=True)
+            yield cast("IO[bytes]", reader)
+        else:
+            yield content
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether the file as a whole was compressed."""
+    with file.open("rb") as content:
+        return content.read(len(ZSTD)) == ZSTD
+
+
+def storage_of(file: Path) -> bytes:
+    """How a file stores its messages: `MCAP` or `SQLITE`.
+
+    Raises:
+        SnapshotError: If it is neither; the error says what it is, where that is known.
+    """
+    try:
+        with open_storage(file) as content:
+            begins = content.read(len(SQLITE))
+    except ZstdError as error:
+        raise SnapshotError(f"{file} is damaged: {error}. Copy it again") from error
+    for known in (MCAP, SQLITE):
+        # A file that was cut within the first bytes, too.
+        if begins and known.startswith(begins[: len(known)]):
+            return known
+    if not begins and file.stat().st_size:
+        raise SnapshotError(f"{file} is compressed, and was cut within its first block. Copy it again")
+    if not begins:
+        raise SnapshotError(f"{file} is empty: its recorder wrote nothing into it. Leave it out")
+    for magic, advice in FOREIGN.items():
+        if begins.startswith(magic):
+            raise SnapshotError(f"{file} {advice.format(path=file)}")
+    raise SnapshotError(f"{file} is no session: it begins neither as MCAP nor as SQLite. {EXPECTED}")
+
+
+def decompressed(message: RawMessage) -> RawMessage:
+    """The message, decompressed if it was compressed by itself.
+
+    Raises:
+        ZstdError: If it is damaged.
+    """
+    if not message.data.startswith(ZSTD):
+        return message
+    return message._replace(data=ZstdDecompressor().decompressobj().decompress(message.data))
+
+
+def full_topic(name: str) -> str:
+    """Name of a topic with its slash at the beginning."""
+    return name if name.startswith("/") else f"/{name}"
+
+
+def sqlite_topics(file: Path) -> dict[str, str]:
+    """Topics of a SQLite file, each with its type.
+
+    Raises:
+        SnapshotError: If it is damaged, or no bag.
+    """
+    with _database(file) as database:
+        found = database.execute("SELECT name, type FROM topics ORDER BY id")
+        return {full_topic(name): kind for name, kind in found}
+
+
+def sqlite_messages(file: Path) -> Iterator[RawMessage]:
+    """Messages of a SQLite file, in the order in which they were received.
+
+    Raises:
+        SnapshotError: If it is damaged, or no bag.
+    """
+    # What every version of the schema has.
+    asked = (
+        "SELECT topics.name, topics.type, topics.serialization_format, messages.timestamp, messages.data "
+        "FROM messages JOIN topics ON messages.topic_id = topics.id WHERE typeof(messages.data) = 'blob' "
+        "ORDER BY messages.timestamp, messages.id"
+    )
+    with _database(file) as database:
+        for topic, *others in database.execute(asked):
+            yield RawMessage(full_topic(topic), *others)
+
+
+@contextmanager
+def _database(file: Path) -> Iterator[sqlite3.Connection]:
+    with TemporaryDirectory() as place:
+        plain = file
+        if is_compressed(file):
+            plain = Path(place) / "bag.db3"
+            with open_storage(file) as content, plain.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
+        try:
+            database = sqlite3.connect(f"file:{quote(str(plain))}?{_mode(plain)}", uri=True)
+            try:
+                yield database
+            finally:
+                database.close()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise SnapshotError(
+                f"{file} is a SQLite file that cannot be read as a bag: {error}. If its recorder was killed: "
+                f"ros2 bag reindex {file.parent}; otherwise copy it again"
+            ) from error
+
+
+def _mode(file: Path) -> str:
+    """Options with which SQLite writes nothing: it takes no lock, unless there is a journal that it has to read."""
+    journals = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
+    left = any(journal.exists() and journal.stat().st_size for journal in journals)
+    return "mode=ro" if left else "mode=ro&immutable=1"

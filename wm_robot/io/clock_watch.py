@@ -1,0 +1,133 @@
+"""Whether the clock that stamps are compared with runs, how fast it runs, and whether it jumped."""
+
+from collections.abc import Sequence
+
+STILL = 0.5
+"""For so long a simulator's clock may show the same time, in s of real time."""
+WINDOW = 2.0
+"""Real time over which the pace of a clock is measured, in s."""
+SLOWEST, FASTEST = 0.8, 1.25
+"""Paces between which a clock counts as one of real time."""
+JUMP = 0.1
+"""From so many s on a step of the system's clock is reported."""
+
+
+class ClockWatch:
+    """Compares a clock with one that nobody sets, in ns and s.
+
+    A simulator's clock may stop, run slowly and run back. The system's clock may be set.
+    """
+
+    def __init__(self, period: float, *, simulated: bool = False):
+        """Args:
+        period: Control period of the robot, in s.
+        simulated: Whether the clock is that of the topic /clock, as under `use_sim_time`.
+        """
+        self._period = period
+        self._begin(simulated)
+
+    def _begin(self, simulated: bool) -> None:
+        self.simulated = simulated
+        self.stops = 0
+        """Times that it stood still and went on."""
+        self.pace: float | None = None
+        """Its time by real time, as last measured."""
+        self._now, self._changed, self._read_at = 0, 0.0, 0.0
+        self._window: tuple[int, float] | None = None
+        self._stopped = self._back = 0.0
+        """Longest stop, and largest jump back, since the last `troubles`; in s."""
+
+    def runs(self, now: int, moment: float) -> bool:
+        """Whether the clock may be acted on; a simulator's must be read often, and has to go on.
+
+        Args:
+            now: Reading in ns.
+            moment: In s on a clock that nobody sets.
+        """
+        if not self.simulated:
+            return True
+        if now != self._now:
+            if now < self._now:
+                self._back = max(self._back, (self._now - now) / 1e9)
+                self._window = None
+            elif self._now and (stopped := self._read_at - self._changed) > STILL:
+                self._stopped = max(self._stopped, stopped)
+                self.stops += 1
+                self._window = None
+            self._now, self._changed = now, moment
+        self._read_at = moment
+        return now > 0 and moment - self._changed <= STILL
+
+    def troubles(
+        self, now: int, moment: float, *, simulated: bool, publishers: Sequence[str]
+    ) -> dict[str, str]:
+        """What is wrong since the last time, a sentence by cause; to be asked about once a second.
+
+        Args:
+            now: As for `runs`.
+            moment: As for `runs`.
+            simulated: Whether the clock is that of /clock now.
+            publishers: Nodes that publish /clock.
+        """
+        if simulated != self.simulated:
+            self._begin(simulated)
+        running = self.runs(now, moment)
+        found = dict[str, str]()
+        if not running:
+            self._window, self.pace = None, None
+            found["still"] = self._still(now, publishers)
+        else:
+            self._measure(now, moment)
+        if self._stopped:
+            stopped = f"/clock stood still for {self._stopped:.1f} s and went on"
+            found["stops"] = f"{stopped}; {self._publishers(publishers)}"
+        if self._back:
+            name = "/clock" if self.simulated else "the system's clock"
+            found["back"] = (
+                f"{name} jumped back by {self._back:.1f} s: what was sensed before is not continued"
+                + (f"; {self._publishers(publishers)}" if self.simulated else "")
+            )
+        if self.simulated and self.pace is not None and not SLOWEST <= self.pace <= FASTEST:
+            found["pace"] = self._off_pace(self.pace)
+        self._stopped = self._back = 0.0
+        return found
+
+    def _measure(self, now: int, moment: float) -> None:
+        if self._window is None:
+            self._window = now, moment
+            return
+        then, began = self._window
+        elapsed, passed = moment - began, (now - then) / 1e9
+        if self.simulated:
+            if elapsed >= WINDOW:
+                self.pace, self._window = passed / elapsed, (now, moment)
+            return
+        if passed - elapsed < -JUMP:
+            self._back = elapsed - passed
+        self._window = now, moment
+
+    def _still(self, now: int, publishers: Sequence[str]) -> str:
+        if not publishers:
+            what = "nothing is published on /clock" if not now else "/clock has no publisher any more"
+            return (
+                f"use_sim_time is set and {what}: without time this node neither acts nor learns; "
+                "start the simulator's clock or set use_sim_time:=false"
+            )
+        return (
+            f"use_sim_time is set and /clock stands still at {now / 1e9:.3f} s: until it goes on this node neither "
+            f"acts nor learns; {self._publishers(publishers)}. Is the simulation paused?"
+        )
+
+    def _off_pace(self, pace: float) -> str:
+        # In one digit, so that a pace which wavers a little is one line in a log.
+        pace, period = float(f"{pace:.1g}"), 1e3 * self._period
+        return (
+            f"/clock runs at {pace:g} times real time: a plant that keeps real time stamps its periods of "
+            f"{period:g} ms by {period * pace:g} ms, and these are not learned from. Run the simulator at real time"
+        )
+
+    @staticmethod
+    def _publishers(publishers: Sequence[str]) -> str:
+        if len(publishers) > 1:
+            return f"{len(publishers)} nodes publish it, and only one may: {', '.join(sorted(publishers))}"
+        return f"it is published by {publishers[0]}" if publishers else "it has no publisher any more"

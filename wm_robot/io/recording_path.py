@@ -1,0 +1,41 @@
+"""The path of a recording, checked before anything is read."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from wm_robot.errors import SnapshotError
+
+ENDINGS = (".mcap", ".db3", ".zstd", ".parquet")
+"""Of files that hold what was recorded."""
+MOST_LISTED = 5
+
+
+def check_recording(path: Path, argument: str = "recording") -> None:
+    """Refuse a path at which nothing is.
+
+    Args:
+        argument: Where the path was given, for the error.
+
+    Raises:
+        SnapshotError: If nothing is there; the error names what lies close to it.
+    """
+    if path.exists():
+        return
+    if not path.parent.is_dir():
+        raise SnapshotError(f"{argument} '{path}' is not there: there is no folder '{path.parent}'")
+    there = sorted(each.name for each in path.parent.iterdir() if _is_recording(each))
+    close = get_close_matches(path.name, there, n=1)
+    if close:
+        advice = f"Did you mean '{path.with_name(close[0])}'?"
+    elif there:
+        shown = ", ".join(there[:MOST_LISTED]) + (", …" if len(there) > MOST_LISTED else "")
+        advice = f"Recordings in {path.parent}: {shown}"
+    else:
+        advice = "Name a bag of ROS 2 (its folder, or a file of it), an episode file, or a folder of them"
+    raise SnapshotError(f"{argument} '{path}' is not there. {advice}")
+
+
+def _is_recording(path: Path) -> bool:
+    if path.is_dir():
+        return any(each.suffix in ENDINGS for each in path.iterdir())
+    return path.suffix in ENDINGS
