@@ -49,6 +49,8 @@ FULL, GONE = (
         (FULL, 2, "OSError: 'runs/x': No space left on device. Make room there, or name a folder on another disk."),
         (GONE, 2, "FileNotFoundError: 'a': No such file. Check how it is spelt"),
         (ValueError("a\nb"), 2, "ValueError: a b. Check the values that you gave"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
+         r"UnicodeEncodeError: 'a\udcff' is no text in this locale, utf-8. Run: export PYTHONUTF8=1"),
         (MemoryError(), 2, "MemoryError: there is not enough memory for this; ask for less."),
         (TypeError("no"), 70, "TypeError: no. This is a fault of wm_robot, not yours. Run the same command with"),
         (AssertionError(), 70, "AssertionError: no reason was given. This is a fault of wm_robot"),

@@ -23,7 +23,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: False)
     with pytest.raises(ConfigError, match="--work is .*: this user may not write there"):
         check_writable(tmp_path, "--work")
 

@@ -105,6 +105,26 @@ def test_an_unknown_range_is_refused():
         WorldDistribution(arm).loaded(payload=0.1, weak_joint="elbow", gain=0.5)
 
 
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        ({"gain": [1.5, 0.5]}, r"world.gain is \(1.5, 0.5\); it must be two numbers, low and high, above 0"),
+        ({"gain": 0.5}, "world.gain is 0.5; it must be two numbers"),
+        ({"mass": [0, 1]}, r"world.mass is \(0, 1\); it must be two numbers, low and high, above 0"),
+        (
+            {"payload": [-0.1, 1.0]},
+            r"world.payload is \(-0.1, 1.0\); it must be two numbers, low and high, from 0",
+        ),
+        ({"delay": [5, 2]}, r"world.delay is \(5, 2\)"),
+        ({"faults": {"weak": {"chance": 1.0, "range": [0.4, 0.1]}}}, "world.faults.weak.range is .0.4, 0.1."),
+        ({"faults": {"weak": {"chance": 1.0}}}, "world.faults.weak.range is None; it must be two numbers"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(ranges, words):
+    with pytest.raises(SpecError, match=words):
+        WorldDistribution(replace(load_spec("arm"), world=ranges))
+
+
 def test_an_unknown_robot_names_those_there_are():
     with pytest.raises(SpecError, match="'arm', 'cartpole', 'reacher'"):
         load_spec("hexapod")

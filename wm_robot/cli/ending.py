@@ -62,6 +62,9 @@ def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
         return f"{kind}: {_system(error)}. {help_of}", MISTAKE
     if isinstance(error, MemoryError):
         return f"{kind}: there is not enough memory for this; ask for less. {help_of}", MISTAKE
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name, encoding = error.object.encode(errors="backslashreplace").decode(), sys.getfilesystemencoding()
+        return f"{kind}: '{name}' is no text in this locale, {encoding}. Run: export PYTHONUTF8=1", MISTAKE
     if isinstance(error, ValueError):
         text = _ended(f"{kind}: {_one_line(error)}")
         return f"{text} Check the values that you gave; --debug shows where it failed. {help_of}", MISTAKE

@@ -21,7 +21,7 @@ def check_writable(folder: Path, argument: str) -> None:
     where = f"{argument} is {folder}" + ("" if there == folder else f", to be made in {there}")
     if not there.is_dir():
         raise ConfigError(f"{where}: that is no folder. Name another folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise ConfigError(f"{where}: this user may not write there. Name another folder, or ask its owner")
 
 
