@@ -601,12 +601,12 @@ class AgentNode(LifecycleNode):
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
         self._unsaved, self._rescued = True, None
-        self.inputs.live(lived)
         self._surprise = float(surprise.nll)
         self.live_time.add((self._now() - began) / 1e6)
         self.slack.add(self.live_time.last_ms, hurried=hurry)
         self._predicted.publish(convert.observation_message(surprise.mean, self.spec, lived.stamp))
         self._surprised.publish(convert.number_message(surprise.nll))
+        self.inputs.live(lived)
         for watch in self._watching:
             watch(lived, surprise)
 
