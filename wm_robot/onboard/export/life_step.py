@@ -23,7 +23,7 @@ RUN = 20
 """Steps of a run in which a graph goes on from its own states."""
 ROUNDED = 32
 """How many times torch is given rounded arguments: it may choose another hypothesis for few of them."""
-SENSITIVE = 0.1
+SENSITIVE = 0.25
 """Part of the steps and runs in which rounding may take torch as far from itself as a graph is. Where it is more, the
 comparison has no meaning, and nothing is known of the graph."""
 
@@ -125,9 +125,11 @@ class Step:
 
         exact, near = start, {name: rounded(value) for name, value in start.items()}
         for moment in lived:
-            *sensed, valid = moment.given
+            obs, action, next_obs, valid = moment.given
             expected, exact = self._lives.write(exact, *moment.given)
-            others, near = self._lives.write(near, *[*map(rounded, sensed), valid.repeat(ROUNDED)])
+            others, near = self._lives.write(
+                near, rounded(obs), rounded(action), rounded(next_obs), valid.repeat(ROUNDED)
+            )
         pairs = [*zip(expected, others, strict=True), *((exact[name], near[name]) for name in exact)]
         return _furthest((one.repeat(ROUNDED, 0), other) for one, other in pairs)
 
