@@ -155,8 +155,12 @@ class Bringup:
                 self._executor.spin_once(timeout_sec=PATIENCE)
         return 1 if self._lost else 0
 
-    def stop(self) -> None:
-        """End all, the last one first. Who saves a state may take its time, until somebody asks to end once more."""
+    def stop(self) -> bool:
+        """End all, the last one first; returns whether those that save a state did.
+
+        They may take their time, until somebody asks to end once more.
+        """
+        saved = True
         before = self._stop.requests
 
         def given_up() -> bool:
@@ -165,7 +169,9 @@ class Bringup:
         for member in reversed(self._members):
             if member.process:
                 saves = bool(member.node["parameters"].get("state"))
-                member.process.stop(patience=ENDING, give_up=given_up if saves else None)
+                code = member.process.stop(patience=ENDING, give_up=given_up if saves else None)
+                saved = saved and not (saves and code)
+        return saved
 
     def _look(self, but: Member | None = None) -> None:
         """Do what the end of a member asks for, all but one.
@@ -293,12 +299,14 @@ def run(nodes: Sequence[Mapping[str, Any]], stop: Stop, elsewhere: str) -> int:
         try:
             refuse_second(driver, names, elsewhere)
             bringup.bring_up()
-            return bringup.run()
+            code = bringup.run()
         except KeyboardInterrupt:
-            return 130
+            code = 130
         finally:
-            bringup.stop()
+            saved = bringup.stop()
             driver.destroy_node()
+        # What the agent said of it is above.
+        return code or int(not saved)
 
 
 def main() -> None:
