@@ -46,7 +46,9 @@ def parts_of(
 
 def _why_torch(base: Base, graphs: Graphs | None, fits: bool) -> str:
     if graphs is None:
-        return f"base {base.digest[:12]} has no graphs here. Make them: wm-robot export {base.where or 'BASE'}"
+        return (
+            f"base {base.digest[:12]} has no graphs here. Make them: wm-robot export {base.where or 'BASE'}"
+        )
     if not fits:
         return f"the graphs of base {base.digest[:12]} plan another task or search"
     return f"family '{base.config['memory']}' has no graph to live by"
