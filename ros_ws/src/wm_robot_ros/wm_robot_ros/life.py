@@ -180,7 +180,9 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
         MissingExtraError: If its base has no graphs for all that it does, and torch is not installed.
     """
     if not config.base:
-        raise ConfigError("base is ''; it must be the folder of a base, or the name of one that ships, such as arm-ekf")
+        raise ConfigError(
+            "base is ''; it must be the folder of a base, or the name of one that ships, such as arm-ekf"
+        )
     # Here, so that a node starts fast and loads no more than its life needs.
     from wm_robot.io.base_file import find_base
     from wm_robot.models.base import load_base
