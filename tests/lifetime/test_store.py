@@ -537,3 +537,10 @@ TestAlgebra.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_the_graduate_of_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store, reference = opened("bases/arm-ekf/graduate")
+    assert reference == "main" and store.show(reference).steps > 1000
+    assert list(tmp_path.iterdir()) == []

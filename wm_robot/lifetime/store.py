@@ -34,6 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
+from wm_robot.io.base_file import beside_base
 from wm_robot.io.durable import (
     PART,
     digest,
@@ -51,6 +52,8 @@ from wm_robot.lifetime.store_index import StoreIndex
 
 MAIN = "main"
 """Branch of a life that nobody named."""
+GRADUATE = "graduate"
+"""Store beside a base, of a life to begin with; see `wm-robot graduate`."""
 FOLDERS = ("objects", "manifests", "branches", "pins")
 QUARANTINE, LOCK = "quarantine", ".lock"
 OBJECT, PRUNED = ".safetensors", ".pruned"
@@ -673,6 +676,14 @@ def _thinned(line: set[str], known: Mapping[str, Snapshot], last: int) -> set[st
 
 
 def opened(reference: str | Path) -> tuple[Store, str]:
-    """Store and reference of what is written `FOLDER@REFERENCE`; without one, the life that nobody named."""
+    """Store and reference of what is written `FOLDER@REFERENCE`; without one, the life that nobody named.
+
+    `bases/arm-ekf/graduate` is that of a base that ships, from any folder.
+    """
     folder, at, inside = str(reference).rpartition("@")
-    return (Store(folder), inside) if at and "/" not in inside else (Store(reference), MAIN)
+    if not at or "/" in inside:
+        folder, inside = str(reference), MAIN
+    named = Path(folder)
+    if named.name == GRADUATE and not named.exists():
+        named = beside_base(named.parent) / GRADUATE
+    return Store(named), inside
