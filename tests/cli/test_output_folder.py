@@ -40,3 +40,9 @@ def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path):
     with sole_writer(tmp_path / "new" / "base", "--out"):
         pass
     assert not (tmp_path / "new" / "base").exists()
+
+
+def test_a_run_leaves_no_lock_behind(tmp_path):
+    with sole_writer(tmp_path / "base", "--out"):
+        assert [path.name for path in tmp_path.iterdir()] == [".base.lock"]
+    assert list(tmp_path.iterdir()) == []

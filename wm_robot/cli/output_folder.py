@@ -29,8 +29,8 @@ def check_writable(folder: Path, argument: str) -> None:
 def sole_writer(folder: Path, argument: str) -> Iterator[None]:
     """Keep another run out of a folder for as long as this one writes to it.
 
-    The lock lies beside the folder, so that the folder itself holds nothing but what was made. A process that dies
-    gives it back.
+    The lock lies beside the folder, so that the folder itself holds nothing but what was made, and it is removed at
+    the end. A process that dies gives it back.
 
     Args:
         argument: That named it, for the error, such as `--out`.
@@ -42,10 +42,15 @@ def sole_writer(folder: Path, argument: str) -> Iterator[None]:
 
     check_writable(folder, argument)
     make_folder(folder.absolute().parent)
-    with (folder.absolute().parent / f".{folder.name}.lock").open("w") as lock:
-        if not claim(lock):
+    path = folder.absolute().parent / f".{folder.name}.lock"
+    with path.open("w") as lock:
+        # Another run may have removed the file that was opened here, and a third made a new one.
+        if not (claim(lock) and path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):
             raise ConfigError(
                 f"{argument} is {folder}, and another run writes there. Wait until it ends, or name another folder: "
                 f"{argument} FOLDER"
             )
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
