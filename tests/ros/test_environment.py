@@ -146,7 +146,7 @@ def test_parameters_keep_their_type_on_the_command_line():
 KEEPING = """
 import signal, sys, time
 asked = []
-signal.signal(signal.SIGINT, lambda *_: asked.append(0))
+signal.signal(signal.SIGTERM, lambda *_: asked.append(0))
 print('ready', flush=True)
 while len(asked) < 2:
     time.sleep(0.01)

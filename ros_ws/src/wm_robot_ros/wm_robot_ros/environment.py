@@ -181,7 +181,7 @@ class NodeProcess:
             while self.running and not give_up():
                 time.sleep(0.1)
             if self.running:
-                self._process.send_signal(signal.SIGINT)
+                self._process.send_signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(patience)
         self._process.kill()
