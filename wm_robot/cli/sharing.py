@@ -164,7 +164,7 @@ def _told(verdict: "Verdict") -> None:
     print_rows(rows, as_json=False)
 
 
-def _base(folder: Path) -> tuple["Base", "RobotSpec"]:
+def _base(folder: Path) -> "tuple[Base, RobotSpec]":
     try:
         import torch
 

@@ -186,7 +186,7 @@ def export(
     print(f"{folder}: life {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
 
 
-def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> tuple["Shipment", dict[str, Any]]:
+def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> "tuple[Shipment, dict[str, Any]]":
     from wm_robot.lifetime.bundle import read_bundle
 
     ring = keyring(keys)
@@ -200,7 +200,7 @@ def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> tuple["
     }
 
 
-def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> tuple["Shipment", dict[str, Any]]:
+def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[Shipment, dict[str, Any]]":
     from wm_robot.io.durable import digest
     from wm_robot.io.openssf import private_copy, verify_folder
     from wm_robot.lifetime.names import checked_name

@@ -264,7 +264,7 @@ def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFl
     print_rows(rows, as_json)
 
 
-def _check_comparable(names: Sequence[str], lives: Sequence["Snapshot"]) -> None:
+def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None:
     """Refuse states whose numbers do not mean the same."""
     for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
         ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
@@ -336,7 +336,7 @@ def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]
     ]
 
 
-def _opened(life: str) -> tuple["Store", str]:
+def _opened(life: str) -> "tuple[Store, str]":
     from wm_robot.lifetime.store import opened
 
     return opened(life)

@@ -113,7 +113,7 @@ def _worn(
     wearing = _wearing_steps(minutes, wear.spec.rate)
     steps, whole = _Steps(), WARM + wearing + END + BACK
 
-    def pieces(count: int, start: float, end: float) -> Iterator["Piece"]:
+    def pieces(count: int, start: float, end: float) -> "Iterator[Piece]":
         return steps.counted(_pieces(wear, count, start, end), progress, whole)
 
     new = robots.follow(pieces(WARM, 0, 0))
@@ -139,7 +139,7 @@ class _Steps:
     def __init__(self) -> None:
         self._lived = 0
 
-    def counted(self, pieces: Iterable["Piece"], progress: Progress, whole: int) -> Iterator["Piece"]:
+    def counted(self, pieces: "Iterable[Piece]", progress: Progress, whole: int) -> "Iterator[Piece]":
         """The same pieces; each is reported when it was lived."""
         for piece in pieces:
             yield piece
@@ -206,7 +206,7 @@ def _reversed(model: Any, chapters: Any) -> "State":
 
 def _robots(
     setting: Setting, memory: str, lives: int, seed: int, **consolidation: Any
-) -> tuple["Wear", "Robots"]:
+) -> "tuple[Wear, Robots]":
     import torch
 
     from wm_robot.evaluation.consolidation import Robots
@@ -231,7 +231,7 @@ def _robots(
     return wear, Robots(model, TensorWrites(consolidating), state, oracle, told)
 
 
-def _pieces(wear: "Wear", steps: int, start: float, end: float) -> Iterator["Piece"]:
+def _pieces(wear: "Wear", steps: int, start: float, end: float) -> "Iterator[Piece]":
     import torch
 
     from wm_robot.evaluation.consolidation import Piece

@@ -57,7 +57,7 @@ def run(setting: Setting, memory: str, count: int, *, progress: Progress = unrep
 
 
 def attacked(
-    target: Target, attempts: Mapping[str, Sequence["Attack"]], seed: int, progress: Progress = unreported
+    target: Target, attempts: "Mapping[str, Sequence[Attack]]", seed: int, progress: Progress = unreported
 ) -> tuple[list[dict[str, Any]], int, str]:
     """A row for each class; how many attempts the control accepted; and what the first crash said."""
     rows, naive, crash, number = [], 0, "", 0

@@ -85,7 +85,7 @@ class Stage:
         """Stops of a control process that was well."""
 
     @contextmanager
-    def open(self) -> Iterator["Stage"]:
+    def open(self) -> "Iterator[Stage]":
         """With guard and plant running."""
         command = [sys.executable, "-m", "wm_robot", "guard", str(self._page)]
         limit = ["--limit-ms", str(1e3 * self._spec.safety.heartbeat)]
