@@ -1,6 +1,8 @@
 """A training ends in a base that is usable, and says in a sentence what it could not make."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -191,14 +193,15 @@ def test_an_export_prints_one_line(capfd):
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("robot", sorted(path.stem for path in ROBOTS.glob("*.yaml")))
-def test_every_robot_that_ships_trains_to_bases_with_graphs(robot, capfd):
-    assert train(robot, "--all", *SMALL) == 0
-    out, err = capfd.readouterr()
-    assert not err
-    assert sum(line.startswith("graphs in ") for line in out.splitlines()) == len(COMPARED)
-    assert "graduate" in out
+def test_every_robot_that_ships_trains_to_bases_with_graphs(robot):
+    # In a process of its own: where shapes are checked, the planner that gathers lives is several times slower.
+    command = [sys.executable, "-m", "wm_robot", "train", robot, "--all", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sum(line.startswith("graphs in ") for line in done.stdout.splitlines()) == len(COMPARED)
+    assert "graduate" in done.stdout
     for folder in Path("bases").iterdir():
         base = load_base(folder)
         assert graph_files.load_graphs(folder, base) and load_calibration(folder, base)
-    assert train(robot, "--all", *SMALL) == 0
-    assert capfd.readouterr().out.count("is complete") == len(COMPARED)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0 and again.stdout.count("is complete") == len(COMPARED)
