@@ -1,6 +1,6 @@
 """A session of learning on a simulated robot. What was learned is kept, or undone if it made things worse.
 
-Made from graphs/adapt.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/adapt.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

@@ -1,9 +1,8 @@
 """What every launch file here does with its table: arguments, nodes, and life cycles one after another.
 
-Made by `python -m wm_robot_ros.launch_files`: change it there.
+Made by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -19,6 +18,8 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
 
 CONFIGURE, ACTIVATE = 1, 3
 """Numbers of lifecycle_msgs/msg/Transition."""

@@ -1,6 +1,6 @@
 """What saved lives foresee of a recording. No robot moves.
 
-Made from graphs/evaluate.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/evaluate.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

@@ -1,6 +1,6 @@
 """Several simulated robots, each in a namespace with a life of its own.
 
-Made from graphs/multi.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/multi.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

@@ -1,6 +1,6 @@
 """A recorded session, lived again by an agent that drives nothing.
 
-Made from graphs/replay.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/replay.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

@@ -1,6 +1,6 @@
 """A robot, simulated or behind ros2_control, and an agent that drives it and goes on learning.
 
-Made from graphs/robot.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/robot.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

@@ -1,6 +1,6 @@
 """A simulated robot, and an agent that drives it and goes on learning.
 
-Made from graphs/sim.yaml by `python -m wm_robot_ros.launch_files`: change it there.
+Made from graphs/sim.yaml by `python -m wm_robot_ros.launching.launch_files`: change it there.
 """
 
 from importlib.util import module_from_spec, spec_from_file_location

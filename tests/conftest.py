@@ -22,12 +22,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 import pytest
+from jaxtyping import install_import_hook
+
+# The option in pyproject.toml takes one package, since jaxtyping's plugin splits at the first comma before a bracket.
+install_import_hook(
+    ("wm_robot_cli", "wm_robot_benchmarks"),
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 EXTRAS = {
     "sim": ("mujoco", "dm_control", "wm_robot_sim"),
     "learn": ("torch", "tensorboard"),
     "episodes": ("pyarrow",),
-    "ros": ("rclpy", "wm_robot_ros"),
+    "ros": ("rclpy", "wm_robot_ros", "wm_robot_demo"),
 }
 """Marker → what its tests may import and the others may not; the first decides whether it is there."""
 TIERS = ("core", "sim", "learn", "episodes", "ros")

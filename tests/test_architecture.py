@@ -1,46 +1,87 @@
-"""The arrows between the parts, and what no part may do. Read from the source, without importing it."""
+"""The import arrows between rooms, and what a room may not import. Read from the source, without importing it."""
 
 import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = ROOT / "wm_robot"
 PACKAGES = {
-    "wm_robot": LIBRARY,
-    "wm_robot_sim": ROOT / "sim" / "wm_robot_sim",
-    "wm_robot_ros": ROOT / "ros_ws" / "src" / "wm_robot_ros" / "wm_robot_ros",
+    "wm_robot": ROOT / "wm_robot",
+    "wm_robot_sim": ROOT / "sim/wm_robot_sim",
+    "wm_robot_ros": ROOT / "ros_ws/src/wm_robot_ros/wm_robot_ros",
+    "wm_robot_demo": ROOT / "examples/wm_robot_demo",
+    "wm_robot_cli": ROOT / "cli/wm_robot_cli",
+    "wm_robot_benchmarks": ROOT / "benchmarks/wm_robot_benchmarks",
 }
+HAVE_ROOMS = ("wm_robot", "wm_robot_ros")
+"""Packages whose folders are rooms with arrows of their own; each other package is one room."""
 
-WORDS = {"errors", "spec", "types", "ops", "tasks"}
-"""What every part may speak of."""
-MAY_IMPORT = {
-    "errors": set(),
-    "ops": {"errors"},
-    "spec": {"errors", "ops"},
-    "types": {"errors", "spec"},
-    "tasks": {"errors", "ops", "spec", "types"},
-    "io": WORDS,
+WORDS = {"errors", "spec", "types", "math", "tasks", "progress"}
+"""Vocabulary that every room may import."""
+ON_ROBOT: dict[str, set[str]] = {
     "safety": WORDS - {"tasks"},
+    "streams": WORDS,
+    "control": WORDS | {"io", "safety"},
+    "memory": WORDS,
+    "model": WORDS | {"io", "memory"},
+    "adaptation": WORDS | {"io", "streams", "memory", "model"},
     "planning": WORDS - {"tasks"},
-    "lifetime": WORDS | {"io"},
-    "models": WORDS | {"io", "lifetime"},
-    "learning": WORDS | {"io", "lifetime", "models", "planning"},
-    "onboard": WORDS | {"io", "lifetime", "models", "learning", "planning", "safety"},
-    "evaluation": WORDS | {"io", "lifetime", "models", "planning", "safety", "onboard"},
-    "fleet": WORDS | {"io", "lifetime", "models", "learning", "evaluation"},
+    "agent": WORDS | {"io", "store", "control", "memory", "model", "adaptation", "planning"},
 }
-"""Part of wm_robot → parts that it may import. `cli` may import all."""
+FILES: dict[str, set[str]] = {
+    "io": WORDS,
+    "robots": WORDS | {"io"},
+    "store": WORDS | {"io"},
+    "recording": WORDS | {"io", "streams"},
+    "sharing": WORDS | {"io", "store", "memory", "model", "adaptation"},
+}
+OFF_ROBOT: dict[str, set[str]] = {
+    "training": WORDS | {"io", "recording", "memory", "model", "adaptation", "planning", "agent"},
+    "evaluation": WORDS | {"io", "store", "recording", "sharing", "memory", "model", "adaptation", "agent"},
+}
+LIBRARY = set(ON_ROBOT) | set(FILES) | set(OFF_ROBOT) | WORDS
+SIM, DEMO, CLI, BENCHMARKS = "wm_robot_sim", "wm_robot_demo", "wm_robot_cli", "wm_robot_benchmarks"
+NODES = {
+    f"wm_robot_ros.{room}" for room in ("middleware", "launching", "state_api", "nodes", "generate_docs")
+}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": set(),
+    "math": {"errors"},
+    "spec": {"errors", "math"},
+    "types": {"errors", "spec"},
+    "tasks": {"errors", "math", "spec", "types"},
+    **ON_ROBOT,
+    **FILES,
+    **OFF_ROBOT,
+    SIM: WORDS | {"io", "safety", "robots"},
+    "wm_robot_ros.middleware": WORDS | {"io", "streams", "control"},
+    "wm_robot_ros.launching": WORDS | {"io", "recording", "robots", SIM, "wm_robot_ros.middleware"},
+    "wm_robot_ros.state_api": (LIBRARY - {"training"}) | {"wm_robot_ros.middleware"},
+    "wm_robot_ros.nodes": (LIBRARY - set(OFF_ROBOT))
+    | {SIM, "wm_robot_ros.middleware", "wm_robot_ros.state_api"},
+    "wm_robot_ros.generate_docs": NODES - {"wm_robot_ros.generate_docs"},
+    DEMO: LIBRARY | NODES | {SIM},
+    CLI: LIBRARY | NODES | {SIM, DEMO},
+    BENCHMARKS: LIBRARY | NODES | {SIM, DEMO, CLI},
+}
+"""Room → rooms that it may import. `wm_robot_cli` finds the benchmarks by name, where they are installed."""
 
-OUTSIDE = {"mujoco", "dm_control", "rclpy", "wm_robot_sim", "wm_robot_ros", "wm_robot_hardware"}
-"""Leaves of the map and what they stand on; only `cli` knows them."""
-NO_TORCH = {"errors", "spec", "types", "tasks", "io", "safety"}
-"""Parts that a robot without torch needs."""
+ONLY = {
+    "mujoco": {SIM, BENCHMARKS},
+    "dm_control": {SIM},
+    "rclpy": {"wm_robot_ros", BENCHMARKS},
+    "ray": {CLI},
+}
+"""Library from outside → packages that may import it."""
+OUTSIDE = {*ONLY, "wm_robot_sim", "wm_robot_ros", "wm_robot_hardware"}
+NO_TORCH = (WORDS - {"math"}) | {"io", "safety", "streams", "control", "robots", "store", "recording"}
+"""Rooms that a robot without torch needs."""
 SLOWEST_START = 0.5
 
 
@@ -48,12 +89,29 @@ def sources(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def part_of(path: Path) -> str:
-    first = path.relative_to(LIBRARY).parts[0]
-    return first.removesuffix(".py")
+def module_files() -> dict[str, Path]:
+    """Every module of every package by its dotted name."""
+    return {
+        ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): path
+        for package, folder in PACKAGES.items()
+        for path in sources(folder)
+    }
 
 
-def imported(path: Path) -> Iterator[str]:
+MODULES = module_files()
+
+
+def room_of(module: str) -> str:
+    """The room of a module or of a name in one; empty for a package itself."""
+    package, *rest = module.split(".")
+    if package not in HAVE_ROOMS:
+        return package
+    if not rest or rest[0].startswith("__"):
+        return ""
+    return rest[0] if package == "wm_robot" else ".".join([package, rest[0]])
+
+
+def imports_of(path: Path) -> Iterator[str]:
     """Every module that a file imports anywhere, functions included, as a dotted name."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -62,90 +120,78 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def library_files() -> list[Path]:
-    return [path for path in sources(LIBRARY) if path != LIBRARY / "__init__.py"]
-
-
-def shown(path: Path) -> str:
+def show(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", library_files(), ids=shown)
-def test_imports_between_parts_run_one_way(path):
-    part = part_of(path)
-    if part in {"cli", "__main__"}:
-        return
-    assert part in MAY_IMPORT, f"{part} is a new part: give it a line in design.md and its arrows here"
-    for name in imported(path):
-        package, _, rest = name.partition(".")
-        other = rest.partition(".")[0]
-        if package == "wm_robot" and other not in ("__version__", part):
-            assert other in MAY_IMPORT[part], f"{shown(path)} imports {name}; {part} may not know {other}"
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module)])
+def test_imports_between_rooms_run_one_way(module):
+    room = room_of(module)
+    assert room in MAY_IMPORT, (
+        f"{room} is a new room: give it a line in docs/architecture.md and its arrows here"
+    )
+    for name in imports_of(MODULES[module]):
+        if name.partition(".")[0] in PACKAGES and room_of(name) not in ("", room):
+            assert room_of(name) in MAY_IMPORT[room], f"{module} imports {name}; {room} may not"
 
 
-@pytest.mark.parametrize("path", library_files(), ids=shown)
-def test_the_library_knows_no_simulator_and_no_ros(path):
-    if part_of(path) == "cli":
-        return
-    found = {name for name in imported(path) if name.partition(".")[0] in OUTSIDE}
-    assert not found, f"{shown(path)} imports {sorted(found)}; only cli builds with these"
+@pytest.mark.parametrize("module", MODULES)
+def test_a_library_from_outside_is_imported_by_its_package_alone(module):
+    package = module.partition(".")[0]
+    for name in imports_of(MODULES[module]):
+        owners = ONLY.get(name.partition(".")[0], {package})
+        assert package in owners, f"{module} imports {name}; only {sorted(owners)} may"
 
 
-@pytest.mark.parametrize("path", library_files(), ids=shown)
-def test_words_files_and_safety_do_without_torch(path):
-    if part_of(path) not in NO_TORCH:
-        return
-    found = {name for name in imported(path) if name.partition(".")[0] == "torch"}
-    assert not found, f"{shown(path)} imports {sorted(found)}; {part_of(path)} runs where torch is not"
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in NO_TORCH])
+def test_words_streams_control_files_and_safety_import_no_torch(module):
+    found = {name for name in imports_of(MODULES[module]) if name.partition(".")[0] == "torch"}
+    assert not found, f"{module} imports {sorted(found)}; {room_of(module)} runs where torch is not"
 
 
-def test_only_the_nodes_know_ros_and_only_the_simulator_knows_mujoco():
-    for package, only in (("rclpy", "wm_robot_ros"), ("mujoco", "wm_robot_sim")):
-        for owner, folder in PACKAGES.items():
-            if owner == only:
-                continue
-            for path in sources(folder):
-                if path.is_relative_to(LIBRARY / "cli"):
-                    continue
-                names = {name.partition(".")[0] for name in imported(path)}
-                assert package not in names, f"{shown(path)} imports {package}; {only} alone may"
-
-
-def test_the_simulator_knows_no_model_and_no_ros():
-    for path in sources(PACKAGES["wm_robot_sim"]):
-        for name in imported(path):
-            package, _, rest = name.partition(".")
-            assert package not in ("torch", "wm_robot_ros"), f"{shown(path)} imports {name}"
-            if package == "wm_robot":
-                assert rest.partition(".")[0] in WORDS | {"io", "safety"}, f"{shown(path)} imports {name}"
+def test_an_arrow_that_points_up_is_found():
+    assert "agent" not in MAY_IMPORT["memory"] and "wm_robot_sim" not in MAY_IMPORT["agent"]
+    assert room_of("wm_robot.agent.agent.Agent") == "agent" and room_of("wm_robot_sim.batch.BatchSim") == SIM
+    assert room_of("wm_robot_ros.nodes.agent_node.AgentNode") == "wm_robot_ros.nodes"
 
 
 def test_only_the_gate_drives_a_plant():
-    # The hazards' control drives emulated motors past it, to show what then happens.
-    may = {LIBRARY / "safety/gated_robot.py", LIBRARY / "evaluation/hazards/faults.py"}
-    for path in [path for folder in PACKAGES.values() for path in sources(folder)]:
+    # Fault injection drives emulated motors past it, to show what then happens.
+    may = {"wm_robot.safety.gated_robot", "wm_robot_benchmarks.fault_injection.value_faults"}
+    for module, path in MODULES.items():
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         called = {n.func.attr for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
-        assert "drive" not in called or path in may, f"{shown(path)} drives a plant; only GatedRobot may"
+        assert "drive" not in called or module in may, f"{module} drives a plant; only GatedRobot may"
+
+
+def circle_in(arrows: Mapping[str, set[str]]) -> list[str]:
+    """A circle of arrows, as the rooms on the way; empty if there is none."""
+
+    def below(room: str, way: tuple[str, ...]) -> list[str]:
+        if room in way:
+            return [*way, room]
+        return next(filter(None, (below(other, (*way, room)) for other in sorted(arrows[room]))), [])
+
+    # The order in which rooms without arrows fall away is cheaper than every way through them.
+    left = {room: set(others) for room, others in arrows.items()}
+    while free := [room for room, others in left.items() if not others & set(left)]:
+        for room in free:
+            del left[room]
+    return below(next(iter(left)), ()) if left else []
 
 
 def test_what_may_be_imported_has_no_circle():
-    def below(part: str, seen: tuple[str, ...] = ()) -> None:
-        assert part not in seen, f"{' → '.join((*seen, part))} is a circle"
-        for other in MAY_IMPORT[part]:
-            below(other, (*seen, part))
-
-    for part in MAY_IMPORT:
-        below(part)
+    assert not circle_in(MAY_IMPORT)
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c", "b"]
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "import wm_robot",
-        "import wm_robot.spec, wm_robot.types, wm_robot.tasks, wm_robot.ops.kinematics",
+        "import wm_robot.spec, wm_robot.types, wm_robot.tasks, wm_robot.math.kinematics",
         "import sys; sys.argv = ['wm-robot', '--help']\n"
-        "from wm_robot.cli.main import main\n"
+        "from wm_robot_cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code",
     ],

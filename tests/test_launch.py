@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-NODES = ROOT / "ros_ws/src/wm_robot_ros/wm_robot_ros"
+NODES = ROOT / "ros_ws/src/wm_robot_ros/wm_robot_ros/nodes"
 FILE = yaml.safe_load((ROOT / "launch/sim.yaml").read_text(encoding="utf-8"))
 
 
@@ -21,7 +21,7 @@ def flat(values: dict, prefix: str = "") -> dict:
 @pytest.mark.parametrize(
     ("node", "files"),
     [
-        ("plant", ("plant_node.py", "whose_turn.py")),
+        ("plant", ("plant_node.py", "command_arbiter.py")),
         ("agent", ("agent_node.py",)),
         ("recorder", ("recorder_node.py",)),
     ],

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("docs", "hardware", "launch", "ros_ws/src", "sim", "tests", "wm_robot")
+FOLDERS = (
+    "benchmarks",
+    "cli",
+    "docs",
+    "examples",
+    "hardware",
+    "launch",
+    "ros_ws/src",
+    "sim",
+    "tests",
+    "wm_robot",
+)
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
 CALLS = {
     "eval",

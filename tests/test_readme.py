@@ -50,7 +50,7 @@ def test_a_command_line_names_a_verb_and_flags_that_exist(line):
         if word.startswith("-"):
             break
         verb.append(word)
-    done = run("-c", "from wm_robot.cli.main import main; main()", *verb, "--help")
+    done = run("-c", "from wm_robot_cli.main import main; main()", *verb, "--help")
     assert done.returncode == 0, done.stderr or done.stdout
     for word in words:
         if word.startswith("--"):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wm_robot.errors import SpecError
-from wm_robot.ops.kinematics import Array, cosine, joined, root, tip_position
+from wm_robot.math.kinematics import Array, cosine, joined, root, tip_position
 from wm_robot.spec import RobotSpec, Task
 
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from wm_robot.evaluation.adaptation import HORIZON, MOMENTS, Arm, _open_loop, _Tensors, error_by_step
-from wm_robot.models.base import load_base
-from wm_robot_sim import load_spec
-from wm_robot_sim.lives import gather
+from wm_robot.model.base import load_base
+from wm_robot.robots import load_spec
+from wm_robot_sim.rollouts import gather
 from wm_robot_sim.worlds import WorldDistribution
 
 SPEC = load_spec("arm")

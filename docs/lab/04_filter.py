@@ -12,15 +12,15 @@ import argparse
 import numpy as np
 import torch
 
+from wm_robot.agent.torch_agents import torch_agents
 from wm_robot.evaluation.adaptation import Arm, error_by_step
 from wm_robot.evaluation.control import Change, target_error
-from wm_robot.models.base import load_base
-from wm_robot.onboard.in_torch import torch_agents
+from wm_robot.model.base import load_base
 from wm_robot.planning.mppi import MppiConfig
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
-from wm_robot_sim.lives import gather
+from wm_robot_sim.rollouts import gather
 from wm_robot_sim.worlds import WorldDistribution
 
 SPEC = load_spec("arm")

@@ -12,7 +12,7 @@ from mujoco import rollout as mujoco_rollout
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.plant import Plant, compile_model
-from wm_robot_sim.poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import comfortable, gripper_points
 from wm_robot_sim.worlds import World, WorldRanges
 
 NOISE_BLOCK = 64

@@ -4,7 +4,7 @@ import numpy as np
 
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.motion import minimum_jerk
-from wm_robot_sim.poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import comfortable, gripper_points
 
 MOVE_S, REST_S = (0.8, 2.0), (0.3, 1.5)
 JOINT_SPEED = 0.7

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.poses import comfortable
+from wm_robot_sim.reachable_poses import comfortable
 from wm_robot_sim.worlds import log_uniform
 
 SEGMENT = 64

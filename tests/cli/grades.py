@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from wm_robot.cli import main as cli
+from wm_robot_cli import main as cli
 
 COMMAND = re.compile(r"wm-robot (?:(?!\. |, |; |: |\) )[^\n])+")
 """A command in a message, to the end of its sentence or clause."""
@@ -67,7 +67,7 @@ def started(command: Sequence[object], *, timeout: float = 60, **options: Any) -
 
 def wm_robot(*args: object) -> list[object]:
     """The command line of a verb in a process of its own."""
-    return [sys.executable, "-m", "wm_robot", *args]
+    return [sys.executable, "-m", "wm_robot_cli", *args]
 
 
 def as_anybody(command: Sequence[object]) -> list[object]:

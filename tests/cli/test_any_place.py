@@ -14,11 +14,11 @@ import yaml
 pytest.importorskip("cryptography")
 
 from tests.cli.grades import as_anybody, grade, started, wm_robot
-from tests.io.sessions import record, step_of
-from tests.lifetime.shipments import POINT, base_files, lived
+from tests.recording.sessions import record, step_of
+from tests.sharing.shipments import POINT, base_files, lived
+from wm_robot.agent.onnx_files import load_graphs
 from wm_robot.io.base_file import SHIPPED, beside_base
-from wm_robot.models.base import load_base
-from wm_robot.onboard.graph_files import load_graphs
+from wm_robot.model.base import load_base
 
 NOBODY = 65534
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

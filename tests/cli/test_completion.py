@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from wm_robot.cli.completion import SCRIPTS, candidates, completion
-from wm_robot.cli.main import GROUPS, VERBS
-from wm_robot.lifetime.store import Store
+from wm_robot.store.store import Store
+from wm_robot_cli.completion import SCRIPTS, candidates
+from wm_robot_cli.main import GROUPS, VERBS
 
 
 def offered(line):
@@ -58,5 +58,5 @@ def test_the_script_is_one_that_bash_reads_and_that_asks_for_the_line(store, tmp
     path = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
     done = subprocess.run(["bash", "-c", script], env=path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "gripper" and (tmp_path / "asked").read_text().strip() == line
-    completion("bash")
+    VERBS["completion"]("bash")
     assert "complete -o default -F _wm_robot wm-robot" in capsys.readouterr().out

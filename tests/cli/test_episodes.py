@@ -9,11 +9,11 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.episodes]
 
 from tests.cli.test_recover import YAML, refused, steps
-from tests.io.bags import write_bag, write_split_bag
-from tests.io.sessions import record, say
-from wm_robot.cli.main import main
-from wm_robot.io.episode_file import read_episode
-from wm_robot.io.episode_folder import episodes_in
+from tests.recording.bags import write_bag, write_split_bag
+from tests.recording.sessions import record, say
+from wm_robot.recording.episode_file import read_episode
+from wm_robot.recording.episode_folder import episodes_in
+from wm_robot_cli.main import main
 
 SAID = steps(range(1, 61))
 

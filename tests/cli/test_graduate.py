@@ -9,10 +9,10 @@ import pytest
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 pytest.importorskip("torch")
 
-from wm_robot.cli.graduate import school
-from wm_robot.models.base import load_base
-from wm_robot.onboard.agent import Agent
-from wm_robot_sim import load_spec
+from wm_robot.agent.agent import Agent
+from wm_robot.model.base import load_base
+from wm_robot.robots import load_spec
+from wm_robot_cli.graduate import school
 
 BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
 

@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.ros, pytest.mark.soak]
 
 pytest.importorskip("cryptography")
 
-from tests.io.sessions import record, sensed
-from tests.lifetime.shipments import POINT, base_files, lived
-from wm_robot.lifetime.store import Store
+from tests.recording.sessions import record, sensed
+from tests.sharing.shipments import POINT, base_files, lived
+from wm_robot.store.store import Store
 
 ROOT = Path(__file__).parents[2]
-RUN = [sys.executable, "-m", "wm_robot"]
+RUN = [sys.executable, "-m", "wm_robot_cli"]
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 FULL = (
     'cp -a "$0" "$0.whole" && mount -t tmpfs -o size=8m tmpfs "$0" && cp -a "$0.whole/." "$0" && '

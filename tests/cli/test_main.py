@@ -10,9 +10,9 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from wm_robot.cli import main as cli
-from wm_robot.cli.values import Count, Seed, Share, Within, checked, range_of
 from wm_robot.errors import ConfigError
+from wm_robot_cli import main as cli
+from wm_robot_cli.values import Count, Seed, Share, Within, checked, range_of
 
 EVERY_VERB = {
     **{(name,): verb for name, verb in cli.VERBS.items() if name not in cli.GROUPS},
@@ -189,7 +189,7 @@ PLAIN = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONC
 
 
 def run(*args, **env):
-    command = [sys.executable, "-m", "wm_robot", *args]
+    command = [sys.executable, "-m", "wm_robot_cli", *args]
     return subprocess.run(command, env={**os.environ, **env}, capture_output=True, timeout=60)
 
 
@@ -206,7 +206,7 @@ def test_an_ascii_pipe_gets_plain_letters(args):
 
 
 def test_letters_of_names_are_escaped_and_bytes_that_are_no_text_go_out_as_they_came():
-    from wm_robot.cli.streams import HANDLER, write_any_text
+    from wm_robot_cli.terminal_output import HANDLER, write_any_text
 
     write_any_text()
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=HANDLER)
@@ -218,7 +218,7 @@ def test_letters_of_names_are_escaped_and_bytes_that_are_no_text_go_out_as_they_
 @pytest.mark.parametrize("count", [1, 200_000])
 def test_a_reader_that_has_enough_is_told_no_more(count):
     program = (
-        f"from wm_robot.cli import main; main.VERBS = dict(x=lambda: print({count} * 'x')); main.main(['x'])"
+        f"from wm_robot_cli import main; main.VERBS = dict(x=lambda: print({count} * 'x')); main.main(['x'])"
     )
     reading, writing = os.pipe()
     os.close(reading)
@@ -230,7 +230,7 @@ def test_a_reader_that_has_enough_is_told_no_more(count):
 def test_what_cannot_be_written_is_told():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "wm_robot", "--version"], stdout=full, stderr=subprocess.PIPE
+            [sys.executable, "-m", "wm_robot_cli", "--version"], stdout=full, stderr=subprocess.PIPE
         )
     assert done.returncode == 2
     assert done.stderr.startswith(b"OSError: No space left on device. Make room there")

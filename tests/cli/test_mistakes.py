@@ -16,9 +16,9 @@ import yaml
 pytest.importorskip("cryptography")
 
 from tests.cli.grades import as_anybody, called, grade, one_line, start_nothing, started, wm_robot
-from tests.lifetime.shipments import POINT, base_files, lived
-from wm_robot.cli.main import main
+from tests.sharing.shipments import POINT, base_files, lived
 from wm_robot.io.base_file import SHIPPED
+from wm_robot_cli.main import main
 
 ROS = (pytest.mark.ros, pytest.mark.sim, pytest.mark.learn)
 LEARN = (pytest.mark.sim, pytest.mark.learn)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from wm_robot.cli.output_folder import check_writable, sole_writer
 from wm_robot.errors import ConfigError
+from wm_robot_cli.output_folder import check_writable, sole_writer
 
 
 def test_a_folder_that_is_there_or_can_be_made_is_taken_and_not_made(tmp_path):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wm_robot.cli.progress import EVERY_S, ProgressMeter, by_the_clock, in_words
+from wm_robot_cli.progress import EVERY_S, ProgressMeter, by_the_clock, in_words
 
 
 class Clock:

@@ -18,12 +18,13 @@ pytestmark = [pytest.mark.ros, pytest.mark.episodes]
 
 from mcap.reader import make_reader
 
-from tests.io.sessions import SPEC, act, at, obs, record, say, sensed, step_of
-from wm_robot.cli.main import main
-from wm_robot.io import open_files, recovery
-from wm_robot.io.episode_file import Origin, read_episode, read_origin
-from wm_robot.io.episode_folder import EpisodeFolder, episodes_in
-from wm_robot.io.session_file import read_session
+from tests.recording.sessions import SPEC, act, at, obs, record, say, sensed, step_of
+from wm_robot.io import open_files
+from wm_robot.recording import session_recovery
+from wm_robot.recording.episode_file import Origin, read_episode, read_origin
+from wm_robot.recording.episode_folder import EpisodeFolder, episodes_in
+from wm_robot.recording.session_file import read_session
+from wm_robot_cli.main import main
 
 YAML = """\
 name: elbow
@@ -215,14 +216,14 @@ def test_what_grows_while_nobody_is_seen_to_have_it_open_is_left_alone(folder, c
 
 
 def test_what_cannot_be_written_is_left_as_it_was_and_the_others_are_recovered(folder, capsys, monkeypatch):
-    replacing = recovery._replacing
+    replacing = session_recovery._replacing
 
     def refuse(path):
         if path.name == "cut.mcap":
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         return replacing(path)
 
-    monkeypatch.setattr(recovery, "_replacing", refuse)
+    monkeypatch.setattr(session_recovery, "_replacing", refuse)
     shutil.copy(folder / "cut.mcap", folder / "other.mcap")
     said = refused(capsys, "recover", folder)
     assert f"{folder}/cut.mcap is left as it was: Read-only file system. Mend that" in said

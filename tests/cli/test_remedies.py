@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from wm_robot.cli.completion import _options
-from wm_robot.cli.main import GROUPS, VERBS
+from wm_robot_cli.completion import _options
+from wm_robot_cli.main import GROUPS, VERBS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(

@@ -6,8 +6,8 @@ import shlex
 import numpy as np
 import pytest
 
-from wm_robot.cli.main import main
-from wm_robot.lifetime.store import Store
+from wm_robot.store.store import Store
+from wm_robot_cli.main import main
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-from wm_robot.cli.tables import columns_that_fit, number_in_words, print_rows, print_table
+from wm_robot_cli.tables import columns_that_fit, number_in_words, print_rows, print_table
 
 NUMBERS = {f"column {number}": 1234567 * (number + 1) for number in range(30)}
 ROWS = [{"arm": name, **NUMBERS} for name in ("robust", "oracle")]

@@ -11,18 +11,18 @@ import pytest
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 pytest.importorskip("torch")
 
-from wm_robot.cli import graduate
-from wm_robot.cli.export import GRAPHS_DIFFER
-from wm_robot.cli.main import main
-from wm_robot.cli.train import COMPARED
+from wm_robot.agent import onnx_files
 from wm_robot.errors import ConfigError, GraphError
-from wm_robot.learning.exam import Exam
-from wm_robot.learning.trainer import Trainer
-from wm_robot.models.base import load_base
-from wm_robot.models.calibration import load_calibration
-from wm_robot.onboard import graph_files
-from wm_robot.onboard.export import files
-from wm_robot_sim import ROBOTS
+from wm_robot.model.base import load_base
+from wm_robot.model.calibration import load_calibration
+from wm_robot.robots import ROBOTS
+from wm_robot.training.competence import Exam
+from wm_robot.training.export import base_graphs
+from wm_robot.training.trainer import Trainer
+from wm_robot_cli import graduate
+from wm_robot_cli.export import GRAPHS_DIFFER
+from wm_robot_cli.main import main
+from wm_robot_cli.train import COMPARED
 
 TINY = (
     *("--updates", "2", "--rows", "2", "--steps", "10", "--life-steps", "16", "--random-lives", "4"),
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def without_export(monkeypatch):
     """For tests of all the rest: an export takes seconds."""
-    monkeypatch.setattr(files, "export_graphs", lambda *_, **__: ({"plan": 0.0}, None))
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: ({"plan": 0.0}, None))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     def differ(*_, **__):
         raise GraphError("the exported life differs from torch by 1.2; at most 0.001 is allowed")
 
-    monkeypatch.setattr(files, "export_graphs", differ)
+    monkeypatch.setattr(base_graphs, "export_graphs", differ)
     monkeypatch.setattr(Exam, "competence", 1.0)
     out = Path("bases/cartpole-ekf")
     for name in ("graphs.json", "plan.onnx", "plan-int8.onnx", "graduate/transcript.json", "graduate/old"):
@@ -117,7 +117,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     )
     assert load_calibration(out, base).horizons
     assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest
-    assert graph_files.load_graphs(out, base) is None
+    assert onnx_files.load_graphs(out, base) is None
     assert not list(out.glob("*.onnx")) and not (out / "graduate" / "old").exists()
 
 
@@ -140,7 +140,7 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
     assert capsys.readouterr().out.count("gathering") == 3
     assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
-    monkeypatch.setattr(graph_files, "load_graphs", lambda *_: object())
+    monkeypatch.setattr(onnx_files, "load_graphs", lambda *_: object())
     calibration = Path("bases/cartpole-robust/calibration.json")
     content = calibration.read_bytes()
     calibration.unlink()
@@ -195,13 +195,13 @@ def test_an_export_prints_one_line(capfd):
 @pytest.mark.parametrize("robot", sorted(path.stem for path in ROBOTS.glob("*.yaml")))
 def test_every_robot_that_ships_trains_to_bases_with_graphs(robot):
     # In a process of its own: where shapes are checked, the planner that gathers lives is several times slower.
-    command = [sys.executable, "-m", "wm_robot", "train", robot, "--all", *SMALL]
+    command = [sys.executable, "-m", "wm_robot_cli", "train", robot, "--all", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert sum(line.startswith("graphs in ") for line in done.stdout.splitlines()) == len(COMPARED)
     assert "graduate" in done.stdout
     for folder in Path("bases").iterdir():
         base = load_base(folder)
-        assert graph_files.load_graphs(folder, base) and load_calibration(folder, base)
+        assert onnx_files.load_graphs(folder, base) and load_calibration(folder, base)
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.count("is complete") == len(COMPARED)

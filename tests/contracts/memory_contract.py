@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from wm_robot.lifetime.families import make_memory
-from wm_robot.lifetime.memory import Memory, State
+from wm_robot.memory.memory import Memory, State
+from wm_robot.memory.registry import make_memory
 
 WIDTH, OUTCOME = 16, 10
 

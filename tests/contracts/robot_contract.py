@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wm_robot.onboard.robot import Robot
-from wm_robot.safety.cuts import Rule
+from wm_robot.control.robot import Robot
+from wm_robot.safety.limit_violations import Rule
 
 
 class RobotContract:

@@ -11,7 +11,7 @@ from wm_robot.evaluation.adaptation import (
     error_after_false_history,
     error_by_step,
 )
-from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.model.world_model import ModelConfig, WorldModel
 from wm_robot.types import Lives
 
 UNIT = np.array([0.5, 2.0], np.float32)

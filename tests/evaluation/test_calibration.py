@@ -7,9 +7,9 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.evaluation.calibration import coverage, standardised_errors
-from wm_robot.evaluation.linear import INPUTS, NUMBERS, STATES, linear_lives
-from wm_robot.models.calibration import Calibration
-from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.model.calibration import Calibration
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
 
 
 def test_an_error_is_what_happened_over_what_was_foreseen():

@@ -1,6 +1,6 @@
 """Parts of a work are reported in the unit of the whole."""
 
-from wm_robot.evaluation.progress import part_of
+from wm_robot.progress import part_of
 
 
 def test_a_part_is_reported_where_it_stands_in_the_whole():

@@ -6,14 +6,14 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+from wm_robot.evaluation.acceptance import errors
 from wm_robot.evaluation.adaptation import Arm, error_by_step
 from wm_robot.evaluation.calibration import standardised_errors
-from wm_robot.evaluation.linear import INPUTS, NUMBERS, STATES, linear_lives
-from wm_robot.evaluation.recall import visits_of
-from wm_robot.evaluation.timing import side_by_side
-from wm_robot.fleet.acceptance import errors
-from wm_robot.fleet.assimilate import Stretch, lived
-from wm_robot.models.world_model import ModelConfig, WorldModel
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.sharing.assimilate import Stretch, lived
+from wm_robot_benchmarks.measures.context_recall import visits_of
+from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
+from wm_robot_benchmarks.measures.timing import side_by_side
 
 UNIT = np.ones(STATES, np.float32)
 

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
-from wm_robot.evaluation.tamper.tensors import FILES
 from wm_robot.io.tensor_file import described, read_tensors
+from wm_robot_benchmarks.tampering.tensor_attacks import FILES
 
 VALUES = {
     "x": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -5,8 +5,8 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
-from wm_robot.planning.improvement import Improvement
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, largest_step
+from wm_robot.planning.mppi_iteration import Improvement
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 

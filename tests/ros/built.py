@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wm_robot_ros import interfaces
+from wm_robot_ros.state_api import interfaces
 
 BUILD = Path(__file__).parents[2] / "ros_ws" / "build.py"
 

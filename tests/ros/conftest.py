@@ -27,7 +27,7 @@ class Peer:
 
     def hear(self, kind: type, topic: str, *, latched: bool = False) -> list[Any]:
         """Messages of a topic, as they come."""
-        from wm_robot_ros.qos import LATCHED, OUTPUT
+        from wm_robot_ros.middleware.qos import LATCHED, OUTPUT
 
         heard: list[Any] = []
         self.node.create_subscription(kind, topic, heard.append, LATCHED if latched else OUTPUT)
@@ -35,7 +35,7 @@ class Peer:
 
     def speak(self, kind: type, topic: str) -> Any:
         """A publisher, once somebody listens."""
-        from wm_robot_ros.qos import OUTPUT
+        from wm_robot_ros.middleware.qos import OUTPUT
 
         publisher = self.node.create_publisher(kind, topic, OUTPUT)
         self.until(lambda: publisher.get_subscription_count() > 0, f"nobody listens to {topic}")
@@ -75,7 +75,7 @@ def environment(
     domain: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """For every process of a test, and for the test itself."""
-    from wm_robot_ros.environment import ros_environment
+    from wm_robot_ros.middleware.environment import ros_environment
 
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
     environment = ros_environment(domain=domain)
@@ -95,7 +95,7 @@ def peer(domain: int, environment: dict[str, str]) -> Iterator[Peer]:
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Starts nodes; shows the log of one that failed."""
-    from wm_robot_ros.environment import NodeProcess
+    from wm_robot_ros.middleware.environment import NodeProcess
 
     started: list[tuple[NodeProcess, Path]] = []
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import write_file
-from wm_robot_ros.agent_node import main
+from wm_robot_ros.nodes.agent_node import main
 
 
 class Notebook:

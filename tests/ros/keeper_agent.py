@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from wm_robot.lifetime.store import opened
-from wm_robot_ros.agent_node import main
+from wm_robot.store.store import opened
+from wm_robot_ros.nodes.agent_node import main
 
 BASE = os.environ.get("KEEPER_BASE", "b" * 64)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wm_robot.io.episode_file import Origin, write_episode
-from wm_robot.lifetime.store import Store
-from wm_robot.models.base import load_base
+from wm_robot.model.base import load_base
+from wm_robot.recording.episode_file import Origin, write_episode
+from wm_robot.robots import load_spec
+from wm_robot.store.store import Store
 from wm_robot.types import Episode
-from wm_robot_sim import load_spec
-from wm_robot_sim.lives import gather
+from wm_robot_sim.rollouts import gather
 
 BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
 STEPS = 120

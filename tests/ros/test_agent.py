@@ -18,11 +18,11 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import DeviceError
-from wm_robot.lifetime.store import Store
-from wm_robot_ros import convert
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.lifecycle import LifecycleClient
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
+from wm_robot.store.store import Store
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -459,7 +459,7 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
 def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, environment):
     client = agent(state=str(tmp_path / "state"))
     client.configure()
-    ask = [sys.executable, "-m", "wm_robot", "state", "save", "agent", "--json"]
+    ask = [sys.executable, "-m", "wm_robot_cli", "state", "save", "agent", "--json"]
     early = subprocess.run(ask, env=environment, capture_output=True, text=True)
     assert early.returncode == 2 and "agent did not save: nothing was lived yet" in early.stderr
     client.activate()

@@ -12,11 +12,11 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_robot.io.robot_description import urdf_of
-from wm_robot_ros import convert
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.qos import LATCHED
-from wm_robot_sim import load_spec, spec_path
+from wm_robot.robots import load_spec, spec_path
+from wm_robot.robots.urdf import urdf_of
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.qos import LATCHED
 
 SPEC = load_spec("arm")
 PATIENT = "safety: {max_age: 1000}\n"

@@ -10,9 +10,9 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import JointState
 
 from wm_robot.errors import SpecError
-from wm_robot.io.refusal import BadMessageError, Refusal
-from wm_robot_ros import convert
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
+from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot_ros.middleware import convert
 
 SPEC = load_spec("arm")
 STAMP = 1_700_000_000_123_456_789

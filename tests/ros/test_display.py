@@ -14,12 +14,12 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 from wm_robot_msgs.msg import Prediction
 
-from wm_robot.io.robot_description import differences, urdf_of
-from wm_robot.ops.kinematics import tip_position
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.life_messages import floats
-from wm_robot_ros.picture import ellipsoid, path_of, quaternion
-from wm_robot_sim import load_spec
+from wm_robot.math.kinematics import tip_position
+from wm_robot.robots import load_spec
+from wm_robot.robots.urdf import differences, urdf_of
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.nodes.plan_markers import ellipsoid, path_of, quaternion
+from wm_robot_ros.state_api.messages import floats
 
 SPEC = load_spec("arm")
 CHAIN = ([link.origin for link in SPEC.chain], [link.axis for link in SPEC.chain], SPEC.tip)
@@ -121,7 +121,7 @@ def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_p
 
 
 def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tmp_path):
-    from wm_robot_ros.qos import LATCHED
+    from wm_robot_ros.middleware.qos import LATCHED
 
     publisher = peer.node.create_publisher(String, "robot_description", LATCHED)
     publisher.publish(String(data=urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"')))

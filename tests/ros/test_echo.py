@@ -4,7 +4,7 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.echo import Sounding, measure_echo, synthetic_spec
+from wm_robot_benchmarks.ros_probes.echo_timing import Sounding, measure_echo, synthetic_spec
 
 PLACES = np.float32([0.1, 0.2])
 

@@ -8,10 +8,10 @@ import pytest
 
 pytestmark = pytest.mark.ros
 
-from wm_robot.cli.saving import save
 from wm_robot.errors import ConfigError
-from wm_robot_ros import environment as module
-from wm_robot_ros.environment import (
+from wm_robot_cli.save import save
+from wm_robot_ros.middleware import environment as module
+from wm_robot_ros.middleware.environment import (
     NodeProcess,
     node_command,
     private_environment,
@@ -98,7 +98,7 @@ def test_a_save_over_ros_reads_the_domain_that_everything_reads(monkeypatch):
 )
 def test_parameters_that_cannot_be_end_a_node_with_one_sentence(environment, tmp_path, arguments, words):
     (tmp_path / "broken.yaml").write_text("/**/plant:\n  robot: arm\n")
-    command = [sys.executable, "-m", "wm_robot_ros.plant_node", "--ros-args", *arguments]
+    command = [sys.executable, "-m", "wm_robot_ros.nodes.plant_node", "--ros-args", *arguments]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     # ROS itself may have a line before ours.
@@ -111,14 +111,21 @@ def test_parameters_that_cannot_be_end_a_node_with_one_sentence(environment, tmp
 )
 def test_every_node_ends_with_one_sentence_where_ros_has_no_such_domain(environment, node):
     environment = {**environment, "ROS_DOMAIN_ID": "lab"}
-    command = [sys.executable, "-m", f"wm_robot_ros.{node}"]
+    command = [sys.executable, "-m", f"wm_robot_ros.nodes.{node}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("ConfigError: ROS_DOMAIN_ID is 'lab'")
 
 
 def test_an_agent_with_a_parameter_of_the_wrong_type_ends_with_one_sentence(environment):
-    command = [sys.executable, "-m", "wm_robot_ros.agent_node", "--ros-args", "-p", "planner.horizon:=-3"]
+    command = [
+        sys.executable,
+        "-m",
+        "wm_robot_ros.nodes.agent_node",
+        "--ros-args",
+        "-p",
+        "planner.horizon:=-3",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "parameter planner.horizon of /agent is -3; it must be a whole number from 0 to 256" in done.stderr
@@ -137,7 +144,7 @@ def test_a_misspelt_parameter_is_told_with_the_one_that_is_meant(start, tmp_path
 def test_parameters_keep_their_type_on_the_command_line():
     world = {"payload": 0.4}
     command = node_command("plant_node", {"rate": 50.0, "world": json.dumps(world)}, namespace="left")
-    assert command[1:4] == ["-m", "wm_robot_ros.plant_node", "--ros-args"]
+    assert command[1:4] == ["-m", "wm_robot_ros.nodes.plant_node", "--ros-args"]
     assert "__ns:=/left" in command and "rate:=50.0" in command
     text = next(part for part in command if part.startswith("world:="))
     assert json.loads(json.loads(text.removeprefix("world:="))) == world

@@ -13,17 +13,17 @@ import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.episodes]
 
-from wm_robot.io.episode_file import read_episode, read_origin
-from wm_robot.io.episode_folder import episodes_in, open_in
-from wm_robot.io.experience import load_experience
-from wm_robot.io.joint_message import stamp_of
-from wm_robot.io.recovery import recover_session
-from wm_robot.io.session_file import read_session
-from wm_robot.lifetime.store import Store
-from wm_robot.onboard.agent import RANDOM
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.life import LifeConfig, load_life
-from wm_robot_sim import load_spec
+from wm_robot.agent.agent import RANDOM
+from wm_robot.agent.builder import LifeConfig, load_life
+from wm_robot.recording.episode_file import read_episode, read_origin
+from wm_robot.recording.episode_folder import episodes_in, open_in
+from wm_robot.recording.recorded_experience import load_experience
+from wm_robot.recording.session_file import read_session
+from wm_robot.recording.session_recovery import recover_session
+from wm_robot.robots import load_spec
+from wm_robot.store.store import Store
+from wm_robot.streams.joint_message import stamp_of
+from wm_robot_ros.middleware.environment import node_command
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).parent / "fake_agent.py")

@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from tests.ros.test_agent import Plant, saver
 from wm_robot.errors import DeviceError
-from wm_robot.lifetime.store import Store
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.lifecycle import LifecycleClient
+from wm_robot.store.store import Store
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 KEEPER = str(Path(__file__).with_name("keeper_agent.py"))
 
@@ -50,7 +50,7 @@ class Robot:
         """Run the command that it printed."""
         command = re.search(r"Bring it back: wm-robot (state clone .*)", self.log())[1]
         return subprocess.run(
-            [sys.executable, "-m", "wm_robot", *shlex.split(command)],
+            [sys.executable, "-m", "wm_robot_cli", *shlex.split(command)],
             env=environment,
             capture_output=True,
             text=True,

@@ -3,11 +3,11 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 
 from wm_robot.errors import DeviceError
-from wm_robot.lifetime.store import Store
-from wm_robot.models.base import save_base
-from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot_ros.loop import at_rate, measure
-from wm_robot_sim import load_spec
+from wm_robot.model.base import save_base
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.robots import load_spec
+from wm_robot.store.store import Store
+from wm_robot_benchmarks.ros_probes.loop_timing import at_rate, measure
 from wm_robot_sim.worlds import WorldDistribution
 
 SPEC = load_spec("arm")

@@ -18,9 +18,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from wm_robot_ros import convert
-from wm_robot_ros.environment import node_command
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.environment import node_command
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))

@@ -11,13 +11,13 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 
 from tests.cli.grades import End, one_line, started
-from tests.io.sessions import record, step_of
+from tests.recording.sessions import record, step_of
 
 ROOT = Path(__file__).parents[2]
 
 
 def node(name, *arguments):
-    return [sys.executable, "-m", f"wm_robot_ros.{name}", "--ros-args", *map(str, arguments)]
+    return [sys.executable, "-m", f"wm_robot_ros.nodes.{name}", "--ros-args", *map(str, arguments)]
 
 
 def refused(environment, command, *names) -> str:

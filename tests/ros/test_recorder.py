@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from wm_robot.io.session_file import Session, read_session
-from wm_robot_ros.environment import node_command, ros_environment
+from wm_robot.recording.session_file import Session, read_session
+from wm_robot_ros.middleware.environment import node_command, ros_environment
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 

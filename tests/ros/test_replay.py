@@ -8,10 +8,10 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from sensor_msgs.msg import JointState
 
-from tests.io.bags import write_split_bag
-from tests.io.sessions import act, at, obs, step_of
-from wm_robot_ros.convert import stamp_of
-from wm_robot_ros.environment import node_command
+from tests.recording.bags import write_split_bag
+from tests.recording.sessions import act, at, obs, step_of
+from wm_robot_ros.middleware.convert import stamp_of
+from wm_robot_ros.middleware.environment import node_command
 
 SAID = [one for step in range(1, 26) for one in step_of(step)]
 

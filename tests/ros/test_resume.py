@@ -10,12 +10,12 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 torch = pytest.importorskip("torch")
 
 from tests.ros.test_agent import SPEC, Plant, saver
-from wm_robot.lifetime.store import Store
-from wm_robot.models.base import load_base, save_base
-from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot.onboard.agent import RANDOM, Agent
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.lifecycle import LifecycleClient
+from wm_robot.agent.agent import RANDOM, Agent
+from wm_robot.model.base import load_base, save_base
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.store.store import Store
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.lifecycle import LifecycleClient
 from wm_robot_sim.worlds import WorldDistribution
 
 FIRST, THEN = 30, 25

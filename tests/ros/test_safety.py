@@ -19,12 +19,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
-from wm_robot.evaluation.hazards.stops import forked
+from wm_robot.robots import load_spec
 from wm_robot.safety.heartbeat import Heartbeat
-from wm_robot_ros import convert
-from wm_robot_ros.environment import node_command
-from wm_robot_ros.qos import SENSOR
-from wm_robot_sim import load_spec
+from wm_robot_benchmarks.fault_injection.stop_faults import forked
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.qos import SENSOR
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -142,7 +142,7 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
 ):
     page = tmp_path / "page"
     # Longer than by default: here other work may keep control waiting.
-    command = [sys.executable, "-m", "wm_robot", "guard", str(page), "--limit-ms", "500"]
+    command = [sys.executable, "-m", "wm_robot_cli", "guard", str(page), "--limit-ms", "500"]
     guard = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert guard.stdout.readline().startswith("guarding")
     control = forked(lambda: beat_for_ever(page))

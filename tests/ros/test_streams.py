@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.ros
 
-from wm_robot.io.intake import CommandIntake
-from wm_robot.io.pairing import Pairing
-from wm_robot.io.refusal import Refusal, check_time
-from wm_robot.onboard.timing import Histogram
+from wm_robot.control.timing import Histogram
+from wm_robot.streams.command_buffer import CommandIntake
+from wm_robot.streams.rejection import Refusal, check_time
+from wm_robot.streams.transition_assembler import Pairing
 
 MS = 1_000_000
 START = 10**18

@@ -21,21 +21,21 @@ from tests.ros.built import need_messages
 
 need_messages()
 
-from tests.io.bags import write_bag
-from tests.io.sessions import record, step_of
+from tests.recording.bags import write_bag
+from tests.recording.sessions import record, step_of
 from tests.ros.small_life import STEPS, newborn, recorded_arm
 from wm_robot.errors import ConfigError, SpecError, WmRobotError
-from wm_robot.io.session_file import read_session
-from wm_robot.lifetime.store import Store
-from wm_robot.models.base import save_base
-from wm_robot.models.world_model import ModelConfig, WorldModel
-from wm_robot_ros import bringup
-from wm_robot_ros.environment import node_command
-from wm_robot_sim import load_spec
+from wm_robot.model.base import save_base
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.recording.session_file import read_session
+from wm_robot.robots import load_spec
+from wm_robot.store.store import Store
+from wm_robot_ros.launching import bringup
+from wm_robot_ros.middleware.environment import node_command
 from wm_robot_sim.worlds import WorldDistribution
 
 ROOT = Path(__file__).parents[2]
-UP = [sys.executable, "-m", "wm_robot", "up"]
+UP = [sys.executable, "-m", "wm_robot_cli", "up"]
 
 
 def up(environment, *arguments, timeout=110):
@@ -112,7 +112,7 @@ def graph_of(path, *nodes):
 @pytest.fixture
 def starts_nothing(monkeypatch):
     """`wm-robot up`, in this process, which fails where it would start one."""
-    from wm_robot.cli import up as module
+    from wm_robot_cli import up as module
 
     def refuse(*arguments):
         raise AssertionError("a process was started")
@@ -295,7 +295,7 @@ def test_a_viewer_and_a_recorder_that_end_leave_the_robot_alone(environment, tmp
     full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))}
     with running(environment, tmp_path / "log", graph, **full) as robot:
         robot.until("up: /plant (required), /display (optional), /recorder (restarted)")
-        os.kill(robot.node("-m", "wm_robot_ros.display_node"), signal.SIGKILL)
+        os.kill(robot.node("-m", "wm_robot_ros.nodes.display_node"), signal.SIGKILL)
         robot.until("/display ended with -9; what it said is above. It is optional; the others go on")
         robot.until(
             "/recorder ended with 1; what it said is above. It is started again in 2 s; the others go on"
@@ -306,13 +306,16 @@ def test_a_viewer_and_a_recorder_that_end_leave_the_robot_alone(environment, tmp
             in robot.said
         )
         robot.until(f"recording one robot to {tmp_path}/session-2.mcap")
-        assert robot.node("-m", "wm_robot_ros.plant_node")
+        assert robot.node("-m", "wm_robot_ros.nodes.plant_node")
         assert robot.stop() == 0
     assert "Traceback" not in robot.said
     first = session.read_bytes()
     assert len(first) == 40_000
     done = subprocess.run(
-        [sys.executable, "-m", "wm_robot", "recover", str(session)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "wm_robot_cli", "recover", str(session)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert len(read_session(session).topics["/joint_states"]) > 10
@@ -341,7 +344,7 @@ def test_a_required_node_that_ends_ends_all_with_one(environment, tmp_path):
     with running(environment, tmp_path / "log", graph) as robot:
         robot.until("up: /plant")
         nodes = children_of(robot.process.pid)
-        os.kill(robot.node("-m", "wm_robot_ros.plant_node"), signal.SIGKILL)
+        os.kill(robot.node("-m", "wm_robot_ros.nodes.plant_node"), signal.SIGKILL)
         assert robot.process.wait(30) == 1
     assert "GraphError: /plant ended with -9; what it said is above" in robot.said
     assert len(nodes) == 2 and not any(os.path.exists(f"/proc/{node}") for node in nodes)
@@ -389,7 +392,8 @@ def test_a_robot_without_a_gripper_is_up_with_its_display(environment, tmp_path)
         robot.until("up: /plant (required), /agent (required), /display (optional)")
         robot.until("[plant]: mode learned")
         time.sleep(5.0)
-        assert robot.node("-m", "wm_robot_ros.display_node") and robot.node("-m", "wm_robot_ros.agent_node")
+        assert robot.node("-m", "wm_robot_ros.nodes.display_node")
+        assert robot.node("-m", "wm_robot_ros.nodes.agent_node")
         assert robot.stop() == 0
     assert "Traceback" not in robot.said and "no path is drawn" in robot.said
 
@@ -399,18 +403,20 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
     lives = tmp_path / "lives"
     with running(environment, tmp_path / "log", "multi", f"lives:={lives}") as robots:
         robots.until("up: /left/plant (restarted), /right/plant (restarted)")
-        save = [sys.executable, "-m", "wm_robot", "state", "save", "/left/agent"]
+        save = [sys.executable, "-m", "wm_robot_cli", "state", "save", "/left/agent"]
         time.sleep(2.0)
         done = subprocess.run(save, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         saved = Store(lives / "left").show()
-        others = [robots.node("__ns:=/right", f"wm_robot_ros.{kind}_node") for kind in ("plant", "agent")]
-        os.kill(robots.node("__ns:=/left", "wm_robot_ros.agent_node"), signal.SIGKILL)
+        others = [
+            robots.node("__ns:=/right", f"wm_robot_ros.nodes.{kind}_node") for kind in ("plant", "agent")
+        ]
+        os.kill(robots.node("__ns:=/left", "wm_robot_ros.nodes.agent_node"), signal.SIGKILL)
         robots.until("/left/agent ended with -9; what it said is above. It is started again in 2 s")
         robots.until("/left/agent was started again", timeout=90)
         time.sleep(5.0)
         assert others == [
-            robots.node("__ns:=/right", f"wm_robot_ros.{kind}_node") for kind in ("plant", "agent")
+            robots.node("__ns:=/right", f"wm_robot_ros.nodes.{kind}_node") for kind in ("plant", "agent")
         ]
         # The plant follows what was started in the place of the one that died.
         assert robots.said.count("[left.plant]: mode learned") == 2

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from tests.safety.specs import every, spec_of
 from wm_robot.safety.braking import braking_distance
-from wm_robot.safety.cuts import OF_ACTION, OF_OBSERVATION, Rule
 from wm_robot.safety.gate import Gate
+from wm_robot.safety.limit_violations import OF_ACTION, OF_OBSERVATION, Rule
 from wm_robot.types import Observation
 
 JOINTS = 3

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from wm_robot.safety.cuts import Cut, Rule
+from wm_robot.safety.limit_violations import Cut, Rule
 from wm_robot.safety.modes import Mode
 from wm_robot.safety.supervisor import KEPT, Report, Supervisor
 from wm_robot.spec import Safety

@@ -3,9 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.safety.specs import every, spec_of
-from wm_robot.ops.kinematics import tip_position
-from wm_robot.safety.cuts import Rule
+from wm_robot.math.kinematics import tip_position
 from wm_robot.safety.gate import Gate
+from wm_robot.safety.limit_violations import Rule
 from wm_robot.safety.workspace import Workspace
 from wm_robot.types import Observation
 

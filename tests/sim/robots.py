@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
-from wm_robot_sim import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.worlds import World, WorldDistribution
 

@@ -7,10 +7,10 @@ import pytest
 
 from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_worlds, wander
 from wm_robot.errors import SpecError, UnsafeActionError
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.plant import Plant, compile_model
-from wm_robot_sim.poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import comfortable, gripper_points
 
 pytestmark = pytest.mark.sim
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from tests.sim.robots import ARM, arms, silent
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.motion import minimum_jerk
-from wm_robot_sim.poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import comfortable, gripper_points
 
 pytestmark = pytest.mark.sim
 

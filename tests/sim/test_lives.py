@@ -3,10 +3,10 @@ import pytest
 
 from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS
 from wm_robot.errors import ConfigError
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.lives import change_times, draw_worlds, gather
 from wm_robot_sim.motion import SEGMENT, random_actions
+from wm_robot_sim.rollouts import change_times, draw_worlds, gather
 
 pytestmark = pytest.mark.sim
 

@@ -5,7 +5,7 @@ import pytest
 
 pytestmark = pytest.mark.sim
 
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.motion import (
     SEGMENT,
     along,

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.contracts.robot_contract import RobotContract
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.robot import SimRobot
 
 pytestmark = pytest.mark.sim

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.sim.robots import ARM
-from wm_robot.onboard.control_loop import ControlLoop
+from wm_robot.control.control_loop import ControlLoop
 from wm_robot.safety.modes import Mode
 from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.worlds import WorldDistribution

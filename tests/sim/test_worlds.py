@@ -6,7 +6,7 @@ import pytest
 
 from tests.sim.robots import ROBOTS
 from wm_robot.errors import SpecError
-from wm_robot_sim import load_spec
+from wm_robot.robots import load_spec
 from wm_robot_sim.worlds import FAULTS, World, WorldDistribution, WorldRanges
 
 pytestmark = pytest.mark.sim

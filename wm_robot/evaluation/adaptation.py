@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.evaluation.progress import Progress, unreported
-from wm_robot.lifetime.memory import State
-from wm_robot.models.world_model import WorldModel
+from wm_robot.memory.memory import State
+from wm_robot.model.world_model import WorldModel
+from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives
 
 HORIZON = 8

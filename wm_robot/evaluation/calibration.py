@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import LivesView, live
-from wm_robot.evaluation.progress import Progress, unreported
-from wm_robot.models.calibration import Calibration
-from wm_robot.models.world_model import WorldModel
+from wm_robot.model.calibration import Calibration
+from wm_robot.model.world_model import WorldModel
+from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 100)

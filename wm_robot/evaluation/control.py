@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from wm_robot.evaluation.progress import Progress, unreported
+from wm_robot.progress import Progress, unreported
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wm_robot.safety.braking import braking_distance, furthest_step
-from wm_robot.safety.cuts import REFUSALS, Cut, Rule
+from wm_robot.safety.limit_violations import REFUSALS, Cut, Rule
 from wm_robot.safety.limits import Limits, possible
 from wm_robot.safety.workspace import Workspace
 from wm_robot.spec import RobotSpec

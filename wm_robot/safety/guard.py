@@ -63,18 +63,3 @@ class Guard:
     def wait(self) -> None:
         """Until the next look, or the death of the process that drives."""
         select.select([self._handle] if self._handle >= 0 else [], [], [], ROUND)
-
-
-def go_first(priority: int) -> str:
-    """Go before all that is not real time, with every thread there is now; why that is not permitted, or nothing.
-
-    Threads and processes that are started later, as for saving and learning, are ordinary ones.
-    """
-    try:
-        for thread in os.listdir("/proc/self/task"):
-            policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
-    except (OSError, AttributeError) as error:
-        words = (error.strerror or str(error)) if isinstance(error, OSError) else "only Linux has it"
-        return f"no real-time priority ({words}): a busy machine makes it late. Permit rtprio {priority}"
-    return ""

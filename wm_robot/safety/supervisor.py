@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wm_robot.safety.cuts import CONTACT, OF_ACTION, OF_OBSERVATION, Cut
+from wm_robot.safety.limit_violations import CONTACT, OF_ACTION, OF_OBSERVATION, Cut
 from wm_robot.safety.modes import Event, Mode, next_mode
 from wm_robot.spec import Safety
 

@@ -1,11 +1,11 @@
 from glob import glob
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="wm_robot_ros",
     version="0.1.0",
-    packages=["wm_robot_ros", "wm_robot_ros.demo"],
+    packages=find_packages(include=["wm_robot_ros", "wm_robot_ros.*"]),
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/wm_robot_ros"]),
         ("share/wm_robot_ros", ["package.xml"]),
@@ -20,13 +20,13 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
-            "plant_node = wm_robot_ros.plant_node:main",
-            "agent_node = wm_robot_ros.agent_node:main",
-            "recorder_node = wm_robot_ros.recorder_node:main",
-            "control_node = wm_robot_ros.control_node:main",
-            "display_node = wm_robot_ros.display_node:main",
-            "replay_node = wm_robot_ros.replay_node:main",
-            "ask_node = wm_robot_ros.ask_node:main",
+            "plant_node = wm_robot_ros.nodes.plant_node:main",
+            "agent_node = wm_robot_ros.nodes.agent_node:main",
+            "recorder_node = wm_robot_ros.nodes.recorder_node:main",
+            "control_node = wm_robot_ros.nodes.control_node:main",
+            "display_node = wm_robot_ros.nodes.display_node:main",
+            "replay_node = wm_robot_ros.nodes.replay_node:main",
+            "ask_node = wm_robot_ros.nodes.action_client_node:main",
         ]
     },
 )

@@ -1,0 +1,170 @@
+"""`wm-robot bench assimilation`: arms that live each other's sessions, and what they foresee of both worlds then."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wm_robot.evaluation.gap import Comparison, against
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.types import Lives
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+
+VISIT, VISITS = 400, 4
+"""Steps of each visit of a session, and how many: two payloads by turns."""
+FRESH = 264
+"""Steps in each of both payloads after the session, on which lives are compared."""
+SESSION = VISIT * VISITS
+DRAWINGS = 2000
+"""For the interval of a ratio."""
+ARMS = {
+    "stranger": "the other's world, before",
+    "assimilated": "the other's world, its session lived",
+    "third": "the other's world, a third arm's session lived",
+    "owner": "the other's world, its owner",
+    "own before": "its own world, before",
+    "own after": "its own world, the other's session lived",
+}
+RATIOS = {
+    "other_vs_owner": ("owner", "assimilated"),
+    "own_worse": ("own after", "own before"),
+    "control_stranger_vs_owner": ("owner", "stranger"),
+    "control_third_vs_owner": ("owner", "third"),
+}
+"""Name → life above and life below."""
+AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
+
+
+def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench assimilation --help`."""
+    needs(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
+    pairs = max(2, pairs // 4) if setting.quick else pairs
+    base = bases_of(setting, [memory])[memory]
+    parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds], progress)
+    errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
+    errors["owner"] = errors["own before"][_partners(len(errors["own before"]))]
+    each = {arm: np.nanmean(_counted(found), (1, 2)) for arm, found in errors.items()}
+    figures: dict[str, float | Comparison] = {}
+    stranger, owner = (float(each[name].mean()) for name in ("stranger", "owner"))
+    for name, (above, below) in RATIOS.items():
+        found = (float(each[above].mean() / each[below].mean()), *_interval(each[above], each[below]))
+        for suffix, value in zip(("", "_low", "_high"), found, strict=True):
+            # Beside an owner who knows its world no better than a stranger, to be as good is worth nothing.
+            judged = against(value, stranger, owner, names=("stranger", "owner"))
+            figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
+        bases={memory: base.digest},
+        notes=(
+            f"{2 * pairs} arms a seed, {count_of(setting.seeds)}, each with a body and two payloads of its own; "
+            f"sessions of {SESSION} steps; error: mean square of what is foreseen ahead, in units of the one-step "
+            "change, by steps since the world was entered; figures from step 16 on, when it has been recognised",
+            "other_vs_owner: the owner's error over that of who lived its session; 1 is as good",
+            "low and high: between them is the ratio in 95 of 100 drawings of as many arms from these",
+        ),
+    )
+
+
+def _partners(arms: int) -> np.ndarray:
+    """Whose session each arm lives."""
+    return np.arange(arms) ^ 1
+
+
+def _interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
+    """Where the ratio of two means over arms lies. Source: Efron (1979), Ann. Statist. 7(1) (the bootstrap)."""
+    drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
+    low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _counted(errors: np.ndarray) -> np.ndarray:
+    from wm_robot.evaluation.acceptance import EVERY, SETTLED
+
+    return errors[..., SETTLED // EVERY :]
+
+
+def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
+    from wm_robot.evaluation.acceptance import EVERY
+
+    at = {"0": (0, 1), "4-12": (1, 4), "16-60": (4, 16), "64-": (16, None)}
+    assert EVERY * 16 == 64
+    return {"life": arm, "foresees": told} | {
+        steps: round(float(np.nanmean(errors[..., slice(*part)])), 4) for steps, part in at.items()
+    }
+
+
+def _swapped(
+    setting: Setting, memory: str, pairs: int, seed: int, *, progress: Progress
+) -> dict[str, np.ndarray]:
+    """Errors of each arm in both payloads, `B 2 K`, by life."""
+    import torch
+
+    from wm_robot.adaptation.tensor_backends import TensorRecall
+    from wm_robot.evaluation.acceptance import errors
+    from wm_robot.sharing.assimilate import Stretch, assimilated, lived
+
+    torch.set_num_threads(1)
+    model = bases_of(setting, [memory])[memory].model
+    recall, lives = TensorRecall(model), _lives(setting.robot, 2 * pairs, seed)
+    arms = np.arange(2 * pairs)
+    partner, third = _partners(len(arms)), np.roll(arms, 2)
+
+    def stretch(owner: np.ndarray, start: int, stop: int) -> Stretch:
+        rows = lives.rows(owner)
+        obs, action, hold = (torch.from_numpy(x) for x in (rows.obs, rows.action, rows.hold))
+        return Stretch(obs, action, hold, torch.ones(action.shape[:2])).part(start, stop)
+
+    steps = [SESSION] * 3 + [FRESH] * 10
+    starts = iter(np.cumsum([0, *steps]).tolist())
+
+    def share(size: int) -> Progress:
+        return part_of(progress, next(starts), size, sum(steps))
+
+    def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
+        fresh = (stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
+        return np.stack([errors(model, recall, state, part, share(FRESH)) for part in fresh], 1)
+
+    def session(owner: np.ndarray) -> list[Stretch]:
+        return [stretch(owner, 0, SESSION)]
+
+    born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
+    own = lived(recall, born, session(arms), share(SESSION))
+    taught = assimilated(recall, own, session(partner), share(SESSION))
+    strange = assimilated(recall, own, session(third), share(SESSION))
+    return {
+        "stranger": foreseen(own, partner),
+        "assimilated": foreseen(taught, partner),
+        "third": foreseen(strange, partner),
+        "own before": foreseen(own, arms),
+        "own after": foreseen(taught, arms),
+    }
+
+
+def _lives(robot: str, arms: int, seed: int) -> Lives:
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.rollouts import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    distribution, rng = WorldDistribution(spec), np.random.default_rng([seed, 70_000])
+    light, heavy = distribution.ranges.payload
+
+    def worlds() -> list[Any]:
+        body, middle = distribution.sample(rng), (light + heavy) / 2
+        return [
+            replace(body, payload=float(rng.uniform(*part))) for part in ((light, middle), (middle, heavy))
+        ]
+
+    sessions = [(VISIT * number, number % 2) for number in range(VISITS)]
+    return gather(
+        spec,
+        lives=arms,
+        steps=SESSION + 2 * FRESH,
+        seed=seed * 1000 + 7,
+        held_out=True,
+        worlds=[worlds() for _ in range(arms)],
+        visits=[*sessions, (SESSION, 0), (SESSION + FRESH, 1)],
+    )

@@ -1,0 +1,240 @@
+"""`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wm_robot.evaluation.gap import reason_without_gap
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+
+if TYPE_CHECKING:
+    from wm_robot.memory.memory import State
+    from wm_robot_benchmarks.measures.consolidation import Piece, Robots
+    from wm_robot_sim.wear import Wear
+
+WARM, END, BACK = 1024, 3072, 1536
+"""Steps in which a robot is new; worn out, in which the end is judged; and new again."""
+SETTLED = 128
+"""Steps after which a life is at home in the world that it is back in."""
+GARBAGE, AFTER = 1024, 1536
+"""Steps of which the readings are another's, and steps after that or after a poisoned residual."""
+POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
+"""Steps of lives with a poisoned residual, in all."""
+ARMS = ("frozen", "write", "consolidate", "oracle")
+
+
+def run(
+    setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = unreported
+) -> Result:
+    """See `wm-robot bench consolidate --help`."""
+    needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage is another's readings")
+    needs(minutes > 0, f"minutes is {minutes}; it must be positive")
+    if setting.quick:
+        lives, minutes = max(2, lives // 4), minutes / 5
+    seeds, base = setting.seeds, bases_of(setting, [memory, "oracle"])[memory]
+    wearing = _wearing_steps(minutes, 1 / base.model.config.dt)
+    first, second = WARM + wearing + END + BACK, POISONED
+    worn = in_processes(
+        _worn,
+        [(setting, memory, lives, minutes, seed) for seed in seeds],
+        part_of(progress, 0, first, first + second),
+    )
+    poison = in_processes(
+        _poisoned,
+        [(setting, memory, lives, seed) for seed in seeds],
+        part_of(progress, first, second, first + second),
+    )
+    error = {
+        when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
+        for when in ("new", "half worn", "worn", "new again")
+    }
+    end, back = error["worn"], error["new again"]
+    return Result(
+        setting=setting,
+        figures={
+            "vs_write": 1 - float(end["consolidate"].mean() / end["write"].mean()),
+            "vs_frozen": 1 - float(end["consolidate"].mean() / end["frozen"].mean()),
+            "vs_write_least": 1 - float((end["consolidate"] / end["write"]).max()),
+            "old_conditions_ratio": float(back["consolidate"].mean() / back["write"].mean()),
+            "poisoned_worse_s": max(part["worse_s"] for part in poison),
+            "rolled_back": float(np.mean([part["rolled_back"] for part in poison])),
+            "control_unguarded_worse_s": min(part["unguarded_s"] for part in poison),
+        },
+        table=[
+            {"robot": when} | {arm: round(float(errors[arm].mean()), 4) for arm in ARMS}
+            for when, errors in error.items()
+        ]
+        + [
+            {"seed": seed, "poison": what, "worse than frozen, s": round(float(part[key]), 2)}
+            for seed, part in zip(seeds, poison, strict=True)
+            for what, key in (
+                ("reversed labels, offered", "offered_s"),
+                ("reversed labels, believed", "believed_s"),
+                ("garbage, from its end on", "garbage_s"),
+                ("control: believed, and never given up", "unguarded_s"),
+            )
+        ],
+        bases={memory: base.digest},
+        notes=(
+            f"{lives} robots a seed, {count_of(seeds)}; gains leave the range of training over {minutes:g} min; "
+            "error: mean square of what is foreseen 8 steps ahead, in units of the one-step change",
+            f"in all: {sum(part['events'] for part in worn)} residuals tried, "
+            f"{sum(part['given_up'] for part in worn)} given up while the robots wore",
+            "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
+            *_oracle_notes(error),
+        ),
+    )
+
+
+def _oracle_notes(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
+    """Where the oracle of the table bounds nothing: it was not trained for robots that are worn so far."""
+    found = {
+        when: reason_without_gap(
+            float(arms["frozen"].mean()), float(arms["oracle"].mean()), names=("frozen", "oracle")
+        )
+        for when, arms in error.items()
+    }
+    return [f"{when}: {reason}" for when, reason in found.items() if reason]
+
+
+def _wearing_steps(minutes: float, rate: float) -> int:
+    return round(minutes * 60 * rate / 64 / 4) * 4 * 64
+
+
+def _worn(
+    setting: Setting, memory: str, lives: int, minutes: float, seed: int, *, progress: Progress
+) -> dict[str, Any]:
+    """Mean errors of each life by arm and time."""
+    wear, robots = _robots(setting, memory, lives, seed)
+    wearing = _wearing_steps(minutes, wear.spec.rate)
+    steps, whole = _Steps(), WARM + wearing + END + BACK
+
+    def pieces(count: int, start: float, end: float) -> "Iterator[Piece]":
+        return steps.counted(_pieces(wear, count, start, end), progress, whole)
+
+    new = robots.follow(pieces(WARM, 0, 0))
+    robots.freeze()
+    robots.follow(pieces(wearing // 4, 0, 0.25))
+    half = robots.follow(pieces(wearing // 2, 0.25, 0.75))
+    robots.follow(pieces(wearing // 4, 0.75, 1))
+    worn = robots.follow(pieces(END, 1, 1))
+    back = robots.follow(pieces(BACK, 0, 0))
+    return {
+        "new": {arm: new.error(arm, WARM // 2) for arm in ARMS},
+        "half worn": {arm: half.error(arm) for arm in ARMS},
+        "worn": {arm: worn.error(arm) for arm in ARMS},
+        "new again": {arm: back.error(arm, SETTLED) for arm in ARMS},
+        "events": int(robots.state["trial.tried"].sum()),
+        "given_up": int(robots.state["trial.given_up"].sum()),
+    }
+
+
+class _Steps:
+    """Counts the steps of pieces as they are lived."""
+
+    def __init__(self) -> None:
+        self._lived = 0
+
+    def counted(self, pieces: "Iterable[Piece]", progress: Progress, whole: int) -> "Iterator[Piece]":
+        """The same pieces; each is reported when it was lived."""
+        for piece in pieces:
+            yield piece
+            self._lived += piece.action.shape[1]
+            progress(self._lived, whole)
+
+
+def _poisoned(
+    setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
+) -> dict[str, float]:
+    """For how long poison makes lives worse than frozen ones, in s."""
+    import torch
+
+    from wm_robot.adaptation.shadow import TrialConfig
+    from wm_robot.adaptation.tensor_backends import TensorTrial, believing_tensors
+    from wm_robot_benchmarks.measures.consolidation import longest
+
+    wear, robots = _robots(setting, memory, lives, seed, interval=8)
+    dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
+    steps = _Steps()
+    robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, POISONED))
+    robots.freeze()
+    learned, kept = robots.state, robots.lives
+    robots.lives = TensorTrial(model)
+    poison = _reversed(model, kept.lives.past.latest)  # type: ignore[attr-defined]
+    after = list(_pieces(wear, AFTER, 0, 0))
+
+    def worse(state: "State") -> float:
+        robots.state = state
+        course = robots.follow(steps.counted(after, progress, POISONED), by_step=True)
+        return dt * longest(course.worse("consolidate", "frozen"))
+
+    offered_s = worse(robots.lives.tried(learned, poison, everyone))
+    believed_s = worse(believing_tensors(learned, poison))
+    rolled_back = float((robots.state["trial.given_up"] > 0).float().mean())
+    robots.lives = TensorTrial(model, config=TrialConfig(worse=float("inf")))
+    unguarded_s = worse(believing_tensors(learned, poison))
+    robots.lives, robots.state = kept, learned
+    robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, POISONED), garbled=True)
+    garbage_s = worse(robots.state)
+    return {
+        "offered_s": offered_s,
+        "believed_s": believed_s,
+        "garbage_s": garbage_s,
+        "worse_s": max(offered_s, believed_s, garbage_s),
+        "unguarded_s": unguarded_s,
+        "rolled_back": rolled_back,
+    }
+
+
+def _reversed(model: Any, chapters: Any) -> "State":
+    """What would be learned of these chapters if every change had been the other way round."""
+    import torch
+
+    from wm_robot.adaptation.candidate import ConsolidateConfig
+    from wm_robot.adaptation.residual_fit import fitted, moments, running_of
+
+    config, running = ConsolidateConfig(), running_of(chapters[-1])
+    with torch.no_grad():
+        lesson = moments(model, chapters, running, config)
+    turned = 2 * lesson.obs[:, :, None] - lesson.following
+    return fitted(model, running, [lesson._replace(following=turned)], seed=0, config=config)
+
+
+def _robots(
+    setting: Setting, memory: str, lives: int, seed: int, **consolidation: Any
+) -> "tuple[Wear, Robots]":
+    import torch
+
+    from wm_robot.adaptation.candidate import ConsolidateConfig
+    from wm_robot.adaptation.consolidation import AtOnce, Consolidating
+    from wm_robot.adaptation.residual_fit import Consolidation
+    from wm_robot.adaptation.shadow import Trial
+    from wm_robot.model.torch_backend import ModelLives, TensorWrites, tensors
+    from wm_robot.robots import load_spec
+    from wm_robot_benchmarks.measures.consolidation import Robots
+    from wm_robot_sim.wear import Wear
+
+    bases = bases_of(setting, [memory, "oracle"])
+    model, oracle = bases[memory].model, bases["oracle"].model
+    wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
+    lives_of_model, hold = ModelLives(model), torch.from_numpy(wear.hold)
+    trial = Trial(lives_of_model)
+    config = replace(ConsolidateConfig(), **consolidation)
+    consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
+    consolidating.begin()
+    state = tensors(trial.birth(lives_of_model.birth(hold=wear.hold)))
+    told = oracle.birth(lives, hold=hold)
+    return wear, Robots(model, TensorWrites(consolidating), state, oracle, told)
+
+
+def _pieces(wear: "Wear", steps: int, start: float, end: float) -> "Iterator[Piece]":
+    import torch
+
+    from wm_robot_benchmarks.measures.consolidation import Piece
+
+    for piece in wear.lived(steps, worn=(start, end)):
+        yield Piece(*(torch.from_numpy(part) for part in piece))

@@ -1,0 +1,227 @@
+"""`wm-robot bench durability`: writers killed at random instants, and what is left of what they acknowledged."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import MissingExtraError
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.measures.snapshot_durability import (
+    Disk,
+    Found,
+    Writer,
+    cut_power_while_writing,
+    found_in_store,
+    found_naively,
+    kill_while_writing,
+    naively,
+    now_and_then,
+    to_store,
+    without_folder_sync,
+)
+from wm_robot_benchmarks.result import Result, Setting, needs
+
+LATEST, LATEST_RECORDER, LATEST_CUT = 0.15, 0.3, 0.6
+"""Seconds within which a writer of lives is killed, and one of recordings, which begins more slowly; and within which
+its power is cut: its disk is a slow one."""
+
+
+EPISODE = 250
+"""Steps of the episodes of a recorder that is killed."""
+
+
+def run(
+    setting: Setting,
+    kills: int,
+    power_cuts: int,
+    recorder_kills: int,
+    size: int,
+    folder: Path | None,
+    *,
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench durability --help`."""
+    needs(kills >= 10, f"kills is {kills}; it must be at least 10")
+    needs(sys.platform != "win32", "writers are forked, which Windows cannot")
+    if setting.quick:
+        kills, power_cuts = max(10, kills // 20), power_cuts // 20
+        recorder_kills = recorder_kills and max(10, recorder_kills // 20)
+    rng = np.random.default_rng(setting.seeds[0])
+    shares = _Shares(
+        progress, {"store": kills, "naive": kills, "recorders": 4 * recorder_kills, "power": 2 * power_cuts}
+    )
+    rows, figures, notes = [], dict[str, float](), list[str]()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        place = Path(scratch)
+        store, naive = (
+            _tried(
+                name,
+                "kill -9",
+                kills,
+                _killing(writer, found, place / name, size),
+                rng,
+                progress=shares(name),
+            )
+            for name, writer, found in (
+                ("store", to_store, found_in_store),
+                ("naive", naively, found_naively),
+            )
+        )
+        rows += [store, naive]
+        figures |= {
+            "lost": float(store["lost"]),
+            "unreadable": float(store["unreadable"]),
+            "naive_failed_fraction": naive["unreadable"] / kills,
+        }
+        notes.append(
+            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states began; the store's "
+            f"one also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
+        )
+        if recorder_kills:
+            recorded, told, said = _recorders(place, recorder_kills, rng, shares("recorders"))
+            rows, figures = rows + recorded, figures | told
+            notes.append(said)
+        why_not = Disk.unavailable() if power_cuts else ""
+        if why_not:
+            notes.append(f"power cuts skipped: {why_not}")
+        elif power_cuts:
+            first, second = (part_of(shares("power"), start, 1, 2) for start in (0, 1))
+            store, control = (
+                _on_disk(name, writer, place / f"power-{name}", power_cuts, size, rng, share)
+                for name, writer, share in (
+                    ("store", now_and_then, first),
+                    ("no folder fsync", without_folder_sync, second),
+                )
+            )
+            rows += [store, control]
+            figures |= {
+                "power_cut_lost": float(store["lost"]),
+                "power_cut_unreadable": float(store["unreadable"]),
+                "power_cut_control_failed_fraction": max(control["lost"], control["unreadable"]) / power_cuts,
+            }
+            notes.append(
+                "power cut: an ext4 image as it is at an instant, its journal replayed; no torn sectors"
+            )
+    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+
+
+class _Shares:
+    """Parts of the progress, by name."""
+
+    def __init__(self, progress: Progress, trials: dict[str, int]):
+        self._progress, self._trials = progress, trials
+
+    def __call__(self, name: str) -> Progress:
+        names = list(self._trials)
+        start = sum(self._trials[before] for before in names[: names.index(name)])
+        return part_of(self._progress, start, self._trials[name], sum(self._trials.values()))
+
+
+def _recorders(
+    place: Path, kills: int, rng: np.random.Generator, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, float], str]:
+    """Rows, figures and a note of recorders that are killed, each beside its control."""
+    try:
+        from wm_robot_benchmarks.measures import recording_durability
+    except MissingExtraError as error:
+        return [], {}, f"recorders skipped: {error}"
+    recording_durability.warm_up()
+    trials: dict[str, tuple[Writer, Callable[[Path, list[str]], Found]]] = {
+        "episodes": (recording_durability.to_episodes, recording_durability.EpisodesFound(EPISODE)),
+        "one Parquet file": (recording_durability.to_one_file, recording_durability.found_in_one_file),
+        "session, recovered": (recording_durability.to_session, recording_durability.found_in_session),
+        "session, as it was left": (recording_durability.to_session, recording_durability.found_unrecovered),
+    }
+    episodes, naive, session, left = rows = [
+        _tried(
+            name,
+            "kill -9",
+            kills,
+            _killing(writer, found, place / name, EPISODE),
+            rng,
+            LATEST_RECORDER,
+            progress=part_of(progress, number, 1, len(trials)),
+        )
+        for number, (name, (writer, found)) in enumerate(trials.items())
+    ]
+    figures = {
+        "recorder_lost": float(episodes["lost"]),
+        "recorder_unreadable": float(episodes["unreadable"]),
+        "recorder_naive_failed_fraction": naive["unreadable"] / kills,
+        "session_lost": float(session["lost"]),
+        "session_unreadable": float(session["unreadable"]),
+        "session_unrecovered_failed_fraction": left["unreadable"] / kills,
+    }
+    note = (
+        f"recorders: episodes of {EPISODE} steps, acknowledged every "
+        f"{recording_durability.SYNCED} steps and when they end, read back by wm_robot "
+        "and by pyarrow; sessions by the indexed reader of mcap"
+    )
+    return rows, figures, note
+
+
+def _killing(
+    writer: Writer, found: Callable[[Path, list[str]], Found], place: Path, size: int
+) -> Callable[[int, float], Found]:
+    return lambda number, after: kill_while_writing(
+        writer, found, place, number=number, size=size, after=after
+    )
+
+
+def _on_disk(
+    name: str,
+    writer: Writer,
+    place: Path,
+    trials: int,
+    size: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> dict[str, Any]:
+    place.mkdir()
+    disk = Disk(place)
+    try:
+        return _tried(
+            name,
+            "power cut",
+            trials,
+            lambda number, after: cut_power_while_writing(
+                writer, found_in_store, disk, number=number, size=size, after=after
+            ),
+            rng,
+            LATEST_CUT,
+            progress=progress,
+        )
+    finally:
+        disk.close()
+
+
+def _tried(
+    name: str,
+    end: str,
+    trials: int,
+    trial: Callable[[int, float], Found],
+    rng: np.random.Generator,
+    latest: float = LATEST,
+    *,
+    progress: Progress,
+) -> dict[str, Any]:
+    """A row: what was found after each of so many ends at random instants."""
+    began, number, seen = time.monotonic(), 0, []
+    for done in range(trials):
+        progress(done, trials)
+        seen.append(trial(number + 1, float(rng.uniform(0, latest))))
+        number = max(number, seen[-1].number)
+    return {
+        "writer": name,
+        "ended by": end,
+        "trials": trials,
+        "acknowledged": sum(each.acknowledged for each in seen),
+        "lost": sum(each.lost for each in seen),
+        "unreadable": sum(each.unreadable for each in seen),
+        "seconds": round(time.monotonic() - began, 1),
+    }

@@ -1,0 +1,196 @@
+"""Control processes that are killed or stopped, and how long their plant goes on.
+
+Guard, control and plant are processes of their own. The guard is the one that ships; control is the shipped loop on
+an emulated robot; the plant looks at the shared page as a motor controller would at its line.
+"""
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.realtime import Deadlines, go_first, go_real_time
+from wm_robot.errors import DeviceError
+from wm_robot.safety.guard import PRIORITY
+from wm_robot.safety.heartbeat import Heartbeat
+from wm_robot.safety.modes import Mode
+from wm_robot.safety.supervisor import Report, Supervisor
+from wm_robot.spec import RobotSpec
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
+
+LOOK = 0.002
+"""Time from one look of the plant at the page to the next, in s."""
+PATIENCE = 10.0
+MODES = list(Mode)
+_MODE, _SINCE, _ARM = range(3)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What came of one kill."""
+
+    after: float
+    """Time from the signal until the plant was in safe-stop, in s."""
+    silence: float
+    """Time from the loop's last progress until then, in s."""
+    resumed: bool
+    """It moved again without being armed."""
+
+
+class Board:
+    """Words that the plant and whoever watches it share, over a fork."""
+
+    def __init__(self) -> None:
+        self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+
+    def post(self, mode: Mode) -> None:
+        if MODES.index(mode) != self._words[_MODE] or not self._words[_SINCE]:
+            self._words[_SINCE] = time.monotonic_ns()
+            self._words[_MODE] = MODES.index(mode)
+
+    @property
+    def mode(self) -> Mode:
+        return MODES[self._words[_MODE]]
+
+    @property
+    def since(self) -> int:
+        """When it came to this mode, in ns."""
+        return int(self._words[_SINCE])
+
+    def arm(self) -> None:
+        self._words[_ARM] = 1
+
+    def take_arm(self) -> bool:
+        asked, self._words[_ARM] = bool(self._words[_ARM]), 0
+        return asked
+
+
+class Stage:
+    """A guard and a plant, and one control process after another that is ended."""
+
+    def __init__(self, spec: RobotSpec, page: Path):
+        self._spec, self._page = spec, page
+        self.heartbeat, self.board = Heartbeat(page), Board()
+        self.spurious = 0
+        """Stops of a control process that was well."""
+
+    @contextmanager
+    def open(self) -> "Iterator[Stage]":
+        """With guard and plant running."""
+        command = [sys.executable, "-m", "wm_robot_cli", "guard", str(self._page)]
+        limit = ["--limit-ms", str(1e3 * self._spec.safety.heartbeat)]
+        guard = subprocess.Popen([*command, *limit], stdout=subprocess.DEVNULL)
+        plant = forked(lambda: be_plant(self._spec, self._page, self.board))
+        try:
+            self._until(lambda: self.heartbeat.stopped() == "", "the guard does not begin")
+            yield self
+        finally:
+            guard.terminate()
+            guard.wait()
+            os.kill(plant, signal.SIGKILL)
+            os.waitpid(plant, 0)
+            self.heartbeat.close()
+
+    def stop(self, how: signal.Signals, after: float) -> Stop | None:
+        """End a control process that drives the plant; None if the plant had stopped before.
+
+        Args:
+            how: SIGKILL or SIGSTOP.
+            after: Time that it drives, in s.
+        """
+        control = forked(lambda: be_control(self._spec, self._page))
+        try:
+            self._until(lambda: self.heartbeat.driver == control, "no control process")
+            self.heartbeat.release()
+            self.board.arm()
+            self._until(lambda: self.board.mode is Mode.LEARNED, "the plant cannot be armed", strict=False)
+            time.sleep(after)
+            if self.board.mode is not Mode.LEARNED:
+                self.spurious += 1
+                return None
+            sent = time.monotonic_ns()
+            os.kill(control, how)
+            self._until(lambda: self.board.mode is Mode.SAFE_STOP, "the plant goes on")
+            stopped, progress = self.board.since, self.heartbeat.progress
+            if how is signal.SIGSTOP:
+                os.kill(control, signal.SIGCONT)
+            # Whoever comes back, or would: without being armed nothing moves.
+            time.sleep(3 * self._spec.safety.heartbeat)
+            resumed = self.board.mode is not Mode.SAFE_STOP
+            return Stop((stopped - sent) / 1e9, (stopped - progress) / 1e9, resumed)
+        finally:
+            os.kill(control, signal.SIGKILL)
+            os.waitpid(control, 0)
+            # The guard is to see the end of this one before there is a next.
+            self._until(lambda: self.heartbeat.driver != control, "the guard is asleep")
+
+    def _until(self, holds: Callable[[], bool], why: str, *, strict: bool = True) -> None:
+        end = time.monotonic() + (PATIENCE if strict else 1.0)
+        while not holds():
+            if time.monotonic() > end:
+                if strict:
+                    raise DeviceError(
+                        f"{why}; the plant is in {self.board.mode.value}. Is the machine too busy?"
+                    )
+                return
+            time.sleep(0.0005)
+
+
+def be_plant(spec: RobotSpec, page: Path, board: Board) -> None:
+    """Look at the page for ever, and do what supervisor and guard say."""
+    go_first(PRIORITY)
+    heartbeat, supervisor = Heartbeat(page), Supervisor(spec.safety)
+    while True:
+        if board.take_arm():
+            supervisor.arm()
+        driven = heartbeat.driver > 0
+        report = Report(homed=True, commanded=driven, silent=not driven, guard=heartbeat.stopped())
+        board.post(supervisor.step(report))
+        time.sleep(LOOK)
+
+
+def be_control(spec: RobotSpec, page: Path) -> None:
+    """Run the shipped loop in real time for ever."""
+    go_real_time(PRIORITY - 10)
+    heartbeat = Heartbeat(page)
+    loop = ControlLoop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
+    loop.supervisor.arm()
+    loop.run(Deadlines(spec.dt), lambda: False)
+
+
+class Still:
+    """A controller that holds still, and is never surprised."""
+
+    def __init__(self, spec: RobotSpec):
+        self._action = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
+
+    def act(self, obs: np.ndarray) -> np.ndarray:
+        return self._action
+
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    ) -> float:
+        return 0.0
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Process id of a child that does nothing else."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return child

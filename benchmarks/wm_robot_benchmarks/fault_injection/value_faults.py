@@ -1,0 +1,222 @@
+"""Wrong numbers on their way to and from a robot: what of them reaches its motors, and how soon the mode tells."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wm_robot.control.control_loop import ControlLoop
+from wm_robot.safety.modes import Mode
+from wm_robot.spec import RobotSpec
+from wm_robot.types import Observation
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot, Motors
+
+VALUES = {
+    "nan": math.nan,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "1e308": 1e308,
+    "-1e308": -1e308,
+    "1e30": 1e30,
+}
+"""Numbers that no robot can mean."""
+TINY = {"denormal": 5e-324, "-denormal": -5e-324, "-0": -0.0}
+"""Numbers that look odd and are fine."""
+SOON = 8
+"""Steps after which a mode that has not changed counts as never."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong for one step."""
+
+    name: str
+    action: Callable[[np.ndarray], Any] = lambda action: action
+    """What becomes of the controller's action."""
+    reading: Callable[[Observation], Observation] = lambda obs: obs
+    """What becomes of the reading."""
+    serious: bool = True
+    """Whether the learned controller's turn must end."""
+
+
+@dataclass
+class Tally:
+    """What came of many faults."""
+
+    tried: int = 0
+    driven: int = 0
+    """Values that reached motors."""
+    unsafe: int = 0
+    """Values that never should have."""
+    steps: int = 0
+    """Most steps until the mode was no longer `learned`."""
+    harmed: int = 0
+    """Faults of which an unsafe value reached a motor."""
+    not_finite: int = 0
+    """Those of them by which it was not even finite."""
+
+
+class Wave:
+    """A controller that moves every actuator to and fro through most of its range."""
+
+    def __init__(self, spec: RobotSpec):
+        self._middle = 0.5 * (spec.action_low + spec.action_high)
+        self._width = 0.4 * (spec.action_high - spec.action_low)
+        self._step = 0
+        self.fault = Fault("none")
+
+    def act(self, obs: np.ndarray) -> Any:
+        self._step += 1
+        action = self._middle + self._width * np.float32(np.sin(0.05 * self._step))
+        return self.fault.action(action.astype(np.float32))
+
+    def live(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    ) -> float:
+        return 0.0
+
+
+def every_fault(spec: RobotSpec) -> Iterator[Fault]:
+    """Each value in each number that is told or sensed, each wrong type and size, and each wrong stamp."""
+    for name, value in (VALUES | TINY).items():
+        for motor, label in enumerate(spec.action_names):
+            yield Fault(f"action {label} {name}", _in_action(motor, value), serious=name in VALUES)
+    for name, value in VALUES.items():
+        for channel, label in enumerate(spec.observation_names):
+            yield Fault(f"sensed {label} {name}", reading=_in_reading(channel, value))
+    size = spec.action_dim
+    odd: tuple[Any, ...] = (None, "go", 0.0, [0.0] * size, {}, np.zeros(size, int), np.zeros(size, bool))
+    for what in odd:
+        yield Fault(f"action is {what!r}", _instead(what))
+    for kind in (complex, np.longdouble, object, "U4", "M8[s]"):
+        yield Fault(f"action of {kind}", _instead(np.zeros(size, kind)))
+    for shape in ((size + 1,), (size - 1,), (0,), (), (1, size), (size, 1)):
+        yield Fault(f"action of shape {shape}", _instead(np.zeros(shape, np.float32)))
+    for shift in (3600.0, -3600.0, 1.0, -1.0, math.nan, math.inf, -math.inf):
+        yield Fault(f"stamp {shift:+g} s", reading=_stamped(shift))
+    yield Fault(
+        "reading too long", reading=lambda o: Observation(stamp=o.stamp, values=np.zeros(99, np.float32))
+    )
+
+
+def try_faults(spec: RobotSpec) -> Tally:
+    """Every fault once, for one step, in a loop that is under way."""
+    tally = Tally()
+    for fault in every_fault(spec):
+        robot, loop, controller = under_way(spec)
+        unsafe = robot.motors.unsafe
+        controller.fault, robot.motors.spoil = fault, fault.reading
+        modes = [loop.step()]
+        controller.fault, robot.motors.spoil = Fault("none"), lambda obs: obs
+        modes += [loop.step() for _ in range(SOON - 1)]
+        left = [step for step, mode in enumerate(modes, 1) if mode is not Mode.LEARNED]
+        tally.tried += 1
+        tally.driven += robot.motors.driven
+        tally.unsafe += robot.motors.unsafe
+        tally.harmed += robot.motors.unsafe > unsafe
+        if fault.serious:
+            tally.steps = max(tally.steps, left[0] if left else SOON)
+    return tally
+
+
+def try_generated(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
+    """So many random actions and readings, wild ones among them, one after the other to one robot."""
+    tally, robot = Tally(), EmulatedRobot(spec)
+    for _ in range(count):
+        unsafe = robot.motors.unsafe
+        robot.motors.spoil = _random_reading(spec, rng)
+        robot.read()
+        robot.write(_random_action(spec, rng))
+        tally.tried += 1
+        tally.harmed += robot.motors.unsafe > unsafe
+    tally.driven, tally.unsafe = robot.motors.driven, robot.motors.unsafe
+    return tally
+
+
+def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
+    """The control: the same random actions through `np.clip`, which is what many robots have."""
+    tally, motors = (
+        Tally(),
+        Motors(spec, np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)),
+    )
+    for _ in range(count):
+        action = _random_action(spec, rng)
+        tally.tried += 1
+        try:
+            clipped = np.clip(np.asarray(np.real(action), np.float64), spec.action_low, spec.action_high)
+        except (TypeError, ValueError):
+            # It ends there, and leaves the motors on their last action.
+            continue
+        if clipped.shape == motors.hold.shape:
+            tally.harmed += bool(motors.judge(clipped).any())
+            tally.not_finite += not np.isfinite(clipped).all()
+            motors.drive(clipped)
+    tally.driven, tally.unsafe = motors.driven, motors.unsafe
+    return tally
+
+
+def under_way(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, Wave]:
+    """A robot whose controller has been acting for a while."""
+    robot, controller = EmulatedRobot(spec), Wave(spec)
+    loop = ControlLoop(robot, controller)
+    loop.supervisor.arm()
+    while loop.step() is not Mode.LEARNED:
+        continue
+    for _ in range(3):
+        loop.step()
+    return robot, loop, controller
+
+
+def _instead(what: Any) -> Callable[[np.ndarray], Any]:
+    return lambda action: what
+
+
+def _in_action(motor: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def spoil(action: np.ndarray) -> np.ndarray:
+        spoilt = action.astype(np.float64)
+        spoilt[motor] = value
+        return spoilt
+
+    return spoil
+
+
+def _in_reading(channel: int, value: float) -> Callable[[Observation], Observation]:
+    def spoil(obs: Observation) -> Observation:
+        values = obs.values.astype(np.float64)
+        values[channel] = value
+        return Observation(stamp=obs.stamp, values=values)
+
+    return spoil
+
+
+def _stamped(shift: float) -> Callable[[Observation], Observation]:
+    return lambda obs: Observation(stamp=obs.stamp + shift, values=obs.values)
+
+
+def _random_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
+    """Mostly an action of some size, now and then with one wild number, a wrong size or a wrong type."""
+    size = spec.action_dim
+    action = rng.standard_normal(size) * 10.0 ** rng.uniform(-3, 3)
+    kind = rng.integers(8)
+    if kind == 0:
+        action[rng.integers(size)] = rng.choice([*VALUES.values(), *TINY.values()])
+    elif kind == 1:
+        action = rng.standard_normal(rng.integers(0, 2 * size))
+    elif kind == 2:
+        # Any bits at all, as from a broken bus.
+        action = np.frombuffer(rng.bytes(8 * size), np.float64)
+    elif kind == 3:
+        action = action.astype(rng.choice(["f2", "f4", ">f8", "i4", "c16", "U8", "?"]))
+    return action
+
+
+def _random_reading(spec: RobotSpec, rng: np.random.Generator) -> Callable[[Observation], Observation]:
+    kind = rng.integers(16)
+    if kind == 0:
+        return _in_reading(int(rng.integers(spec.obs_dim)), float(rng.choice([math.nan, math.inf, 1e30])))
+    if kind == 1:
+        return _stamped(float(rng.choice([3600, -3600, 1, -1, math.nan])))
+    noise = rng.standard_normal(spec.obs_dim).astype(np.float32)
+    return lambda obs: Observation(stamp=obs.stamp, values=obs.values + noise)

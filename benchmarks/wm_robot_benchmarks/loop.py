@@ -1,0 +1,138 @@
+"""`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate or for the timing of another."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wm_robot.errors import MissingExtraError
+from wm_robot.progress import Progress, unreported
+from wm_robot_benchmarks.host_load import QUOTA_MS, load, of_quota, pauses, stolen
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot_cli.progress import by_the_clock
+
+BARE = 0.1
+"""Part of the run's time for which a bare loop runs before it."""
+START_S, NEW_RATE_S = 12.0, 40.0
+"""About the time in which both nodes load and find each other, and in which a base is made for another rate, in s."""
+LONG_MS = 3.0
+"""What counts as a long pause of it."""
+FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
+
+
+def run(
+    setting: Setting,
+    memory: str,
+    seconds: float,
+    *,
+    rate: float = 0.0,
+    learner: bool = False,
+    hogs: int = 0,
+    priority: int = 50,
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench loop --help`."""
+    try:
+        from wm_robot_benchmarks.ros_probes.loop_timing import measure, spinning
+    except ImportError as error:
+        raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
+
+    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    needs(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
+    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
+    seconds = seconds / 4 if setting.quick else seconds
+    known = base_folder(setting, memory)
+    with (
+        by_the_clock(progress, (1 + BARE) * seconds + start_seconds(setting, rate)),
+        robot_at(setting, known, rate) as (robot, base, own),
+    ):
+        with spinning(hogs):
+            bare = in_processes(pauses, [(BARE * seconds, priority)])[0]
+        before = stolen()
+        measured = measure(
+            robot=robot,
+            base=base,
+            seconds=seconds,
+            priority=priority,
+            hogs=hogs,
+            agent={"learner": learner},
+        )
+        kept = stolen() - before
+    long = [pause for pause in bare if pause.ms > LONG_MS]
+    plant, agent = measured["plant"], measured["agent"]
+    timing = [
+        {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
+        for what, times in (
+            ("sensor to command at the plant", plant["latency"]),
+            ("sensor to command at the agent", agent["latency"]),
+            ("plan", agent["act"]),
+            ("write, recall, and watch the plan", agent["live"]),
+            ("a period begins after its deadline by", plant["lateness"]),
+        )
+    ]
+    figures = {name: float(measured[name]) for name in FIGURES}
+    figures |= {
+        "realtime": float(measured["realtime"]),
+        "log_lines_missing": float(plant["periods"] - measured["log"]),
+        "learner_alive": float(agent.get("learner_alive", False)),
+        "hurried": float(agent["hurried"]),
+        "load": load(),
+        "stolen_s": kept,
+        "bare_worst_ms": max((pause.ms for pause in bare), default=0.0),
+        "bare_long_pauses_a_minute": len(long) / (BARE * seconds / 60),
+        "bare_pauses_of_quota": of_quota(long) / len(long) if long else 0.0,
+    }
+    notes = [
+        f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
+        "missed_periods are all without a new command; hurried: late steps, after which a plan is not watched, nor "
+        "every other one searched",
+        "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
+        f"bare: pauses of a loop that only looks at the clock, with this priority and these hogs, in "
+        f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
+        f"of quota: part of the long ones that end at one moment of {QUOTA_MS:g} ms, as where a host gives a "
+        "share of core time for so long, and it is used up",
+    ]
+    if not own:
+        notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[*timing, *_permitted(priority, plant, agent)],
+        bases={memory: digest_of(known)},
+        notes=tuple(notes),
+    )
+
+
+def start_seconds(setting: Setting, rate: float) -> float:
+    """About how long it takes until the loop runs at a rate, in s."""
+    from wm_robot.robots import load_spec
+
+    return START_S + (NEW_RATE_S if rate and rate != load_spec(setting.robot).rate else 0.0)
+
+
+@contextmanager
+def robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
+    """Robot and base, and whether the base was trained for that."""
+    from wm_robot.robots import load_spec
+    from wm_robot_benchmarks.ros_probes.loop_timing import at_rate
+
+    if not rate or rate == load_spec(setting.robot).rate:
+        yield setting.robot, base, True
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield *at_rate(setting.robot, base, rate, Path(folder)), False
+
+
+def _permitted(priority: int, plant: dict[str, Any], agent: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the system gave to the loop, in words."""
+    if not priority:
+        return [{"real time": "both nodes", "asked for": "nothing", "had": "priority is 0"}]
+    return [
+        {"real time": part, "asked for": what, "had": why_not or "yes"}
+        for part, report in (("plant", plant), ("agent", agent))
+        for what, why_not in report["realtime"].items()
+    ]

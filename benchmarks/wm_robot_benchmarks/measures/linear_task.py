@@ -1,0 +1,123 @@
+"""Random linear systems that change: the smallest world in which a memory stands beside what is optimal.
+
+x' = A x + B u + noise, all of x sensed. Squared errors are in units of the noise variance, so that who knows A and B
+has 1.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from wm_robot.model.world_model import WorldModel
+from wm_robot.progress import Progress, unreported
+from wm_robot.types import Lives
+
+STATES, INPUTS = 3, 1
+NUMBERS = STATES * (STATES + INPUTS)
+"""Of a system: A and B."""
+NOISE = 0.1
+"""Standard deviation."""
+GAIN = (0.4, 0.95)
+"""Largest singular value of A, uniform: no state grows, not even for a while."""
+KEPT = 0.8
+"""Part of the input that is still there one step later: what is asked of a robot does not change its mind at once."""
+PIECE = 128
+"""Steps that a model lives at once."""
+
+
+def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None) -> Lives:
+    """Lives in systems of their own.
+
+    Args:
+        regime: Steps after which the system is another, each time; None: after a random time, in half of the lives
+            never.
+    """
+    rng = np.random.default_rng(seed)
+    if regime is None:
+        # As in a hazard of one change in 200 steps; the world of a life that has none stays 0.
+        changes = (rng.random((count, steps)) < 1 / 200) & (rng.random((count, 1)) < 0.5)
+        world = changes.cumsum(1)
+    else:
+        world = np.broadcast_to(np.arange(steps) // regime, (count, steps)).copy()
+    systems = _systems(rng, (count, int(world.max()) + 1))
+    now = np.take_along_axis(systems, world[..., None, None], 1)
+    action = np.empty((count, steps, INPUTS))
+    action[:, 0] = rng.normal(size=(count, INPUTS))
+    for t in range(1, steps):
+        fresh = rng.normal(size=(count, INPUTS))
+        action[:, t] = KEPT * action[:, t - 1] + np.sqrt(1 - KEPT**2) * fresh
+    obs = np.empty((count, steps + 1, STATES))
+    obs[:, 0] = rng.normal(size=(count, STATES))
+    for t in range(steps):
+        asked = np.concatenate([obs[:, t], action[:, t]], -1)
+        noise = NOISE * rng.normal(size=(count, STATES))
+        obs[:, t + 1] = (now[:, t] @ asked[..., None])[..., 0] + noise
+    return Lives(
+        obs=obs.astype(np.float32),
+        action=action.astype(np.float32),
+        hold=np.zeros((count, INPUTS), np.float32),
+        goal=np.zeros((count, steps + 1, 0), np.float32),
+        physics=systems.reshape(*systems.shape[:2], NUMBERS).astype(np.float32),
+        world=world.astype(np.int64),
+    )
+
+
+def least_squares_errors(
+    lives: Lives, *, forgetting: float = 1.0, told_changes: bool = False
+) -> Float[np.ndarray, "B T"]:
+    """Squared error of recursive least squares before each step was seen, mean over states.
+
+    With the prior of the systems and no forgetting it is the best there is in a system that stays; told when the
+    system changes, and then beginning anew, it is so in every one.
+
+    Args:
+        forgetting: Factor on all evidence, each step.
+    """
+    obs, action = lives.obs.astype(np.float64), lives.action.astype(np.float64)
+    count, size = len(lives), STATES + INPUTS
+    born = np.eye(size) * _prior_variance() / NOISE**2
+    covariance = np.broadcast_to(born, (count, size, size)).copy()
+    weights = np.zeros((count, size, STATES))
+    errors = np.empty((count, lives.steps))
+    for t in range(lives.steps):
+        if told_changes and t:
+            new = lives.world[:, t] != lives.world[:, t - 1]
+            covariance[new], weights[new] = born, 0.0
+        asked = np.concatenate([obs[:, t], action[:, t]], -1)
+        error = obs[:, t + 1] - (asked[:, None] @ weights)[:, 0]
+        errors[:, t] = (error**2).mean(-1)
+        told = (covariance @ asked[..., None])[..., 0]
+        gain = told / (forgetting + (asked * told).sum(-1))[:, None]
+        weights = weights + gain[..., None] * error[:, None]
+        covariance = (covariance - gain[..., None] * told[:, None]) / forgetting
+    return errors / NOISE**2
+
+
+@torch.inference_mode()
+def learned_errors(
+    model: WorldModel, lives: Lives, progress: Progress = unreported
+) -> Float[np.ndarray, "B T"]:
+    """The same of a model whose lifetime state learns."""
+    obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
+    state = model.birth(len(lives), hold=torch.from_numpy(lives.hold))
+    errors = []
+    for start in range(0, lives.steps, PIECE):
+        stop = min(start + PIECE, lives.steps)
+        valid = torch.ones(len(lives), stop - start)
+        predicted, state = model.scan(state, obs[:, start : stop + 1], action[:, start:stop], valid)
+        errors.append((predicted.mean - obs[:, start + 1 : stop + 1]).square().mean(-1))
+        progress(stop, lives.steps)
+    return (torch.cat(errors, 1) / NOISE**2).double().numpy()
+
+
+def _systems(rng: np.random.Generator, shape: tuple[int, int]) -> Float[np.ndarray, "B W S X"]:
+    """A and B side by side."""
+    a = rng.normal(size=(*shape, STATES, STATES))
+    a *= (rng.uniform(*GAIN, size=shape) / np.linalg.norm(a, 2, axis=(-2, -1)))[..., None, None]
+    return np.concatenate([a, rng.normal(size=(*shape, STATES, INPUTS))], -1)
+
+
+def _prior_variance() -> Float[np.ndarray, "X"]:
+    """Of each column's entries, which all have mean 0."""
+    drawn = _systems(np.random.default_rng(0), (1, 20_000))
+    return drawn.var((0, 1)).mean(0)

@@ -1,0 +1,67 @@
+"""Whether the alarm of `onboard.exploitation` tells plans that keep what they promise from others."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from wm_robot.agent.agent import BatchAgent
+from wm_robot.agent.plan_monitor import Exploitation
+from wm_robot.memory.memory import State
+from wm_robot.model.world_model import Prediction, WorldModel
+
+
+class Flattered:
+    """A model that takes every servo for perfect, until it is told to stop: a joint is where it is told to be.
+
+    It learns from what happens as the model does; imagination alone is bent.
+    """
+
+    def __init__(self, model: WorldModel):
+        self._model, self._flatters = model, True
+
+    def stop(self) -> None:
+        """Flatter no longer."""
+        self._flatters = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def imagine(self, state: State, z: Tensor, actions: Tensor) -> Prediction:
+        expected = self._model.imagine(state, z, actions)
+        if not self._flatters:
+            return expected
+        mean = expected.mean.clone()
+        mean[..., self._model.servo_obs] = actions[..., self._model.servo_action]
+        return Prediction(mean, expected.log_variance)
+
+    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
+        mean, log_variance = self.imagine(state, self._model.observe(state, obs), action[:, None, None])
+        return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
+
+
+class Watched:
+    """Agents as a crew, with notes of whose plans were not believed."""
+
+    def __init__(self, agents: BatchAgent, watch: Exploitation, *, frozen: bool = False):
+        """Args:
+        watch: The one that the agents have.
+        frozen: Nothing is learned.
+        """
+        self._agents, self._watch, self._frozen = agents, watch, frozen
+        self.alarmed: list[np.ndarray] = []
+        """After each step, `B`."""
+
+    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+        self._agents.begin(hold, truth)
+        self.alarmed.clear()
+
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return self._agents.act(obs, goal)
+
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, truth: np.ndarray | None = None
+    ) -> None:
+        valid = np.full(len(obs), 0.0 if self._frozen else 1.0, np.float32)
+        self._agents.observe(obs, applied, next_obs, valid=valid, truth=truth)
+        self.alarmed.append(self._watch.alarmed.copy())

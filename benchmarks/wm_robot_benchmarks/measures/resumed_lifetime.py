@@ -1,0 +1,70 @@
+"""Whether a life that was stopped again and again is the one that was never stopped."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.model.base import load_base
+from wm_robot.progress import Progress, unreported
+from wm_robot.spec import RobotSpec
+from wm_robot.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """What one robot saw and did."""
+
+    obs: np.ndarray
+    """`T+1 O`."""
+    action: np.ndarray
+    """`T A`."""
+    hold: np.ndarray
+    """`A`."""
+    valid: np.ndarray
+    """`T`, bool."""
+
+    def under_way(self, step: int, count: int) -> np.ndarray:
+        """The last `count` actions before a step, the newest last."""
+        before = self.action[max(0, step - count) : step]
+        return np.concatenate([np.repeat(self.hold[None], count - len(before), 0), before])
+
+
+def live_on(
+    base: Path,
+    spec: RobotSpec,
+    log: Log,
+    place: Path,
+    *,
+    every: int,
+    die_at: int = -1,
+    forgetful: bool = False,
+    progress: Progress = unreported,
+) -> None:
+    """Go on with the life in a store to the end of the log, saving as it goes.
+
+    Args:
+        every: Steps between saves.
+        die_at: Step after which the process kills itself, without warning.
+        forgetful: The control: goes on as if nothing were on its way to the motors but the first action.
+        progress: Of the log's steps.
+    """
+    torch.set_num_threads(1)
+    loaded, store = load_base(base), Store(place)
+    agent = Agent(loaded, spec, task=next(iter(spec.tasks)), graphs=load_graphs(base, loaded))
+    lived = store.exists and bool(store.branches())
+    start = int(store.show().note) if lived else 0
+    under_way = log.under_way(0 if forgetful else start, loaded.model.config.recent)
+    agent.begin(under_way, place if lived else None)
+    for t in range(start, len(log.action)):
+        agent.live(log.obs[t], log.action[t], log.obs[t + 1], valid=bool(log.valid[t]))
+        if (t + 1) % every == 0 or t + 1 == len(log.action):
+            agent.save(place, note=str(t + 1))
+        progress(t + 1, len(log.action))
+        if t == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)

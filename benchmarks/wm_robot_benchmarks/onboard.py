@@ -1,0 +1,387 @@
+"""`wm-robot bench onboard`: what a plan takes on a robot's one thread, and what it is worth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wm_robot.errors import SnapshotError
+from wm_robot.evaluation.control import target_error
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.control import scene
+from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+
+LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
+"""4.8 M parameters: TD-MPC2's size. Source: Hansen et al. (2024), arXiv:2310.16828: 5 M parameters, and plans by
+512 samples of 3 steps in 6 iterations with 64 elites."""
+LARGE_PLANNER = {"samples": 512, "horizon": 3, "iterations": 6, "rounds": 0, "elites": 64}
+MORE = 20
+"""Times the candidates of the planner that judges the default one, and how many times fewer those of the control."""
+BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0
+"""Time before the hidden change and after it, and from when on after it the error counts, in s."""
+NEAR = 0.015
+"""Settled error beyond which an arm has stayed away, in m. A few of these are most of a mean."""
+GRAPHED = 192
+"""Least episodes of a graph and seed: what eight bits cost is less than what chance makes of a few dozen."""
+SHARES = ((0, 6), (6, 6), (12, 88))
+"""Start and size, in parts of 100 of all time, of the plans of both sizes and of the episodes."""
+TOGETHER = 8
+"""Episodes in a process."""
+ARMS = ("large", "small", "float32", "int8")
+"""Large and small: planners in torch. The others: the default one, as it ships and in eight bits."""
+
+
+class _Timed(NamedTuple):
+    """Times at one size."""
+
+    times: dict[str, Times]
+    mflop: float
+
+    @property
+    def floor(self) -> float:
+        """The faster one of the bare products, in ms."""
+        return min(self.times[name].median for name in ("products, torch", "products, numpy"))
+
+
+def run(
+    setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = unreported
+) -> Result:
+    """See `wm-robot bench onboard --help`."""
+    needs_gripper(setting)
+    needs(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
+    needs(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
+    if setting.quick:
+        repetitions, episodes = repetitions // 4, max(4, episodes // 4)
+    from wm_robot.agent.onnx_files import PLAN, load_graphs
+    from wm_robot.training.export.quantize import quantized
+
+    base, folder = bases_of(setting, [memory])[memory], base_folder(setting, memory)
+    graphs = load_graphs(folder, base)
+    needs(graphs is not None, f"{folder} has no graphs; make them: wm-robot export {folder}")
+    shipped = (folder / PLAN).read_bytes()
+    large = _large_model(base.model)
+    first, second, third = (part_of(progress, start, size, 100) for start, size in SHARES)
+    sizes = {
+        "default": _plans(setting, base.model, {}, shipped, repetitions, first),
+        "TD-MPC2": _plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
+    }
+    cycle = _cycle(setting, base, graphs, repetitions)
+    refused = _refused(setting, base, shipped)
+    errors = _driven(setting, memory, episodes, {"float32": shipped, "int8": quantized(shipped)}, third)
+    settled = {arm: _settled(error) for arm, error in errors.items()}
+    # In the same worlds, with the same targets.
+    default, large = settled["float32"][:, :episodes].ravel(), settled["large"].ravel()
+    # The return of an episode is minus its error, summed.
+    lost = errors["int8"].mean(2).ravel(), errors["float32"].mean(2).ravel()
+    return Result(
+        setting=setting,
+        figures={
+            **_ratios(sizes["default"], ""),
+            **_ratios(sizes["TD-MPC2"], "_tdmpc2"),
+            "plan_write_ms": cycle["plan + write"].median,
+            "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
+            "quality_vs_large_planner": float(default.mean() / large.mean()),
+            "control_small_planner": float(settled["small"].mean() / large.mean()),
+            "int8_return_loss": float(lost[0].mean() / lost[1].mean() - 1),
+            "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
+        },
+        table=[
+            *(_times_row(size, part, t) for size, timed in sizes.items() for part, t in timed.times.items()),
+            *(_times_row("default", part, t) for part, t in cycle.items()),
+            *(_error_row(arm, error) for arm, error in errors.items()),
+        ],
+        bases={memory: base.digest},
+        notes=(
+            "core: time that the one thread had a core; ratios are of its medians, in one process, taking turns",
+            "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
+            f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change, "
+            f"{len(lost[0])} of the graphs; 95 % of their resamples: "
+            f"quality_vs_large_planner {_interval(default, large)}, 1 + int8_return_loss {_interval(*lost)}",
+            f"of the graph {_stuck(default)} stayed away, of the large planner {_stuck(large)}",
+            "refused by the check of an export: "
+            + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
+        ),
+    )
+
+
+def _ratios(timed: _Timed, suffix: str) -> dict[str, float]:
+    torch, graph, int8 = (timed.times[name].median for name in ("torch", "float32", "int8"))
+    return {
+        f"ratio_to_floor{suffix}": graph / timed.floor,
+        f"speedup_vs_torch{suffix}": torch / graph,
+        f"speedup_int8{suffix}": torch / int8,
+    }
+
+
+def _large_model(like: Any) -> Any:
+    """A model of TD-MPC2's size, as it is before training."""
+    import torch
+
+    from wm_robot.model.world_model import ModelConfig, WorldModel
+
+    torch.manual_seed(0)
+    shape = ModelConfig.from_dict(like.config.to_dict() | LARGE_MODEL)
+    return WorldModel(shape).eval().requires_grad_(False)
+
+
+def _plans(
+    setting: Setting,
+    model: Any,
+    sizes: Mapping[str, int],
+    content: bytes | None,
+    repetitions: int,
+    progress: Progress,
+) -> _Timed:
+    """Times of whole plans from one moment: in torch, by graphs, and of the bare products of the graph.
+
+    Args:
+        content: The graph, if there is one.
+    """
+    import torch
+
+    from wm_robot.agent.onnx_planner import HOLD, MEAN, NOISE
+    from wm_robot.model.onnx_session import STATE
+    from wm_robot.model.torch_backend import arrays
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.training.export.quantize import products, quantized
+
+    planner = MppiConfig(**sizes)
+    iteration, graph_of = _iteration(setting, model, planner)
+    moment = iteration.example(0)
+    noises = [iteration.example(seed)[NOISE] for seed in range(planner.iterations)]
+    given, drawn = arrays(moment), [noise.numpy() for noise in noises]
+    state = {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+
+    def in_torch(alone: bool) -> Any:
+        found = moment[MEAN]
+        with torch.inference_mode():
+            for noise in noises:
+                found = iteration(*(moment | {MEAN: found, NOISE: noise}).values(), alone=alone)
+        return found
+
+    def by(graph: Any) -> Callable[[], Any]:
+        def plan() -> Any:
+            improve, found = graph.improving(state, given["obs"], given["goals"]), given[MEAN]
+            for noise in drawn:
+                found = improve(found, noise, given[HOLD])
+            return found
+
+        return plan
+
+    content = content or iteration.graph()
+    found = products(content) * planner.iterations
+    shapes = [((p.rows, p.inner), (p.inner, p.columns), (p.rows, p.columns)) for p in found]
+    rng = np.random.default_rng(0)
+    factors = [[rng.normal(size=shape).astype(np.float32) for shape in each] for each in shapes]
+    tensors = [[torch.from_numpy(array) for array in each] for each in factors]
+
+    def bare(product: Any, factors: Sequence[Any]) -> Callable[[], None]:
+        def multiply() -> None:
+            for left, right, out in factors:
+                product(left, right, out=out)
+
+        return multiply
+
+    functions: dict[str, Callable[[], Any]] = {
+        "torch": partial(in_torch, False),
+        "torch, folded": partial(in_torch, True),
+        "float32": by(graph_of(content)),
+        "int8": by(graph_of(quantized(content))),
+        "products, torch": bare(torch.mm, tensors),
+        "products, numpy": bare(np.matmul, factors),
+    }
+    return _Timed(side_by_side(functions, repetitions, progress), sum(p.flops for p in found) / 1e6)
+
+
+def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
+    """A planner's iteration for the robot's first task, and how to open graphs of it."""
+    from wm_robot.agent.onnx_planner import PlanGraph, objective_of
+    from wm_robot.model.onnx_session import Graph
+    from wm_robot.robots import load_spec
+    from wm_robot.training.export.plan_iteration import Iteration
+
+    spec = load_spec(setting.robot)
+    task = next(iter(spec.tasks))
+    objective = objective_of(spec, task)
+    return (
+        Iteration(model, spec, task=task, planner=planner),
+        lambda content: PlanGraph(Graph(content, "plan"), objective=objective, planner=planner),
+    )
+
+
+def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
+    """Whether the check of an export refuses graphs that are wrong, and takes the right one."""
+    import onnx
+
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.training.export.base_graphs import checked_loss
+    from wm_robot.training.export.quantize import quantized
+
+    iteration, graph_of = _iteration(setting, base.model, MppiConfig())
+    right = quantized(content)
+    mixed = onnx.load_from_string(right)
+    weight = next(w for w in reversed(mixed.graph.initializer) if w.name.endswith(".int"))
+    shuffled = np.random.default_rng(0).permutation(onnx.numpy_helper.to_array(weight), axis=0)
+    weight.CopyFrom(onnx.numpy_helper.from_array(shuffled, weight.name))
+    checked_loss(iteration, graph_of(right))
+    refused = {}
+    for name, wrong in (("3 bits", quantized(content, bits=3)), ("shuffled", mixed.SerializeToString())):
+        try:
+            checked_loss(iteration, graph_of(wrong))
+            refused[name] = False
+        except SnapshotError:
+            refused[name] = True
+    return refused
+
+
+def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, Times]:
+    """Times of control steps of an agent as it is by default: most of a plan is made while it lives the last step."""
+    from wm_robot.agent.agent import Agent
+    from wm_robot.robots import load_spec
+
+    spec = load_spec(setting.robot)
+    task = next(iter(spec.tasks))
+    times: dict[str, Times] = {}
+    for suffix, recall in (("", True), (", no recall", False)):
+        agent = Agent(base, spec, task=task, graphs=graphs, recall=recall)
+        sim, goals, _ = scene(spec, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
+        agent.begin(sim.hold[0])
+        acting, living = [], []
+        for goal in goals[0]:
+            obs = sim.obs[0].copy()
+            clock = Clock()
+            action = agent.act(obs, goal)
+            acting.append(clock())
+            next_obs, applied = sim.step(action[None])
+            clock = Clock()
+            agent.live(obs, applied[0], next_obs[0])
+            living.append(clock())
+        act, live = (np.array(part)[-repetitions:] for part in (acting, living))
+        times |= {f"act{suffix}": Times.of(act), f"live{suffix}": Times.of(live)}
+        times[f"plan + write{suffix}"] = Times.of(act + live)
+    return times
+
+
+class _Each:
+    """Agents of one robot each, side by side: graphs are of one life."""
+
+    def __init__(self, agents: Sequence[Any]):
+        self._agents = agents
+
+    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+        for i, agent in enumerate(self._agents):
+            agent.begin(hold[i : i + 1])
+
+    def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return np.concatenate([a.act(obs[i : i + 1], goal[i : i + 1]) for i, a in enumerate(self._agents)])
+
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, truth: np.ndarray | None = None
+    ) -> None:
+        for i, agent in enumerate(self._agents):
+            agent.observe(*(x[i : i + 1] for x in (obs, applied, next_obs)))
+
+
+def _driven(
+    setting: Setting, memory: str, episodes: int, contents: Mapping[str, bytes], progress: Progress
+) -> dict[str, np.ndarray]:
+    """Target error of every planner by seed and episode, `S B T`, in the same worlds, with the same targets.
+
+    Args:
+        contents: Graphs, by arm.
+    """
+    least = GRAPHED // 4 if setting.quick else GRAPHED
+
+    def parts(arm: str) -> list[tuple[int, int]]:
+        count = max(least, episodes) if arm in contents else episodes
+        return [(start, min(TOGETHER, count - start)) for start in range(0, count, TOGETHER)]
+
+    keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts(arm)]
+    jobs = [(setting, memory, arm, contents.get(arm), seed, *part) for arm, seed, part in keys]
+    done = dict(zip(keys, in_processes(_episodes, jobs, progress), strict=True))
+    return {
+        arm: np.stack(
+            [np.concatenate([done[arm, seed, part] for part in parts(arm)]) for seed in setting.seeds]
+        )
+        for arm in ARMS
+    }
+
+
+def _episodes(
+    setting: Setting,
+    memory: str,
+    arm: str,
+    content: bytes | None,
+    seed: int,
+    first: int,
+    count: int,
+    *,
+    progress: Progress,
+) -> np.ndarray:
+    """Target error of `count` episodes, `B T`, in m."""
+    from wm_robot.agent.agent import BatchAgent
+    from wm_robot.agent.onnx_files import load_graphs
+    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.robots import load_spec
+
+    base = bases_of(setting, [memory])[memory]
+    spec, planner = load_spec(setting.robot), MppiConfig()
+    task = next(iter(spec.tasks))
+    sim, goals, change = scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
+    if content is None:
+        samples = MORE * planner.samples if arm == "large" else planner.samples // MORE
+        # What is compared with is imagined, all of it.
+        planner = replace(planner, samples=samples, imagined=samples)
+        crew: Any = torch_agents(base.model, spec, task=task, planner=planner, seed=seed)
+    else:
+        graphs = load_graphs(base_folder(setting, memory), base)
+        _, graph_of = _iteration(setting, base.model, planner)
+        assert graphs is not None and graphs.life is not None
+        lives, plans = graphs.life, graph_of(content)
+        crew = _Each([BatchAgent(lives, plans, spec, seed=100 * seed + first + i) for i in range(count)])
+    return target_error(sim, crew, goals, change, progress=progress)
+
+
+def _settled(error: np.ndarray) -> np.ndarray:
+    """Mean error of each episode, `… T`, once settled after the change, `…`."""
+    rate = error.shape[-1] / (BEFORE_S + AFTER_S)
+    return error[..., round((BEFORE_S + SETTLED_S) * rate) :].mean(-1)
+
+
+def _stuck(settled: np.ndarray) -> int:
+    """Episodes that did not come near their target."""
+    return int((settled > NEAR).sum())
+
+
+def _interval(one: np.ndarray, other: np.ndarray) -> str:
+    """Where the ratio of two means lies in 95 % of samples of the same episodes."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(len(one), size=(2000, len(one)))
+    low, high = np.quantile(one[rows].mean(1) / other[rows].mean(1), [0.025, 0.975])
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _times_row(size: str, part: str, times: Times) -> dict[str, Any]:
+    return {
+        "size": size,
+        "part": part,
+        "core ms": round(times.median, 3),
+        "core p99": round(float(np.quantile(times.core, 0.99)), 3),
+        "wall ms": round(float(np.median(times.wall)), 3),
+        "wall p99": round(float(np.quantile(times.wall, 0.99)), 3),
+    }
+
+
+def _error_row(arm: str, error: np.ndarray) -> dict[str, Any]:
+    settled = _settled(error)
+    return {
+        "planner": arm,
+        "error mm": round(1000 * float(error.mean()), 2),
+        "settled mm": round(1000 * float(settled.mean()), 2),
+        "settled median": round(1000 * float(np.median(settled)), 2),
+    }

@@ -1,0 +1,164 @@
+"""`wm-robot bench pigeon`: what rewards by the clock do, and whether an alarm tells promises from results."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from wm_robot.progress import Progress, unreported
+from wm_robot_benchmarks.measures.noncontingent_reward import (
+    Gates,
+    NaiveLearner,
+    Schedule,
+    behaviour,
+    outside,
+    pooled,
+    statistics,
+)
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs, needs_gripper
+
+PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
+"""For 1 to 1.5 s after a reward it can be told that a robot goes back to a target that jumped: 2 s are left out."""
+FLATTERED_S = 8.0
+"""For so long a model flatters, and as long again it does not."""
+DEAF = 0.02
+"""Part of its gain that a motor is left where robots do not answer."""
+RUNS = ("control", "again", "rewarded")
+"""Who lives the schedule. The last alone is rewarded; beside that they differ by what they draw."""
+BROKEN = ("flattered", "deaf")
+"""Whose plans are not to be believed."""
+
+
+def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench pigeon --help`."""
+    needs_gripper(setting)
+    needs(robots >= 8, f"robots is {robots}; it must be at least 8")
+    robots = max(8, robots // 3) if setting.quick else robots
+    bases, seeds = bases_of(setting, [memory]), setting.seeds
+    keys = [(who, name, seed) for who in (memory, "naive") for name in RUNS for seed in seeds]
+    keys += [(memory, name, seed) for name in BROKEN for seed in seeds]
+    jobs = [(setting, *key, robots) for key in keys]
+    found = dict(zip(keys, in_processes(_lived, jobs, progress), strict=True))
+    told, said = _rituals({key: of[0] for key, of in found.items() if key[1] in RUNS}, memory, seeds)
+    rows, rates = _alarms(
+        {name: np.concatenate([found[memory, name, seed][1] for seed in seeds]) for name in RUNS + BROKEN}
+    )
+    return Result(
+        setting=setting,
+        figures=said | rates,
+        table=told + rows,
+        bases={name: base.digest for name, base in bases.items()},
+        notes=(
+            f"{robots} robots a run and seed, {count_of(seeds)}; within: the control's simultaneous 95 % interval",
+            f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, whatever "
+            f"the robot does; then {AFTER_S:.0f} s without",
+            "naive: greedy for values of what it did when reward came, without a model; its ritual must be found",
+            f"flattered: for {FLATTERED_S:.0f} s the model takes every servo for perfect, then no longer; "
+            "deaf: frozen lives, and motors that do not answer",
+        ),
+    )
+
+
+def _rituals(
+    found: dict[tuple[str, str, int], dict[str, np.ndarray]], memory: str, seeds: tuple[int, ...]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Statistics that are outside of the control's interval, by who and run."""
+    rows, counts = [], {}
+    for who in (memory, "naive"):
+        said = {name: pooled([found[who, name, seed] for seed in seeds]) for name in RUNS}
+        for name in ("again", "rewarded"):
+            out, bounds = outside(said[name], said["control"], seed=seeds[0])
+            counts[who, name] = float(len(out))
+            furthest = max(out, key=lambda one: abs(one.difference), default=None)
+            rows.append(
+                {
+                    "who": who,
+                    "run": name,
+                    "statistics": len(bounds),
+                    "outside": len(out),
+                    "furthest": furthest.name if furthest else "none",
+                    "cut, between": round(float(said[name]["between cuts"].mean()), 4),
+                    "cut, after": round(float(said[name]["after cuts"].mean()), 4),
+                }
+            )
+    return rows, {
+        "ritual_statistics_outside": counts[memory, "rewarded"],
+        "unrewarded_outside": counts[memory, "again"],
+        "naive_learner_outside": counts["naive", "rewarded"],
+        "naive_unrewarded_outside": counts["naive", "again"],
+    }
+
+
+def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Shares of robots in alarm, by run: `B T` each."""
+    half = {name: each[:, : each.shape[1] // 2] for name, each in alarmed.items()}
+    ever = {name: float(each.any(1).mean()) for name, each in alarmed.items()}
+    rows = [
+        {
+            "run": name,
+            "alarmed ever": round(ever[name], 3),
+            "at half-time": round(float(half[name][:, -1].mean()), 3),
+            "at the end": round(float(each[:, -1].mean()), 3),
+        }
+        for name, each in alarmed.items()
+    ]
+    return rows, {
+        "alarm_true_rate": float(half["flattered"].any(1).mean()),
+        "alarm_deaf_rate": ever["deaf"],
+        "alarm_left_rate": float(alarmed["flattered"][:, -1].mean()),
+        "alarm_false_rate": float(np.mean([ever[name] for name in RUNS[:2]])),
+        "exploitation_gap_alarms": float(alarmed["rewarded"].any(1).sum()),
+    }
+
+
+def _lived(
+    setting: Setting, who: str, name: str, seed: int, robots: int, *, progress: Progress
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Statistics of what robots did in a run, and whose plans were not believed, `B T`.
+
+    Worlds, work and sensor noise depend on the seed alone.
+    """
+    from wm_robot.agent.plan_monitor import Exploitation
+    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.robots import load_spec
+    from wm_robot_benchmarks.measures.optimistic_model import Flattered, Watched
+    from wm_robot_sim.batch import BatchSim
+    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.reachable_poses import gripper_points
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(setting.robot)
+    schedule = Schedule.of_seconds(
+        spec.rate, period=PERIOD_S, length=LENGTH_S, settle=SETTLE_S, trained=TRAINED_S, after=AFTER_S
+    )
+    steps = schedule.steps if name in RUNS else round(2 * FLATTERED_S * spec.rate)
+    draw = WorldDistribution(spec).sample
+    worlds = [draw(np.random.default_rng([seed, 30_000, i])) for i in range(robots)]
+    if name == "deaf":
+        worlds = [replace(world, gain=DEAF * world.gain) for world in worlds]
+    paths = [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])) for i in range(robots)]
+    goals = np.stack([path.path(steps) for path in paths])
+    delivered = schedule.delivered if name == "rewarded" else np.zeros(steps, bool)
+
+    def gripper(obs: np.ndarray) -> np.ndarray:
+        return gripper_points(spec, obs[:, : len(spec.joints)])
+
+    sim = BatchSim(spec, worlds, seed=40_000 + seed)
+    # Runs differ by what the planner draws.
+    drawn = 10 * seed + (RUNS + BROKEN).index(name)
+    if who == "naive":
+        naive = NaiveLearner(spec, gripper, seed=drawn)
+        done = behaviour(sim, naive, Gates(spec, sim.hold), goals, delivered, gripper, progress=progress)
+        return statistics(spec, done, schedule), np.zeros((robots, steps), bool)
+    model = bases_of(setting, [who])[who].model
+    believed: Any = Flattered(model) if name == "flattered" else model
+    task = next(iter(spec.tasks))
+    watch = Exploitation(spec, task=task)
+    agents = torch_agents(believed, spec, task=task, exploitation=watch, seed=drawn)
+    crew = Watched(agents, watch, frozen=name == "deaf")
+    honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
+    done = behaviour(
+        sim, crew, Gates(spec, sim.hold), goals, delivered, gripper, change=honest, progress=progress
+    )
+    return statistics(spec, done, schedule) if name in RUNS else {}, np.stack(crew.alarmed, 1)

@@ -1,0 +1,116 @@
+"""Parts of a bench side by side: a process for each, since every process has one thread."""
+
+import multiprocessing
+import os
+import signal
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wm_robot.progress import Progress
+
+T = TypeVar("T")
+LOOK = 1.0
+"""Time between two looks for the bench, in s, and from one report of what is done to the next."""
+FRACTION = struct.Struct("d")
+WHOLE = 1_000_000
+"""Parts that fractions are reported in."""
+
+
+def in_processes(
+    part: Callable[..., T], jobs: Sequence[tuple[Any, ...]], progress: Progress | None = None
+) -> list[T]:
+    """`part(*job)` of every job, in their order; as many at once as there are cores.
+
+    Ctrl-C, or the error of one job, ends all others at once.
+
+    Args:
+        part: A function of a module, so that a new process can import it. With `progress` it gets one of its own,
+            under that name.
+        progress: Told how far all jobs are together; they count alike.
+    """
+    context = multiprocessing.get_context("spawn")
+    count = min(len(jobs), os.cpu_count() or 1)
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
+    with tempfile.TemporaryDirectory() as folder, pool:
+        shares = [_Share(Path(folder) / str(number)) for number in range(len(jobs))]
+        try:
+            # Processes are started here. Ctrl-C is for the bench alone: it ends them.
+            with _interrupts_held():
+                futures = [
+                    pool.submit(part, *job, **({} if progress is None else {"progress": share}))
+                    for job, share in zip(jobs, shares, strict=True)
+                ]
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=LOOK, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                if progress is not None:
+                    left = sum(
+                        1 - share.fraction
+                        for share, job in zip(shares, futures, strict=True)
+                        if not job.done()
+                    )
+                    progress(round(WHOLE * (1 - left / len(jobs))), WHOLE)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+    return [future.result() for future in futures]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """How far one job is: a file that its process writes and the bench reads."""
+
+    path: Path
+
+    def __call__(self, done: int, total: int) -> None:
+        self.path.write_bytes(FRACTION.pack(done / total if total else 0.0))
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1; 0 where nothing was reported yet."""
+        try:
+            return min(1.0, FRACTION.unpack(self.path.read_bytes())[0])
+        except (OSError, struct.error):
+            # None yet, or it is being written just now.
+            return 0.0
+
+
+def end_with(bench: int) -> None:
+    """Have this process end when the bench does: one that was killed ends nobody by itself.
+
+    Args:
+        bench: Process id of the parent.
+    """
+
+    def watch() -> None:
+        while os.getppid() == bench:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started meanwhile never gets one, and one that came is raised after."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

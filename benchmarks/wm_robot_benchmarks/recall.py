@@ -1,0 +1,137 @@
+"""`wm-robot bench recall`: conditions that come back, with and without a bank that remembers them."""
+
+from typing import Any
+
+import numpy as np
+
+from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.evaluation.gap import Comparison, gap_closed
+from wm_robot.progress import Progress, unreported
+from wm_robot.types import Lives
+from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE, Visits, visits_of
+from wm_robot_benchmarks.processes import in_processes
+from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+
+ORDER = (0, 1, 0, 2, 1, 0, 3, 2, 0, 4, 1, 3, 0, 4)
+"""Condition of each visit: five of them, five first visits and nine returns."""
+VISIT = 400
+"""Steps of a visit: 8 s."""
+SETTLED = (300, 320, 340, 360, 380)
+POINTS = (0, 2, 4, 6, 10, 16, 32, 48, *SETTLED)
+"""Steps since the change at which to imagine; the last ones, averaged, are the settled error."""
+RETURN = 10
+FIRST = tuple(p for p in POINTS if p <= AFTER_CHANGE)
+"""Of a first visit."""
+ARMS = ("without", "bank", "another's bank")
+PART = 16
+"""Lives in a process."""
+
+
+def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench recall --help`."""
+    needs(lives >= 2, f"lives is {lives}; it must be at least 2")
+    lives = max(2, lives // 8) if setting.quick else lives
+    parts = [
+        (seed, start, min(PART, lives - start)) for seed in setting.seeds for start in range(0, lives, PART)
+    ]
+    jobs = [(setting, memory, arm, *part) for arm in ARMS for part in parts]
+    base = bases_of(setting, [memory])[memory]
+    done = in_processes(_live, jobs, progress)
+    found = {arm: [visits for job, visits in zip(jobs, done, strict=True) if job[2] == arm] for arm in ARMS}
+    errors = {arm: np.concatenate([v.errors for v in visits]) for arm, visits in found.items()}
+    hours = len(setting.seeds) * lives * VISIT * len(ORDER) * base.model.config.dt / 3600
+    bank = found["bank"]
+    changes = len(setting.seeds) * lives * (len(ORDER) - 1)
+    return Result(
+        setting=setting,
+        figures={
+            "return_gap_closed_10": _return_gap(errors["bank"], errors["without"]),
+            "return_gap_closed_10_without": _return_gap(errors["without"], errors["without"]),
+            "false_switches_per_hour": sum(v.false_switches for v in bank) / hours,
+            "first_visit_ratio": _first(errors["bank"]) / _first(errors["without"]),
+            "control_other_bank": _return_gap(errors["another's bank"], errors["without"]),
+        },
+        table=[row for arm in ARMS for row in _rows(arm, errors[arm])],
+        bases={memory: base.digest},
+        notes=(
+            f"{lives} lives a seed of {len(ORDER)} visits of {VISIT} steps, {count_of(setting.seeds)}, "
+            f"{hours:.1f} h of robot time; error: mean square {HORIZON} steps ahead, in units of the one-step change",
+            f"{sum(v.switches for v in bank)} switches, {sum(v.alarms for v in bank)} alarms, "
+            f"{sum(v.mistaken for v in bank)} of {changes} changes after which another condition was believed",
+        ),
+    )
+
+
+def _live(
+    setting: Setting, memory: str, arm: str, seed: int, first: int, count: int, *, progress: Progress
+) -> Visits:
+    from wm_robot.adaptation.tensor_backends import TensorRecall
+
+    model = bases_of(setting, [memory])[memory].model
+    lives = _lives(setting.robot, seed, first, count)
+    return visits_of(
+        model,
+        lives,
+        visit=VISIT,
+        points=POINTS,
+        change_std=np.diff(lives.obs, axis=1).std((0, 1)),
+        recall=None if arm == "without" else TensorRecall(model),
+        swap_banks=arm == "another's bank",
+        progress=progress,
+    )
+
+
+def _lives(robot: str, seed: int, first: int, count: int) -> Lives:
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.rollouts import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    draw = WorldDistribution(spec).sample
+    rng = np.random.default_rng([seed, first, 30_000])
+    return gather(
+        spec,
+        lives=count,
+        steps=VISIT * len(ORDER) + HORIZON,
+        seed=seed * 1000 + first,
+        held_out=True,
+        worlds=[[draw(rng) for _ in range(max(ORDER) + 1)] for _ in range(count)],
+        visits=[(number * VISIT, condition) for number, condition in enumerate(ORDER)],
+    )
+
+
+def _returns() -> list[int]:
+    return [v for v, condition in enumerate(ORDER) if condition in ORDER[:v]]
+
+
+def _firsts() -> list[int]:
+    """First visits, but for that of birth."""
+    return [v for v in range(1, len(ORDER)) if v not in _returns()]
+
+
+def _return_gap(errors: np.ndarray, without: np.ndarray) -> Comparison:
+    """Part of the way from the error at a return, with nothing recalled yet, to the settled one."""
+    returns = _returns()
+    start = float(without[:, returns, 0].mean())
+    settled = float(without[:, returns][..., -len(SETTLED) :].mean())
+    own = float(errors[:, returns, POINTS.index(RETURN)].mean())
+    return gap_closed(own, start, settled, names=("at the return", "settled"))
+
+
+def _first(errors: np.ndarray) -> float:
+    """Mean error of the first second of first visits, but for that of birth."""
+    return float(errors[:, _firsts()][..., : len(FIRST)].mean())
+
+
+def _rows(arm: str, errors: np.ndarray) -> list[dict[str, Any]]:
+    visits: dict[str, list[int]] = {
+        "birth": [0],
+        "first": _firsts(),
+        "return": _returns(),
+    }
+    return [
+        {"arm": arm, "visit": name}
+        | {str(p): round(float(e), 3) for p, e in zip(FIRST, errors[:, which].mean((0, 1)), strict=False)}
+        | {"settled": round(float(errors[:, which][..., -len(SETTLED) :].mean()), 3)}
+        for name, which in visits.items()
+    ]

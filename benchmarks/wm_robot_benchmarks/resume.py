@@ -1,0 +1,150 @@
+"""`wm-robot bench resume`: lives killed and resumed, beside those that were never stopped."""
+
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.processes import end_with, in_processes
+from wm_robot_benchmarks.result import Result, Setting, arms_with_base, base_folder, bases_of, needs
+
+EVERY = 250
+"""Steps between saves."""
+CONDITIONS, VISIT = 3, 504
+INVALID = 0.05
+"""Part of the steps that must not be learned from."""
+NOT_ADAPTIVE = ("robust", "oracle", "nominal")
+CONTROL_STEPS = 500
+"""Of the control, which is stopped once."""
+
+
+def run(
+    setting: Setting,
+    families: tuple[str, ...],
+    steps: int,
+    interruptions: int,
+    *,
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench resume --help`."""
+    needs(steps >= CONTROL_STEPS, f"steps is {steps}; it must be at least {CONTROL_STEPS}")
+    needs(interruptions >= 1, f"interruptions is {interruptions}; it must be at least 1")
+    steps = max(CONTROL_STEPS, steps // 20) if setting.quick else steps
+    adaptive = [name for name in arms_with_base(setting) if name not in NOT_ADAPTIVE]
+    names = families or tuple(adaptive) or ("ekf",)
+    bases = bases_of(setting, names)
+    rows = in_processes(_row, [(setting, name, steps, interruptions) for name in names], progress)
+    return Result(
+        setting=setting,
+        figures={
+            "equal_fraction": float(np.mean([row["equal"] for row in rows])),
+            "control_equal_fraction": float(np.mean([row["control equal"] for row in rows])),
+            "killed": float(min(row["killed"] for row in rows)),
+        },
+        table=rows,
+        bases={name: base.digest for name, base in bases.items()},
+        notes=(
+            f"lives of {steps} steps in {CONDITIONS} worlds that come and go, saved every {EVERY} steps and killed "
+            f"{interruptions} times at random steps; each goes on from its last snapshot in a new process. Equal: "
+            "the SHA-256 of all tensors of the last snapshot, bank and counters too",
+            "control: goes on without knowing which actions are on their way to the motors; it must differ",
+        ),
+    )
+
+
+def _row(
+    setting: Setting, name: str, steps: int, interruptions: int, *, progress: Progress
+) -> dict[str, Any]:
+    from wm_robot.robots import load_spec
+    from wm_robot.store.store import Store
+    from wm_robot_benchmarks.measures.resumed_lifetime import live_on
+
+    spec, base = load_spec(setting.robot), base_folder(setting, name)
+    log, rng = _log(setting, steps), np.random.default_rng(setting.seeds[0])
+    deaths = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
+    # Within a few steps after a save, what is lost of a mistaken resume is seen by the time of the next.
+    short = _log(setting, CONTROL_STEPS)
+    done, total = 0, 2 * (steps + CONTROL_STEPS)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+
+        def lived(into: str, what: Any, ends: list[int], **how: Any) -> tuple[str, int]:
+            nonlocal done
+            killed, began = 0, done
+            for end in ends:
+                killed += _killed(base, spec, what, place / into, die_at=end, **how)
+                done = began + end
+                progress(done, total)
+            steps = len(what.action)
+            live_on(
+                base,
+                spec,
+                what,
+                place / into,
+                every=EVERY,
+                progress=part_of(progress, began, steps, total),
+                **how,
+            )
+            done = began + steps
+            return Store(place / into).show().object, killed
+
+        whole, _ = lived("whole", log, [])
+        resumed, killed = lived("resumed", log, deaths)
+        short_whole, _ = lived("short", short, [])
+        control, _ = lived("control", short, [EVERY + 1], forgetful=True)
+        size = Store(place / "whole").show().size
+    return {
+        "family": name,
+        "steps": steps,
+        "killed": killed,
+        "equal": whole == resumed,
+        "control equal": short_whole == control,
+        "state KiB": round(size / 1024),
+    }
+
+
+def _killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
+    """Live in a process of its own until it kills itself."""
+    import signal
+
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(
+        target=_live_on, args=(os.getpid(), base, spec, log, place), kwargs={"every": EVERY, **how}
+    )
+    process.start()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def _live_on(parent: int, *args: Any, **how: Any) -> None:
+    """See `live_on`; ends with its parent too."""
+    from wm_robot_benchmarks.measures.resumed_lifetime import live_on
+
+    end_with(parent)
+    live_on(*args, **how)
+
+
+def _log(setting: Setting, steps: int) -> Any:
+    from wm_robot.robots import load_spec
+    from wm_robot_benchmarks.measures.resumed_lifetime import Log
+    from wm_robot_sim.rollouts import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec, rng = load_spec(setting.robot), np.random.default_rng([setting.seeds[0], 80_000])
+    draw = WorldDistribution(spec).sample
+    lives = gather(
+        spec,
+        lives=1,
+        steps=steps,
+        seed=setting.seeds[0],
+        held_out=True,
+        worlds=[[draw(rng) for _ in range(CONDITIONS)]],
+        visits=[(start, number % CONDITIONS) for number, start in enumerate(range(0, steps, VISIT))],
+    )
+    return Log(
+        obs=lives.obs[0], action=lives.action[0], hold=lives.hold[0], valid=rng.random(steps) > INVALID
+    )

@@ -1,0 +1,145 @@
+"""`wm-robot bench ros`: what ROS 2 costs a loop, what its executors cost, and the whole agent at a rate."""
+
+import math
+from importlib.util import find_spec
+from typing import Any
+
+from wm_robot.errors import DeviceError, MissingExtraError
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.host_load import load, stolen
+from wm_robot_benchmarks.loop import START_S, robot_at, start_seconds
+from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot_cli.progress import by_the_clock
+
+SHORTER = 6
+"""Each executor and the control get this part of the time."""
+STALL_EVERY, STALL = 20, 0.02
+"""Of the control: answers from one stall to the next, and how long it lasts, in s: four periods of the robot."""
+LOST_BY_STALL = 2
+"""Observations that such a stall loses at least: of those that come meanwhile the newest is kept."""
+
+
+def run(
+    setting: Setting,
+    memory: str,
+    seconds: float,
+    rate: float,
+    priority: int,
+    *,
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench ros --help`."""
+    if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
+        raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
+    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
+    seconds = seconds / 4 if setting.quick else seconds
+    # Before the echoes, which need no base and take most of the time.
+    base = base_folder(setting, memory)
+    before = stolen()
+    ways = _ways(seconds)
+    echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
+    agents = round(seconds + start_seconds(setting, rate))
+    tried = _echoes(ways, priority, setting.seeds[0], part_of(progress, 0, echoes, echoes + agents))
+    echo, control = tried["as every agent has it"], tried["control: it stalls"]
+    if not echo["answered"]:
+        raise DeviceError("the echo answered nothing that counted; the machine is too busy")
+    share = part_of(progress, echoes, agents, echoes + agents)
+    with by_the_clock(share, agents):
+        agent = _agent(setting, memory, seconds, rate, priority)
+    figures = {
+        "echo_p50_ms": echo["p50_ms"],
+        "echo_p99_ms": echo["p99_ms"],
+        "echo_p999_ms": echo["p999_ms"],
+        "echo_worst_ms": echo["worst_ms"],
+        "echo_cpu": echo["cpu"],
+        "sent": float(echo["sent"]),
+        "lost": float(echo["lost"]),
+        "wrong": float(echo["wrong"]),
+        "agent_p50_ms": agent["p50_ms"],
+        "agent_p99_ms": agent["p99_ms"],
+        "agent_missed": float(agent["missed_periods"]),
+        "control_lost": float(control["lost"]),
+        "control_lost_seen": float(seen(control)),
+        "realtime": float(echo["realtime"] and agent["realtime"]),
+        "load": load(),
+        "stolen_s": stolen() - before,
+    }
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
+        bases={memory: digest_of(base)},
+        notes=(
+            "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
+            "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
+            "lost: observations without an answer; cpu: of the process that answers, s for each s",
+            f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
+            f"{LOST_BY_STALL} observations or more are lost by each",
+        ),
+    )
+
+
+def _ways(seconds: float) -> dict[str, dict[str, Any]]:
+    """Options of each echo, by what calls the answering node back."""
+    shorter = seconds / SHORTER
+    ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
+    ways["SingleThreadedExecutor"] = {"seconds": shorter, "executor": "single"}
+    if find_spec("rclpy.experimental") is not None:
+        ways["EventsExecutor"] = {"seconds": shorter, "executor": "events"}
+    ways["MultiThreadedExecutor"] = {"seconds": shorter, "executor": "multi"}
+    ways["control: it stalls"] = {"seconds": shorter, "stall_every": STALL_EVERY, "stall": STALL}
+    return ways
+
+
+def _echoes(
+    ways: dict[str, dict[str, Any]], priority: int, seed: int, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """What was measured, by what calls the answering node back."""
+    from wm_robot_benchmarks.ros_probes.echo_timing import measure_echo
+
+    lengths = {name: round(way["seconds"] + START_S) for name, way in ways.items()}
+    found, before = dict[str, dict[str, Any]](), 0
+    for name, way in ways.items():
+        share = part_of(progress, before, lengths[name], sum(lengths.values()))
+        with by_the_clock(share, lengths[name]):
+            found[name] = measure_echo(priority=priority, seed=seed, **way)
+        before += lengths[name]
+    return found
+
+
+def seen(control: dict[str, Any]) -> bool:
+    """Whether a process that stalls is found out: by what it loses, and by how long its slowest answers take."""
+    worst = control["worst_ms"]
+    return (
+        control["stalled"] > 0
+        # Some of its stalls are before the counting and after it.
+        and control["lost"] >= LOST_BY_STALL * control["answered"] // STALL_EVERY
+        and worst is not None
+        and worst >= 1e3 * STALL
+    )
+
+
+def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """A line of the table."""
+    times = {
+        f"{q} ms": "none" if found[f"{q}_ms"] is None else found[f"{q}_ms"] for q in ("p50", "p99", "worst")
+    }
+    return {"echo": name, "sent": found["sent"], **times, "lost": found["lost"], "cpu": found["cpu"]}
+
+
+def _agent(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> dict[str, Any]:
+    from wm_robot_benchmarks.ros_probes.loop_timing import measure
+
+    with robot_at(setting, base_folder(setting, memory), rate) as (robot, base, _):
+        return measure(robot=robot, base=base, seconds=seconds, priority=priority)
+
+
+def _agent_row(agent: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "whole agent": f"{agent['plant']['rate']:g} Hz",
+        **{f"{name} ms": agent[f"{name}_ms"] for name in ("p50", "p99", "worst")},
+        "missed periods": agent["missed_periods"],
+        "longest miss": agent["longest_miss"],
+    }

@@ -1,0 +1,1 @@
+"""Nodes and processes that measure ROS 2 itself."""

@@ -1,0 +1,116 @@
+"""An agent that only answers: the real node, its topics and its checks, with a life that repeats what it senses.
+
+For `wm-robot bench ros`. What is left of an answer when nothing is planned and nothing learned is what ROS costs.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+
+from wm_robot.agent.builder import LifeConfig
+from wm_robot.errors import MissingExtraError
+from wm_robot.spec import RobotSpec
+from wm_robot_ros.middleware.node_runtime import events_executor, executor_of, running
+from wm_robot_ros.nodes.agent_node import AgentNode, run
+
+
+class Known(NamedTuple):
+    """An observation that was foreseen as it came."""
+
+    nll: float
+    mean: np.ndarray
+    deviation: np.ndarray
+    error: np.ndarray
+
+
+class Echo:
+    """A life without a model: its action is the positions that it sensed."""
+
+    def __init__(self, spec: RobotSpec, *, stall_every: int = 0, stall: float = 0.0):
+        """Args:
+        stall_every: Answers from one stall to the next; 0: it never stalls.
+        stall: How long it does, in s.
+        """
+        self.counters: Mapping[str, int] = {"lived": 0, "watched": 0, "invalid": 0}
+        self._spec, self._every, self._stall = spec, stall_every, stall
+        self._acted = self._stalled = 0
+        self._first = self._last = (0.0, 0.0)
+
+    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
+        self._acted = self._stalled = 0
+
+    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
+        self._acted += 1
+        self._last = time.process_time(), time.monotonic()
+        if self._acted == 1:
+            self._first = self._last
+        if self._every and self._acted % self._every == 0:
+            self._stalled += 1
+            time.sleep(self._stall)
+        return obs[: self._spec.action_dim].copy()
+
+    def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Known:
+        one = np.ones(next_obs.size, np.float32)
+        return Known(0.0, next_obs, one, np.zeros_like(one))
+
+    def rehearse(self) -> None:
+        pass
+
+    def imagined(self) -> None:
+        return None
+
+    def save(self, place: str) -> str:
+        raise AssertionError("an echo has nothing to save")
+
+    def report(self) -> dict[str, object]:
+        """`cpu`: of this process, in s for each s from the first answer to the last; `stalled`: how often."""
+        cpu, wall = (last - first for first, last in zip(self._first, self._last, strict=True))
+        return {"cpu": cpu / wall if wall else 0.0, "stalled": self._stalled}
+
+    def close(self) -> None:
+        pass
+
+
+def _events() -> Executor:
+    executor = events_executor()
+    if executor is None:
+        raise MissingExtraError("rclpy's EventsExecutor", "ros")
+    return executor
+
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "single": SingleThreadedExecutor,
+    "events": _events,
+    "multi": MultiThreadedExecutor,
+}
+"""What may call a node back; ours take the second where it is there, and never the last."""
+
+
+def main() -> None:
+    """Answer until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--executor", choices=EXECUTORS)
+    parser.add_argument("--stall-every", type=int, default=0)
+    parser.add_argument("--stall", type=float, default=0.0)
+    own, _ = parser.parse_known_args()
+
+    def make(config: LifeConfig, spec: RobotSpec) -> Any:
+        return Echo(spec, stall_every=own.stall_every, stall=own.stall)
+
+    with running(lambda: AgentNode(make)) as (node, stop):
+        if own.executor:
+            executor = EXECUTORS[own.executor]()
+            executor.add_node(node)
+        else:
+            executor = executor_of(node, quick=True)
+        run(node, executor, stop)
+        node.end_driving()
+        node.write_report()
+
+
+if __name__ == "__main__":
+    main()

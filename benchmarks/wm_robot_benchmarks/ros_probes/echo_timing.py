@@ -1,0 +1,149 @@
+"""What ROS alone costs: a robot of twelve joints sounds at 200 Hz, and an agent that plans nothing answers."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from wm_robot.errors import DeviceError
+from wm_robot.spec import Actuator, Joint, RobotSpec, Task
+from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
+
+JOINTS, RATE = 12, 200.0
+TASK = "echo"
+QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "worst": 100.0}
+PATIENCE = 70.0
+"""Beyond the time that is counted, in s: both nodes load, and find each other."""
+
+
+def synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
+    """A robot that is nowhere: servos alone, and a task without a goal."""
+    names = [f"joint_{index}" for index in range(joints)]
+    return RobotSpec(
+        name=f"synthetic{joints}",
+        rate=rate,
+        mjcf="none.xml",
+        joints=tuple(Joint(name=name, position=(-2.0, 2.0), velocity=5.0, effort=5.0) for name in names),
+        actuators=tuple(
+            Actuator(name=name, joint=name, unit="rad", range=(-2.0, 2.0), rate=10.0) for name in names
+        ),
+        tasks={TASK: Task(reward="none")},
+    )
+
+
+class Sounding:
+    """What was sent, and what came back for it."""
+
+    def __init__(self) -> None:
+        self._sent: dict[int, tuple[np.ndarray, float]] = {}
+        self._taken = list[float]()
+        self._count = self._wrong = 0
+
+    def send(self, stamp: int, places: np.ndarray, moment: float) -> None:
+        """Say what was sent, and when.
+
+        Args:
+            stamp: By which its answer is known, in ns.
+            places: What the answer must hold, `A`.
+            moment: In s on a clock that nobody sets.
+        """
+        self._sent[stamp] = places, moment
+        self._count += 1
+
+    def hear(self, stamp: int, action: np.ndarray, moment: float) -> None:
+        """Say what was heard, and when; what answers nothing, or a second time, does not count."""
+        sent = self._sent.pop(stamp, None)
+        if sent is None:
+            return
+        places, then = sent
+        self._wrong += not np.array_equal(places, action)
+        self._taken.append(1e3 * (moment - then))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts, and percentiles of the time from sending to hearing in ms, None where nothing was heard."""
+        taken = self._taken
+        return {
+            "sent": self._count,
+            "answered": len(taken),
+            "lost": len(self._sent),
+            "wrong": self._wrong,
+            **{
+                f"{name}_ms": float(np.percentile(taken, q)) if taken else None
+                for name, q in QUANTILES.items()
+            },
+        }
+
+
+def measure_echo(
+    *,
+    seconds: float,
+    executor: str = "",
+    stall_every: int = 0,
+    stall: float = 0.0,
+    priority: int = 50,
+    seed: int = 0,
+    joints: int = JOINTS,
+    rate: float = RATE,
+) -> dict[str, Any]:
+    """Run both and say what they measured.
+
+    Args:
+        seconds: That are counted, from the second after the first answer on.
+        executor: That calls the answering node back, one of `echo_node.EXECUTORS`; empty: as every agent has it.
+        stall_every: Answers after which the answering process stalls; 0: never.
+        stall: How long it does, in s.
+        priority: Of both among real-time processes, where the system permits it; 0 for none.
+        seed: Of what the robot says that it senses.
+
+    Returns:
+        What `Sounding.to_dict` has; `skipped`, deadlines that the robot missed by itself; `cpu`, time of a processor
+        that the answering process took, in s for each s; `stalled`, how often it was made to; `realtime`.
+
+    Raises:
+        DeviceError: If one of the two fails.
+    """
+    environment = private_environment()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        spec = folder / "robot.yaml"
+        spec.write_text(
+            yaml.safe_dump(json.loads(json.dumps(synthetic_spec(joints=joints, rate=rate).to_dict())))
+        )
+        shared = {"robot": str(spec), "realtime.priority": priority}
+
+        def begin(part: str, parameters: Mapping[str, Any], *own: str) -> NodeProcess:
+            report = {"report": str(folder / f"{part}.json")}
+            command = node_command(f"{part}_node", {**shared, **report, **parameters})
+            # Before what is for ROS: python -m MODULE.
+            command[3:3] = own
+            return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
+
+        stalls = ["--stall-every", str(stall_every), "--stall", str(stall)]
+        echo = begin("echo", {"autostart": True}, *(["--executor", executor] if executor else []), *stalls)
+        sounder = begin("sounder", {"seconds": float(seconds), "seed": seed})
+        try:
+            sounder.wait(seconds + PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        echo.stop()
+        sounder.stop()
+        heard, answered = (_report(folder, part) for part in ("sounder", "echo"))
+    permitted = [part["realtime"].get("priority") == "" for part in (heard, answered)]
+    return heard | {
+        "cpu": answered["cpu"],
+        "stalled": answered["stalled"],
+        "realtime": all(permitted),
+    }
+
+
+def _report(folder: Path, part: str) -> dict[str, Any]:
+    path, log = folder / f"{part}.json", folder / f"{part}.log"
+    if not path.exists():
+        raise DeviceError(f"the {part} node failed:\n{log.read_text(errors='replace')[-2000:]}")
+    return dict(json.loads(path.read_text()))

@@ -1,0 +1,193 @@
+"""How fast and how steady the loop through ROS is: plant and agent in processes of their own."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wm_robot.errors import DeviceError
+from wm_robot.robots import load_spec
+from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
+
+START_UP = 60.0
+"""Patience for both nodes to load, find each other and begin, in s."""
+PHYSICS = 0.004
+"""Longest step of the physics at a rate that is not the robot's own, in s."""
+NEVER = 1e9
+"""A surprise that no observation is."""
+SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+
+
+def measure(
+    *,
+    robot: str,
+    base: Path,
+    seconds: float,
+    seed: int = 0,
+    priority: int = 50,
+    hogs: int = 0,
+    agent: Mapping[str, Any] | None = None,
+    plant: Mapping[str, Any] | None = None,
+    flood: float = 0.0,
+) -> dict[str, Any]:
+    """Run the loop and say what the two nodes measured.
+
+    Args:
+        seconds: Length of the run from the first command on.
+        priority: Of both nodes among real-time processes, where the system permits it; 0 for none.
+        hogs: Processes of ordinary priority that spin for as long as it lasts.
+        agent: Further parameters of the agent.
+        plant: Likewise of the plant.
+        flood: False observations and commands of another process, a second.
+
+    Returns:
+        `p50_ms`, `p99_ms`, `p999_ms` and `worst_ms` from a sensor's stamp to its command's arrival at the plant;
+        `missed_periods`, all that had no new command or were skipped, and `longest_miss`, the most of them in a
+        row; `realtime`, whether both had priority; `log`, the lines that the plant's log has; `grown`, the bytes of
+        memory that the two nodes grew by in the second half; `flooded`, the false messages; and under `plant` and
+        `agent` all that each of them counted.
+
+    Raises:
+        DeviceError: If one of the nodes fails, or the run is not whole.
+    """
+    environment = private_environment()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shared = {"robot": robot, "seed": seed, "realtime.priority": priority}
+
+        def begin(part: str, parameters: Mapping[str, Any]) -> NodeProcess:
+            files = {"report": str(folder / f"{part}.json"), "log": str(folder / f"{part}.ndjson")}
+            command = node_command(f"{part}_node", {**shared, **files, **parameters})
+            return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
+
+        agent_node = begin("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
+        # A figure is worth more than a hold: what comes late is counted.
+        plant_node = begin("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
+        stack.enter_context(spinning(hogs))
+        deadline = time.monotonic() + seconds + START_UP
+        _until_begun(agent_node, folder / "agent.ndjson", deadline)
+        sent = folder / "flood.txt"
+        if flood:
+            command = node_command("flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)})
+            flooding = stack.enter_context(NodeProcess(command, environment, log=folder / "flood.log"))
+        grown = _until_over(plant_node, agent_node, deadline)
+        if flood:
+            flooding.stop()
+        agent_node.stop()
+        plant_node.stop()
+        reports = {part: _report(folder, part) for part in ("plant", "agent")}
+        flooded = int(sent.read_text()) if flood else 0
+        log = folder / "plant.ndjson"
+        lines = log.read_text().count("\n") if log.exists() else 0
+    return _judged(reports, seconds, load_spec(robot).dt) | {
+        "log": lines,
+        "grown": grown,
+        "flooded": flooded,
+    }
+
+
+def _report(folder: Path, part: str) -> dict[str, Any]:
+    path, log = folder / f"{part}.json", folder / f"{part}.log"
+    if not path.exists():
+        raise DeviceError(f"the {part} node failed:\n{log.read_text(errors='replace')[-2000:]}")
+    return dict(json.loads(path.read_text()))
+
+
+def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, Any]:
+    plant, agent = reports["plant"], reports["agent"]
+    latency, commands = plant["latency"], plant["commands"]
+    if agent["trouble"] or not latency["count"]:
+        raise DeviceError(f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}")
+    if plant["lived"] < round(seconds / dt):
+        raise DeviceError(
+            f"the plant lived {plant['lived']} periods of {round(seconds / dt)}; the machine is too busy"
+        )
+    permitted = [part["realtime"].get("priority") == "" for part in (plant, agent)]
+    return {
+        **{name: latency[name] for name in ("p50_ms", "p99_ms", "p999_ms", "worst_ms")},
+        "missed_periods": commands["silent_periods"] + plant["skipped_periods"],
+        "longest_miss": max(commands["longest_silence"], plant["longest_skip"]),
+        "realtime": all(permitted),
+        **reports,
+    }
+
+
+@contextmanager
+def spinning(count: int) -> Iterator[None]:
+    """With so many processes that use all the time they get; none outlives us."""
+    hogs = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:
+    """The same robot and base at another rate, for their timing alone: the base foresees nothing at that rate.
+
+    Args:
+        folder: For both; it must outlive their use.
+
+    Returns:
+        The spec's file and the base's folder.
+    """
+    from wm_robot.agent.onnx_files import load_graphs
+    from wm_robot.model.base import load_base, save_base
+    from wm_robot.training.export.base_graphs import export_graphs
+
+    known, loaded = load_spec(robot), load_base(base)
+    loaded.check_spec(known)
+    model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
+    world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
+    # Nobody is to be stopped for a surprise that is ours.
+    safety = replace(known.safety, surprise=NEVER)
+    spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
+    file, copy = folder / f"{known.name}.yaml", folder / "base"
+    file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
+    save_base(copy, loaded.model, load_spec(str(file)), {"for": f"timing at {rate:g} Hz, and nothing else"})
+    graphs = load_graphs(base, loaded)
+    if graphs is not None:
+        planner = graphs.plan.planner
+        export_graphs(
+            copy, load_base(copy), load_spec(str(file)), task=next(iter(spec.tasks)), planner=planner
+        )
+    return str(file), copy
+
+
+def _until_begun(agent: NodeProcess, log: Path, deadline: float) -> None:
+    """Until the agent has acted, or is no more."""
+    while agent.running and time.monotonic() < deadline and not (log.exists() and log.stat().st_size):
+        time.sleep(0.1)
+
+
+def _until_over(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
+    """Until the plant has lived its time, or one of the two is no more; bytes by which the two have grown."""
+    sizes = list[int]()
+    while agent.running and time.monotonic() < deadline:
+        try:
+            plant.wait(0.2)
+            break
+        except subprocess.TimeoutExpired:
+            sizes.append(_resident(plant.pid) + _resident(agent.pid))
+    late = sizes[len(sizes) // 2 : -1]
+    return max(0, late[-1] - late[0]) if late else 0
+
+
+def _resident(pid: int) -> int:
+    """Memory of a process, in bytes; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0

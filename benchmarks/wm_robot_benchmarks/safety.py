@@ -1,0 +1,355 @@
+"""`wm-robot bench safety`: wrong numbers, messages of another time, and control processes that die."""
+
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import SnapshotError
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.spec import RobotSpec, Safety
+from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
+from wm_robot_benchmarks.fault_injection.process_faults import Crew, Deaths, Driver, Victim, still, try_deaths
+from wm_robot_benchmarks.host_load import load
+from wm_robot_benchmarks.loop import START_S
+from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot_cli.progress import by_the_clock
+
+LONGEST_FLOOD = 600_000
+"""Messages: a minute at 10 kHz."""
+PHASE = 10.0
+"""Seconds for which a helper is well, stopped or dead, time after time."""
+FLOOD_RATE = 10_000.0
+"""Messages a second, of two kinds."""
+NUMBER_S = 0.0005
+"""About the time of a generated case in all that is done with it, in s."""
+DRIVES = 0.02, 0.1
+"""Seconds that a control process drives before it is ended."""
+
+
+def run(
+    setting: Setting,
+    generated: int,
+    kills: int,
+    flood: int,
+    *,
+    deaths: int = 0,
+    memory: str = "ekf",
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench safety --help`."""
+    from wm_robot.robots import load_spec
+
+    needs(generated >= 100, f"generated is {generated}; it must be at least 100")
+    needs(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
+    needs(kills >= 0, f"kills is {kills}; it must not be below 0")
+    needs(deaths >= 0, f"deaths is {deaths}; it must not be below 0")
+    if setting.quick:
+        generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
+        deaths = min(deaths, 1)
+    spec = load_spec(setting.robot)
+    base = _base(setting, memory)
+    flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
+    shares = _shares(progress, generated, flooded if flood else 0.0, kills, 3 * deaths * (6 * unwell + 10))
+    rng = np.random.default_rng(setting.seeds[0])
+    with by_the_clock(shares["numbers"], generated * NUMBER_S):
+        table, figures = _numbers(spec, generated, rng)
+    # Unwatched: what a flood leaves in this process's memory is counted.
+    told, said = _streams(spec, max(100, generated // 10), flood)
+    notes = [
+        f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
+    ]
+    rows, figures = table + told, figures | said
+    if flood:
+        told, said, note = _flood_over_ros(setting, base, memory, flooded, shares["flood"])
+        rows, figures, notes = rows + told, figures | said, [*notes, *note]
+    if kills and sys.platform == "linux":
+        stopped, said, note = _stops(spec, kills, rng, shares["stops"])
+        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
+    else:
+        notes.append("no control process was ended: kills is 0, or this is not Linux")
+    if deaths and sys.platform == "linux":
+        stopped, said, note = _deaths(spec, base, deaths, unwell, shares["deaths"])
+        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
+    bases = {memory: digest_of(base)} if base else {}
+    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
+
+
+def _base(setting: Setting, memory: str) -> Path | None:
+    """The folder of the agent's base; None where there is none, which leaves out what needs one."""
+    try:
+        return base_folder(setting, memory)
+    except SnapshotError:
+        if memory != "ekf":
+            # It was asked for.
+            raise
+        return None
+
+
+def _shares(
+    progress: Progress, generated: int, flooded: float, kills: int, deaths: float
+) -> dict[str, Progress]:
+    """The progress of each part, by about how many seconds it takes."""
+    seconds = {
+        "numbers": 2 + round(generated * NUMBER_S),
+        "flood": round(2 * (flooded + START_S)) if flooded else 0,
+        "stops": 5 + 2 * kills if kills else 0,
+        "deaths": round(deaths),
+    }
+    whole, before, shares = sum(seconds.values()), 0, dict[str, Progress]()
+    for name, size in seconds.items():
+        shares[name], before = part_of(progress, before, size, whole), before + size
+    return shares
+
+
+def _deaths(
+    spec: RobotSpec, base: Path | None, rounds: int, seconds: float, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """Learners and recorders that are stopped and killed, and control beside them."""
+    rows, figures, make = [], dict[str, float](), _with_learner(base)
+    first, second, third = (part_of(progress, number, 1, 3) for number in range(3))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "periods.ndjson"
+
+        def try_one(victim: Victim, share: Progress, **how: Any) -> Deaths:
+            with by_the_clock(share, rounds * (6 * seconds + 10)):
+                return try_deaths(spec, victim, log=log, rounds=rounds, seconds=seconds, **how)
+
+        tried = {"recorder": try_one("recorder", first, make=make or still)}
+        if make is not None:
+            tried["learner"] = try_one("learner", second, make=make)
+        tried["recorder, a loop that waits for it"] = naive = try_one("recorder", third, waits=True)
+    for name, found in tried.items():
+        for what, times in (("well", found.well), ("stopped or dead", found.unwell)):
+            row = {"helper": name, "it is": what, "periods": times.latency.size}
+            rows.append(row | {f"p{q} ms": times.percentile(q) for q in (50, 99)})
+        if found is not naive:
+            figures[f"{name}_death_timing_ratio"] = found.ratio(50)
+            figures[f"{name}_death_timing_ratio_p99"] = found.ratio(99)
+            figures[f"{name}_death_missed_periods"] = float(found.missed)
+    figures["naive_recorder_missed_periods"] = float(naive.missed)
+    notes = [
+        "ratios: from deadline to command, while a helper is stopped or dead, in parts of while it is well"
+    ]
+    if make is None:
+        notes.append("no learner was ended: there is no torch, or no base")
+    return rows, figures, notes
+
+
+def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
+    """What makes the agent of a base, with a learner that never rests; None where that cannot be."""
+    if find_spec("torch") is None or base is None:
+        return None
+
+    def make(robot: EmulatedRobot) -> Crew:
+        # Here, in the control process: this one must be able to fork.
+        from wm_robot.adaptation.candidate import ConsolidateConfig
+        from wm_robot.adaptation.learner_process import LearnerProcess
+        from wm_robot.adaptation.transition_filter import Caution
+        from wm_robot.agent.agent import Agent
+        from wm_robot.agent.backends import lives_of
+        from wm_robot.agent.onnx_files import load_graphs
+        from wm_robot.model.base import load_base
+
+        loaded, task = load_base(base), next(iter(robot.spec.tasks))
+        graphs = load_graphs(base, loaded)
+        # None of its candidates is good enough: one that is tried makes a plan slower, which is not asked here.
+        learner = LearnerProcess(
+            base,
+            loaded,
+            ConsolidateConfig(interval=1, held_out=1, margin=1.0),
+            backend=lives_of(loaded, graphs),
+        )
+        agent = Agent(
+            loaded,
+            robot.spec,
+            task=task,
+            graphs=graphs,
+            learner=learner,
+            caution=Caution(robot.spec),
+        )
+        goal = np.full(robot.spec.task(task).goal, 0.2, np.float32)
+        return Crew(Driver(robot, agent, goal), learner.pid, learner.close)
+
+    return make
+
+
+def careful(spec: RobotSpec) -> RobotSpec:
+    """The same robot held to all that a spec can hold it to."""
+    servos = [actuator for actuator in spec.actuators if actuator.unit == "rad"]
+    efforts = {joint.name: joint.effort for joint in spec.joints}
+    return replace(
+        spec,
+        safety=Safety(
+            acceleration={actuator.name: 8 * actuator.rate for actuator in spec.actuators},
+            deceleration={joint.name: 5 * joint.velocity for joint in spec.joints},
+            stiffness={actuator.name: 2 * efforts[actuator.joint] for actuator in servos},
+            workspace=((-0.4, 0.4), (-0.4, 0.4), (0.0, 0.7))
+            if spec.chain and len(servos) == len(spec.joints)
+            else (),
+        ),
+    )
+
+
+def _numbers(
+    spec: RobotSpec, count: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Wrong numbers, types and sizes."""
+    tallies = {}
+    for name, robot in (("as it ships", spec), ("all limits set", careful(spec))):
+        tallies[f"every fault, {name}"] = value_faults.try_faults(robot)
+        tallies[f"generated, {name}"] = value_faults.try_generated(robot, count, rng)
+    tallies["generated, np.clip"] = naive = value_faults.try_naively(spec, count, rng)
+    rows = [
+        {
+            "numbers": name,
+            "tried": tally.tried,
+            "values": tally.driven,
+            "unsafe": tally.unsafe,
+            "harmed": tally.harmed,
+            "steps in learned": tally.steps,
+        }
+        for name, tally in tallies.items()
+    ]
+    ours = [tally for name, tally in tallies.items() if tally is not naive]
+    return rows, {
+        "cases": float(sum(tally.tried for tally in ours)),
+        "values": float(sum(tally.driven for tally in ours)),
+        "unsafe_values": float(sum(tally.unsafe for tally in ours)),
+        "mode_left_within_steps": float(max(tally.steps for tally in ours)),
+        "naive_unsafe_fraction": naive.harmed / naive.tried,
+        "naive_not_finite_fraction": naive.not_finite / naive.tried,
+    }
+
+
+def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Messages of another time."""
+    tried = stream_faults.try_stamps(spec, each)
+    if flood:
+        tried["flood at 10 kHz"] = stream_faults.try_flood(spec, flood)
+    lost, learned = stream_faults.try_clock_jumps(spec, each)
+    rows = [
+        {
+            "messages": name,
+            "sent": s.sent,
+            "learned from": s.learned,
+            "acted on": s.acted,
+            "bytes kept": s.memory,
+        }
+        for name, s in tried.items()
+    ]
+    return rows, {
+        "false_messages": float(sum(each.sent for each in tried.values())),
+        "false_learned": float(sum(each.learned for each in tried.values()) + learned),
+        "false_acted": float(sum(each.acted for each in tried.values())),
+        "flood_bytes_kept": float(max(each.memory for each in tried.values())),
+        "clock_jump_lost_periods": float(lost),
+        "clock_jumps": float(each // 100),
+    }
+
+
+def _flood_over_ros(
+    setting: Setting, base: Path | None, memory: str, seconds: float, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """The two nodes with another that floods both, and without."""
+    if base is None or any(find_spec(name) is None for name in ("torch", "rclpy")):
+        wanted = setting.bases / f"{setting.robot}-{memory}"
+        return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {wanted}"]
+    # Here, since it needs ROS.
+    from wm_robot_benchmarks.ros_probes.loop_timing import measure
+
+    rows, tried = [], {}
+    for number, (name, rate) in enumerate((("no flood", 0.0), ("flood over ROS", FLOOD_RATE))):
+        with by_the_clock(part_of(progress, number, 1, 2), seconds + START_S):
+            found = measure(robot=setting.robot, base=base, seconds=seconds, flood=rate)
+        tried[name] = found
+        rows.append(
+            {
+                "loop": name,
+                "false messages": found["flooded"],
+                "p50 ms": found["p50_ms"],
+                "p99 ms": found["p99_ms"],
+                "p99.9 ms": found["p999_ms"],
+                "missed periods": found["missed_periods"],
+                "grown kB": found["grown"] / 1e3,
+            }
+        )
+    quiet, flooded = tried.values()
+    plant, agent = flooded["plant"], flooded["agent"]
+    # Between two of the plant's periods there is one observation, and a command that the agent did not send is false.
+    false = (
+        plant["commands"]["accepted"] - agent["acted"],
+        agent["acted"] - plant["lived"] - 2,
+        agent["life"]["watched"] - plant["lived"] - 2,
+    )
+    return (
+        rows,
+        {
+            "ros_flood_rate_hz": flooded["flooded"] / seconds,
+            "ros_flood_timing_ratio": flooded["p50_ms"] / quiet["p50_ms"],
+            "ros_flood_p99_ms": flooded["p99_ms"],
+            "ros_flood_missed_periods": float(flooded["missed_periods"]),
+            "ros_flood_used": float(sum(max(0, count) for count in false)),
+            "ros_flood_grown_bytes": float(flooded["grown"]),
+            "ros_flood_realtime": float(flooded["realtime"]),
+        },
+        [
+            f"over ROS as many false messages came as one process could send, at most {FLOOD_RATE:.0f} a second"
+        ],
+    )
+
+
+def _stops(
+    spec: RobotSpec, kills: int, rng: np.random.Generator, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
+    """Control processes that are killed, and that are stopped."""
+    from wm_robot_benchmarks.fault_injection.stop_faults import Stage
+
+    shared = Path("/dev/shm")
+    rows, figures, worst = [], dict[str, float](), []
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+        with Stage(spec, Path(folder) / "page").open() as stage:
+            for done, how in enumerate((signal.SIGKILL, signal.SIGSTOP)):
+                tried = []
+                for number in range(kills):
+                    progress(done * kills + number, 2 * kills)
+                    tried.append(stage.stop(how, float(rng.uniform(*DRIVES))))
+                stops = [stop for stop in tried if stop is not None]
+                needs(
+                    bool(stops), "no control process lived long enough to be ended: the machine is too busy"
+                )
+                after, silence = (
+                    1e3 * np.array([getattr(s, what) for s in stops]) for what in ("after", "silence")
+                )
+                resumed = sum(stop.resumed for stop in stops)
+                rows.append(
+                    {
+                        "ended by": how.name,
+                        "trials": len(stops),
+                        "p50 ms": float(np.median(after)),
+                        "p95 ms": float(np.percentile(after, 95)),
+                        "max ms": float(after.max()),
+                        "silence max ms": float(silence.max()),
+                        "resumed": resumed,
+                    }
+                )
+                name = how.name.lower()
+                figures |= {f"{name}_ms_p50": float(np.median(after)), f"{name}_ms_max": float(after.max())}
+                figures["resumed_unarmed"] = figures.get("resumed_unarmed", 0.0) + resumed
+                worst.append(after)
+            figures["guard_stops_of_the_well"] = float(stage.spurious)
+    everything = np.concatenate(worst)
+    figures |= {
+        "guard_stop_ms_p50": float(np.median(everything)),
+        "guard_stop_ms_max": float(everything.max()),
+        "guard_stops": float(everything.size),
+    }
+    note = f"time from the signal until the plant's supervisor is in safe-stop; load {load():.1f} a core"
+    return rows, figures, [note]

@@ -1,0 +1,90 @@
+"""`wm-robot bench sim`: how much of MuJoCo's own speed is left of a batched rollout."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from wm_robot.errors import MissingExtraError
+from wm_robot.progress import Progress, unreported
+from wm_robot_benchmarks.result import Result, Setting
+
+LIVES, STEPS = 256, 32
+
+
+def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench sim --help`."""
+    try:
+        import mujoco
+        from mujoco import rollout
+
+        from wm_robot.robots import load_spec
+        from wm_robot_sim.batch import BatchSim
+        from wm_robot_sim.plant import Plant, compile_model
+        from wm_robot_sim.worlds import WorldDistribution
+    except ImportError as error:
+        raise MissingExtraError("wm-robot bench sim", "sim") from error
+
+    seconds = seconds / 4 if setting.quick else seconds
+    spec = load_spec(setting.robot)
+    rng = np.random.default_rng(0)
+    draw = WorldDistribution(spec).sample
+    ours = BatchSim(spec, [draw(rng) for _ in range(LIVES)], seed=0, threads=threads)
+    action = rng.uniform(spec.action_low, spec.action_high, (LIVES, STEPS, spec.action_dim)).astype(
+        np.float32
+    )
+
+    # The same physics without us: one compiled model, its state, the same commands.
+    plant = Plant(spec, compile_model(spec))
+    data = [mujoco.MjData(plant.model) for _ in range(threads)]
+    pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+    size = mujoco.mj_stateSize(plant.model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    start = np.zeros((LIVES, size))
+    start[:, 1 : 1 + plant.model.nq] = plant.model.qpos0
+    control = np.zeros((LIVES, STEPS * plant.substeps, plant.model.nu))
+    control[:, :, plant.actuator_ids] = np.repeat(action, plant.substeps, axis=1)
+    states = [start]
+
+    def bare() -> None:
+        after, _ = pool.rollout([plant.model] * LIVES, data, states[-1], control)
+        states[-1] = after[:, -1].copy()
+
+    rates = _side_by_side(
+        {"wm_robot_sim": lambda: ours.rollout(action), "bare mujoco.rollout": bare}, seconds, progress
+    )
+    own, other = (np.array(rates[name]) for name in ("wm_robot_sim", "bare mujoco.rollout"))
+    return Result(
+        setting=setting,
+        figures={
+            "ratio_to_bare": float(np.median(own / other)),
+            "transitions_per_second": float(np.median(own)),
+        },
+        table=[
+            {
+                "loop": name,
+                "transitions/s median": round(float(np.median(r))),
+                "slowest": round(float(np.min(r))),
+                "fastest": round(float(np.max(r))),
+            }
+            for name, r in rates.items()
+        ],
+        notes=(f"{threads} thread(s), {LIVES} robots, {STEPS} steps a call, calls in turn",),
+    )
+
+
+def _side_by_side(
+    loops: dict[str, Callable[[], object]], seconds: float, progress: Progress
+) -> dict[str, list[float]]:
+    """Transitions a second of each loop, called in turn so that drift of the machine's speed hits all alike."""
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for loop in loops.values():
+        loop()
+    end = time.monotonic() + len(loops) * seconds
+    while time.monotonic() < end:
+        for name, loop in loops.items():
+            started = time.perf_counter()
+            loop()
+            rates[name].append(LIVES * STEPS / (time.perf_counter() - started))
+        left = max(0.0, end - time.monotonic()) / (len(loops) * seconds)
+        progress(round(1000 * (1 - left)), 1000)
+    return rates

@@ -1,0 +1,127 @@
+"""`wm-robot bench tamper`: attempts to have a bundle taken that nobody trusted has signed, or that is hostile."""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wm_robot.errors import SnapshotError
+from wm_robot.progress import Progress, unreported
+from wm_robot.sharing.bundle import read_bundle
+from wm_robot_benchmarks.result import Result, Setting, base_folder, needs
+from wm_robot_benchmarks.tampering.attack_classes import put, tries
+from wm_robot_benchmarks.tampering.attempt import Outcome, read_naively, tried
+from wm_robot_benchmarks.tampering.target import Target
+from wm_robot_cli.bundle_inputs import gathered
+
+if TYPE_CHECKING:
+    from wm_robot_benchmarks.tampering.attack_classes import Attack
+
+LEAST = 100
+
+
+def run(setting: Setting, memory: str, count: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench tamper --help`."""
+    needs(count >= LEAST, f"n is {count}; it must be at least {LEAST}")
+    needs(
+        sys.platform == "linux", "readers are forked and their memory is read from /proc, which needs Linux"
+    )
+    count = max(LEAST, count // 20) if setting.quick else count
+    base = base_folder(setting, memory)
+    shipment = gathered(f"{base / 'graduate'}", base, "life", None, (), None)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Target(shipment, Path(folder))
+        check_untouched(target)
+        rows, naive, crash = attacked(target, tries(count), setting.seeds[0], progress)
+        check_untouched(target)
+    made = sum(row["attempts"] for row in rows)
+    figures = {
+        "attempts": float(made),
+        "accepted": float(sum(row["accepted"] for row in rows)),
+        "crashed": float(sum(row["crashed"] for row in rows)),
+        "slowest_s": max(row["slowest s"] for row in rows),
+        "peak_mb": max(row["peak MB"] for row in rows),
+        "naive_accepted_fraction": naive / made,
+    }
+    notes = (
+        f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in a "
+        "process of its own, through the function that `state import` uses; peak is all that the process had",
+        "in the signed classes a trusted key has signed what is hostile; naive: json and safetensors, no checks",
+        *((f"a crash: {crash}",) if crash else ()),
+    )
+    bases = {memory: str(shipment.base["digest"])}
+    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=notes)
+
+
+def attacked(
+    target: Target, attempts: "Mapping[str, Sequence[Attack]]", seed: int, progress: Progress = unreported
+) -> tuple[list[dict[str, Any]], int, str]:
+    """A row for each class; how many attempts the control accepted; and what the first crash said."""
+    rows, naive, crash, number = [], 0, "", 0
+    whole = sum(len(attacks) for attacks in attempts.values())
+    for name, attacks in attempts.items():
+        seen, trusting = list[Outcome](), 0
+        for attack in attacks:
+            number += 1
+            outcome, control = attempt(attack, target, np.random.default_rng([seed, number]))
+            seen.append(outcome)
+            trusting += control.verdict == "accepted"
+            progress(number, whole)
+            crash = crash or (outcome.why if outcome.verdict == "crashed" else "")
+        rows.append(_row(name, seen, trusting))
+        naive += trusting
+    return rows, naive, crash
+
+
+def attempt(attack: "Attack", target: Target, rng: np.random.Generator) -> tuple[Outcome, Outcome]:
+    """What the reader and the control make of one attack.
+
+    Raises:
+        SnapshotError: If the attack could not be made: then nothing was tried.
+    """
+    # Made in a process of its own too, or the readers would be born with the attacker's memory.
+    made = tried(lambda: put(attack, target, rng))
+    if made.verdict != "accepted":
+        raise SnapshotError(f"attack {attack} could not be made: {made.why}")
+    try:
+        return (
+            tried(lambda: read_bundle(target.path, target.ring)),
+            tried(lambda: read_naively(target.path)),
+        )
+    finally:
+        _removed(target.path)
+
+
+def check_untouched(target: Target) -> None:
+    """Make sure that the reader takes what it must take.
+
+    Raises:
+        SnapshotError: If it does not: that it refuses all the rest would mean nothing.
+    """
+    found = tried(lambda: read_bundle(target.genuine, target.ring))
+    if found.verdict != "accepted":
+        raise SnapshotError(
+            f"the untouched bundle is {found.verdict}: {found.why}. The figures would mean nothing"
+        )
+
+
+def _row(name: str, seen: Sequence[Outcome], trusting: int) -> dict[str, Any]:
+    return {
+        "class": name,
+        "attempts": len(seen),
+        "accepted": sum(each.verdict == "accepted" for each in seen),
+        "crashed": sum(each.verdict == "crashed" for each in seen),
+        "slowest s": round(max(each.seconds for each in seen), 4),
+        "peak MB": round(max(each.peak_mb for each in seen), 1),
+        "naive accepted": trusting,
+    }
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Who is attacked: a keyring that has taken in one product's newest bundle."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from wm_robot.io.base_file import base_digest
+from wm_robot.io.durable import digest
+from wm_robot.io.tensor_file import described, read_tensors
+from wm_robot.sharing.bundle import HEADER, describe, listed, read_bundle, seal
+from wm_robot.sharing.keyring import Keyring
+from wm_robot.sharing.shipment import BASE, CALIBRATION, MANIFEST, STATE, WEIGHTS, Shipment
+from wm_robot.sharing.signature import SigningKey
+from wm_robot.spec import canonical_json
+
+PRODUCT, SEEN = "life", 1000
+"""The product, and the number that was taken in last."""
+
+Parts = Mapping[str, bytes]
+
+
+class Target:
+    """A keyring, its keys, and all that an attacker may know of what it has taken in.
+
+    `genuine` is the path of the bundle that it took, `path` where attacks are put.
+    """
+
+    def __init__(self, shipment: Shipment, folder: Path):
+        self.folder, self.shipment, self.parts = folder, shipment, shipment.parts
+        self.ring = Keyring(folder / "keys")
+        self.owner, self.friend = self.ring.new("owner"), self.ring.new("friend")
+        self.stranger, self.expired = SigningKey.new(), SigningKey.new()
+        self.ring.trust("expired", self.expired.public, until=1.0)
+        self.other = with_numbers(shipment, lambda value: value + value.dtype.type(1))
+        self.broken = with_numbers(
+            shipment, lambda value: value * np.nan if value.dtype.kind == "f" else value
+        )
+        self.newest = self.bundle(self.parts, sequence=SEEN)
+        self.older = self.bundle(self.other, sequence=SEEN - 1)
+        self.genuine, self.path = folder / "genuine", folder / "attack"
+        self.genuine.write_bytes(self.newest)
+        taken = read_bundle(self.genuine, self.ring)
+        self.ring.seen.note(taken.signer, taken.product, taken.mark)
+
+    def values(self, parts: Parts, **changes: Any) -> dict[str, Any]:
+        """The manifest of these files; by default newer than what was taken in."""
+        known = describe(self.shipment, product=PRODUCT, sequence=SEEN + 1)
+        return {**known, "files": listed(parts), "snapshot": digest(parts[MANIFEST]), **changes}
+
+    def bundle(self, parts: Parts, key: SigningKey | None = None, **changes: Any) -> bytes:
+        """A bundle of these files, signed whatever they are."""
+        return seal(canonical_json(self.values(parts, **changes)), list(parts.values()), key or self.owner)
+
+    def with_manifest(self, manifest: bytes) -> bytes:
+        """The true files under this manifest, signed."""
+        return seal(manifest, list(self.parts.values()), self.owner)
+
+    def with_state(self, state: bytes) -> bytes:
+        """Another state's file, and all digests as they must be for it, signed."""
+        snapshot = replace(self.shipment.snapshot, object=digest(state), size=len(state)).named()
+        return self.bundle({**self.parts, MANIFEST: snapshot.manifest(), STATE: state})
+
+    def with_weights(self, weights: bytes) -> bytes:
+        """Other weights, and all digests as they must be for them, signed."""
+        known = dict(self.shipment.base, weights_sha256=digest(weights))
+        known["digest"] = base_digest(known["config"], known["weights_sha256"])
+        snapshot = replace(self.shipment.snapshot, base_digest=known["digest"]).named()
+        parts = {
+            **self.parts,
+            BASE: json.dumps(known).encode(),
+            MANIFEST: snapshot.manifest(),
+            WEIGHTS: weights,
+        }
+        if CALIBRATION in parts:
+            calibration = json.loads(parts[CALIBRATION]) | {"base": known["digest"]}
+            parts[CALIBRATION] = json.dumps(calibration).encode()
+        return self.bundle(parts, base_digest=known["digest"])
+
+
+def with_numbers(shipment: Shipment, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, bytes]:
+    """The files of the same life with other numbers in its state, and a manifest that knows."""
+    arrays = {name: change(value).astype(value.dtype) for name, value in tensors_of(shipment).items()}
+    state = save(arrays)
+    tensors = {
+        name: {"dtype": each["dtype"], "shape": each["shape"], "sha256": digest(arrays[name].tobytes())}
+        for name, each in described(arrays).items()
+    }
+    snapshot = replace(shipment.snapshot, object=digest(state), size=len(state), tensors=tensors).named()
+    return {**shipment.parts, MANIFEST: snapshot.manifest(), STATE: state}
+
+
+def tensors_of(shipment: Shipment) -> dict[str, np.ndarray]:
+    """The state of a shipment."""
+    return read_tensors(shipment.parts[STATE], STATE)
+
+
+def split(bundle: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, manifest and files of a bundle."""
+    end = HEADER.size + HEADER.unpack_from(bundle)[3]
+    return bundle[: HEADER.size], bundle[HEADER.size : end], bundle[end:]

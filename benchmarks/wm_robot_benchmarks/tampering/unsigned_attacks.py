@@ -1,0 +1,124 @@
+"""What can be done to a bundle without a trusted key. Each attack gives the bytes of a file."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wm_robot.io.durable import digest
+from wm_robot.sharing.bundle import DOMAIN, HEADER
+from wm_robot.sharing.shipment import MANIFEST, STATE
+from wm_robot_benchmarks.tampering.target import SEEN, Target, split
+
+SIGNED_INSTEAD: dict[str, Callable[[Target, bytes], bytes]] = {
+    "nothing": lambda target, manifest: bytes(64),
+    "the newest": lambda target, manifest: HEADER.unpack(split(target.newest)[0])[2],
+    "without a domain": lambda target, manifest: target.owner.sign(manifest),
+    "without an id": lambda target, manifest: target.owner.sign(DOMAIN + manifest),
+    "its digest": lambda target, manifest: target.owner.sign(digest(manifest).encode()),
+}
+"""Signatures that are none of a newer manifest."""
+
+
+def flip(target: Target, rng: np.random.Generator) -> bytes:
+    """One to eight bits, half of the times in header and manifest alone."""
+    content = bytearray(target.newest)
+    end = len(content) - (len(split(target.newest)[2]) if rng.random() < 0.5 else 0)
+    for bit in {int(each) for each in rng.integers(0, 8 * end, rng.integers(1, 9))}:
+        content[bit // 8] ^= 1 << bit % 8
+    return bytes(content)
+
+
+def cut(target: Target, rng: np.random.Generator) -> bytes:
+    """The beginning, up to anywhere or to where a part ends."""
+    sizes = [0, 8, 32, 64, 4, len(split(target.newest)[1]), *map(len, target.parts.values())]
+    anywhere, ends = int(rng.integers(0, len(target.newest))), np.cumsum(sizes)[:-1]
+    return target.newest[: int(rng.choice(ends)) if rng.random() < 0.5 else anywhere]
+
+
+def extend(target: Target, rng: np.random.Generator) -> bytes:
+    """More after the end."""
+    more = (b"\0", b"\n", rng.bytes(4096), target.newest, target.older, bytes(int(rng.integers(1, 1 << 20))))
+    return target.newest + more[rng.integers(0, len(more))]
+
+
+def mixed_files(target: Target, rng: np.random.Generator) -> bytes:
+    """The manifest of one valid bundle before the files of another."""
+    header, manifest, _ = split(target.newest)
+    return header + manifest + split(target.older)[2]
+
+
+def mixed_manifest(target: Target, rng: np.random.Generator) -> bytes:
+    """The signature of one valid bundle over the manifest of another."""
+    header, _, files = split(target.newest)
+    manifest = split(target.older)[1]
+    return _with_signature(HEADER.unpack(header)[2], header, manifest) + manifest + files
+
+
+def swapped_file(target: Target, rng: np.random.Generator) -> bytes:
+    """One file of another valid bundle in place of its own."""
+    header, manifest, _ = split(target.newest)
+    name = (STATE, MANIFEST)[rng.integers(0, 2)]
+    return header + manifest + b"".join({**target.parts, name: target.other[name]}.values())
+
+
+def swapped_order(target: Target, rng: np.random.Generator) -> bytes:
+    """Two files in each other's place."""
+    header, manifest, _ = split(target.newest)
+    files = list(target.parts.values())
+    one, two = rng.choice(len(files), 2, replace=False)
+    files[one], files[two] = files[two], files[one]
+    return header + manifest + b"".join(files)
+
+
+def swapped_bytes(target: Target, rng: np.random.Generator) -> bytes:
+    """Two pieces of one length in each other's place."""
+    content, length = bytearray(target.newest), int(rng.integers(1, 64))
+    while content == target.newest:
+        one, two = (int(each) for each in rng.integers(0, len(content) - length, 2))
+        piece = content[one : one + length]
+        content[one : one + length] = content[two : two + length]
+        content[two : two + length] = piece
+    return bytes(content)
+
+
+def replayed(target: Target, rng: np.random.Generator) -> bytes:
+    """A version that was valid before."""
+    if rng.random() < 0.1:
+        return target.older
+    return target.bundle(target.other, sequence=int(rng.integers(1, SEEN)))
+
+
+def same_number(target: Target, rng: np.random.Generator) -> bytes:
+    """Another version under the number that was taken in."""
+    return target.bundle(target.other, sequence=SEEN, code=f"0.{rng.integers(1 << 30)}")
+
+
+def signed_by(owner: str, target: Target, rng: np.random.Generator) -> bytes:
+    """A newer version, signed by another key."""
+    return target.bundle(target.other, getattr(target, owner), sequence=SEEN + int(rng.integers(1, 1 << 40)))
+
+
+def signed_under_another_id(owner: str, target: Target, rng: np.random.Generator) -> bytes:
+    """The same, under the id of the trusted key."""
+    header, manifest, files = split(signed_by(owner, target, rng))
+    magic, _, signature, length = HEADER.unpack(header)
+    return HEADER.pack(magic, bytes.fromhex(target.owner.id), signature, length) + manifest + files
+
+
+def signed_instead(what: str, target: Target, rng: np.random.Generator) -> bytes:
+    """A newer version, with a signature that is not of it; see `SIGNED_INSTEAD`."""
+    header, manifest, files = split(
+        target.bundle(target.other, sequence=SEEN + int(rng.integers(1, 1 << 40)))
+    )
+    return _with_signature(SIGNED_INSTEAD[what](target, manifest), header, manifest) + manifest + files
+
+
+def signed_by_chance(target: Target, rng: np.random.Generator) -> bytes:
+    """A newer version, with noise for a signature."""
+    header, manifest, files = split(target.bundle(target.other))
+    return _with_signature(rng.bytes(64), header, manifest) + manifest + files
+
+
+def _with_signature(signature: bytes, header: bytes, manifest: bytes) -> bytes:
+    magic, identity, _, _ = HEADER.unpack(header)
+    return HEADER.pack(magic, identity, signature, len(manifest))

@@ -1,0 +1,6 @@
+"""`python -m wm_robot_cli`, the same as `wm-robot`."""
+
+from wm_robot_cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""`wm-robot state assimilate|pool`: what one robot has from the lives of others."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+from wm_robot_cli.tables import print_rows
+
+if TYPE_CHECKING:
+    from wm_robot.evaluation.acceptance import Verdict
+    from wm_robot.model.base import Base
+    from wm_robot.spec import RobotSpec
+
+Life = Annotated[str, tyro.conf.Positional]
+Lifes = Annotated[tuple[str, ...], tyro.conf.Positional]
+Recordings = Annotated[tuple[Path, ...], tyro.conf.Positional]
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
+
+
+def assimilate(
+    life: Life,
+    recordings: Recordings,
+    /,
+    *,
+    base: Path,
+    own: tuple[Path, ...],
+    robot: str = "",
+    own_robot: str = "",
+    branch: str = "",
+    dry_run: bool = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let a life live what another robot recorded, if both are better for it.
+
+    Before it is saved, the life has to foresee the last quarter of the other's recording better than before, and
+    that of its own as well as before. Otherwise nothing is saved, and the exit code is 2.
+
+    Args:
+        life: `STORE` or `STORE@BRANCH`.
+        recordings: Of another robot of the same spec: sessions or bags of ROS 2, episode files or folders of them.
+        base: Folder of its base.
+        own: Its own recent recordings, likewise.
+        robot: Namespace of the other robot, where a session tells of several.
+        own_robot: Namespace of this one in its own sessions.
+        branch: Where it goes on; its own branch by default.
+        dry_run: Say what would come of it, and save nothing.
+        as_json: Print JSON.
+    """
+    from wm_robot.agent.saved_lifetime import keep, lives_of, state_of, steps_of
+    from wm_robot.evaluation.acceptance import tried
+    from wm_robot.io.base_file import check_is_of, find_base
+    from wm_robot.recording.recorded_experience import recorded
+    from wm_robot.store.names import checked_name
+    from wm_robot.store.store import opened
+
+    _check_recordings(recordings=recordings, own=own)
+    base = find_base(base)
+    store, reference = opened(life)
+    head = store.find(reference)
+    check_is_of(base, store.read(head).base_digest, life)
+    target = reference if dry_run else checked_name(branch or reference)
+    loaded, spec = _base(base)
+    state = state_of(store, head, loaded, spec)
+    theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
+    after, verdict = tried(loaded.model, lives_of(state, steps_of(base, loaded)), state, mine, theirs)
+    if not as_json:
+        _told(verdict)
+    if not verdict.accepted:
+        raise SnapshotError(
+            f"{life} is no better for this experience: {verdict.told()}. Nothing is saved. Record more of what the "
+            "other robot meets, or let this one learn by itself"
+        )
+    saved = None
+    if not dry_run:
+        note = "assimilated " + ", ".join(f"{path.name} {_digest(path)[:12]}" for path in recordings)
+        saved = keep(store, target, after, loaded, spec, [head], note, verdict.figures())
+    if as_json:
+        print(json.dumps({"accepted": True, "snapshot": saved, **verdict.figures()}))
+    else:
+        print(f"saved as {saved[:12]} in {store.folder}" if saved else "dry run: nothing was saved")
+
+
+def pool(
+    lives: Lifes,
+    /,
+    *,
+    base: Path,
+    into: str,
+    replay: tuple[Path, ...] = (),
+    robot: str = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make one life of several, where the family can add up what they have seen.
+
+    `ridge` is exact; `kalman` and `delta-gram` weigh each life by what it has seen, direction by direction. Other
+    families are refused: their sum or average is no life. Let one robot assimilate the other's recordings then.
+
+    Args:
+        lives: At least two, `STORE@BRANCH` each, of the same base.
+        base: Folder of their base.
+        into: `STORE@BRANCH` of the pool; the branch must not be there yet.
+        replay: Recordings that the pool lives after that, so that what only fits one of them is put right.
+        robot: Namespace of the robot in them.
+        as_json: Print JSON.
+    """
+    from wm_robot.adaptation.context_bank import has_bank
+    from wm_robot.adaptation.tensor_backends import TensorRecall
+    from wm_robot.agent.saved_lifetime import keep, state_of
+    from wm_robot.io.base_file import check_is_of, find_base
+    from wm_robot.recording.recorded_experience import recorded
+    from wm_robot.sharing.assimilate import Stretch, assimilated
+    from wm_robot.sharing.pool import pooled
+    from wm_robot.store.store import opened
+
+    _check_recordings(replay=replay)
+    base = find_base(base)
+    target, branch = opened(into)
+    if branch in target.branches():
+        raise SnapshotError(
+            f"branch '{branch}' is there already in {target.folder}. Name another for the pool"
+        )
+    sources = [(store, store.find(reference)) for store, reference in map(opened, lives)]
+    if len({head for _, head in sources}) < len(sources):
+        raise ConfigError(
+            f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
+        )
+    for life, (store, head) in zip(lives, sources, strict=True):
+        check_is_of(base, store.read(head).base_digest, life)
+    loaded, spec = _base(base)
+    state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
+    if replay:
+        writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model
+        state = assimilated(writes, state, [Stretch.of(each) for each in recorded(replay, spec, robot)])
+    parents = [target.fetch(store, head) for store, head in sources]
+    note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
+    saved = keep(target, branch, state, loaded, spec, parents, note, {})
+    if as_json:
+        print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state["step"].max())}))
+    else:
+        print(f"branch '{branch}' begins at {saved[:12]} in {target.folder}, with {len(parents)} parents")
+
+
+def _check_recordings(**given: tuple[Path, ...]) -> None:
+    """Refuse paths at which nothing is, before anything is loaded.
+
+    Args:
+        given: Paths by the argument that has them.
+    """
+    from wm_robot.recording.recording_path import check_recording
+
+    for argument, paths in given.items():
+        for path in paths:
+            check_recording(path, argument)
+
+
+def _told(verdict: "Verdict") -> None:
+    rows = [
+        {"world": "the other's", "error before": verdict.other_before, "after": verdict.other_after},
+        {"world": "its own", "error before": verdict.own_before, "after": verdict.own_after},
+    ]
+    print_rows(rows, as_json=False)
+
+
+def _base(folder: Path) -> "tuple[Base, RobotSpec]":
+    try:
+        import torch
+
+        from wm_robot.robots import load_spec
+    except ImportError as error:
+        raise MissingExtraError("wm-robot state assimilate", "learn,sim") from error
+    from wm_robot.model.base import load_base
+
+    torch.set_num_threads(1)
+    loaded = load_base(folder)
+    spec = load_spec(loaded.manifest["robot"])
+    loaded.check_spec(spec)
+    return loaded, spec
+
+
+def _digest(path: Path) -> str:
+    from wm_robot.io.durable import digest
+
+    if path.is_dir():
+        return digest("".join(_digest(file) for file in _files_of(path)).encode())
+    return digest(path.read_bytes())
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Episode files of a folder, or the files of the bag that it is."""
+    if episodes := sorted(folder.glob("*.parquet")):
+        return episodes
+    from wm_robot.recording.rosbag import bag_files
+
+    return bag_files(folder)

@@ -1,0 +1,111 @@
+"""All that belongs to a life, read from where it lies: what `state ship` and `state export` bring elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wm_robot.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from wm_robot.sharing.shipment import Shipment
+    from wm_robot.spec import RobotSpec
+
+
+def gathered(
+    life: str, base: Path, product: str, card: Path | None, evaluation: Sequence[Path], spec: str | None
+) -> "Shipment":
+    """A life with its base, its robot and its evaluation, found to belong together.
+
+    Args:
+        base: Its base's folder, or the name of one that ships.
+        product: Name in its card.
+        card: Markdown file; one is written from what is known without it.
+        evaluation: What benches printed.
+        spec: Name of the robot, or the path of its spec.
+
+    Raises:
+        SnapshotError: If something is damaged, or they do not belong together.
+        ConfigError: If a file cannot be read, or a measurement is of another base.
+    """
+    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, check_is_of, find_base
+    from wm_robot.sharing.shipment import CALIBRATION, Shipment, files_of
+    from wm_robot.store.store import opened
+    from wm_robot_cli.model_card import model_card
+
+    base = find_base(base)
+    store, reference = opened(life)
+    snapshot = store.show(reference)
+    check_is_of(base, snapshot.base_digest, life)
+    names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
+    files = {name: read_file(base / name, "Name the folder of the life's base") for name in names}
+    known = check_base(files[CARD], files[WEIGHTS], str(base))
+    robot = _spec(base, known["robot"], spec)
+    records = [_record(path, known["digest"]) for path in evaluation]
+    text = (
+        read_file(card, "Name a Markdown file").decode()
+        if card
+        else model_card(product, base=known, snapshot=snapshot, spec=robot, evaluation=records)
+    )
+    parts = files_of(
+        card=text,
+        base=files,
+        snapshot=snapshot,
+        state=store.content(snapshot),
+        spec=robot,
+        evaluation=records,
+    )
+    return Shipment.of(parts, where=f"{life} with {base}")
+
+
+def read_file(path: Path, otherwise: str) -> bytes:
+    """The bytes of a file that was named.
+
+    Args:
+        otherwise: What to do if it cannot be read.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error}. {otherwise}") from error
+
+
+def _record(path: Path, base_digest: str) -> dict[str, Any]:
+    """What a bench printed as its last line, if it is of this base."""
+    from wm_robot.io.strict_json import read_json
+    from wm_robot.sharing.shipment import RECORD
+
+    lines = read_file(path, "Name a file with what `wm-robot bench … --json` printed").strip().splitlines()
+    record = read_json(lines[-1] if lines else b"", f"the last line of {path}")
+    written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    record = {"when": written, **record} if isinstance(record, Mapping) else {}
+    if missing := [name for name in RECORD if name not in record]:
+        raise ConfigError(
+            f"the last line of {path} has no {', '.join(missing)}: it is not what a bench printed"
+        )
+    bases = record.get("bases") or {}
+    if bases and base_digest not in bases.values():
+        raise ConfigError(
+            f"{path} was measured with bases {sorted(each[:12] for each in bases.values())}, none of which is this "
+            f"life's ({base_digest[:12]}). Measure with that one"
+        )
+    return record
+
+
+def _spec(base: Path, robot: str, named: str | None) -> "RobotSpec":
+    from wm_robot.io.strict_json import read_json
+    from wm_robot.sharing.shipment import SPEC
+    from wm_robot.spec import RobotSpec
+
+    if named is None and (base / SPEC).exists():
+        return RobotSpec.from_dict(read_json((base / SPEC).read_bytes(), str(base / SPEC)))
+    if named is not None and Path(named).is_file():
+        return RobotSpec.load(named)
+    try:
+        from wm_robot.robots import load_spec
+    except ImportError as error:
+        raise MissingExtraError(f"the spec of robot '{named or robot}' by its name", "sim") from error
+    return load_spec(named or robot)

@@ -1,0 +1,92 @@
+"""`wm-robot completion`: what the shell may offer, names of lives too."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+BASH = """\
+_wm_robot() {
+    local line="${COMP_LINE:0:COMP_POINT}" word prefix=""
+    word="${line##* }"
+    # Bash takes '@' for the end of a word; what stands before it must not be given back.
+    case "$word" in *@*) prefix="${word%@*}@";; esac
+    mapfile -t COMPREPLY < <(wm-robot completion --line "$line" 2>/dev/null)
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+}
+complete -o default -F _wm_robot wm-robot
+"""
+ZSH = """\
+autoload -U +X bashcompinit && bashcompinit
+""" + BASH.replace("mapfile -t COMPREPLY < <(", "COMPREPLY=($(").replace("2>/dev/null)", "2>/dev/null))")
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
+
+Verbs = Mapping[str, Callable[..., Any]]
+
+
+def completion_verb(verbs: Verbs, groups: Mapping[str, Verbs]) -> Callable[..., None]:
+    """Make the verb `completion` of a program with these verbs, and with groups of verbs."""
+
+    def completion(
+        shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional] = "bash", /, *, line: str | None = None
+    ) -> None:
+        """Print what makes a shell complete verbs, options, branches and pins: `source <(wm-robot completion bash)`.
+
+        Args:
+            shell: Which one.
+            line: Instead, print what may stand at the end of this line; the script asks so.
+        """
+        if line is None:
+            print(SCRIPTS[shell])
+        else:
+            print("\n".join(candidates(line.split(" ")[1:], verbs, groups)))
+
+    return completion
+
+
+def candidates(words: Sequence[str], verbs: Verbs, groups: Mapping[str, Verbs]) -> list[str]:
+    """What the last of these words may become; nothing where a file is meant.
+
+    Args:
+        words: After the program's name; the last may be empty.
+        groups: Verbs that have verbs of their own.
+    """
+    *before, word = [each for each in words[:-1] if each] + list(words[-1:] or [""])
+    if before and before[0] in groups:
+        verbs, before = groups[before[0]], before[1:]
+    if "@" in word:
+        return [name for name in _names(word) if name.startswith(word)]
+    if not before:
+        return [name for name in verbs if name.startswith(word)]
+    if word.startswith("-") and before[0] in verbs:
+        return [name for name in _options(verbs[before[0]]) if name.startswith(word)]
+    return []
+
+
+def _names(word: str) -> list[str]:
+    from wm_robot.errors import WmRobotError
+    from wm_robot.store.store import Store
+
+    folder = word.rpartition("@")[0]
+    store = Store(Path(folder).expanduser())
+    try:
+        return [f"{folder}@{name}" for name in (*store.branches(), *store.pins())]
+    except (WmRobotError, OSError):
+        # Nobody can read a complaint while typing.
+        return []
+
+
+def _options(verb: Callable[..., Any]) -> list[str]:
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    hints = get_type_hints(verb, include_extras=True)
+    options = []
+    for parameter in inspect.signature(verb).parameters.values():
+        if parameter.kind in named:
+            # Some have another name for people than in the code.
+            told = (
+                getattr(each, "name", None) for each in getattr(hints[parameter.name], "__metadata__", ())
+            )
+            options.append("--" + next(filter(None, told), parameter.name.replace("_", "-")))
+    return [*options, "--help"]

@@ -1,0 +1,63 @@
+"""`wm-robot demo`: a robot loses its footing when the world changes, and finds it again."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from wm_robot.errors import MissingExtraError
+from wm_robot_cli.values import Seed
+
+INTERRUPTED = 130
+
+
+def demo(
+    out: Path = Path("runs/demo"),
+    seed: Seed = 4,
+    fresh: bool = False,
+    quick: bool = False,
+    ros: bool = True,
+    base: Path = Path("bases/arm-ekf"),
+    frozen: Path = Path("bases/arm-robust"),
+) -> None:
+    """Run a learning arm beside a frozen one through the same hidden change, over ROS 2 where it is installed.
+
+    Args:
+        out: Folder for report, recording, state and video.
+        seed: Of the target's path, the noise and the hidden change; docs/lab/13-demo.md lists how 0 to 9 end.
+        fresh: Begin at birth, even where `out` holds a state to go on from.
+        quick: Shorter visits.
+        ros: `--no-ros`: all in one process and in simulated time, without the recording; as where ROS 2 is missing.
+        base: Base of the arm that learns in its state.
+        frozen: Base of the arm that knows only by weights.
+    """
+    try:
+        raise SystemExit(
+            _run(out=out, seed=seed, fresh=fresh, quick=quick, ros=ros, base=base, frozen=frozen)
+        )
+    except KeyboardInterrupt:
+        # Before anything was started; afterwards the demo itself sees to it.
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run(*, out: Path, seed: int, fresh: bool, quick: bool, ros: bool, base: Path, frozen: Path) -> int:
+    try:
+        from wm_robot_demo import Options, run
+    except ImportError as error:
+        raise MissingExtraError("wm-robot demo", "learn,sim,report") from error
+    from rich.console import Console
+
+    from wm_robot_cli.demo_display import screen_for
+    from wm_robot_cli.provenance import commit, versions
+
+    options = Options(
+        out=out,
+        base=base,
+        frozen=frozen,
+        seed=seed,
+        fresh=fresh,
+        quick=quick,
+        ros=ros,
+        command=shlex.join(["wm-robot", *sys.argv[1:]]),
+        facts=lambda: {"commit": commit(), **versions()},
+    )
+    return run(options, screen_for(Console()))

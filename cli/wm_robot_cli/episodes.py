@@ -1,0 +1,122 @@
+"""`wm-robot episodes`: cut recorded sessions into episode files."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import ConfigError
+from wm_robot.recording.recording_path import check_recording
+from wm_robot_cli.tables import print_rows
+
+if TYPE_CHECKING:
+    from wm_robot.spec import RobotSpec
+
+
+def episodes(
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    /,
+    *,
+    robot: str = "arm",
+    namespace: str | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Cut recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
+
+    A recording is what a recorder of wm_robot or `ros2 bag record` wrote. Each robot in it gets a folder of its own
+    in FOLDER, by its namespace. An episode that is there already is not written again.
+
+    Args:
+        paths: Recordings, whole or cut: folders of bags, or single files (MCAP, SQLite), also compressed; and last
+            the folder to write to.
+        robot: Name of the robot, or its spec (YAML).
+        namespace: Of the one robot to take; all by default.
+        as_json: Print JSON.
+    """
+    if len(paths) < 2:
+        raise ConfigError(
+            f"paths are {[str(path) for path in paths]}; they must be recordings, and a folder last"
+        )
+    spec, rows = _spec(robot), []
+    *recordings, out = paths
+    for recording in recordings:
+        check_recording(recording, "RECORDING")
+    _check_folder(out)
+    from wm_robot.recording.recorded_experience import cut_session, robots_in
+
+    for recording in recordings:
+        source = recording.name or recording.resolve().name
+        # Without a robot, the one that is missing is asked for, to say what it lacks.
+        names: list[str | None] = [namespace] if namespace is not None else [*robots_in(recording)] or [None]
+        for name in names:
+            cut = cut_session(recording, spec, namespace=name)
+            written = _write(cut.episodes, spec, out / cut.namespace, source)
+            rows += [{"session": source, "robot": cut.namespace, **row} for row in written]
+        _print_left_out(recording, namespace)
+    _print(rows, as_json)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a recording as the folder to write to.
+
+    Raises:
+        ConfigError: If it is one.
+    """
+    from wm_robot.recording.rosbag import METADATA
+
+    if (out / METADATA).exists() or out.is_file():
+        what = "a file" if out.is_file() else "a bag"
+        raise ConfigError(
+            f"FOLDER is '{out}', which is {what}; the last path must be a folder for the episodes, such as episodes"
+        )
+
+
+def _print_left_out(recording: Path, namespace: str | None) -> None:
+    """Say what the episodes lack; to stderr, so that JSON stays JSON."""
+    from wm_robot.recording.robot_topics import robots_without_actions
+    from wm_robot.recording.session_file import topics_in, was_closed
+
+    if not was_closed(recording):
+        print(f"{recording} was cut, as a killed recorder leaves it; the episodes end there", file=sys.stderr)
+    if namespace is None:
+        for robot, fault in robots_without_actions(topics_in(recording)).items():
+            print(f"{recording}: robot '{robot}' is left out: {fault}", file=sys.stderr)
+
+
+def _spec(robot: str) -> "RobotSpec":
+    path = Path(robot)
+    if path.suffix in {".yaml", ".yml"}:
+        from wm_robot.spec import RobotSpec
+
+        return RobotSpec.load(path)
+    from wm_robot.robots import load_spec
+
+    return load_spec(robot)
+
+
+def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
+    """Write those that are not there yet; a row for each."""
+    from wm_robot.recording.episode_file import Origin
+    from wm_robot.recording.episode_folder import EpisodeFolder
+
+    rows = []
+    with EpisodeFolder(folder) as place:
+        for episode in found:
+            path, new = place.add(episode, Origin.of(spec, source=source))
+            rows.append(
+                {
+                    "file": str(path),
+                    "steps": len(episode),
+                    "s": round(float(episode.stamp[-1] - episode.stamp[0]) / 1e9, 2),
+                    "invalid": int((~episode.valid).sum()),
+                    "written": "now" if new else "before",
+                }
+            )
+    return rows
+
+
+def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
+    print_rows(rows, as_json)
+    if not as_json:
+        print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")

@@ -1,0 +1,211 @@
+"""`wm-robot graduate`: a life that has been through school, to begin with in place of birth."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot_cli.output_folder import check_writable
+from wm_robot_cli.progress import ProgressMeter
+from wm_robot_cli.values import Count, CountOrZero, Seed, Share
+
+if TYPE_CHECKING:
+    from wm_robot.model.base import Base
+    from wm_robot.progress import Progress
+    from wm_robot.spec import RobotSpec
+
+FOLDER, TRANSCRIPT = "graduate", "transcript.json"
+GIVEN_UP = "graduate-given-up.json"
+"""Transcript of a curriculum that was given up in all stages: beside the base, since there is no graduate."""
+SEED = 8_000_000
+"""Of the worlds and ways of school: far from those of training and of every measurement."""
+CANDIDATES = 256
+"""Worlds from which those of the stages are picked, evenly by how far they are from the nominal one."""
+
+
+def graduate(
+    base: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    robot: str | None = None,
+    task: str | None = None,
+    worlds: CountOrZero = 6,
+    enough: Share = 0.97,
+    least: Count = 250,
+    most: Count = 1500,
+    seed: Seed = 0,
+) -> None:
+    """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
+
+    Each stage ends when the life is competent in it. The state at the end is written to `graduate/` beside the base,
+    for an agent to begin with (`restore`): it knows the nominal robot, and its bank holds what it met. A life that
+    was given up in all stages knows nothing: then there is no `graduate/`.
+
+    Args:
+        base: Folder of the base.
+        robot: Name of the robot, or the path of its spec; the one that the base names by default.
+        task: Task that it does; the robot's first by default.
+        worlds: Between the two stays in the nominal one.
+        enough: Competence at which a stage is passed: the part foreseen, half a second ahead or so, of what a model
+            that expects no change gets wrong.
+        least: Steps of a stage, however competent.
+        most: Steps after which it is given up.
+        seed: Of worlds, goals and noise.
+    """
+    from wm_robot.io.base_file import find_base
+
+    if least > most:
+        raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
+    try:
+        from wm_robot.model.base import load_base
+        from wm_robot.robots import load_spec
+    except ImportError as error:
+        raise MissingExtraError("wm-robot graduate", "learn,sim") from error
+    base = find_base(base)
+    check_writable(base, "BASE")
+    loaded = load_base(base)
+    spec = load_spec(robot or loaded.manifest["robot"])
+    with ProgressMeter("graduate") as progress:
+        school(
+            base,
+            loaded,
+            spec,
+            task=task or next(iter(spec.tasks)),
+            worlds=worlds,
+            enough=enough,
+            steps=(least, most),
+            seed=seed,
+            progress=progress,
+        )
+
+
+def school(
+    folder: Path,
+    base: "Base",
+    spec: "RobotSpec",
+    *,
+    task: str,
+    worlds: int = 6,
+    enough: float = 0.97,
+    steps: tuple[int, int] = (250, 1500),
+    seed: int = 0,
+    progress: "Progress | None" = None,
+) -> list[dict[str, Any]]:
+    """See `graduate`; returns a row for each stage."""
+    import numpy as np
+    import torch
+
+    from wm_robot.agent.agent import Agent
+    from wm_robot.agent.onnx_files import load_graphs
+    from wm_robot.model.torch_backend import tensors
+    from wm_robot.tasks import reward_of
+    from wm_robot.training.competence import Exam
+    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.robot import SimRobot
+    from wm_robot_sim.worlds import WorldDistribution
+
+    torch.set_num_threads(1)
+    agent = Agent(base, spec, task=task, graphs=load_graphs(folder, base), seed=seed)
+    exam, reward = Exam(base.model), reward_of(spec, spec.task(task))
+    distribution = WorldDistribution(spec)
+    rng = np.random.default_rng([seed, SEED])
+    drawn = sorted(
+        (distribution.sample(rng) for _ in range(CANDIDATES)),
+        key=lambda world: float(np.square(world.vector()).mean()),
+    )
+    picked = [drawn[i] for i in np.linspace(0, CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
+    stages = [distribution.nominal(), *picked, distribution.nominal()]
+    robot, target = SimRobot(spec, seed=SEED + seed), MovingTarget(spec, seed=SEED + seed)
+    agent.begin(robot.hold)
+    rows: list[dict[str, Any]] = []
+    now = 0
+    for number, world in enumerate(stages):
+        robot.change(world)
+        exam.begin()
+        rewards: list[float] = []
+        while len(rewards) < steps[1]:
+            obs, state = robot.read().values, agent.state
+            applied = robot.write(agent.act(obs, target.goal(now)))
+            following, now = robot.read().values, now + 1
+            step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
+            exam.watch(tensors(state), *step[:2])
+            agent.live(obs, applied, following)
+            rewards.append(float(reward(*step)[0]))
+            if progress is not None:
+                # A stage that was passed counts as whole.
+                progress(number * steps[1] + len(rewards), len(stages) * steps[1])
+            competence = exam.competence
+            if len(rewards) >= steps[0] and competence is not None and competence >= enough:
+                break
+        rows.append(
+            {
+                "stage": number,
+                "world": ", ".join(f for f in world.fault if f != "ok") or "no fault",
+                "payload g": round(1e3 * world.payload),
+                "deviation": round(float(np.square(world.vector()).mean()), 2),
+                "steps": len(rewards),
+                "competence": None if competence is None else round(competence, 3),
+                "passed": competence is not None and competence >= enough,
+                "reward": [
+                    round(float(np.mean(part)), 4) for part in np.array_split(rewards, min(4, len(rewards)))
+                ],
+            }
+        )
+        print(_line(rows[-1]), flush=True)
+    remove_foreign_graduate(folder, base)
+    if not any(row["passed"] for row in rows):
+        _write_transcript(folder / GIVEN_UP, base, None, rows, seed)
+        left = f"; the earlier one in {folder / FOLDER} stays" if (folder / FOLDER).exists() else ""
+        print(
+            f"no graduate: all {len(rows)} stages were given up{left}. A base that was trained longer may pass them"
+        )
+        return rows
+    # One that is there is replaced: it can be had again by the same command.
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    digest = agent.save(folder / FOLDER, note="graduate")
+    _write_transcript(folder / FOLDER / TRANSCRIPT, base, digest, rows, seed)
+    (folder / GIVEN_UP).unlink(missing_ok=True)
+    print(f"graduate {digest[:12]} in {folder / FOLDER}: {now} steps lived")
+    return rows
+
+
+def has_attended(folder: Path, base: "Base") -> bool:
+    """Whether a life of this base went through the curriculum: it graduated, or all stages were given up."""
+    return base.digest in (_base_of(folder / FOLDER / TRANSCRIPT), _base_of(folder / GIVEN_UP))
+
+
+def remove_foreign_graduate(folder: Path, base: "Base") -> None:
+    """Remove the graduate beside a base if it is a life of another one: no agent of this base can begin with it."""
+    if _base_of(folder / FOLDER / TRANSCRIPT) != base.digest:
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    if _base_of(folder / GIVEN_UP) != base.digest:
+        (folder / GIVEN_UP).unlink(missing_ok=True)
+
+
+def _base_of(transcript: Path) -> str | None:
+    """Digest of the base that a transcript is of; None if there is no transcript."""
+    try:
+        return str(json.loads(transcript.read_bytes())["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"stage {row['stage']}: {row['world']}, {row['payload g']} g  {row['steps']} steps  "
+        f"competence {row['competence']}  {'passed' if row['passed'] else 'given up'}"
+    )
+
+
+def _write_transcript(
+    path: Path, base: "Base", digest: str | None, rows: Sequence[dict[str, Any]], seed: int
+) -> None:
+    from wm_robot.io.durable import write_file
+    from wm_robot_cli.provenance import commit
+
+    card = {"base": base.digest, "snapshot": digest, "commit": commit(), "seed": seed, "stages": rows}
+    write_file(path, json.dumps(card, indent=1).encode())

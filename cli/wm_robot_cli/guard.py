@@ -1,0 +1,66 @@
+"""`wm-robot guard`: a process beside the robot's that stops the plant when control dies or stalls."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from wm_robot.errors import ConfigError
+from wm_robot_cli.values import Milliseconds
+
+
+def guard(
+    page: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    robot: str = "arm",
+    limit_ms: Milliseconds | None = None,
+    release: bool = False,
+) -> None:
+    """Stop the plant when the process that drives it dies, or makes no progress for too long.
+
+    Args:
+        page: File that control, guard and plant share, on /dev/shm; the first of them makes it.
+        robot: Name or spec of the robot, for the time that its loop may be silent.
+        limit_ms: That time, instead of the spec's.
+        release: Lower an emergency, and end: the plant moves again when it is armed.
+    """
+    from wm_robot.control.realtime import go_real_time
+    from wm_robot.safety.guard import PRIORITY, Guard
+    from wm_robot.safety.heartbeat import Heartbeat
+    from wm_robot.safety.systemd import Service
+
+    heartbeat = Heartbeat(page)
+    if release:
+        print(f"released: {heartbeat.stopped() or 'there was no emergency'}")
+        heartbeat.release()
+        return
+    limit = _limit(robot, limit_ms)
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    for why_not in filter(None, go_real_time(PRIORITY).values()):
+        print(why_not, file=sys.stderr)
+    service, watcher = Service(), Guard(heartbeat, limit=limit)
+    print(f"guarding {page}: stops the plant after {1e3 * limit:.0f} ms without progress", flush=True)
+    service.ready()
+    while not asked:
+        reason = watcher.look()
+        if reason:
+            print(f"stopped the plant: {reason}", flush=True)
+        service.progress()
+        watcher.wait()
+    service.stopping()
+
+
+def _limit(robot: str, limit_ms: float | None) -> float:
+    """In s."""
+    if limit_ms is None:
+        from wm_robot.robots import load_spec
+
+        return load_spec(robot).safety.heartbeat
+    if not 1 <= limit_ms <= 10_000:
+        raise ConfigError(f"limit-ms is {limit_ms:g}; it must be from 1 to 10000")
+    return limit_ms / 1e3

@@ -1,0 +1,129 @@
+"""Entry point. Each verb imports what it needs when it runs, so that help answers at once."""
+
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import tyro
+
+from wm_robot import __version__
+from wm_robot.errors import ConfigError
+from wm_robot_cli import (
+    calibrate,
+    demo,
+    episodes,
+    export,
+    graduate,
+    guard,
+    keys,
+    recover,
+    state,
+    train,
+    up,
+)
+from wm_robot_cli.completion import completion_verb
+from wm_robot_cli.exit_report import end_of
+from wm_robot_cli.provenance import commit
+from wm_robot_cli.terminal_output import end_if_closed, flush, write_any_text
+from wm_robot_cli.values import checked
+
+BENCHMARKS = "wm_robot_benchmarks"
+"""Package of the benchmarks. It comes with a checkout, not with an installed wheel, and so it is found by name."""
+
+
+def find_benches() -> dict[str, Callable[..., Any]]:
+    """The benches by name; empty where the benchmarks are not installed."""
+    return dict(import_module(f"{BENCHMARKS}.verbs").BENCHES) if find_spec(BENCHMARKS) else {}
+
+
+def bench() -> None:
+    """Measure, and print a table or JSON. It needs a checkout of the repository.
+
+    Raises:
+        ConfigError: Where the benchmarks are not installed; where they are, each has a verb of its own.
+    """
+    raise ConfigError(f"wm-robot bench: {BENCHMARKS} is not installed; run make setup in a checkout")
+
+
+BENCHES = find_benches()
+VERBS: dict[str, Callable[..., Any]] = {
+    "train": train.train,
+    "export": export.export,
+    "calibrate": calibrate.calibrate,
+    "graduate": graduate.graduate,
+    "bench": bench,
+    "state": state.state,
+    "recover": recover.recover,
+    "episodes": episodes.episodes,
+    "keys": keys.keys,
+    "guard": guard.guard,
+    "demo": demo.demo,
+    "up": up.up,
+}
+
+ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
+EVERYWHERE = "Everywhere: --debug shows the traceback of an error; wm-robot --version says what is installed."
+GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
+    "state": (state.VERBS, state.__doc__ or ""),
+    "keys": (keys.VERBS, keys.__doc__ or ""),
+} | ({"bench": (BENCHES, "Measure, and print a table or JSON.")} if BENCHES else {})
+"""Verbs that have verbs of their own."""
+VERBS["completion"] = completion_verb(VERBS, {name: verbs for name, (verbs, _) in GROUPS.items()})
+FORMS = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one verb; exit code 2 for what the user can mend, 70 for what is our fault, 130 after Ctrl-C."""
+    write_any_text()
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args or os.environ.get("WM_ROBOT_DEBUG", "") not in ("", "0")
+    args = [each for each in args if each != "--debug"]
+    words = _verb_of(args)
+    try:
+        try:
+            _call(words, args[len(words) :])
+        finally:
+            flush()
+    except BrokenPipeError as error:
+        end_if_closed()
+        sys.exit(end_of(error, words, debug=debug))
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(end_of(error, words, debug=debug))
+
+
+def run_guard() -> None:
+    """`wm-robot-guard PAGE`: `wm-robot guard` as a command of its own."""
+    main(["guard", *sys.argv[1:]])
+
+
+def _verb_of(args: Sequence[str]) -> list[str]:
+    """The words that name a verb: `train`, or `state` and `gc`; none if there is no such verb."""
+    group = GROUPS[args[0]][0] if args and args[0] in GROUPS else {}
+    return [word for word, known in zip(args, (VERBS, group), strict=False) if word in known]
+
+
+def _call(words: Sequence[str], rest: list[str]) -> None:
+    """Run the verb of these words, or say what verbs there are."""
+    prog = " ".join(["wm-robot", *words])
+    verbs_of, about = GROUPS.get(words[0], ({}, "")) if words else (VERBS, f"{ABOUT}\n\n{EVERYWHERE}")
+    if not words and rest[:1] == ["--version"]:
+        print(f"wm-robot {__version__} (commit {commit()})")
+    elif len(words) == 2 or not verbs_of:
+        verb = (verbs_of or VERBS)[words[-1]]
+        tyro.cli(checked(verb), args=rest, prog=prog, config=FORMS)
+    elif rest and not rest[0].startswith("-"):
+        raise ConfigError(_unknown(rest[0], verbs_of, words))
+    else:
+        tyro.extras.subcommand_cli_from_dict(verbs_of, args=rest, prog=prog, description=about)
+
+
+def _unknown(name: str, known: Collection[str], words: Sequence[str]) -> str:
+    what = " ".join([*words, "verb"]) if words != ["bench"] else "bench"
+    close = get_close_matches(name, known, n=1)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    prog = " ".join(["wm-robot", *words])
+    return f"{what} '{name}' is not known. {guess}There are {', '.join(known)}. See: {prog} --help"

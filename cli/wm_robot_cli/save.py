@@ -1,0 +1,46 @@
+"""`wm-robot state save`: a running agent saves when it is asked."""
+
+import json
+import re
+import subprocess
+import sys
+from typing import Annotated
+
+import tyro
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot_cli.values import Duration
+
+NODE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+"""Name of a node, with or without its namespace."""
+
+
+def save(
+    agent: Annotated[str, tyro.conf.Positional] = "agent",
+    /,
+    *,
+    timeout: Duration = 10.0,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Have a running agent save its life where its parameter `state` says, over ROS 2.
+
+    Args:
+        agent: Its node, with the namespace, such as `/left/agent`.
+        timeout: To wait for it, in s.
+        as_json: Print JSON.
+    """
+    try:
+        from wm_robot_ros.middleware.environment import ros_domain, ros_environment
+    except ImportError as error:
+        raise MissingExtraError("wm-robot state save", "ros") from error
+    if not NODE.fullmatch(agent):
+        raise ConfigError(
+            f"agent is '{agent}'; a node's name has letters, digits, '_' and '/', such as /left/agent"
+        )
+    environment = ros_environment(domain=ros_domain())
+    command = [sys.executable, "-m", "wm_robot_ros.state_api.save_client", agent, str(timeout)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    found = done.stdout.split()[-1]
+    print(json.dumps({"snapshot": found}) if as_json else f"{agent} saved {found[:12]}")

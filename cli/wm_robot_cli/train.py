@@ -1,0 +1,399 @@
+"""`wm-robot train`: from nothing to a base with its card."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from wm_robot.errors import ConfigError, GraphError, MissingExtraError, SnapshotError
+from wm_robot_cli.export import end_without_graphs
+from wm_robot_cli.output_folder import check_writable, sole_writer
+from wm_robot_cli.values import Count, Seed, Share, Threads
+
+if TYPE_CHECKING:
+    from wm_robot.model.base import Base
+    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.spec import RobotSpec
+    from wm_robot.training.trainer import TrainConfig, Trainer
+    from wm_robot.types import Lives
+
+MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
+COMPARED = ("adaptive", "robust", "oracle")
+"""Arms of which the comparison benches need a base; `--all` makes them in this order."""
+
+
+def train(
+    robot: Annotated[str, tyro.conf.Positional] = "arm",
+    /,
+    *,
+    memory: str = "ekf",
+    arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
+    task: str | None = None,
+    out: Path | None = None,
+    work: Path = Path("runs/train"),
+    data: Path | None = None,
+    start: Path | None = None,
+    updates: Count = 14_000,
+    rows: Count = 32,
+    steps: Count = 64,
+    random_lives: Count = 3072,
+    planned_lives: Count = 384,
+    life_steps: Count = 512,
+    still: Share = 0.0,
+    calibration_lives: Count = 256,
+    curriculum: bool = True,
+    graduate: bool = True,
+    all_bases: Annotated[bool, tyro.conf.arg(name="all")] = False,
+    seed: Seed = 0,
+    threads: Threads = 1,
+) -> None:
+    """Train a base: random lives first, then lives lived by the planner itself.
+
+    Killed at any moment, the same command goes on from its last checkpoint to the same result. Exit code 3: the base,
+    its calibration and its graduate are there, but its graphs did not compute what torch does and were not written;
+    agents compute in torch.
+
+    Args:
+        robot: Name of a robot, or the path of its spec.
+        memory: Family of the lifetime state, for the adaptive arm; a name that is none is answered with all.
+        arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
+            the nominal one; `oracle` is told the true physics.
+        task: Task whose planner gathers lives; the robot's first by default.
+        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default. With `--all`: folder
+            that holds the bases.
+        work: Folder of checkpoints and curves.
+        data: Folder of lives; trainings that name the same folder see the same data.
+        start: Base of another memory to begin from, such as the oracle's: all but the memory is known then, and
+            a third of the updates does.
+        updates: Gradient steps.
+        rows: Segments in an update.
+        steps: Length of a segment: as far as gradients reach back. A memory that is to keep something for long needs
+            long ones.
+        random_lives: Lives with random behaviour.
+        planned_lives: Lives with the planner in the loop, in each of two rounds.
+        life_steps: Length of a life.
+        still: Share of lives whose world never changes. A memory that is to keep something for long needs some.
+        calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
+        curriculum: Begin with short lives in mild worlds.
+        graduate: Send a life of the finished adaptive base through school; see `wm-robot graduate`.
+        all_bases: Make all bases that the comparison benches need, one after another from the same lives: adaptive,
+            robust and oracle. Those that are complete already are left as they are.
+        seed: Of weights, data and their order.
+        threads: Of the simulator; training itself uses one.
+    """
+    try:
+        import torch
+
+        from wm_robot.robots import load_spec
+        from wm_robot_sim.worlds import WorldDistribution
+    except ImportError as error:
+        raise MissingExtraError("wm-robot train", "learn,sim") from error
+    from wm_robot.model.base import load_base
+    from wm_robot.model.world_model import ModelConfig
+    from wm_robot.training.curriculum import STAGES
+    from wm_robot.training.trainer import TrainConfig
+
+    _check_arm(arm, memory, all_bases)
+    torch.set_num_threads(1)
+    spec = load_spec(robot)
+    task = task or next(iter(spec.tasks))
+    if not TrainConfig.horizon <= steps <= life_steps:
+        raise ConfigError(
+            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most those of a life, "
+            f"which are {life_steps}. Set --steps between them, or a larger --life-steps"
+        )
+    begin_from = load_base(start) if start else None
+    bases = []
+    for each in COMPARED if all_bases else (arm,):
+        name = f"{spec.name}-{memory if each == 'adaptive' else each}"
+        nominal_only = each == "nominal"
+        folder = out or Path("bases") / name
+        bases.append(
+            _BaseTraining(
+                spec=spec,
+                task=task,
+                config=TrainConfig(
+                    updates=updates, rows=rows, steps=steps, seed=seed, stages=STAGES if curriculum else ()
+                ),
+                shape=ModelConfig.of(
+                    spec,
+                    goal=spec.task(task).goal,
+                    truth=len(WorldDistribution(spec).names),
+                    memory=MEMORY_OF_ARM.get(each, memory),
+                ),
+                gather=_Gather(
+                    spec=spec,
+                    task=task,
+                    lives=(random_lives, planned_lives),
+                    steps=life_steps,
+                    still=still,
+                    seed=seed,
+                    threads=threads,
+                    nominal_only=nominal_only,
+                ),
+                work=work / name,
+                data=data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name),
+                start=begin_from,
+                out=folder / name if all_bases and out else folder,
+                calibration_lives=calibration_lives,
+                graduate=graduate and each == "adaptive",
+            )
+        )
+    for base in bases:
+        for folder, argument in ((base.out, "--out"), (base.work, "--work"), (base.data, "--data")):
+            check_writable(folder, argument)
+    refused = []
+    for base in bases:
+        if all_bases and (found := base.find_complete()):
+            print(f"base {found.digest[:12]} in {found.where} is complete")
+            continue
+        try:
+            with sole_writer(base.out, "--out"), sole_writer(base.work, "--work"):
+                base.make()
+        except GraphError as error:
+            refused.append(error)
+    if refused:
+        end_without_graphs(". ".join(map(str, refused)))
+
+
+def _check_arm(arm: str, memory: str, all_bases: bool) -> None:
+    """Refuse an arm and a memory that do not fit.
+
+    Raises:
+        ConfigError: If they do not.
+    """
+    if all_bases and arm != "adaptive":
+        raise ConfigError(f"arm is '{arm}', and --all makes {', '.join(COMPARED)}. Leave out one of the two")
+    of_memory = [name for name, kept in MEMORY_OF_ARM.items() if kept == memory]
+    if of_memory and arm not in of_memory:
+        raise ConfigError(
+            f"memory is '{memory}', which learns nothing, and arm is '{arm}'. To train a base with it: "
+            f"--arm {of_memory[0]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BaseTraining:
+    """One base that is to be made: what it is, and where it goes."""
+
+    spec: "RobotSpec"
+    task: str
+    config: "TrainConfig"
+    shape: "ModelConfig"
+    gather: "_Gather"
+    work: Path
+    """Checkpoints and curves of this base."""
+    data: Path
+    start: "Base | None"
+    out: Path
+    calibration_lives: int
+    graduate: bool
+
+    def make(self) -> None:
+        """Train it; then write it and all that belongs to it.
+
+        Raises:
+            GraphError: If its graphs do not compute what torch does. All the rest is there then.
+        """
+        import torch
+
+        from wm_robot.model.base import load_base, save_base
+        from wm_robot.model.calibration import save_calibration
+        from wm_robot.model.world_model import WorldModel
+        from wm_robot.planning.mppi import MppiConfig
+        from wm_robot.tasks import reward_of
+        from wm_robot.training.export.base_graphs import export_graphs, remove_foreign_graphs
+        from wm_robot.training.trainer import Trainer
+        from wm_robot_cli.calibrate import measure
+        from wm_robot_cli.export import graphs_in_words
+        from wm_robot_cli.graduate import remove_foreign_graduate, school
+        from wm_robot_cli.provenance import commit
+
+        made_by = commit()
+        torch.manual_seed(self.config.seed)
+        trainer = Trainer(
+            WorldModel(self.shape),
+            self.config,
+            folder=self.work,
+            data=self.data,
+            gather=self.gather,
+            reward=reward_of(self.spec, self.spec.task(self.task)),
+            start=self.start.model if self.start else None,
+        )
+        seconds = _run(trainer, self.config.updates, self.work)
+        card = _card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
+        if self.start:
+            card["start"] = self.start.digest
+        save_base(self.out, trainer.model, self.spec, card)
+        base = load_base(self.out)
+        remove_foreign_graphs(self.out, base)
+        remove_foreign_graduate(self.out, base)
+        save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
+        refusal = None
+        try:
+            differences, _ = export_graphs(self.out, base, self.spec, task=self.task)
+            print(graphs_in_words(self.out, MppiConfig(), differences))
+        except GraphError as error:
+            refusal = error
+        if self.graduate:
+            school(self.out, base, self.spec, task=self.task)
+        print(f"base {base.digest[:12]} in {self.out}{' without graphs' if refusal else ''}")
+        if refusal:
+            raise GraphError(
+                f"base {base.digest[:12]} in {self.out} is usable in torch, and has no graphs: {refusal}"
+            ) from refusal
+
+    def find_complete(self) -> "Base | None":
+        """The base that is there already with all that belongs to it, if it is of this training."""
+        from wm_robot.agent.onnx_files import load_graphs
+        from wm_robot.model.base import load_base
+        from wm_robot.model.calibration import load_calibration
+        from wm_robot_cli.graduate import has_attended
+
+        try:
+            base = load_base(self.out)
+            base.check_spec(self.spec)
+            load_calibration(base.where, base)
+            graphs = load_graphs(base.where, base)
+        except SnapshotError:
+            return None
+        attended = not self.graduate or has_attended(Path(base.where), base)
+        return base if graphs and attended and self._made(base) else None
+
+    def _made(self, base: "Base") -> bool:
+        """Whether a base is of this training, as far as its card says how it was made."""
+        from wm_robot.io.durable import digest
+
+        card = base.manifest["card"]
+        wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
+        # Cards of earlier versions know fewer settings, and lives may have been removed since.
+        settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
+        lives = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
+        same_lives = all(
+            digest(path.read_bytes()) == sha256 for path, sha256 in lives.items() if path.exists()
+        )
+        return (
+            settings
+            and same_lives
+            and base.config["memory"] == self.shape.memory
+            and card.get("start") == (self.start.digest if self.start else None)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gather:
+    """Lives from the simulator: the first round at random, the others with the planner in the loop."""
+
+    spec: "RobotSpec"
+    task: str
+    lives: tuple[int, int]
+    """In the first round, and in each of the others."""
+    steps: int
+    still: float
+    seed: int
+    threads: int
+    nominal_only: bool
+
+    def recipe(self, number: int) -> dict[str, Any]:
+        """See `wm_robot.training.trainer.Gather`."""
+        from wm_robot.io.durable import digest
+        from wm_robot.spec import canonical_json
+
+        return {
+            "robot": self.spec.digest(),
+            "worlds": digest(canonical_json(self.spec.world)),
+            "task": self.task,
+            "round": number,
+            "lives": self.lives[min(number, 1)],
+            "steps": self.steps,
+            "still": self.still,
+            "seed": self.seed,
+            "nominal_only": self.nominal_only,
+        }
+
+    def __call__(self, number: int, model: "WorldModel | None") -> "Lives":
+        from wm_robot.agent.torch_agents import torch_agents
+        from wm_robot.planning.mppi import MppiConfig
+        from wm_robot_sim.rollouts import gather as gather_lives
+        from wm_robot_sim.worlds import WorldDistribution
+
+        count, policy = self.lives[min(number, 1)], None
+        if model is not None:
+            # A coarser search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
+            planner = MppiConfig(samples=32, iterations=1, rounds=0)
+            policy = torch_agents(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
+        print(
+            f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
+        )
+        nominal = [WorldDistribution(self.spec).nominal()]
+        return gather_lives(
+            self.spec,
+            lives=count,
+            steps=self.steps,
+            still=self.still,
+            seed=self.seed * 1000 + number,
+            policy=policy,
+            threads=self.threads,
+            worlds=[nominal] * count if self.nominal_only else None,
+        )
+
+
+def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
+    """Train to the end with a bar, or a line now and then where there is no terminal."""
+    import time
+
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.utils.tensorboard import SummaryWriter
+
+    from wm_robot.training.trainer import CURVE
+
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    live = sys.stdout.isatty()
+    with (
+        SummaryWriter(str(folder / "tensorboard")) as board,
+        Progress(*columns, TimeRemainingColumn(), disable=not live) as bar,
+    ):
+        row = bar.add_task("gathering", total=updates)
+        for metrics in trainer.run():
+            update = int(metrics["update"])
+            bar.update(row, completed=update)
+            if update % CURVE and update != updates:
+                continue
+            mean = trainer.history[-1]
+            for name, value in mean.items():
+                board.add_scalar(name, value, update)
+            late = mean[max((k for k in mean if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
+            words = (
+                f"surprise {mean['surprise']:.3f} nats  open loop {mean['open_loop']:.3f}  "
+                f"error at birth {mean['error_at_0']:.2f}, later {late:.2f}  stage {mean['stage']:.0f}"
+            )
+            bar.update(row, description=words)
+            if not live:
+                print(f"{update}/{updates}  {words}  {mean['seconds_left'] / 60:.0f} min left", flush=True)
+    return time.monotonic() - started
+
+
+def _card(
+    trainer: "Trainer", robot: str, seconds: float, config: "TrainConfig", data: Path
+) -> dict[str, Any]:
+    """How the base was made: command, seed, data, curves."""
+    from wm_robot.io.durable import digest
+    from wm_robot_cli.provenance import versions
+
+    lives = {path.name: digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))}
+    return {
+        "command": shlex.join(["wm-robot", *sys.argv[1:]]),
+        "robot": robot,
+        "seed": config.seed,
+        "versions": versions(),
+        "train": asdict(config),
+        "minutes_since_resume": round(seconds / 60, 1),
+        "data_sha256": lives,
+        "transitions": config.updates * config.rows * config.steps,
+        "curve": trainer.history,
+    }

@@ -1,0 +1,76 @@
+"""`wm-robot up`: the nodes of a graph, started together, without anything but ROS 2 itself."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import Domain
+
+Values = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+def up(
+    graph: Annotated[str, tyro.conf.Positional],
+    values: Values = (),
+    /,
+    *,
+    show_args: bool = False,
+    domain: Domain | None = None,
+) -> None:
+    """Start the nodes of a graph, bring their life cycles up in order, and end all of them when a required one ends.
+
+    It is what `ros2 launch launch/NAME.launch.py` does, from the same description, where launch is not installed.
+    What can be wrong with an argument is looked for before a process starts.
+
+    Args:
+        graph: Name of one in launch/graphs, such as `sim`, or the path of a YAML file.
+        values: Arguments as with launch: `base:=bases/arm-gru`.
+        show_args: Say what arguments and nodes there are, and start nothing.
+        domain: ROS_DOMAIN_ID; by default the present one, or 0.
+    """
+    try:
+        from wm_robot_ros.launching.launch_graph import POLICIES, Graph, find
+        from wm_robot_ros.launching.preflight import check_named
+        from wm_robot_ros.middleware.environment import ros_domain, ros_environment
+    except ImportError as error:
+        raise MissingExtraError("wm-robot up", "ros") from error
+    path = find(graph)
+    found = Graph.read(path)
+    if show_args:
+        print(found.about)
+        rows = [
+            {"argument": each.name, "default": str(each.default), "about": each.about}
+            for each in found.arguments
+        ]
+        print_rows(rows, as_json=False)
+        nodes = [
+            {
+                "node": node["name"],
+                "policy": policy,
+                "its end": POLICIES[policy] if not node.get("ends") else "ends all, with its exit code",
+            }
+            for node in found.nodes
+            for policy in [node.get("policy", "required")]
+        ]
+        print_rows(nodes, as_json=False)
+        return
+    wrong = [value for value in values if ":=" not in value]
+    if wrong:
+        known = [each.name for each in found.arguments]
+        name, _, rest = wrong[0].partition("=")
+        better = f"Write {name}:={rest}" if name in known else f"See: wm-robot up {graph} --show-args"
+        raise ConfigError(f"'{wrong[0]}' is no argument of the form name:=value. {better}")
+    chosen = found.values(dict(value.split(":=", 1) for value in values))
+    try:
+        environment = ros_environment(domain=ros_domain(domain))
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Or: wm-robot up {graph} --domain 0") from error
+    check_named(found, chosen)
+    command = [sys.executable, "-m", "wm_robot_ros.launching.bringup", str(path), json.dumps(chosen)]
+    # In our place: Ctrl-C and the exit code are its own.
+    os.execve(sys.executable, command, environment)

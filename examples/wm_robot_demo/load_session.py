@@ -1,0 +1,143 @@
+"""From a recorded session to plain arrays: the report and the film are made from what was recorded, nothing else."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wm_robot.errors import DeviceError
+from wm_robot.evaluation.report import Latency, Run
+from wm_robot.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from wm_robot.recording.session_file import Session
+
+MERGED = 5
+"""Bins of the latency histogram that the report draws as one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tale:
+    """One robot's visit, as recorded. Times are in s since its first command."""
+
+    name: str
+    time: np.ndarray
+    """`T+1`, of each observation."""
+    obs: np.ndarray
+    """`T+1 O`."""
+    applied: np.ndarray
+    """`T A`: what led from each observation to the next."""
+    target: np.ndarray
+    """`T+1 3`, in m."""
+    error: np.ndarray
+    """`T+1`, true distance from gripper to target, in m."""
+    surprise_time: np.ndarray
+    surprise: np.ndarray
+    change: float | None
+    """When its world changed."""
+    worlds: dict[str, Any]
+    """World after each event."""
+    status: dict[str, Any]
+    """The agent's last."""
+
+    @property
+    def late(self) -> float:
+        """Share of control steps that came too late to be learned from, or not at all."""
+        life = self.status.get("life", {})
+        return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("watched", 0), 1))
+
+    def run(self, *, color: int, until: float) -> Run:
+        """What the report needs of it: everything up to a moment."""
+        kept = (self.time >= 0) & (self.time <= until)
+        heard = (self.surprise_time >= 0) & (self.surprise_time <= until)
+        return Run(
+            name=self.name,
+            time=self.time[kept],
+            error=self.error[kept],
+            surprise_time=self.surprise_time[heard],
+            surprise=self.surprise[heard],
+            latency=_latency(self.status.get("latency")),
+            lived=int(self.status.get("life", {}).get("lived", 0)),
+            color=color,
+        )
+
+    def payload(self) -> np.ndarray:
+        """Mass in the gripper at each observation, in kg."""
+        before = self.worlds["start"]["payload"]
+        after = self.worlds.get("change", self.worlds["start"])["payload"]
+        changed = np.zeros(len(self.time), bool) if self.change is None else self.time >= self.change
+        return np.where(changed, after, before)
+
+
+def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
+    """What was recorded of one robot.
+
+    Raises:
+        DeviceError: If it never got a command.
+    """
+    topic = _topics(session, robot)
+    events = {e["event"]: e for e in (json.loads(m.data) for _, m in topic("ground_truth/event"))}
+    if "start" not in events:
+        raise DeviceError(f"robot '{robot}' never got a command. Its logs say why")
+    sensed = {_stamp(m): _joints(m, spec) for _, m in topic("joint_states")}
+    applied = {
+        _stamp(m): np.array(m.position if len(m.position) else m.effort) for _, m in topic("applied_command")
+    }
+    target = {_stamp(m): _point(m) for _, m in topic("target")}
+    gripper = {_stamp(m): _point(m) for _, m in topic("ground_truth/gripper")}
+    stamps = sorted(sensed.keys() & applied.keys() & target.keys() & gripper.keys())
+    if len(stamps) < 2:
+        raise DeviceError(f"robot '{robot}' left {len(stamps)} complete steps in the recording; too few")
+    start = events["start"]["stamp"]
+    goals, tips = (np.array([points[s] for s in stamps]) for points in (target, gripper))
+    heard, surprised = topic("agent/surprise"), topic("agent/prediction")
+    # A surprise has no stamp of its own, but a prediction goes before each.
+    if len(heard) == len(surprised):
+        when = np.array([_stamp(m) - start for _, m in surprised]) / 1e9
+    else:
+        when = np.array([received - start / 1e9 for received, _ in heard])
+    return Tale(
+        name=robot,
+        time=(np.array(stamps) - start) / 1e9,
+        obs=np.array([sensed[s] for s in stamps], np.float32),
+        applied=np.array([applied[s] for s in stamps[1:]], np.float32),
+        target=goals,
+        error=np.linalg.norm(goals - tips, axis=-1),
+        surprise_time=when,
+        surprise=np.array([m.data for _, m in heard]),
+        change=(events["change"]["stamp"] - start) / 1e9 if "change" in events else None,
+        worlds={name: event["world"] for name, event in events.items()},
+        status=json.loads(topic("agent/status")[-1][1].data) if topic("agent/status") else {},
+    )
+
+
+def _topics(session: "Session", robot: str) -> Any:
+    return lambda name: session.topics.get(f"/{robot}/{name}", [])
+
+
+def _stamp(message: Any) -> int:
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+def _joints(message: Any, spec: RobotSpec) -> np.ndarray:
+    order = [message.name.index(name) for name in spec.joint_names]
+    return np.concatenate([np.asarray(getattr(message, field))[order] for field in spec.interfaces])
+
+
+def _point(message: Any) -> np.ndarray:
+    return np.array([message.point.x, message.point.y, message.point.z])
+
+
+def _latency(values: dict[str, Any] | None) -> Latency | None:
+    if not values or not values["count"]:
+        return None
+    bins = np.array([int(index) for index in values["counts"]]) // MERGED
+    counts = np.bincount(bins, weights=list(values["counts"].values()))
+    return Latency(
+        edges_ms=np.arange(len(counts) + 1) * MERGED * values["width_ms"],
+        counts=counts,
+        p50_ms=values["p50_ms"],
+        p99_ms=values["p99_ms"],
+        max_ms=values["worst_ms"],
+    )

@@ -1,0 +1,292 @@
+"""`python -m wm_robot_ros.generate_docs`: write the tables of docs/ros.md anew, from the nodes themselves.
+
+Each node is made, the agent is configured, and what they declare, publish, hear and offer is read off them.
+"""
+
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.action import get_action_server_names_and_types_by_node
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from wm_robot_ros.launching.launch_graph import FOLDERS, REQUIRED, Graph
+from wm_robot_ros.middleware.environment import DOMAINS
+from wm_robot_ros.state_api import interfaces
+
+HERE = Path(__file__).resolve()
+DOCUMENT = HERE.parents[4] / "docs" / "ros.md"
+MESSAGES = HERE.parents[2] / "wm_robot_msgs"
+OF_ROS = ("/parameter_events", "/rosout", "/clock", "transition_event", "get_type_description")
+PARTS = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COLUMNS = {
+    "topics": ("node", "", "topic", "type", "reliability", "durability", "depth"),
+    "services": ("node", "service", "type"),
+    "actions": ("node", "action", "type"),
+    "parameters": ("node", "parameter", "type", "default", "range", "what it is"),
+}
+SPACE = "/robot"
+TYPES = {1: "bool", 2: "int", 3: "double", 4: "string"}
+Row = tuple[str, ...]
+
+
+class Nobody:
+    """A life that does nothing: for an agent that is only looked at."""
+
+    counters = {"lived": 0, "watched": 0, "invalid": 0}
+
+    def __init__(self, config: Any, spec: Any):
+        self._spec = spec
+
+    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
+        pass
+
+    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros(self._spec.action_dim, np.float32)
+
+    def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
+        return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
+
+    def rehearse(self) -> None:
+        pass
+
+    def imagined(self) -> None:
+        return None
+
+    def save(self, place: str) -> str:
+        raise AssertionError("nobody has nothing to save")
+
+    def rescue(self, place: str) -> str:
+        raise AssertionError("nobody has nothing to save")
+
+    def report(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _made(make: Callable[[], Node], folder: Path) -> Iterator[Node]:
+    """A node on a domain that nobody uses, with paths that it may write to."""
+    (folder / "session.mcap").touch()
+    given = {"path": folder / "new.mcap", "recording": folder / "session.mcap"}
+    # In a namespace, so that what is relative can be told from what is not.
+    arguments = ["--ros-args", "--log-level", "error", "-r", f"__ns:={SPACE}"]
+    for name, value in given.items():
+        arguments += ["-p", f"{name}:={value}"]
+    rclpy.init(args=arguments, domain_id=random.SystemRandom().choice(DOMAINS))
+    node = None
+    try:
+        node = make()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if hasattr(node, "trigger_configure"):
+            node.trigger_configure()
+        yield node
+        if hasattr(node, "trigger_cleanup"):
+            node.trigger_cleanup()
+    finally:
+        if node is not None:
+            scribe = getattr(node, "scribe", None)
+            node.destroy_node()
+            if scribe:
+                scribe.close()
+        rclpy.try_shutdown()
+        (folder / "new.mcap").unlink(missing_ok=True)
+
+
+def nodes() -> dict[str, Callable[[], Node]]:
+    """How each node is made, by its executable."""
+    from wm_robot_ros.nodes.action_client_node import AskNode
+    from wm_robot_ros.nodes.agent_node import AgentNode
+    from wm_robot_ros.nodes.control_node import ControlNode
+    from wm_robot_ros.nodes.display_node import DisplayNode
+    from wm_robot_ros.nodes.plant_node import PlantNode
+    from wm_robot_ros.nodes.recorder_node import RecorderNode
+    from wm_robot_ros.nodes.replay_node import ReplayNode
+
+    return {
+        "plant_node": PlantNode,
+        "control_node": ControlNode,
+        "agent_node": lambda: AgentNode(Nobody),
+        "display_node": DisplayNode,
+        "recorder_node": RecorderNode,
+        "replay_node": ReplayNode,
+        "ask_node": AskNode,
+    }
+
+
+def tables() -> dict[str, str]:
+    """Each part of the document, by name."""
+    missing = interfaces.missing()
+    if missing:
+        raise SystemExit(missing)
+    rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+    said: dict[str, dict[str, set[str]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in nodes().items():
+            with _made(make, Path(folder)) as node:
+                rows["parameters"] += _parameters(name, node, folder)
+                rows["topics"] += (topics := list(_topics(name, node)))
+                rows["services"] += _services(name, node)
+                rows["actions"] += _actions(name, node)
+                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("says", "hears")}
+    made = {name: _table(COLUMNS[name], found) for name, found in rows.items()}
+    return made | {"nodes": _figure(said), "interfaces": _interfaces(), "graphs": _graphs()}
+
+
+def _topics(name: str, node: Node) -> Iterator[Row]:
+    for way, ends in (("says", node.publishers), ("hears", node.subscriptions)):
+        found = set()
+        for each in ends:
+            topic = each.topic_name if way == "hears" else each.topic
+            if topic.endswith(OF_ROS):
+                continue
+            qos = each.qos_profile
+            kind = _kind(each.msg_type)
+            live = " †" if qos.liveliness.name == "MANUAL_BY_TOPIC" else ""
+            found.add(
+                (
+                    f"`{name}`",
+                    way,
+                    f"`{_relative(topic, node)}`",
+                    f"{kind}{live}",
+                    qos.reliability.name.lower().replace("_", " "),
+                    qos.durability.name.lower().replace("_", " "),
+                    str(qos.depth),
+                )
+            )
+        yield from sorted(found)
+
+
+def _services(name: str, node: Node) -> list[Row]:
+    found = []
+    for service in node.services:
+        kind = _kind(service.srv_type)
+        if kind.startswith(("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")):
+            continue
+        found.append((f"`{name}`", f"`{_relative(service.service_name, node)}`", kind))
+    return sorted(found)
+
+
+def _actions(name: str, node: Node) -> list[Row]:
+    offered = get_action_server_names_and_types_by_node(node, node.get_name(), SPACE)
+    return sorted((f"`{name}`", f"`{_relative(action, node)}`", kinds[0]) for action, kinds in offered)
+
+
+def _parameters(name: str, node: Node, folder: str) -> list[Row]:
+    found: list[Row] = []
+    for key in node._parameters:
+        if key == "use_sim_time" or key.startswith(("qos_overrides.", "start_type_description")):
+            continue
+        told, value = node.describe_parameter(key), node.get_parameter(key).value
+        spans = [*told.floating_point_range, *told.integer_range]
+        span = f"{spans[0].from_value:g} to {spans[0].to_value:g}" if spans else ""
+        # Where it was given a path of ours to be looked at, the default is what the file says.
+        shown = (
+            "`session.mcap`" if str(value).startswith(folder) else f"`{_spelt(value)}`" if value != "" else ""
+        )
+        found.append((f"`{name}`", f"`{key}`", TYPES[told.type], shown, span, told.description))
+    return found
+
+
+def _spelt(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(kind: type) -> str:
+    package, folder = kind.__module__.split(".")[:2]
+    return f"{package}/{folder}/{kind.__name__}"
+
+
+def _relative(name: str, node: Node) -> str:
+    own = f"{SPACE}/{node.get_name()}/"
+    return "~/" + name.removeprefix(own) if name.startswith(own) else name.removeprefix(f"{SPACE}/")
+
+
+def _figure(said: dict[str, dict[str, set[str]]]) -> str:
+    """Who hears whom, as a mermaid graph; the recorder, which hears all, is left out."""
+    shown = {"plant_node": "plant", "agent_node": "agent", "display_node": "display"}
+    lines = ["```mermaid", "flowchart LR"]
+    lines += [f'  {executable}(["{name}"])' for executable, name in shown.items()]
+    for speaker, own in shown.items():
+        for listener in shown:
+            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["says"]} & {
+                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["hears"]
+            }
+            if common and speaker != listener:
+                lines.append(f"  {speaker} -- {'<br/>'.join(sorted(common))} --> {listener}")
+    return "\n".join([*lines, "```"])
+
+
+def _interfaces() -> str:
+    rows = []
+    for kind in ("msg", "srv", "action"):
+        for path in sorted((MESSAGES / kind).glob(f"*.{kind}")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            told = []
+            for line in lines:
+                if not line.startswith("# "):
+                    break
+                told.append(line[2:])
+            rows.append(
+                (f"[`{path.stem}`](../ros_ws/src/wm_robot_msgs/{kind}/{path.name})", kind, " ".join(told))
+            )
+    return _table(("", "kind", "what it is"), rows)
+
+
+def _graphs() -> str:
+    parts = []
+    for path in sorted(FOLDERS[0].glob("*.yaml")):
+        graph = Graph.read(path)
+        rows = [
+            (f"`{each.name}`", f"`{_spelt(each.default)}`" if each.default != "" else "", each.about)
+            for each in graph.arguments
+        ]
+        head = f"**`{path.stem}`**: {graph.about}"
+        nodes = [
+            (
+                f"`{node['name']}`",
+                f"`{node['executable']}`",
+                "ends all" if node.get("ends") else f"{node.get('policy', REQUIRED)}",
+            )
+            for node in graph.nodes
+        ]
+        # A node of two forms, as with and without a state, is one line.
+        parts += [
+            f"{head}\n\n" + _table(("argument", "default", "what it is"), rows),
+            _table(("node", "executable", "policy"), list(dict.fromkeys(nodes))),
+        ]
+    return "\n\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+
+
+def renewed(document: str) -> str:
+    """The document with every table as the nodes have it."""
+    made = tables()
+    names = [name for _, name, _ in PARTS.findall(document)]
+    assert sorted(names) == sorted(made), f"the document has {sorted(names)}, there are {sorted(made)}"
+    return PARTS.sub(lambda part: f"{part[1]}{made[part[2]]}\n{part[3]}", document)
+
+
+def main() -> None:
+    DOCUMENT.write_text(renewed(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"{DOCUMENT}\n")
+
+
+if __name__ == "__main__":
+    main()

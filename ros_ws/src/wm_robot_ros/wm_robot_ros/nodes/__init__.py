@@ -1,0 +1,1 @@
+"""ROS 2 nodes: each translates between topics and the library."""

@@ -1,0 +1,141 @@
+"""The asker: has an agent do one action, tells how it gets on, and ends with what came of it."""
+
+import json
+import math
+import sys
+import time
+from typing import Any
+
+from rclpy.action import ActionClient
+from rclpy.executors import Executor
+from rclpy.node import Node
+
+from wm_robot.errors import ConfigError, DeviceError
+from wm_robot_ros.middleware.node_runtime import Stop, end, executor_of, one_sentence, spin_once, start
+from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
+from wm_robot_ros.state_api import interfaces
+
+SAY_EVERY = 2.0
+"""s between two lines of progress."""
+CANCELLING = 5.0
+"""s that an agent has to end what was cancelled."""
+
+
+class AskNode(Node):
+    """A client of the agent's actions."""
+
+    def __init__(self) -> None:
+        """Raises:
+        ConfigError: If the messages are not built, or the action is unknown.
+        """
+        super().__init__("ask")
+        action = declare(self, "action", "evaluate", "adapt or evaluate")
+        agent = declare(self, "agent", "agent", "node of the agent")
+        self.patience = declare(self, "patience", 60.0, "s to wait for the agent", bounds=(0, 3600))
+        steps = declare(self, "steps", 1500, "adapt: control steps to learn from", bounds=(0, 10**9))
+        allowed = declare(
+            self, "allowed", 0.5, "adapt: nats per channel that surprise may rise; below 0: any"
+        )
+        pin = declare(self, "pin", "", "adapt: name to keep the result under; empty: none")
+        recordings = declare(self, "recordings", "", "evaluate: sessions, bags or episode files, by comma")
+        robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session of several")
+        lives = declare(
+            self, "lives", "", "evaluate: branches, pins or digests, by comma; empty: the agent's own"
+        )
+        warn_of_unknown(self)
+        missing = interfaces.missing()
+        if missing:
+            raise ConfigError(missing)
+        from wm_robot_msgs.action import Adapt, Evaluate
+
+        goals = {
+            "adapt": lambda: Adapt.Goal(steps=steps, allowed=allowed if allowed >= 0 else math.inf, pin=pin),
+            "evaluate": lambda: Evaluate.Goal(
+                recordings=_listed(recordings), robot=robot, references=_listed(lives)
+            ),
+        }
+        if action not in goals:
+            raise ConfigError(f"action is '{action}'; it must be one of {sorted(goals)}")
+        self.goal = goals[action]()
+        self.client = ActionClient(self, {"adapt": Adapt, "evaluate": Evaluate}[action], f"{agent}/{action}")
+        self._due = 0.0
+
+    def on_feedback(self, message: Any) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + SAY_EVERY
+            self.get_logger().info(f"{100 * message.feedback.progress:.0f} %")
+
+
+def run(node: AskNode, executor: Executor, stop: Stop) -> Any:
+    """The result.
+
+    Raises:
+        DeviceError: If the agent is not there, or refuses.
+    """
+    deadline = time.monotonic() + node.patience
+    while not node.client.server_is_ready():
+        if stop.asked:
+            raise KeyboardInterrupt
+        if time.monotonic() > deadline:
+            raise DeviceError(f"nobody offers {node.client._action_name} within {node.patience:g} s")
+        spin_once(executor, node)
+    sent = node.client.send_goal_async(node.goal, feedback_callback=node.on_feedback)
+    _wait(node, executor, stop, sent)
+    if not sent.result().accepted:
+        raise DeviceError("the agent refuses the goal: another one is under way")
+    result = sent.result().get_result_async()
+    try:
+        _wait(node, executor, stop, result)
+    except KeyboardInterrupt:
+        sent.result().cancel_goal_async()
+        until = time.monotonic() + CANCELLING
+        while not result.done() and time.monotonic() < until:
+            spin_once(executor, node)
+        raise
+    return result.result().result
+
+
+def _wait(node: AskNode, executor: Executor, stop: Stop, future: Any) -> None:
+    while not future.done():
+        if stop.asked:
+            raise KeyboardInterrupt
+        spin_once(executor, node)
+
+
+def plain(message: Any) -> Any:
+    """A message as plain values."""
+    if hasattr(message, "get_fields_and_field_types"):
+        return {name: plain(getattr(message, name)) for name in message.get_fields_and_field_types()}
+    if isinstance(message, float) and not math.isfinite(message):
+        return None
+    if isinstance(message, str | bool | int | float):
+        return message
+    return [plain(part) for part in message]
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def main() -> None:
+    """Ask, print the result as JSON, and end: with 1 if it did not succeed, with 2 if it could not be asked, with 130
+    if it was interrupted.
+    """
+    stop = start()
+    node = None
+    try:
+        with one_sentence():
+            node = AskNode()
+            result = run(node, executor_of(node), stop)
+        sys.stdout.write(json.dumps(plain(result)) + "\n")
+        sys.stdout.flush()
+        if not result.success:
+            raise SystemExit(f"it did not succeed: {result.message}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        end(node)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The imagined future as a picture: where a plan is expected to take the gripper, and how sure that is."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import tip_position
+from wm_robot.spec import RobotSpec
+
+NUDGE = 1e-4
+"""Change of an angle by which slopes are told, in rad."""
+
+
+class Path(NamedTuple):
+    """Where the gripper is expected, step by step, in the frame of the base."""
+
+    tip: Float[np.ndarray, "H 3"]
+    """In m."""
+    covariance: Float[np.ndarray, "H 3 3"]
+    """In m²."""
+    rotation: Float[np.ndarray, "H 3 3"]
+    """Of the gripper; its columns are its axes."""
+
+
+def has_path(spec: RobotSpec) -> bool:
+    """Whether a robot has a gripper, and senses what says where it is."""
+    return bool(spec.chain) and "position" in spec.interfaces
+
+
+def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np.ndarray, "H O"]) -> Path:
+    """The path of the gripper through observations that are expected.
+
+    Args:
+        mean: In sensor units, in the order of the spec.
+        deviation: Of each channel; what joints do is taken for independent.
+
+    Raises:
+        SpecError: If the robot has no gripper, or does not sense where its joints are.
+    """
+    if not has_path(spec):
+        raise SpecError(f"robot '{spec.name}' has no chain to a gripper, or does not sense positions")
+    columns = [spec.observation_names.index(f"{link.joint}/position") for link in spec.chain]
+    angles, spread = mean[:, columns].astype(np.float64), deviation[:, columns].astype(np.float64)
+    tip = _place(spec, angles, spec.tip)
+    slope = np.stack(
+        [(_place(spec, angles + NUDGE * row, spec.tip) - tip) / NUDGE for row in np.eye(len(columns))], 2
+    )
+    covariance = np.einsum("hik,hk,hjk->hij", slope, spread**2, slope)
+    # Where a metre along each axis of the gripper leads tells how it is turned.
+    rotation = np.stack([_place(spec, angles, np.add(spec.tip, axis)) - tip for axis in np.eye(3)], 2)
+    return Path(tip, covariance, rotation)
+
+
+def ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndarray]:
+    """Deviations along the axes of an ellipsoid, in m, and a rotation whose columns are these axes."""
+    values, axes = np.linalg.eigh(covariance)
+    if np.linalg.det(axes) < 0:
+        axes[:, 0] *= -1
+    return np.sqrt(np.clip(values, 0.0, None)), axes
+
+
+def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
+    """A rotation as x, y, z, w.
+
+    Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, whatever the angle.
+    """
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[2, 1] - r[1, 2]],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1], r[0, 2] - r[2, 0]],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
+        ]
+    )
+    q = np.linalg.eigh(k)[1][:, -1]
+    return np.asarray(q if q[3] >= 0 else -q)
+
+
+def _place(spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]) -> np.ndarray:
+    origins, axes = [link.origin for link in spec.chain], [link.axis for link in spec.chain]
+    return tip_position(angles, origins, axes, [float(x) for x in tip])

@@ -1,0 +1,311 @@
+"""The plant: a robot in MuJoCo, in real time, behind the topics that a real one would have.
+
+It is a sampled system. At each deadline it moves the robot through the period that ends there under
+the command that came in meanwhile, and says what the sensors then give. Delay between command and
+motor is a property of the world, as in training; the time that a command takes to come is measured.
+
+All that moves the robot goes through its gate. A supervisor says whose turn it is: that of whoever sends commands, or
+that of the baseline, which holds and knows the way home.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from rclpy.executors import Executor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from wm_robot.control.period_log import Period, PeriodLog, log_status
+from wm_robot.control.realtime import Deadlines, Garbage
+from wm_robot.control.timing import Histogram
+from wm_robot.io.durable import write_file
+from wm_robot.robots import load_spec, spec_path
+from wm_robot.safety.limit_violations import Rule
+from wm_robot.safety.modes import Mode
+from wm_robot.safety.systemd import Service
+from wm_robot.sharing.keyring import Keyring
+from wm_robot.sharing.signed_spec import load_signed_spec
+from wm_robot.spec import RobotSpec
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.idle_tasks import Chores
+from wm_robot_ros.middleware.node_runtime import (
+    Stop,
+    end,
+    executor_of,
+    one_sentence,
+    spin_once,
+    start,
+    use_real_time,
+)
+from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
+from wm_robot_ros.middleware.qos import HEARTBEAT, LATCHED, OUTPUT
+from wm_robot_ros.nodes.command_arbiter import TurnConfig, WhoseTurn
+from wm_robot_sim import make_robot
+from wm_robot_sim.goals import MovingTarget
+from wm_robot_sim.world_parameter import read_world
+from wm_robot_sim.worlds import World
+
+NAME = "plant"
+SPIN_SHORTEST = 0.0005
+"""Below this the rest of a wait is slept, in s: a wait for messages would end late."""
+LOOK = 0.005
+"""Longest time between two looks at the guard's page, in s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantConfig:
+    """Parameters of the node."""
+
+    robot: str
+    seed: int
+    world: str
+    change_time: float
+    change_world: str
+    duration: float
+    turn: TurnConfig
+    require_signed: bool
+    keys: str
+    status_rate: float
+    report: str
+    log: str
+    priority: int
+    cores: str
+
+    @classmethod
+    def declare(cls, node: Node) -> "PlantConfig":
+        return cls(
+            robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            seed=declare(node, "seed", 0, "of start pose, target, noise and random worlds"),
+            world=declare(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
+            change_time=declare(
+                node, "change.time", -1.0, "s from the first command to a change of world; below 0: never"
+            ),
+            change_world=declare(node, "change.world", "nominal", "world after the change"),
+            duration=declare(
+                node, "duration", 0.0, "s from the first command to the end; 0: for ever", bounds=(0, 1e9)
+            ),
+            turn=TurnConfig.declare(node, armed=True),
+            require_signed=declare(node, "require_signed", False, "refuse a spec that no trusted key signed"),
+            keys=declare(node, "keys", "", "folder of keys; empty: the user's"),
+            status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
+            report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
+            log=declare(node, "log", "", "file that gets a line of JSON for each period; empty: none"),
+            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
+            cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
+        )
+
+
+class PlantNode(Node):
+    """Publishes what the robot senses and applies what it is told."""
+
+    def __init__(self) -> None:
+        """Raises:
+        WmRobotError: If robot or world cannot be.
+        """
+        super().__init__(NAME)
+        self.config = config = PlantConfig.declare(self)
+        warn_of_unknown(self)
+        self.spec = spec = self._load_spec()
+        self.robot = make_robot(spec, read_world(config.world, spec, seed=config.seed), seed=config.seed)
+        self._changed = read_world(config.change_world, spec, seed=config.seed + 1)
+        self._target = MovingTarget(spec, seed=config.seed)
+        self.turn = WhoseTurn(
+            self,
+            spec,
+            config.turn,
+            self.robot.hold,
+            mode=Mode.READY if config.turn.armed else Mode.LIMP,
+            began=lambda: self._publish_event("start", self.robot.world),
+        )
+        self.log = PeriodLog(config.log) if config.log else None
+        self.realtime: dict[str, str] = {}
+        self.garbage: Garbage | None = None
+        self.lateness = Histogram()
+        self.periods = self.skipped = self.longest_skip = 0
+        self._lived = 0
+        """Periods since the first command."""
+        self._change_due = config.change_time >= 0
+
+        self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
+        self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
+        self._goal = self.create_publisher(PointStamped, "target", OUTPUT)
+        self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT)
+        self._events = self.create_publisher(String, "ground_truth/event", LATCHED)
+        self._status = self.create_publisher(String, "~/status", HEARTBEAT)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
+        self.chores = Chores(self)
+        self.chores.every(1.0 / config.status_rate, self._publish_status)
+        self.chores.every(1.0, self._publish_diagnostics)
+        # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
+        self.turn.say_mode()
+
+    def _load_spec(self) -> RobotSpec:
+        if not self.config.require_signed:
+            return load_spec(self.config.robot)
+        return load_signed_spec(spec_path(self.config.robot), Keyring(self.config.keys or None))
+
+    @property
+    def finished(self) -> bool:
+        return 0 < self.config.duration <= self._lived * self.spec.dt
+
+    def period(self, *, late: float = 0.0, skipped: int = 0) -> None:
+        """Move the robot through the period that ends now, and say what came of it.
+
+        Args:
+            late: Since its end, in s.
+            skipped: Periods before it that nobody lived through.
+        """
+        turn = self.turn
+        if self._change_due and self._lived * self.spec.dt >= self.config.change_time and turn.intake.started:
+            self._change_due = False
+            self.robot.change(self._changed)
+            self._publish_event("change", self._changed)
+        surprise = turn.surprise
+        mode, action = turn.take(self.robot.hold, cuts=self.robot.gate.cuts, skipped=skipped)
+        # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
+        # takes to load, and no two runs would begin alike.
+        moves = turn.intake.started or mode is Mode.HOMING
+        applied = self.robot.write(action) if moves else self.robot.hold
+        cuts = self.robot.gate.cuts if moves else ()
+        self.periods += 1
+        self._lived += turn.intake.started
+        goal = self._target.goal(self._lived)
+        observation = self.robot.read().values
+        if not turn.clock.runs(self._now()):
+            # Stamps that no clock gave would be acted on, and learned from.
+            return
+        stamp = turn.next_stamp()
+        # The observation comes last: when it arrives, what belongs to it is there already.
+        turn.say_contact(stamp, cuts)
+        if goal.size:
+            self._goal.publish(convert.point_message(goal, stamp))
+        self._applied.publish(convert.action_message(applied, self.spec, stamp))
+        self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
+        if self.spec.chain:
+            self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
+        self._write_down(stamp, late, mode, tuple(cut.rule for cut in cuts), surprise)
+
+    def _write_down(
+        self, stamp: int, late: float, mode: Mode, cuts: tuple[Rule, ...], surprise: float | None
+    ) -> None:
+        if self.log:
+            self.log.add(
+                Period(
+                    stamp=stamp,
+                    late_ms=1e3 * late,
+                    latency_ms=self.turn.command_ms,
+                    surprise=math.nan if surprise is None else surprise,
+                    mode=mode,
+                    cuts=cuts,
+                )
+            )
+        self.turn.command_ms = math.nan
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "robot": self.spec.name,
+            "spec_digest": self.spec.digest(),
+            "rate": self.spec.rate,
+            "periods": self.periods,
+            "lived": self._lived,
+            "gate": self.robot.gate.status(),
+            "skipped_periods": self.skipped,
+            "longest_skip": self.longest_skip,
+            "lateness": self.lateness.to_dict(),
+            "realtime": self.realtime,
+            "garbage": self.garbage.status() if self.garbage else {},
+            "log": log_status(self.log),
+            **self.turn.status(),
+        }
+
+    def write_report(self) -> None:
+        if self.config.report:
+            write_file(Path(self.config.report), json.dumps(self.status()).encode())
+
+    def _publish_status(self) -> None:
+        self._status.publish(convert.json_message(self.status()))
+
+    def _publish_event(self, kind: str, world: World) -> None:
+        values = {
+            "event": kind,
+            "stamp": self._now(),
+            "time": round(self._lived * self.spec.dt, 6),
+            "seed": self.config.seed,
+            "robot": self.spec.name,
+            "spec_digest": self.spec.digest(),
+            "world": world.to_dict(),
+        }
+        self._events.publish(convert.json_message(values))
+
+    def _publish_diagnostics(self) -> None:
+        gate = self.robot.gate
+        cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()}
+        commands, safety = self.turn.diagnostics({"last_cut": gate.last or "none", **cut})
+        timing = (
+            f"{self._path}: timing",
+            "warn" if self.skipped else "ok",
+            f"{self.skipped} periods skipped" if self.skipped else "in time",
+            {"periods": self.periods, "late_p99_ms": self.lateness.percentile(99), "rate": self.spec.rate},
+        )
+        message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing, safety))
+        self._diagnostics.publish(message)
+
+    @property
+    def _path(self) -> str:
+        return self.get_fully_qualified_name().lstrip("/")
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> None:
+    """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
+    deadlines = Deadlines(node.spec.dt)
+    longest = LOOK if node.config.turn.guard else node.spec.dt
+    while not (stop.asked or node.finished):
+        node.turn.heed_guard(node.robot.hold)
+        node.chores.do(deadlines.left)
+        left = deadlines.left()
+        if left > SPIN_SHORTEST:
+            spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
+            continue
+        deadlines.wait()
+        late, skipped = deadlines.reached()
+        node.lateness.add(late * 1e3)
+        node.skipped += skipped
+        node.longest_skip = max(node.longest_skip, skipped)
+        node.period(late=late, skipped=skipped)
+        service.progress()
+        node.turn.say_mode()
+        if node.garbage:
+            node.garbage.tidy(deadlines.left())
+
+
+def main() -> None:
+    """Run the node until Ctrl-C or its duration ends it."""
+    stop, service = start(), Service()
+    node = None
+    try:
+        with one_sentence():
+            node = PlantNode()
+            executor = executor_of(node, quick=True)
+            node.realtime = use_real_time(node, node.config.priority, node.config.cores)
+            node.garbage = Garbage()
+            service.ready()
+            run(node, executor, stop, service)
+            node.write_report()
+    finally:
+        service.stopping()
+        if node and node.log:
+            node.log.close()
+        end(node)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""How robots are doing, from the newest message of each topic: a few numbers for people to watch."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PointStamped
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import String
+
+from wm_robot_ros.middleware import convert
+
+
+class Digest:
+    """Keeps the newest raw message of every topic, and decodes when asked."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, bytes] = {}
+        self._events: dict[str, dict[str, int]] = {}
+        """By robot, when each event happened, in ns."""
+
+    def take(self, topic: str, data: bytes) -> None:
+        """Keep a message; an event is decoded at once, since the next one replaces it.
+
+        Args:
+            topic: In the namespace of its robot: `/robot/name`.
+        """
+        robot, _, name = topic[1:].partition("/")
+        if name == "ground_truth/event":
+            try:
+                event = convert.json_values(deserialize_message(data, String))
+                self._events.setdefault(robot, {})[str(event["event"])] = int(event["stamp"])
+            # Anybody may publish text there.
+            except (ValueError, KeyError, TypeError):
+                return
+        self._newest[topic] = data
+
+    def of(self, robot: str) -> dict[str, Any]:
+        """What is known of a robot; what it has not said yet is missing."""
+        said: dict[str, Any] = dict(self._events.get(robot, {}))
+        gripper = self._point(f"/{robot}/ground_truth/gripper")
+        target = self._point(f"/{robot}/target")
+        if gripper and target:
+            said["stamp"] = gripper[0]
+            said["error"] = float(np.linalg.norm(gripper[1] - target[1]))
+        status = self._newest.get(f"/{robot}/agent/status")
+        if status is not None:
+            values = json.loads(deserialize_message(status, String).data)
+            said |= {
+                "active": values["active"],
+                "trouble": values["trouble"],
+                "surprise": values["surprise"],
+                "life": values["life"],
+                "latency": {name: values["latency"][name] for name in ("p50_ms", "p99_ms", "worst_ms")},
+            }
+        return said
+
+    def _point(self, topic: str) -> tuple[int, np.ndarray] | None:
+        data = self._newest.get(topic)
+        if data is None:
+            return None
+        message = deserialize_message(data, PointStamped)
+        return convert.stamp_of(message), np.array([message.point.x, message.point.y, message.point.z])
+
+
+def line(robots: Mapping[str, Mapping[str, Any]]) -> str:
+    """A digest of some robots as one line of JSON."""
+    return json.dumps({"robots": robots}, separators=(",", ":")) + "\n"

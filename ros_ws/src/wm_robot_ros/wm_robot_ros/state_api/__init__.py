@@ -1,0 +1,1 @@
+"""Services, actions and topics of the lifetime state."""

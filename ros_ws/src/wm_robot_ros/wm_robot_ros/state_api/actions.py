@@ -1,0 +1,261 @@
+"""Actions of an agent for its life: adapt, assimilate and evaluate, with feedback and cancel.
+
+`adapt` watches the agent learn. The other two are done by a process beside it, which yields to it. One at a time.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
+from wm_robot_msgs.action import Adapt, Assimilate, Evaluate
+
+from wm_robot.agent.builder import Surprise
+from wm_robot.errors import ConfigError, DeviceError, SnapshotError, WmRobotError
+from wm_robot.streams.transition_assembler import Lived
+from wm_robot_ros.middleware.idle_tasks import timer
+from wm_robot_ros.state_api.messages import metrics, snapshot_message
+from wm_robot_ros.state_api.services import place, restore
+
+if TYPE_CHECKING:
+    from wm_robot_ros.nodes.agent_node import AgentNode
+
+LOOK = 0.2
+"""s between two looks at what is under way, and two messages of feedback."""
+LEAST_STEPS = 8
+"""Of a session of learning: two in each quarter."""
+MODULE = "wm_robot_ros.state_api.worker"
+Execute = Callable[[ServerGoalHandle, Any, Any], Awaitable[bool]]
+
+
+class Cancelled(Exception):
+    """Somebody asked for it to end."""
+
+
+class LifetimeActions:
+    """Action servers of an agent."""
+
+    def __init__(self, node: "AgentNode"):
+        self._node, self._busy = node, False
+        self._surprises: list[float] | None = None
+        """Of the steps of the session of learning that is under way."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._tick = Future()
+        self._timer: Any = None
+        """Ticks while something is under way."""
+        self._servers = [
+            self._server(Adapt, "adapt", self._adapt),
+            self._server(Assimilate, "assimilate", self._assimilate),
+            self._server(Evaluate, "evaluate", self._evaluate),
+        ]
+
+    def destroy(self) -> None:
+        """Take them down; what is under way in another process ends."""
+        self._end()
+        for server in self._servers:
+            server.destroy()
+
+    def lived(self, lived: Lived, surprise: Surprise) -> None:
+        """Hear of a step that was lived."""
+        if self._surprises is not None and lived.valid:
+            self._surprises.append(float(surprise.nll))
+
+    def _server(self, kind: Any, name: str, execute: Execute) -> ActionServer:
+        async def guarded(goal: ServerGoalHandle) -> Any:
+            self._busy, self._tick = True, Future(executor=self._node.executor)
+            self._timer = timer(self._node, LOOK, self._look)
+            result = kind.Result()
+            try:
+                result.success = bool(await execute(goal, goal.request, result))
+                goal.succeed()
+            except Cancelled:
+                result.message = result.message or "cancelled"
+                goal.canceled()
+            except (WmRobotError, OSError) as error:
+                result.message = f"{type(error).__name__}: {error}"
+                goal.abort()
+            finally:
+                self._end()
+            return result
+
+        return ActionServer(
+            self._node,
+            kind,
+            f"~/{name}",
+            execute_callback=guarded,
+            goal_callback=self._accept,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def _accept(self, goal: Any) -> GoalResponse:
+        if self._busy:
+            self._node.get_logger().warning(
+                "goal refused: another one is under way. Wait for it, or cancel it"
+            )
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    # --- what is done -------------------------------------------------------------------------------------------
+
+    async def _adapt(self, goal: ServerGoalHandle, asked: Adapt.Goal, result: Adapt.Result) -> bool:
+        node, wanted = self._node, int(asked.steps)
+        if wanted < LEAST_STEPS:
+            raise ConfigError(f"steps is {wanted}; it must be at least {LEAST_STEPS}")
+        if math.isnan(asked.allowed):
+            raise ConfigError("allowed is NaN; it must be nats per channel, or infinity")
+        if not (node.active and node.config.life.learning):
+            raise SnapshotError("the agent does not act, or does not learn. Activate it, with learning: true")
+        store, name = place(node)
+        before = await node.save()
+        result.before = snapshot_message(store, before)
+        surprises: list[float] = []
+        self._surprises = surprises
+        cancelled = False
+        try:
+            while len(surprises) < wanted:
+                await self._next(goal)
+                if not node.active:
+                    raise DeviceError(f"the agent stopped acting: {node.trouble or 'it was deactivated'}")
+                newest = surprises[-1] if surprises else math.nan
+                goal.publish_feedback(
+                    Adapt.Feedback(
+                        progress=min(len(surprises) / wanted, 1.0),
+                        steps=len(surprises),
+                        surprise=float(newest),
+                    )
+                )
+        except Cancelled:
+            cancelled = True
+        result.steps = len(surprises)
+        result.surprise_first, result.surprise_last = _ends(surprises)
+        worse = result.surprise_last - result.surprise_first > asked.allowed
+        result.kept = not (asked.undo_on_cancel if cancelled else worse)
+        if result.kept:
+            after = await node.save()
+        else:
+            _, after = await restore(node, before)
+        if asked.pin:
+            await node.beside(lambda: store.pin(asked.pin, after))
+        result.after = snapshot_message(store, after)
+        if cancelled:
+            raise Cancelled
+        if not result.kept:
+            result.message = "it was undone: the surprise rose by more than is allowed"
+        return bool(result.kept)
+
+    async def _assimilate(
+        self, goal: ServerGoalHandle, asked: Assimilate.Goal, result: Assimilate.Result
+    ) -> bool:
+        store, _ = place(self._node)
+        told = await self._beside(
+            goal,
+            Assimilate.Feedback,
+            work="assimilate",
+            reference=asked.reference or await self._node.save(),
+            branch=asked.branch,
+            recordings=list(asked.recordings),
+            robot=asked.robot,
+            own=list(asked.own),
+            own_robot=asked.own_robot,
+        )
+        result.steps = int(told["steps"])
+        result.metrics = metrics(told["metrics"], "1")
+        result.snapshot = snapshot_message(store, told["snapshot"])
+        if not told["accepted"]:
+            result.message = f"it is no better for this experience: {told['told']}. Nothing was kept"
+        return bool(told["accepted"])
+
+    async def _evaluate(self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result) -> bool:
+        store, _ = place(self._node)
+        told = await self._beside(
+            goal,
+            Evaluate.Feedback,
+            work="evaluate",
+            references=list(asked.references) or [await self._node.save()],
+            recordings=list(asked.recordings),
+            robot=asked.robot,
+        )
+        result.snapshots = [snapshot_message(store, head) for head in told["snapshots"]]
+        result.steps = int(told["steps"])
+        for row in told["metrics"]:
+            surprise = {"surprise": row.pop("surprise")}
+            result.metrics = [*result.metrics, *metrics(surprise, "nat"), *metrics(row, "1")]
+        return True
+
+    # --- how ----------------------------------------------------------------------------------------------------
+
+    async def _beside(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
+        """What a process of its own finds; its progress becomes feedback."""
+        node = self._node
+        request |= {
+            "base": node.config.life.base,
+            "spec": node.config.robot,
+            "store": str(place(node)[0].folder),
+        }
+        self._child = child = subprocess.Popen(
+            [sys.executable, "-m", MODULE, json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # Its own end is ours to bring about; Ctrl-C is for us.
+            start_new_session=True,
+        )
+        assert child.stdout
+        os.set_blocking(child.stdout.fileno(), False)
+        rest = b""
+        while True:
+            ended = child.poll() is not None
+            *lines, rest = (rest + (child.stdout.read() or b"")).split(b"\n")
+            for line in map(json.loads, lines):
+                if "result" in line:
+                    return dict(line["result"])
+                if "error" in line:
+                    raise DeviceError(line["error"])
+                goal.publish_feedback(feedback(progress=float(line["progress"]), doing=str(line["doing"])))
+            if ended:
+                raise DeviceError(
+                    f"its process ended with {child.returncode} and said nothing. Its log says why"
+                )
+            await self._next(goal)
+
+    async def _next(self, goal: ServerGoalHandle) -> None:
+        """Until the next look.
+
+        Raises:
+            Cancelled: If somebody asked for that.
+        """
+        await self._tick
+        if goal.is_cancel_requested:
+            raise Cancelled
+
+    def _look(self) -> None:
+        self._tick, past = Future(executor=self._node.executor), self._tick
+        past.set_result(None)
+
+    def _end(self) -> None:
+        """Nothing is under way any more."""
+        self._surprises, self._busy = None, False
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            if self._child.stdout:
+                self._child.stdout.close()
+        self._child = None
+
+
+def _ends(surprises: Iterable[float]) -> tuple[float, float]:
+    """Means over the first quarter and the last; NaN where there are too few."""
+    values = np.array(list(surprises))
+    part = len(values) // 4
+    return (float(values[:part].mean()), float(values[-part:].mean())) if part else (math.nan, math.nan)

@@ -1,0 +1,60 @@
+"""`python -m wm_robot_ros.state_api.save_client NODE SECONDS`: have a running agent save its life."""
+
+import sys
+import time
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from std_srvs.srv import Trigger
+
+from wm_robot.errors import DeviceError
+
+
+def saved_by(name: str, seconds: float) -> str:
+    """Digest of the snapshot that the agent saved.
+
+    Args:
+        name: Of its node, with the namespace.
+        seconds: To wait for it.
+
+    Raises:
+        DeviceError: If it does not answer, or could not save.
+    """
+    node = rclpy.create_node("ask_save")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    client = node.create_client(Trigger, f"{name}/save")
+    deadline = time.monotonic() + seconds
+    while not client.wait_for_service(timeout_sec=0.1):
+        if time.monotonic() > deadline:
+            raise DeviceError(
+                f"nobody offers {client.srv_name}. Is the agent configured, of that name, and on this ROS_DOMAIN_ID?"
+            )
+    answer = client.call_async(Trigger.Request())
+    executor.spin_until_future_complete(answer, timeout_sec=max(0.0, deadline - time.monotonic()))
+    if not answer.done():
+        raise DeviceError(f"{name} did not answer within {seconds:g} s")
+    if not answer.result().success:
+        raise DeviceError(f"{name} did not save: {answer.result().message}")
+    return str(answer.result().message)
+
+
+def main() -> None:
+    """Print the digest.
+
+    Raises:
+        SystemExit: With 2 if nothing was saved.
+    """
+    name, seconds = sys.argv[1:]
+    rclpy.init()
+    try:
+        sys.stdout.write(f"{saved_by(name, float(seconds))}\n")
+    except DeviceError as error:
+        sys.stderr.write(f"DeviceError: {error}\n")
+        raise SystemExit(2) from None
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Services of an agent for its lives: save, restore, branch, reset and list."""
+
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from wm_robot_msgs.srv import BranchLifetime, ListLifetimes, ResetLifetime, RestoreLifetime, SaveLifetime
+
+from wm_robot.errors import SnapshotError, WmRobotError
+from wm_robot.store.store import Store, opened
+from wm_robot_ros.state_api.messages import described, snapshot_message
+
+if TYPE_CHECKING:
+    from wm_robot_ros.nodes.agent_node import AgentNode
+
+Answer = Callable[[Any, Any], Awaitable[None]]
+
+
+class LifetimeServices:
+    """Answers in the agent's worker: control goes on meanwhile, and two changes of a store come one after another."""
+
+    def __init__(self, node: "AgentNode"):
+        self._node = node
+        group = ReentrantCallbackGroup()
+        self._services = [
+            node.create_service(kind, f"~/{name}", _guarded(answer), callback_group=group)
+            for name, (kind, answer) in self._answers().items()
+        ]
+
+    def _answers(self) -> dict[str, tuple[type, Answer]]:
+        return {
+            "save_lifetime": (SaveLifetime, self._save),
+            "restore_lifetime": (RestoreLifetime, self._restore),
+            "branch_lifetime": (BranchLifetime, self._branch),
+            "reset_lifetime": (ResetLifetime, self._reset),
+            "list_lifetimes": (ListLifetimes, self._list),
+        }
+
+    def destroy(self) -> None:
+        for service in self._services:
+            self._node.destroy_service(service)
+
+    async def _save(self, request: SaveLifetime.Request, response: SaveLifetime.Response) -> None:
+        digest = await self._node.save()
+        store, _ = place(self._node)
+
+        def kept() -> Any:
+            if request.pin:
+                store.pin(request.pin, digest)
+            return snapshot_message(store, digest)
+
+        response.snapshot = await self._node.beside(kept)
+
+    async def _restore(self, request: RestoreLifetime.Request, response: RestoreLifetime.Response) -> None:
+        response.before, digest = await restore(self._node, request.reference)
+        response.snapshot = snapshot_message(place(self._node)[0], digest)
+
+    async def _branch(self, request: BranchLifetime.Request, response: BranchLifetime.Response) -> None:
+        reference = request.reference or await self._node.save()
+        store, _ = place(self._node)
+        response.snapshot = await self._node.beside(
+            lambda: snapshot_message(store, store.branch(request.name, reference))
+        )
+
+    async def _reset(self, request: ResetLifetime.Request, response: ResetLifetime.Response) -> None:
+        store, name = place(self._node)
+        if self._node.born:
+            await self._node.save()
+
+        def ended() -> str:
+            kept = _aside(store, name)
+            if kept:
+                store.forget(name)
+            return kept
+
+        response.before = await self._node.beside(ended)
+        self._node.go_on_from(None)
+
+    async def _list(self, request: ListLifetimes.Request, response: ListLifetimes.Response) -> None:
+        store, name = place(self._node)
+
+        def listed() -> None:
+            branches, pins = store.branches(), store.pins()
+            response.branches, response.heads = list(branches), list(branches.values())
+            response.pins, response.pinned = list(pins), list(pins.values())
+            # A store in which nothing was saved yet has no line, and that is no error.
+            if request.reference or name in branches:
+                line = store.log(request.reference or name)
+                response.snapshots = [
+                    described(each, whole=not store.pruned(each))
+                    for each in islice(line, request.limit or None)
+                ]
+
+        await self._node.beside(listed)
+
+
+def place(node: "AgentNode") -> tuple[Store, str]:
+    """Store and branch of an agent's life.
+
+    Raises:
+        SnapshotError: If it is not saved anywhere.
+    """
+    if not node.config.state:
+        raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with one")
+    return opened(node.config.state)
+
+
+async def restore(node: "AgentNode", reference: str) -> tuple[str, str]:
+    """Save the life, and let its branch go on from another snapshot, at the agent's next step.
+
+    Returns:
+        The branch that holds it as it was, and the digest of the snapshot that it goes on from.
+
+    Raises:
+        SnapshotError: If there is no such snapshot, or it is another base's or robot's; the life goes on as it was.
+    """
+    store, name = place(node)
+    # Before anything is changed: a name that nobody knows costs nothing.
+    target = await node.beside(lambda: store.show(reference))
+    if node.born:
+        await node.save()
+
+    def turned() -> tuple[str, str]:
+        present = store.show(name)
+        for what in ("base_digest", "spec_digest"):
+            if getattr(target, what) != getattr(present, what):
+                raise SnapshotError(
+                    f"snapshot {target.digest[:12]} was lived with {what} {getattr(target, what)[:12]}, this life "
+                    f"with {getattr(present, what)[:12]}. Name one of the same base and robot"
+                )
+        # Its bytes are checked before the life is given up for it.
+        store.content(target)
+        return _aside(store, name), store.reset(name, target.digest)
+
+    before, digest = await node.beside(turned)
+    node.go_on_from(node.config.state)
+    return before, digest
+
+
+def _aside(store: Store, name: str) -> str:
+    """Another branch at the head of one that is to be moved, so that what it held is never collected; its name."""
+    head = store.branches().get(name)
+    if head is None:
+        return ""
+    kept = f"{name}-{head[:12]}"
+    if store.branches().get(kept) != head:
+        store.branch(kept, head)
+    return kept
+
+
+def _guarded(answer: Answer) -> Callable[[Any, Any], Awaitable[Any]]:
+    """A callback that answers what the user can mend with its words."""
+
+    async def callback(request: Any, response: Any) -> Any:
+        try:
+            await answer(request, response)
+            response.success = True
+        except (WmRobotError, OSError) as error:
+            response.success, response.message = False, f"{type(error).__name__}: {error}"
+        return response
+
+    return callback

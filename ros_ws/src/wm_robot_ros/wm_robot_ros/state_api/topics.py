@@ -1,0 +1,122 @@
+"""What an agent says of its life beyond standard messages: how it is, what surprised it, and what it imagines.
+
+Only while somebody listens, and after the command of the step is on its way.
+"""
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from std_msgs.msg import Header
+from wm_robot_msgs.msg import LifetimeStatus, Prediction, Surprise
+
+from wm_robot.agent.builder import Surprise as LifeSurprise
+from wm_robot.store.store import opened
+from wm_robot.streams.transition_assembler import Lived
+from wm_robot_ros.middleware.convert import FRAME, duration_message, time_message
+from wm_robot_ros.middleware.qos import OUTPUT
+from wm_robot_ros.state_api.messages import floats
+
+if TYPE_CHECKING:
+    from wm_robot_ros.nodes.agent_node import AgentNode
+
+STATUS_PERIOD = 0.5
+"""s between two messages of `~/lifetime`."""
+PLAN_PERIOD = 0.2
+"""s between two messages of `~/plan`: as often as people look, since imagining takes the loop's time."""
+UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
+
+
+class LifetimeTopics:
+    """Publishers of an agent."""
+
+    def __init__(self, node: "AgentNode"):
+        self._node = node
+        self._status = node.create_publisher(LifetimeStatus, "~/lifetime", OUTPUT)
+        self._surprised = node.create_publisher(Surprise, "~/surprise_by_channel", OUTPUT)
+        self._planned = node.create_publisher(Prediction, "~/plan", OUTPUT)
+        self._end = node.chores.every(STATUS_PERIOD, self._publish_status)
+        self._plan_due = 0.0
+        self._channels = list(node.spec.observation_names)
+        self._units = [UNITS[name.rpartition("/")[2]] for name in self._channels]
+
+    def destroy(self) -> None:
+        self._end()
+        for publisher in (self._status, self._surprised, self._planned):
+            self._node.destroy_publisher(publisher)
+
+    def lived(self, lived: Lived, surprise: LifeSurprise) -> None:
+        """Tell of a step that was lived."""
+        if self._surprised.get_subscription_count():
+            self._surprised.publish(self._surprise_message(lived, surprise))
+        if self._planned.get_subscription_count() and time.monotonic() >= self._plan_due:
+            self._plan_due = time.monotonic() + PLAN_PERIOD
+            self._publish_plan(lived.stamp)
+
+    def _surprise_message(self, lived: Lived, surprise: LifeSurprise) -> Surprise:
+        return Surprise(
+            header=Header(stamp=time_message(lived.stamp)),
+            lived=self._count("lived"),
+            negative_log_likelihood=float(surprise.nll),
+            valid=bool(lived.valid),
+            names=self._channels,
+            units=self._units,
+            expected=floats(surprise.mean),
+            stddev=floats(surprise.deviation),
+            error=floats(surprise.error),
+        )
+
+    def _publish_plan(self, stamp: int) -> None:
+        node = self._node
+        imagined = node.life.imagined()
+        if imagined is None:
+            return
+        message = Prediction(
+            header=Header(stamp=time_message(stamp), frame_id=FRAME),
+            lived=self._count("lived"),
+            step_duration=duration_message(node.spec.dt),
+            horizon=len(imagined.action),
+            action_names=list(node.spec.action_names),
+            action_units=[actuator.unit for actuator in node.spec.actuators],
+            actions=floats(imagined.action),
+            names=self._channels,
+            units=self._units,
+            mean=floats(imagined.mean),
+            stddev=floats(imagined.deviation),
+        )
+        self._planned.publish(message)
+
+    def _publish_status(self) -> None:
+        if not self._status.get_subscription_count():
+            return
+        node, config = self._node, self._node.config
+        store, branch = opened(config.state) if config.state else (None, "")
+        told = node.status()
+        self._status.publish(
+            LifetimeStatus(
+                header=Header(stamp=node.get_clock().now().to_msg()),
+                robot=node.spec.name,
+                spec_digest=node.spec.digest(),
+                store=str(store.folder) if store else "",
+                branch=branch,
+                snapshot=store.branches().get(branch, "") if store else "",
+                active=bool(told["active"]),
+                learning=bool(config.life.learning),
+                unsaved=bool(node.unsaved),
+                trouble=str(told["trouble"]),
+                lived=self._count("lived"),
+                watched=self._count("watched"),
+                invalid=self._count("invalid"),
+                acted=int(told["acted"]),
+                negative_log_likelihood=math.nan if told["surprise"] is None else float(told["surprise"]),
+                latency_p50=self._seconds("p50_ms", told["latency"]),
+                latency_p99=self._seconds("p99_ms", told["latency"]),
+            )
+        )
+
+    def _count(self, name: str) -> int:
+        return int(self._node.life.counters[name])
+
+    @staticmethod
+    def _seconds(name: str, latency: dict[str, float]) -> float:
+        return float(latency[name]) / 1e3 if latency["count"] else math.nan

@@ -1,0 +1,190 @@
+"""An agent whose residual is learned beside it, at once or in a process of its own."""
+
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
+from wm_robot.adaptation.consolidation import AtOnce
+from wm_robot.adaptation.learner_process import LearnerProcess
+from wm_robot.adaptation.residual_fit import Consolidation
+from wm_robot.adaptation.transition_filter import Caution
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.model.base import load_base, save_base
+from wm_robot.model.residual import has_residual, residual_of
+from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.training.export.base_graphs import export_graphs
+from wm_robot.training.export.plan_iteration import Iteration
+from wm_robot.training.export.update_step import Step
+
+PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
+CONFIG = ConsolidateConfig(updates=5, interval=6)
+STEPS = 64 * 6
+
+
+@pytest.fixture
+def base(tmp_path, spec):
+    torch.manual_seed(0)
+    shape = ModelConfig.of(spec, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    save_base(tmp_path / "base", WorldModel(shape), spec, {})
+    return load_base(tmp_path / "base")
+
+
+def agent(base, spec, learner, **options) -> Agent:
+    return Agent(base, spec, task="reach", planner=PLANNER, learner=learner, **options)
+
+
+def life(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """A robot that obeys, which an untrained base does not expect."""
+    action = 0.5 * np.random.default_rng(0).normal(size=(steps, 1)).astype(np.float32)
+    obs = np.zeros((steps + 1, 2), np.float32)
+    for t in range(steps):
+        obs[t + 1] = 0.7 * obs[t] + 0.3 * action[t]
+    return obs, action
+
+
+def live(agent: Agent, start: int, stop: int) -> list[float]:
+    obs, action = life(STEPS + 300)
+    return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(start, stop)]
+
+
+def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
+    learner = AtOnce(Consolidation(base.model, ConsolidateConfig(updates=60, interval=6)))
+    acting = agent(base, spec, learner)
+    acting.begin(np.zeros(1, np.float32))
+    live(acting, 0, STEPS + 200)
+    counters = acting.counters
+    assert (counters["offered"], counters["candidates"], counters["tried"]) == (9, 1, 1)
+    assert counters["believed"] >= 1
+    assert has_residual(acting.state).all()
+    said = [event.what for event in acting.events]
+    assert said[0].startswith("candidate is tried: error") and "residual believed" in said
+
+
+@pytest.mark.parametrize("stop", [100, STEPS + 1, STEPS + 120])
+def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
+    found = []
+    for stops in ((), (stop,)):
+        acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+        acting.begin(np.zeros(1, np.float32))
+        said, at = [], 0
+        for each in stops:
+            said += live(acting, at, each)
+            acting.save(tmp_path / "state")
+            acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+            acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
+            at = each
+        said += live(acting, at, STEPS + 200)
+        found.append((said, acting.state, acting._batch.moment.past.arrays(*acting._batch.kept_like)))
+    (heard, whole, past), (told, resumed, likewise) = found
+    assert heard == told
+    for name, value in whole.items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+    for name, value in past.items():
+        np.testing.assert_array_equal(likewise[name], value, err_msg=name)
+
+
+def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
+    plain = Agent(base, spec, task="reach", planner=PLANNER)
+    plain.begin(np.zeros(1, np.float32))
+    live(plain, 0, 70)
+    plain.save(tmp_path / "state")
+    resumed = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+    resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
+    live(resumed, 70, 80)
+    assert resumed.counters["lived"] == 80 and not has_residual(resumed.state).any()
+
+
+def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
+    acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)), caution=Caution(spec))
+    acting.begin(np.zeros(1, np.float32))
+    obs, action = life(64)
+    for t in range(64):
+        acting.live(obs[t], action[t], obs[t + 1], contact=t == 20)
+    assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
+    chapter = acting._batch.moment.past.latest[-1]
+    assert np.flatnonzero(chapter["valid"][0] == 0).tolist() == list(range(20, 30))
+
+
+class Stubborn:
+    """A learner whose candidates are always accepted by a verdict that is a lie."""
+
+    def __init__(self, residual):
+        self.residual = residual
+
+    def begin(self, past):
+        self.asked = 0
+
+    def offer(self, chapter):
+        return False
+
+    def poll(self):
+        self.asked += 1
+        lie = Verdict(np.zeros(1), np.ones(1), np.ones(1), 0.0)
+        return Candidate(self.residual, lie, 0) if self.asked == 5 else None
+
+
+def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted(base, spec):
+    born = base.model.birth(1, hold=torch.zeros(1, 1))
+    acting = agent(
+        base, spec, Stubborn({k: 5 * np.ones(v.shape, np.float32) for k, v in residual_of(born).items()})
+    )
+    acting.begin(np.zeros(1, np.float32))
+    live(acting, 0, 300)
+    assert acting.counters["tried"] == 1 and acting.counters["dropped"] == 4
+    assert acting.counters["believed"] == acting.counters["given_up"]
+    assert not has_residual(acting.state).any()
+
+
+def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, tmp_path):
+    config = ConsolidateConfig(updates=5, interval=6)
+    learner, at_once = (
+        # Beside other tests it would get no time at all.
+        LearnerProcess(tmp_path / "base", base, config, backend=ModelLives(base.model), nice=0),
+        AtOnce(Consolidation(base.model, config)),
+    )
+    try:
+        for each in (learner, at_once):
+            acting = agent(base, spec, each)
+            acting.begin(np.zeros(1, np.float32))
+            live(acting, 0, STEPS)
+        deadline = time.monotonic() + 120
+        while (found := learner.poll()) is None and time.monotonic() < deadline:
+            assert learner.alive
+            time.sleep(0.05)
+        wanted = at_once.poll()
+        assert found is not None and found.chapter == wanted.chapter
+        np.testing.assert_allclose(np.stack(found.verdict[:3]), np.stack(wanted.verdict[:3]), rtol=1e-3)
+        for name, value in wanted.residual.items():
+            np.testing.assert_allclose(found.residual[name], value, atol=1e-4, rtol=1e-3)
+    finally:
+        learner.close()
+    assert not learner.alive
+
+
+@pytest.mark.parametrize("memory", ["gru", "ekf", "delta"])
+def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec, memory):
+    torch.manual_seed(0)
+    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    save_base(tmp_path, WorldModel(shape), spec, {})
+    base = load_base(tmp_path)
+    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=20)
+    graphs, birth = load_graphs(tmp_path, base), base.model.birth
+    generator = torch.Generator().manual_seed(1)
+    random = {
+        name: 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in residual_of(birth(1, hold=torch.zeros(1, 1))).items()
+    }
+    step = Step(base.model)
+    base.model.birth = lambda *given, **options: birth(*given, **options) | random
+    # That a newborn has no residual, as the graphs have it, is the first difference.
+    assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
+    iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
+    assert np.max(iteration.differences(graphs.plan, bound=1e-4)) <= 1e-4

@@ -1,0 +1,152 @@
+"""A robot that is not the base's any more: what a residual makes of it, and what it must not do."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from tests.model.small_model import small_model
+from wm_robot.adaptation.consolidation import kept_of
+from wm_robot.adaptation.experience_buffer import Reservoir
+from wm_robot.adaptation.residual_fit import (
+    ConsolidateConfig,
+    Consolidation,
+    Verdict,
+    beside,
+    bounded,
+    moments,
+    relative_size,
+    running_of,
+)
+from wm_robot.errors import ConfigError
+from wm_robot.model.residual import residual_of, without_residual
+from wm_robot.model.torch_backend import arrays
+from wm_robot.model.world_model import WorldModel
+
+CONFIG = ConsolidateConfig(updates=60, interval=8)
+
+
+@pytest.fixture(scope="module", params=["gru", "ekf"])
+def model(request) -> WorldModel:
+    return make(request.param)
+
+
+def make(memory: str) -> WorldModel:
+    made = small_model(memory)
+    # Slow enough that a chapter stays where it began.
+    made.change_std.fill_(0.03)
+    return made
+
+
+@pytest.fixture(scope="module")
+def changed(model):
+    """The residual of what the robot has become."""
+    generator = torch.Generator().manual_seed(5)
+    born = model.birth(1, hold=torch.zeros(1, 1))
+    return {k: 0.4 * torch.randn(v.shape, generator=generator) for k, v in residual_of(born).items()}
+
+
+@torch.no_grad()
+def chapters(model, changed, count=8, batch=1, seed=0):
+    """Chapters of a robot that moves as the model with a residual expects, with a little noise."""
+    generator, past = torch.Generator().manual_seed(seed), Reservoir()
+    state = model.birth(batch, hold=torch.zeros(batch, 1))
+    other = {name: value.expand(batch, *value.shape[1:]) for name, value in changed.items()}
+    obs, ones = torch.zeros(batch, 2), torch.ones(batch)
+    for _ in range(64 * count):
+        action = torch.randn(1, 1, generator=generator).expand(batch, 1).contiguous()
+        change = model.predict(state | other, obs, action).mean - obs
+        then = obs + change + 0.001 * torch.randn(1, 2, generator=generator)
+        step = {"obs": obs, "action": action, "next_obs": then, "valid": ones}
+        past = past.lived(kept_of(arrays(state)), **arrays(step))
+        _, state = model.write(state, obs, action, then, ones)
+        # Put back where it began, which is a gap, when it has gone far.
+        obs = torch.where(then.abs().amax(1, keepdim=True) < 2, then, 0.0)
+    return past.latest
+
+
+@pytest.fixture(scope="module")
+def listed(model, changed):
+    return chapters(model, changed)
+
+
+def taken(model, listed, config=CONFIG):
+    consolidation = Consolidation(model, config)
+    return [found for chapter in listed if (found := consolidation.take(chapter))]
+
+
+def test_what_the_memories_leave_over_is_learned_and_shown_on_what_was_held_out(model, listed):
+    (candidate,) = taken(model, listed)
+    assert candidate.chapter == 7
+    assert candidate.verdict.accepted.all()
+    assert candidate.verdict.candidate < 0.8 * candidate.verdict.frozen
+    assert candidate.verdict.running == candidate.verdict.frozen
+
+
+def test_the_same_chapters_give_the_same_candidate(model, listed):
+    config = ConsolidateConfig(updates=5, interval=8)
+    (one,), (other,) = taken(model, listed, config), taken(model, listed, config)
+    for name, value in one.residual.items():
+        assert np.array_equal(value, other.residual[name])
+
+
+def test_lives_side_by_side_are_fitted_as_each_would_be_alone(model, changed, listed):
+    config = ConsolidateConfig(updates=5, interval=8)
+    (alone,) = taken(model, listed, config)
+    (together,) = taken(model, chapters(model, changed, batch=2), config)
+    for name, value in alone.residual.items():
+        np.testing.assert_allclose(together.residual[name][1:], value, atol=5e-3, rtol=5e-2)
+
+
+def test_a_candidate_that_is_no_better_is_refused():
+    # One step of a robot without a memory is what is expected, and nothing is left over. Further ahead an untrained
+    # base errs by itself.
+    model, config = make("none"), ConsolidateConfig(updates=30, interval=8, horizon=1)
+    nothing = without_residual(residual_of(model.birth(1, hold=torch.zeros(1, 1))))
+    (candidate,) = taken(model, chapters(model, nothing), config)
+    assert not candidate.verdict.accepted.any()
+
+
+def test_a_verdict_asks_for_a_margin_over_both():
+    errors = np.array([0.96, 0.98, 0.5, np.nan], np.float32), np.ones(4), np.array([1.0, 1.0, 0.5, 1.0])
+    assert Verdict(*errors, 0.03).accepted.tolist() == [True, False, False, False]
+
+
+def test_a_residual_never_grows_beyond_its_bound(model):
+    residual = residual_of(model.birth(1, hold=torch.zeros(1, 1)))
+    large = {name: torch.ones_like(value) for name, value in residual.items()}
+    sizes = beside(model)
+    for size in relative_size(bounded(large, sizes, 0.5), sizes).values():
+        assert float(size) == pytest.approx(0.5, rel=1e-5)
+    small = {name: 1e-3 * value for name, value in large.items()}
+    for name, value in bounded(small, sizes, 0.5).items():
+        assert torch.equal(value, small[name])
+
+
+def test_nothing_of_the_base_changes(model, listed):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    taken(model, listed, ConsolidateConfig(updates=2, interval=8))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_no_lesson_crosses_a_gap(model, changed):
+    listed = chapters(model, changed, count=2)
+    for chapter in listed:
+        chapter["obs"][:, 1:] = chapter["next_obs"][:, :-1]
+    listed[0]["valid"][0, 20] = 0
+    listed[1]["obs"][0, 40] += 1
+    lesson = moments(model, listed, running_of(listed[0]), ConsolidateConfig(every=1, horizon=8))
+    known = lesson.known[0].numpy().reshape(2, -1)
+    assert np.flatnonzero(known[0] == 0).tolist() == list(range(13, 21))
+    assert np.flatnonzero(known[1] == 0).tolist() == list(range(33, 40))
+
+
+def test_chapters_that_are_missing_decide_nothing(model, listed):
+    assert taken(model, listed[:6] + listed[7:]) == []
+
+
+def test_a_config_that_cannot_work_is_refused():
+    with pytest.raises(ConfigError, match="consolidate.updates is 0; it must be at least 1"):
+        ConsolidateConfig(updates=0)

@@ -1,0 +1,397 @@
+"""The graphs of a base compute what torch does, from any life; files that are not the base's are refused."""
+
+import json
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import WRITE, load_graphs
+from wm_robot.agent.onnx_planner import PlanGraph, objective_of
+from wm_robot.agent.rollout_objective import scoring
+from wm_robot.errors import ConfigError, GraphError, SnapshotError
+from wm_robot.io.durable import digest
+from wm_robot.io.tensor_file import read_tensors
+from wm_robot.model.backend import Expected
+from wm_robot.model.base import load_base, save_base
+from wm_robot.model.onnx_backend import LifeGraph
+from wm_robot.model.onnx_session import Graph, apart
+from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.spec import RobotSpec, Task
+from wm_robot.tasks import reward_of
+from wm_robot.training.export.base_graphs import TOLERANCE, check_graphs, checked_loss, export_graphs
+from wm_robot.training.export.plan_iteration import Iteration
+from wm_robot.training.export.update_step import Step
+
+PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
+REFINED = replace(PLANNER, rounds=6)
+"""Where a model cares little what is done, as one does that is untrained, its last digits hang on rounding."""
+
+
+def make_base(folder, spec, memory, seed=0):
+    torch.manual_seed(seed)
+    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    save_base(folder, WorldModel(shape), spec, {})
+    return load_base(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, spec):
+    folder = tmp_path_factory.mktemp("base")
+    base = make_base(folder, spec, "gru")
+    # Of an earlier export, that made one.
+    (folder / "plan-int8.onnx").write_bytes(b"old")
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
+    return folder, base
+
+
+def floats(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def acted(base, spec, graphs, planner=PLANNER, steps=30):
+    agent = Agent(base, spec, task="reach", planner=planner, graphs=graphs)
+    agent.begin(np.zeros(1, np.float32))
+    rng, actions = np.random.default_rng(0), []
+    obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
+    for t in range(steps):
+        actions.append(agent.act(obs[t], np.array([0.5, 0.5, 0.0], np.float32)))
+        agent.live(obs[t], actions[-1], obs[t + 1])
+    return np.stack(actions)
+
+
+def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
+    folder, base = exported
+    graphs = load_graphs(folder, base)
+    np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-3)
+
+
+def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
+    folder, base = exported
+    graphs = load_graphs(folder, base)
+    monkeypatch.setattr("wm_robot.agent.rollout_objective.scoring", None)
+    for name in ("write", "predict", "imagine"):
+        monkeypatch.setattr(base.model, name, None)
+    acted(base, spec, graphs, steps=2)
+
+
+def test_a_plan_in_eight_bits_is_made_and_used_only_where_asked(tmp_path, spec, exported, monkeypatch):
+    # A model as small as this one, and untrained, loses 1 % where a trained one loses 0.01 %.
+    monkeypatch.setattr("wm_robot.training.export.base_graphs.MOST_LOST", 0.05)
+    base = exported[1]
+    assert not (exported[0] / "plan-int8.onnx").exists()
+    with pytest.raises(SnapshotError, match="has no plan-int8.onnx. Make it: wm-robot export .* --int8"):
+        load_graphs(exported[0], base, int8=True)
+    _, loss = export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, int8=True, steps=20)
+    card = json.loads((tmp_path / "graphs.json").read_text())
+    assert "plan-int8.onnx" in card["sha256"] and card["int8_loss"]["gain"] == loss.gain
+    assert 1e-4 < loss.action < 0.1 and abs(loss.gain) < 0.05
+    exact = acted(base, spec, load_graphs(exported[0], base), steps=1)
+    np.testing.assert_array_equal(acted(base, spec, load_graphs(tmp_path, base), steps=1), exact)
+    rounded = acted(base, spec, load_graphs(tmp_path, base, int8=True), steps=1)
+    assert 0 < abs(rounded - exact).max() < 0.1
+
+
+@pytest.mark.parametrize("wrong", ["gains nothing", "nan"])
+def test_a_plan_in_integers_that_drifted_is_refused(exported, spec, monkeypatch, wrong):
+    folder, base = exported
+    plan = PlanGraph(
+        Graph((folder / "plan.onnx").read_bytes(), "plan.onnx"),
+        objective=objective_of(spec, "reach"),
+        planner=PLANNER,
+    )
+    iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
+    assert abs(checked_loss(iteration, plan).gain) < 1e-3
+    monkeypatch.setattr(
+        PlanGraph,
+        "improving",
+        lambda *_: lambda mean, noise, hold: mean * (float("nan") if wrong == "nan" else 1),
+    )
+    with pytest.raises(SnapshotError, match="the plan in integers loses"):
+        checked_loss(iteration, plan)
+
+
+def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
+    folder, base = exported
+    graphs, other = load_graphs(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
+    assert not graphs.plan.fits(spec, task="reach", planner=other)
+    in_torch = graphs._replace(life=None)
+    np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
+
+
+def test_who_shuns_risk_plans_in_torch(exported, spec):
+    folder, base = exported
+    cautious = replace(PLANNER, risk=1.0)
+    assert not load_graphs(folder, base).plan.fits(spec, task="reach", planner=cautious)
+    with pytest.raises(ConfigError, match="planner.risk is 1.0"):
+        export_graphs(folder, base, spec, task="reach", planner=cautious)
+
+
+def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
+    base = make_base(tmp_path, spec, "ridge")
+    model, reward = base.model, reward_of(spec, spec.task("reach"))
+    state = model.birth(1, hold=torch.zeros(1, 1))
+    obs, goals, plans = torch.zeros(1, 2), torch.full((1, 4, 3), 0.5), torch.randn(1, 6, 4, 1)
+
+    def judged(state, risk=0.0):
+        score = scoring(model, reward, state, obs, goals, risk=risk)
+        return score.judge(score.imagine(plans), plans)
+
+    bold, cautious = judged(state), judged(state, risk=2.0)
+    others = model.sampled(state, 4)
+    each = [judged({name: value[i : i + 1] for name, value in others.items()}) for i in range(4)]
+    torch.testing.assert_close(cautious, bold - 2 * torch.stack(each).std(0))
+    assert (cautious < bold).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tip": (2.0, 0.0, 0.0)},
+        {"chain": ()},
+        {"tasks": {"reach": Task(reward="reach", goal=3, parameters={"speed_cost": 0.1})}},
+    ],
+)
+def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
+    folder, base = exported
+    graph = load_graphs(folder, base).plan
+    assert graph.fits(spec, task="reach", planner=PLANNER)
+    assert graph.fits(spec, task="reach", planner=replace(PLANNER, iterations=7))
+    assert not graph.fits(replace(spec, **change), task="reach", planner=PLANNER)
+
+
+def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
+    folder, base = exported
+    graphs = load_graphs(folder, base)
+    state = graphs.life.birth(hold=floats(1, 1))
+    improve = graphs.plan.improving(state, floats(1, 2), floats(1, 4, 3) + np.float32(0.5))
+    mean = floats(1, 4, 1) + np.float32(0.05)
+    better = improve(mean, floats(1, PLANNER.samples, 4, 1), floats(1, 1))
+    np.testing.assert_allclose(better, mean, rtol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["gru", "delta", "hope", "kv", "kalman", "ridge", "ekf"])
+def family(request, tmp_path_factory, spec):
+    """Name, base and graphs of a family."""
+    folder = tmp_path_factory.mktemp("family")
+    base = make_base(folder, spec, request.param)
+    export_graphs(folder, base, spec, task="reach", planner=REFINED, steps=20)
+    return request.param, base, load_graphs(folder, base)
+
+
+def test_every_family_plans_and_lives_by_graphs(family, spec):
+    name, base, graphs = family
+    assert (graphs.life is None) == (name in Step.IN_TORCH)
+    # Rounding grows from plan to plan, since each begins from the one before.
+    by_graph, by_torch = (acted(base, spec, each, REFINED) for each in (graphs, None))
+    np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
+
+
+def test_a_thousand_steps_by_graph_end_where_those_by_torch_do(family):
+    name, base, graphs = family
+    if graphs.life is None:
+        return
+    if name == "ekf":
+        # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
+        assert np.max(Step(base.model).differences(graphs.life, steps=300)) <= 1e-4
+        return
+    lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
+    by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
+    for t in range(1000):
+        obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
+        lived = obs, action, next_obs, np.array([t % 5 > 0], np.float32)
+        expected, by_torch = lives.write(by_torch, *lived)
+        likewise, by_graph = graphs.life.write(by_graph, *lived)
+        apart.append(np.abs(expected.mean - likewise.mean).max())
+    assert np.max(apart) <= 1e-4
+    assert by_torch["step"] == by_graph["step"] == 800
+
+
+def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
+    joint = {"position": [-9.0, 9.0], "velocity": 9.0, "effort": 1.0}
+    pole = RobotSpec.from_dict(
+        {
+            "name": "pole",
+            "rate": 50,
+            "mjcf": "pole.xml",
+            "joints": [{"name": "cart", **joint}, {"name": "pole", **joint}],
+            "actuators": [{"name": "cart", "joint": "cart", "unit": "1", "range": [-1.0, 1.0], "rate": 50.0}],
+            "tasks": {"swingup": {"reward": "swingup", "goal": 0}},
+        }
+    )
+    torch.manual_seed(0)
+    shape = ModelConfig.of(pole, goal=0, truth=1, memory="kalman", width=16, context=4, outcome=8)
+    save_base(tmp_path, WorldModel(shape), pole, {})
+    base = load_base(tmp_path)
+    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)
+    found = []
+    for graphs in (load_graphs(tmp_path, base), None):
+        agent = Agent(base, pole, task="swingup", planner=PLANNER, graphs=graphs)
+        agent.begin(np.zeros(1, np.float32))
+        found.append(agent.act(np.array([0.1, 0.2, 0.3, 0.4], np.float32), np.zeros(0, np.float32)))
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
+@pytest.mark.parametrize("error", [0.01, float("nan")])
+@pytest.mark.parametrize("part", ["plan", "life"])
+def test_an_export_that_computes_something_else_is_refused(
+    exported, tmp_path, spec, monkeypatch, error, part
+):
+    folder, base = exported
+    for kind, made, file in (
+        (Iteration, "graph", "plan.onnx"),
+        (Step, "predict_graph", "predict.onnx"),
+    ):
+        content = (folder / file).read_bytes()
+        monkeypatch.setattr(kind, made, lambda _, content=content: content)
+    writes = {lives: (folder / file).read_bytes() for lives, file in WRITE.items()}
+    monkeypatch.setattr(Step, "write_graph", lambda _, lives: writes[lives])
+    predict = ModelLives(base.model).predict
+    wrong = {
+        "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
+        "life": (
+            LifeGraph,
+            "predict",
+            lambda _, *given: Expected(*(x + np.float32(error) for x in predict(*given))),
+        ),
+    }
+    monkeypatch.setattr(*wrong[part])
+    # Those of an earlier base would keep an agent of this one from starting.
+    for name in ("plan.onnx", "plan-int8.onnx", "graphs.json"):
+        (tmp_path / name).write_text('{"base": "an earlier one"}')
+    with pytest.raises(GraphError, match=f"the exported {part} differs from torch by"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
+    assert not list(tmp_path.iterdir()) and load_graphs(tmp_path, base) is None
+
+
+def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_path, spec, monkeypatch):
+    folder, base = exported
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    plan = (folder / "plan.onnx").read_bytes()
+    monkeypatch.setattr(Iteration, "graph", lambda _: plan)
+    monkeypatch.setattr(Iteration, "differences", lambda *_, **__: [0.1])
+    for made in ("predict_graph", "write_graph"):
+        monkeypatch.setattr(Step, made, lambda *_: (folder / "write.onnx").read_bytes())
+    with pytest.raises(GraphError, match="the exported plan differs"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
+    assert load_graphs(tmp_path, base) is not None
+
+
+@pytest.mark.parametrize(
+    ("memory", "factor", "bound"),
+    [
+        # A rounding of 1e-7 becomes 1e-3 within a few steps.
+        ("gru", 100, TOLERANCE / 10),
+        # A rounding decides which of two hypotheses is the better one, and they are far apart.
+        pytest.param("ekf", 10, TOLERANCE, marks=pytest.mark.soak),
+    ],
+)
+def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
+    tmp_path, spec, memory, factor, bound
+):
+    model = make_base(tmp_path, spec, memory).model
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.data *= factor
+    step = Step(model)
+    content = {lives: step.write_graph(lives) for lives in WRITE}
+    writes = {lives: Graph(each, "write") for lives, each in content.items()}
+    graph = LifeGraph(Graph(step.predict_graph(), "predict"), writes, step.born())
+    assert max(step.differences(graph, 200)) > bound
+    assert max(step.differences(graph, 200, bound=bound)) <= bound
+    # Where most steps would need that excuse, none has it.
+    assert step.differences(graph, 20, bound=1e-9) == step.differences(graph, 20)
+    for weight in model.parameters():
+        weight.data *= 1.01
+    assert max(step.differences(graph, 200, bound=bound)) > 10 * TOLERANCE
+
+
+def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
+    model = make_base(tmp_path, spec, "gru").model
+    nudged = deepcopy(model)
+    for weight in nudged.parameters():
+        weight.data *= 1.01
+
+    def furthest(graph_of):
+        content = Iteration(graph_of, spec, task="reach", planner=REFINED).graph()
+        graph = PlanGraph(Graph(content, "plan"), objective="", planner=REFINED)
+        return max(Iteration(model, spec, task="reach", planner=REFINED).differences(graph, bound=1e-4))
+
+    assert furthest(model) <= 1e-4 < 1e-3 < furthest(nudged)
+
+
+def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
+    folder, base = exported
+    for path in (*folder.glob("*.onnx"), folder / "birth.safetensors"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="have format 4, this version reads 8.*wm-robot export"):
+        load_graphs(tmp_path, base)
+
+
+def test_no_graphs_are_no_error(tmp_path, spec):
+    assert load_graphs(tmp_path, make_base(tmp_path, spec, "none")) is None
+
+
+@pytest.mark.parametrize(
+    "damage", ["plan.onnx", "write.onnx", "birth.safetensors", "card", "missing", "other base"]
+)
+def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, damage):
+    folder, base = exported
+    card = json.loads((folder / "graphs.json").read_text())
+    for name in card["sha256"]:
+        content = (folder / name).read_bytes()
+        if damage == name:
+            content = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+        if damage != "missing":
+            (tmp_path / name).write_bytes(content)
+    if damage == "card":
+        card.pop("planner")
+    if damage == "other base":
+        base = make_base(tmp_path / "other", spec, "gru", seed=1)
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="Make them again: wm-robot export"):
+        load_graphs(tmp_path, base)
+
+
+def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(exported, spec):
+    folder, base = exported
+    found = check_graphs(folder, base, spec)
+    assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
+    assert max(found.values()) <= 1e-4
+
+
+@pytest.mark.parametrize("part", ["birth.safetensors", *WRITE.values()])
+def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
+    folder, base = exported
+    other = make_base(tmp_path / "other", spec, "gru", seed=1)
+    export_graphs(tmp_path / "other", other, spec, task="reach", planner=PLANNER, steps=5)
+    # A card that says so is not believed: the file is another base's.
+    card = json.loads((folder / "graphs.json").read_text())
+    for name in card["sha256"]:
+        content = ((tmp_path / "other" if name == part else folder) / name).read_bytes()
+        if name == part == "birth.safetensors":
+            # Of a family that is born with nothing, all newborns are alike.
+            content = save({name: value + 1 for name, value in read_tensors(content, name).items()})
+        (tmp_path / name).write_bytes(content)
+        card["sha256"][name] = digest(content)
+    (tmp_path / "graphs.json").write_text(json.dumps(card))
+    with pytest.raises(SnapshotError, match="the exported life differs from torch by"):
+        check_graphs(tmp_path, base, spec, steps=5)
+
+
+def test_nan_differs_from_all_but_nan():
+    nan = np.array([1.0, np.nan])
+    assert apart(nan, nan) == 0
+    assert np.isnan(apart(nan, np.ones(2))) and np.isnan(apart(np.ones(2), nan))
+    assert apart(np.array([np.inf, 200.0]), np.array([np.inf, 201.0])) == 1 / 200

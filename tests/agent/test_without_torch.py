@@ -1,0 +1,154 @@
+"""The process that controls a robot has no torch in it, does not grow, and says so when it cannot go on."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from tests.safety.specs import every, spec_of
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.control.control_loop import ControlLoop
+from wm_robot.errors import InferenceError
+from wm_robot.model.base import load_base, save_base
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.planning.mppi import MppiConfig
+from wm_robot.safety.modes import Mode
+from wm_robot.spec import Task
+from wm_robot.training.export.base_graphs import export_graphs
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
+
+PROCESS = Path(__file__).with_name("without_torch.py")
+PLANNER = MppiConfig(samples=16, horizon=4)
+SPEC = replace(
+    spec_of(acceleration=every("actuator", 60.0), surprise=1e6), tasks={"reach": Task(reward="reach", goal=3)}
+)
+START = np.float32([0.4, -0.3, 0.2])
+STEPS, GROWTH = 8000, 64
+"""Steps lived, and the KiB that an eighth of them may add."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    shape = ModelConfig.of(SPEC, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    save_base(folder, WorldModel(shape), SPEC, {})
+    export_graphs(folder, load_base(folder), SPEC, task="reach", planner=PLANNER, steps=20)
+    return folder
+
+
+def agent(folder, graphs=True, **options) -> Agent:
+    base = load_base(folder)
+    graphs = load_graphs(folder, base) if graphs else None
+    return Agent(base, SPEC, task="reach", planner=PLANNER, graphs=graphs, **options)
+
+
+def lived(folder, tmp_path, steps, graphs):
+    """What a process of its own says after a life."""
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC.to_dict()))
+    command = [sys.executable, PROCESS, folder, tmp_path / "spec.json", steps, graphs]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_life_by_graphs_loads_no_torch_and_does_not_grow(folder, tmp_path):
+    said, errors = lived(folder, tmp_path, STEPS, "graphs")
+    assert not said["torch"] and said["why"] == "" and errors == ""
+    assert said["lived"] == STEPS - STEPS // 7
+    # An allocator takes some 600 KiB at once, at any one step; what grows, grows in most parts.
+    assert np.median(np.diff(said["memory"][2:])) <= GROWTH, said["memory"]
+
+
+def test_without_graphs_it_runs_with_torch_and_says_so_in_one_line(folder, tmp_path):
+    said, errors = lived(folder, tmp_path, 8, "none")
+    assert said["torch"] and said["lived"] == 7
+    assert errors.count("\n") == 1 and "runs with torch" in errors and "wm-robot export" in errors
+
+
+def test_why_it_needs_torch(folder):
+    assert agent(folder).in_torch == ""
+    base = load_base(folder)
+    graphs = load_graphs(folder, base)
+    given = {"task": "reach", "planner": replace(PLANNER, samples=8)}
+    assert "another task or search" in Agent(base, SPEC, graphs=graphs, **given).in_torch
+    given = {"task": "reach", "planner": PLANNER}
+    assert "no graph to live by" in Agent(base, SPEC, graphs=graphs._replace(life=None), **given).in_torch
+
+
+class Driven:
+    """An agent as the controller of a loop."""
+
+    def __init__(self, agent):
+        self.agent, self.goal = agent, np.float32([0.1, 0.1, 0.2])
+
+    def act(self, obs):
+        return self.agent.act(obs, self.goal)
+
+    def live(self, obs, applied, next_obs, *, valid, contact):
+        return self.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
+
+
+def spoil(agent, how):
+    """Break the life of an agent."""
+    state = agent._batch.state
+    name = next(name for name in state if name.startswith("0."))
+    if how == "not a number":
+        state[name] = np.full_like(state[name], np.nan)
+    else:
+        state[name] = state[name][:, :-1]
+
+
+SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' did not run"}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_the_baseline_takes_over_from_an_agent_that_cannot_go_on(folder, how):
+    # A clock that stands still: a busy machine makes no command late.
+    loop = ControlLoop(EmulatedRobot(SPEC, START), Driven(agent(folder)), clock=lambda: 0.0)
+    loop.controller.agent.begin(START)
+    loop.supervisor.arm()
+    for _ in range(100):
+        if loop.step() is Mode.LEARNED:
+            break
+    for _ in range(20):
+        assert loop.step() is Mode.LEARNED
+    spoil(loop.controller.agent, how)
+    assert loop.step() is Mode.HOLD
+    for _ in range(50):
+        assert loop.step() is Mode.HOLD
+    assert loop.robot.motors.unsafe == 0
+    with pytest.raises(InferenceError, match=SPOILED[how]):
+        loop.controller.act(loop.robot.read().values)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_life_that_would_break_stays_as_it_was(folder, graphs):
+    acting = agent(folder, graphs)
+    acting.begin(START)
+    obs, big = np.zeros(SPEC.obs_dim, np.float32), np.full(SPEC.obs_dim, np.inf, np.float32)
+    acting.live(obs, START, obs)
+    before = acting.state
+    with pytest.raises(InferenceError, match="would not be finite after step 1 of this life"):
+        acting.live(obs, START, big)
+    assert acting.state is before and np.isfinite(acting.live(obs, START, obs).nll)
+    # What must not be learned from may hold anything.
+    acting.live(obs, START, big, valid=False)
+    assert np.isfinite(acting.live(obs, START, obs).nll)
+
+
+def test_a_sensor_that_is_no_number_is_named(folder):
+    acting = agent(folder)
+    acting.begin(START)
+    obs = np.zeros(SPEC.obs_dim, np.float32)
+    obs[1] = np.nan
+    with pytest.raises(InferenceError, match=r"Sensors \['j1/position'\] are not finite"):
+        acting.act(obs, np.zeros(3, np.float32))

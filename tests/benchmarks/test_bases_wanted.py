@@ -1,0 +1,135 @@
+"""A bench names all the bases that it wants and lacks before it simulates anything, and finds those that ship."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.learn, pytest.mark.sim]
+
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.robots import load_spec, spec_path
+from wm_robot_benchmarks import adaptation, control, memory_arm, onboard, pigeon, recall, result
+from wm_robot_benchmarks.result import Setting, arms_with_base, bases_of, check_bases
+
+SHIPPED = Path(__file__).parents[2] / "bases"
+
+
+def setting(bases: Path, robot: str = "arm", bench: str = "control") -> Setting:
+    return Setting(bench, robot, (0,), True, bases)
+
+
+def card(folder: Path, digest: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "base.json").write_text(json.dumps({"spec_digest": digest}))
+
+
+def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
+    card(tmp_path / "arm-gru", load_spec("arm").digest())
+    with pytest.raises(SnapshotError) as caught:
+        check_bases(setting(tmp_path), ["robust", "ekf", "oracle", "gru"])
+    assert str(caught.value) == (
+        "bench control needs the bases arm-robust, arm-ekf, arm-oracle, arm-gru; "
+        f"missing in {tmp_path}: arm-robust, arm-ekf, arm-oracle. "
+        f"Make them: wm-robot train arm --all --out {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arms", "commands"),
+    [
+        (["robust", "ekf", "oracle"], "wm-robot train pole --all"),
+        (["oracle", "gru"], "wm-robot train pole --all --memory gru"),
+        (["oracle", "robust"], "wm-robot train pole --arm oracle && wm-robot train pole --arm robust"),
+        (["gru"], "wm-robot train pole --memory gru"),
+        (["oracle"], "wm-robot train pole --arm oracle"),
+        (["gru", "kv"], "wm-robot train pole --memory gru && wm-robot train pole --memory kv"),
+        (
+            ["gru", "kv", "robust"],
+            "wm-robot train pole --all --memory gru && wm-robot train pole --memory kv",
+        ),
+    ],
+)
+def test_the_command_makes_what_is_missing_and_no_more(arms, commands):
+    assert result._training("pole", "pole", arms, Path("bases")) == commands
+
+
+def test_a_base_that_is_there_is_not_made_again(tmp_path):
+    card(tmp_path / "arm-oracle", load_spec("arm").digest())
+    with pytest.raises(SnapshotError) as caught:
+        check_bases(setting(tmp_path), ["robust", "kv", "oracle"])
+    assert str(caught.value).endswith(
+        f"Make them: wm-robot train arm --memory kv --out {tmp_path}/arm-kv && "
+        f"wm-robot train arm --arm robust --out {tmp_path}/arm-robust"
+    )
+
+
+def test_a_base_of_another_spec_is_named_beside_those_that_are_missing_and_is_not_overwritten(tmp_path):
+    card(tmp_path / "arm-ekf", "0" * 64)
+    with pytest.raises(SnapshotError) as caught:
+        check_bases(setting(tmp_path), ["oracle", "ekf"])
+    assert str(caught.value) == (
+        f"bench control needs the bases arm-oracle, arm-ekf; missing in {tmp_path}: arm-oracle; trained for another "
+        "spec than that of 'arm': arm-ekf. Make own ones, and name their folder by --bases runs/bases: "
+        "wm-robot train arm --all --out runs/bases"
+    )
+
+
+def test_a_misspelt_family_is_not_to_be_trained(tmp_path):
+    with pytest.raises(SnapshotError) as caught:
+        check_bases(setting(tmp_path), ["robust", "kalmann"])
+    assert "'kalmann' is no family of memory; did you mean 'kalman'?" in str(caught.value)
+    assert "train" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        (adaptation.run, ("ekf", 100)),
+        (control.run, ("ekf", 100)),
+        (recall.run, ("ekf", 48)),
+        (memory_arm.run, (("gru", "ekf"), 8)),
+    ],
+)
+def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run, options):
+    def never(*args: object, **how: object) -> None:
+        raise AssertionError("it began")
+
+    for module in (adaptation, control, recall, memory_arm):
+        monkeypatch.setattr(module, "in_processes", never)
+    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make (it|them): wm-robot train arm "):
+        run(setting(tmp_path), *options)
+
+
+@pytest.mark.parametrize(
+    ("run", "options"), [(control.run, (100,)), (pigeon.run, (24,)), (onboard.run, (200, 24))]
+)
+def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, run, options):
+    with pytest.raises(ConfigError, match="robot is 'cartpole', which has no chain .*--robot arm"):
+        run(setting(tmp_path, "cartpole"), "ekf", *options)
+
+
+def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check_bases(setting(Path("bases")), ["ekf"])["ekf"].resolve() == SHIPPED / "arm-ekf"
+    assert {"ekf", "robust", "oracle"} <= set(arms_with_base(setting(Path("bases"))))
+    assert bases_of(setting(Path("bases")), ["ekf"])["ekf"].manifest["robot"] == "arm"
+
+
+def test_a_folder_that_was_named_is_the_only_one_that_is_looked_in(tmp_path):
+    card(tmp_path / "arm-gru", load_spec("arm").digest())
+    card(tmp_path / "arm-kv", "0" * 64)
+    assert arms_with_base(setting(tmp_path)) == ["gru"]
+
+
+def test_a_robot_by_the_path_of_its_spec_has_the_bases_of_its_name(tmp_path):
+    for name in ("arm.yaml", "arm.xml"):
+        shutil.copy(spec_path("arm").with_name(name), tmp_path / name.replace(".yaml", "-copy.yaml"))
+    path = tmp_path / "arm-copy.yaml"
+    assert set(check_bases(setting(SHIPPED, str(path)), ["ekf"])) == {"ekf"}
+    path.write_text(path.read_text().replace("rate: 50", "rate: 25"))
+    with pytest.raises(
+        SnapshotError, match=r"another spec than that of '.*arm-copy\.yaml': arm-ekf. Make own ones"
+    ):
+        check_bases(setting(SHIPPED, str(path)), ["ekf"])

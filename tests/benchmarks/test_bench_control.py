@@ -1,0 +1,51 @@
+"""The figures of `bench control` are of the seconds and arms that they name."""
+
+import numpy as np
+import pytest
+
+from wm_robot.evaluation.gap import Comparison
+from wm_robot_benchmarks.control import AFTER_S, BEFORE_S, SETTLED_S, _figures, _row, _settled
+
+RATE = 50
+TIME = np.arange(round((BEFORE_S + AFTER_S) * RATE)) / RATE
+
+
+def errors(before: float, early: float, settled: float, episodes: int = 3) -> np.ndarray:
+    since = TIME - BEFORE_S
+    one = np.where(since < 0, before, np.where(since < SETTLED_S, early, settled))
+    return np.tile(one, (episodes, 1))
+
+
+def test_settled_leaves_out_the_first_second_after_the_change():
+    np.testing.assert_allclose(_settled(errors(9.0, 5.0, 0.01)), 0.01)
+
+
+def test_a_row_names_its_seconds_in_millimetres():
+    row = _row("delta", errors(0.009, 0.005, 0.001), np.array([0.001, 0.002, 0.003]), np.array([0.001] * 3))
+    assert (row["before"], row["second 0-1"], row["second 1-2"]) == (9.0, 5.0, 1.0)
+    assert (row["settled mean"], row["settled median"], row["above oracle"]) == (2.0, 2.0, 1.0)
+
+
+def test_ratios_are_of_means_and_of_medians():
+    settled = {
+        "delta": np.array([1.0, 2.0, 6.0]),
+        "robust": np.array([5.0, 10.0, 15.0]),
+        "oracle": np.array([1.0, 1.0, 1.0]),
+    }
+    figures = _figures(settled, "delta")
+    assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
+        0.2
+    )
+    assert figures["error_vs_oracle"] == Comparison(3.0) and figures["median_vs_oracle"] == Comparison(2.0)
+
+
+def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
+    settled = {
+        "delta": np.array([1.0, 2.0, 6.0]),
+        "robust": np.array([1.0, 3.0, 5.0]),
+        "oracle": np.array([1.0, 1.0, 10.0]),
+    }
+    figures = _figures(settled, "delta")
+    assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
+    # The median is not moved by one episode.
+    assert figures["median_vs_oracle"] == Comparison(2.0)

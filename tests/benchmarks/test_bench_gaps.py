@@ -1,0 +1,71 @@
+"""Benches refuse a gap that has no meaning, and never average it."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+
+from wm_robot.evaluation.gap import Comparison, mean_over_seeds
+from wm_robot_benchmarks import adaptation, long_lifetime, memory_linear, recall
+
+
+def seen(error: float) -> adaptation._Seen:
+    lives = 4
+    return adaptation._Seen(
+        np.full((lives, len(adaptation.POINTS)), error),
+        np.full((lives, len(adaptation.AFTER)), error),
+        np.full((lives, len(adaptation.LONG)), error),
+    )
+
+
+def figures(oracle: float) -> dict[str, Comparison]:
+    errors = {"robust": seen(0.3), "oracle": seen(oracle), "ekf": seen(0.2)}
+    return adaptation._figures(errors, "ekf", {"shuffled": np.array([0.4]), "other_world": np.array([0.3])})
+
+
+def test_adaptation_measures_against_an_oracle_that_is_better():
+    found = figures(0.1)
+    assert found["gap_closed_50"].value == pytest.approx(0.5)
+    assert found["gap_closed_after_change"].value == pytest.approx(0.5)
+    assert found["control_shuffled"].value == pytest.approx(-0.5)
+    assert found["control_other_world"].value == 0.0
+    assert found["long_life_ratio"] == Comparison(1.0)
+
+
+def test_adaptation_refuses_an_oracle_that_is_not():
+    found = figures(0.31)
+    reason = "no gap: oracle 0.31 is no better than robust 0.3"
+    for name in ("gap_closed_50", "gap_closed_after_change", "control_shuffled", "control_other_world"):
+        assert found[name] == Comparison(None, reason), name
+    assert found["long_life_ratio"] == Comparison(1.0)
+
+
+def test_adaptation_does_not_average_seeds_of_which_one_has_no_gap():
+    by_seed = {0: figures(0.1)["gap_closed_50"], 1: figures(0.31)["gap_closed_50"]}
+    found = mean_over_seeds(by_seed)
+    assert found.value is None and found.reason.startswith("seed 1: no gap: oracle 0.31")
+
+
+def test_recall_refuses_a_return_that_begins_as_well_as_it_settles():
+    errors = np.full((2, len(recall.ORDER), len(recall.POINTS)), 0.5)
+    assert recall._return_gap(errors, errors) == Comparison(
+        None, "no gap: settled 0.5 is no better than at the return 0.5"
+    )
+    errors[..., 0] = 1.5
+    assert recall._return_gap(errors, errors).value == pytest.approx(1.0)
+
+
+def test_a_life_is_not_measured_against_an_oracle_that_is_no_better_than_a_newborn():
+    row = {"error": 0.3, "oracle": 0.2, "newborn": 0.6}
+    assert long_lifetime._against_oracle(row).value == pytest.approx(1.5)
+    assert long_lifetime._against_oracle(row | {"newborn": 0.1}) == Comparison(
+        None, "no gap: oracle 0.2 is no better than newborn 0.1"
+    )
+
+
+def test_the_largest_of_all_families_is_none_if_one_family_has_no_gap():
+    known = {"gru": Comparison(0.1), "ekf": Comparison(0.3)}
+    assert memory_linear._largest(known) == Comparison(0.3)
+    assert memory_linear._largest(known | {"kv": Comparison(None, "no gap: …")}) == Comparison(
+        None, "kv: no gap: …"
+    )

@@ -1,0 +1,29 @@
+"""The figures of `bench onboard` are of the times and seconds that they name."""
+
+import numpy as np
+
+from wm_robot_benchmarks.measures.timing import Times
+from wm_robot_benchmarks.onboard import AFTER_S, BEFORE_S, SETTLED_S, _interval, _ratios, _settled, _Timed
+
+
+def test_ratios_are_of_the_core_and_to_the_faster_products():
+    core = {"torch": 8, "float32": 4, "int8": 2, "products, torch": 3, "products, numpy": 2.5}
+    timed = _Timed({name: Times(core=np.full(3, t), wall=np.full(3, 99.0)) for name, t in core.items()}, 1.0)
+    assert _ratios(timed, "_x") == {
+        "ratio_to_floor_x": 1.6,
+        "speedup_vs_torch_x": 2.0,
+        "speedup_int8_x": 4.0,
+    }
+
+
+def test_settled_leaves_out_the_time_until_a_second_after_the_change():
+    time = np.arange(round((BEFORE_S + AFTER_S) * 50)) / 50
+    error = np.where(time < BEFORE_S + SETTLED_S, 9.0, 0.25)
+    np.testing.assert_allclose(_settled(error[None]), 0.25)
+
+
+def test_the_interval_is_of_paired_episodes():
+    one = np.random.default_rng(0).lognormal(size=30)
+    assert _interval(2 * one, one) == "2.000 to 2.000"
+    low, high = map(float, _interval(np.random.default_rng(1).lognormal(size=30), one).split(" to "))
+    assert low < 0.9 and high > 1.1

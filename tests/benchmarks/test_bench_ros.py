@@ -1,0 +1,50 @@
+import pytest
+
+from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot_benchmarks.result import Setting
+from wm_robot_benchmarks.ros import row, run, seen
+
+STALLED = {
+    "sent": 1000,
+    "answered": 870,
+    "lost": 130,
+    "stalled": 50,
+    "cpu": 0.1,
+    "p50_ms": 0.7,
+    "p99_ms": 20.5,
+    "worst_ms": 21.0,
+}
+
+
+def test_a_control_that_stalls_is_seen_by_what_it_loses_and_by_how_late_it_is():
+    assert seen(STALLED)
+    for change in ({"lost": 80}, {"worst_ms": 19.0}, {"worst_ms": None}, {"stalled": 0}):
+        assert not seen(STALLED | change), change
+
+
+def test_who_answered_nothing_has_no_time():
+    told = row("nobody", STALLED | {"p50_ms": None, "p99_ms": None, "worst_ms": None})
+    assert told == {
+        "echo": "nobody",
+        "sent": 1000,
+        "p50 ms": "none",
+        "p99 ms": "none",
+        "worst ms": "none",
+        "lost": 130,
+        "cpu": 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seconds": 0.0}, "seconds is 0.0"),
+        ({"rate": 2000.0}, "rate is 2000.0"),
+        ({"priority": 60}, "priority is 60"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(tmp_path, changes, words):
+    setting = Setting("ros", "arm", (0,), False, tmp_path)
+    with pytest.raises((ConfigError, MissingExtraError)) as caught:
+        run(setting, "ekf", **{"seconds": 1.0, "rate": 100.0, "priority": 0} | changes)
+    assert words in str(caught.value) or isinstance(caught.value, MissingExtraError)

@@ -1,0 +1,90 @@
+"""Visits are lived as lives are, and a witness knows right from wrong."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.adaptation.context_bank import RecallConfig
+from wm_robot.adaptation.tensor_backends import TensorRecall
+from wm_robot.evaluation.adaptation import Arm, error_by_step
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE, _Witness, visits_of
+from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
+
+VISIT, POINTS = 40, (0, 10, 30)
+
+
+@pytest.fixture
+def model() -> WorldModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+    )
+    return WorldModel(config).requires_grad_(False)
+
+
+@pytest.fixture
+def lives():
+    return linear_lives(3, 3 * VISIT + 8, seed=0, regime=VISIT)
+
+
+def test_without_a_bank_a_visit_is_a_part_of_a_life(model, lives):
+    unit = np.array([1.0, 2.0, 3.0], np.float32)
+    found = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit)
+    steps = [VISIT * number + point for number in range(3) for point in POINTS]
+    alone = error_by_step(Arm(name="delta", model=model), lives, steps, change_std=unit, moments=(0,))
+    np.testing.assert_allclose(found.errors.reshape(3, -1), alone, rtol=1e-4)
+    assert found.switches == found.false_switches == found.alarms == 0
+
+
+def test_a_bank_changes_nothing_before_there_is_something_in_it(model, lives):
+    unit = np.ones(3, np.float32)
+    plain = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit)
+    # So much evidence there never is: the bank fills and is not used.
+    recall = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=1e9))
+    banked = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=recall)
+    np.testing.assert_allclose(banked.errors, plain.errors, rtol=1e-5)
+    assert banked.switches == 0
+    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.0, drift=-1.0))
+    assert visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager).switches > 0
+
+
+def test_a_bank_of_another_life_is_another_one(model, lives):
+    unit = np.ones(3, np.float32)
+    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.5, drift=0.0))
+    own, swapped = (
+        visits_of(
+            model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager, swap_banks=swap
+        ).errors
+        for swap in (False, True)
+    )
+    np.testing.assert_array_equal(own[:, 0], swapped[:, 0])
+    assert not np.array_equal(own[:, 1:], swapped[:, 1:])
+
+
+def test_a_witness_counts_switches_to_what_is_not_there(model, lives):
+    recall = TensorRecall(model, RecallConfig(slots=2, settled=8))
+    witness = _Witness(recall, lives)
+
+    def state(used, now, switches):
+        return {
+            "recall.used": torch.tensor([used] * 3),
+            "recall.now": torch.tensor([now] * 3),
+            "recall.switches": torch.tensor([switches] * 3),
+        }
+
+    empty, first = state([-1, -1], -1, 0), state([20, -1], 0, 0)
+    second = state([20, VISIT + 20], 1, 0)
+    # Slot 0 is filled in the first condition and slot 1 in the second.
+    witness.see(20, 20, empty, first)
+    witness.see(VISIT + 20, 20, first, second)
+    late, early = AFTER_CHANGE + 1, AFTER_CHANGE - 1
+    witness.see(VISIT + 30, late, second, state([20, VISIT + 20], 0, 1))
+    assert witness.false == 3
+    witness.see(VISIT + 30, early, second, state([20, VISIT + 20], 0, 1))
+    witness.see(VISIT + 30, late, first, state([20, VISIT + 20], 1, 1))
+    assert witness.false == 3
+    witness.see(VISIT + 30, AFTER_CHANGE, second, state([20, VISIT + 20], 0, 0))
+    assert witness.mistaken == 3

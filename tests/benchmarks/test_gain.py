@@ -1,0 +1,86 @@
+"""A gain that lasts is worth remembering, and what is false is worth nothing."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot_benchmarks.measures.gain_task import (
+    EPISODES,
+    GAIN,
+    LENGTH,
+    NOISE,
+    TARGETS,
+    first_costs,
+    gain_lives,
+)
+
+
+class Regression(WorldModel):
+    """A model that expects y = ĝ u, ĝ by least squares over all it lived and a prior that pulls towards 0."""
+
+    told = False
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def birth(self, batch, *, hold, truth=None):
+        zero = torch.zeros(batch, 1)
+        return {"step": zero, "recent": hold[:, None], "0.uu": zero + 1e-3, "0.uy": zero}
+
+    def observe(self, state, obs):
+        return obs
+
+    def imagine(self, state, z, actions):
+        gain = (state["0.uy"] / state["0.uu"])[:, None, None]
+        return Prediction(gain * actions, torch.zeros_like(actions))
+
+    def scan(self, state, obs, action, valid, truth=None):
+        sums = {"0.uu": action.square().sum(1), "0.uy": (action * obs[:, 1:]).sum(1)}
+        nothing = torch.zeros_like(obs[:, 1:])
+        return Prediction(nothing, nothing), state | {
+            name: state[name] + value for name, value in sums.items()
+        }
+
+
+@pytest.fixture
+def lives():
+    return gain_lives(200, seed=0)
+
+
+def test_the_gain_lasts_or_does_not(lives):
+    gain = np.take_along_axis(lives.physics[..., 0], lives.world, 1)
+    assert (gain == gain[:, :1]).all() and lives.steps == EPISODES * LENGTH
+    noise = lives.obs[:, 1:, 0] - gain * lives.action[..., 0]
+    assert noise.std() == pytest.approx(NOISE, rel=0.03)
+    assert GAIN[0] <= np.abs(gain).min() and np.abs(gain).max() <= GAIN[1]
+    assert 0.4 < (gain > 0).mean() < 0.6
+    fleeting = gain_lives(200, seed=0, lasting=False)
+    gain = np.take_along_axis(fleeting.physics[..., 0], fleeting.world, 1).reshape(200, EPISODES, LENGTH)
+    assert (gain == gain[..., :1]).all() and (np.diff(gain[..., 0]) != 0).all()
+
+
+def test_who_remembers_pays_once(lives):
+    own, none = (first_costs(Regression(), lives, history=how) for how in ("own", "none"))
+    np.testing.assert_array_equal(own[:, 0], none[:, 0])
+    assert own[:, 1:].mean() < 0.01
+    # A newborn expects nothing of any action, and takes the first.
+    gain, action = lives.physics[:, 0, 0], -3.0
+    target = np.resize(np.array(TARGETS), 200)
+    np.testing.assert_allclose(none[:, 3], (gain * action - target) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("history", ["shuffled", "other"])
+def test_a_false_history_is_expensive(lives, history):
+    assert first_costs(Regression(), lives, history=history)[:, 1:].mean() > 1
+
+
+def test_where_nothing_lasts_memory_is_expensive():
+    assert first_costs(Regression(), gain_lives(200, seed=0, lasting=False))[:, 1:].mean() > 1
+
+
+def test_an_unknown_history_is_refused(lives):
+    with pytest.raises(ValueError, match="'mine'; it must be"):
+        first_costs(Regression(), lives, history="mine")

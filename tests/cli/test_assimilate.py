@@ -1,0 +1,165 @@
+"""`wm-robot state assimilate` and `pool` on recordings of simulated arms, with a base that ships."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.learn, pytest.mark.sim]
+torch = pytest.importorskip("torch")
+pytest.importorskip("mujoco")
+pytest.importorskip("pyarrow")
+
+from wm_robot.adaptation.tensor_backends import TensorRecall
+from wm_robot.model.base import load_base
+from wm_robot.recording.episode_file import Origin, read_episode, write_episode
+from wm_robot.robots import load_spec
+from wm_robot.sharing.assimilate import Stretch, lived
+from wm_robot.store.store import Store
+from wm_robot.types import Episode
+from wm_robot_cli.assimilate import _digest
+from wm_robot_cli.main import main
+from wm_robot_sim.rollouts import gather
+from wm_robot_sim.worlds import WorldDistribution
+
+BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
+STEPS = 480
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory):
+    """A recording each of a light and of a heavy arm with another body, and a store with the first one's life."""
+    folder, spec = tmp_path_factory.mktemp("arms"), load_spec("arm")
+    rng, draw = np.random.default_rng(3), WorldDistribution(spec).sample
+    worlds = [[replace(draw(rng), payload=payload)] for payload in (0.0, 0.25)]
+    lives = gather(spec, lives=2, steps=STEPS, seed=5, held_out=True, worlds=worlds)
+    episodes = []
+    for row, name in enumerate(("light", "heavy")):
+        episode = Episode(
+            stamp=np.arange(STEPS + 1) * 20_000_000,
+            obs=lives.obs[row],
+            action=lives.action[row],
+            hold=lives.hold[row],
+            reward=np.full(STEPS, np.nan),
+            goal=np.zeros((STEPS + 1, 0)),
+            valid=np.ones(STEPS, bool),
+        )
+        episodes.append(episode)
+        write_episode(folder / f"{name}.parquet", episode, Origin.of(spec))
+    base = load_base(BASE)
+    recall, stretch = TensorRecall(base.model), Stretch.of(episodes[0])
+    state = lived(recall, recall.birth(base.model.birth(1, hold=stretch.hold)), [stretch.part(0, 300)])
+    Store(folder / "lives").save(
+        {name: value.contiguous().numpy() for name, value in state.items()},
+        base_digest=base.digest,
+        spec_digest=spec.digest(),
+    )
+    return folder
+
+
+def asked(arms, *args, capsys, code=None):
+    """The last line of what a verb says; with `code` it must end so."""
+    command = ["state", *map(str, args), "--base", str(BASE)]
+    if code is None:
+        main(command)
+        return capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == code
+    return capsys.readouterr().err
+
+
+def test_a_life_takes_over_what_another_arm_met(arms, capsys):
+    store, life = Store(arms / "lives"), f"{arms}/lives"
+    head, given = store.find("main"), (arms / "heavy.parquet", "--own", arms / "light.parquet")
+    tried = json.loads(asked(arms, "assimilate", life, *given, "--dry-run", "--json", capsys=capsys))
+    assert tried["accepted"] and tried["snapshot"] is None and store.find("main") == head
+    done = json.loads(asked(arms, "assimilate", life, *given, "--json", capsys=capsys))
+    assert done["own_after"] <= 1.02 * done["own_before"] and done["other_after"] < 0.9 * done["other_before"]
+    snapshot = store.show("main")
+    assert snapshot.digest == done["snapshot"] and snapshot.parents == (head,)
+    assert snapshot.steps == 300 + round(0.75 * STEPS)
+    assert snapshot.note.startswith("assimilated heavy.parquet ")
+    store.reset("main", head)
+
+
+@pytest.mark.soak
+@pytest.mark.ros
+def test_what_ros2_bag_recorded_is_taken_over_as_episode_files_are(arms, capsys, tmp_path):
+    from tests.recording.bags import write_split_bag
+    from tests.recording.sessions import JOINTS, joints
+
+    spec = load_spec("arm")
+    names = list(spec.joint_names)
+    for name in ("light", "heavy"):
+        episode, said = read_episode(arms / f"{name}.parquet", spec), []
+        led = np.concatenate([episode.hold[None], episode.action])
+        for stamp, obs, applied in zip(1 + episode.stamp, episode.obs, led, strict=True):
+            position, velocity = np.split(obs.astype(np.float64), 2)
+            sensed = joints(int(stamp), name=names, position=position, velocity=velocity)
+            done = joints(int(stamp), name=names, position=applied.astype(np.float64))
+            said += [("applied_command", JOINTS, done), ("joint_states", JOINTS, sensed)]
+        write_split_bag(tmp_path / name, said, 2, storage="sqlite3", compression="file")
+    told = []
+    for theirs, mine in (
+        (arms / "heavy.parquet", arms / "light.parquet"),
+        (tmp_path / "heavy", tmp_path / "light"),
+    ):
+        given = ("assimilate", f"{arms}/lives", theirs, "--own", mine, "--dry-run", "--json")
+        told.append(asked(arms, *given, capsys=capsys))
+    assert told[0] == told[1] and json.loads(told[0])["accepted"]
+    digests = {_digest(tmp_path / name) for name in ("light", "heavy")}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"), [("recordings", "{wrong} --own {right}"), ("own", "{right} --own {wrong}")]
+)
+def test_a_recording_that_is_not_there_is_refused_by_its_argument(arms, capsys, argument, line):
+    wrong, right = arms / "hevy.parquet", arms / "heavy.parquet"
+    words = line.format(wrong=wrong, right=right).split()
+    why = asked(arms, "assimilate", f"{arms}/lives", *words, capsys=capsys, code=2)
+    assert f"{argument} '{wrong}' is not there. Did you mean '{right}'?" in why
+
+
+def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):
+    store = Store(arms / "lives")
+    head, own = store.find("main"), arms / "light.parquet"
+    why = asked(arms, "assimilate", store.folder, own, "--own", own, capsys=capsys, code=2)
+    assert "is no better for this experience" in why and "Nothing is saved" in why
+    assert store.find("main") == head
+
+
+def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
+    spec = replace(load_spec("arm"), rate=100.0)
+    episode = Episode(
+        stamp=np.arange(3),
+        obs=np.zeros((3, spec.obs_dim)),
+        action=np.zeros((2, spec.action_dim)),
+        hold=np.zeros(spec.action_dim),
+        reward=np.zeros(2),
+        goal=np.zeros((3, 0)),
+        valid=np.ones(2, bool),
+    )
+    write_episode(tmp_path / "other.parquet", episode, Origin.of(spec))
+    own = arms / "light.parquet"
+    why = asked(
+        arms, "assimilate", f"{arms}/lives", tmp_path / "other.parquet", "--own", own, capsys=capsys, code=2
+    )
+    assert why.startswith("SpecError")
+
+
+def test_lives_that_are_no_sums_are_not_pooled(arms, capsys):
+    store = Store(arms / "lives")
+    head = store.find("main")
+    values = store.load(head)
+    other = store.save(
+        values, base_digest=store.show().base_digest, spec_digest=store.show().spec_digest, note="x"
+    )
+    lives = (f"{arms}/lives@{head}", f"{arms}/lives@{other.digest}")
+    why = asked(arms, "pool", *lives, "--into", f"{arms}/pool", capsys=capsys, code=2)
+    assert "cannot merge 2 states" in why and "recorded experience" in why
+    why = asked(arms, "pool", lives[0], lives[0], "--into", f"{arms}/pool", capsys=capsys, code=2)
+    assert "not 2 different lives" in why

@@ -1,0 +1,240 @@
+import numpy as np
+import pytest
+
+from tests.safety.specs import every, spec_of
+from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.realtime import Deadlines
+from wm_robot.errors import DeviceError
+from wm_robot.safety.limit_violations import Rule
+from wm_robot.safety.modes import Mode
+from wm_robot.types import Observation
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
+
+SPEC = spec_of(acceleration=every("actuator", 60.0), surprise=10.0, surprises=[2, 3], misses=[2, 3])
+START = np.float32([0.4, -0.3, 0.2])
+
+
+class Swing:
+    """Moves every joint to and fro, and does on the way what a test asks for."""
+
+    def __init__(self):
+        self.steps, self.surprise, self.lived, self.touched = 0, 0.0, [], []
+        self.act_instead = None
+
+    def act(self, obs):
+        self.steps += 1
+        if self.act_instead is not None:
+            return self.act_instead()
+        return np.full(len(obs) // 2, 0.2 * np.sin(0.1 * self.steps), np.float32)
+
+    def live(self, obs, applied, next_obs, *, valid, contact):
+        self.lived.append(valid)
+        self.touched.append(contact)
+        return self.surprise
+
+
+def started(robot=None):
+    loop = ControlLoop(robot or EmulatedRobot(SPEC, START), Swing())
+    loop.supervisor.arm()
+    for _ in range(200):
+        if loop.step() is Mode.LEARNED:
+            break
+    for _ in range(20):
+        assert loop.step() is Mode.LEARNED
+    return loop
+
+
+def refuse():
+    raise ValueError("no plan")
+
+
+def test_armed_it_goes_home_and_then_the_controller_acts():
+    robot = EmulatedRobot(SPEC, START)
+    loop = ControlLoop(robot, Swing())
+    assert {loop.step() for _ in range(20)} == {Mode.LIMP}
+    np.testing.assert_array_equal(robot.motors.hold, START)
+    loop.supervisor.arm()
+    modes = [loop.step() for _ in range(200)]
+    assert list(dict.fromkeys(modes)) == [Mode.HOMING, Mode.READY, Mode.LEARNED]
+    assert loop.controller.steps == modes.count(Mode.LEARNED) - 1
+    assert robot.motors.unsafe == 0 and not any(robot.gate.counts.values())
+
+
+@pytest.mark.parametrize(
+    "action",
+    [lambda: np.full(3, np.nan, np.float32), lambda: np.float32([0, np.inf, 0]), lambda: np.zeros(4), lambda: None,
+     lambda: np.full(3, 1e308), lambda: np.zeros(3, complex), refuse],
+    ids=["nan", "inf", "size", "none", "huge", "complex", "raises"],
+)  # fmt: skip
+def test_after_one_bad_action_the_baseline_has_taken_over(action):
+    loop = started()
+    robot = loop.robot
+    before = robot.motors.hold.copy()
+    loop.controller.act_instead = action
+    assert loop.step() is Mode.HOLD
+    # With no more speed than it had, and less with each period.
+    assert np.abs(robot.motors.hold - before).max() < 0.05
+    asked = loop.controller.steps
+    for _ in range(100):
+        assert loop.step() is Mode.HOLD
+    np.testing.assert_allclose(robot.motors.hold, robot.gate.hold)
+    assert np.abs(robot.motors.velocity).max() < 1e-6
+    assert loop.controller.steps == asked and robot.motors.unsafe == 0
+
+
+def test_after_it_was_armed_again_the_controller_goes_on():
+    loop = started()
+    loop.controller.act_instead = refuse
+    assert loop.step() is Mode.HOLD and loop.supervisor.reason == "ValueError: no plan"
+    loop.controller.act_instead = None
+    loop.supervisor.arm()
+    assert [loop.step() for _ in range(3)] == [Mode.READY, Mode.LEARNED, Mode.LEARNED]
+
+
+def test_surprise_and_missed_deadlines_end_its_turn():
+    loop = started()
+    loop.controller.surprise = 11.0
+    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+    loop = started()
+    assert [loop.step(late=True), loop.step(late=True)] == [Mode.LEARNED, Mode.HOLD]
+
+
+def test_a_guard_that_has_tripped_ends_it_and_keeps_it_ended():
+    why = [""]
+    loop = ControlLoop(EmulatedRobot(SPEC, START), Swing(), stopped=lambda: why[0])
+    loop.supervisor.arm()
+    for _ in range(200):
+        loop.step()
+    why[0] = "no progress for 40 ms"
+    assert loop.step() is Mode.SAFE_STOP
+    loop.supervisor.arm()
+    assert loop.step() is Mode.SAFE_STOP
+    why[0] = ""
+    assert loop.step() is Mode.SAFE_STOP
+    loop.supervisor.arm()
+    assert loop.step() is Mode.HOMING
+
+
+def gone(obs):
+    raise DeviceError("motor 3 does not answer")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "steps"),
+    [
+        (lambda obs: Observation(stamp=obs.stamp, values=obs.values * np.nan), 1),
+        (lambda obs: Observation(stamp=obs.stamp + 3600, values=obs.values), 1),
+        (lambda obs: Observation(stamp=obs.stamp - 3600, values=obs.values), 1),
+        (lambda obs: Observation(stamp=float("nan"), values=obs.values), 1),
+        (gone, 1),
+    ],
+    ids=["nan", "future", "past", "no stamp", "no answer"],
+)
+def test_what_was_not_sensed_well_is_neither_acted_on_nor_learned_from(spoil, steps):
+    robot = EmulatedRobot(SPEC, START)
+    loop = started(robot)
+    loop.controller.lived.clear()
+    robot.motors.spoil = spoil
+    for _ in range(steps):
+        mode = loop.step()
+    assert mode is Mode.HOLD
+    for _ in range(10):
+        loop.step()
+    assert not any(loop.controller.lived) and robot.motors.unsafe == 0
+
+
+def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
+    robot = EmulatedRobot(SPEC, START)
+    loop = started(robot)
+    frozen = robot.read()
+    robot.motors.spoil = lambda obs: frozen
+    modes = [loop.step() for _ in range(6)]
+    assert modes[-1] is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
+    assert modes.count(Mode.LEARNED) <= SPEC.safety.max_age + 1
+
+
+def test_progress_is_told_once_a_period():
+    beats = []
+    loop = ControlLoop(EmulatedRobot(SPEC), Swing(), progress=lambda: beats.append(1))
+    for _ in range(7):
+        loop.step()
+    assert len(beats) == 7
+
+
+class Time:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self):
+        self.now = 50.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep_until(self, moment):
+        self.now = max(self.now, moment)
+
+
+def test_it_runs_at_its_deadlines_and_notes_every_period():
+    clock, beats, lefts, periods = Time(), [], [], []
+    swing = Swing()
+
+    def act(obs):
+        # The tenth takes two periods and a half, all others a quarter.
+        clock.now += SPEC.dt * (2.5 if len(periods) == 9 else 0.25)
+        return np.zeros(3, np.float32)
+
+    swing.act = act
+    loop = ControlLoop(
+        EmulatedRobot(spec_of(misses=[3, 5])),
+        swing,
+        progress=lambda: beats.append(clock.now),
+        tidy=lefts.append,
+        log=periods.append,
+        clock=clock,
+    )
+    loop.supervisor.mode = Mode.LEARNED
+    loop.run(Deadlines(SPEC.dt, clock=clock, sleep_until=clock.sleep_until), lambda: len(periods) == 20)
+    assert len(periods) == loop.latency.count == loop.lateness.count == 20
+    milliseconds = 1e3 * SPEC.dt
+    # It lived through 20 periods, and one more passed beside them: of two and a half, half of one is made up for.
+    assert clock.now == pytest.approx(50 + 21 * SPEC.dt + 0.25 * SPEC.dt)
+    late = [period.late_ms for period in periods]
+    assert late[10] == pytest.approx(1.5 * milliseconds) and max(late[:10] + late[11:]) < 1e-6
+    # From the deadline, and not from when it began.
+    assert periods[10].latency_ms == pytest.approx(1.75 * milliseconds)
+    assert periods[9].act_ms == pytest.approx(2.5 * milliseconds)
+    assert {period.mode for period in periods} == {Mode.LEARNED} and all(p.cuts == () for p in periods)
+    assert lefts[0] == pytest.approx(0.75 * SPEC.dt) and min(lefts) < 0
+    assert max(b - a for a, b in zip(beats, beats[1:], strict=False)) == pytest.approx(2.5 * SPEC.dt)
+
+
+def test_missed_deadlines_end_its_turn_where_it_runs():
+    clock, periods, swing = Time(), [], Swing()
+
+    def act(obs):
+        clock.now += 1.2 * SPEC.dt
+        return np.zeros(3, np.float32)
+
+    swing.act = act
+    loop = ControlLoop(EmulatedRobot(SPEC), swing, log=periods.append, clock=clock)
+    loop.supervisor.mode = Mode.LEARNED
+    loop.run(Deadlines(SPEC.dt, clock=clock, sleep_until=clock.sleep_until), lambda: len(periods) == 40)
+    assert loop.mode is Mode.HOLD and "deadlines missed" in loop.supervisor.reason
+
+
+def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
+    robot = EmulatedRobot(SPEC, START)
+    loop = started(robot)
+    loop.controller.touched.clear()
+    for _ in range(3):
+        loop.step()
+    # A limit that is met every day is no contact.
+    loop.controller.act_instead = lambda: np.full(3, 3.0, np.float32)
+    loop.step()
+    assert robot.gate.counts[Rule.RANGE] or robot.gate.counts[Rule.RATE]
+    loop.controller.act_instead = None
+    loop.step()
+    loop.controller.act_instead = lambda: np.full(3, np.nan, np.float32)
+    assert loop.step() is Mode.HOLD
+    loop.step()
+    assert loop.controller.touched == [False] * 6 + [True]

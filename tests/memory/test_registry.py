@@ -1,0 +1,248 @@
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from tests.contracts.memory_contract import MemoryContract
+from wm_robot.errors import ConfigError
+from wm_robot.memory.hope import HopeMemory
+from wm_robot.memory.registry import make_memory
+
+
+class TestGru(MemoryContract):
+    family = "gru"
+
+
+class FastWeightsContract(MemoryContract):
+    def test_a_head_forgets_by_half_in_its_half_life_at_any_rate(self):
+        for dt in (0.02, 0.005):
+            memory = make_memory(self.family, width=16, outcome=10, dt=dt)
+            for parameter in (memory.forget.weight, memory.forget.bias):
+                parameter.data.zero_()
+            self.silence(memory)
+            state = memory.birth(1) | {"S": memory.initial.detach()[None] + 1.0}
+            half_life = memory.log_half_life.exp()[0].item()
+            steps = round(half_life / dt)
+            h, e = torch.randn(1, steps, 16), torch.randn(1, steps, 10)
+            _, after = memory.scan(state, h, e, torch.ones(1, steps))
+            left = (after["S"] - memory.initial)[0, 0].mean().item()
+            assert left == pytest.approx(0.5, rel=0.05)
+
+
+class TestDelta(FastWeightsContract):
+    family = "delta"
+
+    def silence(self, memory):
+        """Make every step write nothing."""
+        memory.strength.weight.data.zero_()
+        memory.strength.bias.data.fill_(-1e9)
+
+
+class TestDeltaGram(TestDelta):
+    family = "delta-gram"
+
+    def test_it_learns_as_delta_does(self, memory):
+        plain = make_memory("delta", width=16, outcome=10, dt=0.02)
+        plain.load_state_dict(memory.state_dict())
+        h, e, w = torch.randn(2, 40, 16), torch.randn(2, 40, 10), torch.ones(2, 40)
+        read, after = memory.scan(memory.birth(2), h, e, w)
+        same, known = plain.scan(plain.birth(2), h, e, w)
+        assert torch.equal(read, same) and torch.equal(after["S"], known["S"])
+
+    def test_pooled_lives_know_what_either_of_them_explored(self, memory):
+        memory.key.weight.data = memory.query.weight.data
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(2, 2, 16), torch.randn(2, 2, 10), torch.ones(1, 60)
+        one, other = (
+            memory.scan(memory.birth(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1] for i in (0, 1)
+        )
+        pooled = memory.merge([one, other])
+        for own, asked in ((one, h[0]), (other, h[1])):
+            known, shared, born = (memory.read(s, asked[None]) for s in (own, pooled, memory.birth(1)))
+            assert (shared - known).norm() < 0.2 * (born - known).norm()
+            assert (memory.variance(pooled, asked[None]) < 0.2).all()
+
+    def test_a_newborn_has_explored_nothing(self, memory):
+        unknown = memory.variance(memory.birth(2), torch.randn(2, 5, 16))
+        torch.testing.assert_close(unknown, torch.ones_like(unknown))
+
+
+class TestKalman(FastWeightsContract):
+    family = "kalman"
+
+    def silence(self, memory):
+        memory.noise.weight.data.zero_()
+        memory.noise.bias.data.fill_(1e9)
+
+    def test_merged_lives_are_one_life_that_lived_both(self, memory):
+        for name in ("forget.weight", "forget.bias"):
+            memory.get_parameter(name).data.fill_(0.0)
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
+        parts = [
+            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+        ]
+        _, both = memory.scan(memory.birth(3), h, e, w)
+        for name, value in memory.merge(parts).items():
+            torch.testing.assert_close(value, both[name], atol=1e-3, rtol=1e-3)
+
+    def test_the_covariance_stays_one_over_a_long_life(self, memory):
+        state = memory.birth(2)
+        for _ in range(20):
+            h, e = torch.randn(2, 250, 16), torch.randn(2, 250, 10)
+            # Most of the time nothing new happens: what once wound covariances up.
+            h[:, 20:] = h[:, 20:21]
+            state = {k: v.detach() for k, v in memory.scan(state, h, e, torch.ones(2, 250))[1].items()}
+            for t in range(30):
+                state = memory.write(state, h[:, t], e[:, t], torch.ones(2))
+        values = torch.linalg.eigvalsh(state["P"].double())
+        assert values.min() > 0 and values.max() < 1 + 1e-4
+        torch.testing.assert_close(state["P"], state["P"].transpose(-1, -2), atol=1e-5, rtol=0)
+
+
+class TestRidge(MemoryContract):
+    family = "ridge"
+
+    def test_evidence_fades_by_half_in_a_half_life_at_any_rate(self):
+        for dt in (0.02, 0.005):
+            memory = make_memory(self.family, width=16, outcome=10, dt=dt)
+            for parameter in (memory.forget.weight, memory.forget.bias, memory.key.weight):
+                parameter.data.zero_()
+            state = memory.birth(1)
+            state["H"] = torch.ones_like(state["H"])
+            steps = round(memory.log_half_life.exp()[0].item() / dt)
+            _, after = memory.scan(
+                state, torch.randn(1, steps, 16), torch.randn(1, steps, 10), torch.ones(1, steps)
+            )
+            torch.testing.assert_close(after["H"][0, 0].mean().item(), 0.5, rtol=0.05, atol=0)
+
+    def test_merged_lives_are_one_life_that_lived_both(self, memory):
+        for name in ("forget.weight", "forget.bias"):
+            memory.get_parameter(name).data.fill_(0.0)
+        memory.log_half_life.data.fill_(30.0)
+        h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
+        parts = [
+            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+        ]
+        _, both = memory.scan(memory.birth(3), h, e, w)
+        merged = memory.merge(parts)
+        for name in both:
+            torch.testing.assert_close(merged[name], both[name], atol=1e-4, rtol=1e-5)
+
+    def test_a_query_that_was_lived_is_less_unknown(self, memory):
+        memory.key.weight.data = memory.query.weight.data
+        h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
+        born = memory.birth(2)
+        _, lived = memory.scan(born, h.expand(-1, 20, -1), e.expand(-1, 20, -1), torch.ones(2, 20))
+        assert (memory.variance(lived, h) < 0.5 * memory.variance(born, h)).all()
+
+    def test_a_long_still_life_stays_finite(self, memory):
+        h, e = torch.randn(1, 1, 16), torch.randn(1, 1, 10)
+        state = memory.birth(1)
+        for _ in range(40):
+            _, state = memory.scan(state, h.expand(-1, 500, -1), e.expand(-1, 500, -1), torch.ones(1, 500))
+            state = {name: value.detach() for name, value in state.items()}
+        assert all(value.isfinite().all() for value in state.values())
+
+
+class TestKv(MemoryContract):
+    family = "kv"
+
+    def steps(self, memory, state, first, last):
+        """Live steps whose value is their number, as far as the slots are concerned."""
+        h, e = torch.randn(2, last - first, 16), torch.randn(2, last - first, 10)
+        return memory.scan(state, h, e, torch.ones(2, last - first))[1]
+
+    def test_half_of_the_slots_hold_the_last_steps(self, memory):
+        state = self.steps(memory, memory.birth(2), 0, 300)
+        half = memory.recent
+        assert sorted(state["born"][0, :half].tolist()) == list(range(300 - half, 300))
+        assert (state["worth"][:, :half] == 1).all()
+
+    def test_the_other_half_is_a_fair_sample_and_every_step_is_counted(self, memory):
+        state = memory.birth(2)
+        for first in range(0, 3000, 100):
+            state = {k: v.detach() for k, v in self.steps(memory, state, first, first + 100).items()}
+            assert (state["worth"].sum(1) == first + 100).all()
+        born = state["born"][0, memory.recent :].double()
+        assert len(set(born.tolist())) == len(born)
+        # Uniform over the life: mean and spread within three standard errors.
+        assert abs(born.mean() - 1468) < 3 * 2936 / 12**0.5 / len(born) ** 0.5
+        assert 0.6 < born.std() / (2936 / 12**0.5) < 1.4
+
+    def test_counters_are_exact_after_many_years(self, memory):
+        state = memory.birth(2) | {"seen": torch.full((2,), 2**40), "born": torch.full((2, 128), 2**40 - 5)}
+        assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
+
+
+class TestHope(FastWeightsContract):
+    family = "hope"
+    reach = 2050
+    """The slowest level has learned after its first period, and forgotten some of it after its second."""
+
+    def silence(self, memory):
+        memory.strength.weight.data.zero_()
+        memory.strength.bias.data.fill_(-1e9)
+
+    def lived_on(self, memory, state, steps):
+        h, e = torch.randn(2, steps, 16), torch.randn(2, steps, 10)
+        return memory.scan(state, h, e, torch.ones(2, steps))[1]
+
+    @pytest.mark.parametrize("start", [0, 2**24, 2**40])
+    def test_a_level_changes_at_multiples_of_its_period_and_at_no_other_step(self, memory, start):
+        state = memory.birth(2) | {"lived": torch.full((2,), start)}
+        for step in range(1, 300):
+            after = self.lived_on(memory, state, 1)
+            assert (after["lived"] == start + step).all()
+            for part, period in [("M", 16), ("level0", 16), ("level1", 64), ("level2", 256)]:
+                assert torch.equal(after[part], state[part]) == (step % period != 0), (part, step)
+            assert torch.equal(after["level3"], state["level3"])
+            state = after
+
+    def test_rows_of_different_age_keep_their_own_schedule(self, memory):
+        old = self.lived_on(memory, memory.birth(2), 5)
+        both = {name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.birth(1).items()}
+        after = self.lived_on(memory, both, 11)
+        assert torch.equal(after["level0"][0], both["level0"][0])
+        assert not torch.equal(after["level0"][1], both["level0"][1])
+
+    @pytest.mark.parametrize("periods", [(24,), (16, 40), (32, 48)])
+    def test_a_period_that_cuts_a_faster_one_is_refused(self, periods):
+        with pytest.raises(ConfigError, match="periods are .*multiple of the one before"):
+            HopeMemory(width=4, outcome=4, dt=0.02, periods=periods)
+
+    def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory):
+        state = memory.birth(2)
+        h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
+        for _ in range(32):
+            walk = torch.randn(2, 256, 16), torch.randn(2, 256, 10)
+            near = [x + 0.03 * noise for x, noise in zip((h, e), walk, strict=True)]
+            _, state = memory.scan(state, *near, torch.ones(2, 256))
+            state = {name: value.detach() for name, value in state.items()}
+        for name, value in state.items():
+            # Evidence is a sum: as large as what is remembered is long.
+            bound = 1e5 if name.startswith(("gram", "moment", "new_")) else 100
+            assert value.abs().max() < bound or name == "lived", name
+
+
+class TestTold(MemoryContract):
+    family = "told"
+
+
+def test_an_unknown_family_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match="'lstm' is unknown; known are .*gru"):
+        make_memory("lstm", width=4, outcome=4, dt=0.02)
+
+
+@pytest.mark.parametrize("family", ["gru", "kv", "delta", "hope"])
+def test_lives_that_cannot_be_merged_say_what_to_do(family):
+    memory = make_memory(family, width=4, outcome=4, dt=0.02)
+    with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):
+        memory.merge([memory.birth(1)] * 2)
+
+
+def test_no_memory_stays_empty():
+    memory = make_memory("none", width=4, outcome=4, dt=0.02)
+    state = memory.birth(2)
+    after = memory.write(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
+    assert torch.equal(after["s"], state["s"])

@@ -1,0 +1,50 @@
+"""Lives come back as they were, and only to who asks for the same."""
+
+import numpy as np
+import pytest
+
+from wm_robot.errors import SnapshotError
+from wm_robot.recording.trajectory_file import load_lives, save_lives
+from wm_robot.types import Lives
+
+RECIPE = {"robot": "point", "lives": 2, "seed": 0}
+
+
+@pytest.fixture
+def lives() -> Lives:
+    rng = np.random.default_rng(0)
+    return Lives(
+        obs=rng.normal(size=(2, 6, 3)).astype(np.float32),
+        action=rng.normal(size=(2, 5, 1)).astype(np.float32),
+        hold=rng.normal(size=(2, 1)).astype(np.float32),
+        goal=rng.normal(size=(2, 6, 1)).astype(np.float32),
+        physics=rng.normal(size=(2, 2, 4)).astype(np.float32),
+        world=rng.integers(2, size=(2, 5)),
+    )
+
+
+def test_lives_come_back_as_they_were(tmp_path, lives):
+    save_lives(tmp_path / "lives", lives, RECIPE)
+    back = load_lives(tmp_path / "lives", dict(reversed(RECIPE.items())))
+    for name in lives.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(back, name), getattr(lives, name))
+
+
+def test_lives_gathered_otherwise_are_refused_by_name(tmp_path, lives):
+    save_lives(tmp_path / "lives", lives, RECIPE)
+    with pytest.raises(SnapshotError, match="gathered with lives 2 instead of 9, seed 0 instead of 1"):
+        load_lives(tmp_path / "lives", RECIPE | {"lives": 9, "seed": 1})
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "missing"])
+def test_what_holds_no_lives_is_refused(tmp_path, lives, damage):
+    path = tmp_path / "lives"
+    save_lives(path, lives, RECIPE)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    if damage == "text":
+        path.write_text("lives")
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(SnapshotError, match="does not hold lives"):
+        load_lives(path, RECIPE)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.safety.specs import every, spec_of
+from wm_robot.safety.fallback import Baseline
+from wm_robot.safety.gate import Gate
+from wm_robot.types import Observation
+
+SPECS = {
+    "plain": spec_of(),
+    "slow": spec_of(acceleration=every("actuator", 4.0), home={"j0": -0.5, "j2": 0.7}),
+    "far": spec_of(rate=200.0, home={"j1": 1.6}),
+}
+
+
+def way_home(spec, hold):
+    baseline, gate = Baseline(spec, hold), Gate(spec, hold)
+    obs = Observation(stamp=0.0, values=np.zeros(spec.obs_dim, np.float32))
+    baseline.go_home(hold)
+    path = [hold.astype(np.float64)]
+    while not baseline.homed:
+        gated = gate(baseline.act(), obs, now=0.0)
+        assert not gated.cuts
+        path.append(gated.applied.astype(np.float64))
+    return baseline, np.array(path)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=60, deadline=None)
+@given(part=st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_from_anywhere_it_comes_home_and_the_gate_has_nothing_to_cut(name, part):
+    spec = SPECS[name]
+    hold = (spec.action_low + np.float32(part) * (spec.action_high - spec.action_low)).astype(np.float32)
+    baseline, path = way_home(spec, hold)
+    np.testing.assert_allclose(path[-1], baseline.home, atol=1e-6)
+    speed = np.abs(np.diff(path, axis=0)) / spec.dt
+    assert (speed <= np.array([joint.velocity for joint in spec.joints]) * 0.5 + 1e-3).all()
+    np.testing.assert_array_equal(baseline.act(), baseline.home)
+
+
+def test_all_joints_arrive_together_on_paths_of_one_shape():
+    spec = SPECS["plain"]
+    hold = np.float32([1.0, -0.5, 0.25])
+    _, path = way_home(spec, hold)
+    for column in range(1, 3):
+        np.testing.assert_allclose(path[:, column] / hold[column], path[:, 0] / hold[0], atol=1e-5)
+
+
+def test_it_begins_and_ends_at_rest():
+    _, path = way_home(SPECS["slow"], np.float32([1.0, 1.0, -1.0]))
+    speed = np.abs(np.diff(path, axis=0))
+    assert speed[0].max() < 1e-4 and speed[-1].max() < 1e-4 < speed.max()
+
+
+def test_at_home_it_has_arrived():
+    spec = SPECS["plain"]
+    baseline = Baseline(spec, np.zeros(3))
+    baseline.go_home(np.zeros(3))
+    assert baseline.homed
+    np.testing.assert_array_equal(baseline.act(), np.zeros(3))
+
+
+def test_staying_is_where_the_targets_are():
+    hold = np.float32([0.3, -0.2, 0.1])
+    baseline = Baseline(SPECS["plain"], np.zeros(3))
+    baseline.stay(hold)
+    np.testing.assert_array_equal(baseline.act(), hold)
+
+
+def test_motors_are_released():
+    baseline = Baseline(spec_of(unit="1"), np.ones(3))
+    np.testing.assert_array_equal(baseline.act(), np.zeros(3))
+    baseline.go_home(np.ones(3))
+    np.testing.assert_array_equal(baseline.act(), np.zeros(3))
+    assert baseline.homed

@@ -1,0 +1,73 @@
+"""A small life that can be shipped, made without torch: a point that moves on a line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from wm_robot.io.base_file import base_digest
+from wm_robot.io.durable import digest
+from wm_robot.sharing.shipment import Shipment, files_of
+from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.store.snapshot import Snapshot
+from wm_robot.store.store import Store
+
+JOINT = {"name": "x", "position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
+POINT = {
+    "name": "point",
+    "rate": 50,
+    "mjcf": "point.xml",
+    "joints": [JOINT],
+    "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
+    "tasks": {"reach": {"reward": "reach", "goal": 3}},
+}
+SPEC = RobotSpec.from_dict(POINT)
+RECORD = {"bench": "control", "when": "2026-01-02T03:04:05Z", "commit": "abc", "figures": {"ratio": 0.5}}
+
+
+def base_files(number: float = 0.0) -> dict[str, bytes]:
+    """A base that computes nothing."""
+    weights = save(
+        {"layer.weight": np.full((4, 3), number, np.float32), "layer.bias": np.zeros(4, np.float32)}
+    )
+    config = {"width": 4}
+    card = {
+        "format": 1,
+        "kind": "base",
+        "robot": "point",
+        "spec_digest": SPEC.digest(),
+        "config": config,
+        "weights_sha256": digest(weights),
+        "digest": base_digest(config, digest(weights)),
+        "card": {"command": "wm-robot train point", "seed": 0},
+    }
+    calibration = canonical_json({"base": card["digest"]})
+    return {
+        "base.json": json.dumps(card).encode(),
+        "calibration.json": calibration,
+        "weights.safetensors": weights,
+    }
+
+
+def lived(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None, **options) -> Snapshot:
+    """Save a state of a life with that base."""
+    values = {"0.s": np.full((1, 3), number, np.float32), "step": np.array([int(number)], np.int64)}
+    known = json.loads((base or base_files())["base.json"])["digest"]
+    return Store(place).save(values, base_digest=known, spec_digest=SPEC.digest(), **options)
+
+
+def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None) -> Shipment:
+    """A life of two snapshots, to be shipped."""
+    base = base or base_files()
+    lived(place, number - 1, base)
+    snapshot = lived(place, number, base)
+    parts = files_of(
+        card="# A point\n",
+        base=base,
+        snapshot=snapshot,
+        state=Store(place).content(snapshot),
+        spec=SPEC,
+        evaluation=[RECORD],
+    )
+    return Shipment.of(parts, where="here")

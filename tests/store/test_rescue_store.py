@@ -1,0 +1,92 @@
+"""Where a life's own store cannot be written, a copy is in a second place, and one command brings it back."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wm_robot.store.rescue_store import rescue
+from wm_robot.store.store import Store, opened
+from wm_robot_cli.main import main
+
+
+class Life:
+    """Counts, and is kept in a store."""
+
+    def __init__(self, place):
+        self.steps, self.store, self.origin = 0, Store(place), []
+
+    def live_and_save(self):
+        self.steps += 1
+        self.origin = [self.write(self.store, "main", self.origin)]
+
+    def copy(self, place):
+        store, branch = opened(place)
+        return self.write(
+            store, branch, [store.fetch(self.store, each, tensors=False) for each in self.origin]
+        )
+
+    def write(self, store, branch, parents):
+        values = {"step": np.array([self.steps], np.int64)}
+        return store.save(
+            values, base_digest="b" * 64, spec_digest="c" * 64, branch=branch, parents=parents
+        ).digest
+
+
+@pytest.fixture
+def life(tmp_path, monkeypatch):
+    """Lived two steps more than were saved; its second places are the folders `user` and `temporary`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    life = Life(tmp_path / "the lives")
+    life.live_and_save()
+    life.steps += 2
+    return life
+
+
+def test_the_command_brings_the_life_back_to_its_branch(life, tmp_path, capsys):
+    found = rescue(life.copy, str(life.store.folder), name="left-agent")
+    copy = Path(found.life.rpartition("@")[0])
+    assert copy.parent == tmp_path / "user" / "wm_robot" and copy.name.startswith("rescued-left-agent-")
+    assert copy.stat().st_mode & 0o077 == 0
+    assert life.store.show().steps == 1
+    main(shlex.split(found.command)[1:])
+    assert life.store.find("main") == found.digest
+    assert [each.steps for each in life.store.log()] == [3, 1] and life.store.verify() == []
+    assert "it was at" in capsys.readouterr().out
+
+
+def test_a_life_that_was_never_saved_is_brought_back_too(life, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    life.origin = []
+    found = rescue(life.copy, "new@left", name="agent")
+    main(shlex.split(found.command)[1:])
+    assert Store(tmp_path / "new").show("left").steps == 3
+
+
+def test_the_next_place_is_taken_where_the_first_one_fails(life, tmp_path):
+    (tmp_path / "user").write_text("a file where a folder should be")
+    found = rescue(life.copy, str(life.store.folder), name="agent")
+    copy = Path(found.life.rpartition("@")[0])
+    assert copy.parent == tmp_path / "temporary" and copy.name.startswith("wm_robot-rescued-agent-")
+    assert Store(copy).show().steps == 3
+
+
+def test_where_nothing_can_be_written_each_place_is_named_with_its_reason(life, tmp_path):
+    for name in ("user", "temporary"):
+        (tmp_path / name).write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="no second place takes it either .*user/wm_robot: .*temporary: "):
+        rescue(life.copy, str(life.store.folder), name="agent")
+
+
+def test_a_place_that_is_full_is_left_as_it_was(life, tmp_path):
+    def full(place):
+        life.copy(place)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        rescue(full, str(life.store.folder), name="agent")
+    assert not list((tmp_path / "user" / "wm_robot").iterdir()) and not list(
+        (tmp_path / "temporary").iterdir()
+    )

@@ -1,0 +1,48 @@
+"""What is told of states that cannot be used."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from wm_robot.spec import Actuator, Joint, RobotSpec
+from wm_robot.streams.joint_message import sensed
+from wm_robot.streams.rejection import BadMessageError, Refusal
+
+NAMES = ["knee", "elbow"]
+SPEC = RobotSpec(
+    name="two",
+    rate=50.0,
+    mjcf="none.xml",
+    joints=tuple(Joint(name=name, position=(-2.0, 2.0), velocity=5.0, effort=5.0) for name in NAMES),
+    actuators=(Actuator(name="knee", joint="knee", unit="rad", range=(-2.0, 2.0), rate=10.0),),
+)
+MEND = (
+    "The robot's spec observes velocity: let its hardware export a velocity state interface for each joint, and the "
+    "joint_state_broadcaster publish them"
+)
+
+
+def message(velocity):
+    return SimpleNamespace(name=NAMES, position=[0.1, 0.2], velocity=velocity, effort=[])
+
+
+def test_states_are_read_in_the_order_of_the_spec():
+    np.testing.assert_array_equal(sensed(message([0.3, 0.4]), SPEC), [0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("velocity", "reason", "words"),
+    [
+        ([math.nan, math.nan], Refusal.NOT_FINITE, f"velocity is not finite for ['knee', 'elbow']. {MEND}"),
+        ([math.nan, 0.1], Refusal.NOT_FINITE, f"velocity is not finite for ['knee']. {MEND}"),
+        ([], Refusal.SIZE, f"velocity has 0 numbers for 2 names. {MEND}"),
+        ([0.1, math.inf], Refusal.NOT_FINITE, "velocity is not finite for ['elbow']"),
+        ([0.1], Refusal.SIZE, "velocity has 1 numbers for 2 names"),
+    ],
+)
+def test_where_the_hardware_knows_no_velocity_it_is_told_what_to_add(velocity, reason, words):
+    with pytest.raises(BadMessageError) as refused:
+        sensed(message(velocity), SPEC)
+    assert (refused.value.reason, str(refused.value)) == (reason, words)

@@ -1,0 +1,308 @@
+"""Training is resumable with the same result, and it does learn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.learn
+torch = pytest.importorskip("torch")
+
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.memory.registry import FAMILIES
+from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.recording.trajectory_file import save_lives
+from wm_robot.training.curriculum import Stage
+from wm_robot.training.trainer import CURVE, TrainConfig, Trainer, _optimizers, _schedule
+from wm_robot.types import Lives
+
+
+def gain_lives(number: int, lives: int = 24, steps: int = 80) -> Lives:
+    """A point pushed with a gain that differs from life to life: nothing but the life tells which."""
+    rng = np.random.default_rng(number)
+    gain = rng.choice([-1.0, 1.0], size=(lives, 1, 1)).astype(np.float32)
+    action = rng.normal(size=(lives, steps, 1)).astype(np.float32)
+    obs = np.concatenate([np.zeros((lives, 1, 1), np.float32), np.cumsum(0.1 * gain * action, 1)], 1)
+    return Lives(
+        obs=obs,
+        action=action,
+        hold=np.zeros((lives, 1), np.float32),
+        goal=np.zeros((lives, steps + 1, 0), np.float32),
+        physics=gain,
+        world=np.zeros((lives, steps), np.int64),
+    )
+
+
+class GainLives:
+    """Where the lives of these tests come from."""
+
+    def recipe(self, number: int) -> dict:
+        return {"kind": "gain", "round": number}
+
+    def __call__(self, number: int, model: object) -> Lives:
+        return gain_lives(number)
+
+
+def model_of(memory: str, width: int = 16) -> WorldModel:
+    torch.manual_seed(0)
+    shape = ModelConfig(
+        obs=1,
+        action=1,
+        goal=0,
+        truth=1,
+        dt=0.02,
+        servo=(-1,),
+        memory=memory,
+        width=width,
+        context=4,
+        outcome=8,
+    )
+    return WorldModel(shape)
+
+
+def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = None, **config) -> Trainer:
+    values = {"updates": 12, "rows": 6, "steps": 24, "horizon": 4, "checkpoint": 4, "rounds": (0.5,)} | config
+    return Trainer(
+        model_of(memory),
+        TrainConfig(**values),
+        folder=folder / "run",
+        data=folder / "data",
+        gather=GainLives(),
+        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
+        start=start,
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "killed_at", "more"),
+    [
+        ("gru", 1, {}),
+        ("gru", 7, {}),
+        ("delta", 5, {}),
+        ("told", 11, {}),
+        ("ekf", 7, {}),
+        ("gru", CURVE + 6, {"updates": CURVE + 10, "stages": (Stage(length=0.5, worlds=0.5, until=0.1),)}),
+    ],
+)
+def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at, more):
+    whole = trainer(tmp_path / "whole", memory=memory, **more)
+    for _ in whole.run():
+        pass
+    first = trainer(tmp_path / "parts", memory=memory, **more)
+    for _ in first.run():
+        if first.update == killed_at:
+            break
+    second = trainer(tmp_path / "parts", memory=memory, **more)
+    for _ in second.run():
+        pass
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+    # All but the clock.
+    curve = [{k: v for k, v in point.items() if k != "seconds_left"} for point in whole.history]
+    assert curve == [{k: v for k, v in point.items() if k != "seconds_left"} for point in second.history]
+
+
+def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
+    error = {}
+    for memory in ("gru", "none"):
+        run = trainer(
+            tmp_path / memory, memory=memory, updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2
+        )
+        metrics = list(run.run())
+        error[memory] = np.mean([m["error_at_12"] for m in metrics[-20:]])
+    assert error["gru"] < 0.3 * error["none"]
+
+
+def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
+    run = trainer(
+        tmp_path, memory="ekf", updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2, carried=0.0
+    )
+    for _ in run.run():
+        pass
+    new, model = gain_lives(77, lives=40), run.model.eval().requires_grad_(False)
+    # The prior is that of the training's lives: a coin, and so one number with two sides.
+    assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
+    obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
+    born = model.birth(40, hold=torch.from_numpy(new.hold))
+    _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
+    gain = torch.from_numpy(new.physics[:, 0])
+    assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
+    assert ((model.physics(born) > 0) == (gain > 0)).float().mean() < 0.8
+
+
+def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
+    stages = (Stage(length=0.5, worlds=0.5, competence=-np.inf), Stage(carried=0.0, until=1.0))
+    run = trainer(tmp_path, updates=2 * CURVE + 1, stages=stages, rounds=())
+    shapes, draw = [], run._draw
+    monkeypatch.setattr(run, "_draw", lambda: shapes.append(draw()) or shapes[-1])
+    for _ in run.run():
+        pass
+    first, second = shapes[:CURVE], shapes[CURVE : 2 * CURVE]
+    assert {s.action.shape[:2] for s in first} == {(12, 12)} and first[0].fresh == 6
+    assert {s.action.shape[:2] for s in second} == {(6, 24)} and second[0].fresh == 6
+    assert [point["stage"] for point in run.history] == [0, 1, 1]
+    # What is foreseen of a coin that a life soon knows is most of what moves.
+    assert run.history[-1]["competence"] > run.history[0]["competence"]
+
+
+def remedies(error: pytest.ExceptionInfo[SnapshotError]) -> tuple[dict[str, Path], list[Path]]:
+    """What a message says to do: options with new folders, or files to delete."""
+    elsewhere, files = (
+        str(error.value).split("Train in another folder: ")[1].split(". Or delete, to begin again here: ")
+    )
+    words = elsewhere.split()
+    options = dict(zip(words[::2], map(Path, words[1::2]), strict=True))
+    return options, [Path(name) for name in files.split()]
+
+
+def refused(folder: Path, other_lives: bool = False, **config):
+    """What is said of a refused training, and the remedies, each of which must help."""
+
+    def attempt(options: dict[str, Path]) -> Trainer:
+        run = trainer(folder, **config)
+        run.folder = options.get("--work", folder) / "run"
+        run.data = options.get("--data", run.data)
+        if other_lives:
+            run._gather.recipe = lambda number: {"kind": "other", "round": number}
+        # To the end: lives of later rounds are asked for on the way.
+        for _ in run.run():
+            pass
+        assert run.update == run.config.updates
+        return run
+
+    with pytest.raises(SnapshotError) as error:
+        attempt({})
+    options, files = remedies(error)
+    before = {path: path.read_bytes() for path in files}
+    elsewhere = attempt(options)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for path in {*files, elsewhere.checkpoint}:
+        path.unlink()
+    attempt({})
+    return str(error.value), set(options), [path.name for path in files]
+
+
+def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
+    list(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path, rows=4)
+    assert "was made with another config: rows 6 instead of 4" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
+
+
+def test_lives_gathered_otherwise_are_refused(tmp_path):
+    list(trainer(tmp_path).run())
+    message, options, files = refused(tmp_path, other_lives=True)
+    assert "gathered with kind gain instead of other" in message
+    assert options == {"--work", "--data"}
+    assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
+
+
+def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp_path):
+    for _ in trainer(tmp_path).run():
+        pass
+    trainer(tmp_path).checkpoint.unlink()
+    _, options, files = refused(tmp_path, other_lives=True)
+    assert options == {"--data"} and files == ["lives-0.safetensors", "lives-1.safetensors"]
+
+
+def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
+    list(trainer(tmp_path).run())
+    path = tmp_path / "data" / "lives-0.safetensors"
+    save_lives(path, gain_lives(5), GainLives().recipe(0))
+    message, options, files = refused(tmp_path)
+    assert "trained on other lives" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
+
+
+def test_a_checkpoint_whose_planned_lives_are_gone_says_so_at_once(tmp_path):
+    list(trainer(tmp_path).run())
+    (tmp_path / "data" / "lives-1.safetensors").unlink()
+    message, options, files = refused(tmp_path)
+    assert "lives-1.safetensors: not there" in message
+    assert options == {"--work"} and files == ["checkpoint.safetensors"]
+
+
+def test_random_lives_that_are_gone_are_gathered_again(tmp_path):
+    list(trainer(tmp_path).run())
+    (tmp_path / "data" / "lives-0.safetensors").unlink()
+    run = trainer(tmp_path)
+    list(run.run())
+    assert run.update == run.config.updates
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"])
+def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
+    list(trainer(tmp_path).run())
+    (path,) = tmp_path.rglob(damaged)
+    path.write_bytes(path.read_bytes()[:1000])
+    message, options, files = refused(tmp_path)
+    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'does not hold lives'}" in message
+    assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
+
+
+def test_a_horizon_longer_than_a_segment_is_refused():
+    with pytest.raises(ConfigError, match="train.horizon is 9; it must be from 0 to steps, 8"):
+        TrainConfig(horizon=9, steps=8)
+
+
+def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, monkeypatch):
+    run = trainer(tmp_path, memory="told", rounds=(), carried=1.0, steps=24)
+    told = []
+    scan = run.model.scan
+
+    def noted(state, obs, action, valid, truth):
+        told.append((state["0.truth"].clone(), truth[:, 0].clone()))
+        return scan(state, obs, action, valid, truth)
+
+    monkeypatch.setattr(run.model, "scan", noted)
+    for _ in run.run():
+        pass
+    # Lives of 80 steps end every few updates, and most rows move on to the next without being born.
+    for state, truth in told:
+        assert torch.equal(state, truth)
+
+
+def test_the_rate_rises_and_then_falls():
+    config = TrainConfig(updates=1000, warmup=100)
+    rates = [_schedule(update, config) for update in range(1000)]
+    assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(1.0)
+    assert max(rates) <= 1.0 and rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert all(later <= earlier for earlier, later in zip(rates[99:], rates[100:], strict=False))
+
+
+def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
+    start = model_of("told")
+    for value in start.state_dict().values():
+        value.add_(1.0)
+    new, taken = trainer(tmp_path / "new", start=start), start.state_dict()
+    new._begin()
+    for name, value in new.model.state_dict().items():
+        if not name.startswith(("memories.", "physics_head.")):
+            assert torch.equal(value, taken[name]), name
+    list(trainer(tmp_path, start=start).run())
+    again = trainer(tmp_path, start=start)
+    again._begin()
+    # It goes on from its checkpoint, not from the start.
+    assert not torch.equal(again.model.ask.weight, taken["ask.weight"])
+
+
+def test_a_start_of_another_shape_is_refused(tmp_path):
+    run = trainer(tmp_path, start=model_of("told", width=8))
+    with pytest.raises(ConfigError, match="start has other shapes.*ask.weight"):
+        run._begin()
+
+
+@pytest.mark.parametrize("memory", sorted(FAMILIES))
+def test_every_parameter_has_one_optimizer_and_only_matrices_decay(tmp_path, memory):
+    model = trainer(tmp_path, memory=memory).model
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon, adam = _optimizers(model)
+    groups = [*muon.param_groups, *adam.param_groups]
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.GRU)]
+    decaying = {id(p) for m in linear for p in m.parameters() if p.ndim == 2}
+    listed = [names[id(p)] for group in groups for p in group["params"]]
+    assert sorted(listed) == sorted(names.values())
+    for group in groups:
+        for p in group["params"]:
+            assert (group["weight_decay"] > 0) == (id(p) in decaying), names[id(p)]
+    assert not any("head" in names[id(p)] for group in muon.param_groups for p in group["params"])

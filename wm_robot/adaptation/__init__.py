@@ -1,0 +1,1 @@
+"""What changes at run time besides memory: context bank, residual, shadow, learner process."""

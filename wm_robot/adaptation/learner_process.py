@@ -1,0 +1,143 @@
+"""The learner: a process of its own that fits residuals, so that control never waits for it.
+
+::
+
+    agent ── chapters (shared memory, dropped when full) ──▶ learner, torch, nice 19
+    agent ◀── candidates (shared memory) ──────────────────  learner
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
+from wm_robot.adaptation.experience_buffer import NUMBER, STEP, Chapter, Reservoir, Sizes
+from wm_robot.io.shared_ring import Layout, Ring, layout_of
+from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.backend import Lives
+from wm_robot.model.base import Base, load_base
+from wm_robot.model.residual import residual_of
+
+NICE = 19
+CHAPTERS, CANDIDATES = 48, 2
+"""Slots: chapters of a minute, and all that a life kept of itself when it goes on."""
+IDLE = 0.2
+"""Time between two looks for a chapter, in s."""
+BEGINS = -1
+"""Number of a chapter that is none: a life begins, and what was handed over before is forgotten."""
+
+
+class LearnerProcess:
+    """A learner in another process. It never blocks: what it has no room for is dropped."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        base: Base,
+        config: ConsolidateConfig | None = None,
+        *,
+        backend: Lives,
+        nice: int = NICE,
+    ):
+        """Args:
+        folder: Of the base.
+        base: The same, loaded.
+        backend: Runs the base here; the ONNX one needs no torch in this process.
+        nice: How far it stands back from other processes, 0 to 19.
+        """
+        self._config = config or ConsolidateConfig()
+        blank = _blank(base, backend)
+        self._chapters = Ring(layout_of(blank), CHAPTERS)
+        self._candidates = Ring(layout_of(_answer(residual_of(blank), None, 0)), CANDIDATES)
+        self._blank = blank
+        context = multiprocessing.get_context("spawn")
+        arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config, nice)
+        names = self._chapters.name, self._candidates.name
+        self._process = context.Process(target=_learn, args=(*arguments, *names), daemon=True)
+        self._process.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still learns; a life goes on without it."""
+        return self._process.is_alive()
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return int(self._process.pid or 0)
+
+    def begin(self, past: Reservoir) -> None:
+        while self._candidates.take() is not None:
+            pass
+        self._chapters.put(self._blank | {NUMBER: np.array([BEGINS])})
+        older = [each for each in past.kept if each[NUMBER][0] < past.latest[0][NUMBER][0]]
+        for chapter in (*older, *past.latest):
+            self.offer(chapter)
+
+    def offer(self, chapter: Chapter) -> bool:
+        return self.alive and self._chapters.put(chapter)
+
+    def poll(self) -> Candidate | None:
+        answer = self._candidates.take()
+        if answer is None:
+            return None
+        candidate, running, frozen = answer.pop("errors")
+        number = int(answer.pop(NUMBER)[0])
+        verdict = Verdict(candidate, running, frozen, self._config.margin)
+        return Candidate(answer, verdict, number)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.join(5.0)
+        self._chapters.close()
+        self._candidates.close()
+
+
+def _learn(
+    folder: str, chapters: Layout, candidates: Layout, config: ConsolidateConfig, nice: int, *names: str
+) -> None:
+    """All that the process does."""
+    # Here, and not in the process of the agent.
+    import torch
+
+    from wm_robot.adaptation.residual_fit import Consolidation
+
+    # Ctrl-C is for the agent, which ends its learner.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(nice)
+    torch.set_num_threads(1)
+    consolidation = Consolidation(load_base(folder).model, config)
+    inbox, outbox = Ring(chapters, CHAPTERS, names[0]), Ring(candidates, CANDIDATES, names[1])
+    parent = os.getppid()
+    # An agent that was killed ends nothing by itself.
+    while os.getppid() == parent:
+        chapter = inbox.take()
+        if chapter is None:
+            time.sleep(IDLE)
+            continue
+        if chapter[NUMBER][0] == BEGINS:
+            consolidation.past = Reservoir()
+            continue
+        candidate = consolidation.take(chapter)
+        if candidate is not None:
+            outbox.put(_answer(candidate.residual, candidate.verdict, candidate.chapter))
+
+
+def _answer(residual: Arrays, verdict: Verdict | None, number: int) -> Arrays:
+    """A candidate as arrays."""
+    errors = np.zeros((3, 1), np.float32) if verdict is None else np.stack(verdict[:3])
+    return residual | {"errors": errors.astype(np.float32), NUMBER: np.array([number])}
+
+
+def _blank(base: Base, lives: Lives) -> Arrays:
+    """A chapter of one life, of which nothing is known yet."""
+    sizes, steps = [base.config[name] for name in ("obs", "action", "obs")], Sizes().steps
+    step = {name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)}
+    born = lives.birth(hold=np.zeros((1, base.config["action"]), np.float32))
+    state = {name: np.ascontiguousarray(value) for name, value in born.items()}
+    return step | {"valid": np.zeros((1, steps), np.float32), NUMBER: np.zeros(1, np.int64)} | state

@@ -1,0 +1,92 @@
+"""What is not to be learned from: motors at their ends, sensors that are stuck, and contact with the guard."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_robot.adaptation.events import EVENTS, Event
+from wm_robot.errors import ConfigError
+from wm_robot.spec import RobotSpec
+from wm_robot.streams.transition_assembler import AFTER_CONTACT
+
+
+@dataclass(frozen=True, kw_only=True)
+class CautionConfig:
+    """When a step is doubted."""
+
+    saturated: int = 10
+    """Steps for which an action must stay at the end of its range."""
+    stuck: int = 10
+    """Steps for which a reading must be the same to the last bit, while its joint is told to move."""
+    moved: float = 0.02
+    """Part of its range by which an action must change in that time."""
+    after: int = AFTER_CONTACT
+    """Steps from a contact on that are doubted."""
+
+    def __post_init__(self) -> None:
+        for name in ("saturated", "stuck"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"caution.{name} is {getattr(self, name)}; it must be at least 1")
+
+
+class Caution:
+    """Watches one robot, step by step."""
+
+    def __init__(self, spec: RobotSpec, config: CautionConfig | None = None):
+        self.config = config or CautionConfig()
+        self._spec, self._range = spec, spec.action_high - spec.action_low
+        column = {name: i for i, name in enumerate(spec.observation_names)}
+        self._sensed = [
+            [column[f"{actuator.joint}/{kind}"] for kind in spec.interfaces] for actuator in spec.actuators
+        ]
+        self._at_end = np.zeros(spec.action_dim, int)
+        self._same = np.zeros(spec.obs_dim, int)
+        self._applied: deque[np.ndarray] = deque(maxlen=self.config.stuck + 1)
+        self._since_contact = self.config.after
+        self._doubted = ""
+        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.counts = {"saturated": 0, "stuck": 0, "contact": 0}
+
+    def doubts(
+        self, step: int, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, contact: bool
+    ) -> bool:
+        """Whether a step is not to be learned from. It is counted, and what begins is told in `events`."""
+        found = self._found(obs, applied, next_obs, contact)
+        for reason in found:
+            self.counts[reason] += 1
+        told = "; ".join(found.values())
+        if told != self._doubted:
+            self.events.append(Event(step, 0, told and f"not learned from: {told}" or "learned from again"))
+            self._doubted = told
+        return bool(found)
+
+    def _found(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, contact: bool
+    ) -> dict[str, str]:
+        """Reason → the same in words."""
+        c, found = self.config, {}
+        self._applied.append(np.array(applied))
+        near = 1e-4 * self._range
+        ends = (applied <= self._spec.action_low + near) | (applied >= self._spec.action_high - near)
+        self._at_end = np.where(ends, self._at_end + 1, 0)
+        self._same = np.where(next_obs == obs, self._same + 1, 0)
+        self._since_contact = 0 if contact else self._since_contact + 1
+        saturated = self._at_end >= c.saturated
+        if saturated.any():
+            found["saturated"] = f"motors {self._named(saturated)} at the end of their range"
+        stuck = self._stuck()
+        if stuck.any():
+            found["stuck"] = f"sensors of {self._named(stuck)} stuck while told to move"
+        if self._since_contact < c.after:
+            found["contact"] = "contact with the guard"
+        return found
+
+    def _stuck(self) -> np.ndarray:
+        """Motors of which a reading stands still to the last bit, though what is asked of them changed."""
+        told = np.ptp(np.stack(self._applied), 0) > self.config.moved * self._range
+        still = np.array([(self._same[columns] >= self.config.stuck).any() for columns in self._sensed])
+        return told & still
+
+    def _named(self, motors: np.ndarray) -> list[str]:
+        return [name for name, one in zip(self._spec.action_names, motors, strict=True) if one]

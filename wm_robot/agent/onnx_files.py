@@ -1,0 +1,96 @@
+"""The graphs of a base on disk: made by `onboard.export`, used by every agent that finds them."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wm_robot.agent.onnx_planner import PlanGraph
+from wm_robot.errors import SnapshotError
+from wm_robot.io.base_file import beside_base
+from wm_robot.io.durable import digest
+from wm_robot.io.tensor_file import read_tensors
+from wm_robot.model.base import Base
+from wm_robot.model.onnx_backend import LifeGraph
+from wm_robot.model.onnx_session import Function, Graph
+from wm_robot.planning.mppi import MppiConfig
+
+FORMAT = 8
+CARD, PLAN, PREDICT = "graphs.json", "plan.onnx", "predict.onnx"
+WRITE = {1: "write.onnx", 2: "write-two.onnx"}
+"""By the number of lives: a residual is tried beside the life without it."""
+BIRTH = "birth.safetensors"
+"""The state of one robot that has lived nothing: who has it and the graphs needs no torch."""
+PLAN_INT8 = "plan-int8.onnx"
+
+
+class Graphs(NamedTuple):
+    """What a base has as graphs."""
+
+    plan: PlanGraph
+    life: LifeGraph | None
+    """None where torch is the faster one."""
+
+
+def load_graphs(folder: str | Path, base: Base, *, int8: bool = False) -> Graphs | None:
+    """The graphs beside a base, if there are any; their bytes are checked before they are parsed.
+
+    Args:
+        int8: Plan by the graph in eight bits.
+
+    Raises:
+        SnapshotError: If they are damaged or belong to another base, or none is in eight bits.
+    """
+    folder = beside_base(folder)
+    if not (folder / CARD).exists():
+        return None
+    card, contents = read_files(folder, base)
+    if int8 and PLAN_INT8 not in contents:
+        raise SnapshotError(f"{folder} has no {PLAN_INT8}. Make it: wm-robot export {folder} --int8")
+    return graphs_of(card, contents, Graph, plan=PLAN_INT8 if int8 else PLAN)
+
+
+def read_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Card and files, which are whole and of this base."""
+    again = f"Make them again: wm-robot export {folder}"
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+        contents = {name: (folder / name).read_bytes() for name in card["sha256"]}
+        MppiConfig(**card["planner"])
+        card["objective"], card["task"]
+        found = (card["format"], card["base"], card["sha256"])
+        contents[PLAN]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SnapshotError(f"graphs in {folder} cannot be read: {error}. {again}") from error
+    if card["format"] != FORMAT:
+        raise SnapshotError(
+            f"graphs in {folder} have format {card['format']}, this version reads {FORMAT}. {again}"
+        )
+    if found != (FORMAT, base.digest, digests(contents)):
+        raise SnapshotError(f"graphs in {folder} are damaged, or not of base {base.digest[:12]}. {again}")
+    return card, contents
+
+
+def graphs_of(
+    card: Mapping[str, Any],
+    contents: Mapping[str, bytes],
+    runs: Callable[[bytes, str], Function],
+    plan: str = PLAN,
+) -> Graphs:
+    """What is in the files.
+
+    Args:
+        runs: Makes a function of a graph.
+        plan: File of the plan.
+    """
+    planner = MppiConfig(**card["planner"])
+    search = PlanGraph(runs(contents[plan], plan), objective=str(card["objective"]), planner=planner)
+    if BIRTH not in contents:
+        return Graphs(search, None)
+    predict = runs(contents[PREDICT], PREDICT)
+    writes = {lives: runs(contents[name], name) for lives, name in WRITE.items()}
+    return Graphs(search, LifeGraph(predict, writes, read_tensors(contents[BIRTH], BIRTH)))
+
+
+def digests(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: digest(content) for name, content in contents.items()}

@@ -1,0 +1,76 @@
+"""A planner's iteration as a graph: imagine, score and average."""
+
+from dataclasses import asdict, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from wm_robot.io.durable import digest
+from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.onnx_session import Function
+from wm_robot.planning.mppi import Improve, MppiConfig
+from wm_robot.spec import RobotSpec, canonical_json
+
+MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "better"
+
+
+@runtime_checkable
+class Plans(Protocol):
+    """What imagines and scores plans."""
+
+    takes_risk: bool
+    """Whether doubt can count against plans."""
+
+    def improving(
+        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+    ) -> Improve:
+        """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
+
+        Args:
+            obs: `B O`.
+            goals: Goal at each step of the horizon, `B H G`.
+            risk: Added to `MppiConfig.risk`, `B`.
+        """
+
+
+def objective_of(spec: RobotSpec, task: str) -> str:
+    """Digest of all that a graph has of a spec: the task and what it is computed from, and the limits."""
+    return digest(
+        canonical_json(
+            {
+                "task": {"name": task, **asdict(spec.task(task))},
+                "chain": [asdict(link) for link in spec.chain],
+                "tip": spec.tip,
+                "actuators": [asdict(actuator) for actuator in spec.actuators],
+                "rate": spec.rate,
+            }
+        )
+    )
+
+
+class PlanGraph:
+    """One iteration of the search of one robot. The state is an input: to swap a life is to pass another."""
+
+    def __init__(self, graph: Function, *, objective: str, planner: MppiConfig):
+        """Args:
+        objective: What it plans for; see `objective_of`.
+        """
+        self.objective, self.planner, self._graph = objective, planner, graph
+
+    def fits(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
+        """Whether it was made for this task of this spec and for iterations like these, however many."""
+        wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
+        return wanted == (self.objective, self.planner)
+
+    takes_risk = False
+
+    def improving(
+        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+    ) -> Improve:
+        """See `Plans.improving`; `B` is 1, and risk is not looked at."""
+        moment = self._graph.bound(state, {"obs": obs, "goals": goals})
+
+        def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
+            return moment({MEAN: mean, NOISE: noise, HOLD: hold})[BETTER]
+
+        return improve

@@ -1,0 +1,1 @@
+"""The control loop: deadlines, real time, idle tasks, period log."""

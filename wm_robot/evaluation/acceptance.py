@@ -1,0 +1,114 @@
+"""Whether a life may take over what another robot lived: what it foresees of both robots' recent experience."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.memory.memory import State
+from wm_robot.model.torch_backend import Writes
+from wm_robot.model.world_model import WorldModel
+from wm_robot.progress import Progress, unreported
+from wm_robot.sharing.assimilate import Stretch, assimilated
+from wm_robot.types import Episode
+
+EVERY = 4
+"""Steps between moments at which a life is asked to foresee."""
+HELD_OUT = 0.25
+"""Part of each robot's experience, its last, on which it is decided."""
+SETTLED = 16
+"""Steps in a world after which what a life foresees of it counts: until then it has to recognise it."""
+ALLOWED = 1.02
+"""Factor by which its own world may be foreseen worse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Squared errors, as `errors` has them, of a life before and after."""
+
+    own_before: float
+    own_after: float
+    other_before: float
+    other_after: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether its own world is foreseen as well as before, and the other one better."""
+        return self.own_after <= ALLOWED * self.own_before and self.other_after < self.other_before
+
+    def told(self) -> str:
+        """The same in words."""
+        return (
+            f"its error in its own world goes from {self.own_before:.3g} to {self.own_after:.3g} ({ALLOWED} times as "
+            f"much is allowed), in the other's from {self.other_before:.3g} to {self.other_after:.3g}"
+        )
+
+    def figures(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def tried(
+    model: WorldModel, lives: Writes, state: State, own: Sequence[Episode], other: Sequence[Episode]
+) -> tuple[State, Verdict]:
+    """A life with another's experience, and whether it is better for it.
+
+    Args:
+        lives: What lives step by step: the model, its graphs, or the recall of either.
+        own: Recent experience of its own.
+        other: What it is to take over; the last part is held out.
+    """
+    (_, mine), (taken, theirs) = (
+        parted([Stretch.of(each) for each in episodes]) for episodes in (own, other)
+    )
+    after = assimilated(lives, state, taken)
+    found = {
+        f"{whose}_{when}": mean_error(model, lives, life, kept)
+        for when, life in (("before", state), ("after", after))
+        for whose, kept in (("own", mine), ("other", theirs))
+    }
+    return after, Verdict(**found)
+
+
+def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
+    """What may be lived, and what is held out: the last steps of all."""
+    left = round((1 - HELD_OUT) * sum(each.steps for each in stretches))
+    lived, kept = [], []
+    for each in stretches:
+        at = min(max(left, 0), each.steps)
+        left -= each.steps
+        if at > 0:
+            lived.append(each.part(0, at))
+        if at < each.steps:
+            kept.append(each.part(at, each.steps))
+    return lived, kept
+
+
+def mean_error(model: WorldModel, lives: Writes, state: State, stretches: Sequence[Stretch]) -> float:
+    """Mean of `errors` from `SETTLED` steps on; each stretch is entered by the life as it is given."""
+    found = [errors(model, lives, state, each)[:, SETTLED // EVERY :].ravel() for each in stretches]
+    return float(np.nanmean(np.concatenate(found)))
+
+
+@torch.inference_mode()
+def errors(
+    model: WorldModel, lives: Writes, state: State, stretch: Stretch, progress: Progress = unreported
+) -> Float[np.ndarray, "B K"]:
+    """Squared error of what is foreseen `HORIZON` steps ahead while a stretch is lived, at every `EVERY`th step.
+
+    In units of the one-step change, mean over channels; NaN where a step ahead is invalid.
+    """
+    state, found = stretch.entered(state), []
+    for t in range(stretch.steps - HORIZON + 1):
+        if t % EVERY == 0:
+            ahead = slice(t, t + HORIZON)
+            z = model.observe(state, stretch.obs[:, t])
+            mean, _ = model.imagine(state, z, stretch.action[:, None, ahead])
+            error = (mean[:, 0, -1] - stretch.obs[:, t + HORIZON]) / model.change_std
+            known = stretch.valid[:, ahead].all(1)
+            found.append(torch.where(known, error.square().mean(-1), torch.nan))
+        state = stretch.step(lives, state, t)
+        progress(t + 1, stretch.steps - HORIZON + 1)
+    return torch.stack(found, 1).numpy()

@@ -1,0 +1,86 @@
+"""What a model that watched a robot would have said of it: of what comes next, and of its physics."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wm_robot.memory.memory import State
+from wm_robot.model.world_model import WorldModel
+
+
+@torch.inference_mode()
+def foresee(
+    model: WorldModel,
+    obs: np.ndarray,
+    applied: np.ndarray,
+    *,
+    horizon: int,
+    span: tuple[int, int],
+    state: dict[str, np.ndarray] | None = None,
+    learning: bool = True,
+) -> np.ndarray:
+    """Observations as they were expected `horizon` steps ahead, from the actions that were then taken.
+
+    Args:
+        obs: One life, `T+1 O`.
+        applied: What reached the motors, `T A`.
+        span: Steps of `obs` to foresee, from and to.
+        state: Saved life that it began with; without it, birth.
+        learning: False: the life is read and never written.
+
+    Returns:
+        `span O`, in sensor units; NaN where the life is shorter than the horizon.
+    """
+    seen, done = _row(obs), _row(applied)
+    weight = torch.full((1, done.shape[1]), float(learning))
+    life = _begun(model, done[:, 0], state)
+    expected, lived = np.full((span[1] - span[0], obs.shape[1]), np.nan, np.float32), 0
+    for row, step in enumerate(range(*span)):
+        origin = step - horizon
+        if origin < 0:
+            continue
+        if origin > lived:
+            part = slice(lived, origin)
+            _, life = model.scan(life, seen[:, lived : origin + 1], done[:, part], weight[:, part])
+            lived = origin
+        mean, _ = model.imagine(life, model.observe(life, seen[:, origin]), done[:, None, origin:step])
+        expected[row] = mean[0, 0, -1].numpy()
+    return expected
+
+
+@torch.inference_mode()
+def believe(
+    model: WorldModel,
+    obs: np.ndarray,
+    applied: np.ndarray,
+    *,
+    span: tuple[int, int],
+    state: dict[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """The physics that a life believed in at each step of `span`, before it lived that step: `span P`.
+
+    Arguments are those of `foresee`; the numbers are those of `WorldModel.physics`.
+    """
+    seen, done = _row(obs), _row(applied)
+    life, lived, believed = _begun(model, done[:, 0], state), 0, []
+    for step in range(*span):
+        part = slice(lived, step)
+        if step > lived:
+            ones = torch.ones(1, step - lived)
+            _, life = model.scan(life, seen[:, lived : step + 1], done[:, part], ones)
+        believed.append(model.physics(life)[0].numpy())
+        lived = step
+    return np.stack(believed)
+
+
+def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> State:
+    """A newborn, or a saved life in the body as it is now."""
+    born = model.birth(1, hold=hold)
+    if state is None:
+        return born
+    saved = {n: torch.from_numpy(v.copy()) for n, v in state.items()}
+    return born | saved | {"recent": born["recent"]}
+
+
+def _row(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values[None], dtype=np.float32))

@@ -1,0 +1,52 @@
+r"""One measurement of an extended Kalman filter.
+
+.. math::
+    S = J P J^\top + R, \qquad K = P J^\top S^{-1}, \qquad θ ← θ + K ν, \quad P ← P - K S K^\top
+
+Source: Jazwinski (1970), Stochastic Processes and Filtering Theory, ch. 8.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.math.cholesky import whitened
+
+
+class Corrected(NamedTuple):
+    """An estimate after a measurement."""
+
+    mean: Float[Tensor, "... P"]
+    covariance: Float[Tensor, "... P P"]
+    misfit: Float[Tensor, "... O"]
+    """Innovation, whitened: a filter that is right about its errors has unit variance here."""
+    log_volume: Float[Tensor, "..."]
+    """½ log det S."""
+
+
+def ekf_correct(
+    mean: Float[Tensor, "... P"],
+    covariance: Float[Tensor, "... P P"],
+    innovation: Float[Tensor, "... O"],
+    jacobian: Float[Tensor, "... O P"],
+    noise: Float[Tensor, "... O"],
+) -> Corrected:
+    """The estimate after a measurement.
+
+    Args:
+        innovation: Measured less expected.
+        jacobian: Slope of what is expected in the estimated quantities.
+        noise: Variance of each channel, > 0.
+
+    Where rounding leaves S not positive definite, the result is not finite.
+    """
+    across = covariance @ jacobian.mT
+    # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
+    both = torch.cat([innovation[..., None], across.mT], -1)
+    white, deviation = whitened(jacobian @ across + torch.diag_embed(noise), both)
+    misfit, half_gain = white.split([1, mean.shape[-1]], -1)
+    mean = mean + (half_gain.mT @ misfit)[..., 0]
+    covariance = covariance - half_gain.mT @ half_gain
+    return Corrected(mean, covariance, misfit[..., 0], deviation.log().sum(-1))

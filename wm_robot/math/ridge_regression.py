@@ -1,0 +1,97 @@
+r"""Ridge regression in closed form, step by step: sums that can be added, and the weights that follow from them.
+
+.. math::
+    H ← e^{g} H + k^\top k / r, \quad R ← e^{g} R + k^\top v / r, \qquad W = (H + Λ)^{-1} R
+
+The sums of two robots added are the sums of one that lived both lives. Λ stays: without it, forgetting would leave
+directions that nothing excites with no information at all. Source: Hoerl and Kennard (1970), Technometrics 12(1);
+as a layer, von Oswald et al. (2023), arXiv:2309.05858.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.math.cholesky import cholesky
+
+
+class Evidence(NamedTuple):
+    """What was seen, as sums."""
+
+    gram: Float[Tensor, "... K K"]
+    """H."""
+    moment: Float[Tensor, "... K V"]
+    """R."""
+
+
+def ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Tensor, "... K V"]:
+    """W: the weights that explain the evidence best.
+
+    Args:
+        prior: Diagonal of Λ, > 0.
+    """
+    factor = cholesky(evidence.gram + torch.diag_embed(prior))
+    return torch.cholesky_solve(evidence.moment, factor)
+
+
+def ridge_variance(
+    evidence: Evidence, prior: Float[Tensor, "... K"], query: Float[Tensor, "... N K"]
+) -> Float[Tensor, "... N"]:
+    """Posterior variance of what the queries read, where the noise has the variance r that the steps named."""
+    factor = cholesky(evidence.gram + torch.diag_embed(prior))
+    return torch.linalg.solve_triangular(factor, query.mT, upper=False).square().sum(-2)
+
+
+def ridge_write(
+    evidence: Evidence,
+    key: Float[Tensor, "... K"],
+    value: Float[Tensor, "... V"],
+    noise: Float[Tensor, "..."],
+    log_decay: Float[Tensor, "..."],
+) -> Evidence:
+    """The evidence after one step.
+
+    Args:
+        key: Zero adds nothing.
+        noise: Variance r > 0 of the value.
+        log_decay: g ≤ 0; 0 forgets nothing.
+    """
+    decay, scaled = log_decay.exp()[..., None, None], (key / noise[..., None])[..., None]
+    return Evidence(
+        decay * evidence.gram + scaled * key[..., None, :],
+        decay * evidence.moment + scaled * value[..., None, :],
+    )
+
+
+def ridge_scan(
+    evidence: Evidence,
+    prior: Float[Tensor, "... K"],
+    query: Float[Tensor, "... T K"],
+    key: Float[Tensor, "... T K"],
+    value: Float[Tensor, "... T V"],
+    noise: Float[Tensor, "... T"],
+    log_decay: Float[Tensor, "... T"],
+) -> tuple[Float[Tensor, "... T V"], Evidence]:
+    """What each query reads *before* the write of its step, and the evidence after all writes.
+
+    Equals `T` calls of `ridge_write`, each after a read with `ridge_weights`.
+    """
+    total = log_decay.cumsum(-1)
+    before = total - log_decay
+    steps, size = key.shape[-2:]
+    earlier = torch.ones(steps, steps, dtype=torch.bool, device=key.device).tril(-1)
+    # Masked before the exp: the upper half would overflow.
+    fade = (before[..., :, None] - total[..., None, :]).masked_fill(~earlier, -torch.inf).exp()
+    left = (total[..., -1:] - total).exp()
+    scaled = key / noise[..., None]
+    own = (scaled[..., :, None] * key[..., None, :]).flatten(-2)
+    start = before.exp()[..., None] * evidence.gram.flatten(-2)[..., None, :]
+    grams = (start + fade @ own).unflatten(-1, (size, size))
+    factor = cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
+    # One right-hand side a step, the query: the moments need not be held step by step then.
+    asked = torch.cholesky_solve(query[..., None], factor)[..., 0]
+    read = before.exp()[..., None] * (asked @ evidence.moment) + (fade * (asked @ scaled.mT)) @ value
+    faded, brought = total[..., -1].exp()[..., None, None], (left[..., None] * scaled).mT
+    return read, Evidence(faded * evidence.gram + brought @ key, faded * evidence.moment + brought @ value)

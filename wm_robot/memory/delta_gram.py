@@ -1,0 +1,66 @@
+"""Family `delta-gram`: the delta rule with a record of what was asked, so that lives can be pooled."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.math.cholesky import cholesky
+from wm_robot.memory.delta import DeltaMemory
+from wm_robot.memory.memory import State
+
+
+class DeltaGramMemory(DeltaMemory):
+    """`delta` with the Gram matrix `G` of its keys, each by its strength, forgotten as the matrices are.
+
+    Nothing reads `G` but `merge` and `variance`: a life learns exactly as one of `delta`, from the same weights.
+    """
+
+    LEAST = 1e-3
+    """Evidence that a direction nobody explored counts for, and stays as it was at birth."""
+
+    def birth(self, batch: int) -> State:
+        nothing = torch.zeros(batch, self.heads, self.size, self.size, device=self.initial.device)
+        return super().birth(batch) | {"G": nothing}
+
+    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+        return super().write(state, h, e, w) | self._seen(state, h[:, None], e[:, None], w[:, None])
+
+    def scan(
+        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        read, after = super().scan(state, h, e, w)
+        return read, after | self._seen(state, h, e, w)
+
+    def merge(self, states: Sequence[State]) -> State:
+        """Each life's matrices by what it has seen, direction by direction.
+
+        What a life learned counts from birth on; where both know the same, the pool is sure of it and no more.
+        """
+        grams = [state["G"] for state in states]
+        pooled = torch.stack(grams).sum(0)
+        known = sum(gram @ (state["S"] - self.initial) for gram, state in zip(grams, states, strict=True))
+        factor = cholesky(pooled + self.LEAST * self._unit_like(pooled))
+        offset = torch.cholesky_solve(torch.as_tensor(known), factor)
+        return {"S": self.initial + offset, "G": pooled}
+
+    def variance(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N"]:
+        """How unexplored a query is, by head: 1 where a newborn is, 0 where much was seen."""
+        query = self._unit(self.query(h))
+        factor = cholesky(state["G"] + self._unit_like(state["G"]))
+        return (query * torch.cholesky_solve(query.mT, factor).mT).sum(-1)
+
+    def summary(self, state: State) -> Float[Tensor, "B X"]:
+        return super().summary({"S": state["S"]})
+
+    def _seen(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+        x, key, _, log_decay = self._written(h, e, w)
+        left = log_decay.sum(-1, keepdim=True)
+        weight = self._strength(x, w) * (left - log_decay.cumsum(-1)).exp()
+        gram = left.exp()[..., None] * state["G"] + (weight[..., None] * key).mT @ key
+        return {"G": torch.where((w > 0).any(1)[:, None, None, None], gram, state["G"])}
+
+    @staticmethod
+    def _unit_like(gram: Tensor) -> Tensor:
+        return torch.eye(gram.shape[-1], device=gram.device)

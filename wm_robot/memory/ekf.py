@@ -1,0 +1,219 @@
+"""Family `ekf`: the physics themselves, inferred from what happened."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from wm_robot.math.extended_kalman import ekf_correct
+from wm_robot.memory.baselines import ToldMemory
+from wm_robot.memory.memory import State, drawn, root
+
+
+class Sensed(NamedTuple):
+    """What each hypothesis expected of a step, in units in which noise is about 1 or less."""
+
+    mean: Float[Tensor, "B K O"]
+    log_variance: Float[Tensor, "B K O"]
+    slope: Float[Tensor, "B K O P"]
+    """Of the mean, in the physics."""
+
+
+Sense = Callable[[Tensor], Sensed]
+"""Physics `B K P` → what each would have expected of this step."""
+
+
+class EkfMemory(ToldMemory):
+    """The model asked backwards: which physics would have made it expect what happened?
+
+    Trained as the oracle is, by being told. A life tells itself: it holds a few hypotheses of the physics, each an
+    extended Kalman filter through the model's own prediction. The first is believed, until another one has expected
+    the last half second clearly better and takes its place; at every step the worst is born anew: as the believed
+    one with one number turned to its other side (a reversed motor), as the believed one in doubt of everything, or
+    as a newborn.
+
+    Source: multiple-model adaptive estimation, Magill (1965), IEEE Trans. Autom. Control 10(4). Differs: hypotheses
+    are replaced, and a filter whose innovations are too large doubts itself (fading, Zhou and Frank 1996, Int. J.
+    Control 65(2)).
+    """
+
+    told_truth = False
+
+    HYPOTHESES = 8
+    NOISE = 3.0
+    """Factor on the predicted variance: errors of one step after another are alike, and count for fewer."""
+    DRIFT = 0.2
+    """Part of the way back to the prior covariance that a filter goes in a second."""
+    HALF_LIFE = 0.4
+    """Of a hypothesis' score, in s."""
+    HANDICAP = 5.0
+    """Nats by which a newborn hypothesis is behind the believed one."""
+    SURE = 15.0
+    """Nats by which another hypothesis must be ahead of the believed one. At rest all of them expect the same, and a
+    jolt that none of them expected favours one by chance."""
+    CLIP = 5.0
+    """Whitened innovation that counts no worse for the score if it is larger."""
+    SURPRISED = 3.0
+    """Mean squared whitened innovation from which on a filter doubts itself."""
+    DOUBT = 0.1
+    """Part of that way that it then goes at once, for each time as large."""
+    MOST_DOUBT = 0.3
+    SEPARATE = 4.5
+    """Ashman's D of a number's two sides from which on it is tried on the other one."""
+
+    prior_mean: Tensor
+    prior_covariance: Tensor
+    low: Tensor
+    high: Tensor
+    turn: Tensor
+    """θ → turn - θ swaps the two sides of a number; NaN where it has none."""
+
+    def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
+        super().__init__(width=width, outcome=outcome, dt=dt, size=size)
+        self.dt = dt
+        self.register_buffer("prior_mean", torch.zeros(outcome))
+        self.register_buffer("prior_covariance", torch.eye(outcome))
+        self.register_buffer("low", torch.full((outcome,), -5.0))
+        self.register_buffer("high", torch.full((outcome,), 5.0))
+        self.register_buffer("turn", torch.full((outcome,), torch.nan))
+
+    def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
+        """Take from the worlds of training what to expect of physics before anything was lived."""
+        values = physics.astype(np.float64)
+        low, high = values.min(0), values.max(0)
+        covariance = np.cov(values.T) + 1e-3 * np.eye(values.shape[1])
+        sides = [_sides(column, self.SEPARATE) for column in values.T]
+        margin = 0.05 * (high - low)
+        for buffer, value in (
+            (self.prior_mean, values.mean(0)),
+            (self.prior_covariance, covariance),
+            (self.low, low - margin),
+            (self.high, high + margin),
+            (self.turn, np.array(sides)),
+        ):
+            buffer.copy_(torch.from_numpy(value))
+
+    def birth(self, batch: int) -> State:
+        """Hypotheses of the prior: one as it is, and some with one number on its other side."""
+        mean = self.prior_mean.repeat(batch, self.HYPOTHESES, 1)
+        for k, i in enumerate(self._turning[: self.HYPOTHESES - 1].tolist(), start=1):
+            mean[:, k, i] = self.turn[i] - mean[:, k, i]
+        return {
+            "truth": mean[:, 0],
+            "mean": mean,
+            "covariance": self.prior_covariance.expand(batch, self.HYPOTHESES, -1, -1),
+            "score": torch.zeros(batch, self.HYPOTHESES, device=mean.device),
+        }
+
+    def infer(
+        self,
+        state: State,
+        age: Int[Tensor, "B"],
+        sense: Sense,
+        outcome: Float[Tensor, "B O"],
+        w: Float[Tensor, "B"],
+    ) -> tuple[Sensed, State]:
+        """Live one step.
+
+        Args:
+            age: Steps lived, counting; decides which hypothesis is born.
+            sense: The model, asked what physics would have expected.
+            outcome: What happened, in the units of `sense`.
+            w: As for `write`.
+
+        Returns:
+            What each hypothesis expected, before it saw the outcome, and the state after it.
+        """
+        sensed = sense(state["mean"])
+        seen = (w > 0)[:, None]
+        # A masked step may hold anything, and a factor of NaN is an error.
+        innovation = torch.where(seen[..., None], outcome[:, None] - sensed.mean, 0.0)
+        slope = torch.where(seen[..., None, None], sensed.slope, 0.0)
+        noise = torch.where(seen[..., None], self.NOISE * sensed.log_variance.exp() / w[:, None, None], 1.0)
+        drifted = self._doubted(state["covariance"], self.DRIFT * self.dt)
+        mean, covariance, misfit, log_volume = ekf_correct(state["mean"], drifted, innovation, slope, noise)
+        surprise = misfit.square()
+        doubt = (self.DOUBT * (surprise.mean(-1) / self.SURPRISED - 1).clamp_min(0)).clamp_max(
+            self.MOST_DOUBT
+        )
+        covariance = self._doubted(covariance, doubt[..., None, None])
+        likelihood = -0.5 * surprise.clamp_max(self.CLIP**2).sum(-1) - log_volume
+        score = 0.5 ** (self.dt / self.HALF_LIFE) * state["score"] + likelihood
+
+        sound = torch.isfinite(mean).all(-1) & torch.isfinite(score)
+        mean = torch.where(sound[..., None], torch.clamp(mean, self.low, self.high), state["mean"])
+        covariance = torch.where(sound[..., None, None], covariance, state["covariance"])
+        score = torch.where(sound, score, state["score"] - self.HANDICAP - self.SURE)
+        after = self._renewed(*self._ordered(mean, covariance, score), age)
+        return sensed, {
+            name: torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, state[name])
+            for name, value in after.items()
+        }
+
+    def sampled(self, state: State, count: int) -> State:
+        """From the posterior of the hypothesis that is believed."""
+        factor = root(state["covariance"][:, 0])
+        truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
+        return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
+
+    def _doubted(self, covariance: Tensor, part: Tensor | float) -> Tensor:
+        """A part of the way back to the prior. A graph has no `lerp`, and would take both forms of it."""
+        return (1 - part) * covariance + part * self.prior_covariance
+
+    @property
+    def _turning(self) -> Tensor:
+        """Numbers that have two sides."""
+        return torch.isfinite(self.turn).nonzero()[:, 0]
+
+    def _ordered(self, mean: Tensor, covariance: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The hypotheses with the believed one first."""
+        best = score.argmax(1, keepdim=True)
+        sure = score.gather(1, best) - score[:, :1] > self.SURE
+        first = torch.where(sure, best, 0)
+        index = torch.arange(score.shape[1], device=score.device).expand_as(score)
+        order = torch.cat([first, index.scatter(1, first, 0)[:, 1:]], 1)
+        rows = torch.arange(len(score), device=score.device)[:, None]
+        return mean[rows, order], covariance[rows, order], score[rows, order]
+
+    def _renewed(self, mean: Tensor, covariance: Tensor, score: Tensor, age: Tensor) -> State:
+        """The worst hypothesis born anew. Kinds take turns: three turned, one in doubt, one newborn."""
+        rows = torch.arange(len(mean), device=mean.device)
+        worst = 1 + score[:, 1:].argmin(1)
+        truth, sure = mean[:, 0], covariance[:, 0]
+        kind, turning = age % 5, self._turning
+        newborn, doubting = kind == 3, kind == 1
+        born, open_to = truth, sure + doubting[:, None, None] * self.prior_covariance
+        if len(turning):
+            which = turning[(age // 5 * 3 + (kind + 1) // 2) % len(turning)]
+            turned = torch.zeros_like(truth)
+            turned[rows, which] = (~newborn & ~doubting).float()
+            born = torch.where(turned > 0, self.turn - truth, truth)
+            open_to = open_to + torch.diag_embed(turned * self.prior_covariance.diagonal())
+        born = torch.where(newborn[:, None], self.prior_mean, born)
+        open_to = torch.where(newborn[:, None, None], self.prior_covariance, open_to)
+        mean, covariance, score = mean.clone(), covariance.clone(), score.clone()
+        mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
+        score[rows, worst] = score[:, 0] - self.HANDICAP
+        return {"truth": truth, "mean": mean, "covariance": covariance, "score": score}
+
+
+def _sides(values: np.ndarray, separate: float) -> float:
+    """Sum of the two centres of a number that has two sides; NaN for one that has not.
+
+    The two sides are those of Otsu (1979), IEEE Trans. Syst. Man Cybern. 9(1); how far they are apart is Ashman's D
+    (Ashman, Bird and Zepf 1994, Astron. J. 108).
+    """
+    ordered = np.sort(values)
+    count = np.arange(1, len(ordered))
+    total = ordered.cumsum()
+    low, high = total[:-1] / count, (total[-1] - total[:-1]) / (len(ordered) - count)
+    between = count * (len(ordered) - count) * (high - low) ** 2
+    if not len(between) or not between.max() > 0:
+        return float("nan")
+    at = int(between.argmax())
+    spread = np.hypot(ordered[: at + 1].std(), ordered[at + 1 :].std())
+    apart = np.sqrt(2) * (high[at] - low[at])
+    return float(low[at] + high[at]) if apart > separate * spread else float("nan")

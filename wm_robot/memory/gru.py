@@ -1,0 +1,47 @@
+"""Family `gru`: the life is one recurrent vector."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wm_robot.memory.film import ModulatedRead
+from wm_robot.memory.memory import Memory, Reader, State
+
+
+class GruMemory(Memory):
+    """Hidden state of a gated recurrent unit. Source: Cho et al. (2014), arXiv:1406.1078."""
+
+    def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
+        super().__init__()
+        self.cell = nn.GRU(width + outcome, size, batch_first=True)
+        self.reading = ModulatedRead(width, size)
+        self.initial = nn.Parameter(torch.zeros(size))
+
+    def birth(self, batch: int) -> State:
+        return {"s": self.initial.expand(batch, -1)}
+
+    def reader(self, state: State) -> Reader:
+        return self.reading.reader(state["s"], state)
+
+    def reader_alone(self, state: State) -> Reader:
+        return self.reading.reader_alone(state["s"], state)
+
+    def scan(
+        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        after = self._recur(state["s"], torch.cat([h, e], -1), w)
+        before = torch.cat([state["s"][:, None], after[:, :-1]], 1)
+        return self.reading(h, *self.reading.modulation(before, state)), {"s": after[:, -1]}
+
+    def _recur(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        # Not asked of a single step, so that it can be traced.
+        if x.shape[1] > 1 and bool((w == 1).all()):
+            return self.cell(x, s[None].contiguous())[0]
+        after = []
+        for t in range(x.shape[1]):
+            step = self.cell(x[:, t : t + 1], s[None].contiguous())[0][:, 0]
+            # `where` at the ends keeps w = 0 exact to the bit, which w·step + (1 - w)·s would not be for NaN.
+            s = torch.where(w[:, t, None] > 0, s + w[:, t, None] * (step - s), s)
+            s = torch.where(w[:, t, None] == 1, step, s)
+            after.append(s)
+        return torch.stack(after, 1)

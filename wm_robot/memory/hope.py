@@ -1,0 +1,167 @@
+"""Family `hope`: fast weights that make their own keys, values and gates, and levels that change ever more slowly."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from wm_robot.errors import ConfigError
+from wm_robot.math.delta_rule import delta_scan
+from wm_robot.memory.continuum import Continuum
+from wm_robot.memory.fast_weights import FastWeights
+from wm_robot.memory.memory import Reader, State, beside, forgetting
+
+
+class HopeMemory(FastWeights):
+    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, in
+    front of a continuum of levels that change ever more slowly.
+
+    The matrices in front keep half a second at most: what is true for longer is the levels' to keep, and the values
+    in front are told what the levels say already. `M` and the levels are still within a chunk, so that one is
+    computed in parallel. What `M` is to change by is the mean over its chunk, which alike keys cannot blow up as they
+    do a sum.
+
+    Source: Behrouz et al. (2025), Nested Learning, arXiv:2512.24695, equations 70-97. Differs: one delta term instead
+    of two that count the error twice, targets bounded, decay in physical time and towards the birth state, momentum
+    from chunk to chunk, and the levels beside the matrices instead of after them; see `Continuum`.
+    """
+
+    questions: Tensor
+    """That `summary` asks."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        outcome: int,
+        dt: float,
+        chunk: int = 16,
+        periods: Sequence[int] = (16, 64, 256, 1024),
+        features: int = 64,
+        values: int = 48,
+        questions: int = 16,
+        half_life: tuple[float, float] = (0.1, 0.5),
+        **shape: Any,
+    ):
+        """Args:
+        chunk: Steps in which `M` stands still.
+        periods: Of the levels, in steps, the fastest first; each a multiple of the one before, the first of `chunk`.
+        features: That the levels regress on.
+        values: Of their target.
+        questions: How many `summary` asks.
+        half_life: Of the fastest and the slowest matrix in front, in s; training makes none slower.
+
+        Raises:
+            ConfigError: If a period is not a multiple of the one before it, or of the chunk.
+        """
+        super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
+        if any(slow % fast for fast, slow in zip((chunk, *periods), periods, strict=False)):
+            raise ConfigError(
+                f"memory.periods are {tuple(periods)}; each must be a multiple of the one before, the first of "
+                f"chunk, {chunk}"
+            )
+        self.chunk, heads = chunk, self.heads
+        self.longest = math.log(half_life[1])
+        made = 2 * self.size + 2
+        """Corrections that `M` makes: of key, value, strength and forgetting."""
+        self.strength = nn.Linear(width + outcome, heads)
+        self.target = nn.Linear(width + outcome, heads * made)
+        self.twist = nn.Parameter(torch.randn(heads, made, made) / math.sqrt(made))
+        self.initial_made = nn.Parameter(0.02 * torch.randn(heads, self.size, made))
+        self.trust = nn.Parameter(torch.full((heads, 3), 0.3))
+        """In the corrections of key, value and gates."""
+        self.rate = nn.Parameter(torch.zeros(heads))
+        self.momentum = nn.Parameter(torch.zeros(heads))
+        self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
+        """Of `M`, log of s."""
+        self.continuum = Continuum(
+            width=width, outcome=outcome, periods=periods, features=features, values=values, dt=dt
+        )
+        self.known = nn.Linear(width, heads * self.size, bias=False)
+        """What the levels say already, of which the values in front make something."""
+        self.register_buffer("questions", torch.randn(questions, width))
+
+    def birth(self, batch: int) -> State:
+        made = self.initial_made.expand(batch, -1, -1, -1)
+        nothing = torch.zeros_like(made)
+        state = {"M": made, "pending": nothing, "pace": nothing.clone()}
+        state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
+        return super().birth(batch) | state | self.continuum.birth(batch)
+
+    def reader(self, state: State) -> Reader:
+        in_front, behind = super().reader(state), self.continuum.reader(state)
+        return lambda h: in_front(h) + behind(h)
+
+    def scan(
+        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], State]:
+        # A chunk ends where any row has lived a multiple of it; rows that began together end together.
+        written = w > 0
+        lived = state["lived"][:, None] + written.cumsum(1)
+        ends = ((lived % self.chunk == 0) & written).any(0).nonzero()[:, 0] + 1
+        cuts = sorted({0, *ends.tolist(), w.shape[1]})
+        said = []
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            read, state = self._chunk(state, *(x[:, start:end] for x in (h, e, w)))
+            said.append(read)
+        return torch.cat(said, 1), state
+
+    def summary(self, state: State) -> Float[Tensor, "B X"]:
+        """What it says to a few questions: the matrices themselves are too many numbers."""
+        asked = self.questions.expand(len(state["lived"]), -1, -1)
+        return self.read(state, asked).flatten(1)
+
+    def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+        """Steps in which no row's chunk ends before the last of them."""
+        query, known = self._unit(self.query(h)), self.continuum.reader(state)(h)
+        h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
+        x = torch.cat([h, e], -1)
+        basis = self._unit(self.key(h))
+        made = basis @ state["M"]
+        key, value, strength, log_decay = self._corrected(x, basis, made, w)
+        value = value + self._split(self.known(torch.where(w[..., None] > 0, known, 0.0)))
+        reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
+        y = self._say(reads + query @ self.initial) + known
+
+        written = (w > 0).any(1)
+        lived = state["lived"] + (w > 0).sum(1)
+        after = {"S": torch.where(beside(written, offset), self.initial + offset, state["S"]), "lived": lived}
+        target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        # Bounded: a target that grows with what is held has no end.
+        wanted = torch.tanh(target + (target + made) @ self.twist)
+        pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
+        after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
+        return y, after | self.continuum.write(state, h, x, w, lived)
+
+    def _corrected(
+        self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Key and value `B H T K`, strength and log decay `B H T`."""
+        trust = self.trust[:, None, :, None]
+        key, value, gates = made.split([self.size, self.size, 2], -1)
+        key = F.normalize(basis + trust[:, :, 0] * key, dim=-1, eps=1e-6)
+        value = self._split(self.value(x)) + trust[:, :, 1] * value - key @ self.initial
+        strength, forget = (
+            gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
+            for i, gate in enumerate((self.strength, self.forget))
+        )
+        rate = forgetting(self.log_half_life.clamp_max(self.longest), self.dt)[:, None]
+        return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
+
+    def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
+        """`M` at the end of a chunk: it forgets a little and takes the mean of what it was to change by."""
+        each = (-1, 1, 1)
+        step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
+        pace = self.momentum.sigmoid().view(each) * state["pace"] + step
+        left = torch.exp(-self.chunk * forgetting(self.log_half_life_made, self.dt)).view(each)
+        made = self.initial_made + left * (state["M"] - self.initial_made) + pace
+        now = beside(due, pending)
+        return {
+            "M": torch.where(now, made, state["M"]),
+            "pace": torch.where(now, pace, state["pace"]),
+            "pending": torch.where(now, 0.0, pending),
+        }

@@ -1,0 +1,21 @@
+"""Memories that are asked by several heads, each with keys of its own."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.memory.memory import Memory
+
+
+class Headed(Memory):
+    """What such memories share."""
+
+    heads: int
+    size: int
+    """Of a key, and of a value."""
+
+    def _split(self, x: Float[Tensor, "B T X"]) -> Float[Tensor, "B heads T K"]:
+        return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)
+
+    def _unit(self, x: Float[Tensor, "B T X"]) -> Float[Tensor, "B heads T K"]:
+        return F.normalize(self._split(x), dim=-1, eps=1e-6)

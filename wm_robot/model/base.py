@@ -1,0 +1,122 @@
+"""A trained base on disk: weights, config, the robot it was trained for, and its card.
+
+A base is opened without torch; who asks for its model needs torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base, find_base
+from wm_robot.io.durable import digest, write_file
+from wm_robot.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from wm_robot.model.world_model import WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What every robot of one spec shares, and no robot changes."""
+
+    digest: str
+    """SHA-256 of weights and config: a lifetime state is valid with this base alone."""
+    manifest: dict[str, Any]
+    weights: bytes = field(repr=False)
+    """As they are in the file; known to be those of the manifest."""
+    where: str = ""
+    """Folder, for errors."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """See `ModelConfig`, as plain values."""
+        return dict(self.manifest["config"])
+
+    @property
+    def told(self) -> bool:
+        """Whether it is the oracle; see `WorldModel.told`."""
+        return bool(self.config["memory"] == "told")
+
+    @cached_property
+    def model(self) -> "WorldModel":
+        """The model, made when it is first asked for.
+
+        Raises:
+            MissingExtraError: If torch is not installed.
+            SnapshotError: If the weights are of another shape than this version's model.
+        """
+        try:
+            from safetensors.torch import load
+
+            from wm_robot.model.world_model import ModelConfig, WorldModel
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("the model of a base", "learn") from error
+        try:
+            model = WorldModel(ModelConfig.from_dict(self.config))
+            model.load_state_dict(load(self.weights))
+        except (TypeError, RuntimeError, ConfigError) as error:
+            raise SnapshotError(
+                f"base in {self.where} is of another shape than this version's model. Train it again: "
+                f"wm-robot train {self.manifest['robot']}"
+            ) from error
+        return model.eval().requires_grad_(False)
+
+    def check_spec(self, spec: RobotSpec) -> None:
+        """Refuse a robot that the base was not trained for.
+
+        Raises:
+            SnapshotError: If the digests differ.
+        """
+        if spec.digest() != self.manifest["spec_digest"]:
+            raise SnapshotError(
+                f"base {self.digest[:12]} was trained for robot '{self.manifest['robot']}' "
+                f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.digest()[:12]}). "
+                f"Train a base for it: wm-robot train {spec.name}"
+            )
+
+
+def save_base(folder: Path, model: "WorldModel", spec: RobotSpec, card: dict[str, Any]) -> str:
+    """Write a base and return its digest.
+
+    Args:
+        card: How it was made and what it reaches; plain values.
+    """
+    from safetensors.torch import save
+
+    weights = save({name: value.contiguous() for name, value in model.state_dict().items()})
+    config = model.config.to_dict()
+    manifest = {
+        "format": FORMAT,
+        "kind": KIND,
+        "robot": spec.name,
+        "spec_digest": spec.digest(),
+        "config": config,
+        "weights_sha256": digest(weights),
+        "digest": base_digest(config, digest(weights)),
+        "card": card,
+    }
+    write_file(folder / WEIGHTS, weights)
+    write_file(folder / CARD, json.dumps(manifest, indent=1, allow_nan=False).encode())
+    return str(manifest["digest"])
+
+
+def load_base(folder: str | Path) -> Base:
+    """Read a base; its bytes are checked before they are parsed.
+
+    Args:
+        folder: Its folder, or the name of a base that ships; see `find_base`.
+
+    Raises:
+        SnapshotError: If a file is missing, damaged or of another format.
+    """
+    folder = find_base(folder)
+    try:
+        card, weights = ((folder / name).read_bytes() for name in (CARD, WEIGHTS))
+    except OSError as error:
+        raise SnapshotError(f"base in {folder} cannot be read: {error}. Fetch it again") from error
+    manifest = check_base(card, weights, str(folder))
+    return Base(digest=manifest["digest"], manifest=manifest, weights=weights, where=str(folder))

@@ -1,0 +1,82 @@
+"""How much wider or narrower than a model says its errors are, by how far ahead: measured, and set right."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.errors import SnapshotError
+from wm_robot.io.base_file import beside_base
+from wm_robot.io.durable import write_file
+from wm_robot.model.base import Base
+from wm_robot.model.world_model import Prediction
+
+FORMAT = 1
+CARD = "calibration.json"
+WITHIN = 0.6827
+"""Part of the errors of a normal law that is within one deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Factors on the deviations that `WorldModel.foresee` gives."""
+
+    horizons: tuple[int, ...]
+    """Steps ahead at which they were measured; between two, the logarithm runs straight in that of the steps."""
+    log_scale: Float[np.ndarray, "K O"]
+
+    @classmethod
+    def fit(cls, horizons: tuple[int, ...], standardised: Float[np.ndarray, "N K O"]) -> "Calibration":
+        """Such that of errors like these, over what was said, as many are within one deviation as there should be.
+
+        A quantile, not a mean square: a few lives that are far off would widen all the others.
+        """
+        scale = np.quantile(np.abs(standardised.astype(np.float64)), WITHIN, axis=0)
+        return cls(horizons=horizons, log_scale=np.log(np.maximum(scale, 1e-6)))
+
+    def applied(self, expected: Prediction) -> Prediction:
+        """What was foreseen, `B H O`, with deviations that hold."""
+        ahead = np.log(np.arange(1, expected.mean.shape[1] + 1))
+        knots = np.log(self.horizons)
+        scale = np.stack([np.interp(ahead, knots, channel) for channel in self.log_scale.T], -1)
+        return expected._replace(log_variance=expected.log_variance + 2 * _tensor(scale))
+
+
+def save_calibration(folder: Path, base: Base, calibration: Calibration) -> None:
+    """Write it beside the base that it is of."""
+    card = {
+        "format": FORMAT,
+        "kind": "calibration",
+        "base": base.digest,
+        "horizons": list(calibration.horizons),
+        "log_scale": calibration.log_scale.round(5).tolist(),
+    }
+    write_file(Path(folder) / CARD, json.dumps(card).encode())
+
+
+def load_calibration(folder: str | Path, base: Base) -> Calibration:
+    """Read the calibration beside a base.
+
+    Raises:
+        SnapshotError: If there is none, or it is of another base.
+    """
+    folder = beside_base(folder)
+    again = f"Make it: wm-robot calibrate {folder}"
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+        found = card["format"], card["base"]
+        horizons, log_scale = tuple(card["horizons"]), np.array(card["log_scale"], np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotError(f"no calibration in {folder}: {error}. {again}") from error
+    shape = (len(horizons), base.model.config.obs)
+    if found != (FORMAT, base.digest) or log_scale.shape != shape or not np.isfinite(log_scale).all():
+        raise SnapshotError(f"the calibration in {folder} is not of base {base.digest[:12]}. {again}")
+    return Calibration(horizons=horizons, log_scale=log_scale)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

@@ -1,0 +1,1 @@
+"""Recorded experience: episode files, session files (MCAP), recovery."""

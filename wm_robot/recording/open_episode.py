@@ -1,0 +1,273 @@
+"""An episode while it lasts: a file that rows are appended to, of which a kill takes the last second at most.
+
+It is an Arrow stream of small batches, each synced before the next begins. A row is an observation and what led to
+it: its action is the one before, and that of the first row the one that was in force.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
+from wm_robot.io.durable import sync_folder
+from wm_robot.recording.episode_file import (
+    DAMAGE,
+    FLOATS,
+    FORMAT,
+    LARGEST,
+    Origin,
+    action_names,
+    columns_of,
+    goal_names,
+    values_of,
+)
+from wm_robot.spec import canonical_json
+from wm_robot.types import Episode
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise MissingExtraError("an open episode", "episodes") from error
+
+FLUSH_EVERY = 1.0
+"""Seconds on the robot's clock after which rows are synced."""
+KEY, END, KIND = b"wm_robot.open", "end", "open episode"
+BEGINNING = b"\xff\xff\xff\xff"
+"""Of every Arrow stream."""
+
+
+class OpenEpisode:
+    """Appends observations to the file of an episode that goes on. One thread only."""
+
+    def __init__(self, path: Path, origin: Origin, *, goal: int = 0, dtype: Any = np.float64):
+        """Args:
+        goal: Numbers in the goal.
+        dtype: Of observations and actions, float32 or float64.
+
+        Raises:
+            OSError: If the file is there already, or cannot be.
+        """
+        self.path = path
+        self.steps = -1
+        """Transitions so far; -1 before the first observation."""
+        self._dtype = np.dtype(dtype)
+        if self._dtype not in FLOATS:
+            raise SpecError(f"dtype is {self._dtype}; it must be float32 or float64")
+        self._origin, self._goal = origin, goal
+        self._schema = _schema(origin, goal, self._dtype)
+        self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, float, bool]] = []
+        self._last = self._synced = 0
+        self._file = path.open("xb")
+        with _explained(path):
+            self._stream = pa.ipc.new_stream(self._file, self._schema)
+        self._named = False
+
+    def append(
+        self,
+        stamp: int,
+        obs: np.ndarray,
+        *,
+        action: np.ndarray | None,
+        goal: np.ndarray | None = None,
+        reward: float = np.nan,
+        valid: bool = True,
+    ) -> None:
+        """Add what was sensed, `O`, and how it came about.
+
+        Args:
+            stamp: Of the measurement, in ns; later than the one before.
+            action: What reached the motors on the way to it, `A`; None if nobody knows, as before a first step.
+            goal: In force, `G`.
+            reward: Of the transition that led to it; NaN if there was none.
+            valid: False if that transition must not be learned from.
+
+        Raises:
+            SpecError: If the stamp does not rise, or an array has another size.
+            OSError: If the rows of the last second could not be written. Those before are there.
+        """
+        if self.steps >= 0 and stamp <= self._last:
+            raise SpecError(f"stamp {stamp} is not after {self._last}; end the episode and begin another")
+        action = np.full(len(self._origin.action), np.nan) if action is None else action
+        goal = np.full(self._goal, np.nan) if goal is None else goal
+        for name, array, size in (
+            ("obs", obs, len(self._origin.observation)),
+            ("action", action, len(self._origin.action)),
+            ("goal", goal, self._goal),
+        ):
+            if np.shape(array) != (size,):
+                raise SpecError(f"{name} has shape {np.shape(array)}; it must have {size} numbers")
+        if self.steps < 0:
+            self._synced = stamp
+        self._rows.append((stamp, np.array(obs), np.array(action), np.array(goal), reward, valid))
+        self._last = stamp
+        self.steps += 1
+        if stamp - self._synced >= FLUSH_EVERY * 1e9:
+            self.flush()
+
+    def flush(self) -> None:
+        """When this returns, everything appended so far survives a power cut.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        with _explained(self.path):
+            if self._rows:
+                self._stream.write_batch(_batch(self._rows, self._schema, self._origin, self._dtype))
+                self._rows.clear()
+            self._sync()
+        self._synced = self._last
+
+    def end(self, *, terminated: bool = False, truncated: bool = False) -> None:
+        """Say how it ended, and close the file; see `finish`.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        how = canonical_json({"terminated": terminated, "truncated": truncated})
+        self.flush()
+        with _explained(self.path):
+            nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
+            self._stream.write_batch(nothing, custom_metadata={END: how})
+            self._stream.close()
+            self._sync()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Without `end` it is left as by a process that died."""
+        self._file.close()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if not self._named:
+            sync_folder(self.path.parent)
+            self._named = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What an open episode holds."""
+
+    episode: Episode | None
+    """None where not even one transition was synced."""
+    origin: Origin | None
+    """None where not even the file's beginning was."""
+    ended: bool
+    """False: it was cut short, within the last second."""
+
+
+def read_open(path: Path) -> Left:
+    """What was synced of an open episode.
+
+    Raises:
+        SnapshotError: If the file is something else.
+    """
+    if path.stat().st_size > LARGEST:
+        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, which no episode is")
+    reader = _reader(path, path.read_bytes())
+    if reader is None:
+        return Left(episode=None, origin=None, ended=False)
+    about = _described(path, reader.schema)
+    batches, end = [], None
+    for batch, said in _whole_batches(reader):
+        batches.append(batch)
+        end = json.loads(said[END.encode()]) if said else end
+    origin = replace(Origin.from_dict(about), salvaged=end is None)
+    table = pa.Table.from_batches(batches, reader.schema)
+    try:
+        how = {"truncated": True} if end is None else end
+        episode = _episode(table, origin, about["goal"], how) if len(table) > 1 else None
+    except (SpecError, KeyError, TypeError) as error:
+        raise SnapshotError(f"{path} is a damaged open episode: {error}") from error
+    return Left(episode=episode, origin=origin, ended=end is not None)
+
+
+def _reader(path: Path, content: bytes) -> Any:
+    """Reads the batches; None if the file was cut before its first."""
+    try:
+        return pa.ipc.open_stream(content)
+    except DAMAGE as error:
+        beginning = content[: len(BEGINNING)]
+        if not BEGINNING.startswith(beginning) and content.strip(b"\0"):
+            raise SnapshotError(f"{path} is no open episode: {error}") from error
+        return None
+
+
+def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    try:
+        about = json.loads((schema.metadata or {})[KEY])
+        if (about["format"], about["kind"]) != (FORMAT, KIND):
+            raise SnapshotError(
+                f"{path} is a {about['kind']!r} of format {about['format']}; this version reads a {KIND!r} of "
+                f"format {FORMAT}. Use the version that wrote it"
+            )
+        return dict(about)
+    except DAMAGE as error:
+        raise SnapshotError(f"{path} is no open episode: {error}") from error
+
+
+def _whole_batches(reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:
+    while True:
+        try:
+            batch, said = reader.read_next_batch_with_custom_metadata()
+            batch.validate(full=True)
+        # The end; what is torn after it was never acknowledged.
+        except (StopIteration, *DAMAGE):
+            return
+        yield batch, said
+
+
+def _schema(origin: Origin, goal: int, dtype: np.dtype[Any]) -> pa.Schema:
+    about = {**asdict(origin), "format": FORMAT, "kind": KIND, "goal": goal}
+    number = pa.from_numpy_dtype(dtype)
+    named = [(name, number) for name in origin.observation]
+    named += [(name, number) for name in action_names(origin)]
+    named += [(name, pa.float64()) for name in goal_names(goal)]
+    columns = [("stamp", pa.int64()), *named, ("reward", pa.float64()), ("valid", pa.bool_())]
+    return pa.schema(columns, metadata={KEY: canonical_json(about)})
+
+
+def _batch(rows: list[Any], schema: pa.Schema, origin: Origin, dtype: np.dtype[Any]) -> pa.RecordBatch:
+    stamp, obs, action, goal, reward, valid = (np.array(part) for part in zip(*rows, strict=True))
+    columns = {
+        "stamp": pa.array(stamp, pa.int64()),
+        **columns_of(origin.observation, obs.astype(dtype)),
+        **columns_of(action_names(origin), action.astype(dtype)),
+        **columns_of(goal_names(goal.shape[1]), goal.astype(np.float64)),
+        "reward": pa.array(reward.astype(np.float64)),
+        "valid": pa.array(valid.astype(bool)),
+    }
+    return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
+
+
+def _episode(table: pa.Table, origin: Origin, goal: int, end: dict[str, bool]) -> Episode:
+    led = values_of(table, action_names(origin))
+    return Episode(
+        stamp=table["stamp"].to_numpy(),
+        obs=values_of(table, origin.observation),
+        action=led[1:],
+        hold=led[0],
+        reward=table["reward"].to_numpy()[1:],
+        goal=values_of(table, goal_names(goal)),
+        valid=table["valid"].to_numpy()[1:],
+        **end,
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}: the episode's last second is lost, what was synced before is not. Make "
+            "room; it is saved when its folder is written to again, or by wm-robot recover",
+            str(path),
+        ) from error

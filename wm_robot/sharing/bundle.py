@@ -1,0 +1,249 @@
+"""A signed bundle: one file with a life, its base, its robot and its evaluation. Verified before it is read.
+
+::
+
+    8 bytes      magic, with the format's number
+    32 bytes     id of the key: SHA-256 of the public key
+    64 bytes     Ed25519 signature of the domain, the id and the manifest
+    4 bytes      length of the manifest, big-endian
+    manifest     canonical JSON: product, sequence, digests, and name, size and SHA-256 of each file
+    files        back to back, in the manifest's order, up to the end
+
+There is no path in it that could lead anywhere: the names are a fixed set. Of bytes that nobody signed, at most the
+header and one manifest are ever held in memory, and none is parsed.
+"""
+
+import errno
+import os
+import re
+import stat
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wm_robot import __version__
+from wm_robot.errors import SnapshotError
+from wm_robot.io.durable import digest, write_file
+from wm_robot.io.strict_json import read_canonical
+from wm_robot.sharing.keyring import Keyring
+from wm_robot.sharing.rollback_counters import Mark
+from wm_robot.sharing.shipment import PARTS, Shipment, check_names
+from wm_robot.sharing.signature import SigningKey, is_signed
+from wm_robot.spec import canonical_json
+from wm_robot.store.names import NAME, checked_name
+
+FORMAT, KIND = 1, "bundle"
+MAGIC = b"wmrobot" + bytes([FORMAT])
+DOMAIN = b"wm_robot bundle 1\x00"
+"""Signed with every manifest, so that no signature made for something else fits a bundle."""
+LARGEST_MANIFEST = 1 << 20
+HEADER = struct.Struct(">8s32s64sI")
+LARGEST = HEADER.size + LARGEST_MANIFEST + sum(PARTS.values())
+"""Bytes; a larger file is refused before it is read."""
+LARGEST_SEQUENCE = 1 << 53
+_FIELDS = {
+    "format": int,
+    "kind": str,
+    "product": str,
+    "sequence": int,
+    "base_digest": str,
+    "spec_digest": str,
+    "snapshot": str,
+    "tensors": dict,
+    "files": list,
+    "created": str,
+    "code": str,
+}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What a bundle says of itself, and what it brings; verified."""
+
+    digest: str
+    """Of the manifest."""
+    signer: str
+    """Id of the key."""
+    product: str
+    sequence: int
+    """Larger than that of every bundle of this product before."""
+    created: str
+    """Wall clock of whoever signed it."""
+    shipment: Shipment = field(repr=False)
+
+    @property
+    def mark(self) -> Mark:
+        """What a keyring remembers of it."""
+        return Mark(self.sequence, self.digest)
+
+
+def write_bundle(path: Path, shipment: Shipment, *, product: str, sequence: int, key: SigningKey) -> str:
+    """Write a bundle, whole or not at all, and return the digest of its manifest.
+
+    Args:
+        product: Name under which receivers follow it.
+        sequence: Larger than any before; see `Sequences.next`.
+    """
+    values = describe(shipment, product=checked_name(product), sequence=sequence)
+    manifest = canonical_json(values)
+    if len(manifest) > LARGEST_MANIFEST:
+        raise SnapshotError(f"the manifest has {len(manifest)} bytes; at most {LARGEST_MANIFEST} are read")
+    write_file(path, seal(manifest, list(shipment.parts.values()), key))
+    return digest(manifest)
+
+
+def describe(shipment: Shipment, *, product: str, sequence: int) -> dict[str, Any]:
+    """The manifest of a bundle, as plain values."""
+    return {
+        "format": FORMAT,
+        "kind": KIND,
+        "product": product,
+        "sequence": sequence,
+        "base_digest": shipment.base["digest"],
+        "spec_digest": shipment.spec.digest(),
+        "snapshot": shipment.snapshot.digest,
+        "tensors": shipment.tensors,
+        "files": listed(shipment.parts),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": __version__,
+    }
+
+
+def listed(parts: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Files as a manifest has them."""
+    return [
+        {"name": name, "size": len(content), "sha256": digest(content)} for name, content in parts.items()
+    ]
+
+
+def seal(manifest: bytes, files: Sequence[bytes], key: SigningKey) -> bytes:
+    """The bytes of a bundle. Nothing is checked: what cannot be is refused by `read_bundle`."""
+    identity = bytes.fromhex(key.id)
+    signature = key.sign(DOMAIN + identity + manifest)
+    return b"".join((HEADER.pack(MAGIC, identity, signature, len(manifest)), manifest, *files))
+
+
+def read_bundle(path: Path, keyring: Keyring, *, allow_rollback: bool = False) -> Bundle:
+    """Read a bundle that somebody trusted has signed. Nothing is written; see `Keyring.seen` for what to note.
+
+    Args:
+        allow_rollback: Take one that is older than what was seen before.
+
+    Raises:
+        SnapshotError: If it is no bundle, not signed by a trusted key, older than what was seen, damaged, or not what
+            it says.
+    """
+    where = f"bundle {path}"
+    try:
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                raise SnapshotError(f"{where} has {size} bytes; at most {LARGEST} are read")
+            signer, manifest = _signed_manifest(file, keyring, where)
+            values = _checked(manifest, where)
+            mark = Mark(values["sequence"], digest(manifest))
+            if not allow_rollback:
+                keyring.seen.check(signer, values["product"], mark)
+            parts = _files(file, values["files"], size - HEADER.size - len(manifest), where)
+    except OSError as error:
+        raise SnapshotError(f"{where} cannot be read: {error}") from error
+    shipment = Shipment.of(parts, where=where)
+    found = {
+        "base_digest": shipment.base["digest"],
+        "spec_digest": shipment.spec.digest(),
+        "snapshot": shipment.snapshot.digest,
+        "tensors": shipment.tensors,
+    }
+    for name, value in found.items():
+        if values[name] != value:
+            raise SnapshotError(f"{where} brings another {name} than its manifest says")
+    return Bundle(
+        digest=mark.digest,
+        signer=signer,
+        product=values["product"],
+        sequence=mark.sequence,
+        created=values["created"],
+        shipment=shipment,
+    )
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        # Without waiting, since what is no file may never answer.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SnapshotError(f"bundle {path} is a link. Name the file itself") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise SnapshotError(f"bundle {path} is no file")
+    return open(handle, "rb")
+
+
+def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str, bytes]:
+    """Id of the key and the bytes that it signed."""
+    header = file.read(HEADER.size)
+    if len(header) < HEADER.size or header[: len(MAGIC) - 1] != MAGIC[:-1]:
+        raise SnapshotError(f"{where} is no bundle. To make one, see: wm-robot state ship --help")
+    magic, identity, signature, length = HEADER.unpack(header)
+    if magic != MAGIC:
+        raise SnapshotError(f"{where} has format {magic[-1]}, this version reads {FORMAT}")
+    if not 0 < length <= LARGEST_MANIFEST:
+        raise SnapshotError(
+            f"{where} claims a manifest of {length} bytes; at most {LARGEST_MANIFEST} are read"
+        )
+    try:
+        public = keyring.believed(identity.hex())
+    except SnapshotError as error:
+        raise SnapshotError(f"{where}: {error}") from error
+    manifest = file.read(length)
+    if len(manifest) != length or not is_signed(DOMAIN + identity + manifest, signature, public):
+        raise SnapshotError(f"{where} is not what key {identity.hex()[:12]} signed. Fetch it again")
+    return identity.hex(), manifest
+
+
+def _checked(manifest: bytes, where: str) -> dict[str, Any]:
+    """The values of a signed manifest; who signed it may still have erred."""
+    values = read_canonical(manifest, f"the manifest of {where}")
+    if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != _FIELDS:
+        raise SnapshotError(f"the manifest of {where} must have exactly the fields {', '.join(_FIELDS)}")
+    if (values["format"], values["kind"]) != (FORMAT, KIND):
+        raise SnapshotError(f"{where} is a {values['kind']!r:.40} of format {values['format']!r:.40}")
+    if not NAME.fullmatch(values["product"]) or not _TIME.fullmatch(values["created"]):
+        raise SnapshotError(
+            f"the manifest of {where} has a product that is no name, or was signed at no time"
+        )
+    if not 0 < values["sequence"] < LARGEST_SEQUENCE:
+        raise SnapshotError(
+            f"the manifest of {where} has sequence {values['sequence']!r:.40}; it counts from 1"
+        )
+    return values
+
+
+def _files(file: BinaryIO, listed: Sequence[Any], left: int, where: str) -> dict[str, bytes]:
+    """The files, once all sizes are known to be right; `left` bytes are to be theirs."""
+    entries = [
+        each for each in listed if isinstance(each, dict) and each.keys() == {"name", "size", "sha256"}
+    ]
+    check_names([str(each["name"])[:100] for each in entries], where)
+    for each in entries:
+        if type(each["size"]) is not int or not 0 <= each["size"] <= PARTS[each["name"]]:
+            raise SnapshotError(f"{each['name']} of {where} has size {each['size']!r:.40}, which cannot be")
+    if len(entries) != len(listed) or sum(each["size"] for each in entries) != left:
+        raise SnapshotError(
+            f"{where} is damaged: it is longer or shorter than its manifest says. Fetch it again"
+        )
+    parts = {}
+    for each in entries:
+        content = file.read(each["size"])
+        if digest(content) != each["sha256"]:
+            raise SnapshotError(
+                f"{each['name']} of {where} is damaged: its SHA-256 is another. Fetch it again"
+            )
+        parts[each["name"]] = content
+    return parts

@@ -1,0 +1,1 @@
+"""Snapshots of lifetime states: manifests, branches, references, garbage collection."""

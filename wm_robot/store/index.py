@@ -1,0 +1,62 @@
+"""A copy of a store's manifests in one SQLite file. It may be lost at any moment; `gc` makes it again."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from wm_robot.errors import SnapshotError
+from wm_robot.store.snapshot import Snapshot
+
+_TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
+
+
+class StoreIndex:
+    """Answers in one read what would take a read for each snapshot. Only who changes the store writes it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def add(self, snapshots: Iterable[Snapshot]) -> None:
+        """Take in snapshots that are durable already."""
+        rows = [(each.digest, each.sequence, each.manifest()) for each in snapshots]
+        try:
+            with closing(self._open()) as database, database:
+                database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
+        except sqlite3.Error:
+            # What is durable is not to be refused for the sake of a copy.
+            self.clear()
+
+    def all(self) -> list[Snapshot]:
+        """All that it knows; none where it is lost, damaged or cannot be read. Nothing is written."""
+        try:
+            # Opened so, SQLite makes no file, and works on a mount that is read-only.
+            with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                rows = database.execute("select name, manifest from snapshot").fetchall()
+            return [Snapshot.of(name, content) for name, content in rows]
+        except (sqlite3.Error, SnapshotError, TypeError):
+            return []
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink(missing_ok=True)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except sqlite3.DatabaseError:
+            self.clear()
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path, timeout=30)
+        try:
+            # Nothing is lost with it, so nothing need be synced.
+            database.execute("pragma synchronous = off")
+            database.execute(_TABLE)
+            database.execute("select count(*) from snapshot").fetchone()
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        return database

@@ -1,0 +1,1 @@
+"""Messages as checked arrays: rejection, alignment, source lock, command buffer."""

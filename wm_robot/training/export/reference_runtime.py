@@ -1,0 +1,44 @@
+"""Graphs as the reference of the format computes them, in numpy: slow, and independent of every runtime."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.onnx_session import STATE
+
+
+def has_reference() -> bool:
+    """Whether the package `onnx` is installed."""
+    return importlib.util.find_spec("onnx") is not None
+
+
+class Reference:
+    """See `graph.Function`."""
+
+    def __init__(self, content: bytes, name: str):
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+        from onnx.reference.op_run import OpRun
+
+        class GatherElements(OpRun):  # type: ignore[misc,unused-ignore]
+            """The one of onnx 1.23 gathers from at most 64 rows."""
+
+            def _run(self, data: np.ndarray, indices: np.ndarray, axis: int = 0) -> tuple[np.ndarray]:
+                return (np.take_along_axis(data, indices, axis),)
+
+        self._run: Any = ReferenceEvaluator(onnx.load_from_string(content), new_ops=[GatherElements])
+
+    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+        values = {**given, **{STATE + name: value for name, value in state.items()}}
+        inputs = {name: values[name] for name in self._run.input_names}
+        # What overflows and is not chosen is no news.
+        with np.errstate(all="ignore"):
+            return dict(zip(self._run.output_names, self._run.run(None, inputs), strict=True))
+
+    def bound(
+        self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+    ) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
+        return lambda more: self(state, {**given, **more})

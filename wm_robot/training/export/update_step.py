@@ -1,0 +1,269 @@
+"""A life's two steps in torch, to be exported, and to be compared with what was."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wm_robot.memory.memory import State
+from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.backend import Expected
+from wm_robot.model.onnx_backend import AFTER, EXPECTED, LifeGraph
+from wm_robot.model.onnx_session import STATE, apart
+from wm_robot.model.residual import PREFIX
+from wm_robot.model.torch_backend import ModelLives, array, arrays
+from wm_robot.model.world_model import WorldModel
+from wm_robot.training.export.plan_iteration import OWN, ROUNDING
+from wm_robot.training.export.torch_exporter import exported
+
+aten = torch.ops.aten
+RUN = 20
+"""Steps of a run in which a graph goes on from its own states."""
+ROUNDED = 32
+"""How many times torch is given rounded arguments: it may choose another hypothesis for few of them."""
+SENSITIVE = 0.25
+"""Part of the steps and runs in which rounding may take torch as far from itself as a graph is. Where it is more, the
+comparison has no meaning, and nothing is known of the graph."""
+
+
+class Step:
+    """`predict` and `write` of a model, with everything that changes as an argument."""
+
+    IN_TORCH = ("hope", "ridge")
+    """Families whose write comes down to factors of large matrices, for which graphs have no operation."""
+
+    def __init__(self, model: WorldModel):
+        self.model = model
+        self._names = list(self._born(1))
+        self._written = [name for name in self._names if not name.startswith(PREFIX)]
+        """What a step changes: not the residual, which would only be copied."""
+
+    def predict_graph(self) -> bytes:
+        """`predict` as a graph, for any number of rows."""
+        inputs = self._example(2)
+        asked = {name: value for name, value in inputs.items() if name not in ("next_obs", "valid")}
+        return exported(self.model, self._predict, asked, EXPECTED, rows=True)
+
+    def write_graph(self, lives: int) -> bytes:
+        """`write` as a graph, for so many lives side by side."""
+        return exported(
+            self.model,
+            self._write,
+            self._example(lives),
+            (*EXPECTED, *(AFTER + name for name in self._written)),
+            decompositions={
+                torch.ops.wm_robot.whitened.default: _whitened,
+                aten.linalg_cholesky_ex.default: _cholesky,
+                aten.linalg_solve_triangular.default: _solved,
+                aten.cholesky_solve.default: _solved_twice,
+            },
+        )
+
+    def born(self) -> Arrays:
+        """The state of one robot that has lived nothing."""
+        # A safetensors file takes what is not contiguous for what it is not.
+        return {name: np.ascontiguousarray(value) for name, value in arrays(self._born(1)).items()}
+
+    def differences(
+        self, graph: LifeGraph, steps: int = 100, *, bound: float = float("inf")
+    ) -> Sequence[float]:
+        """How far a graph is from the model along a life of random movements: of the newborn, of each step and run.
+
+        Each step begins where the model's life is. So does each run of `RUN` steps, in which the graph goes on from
+        its own states: over a whole life an unstable model would make any rounding large. Steps that are not to be
+        learned from are told as NaN.
+
+        Args:
+            bound: What a step or a run counts as where it is more, and rounding takes torch as far from itself. Where
+                that is so for more than the part `SENSITIVE` of them, each counts as it is.
+        """
+        newborn, birth = (each.birth(hold=self._hold) for each in (graph, self._lives))
+        found = [_furthest((value, newborn[name]) for name, value in birth.items())]
+        excused: dict[int, float] = {}
+        run: list[_Moment] = []
+        for moment in self._moments(steps):
+            run.append(moment)
+            compared = [(self._step_difference(graph, moment), [moment.state, moment.before], [moment])]
+            if len(run) == RUN:
+                compared.append((_run_difference(graph, run), [moment.state for moment in run[:1]], run))
+                run = []
+            for far, starts, lived in compared:
+                # NaN is no excuse, and what is wrong anyway needs none.
+                if far > bound >= np.max(found):
+                    if far <= OWN * max(self._own_difference(start, lived) for start in starts):
+                        excused[len(found)], far = far, bound
+                found.append(far)
+        if len(excused) > SENSITIVE * len(found):
+            found = [excused.get(number, far) for number, far in enumerate(found)]
+        return found
+
+    def _step_difference(self, graph: LifeGraph, moment: "_Moment") -> float:
+        """Of one step by graph and by torch from the same state: alone, and beside a second life."""
+        expected, written = graph.write(moment.state, *moment.given)
+        alone = graph.predict(moment.state, *moment.given[:2])
+        pairs = [*zip(moment.expected, expected, strict=True), *zip(moment.expected, alone, strict=True)]
+        pairs += [(value, written[name]) for name, value in moment.after.items()]
+        # The second one lives the same a step later.
+        both = {name: np.concatenate([value, moment.before[name]]) for name, value in moment.state.items()}
+        twice = [np.concatenate([x, x]) for x in moment.given]
+        expected, pair = self._lives.write(both, *twice)
+        by_graph, written = graph.write(both, *twice)
+        pairs += [*zip(expected, by_graph, strict=True)]
+        return _furthest([*pairs, *((value, written[name]) for name, value in pair.items())])
+
+    def _own_difference(self, start: Arrays, lived: Sequence["_Moment"]) -> float:
+        """How far torch ends from itself at most, if what it is given is rounded."""
+        rng = np.random.default_rng(0)
+
+        def rounded(value: np.ndarray) -> np.ndarray:
+            rows = value.repeat(ROUNDED, 0)
+            if not np.issubdtype(value.dtype, np.floating):
+                return rows
+            return rows * (1 + np.float32(ROUNDING) * rng.standard_normal(rows.shape, np.float32))
+
+        exact, near = start, {name: rounded(value) for name, value in start.items()}
+        for moment in lived:
+            obs, action, next_obs, valid = moment.given
+            expected, exact = self._lives.write(exact, *moment.given)
+            others, near = self._lives.write(
+                near, rounded(obs), rounded(action), rounded(next_obs), valid.repeat(ROUNDED)
+            )
+        pairs = [*zip(expected, others, strict=True), *((exact[name], near[name]) for name in exact)]
+        return _furthest((one.repeat(ROUNDED, 0), other) for one, other in pairs)
+
+    def _moments(self, steps: int) -> Iterator["_Moment"]:
+        """A life of random movements in torch."""
+        generator, model = np.random.default_rng(0), self.model
+        scales = model.obs_mean, model.change_std, model.action_mean, model.action_std
+        obs_mean, change_std, action_mean, action_std = (array(x)[None] for x in scales)
+
+        def random(like: np.ndarray) -> np.ndarray:
+            return generator.standard_normal(like.shape, np.float32) * like
+
+        state, obs = self._lives.birth(hold=self._hold), obs_mean
+        before = state
+        for step in range(steps):
+            action = action_mean + random(action_std)
+            next_obs = obs_mean + np.float32(0.9) * (obs - obs_mean) + random(change_std)
+            valid = np.full(1, step % 7 != 6, np.float32)
+            seen = np.where(valid[:, None] > 0, next_obs, np.float32(np.nan))
+            given = obs, action, seen, valid
+            expected, after = self._lives.write(state, *given)
+            yield _Moment(state, before, given, expected, after)
+            before, state, obs = state, after, next_obs
+
+    @property
+    def _lives(self) -> ModelLives:
+        return ModelLives(self.model)
+
+    @property
+    def _hold(self) -> np.ndarray:
+        return np.zeros((1, self.model.config.action), np.float32)
+
+    def _predict(self, obs: Tensor, action: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.predict(dict(zip(self._names, state, strict=True)), obs, action))
+
+    def _write(
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        lived = dict(zip(self._names, state, strict=True))
+        expected, after = self.model.write(lived, obs, action, next_obs, valid)
+        return *expected, *(after[name] for name in self._written)
+
+    def _born(self, rows: int) -> State:
+        return self.model.birth(rows, hold=torch.zeros(rows, self.model.config.action))
+
+    def _example(self, rows: int) -> dict[str, Tensor]:
+        """A newborn's step: each argument a tensor of its own, since what is one here would be one input."""
+        obs, action = self.model.obs_mean.repeat(rows, 1), torch.zeros(rows, self.model.config.action)
+        step = {"obs": obs, "action": action, "next_obs": obs.clone(), "valid": torch.ones(rows)}
+        return step | _named({name: value.clone() for name, value in self._born(rows).items()})
+
+
+class _Moment(NamedTuple):
+    """A step of a life in torch."""
+
+    state: Arrays
+    before: Arrays
+    """The state a step earlier."""
+    given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    """Observation, action, next observation, and whether it is to be learned from."""
+    expected: Expected
+    after: Arrays
+
+
+def _run_difference(graph: LifeGraph, run: Sequence[_Moment]) -> float:
+    """Of the last step, where the graph went on from its own states."""
+    state = run[0].state
+    for moment in run:
+        expected, state = graph.write(state, *moment.given)
+    last = run[-1]
+    states = ((value, state[name]) for name, value in last.after.items())
+    return _furthest([*zip(last.expected, expected, strict=True), *states])
+
+
+def _furthest(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    # numpy's maximum keeps a NaN, which Python's would drop.
+    return float(np.max([apart(one, other) for one, other in pairs]))
+
+
+def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {STATE + name: value for name, value in state.items()}
+
+
+# --- what onnx has no operation for: the matrices are small, and each column's step is written out -----------------
+
+
+def _whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """`ops.cholesky.whitened`, by elimination. What is done is left where it is: for some 12 rows its arithmetic is
+    cheaper than to cut it off. Rows are divided by the roots of their pivots at the end, all at once."""
+    size, rows, pivots = matrix.shape[-1], [], []
+    rest = torch.cat([matrix, right], -1)
+    for j in range(size):
+        row, column = rest[..., j : j + 1, :], rest[..., j : j + 1]
+        pivot = row[..., j : j + 1]
+        rows.append(row)
+        pivots.append(pivot)
+        if j + 1 < size:
+            # What is left of the matrix is symmetric.
+            rest = rest - column @ (row / pivot)
+    deviation = torch.cat(pivots, -2).sqrt()
+    return torch.cat(rows, -2)[..., size:] / deviation, deviation[..., 0]
+
+
+def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
+    """`linalg.cholesky_ex`; NaN is its only word for failure."""
+    assert not upper
+    columns, rest = [], matrix
+    for j in range(matrix.shape[-1]):
+        column = rest[..., :1] * torch.rsqrt(rest[..., :1, :1])
+        columns.append(nn.functional.pad(column, (0, 0, j, 0)))
+        below = column[..., 1:, :]
+        rest = rest[..., 1:, 1:] - below * below.mT
+    return torch.cat(columns, -1), torch.zeros(matrix.shape[:-2], dtype=torch.int32)
+
+
+def _solved(
+    factor: Tensor, right: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Tensor:
+    """`linalg.solve_triangular`."""
+    assert left
+    if upper:
+        turned = factor.flip(-2, -1), right.flip(-2)
+        return _solved(*turned, upper=False, unitriangular=unitriangular).flip(-2)
+    rows, rest = [], right
+    for j in range(factor.shape[-1]):
+        row = rest[..., :1, :]
+        if not unitriangular:
+            row = row / factor[..., j : j + 1, j : j + 1]
+        rows.append(row)
+        rest = rest[..., 1:, :] - factor[..., j + 1 :, j : j + 1] * row
+    return torch.cat(rows, -2)
+
+
+def _solved_twice(right: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
+    """`cholesky_solve`."""
+    assert not upper
+    return _solved(factor.mT, _solved(factor, right, upper=False), upper=True)

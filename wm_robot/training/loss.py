@@ -1,0 +1,102 @@
+"""What training minimises: prequential surprise, open-loop error, reward error."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.memory.memory import State
+from wm_robot.model.world_model import Prediction, WorldModel
+
+ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
+"""Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
+
+
+class Losses(NamedTuple):
+    """Parts of the loss; scalars, and the open-loop error by anchor."""
+
+    surprise: Tensor
+    """Mean one-step negative log-likelihood of a channel, in nats, in units of the one-step change, without the
+    constant ½ log 2π."""
+    open_loop: Tensor
+    """Mean Huber error over the horizon, in units of the one-step change."""
+    reward: Tensor
+    physics: Tensor
+    """Mean squared error of the true physics read off the state, in units of its usual deviation."""
+    by_anchor: Float[Tensor, "anchors"]
+    """Mean squared open-loop error at the last imagined step, by anchor."""
+    competence: Tensor
+    """Of what a model that expects no change gets wrong there, the part that is foreseen from the last anchor."""
+
+
+def segment_loss(
+    model: WorldModel,
+    state: State,
+    obs: Float[Tensor, "B Tplus1 O"],
+    action: Float[Tensor, "B T A"],
+    goal: Float[Tensor, "B T G"],
+    truth: Float[Tensor, "B Tplus1 P"],
+    reward: Float[Tensor, "B T"],
+    *,
+    horizon: int,
+) -> tuple[Losses, State]:
+    """Live a segment, imagine from several moments of it, and compare.
+
+    Gradients flow through every write. Those of the reward do not enter the memory.
+
+    Args:
+        horizon: Steps to imagine; 0 lives the segment at once, and reads the physics off its end alone.
+    """
+    steps = action.shape[1]
+    anchors = [t for t in ANCHORS if t + horizon <= steps] if horizon else [0]
+    ones = torch.ones(action.shape[:2])
+    predicted, moments = [], []
+    for start, stop in zip(anchors, [*anchors[1:], steps], strict=True):
+        moments.append(state)
+        part = slice(start, stop)
+        piece, state = model.scan(
+            state, obs[:, start : stop + 1], action[:, part], ones[:, part], truth[:, start : stop + 1]
+        )
+        predicted.append(piece)
+    change = model.change_std
+    surprise = _surprise(predicted, obs[:, 1:], change)
+
+    if not horizon:
+        anchors, moments = [steps], [state]
+    joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
+    open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
+
+    expected = model.reward(obs[:, 1:], action, goal)
+    # In units of the reward's own spread, so that one weight suits every task.
+    reward_error = ((expected - reward) / reward.std().clamp_min(1e-6)).square().mean()
+    true = torch.cat([truth[:, t] for t in anchors])
+    physics = (model.physics(joined) - true).square().mean()
+    return Losses(surprise, open_loop, reward_error, physics, by_anchor, competence), state
+
+
+def _open_loop(
+    model: WorldModel, joined: State, obs: Tensor, action: Tensor, anchors: list[int], horizon: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of what is imagined from these moments, error at the last step by moment, and competence."""
+    if not horizon:
+        return obs.new_zeros(()), obs.new_zeros(0), obs.new_zeros(())
+    seen = torch.cat([obs[:, t] for t in anchors])
+    plans = torch.cat([action[:, t : t + horizon] for t in anchors])
+    future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
+    mean, _ = model.imagine(joined, model.observe(joined, seen), plans[:, None])
+    error = (mean[:, 0] - future) / model.change_std
+    still = (seen - future[:, -1]) / model.change_std
+    by_anchor, unforeseen = (
+        x.detach().square().mean(-1).view(len(anchors), -1).mean(1) for x in (error[:, -1], still)
+    )
+    loss = F.huber_loss(error, torch.zeros_like(error), delta=3.0)
+    return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
+
+
+def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:
+    mean = torch.cat([piece.mean for piece in pieces], 1)
+    log_variance = torch.cat([piece.log_variance for piece in pieces], 1) - 2 * change.log()
+    error = (mean - outcome) / change
+    return 0.5 * (error.square() * torch.exp(-log_variance) + log_variance).mean()
