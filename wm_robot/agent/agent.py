@@ -49,16 +49,6 @@ class Surprise:
     """(observed - expected) / deviation, `O`."""
 
 
-class _Decided(NamedTuple):
-    """The moment of the last action: life, observation, goals ahead and the action."""
-
-    state: Arrays
-    sensed: np.ndarray
-    goals: np.ndarray
-    """One more than the horizon has steps."""
-    action: np.ndarray
-
-
 class _Moment(NamedTuple):
     """What is saved, all of it of the same step."""
 
@@ -107,10 +97,11 @@ class BatchAgent:
             step=spec.action_step,
             seed=seed,
         )
-        self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
+        self._forecast = _parabola(TREND, self._planner.config.horizon)
         self._goals: np.ndarray | None = None
-        self._decided: _Decided | None = None
         self._thought: Thought | None = None
+        self._acted = False
+        """Whether a plan was made since the last transition."""
         self.state: Arrays = {}
         self.moment: _Moment = _Moment({}, {}, None)
 
@@ -129,7 +120,8 @@ class BatchAgent:
         if self._exploitation:
             self._exploitation.begin(len(hold))
         self._planner.reset()
-        self._goals = self._decided = self._thought = None
+        self._goals = self._thought = None
+        self._acted = False
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `B A`.
@@ -142,41 +134,21 @@ class BatchAgent:
         sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
         state = self.state
         if applied is not None:
-            state = _after(state, _floats(applied))
-        plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state["recent"][:, -1])
+            recent = np.concatenate([state["recent"][:, 1:], _floats(applied)[:, None]], 1)
+            state = state | {"recent": recent}
+        plan = self._planner.plan(self._improving(state, sensed, goals), state["recent"][:, -1])
         action = plan[:, 0]
-        self._decided = _Decided(state, sensed, goals, action)
-        self._thought = Thought(state, sensed, plan)
+        self._thought, self._acted = Thought(state, sensed, plan), True
         if self._exploitation:
             expect = partial(self._expected, state)
-            self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
+            self._exploitation.planned(sensed, goals, plan, state["recent"], expect, goal=goal)
         return action
-
-    def prepare(self, *, hurry: bool = False) -> None:
-        """Begin the next plan, if it takes several iterations, from where the last action is expected to lead.
-
-        For the time between two observations; `observe` does it first of all.
-
-        Args:
-            hurry: The next plan is this one, a step on, and not searched; never twice in a row.
-        """
-        decided, self._decided = self._decided, None
-        if decided is None:
-            return
-        state, sensed, goals, action = decided
-        if hurry and self._planner.searched:
-            self._planner.carry_over(action)
-            return
-        if not self._planner.prepares:
-            return
-        expected, _ = self._lives.predict(state, sensed, action)
-        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
 
     def rehearse(self) -> None:
         """Plan and forget it: the next action comes sooner when what it needs is in the processor's caches."""
         if self._thought is None or self._goals is None:
             return
-        goals = (self._forecast @ self._goals)[:, :-1]
+        goals = self._forecast @ self._goals
         self._planner.rehearse(
             self._improving(self.state, self._thought.sensed, goals), self.state["recent"][:, -1]
         )
@@ -204,7 +176,7 @@ class BatchAgent:
         truth: np.ndarray | None = None,
         hurry: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Live one transition; before that, prepare the next plan.
+        """Live one transition.
 
         Args:
             applied: What reached the motors, `B A`.
@@ -215,7 +187,9 @@ class BatchAgent:
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
-        self.prepare(hurry=hurry)
+        if self._acted and hurry and self._planner.searched:
+            self._planner.carry_over()
+        self._acted = False
         if self._exploitation and hurry:
             self._exploitation.forgo()
         elif self._exploitation:
@@ -249,7 +223,7 @@ class BatchAgent:
         return kept_of(self.state), step | {"valid": np.zeros(batch, np.float32)}
 
     def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
-        """The goal at each step of the horizon and one more, `B H+1 G`, by its last motion."""
+        """The goal at each step of the horizon, `B H G`, by its last motion."""
         if self._goals is None or self._goals.shape[::2] != goal.shape:
             self._goals = np.repeat(goal[:, None], TREND, 1)
         self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
@@ -486,11 +460,6 @@ class Agent:
             parents=parents,
             note=note,
         ).digest
-
-
-def _after(state: Arrays, action: np.ndarray) -> Arrays:
-    """Lives with one action more on its way to the motors, before that step is lived."""
-    return state | {"recent": np.concatenate([state["recent"][:, 1:], action[:, None]], 1)}
 
 
 def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:

@@ -1,8 +1,8 @@
 """The agent: acts on each observation as it comes, and lives each transition into its state.
 
 The order matters. The plan starts from the observation and from the actions that are really on their way; the
-transition that led there is lived, and the next plan prepared, while the command is on its way to the motors. So a
-command comes after one iteration of the search, and the life that it reads is one control period old.
+transition that led there is lived while the command is on its way to the motors. So a command comes after one search,
+and the life that it reads is one control period old.
 
 With real-time priority it also rehearses: a plan right before an observation is due, which nobody follows. After
 milliseconds in which other processes ran, code and weights would have to be fetched into the processor's caches
