@@ -15,8 +15,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import WRITE, load_graphs
 from wm_robot.agent.onnx_planner import PlanGraph, objective_of
-from wm_robot.agent.rollout_objective import scoring
-from wm_robot.errors import ConfigError, GraphError, SnapshotError
+from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
 from wm_robot.model.backend import Expected
@@ -27,7 +26,6 @@ from wm_robot.model.torch_backend import ModelLives
 from wm_robot.model.world_model import ModelConfig, WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
-from wm_robot.tasks import reward_of
 from wm_robot.training.export.base_graphs import TOLERANCE, check_graphs, checked_loss, export_graphs
 from wm_robot.training.export.plan_iteration import Iteration
 from wm_robot.training.export.update_step import Step
@@ -126,31 +124,6 @@ def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec
     assert not graphs.plan.fits(spec, task="reach", planner=other)
     in_torch = graphs._replace(life=None)
     np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
-
-
-def test_who_shuns_risk_plans_in_torch(exported, spec):
-    folder, base = exported
-    cautious = replace(PLANNER, risk=1.0)
-    assert not load_graphs(folder, base).plan.fits(spec, task="reach", planner=cautious)
-    with pytest.raises(ConfigError, match="planner.risk is 1.0"):
-        export_graphs(folder, base, spec, task="reach", planner=cautious)
-
-
-def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
-    base = make_base(tmp_path, spec, "ridge")
-    model, reward = base.model, reward_of(spec, spec.task("reach"))
-    state = model.birth(1, hold=torch.zeros(1, 1))
-    obs, goals, plans = torch.zeros(1, 2), torch.full((1, 4, 3), 0.5), torch.randn(1, 6, 4, 1)
-
-    def judged(state, risk=0.0):
-        score = scoring(model, reward, state, obs, goals, risk=risk)
-        return score.judge(score.imagine(plans), plans)
-
-    bold, cautious = judged(state), judged(state, risk=2.0)
-    others = model.sampled(state, 4)
-    each = [judged({name: value[i : i + 1] for name, value in others.items()}) for i in range(4)]
-    torch.testing.assert_close(cautious, bold - 2 * torch.stack(each).std(0))
-    assert (cautious < bold).all()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from wm_robot.agent.onnx_files import Graphs
 from wm_robot.agent.onnx_planner import Plans
 from wm_robot.agent.plan_monitor import Exploitation
 from wm_robot.agent.plan_prediction import Imagined, Thought, imagined
-from wm_robot.errors import ConfigError, InferenceError, SnapshotError
+from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.memory.state_arrays import Arrays
 from wm_robot.model.backend import Lives, Writes
 from wm_robot.model.base import Base
@@ -77,7 +77,7 @@ class BatchAgent:
         plans: Likewise, for the task and this planner.
         recall: Recognise conditions that were lived before; not for an oracle.
         learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
-        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
+        exploitation: Compares the reward that plans predict with the reward that follows.
         """
         self.spec = spec
         self._lives = lives
@@ -85,10 +85,6 @@ class BatchAgent:
         self._writes: Writes = self._recall or lives
         self._trial = Trial(lives, self._recall) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
-        if exploitation and exploitation.config.risk and not plans.takes_risk:
-            raise ConfigError(
-                "exploitation.risk is set, but graphs plan without risk; 0 only tells of an alarm"
-            )
         self._plans, self._exploitation = plans, exploitation
         self._planner = Mppi(
             planner or MppiConfig(),
@@ -163,8 +159,7 @@ class BatchAgent:
 
     def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of these lives."""
-        risk = self._exploitation.risk if self._exploitation else None
-        return self._plans.improving(state, sensed, goals, risk)
+        return self._plans.improving(state, sensed, goals)
 
     def observe(
         self,
@@ -254,7 +249,7 @@ class Agent:
         recall: Recognise conditions that were lived before; False learns each anew.
         learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
         caution: Who says what is not to be learned from.
-        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
+        exploitation: Compares the reward that plans predict with the reward that follows.
 
         Raises:
             SnapshotError: If the base was trained for another robot.

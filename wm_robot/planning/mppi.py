@@ -44,9 +44,6 @@ class MppiConfig:
     control_cost: float = 0.05
     """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
     that a task leaves free otherwise drift into corners from which no short plan leads out."""
-    risk: float = 0.0
-    """Deviations of a plan's score, over what the life may as well have learned, that count against it. It asks for
-    a model several times, so torch plans and no graph does."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "imagined", "horizon", "iterations", "elites", "knots"):
@@ -54,8 +51,6 @@ class MppiConfig:
                 raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
         if self.rounds < 0:
             raise ConfigError(f"planner.rounds is {self.rounds}; it must be at least 0")
-        if not self.risk >= 0:
-            raise ConfigError(f"planner.risk is {self.risk}; it must be at least 0")
 
 
 class Mppi:

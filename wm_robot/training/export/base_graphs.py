@@ -71,7 +71,6 @@ def export_graphs(
         SnapshotError: If the base is another robot's.
         GraphError: If a graph does not compute what torch does. Then none is written, and graphs of another base
             that are there are removed: agents of this base compute in torch.
-        ConfigError: If the planner shuns risk.
     """
     base.check_spec(spec)
     planner, objective = planner or MppiConfig(), objective_of(spec, task)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from wm_robot.agent.onnx_planner import BETTER, HOLD, MEAN, NOISE, PlanGraph
 from wm_robot.agent.rollout_objective import improvement_of, scoring
-from wm_robot.errors import ConfigError
 from wm_robot.memory.memory import State
 from wm_robot.model.onnx_session import STATE, apart
 from wm_robot.model.torch_backend import array, arrays
@@ -42,13 +41,6 @@ class Iteration:
     """An `Improvement` on a model's imagination, with everything that changes as an argument."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        """Raises:
-        ConfigError: If the planner shuns risk.
-        """
-        if planner.risk:
-            raise ConfigError(
-                f"planner.risk is {planner.risk}; a graph is of one state, so it plans without risk, 0"
-            )
         self.model, self.planner, self._goal = model, planner, spec.task(task).goal
         self._reward = reward_of(spec, spec.task(task))
         self._improvement = improvement_of(spec, planner)
