@@ -24,7 +24,7 @@ PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 @pytest.fixture(params=["ekf", "kalman"])
 def base(request, tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=request.param, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)
     model = WorldModel(shape)
     save_base(tmp_path / "base", model, spec, {})
     return load_base(tmp_path / "base")
@@ -46,7 +46,7 @@ def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
 @pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
 def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     base, steps = load_base(tmp_path / "base"), 200
     rng = np.random.default_rng(0)
@@ -316,7 +316,7 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
     live(lived, 3)
     lived.save(tmp_path / "state")
     torch.manual_seed(1)
-    other = WorldModel(ModelConfig.of(spec, goal=3, truth=1, width=16, context=4, outcome=8))
+    other = WorldModel(ModelConfig.of(spec, truth=1, width=16, context=4, outcome=8))
     save_base(tmp_path / "other", other, spec, {})
     with pytest.raises(SnapshotError, match="base_digest"):
         agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")

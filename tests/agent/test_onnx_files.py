@@ -37,7 +37,7 @@ REFINED = replace(PLANNER, rounds=6)
 
 def make_base(folder, spec, memory, seed=0):
     torch.manual_seed(seed)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), spec, {})
     return load_base(folder)
 
@@ -202,7 +202,7 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
         }
     )
     torch.manual_seed(0)
-    shape = ModelConfig.of(pole, goal=0, truth=1, memory="kalman", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(pole, truth=1, memory="kalman", width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
     export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)

@@ -21,7 +21,7 @@ GOAL = np.array([0.5, 0.5, 0.0], np.float32)
 def base_of(tmp_path_factory):
     def made(spec) -> Base:
         torch.manual_seed(0)
-        shape = ModelConfig.of(spec, goal=3, truth=1, memory="ekf", width=16, context=4, outcome=8)
+        shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
         folder = tmp_path_factory.mktemp("base")
         save_base(folder, WorldModel(shape), spec, {})
         return load_base(folder)
