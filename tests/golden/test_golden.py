@@ -29,17 +29,17 @@ torch = pytest.importorskip("torch")
 
 import onnxruntime
 
-from wm_robot.lifetime.store import Store
-from wm_robot.models.base import load_base
-from wm_robot.models.in_torch import ModelLives, tensors
-from wm_robot.onboard.agent import Agent
-from wm_robot.onboard.caution import Caution
-from wm_robot.onboard.exploitation import Exploitation
-from wm_robot.onboard.graph_files import load_graphs
-from wm_robot.onboard.imagined_plans import ImaginedPlans
-from wm_robot.onboard.imagining import Thought, imagined
+from wm_robot.adaptation.transition_filter import Caution
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.agent.plan_monitor import Exploitation
+from wm_robot.agent.plan_prediction import Thought, imagined
+from wm_robot.agent.rollout_objective import ImaginedPlans
+from wm_robot.model.base import load_base
+from wm_robot.model.torch_backend import ModelLives, tensors
 from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
+from wm_robot.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -164,7 +164,7 @@ class Model:
 
 
 def load_spec() -> RobotSpec:
-    return RobotSpec.load(ROOT / "sim/wm_robot_sim/robots/arm.yaml")
+    return RobotSpec.load(ROOT / "wm_robot/robots/arm.yaml")
 
 
 def make_state(backend: Any, hold: np.ndarray, truth: np.ndarray | None) -> Any:
