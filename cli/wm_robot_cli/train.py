@@ -232,7 +232,7 @@ class _BaseTraining:
         save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
         refusal = None
         try:
-            differences, _ = export_graphs(self.out, base, self.spec, task=self.task)
+            differences = export_graphs(self.out, base, self.spec, task=self.task)
             print(graphs_in_words(self.out, MppiConfig(), differences))
         except GraphError as error:
             refusal = error

@@ -126,8 +126,6 @@ class LifeConfig:
     """False: the life is read and never written."""
     recall: bool = True
     """Conditions that were lived before are recognised."""
-    int8: bool = False
-    """Plan by the graph in eight bits; for the planner's own sizes."""
     learner: bool = False
     """A process beside it fits a residual, which is tried and then believed or given up."""
     watch_plans: bool = True
@@ -197,7 +195,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(folder, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 

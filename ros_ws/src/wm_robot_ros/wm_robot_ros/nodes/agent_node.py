@@ -115,7 +115,6 @@ class AgentConfig:
             recall=declare(
                 node, "recall", True, "conditions lived before are recognised; false: learned anew"
             ),
-            int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
             learner=declare(node, "learner", False, "a process beside it fits a residual for the life"),
             watch_plans=declare(node, "watch_plans", True, "tell when plans do not keep what they promise"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
