@@ -10,7 +10,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.agent import rollout_objective
-from wm_robot.agent.agent import TREND, Agent, BatchAgent
+from wm_robot.agent.agent import TREND, Agent
 from wm_robot.agent.torch_agents import torch_agents
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
@@ -227,48 +227,6 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
     assert steps[False][1] == steps[True][1]
     for name, value in steps[False][2].items():
         np.testing.assert_array_equal(steps[True][2][name], value, err_msg=name)
-
-
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_what_is_rehearsed_changes_nothing(base, spec, iterations):
-    planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
-    goal, done = np.float32([0.0, 1.0, 0.0]), {}
-    for rehearses in (False, True):
-        agent = Agent(base, spec, task="reach", planner=planner)
-        agent.begin(np.zeros(1))
-        obs, actions = np.float32([0.1, 0.2]), []
-        for _ in range(6):
-            if rehearses:
-                agent.rehearse()
-            action = agent.act(obs, goal)
-            now = obs + np.append(action, 0.0).astype(np.float32)
-            agent.live(obs, action, now)
-            obs = now
-            actions.append(action)
-        done[rehearses] = np.stack(actions), agent.state, agent._batch.moment.random
-    np.testing.assert_array_equal(done[True][0], done[False][0])
-    for before, after in zip(done[False][1:], done[True][1:], strict=True):
-        for name, value in before.items():
-            np.testing.assert_array_equal(after[name], value, err_msg=name)
-
-
-def test_a_rehearsal_asks_for_the_plan_that_is_next(base, spec, monkeypatch):
-    asked, improving = [], BatchAgent._improving
-
-    def noted(self, *moment):
-        asked.append(moment)
-        return improving(self, *moment)
-
-    monkeypatch.setattr(BatchAgent, "_improving", noted)
-    acting, obs, goal = agent(base, spec), np.float32([0.1, 0.2]), np.float32([0.0, 1.0, 0.0])
-    acting.rehearse()
-    assert not asked, "before its first action there is nothing to rehearse"
-    acting.live(obs, acting.act(obs, goal), obs)
-    acting.rehearse()
-    state, sensed, goals = asked[-1]
-    assert state is acting.state
-    np.testing.assert_array_equal(sensed, obs[None])
-    np.testing.assert_allclose(goals, np.repeat(goal[None, None], PLANNER.horizon, 1), atol=1e-6)
 
 
 def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, spec):

@@ -140,15 +140,6 @@ class BatchAgent:
             self._exploitation.planned(sensed, goals, plan, state["recent"], expect, goal=goal)
         return action
 
-    def rehearse(self) -> None:
-        """Plan and forget it: the next action comes sooner when what it needs is in the processor's caches."""
-        if self._thought is None or self._goals is None:
-            return
-        goals = self._forecast @ self._goals
-        self._planner.rehearse(
-            self._improving(self.state, self._thought.sensed, goals), self.state["recent"][:, -1]
-        )
-
     def _expected(
         self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -406,10 +397,6 @@ class Agent:
         error = (next_obs - mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
-
-    def rehearse(self) -> None:
-        """Plan and forget it, right before an observation is due: then its action comes sooner."""
-        self._batch.rehearse()
 
     def imagined(self) -> Imagined | None:
         """What is expected of the plan that it acted on last; None before its first action."""

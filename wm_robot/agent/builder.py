@@ -92,9 +92,6 @@ class Life(Protocol):
             hurry: The next observation is near: what can be left out is, and no more.
         """
 
-    def rehearse(self) -> None:
-        """Plan and forget it, right before an observation is due: then its action comes sooner."""
-
     def imagined(self) -> Imagined | None:
         """What is expected of the plan that it acted on last; None before its first action."""
 
@@ -149,11 +146,6 @@ class RobotLife:
     @property
     def counters(self) -> Mapping[str, int]:
         return self.agent.counters
-
-    def rehearse(self) -> None:
-        """See `Life.rehearse`; by torch a plan takes longer than could be saved."""
-        if not self.agent.in_torch:
-            self.agent.rehearse()
 
     def report(self) -> dict[str, object]:
         events = self.agent.events

@@ -124,17 +124,6 @@ class Mppi:
         self._mean, self._carries_over = np.where(finite, mean, hold[:, None]), False
         return mean
 
-    def rehearse(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
-        """Search once and forget it: what a search needs is in the processor's caches then.
-
-        Args:
-            improve: As for `plan`.
-            hold: Likewise.
-        """
-        random = self.random
-        improve(self._shifted(hold), self._noise(len(hold)), hold)
-        self.random = random
-
     def carry_over(self) -> None:
         """Let the next plan be this one, a step on, and not search for it: for when time is short."""
         self._carries_over = True
