@@ -25,7 +25,7 @@ from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.memory.state_arrays import Arrays
 from wm_robot.model.backend import Lives, Writes
 from wm_robot.model.base import Base
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
+from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store, opened
 
@@ -132,7 +132,8 @@ class BatchAgent:
         if applied is not None:
             recent = np.concatenate([state["recent"][:, 1:], _floats(applied)[:, None]], 1)
             state = state | {"recent": recent}
-        plan = self._planner.plan(self._improving(state, sensed, goals), state["recent"][:, -1])
+        improve = self._plans.improving(state, sensed, goals)
+        plan = self._planner.plan(improve, state["recent"][:, -1])
         action = plan[:, 0]
         self._thought, self._acted = Thought(state, sensed, plan), True
         if self._exploitation:
@@ -147,10 +148,6 @@ class BatchAgent:
         moments = len(obs) // len(state["step"])
         lives = {name: np.concatenate([state[name]] * moments) for name in ("step", *known(state))}
         return self._lives.predict(lives | {"recent": recent}, _floats(obs), _floats(action))
-
-    def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
-        """The planner's iteration at a moment of these lives."""
-        return self._plans.improving(state, sensed, goals)
 
     def observe(
         self,
