@@ -130,7 +130,7 @@ def _swapped(
     def session(owner: np.ndarray) -> list[Stretch]:
         return [stretch(owner, 0, SESSION)]
 
-    born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
+    born = recall.birth(model.birth(hold=torch.from_numpy(lives.hold)))
     own = lived(recall, born, session(arms), share(SESSION))
     taught = assimilated(recall, own, session(partner), share(SESSION))
     strange = assimilated(recall, own, session(third), share(SESSION))

@@ -227,7 +227,7 @@ def _robots(
     consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
     consolidating.begin()
     state = tensors(trial.birth(lives_of_model.birth(hold=wear.hold)))
-    told = oracle.birth(lives, hold=hold)
+    told = oracle.birth(hold=hold)
     return wear, Robots(model, TensorWrites(consolidating), state, oracle, told)
 
 

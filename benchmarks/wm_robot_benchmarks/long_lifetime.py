@@ -56,9 +56,9 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                 obs, action, physics = next(pieces)
                 if not state:
                     hold = action[:1]
-                    newborn = model.birth(1, hold=hold)
+                    newborn = model.birth(hold=hold)
                     state = recall.birth(newborn)
-                    told = oracle.birth(1, hold=hold, truth=physics)
+                    told = oracle.birth(hold=hold, truth=physics)
                 for t in range(len(action)):
                     if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
                         recent = {"recent": state["recent"]}

@@ -142,7 +142,7 @@ def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> t
 
     view, scale = LivesView(lives), torch.from_numpy(unit)
     with torch.inference_mode():
-        state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
+        state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
         at, whole, zeroed = 0, list[float](), list[float]()
         for end in range(PIECE, OLD + 1, PIECE):
             state, at = live(arm.model, state, view, at, end), end
@@ -221,7 +221,7 @@ def _cost(arm: Arm) -> dict[str, float]:
 
     model, config, train = arm.model, arm.model.config, TrainConfig()
     torch.manual_seed(0)
-    state = model.birth(1, hold=torch.zeros(1, config.action))
+    state = model.birth(hold=torch.zeros(1, config.action))
     size = sum(value.numel() * value.element_size() for value in state.values())
     told = torch.zeros(1, config.truth) if model.told else None
     step = (
@@ -238,7 +238,7 @@ def _cost(arm: Arm) -> dict[str, float]:
             writes.append(time.perf_counter() - began)
     model.requires_grad_(True)
     rows, steps = train.rows, train.steps
-    state = model.birth(rows, hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
+    state = model.birth(hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
     obs, truth = (torch.randn(rows, steps + 1, size) for size in (config.obs, config.truth))
     action, goal = (torch.randn(rows, steps, size) for size in (config.action, config.goal))
     reward = torch.randn(rows, steps)

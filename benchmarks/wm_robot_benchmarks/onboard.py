@@ -121,7 +121,8 @@ def _large_model(like: Any) -> Any:
     """A model of TD-MPC2's size, as it is before training."""
     import torch
 
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
 
     torch.manual_seed(0)
     shape = ModelConfig.from_dict(like.config.to_dict() | LARGE_MODEL)

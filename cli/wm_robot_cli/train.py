@@ -16,7 +16,8 @@ from wm_robot_cli.values import Count, Seed, Share, Threads
 
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.spec import RobotSpec
     from wm_robot.training.trainer import TrainConfig, Trainer
     from wm_robot.types import Lives
@@ -93,7 +94,7 @@ def train(
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
-    from wm_robot.model.world_model import ModelConfig
+    from wm_robot.model.config import ModelConfig
     from wm_robot.training.curriculum import STAGES
     from wm_robot.training.trainer import TrainConfig
 

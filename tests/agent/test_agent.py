@@ -15,7 +15,8 @@ from wm_robot.agent.torch_agents import torch_agents
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.torch_backend import tensors
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
 

@@ -11,7 +11,8 @@ from wm_robot.agent.onnx_files import Graphs
 from wm_robot.agent.plan_monitor import Exploitation, ExploitationConfig
 from wm_robot.errors import ConfigError
 from wm_robot.model.base import Base, load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = {"samples": 16, "horizon": 4, "iterations": 2, "elites": 4}

@@ -18,7 +18,8 @@ from wm_robot.agent.onnx_files import load_graphs
 from wm_robot.control.control_loop import ControlLoop
 from wm_robot.errors import InferenceError
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import Task

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 from wm_robot.adaptation.context_bank import RecallConfig
 from wm_robot.adaptation.tensor_backends import TensorRecall
 from wm_robot.evaluation.adaptation import Arm, error_by_step
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE, _Witness, visits_of
 from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
 

@@ -50,7 +50,7 @@ def arms(tmp_path_factory):
         write_episode(folder / f"{name}.parquet", episode, Origin.of(spec))
     base = load_base(BASE)
     recall, stretch = TensorRecall(base.model), Stretch.of(episodes[0])
-    state = lived(recall, recall.birth(base.model.birth(1, hold=stretch.hold)), [stretch.part(0, 300)])
+    state = lived(recall, recall.birth(base.model.birth(hold=stretch.hold)), [stretch.part(0, 300)])
     Store(folder / "lives").save(
         {name: value.contiguous().numpy() for name, value in state.items()},
         base_digest=base.digest,

@@ -11,7 +11,8 @@ from wm_robot.evaluation.adaptation import (
     error_after_false_history,
     error_by_step,
 )
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Lives
 
 UNIT = np.array([0.5, 2.0], np.float32)
@@ -43,7 +44,7 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     subject, model = arm(memory), arm(memory).model
     found = error_by_step(subject, lives, (0, 17), change_std=UNIT)
     truth = torch.from_numpy(lives.physics[:, 0])
-    state = model.birth(3, hold=torch.from_numpy(lives.hold), truth=truth)
+    state = model.birth(hold=torch.from_numpy(lives.hold), truth=truth)
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     errors = {}
     for t in range(17 + max(MOMENTS) + 1):

@@ -5,7 +5,8 @@ import torch
 pytestmark = pytest.mark.learn
 
 from wm_robot.evaluation.open_loop import believe, foresee
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 
 STEPS, HORIZON = 30, 4
 
@@ -25,7 +26,7 @@ def life():
 
 def by_hand(model, obs, applied, step, *, learning=True):
     """The same, one write at a time."""
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     for t in range(step - HORIZON):
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
         _, state = model.write(state, *row, torch.tensor([float(learning)]))
@@ -62,7 +63,7 @@ def test_a_saved_life_goes_on(model, life):
     applied = applied.copy()
     # It wakes holding still: the actions on their way are those of the body now.
     applied[7:10] = applied[10]
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     row = (torch.from_numpy(obs[None, :11]), torch.from_numpy(applied[None, :10]), torch.ones(1, 10))
     _, state = model.scan(state, *row)
     saved = {name: value.numpy() for name, value in state.items()}
@@ -74,7 +75,7 @@ def test_a_saved_life_goes_on(model, life):
 def test_a_belief_is_that_of_the_life_before_each_step(model, life):
     obs, applied = life
     found = believe(model, obs, applied, span=(5, 9))
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     for t in range(9):
         if t >= 5:
             np.testing.assert_allclose(found[t - 5], model.physics(state)[0].numpy(), atol=1e-5)

@@ -8,7 +8,8 @@ from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.residual import residual_of
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
 
 
@@ -44,7 +45,7 @@ def test_scan_equals_single_writes(memory, residual):
     model = make(memory)
     obs, action, valid, truth = life()
     valid[1, 4] = 0
-    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
     born = with_residual(born) if residual else born
     predicted, after = model.scan(born, obs, action, valid, truth)
     state = born
@@ -60,7 +61,7 @@ def test_scan_equals_single_writes(memory, residual):
 def test_the_first_imagined_step_is_what_was_predicted(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    state = with_residual(model.birth(3, hold=action[:, 0], truth=truth[:, 0]))
+    state = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
     predicted, _ = model.scan(state, obs[:, :2], action[:, :1], valid[:, :1], truth[:, :2])
     mean, log_variance = model.imagine(state, model.observe(state, obs[:, 0]), action[:, None, :1])
     torch.testing.assert_close(mean[:, 0, 0], predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
@@ -72,7 +73,7 @@ def test_the_first_imagined_step_is_what_was_predicted(memory):
 def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
     model = make(memory, blocks=1 if memory == "ekf" else 2)
     obs, action, valid, truth = life(batch=1)
-    born = with_residual(model.birth(1, hold=action[:, 0], truth=truth[:, 0]))
+    born = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
     _, state = model.scan(born, obs, action, valid, truth)
     z, plans = model.observe(state, obs[:, -1]), torch.randn(1, 7, 5, 2)
     alone = model.imagine_alone(state, z, plans, together=together)
@@ -85,7 +86,7 @@ def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
 def test_a_residual_is_what_stands_beside_the_weights(memory):
     model = make(memory).eval().requires_grad_(False)
     obs, action, valid, _ = life(batch=1)
-    born = model.birth(1, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     told = with_residual(born)
     changed, _ = model.scan(told, obs, action, valid)
     beside = {
@@ -108,7 +109,7 @@ def test_a_residual_is_what_stands_beside_the_weights(memory):
 def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
     directions = {name: torch.randn_like(value) for name, value in born.items() if name.endswith(".down")}
     for one, other in zip(
         model.scan(born, obs, action, valid, truth)[0],
@@ -121,7 +122,7 @@ def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
 def test_many_plans_equal_single_ones_and_the_state_is_untouched():
     model = make("gru")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
     kept = {name: value.clone() for name, value in state.items()}
     plans, z = torch.randn(3, 5, 7, 2), model.observe(state, obs[:, -1])
     together, _ = model.imagine(state, z, plans)
@@ -135,7 +136,7 @@ def test_many_plans_equal_single_ones_and_the_state_is_untouched():
 def test_an_outcome_changes_no_earlier_prediction():
     model = make("delta")
     obs, action, valid, _ = life()
-    born = model.birth(3, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     before, _ = model.scan(born, obs, action, valid)
     obs[:, 11:] += 1
     after, _ = model.scan(born, obs, action, valid)
@@ -146,15 +147,15 @@ def test_an_outcome_changes_no_earlier_prediction():
 def test_actions_on_their_way_are_part_of_the_latent():
     model = make("gru")
     obs, action, _, _ = life()
-    one = model.birth(3, hold=action[:, 0])
-    other = model.birth(3, hold=action[:, 1])
+    one = model.birth(hold=action[:, 0])
+    other = model.birth(hold=action[:, 1])
     assert not torch.equal(model.observe(one, obs[:, 0]), model.observe(other, obs[:, 0]))
 
 
 def test_the_gradient_reaches_the_writes_and_the_reward_does_not():
     model = make("delta")
     obs, action, valid, _ = life()
-    predicted, _ = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    predicted, _ = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
     predicted.mean[:, -1].sum().backward()
     gate = model.memories[0].strength.weight
     assert gate.grad is not None and gate.grad.abs().max() > 0
@@ -167,7 +168,7 @@ def test_an_oracle_that_is_told_nothing_says_so():
     model = make("told")
     obs, action, valid, _ = life()
     with pytest.raises(ConfigError, match="must be told the true physics"):
-        model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+        model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
 
 
 def inferring() -> WorldModel:
@@ -183,7 +184,7 @@ def test_inferring_in_one_scan_equals_single_writes():
     valid[1, 4] = 0
     obs[2, 9] = torch.nan
     valid[2, 8:10] = 0
-    born = model.birth(3, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     predicted, after = model.scan(born, obs, action, valid)
     state = born
     for t in range(20):
@@ -198,7 +199,7 @@ def test_inferring_in_one_scan_equals_single_writes():
 def test_an_inferring_life_predicts_by_what_it_believes():
     model = inferring()
     obs, action, valid, _ = life()
-    _, lived = model.scan(model.birth(3, hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
+    _, lived = model.scan(model.birth(hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
     inferred, _ = model.scan(lived, obs[:, 10:12], action[:, 10:11], valid[:, :1])
     believed = model.physics(lived)
     truth = believed[:, None].expand(-1, 2, -1)
@@ -210,7 +211,7 @@ def test_an_inferring_life_predicts_by_what_it_believes():
 def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
     model = inferring().eval().requires_grad_(False)
     h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
-    state = with_residual(model.birth(2, hold=torch.zeros(2, 2)))
+    state = with_residual(model.birth(hold=torch.zeros(2, 2)))
     with torch.inference_mode():
         sensed = model._sense(state, h, physics)
     for i in range(5):
@@ -223,7 +224,7 @@ def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
 def test_a_life_that_is_told_infers_no_more():
     model = inferring()
     obs, action, valid, truth = life()
-    state = model.tell(model.birth(3, hold=action[:, 0]), truth[:, 0])
+    state = model.tell(model.birth(hold=action[:, 0]), truth[:, 0])
     assert {name for name in state if not name.startswith("residual.")} == {"step", "recent", "0.truth"}
     _, after = model.scan(state, obs, action, valid, truth)
     assert torch.equal(model.physics(after), truth[:, -1])
@@ -232,7 +233,7 @@ def test_a_life_that_is_told_infers_no_more():
 def test_the_physics_is_read_off_the_memory_and_nothing_else():
     model = make("delta")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
     said = model.physics(state)
     assert said.shape == (3, 5)
     moved = state | {"recent": state["recent"] + 1, "step": state["step"] + 9}
@@ -243,7 +244,7 @@ def test_the_physics_is_read_off_the_memory_and_nothing_else():
 
 
 def test_a_config_that_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match="family 'ekf' has one block"):
+    with pytest.raises(ConfigError, match="family 'ekf' has at most 1 block"):
         ModelConfig(obs=4, action=2, goal=0, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
     with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
         ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)

@@ -48,7 +48,7 @@ def episode(steps=40, *, seed=0, hold=0.5):
 
 def test_assimilating_equals_having_lived_it():
     model, one, other = small(), episode(seed=1), episode(seed=2)
-    state = model.birth(1, hold=torch.zeros(1, 1))
+    state = model.birth(hold=torch.zeros(1, 1))
     taught = assimilated(model, state, [Stretch.of(one), Stretch.of(other)])
     for each in (one, other):
         state = state | {"recent": torch.full_like(state["recent"], 0.5)}
@@ -96,7 +96,7 @@ def test_the_last_quarter_is_held_out():
 
 def test_moments_before_an_invalid_step_are_not_counted():
     model, each = small(), Stretch.of(episode(80))
-    found = errors(model, model, model.birth(1, hold=HOLD[:1]), each)[0]
+    found = errors(model, model, model.birth(hold=HOLD[:1]), each)[0]
     wholly = [bool(each.valid[0, t : t + HORIZON].all()) for t in range(0, 80 - HORIZON + 1, EVERY)]
     assert np.isfinite(found).tolist() == wholly
 
@@ -112,7 +112,7 @@ def test_experience_that_is_no_better_is_refused():
 def test_a_trial_lives_what_is_not_held_out():
     own, other = ([replace(episode(160, seed=seed), valid=np.ones(160, bool))] for seed in (1, 2))
     model = small()
-    state = model.birth(1, hold=torch.zeros(1, 1))
+    state = model.birth(hold=torch.zeros(1, 1))
     after, verdict = tried(model, model, state, own, other)
     wanted = lived(model, state, [Stretch.of(other[0]).part(0, 120)])
     assert torch.equal(after["0.S"], wanted["0.S"])

@@ -22,7 +22,7 @@ def unforgetting(memory):
 
 
 def born(model):
-    return model.birth(1, hold=torch.zeros(1, 1))
+    return model.birth(hold=torch.zeros(1, 1))
 
 
 @pytest.mark.parametrize("steps", [40, 1000])

@@ -6,7 +6,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.training.loss import ANCHORS, segment_loss
 
 HORIZON, STEPS = 4, 20
@@ -35,14 +36,14 @@ def segment() -> dict:
 
 
 def losses_of(model, segment, horizon=HORIZON):
-    state = model.birth(3, hold=segment["action"][:, 0])
+    state = model.birth(hold=segment["action"][:, 0])
     return segment_loss(model, state, *segment.values(), horizon=horizon)
 
 
 def test_every_part_is_what_living_step_by_step_gives(model, segment):
     losses, after = losses_of(model, segment)
     obs, action, unit = segment["obs"], segment["action"], model.change_std
-    state, surprise, physics, imagined, last = model.birth(3, hold=action[:, 0]), [], [], [], []
+    state, surprise, physics, imagined, last = model.birth(hold=action[:, 0]), [], [], [], []
     for t in range(STEPS):
         if t in ANCHORS and t + HORIZON <= STEPS:
             physics.append((model.physics(state) - segment["truth"][:, t]).square().mean())

@@ -1,6 +1,7 @@
 """Agents: they act by planning in imagination, and live each transition into their state."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -8,29 +9,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.adaptation.consolidation import Consolidating, Learner, kept_of
-from wm_robot.adaptation.context_bank import Recall, known
+from wm_robot.adaptation.consolidation import Consolidating, Learner
+from wm_robot.adaptation.context_bank import Recall
 from wm_robot.adaptation.events import Event
-from wm_robot.adaptation.experience_buffer import PREFIX as PAST
 from wm_robot.adaptation.experience_buffer import Reservoir
-from wm_robot.adaptation.shadow import OWN, Trial
+from wm_robot.adaptation.shadow import Trial
 from wm_robot.adaptation.transition_filter import Caution
 from wm_robot.agent.backends import parts_of
 from wm_robot.agent.nan_guard import Finite
 from wm_robot.agent.onnx_files import Graphs
 from wm_robot.agent.onnx_planner import Plans
 from wm_robot.agent.plan_monitor import Exploitation
-from wm_robot.agent.plan_prediction import Imagined, Thought, imagined
+from wm_robot.agent.plan_prediction import Imagined, Thought, imagined, with_action
 from wm_robot.errors import ConfigError, InferenceError, SnapshotError
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Lives, Writes
+from wm_robot.memory.lifetime_state import LifetimeState, map_values
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store, opened
+from wm_robot.types import Step
 
-RANDOM = "planner.random"
-"""In what is saved of a life: where the noise of its plans has got to, `1 6`."""
 TREND = 8
 """Last goals through which a parabola goes, to tell the next ones."""
 
@@ -52,7 +52,7 @@ class Surprise:
 class _Decided(NamedTuple):
     """The moment of the last action: life, observation, goals ahead and the action."""
 
-    state: Arrays
+    state: ArrayState
     sensed: np.ndarray
     goals: np.ndarray
     """One more than the horizon has steps."""
@@ -62,8 +62,8 @@ class _Decided(NamedTuple):
 class _Moment(NamedTuple):
     """What is saved, all of it of the same step."""
 
-    state: Arrays
-    random: Arrays
+    state: ArrayState
+    planner_noise: np.ndarray
     past: Reservoir | None
 
 
@@ -72,7 +72,7 @@ class BatchAgent:
 
     def __init__(
         self,
-        lives: Lives,
+        lives: ModelBackend[np.ndarray],
         plans: Plans,
         spec: RobotSpec,
         *,
@@ -90,11 +90,9 @@ class BatchAgent:
         exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
         """
         self.spec = spec
-        self._lives = lives
-        self._recall = Recall(lives) if recall else None
-        self._writes: Writes = self._recall or lives
-        self._trial = Trial(lives, self._recall) if learner else None
-        self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
+        bank = Recall(lives) if recall else None
+        self.consolidating = Consolidating(Trial(lives, bank), learner) if learner else None
+        self._backend: ModelBackend[np.ndarray] = self.consolidating or bank or lives
         if exploitation and exploitation.config.risk and not plans.takes_risk:
             raise ConfigError(
                 "exploitation.risk is set, but graphs plan without risk; 0 only tells of an alarm"
@@ -111,19 +109,49 @@ class BatchAgent:
         self._goals: np.ndarray | None = None
         self._decided: _Decided | None = None
         self._thought: Thought | None = None
-        self.state: Arrays = {}
-        self.moment: _Moment = _Moment({}, {}, None)
+        self._state: ArrayState | None = None
+        self._moment: _Moment | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a lifetime state."""
+        return self._state is not None
+
+    @property
+    def state(self) -> ArrayState:
+        """The lifetime state; replaced at every step, and never changed in place."""
+        assert self._state is not None, "no lifetime state was begun"
+        return self._state
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on with a saved state, in its flat form; the actions on their way to the motors are those of now.
+
+        Parts that were not saved are those of the initial state.
+        """
+        born = self.state
+        saved = LifetimeState.unflatten(
+            born.flatten() | {name: value.copy() for name, value in arrays.items()}
+        )
+        if self.consolidating:
+            self.consolidating.begin(saved.experience)
+        # A life saved before this was kept begins to draw anew.
+        if (noise := saved.planner_noise) is not None:
+            if (noise.shape, noise.dtype) != ((1, 6), np.int64):
+                raise SnapshotError(f"the planner's noise is {noise.dtype} {noise.shape}, not int64 (1, 6)")
+            self._planner.random = noise[0]
+        self._state = replace(saved, recent=born.recent, experience=None, planner_noise=None)
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
         """Be born.
 
         Args:
-            hold: Action in force, `B A`.
+            hold: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
             truth: True physics, `B P`, for the oracle.
         """
-        state = self._lives.birth(hold=_floats(hold), truth=_maybe(truth))
-        state = self._recall.birth(state) if self._recall else state
-        self.state = self._trial.birth(state) if self._trial else state
+        under_way = _floats(hold if hold.ndim == 3 else hold[:, None])
+        state = self._backend.birth(hold=under_way[:, -1], truth=_maybe(truth))
+        recent = np.concatenate([state.recent, under_way], 1)[:, -state.recent.shape[1] :]
+        self._state = replace(state, recent=recent)
         if self.consolidating:
             self.consolidating.begin()
         if self._exploitation:
@@ -142,14 +170,14 @@ class BatchAgent:
         sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
         state = self.state
         if applied is not None:
-            state = _after(state, _floats(applied))
-        plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state["recent"][:, -1])
+            state = with_action(state, _floats(applied))
+        plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state.recent[:, -1])
         action = plan[:, 0]
         self._decided = _Decided(state, sensed, goals, action)
         self._thought = Thought(state, sensed, plan)
         if self._exploitation:
             expect = partial(self._expected, state)
-            self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
+            self._exploitation.planned(sensed, goals[:, :-1], plan, state.recent, expect, goal=goal)
         return action
 
     def prepare(self, *, hurry: bool = False) -> None:
@@ -169,8 +197,8 @@ class BatchAgent:
             return
         if not self._planner.prepares:
             return
-        expected, _ = self._lives.predict(state, sensed, action)
-        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
+        expected, _ = self._backend.predict(state, sensed, action)
+        self._planner.prepare(self._improving(with_action(state, action), expected, goals[:, 1:]), action)
 
     def rehearse(self) -> None:
         """Plan and forget it: the next action comes sooner when what it needs is in the processor's caches."""
@@ -178,18 +206,19 @@ class BatchAgent:
             return
         goals = (self._forecast @ self._goals)[:, :-1]
         self._planner.rehearse(
-            self._improving(self.state, self._thought.sensed, goals), self.state["recent"][:, -1]
+            self._improving(self.state, self._thought.sensed, goals), self.state.recent[:, -1]
         )
 
     def _expected(
-        self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
+        self, state: ArrayState, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The next observation, mean and log variance, as lives were when they planned; see `Expect`."""
-        moments = len(obs) // len(state["step"])
-        lives = {name: np.concatenate([state[name]] * moments) for name in ("step", *known(state))}
-        return self._lives.predict(lives | {"recent": recent}, _floats(obs), _floats(action))
+        moments = len(obs) // len(state.step)
+        states = map_values(lambda value: np.concatenate([value] * moments), state.model_part())
+        expected = self._backend.predict(replace(states, recent=recent), _floats(obs), _floats(action))
+        return expected.mean, expected.log_variance
 
-    def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
+    def _improving(self, state: ArrayState, sensed: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of these lives."""
         risk = self._exploitation.risk if self._exploitation else None
         return self._plans.improving(state, sensed, goals, risk)
@@ -221,32 +250,30 @@ class BatchAgent:
         elif self._exploitation:
             self._exploitation.imagine()
         weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
-        write = (self.consolidating or self._writes).write
-        step = (_floats(obs), _floats(applied), _floats(next_obs), weight)
-        expected, self.state = write(self.state, *step, _maybe(truth))
+        step = Step(_floats(obs), _floats(applied), _floats(next_obs), weight, truth=_maybe(truth))
+        expected, self._state = self._backend.write(self.state, step)
         self.settle()
         return expected.mean, expected.log_variance
 
     def imagined(self) -> Imagined | None:
         """What the first robot expects of the plan that it acted on last; None before its first action."""
-        return imagined(self._lives, self._thought) if self._thought else None
+        return imagined(self._backend, self._thought) if self._thought else None
 
     def settle(self) -> None:
         """From here on this is what is saved; one assignment, since another thread may save."""
         past = self.consolidating.past if self.consolidating else None
-        self.moment = _Moment(self.state, {RANDOM: self._planner.random[None]}, past)
+        self._moment = _Moment(self.state, self._planner.random[None], past)
 
-    def go_on_drawing(self, random: np.ndarray) -> None:
-        """Let the noise of plans go on from where that of a saved life was; see `Mppi.random`."""
-        self._planner.random = random
-
-    @property
-    def kept_like(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """A state and a step, as they are kept of the past."""
-        spec, batch = self.spec, len(self.state["step"])
-        sizes = {"obs": spec.obs_dim, "action": spec.action_dim, "next_obs": spec.obs_dim}
-        step = {name: np.zeros((batch, size), np.float32) for name, size in sizes.items()}
-        return kept_of(self.state), step | {"valid": np.zeros(batch, np.float32)}
+    def saved(self) -> ArrayState:
+        """The state with all that is saved with it, of the moment that `settle` was called at last."""
+        assert self._moment is not None, "no lifetime state was begun"
+        state, noise, past = self._moment
+        if past is None:
+            return replace(state, planner_noise=noise)
+        spec, batch = self.spec, len(state.step)
+        obs, action = (np.zeros((batch, size), np.float32) for size in (spec.obs_dim, spec.action_dim))
+        step = Step(obs, action, obs.copy(), np.zeros(batch, np.float32))
+        return replace(state, experience=past.arrays(state, step), planner_noise=noise)
 
     def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
         """The goal at each step of the horizon and one more, `B H+1 G`, by its last motion."""
@@ -306,7 +333,7 @@ class Agent:
         """Snapshot that this life goes on from."""
 
     @property
-    def state(self) -> Arrays:
+    def state(self) -> ArrayState:
         """The life as it is; it is replaced at every step, and nobody changes it in place."""
         return self._batch.state
 
@@ -316,13 +343,14 @@ class Agent:
         that could be learned from, whether it learns or not, and those that could not. With a learner, also what
         became of residuals; with caution, why steps were not learned from; and what was found of plans, if somebody
         watches them."""
-        lived = int(self._batch.state["step"].max()) if self._batch.state else 0
+        lived = int(self._batch.state.step.max()) if self._batch.begun else 0
         counted = {"lived": lived, **self._watched}
         for part in self._parts:
             counted |= part.counts if part else {}
-        for name in ("tried", "believed", "given_up"):
-            if OWN + name in self._batch.state:
-                counted[name] = int(self._batch.state[OWN + name].max())
+        shadow = self._batch.state.shadow if self._batch.begun else None
+        if shadow is not None:
+            outcomes = {"tried": shadow.offered, "believed": shadow.accepted, "given_up": shadow.rejected}
+            counted |= {name: int(count.max()) for name, count in outcomes.items()}
         return counted
 
     @property
@@ -346,31 +374,14 @@ class Agent:
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
-        under_way = _floats(np.atleast_2d(hold))[None]
-        self._batch.begin(under_way[:, -1])
+        self._batch.begin(np.atleast_2d(hold)[None])
         self._watched = dict.fromkeys(self._watched, 0)
         self._origin = None
-        recent = self._batch.state["recent"]
-        self._batch.state["recent"] = np.concatenate([recent, under_way], 1)[:, -recent.shape[1] :]
         if restore is not None:
             store, reference = opened(restore)
             name = store.find(reference)
             arrays = store.load(name, base_digest=self.base.digest, spec_digest=self.spec.digest())
-            born = self._batch.state
-            if self._batch.consolidating:
-                self._batch.consolidating.begin(arrays)
-            # A life saved before this was kept begins to draw anew.
-            if (random := arrays.get(RANDOM)) is not None:
-                if (random.shape, random.dtype) != ((1, 6), np.int64):
-                    raise SnapshotError(
-                        f"{RANDOM} of {restore} is {random.dtype} {random.shape}, not int64 (1, 6)"
-                    )
-                self._batch.go_on_drawing(random[0])
-            beside_it = (PAST, RANDOM)
-            arrays = {key: value for key, value in arrays.items() if not key.startswith(beside_it)}
-            state = {key: value.copy() for key, value in arrays.items()}
-            # The body is where it is now, whatever was on its way when the life was saved.
-            self._batch.state = born | state | {"recent": born["recent"]}
+            self._batch.restore(arrays)
             self._origin = store, name
         self._batch.settle()
 
@@ -477,20 +488,14 @@ class Agent:
         return self._write(store, branch, parents, "a copy, since its own store could not be written")
 
     def _write(self, store: Store, branch: str, parents: list[str], note: str) -> str:
-        state, random, past = self._batch.moment
         return store.save(
-            state | random | (past.arrays(*self._batch.kept_like) if past else {}),
+            self._batch.saved().flatten(),
             base_digest=self.base.digest,
             spec_digest=self.spec.digest(),
             branch=branch,
             parents=parents,
             note=note,
         ).digest
-
-
-def _after(state: Arrays, action: np.ndarray) -> Arrays:
-    """Lives with one action more on its way to the motors, before that step is lived."""
-    return state | {"recent": np.concatenate([state["recent"][:, 1:], action[:, None]], 1)}
 
 
 def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.io.durable import digest
-from wm_robot.memory.state_arrays import Arrays
+from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.onnx_session import Function
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.spec import RobotSpec, canonical_json
@@ -22,7 +22,7 @@ class Plans(Protocol):
     """Whether doubt can count against plans."""
 
     def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
     ) -> Improve:
         """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
 
@@ -65,10 +65,10 @@ class PlanGraph:
     takes_risk = False
 
     def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
     ) -> Improve:
         """See `Plans.improving`; `B` is 1, and risk is not looked at."""
-        moment = self._graph.bound(state, {"obs": obs, "goals": goals})
+        moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
             return moment({MEAN: mean, NOISE: noise, HOLD: hold})[BETTER]

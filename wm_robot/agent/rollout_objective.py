@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.torch_backend import tensors
+from wm_robot.memory.lifetime_state import map_values
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.folded_rollout import imagine_folded
+from wm_robot.model.torch_backend import TensorState, tensors
+from wm_robot.model.uncertainty import sample_states
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.planning.mppi_iteration import Improvement, Score
@@ -29,12 +31,14 @@ class ImaginedPlans:
 
     @torch.inference_mode()
     def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
+        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
     ) -> Improve:
         added = np.zeros(len(obs)) if risk is None else risk
         total = torch.from_numpy((self._risk + added).astype(np.float32))[:, None]
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment, risk=total))
+        return self._improvement.of(
+            scoring(self.model, self._reward, tensors(state.model_part()), *moment, risk=total)
+        )
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
@@ -48,16 +52,16 @@ class Imagination:
 
     model: WorldModel
     reward: Reward
-    state: State
+    state: TensorState
     z: Tensor
     goals: Tensor
     """`B H G`."""
     alone: bool = False
-    """Of a single life, by what `WorldModel.imagine_alone` has folded."""
+    """Of a single life, by what `imagine_folded` has folded."""
 
     def imagine(self, plans: Tensor) -> Tensor:
         if self.alone:
-            return self.reward.look(self.model.imagine_alone(self.state, self.z, plans))
+            return self.reward.look(imagine_folded(self.model, self.state, self.z, plans))
         return self.reward.look(self.model.imagine(self.state, self.z, plans).mean)
 
     def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
@@ -85,7 +89,7 @@ class Doubted:
 def scoring(
     model: WorldModel,
     reward: Reward,
-    state: State,
+    state: TensorState,
     obs: Tensor,
     goals: Tensor,
     *,
@@ -107,9 +111,9 @@ def scoring(
     risk = torch.as_tensor(risk)
     if not risk.any():
         return expected
-    sampled = model.sampled(state, doubts)
+    sampled = sample_states(model, state, doubts)
     others = [
-        replace(expected, state={name: value[i::doubts] for name, value in sampled.items()})
+        replace(expected, state=map_values(lambda value, i=i: value[i::doubts], sampled))
         for i in range(doubts)
     ]
     return Doubted(expected, others, risk)

@@ -57,7 +57,7 @@ def visits_of(
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
     count, visits = len(lives), (lives.steps - HORIZON) // visit
-    state = model.birth(count, hold=view.hold)
+    state = model.birth(hold=view.hold)
     state = recall.birth(state) if recall else state
     write = recall.write if recall else model.write
     ones, found = torch.ones(count), np.empty((count, visits, len(points)))

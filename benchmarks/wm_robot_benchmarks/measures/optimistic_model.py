@@ -8,7 +8,8 @@ from torch import Tensor
 from wm_robot.agent.agent import BatchAgent
 from wm_robot.agent.plan_monitor import Exploitation
 from wm_robot.memory.memory import State
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 
 
 class Flattered:
