@@ -146,9 +146,7 @@ def test_a_masked_step_leaves_every_bit(recall):
 @pytest.mark.parametrize("family", ["gru", "kv", "delta", "hope", "ridge", "ekf"])
 def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
     torch.manual_seed(0)
-    config = ModelConfig(
-        obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8
-    )
+    config = ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8)
     recall = Recall(ModelLives(WorldModel(config)), RecallConfig(slots=2, settled=4, alarm=4.0))
     state = recall.birth(hold=np.zeros((2, 2), np.float32))
     shapes = {name: (value.shape, value.dtype) for name, value in state.flatten().items()}

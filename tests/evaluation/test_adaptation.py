@@ -13,7 +13,7 @@ from wm_robot.evaluation.adaptation import (
 )
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
-from wm_robot.types import Lives
+from wm_robot.types import Lives, Step
 
 UNIT = np.array([0.5, 2.0], np.float32)
 
@@ -34,7 +34,7 @@ def lives() -> Lives:
 def arm(memory: str = "gru") -> Arm:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=2, action=1, goal=0, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
+        obs=2, action=1, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
     )
     return Arm(name=memory, model=WorldModel(config).requires_grad_(False))
 
@@ -51,7 +51,8 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
         plans = action[:, None, t : t + HORIZON]
         last = model.imagine(state, model.observe(state, obs[:, t]), plans).mean[:, 0, -1]
         errors[t] = (((last - obs[:, t + HORIZON]).numpy() / UNIT) ** 2).mean(-1)
-        _, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth)
+        step = Step(obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth=truth)
+        _, state = model.write(state, step)
     for column, point in enumerate((0, 17)):
         expected = np.mean([errors[point + moment] for moment in MOMENTS], axis=0)
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)

@@ -38,7 +38,7 @@ def newborn(folder):
     base = load_base(BASE)
     state = base.model.birth(hold=torch.zeros(1, base.model.config.action))
     Store(folder / "lives").save(
-        {name: value.contiguous().numpy() for name, value in state.items()},
+        {name: value.contiguous().numpy() for name, value in state.flatten().items()},
         base_digest=base.digest,
         spec_digest=load_spec("arm").digest(),
     )

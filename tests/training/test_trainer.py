@@ -49,7 +49,6 @@ def model_of(memory: str, width: int = 16) -> WorldModel:
     shape = ModelConfig(
         obs=1,
         action=1,
-        goal=0,
         truth=1,
         dt=0.02,
         servo=(-1,),
@@ -69,7 +68,6 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         folder=folder / "run",
         data=folder / "data",
         gather=GainLives(),
-        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
         start=start,
     )
 
@@ -252,7 +250,7 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
     scan = run.model.scan
 
     def noted(state, obs, action, valid, truth):
-        told.append((state["0.truth"].clone(), truth[:, 0].clone()))
+        told.append((state.memory[0]["truth"].clone(), truth[:, 0].clone()))
         return scan(state, obs, action, valid, truth)
 
     monkeypatch.setattr(run.model, "scan", noted)

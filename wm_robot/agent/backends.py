@@ -29,12 +29,10 @@ def parts_of(
     base: Base, graphs: Graphs | None, spec: RobotSpec, *, task: str, planner: MppiConfig
 ) -> tuple[ModelBackend[np.ndarray], Plans, str]:
     """What an agent lives by, what it plans by, and why it needs torch, which is logged too; empty if it does not."""
-    lives, fits = (
-        lives_of(base, graphs),
-        graphs is not None and graphs.plan.fits(spec, task=task, planner=planner),
-    )
+    lives = lives_of(base, graphs)
+    fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
     if graphs is not None and fits:
-        plans: Plans = graphs.plan
+        plans: Plans = graphs.plan.with_iterations(planner.iterations)
     else:
         model = base.model
         from wm_robot.agent.rollout_objective import ImaginedPlans

@@ -18,18 +18,15 @@ MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "bette
 class Plans(Protocol):
     """What imagines and scores plans."""
 
-    takes_risk: bool
-    """Whether doubt can count against plans."""
+    planner: MppiConfig
+    """Sizes of the search."""
 
-    def improving(
-        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
 
         Args:
             obs: `B O`.
             goals: Goal at each step of the horizon, `B H G`.
-            risk: Added to `MppiConfig.risk`, `B`.
         """
 
 
@@ -62,12 +59,13 @@ class PlanGraph:
         wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
-    takes_risk = False
+    def with_iterations(self, iterations: int) -> "PlanGraph":
+        """The same graph for a search of so many iterations."""
+        planner = replace(self.planner, iterations=iterations)
+        return PlanGraph(self._graph, objective=self.objective, planner=planner)
 
-    def improving(
-        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
-        """See `Plans.improving`; `B` is 1, and risk is not looked at."""
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
+        """See `Plans.improving`; `B` is 1."""
         moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:

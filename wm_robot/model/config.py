@@ -15,7 +15,6 @@ class ModelConfig:
 
     obs: int
     action: int
-    goal: int
     truth: int
     """Numbers of true physics: what `told` is told, `ekf` infers, and `physics` reads off any other state."""
     dt: float
@@ -49,13 +48,11 @@ class ModelConfig:
             )
 
     @classmethod
-    def of(cls, spec: RobotSpec, *, goal: int, truth: int, **shape: Any) -> "ModelConfig":
+    def of(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
         """The config that fits a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
         servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
-        return cls(
-            obs=spec.obs_dim, action=spec.action_dim, goal=goal, truth=truth, dt=spec.dt, servo=servo, **shape
-        )
+        return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

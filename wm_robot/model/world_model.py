@@ -85,13 +85,6 @@ class WorldModel(nn.Module):
         memory = self.birth(hold=torch.zeros(1, c.action)).memory
         if self.memory_layers[0].physics(memory[0]) is None:
             self.physics_head = nn.Linear(self._summary(memory).shape[1], max(1, c.truth))
-        self.reward_head = nn.Sequential(
-            nn.Linear(c.obs + c.action + c.goal, c.width),
-            nn.SiLU(),
-            nn.Linear(c.width, c.width),
-            nn.SiLU(),
-            nn.Linear(c.width, 1),
-        )
 
     @property
     def memory_layers(self) -> list[Memory]:
@@ -251,14 +244,6 @@ class WorldModel(nn.Module):
         layers = zip(self.memory_layers, state.memory, strict=True)
         memory = tuple(layer.readable(part) for layer, part in layers)
         return LifetimeState(state.step, state.recent, LearnedState(memory, state.residual))
-
-    def reward(
-        self, next_obs: Float[Tensor, "*B O"], action: Float[Tensor, "*B A"], goal: Float[Tensor, "*B G"]
-    ) -> Float[Tensor, "*B"]:
-        """Reward that the head expects after a step, for tasks whose reward cannot be computed from sensors."""
-        y = (next_obs - self.obs_mean) / self.obs_std
-        a = (action - self.action_mean) / self.action_std
-        return self.reward_head(torch.cat([y, a, goal], -1))[..., 0]
 
     def physics(self, state: LifetimeState[Tensor]) -> Float[Tensor, "B P"]:
         """The true physics as the state alone gives them: 0 is nominal, a usual deviation is about 1."""
