@@ -115,7 +115,8 @@ def _large_model(like: Any) -> Any:
     """A model of TD-MPC2's size, as it is before training."""
     import torch
 
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
 
     torch.manual_seed(0)
     shape = ModelConfig.from_dict(like.config.to_dict() | LARGE_MODEL)
@@ -138,8 +139,9 @@ def _plans(
     import torch
 
     from wm_robot.agent.onnx_planner import HOLD, MEAN, NOISE
+    from wm_robot.memory.lifetime_state import LifetimeState
     from wm_robot.model.onnx_session import STATE
-    from wm_robot.model.torch_backend import arrays
+    from wm_robot.model.torch_backend import array
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot_benchmarks.measures.graph_products import products
 
@@ -147,8 +149,11 @@ def _plans(
     iteration, graph_of = _iteration(setting, model, planner)
     moment = iteration.example(0)
     noises = [iteration.example(seed)[NOISE] for seed in range(planner.iterations)]
-    given, drawn = arrays(moment), [noise.numpy() for noise in noises]
-    state = {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+    given = {name: array(value) for name, value in moment.items()}
+    drawn = [noise.numpy() for noise in noises]
+    state = LifetimeState.unflatten(
+        {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+    )
 
     def in_torch(alone: bool) -> Any:
         found = moment[MEAN]
@@ -324,9 +329,10 @@ def _episodes(
     progress: Progress,
 ) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
-    from wm_robot.agent.agent import BatchAgent
+    from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.onnx_files import load_graphs
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.robots import load_spec
 
@@ -338,13 +344,14 @@ def _episodes(
         samples = MORE * planner.samples if arm == "large" else planner.samples // MORE
         # What is compared with is imagined, all of it.
         planner = replace(planner, samples=samples, imagined=samples)
-        crew: Any = torch_agents(base.model, spec, task=task, planner=planner, seed=seed)
+        plans = ImaginedPlans(base.model, spec, task=task, planner=planner)
+        crew: Any = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
     else:
         graphs = load_graphs(base_folder(setting, memory), base)
         _, graph_of = _iteration(setting, base.model, planner)
         assert graphs is not None and graphs.life is not None
-        lives, plans = graphs.life, graph_of(content)
-        crew = _Each([BatchAgent(lives, plans, spec, seed=100 * seed + first + i) for i in range(count)])
+        seeds = (100 * seed + first + i for i in range(count))
+        crew = _Each([BatchAgent(graphs.life, graph_of(content), spec, seed=each) for each in seeds])
     return target_error(sim, crew, goals, change, progress=progress)
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.memory.registry import find_family
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress
 from wm_robot.training.trainer import TrainConfig, Trainer
 from wm_robot.types import Lives
@@ -42,8 +44,7 @@ class SmallTask:
             servo=(-1,) * self.inputs,
             memory=family,
             width=64,
-            # It has one only: what it holds are the numbers themselves.
-            blocks=1 if family == "ekf" else 2,
+            blocks=find_family(family).memory.max_layers or 2,
             context=8,
             recent=1,
             outcome=32,

@@ -7,6 +7,7 @@ Validation worlds, never those of the benches. Not part of the library: this is 
 """
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ def known_actions(view):
     return torch.cat([view.hold[:, None].expand(-1, 3, -1), view.action], 1)
 
 
+def told_state(physics, recent):
+    """Initial states of the oracle with these physics, `B P`, and actions on their way, `B 3 A`."""
+    return replace(ORACLE.birth(hold=recent[:, -1], truth=physics), recent=recent)
+
+
 def misfit(physics, view, stop, window, half_life=None, open_loop=0.0):
     """Negative log posterior of physics `B M P`, from the last `window` steps before `stop`: `B M`."""
     robots, many = physics.shape[:2]
@@ -48,8 +54,7 @@ def misfit(physics, view, stop, window, half_life=None, open_loop=0.0):
         return x.repeat_interleave(many, 0)
 
     told = physics.flatten(0, 1)
-    state = {"step": torch.zeros(len(told), dtype=torch.int64), "recent": each(known[:, start : start + 3])}
-    state["0.truth"] = told
+    state = told_state(told, each(known[:, start : start + 3]))
     obs, action = each(view.obs[:, start : stop + 1]), each(view.action[:, start:stop])
     truth = told[:, None].expand(-1, steps + 1, -1)
     predicted, _ = ORACLE.scan(state, obs, action, torch.ones(len(told), steps), truth)
@@ -60,7 +65,7 @@ def misfit(physics, view, stop, window, half_life=None, open_loop=0.0):
         each_step = each_step * 0.5 ** (torch.arange(steps, 0, -1.0) / half_life)
     total = each_step.sum(1)
     for at in range(start, stop - HORIZON + 1, 8) if open_loop else ():
-        now = state | {"recent": each(known[:, at : at + 3])}
+        now = replace(state, recent=each(known[:, at : at + 3]))
         plans = each(view.action[:, None, at : at + HORIZON])
         mean, _ = ORACLE.imagine(now, ORACLE.observe(now, each(view.obs[:, at])), plans)
         error = (mean[:, 0] - each(view.obs[:, at + 1 : at + 1 + HORIZON])) / unit
@@ -76,8 +81,7 @@ def error_with(physics, view, step, unit):
     known, errors = known_actions(view), []
     for moment in MOMENTS:
         at = step + moment
-        state = {"step": torch.zeros(len(physics), dtype=torch.int64), "recent": known[:, at : at + 3]}
-        errors.append(_open_loop(ORACLE, state | {"0.truth": physics}, view, at, unit))
+        errors.append(_open_loop(ORACLE, told_state(physics, known[:, at : at + 3]), view, at, unit))
     return torch.stack(errors).mean(0)
 
 

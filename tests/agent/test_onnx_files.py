@@ -18,17 +18,19 @@ from wm_robot.agent.onnx_planner import PlanGraph
 from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
-from wm_robot.model.backend import Expected
+from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
+from wm_robot.model.config import ModelConfig
 from wm_robot.model.onnx_backend import LifeGraph
 from wm_robot.model.onnx_session import Graph, apart
 from wm_robot.model.torch_backend import ModelLives
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.training.export.base_graphs import TOLERANCE, check_graphs, export_graphs
 from wm_robot.training.export.plan_iteration import Iteration
-from wm_robot.training.export.update_step import Step
+from wm_robot.training.export.update_step import UpdateStep
+from wm_robot.types import Step
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
 REFINED = replace(PLANNER, rounds=6)
@@ -125,7 +127,7 @@ def family(request, tmp_path_factory, spec):
 
 def test_every_family_plans_and_lives_by_graphs(family, spec):
     name, base, graphs = family
-    assert (graphs.life is None) == (name in Step.IN_TORCH)
+    assert (graphs.life is None) == (name in ("hope", "ridge"))
     # Rounding grows from plan to plan, since each begins from the one before.
     by_graph, by_torch = (acted(base, spec, each, REFINED) for each in (graphs, None))
     np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
@@ -137,18 +139,18 @@ def test_a_thousand_steps_by_graph_end_where_those_by_torch_do(family):
         return
     if name == "ekf":
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
-        assert np.max(Step(base.model).differences(graphs.life, steps=300)) <= 1e-4
+        assert np.max(UpdateStep(base.model).differences(graphs.life, steps=300)) <= 1e-4
         return
     lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
     by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
     for t in range(1000):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
-        lived = obs, action, next_obs, np.array([t % 5 > 0], np.float32)
-        expected, by_torch = lives.write(by_torch, *lived)
-        likewise, by_graph = graphs.life.write(by_graph, *lived)
+        lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
+        expected, by_torch = lives.write(by_torch, lived)
+        likewise, by_graph = graphs.life.write(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
-    assert by_torch["step"] == by_graph["step"] == 800
+    assert by_torch.step == by_graph.step == 800
 
 
 def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
@@ -184,19 +186,19 @@ def test_an_export_that_computes_something_else_is_refused(
     folder, base = exported
     for kind, made, file in (
         (Iteration, "graph", "plan.onnx"),
-        (Step, "predict_graph", "predict.onnx"),
+        (UpdateStep, "predict_graph", "predict.onnx"),
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
     writes = {lives: (folder / file).read_bytes() for lives, file in WRITE.items()}
-    monkeypatch.setattr(Step, "write_graph", lambda _, lives: writes[lives])
+    monkeypatch.setattr(UpdateStep, "write_graph", lambda _, lives: writes[lives])
     predict = ModelLives(base.model).predict
     wrong = {
         "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
         "life": (
             LifeGraph,
             "predict",
-            lambda _, *given: Expected(*(x + np.float32(error) for x in predict(*given))),
+            lambda _, *given: Prediction(*(x + np.float32(error) for x in predict(*given))),
         ),
     }
     monkeypatch.setattr(*wrong[part])
@@ -215,7 +217,7 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     monkeypatch.setattr(Iteration, "graph", lambda _: plan)
     monkeypatch.setattr(Iteration, "differences", lambda *_, **__: [0.1])
     for made in ("predict_graph", "write_graph"):
-        monkeypatch.setattr(Step, made, lambda *_: (folder / "write.onnx").read_bytes())
+        monkeypatch.setattr(UpdateStep, made, lambda *_: (folder / "write.onnx").read_bytes())
     with pytest.raises(GraphError, match="the exported plan differs"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
     assert load_graphs(tmp_path, base) is not None
@@ -237,7 +239,7 @@ def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
     for weight in model.parameters():
         if weight.ndim == 2:
             weight.data *= factor
-    step = Step(model)
+    step = UpdateStep(model)
     content = {lives: step.write_graph(lives) for lives in WRITE}
     writes = {lives: Graph(each, "write") for lives, each in content.items()}
     graph = LifeGraph(Graph(step.predict_graph(), "predict"), writes, step.born())

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.plan_monitor import Exploitation
 from wm_robot.model.base import Base, load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = {"samples": 16, "horizon": 4, "iterations": 2, "elites": 4}

@@ -6,7 +6,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
     NOISE,
@@ -65,7 +66,7 @@ def test_errors_of_a_model_are_of_its_predictions_before_the_step():
     )
     model, lives = WorldModel(config), linear_lives(2, 150, seed=0)
     errors = learned_errors(model, lives)
-    state = model.birth(2, hold=torch.from_numpy(lives.hold))
+    state = model.birth(hold=torch.from_numpy(lives.hold))
     for t in range(150):
         at, action, following = (
             torch.from_numpy(x) for x in (lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1])

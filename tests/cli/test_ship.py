@@ -355,7 +355,8 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
 
     from wm_robot.agent.agent import Agent
     from wm_robot.model.base import load_base, save_base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.spec import RobotSpec
 

@@ -23,7 +23,8 @@ def bases(tmp_path_factory):
     import torch
 
     from wm_robot.model.base import save_base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.robots import load_spec
     from wm_robot_sim.worlds import WorldDistribution
 

@@ -29,6 +29,7 @@ torch = pytest.importorskip("torch")
 
 import onnxruntime
 
+from wm_robot import types
 from wm_robot.adaptation.transition_filter import Caution
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import load_graphs
@@ -37,6 +38,7 @@ from wm_robot.agent.plan_prediction import Thought, imagined
 from wm_robot.agent.rollout_objective import ImaginedPlans
 from wm_robot.model.base import load_base
 from wm_robot.model.torch_backend import ModelLives, tensors
+from wm_robot.model.uncertainty import foresee
 from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
@@ -176,7 +178,7 @@ def write_step(
 ) -> tuple[np.ndarray, np.ndarray, Any]:
     """Prediction of a transition, mean and log variance, and the state after it."""
     batch = (step.obs[None], step.action[None], step.next_obs[None], step.valid[None])
-    expected, state = backend.write(state, *batch, truth)
+    expected, state = backend.write(state, types.Step(*batch, truth=truth))
     return expected.mean[0], expected.log_variance[0], state
 
 
@@ -193,7 +195,7 @@ def imagine_in_torch(model: Model, state: Any, obs: np.ndarray, plans: np.ndarra
     """What the model expects of plans, `N H A`, and its doubt about the first."""
     network, lived = model.base.model, tensors(state)
     z, actions = network.observe(lived, torch.from_numpy(obs[None])), torch.from_numpy(plans[None])
-    followed, doubted = network.imagine(lived, z, actions), network.foresee(lived, z, actions[:, 0])
+    followed, doubted = network.imagine(lived, z, actions), foresee(network, lived, z, actions[:, 0])
     return {
         "imagined mean": followed.mean[0].numpy(),
         "imagined log variance": followed.log_variance[0].numpy(),
@@ -209,7 +211,11 @@ def scan_in_torch(
     stream = (torch.from_numpy(each[None]) for each in (obs, action, valid))
     told = None if truth is None else torch.from_numpy(truth)[:, None].expand(-1, len(obs), -1)
     found, after = model.base.model.scan(tensors(state), *stream, told)
-    return found.mean[0].numpy(), found.log_variance[0].numpy(), {k: v.numpy() for k, v in after.items()}
+    return (
+        found.mean[0].numpy(),
+        found.log_variance[0].numpy(),
+        {k: v.numpy() for k, v in after.flatten().items()},
+    )
 
 
 def make_planner(spec: RobotSpec, seed: int) -> Mppi:
@@ -250,7 +256,7 @@ def read_judgement(agent: Agent) -> np.ndarray:
 
 
 def read_state(agent: Agent) -> Arrays:
-    return name_parts(agent.state)
+    return name_parts(agent.state.flatten())
 
 
 def save_agent(agent: Agent, store: Path) -> None:
@@ -361,7 +367,7 @@ def record_stream(backend: Any, stream: Arrays, truth: np.ndarray | None) -> tup
     ahead, deviation = imagine_by_steps(backend, state, stream["obs"][LIVED], stream["plans"][0])
     found = {"mean": np.stack(means), "log variance": np.stack(spreads)}
     found |= {"stepped mean": ahead, "stepped deviation": deviation}
-    return found | summarise_arrays("state", name_parts(state)), state
+    return found | summarise_arrays("state", name_parts(state.flatten())), state
 
 
 def record_in_torch(model: Model, state: Any, stream: Arrays, truth: np.ndarray | None) -> Arrays:

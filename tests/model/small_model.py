@@ -2,7 +2,8 @@
 
 import torch
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 
 
 def small_model(memory: str, *, truth: int = 2, servo: int = 0) -> WorldModel:

@@ -4,7 +4,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 
 from wm_robot.errors import DeviceError
 from wm_robot.model.base import save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot_benchmarks.ros_probes.loop_timing import at_rate, measure

@@ -26,7 +26,8 @@ from tests.recording.sessions import record, step_of
 from tests.ros.small_life import STEPS, newborn, recorded_arm
 from wm_robot.errors import ConfigError, SpecError, WmRobotError
 from wm_robot.model.base import save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.session_file import read_session
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store

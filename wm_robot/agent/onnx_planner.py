@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.io.durable import digest
-from wm_robot.memory.state_arrays import Arrays
+from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.onnx_session import Function
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.spec import RobotSpec, canonical_json
@@ -18,7 +18,10 @@ MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "bette
 class Plans(Protocol):
     """What imagines and scores plans."""
 
-    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    planner: MppiConfig
+    """Sizes of the search."""
+
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
 
         Args:
@@ -56,9 +59,14 @@ class PlanGraph:
         wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
-    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def with_iterations(self, iterations: int) -> "PlanGraph":
+        """The same graph for a search of so many iterations."""
+        planner = replace(self.planner, iterations=iterations)
+        return PlanGraph(self._graph, objective=self.objective, planner=planner)
+
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         """See `Plans.improving`; `B` is 1."""
-        moment = self._graph.bound(state, {"obs": obs, "goals": goals})
+        moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
             return moment({MEAN: mean, NOISE: noise, HOLD: hold})[BETTER]

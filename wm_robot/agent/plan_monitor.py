@@ -18,8 +18,8 @@ from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
 Expect = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""obs `K·B O`, recent actions `K·B R A`, action `K·B A`: `K` moments, each of all lives → mean and log variance of
-the next observation, `K·B O` each."""
+"""obs `K B O`, recent actions `K B R A`, action `K B A`: `K` moments, each of all robots → mean and log variance of
+the next observation, `K B O` each."""
 FOLLOWED = 0.01
 """Part of a motor's largest step by which what was applied may differ from what was planned."""
 
@@ -94,8 +94,7 @@ class _Foresight:
         obs, recent = self._at
         action = self._actions[:, :, k]
         noise = generator.standard_normal(obs.shape[1:])
-        rows = (each.reshape(-1, *each.shape[2:]) for each in (obs, recent, action))
-        mean, log_variance = (each.reshape(obs.shape) for each in self._expect(*rows))
+        mean, log_variance = self._expect(obs, recent, action)
         seen = mean + np.exp(0.5 * log_variance) * noise
         self._at = mean, np.concatenate([recent[:, :, 1:], action[:, :, None]], 2)
         goal = np.stack([self._goals[:, k]] * 2)

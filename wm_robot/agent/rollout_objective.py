@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.torch_backend import tensors
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.folded_rollout import imagine_folded
+from wm_robot.model.torch_backend import TensorState, tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.planning.mppi_iteration import Improvement, Score
@@ -19,15 +19,15 @@ from wm_robot.tasks import Reward, reward_of
 class ImaginedPlans:
     """The iteration of a search on a model's imagination; see `plan_graph.Plans`."""
 
-    def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        self.model = model
+    def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None):
+        self.model, self.planner = model, planner or MppiConfig()
         self._reward = reward_of(spec, spec.task(task))
-        self._improvement = improvement_of(spec, planner)
+        self._improvement = improvement_of(spec, self.planner)
 
     @torch.inference_mode()
-    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment))
+        return self._improvement.of(scoring(self.model, self._reward, tensors(state.model_part()), *moment))
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
@@ -41,16 +41,16 @@ class Imagination:
 
     model: WorldModel
     reward: Reward
-    state: State
+    state: TensorState
     z: Tensor
     goals: Tensor
     """`B H G`."""
     alone: bool = False
-    """Of a single life, by what `WorldModel.imagine_alone` has folded."""
+    """Of a single life, by what `imagine_folded` has folded."""
 
     def imagine(self, plans: Tensor) -> Tensor:
         if self.alone:
-            return self.reward.look(self.model.imagine_alone(self.state, self.z, plans))
+            return self.reward.look(imagine_folded(self.model, self.state, self.z, plans))
         return self.reward.look(self.model.imagine(self.state, self.z, plans).mean)
 
     def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Imagination:
 def scoring(
     model: WorldModel,
     reward: Reward,
-    state: State,
+    state: TensorState,
     obs: Tensor,
     goals: Tensor,
     *,

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.memory.lifetime_state import LifetimeState, map_values
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 
 ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
 """Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
@@ -32,13 +33,13 @@ class Losses(NamedTuple):
 
 def segment_loss(
     model: WorldModel,
-    state: State,
+    state: LifetimeState[Tensor],
     obs: Float[Tensor, "B Tplus1 O"],
     action: Float[Tensor, "B T A"],
     truth: Float[Tensor, "B Tplus1 P"],
     *,
     horizon: int,
-) -> tuple[Losses, State]:
+) -> tuple[Losses, LifetimeState[Tensor]]:
     """Live a segment, imagine from several moments of it, and compare.
 
     Gradients flow through every write.
@@ -62,7 +63,7 @@ def segment_loss(
 
     if not horizon:
         anchors, moments = [steps], [state]
-    joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
+    joined = map_values(lambda *values: torch.cat(values), *moments)
     open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
 
     true = torch.cat([truth[:, t] for t in anchors])
@@ -71,7 +72,12 @@ def segment_loss(
 
 
 def _open_loop(
-    model: WorldModel, joined: State, obs: Tensor, action: Tensor, anchors: list[int], horizon: int
+    model: WorldModel,
+    joined: LifetimeState[Tensor],
+    obs: Tensor,
+    action: Tensor,
+    anchors: list[int],
+    horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of what is imagined from these moments, error at the last step by moment, and competence."""
     if not horizon:
@@ -89,7 +95,7 @@ def _open_loop(
     return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
 
 
-def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:
+def _surprise(pieces: list[Prediction[Tensor]], outcome: Tensor, change: Tensor) -> Tensor:
     mean = torch.cat([piece.mean for piece in pieces], 1)
     log_variance = torch.cat([piece.log_variance for piece in pieces], 1) - 2 * change.log()
     error = (mean - outcome) / change

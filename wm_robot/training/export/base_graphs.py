@@ -24,13 +24,14 @@ from wm_robot.agent.onnx_files import (
 from wm_robot.agent.onnx_planner import PlanGraph, objective_of
 from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import remove_file, write_file
+from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
 from wm_robot.model.onnx_session import Graph
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.training.export.plan_iteration import Iteration
 from wm_robot.training.export.reference_runtime import Reference, has_reference
-from wm_robot.training.export.update_step import Step
+from wm_robot.training.export.update_step import UpdateStep
 
 TOLERANCE = 1e-3
 """Largest difference to torch that a graph may have: of an action in its unit, and of a state and an observation.
@@ -69,8 +70,8 @@ def export_graphs(
     planner, objective = planner or MppiConfig(), objective_of(spec, task)
     contents = {PLAN: Iteration(base.model, spec, task=task, planner=planner).graph()}
     # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
-    if not base.told and base.config["memory"] not in Step.IN_TORCH:
-        step = Step(base.model)
+    if not base.told and find_family(base.config["memory"]).memory.exportable:
+        step = UpdateStep(base.model)
         contents |= {PREDICT: step.predict_graph(), BIRTH: save(step.born())}
         contents |= {name: step.write_graph(lives) for lives, name in WRITE.items()}
     card: dict[str, Any] = {
@@ -146,7 +147,9 @@ def _differences(
     iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
     found = {"plan": check_plan(iteration, graphs.plan)}
     if graphs.life:
-        found["life"] = _checked("life", Step(base.model).differences(graphs.life, steps, bound=TOLERANCE))
+        found["life"] = _checked(
+            "life", UpdateStep(base.model).differences(graphs.life, steps, bound=TOLERANCE)
+        )
     return found
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from wm_robot.agent.onnx_planner import BETTER, HOLD, MEAN, NOISE, PlanGraph
 from wm_robot.agent.rollout_objective import improvement_of, scoring
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.onnx_session import STATE, apart
-from wm_robot.model.torch_backend import array, arrays
+from wm_robot.model.torch_backend import array
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -34,7 +34,7 @@ class Iteration:
         self._reward = reward_of(spec, spec.task(task))
         self._improvement = improvement_of(spec, planner)
         self._hold = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
-        self._names = list(self._born())
+        self._names = list(self._born().flatten())
 
     def graph(self) -> bytes:
         """It as a graph."""
@@ -74,15 +74,15 @@ class Iteration:
 
     def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
         """What a graph makes of these arguments."""
-        given = arrays(inputs)
-        state = {name: given[STATE + name] for name in self._names}
+        given = {name: array(value) for name, value in inputs.items()}
+        state = LifetimeState.unflatten({name: given[STATE + name] for name in self._names})
         improve = graph.improving(state, given["obs"], given["goals"])
         return improve(given[MEAN], given[NOISE], given[HOLD])
 
     def example(self, seed: int) -> dict[str, Tensor]:
         """Random arguments by name."""
         generator = torch.Generator().manual_seed(seed)
-        config, born = self.model.config, self._born()
+        config, born = self.model.config, self._born().flatten()
         horizon, motors = self.planner.horizon, config.action
 
         def around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
@@ -113,9 +113,9 @@ class Iteration:
         alone: bool = False,
     ) -> Tensor:
         """See `Improvement` and `scoring`."""
-        life = dict(zip(self._names, state, strict=True))
+        life = LifetimeState.unflatten(dict(zip(self._names, state, strict=True)))
         score = scoring(self.model, self._reward, life, obs, goals, alone=alone)
         return self._improvement(score, mean, noise, hold)
 
-    def _born(self) -> State:
-        return self.model.birth(1, hold=self._hold)
+    def _born(self) -> LifetimeState[Tensor]:
+        return self.model.birth(hold=self._hold)
