@@ -22,7 +22,7 @@ def flat(values: dict, prefix: str = "") -> dict:
     ("node", "files"),
     [
         ("plant", ("plant_node.py", "command_arbiter.py")),
-        ("agent", ("agent_node.py",)),
+        ("agent", ("agent_parameters.py",)),
         ("recorder", ("recorder_node.py",)),
     ],
 )

@@ -45,7 +45,7 @@ class Nobody:
     counters = {"lived": 0, "watched": 0, "invalid": 0}
 
     def __init__(self, config: Any, spec: Any):
-        self._spec = spec
+        self._spec, self.agent = spec, self
 
     def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
         pass
