@@ -8,7 +8,7 @@ command waits for the plan alone, and the state that the plan reads is one contr
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.streams.transition_assembler import Lived
 
 
+@runtime_checkable
 class HasLikelihood(Protocol):
     """Comparison of an observation with its prediction, as an agent returns it."""
 
@@ -31,6 +32,7 @@ AnySurprise = TypeVar("AnySurprise", bound=HasLikelihood)
 AnySurprise_co = TypeVar("AnySurprise_co", bound=HasLikelihood, covariant=True)
 
 
+@runtime_checkable
 class LearningAgent(Protocol[AnySurprise_co]):
     """An agent that acts on an observation and learns from a transition."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import rclpy
@@ -118,7 +118,7 @@ def nodes() -> dict[str, Callable[[], Node]]:
     return {
         "plant_node": PlantNode,
         "control_node": ControlNode,
-        "agent_node": lambda: AgentNode(Nobody),
+        "agent_node": lambda: AgentNode(cast(Any, Nobody)),
         "display_node": DisplayNode,
         "recorder_node": RecorderNode,
         "replay_node": ReplayNode,
