@@ -37,9 +37,11 @@ from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from wm_robot.agent.builder import Life, LifeConfig, Surprise, load_life
+from wm_robot.control.deadline_budget import Slack
+from wm_robot.control.histogram import Histogram
+from wm_robot.control.idle_tasks import Ahead
 from wm_robot.control.period_log import Period, PeriodLog, log_status
-from wm_robot.control.realtime import Garbage
-from wm_robot.control.timing import Ahead, Histogram, Slack
+from wm_robot.control.realtime import Garbage, take_over_collection
 from wm_robot.errors import SnapshotError, WmRobotError
 from wm_robot.io.durable import write_file
 from wm_robot.robots import load_spec
@@ -241,7 +243,7 @@ class AgentNode(LifecycleNode):
         self.get_logger().info(f"configured: {spec.name}, task {life.task or 'none'}, base {life.base}")
         # Everything is loaded, and the learner is started: nothing of that is to go before others.
         self.realtime = use_real_time(self, config.priority, config.cores)
-        self.garbage = Garbage()
+        self.garbage = take_over_collection()
         return TransitionCallbackReturn.SUCCESS
 
     @transition
