@@ -21,7 +21,7 @@ def flat(values: dict, prefix: str = "") -> dict:
 @pytest.mark.parametrize(
     ("node", "files"),
     [
-        ("plant", ("plant_node.py", "command_arbiter.py")),
+        ("plant", ("plant_node.py", "command_subscription.py")),
         ("agent", ("agent_parameters.py",)),
         ("recorder", ("recorder_node.py",)),
     ],

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from wm_robot.agent.builder import LifeConfig, load_life
-from wm_robot.control.control_loop import ControlLoop
-from wm_robot.control.timing import Histogram
+from wm_robot.control.control_loop import make_local_loop
+from wm_robot.control.histogram import Histogram
 from wm_robot.errors import DeviceError
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
@@ -61,7 +61,7 @@ class SimulatedLife:
         self._surprise: list[float] = []
         self._decided = Histogram()
         # Simulated time stands still while a step is computed, so none is late.
-        self._loop = ControlLoop(self.robot, self, clock=lambda: 0.0)
+        self._loop = make_local_loop(self.robot, self, clock=lambda: 0.0)
         # The simulated robot stands where it was put; there is no way home that must be cleared first.
         self._loop.supervisor.mode = Mode.LEARNED
         self._note()

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from wm_robot.control.idle_time import IdleTime
-from wm_robot.control.timing import SPARE
+from wm_robot.control.idle_tasks import SPARE
 
 
 class Clock:

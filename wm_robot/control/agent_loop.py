@@ -12,9 +12,10 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from wm_robot.control.deadline_budget import Slack
+from wm_robot.control.histogram import Histogram
 from wm_robot.control.idle_time import IdleTime
 from wm_robot.control.period_log import Period
-from wm_robot.control.timing import Histogram, Slack
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.transition_assembler import Lived
 

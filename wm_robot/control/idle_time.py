@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from wm_robot.control.timing import Ahead
+from wm_robot.control.idle_tasks import Ahead
 
 
 class IdleTime:

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from wm_robot.agent.builder import LifeConfig, RobotLife, load_life, neutral_action, warm_up
 from wm_robot.control.period_log import PeriodLog, log_status
-from wm_robot.control.realtime import Garbage
+from wm_robot.control.realtime import Garbage, take_over_collection
 from wm_robot.errors import SnapshotError
 from wm_robot.robots import load_spec
 from wm_robot.safety.heartbeat import Heartbeat
@@ -105,7 +105,7 @@ class AgentNode(LifecycleNode):
         )
         # Everything is loaded, and the learner is started: nothing of that is to go before others.
         self._realtime = use_real_time(self, self.config.priority, self.config.cores)
-        self._garbage = Garbage()
+        self._garbage = take_over_collection()
         return TransitionCallbackReturn.SUCCESS
 
     @transition

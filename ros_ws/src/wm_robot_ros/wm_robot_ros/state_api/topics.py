@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from std_msgs.msg import Header
 from wm_robot_msgs.msg import LifetimeStatus, Prediction, Surprise
 
-from wm_robot.control.timing import Histogram
+from wm_robot.control.histogram import Histogram
 from wm_robot.store.store import opened
 from wm_robot.streams.transition_assembler import Lived
 from wm_robot_ros.middleware.convert import FRAME, duration_message, time_message

@@ -1,16 +1,9 @@
-"""How long things take: kept as a histogram, so that an hour costs no more than a minute, and to judge what fits."""
+"""Tasks for the idle time between two control periods, started by the time that they took lately."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-
-WIDTH_MS = 0.1
-BINS = 1000
-USUAL = 64
-"""Steps over which is averaged how long a whole one takes."""
 FADES = 0.98
 """What a long time counts for, from one time to the next."""
 ROOM = 1.5
@@ -19,73 +12,6 @@ LEAST = 1e-4
 """What takes less, in s, or was put off until it counts for less, is done whatever is left."""
 SPARE = 0.0005
 """Time between the end of what is done ahead and the moment before which it must be over, in s."""
-
-
-class Histogram:
-    """Durations in bins of 0.1 ms up to 100 ms; longer ones share the last bin."""
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(BINS + 1, np.int64)
-        self.worst_ms = 0.0
-        self.last_ms = 0.0
-
-    def add(self, ms: float) -> None:
-        self._counts[min(max(int(ms / WIDTH_MS), 0), BINS)] += 1
-        self.worst_ms, self.last_ms = max(self.worst_ms, ms), ms
-
-    @property
-    def count(self) -> int:
-        return int(self._counts.sum())
-
-    def percentile(self, q: float) -> float:
-        """The duration in ms that `q` per cent stay within, to the upper edge of its bin; 0 without any."""
-        if not self.count:
-            return 0.0
-        index = int(np.searchsorted(np.cumsum(self._counts), np.ceil(q / 100 * self.count)))
-        return self.worst_ms if index == BINS else min((index + 1) * WIDTH_MS, self.worst_ms)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values: the filled bins by index, and what people ask first."""
-        filled = np.flatnonzero(self._counts)
-        return {
-            "width_ms": WIDTH_MS,
-            "counts": {str(int(i)): int(self._counts[i]) for i in filled},
-            "count": self.count,
-            "last_ms": self.last_ms,
-            "p50_ms": self.percentile(50),
-            "p99_ms": self.percentile(99),
-            "p999_ms": self.percentile(99.9),
-            "worst_ms": self.worst_ms,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Histogram":
-        """Inverse of `to_dict`."""
-        histogram = cls()
-        for index, count in values["counts"].items():
-            histogram._counts[int(index)] = count
-        histogram.worst_ms, histogram.last_ms = float(values["worst_ms"]), float(values["last_ms"])
-        return histogram
-
-
-class Slack:
-    """Whether a whole step still fits into what is left of a period, by what whole steps took lately."""
-
-    def __init__(self) -> None:
-        self.hurried = 0
-        """Steps of which something was left out."""
-        self._usual_ms = 0.0
-
-    def lacks(self, left_ms: float) -> bool:
-        """Whether what can be left out must be."""
-        return self._usual_ms > left_ms
-
-    def add(self, ms: float, *, hurried: bool) -> None:
-        """A step was lived."""
-        if hurried:
-            self.hurried += 1
-        # A hurried one says nothing of whole ones; without forgetting, one slow spell would have it hurry for ever.
-        self._usual_ms += ((0.0 if hurried else ms) - self._usual_ms) / USUAL
 
 
 class _Takes:
