@@ -240,11 +240,10 @@ def _cost(arm: Arm) -> dict[str, float]:
     rows, steps = train.rows, train.steps
     state = model.birth(rows, hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
     obs, truth = (torch.randn(rows, steps + 1, size) for size in (config.obs, config.truth))
-    action, goal = (torch.randn(rows, steps, size) for size in (config.action, config.goal))
-    reward = torch.randn(rows, steps)
+    action = torch.randn(rows, steps, config.action)
     for _ in range(4):
         began = time.perf_counter()
-        losses, _ = segment_loss(model, state, obs, action, goal, truth, reward, horizon=train.horizon)
+        losses, _ = segment_loss(model, state, obs, action, truth, horizon=train.horizon)
         (losses.surprise + losses.open_loop + losses.physics).backward()
         updates.append(time.perf_counter() - began)
     return {

@@ -37,7 +37,6 @@ class SmallTask:
         config = ModelConfig(
             obs=self.states,
             action=self.inputs,
-            goal=0,
             truth=self.numbers,
             dt=0.02,
             servo=(-1,) * self.inputs,
@@ -51,11 +50,10 @@ class SmallTask:
         )
         trainer = Trainer(
             WorldModel(config),
-            TrainConfig(updates=updates, horizon=0, rounds=(), reward=0.0),
+            TrainConfig(updates=updates, horizon=0, rounds=()),
             folder=work / f"{family}-{updates}",
             data=work / "lives",
             gather=_Gather(self),
-            reward=lambda obs, action, next_obs, goal: torch.zeros(action.shape[:2]),
         )
         before = trainer.update
         for metrics in trainer.run():

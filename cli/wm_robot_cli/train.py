@@ -121,7 +121,6 @@ def train(
                 ),
                 shape=ModelConfig.of(
                     spec,
-                    goal=spec.task(task).goal,
                     truth=len(WorldDistribution(spec).names),
                     memory=MEMORY_OF_ARM.get(each, memory),
                 ),
@@ -205,7 +204,6 @@ class _BaseTraining:
         from wm_robot.model.calibration import save_calibration
         from wm_robot.model.world_model import WorldModel
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.tasks import reward_of
         from wm_robot.training.export.base_graphs import export_graphs, remove_foreign_graphs
         from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure
@@ -221,7 +219,6 @@ class _BaseTraining:
             folder=self.work,
             data=self.data,
             gather=self.gather,
-            reward=reward_of(self.spec, self.spec.task(self.task)),
             start=self.start.model if self.start else None,
         )
         seconds = _run(trainer, self.config.updates, self.work)
@@ -235,7 +232,7 @@ class _BaseTraining:
         save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
         refusal = None
         try:
-            differences, _ = export_graphs(self.out, base, self.spec, task=self.task)
+            differences = export_graphs(self.out, base, self.spec, task=self.task)
             print(graphs_in_words(self.out, MppiConfig(), differences))
         except GraphError as error:
             refusal = error

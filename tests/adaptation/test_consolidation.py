@@ -32,7 +32,7 @@ STEPS = 64 * 6
 @pytest.fixture
 def base(tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     return load_base(tmp_path / "base")
 
@@ -172,7 +172,7 @@ def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, 
 @pytest.mark.parametrize("memory", ["gru", "ekf", "delta"])
 def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec, memory):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), spec, {})
     base = load_base(tmp_path)
     export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=20)

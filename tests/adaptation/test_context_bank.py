@@ -136,9 +136,7 @@ def test_a_masked_step_leaves_every_bit(recall):
 @pytest.mark.parametrize("family", ["gru", "kv", "delta", "hope", "ridge", "ekf"])
 def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
     torch.manual_seed(0)
-    config = ModelConfig(
-        obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8
-    )
+    config = ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8)
     model = WorldModel(config)
     recall = TensorRecall(model, RecallConfig(slots=2, settled=4, alarm=4.0))
     state = recall.birth(model.birth(2, hold=torch.zeros(2, 2)))

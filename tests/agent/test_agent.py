@@ -10,11 +10,10 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.agent import rollout_objective
-from wm_robot.agent.agent import TREND, Agent, BatchAgent
+from wm_robot.agent.agent import TREND, Agent
 from wm_robot.agent.torch_agents import torch_agents
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.torch_backend import tensors
 from wm_robot.model.world_model import ModelConfig, WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
@@ -25,7 +24,7 @@ PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 @pytest.fixture(params=["ekf", "kalman"])
 def base(request, tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=request.param, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)
     model = WorldModel(shape)
     save_base(tmp_path / "base", model, spec, {})
     return load_base(tmp_path / "base")
@@ -47,7 +46,7 @@ def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
 @pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
 def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     base, steps = load_base(tmp_path / "base"), 200
     rng = np.random.default_rng(0)
@@ -171,7 +170,9 @@ class Noted:
         return self.score.imagine(plans)
 
 
-def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypatch):
+def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will_move(
+    base, spec, monkeypatch
+):
     planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
     acting = torch_agents(base.model, spec, task="reach", planner=planner)
     acting.begin(np.zeros((2, 1)))
@@ -182,27 +183,21 @@ def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypa
         return Noted(score, lambda: seen.append((obs, goals, state["recent"])))
 
     monkeypatch.setattr(rollout_objective, "scoring", noted)
-    obs, goal = np.zeros((2, 2), np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
+    obs, goal = np.full((2, 2), 0.1, np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
     action = acting.act(obs, goal)
     assert len(seen) == 3
-    state = acting.state
     acting.observe(obs, action, obs)
-    assert len(seen) == 5
-    expected, _, recent = seen[-1]
-    state = tensors(state)
-    z = base.model.observe(state, torch.zeros(2, 2))
-    wanted = base.model.imagine(state, z, torch.tensor(action)[:, None, None])
-    torch.testing.assert_close(expected, wanted.mean[:, 0, 0])
-    torch.testing.assert_close(recent[:, -1], torch.tensor(action))
+    assert len(seen) == 3
     acting.act(obs, goal)
     assert len(seen) == 6
-    # A goal that moves is expected to go on as it did, and for the next plan one step further.
+    for expected, _, recent in seen[3:]:
+        torch.testing.assert_close(expected, torch.tensor(obs))
+        torch.testing.assert_close(recent[:, -1], torch.tensor(action))
+    # A goal that moves is expected to go on as it did.
     for t in range(TREND):
         acting.act(obs, goal + np.float32([0.01 * t**2, 0.0, 0.0]))
-    now = torch.arange(TREND, TREND + 5) ** 2 / 100
-    torch.testing.assert_close(seen[-1][1][0, :, 0], now[:-1], atol=1e-4, rtol=0)
-    acting.prepare()
-    torch.testing.assert_close(seen[-1][1][0, :, 0], now[1:], atol=1e-4, rtol=0)
+    now = torch.arange(TREND, TREND + 4) ** 2 / 100
+    torch.testing.assert_close(seen[-1][1][0, :, 0], now, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
@@ -227,54 +222,11 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
             told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
             searched.append(len(scored) - before)
         steps[hurry] = searched, told.nll, agent.state
-    assert steps[False][0] == [2 * iterations - 1] + [iterations] * 3
-    # Of those between, nothing is asked; what is prepared for the others is all but the last iteration.
-    assert steps[True][0] == [iterations, iterations - 1, 1, iterations - 1]
+    assert steps[False][0] == [iterations] * 4
+    assert steps[True][0] == [iterations, 0] * 2
     assert steps[False][1] == steps[True][1]
     for name, value in steps[False][2].items():
         np.testing.assert_array_equal(steps[True][2][name], value, err_msg=name)
-
-
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_what_is_rehearsed_changes_nothing(base, spec, iterations):
-    planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
-    goal, done = np.float32([0.0, 1.0, 0.0]), {}
-    for rehearses in (False, True):
-        agent = Agent(base, spec, task="reach", planner=planner)
-        agent.begin(np.zeros(1))
-        obs, actions = np.float32([0.1, 0.2]), []
-        for _ in range(6):
-            if rehearses:
-                agent.rehearse()
-            action = agent.act(obs, goal)
-            now = obs + np.append(action, 0.0).astype(np.float32)
-            agent.live(obs, action, now)
-            obs = now
-            actions.append(action)
-        done[rehearses] = np.stack(actions), agent.state, agent._batch.moment.random
-    np.testing.assert_array_equal(done[True][0], done[False][0])
-    for before, after in zip(done[False][1:], done[True][1:], strict=True):
-        for name, value in before.items():
-            np.testing.assert_array_equal(after[name], value, err_msg=name)
-
-
-def test_a_rehearsal_asks_for_the_plan_that_is_next(base, spec, monkeypatch):
-    asked, improving = [], BatchAgent._improving
-
-    def noted(self, *moment):
-        asked.append(moment)
-        return improving(self, *moment)
-
-    monkeypatch.setattr(BatchAgent, "_improving", noted)
-    acting, obs, goal = agent(base, spec), np.float32([0.1, 0.2]), np.float32([0.0, 1.0, 0.0])
-    acting.rehearse()
-    assert not asked, "before its first action there is nothing to rehearse"
-    acting.live(obs, acting.act(obs, goal), obs)
-    acting.rehearse()
-    state, sensed, goals = asked[-1]
-    assert state is acting.state
-    np.testing.assert_array_equal(sensed, obs[None])
-    np.testing.assert_allclose(goals, np.repeat(goal[None, None], PLANNER.horizon, 1), atol=1e-6)
 
 
 def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, spec):
@@ -322,7 +274,7 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
     live(lived, 3)
     lived.save(tmp_path / "state")
     torch.manual_seed(1)
-    other = WorldModel(ModelConfig.of(spec, goal=3, truth=1, width=16, context=4, outcome=8))
+    other = WorldModel(ModelConfig.of(spec, truth=1, width=16, context=4, outcome=8))
     save_base(tmp_path / "other", other, spec, {})
     with pytest.raises(SnapshotError, match="base_digest"):
         agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")

@@ -39,7 +39,7 @@ STEPS, GROWTH = 8000, 64
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    shape = ModelConfig.of(SPEC, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(SPEC, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), SPEC, {})
     export_graphs(folder, load_base(folder), SPEC, task="reach", planner=PLANNER, steps=20)
     return folder

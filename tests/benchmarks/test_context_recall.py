@@ -20,7 +20,7 @@ VISIT, POINTS = 40, (0, 10, 30)
 def model() -> WorldModel:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
     )
     return WorldModel(config).requires_grad_(False)
 

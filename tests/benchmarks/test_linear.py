@@ -61,7 +61,7 @@ def test_who_is_told_of_a_change_begins_anew():
 def test_errors_of_a_model_are_of_its_predictions_before_the_step():
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
     )
     model, lives = WorldModel(config), linear_lives(2, 150, seed=0)
     errors = learned_errors(model, lives)

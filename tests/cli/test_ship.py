@@ -363,7 +363,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     (here / "point.yaml").write_text(yaml.safe_dump(POINT | chain))
     spec = RobotSpec.load(here / "point.yaml")
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory="ekf", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
     for path in (here / "point-gru").iterdir():
         path.unlink()
     save_base(here / "point-gru", WorldModel(shape), spec, {})

@@ -44,7 +44,7 @@ class Agent:
 
 class Robot:
     def __init__(self):
-        self.clock = Clock()
+        self.clock, self.monotonic = Clock(), 0.0
         self.agent = Agent(self.clock)
         self.sent, self.learned, self.failed, self.periods = [], [], [], []
         self.loop = AgentLoop(
@@ -55,6 +55,7 @@ class Robot:
             failed=self.failed.append,
             log=self.periods.append,
             clock=self.clock,
+            monotonic=lambda: self.monotonic,
         )
         self.loop.start()
 
@@ -170,29 +171,11 @@ def test_an_error_of_what_a_caller_adds_to_a_step_stops_the_agent_until_it_is_st
     assert robot.loop.active and robot.loop.trouble == ""
 
 
-def test_it_rehearses_once_before_an_observation_and_not_when_it_is_stopped(robot):
-    rehearsed = []
-    for _ in range(3):
-        robot.loop.rehearse(lambda: rehearsed.append(1))
-    assert not rehearsed, "nothing was expected"
-    soon = robot.loop.idle._clock() + 1e-4
-    robot.loop.idle.expect(soon + 10, rehearse=True)
-    robot.loop.rehearse(lambda: rehearsed.append(1))
-    assert not rehearsed, "too early"
-    robot.loop.idle.expect(robot.loop.idle._clock() + 4e-4, rehearse=True)
-    for _ in range(3):
-        robot.loop.rehearse(lambda: rehearsed.append(1))
-    assert len(rehearsed) == robot.loop.idle.rehearsed == 1
-    robot.loop.stop()
-    robot.loop.idle.expect(robot.loop.idle._clock() + 4e-4, rehearse=True)
-    robot.loop.rehearse(lambda: rehearsed.append(1))
-    assert len(rehearsed) == 1
-    # It was taken all the same: a stopped agent waits, and does not spin.
-    assert robot.loop.idle.left_before_rehearsal() == math.inf
-
-
-def test_a_stopped_agent_has_all_the_time_there_is(robot):
-    robot.loop.idle.expect(robot.loop.idle._clock() + 1.0)
-    assert 0.5 < robot.loop.time_left() <= 1.0
+def test_the_time_left_runs_out_and_is_endless_once_the_plant_is_late_by_a_period_or_the_agent_stopped(robot):
+    robot.loop.expect_observation(100.02)
+    for now, left in ((100.0, 0.02), (100.03, -0.01), (100.041, math.inf)):
+        robot.monotonic = now
+        assert robot.loop.time_left() == pytest.approx(left)
+    robot.monotonic = 100.0
     robot.loop.stop()
     assert robot.loop.time_left() == math.inf

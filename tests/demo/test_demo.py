@@ -31,7 +31,7 @@ def bases(tmp_path_factory):
     torch.manual_seed(0)
     digests, truth = {}, len(WorldDistribution(spec).names)
     for name, memory in (("learns", "gru"), ("frozen", "none")):
-        config = ModelConfig.of(spec, goal=3, truth=truth, memory=memory, width=16, context=8)
+        config = ModelConfig.of(spec, truth=truth, memory=memory, width=16, context=8)
         digests[name] = save_base(folder / name, WorldModel(config), spec, card={})
     return folder, digests["learns"], spec.digest()
 

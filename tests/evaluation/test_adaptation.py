@@ -33,7 +33,7 @@ def lives() -> Lives:
 def arm(memory: str = "gru") -> Arm:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=2, action=1, goal=0, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
+        obs=2, action=1, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
     )
     return Arm(name=memory, model=WorldModel(config).requires_grad_(False))
 

@@ -15,7 +15,7 @@ from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, li
 def test_an_error_is_what_happened_over_what_was_foreseen():
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="kalman", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="kalman", width=16
     )
     model, lives = WorldModel(config).requires_grad_(False), linear_lives(2, 60, seed=0)
     errors, deviations = standardised_errors(model, lives, ages=(0, 20), horizons=(1, 4, 16))

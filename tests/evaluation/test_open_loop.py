@@ -13,7 +13,7 @@ STEPS, HORIZON = 30, 4
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    config = ModelConfig(obs=4, action=2, goal=0, truth=1, dt=0.02, servo=(0, 1), width=16)
+    config = ModelConfig(obs=4, action=2, truth=1, dt=0.02, servo=(0, 1), width=16)
     return WorldModel(config).eval().requires_grad_(False)
 
 

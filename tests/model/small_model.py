@@ -11,7 +11,6 @@ def small_model(memory: str, *, truth: int = 2, servo: int = 0) -> WorldModel:
     shape = ModelConfig(
         obs=2,
         action=1,
-        goal=0,
         truth=truth,
         dt=0.02,
         servo=(servo,),

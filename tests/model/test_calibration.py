@@ -19,9 +19,7 @@ from wm_robot.spec import RobotSpec
 def model(memory: str) -> WorldModel:
     torch.manual_seed(0)
     return WorldModel(
-        ModelConfig(
-            obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(-1, 1), memory=memory, width=16, outcome=8
-        )
+        ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=memory, width=16, outcome=8)
     )
 
 
@@ -100,7 +98,7 @@ def base(tmp_path):
             "actuators": [{"name": "a", "joint": "a", "unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}],
         }
     )
-    save_base(tmp_path, WorldModel(ModelConfig.of(spec, goal=0, truth=2, memory="gru", width=8)), spec, {})
+    save_base(tmp_path, WorldModel(ModelConfig.of(spec, truth=2, memory="gru", width=8)), spec, {})
     return load_base(tmp_path)
 
 

@@ -15,7 +15,7 @@ from wm_robot.spec import RobotSpec
 def make(memory: str, **shape) -> WorldModel:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(0, 1), memory=memory, width=24, context=6, **shape
+        obs=4, action=2, truth=5, dt=0.02, servo=(0, 1), memory=memory, width=24, context=6, **shape
     )
     model = WorldModel(config)
     rng = np.random.default_rng(0)
@@ -151,16 +151,13 @@ def test_actions_on_their_way_are_part_of_the_latent():
     assert not torch.equal(model.observe(one, obs[:, 0]), model.observe(other, obs[:, 0]))
 
 
-def test_the_gradient_reaches_the_writes_and_the_reward_does_not():
+def test_the_gradient_reaches_the_writes():
     model = make("delta")
     obs, action, valid, _ = life()
     predicted, _ = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
     predicted.mean[:, -1].sum().backward()
     gate = model.memories[0].strength.weight
     assert gate.grad is not None and gate.grad.abs().max() > 0
-    model.zero_grad()
-    model.reward(obs[:, 1:], action, torch.zeros(3, 20, 3)).sum().backward()
-    assert gate.grad is None or gate.grad.abs().max() == 0
 
 
 def test_an_oracle_that_is_told_nothing_says_so():
@@ -244,9 +241,9 @@ def test_the_physics_is_read_off_the_memory_and_nothing_else():
 
 def test_a_config_that_cannot_work_is_refused():
     with pytest.raises(ConfigError, match="family 'ekf' has one block"):
-        ModelConfig(obs=4, action=2, goal=0, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
+        ModelConfig(obs=4, action=2, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
     with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
-        ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)
+        ModelConfig(obs=4, action=2, truth=0, dt=0.02, servo=(0, 1), width=0)
 
 
 @pytest.fixture

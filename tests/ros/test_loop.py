@@ -18,7 +18,7 @@ SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
 def base(tmp_path):
     """A base that was never trained, small enough to be quick."""
     truth = len(WorldDistribution(SPEC).names)
-    model = WorldModel(ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1))
+    model = WorldModel(ModelConfig.of(SPEC, truth=truth, width=16, blocks=1))
     save_base(tmp_path / "base", model, SPEC, {})
     return tmp_path / "base"
 

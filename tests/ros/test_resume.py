@@ -31,7 +31,7 @@ def saved_in(store):
 def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, environment, tmp_path):
     torch.manual_seed(0)
     truth = len(WorldDistribution(SPEC).names)
-    shape = ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1)
+    shape = ModelConfig.of(SPEC, truth=truth, width=16, blocks=1)
     save_base(tmp_path / "base", WorldModel(shape), SPEC, {})
     store = Store(tmp_path / "state")
 
@@ -74,7 +74,7 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
 
 def test_what_the_library_lives_depends_on_every_message():
     # Otherwise the test above would hold for a life that learns nothing.
-    shape = ModelConfig.of(SPEC, goal=3, truth=1, width=16, blocks=1, memory="delta")
+    shape = ModelConfig.of(SPEC, truth=1, width=16, blocks=1, memory="delta")
     model = WorldModel(shape)
     obs = torch.from_numpy(np.stack([Plant.obs(None, step) for step in (1, 2)]))[None]
     action = torch.from_numpy(Plant.action(None, 2))[None, None]

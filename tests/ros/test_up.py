@@ -380,8 +380,7 @@ def small_base(folder, robot):
     """A base that was never trained, small enough to be quick."""
     spec = load_spec(robot)
     shape = {"truth": len(WorldDistribution(spec).names), "width": 16, "blocks": 1}
-    goal = next(iter(spec.tasks.values())).goal
-    save_base(folder, WorldModel(ModelConfig.of(spec, goal=goal, **shape)), spec, {})
+    save_base(folder, WorldModel(ModelConfig.of(spec, **shape)), spec, {})
     return folder
 
 

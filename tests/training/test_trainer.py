@@ -48,7 +48,6 @@ def model_of(memory: str, width: int = 16) -> WorldModel:
     shape = ModelConfig(
         obs=1,
         action=1,
-        goal=0,
         truth=1,
         dt=0.02,
         servo=(-1,),
@@ -68,7 +67,6 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         folder=folder / "run",
         data=folder / "data",
         gather=GainLives(),
-        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
         start=start,
     )
 

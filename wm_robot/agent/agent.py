@@ -21,11 +21,11 @@ from wm_robot.agent.onnx_files import Graphs
 from wm_robot.agent.onnx_planner import Plans
 from wm_robot.agent.plan_monitor import Exploitation
 from wm_robot.agent.plan_prediction import Imagined, Thought, imagined
-from wm_robot.errors import ConfigError, InferenceError, SnapshotError
+from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.memory.state_arrays import Arrays
 from wm_robot.model.backend import Lives, Writes
 from wm_robot.model.base import Base
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig
+from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store, opened
 
@@ -47,16 +47,6 @@ class Surprise:
     """Expected deviation of each channel, `O`."""
     error: np.ndarray
     """(observed - expected) / deviation, `O`."""
-
-
-class _Decided(NamedTuple):
-    """The moment of the last action: life, observation, goals ahead and the action."""
-
-    state: Arrays
-    sensed: np.ndarray
-    goals: np.ndarray
-    """One more than the horizon has steps."""
-    action: np.ndarray
 
 
 class _Moment(NamedTuple):
@@ -87,7 +77,7 @@ class BatchAgent:
         plans: Likewise, for the task and this planner.
         recall: Recognise conditions that were lived before; not for an oracle.
         learner: Who fits residuals of these lives; not for an oracle. It is the caller's to end.
-        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
+        exploitation: Compares the reward that plans predict with the reward that follows.
         """
         self.spec = spec
         self._lives = lives
@@ -95,10 +85,6 @@ class BatchAgent:
         self._writes: Writes = self._recall or lives
         self._trial = Trial(lives, self._recall) if learner else None
         self.consolidating = Consolidating(self._trial, learner) if self._trial and learner else None
-        if exploitation and exploitation.config.risk and not plans.takes_risk:
-            raise ConfigError(
-                "exploitation.risk is set, but graphs plan without risk; 0 only tells of an alarm"
-            )
         self._plans, self._exploitation = plans, exploitation
         self._planner = Mppi(
             planner or MppiConfig(),
@@ -107,10 +93,11 @@ class BatchAgent:
             step=spec.action_step,
             seed=seed,
         )
-        self._forecast = _parabola(TREND, self._planner.config.horizon + 1)
+        self._forecast = _parabola(TREND, self._planner.config.horizon)
         self._goals: np.ndarray | None = None
-        self._decided: _Decided | None = None
         self._thought: Thought | None = None
+        self._acted = False
+        """Whether a plan was made since the last transition."""
         self.state: Arrays = {}
         self.moment: _Moment = _Moment({}, {}, None)
 
@@ -129,7 +116,8 @@ class BatchAgent:
         if self._exploitation:
             self._exploitation.begin(len(hold))
         self._planner.reset()
-        self._goals = self._decided = self._thought = None
+        self._goals = self._thought = None
+        self._acted = False
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """The next action, `B A`.
@@ -142,44 +130,16 @@ class BatchAgent:
         sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
         state = self.state
         if applied is not None:
-            state = _after(state, _floats(applied))
-        plan = self._planner.plan(self._improving(state, sensed, goals[:, :-1]), state["recent"][:, -1])
+            recent = np.concatenate([state["recent"][:, 1:], _floats(applied)[:, None]], 1)
+            state = state | {"recent": recent}
+        improve = self._plans.improving(state, sensed, goals)
+        plan = self._planner.plan(improve, state["recent"][:, -1])
         action = plan[:, 0]
-        self._decided = _Decided(state, sensed, goals, action)
-        self._thought = Thought(state, sensed, plan)
+        self._thought, self._acted = Thought(state, sensed, plan), True
         if self._exploitation:
             expect = partial(self._expected, state)
-            self._exploitation.planned(sensed, goals[:, :-1], plan, state["recent"], expect, goal=goal)
+            self._exploitation.planned(sensed, goals, plan, state["recent"], expect, goal=goal)
         return action
-
-    def prepare(self, *, hurry: bool = False) -> None:
-        """Begin the next plan, if it takes several iterations, from where the last action is expected to lead.
-
-        For the time between two observations; `observe` does it first of all.
-
-        Args:
-            hurry: The next plan is this one, a step on, and not searched; never twice in a row.
-        """
-        decided, self._decided = self._decided, None
-        if decided is None:
-            return
-        state, sensed, goals, action = decided
-        if hurry and self._planner.searched:
-            self._planner.carry_over(action)
-            return
-        if not self._planner.prepares:
-            return
-        expected, _ = self._lives.predict(state, sensed, action)
-        self._planner.prepare(self._improving(_after(state, action), expected, goals[:, 1:]), action)
-
-    def rehearse(self) -> None:
-        """Plan and forget it: the next action comes sooner when what it needs is in the processor's caches."""
-        if self._thought is None or self._goals is None:
-            return
-        goals = (self._forecast @ self._goals)[:, :-1]
-        self._planner.rehearse(
-            self._improving(self.state, self._thought.sensed, goals), self.state["recent"][:, -1]
-        )
 
     def _expected(
         self, state: Arrays, obs: np.ndarray, recent: np.ndarray, action: np.ndarray
@@ -188,11 +148,6 @@ class BatchAgent:
         moments = len(obs) // len(state["step"])
         lives = {name: np.concatenate([state[name]] * moments) for name in ("step", *known(state))}
         return self._lives.predict(lives | {"recent": recent}, _floats(obs), _floats(action))
-
-    def _improving(self, state: Arrays, sensed: np.ndarray, goals: np.ndarray) -> Improve:
-        """The planner's iteration at a moment of these lives."""
-        risk = self._exploitation.risk if self._exploitation else None
-        return self._plans.improving(state, sensed, goals, risk)
 
     def observe(
         self,
@@ -204,7 +159,7 @@ class BatchAgent:
         truth: np.ndarray | None = None,
         hurry: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Live one transition; before that, prepare the next plan.
+        """Live one transition.
 
         Args:
             applied: What reached the motors, `B A`.
@@ -215,7 +170,9 @@ class BatchAgent:
         Returns:
             What was expected: mean and log variance of `next_obs`, `B O` each.
         """
-        self.prepare(hurry=hurry)
+        if self._acted and hurry and self._planner.searched:
+            self._planner.carry_over()
+        self._acted = False
         if self._exploitation and hurry:
             self._exploitation.forgo()
         elif self._exploitation:
@@ -249,7 +206,7 @@ class BatchAgent:
         return kept_of(self.state), step | {"valid": np.zeros(batch, np.float32)}
 
     def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
-        """The goal at each step of the horizon and one more, `B H+1 G`, by its last motion."""
+        """The goal at each step of the horizon, `B H G`, by its last motion."""
         if self._goals is None or self._goals.shape[::2] != goal.shape:
             self._goals = np.repeat(goal[:, None], TREND, 1)
         self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
@@ -280,7 +237,7 @@ class Agent:
         recall: Recognise conditions that were lived before; False learns each anew.
         learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
         caution: Who says what is not to be learned from.
-        exploitation: Who says whether plans keep what they promise; where they do not, risk is shunned.
+        exploitation: Compares the reward that plans predict with the reward that follows.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -438,10 +395,6 @@ class Agent:
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
 
-    def rehearse(self) -> None:
-        """Plan and forget it, right before an observation is due: then its action comes sooner."""
-        self._batch.rehearse()
-
     def imagined(self) -> Imagined | None:
         """What is expected of the plan that it acted on last; None before its first action."""
         return self._batch.imagined()
@@ -486,11 +439,6 @@ class Agent:
             parents=parents,
             note=note,
         ).digest
-
-
-def _after(state: Arrays, action: np.ndarray) -> Arrays:
-    """Lives with one action more on its way to the motors, before that step is lived."""
-    return state | {"recent": np.concatenate([state["recent"][:, 1:], action[:, None]], 1)}
 
 
 def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:

@@ -29,8 +29,6 @@ class LifeConfig:
     """False: the life is read and never written."""
     recall: bool = True
     """Conditions that were lived before are recognised."""
-    int8: bool = False
-    """Plan by the graph in eight bits; for the planner's own sizes."""
     learner: bool = False
     """A process beside it fits a residual, which is tried and then believed or given up."""
     watch_plans: bool = True
@@ -53,11 +51,6 @@ class RobotLife:
     def counters(self) -> Mapping[str, int]:
         """Counters of the agent, by name; see `Agent.counters`."""
         return self.agent.counters
-
-    def rehearse(self) -> None:
-        """Rehearse a plan; see `Agent.rehearse`. By torch a plan takes longer than could be saved."""
-        if not self.agent.in_torch:
-            self.agent.rehearse()
 
     def report(self) -> dict[str, object]:
         """Newest event, whether the learner process runs, and whether plans are kept, as plain values."""
@@ -101,7 +94,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(folder, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 

@@ -18,18 +18,12 @@ MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "bette
 class Plans(Protocol):
     """What imagines and scores plans."""
 
-    takes_risk: bool
-    """Whether doubt can count against plans."""
-
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
+    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
 
         Args:
             obs: `B O`.
             goals: Goal at each step of the horizon, `B H G`.
-            risk: Added to `MppiConfig.risk`, `B`.
         """
 
 
@@ -62,12 +56,8 @@ class PlanGraph:
         wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
-    takes_risk = False
-
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
-        """See `Plans.improving`; `B` is 1, and risk is not looked at."""
+    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
+        """See `Plans.improving`; `B` is 1."""
         moment = self._graph.bound(state, {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:

@@ -34,9 +34,6 @@ class ExploitationConfig:
     """Deviations of the mean by which plans must have brought less than half of what they promised."""
     calm: float = 2.0
     """Below this many the alarm ends, if reward also follows what plans promise."""
-    risk: float = 0.0
-    """What the alarm adds to the planner's risk; see `MppiConfig.risk`. Only torch plans with risk; with 0 the alarm
-    only tells."""
     last: int = 8
     """Judgements in a row that must agree, for the alarm to be raised or ended."""
 
@@ -184,11 +181,6 @@ class Exploitation:
         self._asked, self._lived = (obs, plan[:, 0]), False
         self.counts["alarmed"] += int(self.alarmed.sum())
 
-    @property
-    def risk(self) -> np.ndarray:
-        """What each life is to add to its planner's risk, `B`."""
-        return self.config.risk * self.alarmed
-
     def imagine(self) -> None:
         """Go on with the plan under way, and judge one that is over; for the time between two observations."""
         if self._lived:
@@ -263,9 +255,8 @@ class Exploitation:
         promised, kept, gap = (
             float(found[life]) for found in (self.judged.promised, self.judged.kept, self.judged.gap)
         )
-        risk = "; risk raised" if self.config.risk else ""
         follows = ", nor does reward follow what they promise" if self.judged.insensitive[life] else ""
         return (
             f"plans promised {promised:.2g} of reward a step above staying and brought {kept:.2g} "
-            f"({gap:.1f} deviations below half){follows}{risk}"
+            f"({gap:.1f} deviations below half){follows}"
         )

@@ -1,7 +1,6 @@
 """Plans that torch imagines: for experiments, and for a robot whose base has no graph of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,20 +20,14 @@ class ImaginedPlans:
     """The iteration of a search on a model's imagination; see `plan_graph.Plans`."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        self.model, self._risk = model, planner.risk
+        self.model = model
         self._reward = reward_of(spec, spec.task(task))
         self._improvement = improvement_of(spec, planner)
 
-    takes_risk = True
-
     @torch.inference_mode()
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
-        added = np.zeros(len(obs)) if risk is None else risk
-        total = torch.from_numpy((self._risk + added).astype(np.float32))[:, None]
+    def improving(self, state: Arrays, obs: np.ndarray, goals: np.ndarray) -> Improve:
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment, risk=total))
+        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment))
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
@@ -64,24 +57,6 @@ class Imagination:
         return self.reward.judge(followed, plans, self.goals[:, None]).sum(-1)
 
 
-@dataclass(frozen=True)
-class Doubted:
-    """The same, less the deviation of that over lives that this one may as well be; see `Score`."""
-
-    expected: Imagination
-    others: Sequence[Imagination]
-    risk: Tensor
-    """Deviations that count against a plan, `B 1`."""
-
-    def imagine(self, plans: Tensor) -> Tensor:
-        return torch.cat([each.imagine(plans) for each in (self.expected, *self.others)], -1)
-
-    def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
-        parts = followed.chunk(1 + len(self.others), -1)
-        score, *others = (self.expected.judge(part, plans) for part in parts)
-        return score - self.risk * torch.stack(others).std(0)
-
-
 def scoring(
     model: WorldModel,
     reward: Reward,
@@ -89,8 +64,6 @@ def scoring(
     obs: Tensor,
     goals: Tensor,
     *,
-    risk: float | Tensor = 0.0,
-    doubts: int = 4,
     alone: bool = False,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
@@ -98,18 +71,6 @@ def scoring(
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
-            many for each life, `B 1`.
-        doubts: How many such states.
         alone: See `Imagination`.
     """
-    expected = Imagination(model, reward, state, model.observe(state, obs), goals, alone)
-    risk = torch.as_tensor(risk)
-    if not risk.any():
-        return expected
-    sampled = model.sampled(state, doubts)
-    others = [
-        replace(expected, state={name: value[i::doubts] for name, value in sampled.items()})
-        for i in range(doubts)
-    ]
-    return Doubted(expected, others, risk)
+    return Imagination(model, reward, state, model.observe(state, obs), goals, alone)

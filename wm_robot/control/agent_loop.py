@@ -14,7 +14,6 @@ import numpy as np
 
 from wm_robot.control.deadline_budget import Slack
 from wm_robot.control.histogram import Histogram
-from wm_robot.control.idle_time import IdleTime
 from wm_robot.control.period_log import Period
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.transition_assembler import Lived
@@ -73,6 +72,7 @@ class AgentLoop(Generic[AnySurprise]):
         failed: Callable[[Exception], object] = lambda error: None,
         log: Callable[[Period], object] | None = None,
         clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
     ):
         """Args:
         send: Sends an action, `A`, that answers the observation of a stamp, in ns.
@@ -80,9 +80,13 @@ class AgentLoop(Generic[AnySurprise]):
         failed: Called with the error that stopped the agent.
         log: Called with every step.
         clock: The clock of the stamps, in ns.
+        monotonic: The clock by which observations are due, in s.
         """
         self._agent, self._spec, self._send = agent, spec, send
-        self._learned, self._failed, self._log, self._clock = learned, failed, log, clock
+        self._learned, self._failed, self._log = learned, failed, log
+        self._clock, self._monotonic = clock, monotonic
+        self._due = 0.0
+        """Earliest moment at which the next observation may arrive."""
         self.active = False
         """Whether the agent acts."""
         self.trouble = ""
@@ -93,7 +97,7 @@ class AgentLoop(Generic[AnySurprise]):
         """That of the newest transition, in nats per channel."""
         self.latency, self.act_time, self.learn_time = Histogram(), Histogram(), Histogram()
         """From stamp to command, of a plan, and of learning from a transition; in ms."""
-        self.slack, self.idle = Slack(), IdleTime(spec.dt)
+        self.slack = Slack()
 
     def start(self) -> None:
         """Let the agent act from the next observation on."""
@@ -158,15 +162,14 @@ class AgentLoop(Generic[AnySurprise]):
         self.slack.add(self.learn_time.last_ms, hurried=hurry)
         self._learned(transition, surprise)
 
-    def rehearse(self, work: Callable[[], object]) -> None:
-        """Rehearse a plan, if the next observation is due right after that."""
-        # Taken first: a rehearsal that is due and never begun would keep an agent that was stopped from waiting.
-        if self.idle.take_rehearsal() and self.active:
-            self.idle.rehearse(lambda: self.run_guarded(work))
+    def expect_observation(self, due: float) -> None:
+        """Expect the next observation at a moment of the monotonic clock, in s, or later."""
+        self._due = due
 
     def time_left(self) -> float:
-        """Time in which nothing is due, in s."""
-        return self.idle.left() if self.active else math.inf
+        """Time until the next observation is due, in s; infinite where it is late by a whole period, or not used."""
+        left = self._due - self._monotonic()
+        return left if self.active and left >= -self._spec.dt else math.inf
 
     def _act(self, stamp: int, obs: np.ndarray, goal: np.ndarray, applied: np.ndarray | None) -> None:
         began = self._clock()

@@ -41,7 +41,6 @@ class ModelConfig:
 
     obs: int
     action: int
-    goal: int
     truth: int
     """Numbers of true physics: what `told` is told, `ekf` infers, and `physics` reads off any other state."""
     dt: float
@@ -72,13 +71,11 @@ class ModelConfig:
             )
 
     @classmethod
-    def of(cls, spec: RobotSpec, *, goal: int, truth: int, **shape: Any) -> "ModelConfig":
+    def of(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
         """The config that fits a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
         servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
-        return cls(
-            obs=spec.obs_dim, action=spec.action_dim, goal=goal, truth=truth, dt=spec.dt, servo=servo, **shape
-        )
+        return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -163,13 +160,6 @@ class WorldModel(nn.Module):
         if not isinstance(self.memories[0], ToldMemory):
             size = self._summary(self.birth(1, hold=torch.zeros(1, c.action))).shape[1]
             self.physics_head = nn.Linear(size, max(1, c.truth))
-        self.reward_head = nn.Sequential(
-            nn.Linear(c.obs + c.action + c.goal, c.width),
-            nn.SiLU(),
-            nn.Linear(c.width, c.width),
-            nn.SiLU(),
-            nn.Linear(c.width, 1),
-        )
 
     @property
     def _memories(self) -> list[Memory]:
@@ -420,14 +410,6 @@ class WorldModel(nn.Module):
         others, _ = self.imagine(self.sampled(state, samples), z.repeat_interleave(samples, 0), plans)
         unknown = (others[:, 0].unflatten(0, (-1, samples)) - mean[:, None]).square().mean(1)
         return Prediction(mean, (noise + unknown).log())
-
-    def reward(
-        self, next_obs: Float[Tensor, "*B O"], action: Float[Tensor, "*B A"], goal: Float[Tensor, "*B G"]
-    ) -> Float[Tensor, "*B"]:
-        """Reward that the head expects after a step, for tasks whose reward cannot be computed from sensors."""
-        y = (next_obs - self.obs_mean) / self.obs_std
-        a = (action - self.action_mean) / self.action_std
-        return self.reward_head(torch.cat([y, a, goal], -1))[..., 0]
 
     def physics(self, state: State) -> Float[Tensor, "B P"]:
         """The true physics as the state alone tells it: 0 is nominal, a usual deviation is about 1."""

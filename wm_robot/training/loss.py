@@ -1,4 +1,4 @@
-"""What training minimises: prequential surprise, open-loop error, reward error."""
+"""What training minimises: prequential surprise, open-loop error, error of the physics."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ class Losses(NamedTuple):
     constant ½ log 2π."""
     open_loop: Tensor
     """Mean Huber error over the horizon, in units of the one-step change."""
-    reward: Tensor
     physics: Tensor
     """Mean squared error of the true physics read off the state, in units of its usual deviation."""
     by_anchor: Float[Tensor, "anchors"]
@@ -36,15 +35,13 @@ def segment_loss(
     state: State,
     obs: Float[Tensor, "B Tplus1 O"],
     action: Float[Tensor, "B T A"],
-    goal: Float[Tensor, "B T G"],
     truth: Float[Tensor, "B Tplus1 P"],
-    reward: Float[Tensor, "B T"],
     *,
     horizon: int,
 ) -> tuple[Losses, State]:
     """Live a segment, imagine from several moments of it, and compare.
 
-    Gradients flow through every write. Those of the reward do not enter the memory.
+    Gradients flow through every write.
 
     Args:
         horizon: Steps to imagine; 0 lives the segment at once, and reads the physics off its end alone.
@@ -68,12 +65,9 @@ def segment_loss(
     joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
     open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
 
-    expected = model.reward(obs[:, 1:], action, goal)
-    # In units of the reward's own spread, so that one weight suits every task.
-    reward_error = ((expected - reward) / reward.std().clamp_min(1e-6)).square().mean()
     true = torch.cat([truth[:, t] for t in anchors])
     physics = (model.physics(joined) - true).square().mean()
-    return Losses(surprise, open_loop, reward_error, physics, by_anchor, competence), state
+    return Losses(surprise, open_loop, physics, by_anchor, competence), state
 
 
 def _open_loop(

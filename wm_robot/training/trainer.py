@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -67,8 +67,6 @@ class TrainConfig:
     warmup: int = 100
     open_loop: float = 1.0
     """Weight of the open-loop loss beside the surprise."""
-    reward: float = 0.05
-    """Weight of the reward loss."""
     physics: float = 1.0
     """Weight of the error of the physics read off the state."""
     rounds: tuple[float, ...] = (0.25, 0.5)
@@ -100,7 +98,6 @@ class Trainer:
         folder: Path,
         data: Path,
         gather: Gather,
-        reward: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         start: WorldModel | None = None,
     ):
         """Args:
@@ -110,7 +107,7 @@ class Trainer:
         start: A trained model of another memory, whose other layers and scales are begun from.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
-        self._gather, self._reward, self._begin_from = gather, reward, start
+        self._gather, self._begin_from = gather, start
         self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
         self._lives: list[str] = []
@@ -231,21 +228,18 @@ class Trainer:
 
     def _train(self, segments: Segments) -> dict[str, float]:
         config = self.config
-        obs, action, recent, goal, truth = (
+        obs, action, recent, truth = (
             torch.from_numpy(np.ascontiguousarray(x))
-            for x in (segments.obs, segments.action, segments.recent, segments.goal, segments.truth)
+            for x in (segments.obs, segments.action, segments.recent, segments.truth)
         )
-        reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal[:, 1:])
         part = _schedule(self.update, config)
         for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._start(segments, recent, truth)
-        losses, state = segment_loss(
-            self.model, state, obs, action, goal[:, 1:], truth, reward, horizon=config.horizon
-        )
+        losses, state = segment_loss(self.model, state, obs, action, truth, horizon=config.horizon)
         loss = losses.surprise + config.open_loop * losses.open_loop
-        loss = loss + config.reward * losses.reward + config.physics * self._stage.physics * losses.physics
+        loss = loss + config.physics * self._stage.physics * losses.physics
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -261,7 +255,6 @@ class Trainer:
             "loss": float(loss.detach()),
             "surprise": float(losses.surprise.detach()),
             "open_loop": float(losses.open_loop.detach()),
-            "reward": float(losses.reward.detach()),
             "physics": float(losses.physics.detach()),
             "gradient": float(norm),
             "competence": float(losses.competence),

@@ -163,19 +163,14 @@ class AgentNode(LifecycleNode):
     @property
     def patience(self) -> float:
         """Longest wait for work, in s."""
-        longest = LOOK if self.config.heartbeat else PATIENCE
-        if self._agent is None:
-            return longest
-        return max(0.0, min(longest, self._agent.loop.idle.left_before_rehearsal()))
+        return LOOK if self.config.heartbeat else PATIENCE
 
     def work_between_steps(self) -> None:
-        """Report progress to the guard; collect garbage, publish the status and rehearse where there is time."""
+        """Report progress to the guard; collect garbage and publish the status where there is time."""
         self._report_progress()
         if self._garbage:
             self._garbage.tidy(self._time_left())
         self._idle_tasks.do(self._time_left)
-        if self._agent:
-            self._agent.rehearse()
 
     def end_driving(self) -> None:
         """Stop acting without an emergency, and publish that as the last status."""

@@ -44,7 +44,6 @@ class AgentConfig:
             recall=declare(
                 node, "recall", True, "conditions lived before are recognised; false: learned anew"
             ),
-            int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
             learner=declare(node, "learner", False, "a process beside it fits a residual for the life"),
             watch_plans=declare(node, "watch_plans", True, "tell when plans do not keep what they promise"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
@@ -89,12 +88,6 @@ class AgentConfig:
             ),
             heartbeat=declare(node, "heartbeat", "", "page shared with wm-robot guard; empty: none"),
             log=declare(node, "log", "", "file that gets a line of JSON for each step; empty: none"),
-            priority=declare(
-                node,
-                "realtime.priority",
-                0,
-                "of SCHED_FIFO, and each plan is rehearsed right before its observation; 0: neither",
-                bounds=(0, 99),
-            ),
+            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
             cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
         )

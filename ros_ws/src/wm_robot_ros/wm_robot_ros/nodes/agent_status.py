@@ -75,7 +75,6 @@ class AgentStatus:
             "trouble": self.trouble,
             "acted": loop.acted,
             "hurried": loop.slack.hurried,
-            "rehearsed": loop.idle.rehearsed,
             "life": dict(life.counters),
             "surprise": loop.surprise,
             "refused": inputs.pairing.refusals.to_dict(),

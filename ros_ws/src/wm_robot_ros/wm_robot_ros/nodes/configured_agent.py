@@ -48,7 +48,7 @@ class ConfiguredAgent:
         process: See `StatusSources`.
         resources: Gets what destroys each part.
         """
-        self._node, self._config, self._life, self._session = node, config, life, session
+        self._node, self._config, self._session = node, config, session
         self.needs_goal = spec.task(config.life.task).goal > 0
         """Whether its task has a goal, without which it does not act."""
         self._outputs = AgentOutputs(node, spec, resources)
@@ -116,18 +116,12 @@ class ConfiguredAgent:
 
     def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
         """Act on an observation, and learn from what led to it; see `InputReceiver`."""
-        self.loop.idle.expect(due)
+        self.loop.expect_observation(due)
         self.loop.run_guarded(self._step, stamp, obs)
-        if self.loop.active and self._config.priority:
-            self.loop.idle.expect(due, rehearse=True)
 
     def take_applied(self) -> None:
         """Learn from one transition, if the observation that its command led to was acted on already."""
         self.loop.run_guarded(self._learn)
-
-    def rehearse(self) -> None:
-        """Rehearse a plan, if the next observation is due right after that."""
-        self.loop.rehearse(self._life.rehearse)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
         if self.begun or self._begin():
