@@ -18,7 +18,7 @@ class Agent:
     """Counts what it learned; its saves can be stopped half-way, and can fail."""
 
     def __init__(self):
-        self.begun_from, self.saved, self.copies = [], [], []
+        self.started_from, self.saved, self.copies = [], [], []
         self.steps = 0
         self.fails = self.copy_fails = False
         self.started, self.go_on = threading.Event(), threading.Event()
@@ -27,7 +27,7 @@ class Agent:
 
     def begin(self, hold, restore=None):
         assert not self._saving, "it begins during a save"
-        self.begun_from.append(restore)
+        self.started_from.append(restore)
         self.steps = 0
 
     def save(self, place):
@@ -60,7 +60,7 @@ class Log:
 
 
 class Robot:
-    """A session with its agent, which has begun."""
+    """A session with its agent, which has started."""
 
     def __init__(self, place, *, restore=""):
         self.agent, self.log = Agent(), Log()
@@ -68,10 +68,10 @@ class Robot:
             place=str(place), restore=restore, resume=False, keep_last=0, name="robot", log=self.log
         )
         self.session.attach(self.agent, HOLD)
-        self.begin()
+        self.start()
 
-    def begin(self):
-        self.session.begin(HOLD)
+    def start(self):
+        self.session.start(HOLD)
 
     def learn(self, steps=1):
         for _ in range(steps):
@@ -165,7 +165,7 @@ def test_a_state_in_doubt_is_not_saved_by_a_save_that_was_asked_for_before(robot
     first, second = robot.session.save(), robot.session.save()
     robot.until_saving()
     robot.learn()
-    robot.session.mark_in_doubt("RuntimeError: the planner fell over")
+    robot.session.mark_suspect("RuntimeError: the planner fell over")
     robot.agent.go_on.set()
     assert first.result() == f"{1:064d}"
     with pytest.raises(SnapshotError, match="in doubt since it stopped: RuntimeError: the planner fell over"):
@@ -182,7 +182,7 @@ def test_a_save_that_fails_after_the_state_fell_in_doubt_does_not_keep_it(robot)
     robot.agent.fails = True
     robot.session.save_in_background()
     robot.until_saving()
-    robot.session.mark_in_doubt("RuntimeError: the planner fell over")
+    robot.session.mark_suspect("RuntimeError: the planner fell over")
     robot.agent.go_on.set()
     robot.session.worker.wait_until_idle()
     assert not robot.session.must_be_kept
@@ -192,17 +192,17 @@ def test_a_state_in_doubt_returns_to_what_was_saved_last(robot):
     robot.learn(3)
     robot.session.save().result()
     robot.learn()
-    robot.session.mark_in_doubt("an error")
-    robot.session.drop_if_in_doubt()
-    assert not robot.record.begun and robot.record.doubt == ""
-    robot.begin()
-    assert robot.agent.begun_from == [None, None, robot.session.place]
+    robot.session.mark_suspect("an error")
+    robot.session.drop_if_suspect()
+    assert not robot.record.started and robot.record.suspect == ""
+    robot.start()
+    assert robot.agent.started_from == [None, None, robot.session.place]
 
 
 def test_a_sound_state_goes_on_after_a_pause(robot):
     robot.learn()
-    robot.session.drop_if_in_doubt()
-    assert robot.record.begun and robot.record.unsaved
+    robot.session.drop_if_suspect()
+    assert robot.record.started and robot.record.unsaved
 
 
 def test_no_save_overlaps_with_the_beginning_of_another_state(robot):
@@ -210,11 +210,11 @@ def test_no_save_overlaps_with_the_beginning_of_another_state(robot):
     robot.stop_in_save()
     robot.session.save_in_background()
     robot.until_saving()
-    robot.session.mark_in_doubt("an error")
+    robot.session.mark_suspect("an error")
     threading.Timer(0.05, robot.agent.go_on.set).start()
-    robot.session.drop_if_in_doubt()
-    robot.begin()
-    assert robot.agent.saved == [1] and robot.agent.begun_from[-1] == robot.session.place
+    robot.session.drop_if_suspect()
+    robot.start()
+    assert robot.agent.saved == [1] and robot.agent.started_from[-1] == robot.session.place
 
 
 def test_a_restart_comes_after_the_saves_before_it_and_stops_those_behind_it(robot):
@@ -228,12 +228,12 @@ def test_a_restart_comes_after_the_saves_before_it_and_stops_those_behind_it(rob
     assert restart.result() == "prepared"
     with pytest.raises(SnapshotError, match="nothing was lived yet"):
         behind.result()
-    assert robot.record.source is None and not robot.record.begun and robot.agent.saved == [1]
+    assert robot.record.source is None and not robot.record.started and robot.agent.saved == [1]
     # A step that was under way when the state was given up is not an update of the next one.
     robot.learn()
     assert not robot.record.unsaved
-    robot.begin()
-    assert robot.agent.begun_from[-1] is None and not robot.record.unsaved
+    robot.start()
+    assert robot.agent.started_from[-1] is None and not robot.record.unsaved
 
 
 def test_a_restart_that_cannot_be_prepared_changes_nothing(robot):
@@ -244,7 +244,7 @@ def test_a_restart_that_cannot_be_prepared_changes_nothing(robot):
 
     with pytest.raises(SnapshotError, match="no such snapshot"):
         robot.session.restart_from("elsewhere", refuse).result()
-    assert robot.record.begun and robot.record.unsaved and robot.record.source is None
+    assert robot.record.started and robot.record.unsaved and robot.record.source is None
 
 
 def test_a_save_that_fails_leaves_one_copy_of_each_state_and_names_it_once(robot):
@@ -314,4 +314,4 @@ def test_a_new_agent_waits_for_the_saves_of_the_one_before(robot):
     threading.Timer(0.05, robot.agent.go_on.set).start()
     follower = Agent()
     robot.session.attach(follower, HOLD)
-    assert job.done() and follower.begun_from == [robot.session.place] and not robot.record.begun
+    assert job.done() and follower.started_from == [robot.session.place] and not robot.record.started

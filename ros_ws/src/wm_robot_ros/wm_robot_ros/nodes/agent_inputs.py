@@ -89,18 +89,18 @@ class AgentInputs:
             target=target,
         )
 
-    def begin(self) -> None:
-        """Begin again, as at activation: nothing that came before counts."""
+    def start(self) -> None:
+        """Start empty, as at activation: nothing that came before counts."""
         self.pairing.forget()
         for speaker in (self._sensing, self._applying):
             speaker.forget()
         self.health.begin()
 
-    def begin_state(self) -> None:
-        """Drop the transitions from before a lifetime state began: they are not its experience."""
+    def start_state(self) -> None:
+        """Drop the transitions from before the start of a lifetime state: they are not its experience."""
         while self.pairing.take() is not None:
             continue
-        self.health.begin_state()
+        self.health.start_state()
 
     def take_transitions(self) -> list[Lived]:
         """Transitions that are complete, the oldest first; each is given once."""
@@ -129,7 +129,7 @@ class AgentInputs:
         self.health.answered += goal is not None
         return goal
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Check now and then whether the plant is still there, who else publishes, and what else is missing."""
         for speaker in (self._sensing, self._applying):
             speaker.look()

@@ -97,7 +97,7 @@ class AgentStatus:
 
     def publish_diagnostics(self) -> None:
         """Check the inputs, and publish `/diagnostics`."""
-        self._from.inputs.look()
+        self._from.inputs.check()
         report = self._from.life.report()
         stamp = int(self._node.get_clock().now().nanoseconds)
         components = (self._inference(), self._observations(), self._lifetime(report))

@@ -104,14 +104,14 @@ class ConfiguredAgent:
         return self.loop.active
 
     @property
-    def begun(self) -> bool:
-        """Whether it has begun to learn."""
-        return self._session.record.begun
+    def has_started(self) -> bool:
+        """Whether it updates its lifetime state."""
+        return self._session.record.started
 
     def start(self) -> None:
         """Act from the next observation on."""
-        self._session.drop_if_in_doubt()
-        self._inputs.begin()
+        self._session.drop_if_suspect()
+        self._inputs.start()
         self.loop.start()
 
     def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
@@ -124,22 +124,22 @@ class ConfiguredAgent:
         self.loop.run_guarded(self._learn)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
-        if self.begun or self._begin():
+        if self.has_started or self._start_state():
             goal = self._inputs.goal_at(stamp)
             self.loop.step(stamp, obs, goal, self._inputs.take_transitions())
 
-    def _begin(self) -> bool:
-        """Begin the lifetime state, once an action in force is known and every listener is there."""
+    def _start_state(self) -> bool:
+        """Start from the lifetime state, once an applied command and every listener are there."""
         hold = self._inputs.pairing.applied
         # A recorder that comes late would miss the beginning.
         if hold is None or self._outputs.listeners < self._config.listeners:
             return False
-        self._session.begin(hold)
-        self._inputs.begin_state()
+        self._session.start(hold)
+        self._inputs.start_state()
         return True
 
     def _learn(self) -> None:
-        transition = self._inputs.take_transition() if self.begun else None
+        transition = self._inputs.take_transition() if self.has_started else None
         if transition is not None:
             self.loop.learn(transition)
 
@@ -154,7 +154,7 @@ class ConfiguredAgent:
     def _stop(self, error: Exception) -> None:
         """Deactivate the node: an error stopped the loop."""
         # What was learned since the last save may be broken, so it must not replace what is saved.
-        self._session.mark_in_doubt(self.loop.trouble)
+        self._session.mark_suspect(self.loop.trouble)
         trace = "".join(traceback.format_exception(error))
         self._node.get_logger().fatal(f"stopped acting; the plant holds position\n{trace}")
         self._node.trigger_deactivate()

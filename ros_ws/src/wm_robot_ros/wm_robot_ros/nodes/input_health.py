@@ -24,8 +24,8 @@ class InputNeeds(Protocol):
         """Whether it acts."""
 
     @property
-    def begun(self) -> bool:
-        """Whether it has begun to learn."""
+    def has_started(self) -> bool:
+        """Whether it updates its lifetime state."""
 
     @property
     def needs_goal(self) -> bool:
@@ -51,7 +51,7 @@ class InputHealth:
         """Args:
         period: Control period, in s.
         target_max_age: Oldest target that counts, in s.
-        listeners: Subscribers of `joint_command` without which it does not begin.
+        listeners: Subscribers of `joint_command` without which it does not start.
         """
         self._node, self._needs, self._complaints = node, needs, complaints
         self._period, self._target_max_age, self._listeners = period, target_max_age, listeners
@@ -97,8 +97,8 @@ class InputHealth:
         self.answered = self.aimless = 0
         self.missing = []
 
-    def begin_state(self) -> None:
-        """Count the transitions of a lifetime state that begins."""
+    def start_state(self) -> None:
+        """Count the transitions of a lifetime state from its start."""
         self.unlearned = Unlearned(self._period)
 
     def count(self, transition: Lived) -> None:
@@ -143,7 +143,7 @@ class InputHealth:
     def _unheard(self, ready: bool) -> str:
         """Who does not listen yet, without whom it does not begin."""
         topic, wanted = self._node.resolve_topic_name("joint_command"), self._listeners
-        if not ready or self._needs.begun or self._node.count_subscribers(topic) >= wanted:
+        if not ready or self._needs.has_started or self._node.count_subscribers(topic) >= wanted:
             return ""
         words = (
             f"it waits until {topic} has {wanted} subscribers (parameter listeners). Start what listens to it"

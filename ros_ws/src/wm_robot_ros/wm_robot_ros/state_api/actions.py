@@ -117,7 +117,7 @@ class LifetimeActions:
         if not (agent.loop.active and agent.learning):
             raise SnapshotError("the agent does not act, or does not learn. Activate it, with learning: true")
         store, _ = open_place(agent.session.place)
-        before = await self._saved()
+        before = await self._save_state()
         result.before = snapshot_message(store, before)
         surprises: list[float] = []
         self._surprises = surprises
@@ -144,7 +144,7 @@ class LifetimeActions:
         worse = result.surprise_last - result.surprise_first > asked.allowed
         result.kept = not (asked.undo_on_cancel if cancelled else worse)
         if result.kept:
-            after = await self._saved()
+            after = await self._save_state()
         else:
             _, after = await restore(self._node, agent.session, before)
         if asked.pin:
@@ -164,7 +164,7 @@ class LifetimeActions:
             goal,
             Assimilate.Feedback,
             work="assimilate",
-            reference=asked.reference or await self._saved(),
+            reference=asked.reference or await self._save_state(),
             branch=asked.branch,
             recordings=list(asked.recordings),
             robot=asked.robot,
@@ -184,7 +184,7 @@ class LifetimeActions:
             goal,
             Evaluate.Feedback,
             work="evaluate",
-            references=list(asked.references) or [await self._saved()],
+            references=list(asked.references) or [await self._save_state()],
             recordings=list(asked.recordings),
             robot=asked.robot,
         )
@@ -230,7 +230,7 @@ class LifetimeActions:
                 )
             await self._next(goal)
 
-    async def _saved(self) -> str:
+    async def _save_state(self) -> str:
         """Digest of the snapshot of a save."""
         return await result_of(self._agent.session.save(), self._node)
 

@@ -10,15 +10,15 @@ class SaveRecord:
     """State of the saving of one lifetime state at one moment. What is unsaved follows from counts of updates."""
 
     source: str | None
-    """What the state goes on from when it begins next, STORE or STORE@REFERENCE; None: the initial state."""
-    begun: bool = False
-    """Whether the agent learns into it."""
+    """What the agent starts from next, STORE or STORE@REFERENCE; None: the initial state."""
+    started: bool = False
+    """Whether the agent updates it."""
     updates: int = 0
-    """Updates since it began."""
+    """Updates since the start."""
     saved: int = 0
     """Updates that the newest snapshot holds."""
-    doubt: str = ""
-    """Why it may be broken since an error; empty if it is sound. Then it must not replace what is saved."""
+    suspect: str = ""
+    """Error that may have broken it, so that it must not replace what is saved; empty if it is sound."""
     failure: str = ""
     """Why the last attempt to save it failed; empty if it did not."""
     copy: Rescued | None = None
@@ -29,7 +29,7 @@ class SaveRecord:
     @property
     def unsaved(self) -> bool:
         """Whether it holds an update that no snapshot of its own store holds."""
-        return self.begun and not self.doubt and self.updates > self.saved
+        return self.started and not self.suspect and self.updates > self.saved
 
     @property
     def present_copy(self) -> Rescued | None:

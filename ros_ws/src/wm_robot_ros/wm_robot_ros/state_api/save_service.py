@@ -19,7 +19,7 @@ def offer_save(
 
     Args:
         resources: Gets what destroys the service.
-        explain: Adds the missing inputs to the reason that the agent has not begun.
+        explain: Adds the missing inputs to the answer of an agent that has not started.
     """
 
     async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

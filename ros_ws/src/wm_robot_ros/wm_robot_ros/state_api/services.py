@@ -43,7 +43,7 @@ class LifetimeServices:
             self._node.destroy_service(service)
 
     async def _save(self, request: SaveLifetime.Request, response: SaveLifetime.Response) -> None:
-        digest = await self._saved()
+        digest = await self._save_state()
         store, _ = open_place(self._session.place)
 
         def kept() -> Any:
@@ -51,23 +51,23 @@ class LifetimeServices:
                 store.pin(request.pin, digest)
             return snapshot_message(store, digest)
 
-        response.snapshot = await self._done(kept)
+        response.snapshot = await self._run_in_worker(kept)
 
     async def _restore(self, request: RestoreLifetime.Request, response: RestoreLifetime.Response) -> None:
         response.before, digest = await restore(self._node, self._session, request.reference)
         response.snapshot = snapshot_message(open_place(self._session.place)[0], digest)
 
     async def _branch(self, request: BranchLifetime.Request, response: BranchLifetime.Response) -> None:
-        reference = request.reference or await self._saved()
+        reference = request.reference or await self._save_state()
         store, _ = open_place(self._session.place)
-        response.snapshot = await self._done(
+        response.snapshot = await self._run_in_worker(
             lambda: snapshot_message(store, store.branch(request.name, reference))
         )
 
     async def _reset(self, request: ResetLifetime.Request, response: ResetLifetime.Response) -> None:
         store, name = open_place(self._session.place)
-        if self._session.record.begun:
-            await self._saved()
+        if self._session.record.started:
+            await self._save_state()
 
         def ended() -> str:
             kept = _aside(store, name)
@@ -92,13 +92,13 @@ class LifetimeServices:
                     for each in islice(line, request.limit or None)
                 ]
 
-        await self._done(listed)
+        await self._run_in_worker(listed)
 
-    async def _saved(self) -> str:
+    async def _save_state(self) -> str:
         """Digest of the snapshot of a save."""
         return await result_of(self._session.save(), self._node)
 
-    async def _done(self, work: Callable[[], Any]) -> Any:
+    async def _run_in_worker(self, work: Callable[[], Any]) -> Any:
         """Result of some work in the worker thread."""
         return await result_of(self._session.worker.submit(work), self._node)
 
@@ -115,7 +115,7 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
     store, name = open_place(session.place)
     # Before anything is changed: a name that nobody knows costs nothing.
     target = await result_of(session.worker.submit(lambda: store.show(reference)), node)
-    if session.record.begun:
+    if session.record.started:
         await result_of(session.save(), node)
 
     def turned() -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """State session: which lifetime state an agent is on, where it came from, and where and when it is saved.
 
 The control loop updates the state in one thread, and one worker thread saves it. Two saves never overlap, and none
-overlaps with the beginning of another state. So a save that failed, succeeded or came late never decides for another
-state than the one that it saved.
+overlaps with the start of another state. So the result of a save, however late it comes, counts for the state that
+was saved, and for no other.
 """
 
 import threading
@@ -27,7 +27,7 @@ class SavableAgent(Protocol):
     """An agent whose lifetime state can be saved in one thread while it acts in another."""
 
     def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
-        """Begin with the initial state under an action, `A`, or with a saved one; see `Agent.begin`."""
+        """Start from the initial state under an action, `A`, or from a saved one; see `Agent.begin`."""
 
     def save(self, place: str) -> str:
         """Save the state in its own store; returns the snapshot's digest."""
@@ -80,7 +80,7 @@ class StateSession:
         """Whether the end of this process would lose an update."""
         return self.must_be_kept and self._record.present_copy is None
 
-    # Where it begins
+    # Where it starts
 
     def check_place(self) -> None:
         """Check that it can be saved, and replaces no other state there; see `check_place`."""
@@ -96,29 +96,29 @@ class StateSession:
         agent.begin(hold, self._record.source)
         self._agent, self._record = agent, SaveRecord(source=self._record.source)
 
-    def begin(self, hold: np.ndarray) -> None:
-        """Begin to learn, from the source, under the action in force, `A`."""
+    def start(self, hold: np.ndarray) -> None:
+        """Start the agent from the source, under the action in force, `A`."""
         assert self._agent is not None
         self._agent.begin(hold, self._record.source)
-        self._change(begun=True, updates=0, saved=0, copy=None)
+        self._change(started=True, updates=0, saved=0, copy=None)
 
     def record_update(self) -> None:
         """Count one update."""
         with self._lock:
             self._record = replace(self._record, updates=self._record.updates + 1)
 
-    def mark_in_doubt(self, reason: str) -> None:
+    def mark_suspect(self, error: str) -> None:
         """Save it no more: an error may have broken it."""
-        self._change(doubt=reason)
+        self._change(suspect=error)
 
-    def drop_if_in_doubt(self) -> None:
+    def drop_if_suspect(self) -> None:
         """Return to the source, if an error may have broken the state."""
-        if self._record.doubt:
+        if self._record.suspect:
             self.worker.wait_until_idle()
             self._record = SaveRecord(source=self._record.source)
 
     def restart_from(self, source: str | None, prepare: Callable[[], Result]) -> "Future[Result]":
-        """Begin from another state at the agent's next step; what is unsaved then is dropped.
+        """Have the agent start from another state at its next step; what is unsaved then is dropped.
 
         Args:
             source: As `SaveRecord.source`.
@@ -139,7 +139,7 @@ class StateSession:
         """Save it in the worker; the future gives the snapshot's digest, or a `SnapshotError`.
 
         Args:
-            explain: Adds why the agent has not begun to the error that says so.
+            explain: Adds to the error of an agent that has not started why it has not.
 
         Raises:
             SnapshotError: If there is nothing to save, or nowhere to.
@@ -207,11 +207,11 @@ class StateSession:
     def _check_savable(self, explain: Callable[[str], str] = str) -> None:
         if not self.place:
             raise SnapshotError("parameter 'state' is empty")
-        if not self._record.begun:
+        if not self._record.started:
             raise SnapshotError(explain("nothing was lived yet"))
-        if self._record.doubt:
+        if self._record.suspect:
             raise SnapshotError(
-                f"the life is in doubt since it stopped: {self._record.doubt}. What is saved stays"
+                f"the life is in doubt since it stopped: {self._record.suspect}. What is saved stays"
             )
 
     def _change(self, **values: Any) -> None:
