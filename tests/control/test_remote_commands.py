@@ -91,7 +91,7 @@ def test_an_agent_that_stops_in_order_is_not_late_and_one_that_stops_by_an_error
     assert not remote.update_agent(False, "ValueError: no plan"), "said again, it is no news"
 
 
-def test_begun_anew_it_holds_as_if_no_command_had_come():
+def test_from_a_new_action_in_force_it_holds_as_if_no_command_had_come():
     peer = Peer()
     peer.period()
     peer.remote.begin(HOLD + 1)
