@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.safety.specs import every, spec_of
-from wm_robot.control.control_loop import make_local_loop
+from wm_robot.control.command_arbiter import CommandArbiter
+from wm_robot.control.control_loop import ControlLoop, make_local_loop
 from wm_robot.control.realtime import Deadlines
 from wm_robot.errors import DeviceError
 from wm_robot.safety.limit_violations import Rule
@@ -35,6 +36,22 @@ class Swing:
         return self.surprise
 
 
+class Commands:
+    """A source of one action."""
+
+    active, overdue, refused, broken, surprise = True, False, "", "", None
+    action = np.zeros(3, np.float32)
+
+    def begin_period(self):
+        pass
+
+    def clear(self):
+        pass
+
+    def command(self, obs):
+        return self.action
+
+
 def controller_of(loop):
     return loop.arbiter.source.controller
 
@@ -50,7 +67,7 @@ def started(robot=None):
     return loop
 
 
-def refuse():
+def refuse(*arguments):
     raise ValueError("no plan")
 
 
@@ -78,9 +95,9 @@ def test_after_one_bad_action_the_baseline_has_taken_over(action):
     before = robot.motors.hold.copy()
     controller_of(loop).act_instead = action
     loop.step()
-    assert loop.step() is Mode.HOLD
     # With no more speed than it had, and less with each period.
     assert np.abs(robot.motors.hold - before).max() < 0.05
+    assert loop.step() is Mode.HOLD
     asked = controller_of(loop).steps
     for _ in range(100):
         assert loop.step() is Mode.HOLD
@@ -157,9 +174,9 @@ def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
     loop = started(robot)
     frozen = robot.read()
     robot.motors.spoil = lambda obs: frozen
-    modes = [loop.step() for _ in range(6)]
-    assert modes[-1] is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
-    assert modes.count(Mode.LEARNED) <= SPEC.safety.max_age + 1
+    followed = [loop.step() is Mode.LEARNED and not robot.gate.cuts for _ in range(6)]
+    assert loop.mode is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
+    assert sum(followed) <= SPEC.safety.max_age + 1
 
 
 def test_progress_is_told_once_a_period():
@@ -247,3 +264,45 @@ def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
     loop.step()
     assert loop.step() is Mode.HOLD
     assert controller_of(loop).touched == [False] * 6 + [True]
+
+
+def test_what_is_not_written_was_not_cut_and_a_plant_that_is_left_alone_can_be_armed():
+    robot = EmulatedRobot(SPEC, START)
+    source = Commands()
+    arbiter = CommandArbiter(SPEC, source, robot.hold, mode=Mode.LEARNED)
+    outcomes = []
+
+    def write(mode, action):
+        return robot.hold if mode is Mode.LIMP else robot.write(action)
+
+    loop = ControlLoop(robot, arbiter, report=lambda *outcome: outcomes.append(outcome), write=write)
+    source.action = np.full(3, 3.0, np.float32)
+    loop.step()
+    assert outcomes[-1][2] == robot.gate.cuts != ()
+    arbiter.disarm()
+    assert [loop.step() for _ in range(50)] == [Mode.LIMP] * 50
+    assert outcomes[-1][2] == ()
+    arbiter.arm()
+    assert loop.step() is Mode.HOMING
+
+
+def test_an_outcome_that_cannot_be_reported_stops_the_controller():
+    robot = EmulatedRobot(SPEC, START)
+    arbiter = CommandArbiter(SPEC, Commands(), robot.hold, mode=Mode.LEARNED)
+    loop = ControlLoop(robot, arbiter, report=refuse)
+    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+
+
+def test_a_wait_that_ends_early_is_gone_on_with_and_the_guard_is_heeded_meanwhile():
+    clock, why = Time(), [""]
+    guard = SimpleNamespace(driver=1, stopped=lambda: why[0], release=lambda: None)
+    loop = make_local_loop(EmulatedRobot(SPEC), Swing(), guard=guard, clock=clock)
+    modes = []
+
+    def wait():
+        modes.append(loop.mode)
+        clock.now += 0.45 * SPEC.dt
+        why[0] = "no progress" if len(modes) == 4 else why[0]
+
+    loop.run(Deadlines(SPEC.dt, clock=clock), lambda: loop.periods == 3, wait)
+    assert modes == [Mode.LIMP] * 4 + [Mode.SAFE_STOP] * 3

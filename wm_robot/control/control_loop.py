@@ -119,7 +119,7 @@ class ControlLoop:
         mode, action = self.arbiter.step(obs, self.robot.hold, cuts=self._cuts, late=late, broken=broken)
         acted = self._clock()
         # Where nothing is written, nothing is cut.
-        gate.cuts = ()
+        gate.clear_cuts()
         applied = self._attempt(self._write, mode, action)
         cuts = self._cuts = gate.cuts
         commanded = self._clock()
