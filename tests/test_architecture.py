@@ -26,7 +26,7 @@ WORDS = {"errors", "spec", "types", "math", "tasks", "progress"}
 ON_ROBOT: dict[str, set[str]] = {
     "safety": WORDS - {"tasks"},
     "streams": WORDS,
-    "control": WORDS | {"io", "safety"},
+    "control": WORDS | {"io", "safety", "streams"},
     "memory": WORDS,
     "model": WORDS | {"io", "memory"},
     "adaptation": WORDS | {"io", "streams", "memory", "model"},

@@ -292,9 +292,9 @@ def test_a_launch_file_imports_launch_and_launch_ros_alone(path):
 def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
     for node in Graph.read(path).nodes:
         source = (NODES / f"{node['executable']}.py").read_text(encoding="utf-8")
-        if "TurnConfig.declare" in source:
+        if "CommandConfig.declare" in source:
             # What every plant has.
-            source += (NODES / "command_arbiter.py").read_text(encoding="utf-8")
+            source += (NODES / "command_subscription.py").read_text(encoding="utf-8")
         for name in [*node["parameters"], *node.get("restarted_with", ())]:
             assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
         setup = (NODES.parents[1] / "setup.py").read_text(encoding="utf-8")

@@ -242,7 +242,7 @@ def test_what_cannot_be_asked_for_is_refused_with_a_reason(robot):
 def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer, tmp_path):
     # As where nothing was built: the folder is not there.
     code = (
-        "import sys; from wm_robot_ros import interfaces; from pathlib import Path; "
+        "import sys; from wm_robot_ros.state_api import interfaces; from pathlib import Path; "
         f"interfaces.INSTALLED = Path({str(tmp_path / 'nothing')!r}); "
         f"sys.argv[0] = {KEEPER!r}; import runpy; runpy.run_path({KEEPER!r}, run_name='__main__')"
     )
@@ -263,7 +263,7 @@ def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer
 
 def test_a_bare_process_finds_the_messages(environment):
     code = (
-        "from wm_robot_ros import interfaces; assert not interfaces.missing(); "
+        "from wm_robot_ros.state_api import interfaces; assert not interfaces.missing(); "
         "from wm_robot_msgs.msg import Prediction; from rclpy.serialization import serialize_message; "
         "print(len(serialize_message(Prediction(mean=[1.0, 2.0]))))"
     )

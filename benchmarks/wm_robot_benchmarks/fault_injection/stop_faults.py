@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.control_loop import make_local_loop
 from wm_robot.control.realtime import Deadlines, go_first, go_real_time
 from wm_robot.errors import DeviceError
 from wm_robot.safety.guard import PRIORITY
@@ -163,7 +163,7 @@ def be_control(spec: RobotSpec, page: Path) -> None:
     """Run the shipped loop in real time for ever."""
     go_real_time(PRIORITY - 10)
     heartbeat = Heartbeat(page)
-    loop = ControlLoop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
+    loop = make_local_loop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
     loop.supervisor.arm()
     loop.run(Deadlines(spec.dt), lambda: False)
 
