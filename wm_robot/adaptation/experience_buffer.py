@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 
 Chapter = Mapping[str, np.ndarray]
 """`obs`, `action`, `next_obs` and `valid`, `B T …`; `chapter`, its number in the life, `B`; under other names, the
@@ -32,9 +32,7 @@ class Sizes:
     """Chapters that are kept whole until others come."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "kept", "latest"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"reservoir.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "steps", "kept", "latest", part="reservoir")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.adaptation.context_bank import Recall, known, unsettled
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.state_arrays import Arrays, beside
 from wm_robot.model.backend import Expected, Writes
 from wm_robot.model.residual import Value, has_residual
@@ -38,8 +38,7 @@ class TrialConfig:
     """Squared error of a channel, in predicted variances, that counts no worse if it is larger."""
 
     def __post_init__(self) -> None:
-        if self.window < 2:
-            raise ConfigError(f"trial.window is {self.window}; it must be at least 2")
+        check_at_least(2, self, "window", part="trial")
         if not self.better <= self.worse:
             raise ConfigError(f"trial.better is {self.better}; it must be at most worse, {self.worse}")
 

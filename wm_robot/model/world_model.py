@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.math.linear import linear
 from wm_robot.math.pullback import pullback
 from wm_robot.memory.baselines import NoMemory, ToldMemory
@@ -61,9 +61,9 @@ class ModelConfig:
     """Size of the encoded outcome."""
 
     def __post_init__(self) -> None:
-        for name in ("obs", "action", "width", "blocks", "context", "recent", "outcome"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(
+            1, self, "obs", "action", "width", "blocks", "context", "recent", "outcome", part="model"
+        )
         if self.memory == "ekf" and self.blocks != 1:
             raise ConfigError(f"model.blocks is {self.blocks}; family 'ekf' has one block")
         if len(self.servo) != self.action:
