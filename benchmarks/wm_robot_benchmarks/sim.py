@@ -36,12 +36,12 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
         import mujoco
         from mujoco import rollout
 
-        from wm_robot.robots import load_spec
         from wm_robot_sim.batch import BatchSim
         from wm_robot_sim.plant import Plant, compile_model
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot bench sim", "sim") from error
+    from wm_robot.robots import load_spec
 
     seconds = seconds / 4 if setting.quick else seconds
     spec = load_spec(setting.robot)
