@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -344,6 +345,18 @@ def test_the_reader_of_graphs_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "torch", "mujoco", "rclpy", "onnxruntime", "wm_robot_sim"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_the_ros_packages_install_the_launch_file_and_the_graphs(monkeypatch):
+    installed = {}
+    monkeypatch.setattr("setuptools.setup", lambda **told: installed.update(told["data_files"]))
+    for package in ("wm_robot_bringup", "wm_robot_ros"):
+        monkeypatch.chdir(LAUNCH.parent / "ros_ws/src" / package)
+        runpy.run_path("setup.py")
+    (launched,) = installed["share/wm_robot_bringup/launch"]
+    assert Path(launched).name == LAUNCH_FILE.name
+    graphs = installed["share/wm_robot_ros/launch/graphs"]
+    assert sorted(Path(path).name for path in graphs) == [path.name for path in GRAPHS]
 
 
 def test_graphs_are_found_in_a_workspace_that_colcon_built(tmp_path):
