@@ -47,7 +47,8 @@ def test_results_come_in_order_from_other_processes(tmp_path):
 
 def test_a_bench_that_is_killed_leaves_nothing_running(tmp_path):
     program = (
-        "from tests.benchmarks.test_processes import asleep; from wm_robot_benchmarks.harness.processes import in_processes; "
+        "from tests.benchmarks.test_processes import asleep; "
+        "from wm_robot_benchmarks.harness.processes import in_processes; "
         f"in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])"
     )
     bench = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
