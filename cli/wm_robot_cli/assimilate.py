@@ -166,11 +166,10 @@ def _told(verdict: "Verdict") -> None:
 def _base(folder: Path) -> "tuple[Base, RobotSpec]":
     try:
         import torch
-
-        from wm_robot.robots import load_spec
     except ImportError as error:
-        raise MissingExtraError("wm-robot state assimilate", "learn,sim") from error
+        raise MissingExtraError("wm-robot state assimilate", "learn") from error
     from wm_robot.model.base import load_base
+    from wm_robot.robots import load_spec
 
     torch.set_num_threads(1)
     loaded = load_base(folder)
