@@ -16,6 +16,7 @@ pytest.importorskip("cryptography")
 from tests.sharing.shipments import POINT, RECORD, base_files, lived
 from wm_robot.io.durable import digest
 from wm_robot.spec import RobotSpec
+from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.store import Store
 from wm_robot_cli.main import main
 from wm_robot_cli.model_card import _front_matter
@@ -393,7 +394,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
         np.testing.assert_array_equal(went.state[name], value, err_msg=name)
     went.save(f"{here / 'store'}@new")
     assert [each.steps for each in Store(here / "store").log("new")] == [60, 30]
-    assert Store(here / "store").gc() == []
+    assert collect_garbage(Store(here / "store")) == []
 
 
 def test_a_figure_that_a_bench_refused_is_no_metric_of_a_card():

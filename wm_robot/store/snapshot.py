@@ -3,9 +3,12 @@
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from wm_robot import __version__
 from wm_robot.errors import SnapshotError
@@ -14,6 +17,9 @@ from wm_robot.spec import canonical_json
 
 FORMAT, KIND = 2, "lifetime-state"
 SHA256 = re.compile("[0-9a-f]{64}")
+
+StateArrays = Mapping[str, np.ndarray]
+"""Name → array of a lifetime state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +115,32 @@ _KINDS: dict[type, tuple[str, ...]] = {
     str: ("base_digest", "spec_digest", "object", "note", "code", "created"),
     Mapping: ("tensors", "metrics", "origin"),
 }
+
+
+def create_snapshot(state: StateArrays, content: bytes, **fields: Any) -> Snapshot:
+    """Return the manifest of a state that was not saved yet.
+
+    Args:
+        content: Of the tensors' file.
+        fields: Parents, digests, sequence, metrics and note of the `Snapshot`.
+
+    Raises:
+        SnapshotError: If a metric is not finite.
+    """
+    snapshot = Snapshot(
+        digest="",
+        object=digest(content),
+        size=len(content),
+        tensors={name: _describe_tensor(value) for name, value in sorted(state.items())},
+        steps=int(state["step"].max()) if "step" in state else 0,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **fields,
+    )
+    if any(not math.isfinite(value) for value in snapshot.metrics.values()):
+        raise SnapshotError(f"metrics are {dict(snapshot.metrics)}; they must be finite")
+    return snapshot.named()
+
+
+def _describe_tensor(value: np.ndarray) -> dict[str, Any]:
+    content = np.ascontiguousarray(value).data.cast("B") if value.size else b""
+    return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": digest(content)}
