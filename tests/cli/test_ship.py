@@ -105,7 +105,7 @@ def test_taken_in_twice_nothing_changes(here, capsys):
 def test_a_branch_that_holds_another_life_is_left_alone(here, capsys):
     said(capsys, *ship(here))
     other = lived(here / "store", 7, branch="new")
-    assert "holds another life" in refused(capsys, *take_in(here))
+    assert "at an unrelated snapshot" in refused(capsys, *take_in(here))
     assert Store(here / "store").branches() == {"new": other.digest} and not (here / "bases").exists()
 
 
@@ -198,7 +198,7 @@ def test_a_base_that_is_not_the_lifes_is_not_shipped(here, capsys):
         said_so = refused(capsys, *words)
         assert "lives and base" in said_so and "do not belong together" in said_so
         # What it says helps.
-        assert f"Give its own: --base {right}" in said_so
+        assert f"Use: --base {right}" in said_so
         assert not made.exists()
         said(capsys, *(right if word == here / "point-gru" else word for word in words))
 
@@ -347,7 +347,7 @@ def test_a_key_of_another_kind_is_said_to_be_one(here, capsys, pair):
         capsys, *export(here, "--openssf", here / "keys" / "private" / "me.pem")
     )
     private.chmod(0o644)
-    assert "can be read by others" in refused(capsys, *export(here, "--openssf", private))
+    assert "can be read by other users" in refused(capsys, *export(here, "--openssf", private))
 
 
 @pytest.mark.learn

@@ -170,7 +170,7 @@ def test_numbers_changed_by_another_hand_are_noticed(tmp_path):
     table = pq.read_table(path)
     place = table.column_names.index("elbow/position")
     pq.write_table(table.set_column(place, "elbow/position", table["elbow/velocity"]), path)
-    with pytest.raises(SnapshotError, match="is damaged: what it holds has another digest"):
+    with pytest.raises(SnapshotError, match="is damaged: its content has another digest"):
         read_episode(path)
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_episode_is_refused_with_the_reason(tmp_path, monkeypatch, wh
         words = "is larger than"
     if what == "columns":
         pq.write_table(table.drop_columns(["valid"]), path)
-        words = r"has not the columns that its metadata names: \['valid'\]"
+        words = r"has other columns than its metadata lists: \['valid'\]"
     with pytest.raises(SnapshotError, match=words):
         read_episode(path)
 
@@ -204,7 +204,7 @@ def test_a_file_that_says_it_holds_more_than_memory_is_refused_before_it_is_read
     write_episode(path, an_episode(steps=5000, **still, valid=np.ones(5000, bool)), ORIGIN)
     assert path.stat().st_size < 34_000
     monkeypatch.setattr(episode_file, "LARGEST", 34_000)
-    with pytest.raises(SnapshotError, match="says that it holds 5001 observations"):
+    with pytest.raises(SnapshotError, match="claims 5001 observations"):
         read_episode(path)
 
 

@@ -195,7 +195,7 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
         ("unanswered", "holds no transition of robot 'elbow': no observation that a command answers"),
         ("unapplied", "invalid, by gaps or unknown actions"),
         ("digest", "the plant is robot 'knee' with spec ffffffffffff; the spec given is 'elbow'"),
-        ("nothing", "tells of 0 robots"),
+        ("nothing", "holds 0 robots"),
     ],
 )
 def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words):
@@ -255,12 +255,12 @@ def moved(said: list, name: str, by: int) -> list:
     [
         (
             "no joint_states",
-            "tells of 0 robots to learn from: it has no topic joint_states, in any namespace",
+            "holds 0 robots to learn from: it has no topic joint_states, in any namespace",
         ),
         (
             "no applied_command",
-            "it has no topic /one/applied_command, and a robot learns from what was applied .what was asked for is "
-            "not always what was done.*It has /one/joint_command .sensor_msgs/msg/JointState., /one/joint_states.*"
+            "it has no topic /one/applied_command, and a robot learns from what was applied .the command is "
+            "not always applied unchanged.*It has /one/joint_command .sensor_msgs/msg/JointState., /one/joint_states.*"
             "ros2 bag record /one/joint_states /one/applied_command /one/joint_command /one/target",
         ),
         (
@@ -336,9 +336,9 @@ def test_of_several_robots_one_must_be_named(tmp_path):
     say(writer, steps(*range(401, 501)), robot="")
     writer.close()
     assert robots_in(path) == ["", "one", "two/arm"]
-    with pytest.raises(SpecError, match="tells of 3 robots: .'', 'one', 'two/arm'.; .* Set namespace"):
+    with pytest.raises(SpecError, match="holds 3 robots: .'', 'one', 'two/arm'.; .* Set namespace"):
         load_experience(path, SPEC)
-    with pytest.raises(SpecError, match="tells of no robot 'three'"):
+    with pytest.raises(SpecError, match="holds no robot 'three'"):
         load_experience(path, SPEC, namespace="three")
     for name, first in (("one", 1), ("/two/arm", 201), ("", 401)):
         (episode,) = load_experience(path, SPEC, namespace=name)

@@ -230,7 +230,7 @@ def test_a_folder_without_a_bag_is_refused_with_what_it_has(tmp_path):
         bag_files(tmp_path)
     (tmp_path / "empty" / "episode_000000.parquet").touch()
     with pytest.raises(
-        SnapshotError, match="MCAP or SQLite, but episode files, which are cut already. Expected"
+        SnapshotError, match="MCAP or SQLite, but episode files, which are split already. Expected"
     ):
         bag_files(tmp_path / "empty")
 

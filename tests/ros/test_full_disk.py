@@ -122,7 +122,7 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
     os.kill(robot.process.pid, signal.SIGINT)
     robot.until_logged("keeps the state and tries again every 5 s: make room")
     time.sleep(1)
-    assert robot.process.running and "no second place takes it either" in robot.log()
+    assert robot.process.running and "no rescue folder can be written either" in robot.log()
     (tmp_path / "disk").unlink()
     assert robot.process.wait(20) == 0
     assert robot.store.show().steps == 5

@@ -147,7 +147,7 @@ def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tm
     robot.store.save(values, base_digest="a" * 64, spec_digest=SPEC.digest(), branch="stranger")
     robot.live(10)
     answer = robot.ask(RestoreLifetime, "restore_lifetime", reference="stranger")
-    assert not answer.success and "lived with base_digest aaaa" in answer.message
+    assert not answer.success and "learned with base_digest aaaa" in answer.message
     robot.live(5)
     assert robot.lived() > 10 and robot.plant.told()["trouble"] == ""
 

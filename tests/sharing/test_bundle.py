@@ -233,7 +233,7 @@ def test_a_life_taken_in_twice_is_there_once(tmp_path, shipped):
     assert import_root(store, shipped.snapshot.received(sequence=2), content) == here
     assert len(store.snapshots()) == 2
     other = shipment(tmp_path / "other", 5.0)
-    with pytest.raises(SnapshotError, match="branch 'main' .* holds another life"):
+    with pytest.raises(SnapshotError, match="branch 'main' .* is at an unrelated snapshot"):
         import_root(store, other.snapshot.received(), other.parts["state.safetensors"])
     with pytest.raises(SnapshotError, match="is not the first of a line, with its tensors"):
         import_root(store, other.snapshot.received(), content, branch="x")

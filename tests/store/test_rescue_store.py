@@ -77,7 +77,9 @@ def test_the_next_place_is_taken_where_the_first_one_fails(life, tmp_path):
 def test_where_nothing_can_be_written_each_place_is_named_with_its_reason(life, tmp_path):
     for name in ("user", "temporary"):
         (tmp_path / name).write_text("a file where a folder should be")
-    with pytest.raises(OSError, match="no second place takes it either .*user/wm_robot: .*temporary: "):
+    with pytest.raises(
+        OSError, match="no rescue folder can be written either .*user/wm_robot: .*temporary: "
+    ):
         rescue(life.copy, str(life.store.folder), name="agent")
 
 

@@ -1,4 +1,4 @@
-"""Garbage collection of a store: removes snapshots without a name, and thins out long lines."""
+"""Garbage collection of a store: removes unreachable snapshots, and prunes long lines."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,7 @@ def _remove_files(store: Store, removed: Sequence[Snapshot], lineage: set[str], 
         if path.stem not in wanted:
             path.unlink(missing_ok=True)
     for name in FOLDERS:
-        # What a kill left of files that were being written.
+        # Partly written files of a process that was killed.
         for path in (store.folder / name).glob(f".*{PART}"):
             path.unlink(missing_ok=True)
         sync_folder(store.folder / name)

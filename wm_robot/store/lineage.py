@@ -38,8 +38,8 @@ def collect_ancestors(heads: Iterable[str], snapshots: Mapping[str, Snapshot]) -
         name = wave.pop()
         if name not in snapshots:
             raise SnapshotError(
-                f"a line leads to {name[:12]}, which is not here: nothing is removed, since what came before it "
-                "could not be told from what nobody needs. Reset the branch to a whole line, or forget it"
+                f"a line leads to {name[:12]}, which is not here: nothing is removed, since its ancestors cannot be "
+                "identified. Reset the branch to a whole line, or delete it"
             )
         if name not in found:
             found.add(name)

@@ -42,23 +42,25 @@ class ObjectFolder:
         write_if_different(self.file_of(snapshot), content)
 
     def read_bytes(self, snapshot: Snapshot) -> bytes:
-        """Return the content of a snapshot's file; see `Store.content`."""
+        """Return the content of a snapshot's file; see `Store.read_object`."""
         path, where = self.file_of(snapshot), f"snapshot {snapshot.digest[:12]} in {self._store_path}"
         if self.is_pruned(snapshot):
             raise SnapshotError(
-                f"{where} was thinned out: only its manifest is kept. Go on from another of `log`"
+                f"{where} was pruned: only its manifest is kept. Continue from another snapshot of `log`"
             )
         try:
             if path.stat().st_size != snapshot.size or snapshot.size > LARGEST_OBJECT:
                 raise SnapshotError(
-                    f"{where} is damaged: its tensors have another size. Go on from one before it"
+                    f"{where} is damaged: its tensors have another size. Continue from an earlier snapshot"
                 )
             content = path.read_bytes()
         except OSError as error:
-            raise SnapshotError(f"{where} has lost its tensors: {error}. Go on from one before it") from error
+            raise SnapshotError(
+                f"{where} has lost its tensors: {error}. Continue from an earlier snapshot"
+            ) from error
         if digest(content) != snapshot.object:
             raise SnapshotError(
-                f"{where} is damaged: its SHA-256 is not the manifest's. Go on from one before it"
+                f"{where} is damaged: its SHA-256 is not the manifest's. Continue from an earlier snapshot"
             )
         return content
 
@@ -77,5 +79,5 @@ class ObjectFolder:
         found = {name: (str(value.dtype), list(value.shape)) for name, value in tensors.items()}
         wanted = {name: (each["dtype"], each["shape"]) for name, each in snapshot.tensors.items()}
         if found != wanted:
-            raise SnapshotError(f"{where} holds other tensors than its manifest says")
+            raise SnapshotError(f"{where} holds other tensors than its manifest lists")
         return dict(tensors)

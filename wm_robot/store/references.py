@@ -1,4 +1,4 @@
-"""References of a store: names of branches and pins, and what a user writes for a snapshot, to digests."""
+"""References of a store: the names of branches and pins, and the digests to which they lead."""
 
 import re
 import shlex
@@ -90,7 +90,7 @@ class ReferenceFolder:
 def resolve_reference(
     reference: str, *, branches: ReferenceFolder, pins: ReferenceFolder, manifests: ManifestFolder
 ) -> str:
-    """Return the digest of a snapshot; see `Store.find`."""
+    """Return the digest of a snapshot; see `Store.resolve`."""
     name, _, back = reference.partition("~")
     if back and not back.isdigit():
         raise SnapshotError(f"reference '{reference}' ends in '~{back}'; it must be '~' and a number")
@@ -99,7 +99,9 @@ def resolve_reference(
     if digest is None and _DIGEST_PREFIX.fullmatch(name):
         matches = [each for each in manifests.list_digests() if each.startswith(name)]
         if len(matches) > 1:
-            raise SnapshotError(f"'{name}' begins {len(matches)} snapshots in {store_path}; write more of it")
+            raise SnapshotError(
+                f"'{name}' is the prefix of {len(matches)} snapshots in {store_path}; write more digits"
+            )
         digest = matches[0] if matches else None
     if digest is None:
         names = sorted(branches.read_all())
@@ -107,12 +109,12 @@ def resolve_reference(
         guess = f"Did you mean '{close[0]}'? " if close else ""
         raise SnapshotError(
             f"no lifetime state '{name}' in {store_path}; its branches are: {', '.join(names) or 'none'}. "
-            f"{guess}Name one of them, or begin a new life. See: {_list_command(store_path)}"
+            f"{guess}Name one of them, or start from the initial state. See: {_list_command(store_path)}"
         )
     for _ in range(int(back or 0)):
         parents = manifests.read(digest).parents
         if not parents:
-            raise SnapshotError(f"'{reference}' is before the birth of '{name}'")
+            raise SnapshotError(f"'{reference}' is before the initial state of '{name}'")
         digest = parents[0]
     return digest
 

@@ -1,19 +1,19 @@
-"""Where lives are kept: content-addressed snapshots, their lineage, and named branches. Numpy only.
+"""Store of lifetime states: content-addressed snapshots, their lineage, and named branches. Numpy only.
 
 ::
 
     STORE/objects/<sha256>.safetensors    the tensors of a snapshot
-    STORE/manifests/<sha256>.json         what they are and come from; its name is the snapshot's
-    STORE/branches/<name>                 the snapshot that a named life has come to
+    STORE/manifests/<sha256>.json         their description and parents; its name is the snapshot's
+    STORE/branches/<name>                 the newest snapshot of a named lifetime state
     STORE/pins/<name>                     a snapshot that is kept whatever happens to branches
-    STORE/quarantine/                     what failed its check; never read again
+    STORE/quarantine/                     files that failed their check; never read again
     STORE/index.sqlite3                   a copy of the manifests for quick answers; `collect_garbage` makes it again
 
 A snapshot is acknowledged when its object, its manifest and its branch are durable, written in that order, so that a
 name never leads to what is not there whole. Nothing is ever changed in place.
 
-What only reads writes nothing at all, so that a store can be read on a mount that is read-only. Only `save`, `fetch`,
-`import_root` and `clone_branch` make a store; everything else refuses a folder that is none.
+Operations that only read write nothing at all, so that a store can be read on a read-only mount. Only `save`,
+`copy_from`, `import_root` and `clone_branch` make a store; all others refuse a folder that is none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,9 +34,9 @@ from wm_robot.store.snapshot import Snapshot, StateArrays, create_snapshot
 from wm_robot.store.store_folder import BRANCHES, INDEX, PINS, StoreFolder
 
 MAIN = "main"
-"""Branch of a life that nobody named."""
+"""Default branch."""
 GRADUATE = "graduate"
-"""Store beside a base, of a life to begin with; see `wm-robot graduate`."""
+"""Store next to a base, with a pretrained lifetime state; see `wm-robot graduate`."""
 
 
 class Store:
@@ -91,7 +91,7 @@ class Store:
         broken = sorted(name for name, value in state.items() if not np.isfinite(value).all())
         if broken:
             raise SnapshotError(
-                f"{broken} of the lifetime state are not finite. Go on from a snapshot before"
+                f"{broken} of the lifetime state are not finite. Continue from an earlier snapshot"
             )
         content = save({name: np.ascontiguousarray(value) for name, value in state.items()})
         with self.layout.lock_for_change(create=True):
@@ -100,8 +100,8 @@ class Store:
                 parents = [head] if head else []
             if head and head not in parents:
                 raise SnapshotError(
-                    f"branch '{branch}' in {self.folder} holds a life, {head[:12]}, that this one does not go on "
-                    f"from. Go on from it (restore {self.folder}@{branch}), or save in another branch"
+                    f"branch '{branch}' in {self.folder} is at {head[:12]}, from which this state does not continue. "
+                    f"Continue from it (restore {self.folder}@{branch}), or save in another branch"
                 )
             sequences = [self.manifests.read(parent).sequence for parent in parents]
             snapshot = create_snapshot(
@@ -134,7 +134,7 @@ class Store:
         """Return the tensors of a snapshot; its bytes are checked before they are parsed.
 
         Args:
-            reference: See `find`.
+            reference: See `resolve`.
             base_digest: Of the base that will continue it.
             spec_digest: Of the robot that will continue it.
 
@@ -145,9 +145,9 @@ class Store:
         for name, expected in (("base_digest", base_digest), ("spec_digest", spec_digest)):
             if expected is not None and getattr(snapshot, name) != expected:
                 raise SnapshotError(
-                    f"snapshot {snapshot.digest[:12]} in {self.folder} was lived with {name} "
+                    f"snapshot {snapshot.digest[:12]} in {self.folder} was learned with {name} "
                     f"{getattr(snapshot, name)[:12]}, here it is {expected[:12]}. "
-                    "Use the base and robot of that life, or begin a new one"
+                    "Use the base and robot of that snapshot, or start from the initial state"
                 )
         return self.objects.read_tensors(snapshot)
 
@@ -198,7 +198,7 @@ class Store:
         )
 
     def show(self, reference: str = MAIN) -> Snapshot:
-        """Return the manifest of a snapshot; see `find`."""
+        """Return the manifest of a snapshot; see `resolve`."""
         return self.manifests.read(self.find(reference))
 
     def pruned(self, snapshot: Snapshot) -> bool:
@@ -255,7 +255,7 @@ class Store:
             self.branch_references.delete(name)
 
     def pin(self, name: str, reference: str = MAIN) -> str:
-        """Keep a snapshot and all its ancestors, whatever happens to branches."""
+        """Name a snapshot that is kept, with all its ancestors, even if no branch leads to it."""
         with self.layout.lock_for_change():
             found = self.find(reference)
             self.pin_references.write(name, found)

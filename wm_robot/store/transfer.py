@@ -29,14 +29,14 @@ def clone_branch(store: Store, source: Store, reference: str, *, branch: str = M
     if head is not None and all(each.digest != head for each in source.log(found)):
         free = shlex.quote(f"{store.folder}@{references.find_free_name(branch)}")
         raise SnapshotError(
-            f"branch '{branch}' is there already in {store.folder}, with another life, {head[:12]}. Name one that is "
-            f"not there yet. Run: wm-robot state clone {shlex.quote(f'{source.folder}@{reference}')} {free}"
+            f"branch '{branch}' is there already in {store.folder}, at an unrelated snapshot, {head[:12]}. Name a "
+            f"free one. Run: wm-robot state clone {shlex.quote(f'{source.folder}@{reference}')} {free}"
         )
     store.fetch(source, found)
     with store.layout.lock_for_change():
         if references.read(branch) != head:
             raise SnapshotError(
-                f"branch '{branch}' in {store.folder} was changed meanwhile, and is left alone. Try again"
+                f"branch '{branch}' in {store.folder} was changed by another process, and is left as it is. Try again"
             )
         references.write(branch, found)
     return found
@@ -66,6 +66,6 @@ def import_root(store: Store, snapshot: Snapshot, content: bytes, *, branch: str
             if came_from in (each.digest, each.origin.get("snapshot")):
                 return each
     raise SnapshotError(
-        f"branch '{branch}' in {store.folder} holds another life, {head[:12]}. Name a branch that is not there "
-        f"yet, such as {store.folder}@{store.branch_references.find_free_name(branch)}"
+        f"branch '{branch}' in {store.folder} is at an unrelated snapshot, {head[:12]}. Name a free branch, "
+        f"such as {store.folder}@{store.branch_references.find_free_name(branch)}"
     )
