@@ -261,7 +261,8 @@ def moved(said: list, name: str, by: int) -> list:
             "no applied_command",
             "it has no topic /one/applied_command, and a robot learns from what was applied .the command is "
             "not always applied unchanged.*It has /one/joint_command .sensor_msgs/msg/JointState., "
-            "/one/joint_states.*ros2 bag record /one/joint_states /one/applied_command /one/joint_command /one/target",
+            "/one/joint_states.*ros2 bag record /one/joint_states /one/applied_command /one/joint_command "
+            "/one/target",
         ),
         (
             "only joint_states",

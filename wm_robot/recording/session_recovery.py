@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,7 +81,7 @@ def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
                     raise _StillWritten
         except _StillWritten:
             return Recovered(path=path, what=WRITING)
-    return Recovered(**{**vars(found), "kept": _kept(path)})
+    return replace(found, kept=_kept(path))
 
 
 class _StillWritten(Exception):

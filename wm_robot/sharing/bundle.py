@@ -128,7 +128,8 @@ def seal(manifest: bytes, files: Sequence[bytes], key: SigningKey) -> bytes:
 
 
 def read_bundle(path: Path, keyring: Keyring, *, allow_rollback: bool = False) -> Bundle:
-    """Read a bundle that a trusted key signed. Nothing is written; the caller records its mark in `Keyring.received`.
+    """Read a bundle that a trusted key signed. Nothing is written; the caller records its mark in
+    `Keyring.received_counters`.
 
     Args:
         allow_rollback: Accept one that is older than the newest received.
