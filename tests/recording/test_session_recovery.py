@@ -57,12 +57,12 @@ def test_a_recovered_session_holds_all_that_the_cut_one_did(cut):
     left = read_session(cut)
     assert not left.whole
     found = recover_session(cut)
-    assert (found.what, found.lost, found.kept) == (
+    assert (found.what, found.lost, found.original_copy) == (
         "its recorder was killed",
         1.0,
         cut.with_name("session.mcap.cut"),
     )
-    assert found.kept.read_bytes() == before
+    assert found.original_copy.read_bytes() == before
     messages = read_by_seeking(cut)
     assert len(messages) == found.messages == len(left.topics["/one/joint_states"]) > 500
     assert found.stamp == messages[-1][2] == START + (found.messages - 1) * 10**6
@@ -114,7 +114,7 @@ def test_a_whole_session_is_left_alone(tmp_path):
 def test_a_look_changes_nothing(cut):
     content = cut.read_bytes()
     found = recover_session(cut, dry_run=True)
-    assert found.messages > 500 and found.kept is None
+    assert found.messages > 500 and found.original_copy is None
     assert cut.read_bytes() == content and list(cut.parent.iterdir()) == [cut]
 
 

@@ -45,7 +45,7 @@ class Salvaged:
     """Of the last saved observation, in ns."""
     ended: bool = True
     """False: later observations may exist that never reached the disk."""
-    kept: Path | None = None
+    original_copy: Path | None = None
     """Unchanged copy of the open file, if its episode's end was lost."""
 
 
@@ -173,13 +173,13 @@ def _salvage(path: Path) -> Salvaged:
     try:
         left = None if _finished(path) else read_open(path)
     except SnapshotError:
-        return replace(seen, kept=_put_aside(path, DAMAGED))
+        return replace(seen, original_copy=_put_aside(path, DAMAGED))
     if left and left.episode and left.origin:
         if final.exists():
             _put_aside(final, DAMAGED)
         write_episode(final, left.episode, left.origin)
         if not left.ended:
-            return replace(seen, kept=_put_aside(path, CUT))
+            return replace(seen, original_copy=_put_aside(path, CUT))
     remove_file(path)
     return seen
 

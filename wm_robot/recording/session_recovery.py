@@ -42,7 +42,7 @@ class Recovered:
     """Time of receipt of the last saved message, in ns."""
     lost: float | None = None
     """Largest number of seconds lost before the kill; None if it cannot be determined."""
-    kept: Path | None = None
+    original_copy: Path | None = None
     """The unchanged original file."""
 
 
@@ -81,7 +81,7 @@ def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
                     raise _StillWritten
         except _StillWritten:
             return Recovered(path=path, what=WRITING)
-    return replace(found, kept=_kept(path))
+    return replace(found, original_copy=_kept(path))
 
 
 class _StillWritten(Exception):
