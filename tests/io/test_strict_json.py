@@ -1,4 +1,4 @@
-"""One text for one value, and nothing else is taken."""
+"""Strict JSON: one text for each value; every other text is refused."""
 
 import pytest
 

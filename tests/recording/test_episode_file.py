@@ -1,4 +1,4 @@
-"""An episode on disk is whole or absent, holds every number as it was sensed, and is nobody else's."""
+"""Episode files: whole or absent, with every number unchanged, and of one robot only."""
 
 import json
 import os
@@ -44,12 +44,12 @@ def obs(step: int) -> np.ndarray:
 
 
 def act(step: int) -> np.ndarray:
-    """What led to the observation of that step."""
+    """Return the action before the observation of a step."""
     return np.array([step / 11])
 
 
 def an_episode(steps: int = 9, *, dtype: type = np.float64, goal: int = 0, **changes) -> Episode:
-    """Every element is recognisable."""
+    """Return an episode in which every element is recognisable."""
     rows = range(steps + 1)
     parts = {
         "stamp": START + PERIOD * np.arange(steps + 1),
@@ -158,7 +158,7 @@ def test_a_file_cut_or_changed_anywhere_is_refused(tmp_path):
         changed[place] ^= 1 << rng.integers(8)
         path.write_bytes(changed)
         try:
-            # Some bits mean nothing, such as those of statistics.
+            # Some bits have no effect, such as those of statistics.
             check_equal(read_episode(path), original)
         except (SnapshotError, SpecError):
             continue
@@ -235,7 +235,7 @@ def test_episodes_are_numbered_without_gaps_over_restarts(tmp_path):
         with EpisodeFolder(tmp_path) as folder:
             episode = folder.begin(ORIGIN)
             fill(episode, steps)
-            # One without a transition is none.
+            # An episode without a transition is not written.
             assert (folder.end(episode) is None) == (steps < 1)
     assert [number_of(path) for path in episodes_in(tmp_path)] == [0, 1, 2]
     assert [len(read_episode(path)) for path in episodes_in(tmp_path)] == [3, 4, 5]

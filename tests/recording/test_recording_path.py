@@ -1,4 +1,4 @@
-"""A path at which no recording is: the error says what lies close to it."""
+"""Path of a recording: for a missing one, the error lists similar names."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which robots a recording holds, and what is said where there is none of the name."""
+"""Robots in a recording, and the error for a missing one."""
 
 from pathlib import Path
 

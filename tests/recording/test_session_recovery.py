@@ -1,4 +1,4 @@
-"""A session that was cut is made whole, and nothing of it is ever destroyed."""
+"""Session recovery: a cut session becomes whole, and none of its data is destroyed."""
 
 import shutil
 
@@ -24,7 +24,7 @@ COUNT = 2000
 
 @pytest.fixture
 def cut(tmp_path):
-    """A session without an end, whose last chunk is torn."""
+    """Return a session without an end, whose last chunk is incomplete."""
     path = tmp_path / "session.mcap"
     record(path, (sensed(step) for step in range(COUNT)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -32,7 +32,7 @@ def cut(tmp_path):
 
 
 def read_by_seeking(path):
-    """What the stock reader of indexed files makes of it."""
+    """Return the messages that the standard reader of indexed files finds."""
     with path.open("rb") as file:
         reader = make_reader(file, validate_crcs=True)
         assert reader.get_summary() is not None

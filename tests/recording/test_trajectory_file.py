@@ -1,4 +1,4 @@
-"""Lives come back as they were, and only to who asks for the same."""
+"""Trajectory file: data are unchanged, and only loaded for the same recipe."""
 
 import numpy as np
 import pytest

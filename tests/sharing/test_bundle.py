@@ -1,4 +1,4 @@
-"""Verified before it is read: what nobody trusted has signed is refused, whatever it is, with one kind of error."""
+"""Signed bundle: verified before it is parsed; any content without a trusted signature raises one kind of error."""
 
 import dataclasses
 import os
@@ -308,5 +308,5 @@ def test_a_trusted_key_that_signs_nonsense_is_refused_with_the_same_error(place,
         read_bundle(place / "nonsense", ring)
     except SnapshotError:
         return
-    # What is free to be said may be said: notes, times, cards and what a robot is called on the outside.
+    # Free texts may change: notes, times, cards and external names of a robot.
     assert named != "values" or changed["files"] == values["files"]

@@ -1,4 +1,4 @@
-"""Keys that nobody else can read, trust that ends, and numbers that never run back."""
+"""Keyring: private keys of the owner alone, trust that expires, and counters that never decrease."""
 
 import os
 import sys

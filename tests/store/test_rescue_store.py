@@ -1,4 +1,4 @@
-"""Where a life's own store cannot be written, a copy is in a second place, and one command brings it back."""
+"""Rescue store: a state whose own store cannot be written is copied elsewhere; one command copies it back."""
 
 import shlex
 from pathlib import Path
@@ -13,7 +13,7 @@ from wm_robot_cli.main import main
 
 
 class Life:
-    """Counts, and is kept in a store."""
+    """Agent that counts its steps and saves them in a store."""
 
     def __init__(self, place):
         self.steps, self.store, self.origin = 0, Store(place), []
@@ -37,7 +37,7 @@ class Life:
 
 @pytest.fixture
 def life(tmp_path, monkeypatch):
-    """Lived two steps more than were saved; its second places are the folders `user` and `temporary`."""
+    """Agent with two unsaved steps; its rescue folders are `user` and `temporary`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     life = Life(tmp_path / "the lives")

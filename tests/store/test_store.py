@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost, every ancestor can be had back, lives never touch each other."""
+"""Store: no acknowledged snapshot is lost, every ancestor can be loaded, branches never change each other."""
 
 import os
 import sqlite3
@@ -184,7 +184,7 @@ READS = {
 
 
 def everything(store: Store) -> dict[str, object]:
-    """Every name below a store's folder, with content and time of change."""
+    """Return every path below a store's folder, with content and time of the last change."""
     found = sorted(store.folder.rglob("*")) if store.folder.exists() else []
     return {
         str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in found
@@ -194,7 +194,7 @@ def everything(store: Store) -> dict[str, object]:
 @pytest.mark.parametrize("index", ["there", "lost", "stale"])
 @pytest.mark.parametrize("read", READS)
 def test_what_only_reads_writes_nothing(store, read, index):
-    """Not even its index or a lock: a copy may lie on a mount that is read-only."""
+    """Not even its index or a lock: a copy may be on a read-only mount."""
     for i in range(4):
         kept(store, i)
     expected = READS[read](store)
@@ -447,7 +447,7 @@ def test_a_life_is_written_as_folder_and_reference(written, folder, reference):
 
 
 class Algebra(RuleBasedStateMachine):
-    """The laws of lives against a model in memory."""
+    """State machine that compares the store with a dictionary in memory."""
 
     names = Bundle("names")
 
@@ -482,7 +482,7 @@ class Algebra(RuleBasedStateMachine):
 
     @rule(name=names, number=st.integers(0, 1 << 16))
     def reset(self, name, number):
-        # By its place: digests hold the time, and differ when Hypothesis comes this way again.
+        # By its position: digests contain the time, and differ when Hypothesis repeats the sequence.
         to = list(self.held)[number % len(self.held)]
         self.store.reset(name, to)
         self.heads[name] = to
@@ -531,7 +531,7 @@ class Algebra(RuleBasedStateMachine):
 
 
 TestAlgebra = Algebra.TestCase
-# SEQUENCES=500x50 for a long run, which takes as long as it takes.
+# SEQUENCES=500x50 for a long run, without a timeout.
 sequences, operations = map(int, os.environ.get("SEQUENCES", "20x25").split("x"))
 if "SEQUENCES" in os.environ:
     TestAlgebra.pytestmark = [pytest.mark.timeout(0)]
