@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -169,7 +170,7 @@ def test_the_index_may_be_lost_at_any_moment(store, content):
     assert number(store, first.digest[:8]) == 1
 
 
-READS = {
+READS: dict[str, Callable[[Store], object]] = {
     "find": lambda store: store.find("main"),
     "digest": lambda store: store.find(store.branches()["main"][:8]),
     "show": lambda store: store.show().steps,
@@ -212,7 +213,7 @@ def test_what_only_reads_writes_nothing(store, read, index):
     assert everything(store) == before
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Store], object]] = {
     "branch": lambda store: store.branch("new"),
     "reset": lambda store: store.reset("main", "main"),
     "forget": lambda store: store.forget("main"),
