@@ -48,7 +48,7 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     rows = []
     for kind, names in (("branch", place.branches()), ("pin", place.pins())):
         for name, head in names.items():
-            rows.append({"name": name, "kind": kind, **_row(place.read(head))})
+            rows.append({"name": name, "kind": kind, **_row(place.manifests.read(head))})
     print_rows(rows, as_json)
 
 
@@ -123,10 +123,12 @@ def clone(life: Life, target: Life, /) -> None:
         target: `STORE` or `STORE@BRANCH`. A branch that is there is moved forward if the life goes on from it, and
             otherwise left alone.
     """
+    from wm_robot.store.transfer import clone_branch
+
     store, reference = _opened(life)
     other, name = _opened(target)
     before = other.branches().get(name)
-    found = other.clone(store, reference, branch=name)
+    found = clone_branch(other, store, reference, branch=name)
     moved = f"; it was at {before[:12]}" if before else ""
     print(f"branch '{name}' {'is' if before else 'begins'} at {found[:12]} in {other.folder}{moved}")
 
@@ -197,10 +199,12 @@ def verify(
         repair: Put what is damaged aside, in the folder `quarantine` of the store.
         as_json: Print JSON.
     """
-    from wm_robot.store.store import QUARANTINE, Store
+    from wm_robot.store.store import Store
+    from wm_robot.store.store_folder import QUARANTINE
+    from wm_robot.store.verification import find_damage, quarantine_damaged
 
     place = Store(store)
-    found = place.verify(repair=repair)
+    found = quarantine_damaged(place) if repair else find_damage(place)
     if as_json:
         print(json.dumps({"damaged": found, "repaired": bool(found) and repair}))
     elif not found:
@@ -234,9 +238,10 @@ def gc(
         dry_run: Say what would be removed, and remove nothing.
         as_json: Print JSON.
     """
+    from wm_robot.store.garbage_collection import collect_garbage
     from wm_robot.store.store import Store
 
-    gone = Store(store).gc(keep_last=keep_last, dry_run=dry_run)
+    gone = collect_garbage(Store(store), keep_last=keep_last, dry_run=dry_run)
     if as_json:
         print(
             json.dumps({"removed": [each.digest for each in gone], "bytes": sum(each.size for each in gone)})

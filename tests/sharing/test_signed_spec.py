@@ -1,4 +1,4 @@
-"""A spec is what its signer meant, or it is refused before it is parsed."""
+"""Signed spec: equal to the signed bytes, or refused before it is parsed."""
 
 import pytest
 import yaml

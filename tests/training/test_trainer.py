@@ -191,7 +191,7 @@ def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
 def test_lives_gathered_otherwise_are_refused(tmp_path):
     list(trainer(tmp_path).run())
     message, options, files = refused(tmp_path, other_lives=True)
-    assert "gathered with kind gain instead of other" in message
+    assert "collected with kind gain instead of other" in message
     assert options == {"--work", "--data"}
     assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
 
