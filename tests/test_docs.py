@@ -16,6 +16,7 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
 ]
 NOTES = sorted((DOCS / "lab").glob("*.md"))
+SCRIPTS = sorted((DOCS / "lab").glob("*.py"))
 WALKTHROUGHS = sorted(DOCS.glob("add_a_*.md"))
 ARCHITECTURE = DOCS / "architecture.md"
 ABSTRACT = ("**Question.** ", "**Result.** ", "**Conclusion.** ")
@@ -112,5 +113,14 @@ def test_every_room_has_a_paragraph(room):
 def test_the_code_of_a_walkthrough_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL)
     command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_a_script_of_the_lab_starts(script):
+    command = [sys.executable, "-W", "error", str(script), "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
