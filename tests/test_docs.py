@@ -80,9 +80,9 @@ def test_a_lab_note_begins_with_question_result_and_conclusion(note):
         assert line.startswith(beginning)
 
 
-@pytest.mark.parametrize("name", ["safety.md", "states.md", "architecture.md", "memory.md", "add_a_task.md"])
-def test_a_paragraph_has_one_idea(name):
-    for paragraph in paragraphs(DOCS / name):
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
+def test_a_paragraph_has_one_idea(page):
+    for paragraph in paragraphs(page):
         assert len(paragraph.split()) <= LONGEST_PARAGRAPH, paragraph[:80]
 
 
@@ -110,11 +110,14 @@ def test_every_room_has_a_paragraph(room):
 @pytest.mark.sim
 @pytest.mark.learn
 @pytest.mark.parametrize("page", WALKTHROUGHS, ids=name_of)
-def test_the_code_of_a_walkthrough_runs(page):
+def test_the_code_and_the_tests_of_a_walkthrough_pass(page, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL)
-    command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    written = tmp_path / f"test_{page.stem}.py"
+    written.write_text("\n".join([*blocks, "def test_the_page_runs():\n    pass\n"]), encoding="utf-8")
+    options = ["-q", "--config-file", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, str(written)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.sim
