@@ -71,12 +71,15 @@ def _episodes(
     setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
 ) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.batch_agent import BatchAgent
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.robots import load_spec
 
     base = bases_of(setting, [arm])[arm]
     spec = load_spec(setting.robot)
-    crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
+    plans = ImaginedPlans(base.model, spec, task=next(iter(spec.tasks)))
+    crew = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
     sim, goals, change = scene(spec, count, seed, first)
     return target_error(sim, crew, goals, change, progress=progress)
 

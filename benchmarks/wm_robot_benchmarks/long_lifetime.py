@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,32 +38,34 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
     steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
     import torch
 
-    from wm_robot.adaptation.tensor_backends import TensorRecall
+    from wm_robot.adaptation.context_bank import Recall, bank_of
+    from wm_robot.memory.lifetime_state import LifetimeState, list_values
+    from wm_robot.model.torch_backend import ModelLives, tensors
+    from wm_robot.types import Step
 
     bases = bases_of(setting, [memory, "oracle"])
     model, oracle = bases[memory].model, bases["oracle"].model
-    recall = TensorRecall(model)
+    recall = Recall(ModelLives(model))
     rows: list[dict[str, Any]] = []
     pieces = _pieces(setting.robot, setting.seeds[0])
     with torch.inference_mode():
-        state: dict[str, torch.Tensor] = {}
-        told: dict[str, torch.Tensor] = {}
-        newborn: dict[str, torch.Tensor] = {}
-        one, lived = torch.ones(1), 0
+        state: LifetimeState[np.ndarray] | None = None
+        one, lived = np.ones(1, np.float32), 0
         for part in range(PARTS):
             writes: list[float] = []
             errors: list[list[float]] = []
             while lived < (part + 1) * steps // PARTS:
                 obs, action, physics = next(pieces)
-                if not state:
+                if state is None:
                     hold = action[:1]
-                    newborn = model.birth(1, hold=hold)
-                    state = recall.birth(newborn)
-                    told = oracle.birth(1, hold=hold, truth=physics)
+                    newborn = model.birth(hold=hold)
+                    state = recall.birth(hold=hold.numpy())
+                    told = oracle.birth(hold=hold, truth=physics)
                 for t in range(len(action)):
                     if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
-                        recent = {"recent": state["recent"]}
-                        told, newborn = oracle.tell(told, physics) | recent, newborn | recent
+                        own = tensors(state.model_part())
+                        told = replace(oracle.tell(told, physics), recent=own.recent)
+                        newborn = replace(newborn, recent=own.recent)
                         plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
                         errors.append(
                             [
@@ -71,11 +74,12 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                                     .square()
                                     .mean()
                                 )
-                                for arm, life in ((model, state), (oracle, told), (model, newborn))
+                                for arm, life in ((model, own), (oracle, told), (model, newborn))
                             ]
                         )
+                    step = Step(obs[t, None].numpy(), action[t, None].numpy(), obs[t + 1, None].numpy(), one)
                     began = time.perf_counter()
-                    _, state = recall.write(state, obs[t, None], action[t, None], obs[t + 1, None], one)
+                    _, state = recall.write(state, step)
                     writes.append(time.perf_counter() - began)
                 lived += len(action)
                 progress(lived, steps)
@@ -88,11 +92,12 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                     "newborn": round(float(unlearned), 4),
                     "write ms": round(1e3 * float(np.median(writes)), 3),
                     "p99 ms": round(1e3 * float(np.quantile(writes, 0.99)), 3),
-                    "state KiB": sum(x.numel() * x.element_size() for x in state.values()) / 1024,
+                    "state KiB": sum(x.nbytes for x in list_values(state)) / 1024,
                     "process MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 }
             )
-        counted, switches = int(state["step"]), int(state["recall.switches"])
+        assert state is not None
+        counted, switches = int(state.step[0]), int(bank_of(state).switches[0])
     first, last = rows[0], rows[-1]
     return Result(
         setting=setting,

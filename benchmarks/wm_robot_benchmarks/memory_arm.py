@@ -20,7 +20,7 @@ from wm_robot.evaluation.adaptation import (
 )
 from wm_robot.evaluation.gap import Comparison, gap_closed
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.types import Lives
+from wm_robot.types import Lives, Step
 from wm_robot_benchmarks.adaptation import STAGE
 from wm_robot_benchmarks.processes import in_processes
 from wm_robot_benchmarks.result import FAMILIES, Result, Setting, arms_with_base, bases_of, count_of, needs
@@ -142,17 +142,21 @@ def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> t
 
     view, scale = LivesView(lives), torch.from_numpy(unit)
     with torch.inference_mode():
-        state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
+        state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
         at, whole, zeroed = 0, list[float](), list[float]()
         for end in range(PIECE, OLD + 1, PIECE):
             state, at = live(arm.model, state, view, at, end), end
             progress(at, OLD)
-        slow = [k for k in state if ".level" in k and int(k.partition("level")[2]) >= SLOW]
+        # Levels of `hope` by their number; other families have none.
+        parts = state.memory[0]
+        slow = [k for k in parts if k.startswith("level") and int(k.removeprefix("level")) >= SLOW]
         for point in (OLD + step for step in STAGE):
             state, at = live(arm.model, state, view, at, point), point
             whole.append(float(open_loop(arm.model, state, view, point, scale).mean()))
             if slow:
-                without = state | {k: torch.zeros_like(state[k]) for k in slow}
+                without = state
+                for layer, own in enumerate(state.memory):
+                    without = without.with_memory(layer, **{k: torch.zeros_like(own[k]) for k in slow})
                 zeroed.append(float(open_loop(arm.model, without, view, point, scale).mean()))
     error = float(np.mean(whole))
     return error, {"hope_slow_zeroed_ratio": float(np.mean(zeroed)) / error} if slow else {}
@@ -216,35 +220,36 @@ def _cost(arm: Arm) -> dict[str, float]:
     """Of one robot's state and step in torch, and transitions a second of one core in training."""
     import torch
 
+    from wm_robot.memory.lifetime_state import list_values
     from wm_robot.training.loss import segment_loss
     from wm_robot.training.trainer import TrainConfig
 
     model, config, train = arm.model, arm.model.config, TrainConfig()
     torch.manual_seed(0)
-    state = model.birth(1, hold=torch.zeros(1, config.action))
-    size = sum(value.numel() * value.element_size() for value in state.values())
+    state = model.birth(hold=torch.zeros(1, config.action))
+    size = sum(value.numel() * value.element_size() for value in list_values(state))
     told = torch.zeros(1, config.truth) if model.told else None
-    step = (
+    step = Step(
         torch.zeros(1, config.obs),
         torch.zeros(1, config.action),
         torch.zeros(1, config.obs),
         torch.ones(1),
+        truth=told,
     )
     writes, updates = [], []
     with torch.inference_mode():
         for _ in range(200):
             began = time.perf_counter()
-            _, state = model.write(state, *step, told)
+            _, state = model.write(state, step)
             writes.append(time.perf_counter() - began)
     model.requires_grad_(True)
     rows, steps = train.rows, train.steps
-    state = model.birth(rows, hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
+    state = model.birth(hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
     obs, truth = (torch.randn(rows, steps + 1, size) for size in (config.obs, config.truth))
-    action, goal = (torch.randn(rows, steps, size) for size in (config.action, config.goal))
-    reward = torch.randn(rows, steps)
+    action = torch.randn(rows, steps, config.action)
     for _ in range(4):
         began = time.perf_counter()
-        losses, _ = segment_loss(model, state, obs, action, goal, truth, reward, horizon=train.horizon)
+        losses, _ = segment_loss(model, state, obs, action, truth, horizon=train.horizon)
         (losses.surprise + losses.open_loop + losses.physics).backward()
         updates.append(time.perf_counter() - began)
     return {

@@ -119,8 +119,10 @@ def _lived(
 
     Worlds, work and sensor noise depend on the seed alone.
     """
+    from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.plan_monitor import Exploitation
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.robots import load_spec
     from wm_robot_benchmarks.measures.optimistic_model import Flattered, Watched
     from wm_robot_sim.batch import BatchSim
@@ -155,7 +157,8 @@ def _lived(
     believed: Any = Flattered(model) if name == "flattered" else model
     task = next(iter(spec.tasks))
     watch = Exploitation(spec, task=task)
-    agents = torch_agents(believed, spec, task=task, exploitation=watch, seed=drawn)
+    plans = ImaginedPlans(believed, spec, task=task)
+    agents = BatchAgent(ModelLives(believed), plans, spec, exploitation=watch, seed=drawn)
     crew = Watched(agents, watch, frozen=name == "deaf")
     honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
     done = behaviour(

@@ -65,7 +65,7 @@ def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unrep
 def _live(
     setting: Setting, memory: str, arm: str, seed: int, first: int, count: int, *, progress: Progress
 ) -> Visits:
-    from wm_robot.adaptation.tensor_backends import TensorRecall
+    from wm_robot.adaptation.context_bank import RecallConfig
 
     model = bases_of(setting, [memory])[memory].model
     lives = _lives(setting.robot, seed, first, count)
@@ -75,7 +75,7 @@ def _live(
         visit=VISIT,
         points=POINTS,
         change_std=np.diff(lives.obs, axis=1).std((0, 1)),
-        recall=None if arm == "without" else TensorRecall(model),
+        recall=None if arm == "without" else RecallConfig(),
         swap_banks=arm == "another's bank",
         progress=progress,
     )

@@ -12,15 +12,17 @@ from typing import Any
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.gap import Comparison
+from wm_robot.memory import registry
 from wm_robot_cli.progress import ProgressMeter
 from wm_robot_cli.provenance import command, commit
 from wm_robot_cli.tables import console_of_stdout, number_in_words, print_table
 
-FAMILIES = ("gru", "kv", "delta", "hope", "ridge", "kalman", "ekf")
+LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.learns}
+FAMILIES = tuple(name for name, family in LEARNING.items() if not family.learns_as)
 """Families of memory that benches compare."""
 OWN_BASES = Path("runs/bases")
 """Where to put bases of a robot whose name another has."""
-KNOWN_ARMS = (*FAMILIES, "delta-gram", "robust", "oracle", "nominal")
+KNOWN_ARMS = (*LEARNING, "robust", "oracle", "nominal")
 """Names that a base can have after its robot's."""
 
 

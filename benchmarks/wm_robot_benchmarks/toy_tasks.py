@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.memory.registry import find_family
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress
 from wm_robot.training.trainer import TrainConfig, Trainer
 from wm_robot.types import Lives
@@ -37,25 +39,22 @@ class SmallTask:
         config = ModelConfig(
             obs=self.states,
             action=self.inputs,
-            goal=0,
             truth=self.numbers,
             dt=0.02,
             servo=(-1,) * self.inputs,
             memory=family,
             width=64,
-            # It has one only: what it holds are the numbers themselves.
-            blocks=1 if family == "ekf" else 2,
+            blocks=find_family(family).memory.max_layers or 2,
             context=8,
             recent=1,
             outcome=32,
         )
         trainer = Trainer(
             WorldModel(config),
-            TrainConfig(updates=updates, horizon=0, rounds=(), reward=0.0),
+            TrainConfig(updates=updates, horizon=0, rounds=()),
             folder=work / f"{family}-{updates}",
             data=work / "lives",
             gather=_Gather(self),
-            reward=lambda obs, action, next_obs, goal: torch.zeros(action.shape[:2]),
         )
         before = trainer.update
         for metrics in trainer.run():

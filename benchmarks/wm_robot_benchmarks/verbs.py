@@ -254,12 +254,12 @@ def onboard(
     quick: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """A whole plan as a graph, beside plain torch and its bare matrix products; what eight bits and few plans cost.
+    """A whole plan as a graph, beside plain torch and its bare matrix products; what few plans cost.
 
     Args:
         robot: Name of the robot.
         repetitions: Plans of each kind at the default size; an eighth at that of TD-MPC2.
-        episodes: Episodes of each planner in torch and seed; of the graphs 192 if that is more.
+        episodes: Episodes of each planner and seed.
         seeds: Of worlds, targets and noise.
         memory: Family that the figures are of.
         bases: Folder with the trained bases.

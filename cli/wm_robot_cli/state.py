@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -307,6 +308,7 @@ def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]
         from wm_robot.robots import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot state diff --base", "learn,sim") from error
+    from wm_robot.memory.lifetime_state import LifetimeState
     from wm_robot.model.base import load_base
 
     moments, horizon = 256, 8
@@ -322,12 +324,14 @@ def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]
     ends = []
     with torch.inference_mode():
         for arrays in (one, other):
-            born = model.birth(moments, hold=plans[:, 0, 0])
-            state = born | {
+            born = model.birth(hold=plans[:, 0, 0])
+            initial = born.flatten()
+            saved = {
                 name: torch.from_numpy(value).expand(moments, *value.shape[1:])
                 for name, value in arrays.items()
-                if name in born and name != "recent"
+                if name in initial
             }
+            state = replace(LifetimeState.unflatten(initial | saved), recent=born.recent)
             ends.append(model.imagine(state, model.observe(state, obs), plans).mean[:, 0])
     apart = (ends[0] - ends[1]).square().mean(0).sqrt()
     return [

@@ -355,7 +355,8 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
 
     from wm_robot.agent.agent import Agent
     from wm_robot.model.base import load_base, save_base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.spec import RobotSpec
 
@@ -363,7 +364,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     (here / "point.yaml").write_text(yaml.safe_dump(POINT | chain))
     spec = RobotSpec.load(here / "point.yaml")
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory="ekf", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
     for path in (here / "point-gru").iterdir():
         path.unlink()
     save_base(here / "point-gru", WorldModel(shape), spec, {})

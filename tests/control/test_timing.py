@@ -1,10 +1,8 @@
 """What fits into what is left of a period."""
 
-import math
-
 import pytest
 
-from wm_robot.control.timing import ROOM, SPARE, USUAL, Ahead, Chore, Slack
+from wm_robot.control.timing import ROOM, USUAL, Chore, Slack
 
 
 def settled(ms):
@@ -31,30 +29,6 @@ def test_a_slow_spell_ends_and_whole_steps_are_tried_again():
         hurried += 1
         assert hurried < USUAL
     assert hurried == slack.hurried > 0
-
-
-def test_what_is_done_ahead_is_over_right_before_the_moment():
-    ahead = Ahead()
-    ahead.add(0.002)
-    assert ahead.left(0.0) == math.inf and not ahead.begins(0.0), "nothing is to be done"
-    ahead.expect(10.0)
-    assert ahead.left(9.0) == pytest.approx(1.0 - 0.002 - SPARE)
-    assert not ahead.begins(9.99)
-    assert ahead.begins(10.0 - 0.002 - SPARE / 2)
-    assert not ahead.begins(10.0 - 0.002 - SPARE / 2), "once, and no more"
-    assert ahead.left(9.0) == math.inf
-
-
-def test_what_would_not_be_over_in_time_is_forgone_and_tried_again_some_time():
-    ahead, forgone = Ahead(), 0
-    ahead.add(0.02)
-    ahead.expect(10.0)
-    while not ahead.begins(10.0 - 0.005):
-        assert ahead.left(0.0) == math.inf
-        ahead.expect(10.0)
-        forgone += 1
-        assert forgone < 200
-    assert forgone > 10 and ahead.done == 1
 
 
 def test_what_can_wait_is_done_where_it_fits_and_not_for_ever_put_off():

@@ -45,9 +45,6 @@ class Keeper:
             nll=self._rise**self.session, mean=obs, deviation=2 * ones, error=(next_obs - obs) / 2
         )
 
-    def rehearse(self):
-        pass
-
     def imagined(self):
         if self._obs is None:
             return None

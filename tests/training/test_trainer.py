@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.memory.registry import FAMILIES
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.trajectory_file import save_lives
 from wm_robot.training.curriculum import Stage
 from wm_robot.training.trainer import CURVE, TrainConfig, Trainer, _optimizers, _schedule
@@ -48,7 +49,6 @@ def model_of(memory: str, width: int = 16) -> WorldModel:
     shape = ModelConfig(
         obs=1,
         action=1,
-        goal=0,
         truth=1,
         dt=0.02,
         servo=(-1,),
@@ -68,7 +68,6 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         folder=folder / "run",
         data=folder / "data",
         gather=GainLives(),
-        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
         start=start,
     )
 
@@ -123,7 +122,7 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     # The prior is that of the training's lives: a coin, and so one number with two sides.
     assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
     obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
-    born = model.birth(40, hold=torch.from_numpy(new.hold))
+    born = model.birth(hold=torch.from_numpy(new.hold))
     _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
     gain = torch.from_numpy(new.physics[:, 0])
     assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
@@ -251,7 +250,7 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
     scan = run.model.scan
 
     def noted(state, obs, action, valid, truth):
-        told.append((state["0.truth"].clone(), truth[:, 0].clone()))
+        told.append((state.memory[0]["truth"].clone(), truth[:, 0].clone()))
         return scan(state, obs, action, valid, truth)
 
     monkeypatch.setattr(run.model, "scan", noted)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.errors import ConfigError
-from wm_robot.memory.state_arrays import Arrays
+from wm_robot.memory.lifetime_state import Residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 class Candidate(NamedTuple):
     """A residual that asks to be tried."""
 
-    residual: Arrays
+    residual: Residual[np.ndarray]
     verdict: Verdict
     chapter: int
     """The newest that decided on it."""

@@ -92,9 +92,6 @@ class Life(Protocol):
             hurry: The next observation is near: what can be left out is, and no more.
         """
 
-    def rehearse(self) -> None:
-        """Plan and forget it, right before an observation is due: then its action comes sooner."""
-
     def imagined(self) -> Imagined | None:
         """What is expected of the plan that it acted on last; None before its first action."""
 
@@ -126,8 +123,6 @@ class LifeConfig:
     """False: the life is read and never written."""
     recall: bool = True
     """Conditions that were lived before are recognised."""
-    int8: bool = False
-    """Plan by the graph in eight bits; for the planner's own sizes."""
     learner: bool = False
     """A process beside it fits a residual, which is tried and then believed or given up."""
     watch_plans: bool = True
@@ -151,11 +146,6 @@ class RobotLife:
     @property
     def counters(self) -> Mapping[str, int]:
         return self.agent.counters
-
-    def rehearse(self) -> None:
-        """See `Life.rehearse`; by torch a plan takes longer than could be saved."""
-        if not self.agent.in_torch:
-            self.agent.rehearse()
 
     def report(self) -> dict[str, object]:
         events = self.agent.events
@@ -197,7 +187,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(folder, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 

@@ -1,6 +1,5 @@
 """How long things take: kept as a histogram, so that an hour costs no more than a minute, and to judge what fits."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +16,6 @@ ROOM = 1.5
 """How often what can wait, as long as it lately took, must fit in the time that is left."""
 LEAST = 1e-4
 """What takes less, in s, or was put off until it counts for less, is done whatever is left."""
-SPARE = 0.0005
-"""Time between the end of what is done ahead and the moment before which it must be over, in s."""
 
 
 class Histogram:
@@ -101,46 +98,6 @@ class _Takes:
     def fade(self) -> None:
         """It did not fit: what took long once is tried again, some time."""
         self.seconds *= FADES
-
-
-class Ahead:
-    """When to do what must be over right before a moment, by what it took lately."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._takes = _Takes()
-        self._before = math.inf
-
-    def expect(self, moment: float) -> None:
-        """It is to be done once more.
-
-        Args:
-            moment: Before which it must be over, in s of some clock.
-        """
-        self._before = moment
-
-    def left(self, now: float) -> float:
-        """Time until it is to begin, in s; infinite where nothing is to be done.
-
-        Args:
-            now: Of the clock of that moment.
-        """
-        return self._before - SPARE - self._takes.seconds - now
-
-    def begins(self, now: float) -> bool:
-        """Whether it is to be done now. It is forgone where it would not be over in time."""
-        if self.left(now) > 0:
-            return False
-        before, self._before = self._before, math.inf
-        fits = before - self._takes.seconds > now
-        if not fits:
-            self._takes.fade()
-        return fits
-
-    def add(self, seconds: float) -> None:
-        """It was done."""
-        self.done += 1
-        self._takes.add(seconds)
 
 
 class Chore:

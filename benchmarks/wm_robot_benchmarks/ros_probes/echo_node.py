@@ -57,9 +57,6 @@ class Echo:
         one = np.ones(next_obs.size, np.float32)
         return Known(0.0, next_obs, one, np.zeros_like(one))
 
-    def rehearse(self) -> None:
-        pass
-
     def imagined(self) -> None:
         return None
 

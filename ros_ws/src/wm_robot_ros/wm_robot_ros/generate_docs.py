@@ -56,9 +56,6 @@ class Nobody:
     def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
 
-    def rehearse(self) -> None:
-        pass
-
     def imagined(self) -> None:
         return None
 

@@ -44,7 +44,7 @@ from wm_robot_ros.middleware.lifecycle import LifecycleClient
 from wm_robot_ros.middleware.node_runtime import PATIENCE, Stop, executor_of, start
 
 CONFIGURE = 60.0
-"""Patience for a node to be configured, in s: an agent loads its base and rehearses."""
+"""Patience for a node to be configured, in s: an agent loads its base and runs a few steps to warm up."""
 ENDING = 10.0
 """Patience for a node to end in order, in s: an agent saves its life."""
 DISCOVERY = 4.0

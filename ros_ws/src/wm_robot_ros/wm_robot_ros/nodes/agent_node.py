@@ -1,12 +1,8 @@
 """The agent: acts on each observation as it comes, and lives each transition into its state.
 
 The order matters. The plan starts from the observation and from the actions that are really on their way; the
-transition that led there is lived, and the next plan prepared, while the command is on its way to the motors. So a
-command comes after one iteration of the search, and the life that it reads is one control period old.
-
-With real-time priority it also rehearses: a plan right before an observation is due, which nobody follows. After
-milliseconds in which other processes ran, code and weights would have to be fetched into the processor's caches
-first, while the observation waits.
+transition that led there is lived while the command is on its way to the motors. So a command comes after one search,
+and the life that it reads is one control period old.
 """
 
 import json
@@ -39,7 +35,7 @@ from std_srvs.srv import Trigger
 from wm_robot.agent.builder import Life, LifeConfig, Surprise, load_life
 from wm_robot.control.period_log import Period, PeriodLog, log_status
 from wm_robot.control.realtime import Garbage
-from wm_robot.control.timing import Ahead, Histogram, Slack
+from wm_robot.control.timing import Histogram, Slack
 from wm_robot.errors import SnapshotError, WmRobotError
 from wm_robot.io.durable import write_file
 from wm_robot.robots import load_spec
@@ -115,7 +111,6 @@ class AgentConfig:
             recall=declare(
                 node, "recall", True, "conditions lived before are recognised; false: learned anew"
             ),
-            int8=declare(node, "int8", False, "plan by the graph in eight bits, of wm-robot export --int8"),
             learner=declare(node, "learner", False, "a process beside it fits a residual for the life"),
             watch_plans=declare(node, "watch_plans", True, "tell when plans do not keep what they promise"),
             seed=declare(node, "seed", 0, "of the planner's noise"),
@@ -160,13 +155,7 @@ class AgentConfig:
             ),
             heartbeat=declare(node, "heartbeat", "", "page shared with wm-robot guard; empty: none"),
             log=declare(node, "log", "", "file that gets a line of JSON for each step; empty: none"),
-            priority=declare(
-                node,
-                "realtime.priority",
-                0,
-                "of SCHED_FIFO, and each plan is rehearsed right before its observation; 0: neither",
-                bounds=(0, 99),
-            ),
+            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
             cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
         )
 
@@ -191,7 +180,7 @@ class AgentNode(LifecycleNode):
         """Where a copy is of what could not be saved, as long as nothing is lived after it."""
         self.acted = 0
         self.latency, self.act_time, self.live_time = Histogram(), Histogram(), Histogram()
-        self.slack, self._rehearsal = Slack(), Ahead()
+        self.slack = Slack()
         self.chores = Chores(self)
         self._entities: list[Callable[[], object]] = []
         self._watching: list[Callable[[Lived, Surprise], None]] = []
@@ -215,7 +204,7 @@ class AgentNode(LifecycleNode):
 
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the base, check the state to restore, rehearse, and open the topics."""
+        """Load the base, check the state to restore, warm up, and open the topics."""
         config = self.config
         self._refuse_to_overwrite()
         self.spec = spec = load_spec(config.robot)
@@ -320,26 +309,16 @@ class AgentNode(LifecycleNode):
 
     def _left(self) -> float:
         """Time in which nothing is due, in s."""
-        now = time.monotonic()
-        left = self._next_due - now
+        left = self._next_due - time.monotonic()
         # Nobody knows when the next one comes of a plant that is late by a whole period.
         if not self._active or left < -self.spec.dt:
             return math.inf
-        return min(left, self._rehearsal.left(now))
+        return left
 
     @property
     def patience(self) -> float:
         """Longest wait for work, in s."""
-        longest = LOOK if self.config.heartbeat else PATIENCE
-        return max(0.0, min(longest, self._rehearsal.left(time.monotonic())))
-
-    def rehearse(self) -> None:
-        """Plan once more than needed, if the next observation is due right after that."""
-        began = time.monotonic()
-        # Asked first: what is due and never begun would keep an agent that no longer acts from waiting.
-        if self._rehearsal.begins(began) and self._active:
-            self._guarded(self.life.rehearse)
-            self._rehearsal.add(time.monotonic() - began)
+        return LOOK if self.config.heartbeat else PATIENCE
 
     def _practise(self, life: Life) -> None:
         """Live and act a few steps, so that the first real one is not the slow one."""
@@ -511,8 +490,6 @@ class AgentNode(LifecycleNode):
             self.inputs.sensed.use(moment)
             self._next_due = moment + self.spec.dt - max(0, self._now() - stamp) / 1e9
             self._guarded(self._step, stamp, obs)
-            if self._active and self.config.priority:
-                self._rehearsal.expect(self._next_due)
 
     def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
         """Count a message that is not used, and say why."""
@@ -767,7 +744,6 @@ class AgentNode(LifecycleNode):
             "trouble": self.trouble or self.unsaved_because,
             "acted": self.acted,
             "hurried": self.slack.hurried,
-            "rehearsed": self._rehearsal.done,
             "life": dict(self.life.counters),
             "surprise": self._surprise,
             "refused": self.pairing.refusals.to_dict(),
@@ -852,7 +828,6 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
         spin_once(executor, node, node.patience)
         node.tell_progress()
         node.tidy()
-        node.rehearse()
 
 
 def main(make_life: MakeLife = load_life) -> None:
