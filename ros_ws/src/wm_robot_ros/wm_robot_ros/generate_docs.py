@@ -137,16 +137,16 @@ def tables() -> dict[str, str]:
                 rows["topics"] += (topics := list(_topics(name, node)))
                 rows["services"] += _services(name, node)
                 rows["actions"] += _actions(name, node)
-                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("says", "hears")}
+                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")}
     made = {name: _table(COLUMNS[name], found) for name, found in rows.items()}
     return made | {"nodes": _figure(said), "interfaces": _interfaces(), "graphs": _graphs()}
 
 
 def _topics(name: str, node: Node) -> Iterator[Row]:
-    for way, ends in (("says", node.publishers), ("hears", node.subscriptions)):
+    for way, ends in (("publishes", node.publishers), ("subscribes", node.subscriptions)):
         found = set()
         for each in ends:
-            topic = each.topic_name if way == "hears" else each.topic
+            topic = each.topic_name if way == "subscribes" else each.topic
             if topic.endswith(OF_ROS):
                 continue
             qos = each.qos_profile
@@ -218,8 +218,8 @@ def _figure(said: dict[str, dict[str, set[str]]]) -> str:
     lines += [f'  {executable}(["{name}"])' for executable, name in shown.items()]
     for speaker, own in shown.items():
         for listener in shown:
-            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["says"]} & {
-                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["hears"]
+            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["publishes"]} & {
+                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["subscribes"]
             }
             if common and speaker != listener:
                 lines.append(f"  {speaker} -- {'<br/>'.join(sorted(common))} --> {listener}")
