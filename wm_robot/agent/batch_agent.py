@@ -36,7 +36,7 @@ class _Moment(NamedTuple):
 
 
 class BatchAgent:
-    """`B` agents with one base, each with a lifetime state of its own. The experiments' agent; a robot has `Agent`."""
+    """`B` agents with one base, each with its lifetime state. For experiments; a robot has `Agent`."""
 
     def __init__(
         self,

@@ -222,9 +222,7 @@ def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any
     if kind is dict:
         if not others:
             return {name: function(value) for name, value in tree.items()}
-        return {
-            name: function(value, *[other[name] for other in others]) for name, value in tree.items()
-        }
+        return {name: function(value, *[other[name] for other in others]) for name, value in tree.items()}
     if kind is tuple:
         return tuple([convert_values(function, *each) for each in zip(tree, *others, strict=True)])
     if tree is None:
