@@ -120,13 +120,13 @@ def _call(words: Sequence[str], rest: list[str]) -> None:
     elif rest and not rest[0].startswith("-"):
         raise ConfigError(_unknown(rest[0], verbs_of, words))
     else:
-        tyro.extras.subcommand_cli_from_dict(verbs_of, args=rest, prog=prog, description=about)
+        tyro.extras.subcommand_cli_from_dict(dict(verbs_of), args=rest, prog=prog, description=about)
 
 
 def _run(verb: Callable[..., Any], rest: list[str], prog: str) -> None:
     """Call a verb; or, of a bench, whose verb is the class of its options, measure."""
     if isinstance(verb, type):
-        bench = tyro.cli(verb, args=rest, prog=prog, config=FORMS)
+        bench: Any = tyro.cli(verb, args=rest, prog=prog, config=FORMS)
         check_ranges(verb, vars(bench))
         bench.measure()
     else:
