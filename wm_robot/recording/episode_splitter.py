@@ -248,7 +248,7 @@ def _check_plant(message: Any, spec: RobotSpec) -> None:
         return
     if digest != spec.digest():
         raise SpecError(
-            f"the plant is robot '{robot}' with spec {digest[:12]}; this is the spec of '{spec.name}', "
+            f"the plant is robot '{robot}' with spec {digest[:12]}; the given spec is that of '{spec.name}', "
             f"{spec.digest()[:12]}. Use the plant's"
         )
 
