@@ -218,7 +218,7 @@ def map_values(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """As `map_values`, for a function that makes arrays of tensors, or tensors of arrays."""
     # A control step maps several states: the most frequent kinds come first.
-    kind = type(tree)
+    kind: Any = type(tree)
     if kind is dict:
         if not others:
             return {name: function(value) for name, value in tree.items()}
@@ -238,7 +238,7 @@ def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any
 
 def list_values(tree: Any) -> list[Any]:
     """The values of a structure, one after another."""
-    kind = type(tree)
+    kind: Any = type(tree)
     if kind is dict:
         return list(tree.values())
     if tree is None:

@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ LONGEST = 3600.0
 """Seconds of an episode; a longer one continues in the next, which starts with the last observation."""
 
 
+@runtime_checkable
 class Growing(Protocol):
     """Episode in progress."""
 
