@@ -7,7 +7,7 @@ commands come from (`CommandSource`), in how they wait for a deadline, and in wh
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from wm_robot.safety.supervisor import Supervisor
 from wm_robot.types import Observation
 
 
+@runtime_checkable
 class ReportPeriod(Protocol):
     """Takes the outcome of each period: publishes it, or has a controller learn from it."""
 
