@@ -133,8 +133,8 @@ class CommandArbiter:
         else:
             self.baseline.stay(hold)
 
-    def check_guard(self, hold: np.ndarray) -> None:
-        """Stop between two periods if the guard asks for it.
+    def stop(self, hold: np.ndarray) -> None:
+        """Stop between two periods, as the guard asks for.
 
         Args:
             hold: Action in force, `A`.
