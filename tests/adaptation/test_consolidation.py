@@ -14,15 +14,11 @@ from wm_robot.adaptation.learner_process import LearnerProcess
 from wm_robot.adaptation.residual_fit import Consolidation
 from wm_robot.adaptation.transition_filter import Caution
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import load_graphs
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.residual import has_residual, residual_of
 from wm_robot.model.torch_backend import ModelLives
 from wm_robot.model.world_model import ModelConfig, WorldModel
 from wm_robot.planning.mppi import MppiConfig
-from wm_robot.training.export.base_graphs import export_graphs
-from wm_robot.training.export.plan_iteration import Iteration
-from wm_robot.training.export.update_step import Step
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 CONFIG = ConsolidateConfig(updates=5, interval=6)
@@ -167,24 +163,3 @@ def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, 
     finally:
         learner.close()
     assert not learner.alive
-
-
-@pytest.mark.parametrize("memory", ["gru", "ekf", "delta"])
-def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(tmp_path, spec, memory):
-    torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
-    save_base(tmp_path, WorldModel(shape), spec, {})
-    base = load_base(tmp_path)
-    export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=20)
-    graphs, birth = load_graphs(tmp_path, base), base.model.birth
-    generator = torch.Generator().manual_seed(1)
-    random = {
-        name: 0.3 * torch.randn(value.shape, generator=generator)
-        for name, value in residual_of(birth(1, hold=torch.zeros(1, 1))).items()
-    }
-    step = Step(base.model)
-    base.model.birth = lambda *given, **options: birth(*given, **options) | random
-    # That a newborn has no residual, as the graphs have it, is the first difference.
-    assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
-    iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
-    assert np.max(iteration.differences(graphs.plan, bound=1e-4)) <= 1e-4

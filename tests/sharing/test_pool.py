@@ -25,7 +25,7 @@ def born(model):
     return model.birth(1, hold=torch.zeros(1, 1))
 
 
-@pytest.mark.parametrize("steps", [40, 1000])
+@pytest.mark.parametrize("steps", [40, 150, pytest.param(1000, marks=pytest.mark.soak)])
 def test_pooled_ridge_lives_are_one_that_lived_both(steps):
     model = unforgetting("ridge")
     one, other = (Stretch.of(episode(steps, seed=seed)) for seed in (1, 2))
@@ -55,7 +55,7 @@ def test_a_pool_remembers_the_conditions_that_any_of_them_used_last():
     recall = TensorRecall(model)
     lives = []
     for seed in (1, 2):
-        state = lived(recall, recall.birth(born(model)), [Stretch.of(episode(300, seed=seed))])
+        state = lived(recall, recall.birth(born(model)), [Stretch.of(episode(30, seed=seed))])
         lives.append(state)
     # Conditions used at steps that everybody can tell apart.
     for number, state in enumerate(lives):
