@@ -8,7 +8,7 @@ functions within functions not at all.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ForwardRef, get_args
+from typing import Any, get_args, get_type_hints
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
@@ -16,7 +16,7 @@ from jaxtyping import AbstractArray, install_import_hook, jaxtyped
 
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 """An int may stand for a float."""
-check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))
+check_types = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 
 
 def check_packages(packages: Sequence[str]) -> None:
@@ -30,6 +30,8 @@ def checked(target: Any = None, *, typechecker: Any = None) -> Any:
     """In place of `jaxtyping.jaxtyped`."""
     if target is None:
         return partial(checked, typechecker=typechecker)
+    if "<locals>" in target.__qualname__:
+        return target
     if not isinstance(target, type):
         return checked_function(target)
     if dataclasses.is_dataclass(target) and "__init__" in vars(target):
@@ -38,17 +40,29 @@ def checked(target: Any = None, *, typechecker: Any = None) -> Any:
 
 
 def checked_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    if "<locals>" in function.__qualname__:
-        return function
-    if any(map(has_shape, function.__annotations__.values())):
-        return jaxtyped(check_types(function), typechecker=None)
-    return check_types(function)
+    written = function.__annotations__
+    hints = {name: resolved(hint, function.__globals__) for name, hint in written.items()}
+    function.__annotations__ = hints
+    check = check_types(function)
+    # As they were, for who reads a signature.
+    function.__annotations__ = check.__annotations__ = written
+    return jaxtyped(check, typechecker=None) if any(map(has_shape, hints.values())) else check
+
+
+def resolved(hint: Any, names: dict[str, Any]) -> Any:
+    """What an annotation means; anything, where its name is not imported or not defined yet."""
+
+    def function(value: Any) -> None: ...
+
+    function.__annotations__ = {"value": hint}
+    try:
+        return get_type_hints(function, names, include_extras=True)["value"]
+    except Exception:
+        return Any
 
 
 def has_shape(annotation: Any) -> bool:
     """Whether an annotation names the shape of an array somewhere."""
-    if isinstance(annotation, str | ForwardRef):
-        return "Tensor" in str(annotation) or "ndarray" in str(annotation)
     parts = annotation if isinstance(annotation, list) else get_args(annotation)
     if parts:
         return any(map(has_shape, parts))
