@@ -20,7 +20,6 @@ PYTEST := $(BIN)/python -m pytest --quiet
 WORKERS := --dist=loadgroup --numprocesses
 # Two targets at once, each on a core, and what each says in one piece. The make of macOS has no such option.
 LANES := --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-SUBMAKE := $(MAKE) --no-print-directory
 RUFF := $(BIN)/ruff
 SOURCES := wm_robot cli sim ros_ws examples benchmarks tests
 ROS_STAMP := ros_ws/install/.complete
@@ -61,14 +60,14 @@ $(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard 
 
 # Where the messages cannot be built for want of a compiler or of ROS 2, that is said, and their tests are skipped.
 messages: setup
-	@if $(BIN)/python ros_ws/build.py --possible; then $(SUBMAKE) ros; fi
+	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
 
 # Each tier is processes of its own, and the core tier cannot import what the others need. Both cores are busy: the
 # core tier has both, then the learning tier has one beside all that is short, then tests of nodes, which mostly wait.
 test: setup
-	@$(SUBMAKE) core
-	@$(SUBMAKE) $(LANES) learn messages sim lint episodes
-	@$(SUBMAKE) nodes
+	@$(MAKE) --no-print-directory core
+	@$(MAKE) --no-print-directory $(LANES) learn messages sim lint episodes
+	@$(MAKE) --no-print-directory nodes
 
 core: setup
 	$(PYTEST) --tier=core $(WORKERS)=2

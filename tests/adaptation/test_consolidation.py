@@ -21,8 +21,8 @@ from wm_robot.model.world_model import ModelConfig, WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
-CONFIG = ConsolidateConfig(updates=5, interval=6)
-STEPS = 64 * 6
+CONFIG = ConsolidateConfig(updates=5, interval=2, held_out=1)
+STEPS = 64 * CONFIG.interval
 
 
 @pytest.fixture
@@ -47,24 +47,25 @@ def life(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def live(agent: Agent, start: int, stop: int) -> list[float]:
-    obs, action = life(STEPS + 300)
+    obs, action = life(stop)
     return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(start, stop)]
 
 
 def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
-    learner = AtOnce(Consolidation(base.model, ConsolidateConfig(updates=60, interval=6)))
+    config = ConsolidateConfig(updates=60, interval=4, held_out=2)
+    learner = AtOnce(Consolidation(base.model, config))
     acting = agent(base, spec, learner)
     acting.begin(np.zeros(1, np.float32))
-    live(acting, 0, STEPS + 200)
+    live(acting, 0, 64 * config.interval + 200)
     counters = acting.counters
-    assert (counters["offered"], counters["candidates"], counters["tried"]) == (9, 1, 1)
+    assert (counters["offered"], counters["candidates"], counters["tried"]) == (7, 1, 1)
     assert counters["believed"] >= 1
     assert has_residual(acting.state).all()
     said = [event.what for event in acting.events]
     assert said[0].startswith("candidate is tried: error") and "residual believed" in said
 
 
-@pytest.mark.parametrize("stop", [100, STEPS + 1, STEPS + 120])
+@pytest.mark.parametrize("stop", [100, STEPS + 1, STEPS + 60])
 def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
     found = []
     for stops in ((), (stop,)):
@@ -77,7 +78,7 @@ def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
             acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
             acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
             at = each
-        said += live(acting, at, STEPS + 200)
+        said += live(acting, at, STEPS + 100)
         found.append((said, acting.state, acting._batch.moment.past.arrays(*acting._batch.kept_like)))
     (heard, whole, past), (told, resumed, likewise) = found
     assert heard == told
@@ -140,11 +141,10 @@ def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted
 
 
 def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, tmp_path):
-    config = ConsolidateConfig(updates=5, interval=6)
     learner, at_once = (
         # Beside other tests it would get no time at all.
-        LearnerProcess(tmp_path / "base", base, config, backend=ModelLives(base.model), nice=0),
-        AtOnce(Consolidation(base.model, config)),
+        LearnerProcess(tmp_path / "base", base, CONFIG, backend=ModelLives(base.model), nice=0),
+        AtOnce(Consolidation(base.model, CONFIG)),
     )
     try:
         for each in (learner, at_once):
