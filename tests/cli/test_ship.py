@@ -391,8 +391,8 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     theirs = RobotSpec.from_dict(json.loads((place / "spec.json").read_bytes()))
     stayed = lives(here / "point-gru", spec, here / "agents", range(30, 60))
     went = lives(place, theirs, f"{here / 'store'}@new", range(30, 60))
-    for name, value in stayed.state.items():
-        np.testing.assert_array_equal(went.state[name], value, err_msg=name)
+    for name, value in stayed.state.flatten().items():
+        np.testing.assert_array_equal(went.state.flatten()[name], value, err_msg=name)
     went.save(f"{here / 'store'}@new")
     assert [each.steps for each in Store(here / "store").log("new")] == [60, 30]
     assert collect_garbage(Store(here / "store")) == []

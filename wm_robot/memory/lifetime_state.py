@@ -249,10 +249,17 @@ def list_values(tree: Any) -> list[Any]:
     return [value for part in parts for value in list_values(part)]
 
 
-@functools.cache
+_FIELDS: dict[type, tuple[str, ...]] = {}
+"""Fields of each dataclass that was met."""
+
+
 def _field_names(kind: type) -> tuple[str, ...]:
     """Fields of a dataclass; none for an array or a tensor."""
-    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+    found = _FIELDS.get(kind)
+    if found is None:
+        names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+        found = _FIELDS[kind] = names
+    return found
 
 
 def _flatten_learned(learned: LearnedState[Value], prefix: str) -> dict[str, Value]:
