@@ -16,7 +16,7 @@ STAMP := $(VENV)/.wm_robot
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --quiet
 RUFF := $(BIN)/ruff
-SOURCES := wm_robot cli sim ros_ws examples benchmarks docs tests
+SOURCES := wm_robot cli sim ros_ws launch examples benchmarks docs tests
 ROS_STAMP := ros_ws/install/.complete
 MESSAGES := ros_ws/src/wm_robot_msgs
 

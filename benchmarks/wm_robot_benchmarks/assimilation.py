@@ -1,6 +1,6 @@
 """`wm-robot bench assimilation`: arms that live each other's sessions, and what they foresee of both worlds then."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,10 @@ import numpy as np
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_cli.values import Count, Seed
 
 VISIT, VISITS = 400, 4
 """Steps of each visit of a session, and how many: two payloads by turns."""
@@ -34,6 +36,21 @@ RATIOS = {
 }
 """Name → life above and life below."""
 AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssimilationBench(MemoryBench, SeededBench):
+    """Pairs of robots that live each other's sessions: what each foresees of the other's world and of its own."""
+
+    pairs: Count = 64
+    """For each seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of bodies, payloads, motion and noise."""
+    quick: bool = False
+    """A quarter of the pairs, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.pairs, progress=progress)
 
 
 def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unreported) -> Result:

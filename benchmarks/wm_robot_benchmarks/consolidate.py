@@ -1,15 +1,17 @@
 """`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.evaluation.gap import reason_without_gap
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_cli.values import Count, Duration, Seed
 
 if TYPE_CHECKING:
     from wm_robot.memory.lifetime_state import Residual
@@ -26,6 +28,23 @@ GARBAGE, AFTER = 1024, 1536
 POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
 """Steps of lives with a poisoned residual, in all."""
 ARMS = ("frozen", "write", "consolidate", "oracle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsolidateBench(MemoryBench, SeededBench):
+    """Robots whose motors wear beyond what training knew: frozen, written, and consolidated too; and poison."""
+
+    lives: Count = 8
+    """Robots for each seed."""
+    minutes: Duration = 20.0
+    """Simulated time in which they wear."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of wear, motion and noise."""
+    quick: bool = False
+    """A quarter of the robots, a fifth of the time, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.lives, self.minutes, progress=progress)
 
 
 def run(

@@ -1,6 +1,7 @@
 """`wm-robot bench control`: settled target error after a hidden change, by arm."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from wm_robot.evaluation.control import Change, Plants, target_error
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.progress import Progress, unreported
 from wm_robot.spec import RobotSpec
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import (
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
     bases_of,
@@ -19,6 +21,7 @@ from wm_robot_benchmarks.result import (
     needs_gripper,
     spread_in_words,
 )
+from wm_robot_cli.values import Count, Seed
 
 BEFORE_S, AFTER_S = 4.0, 10.0
 """Time before the change, and after it, in s."""
@@ -26,6 +29,21 @@ SETTLED_S = 1.0
 """From here on after the change the error counts as settled."""
 TOGETHER = 64
 """Episodes side by side: more do not fit in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlBench(MemoryBench, SeededBench):
+    """Settled target error after a hidden change, each arm driven by its own planner."""
+
+    episodes: Count = 100
+    """Episodes for each arm and seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of worlds, targets and noise."""
+    quick: bool = False
+    """A fifth of the episodes, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.episodes, progress=progress)
 
 
 def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = unreported) -> Result:

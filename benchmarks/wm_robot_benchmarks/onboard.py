@@ -1,7 +1,7 @@
 """`wm-robot bench onboard`: what a plan takes on a robot's one thread, and what it is worth."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +11,11 @@ from wm_robot.errors import GraphError
 from wm_robot.evaluation.control import target_error
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot_benchmarks.control import scene
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
 from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+from wm_robot_cli.values import Count, Seed
 
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
 """4.8 M parameters: TD-MPC2's size. Source: Hansen et al. (2024), arXiv:2310.16828: 5 M parameters, and plans by
@@ -45,6 +47,23 @@ class _Timed(NamedTuple):
     def floor(self) -> float:
         """The faster one of the bare products, in ms."""
         return min(self.times[name].median for name in ("products, torch", "products, numpy"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnboardBench(MemoryBench, SeededBench):
+    """A whole plan as a graph, beside torch and its bare matrix products; what few plans cost."""
+
+    repetitions: Count = 200
+    """Plans of each kind at the default size; an eighth at that of TD-MPC2."""
+    episodes: Count = 24
+    """Episodes of each planner and seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of worlds, targets and noise."""
+    quick: bool = False
+    """A quarter of the repetitions and episodes, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.repetitions, self.episodes, progress=progress)
 
 
 def run(

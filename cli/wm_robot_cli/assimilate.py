@@ -60,7 +60,7 @@ def assimilate(
     base = find_base(base)
     store, reference = opened(life)
     head = store.find(reference)
-    check_is_of(base, store.read(head).base_digest, life)
+    check_is_of(base, store.manifests.read(head).base_digest, life)
     target = reference if dry_run else checked_name(branch or reference)
     loaded, spec = _base(base)
     state = state_of(store, head, loaded, spec)
@@ -127,7 +127,7 @@ def pool(
             f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
         )
     for life, (store, head) in zip(lives, sources, strict=True):
-        check_is_of(base, store.read(head).base_digest, life)
+        check_is_of(base, store.manifests.read(head).base_digest, life)
     loaded, spec = _base(base)
     state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
     if replay:
@@ -166,11 +166,10 @@ def _told(verdict: "Verdict") -> None:
 def _base(folder: Path) -> "tuple[Base, RobotSpec]":
     try:
         import torch
-
-        from wm_robot.robots import load_spec
     except ImportError as error:
-        raise MissingExtraError("wm-robot state assimilate", "learn,sim") from error
+        raise MissingExtraError("wm-robot state assimilate", "learn") from error
     from wm_robot.model.base import load_base
+    from wm_robot.robots import load_spec
 
     torch.set_num_threads(1)
     loaded = load_base(folder)

@@ -44,14 +44,14 @@ def export(
             format makes of them in numpy.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
     try:
         from wm_robot.model.base import load_base
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.robots import load_spec
         from wm_robot.training.export.base_graphs import check_graphs, export_graphs
     except ImportError as error:
-        raise MissingExtraError("wm-robot export", "learn,sim") from error
+        raise MissingExtraError("wm-robot export", "learn") from error
     base = find_base(base)
     if not check:
         check_writable(base, "BASE")

@@ -57,12 +57,12 @@ def graduate(
         seed: Of worlds, goals and noise.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
     if least > most:
         raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
     try:
         from wm_robot.model.base import load_base
-        from wm_robot.robots import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
     base = find_base(base)

@@ -89,12 +89,12 @@ def train(
     try:
         import torch
 
-        from wm_robot.robots import load_spec
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
+    from wm_robot.robots import load_spec
     from wm_robot.training.curriculum import STAGES
     from wm_robot.training.trainer import TrainConfig
 

@@ -21,6 +21,8 @@ from wm_robot.model.torch_backend import ModelLives
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
+from wm_robot.store.transfer import clone_branch
+from wm_robot.store.verification import find_damage
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 
@@ -314,7 +316,7 @@ def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, 
     second = other.save(f"{tmp_path / 'robot'}@left")
     line = list(Store(tmp_path / "robot").log("left"))
     assert [(each.digest, each.steps) for each in line] == [(second, 5), (first, 3)]
-    assert Store(tmp_path / "robot").verify() == []
+    assert find_damage(Store(tmp_path / "robot")) == []
 
 
 def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, base, spec):
@@ -326,7 +328,7 @@ def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, 
     store, second = Store(tmp_path / "state"), Store(tmp_path / "second")
     # What it comes from takes no room there.
     assert [second.pruned(each) for each in second.log()] == [False, True]
-    assert store.clone(second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
+    assert clone_branch(store, second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
     back = agent(base, spec)
     back.begin(np.zeros(1, np.float32), tmp_path / "state")
     for name, value in lived.state.flatten().items():

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from tests.safety.specs import every, spec_of
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.control_loop import make_local_loop
 from wm_robot.errors import InferenceError
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
@@ -111,21 +111,23 @@ SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' di
 @pytest.mark.parametrize("how", SPOILED)
 def test_the_baseline_takes_over_from_an_agent_that_cannot_go_on(folder, how):
     # A clock that stands still: a busy machine makes no command late.
-    loop = ControlLoop(EmulatedRobot(SPEC, START), Driven(agent(folder)), clock=lambda: 0.0)
-    loop.controller.agent.begin(START)
+    driven = Driven(agent(folder))
+    loop = make_local_loop(EmulatedRobot(SPEC, START), driven, clock=lambda: 0.0)
+    driven.agent.begin(START)
     loop.supervisor.arm()
     for _ in range(100):
         if loop.step() is Mode.LEARNED:
             break
     for _ in range(20):
         assert loop.step() is Mode.LEARNED
-    spoil(loop.controller.agent, how)
+    spoil(driven.agent, how)
+    loop.step()
     assert loop.step() is Mode.HOLD
     for _ in range(50):
         assert loop.step() is Mode.HOLD
     assert loop.robot.motors.unsafe == 0
     with pytest.raises(InferenceError, match=SPOILED[how]):
-        loop.controller.act(loop.robot.read().values)
+        driven.act(loop.robot.read().values)
 
 
 @pytest.mark.parametrize("graphs", [True, False])

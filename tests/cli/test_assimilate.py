@@ -122,7 +122,7 @@ def test_a_recording_that_is_not_there_is_refused_by_its_argument(arms, capsys, 
     wrong, right = arms / "hevy.parquet", arms / "heavy.parquet"
     words = line.format(wrong=wrong, right=right).split()
     why = asked(arms, "assimilate", f"{arms}/lives", *words, capsys=capsys, code=2)
-    assert f"{argument} '{wrong}' is not there. Did you mean '{right}'?" in why
+    assert f"{argument} '{wrong}' does not exist. Did you mean '{right}'?" in why
 
 
 def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):

@@ -18,7 +18,7 @@ class Notebook:
     """Acts by holding the sensed position; `NOTEBOOK` names the file that it writes in."""
 
     def __init__(self, config, spec):
-        self.spec = spec
+        self.spec, self.agent = spec, self
         self.counters = {"lived": 0, "watched": 0, "invalid": 0}
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)

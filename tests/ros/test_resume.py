@@ -80,5 +80,7 @@ def test_what_the_library_lives_depends_on_every_message():
     obs = torch.from_numpy(np.stack([Plant.obs(None, step) for step in (1, 2)]))[None]
     action = torch.from_numpy(Plant.action(None, 2))[None, None]
     state = model.birth(hold=action[:, 0])
-    after = [model.scan(state, obs, action + shift, torch.ones(1, 1))[1].memory[0]["S"] for shift in (0.0, 0.001)]
+    after = [
+        model.scan(state, obs, action + shift, torch.ones(1, 1))[1].memory[0]["S"] for shift in (0.0, 0.001)
+    ]
     assert not torch.equal(*after)

@@ -191,7 +191,7 @@ def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
 def test_lives_gathered_otherwise_are_refused(tmp_path):
     list(trainer(tmp_path).run())
     message, options, files = refused(tmp_path, other_lives=True)
-    assert "gathered with kind gain instead of other" in message
+    assert "collected with kind gain instead of other" in message
     assert options == {"--work", "--data"}
     assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
 
@@ -235,7 +235,7 @@ def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
     (path,) = tmp_path.rglob(damaged)
     path.write_bytes(path.read_bytes()[:1000])
     message, options, files = refused(tmp_path)
-    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'does not hold lives'}" in message
+    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'holds no trajectories'}" in message
     assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 from wm_robot.memory.lifetime_state import ContextBankState, LifetimeState, map_values
 from wm_robot.memory.state_arrays import ArrayState, beside
 from wm_robot.model.backend import ModelBackend, Prediction
@@ -57,9 +57,7 @@ class RecallConfig:
     """Nats a step by which birth must predict worse before that is decided."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "settled"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"recall.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "slots", "settled", part="recall")
 
 
 class Recall:

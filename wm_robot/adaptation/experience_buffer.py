@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.types import Step
@@ -63,9 +63,7 @@ class Sizes:
     """Chapters that are kept whole until others come."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "kept", "latest"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"reservoir.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "steps", "kept", "latest", part="reservoir")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.adaptation.context_bank import Recall, Tree, choose_rows, unsettled
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.lifetime_state import LifetimeState, Residual, ShadowState, map_values
 from wm_robot.memory.state_arrays import ArrayState, beside
 from wm_robot.model.backend import ModelBackend, Prediction
@@ -37,8 +37,7 @@ class TrialConfig:
     """Squared error of a channel, in predicted variances, that counts no worse if it is larger."""
 
     def __post_init__(self) -> None:
-        if self.window < 2:
-            raise ConfigError(f"trial.window is {self.window}; it must be at least 2")
+        check_at_least(2, self, "window", part="trial")
         if not self.better <= self.worse:
             raise ConfigError(f"trial.better is {self.better}; it must be at most worse, {self.worse}")
 

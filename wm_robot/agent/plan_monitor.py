@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot.adaptation.events import EVENTS, Event
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
@@ -38,11 +38,8 @@ class ExploitationConfig:
     """Judgements in a row that must agree, for the alarm to be raised or ended."""
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 8), ("last", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"exploitation.{name} is {getattr(self, name)}; it must be at least {least}"
-                )
+        check_at_least(8, self, "window", part="exploitation")
+        check_at_least(1, self, "last", part="exploitation")
         if not 0 < self.calm <= self.gap:
             raise ConfigError(f"exploitation.calm is {self.calm}; it must be above 0 and at most {self.gap}")
 

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
+
+LOG_VARIANCE = (-7.0, 6.0)
+"""Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
+norms of 5-60."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +38,9 @@ class ModelConfig:
     """Size of the encoded outcome."""
 
     def __post_init__(self) -> None:
-        for name in ("obs", "action", "width", "blocks", "context", "recent", "outcome"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(
+            1, self, "obs", "action", "width", "blocks", "context", "recent", "outcome", part="model"
+        )
         most = find_family(self.memory).memory.max_layers
         if most is not None and self.blocks > most:
             raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 
 WORD = 2**64 - 1
 """Lowest 64 bits of a number."""
@@ -46,11 +46,10 @@ class MppiConfig:
     that a task leaves free otherwise drift into corners from which no short plan leads out."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "imagined", "horizon", "iterations", "elites", "knots"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.rounds < 0:
-            raise ConfigError(f"planner.rounds is {self.rounds}; it must be at least 0")
+        check_at_least(
+            1, self, "samples", "imagined", "horizon", "iterations", "elites", "knots", part="planner"
+        )
+        check_at_least(0, self, "rounds", part="planner")
 
 
 class Mppi:

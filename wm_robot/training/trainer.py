@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError, check_at_least
 from wm_robot.io.durable import digest, locked, make_folder, write_file
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.world_model import WorldModel
@@ -81,9 +81,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("updates", "rows", "steps", "checkpoint"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "updates", "rows", "steps", "checkpoint", part="train")
         if not 0 <= self.horizon <= self.steps:
             raise ConfigError(f"train.horizon is {self.horizon}; it must be from 0 to steps, {self.steps}")
 

@@ -36,7 +36,7 @@ class Echo:
         stall: How long it does, in s.
         """
         self.counters: Mapping[str, int] = {"lived": 0, "watched": 0, "invalid": 0}
-        self._spec, self._every, self._stall = spec, stall_every, stall
+        self.agent, self._spec, self._every, self._stall = self, spec, stall_every, stall
         self._acted = self._stalled = 0
         self._first = self._last = (0.0, 0.0)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import rclpy
@@ -45,7 +45,7 @@ class Nobody:
     counters = {"lived": 0, "watched": 0, "invalid": 0}
 
     def __init__(self, config: Any, spec: Any):
-        self._spec = spec
+        self._spec, self.agent = spec, self
 
     def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
         pass
@@ -115,7 +115,7 @@ def nodes() -> dict[str, Callable[[], Node]]:
     return {
         "plant_node": PlantNode,
         "control_node": ControlNode,
-        "agent_node": lambda: AgentNode(Nobody),
+        "agent_node": lambda: AgentNode(cast(Any, Nobody)),
         "display_node": DisplayNode,
         "recorder_node": RecorderNode,
         "replay_node": ReplayNode,
@@ -137,7 +137,9 @@ def tables() -> dict[str, str]:
                 rows["topics"] += (topics := list(_topics(name, node)))
                 rows["services"] += _services(name, node)
                 rows["actions"] += _actions(name, node)
-                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")}
+                said[name] = {
+                    way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")
+                }
     made = {name: _table(COLUMNS[name], found) for name, found in rows.items()}
     return made | {"nodes": _figure(said), "interfaces": _interfaces(), "graphs": _graphs()}
 

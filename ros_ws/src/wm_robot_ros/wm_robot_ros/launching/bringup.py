@@ -22,6 +22,7 @@ from wm_robot.errors import ConfigError, DeviceError, WmRobotError
 from wm_robot_ros.launching.launch_graph import (
     DELAYS,
     LEASE,
+    MISTAKE,
     OPTIONAL,
     REQUIRED,
     RESTARTED,
@@ -50,8 +51,6 @@ ENDING = 10.0
 DISCOVERY = 4.0
 """Time in which nodes that are up already are heard of, in s. Fast DDS announces each process when one comes, and
 every 3 s: of 14 looks 7 took 0.3 s, and the others 1.7 to 2.8."""
-MISTAKE = 2
-"""Exit code of a process that ended for what the user can mend."""
 
 
 class Member:

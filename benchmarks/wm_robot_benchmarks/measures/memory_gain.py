@@ -8,10 +8,10 @@ import numpy as np
 
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, count_of
 from wm_robot_benchmarks.measures.gain_task import EPISODES, TARGETS, first_costs, gain_lives
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, count_of
-from wm_robot_benchmarks.toy_tasks import SmallTask
+from wm_robot_benchmarks.measures.toy_tasks import SmallTask
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 TEST_AS_UPDATES = 30

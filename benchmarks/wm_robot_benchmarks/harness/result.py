@@ -90,10 +90,8 @@ def needs_gripper(setting: Setting) -> None:
     Raises:
         ConfigError: If the robot's spec has no chain.
     """
-    try:
-        from wm_robot.robots import load_spec
-    except ImportError as error:
-        raise MissingExtraError(f"wm-robot bench {setting.bench}", "learn,sim") from error
+    from wm_robot.robots import load_spec
+
     needs(
         bool(load_spec(setting.robot).chain),
         f"robot is '{setting.robot}', which has no chain in its spec, and so no gripper; bench {setting.bench} "
@@ -114,14 +112,10 @@ def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
 
     Raises:
         SnapshotError: If bases are missing or of another spec of the robot; one sentence names them all.
-        MissingExtraError: If the simulator, which has the spec, is not installed.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
-    try:
-        from wm_robot.robots import load_spec
-    except ImportError as error:
-        raise MissingExtraError(f"wm-robot bench {setting.bench}", "learn,sim") from error
     spec = load_spec(setting.robot)
     wanted, found = list(dict.fromkeys(arms)), dict[str, Path]()
     for arm in wanted:

@@ -22,8 +22,16 @@ from wm_robot.evaluation.gap import Comparison, gap_closed
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.types import Lives, Step
 from wm_robot_benchmarks.adaptation import STAGE
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import FAMILIES, Result, Setting, arms_with_base, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import (
+    FAMILIES,
+    Result,
+    Setting,
+    arms_with_base,
+    bases_of,
+    count_of,
+    needs,
+)
 
 AGES = (1, 8, 32, 128)
 """Steps lived in a still world."""

@@ -10,6 +10,8 @@ from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error
 from wm_robot.evaluation.gap import Comparison, gap_closed
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, count_of
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
     NOISE,
@@ -19,9 +21,7 @@ from wm_robot_benchmarks.measures.linear_task import (
     least_squares_errors,
     linear_lives,
 )
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, count_of
-from wm_robot_benchmarks.toy_tasks import SmallTask
+from wm_robot_benchmarks.measures.toy_tasks import SmallTask
 
 STILL = {
     "0": (0, 1),

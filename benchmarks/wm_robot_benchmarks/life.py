@@ -3,15 +3,16 @@
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.progress import Progress, unreported
-from wm_robot_benchmarks.result import Result, Setting, bases_of, needs
+from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, needs
+from wm_robot_cli.values import Count, Seed
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,21 @@ class _Piece(NamedTuple):
     physics: "torch.Tensor"
 
 
+@dataclass(frozen=True, kw_only=True)
+class LifeBench(MemoryBench, FirstSeedBench):
+    """One long life in simulated time: whether its step, its state or its error grow with age."""
+
+    steps: Count = 1_000_000
+    """Steps of the life; a million are five and a half hours at 50 Hz, and take about one and a half."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of worlds, motion and noise."""
+    quick: bool = False
+    """A hundredth of the steps."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.steps, progress=progress)
+
+
 def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench life --help`."""
     needs(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
@@ -39,6 +55,7 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
     import torch
 
     from wm_robot.adaptation.context_bank import Recall, bank_of
+    from wm_robot.evaluation.adaptation import HORIZON
     from wm_robot.memory.lifetime_state import LifetimeState, list_values
     from wm_robot.model.torch_backend import ModelLives, tensors
     from wm_robot.types import Step
