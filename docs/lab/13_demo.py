@@ -21,7 +21,7 @@ from wm_robot.robots import load_spec
 from wm_robot_demo.load_session import Tale
 from wm_robot_demo.options import Options
 from wm_robot_demo.progress import Scene
-from wm_robot_demo.run import first_visit, second_visit
+from wm_robot_demo.demo_run import first_visit, second_visit
 from wm_robot_demo.scenario import Change, Plan
 from wm_robot_demo.single_process import hold
 

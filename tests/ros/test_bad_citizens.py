@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from wm_robot.robots import load_spec
 from wm_robot.streams.source_lock import OneSource
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import node_command
 from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
@@ -182,7 +183,7 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
 def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
     played = plant(answers=False)
     # Nobody else commands: a flood is then a controller as any other.
-    controller = start(node_command("flood_node", {"rate": 200.0}))
+    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     os.kill(controller.pid, signal.SIGKILL)
     played.told.until("no commands, holding position")
@@ -194,7 +195,7 @@ def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
 def test_a_flood_is_not_used_even_while_the_controller_stalls(plant, peer, start):
     played = plant()
     played.until_learned()
-    start(node_command("flood_node", {"rate": 10_000.0}))
+    start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_command': that of /peer is used, that of /flood is not"
     played.told.until(words)
     played.answers = False
@@ -241,12 +242,12 @@ def test_what_was_started_in_the_place_of_a_killed_controller_is_followed_once_a
     plant, peer, start, name
 ):
     played = plant(answers=False)
-    controller = start(node_command("flood_node", {"rate": 200.0}))
+    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     introduced(peer, "flood")
     os.kill(controller.pid, signal.SIGKILL)
     peer.until(lambda: played.status["holding"], "it does not hold")
-    start(node_command("flood_node", {"rate": 200.0}, name=name))
+    start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}, name=name))
     played.told.until(f"two nodes publish 'joint_command': that of /flood is used, that of /{name} is not")
     accepted = played.status["commands"]["accepted"]
     arm(peer)
@@ -405,7 +406,7 @@ def test_an_agent_says_that_its_plant_is_silent_and_goes_on_when_it_is_back(agen
 def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start):
     played = agent()
     played.until_it_acts()
-    flood = start(node_command("flood_node", {"rate": 10_000.0}))
+    flood = start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_states': that of /peer is used, that of /flood is not"
     played.told.until(words, played.step)
     played.until_it_acts()

@@ -13,6 +13,7 @@ import yaml
 
 from wm_robot.errors import DeviceError
 from wm_robot.spec import Actuator, Joint, RobotSpec, Task
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
 
 JOINTS, RATE = 12, 200.0
@@ -119,21 +120,21 @@ def measure_echo(
 
         def begin(part: str, parameters: Mapping[str, Any], *own: str) -> NodeProcess:
             report = {"report": str(folder / f"{part}.json")}
-            command = node_command(f"{part}_node", {**shared, **report, **parameters})
+            command = node_command(f"{PROBES}.{part}_node", {**shared, **report, **parameters})
             # Before what is for ROS: python -m MODULE.
             command[3:3] = own
             return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
 
         stalls = ["--stall-every", str(stall_every), "--stall", str(stall)]
         echo = begin("echo", {"autostart": True}, *(["--executor", executor] if executor else []), *stalls)
-        sounder = begin("sounder", {"seconds": float(seconds), "seed": seed})
+        sounder = begin("latency_probe", {"seconds": float(seconds), "seed": seed})
         try:
             sounder.wait(seconds + PATIENCE)
         except subprocess.TimeoutExpired:
             pass
         echo.stop()
         sounder.stop()
-        heard, answered = (_report(folder, part) for part in ("sounder", "echo"))
+        heard, answered = (_report(folder, part) for part in ("latency_probe", "echo"))
     permitted = [part["realtime"].get("priority") == "" for part in (heard, answered)]
     return heard | {
         "cpu": answered["cpu"],

@@ -17,6 +17,7 @@ import yaml
 
 from wm_robot.errors import DeviceError
 from wm_robot.robots import load_spec
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
 
 START_UP = 60.0
@@ -78,7 +79,9 @@ def measure(
         _until_begun(agent_node, folder / "agent.ndjson", deadline)
         sent = folder / "flood.txt"
         if flood:
-            command = node_command("flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)})
+            command = node_command(
+                f"{PROBES}.flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)}
+            )
             flooding = stack.enter_context(NodeProcess(command, environment, log=folder / "flood.log"))
         grown = _until_over(plant_node, agent_node, deadline)
         if flood:

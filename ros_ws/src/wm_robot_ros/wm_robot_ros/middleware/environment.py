@@ -103,14 +103,15 @@ def wheels() -> bool:
 def node_command(
     module: str, parameters: Mapping[str, Any], *, namespace: str = "", name: str = ""
 ) -> list[str]:
-    """Command line of a node of this package.
+    """Command line of a node.
 
     Args:
-        module: `plant_node` or `agent_node`.
+        module: A node of this package, such as `agent_node`, or a whole module name with dots.
         parameters: Values by name; a float stays a double and text stays text, whatever it looks like.
         name: Of the node, where it is not its own.
     """
-    arguments = [sys.executable, "-m", f"wm_robot_ros.nodes.{module}", "--ros-args"]
+    module = module if "." in module else f"wm_robot_ros.nodes.{module}"
+    arguments = [sys.executable, "-m", module, "--ros-args"]
     if namespace:
         arguments += ["-r", f"__ns:=/{namespace.strip('/')}"]
     if name:
