@@ -123,7 +123,7 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
         for what in ("base_digest", "spec_digest"):
             if getattr(target, what) != getattr(present, what):
                 raise SnapshotError(
-                    f"snapshot {target.digest[:12]} was lived with {what} {getattr(target, what)[:12]}, this life "
+                    f"snapshot {target.digest[:12]} was learned with {what} {getattr(target, what)[:12]}, this life "
                     f"with {getattr(present, what)[:12]}. Name one of the same base and robot"
                 )
         # Its bytes are checked before the life is given up for it.
