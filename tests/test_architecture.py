@@ -164,6 +164,14 @@ def test_only_the_gate_drives_a_plant():
         assert "drive" not in called or module in may, f"{module} drives a plant; only GatedRobot may"
 
 
+def test_only_the_arbiter_makes_a_supervisor():
+    for module, path in MODULES.items():
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        made = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        may = module == "wm_robot.control.command_arbiter"
+        assert "Supervisor" not in made or may, f"{module} decides modes by itself; only CommandArbiter may"
+
+
 def circle_in(arrows: Mapping[str, set[str]]) -> list[str]:
     """A circle of arrows, as the rooms on the way; empty if there is none."""
 
