@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def without_export(monkeypatch):
     """For tests of all the rest: an export takes seconds."""
-    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: ({"plan": 0.0}, None))
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
 
 
 @pytest.fixture
