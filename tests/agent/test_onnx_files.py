@@ -337,12 +337,20 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     assert load_graphs(tmp_path, base) is not None
 
 
+class InTorch(LifeGraph):
+    """What lives by a model in place of graphs."""
+
+    def __init__(self, model):
+        lives = ModelLives(model)
+        self.birth, self.predict, self.write = lives.birth, lives.predict, lives.write
+
+
 def rounded_life(step):
-    """In place of a graph: the same life, whose weights are rounded otherwise."""
+    """The same life, whose weights are rounded otherwise."""
     model, generator = deepcopy(step.model), torch.Generator().manual_seed(0)
     for weight in model.parameters():
         weight.data *= 1 + 1e-7 * torch.randn(weight.shape, generator=generator)
-    return ModelLives(model)
+    return InTorch(model)
 
 
 def exported_life(step):
