@@ -21,7 +21,7 @@ WORKERS := --dist=loadgroup --numprocesses
 # Two targets at once, each on a core, and what each says in one piece. The make of macOS has no such option.
 LANES := --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 RUFF := $(BIN)/ruff
-SOURCES := wm_robot cli sim ros_ws examples benchmarks tests
+SOURCES := wm_robot cli sim ros_ws launch examples benchmarks docs tests
 ROS_STAMP := ros_ws/install/.complete
 MESSAGES := ros_ws/src/wm_robot_msgs
 

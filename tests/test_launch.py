@@ -21,8 +21,8 @@ def flat(values: dict, prefix: str = "") -> dict:
 @pytest.mark.parametrize(
     ("node", "files"),
     [
-        ("plant", ("plant_node.py", "command_arbiter.py")),
-        ("agent", ("agent_node.py",)),
+        ("plant", ("plant_node.py", "command_subscription.py")),
+        ("agent", ("agent_parameters.py",)),
         ("recorder", ("recorder_node.py",)),
     ],
 )

@@ -1,7 +1,10 @@
-"""Launch files and `wm-robot up` start the same nodes, since both come from one description."""
+"""The launch file and `wm-robot up` start the same nodes, since both read one graph."""
 
 import importlib.util
+import os
+import re
 import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -11,11 +14,12 @@ import pytest
 pytestmark = pytest.mark.ros
 
 from wm_robot.errors import ConfigError
-from wm_robot_ros.launching.launch_files import files
+from wm_robot_ros.launching import launch_graph
 from wm_robot_ros.launching.launch_graph import DELAYS, LEASE, STEADY, Graph, find, resolved
 from wm_robot_ros.middleware.environment import node_command
 
 LAUNCH = Path(__file__).parents[1] / "launch"
+LAUNCH_FILE = LAUNCH / "wm_robot.launch.py"
 GRAPHS = sorted((LAUNCH / "graphs").glob("*.yaml"))
 NODES = Path(__file__).parents[1] / "ros_ws/src/wm_robot_ros/wm_robot_ros/nodes"
 IMPORTED = {
@@ -36,7 +40,7 @@ IMPORTED = {
     "launch_ros.events.lifecycle": ["ChangeState"],
     "launch_ros.parameter_descriptions": ["ParameterValue"],
 }
-"""All that the file beside the launch files imports; they themselves import what loads it."""
+"""All that the launch file imports from outside."""
 
 
 class Said:
@@ -63,7 +67,7 @@ class Context(dict):
 
 @pytest.fixture
 def launch(monkeypatch):
-    """A launch file as a module, over a launch that only keeps what it is told."""
+    """The launch file as a module, over a launch that only keeps what it is told."""
     for name, parts in IMPORTED.items():
         module = types.ModuleType(name)
         for part in parts:
@@ -73,7 +77,7 @@ def launch(monkeypatch):
             module.__path__ = []
     monkeypatch.setitem(sys.modules, "launch_ros", types.ModuleType("launch_ros"))
 
-    def load(path):
+    def load(path=LAUNCH_FILE):
         spec = importlib.util.spec_from_file_location("launched", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -82,14 +86,31 @@ def launch(monkeypatch):
     return load
 
 
-def said_by(module, given):
-    """Arguments with their defaults, and the nodes that start with some of them given."""
-    (description,) = module.generate_launch_description().given
-    *declared, begin = description
+def called(opaque, context):
+    """What an `OpaqueFunction` returns."""
+    return opaque.named["function"](context, *opaque.named.get("args", ()))
+
+
+def described(module, *words):
+    """What the launch file describes for a command line: declared arguments by name, and what opens the graph."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ros2", "launch", "wm_robot_bringup", LAUNCH_FILE.name, *words])
+        (description,) = module.generate_launch_description().given
+    *declared, opened = description
+    return {one.given[0]: one.named for one in declared}, opened
+
+
+def actions_of(module, graph, given):
+    """What launch runs of a graph with arguments that another launch file or the command line gave."""
+    *declared, begin = called(described(module)[1], Context({"graph": graph}))
     defaults = {one.given[0]: one.named["default_value"] for one in declared}
-    actions = begin.named["function"](Context(defaults | given))
-    nodes = [one for one in [*actions, *late(actions)] if type(one).__name__ in ("Node", "LifecycleNode")]
-    return {one.given[0]: one.named for one in declared}, nodes
+    return called(begin, Context(defaults | given))
+
+
+def nodes_of(module, graph, given):
+    """The nodes that start, with some arguments given."""
+    actions = actions_of(module, graph, given)
+    return [one for one in [*actions, *late(actions)] if type(one).__name__ in ("Node", "LifecycleNode")]
 
 
 def late(actions):
@@ -129,15 +150,11 @@ def test_every_graph_is_tried():
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "given"])
-def test_a_launch_file_starts_what_up_starts(path, given, launch):
+def test_the_launch_file_starts_what_up_starts(path, given, launch):
     graph, asked = Graph.read(path), GIVEN[path.stem] if given else {}
-    arguments, nodes = said_by(launch(LAUNCH / f"{path.stem}.launch.py"), asked)
-    assert {name: told["description"] for name, told in arguments.items()} == {
-        each.name: each.about for each in graph.arguments
-    }
     wanted = resolved(graph.nodes, graph.values(asked))
     assert wanted
-    found = [plain(node) for node in nodes]
+    found = [plain(node) for node in nodes_of(launch(), path.stem, asked)]
     ends = {node["name"] for node in wanted if node["ends"]}
     for node in wanted:
         # What a launch does with these shows when a node ends.
@@ -146,27 +163,66 @@ def test_a_launch_file_starts_what_up_starts(path, given, launch):
     assert found == sorted(wanted, key=lambda node: node["name"] in ends)
 
 
-def test_launch_files_are_those_that_the_graphs_make():
-    made, again = files(LAUNCH), "run: python -m wm_robot_ros.launching.launch_files"
-    assert set(made) == set(LAUNCH.glob("*.py"))
-    for path, source in made.items():
-        assert path.read_text(encoding="utf-8") == source, again
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_the_arguments_of_the_graph_on_the_command_line_are_declared(path, launch):
+    # `ros2 launch --show-args` lists what is declared, and runs nothing.
+    declared, _ = described(launch(), f"graph:={path.stem}", "--show-args")
+    assert "default_value" not in declared["graph"] and path.stem in declared.pop("graph")["description"]
+    graph = Graph.read(path)
+    assert {name: told["description"] for name, told in declared.items()} == {
+        each.name: each.about for each in graph.arguments
+    }
+    texts = {name: told["default_value"] for name, told in declared.items()}
+    assert graph.values(texts) == {each.name: each.default for each in graph.arguments}
 
 
-def test_a_launch_file_runs_from_another_folder(launch, tmp_path):
-    # As installed: copied, and without anything of ours that could be imported.
-    for path in LAUNCH.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    _, nodes = said_by(launch(tmp_path / "sim.launch.py"), {})
+def test_without_a_graph_on_the_command_line_its_argument_alone_is_declared(launch, monkeypatch):
+    module = launch()
+    declared, opened = described(module)
+    assert set(declared) == {"graph"} and all(
+        path.stem in declared["graph"]["description"] for path in GRAPHS
+    )
+    # A launch file that includes this one names the graph in the context; the command line is its own.
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "mine", "mine.launch.py", "graph:=none", "x:=1"])
+    (description,) = module.generate_launch_description().given
+    assert len(description) == 2
+    *declared, _ = called(opened, Context({"graph": "sim"}))
+    assert [one.given[0] for one in declared] == [each.name for each in Graph.read(find("sim")).arguments]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["graph:=simm"], r"no graph 'simm'. Did you mean 'sim'\?"),
+        (["graph:=sim", "lerning:=true"], r"lerning:=true: .*Did you mean 'learning'\?"),
+        (["graph:=sim", "seed:=many"], "seed:=many: .* Write seed:=0"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused_before_anything_starts(words, told, launch):
+    with pytest.raises(ConfigError, match=told):
+        described(launch(), *words)
+
+
+def test_a_graph_may_be_a_file(launch, tmp_path):
+    shutil.copy(find("adapt"), tmp_path / "mine.yaml")
+    nodes = nodes_of(launch(), f"{tmp_path / 'mine.yaml'}", {})
+    assert [node.named["name"] for node in nodes] == ["plant", "agent", "ask"]
+
+
+def test_the_launch_file_runs_from_another_folder(launch, tmp_path):
+    # As installed: in a package that has no graphs of its own.
+    shutil.copy(LAUNCH_FILE, tmp_path)
+    nodes = nodes_of(launch(tmp_path / LAUNCH_FILE.name), "sim", {})
     assert [node.named["name"] for node in nodes] == ["plant", "agent", "display"]
+
+
+def test_the_launch_file_is_the_only_one():
+    assert list(LAUNCH.rglob("*.py")) == [LAUNCH_FILE]
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, launch):
-    module = launch(LAUNCH / f"{path.stem}.launch.py")
-    (description,) = module.generate_launch_description().given
-    defaults = {one.given[0]: one.named["default_value"] for one in description[:-1]}
-    actions = description[-1].named["function"](Context(defaults | GIVEN[path.stem]))
+    actions = actions_of(launch(), path.stem, GIVEN[path.stem])
     cycles = [one for one in actions if type(one).__name__ == "LifecycleNode"]
     handlers = [one.given[0].named for one in actions if type(one).__name__ == "RegisterEventHandler"]
     asked = [
@@ -201,7 +257,7 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
 
 
 def test_only_who_may_end_ends_a_launch_well(launch):
-    _, nodes = said_by(launch(LAUNCH / "replay.launch.py"), {})
+    nodes = nodes_of(launch(), "replay", {})
     exits = {node.named["name"]: node.named["on_exit"] for node in nodes}
 
     def end(name, code, *, ending=False):
@@ -217,7 +273,7 @@ def test_only_who_may_end_ends_a_launch_well(launch):
 
 
 def test_without_an_optional_node_a_launch_goes_on(launch):
-    _, nodes = said_by(launch(LAUNCH / "sim.launch.py"), {})
+    nodes = nodes_of(launch(), "sim", {})
     display = next(node for node in nodes if node.named["name"] == "display")
     (told,) = display.named["on_exit"](types.SimpleNamespace(returncode=-9), Context())
     assert type(told).__name__ == "LogInfo"
@@ -226,7 +282,7 @@ def test_without_an_optional_node_a_launch_goes_on(launch):
 
 def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(launch):
     given = {"robots": "left,right", "lives": "/lives"}
-    _, nodes = said_by(launch(LAUNCH / "multi.launch.py"), given)
+    nodes = nodes_of(launch(), "multi", given)
     agent = next(node for node in nodes if node.named["name"] == "agent")
     context, waits = Context(), []
     while True:
@@ -235,7 +291,7 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
             break
         waits.append(timers[0].named["period"])
         (again,) = timers[0].named["actions"]
-        *handlers, agent, configure = again.named["function"](context)
+        *handlers, agent, configure = called(again, context)
         assert (
             plain(agent)["parameters"]["state"] == "/lives/left"
             and plain(agent)["parameters"]["resume"] is True
@@ -255,9 +311,7 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
     assert timer.named["period"] == DELAYS[0]
     # What it refuses at its first start, the user is to mend.
     with pytest.raises(RuntimeError, match="agent ended with exit code 2"):
-        said_by(launch(LAUNCH / "multi.launch.py"), given)[1][2].named["on_exit"](
-            types.SimpleNamespace(returncode=2), Context()
-        )
+        nodes_of(launch(), "multi", given)[2].named["on_exit"](types.SimpleNamespace(returncode=2), Context())
     # The services of one that was killed seem to be there for a while, and answer nobody.
     _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
     assert timer.named["period"] == LEASE
@@ -278,27 +332,64 @@ def test_every_process_of_a_graph_has_a_policy():
         assert found[graph, "plant_node"] == found[graph, "agent_node"] == "required"
 
 
-@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.py")), ids=lambda path: path.name)
-def test_a_launch_file_imports_launch_and_launch_ros_alone(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    imports = {line.split()[1] for line in lines if line.strip().startswith(("import ", "from "))}
-    if path.name.endswith(".launch.py"):
-        assert imports == {"importlib.util", "pathlib"}
-    else:
-        assert imports == set(IMPORTED)
+def test_the_launch_file_imports_launch_and_the_reader_of_graphs_alone():
+    lines = LAUNCH_FILE.read_text(encoding="utf-8").splitlines()
+    imports = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+    assert imports == {*IMPORTED, "sys", "pathlib", "wm_robot_ros.launching.launch_graph"}
+
+
+def test_the_reader_of_graphs_is_light():
+    # Arguments are listed at once, and where neither simulator nor torch is installed.
+    code = "import sys, wm_robot_ros.launching.launch_graph; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"numpy", "torch", "mujoco", "rclpy", "onnxruntime", "wm_robot_sim"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_the_ros_packages_install_the_launch_file_and_the_graphs(monkeypatch):
+    installed = {}
+    monkeypatch.setattr("setuptools.setup", lambda **told: installed.update(told["data_files"]))
+    for package in ("wm_robot_bringup", "wm_robot_ros"):
+        monkeypatch.chdir(LAUNCH.parent / "ros_ws/src" / package)
+        spec = importlib.util.spec_from_file_location(f"setup_of_{package}", "setup.py")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    (launched,) = installed["share/wm_robot_bringup/launch"]
+    assert Path(launched).name == LAUNCH_FILE.name
+    graphs = installed["share/wm_robot_ros/launch/graphs"]
+    assert sorted(Path(path).name for path in graphs) == [path.name for path in GRAPHS]
+
+
+def test_graphs_are_found_in_a_workspace_that_colcon_built(tmp_path):
+    module = Path(launch_graph.__file__)
+    package = tmp_path / "lib/python3.12/site-packages/wm_robot_ros"
+    shutil.copytree(module.parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    # Where the setup.py of the package puts them.
+    shutil.copytree(LAUNCH / "graphs", tmp_path / "share/wm_robot_ros/launch/graphs")
+    code = "from wm_robot_ros.launching.launch_graph import find; print(find('sim'))"
+    path = os.pathsep.join([f"{package.parent}", *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"{tmp_path}/share/wm_robot_ros/launch/graphs/sim.yaml"
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
+    setup = (NODES.parents[1] / "setup.py").read_text(encoding="utf-8")
+    modules = dict(re.findall(r'"(\w+) = wm_robot_ros\.nodes\.(\w+):main"', setup))
     for node in Graph.read(path).nodes:
-        source = (NODES / f"{node['executable']}.py").read_text(encoding="utf-8")
-        if "TurnConfig.declare" in source:
+        source = (NODES / f"{modules[node['executable']]}.py").read_text(encoding="utf-8")
+        if "CommandConfig.declare" in source:
             # What every plant has.
-            source += (NODES / "command_arbiter.py").read_text(encoding="utf-8")
+            source += (NODES / "command_subscription.py").read_text(encoding="utf-8")
         for name in [*node["parameters"], *node.get("restarted_with", ())]:
             assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
-        setup = (NODES.parents[1] / "setup.py").read_text(encoding="utf-8")
-        assert f'"{node["executable"]} = wm_robot_ros.nodes.{node["executable"]}:main"' in setup
 
 
 def test_text_becomes_what_the_default_is():

@@ -38,3 +38,19 @@ class MissingExtraError(WmRobotError, ImportError):
 
     def __init__(self, what: str, extra: str):
         super().__init__(f'{what} needs the "{extra}" extra: pip install "wm_robot[{extra}]"')
+
+
+def check_at_least(least: float, config: object, *names: str, part: str) -> None:
+    """Refuse a config with a field below the least value that it may have.
+
+    Args:
+        names: Of the fields.
+        part: What the config is of, as error messages name it.
+
+    Raises:
+        ConfigError: If a field is less, or not a number.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not value >= least:
+            raise ConfigError(f"{part}.{name} is {value}; it must be at least {least}")

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from wm_robot.errors import SpecError
+
+Value = TypeVar("Value")
+"""An array or a tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +22,22 @@ class Observation:
     """`O` numbers in the order of `RobotSpec.observation_names`, SI units."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transition:
-    """One control step that was lived."""
+@dataclass(frozen=True)
+class Step(Generic[Value]):
+    """One control step, or one of each of `B` robots with a leading axis."""
 
-    obs: np.ndarray
-    """`O`, before."""
-    action: np.ndarray
+    obs: Value
+    """`O`, before it."""
+    action: Value
     """`A`, what reached the motors."""
-    reward: float
-    next_obs: np.ndarray
+    next_obs: Value
     """`O`, one period later."""
-    valid: bool = True
-    """False: a gap, a stale or a refused reading. Counted, never learned from."""
+    valid: Value
+    """0 or False: a gap, a stale or a rejected reading. Counted, never learned from."""
+    reward: Value | None = None
+    """None where no task gave one."""
+    truth: Value | None = None
+    """True physics in force, `P`, for experiments; None on a robot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +87,14 @@ class Episode:
     def __len__(self) -> int:
         return len(self.action)
 
-    def __iter__(self) -> Iterator[Transition]:
+    def __iter__(self) -> Iterator[Step[np.ndarray]]:
         for step in range(len(self)):
-            yield Transition(
+            yield Step(
                 obs=self.obs[step],
                 action=self.action[step],
-                reward=float(self.reward[step]),
                 next_obs=self.obs[step + 1],
-                valid=bool(self.valid[step]),
+                valid=self.valid[step],
+                reward=self.reward[step],
             )
 
 

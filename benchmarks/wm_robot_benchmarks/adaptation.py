@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
 from wm_robot.evaluation.gap import Comparison, gap_closed, mean_over_seeds
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.training.trainer import TrainConfig
 from wm_robot.types import Lives
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import (
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
     arms_with_base,
@@ -22,6 +21,7 @@ from wm_robot_benchmarks.result import (
     needs,
     spread_in_words,
 )
+from wm_robot_cli.values import Count, Seed
 
 POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
 """Steps lived in a still world."""
@@ -29,7 +29,8 @@ CHANGE = 128
 """Step of the change in a life with one."""
 AFTER = (0, 8, 16, 32, 50, 100)
 """Steps after the change."""
-SEGMENT = TrainConfig.steps
+SEGMENT = 64
+"""Steps of a segment of training, `TrainConfig.steps`."""
 LONG = tuple(SEGMENT * first for first in (1, 5, 13, 21, 31))
 """Stages of a long life, to 32 training segments and more: where each begins."""
 STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40, 48))
@@ -45,6 +46,21 @@ class _Seen:
     still: np.ndarray
     changed: np.ndarray
     long: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationBench(MemoryBench, SeededBench):
+    """Open-loop error by steps lived in worlds never trained on, and what false histories do."""
+
+    worlds: Count = 200
+    """Held-out worlds for each seed."""
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    """Of worlds, motion and noise."""
+    quick: bool = False
+    """A quarter of the worlds, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.worlds, progress=progress)
 
 
 def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
@@ -77,6 +93,8 @@ def _lived(
     setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
 ) -> tuple[dict[str, _Seen], dict[str, np.ndarray]]:
     """Under one seed: errors of each arm, and of the adaptive one after false histories."""
+    from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
+
     arms = {name: Arm(name=name, model=base.model) for name, base in bases_of(setting, names).items()}
     still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
     unit = np.diff(still.obs, axis=1).std((0, 1))

@@ -1,6 +1,6 @@
 """`wm-robot bench assimilation`: arms that live each other's sessions, and what they foresee of both worlds then."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,10 @@ import numpy as np
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.types import Lives
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_cli.values import Count, Seed
 
 VISIT, VISITS = 400, 4
 """Steps of each visit of a session, and how many: two payloads by turns."""
@@ -34,6 +36,21 @@ RATIOS = {
 }
 """Name → life above and life below."""
 AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssimilationBench(MemoryBench, SeededBench):
+    """Pairs of robots that live each other's sessions: what each foresees of the other's world and of its own."""
+
+    pairs: Count = 64
+    """For each seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of bodies, payloads, motion and noise."""
+    quick: bool = False
+    """A quarter of the pairs, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.pairs, progress=progress)
 
 
 def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unreported) -> Result:
@@ -102,20 +119,21 @@ def _swapped(
     """Errors of each arm in both payloads, `B 2 K`, by life."""
     import torch
 
-    from wm_robot.adaptation.tensor_backends import TensorRecall
+    from wm_robot.adaptation.context_bank import Recall
     from wm_robot.evaluation.acceptance import errors
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.sharing.assimilate import Stretch, assimilated, lived
 
     torch.set_num_threads(1)
     model = bases_of(setting, [memory])[memory].model
-    recall, lives = TensorRecall(model), _lives(setting.robot, 2 * pairs, seed)
+    backend, lives = ModelLives(model), _lives(setting.robot, 2 * pairs, seed)
     arms = np.arange(2 * pairs)
     partner, third = _partners(len(arms)), np.roll(arms, 2)
 
     def stretch(owner: np.ndarray, start: int, stop: int) -> Stretch:
         rows = lives.rows(owner)
-        obs, action, hold = (torch.from_numpy(x) for x in (rows.obs, rows.action, rows.hold))
-        return Stretch(obs, action, hold, torch.ones(action.shape[:2])).part(start, stop)
+        valid = np.ones(rows.action.shape[:2], np.float32)
+        return Stretch(rows.obs, rows.action, rows.hold, valid).part(start, stop)
 
     steps = [SESSION] * 3 + [FRESH] * 10
     starts = iter(np.cumsum([0, *steps]).tolist())
@@ -125,15 +143,15 @@ def _swapped(
 
     def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
         fresh = (stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
-        return np.stack([errors(model, recall, state, part, share(FRESH)) for part in fresh], 1)
+        return np.stack([errors(model, backend, state, part, share(FRESH)) for part in fresh], 1)
 
     def session(owner: np.ndarray) -> list[Stretch]:
         return [stretch(owner, 0, SESSION)]
 
-    born = recall.birth(model.birth(len(arms), hold=torch.from_numpy(lives.hold)))
-    own = lived(recall, born, session(arms), share(SESSION))
-    taught = assimilated(recall, own, session(partner), share(SESSION))
-    strange = assimilated(recall, own, session(third), share(SESSION))
+    born = Recall(backend).birth(hold=lives.hold)
+    own = lived(backend, born, session(arms), share(SESSION))
+    taught = assimilated(backend, own, session(partner), share(SESSION))
+    strange = assimilated(backend, own, session(third), share(SESSION))
     return {
         "stranger": foreseen(own, partner),
         "assimilated": foreseen(taught, partner),

@@ -1,21 +1,40 @@
 """`wm-robot bench calibration`: how often the world is within the deviation that was foreseen, in unseen worlds."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.calibration import AGES, HORIZONS, coverage, standardised_errors
-from wm_robot.model.calibration import load_calibration
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, base_folder, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, count_of, needs
+from wm_robot_cli.values import Count
 
 SHOWN = (1, 8, 32, 100)
 """Steps ahead that have a figure."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBench(MemoryBench, SeededBench):
+    """How often the world is within the deviation that was foreseen for it, in worlds never trained on."""
+
+    worlds: Count = 200
+    """Held-out worlds for each seed."""
+    memory: str = "ekf"
+    """Family that the lives are of; its base needs a calibration, see `wm-robot calibrate`."""
+    quick: bool = False
+    """A quarter of the worlds, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.worlds, progress=progress)
+
+
 def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench calibration --help`."""
+    from wm_robot.evaluation.calibration import HORIZONS, coverage
+    from wm_robot.model.calibration import load_calibration
+
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     worlds = max(2, worlds // 4) if setting.quick else worlds
     base = bases_of(setting, [memory])[memory]
@@ -49,6 +68,8 @@ def _errors(
 ) -> tuple[np.ndarray, ...]:
     """Under one seed, `B A K O`: errors over the model's own deviation, over the calibrated one and over that of
     another life; the calibrated deviation, and the errors in sensor units."""
+    from wm_robot.evaluation.calibration import AGES, HORIZONS, standardised_errors
+    from wm_robot.model.calibration import load_calibration
     from wm_robot.robots import load_spec
     from wm_robot_sim.rollouts import gather
     from wm_robot_sim.worlds import WorldDistribution
@@ -73,6 +94,8 @@ def _errors(
 
 
 def _rows(name: str, errors: np.ndarray) -> list[dict[str, Any]]:
+    from wm_robot.evaluation.calibration import AGES, HORIZONS, coverage
+
     return [
         {"deviations": name, "steps lived": str(age)}
         | {str(h): round(coverage(errors[:, a, k]), 3) for k, h in enumerate(HORIZONS)}

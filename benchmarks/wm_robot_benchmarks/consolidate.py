@@ -1,18 +1,21 @@
 """`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.evaluation.gap import reason_without_gap
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_cli.values import Count, Duration, Seed
 
 if TYPE_CHECKING:
-    from wm_robot.memory.memory import State
+    from wm_robot.memory.lifetime_state import Residual
+    from wm_robot.memory.state_arrays import ArrayState
     from wm_robot_benchmarks.measures.consolidation import Piece, Robots
     from wm_robot_sim.wear import Wear
 
@@ -25,6 +28,23 @@ GARBAGE, AFTER = 1024, 1536
 POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
 """Steps of lives with a poisoned residual, in all."""
 ARMS = ("frozen", "write", "consolidate", "oracle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsolidateBench(MemoryBench, SeededBench):
+    """Robots whose motors wear beyond what training knew: frozen, written, and consolidated too; and poison."""
+
+    lives: Count = 8
+    """Robots for each seed."""
+    minutes: Duration = 20.0
+    """Simulated time in which they wear."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of wear, motion and noise."""
+    quick: bool = False
+    """A quarter of the robots, a fifth of the time, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.lives, self.minutes, progress=progress)
 
 
 def run(
@@ -109,6 +129,8 @@ def _worn(
     setting: Setting, memory: str, lives: int, minutes: float, seed: int, *, progress: Progress
 ) -> dict[str, Any]:
     """Mean errors of each life by arm and time."""
+    from wm_robot.adaptation.shadow import shadow_state
+
     wear, robots = _robots(setting, memory, lives, seed)
     wearing = _wearing_steps(minutes, wear.spec.rate)
     steps, whole = _Steps(), WARM + wearing + END + BACK
@@ -128,8 +150,8 @@ def _worn(
         "half worn": {arm: half.error(arm) for arm in ARMS},
         "worn": {arm: worn.error(arm) for arm in ARMS},
         "new again": {arm: back.error(arm, SETTLED) for arm in ARMS},
-        "events": int(robots.state["trial.tried"].sum()),
-        "given_up": int(robots.state["trial.given_up"].sum()),
+        "events": int(shadow_state(robots.state).offered.sum()),
+        "given_up": int(shadow_state(robots.state).rejected.sum()),
     }
 
 
@@ -151,33 +173,32 @@ def _poisoned(
     setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
 ) -> dict[str, float]:
     """For how long poison makes lives worse than frozen ones, in s."""
-    import torch
-
-    from wm_robot.adaptation.shadow import TrialConfig
-    from wm_robot.adaptation.tensor_backends import TensorTrial, believing_tensors
+    from wm_robot.adaptation.shadow import Trial, TrialConfig, believing, shadow_state
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot_benchmarks.measures.consolidation import longest
 
     wear, robots = _robots(setting, memory, lives, seed, interval=8)
-    dt, model, everyone = wear.spec.dt, robots.model, torch.ones(lives, dtype=torch.bool)
+    dt, model, everyone = wear.spec.dt, robots.model, np.ones(lives, bool)
     steps = _Steps()
     robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, POISONED))
     robots.freeze()
-    learned, kept = robots.state, robots.lives
-    robots.lives = TensorTrial(model)
-    poison = _reversed(model, kept.lives.past.latest)  # type: ignore[attr-defined]
+    backend = ModelLives(model)
+    trial, learned, kept = Trial(backend), robots.state, robots.backend
+    robots.backend = trial
+    poison = _reversed(model, kept.past.latest)  # type: ignore[attr-defined]
     after = list(_pieces(wear, AFTER, 0, 0))
 
-    def worse(state: "State") -> float:
+    def worse(state: "ArrayState") -> float:
         robots.state = state
         course = robots.follow(steps.counted(after, progress, POISONED), by_step=True)
         return dt * longest(course.worse("consolidate", "frozen"))
 
-    offered_s = worse(robots.lives.tried(learned, poison, everyone))
-    believed_s = worse(believing_tensors(learned, poison))
-    rolled_back = float((robots.state["trial.given_up"] > 0).float().mean())
-    robots.lives = TensorTrial(model, config=TrialConfig(worse=float("inf")))
-    unguarded_s = worse(believing_tensors(learned, poison))
-    robots.lives, robots.state = kept, learned
+    offered_s = worse(trial.tried(learned, poison, everyone))
+    believed_s = worse(believing(learned, poison))
+    rolled_back = float((shadow_state(robots.state).rejected > 0).mean())
+    robots.backend = Trial(backend, config=TrialConfig(worse=float("inf")))
+    unguarded_s = worse(believing(learned, poison))
+    robots.backend, robots.state = kept, learned
     robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, POISONED), garbled=True)
     garbage_s = worse(robots.state)
     return {
@@ -190,18 +211,22 @@ def _poisoned(
     }
 
 
-def _reversed(model: Any, chapters: Any) -> "State":
+def _reversed(model: Any, chapters: Any) -> "Residual[np.ndarray]":
     """What would be learned of these chapters if every change had been the other way round."""
     import torch
 
     from wm_robot.adaptation.candidate import ConsolidateConfig
     from wm_robot.adaptation.residual_fit import fitted, moments, running_of
+    from wm_robot.memory.lifetime_state import convert_values
+    from wm_robot.model.torch_backend import array
 
     config, running = ConsolidateConfig(), running_of(chapters[-1])
     with torch.no_grad():
         lesson = moments(model, chapters, running, config)
     turned = 2 * lesson.obs[:, :, None] - lesson.following
-    return fitted(model, running, [lesson._replace(following=turned)], seed=0, config=config)
+    found = fitted(model, running, [lesson._replace(following=turned)], seed=0, config=config)
+    residual: Residual[np.ndarray] = convert_values(array, found)
+    return residual
 
 
 def _robots(
@@ -213,7 +238,7 @@ def _robots(
     from wm_robot.adaptation.consolidation import AtOnce, Consolidating
     from wm_robot.adaptation.residual_fit import Consolidation
     from wm_robot.adaptation.shadow import Trial
-    from wm_robot.model.torch_backend import ModelLives, TensorWrites, tensors
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.robots import load_spec
     from wm_robot_benchmarks.measures.consolidation import Robots
     from wm_robot_sim.wear import Wear
@@ -226,9 +251,8 @@ def _robots(
     config = replace(ConsolidateConfig(), **consolidation)
     consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
     consolidating.begin()
-    state = tensors(trial.birth(lives_of_model.birth(hold=wear.hold)))
-    told = oracle.birth(lives, hold=hold)
-    return wear, Robots(model, TensorWrites(consolidating), state, oracle, told)
+    told = oracle.birth(hold=hold)
+    return wear, Robots(model, consolidating, consolidating.birth(hold=wear.hold), oracle, told)
 
 
 def _pieces(wear: "Wear", steps: int, start: float, end: float) -> "Iterator[Piece]":

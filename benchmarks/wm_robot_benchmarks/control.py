@@ -1,6 +1,7 @@
 """`wm-robot bench control`: settled target error after a hidden change, by arm."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from wm_robot.evaluation.control import Change, Plants, target_error
 from wm_robot.evaluation.gap import Comparison, against
 from wm_robot.progress import Progress, unreported
 from wm_robot.spec import RobotSpec
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import (
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
     bases_of,
@@ -19,6 +21,7 @@ from wm_robot_benchmarks.result import (
     needs_gripper,
     spread_in_words,
 )
+from wm_robot_cli.values import Count, Seed
 
 BEFORE_S, AFTER_S = 4.0, 10.0
 """Time before the change, and after it, in s."""
@@ -26,6 +29,21 @@ SETTLED_S = 1.0
 """From here on after the change the error counts as settled."""
 TOGETHER = 64
 """Episodes side by side: more do not fit in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlBench(MemoryBench, SeededBench):
+    """Settled target error after a hidden change, each arm driven by its own planner."""
+
+    episodes: Count = 100
+    """Episodes for each arm and seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of worlds, targets and noise."""
+    quick: bool = False
+    """A fifth of the episodes, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.episodes, progress=progress)
 
 
 def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = unreported) -> Result:
@@ -71,12 +89,15 @@ def _episodes(
     setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
 ) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.batch_agent import BatchAgent
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.robots import load_spec
 
     base = bases_of(setting, [arm])[arm]
     spec = load_spec(setting.robot)
-    crew = torch_agents(base.model, spec, task=next(iter(spec.tasks)), seed=seed)
+    plans = ImaginedPlans(base.model, spec, task=next(iter(spec.tasks)))
+    crew = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
     sim, goals, change = scene(spec, count, seed, first)
     return target_error(sim, crew, goals, change, progress=progress)
 

@@ -4,6 +4,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from wm_robot.errors import MissingExtraError
 from wm_robot.progress import Progress, part_of, unreported
+from wm_robot_benchmarks.harness.bench import FirstSeedBench
+from wm_robot_benchmarks.harness.result import Result, Setting, needs
 from wm_robot_benchmarks.measures.snapshot_durability import (
     Disk,
     Found,
@@ -24,7 +27,7 @@ from wm_robot_benchmarks.measures.snapshot_durability import (
     to_store,
     without_folder_sync,
 )
-from wm_robot_benchmarks.result import Result, Setting, needs
+from wm_robot_cli.values import Count, CountOrZero, Seed
 
 LATEST, LATEST_RECORDER, LATEST_CUT = 0.15, 0.3, 0.6
 """Seconds within which a writer of lives is killed, and one of recordings, which begins more slowly; and within which
@@ -33,6 +36,37 @@ its power is cut: its disk is a slow one."""
 
 EPISODE = 250
 """Steps of the episodes of a recorder that is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DurabilityBench(FirstSeedBench):
+    """Whether what was acknowledged survives `kill -9` at random instants; naive writers are the controls."""
+
+    kills: CountOrZero = 1000
+    """Of each writer of lives."""
+    power_cuts: CountOrZero = 0
+    """Of each writer of lives on a disk image of its own; needs root and a loop device."""
+    recorder_kills: CountOrZero = 200
+    """Of each writer of recordings, in the middle of an episode."""
+    size: Count = 2 << 20
+    """Of a state, in bytes."""
+    folder: Path | None = None
+    """On the disk that is to be tried; the one for temporary files by default."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of the instants."""
+    quick: bool = False
+    """A twentieth of each."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(
+            setting,
+            self.kills,
+            self.power_cuts,
+            self.recorder_kills,
+            self.size,
+            self.folder,
+            progress=progress,
+        )
 
 
 def run(

@@ -4,15 +4,18 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wm_robot.errors import MissingExtraError
 from wm_robot.progress import Progress, unreported
-from wm_robot_benchmarks.host_load import QUOTA_MS, load, of_quota, pauses, stolen
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench
+from wm_robot_benchmarks.harness.host_load import QUOTA_MS, load, of_quota, pauses, stolen
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot_cli.progress import by_the_clock
+from wm_robot_cli.values import CountOrZero, Duration, Priority, RateOrZero
 
 BARE = 0.1
 """Part of the run's time for which a bare loop runs before it."""
@@ -21,6 +24,36 @@ START_S, NEW_RATE_S = 12.0, 40.0
 LONG_MS = 3.0
 """What counts as a long pause of it."""
 FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopBench(MemoryBench):
+    """Time from a sensor's stamp to the command for it, through ROS 2, plant and agent in processes of their own."""
+
+    seconds: Duration = 60.0
+    """Length of the run."""
+    rate: RateOrZero = 0.0
+    """Of the loop, in Hz; 0: the robot's own. At another the base is timed, and foresees nothing."""
+    learner: Literal["on", "off"] = "off"
+    """Whether the agent has its learner beside it."""
+    hogs: CountOrZero = 0
+    """Processes of ordinary priority that spin beside it."""
+    priority: Priority = 50
+    """Of both nodes among real-time processes, where that is permitted; 0: none."""
+    quick: bool = False
+    """A quarter of the time."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(
+            setting,
+            self.memory,
+            self.seconds,
+            rate=self.rate,
+            learner=self.learner == "on",
+            hogs=self.hogs,
+            priority=self.priority,
+            progress=progress,
+        )
 
 
 def run(

@@ -1,19 +1,21 @@
 """`wm-robot bench onboard`: what a plan takes on a robot's one thread, and what it is worth."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.errors import SnapshotError
+from wm_robot.errors import GraphError
 from wm_robot.evaluation.control import target_error
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot_benchmarks.control import scene
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
 from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+from wm_robot_cli.values import Count, Seed
 
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
 """4.8 M parameters: TD-MPC2's size. Source: Hansen et al. (2024), arXiv:2310.16828: 5 M parameters, and plans by
@@ -25,14 +27,14 @@ BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0
 """Time before the hidden change and after it, and from when on after it the error counts, in s."""
 NEAR = 0.015
 """Settled error beyond which an arm has stayed away, in m. A few of these are most of a mean."""
-GRAPHED = 192
-"""Least episodes of a graph and seed: what eight bits cost is less than what chance makes of a few dozen."""
-SHARES = ((0, 6), (6, 6), (12, 88))
+SHARES = ((0, 10), (10, 10), (20, 80))
 """Start and size, in parts of 100 of all time, of the plans of both sizes and of the episodes."""
 TOGETHER = 8
 """Episodes in a process."""
-ARMS = ("large", "small", "float32", "int8")
-"""Large and small: planners in torch. The others: the default one, as it ships and in eight bits."""
+ARMS = ("large", "small", "float32")
+"""Large and small: planners in torch. The other: the default one, as it ships."""
+BITS = 3
+"""Of the weights of a graph that the check of an export must refuse."""
 
 
 class _Timed(NamedTuple):
@@ -47,6 +49,23 @@ class _Timed(NamedTuple):
         return min(self.times[name].median for name in ("products, torch", "products, numpy"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnboardBench(MemoryBench, SeededBench):
+    """A whole plan as a graph, beside torch and its bare matrix products; what few plans cost."""
+
+    repetitions: Count = 200
+    """Plans of each kind at the default size; an eighth at that of TD-MPC2."""
+    episodes: Count = 24
+    """Episodes of each planner and seed."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of worlds, targets and noise."""
+    quick: bool = False
+    """A quarter of the repetitions and episodes, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.repetitions, self.episodes, progress=progress)
+
+
 def run(
     setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = unreported
 ) -> Result:
@@ -57,7 +76,6 @@ def run(
     if setting.quick:
         repetitions, episodes = repetitions // 4, max(4, episodes // 4)
     from wm_robot.agent.onnx_files import PLAN, load_graphs
-    from wm_robot.training.export.quantize import quantized
 
     base, folder = bases_of(setting, [memory])[memory], base_folder(setting, memory)
     graphs = load_graphs(folder, base)
@@ -71,12 +89,10 @@ def run(
     }
     cycle = _cycle(setting, base, graphs, repetitions)
     refused = _refused(setting, base, shipped)
-    errors = _driven(setting, memory, episodes, {"float32": shipped, "int8": quantized(shipped)}, third)
+    errors = _driven(setting, memory, episodes, shipped, third)
     settled = {arm: _settled(error) for arm, error in errors.items()}
     # In the same worlds, with the same targets.
-    default, large = settled["float32"][:, :episodes].ravel(), settled["large"].ravel()
-    # The return of an episode is minus its error, summed.
-    lost = errors["int8"].mean(2).ravel(), errors["float32"].mean(2).ravel()
+    default, large = settled["float32"].ravel(), settled["large"].ravel()
     return Result(
         setting=setting,
         figures={
@@ -86,7 +102,6 @@ def run(
             "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
             "quality_vs_large_planner": float(default.mean() / large.mean()),
             "control_small_planner": float(settled["small"].mean() / large.mean()),
-            "int8_return_loss": float(lost[0].mean() / lost[1].mean() - 1),
             "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
         },
         table=[
@@ -98,9 +113,8 @@ def run(
         notes=(
             "core: time that the one thread had a core; ratios are of its medians, in one process, taking turns",
             "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
-            f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change, "
-            f"{len(lost[0])} of the graphs; 95 % of their resamples: "
-            f"quality_vs_large_planner {_interval(default, large)}, 1 + int8_return_loss {_interval(*lost)}",
+            f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
+            f"quality_vs_large_planner {_interval(default, large)}",
             f"of the graph {_stuck(default)} stayed away, of the large planner {_stuck(large)}",
             "refused by the check of an export: "
             + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
@@ -109,11 +123,10 @@ def run(
 
 
 def _ratios(timed: _Timed, suffix: str) -> dict[str, float]:
-    torch, graph, int8 = (timed.times[name].median for name in ("torch", "float32", "int8"))
+    torch, graph = (timed.times[name].median for name in ("torch", "float32"))
     return {
         f"ratio_to_floor{suffix}": graph / timed.floor,
         f"speedup_vs_torch{suffix}": torch / graph,
-        f"speedup_int8{suffix}": torch / int8,
     }
 
 
@@ -121,7 +134,8 @@ def _large_model(like: Any) -> Any:
     """A model of TD-MPC2's size, as it is before training."""
     import torch
 
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
 
     torch.manual_seed(0)
     shape = ModelConfig.from_dict(like.config.to_dict() | LARGE_MODEL)
@@ -144,17 +158,21 @@ def _plans(
     import torch
 
     from wm_robot.agent.onnx_planner import HOLD, MEAN, NOISE
+    from wm_robot.memory.lifetime_state import LifetimeState
     from wm_robot.model.onnx_session import STATE
-    from wm_robot.model.torch_backend import arrays
+    from wm_robot.model.torch_backend import array
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot.training.export.quantize import products, quantized
+    from wm_robot_benchmarks.measures.graph_products import products
 
     planner = MppiConfig(**sizes)
     iteration, graph_of = _iteration(setting, model, planner)
     moment = iteration.example(0)
     noises = [iteration.example(seed)[NOISE] for seed in range(planner.iterations)]
-    given, drawn = arrays(moment), [noise.numpy() for noise in noises]
-    state = {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+    given = {name: array(value) for name, value in moment.items()}
+    drawn = [noise.numpy() for noise in noises]
+    state = LifetimeState.unflatten(
+        {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+    )
 
     def in_torch(alone: bool) -> Any:
         found = moment[MEAN]
@@ -190,7 +208,6 @@ def _plans(
         "torch": partial(in_torch, False),
         "torch, folded": partial(in_torch, True),
         "float32": by(graph_of(content)),
-        "int8": by(graph_of(quantized(content))),
         "products, torch": bare(torch.mm, tensors),
         "products, numpy": bare(np.matmul, factors),
     }
@@ -215,31 +232,45 @@ def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callabl
 
 def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
     """Whether the check of an export refuses graphs that are wrong, and takes the right one."""
-    import onnx
-
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot.training.export.base_graphs import checked_loss
-    from wm_robot.training.export.quantize import quantized
+    from wm_robot.training.export.base_graphs import check_plan
 
     iteration, graph_of = _iteration(setting, base.model, MppiConfig())
-    right = quantized(content)
-    mixed = onnx.load_from_string(right)
-    weight = next(w for w in reversed(mixed.graph.initializer) if w.name.endswith(".int"))
-    shuffled = np.random.default_rng(0).permutation(onnx.numpy_helper.to_array(weight), axis=0)
-    weight.CopyFrom(onnx.numpy_helper.from_array(shuffled, weight.name))
-    checked_loss(iteration, graph_of(right))
+    check_plan(iteration, graph_of(content))
     refused = {}
-    for name, wrong in (("3 bits", quantized(content, bits=3)), ("shuffled", mixed.SerializeToString())):
+    for name, change in ((f"{BITS} bits", _rounded), ("shuffled", _shuffled)):
         try:
-            checked_loss(iteration, graph_of(wrong))
+            check_plan(iteration, graph_of(_with_weights(content, change)))
             refused[name] = False
-        except SnapshotError:
+        except GraphError:
             refused[name] = True
     return refused
 
 
+def _with_weights(content: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
+    """A graph whose largest matrix of weights is changed."""
+    import onnx
+
+    graph = onnx.load_from_string(content)
+    weight = max((w for w in graph.graph.initializer if len(w.dims) == 2), key=lambda w: np.prod(w.dims))
+    changed = change(onnx.numpy_helper.to_array(weight))
+    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
+    return bytes(graph.SerializeToString())
+
+
+def _rounded(weight: np.ndarray) -> np.ndarray:
+    """Weights rounded to `BITS` bits by column."""
+    unit = np.abs(weight).max(0).clip(1e-12) / (2 ** (BITS - 1) - 1)
+    return (np.rint(weight / unit) * unit).astype(weight.dtype)
+
+
+def _shuffled(weight: np.ndarray) -> np.ndarray:
+    """Weights of which each row is another's."""
+    return np.random.default_rng(0).permutation(weight, axis=0)
+
+
 def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, Times]:
-    """Times of control steps of an agent as it is by default: most of a plan is made while it lives the last step."""
+    """Times of control steps of an agent as it is by default."""
     from wm_robot.agent.agent import Agent
     from wm_robot.robots import load_spec
 
@@ -287,26 +318,20 @@ class _Each:
 
 
 def _driven(
-    setting: Setting, memory: str, episodes: int, contents: Mapping[str, bytes], progress: Progress
+    setting: Setting, memory: str, episodes: int, content: bytes, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Target error of every planner by seed and episode, `S B T`, in the same worlds, with the same targets.
 
     Args:
-        contents: Graphs, by arm.
+        content: Graph of the default planner.
     """
-    least = GRAPHED // 4 if setting.quick else GRAPHED
-
-    def parts(arm: str) -> list[tuple[int, int]]:
-        count = max(least, episodes) if arm in contents else episodes
-        return [(start, min(TOGETHER, count - start)) for start in range(0, count, TOGETHER)]
-
-    keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts(arm)]
-    jobs = [(setting, memory, arm, contents.get(arm), seed, *part) for arm, seed, part in keys]
+    parts = [(start, min(TOGETHER, episodes - start)) for start in range(0, episodes, TOGETHER)]
+    keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts]
+    graph = {"float32": content}
+    jobs = [(setting, memory, arm, graph.get(arm), seed, *part) for arm, seed, part in keys]
     done = dict(zip(keys, in_processes(_episodes, jobs, progress), strict=True))
     return {
-        arm: np.stack(
-            [np.concatenate([done[arm, seed, part] for part in parts(arm)]) for seed in setting.seeds]
-        )
+        arm: np.stack([np.concatenate([done[arm, seed, part] for part in parts]) for seed in setting.seeds])
         for arm in ARMS
     }
 
@@ -323,9 +348,10 @@ def _episodes(
     progress: Progress,
 ) -> np.ndarray:
     """Target error of `count` episodes, `B T`, in m."""
-    from wm_robot.agent.agent import BatchAgent
+    from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.onnx_files import load_graphs
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.robots import load_spec
 
@@ -337,13 +363,14 @@ def _episodes(
         samples = MORE * planner.samples if arm == "large" else planner.samples // MORE
         # What is compared with is imagined, all of it.
         planner = replace(planner, samples=samples, imagined=samples)
-        crew: Any = torch_agents(base.model, spec, task=task, planner=planner, seed=seed)
+        plans = ImaginedPlans(base.model, spec, task=task, planner=planner)
+        crew: Any = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
     else:
         graphs = load_graphs(base_folder(setting, memory), base)
         _, graph_of = _iteration(setting, base.model, planner)
         assert graphs is not None and graphs.life is not None
-        lives, plans = graphs.life, graph_of(content)
-        crew = _Each([BatchAgent(lives, plans, spec, seed=100 * seed + first + i) for i in range(count)])
+        seeds = (100 * seed + first + i for i in range(count))
+        crew = _Each([BatchAgent(graphs.life, graph_of(content), spec, seed=each) for each in seeds])
     return target_error(sim, crew, goals, change, progress=progress)
 
 

@@ -1,11 +1,14 @@
 """`wm-robot bench pigeon`: what rewards by the clock do, and whether an alarm tells promises from results."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from wm_robot.progress import Progress, unreported
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs, needs_gripper
 from wm_robot_benchmarks.measures.noncontingent_reward import (
     Gates,
     NaiveLearner,
@@ -15,8 +18,7 @@ from wm_robot_benchmarks.measures.noncontingent_reward import (
     pooled,
     statistics,
 )
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs, needs_gripper
+from wm_robot_cli.values import Count, Seed
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
 """For 1 to 1.5 s after a reward it can be told that a robot goes back to a target that jumped: 2 s are left out."""
@@ -28,6 +30,21 @@ RUNS = ("control", "again", "rewarded")
 """Who lives the schedule. The last alone is rewarded; beside that they differ by what they draw."""
 BROKEN = ("flattered", "deaf")
 """Whose plans are not to be believed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PigeonBench(MemoryBench, SeededBench):
+    """Whether reward that comes whatever a robot does makes a ritual, and whether an alarm tells false promises."""
+
+    robots: Count = 24
+    """In each run and seed, each in a world of its own."""
+    seeds: tuple[Seed, ...] = (0, 1)
+    """Of worlds, work and noise."""
+    quick: bool = False
+    """A third of the robots, one seed: too few to tell a ritual from noise."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.robots, progress=progress)
 
 
 def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unreported) -> Result:
@@ -119,8 +136,10 @@ def _lived(
 
     Worlds, work and sensor noise depend on the seed alone.
     """
+    from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.plan_monitor import Exploitation
-    from wm_robot.agent.torch_agents import torch_agents
+    from wm_robot.agent.rollout_objective import ImaginedPlans
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.robots import load_spec
     from wm_robot_benchmarks.measures.optimistic_model import Flattered, Watched
     from wm_robot_sim.batch import BatchSim
@@ -155,7 +174,8 @@ def _lived(
     believed: Any = Flattered(model) if name == "flattered" else model
     task = next(iter(spec.tasks))
     watch = Exploitation(spec, task=task)
-    agents = torch_agents(believed, spec, task=task, exploitation=watch, seed=drawn)
+    plans = ImaginedPlans(believed, spec, task=task)
+    agents = BatchAgent(ModelLives(believed), plans, spec, exploitation=watch, seed=drawn)
     crew = Watched(agents, watch, frozen=name == "deaf")
     honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
     done = behaviour(

@@ -1,16 +1,20 @@
 """`wm-robot bench recall`: conditions that come back, with and without a bank that remembers them."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.evaluation.gap import Comparison, gap_closed
 from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives
-from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE, Visits, visits_of
-from wm_robot_benchmarks.processes import in_processes
-from wm_robot_benchmarks.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_cli.values import Count
+
+if TYPE_CHECKING:
+    from wm_robot_benchmarks.measures.context_recall import Visits
 
 ORDER = (0, 1, 0, 2, 1, 0, 3, 2, 0, 4, 1, 3, 0, 4)
 """Condition of each visit: five of them, five first visits and nine returns."""
@@ -20,15 +24,28 @@ SETTLED = (300, 320, 340, 360, 380)
 POINTS = (0, 2, 4, 6, 10, 16, 32, 48, *SETTLED)
 """Steps since the change at which to imagine; the last ones, averaged, are the settled error."""
 RETURN = 10
-FIRST = tuple(p for p in POINTS if p <= AFTER_CHANGE)
-"""Of a first visit."""
 ARMS = ("without", "bank", "another's bank")
 PART = 16
 """Lives in a process."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecallBench(MemoryBench, SeededBench):
+    """Conditions that come back without a label: how fast a life is at home in them again."""
+
+    lives: Count = 48
+    """Lives for each seed, of five conditions and 14 visits."""
+    quick: bool = False
+    """An eighth of the lives, one seed."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.lives, progress=progress)
+
+
 def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unreported) -> Result:
     """See `wm-robot bench recall --help`."""
+    from wm_robot.evaluation.adaptation import HORIZON
+
     needs(lives >= 2, f"lives is {lives}; it must be at least 2")
     lives = max(2, lives // 8) if setting.quick else lives
     parts = [
@@ -64,8 +81,9 @@ def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unrep
 
 def _live(
     setting: Setting, memory: str, arm: str, seed: int, first: int, count: int, *, progress: Progress
-) -> Visits:
-    from wm_robot.adaptation.tensor_backends import TensorRecall
+) -> "Visits":
+    from wm_robot.adaptation.context_bank import RecallConfig
+    from wm_robot_benchmarks.measures.context_recall import visits_of
 
     model = bases_of(setting, [memory])[memory].model
     lives = _lives(setting.robot, seed, first, count)
@@ -75,13 +93,14 @@ def _live(
         visit=VISIT,
         points=POINTS,
         change_std=np.diff(lives.obs, axis=1).std((0, 1)),
-        recall=None if arm == "without" else TensorRecall(model),
+        recall=None if arm == "without" else RecallConfig(),
         swap_banks=arm == "another's bank",
         progress=progress,
     )
 
 
 def _lives(robot: str, seed: int, first: int, count: int) -> Lives:
+    from wm_robot.evaluation.adaptation import HORIZON
     from wm_robot.robots import load_spec
     from wm_robot_sim.rollouts import gather
     from wm_robot_sim.worlds import WorldDistribution
@@ -98,6 +117,13 @@ def _lives(robot: str, seed: int, first: int, count: int) -> Lives:
         worlds=[[draw(rng) for _ in range(max(ORDER) + 1)] for _ in range(count)],
         visits=[(number * VISIT, condition) for number, condition in enumerate(ORDER)],
     )
+
+
+def _first_points() -> tuple[int, ...]:
+    """Steps of a first visit at which to imagine."""
+    from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE
+
+    return tuple(p for p in POINTS if p <= AFTER_CHANGE)
 
 
 def _returns() -> list[int]:
@@ -120,7 +146,7 @@ def _return_gap(errors: np.ndarray, without: np.ndarray) -> Comparison:
 
 def _first(errors: np.ndarray) -> float:
     """Mean error of the first second of first visits, but for that of birth."""
-    return float(errors[:, _firsts()][..., : len(FIRST)].mean())
+    return float(errors[:, _firsts()][..., : len(_first_points())].mean())
 
 
 def _rows(arm: str, errors: np.ndarray) -> list[dict[str, Any]]:
@@ -131,7 +157,10 @@ def _rows(arm: str, errors: np.ndarray) -> list[dict[str, Any]]:
     }
     return [
         {"arm": arm, "visit": name}
-        | {str(p): round(float(e), 3) for p, e in zip(FIRST, errors[:, which].mean((0, 1)), strict=False)}
+        | {
+            str(p): round(float(e), 3)
+            for p, e in zip(_first_points(), errors[:, which].mean((0, 1)), strict=False)
+        }
         | {"settled": round(float(errors[:, which][..., -len(SETTLED) :].mean()), 3)}
         for name, which in visits.items()
     ]

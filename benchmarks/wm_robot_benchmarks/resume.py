@@ -3,14 +3,17 @@
 import multiprocessing
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.processes import end_with, in_processes
-from wm_robot_benchmarks.result import Result, Setting, arms_with_base, base_folder, bases_of, needs
+from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
+from wm_robot_benchmarks.harness.processes import end_with, in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, arms_with_base, base_folder, bases_of, needs
+from wm_robot_cli.values import Count, CountOrZero, Seed
 
 EVERY = 250
 """Steps between saves."""
@@ -20,6 +23,25 @@ INVALID = 0.05
 NOT_ADAPTIVE = ("robust", "oracle", "nominal")
 CONTROL_STEPS = 500
 """Of the control, which is stopped once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeBench(RobotBench, BasesBench, FirstSeedBench):
+    """Lives that are killed and go on from their last snapshot: whether they are those that were never stopped."""
+
+    families: tuple[str, ...] = ()
+    """Those with a base that are tried; all by default."""
+    steps: Count = 10_000
+    """Of each life."""
+    interruptions: CountOrZero = 10
+    """Times that it is killed."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of worlds, motion and instants."""
+    quick: bool = False
+    """A twentieth of the steps."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.families, self.steps, self.interruptions, progress=progress)
 
 
 def run(

@@ -1,15 +1,18 @@
 """`wm-robot bench ros`: what ROS 2 costs a loop, what its executors cost, and the whole agent at a rate."""
 
 import math
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from wm_robot.errors import DeviceError, MissingExtraError
 from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.host_load import load, stolen
+from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
+from wm_robot_benchmarks.harness.host_load import load, stolen
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot_benchmarks.loop import START_S, robot_at, start_seconds
-from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot_cli.progress import by_the_clock
+from wm_robot_cli.values import Duration, Priority, Rate, Seed
 
 SHORTER = 6
 """Each executor and the control get this part of the time."""
@@ -17,6 +20,27 @@ STALL_EVERY, STALL = 20, 0.02
 """Of the control: answers from one stall to the next, and how long it lasts, in s: four periods of the robot."""
 LOST_BY_STALL = 2
 """Observations that such a stall loses at least: of those that come meanwhile the newest is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RosBench(MemoryBench, FirstSeedBench):
+    """What ROS 2 costs a loop: twelve joints echoed at 200 Hz by an agent that plans nothing, and the whole agent."""
+
+    robot: str = "arm"
+    """Name of the whole agent's robot."""
+    seconds: Duration = 60.0
+    """Of the echo, and of the whole agent; each executor gets a sixth, and so does the control."""
+    rate: Rate = 100.0
+    """Of the whole agent, in Hz; at another than the robot's own the base is timed, and foresees nothing."""
+    priority: Priority = 50
+    """Of all nodes among real-time processes, where that is permitted; 0: none."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of what the robot of twelve joints says that it senses."""
+    quick: bool = False
+    """A quarter of the time."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.seconds, self.rate, self.priority, progress=progress)
 
 
 def run(

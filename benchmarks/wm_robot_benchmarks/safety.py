@@ -4,7 +4,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from wm_robot.spec import RobotSpec, Safety
 from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 from wm_robot_benchmarks.fault_injection.process_faults import Crew, Deaths, Driver, Victim, still, try_deaths
-from wm_robot_benchmarks.host_load import load
+from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
+from wm_robot_benchmarks.harness.host_load import load
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot_benchmarks.loop import START_S
-from wm_robot_benchmarks.result import Result, Setting, base_folder, digest_of, needs
 from wm_robot_cli.progress import by_the_clock
+from wm_robot_cli.values import Count, CountOrZero, Seed
 
 LONGEST_FLOOD = 600_000
 """Messages: a minute at 10 kHz."""
@@ -32,6 +34,37 @@ NUMBER_S = 0.0005
 """About the time of a generated case in all that is done with it, in s."""
 DRIVES = 0.02, 0.1
 """Seconds that a control process drives before it is ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyBench(MemoryBench, FirstSeedBench):
+    """Whether a wrong number reaches a motor, a false message is acted on, or a plant goes on without control."""
+
+    generated: Count = 10_000
+    """Random actions and readings, for each of two sets of limits."""
+    kills: CountOrZero = 20
+    """Control processes that are killed, and as many that are stopped; 0: none."""
+    flood: Count = 100_000
+    """Messages at 10 kHz."""
+    deaths: CountOrZero = 2
+    """Learners and recorders that are stopped twice and then killed, in a minute each; 0: none."""
+    memory: str = "ekf"
+    """Family of the agent that has the learner."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of the numbers and instants."""
+    quick: bool = False
+    """A twentieth of the cases, five of the kills, one death of each in a fifth of the time."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(
+            setting,
+            self.generated,
+            self.kills,
+            self.flood,
+            deaths=self.deaths,
+            memory=self.memory,
+            progress=progress,
+        )
 
 
 def run(

@@ -2,14 +2,32 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
 from wm_robot.progress import Progress, unreported
-from wm_robot_benchmarks.result import Result, Setting
+from wm_robot_benchmarks.harness.bench import RobotBench
+from wm_robot_benchmarks.harness.result import Result, Setting
+from wm_robot_cli.values import Duration, Threads
 
 LIVES, STEPS = 256, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimBench(RobotBench):
+    """Transitions a second of a batched rollout, beside a bare `mujoco.rollout` loop in the same run."""
+
+    seconds: Duration = 20.0
+    """Time for each of the two."""
+    threads: Threads = 1
+    """Physics threads of both."""
+    quick: bool = False
+    """A quarter of the time."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.seconds, self.threads, progress=progress)
 
 
 def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = unreported) -> Result:
@@ -18,12 +36,12 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
         import mujoco
         from mujoco import rollout
 
-        from wm_robot.robots import load_spec
         from wm_robot_sim.batch import BatchSim
         from wm_robot_sim.plant import Plant, compile_model
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot bench sim", "sim") from error
+    from wm_robot.robots import load_spec
 
     seconds = seconds / 4 if setting.quick else seconds
     spec = load_spec(setting.robot)

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,11 +17,32 @@ from wm_robot.io.durable import digest
 from wm_robot.progress import Progress, part_of, unreported
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import MAIN, Store
+from wm_robot_benchmarks.harness.bench import Bench
+from wm_robot_benchmarks.harness.result import Result, Setting, needs
 from wm_robot_benchmarks.measures.snapshot_durability import BASE, SPEC, state_of
-from wm_robot_benchmarks.result import Result, Setting, needs
+from wm_robot_cli.values import Count
 
 SHARES = ((0, 1), (1, 4), (5, 5))
 """Start and size, in parts of 10 of all time, of the snapshots, of the large store and of the questions to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreBench(Bench):
+    """What a snapshot costs beside the bare hash, writes and fsyncs, and how a store of very many answers."""
+
+    size: Count = 2 << 20
+    """Of a state, in bytes."""
+    rounds: Count = 40
+    """States that are written both ways."""
+    snapshots: Count = 100_000
+    """Of the large store."""
+    folder: Path | None = None
+    """On the disk that is to be tried; the one for temporary files by default."""
+    quick: bool = False
+    """A quarter of the rounds, a twentieth of the snapshots."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.size, self.rounds, self.snapshots, self.folder, progress=progress)
 
 
 def run(

@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,35 @@ import numpy as np
 from wm_robot.errors import SnapshotError
 from wm_robot.progress import Progress, unreported
 from wm_robot.sharing.bundle import read_bundle
-from wm_robot_benchmarks.result import Result, Setting, base_folder, needs
+from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
+from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, needs
 from wm_robot_benchmarks.tampering.attack_classes import put, tries
 from wm_robot_benchmarks.tampering.attempt import Outcome, read_naively, tried
 from wm_robot_benchmarks.tampering.target import Target
 from wm_robot_cli.bundle_inputs import gathered
+from wm_robot_cli.values import Count, Seed
 
 if TYPE_CHECKING:
     from wm_robot_benchmarks.tampering.attack_classes import Attack
 
 LEAST = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TamperBench(MemoryBench, FirstSeedBench):
+    """Whether a bundle is ever taken that is damaged, forged, old or hostile; a reader that trusts is the control."""
+
+    n: Count = 10_000
+    """Attempts in all."""
+    memory: str = "gru"
+    """Family of the life that is shipped."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of the attacks."""
+    quick: bool = False
+    """A twentieth of the attempts."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.n, progress=progress)
 
 
 def run(setting: Setting, memory: str, count: int, *, progress: Progress = unreported) -> Result:

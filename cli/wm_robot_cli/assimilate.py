@@ -49,7 +49,7 @@ def assimilate(
         dry_run: Say what would come of it, and save nothing.
         as_json: Print JSON.
     """
-    from wm_robot.agent.saved_lifetime import keep, lives_of, state_of, steps_of
+    from wm_robot.agent.saved_lifetime import keep, state_of, steps_of
     from wm_robot.evaluation.acceptance import tried
     from wm_robot.io.base_file import check_is_of, find_base
     from wm_robot.recording.recorded_experience import recorded
@@ -60,12 +60,12 @@ def assimilate(
     base = find_base(base)
     store, reference = opened(life)
     head = store.find(reference)
-    check_is_of(base, store.read(head).base_digest, life)
+    check_is_of(base, store.manifests.read(head).base_digest, life)
     target = reference if dry_run else checked_name(branch or reference)
     loaded, spec = _base(base)
     state = state_of(store, head, loaded, spec)
     theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
-    after, verdict = tried(loaded.model, lives_of(state, steps_of(base, loaded)), state, mine, theirs)
+    after, verdict = tried(loaded.model, steps_of(base, loaded), state, mine, theirs)
     if not as_json:
         _told(verdict)
     if not verdict.accepted:
@@ -106,10 +106,9 @@ def pool(
         robot: Namespace of the robot in them.
         as_json: Print JSON.
     """
-    from wm_robot.adaptation.context_bank import has_bank
-    from wm_robot.adaptation.tensor_backends import TensorRecall
     from wm_robot.agent.saved_lifetime import keep, state_of
     from wm_robot.io.base_file import check_is_of, find_base
+    from wm_robot.model.torch_backend import ModelLives
     from wm_robot.recording.recorded_experience import recorded
     from wm_robot.sharing.assimilate import Stretch, assimilated
     from wm_robot.sharing.pool import pooled
@@ -128,17 +127,17 @@ def pool(
             f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
         )
     for life, (store, head) in zip(lives, sources, strict=True):
-        check_is_of(base, store.read(head).base_digest, life)
+        check_is_of(base, store.manifests.read(head).base_digest, life)
     loaded, spec = _base(base)
     state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
     if replay:
-        writes = TensorRecall(loaded.model) if has_bank(state) else loaded.model
-        state = assimilated(writes, state, [Stretch.of(each) for each in recorded(replay, spec, robot)])
+        stretches = [Stretch.of(each) for each in recorded(replay, spec, robot)]
+        state = assimilated(ModelLives(loaded.model), state, stretches)
     parents = [target.fetch(store, head) for store, head in sources]
     note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
     saved = keep(target, branch, state, loaded, spec, parents, note, {})
     if as_json:
-        print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state["step"].max())}))
+        print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state.step.max())}))
     else:
         print(f"branch '{branch}' begins at {saved[:12]} in {target.folder}, with {len(parents)} parents")
 
@@ -167,11 +166,10 @@ def _told(verdict: "Verdict") -> None:
 def _base(folder: Path) -> "tuple[Base, RobotSpec]":
     try:
         import torch
-
-        from wm_robot.robots import load_spec
     except ImportError as error:
-        raise MissingExtraError("wm-robot state assimilate", "learn,sim") from error
+        raise MissingExtraError("wm-robot state assimilate", "learn") from error
     from wm_robot.model.base import load_base
+    from wm_robot.robots import load_spec
 
     torch.set_num_threads(1)
     loaded = load_base(folder)

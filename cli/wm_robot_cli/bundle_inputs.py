@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.errors import ConfigError
 
 if TYPE_CHECKING:
     from wm_robot.sharing.shipment import Shipment
@@ -97,6 +97,7 @@ def _record(path: Path, base_digest: str) -> dict[str, Any]:
 
 def _spec(base: Path, robot: str, named: str | None) -> "RobotSpec":
     from wm_robot.io.strict_json import read_json
+    from wm_robot.robots import load_spec
     from wm_robot.sharing.shipment import SPEC
     from wm_robot.spec import RobotSpec
 
@@ -104,8 +105,4 @@ def _spec(base: Path, robot: str, named: str | None) -> "RobotSpec":
         return RobotSpec.from_dict(read_json((base / SPEC).read_bytes(), str(base / SPEC)))
     if named is not None and Path(named).is_file():
         return RobotSpec.load(named)
-    try:
-        from wm_robot.robots import load_spec
-    except ImportError as error:
-        raise MissingExtraError(f"the spec of robot '{named or robot}' by its name", "sim") from error
     return load_spec(named or robot)

@@ -37,11 +37,11 @@ def calibrate(
         seed: Of worlds, motion and noise.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
     try:
         from wm_robot.model.base import load_base
         from wm_robot.model.calibration import CARD, save_calibration
-        from wm_robot.robots import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
     base = find_base(base)

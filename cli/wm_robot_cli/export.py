@@ -13,7 +13,6 @@ from wm_robot_cli.values import Count
 
 if TYPE_CHECKING:
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot.training.export.plan_iteration import Loss
 
 GRAPHS_DIFFER = 3
 """Exit code where graphs do not compute what torch does. The base is usable without them."""
@@ -27,7 +26,6 @@ def export(
     task: str | None = None,
     samples: Count | None = None,
     horizon: Count | None = None,
-    int8: bool = False,
     check: bool = False,
 ) -> None:
     """Write a base's plan, `predict` and `write` beside it as graphs; its agents use them from then on.
@@ -42,19 +40,18 @@ def export(
         task: Task to plan for; the robot's first by default.
         samples: Plans imagined in each iteration; the planner's own number by default.
         horizon: Steps that each looks ahead; the planner's own number by default.
-        int8: Write `plan-int8.onnx`, too: faster for large models. Agents use it where their `int8` is true.
         check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
             format makes of them in numpy.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
     try:
         from wm_robot.model.base import load_base
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.robots import load_spec
         from wm_robot.training.export.base_graphs import check_graphs, export_graphs
     except ImportError as error:
-        raise MissingExtraError("wm-robot export", "learn,sim") from error
+        raise MissingExtraError("wm-robot export", "learn") from error
     base = find_base(base)
     if not check:
         check_writable(base, "BASE")
@@ -64,18 +61,16 @@ def export(
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
     try:
         if check:
-            differences, loss = check_graphs(base, loaded, spec), None
+            differences = check_graphs(base, loaded, spec)
         else:
             task = task or next(iter(spec.tasks))
-            differences, loss = export_graphs(base, loaded, spec, task=task, planner=planner, int8=int8)
+            differences = export_graphs(base, loaded, spec, task=task, planner=planner)
     except GraphError as error:
         end_without_graphs(str(error))
-    print(graphs_in_words(base, None if check else planner, differences, loss))
+    print(graphs_in_words(base, None if check else planner, differences))
 
 
-def graphs_in_words(
-    folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float], loss: "Loss | None" = None
-) -> str:
+def graphs_in_words(folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float]) -> str:
     """One line about graphs that compute what torch does.
 
     Args:
@@ -83,12 +78,7 @@ def graphs_in_words(
     """
     what = f"{planner.samples} plans of {planner.horizon} steps" if planner else "those of its base"
     apart = ", ".join(f"{part} {difference:.1g}" for part, difference in differences.items())
-    line = f"graphs in {folder}: {what}; largest difference to torch: {apart}"
-    if loss is not None:
-        line += (
-            f"; in int8 a plan is {loss.action:.1g} from torch and loses {100 * loss.gain:.2g} % of its gain"
-        )
-    return line
+    return f"graphs in {folder}: {what}; largest difference to torch: {apart}"
 
 
 def end_without_graphs(sentence: str) -> NoReturn:

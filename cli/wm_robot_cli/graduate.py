@@ -57,12 +57,12 @@ def graduate(
         seed: Of worlds, goals and noise.
     """
     from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
 
     if least > most:
         raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
     try:
         from wm_robot.model.base import load_base
-        from wm_robot.robots import load_spec
     except ImportError as error:
         raise MissingExtraError("wm-robot graduate", "learn,sim") from error
     base = find_base(base)
@@ -132,7 +132,7 @@ def school(
             applied = robot.write(agent.act(obs, target.goal(now)))
             following, now = robot.read().values, now + 1
             step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
-            exam.watch(tensors(state), *step[:2])
+            exam.watch(tensors(state.model_part()), *step[:2])
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             if progress is not None:

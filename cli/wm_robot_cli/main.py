@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,15 +29,18 @@ from wm_robot_cli.completion import completion_verb
 from wm_robot_cli.exit_report import end_of
 from wm_robot_cli.provenance import commit
 from wm_robot_cli.terminal_output import end_if_closed, flush, write_any_text
-from wm_robot_cli.values import checked
+from wm_robot_cli.values import check_ranges, checked
 
 BENCHMARKS = "wm_robot_benchmarks"
 """Package of the benchmarks. It comes with a checkout, not with an installed wheel, and so it is found by name."""
 
 
-def find_benches() -> dict[str, Callable[..., Any]]:
-    """The benches by name; empty where the benchmarks are not installed."""
-    return dict(import_module(f"{BENCHMARKS}.verbs").BENCHES) if find_spec(BENCHMARKS) else {}
+def find_benches() -> Mapping[str, Callable[..., Any]]:
+    """The benches by name, imported when they are looked up; empty where the benchmarks are not installed."""
+    benches: Mapping[str, Callable[..., Any]] = (
+        import_module(f"{BENCHMARKS}.harness.bench_table").BENCHES if find_spec(BENCHMARKS) else {}
+    )
+    return benches
 
 
 def bench() -> None:
@@ -67,7 +70,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
 EVERYWHERE = "Everywhere: --debug shows the traceback of an error; wm-robot --version says what is installed."
-GROUPS: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
+GROUPS: dict[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
     "state": (state.VERBS, state.__doc__ or ""),
     "keys": (keys.VERBS, keys.__doc__ or ""),
 } | ({"bench": (BENCHES, "Measure, and print a table or JSON.")} if BENCHES else {})
@@ -113,12 +116,21 @@ def _call(words: Sequence[str], rest: list[str]) -> None:
     if not words and rest[:1] == ["--version"]:
         print(f"wm-robot {__version__} (commit {commit()})")
     elif len(words) == 2 or not verbs_of:
-        verb = (verbs_of or VERBS)[words[-1]]
-        tyro.cli(checked(verb), args=rest, prog=prog, config=FORMS)
+        _run((verbs_of or VERBS)[words[-1]], rest, prog)
     elif rest and not rest[0].startswith("-"):
         raise ConfigError(_unknown(rest[0], verbs_of, words))
     else:
-        tyro.extras.subcommand_cli_from_dict(verbs_of, args=rest, prog=prog, description=about)
+        tyro.extras.subcommand_cli_from_dict(dict(verbs_of), args=rest, prog=prog, description=about)
+
+
+def _run(verb: Callable[..., Any], rest: list[str], prog: str) -> None:
+    """Call a verb; or, of a bench, whose verb is the class of its options, measure."""
+    if isinstance(verb, type):
+        bench: Any = tyro.cli(verb, args=rest, prog=prog, config=FORMS)
+        check_ranges(verb, vars(bench))
+        bench.measure()
+    else:
+        tyro.cli(checked(verb), args=rest, prog=prog, config=FORMS)
 
 
 def _unknown(name: str, known: Collection[str], words: Sequence[str]) -> str:

@@ -115,7 +115,7 @@ def _recovered(path: Path, growing: set[Path], dry_run: bool) -> list[dict[str, 
     found = recover_session(path, dry_run=dry_run)
     left_alone = found.what == WHOLE or found.what.startswith(("is being recorded", WRITING))
     saved = None if left_alone else found.messages
-    return [_row(path, found.what, saved, found.stamp, found.lost, found.kept)]
+    return [_row(path, found.what, saved, found.stamp, found.lost, found.original_copy)]
 
 
 def _open_episodes(folder: Path, growing: set[Path], dry_run: bool) -> list[dict[str, Any]]:
@@ -134,7 +134,7 @@ def _open_episodes(folder: Path, growing: set[Path], dry_run: bool) -> list[dict
         with EpisodeFolder(folder) as place:
             salvaged = place.salvaged
     return [
-        _row(one.path, one.what, one.steps, one.stamp, 0.0 if one.ended else FLUSH_EVERY, one.kept)
+        _row(one.path, one.what, one.steps, one.stamp, 0.0 if one.ended else FLUSH_EVERY, one.original_copy)
         for one in salvaged
     ]
 

@@ -91,6 +91,7 @@ def take_in(
     """
     from wm_robot.sharing.shipment import record_of
     from wm_robot.store.store import opened
+    from wm_robot.store.transfer import import_root
 
     if source.is_dir():
         shipment, origin = _from_folder(source, openssf, unsigned)
@@ -103,7 +104,7 @@ def take_in(
     evaluation = [record_of(each) for each in shipment.evaluation]
     received = shipment.snapshot.received(**origin, evaluation=evaluation)
     store, branch = opened(life)
-    here = store.adopt(received, shipment.parts["state.safetensors"], branch=branch)
+    here = import_root(store, received, shipment.parts["state.safetensors"], branch=branch)
     place, is_new = _base_in(bases, origin["product"], shipment)
     begins = "begins at" if here.digest == store.find(branch) else "came from it already, by"
     print(

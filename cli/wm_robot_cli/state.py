@@ -7,14 +7,14 @@ snapshot's digest.
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
-from wm_robot_cli import assimilate, save, ship
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot_cli import assimilate, save, ship, state_diff
 from wm_robot_cli.tables import print_rows
 from wm_robot_cli.values import Count, CountOrZero
 
@@ -48,7 +48,7 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     rows = []
     for kind, names in (("branch", place.branches()), ("pin", place.pins())):
         for name, head in names.items():
-            rows.append({"name": name, "kind": kind, **_row(place.read(head))})
+            rows.append({"name": name, "kind": kind, **_row(place.manifests.read(head))})
     print_rows(rows, as_json)
 
 
@@ -123,10 +123,12 @@ def clone(life: Life, target: Life, /) -> None:
         target: `STORE` or `STORE@BRANCH`. A branch that is there is moved forward if the life goes on from it, and
             otherwise left alone.
     """
+    from wm_robot.store.transfer import clone_branch
+
     store, reference = _opened(life)
     other, name = _opened(target)
     before = other.branches().get(name)
-    found = other.clone(store, reference, branch=name)
+    found = clone_branch(other, store, reference, branch=name)
     moved = f"; it was at {before[:12]}" if before else ""
     print(f"branch '{name}' {'is' if before else 'begins'} at {found[:12]} in {other.folder}{moved}")
 
@@ -197,10 +199,12 @@ def verify(
         repair: Put what is damaged aside, in the folder `quarantine` of the store.
         as_json: Print JSON.
     """
-    from wm_robot.store.store import QUARANTINE, Store
+    from wm_robot.store.store import Store
+    from wm_robot.store.store_folder import QUARANTINE
+    from wm_robot.store.verification import find_damage, quarantine_damaged
 
     place = Store(store)
-    found = place.verify(repair=repair)
+    found = quarantine_damaged(place) if repair else find_damage(place)
     if as_json:
         print(json.dumps({"damaged": found, "repaired": bool(found) and repair}))
     elif not found:
@@ -234,9 +238,10 @@ def gc(
         dry_run: Say what would be removed, and remove nothing.
         as_json: Print JSON.
     """
+    from wm_robot.store.garbage_collection import collect_garbage
     from wm_robot.store.store import Store
 
-    gone = Store(store).gc(keep_last=keep_last, dry_run=dry_run)
+    gone = collect_garbage(Store(store), keep_last=keep_last, dry_run=dry_run)
     if as_json:
         print(
             json.dumps({"removed": [each.digest for each in gone], "bytes": sum(each.size for each in gone)})
@@ -245,95 +250,6 @@ def gc(
     print_rows([_row(each) for each in gone], as_json)
     size = sum(each.size for each in gone) / 2**20
     print(f"{len(gone)} snapshots, {size:.1f} MiB {'would be' if dry_run else 'were'} removed")
-
-
-def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFlag = False) -> None:
-    """How two states differ: in their numbers, and with a base in what they expect of each joint.
-
-    Args:
-        one: A life.
-        other: Another.
-        base: Folder of their base.
-        as_json: Print JSON.
-    """
-    lives = [(store, store.show(reference)) for store, reference in (_opened(one), _opened(other))]
-    _check_comparable((one, other), [snapshot for _, snapshot in lives])
-    place = None if base is None else _base_of(base, one, lives[0][1])
-    states = [store.load(snapshot.digest) for store, snapshot in lives]
-    rows = _bytes_apart(*states) if place is None else _expected_apart(place, *states)
-    print_rows(rows, as_json)
-
-
-def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None:
-    """Refuse states whose numbers do not mean the same."""
-    for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
-        ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
-        if ours != theirs:
-            raise SnapshotError(
-                f"{names[0]} was lived with {what} {ours}, {names[1]} with {what} {theirs}: their numbers do not "
-                f"mean the same. Compare lives of one {what}. See: wm-robot state show {shlex.quote(names[1])}"
-            )
-
-
-def _base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
-    """The folder of a base, once it is known to be that of a life."""
-    from wm_robot.io.base_file import check_is_of, find_base
-
-    folder = find_base(base)
-    check_is_of(folder, snapshot.base_digest, life)
-    return folder
-
-
-def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    import numpy as np
-
-    rows = []
-    for name in sorted(one.keys() | other.keys()):
-        if name not in one or name not in other:
-            rows.append({"tensor": name, "differ": "in one alone", "largest": float("nan")})
-        elif one[name].shape != other[name].shape:
-            rows.append({"tensor": name, "differ": "in shape", "largest": float("nan")})
-        elif (apart := np.abs(one[name].astype(np.float64) - other[name])).any():
-            share = f"{np.count_nonzero(apart)} of {apart.size}"
-            rows.append({"tensor": name, "differ": share, "largest": float(apart.max())})
-    return rows
-
-
-def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each sensor: how far apart the two expect it to be, from the same moments and actions."""
-    try:
-        import torch
-
-        from wm_robot.robots import load_spec
-    except ImportError as error:
-        raise MissingExtraError("wm-robot state diff --base", "learn,sim") from error
-    from wm_robot.model.base import load_base
-
-    moments, horizon = 256, 8
-    loaded = load_base(base)
-    model, generator = loaded.model, torch.Generator().manual_seed(0)
-    spec = load_spec(loaded.manifest["robot"])
-
-    def around(mean: Any, spread: Any, *shape: int) -> Any:
-        return mean + 0.5 * spread * torch.randn(*shape, len(mean), generator=generator)
-
-    obs = around(model.obs_mean, model.obs_std, moments)
-    plans = around(model.action_mean, model.action_std, moments, 1).expand(-1, horizon, -1)[:, None]
-    ends = []
-    with torch.inference_mode():
-        for arrays in (one, other):
-            born = model.birth(moments, hold=plans[:, 0, 0])
-            state = born | {
-                name: torch.from_numpy(value).expand(moments, *value.shape[1:])
-                for name, value in arrays.items()
-                if name in born and name != "recent"
-            }
-            ends.append(model.imagine(state, model.observe(state, obs), plans).mean[:, 0])
-    apart = (ends[0] - ends[1]).square().mean(0).sqrt()
-    return [
-        {"sensor": name, "after 1 step": float(apart[0, i]), f"after {horizon} steps": float(apart[-1, i])}
-        for i, name in enumerate(spec.observation_names)
-    ]
 
 
 def _opened(life: str) -> "tuple[Store, str]":
@@ -393,7 +309,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "pin": pin,
     "unpin": unpin,
     "forget": forget,
-    "diff": diff,
+    "diff": state_diff.diff,
     "verify": verify,
     "gc": gc,
     "ship": ship.ship,

@@ -16,7 +16,8 @@ from wm_robot_cli.values import Count, Seed, Share, Threads
 
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.spec import RobotSpec
     from wm_robot.training.trainer import TrainConfig, Trainer
     from wm_robot.types import Lives
@@ -88,12 +89,12 @@ def train(
     try:
         import torch
 
-        from wm_robot.robots import load_spec
         from wm_robot_sim.worlds import WorldDistribution
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
-    from wm_robot.model.world_model import ModelConfig
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.robots import load_spec
     from wm_robot.training.curriculum import STAGES
     from wm_robot.training.trainer import TrainConfig
 
@@ -121,7 +122,6 @@ def train(
                 ),
                 shape=ModelConfig.of(
                     spec,
-                    goal=spec.task(task).goal,
                     truth=len(WorldDistribution(spec).names),
                     memory=MEMORY_OF_ARM.get(each, memory),
                 ),
@@ -205,7 +205,6 @@ class _BaseTraining:
         from wm_robot.model.calibration import save_calibration
         from wm_robot.model.world_model import WorldModel
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.tasks import reward_of
         from wm_robot.training.export.base_graphs import export_graphs, remove_foreign_graphs
         from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure
@@ -221,7 +220,6 @@ class _BaseTraining:
             folder=self.work,
             data=self.data,
             gather=self.gather,
-            reward=reward_of(self.spec, self.spec.task(self.task)),
             start=self.start.model if self.start else None,
         )
         seconds = _run(trainer, self.config.updates, self.work)
@@ -235,7 +233,7 @@ class _BaseTraining:
         save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
         refusal = None
         try:
-            differences, _ = export_graphs(self.out, base, self.spec, task=self.task)
+            differences = export_graphs(self.out, base, self.spec, task=self.task)
             print(graphs_in_words(self.out, MppiConfig(), differences))
         except GraphError as error:
             refusal = error
@@ -316,7 +314,9 @@ class _Gather:
         }
 
     def __call__(self, number: int, model: "WorldModel | None") -> "Lives":
-        from wm_robot.agent.torch_agents import torch_agents
+        from wm_robot.agent.batch_agent import BatchAgent
+        from wm_robot.agent.rollout_objective import ImaginedPlans
+        from wm_robot.model.torch_backend import ModelLives
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot_sim.rollouts import gather as gather_lives
         from wm_robot_sim.worlds import WorldDistribution
@@ -325,7 +325,8 @@ class _Gather:
         if model is not None:
             # A coarser search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
             planner = MppiConfig(samples=32, iterations=1, rounds=0)
-            policy = torch_agents(model, self.spec, task=self.task, planner=planner, seed=self.seed + number)
+            plans = ImaginedPlans(model, self.spec, task=self.task, planner=planner)
+            policy = BatchAgent(ModelLives(model), plans, self.spec, seed=self.seed + number)
         print(
             f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )

@@ -24,7 +24,7 @@ def up(
 ) -> None:
     """Start the nodes of a graph, bring their life cycles up in order, and end all of them when a required one ends.
 
-    It is what `ros2 launch launch/NAME.launch.py` does, from the same description, where launch is not installed.
+    It is what `ros2 launch wm_robot_bringup wm_robot.launch.py graph:=NAME` does, where launch is not installed.
     What can be wrong with an argument is looked for before a process starts.
 
     Args:

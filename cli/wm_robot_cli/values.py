@@ -8,7 +8,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -58,25 +58,35 @@ def range_of(annotation: Any) -> Within | None:
     return next((each for each in (*own, *inner) if each is not None), None)
 
 
+def check_ranges(verb: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse a number that is outside the range of its annotation.
+
+    Args:
+        verb: Function or dataclass with the annotations.
+        given: Arguments by name.
+
+    Raises:
+        ConfigError: If one is outside.
+    """
+    for name, hint in get_type_hints(verb, include_extras=True).items():
+        allowed, value = range_of(hint), given.get(name)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if allowed is not None and any(number not in allowed for number in numbers):
+            told = " ".join(map(str, numbers))
+            each = "each" if len(numbers) > 1 else "it"
+            raise ConfigError(f"--{name.replace('_', '-')} is {told}; {each} must be {allowed}")
+
+
 def checked(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb, called only when each of its numbers is in the range of its annotation.
 
     Raises:
         ConfigError: If one is not, from the function that is returned.
     """
-    hints = get_type_hints(verb, include_extras=True)
-    ranges = {name: found for name, hint in hints.items() if (found := range_of(hint)) is not None}
 
     @functools.wraps(verb)
     def run(*args: Any, **kwargs: Any) -> None:
-        given = inspect.signature(verb).bind(*args, **kwargs).arguments
-        for name, allowed in ranges.items():
-            value = given.get(name)
-            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
-            if any(number not in allowed for number in numbers):
-                told = " ".join(map(str, numbers))
-                each = "each" if len(numbers) > 1 else "it"
-                raise ConfigError(f"--{name.replace('_', '-')} is {told}; {each} must be {allowed}")
+        check_ranges(verb, inspect.signature(verb).bind(*args, **kwargs).arguments)
         return verb(*args, **kwargs)
 
     return run

@@ -12,10 +12,12 @@ import argparse
 import numpy as np
 import torch
 
-from wm_robot.agent.torch_agents import torch_agents
+from wm_robot.agent.batch_agent import BatchAgent
+from wm_robot.agent.rollout_objective import ImaginedPlans
 from wm_robot.evaluation.adaptation import Arm, error_by_step
 from wm_robot.evaluation.control import Change, target_error
 from wm_robot.model.base import load_base
+from wm_robot.model.torch_backend import ModelLives
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
@@ -59,7 +61,9 @@ def plan(worlds, seed, arm, constants, steps=300, settled=50):
     truth = np.stack([world.vector() for world in drawn])
     change = Change(step=-1, apply=lambda: None, truth_before=truth, truth_after=truth)
     planner = MppiConfig(**{k: v if k == "control_cost" else int(v) for k, v in constants.items()})
-    crew = torch_agents(load_base(f"bases/arm-{arm}").model, SPEC, task="reach", planner=planner, seed=seed)
+    model = load_base(f"bases/arm-{arm}").model
+    plans = ImaginedPlans(model, SPEC, task="reach", planner=planner)
+    crew = BatchAgent(ModelLives(model), plans, SPEC, seed=seed)
     error = target_error(sim, crew, np.stack([target.path(steps + 1) for target in targets]), change)
     own = np.sort(1000 * error[:, settled:].mean(1))
     trimmed = own[: int(0.9 * worlds)].mean()

@@ -2,12 +2,12 @@
 
     python docs/lab/13_demo.py            # how seeds 0 to 9 end; some 20 s a seed
     python docs/lab/13_demo.py changes    # second visits alone, under four kinds of change; some 4 s a seed and kind
-    python docs/lab/13_demo.py changes "payload alone"
+    python docs/lab/13_demo.py changes "payload alone" --seeds 1
 
 Both run the demo's own visits in one process, as `wm-robot demo --no-ros` does.
 """
 
-import sys
+import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,6 @@ from wm_robot_demo.run import first_visit, second_visit
 from wm_robot_demo.scenario import Change, Plan
 from wm_robot_demo.single_process import hold
 
-SEEDS = range(10)
 LEARNS, WAKES = 8.0, 1.0
 """Seconds that a robot lives in a changed world before it is saved, and that it is then watched."""
 REVERSED = '{"gain": [-1, 1, 1, 1, 1, 1]}'
@@ -54,10 +53,10 @@ def first_second(tales: list[Tale]) -> tuple[float, float]:
     return restored, newborn
 
 
-def show_seeds() -> None:
+def show_seeds(seeds: range) -> None:
     """Two tables with one line a seed: the first visit, and the second."""
     spec, first_lines, second_lines, ratios = load_spec("arm"), [], [], []
-    for seed in SEEDS:
+    for seed in seeds:
         plan = Plan.of(seed)
         with tempfile.TemporaryDirectory() as out:
             asked = options(seed, Path(out))
@@ -106,7 +105,7 @@ def second(tales: list[Tale]) -> str:
     return f"{restored / newborn:.2f} | {there} s | {times} × | {after} mm"
 
 
-def show_changes(wanted: list[str]) -> None:
+def show_changes(wanted: list[str], seeds: range) -> None:
     """What a state that lived in a changed world is worth in the first second there.
 
     Args:
@@ -124,7 +123,7 @@ def show_changes(wanted: list[str]) -> None:
     for kind, world_of in kinds.items():
         if wanted and kind not in wanted:
             continue
-        seen = np.array([wake(seed, world_of(Change.draw(seed)), spec) for seed in SEEDS])
+        seen = np.array([wake(seed, world_of(Change.draw(seed)), spec) for seed in seeds])
         ratios, (restored, newborn) = seen[:, 0] / seen[:, 1], 1e3 * np.median(seen, 0)
         print(
             f"| {kind} | {np.median(ratios):.2f} | {ratios.min():.2f} to {ratios.max():.2f} | "
@@ -147,4 +146,12 @@ def wake(seed: int, world: str, spec) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    show_changes(sys.argv[2:]) if sys.argv[1:2] == ["changes"] else show_seeds()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", nargs="?", choices=("seeds", "changes"), default="seeds")
+    parser.add_argument("kinds", nargs="*")
+    parser.add_argument("--seeds", type=int, default=10)
+    asked = parser.parse_args()
+    if asked.what == "changes":
+        show_changes(asked.kinds, range(asked.seeds))
+    else:
+        show_seeds(range(asked.seeds))

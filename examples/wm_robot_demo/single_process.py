@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from wm_robot.agent.builder import LifeConfig, load_life
-from wm_robot.control.control_loop import ControlLoop
-from wm_robot.control.timing import Histogram
+from wm_robot.control.control_loop import make_local_loop
+from wm_robot.control.histogram import Histogram
 from wm_robot.errors import DeviceError
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
@@ -52,7 +52,7 @@ class SimulatedLife:
             ),
             spec,
         )
-        self._life.begin(self.robot.hold, str(role.restore) if role.restore else None)
+        self._life.agent.begin(self.robot.hold, str(role.restore) if role.restore else None)
         self._steps = 0
         self._obs: list[np.ndarray] = []
         self._goals: list[np.ndarray] = []
@@ -61,7 +61,7 @@ class SimulatedLife:
         self._surprise: list[float] = []
         self._decided = Histogram()
         # Simulated time stands still while a step is computed, so none is late.
-        self._loop = ControlLoop(self.robot, self, clock=lambda: 0.0)
+        self._loop = make_local_loop(self.robot, self, clock=lambda: 0.0)
         # The simulated robot stands where it was put; there is no way home that must be cleared first.
         self._loop.supervisor.mode = Mode.LEARNED
         self._note()
@@ -93,7 +93,7 @@ class SimulatedLife:
         """The agent's next action, `A`; see `Controller`."""
         began = time.perf_counter()
         applied = self.robot.hold if self._steps else None
-        action = self._life.act(obs, self._goals[-1], applied=applied)
+        action = self._life.agent.act(obs, self._goals[-1], applied=applied)
         self._decided.add(1e3 * (time.perf_counter() - began))
         return action
 
@@ -101,14 +101,14 @@ class SimulatedLife:
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
     ) -> float:
         """Have the agent live a transition; see `Controller`."""
-        surprise = self._life.live(obs, applied, next_obs, valid=valid, contact=contact).nll
+        surprise = self._life.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
         self._surprise.append(float(surprise))
         return self._surprise[-1]
 
     def save(self) -> None:
         """Save the agent's state, where its role names a store."""
         if self.role.state is not None and self._surprise:
-            self._life.save(str(self.role.state))
+            self._life.agent.save(str(self.role.state))
 
     def tell(self) -> None:
         """Bring its view up to date."""

@@ -14,10 +14,12 @@ from wm_robot.adaptation.learner_process import LearnerProcess
 from wm_robot.adaptation.residual_fit import Consolidation
 from wm_robot.adaptation.transition_filter import Caution
 from wm_robot.agent.agent import Agent
+from wm_robot.memory.lifetime_state import list_values, map_values
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.residual import has_residual, residual_of
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.residual import has_residual
 from wm_robot.model.torch_backend import ModelLives
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
@@ -28,7 +30,7 @@ STEPS = 64 * CONFIG.interval
 @pytest.fixture
 def base(tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     return load_base(tmp_path / "base")
 
@@ -79,13 +81,11 @@ def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
             acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
             at = each
         said += live(acting, at, STEPS + 100)
-        found.append((said, acting.state, acting._batch.moment.past.arrays(*acting._batch.kept_like)))
-    (heard, whole, past), (told, resumed, likewise) = found
-    assert heard == told
+        found.append((said, acting._batch.saved().flatten()))
+    (heard, whole), (told, resumed) = found
+    assert heard == told and any(name.startswith("past.") for name in whole)
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
-    for name, value in past.items():
-        np.testing.assert_array_equal(likewise[name], value, err_msg=name)
 
 
 def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
@@ -106,8 +106,8 @@ def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
     for t in range(64):
         acting.live(obs[t], action[t], obs[t + 1], contact=t == 20)
     assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
-    chapter = acting._batch.moment.past.latest[-1]
-    assert np.flatnonzero(chapter["valid"][0] == 0).tolist() == list(range(20, 30))
+    chapter = acting._batch.consolidating.past.latest[-1]
+    assert np.flatnonzero(chapter.steps.valid[0] == 0).tolist() == list(range(20, 30))
 
 
 class Stubborn:
@@ -129,10 +129,9 @@ class Stubborn:
 
 
 def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted(base, spec):
-    born = base.model.birth(1, hold=torch.zeros(1, 1))
-    acting = agent(
-        base, spec, Stubborn({k: 5 * np.ones(v.shape, np.float32) for k, v in residual_of(born).items()})
-    )
+    born = base.model.birth(hold=torch.zeros(1, 1))
+    bad = map_values(lambda v: 5 * np.ones(v.shape, np.float32), born.residual)
+    acting = agent(base, spec, Stubborn(bad))
     acting.begin(np.zeros(1, np.float32))
     live(acting, 0, 300)
     assert acting.counters["tried"] == 1 and acting.counters["dropped"] == 4
@@ -158,8 +157,9 @@ def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, 
         wanted = at_once.poll()
         assert found is not None and found.chapter == wanted.chapter
         np.testing.assert_allclose(np.stack(found.verdict[:3]), np.stack(wanted.verdict[:3]), rtol=1e-3)
-        for name, value in wanted.residual.items():
-            np.testing.assert_allclose(found.residual[name], value, atol=1e-4, rtol=1e-3)
+        pairs = zip(list_values(wanted.residual), list_values(found.residual), strict=True)
+        for value, elsewhere in pairs:
+            np.testing.assert_allclose(elsewhere, value, atol=1e-4, rtol=1e-3)
     finally:
         learner.close()
     assert not learner.alive

@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
-from wm_robot.adaptation.experience_buffer import NUMBER, Reservoir, Sizes
+from wm_robot.adaptation.experience_buffer import Reservoir, Sizes
 from wm_robot.errors import ConfigError
+from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
+from wm_robot.types import Step
 
 SIZES = Sizes(steps=4, kept=8, latest=3)
+
+
+def state(here: np.ndarray) -> LifetimeState[np.ndarray]:
+    return LifetimeState(np.zeros(2, np.int64), here[:, None], LearnedState(({"s": here},)))
 
 
 def lived(steps: int, begun: Reservoir | None = None, start: int = 0) -> Reservoir:
@@ -12,27 +18,24 @@ def lived(steps: int, begun: Reservoir | None = None, start: int = 0) -> Reservo
     past = begun or Reservoir(SIZES)
     for t in range(start, start + steps):
         here = np.full((2, 1), t, np.float32)
-        past = past.lived(
-            {"0.s": here}, obs=here, action=here, next_obs=here + 1, valid=np.ones(2, np.float32)
-        )
+        past = past.lived(state(here), Step(here, here, here + 1, np.ones(2, np.float32)))
     return past
 
 
-def like() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def like() -> tuple[LifetimeState[np.ndarray], Step[np.ndarray]]:
     one = np.zeros((2, 1), np.float32)
-    step = {"obs": one, "action": one, "next_obs": one, "valid": np.zeros(2, np.float32)}
-    return {"0.s": one}, step
+    return state(one), Step(one, one, one, np.zeros(2, np.float32))
 
 
 def numbers(chapters) -> list[int]:
-    return [int(chapter[NUMBER][0]) for chapter in chapters]
+    return [int(chapter.number[0]) for chapter in chapters]
 
 
 def test_a_chapter_is_its_steps_and_the_state_before_the_first():
     newest = lived(4 * 5 + 2).latest[-1]
-    assert newest["obs"][1, :, 0].tolist() == [16, 17, 18, 19]
-    assert newest["next_obs"][1, :, 0].tolist() == [17, 18, 19, 20]
-    assert newest["0.s"][1, 0] == 16
+    assert newest.steps.obs[1, :, 0].tolist() == [16, 17, 18, 19]
+    assert newest.steps.next_obs[1, :, 0].tolist() == [17, 18, 19, 20]
+    assert newest.start.memory[0]["s"][1, 0] == 16
 
 
 def test_the_latest_chapters_are_whole():
@@ -73,13 +76,13 @@ def test_what_is_not_finite_is_kept_as_invalid():
     past, bad = Reservoir(SIZES), np.full((2, 1), np.nan, np.float32)
     good, one = np.zeros((2, 1), np.float32), np.ones(2, np.float32)
     for t in range(4):
-        past = past.lived({"0.s": good}, obs=good, action=good, next_obs=bad if t == 2 else good, valid=one)
-    assert past.latest[-1]["valid"].tolist() == [[1, 1, 0, 1]] * 2
-    assert np.isfinite(past.latest[-1]["next_obs"]).all()
+        past = past.lived(state(good), Step(good, good, bad if t == 2 else good, one))
+    assert past.latest[-1].steps.valid.tolist() == [[1, 1, 0, 1]] * 2
+    assert np.isfinite(past.latest[-1].steps.next_obs).all()
 
 
 def test_a_state_without_a_past_begins_one():
-    assert Reservoir.of({"step": np.zeros(1)}).chapters == 0
+    assert Reservoir.of({}).chapters == 0
 
 
 def test_sizes_that_cannot_work_are_refused():

@@ -9,7 +9,6 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from tests.model.small_model import small_model
-from wm_robot.adaptation.consolidation import kept_of
 from wm_robot.adaptation.experience_buffer import Reservoir
 from wm_robot.adaptation.residual_fit import (
     ConsolidateConfig,
@@ -22,9 +21,10 @@ from wm_robot.adaptation.residual_fit import (
     running_of,
 )
 from wm_robot.errors import ConfigError
-from wm_robot.model.residual import residual_of, without_residual
-from wm_robot.model.torch_backend import arrays
+from wm_robot.memory.lifetime_state import convert_values, list_values, map_values
+from wm_robot.model.torch_backend import array, arrays
 from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 
 CONFIG = ConsolidateConfig(updates=40, interval=6, held_out=2)
 QUICK = ConsolidateConfig(updates=3, interval=3, held_out=1, moments=16)
@@ -47,24 +47,24 @@ def make(memory: str) -> WorldModel:
 def changed(model):
     """The residual of what the robot has become."""
     generator = torch.Generator().manual_seed(5)
-    born = model.birth(1, hold=torch.zeros(1, 1))
-    return {k: 0.4 * torch.randn(v.shape, generator=generator) for k, v in residual_of(born).items()}
+    born = model.birth(hold=torch.zeros(1, 1))
+    return map_values(lambda v: 0.4 * torch.randn(v.shape, generator=generator), born.residual)
 
 
 @torch.no_grad()
 def chapters(model, changed, count=CONFIG.interval, batch=1, seed=0):
     """Chapters of a robot that moves as the model with a residual expects, with a little noise."""
     generator, past = torch.Generator().manual_seed(seed), Reservoir()
-    state = model.birth(batch, hold=torch.zeros(batch, 1))
-    other = {name: value.expand(batch, *value.shape[1:]) for name, value in changed.items()}
+    state = model.birth(hold=torch.zeros(batch, 1))
+    other = map_values(lambda value: value.expand(batch, *value.shape[1:]), changed)
     obs, ones = torch.zeros(batch, 2), torch.ones(batch)
     for _ in range(64 * count):
         action = torch.randn(1, 1, generator=generator).expand(batch, 1).contiguous()
-        change = model.predict(state | other, obs, action).mean - obs
+        change = model.predict(state.with_residual(other), obs, action).mean - obs
         then = obs + change + 0.001 * torch.randn(1, 2, generator=generator)
-        step = {"obs": obs, "action": action, "next_obs": then, "valid": ones}
-        past = past.lived(kept_of(arrays(state)), **arrays(step))
-        _, state = model.write(state, obs, action, then, ones)
+        step = Step(obs, action, then, ones)
+        past = past.lived(arrays(state), convert_values(array, step))
+        _, state = model.write(state, step)
         # Put back where it began, which is a gap, when it has gone far.
         obs = torch.where(then.abs().amax(1, keepdim=True) < 2, then, 0.0)
     return past.latest
@@ -90,22 +90,23 @@ def test_what_the_memories_leave_over_is_learned_and_shown_on_what_was_held_out(
 
 def test_the_same_chapters_give_the_same_candidate(model, listed):
     (one,), (other,) = taken(model, listed[:3], QUICK), taken(model, listed[:3], QUICK)
-    for name, value in one.residual.items():
-        assert np.array_equal(value, other.residual[name])
+    for value, again in zip(list_values(one.residual), list_values(other.residual), strict=True):
+        assert np.array_equal(value, again)
 
 
 def test_lives_side_by_side_are_fitted_as_each_would_be_alone(model, changed, listed):
     (alone,) = taken(model, listed[:3], QUICK)
     (together,) = taken(model, chapters(model, changed, count=3, batch=2), QUICK)
-    for name, value in alone.residual.items():
-        np.testing.assert_allclose(together.residual[name][1:], value, atol=5e-3, rtol=5e-2)
+    pairs = zip(list_values(alone.residual), list_values(together.residual), strict=True)
+    for value, beside_another in pairs:
+        np.testing.assert_allclose(beside_another[1:], value, atol=5e-3, rtol=5e-2)
 
 
 def test_a_candidate_that_is_no_better_is_refused():
     # One step of a robot without a memory is what is expected, and nothing is left over. Further ahead an untrained
     # base errs by itself.
     model, config = make("none"), replace(CONFIG, updates=20, horizon=1)
-    nothing = without_residual(residual_of(model.birth(1, hold=torch.zeros(1, 1))))
+    nothing = model.birth(hold=torch.zeros(1, 1)).residual
     (candidate,) = taken(model, chapters(model, nothing), config)
     assert not candidate.verdict.accepted.any()
 
@@ -116,14 +117,13 @@ def test_a_verdict_asks_for_a_margin_over_both():
 
 
 def test_a_residual_never_grows_beyond_its_bound(model):
-    residual = residual_of(model.birth(1, hold=torch.zeros(1, 1)))
-    large = {name: torch.ones_like(value) for name, value in residual.items()}
+    large = map_values(torch.ones_like, model.birth(hold=torch.zeros(1, 1)).residual)
     sizes = beside(model)
     for size in relative_size(bounded(large, sizes, 0.5), sizes).values():
         assert float(size) == pytest.approx(0.5, rel=1e-5)
-    small = {name: 1e-3 * value for name, value in large.items()}
-    for name, value in bounded(small, sizes, 0.5).items():
-        assert torch.equal(value, small[name])
+    small = map_values(lambda value: 1e-3 * value, large)
+    for value, as_before in zip(list_values(bounded(small, sizes, 0.5)), list_values(small), strict=True):
+        assert torch.equal(value, as_before)
 
 
 def test_nothing_of_the_base_changes(model, listed):
@@ -136,9 +136,9 @@ def test_nothing_of_the_base_changes(model, listed):
 def test_no_lesson_crosses_a_gap(model, changed):
     listed = chapters(model, changed, count=2)
     for chapter in listed:
-        chapter["obs"][:, 1:] = chapter["next_obs"][:, :-1]
-    listed[0]["valid"][0, 20] = 0
-    listed[1]["obs"][0, 40] += 1
+        chapter.steps.obs[:, 1:] = chapter.steps.next_obs[:, :-1]
+    listed[0].steps.valid[0, 20] = 0
+    listed[1].steps.obs[0, 40] += 1
     lesson = moments(model, listed, running_of(listed[0]), ConsolidateConfig(every=1, horizon=8))
     known = lesson.known[0].numpy().reshape(2, -1)
     assert np.flatnonzero(known[0] == 0).tolist() == list(range(13, 21))

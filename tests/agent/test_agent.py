@@ -9,15 +9,20 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+
 from wm_robot.agent import rollout_objective
-from wm_robot.agent.agent import TREND, Agent, BatchAgent
-from wm_robot.agent.torch_agents import torch_agents
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.batch_agent import TREND, BatchAgent
+from wm_robot.agent.rollout_objective import ImaginedPlans
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.torch_backend import tensors
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
+from wm_robot.store.transfer import clone_branch
+from wm_robot.store.verification import find_damage
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 
@@ -25,7 +30,7 @@ PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 @pytest.fixture(params=["ekf", "kalman"])
 def base(request, tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=request.param, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)
     model = WorldModel(shape)
     save_base(tmp_path / "base", model, spec, {})
     return load_base(tmp_path / "base")
@@ -44,11 +49,16 @@ def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
     return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(steps)]
 
 
+def agents_in_torch(base, spec, planner) -> BatchAgent:
+    plans = ImaginedPlans(base.model, spec, task="reach", planner=planner)
+    return BatchAgent(ModelLives(base.model), plans, spec)
+
+
 @pytest.mark.parametrize(("steps", "saves"), [(50, 4), pytest.param(200, 10, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
 def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, saves):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     base = load_base(tmp_path / "base")
     rng = np.random.default_rng(0)
@@ -68,9 +78,9 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, s
     stops = {shape.recent + int(t) for t in rng.choice(steps - shape.recent, saves, replace=False)}
     (whole, heard), (stopped, told) = lived(set()), lived(stops)
     assert heard == told
-    assert whole.state.keys() == stopped.state.keys()
-    for name, value in whole.state.items():
-        np.testing.assert_array_equal(stopped.state[name], value, err_msg=name)
+    assert whole.state.flatten().keys() == stopped.state.flatten().keys()
+    for name, value in whole.state.flatten().items():
+        np.testing.assert_array_equal(stopped.state.flatten()[name], value, err_msg=name)
     assert len(list(Store(tmp_path / "state").log())) == saves
 
 
@@ -89,7 +99,7 @@ def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(t
 
     def acting(restore=None, seed=0) -> list[np.ndarray]:
         now = Agent(base, spec, task="reach", planner=planner, seed=seed)
-        now.begin(whole.state["recent"][0], restore)
+        now.begin(whole.state.recent[0], restore)
         return [now.act(obs, goal) for _ in range(3)]
 
     for seed in (0, 1):
@@ -100,9 +110,9 @@ def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(t
 def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
     for options, valid in (({"learning": False}, True), ({}, False)):
         frozen = agent(base, spec, **options)
-        before = {k: v.copy() for k, v in frozen._batch.state.items()}
+        before = {k: v.copy() for k, v in frozen.state.flatten().items()}
         frozen.live(np.ones(2, np.float32), np.ones(1, np.float32), np.zeros(2, np.float32), valid=valid)
-        after = frozen._batch.state
+        after = frozen.state.flatten()
         assert all(np.array_equal(after[k], before[k]) for k in before if k not in ("recent", "step"))
         assert after["step"].item() == 0
         assert after["recent"][0, -1].item() == 1.0
@@ -133,7 +143,7 @@ def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
     frozen.live(obs[0], applied, obs[1])
     np.testing.assert_array_equal(first.act(obs[1], goal, applied=applied), frozen.act(obs[1], goal))
     assert first.counters["lived"] == 0
-    assert first._batch.state["recent"][0, -1].item() == 0.0
+    assert first.state.recent[0, -1].item() == 0.0
 
 
 def test_a_life_saved_without_a_bank_goes_on_with_an_empty_one(base, spec, tmp_path):
@@ -142,11 +152,11 @@ def test_a_life_saved_without_a_bank_goes_on_with_an_empty_one(base, spec, tmp_p
     plain.save(tmp_path)
     resumed = agent(base, spec)
     resumed.begin(np.zeros(1, np.float32), tmp_path)
-    state = resumed._batch.state
-    assert (state["recall.used"] == -1).all()
-    for name, value in plain._batch.state.items():
+    state = resumed.state
+    assert (state.bank.last_used == -1).all()
+    for name, value in plain.state.flatten().items():
         if name != "recent":
-            np.testing.assert_array_equal(state[name], value, err_msg=name)
+            np.testing.assert_array_equal(state.flatten()[name], value, err_msg=name)
 
 
 def test_every_action_keeps_the_limits_of_the_spec(base, spec):
@@ -172,38 +182,34 @@ class Noted:
         return self.score.imagine(plans)
 
 
-def test_between_two_observations_the_next_plan_is_prepared(base, spec, monkeypatch):
+def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will_move(
+    base, spec, monkeypatch
+):
     planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
-    acting = torch_agents(base.model, spec, task="reach", planner=planner)
+    acting = agents_in_torch(base, spec, planner)
     acting.begin(np.zeros((2, 1)))
     seen, scoring = [], rollout_objective.scoring
 
     def noted(model, reward, state, obs, goals, **options):
         score = scoring(model, reward, state, obs, goals, **options)
-        return Noted(score, lambda: seen.append((obs, goals, state["recent"])))
+        return Noted(score, lambda: seen.append((obs, goals, state.recent)))
 
     monkeypatch.setattr(rollout_objective, "scoring", noted)
-    obs, goal = np.zeros((2, 2), np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
+    obs, goal = np.full((2, 2), 0.1, np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
     action = acting.act(obs, goal)
     assert len(seen) == 3
-    state = acting.state
     acting.observe(obs, action, obs)
-    assert len(seen) == 5
-    expected, _, recent = seen[-1]
-    state = tensors(state)
-    z = base.model.observe(state, torch.zeros(2, 2))
-    wanted = base.model.imagine(state, z, torch.tensor(action)[:, None, None])
-    torch.testing.assert_close(expected, wanted.mean[:, 0, 0])
-    torch.testing.assert_close(recent[:, -1], torch.tensor(action))
+    assert len(seen) == 3
     acting.act(obs, goal)
     assert len(seen) == 6
-    # A goal that moves is expected to go on as it did, and for the next plan one step further.
+    for expected, _, recent in seen[3:]:
+        torch.testing.assert_close(expected, torch.tensor(obs))
+        torch.testing.assert_close(recent[:, -1], torch.tensor(action))
+    # A goal that moves is expected to go on as it did.
     for t in range(TREND):
         acting.act(obs, goal + np.float32([0.01 * t**2, 0.0, 0.0]))
-    now = torch.arange(TREND, TREND + 5) ** 2 / 100
-    torch.testing.assert_close(seen[-1][1][0, :, 0], now[:-1], atol=1e-4, rtol=0)
-    acting.prepare()
-    torch.testing.assert_close(seen[-1][1][0, :, 0], now[1:], atol=1e-4, rtol=0)
+    now = torch.arange(TREND, TREND + 4) ** 2 / 100
+    torch.testing.assert_close(seen[-1][1][0, :, 0], now, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
@@ -228,54 +234,11 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
             told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
             searched.append(len(scored) - before)
         steps[hurry] = searched, told.nll, agent.state
-    assert steps[False][0] == [2 * iterations - 1] + [iterations] * 3
-    # Of those between, nothing is asked; what is prepared for the others is all but the last iteration.
-    assert steps[True][0] == [iterations, iterations - 1, 1, iterations - 1]
+    assert steps[False][0] == [iterations] * 4
+    assert steps[True][0] == [iterations, 0] * 2
     assert steps[False][1] == steps[True][1]
-    for name, value in steps[False][2].items():
-        np.testing.assert_array_equal(steps[True][2][name], value, err_msg=name)
-
-
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_what_is_rehearsed_changes_nothing(base, spec, iterations):
-    planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
-    goal, done = np.float32([0.0, 1.0, 0.0]), {}
-    for rehearses in (False, True):
-        agent = Agent(base, spec, task="reach", planner=planner)
-        agent.begin(np.zeros(1))
-        obs, actions = np.float32([0.1, 0.2]), []
-        for _ in range(6):
-            if rehearses:
-                agent.rehearse()
-            action = agent.act(obs, goal)
-            now = obs + np.append(action, 0.0).astype(np.float32)
-            agent.live(obs, action, now)
-            obs = now
-            actions.append(action)
-        done[rehearses] = np.stack(actions), agent.state, agent._batch.moment.random
-    np.testing.assert_array_equal(done[True][0], done[False][0])
-    for before, after in zip(done[False][1:], done[True][1:], strict=True):
-        for name, value in before.items():
-            np.testing.assert_array_equal(after[name], value, err_msg=name)
-
-
-def test_a_rehearsal_asks_for_the_plan_that_is_next(base, spec, monkeypatch):
-    asked, improving = [], BatchAgent._improving
-
-    def noted(self, *moment):
-        asked.append(moment)
-        return improving(self, *moment)
-
-    monkeypatch.setattr(BatchAgent, "_improving", noted)
-    acting, obs, goal = agent(base, spec), np.float32([0.1, 0.2]), np.float32([0.0, 1.0, 0.0])
-    acting.rehearse()
-    assert not asked, "before its first action there is nothing to rehearse"
-    acting.live(obs, acting.act(obs, goal), obs)
-    acting.rehearse()
-    state, sensed, goals = asked[-1]
-    assert state is acting.state
-    np.testing.assert_array_equal(sensed, obs[None])
-    np.testing.assert_allclose(goals, np.repeat(goal[None, None], PLANNER.horizon, 1), atol=1e-6)
+    for name, value in steps[False][2].flatten().items():
+        np.testing.assert_array_equal(steps[True][2].flatten()[name], value, err_msg=name)
 
 
 def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, spec):
@@ -288,7 +251,7 @@ def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, s
 
 def test_a_goal_that_jitters_is_not_chased(base, spec):
     planner, rng = MppiConfig(horizon=10), np.random.default_rng(0)
-    acting = torch_agents(base.model, spec, task="reach", planner=planner)
+    acting = agents_in_torch(base, spec, planner)
     jitter = 0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32)
     expected = np.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
     assert expected[:, 0, 0].std() < 0.002
@@ -306,16 +269,17 @@ def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):
 def test_many_agents_live_as_each_would_alone(base, spec):
     rng = np.random.default_rng(0)
     obs, action = rng.normal(size=(3, 11, 2)), rng.normal(size=(3, 10, 1))
-    together = torch_agents(base.model, spec, task="reach", planner=PLANNER)
+    together = agents_in_torch(base, spec, PLANNER)
     together.begin(np.zeros((3, 1)))
     for t in range(10):
         together.observe(obs[:, t], action[:, t], obs[:, t + 1])
-    alone = torch_agents(base.model, spec, task="reach", planner=PLANNER)
+    alone = agents_in_torch(base, spec, PLANNER)
     alone.begin(np.zeros((1, 1)))
     for t in range(10):
         alone.observe(obs[1:2, t], action[1:2, t], obs[1:2, t + 1])
-    for name in alone.state:
-        np.testing.assert_allclose(alone.state[name][0], together.state[name][1], atol=1e-5, rtol=1e-5)
+    many = together.state.flatten()
+    for name, value in alone.state.flatten().items():
+        np.testing.assert_allclose(value[0], many[name][1], atol=1e-5, rtol=1e-5)
 
 
 def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spec):
@@ -323,7 +287,7 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
     live(lived, 3)
     lived.save(tmp_path / "state")
     torch.manual_seed(1)
-    other = WorldModel(ModelConfig.of(spec, goal=3, truth=1, width=16, context=4, outcome=8))
+    other = WorldModel(ModelConfig.of(spec, truth=1, width=16, context=4, outcome=8))
     save_base(tmp_path / "other", other, spec, {})
     with pytest.raises(SnapshotError, match="base_digest"):
         agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")
@@ -353,7 +317,7 @@ def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, 
     second = other.save(f"{tmp_path / 'robot'}@left")
     line = list(Store(tmp_path / "robot").log("left"))
     assert [(each.digest, each.steps) for each in line] == [(second, 5), (first, 3)]
-    assert Store(tmp_path / "robot").verify() == []
+    assert find_damage(Store(tmp_path / "robot")) == []
 
 
 def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, base, spec):
@@ -365,12 +329,12 @@ def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, 
     store, second = Store(tmp_path / "state"), Store(tmp_path / "second")
     # What it comes from takes no room there.
     assert [second.pruned(each) for each in second.log()] == [False, True]
-    assert store.clone(second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
+    assert clone_branch(store, second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
     back = agent(base, spec)
     back.begin(np.zeros(1, np.float32), tmp_path / "state")
-    for name, value in lived._batch.state.items():
+    for name, value in lived.state.flatten().items():
         if name != "recent":
-            np.testing.assert_array_equal(back._batch.state[name], value)
+            np.testing.assert_array_equal(back.state.flatten()[name], value)
 
 
 def test_a_life_that_was_copied_still_goes_on_from_where_it_was_saved(tmp_path, base, spec):
@@ -410,9 +374,10 @@ def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
     lived = agent(base, spec)
     live(lived, 3)
     digest = lived.save(tmp_path / "state")
-    name = max(name for name in lived._batch.state if name.startswith("0."))
-    lived._batch.state[name] = lived._batch.state[name] * float("nan")
-    with pytest.raises(SnapshotError, match=rf"\['{name}'\] of the lifetime state are not finite"):
+    name, value = max(lived.state.memory[0].items())
+    lived._batch._state = lived.state.with_memory(0, **{name: value * float("nan")})
+    lived._batch._settle()
+    with pytest.raises(SnapshotError, match=rf"\['0.{name}'\] of the lifetime state are not finite"):
         lived.save(tmp_path / "state")
     agent(base, spec).begin(np.zeros(1, np.float32), tmp_path / "state")
     assert Store(tmp_path / "state").show().digest == digest
@@ -429,9 +394,10 @@ def test_it_imagines_what_it_then_expects_of_the_plan_that_it_acts_on(base, spec
     assert imagined.mean.shape == imagined.deviation.shape == (PLANNER.horizon, 2)
     assert (np.diff(imagined.deviation, axis=0) > 0).all(), "it is no less sure of what comes later"
     # Nothing is changed by it, and the first step is what it says that it expected when that was lived.
-    before = {name: value.copy() for name, value in acting.state.items()}
+    before = {name: value.copy() for name, value in acting.state.flatten().items()}
     acting.imagined()
-    assert all(np.array_equal(acting.state[name], value) for name, value in before.items())
+    after = acting.state.flatten()
+    assert all(np.array_equal(after[name], value) for name, value in before.items())
     surprise = acting.live(obs, action, obs)
     np.testing.assert_allclose(imagined.mean[0], surprise.mean, atol=1e-5)
     np.testing.assert_allclose(imagined.deviation[0], surprise.deviation, rtol=1e-4)

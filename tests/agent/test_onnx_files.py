@@ -15,33 +15,26 @@ onnx = pytest.importorskip("onnx")
 
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import WRITE, load_graphs
-from wm_robot.agent.onnx_planner import PlanGraph, objective_of
-from wm_robot.agent.rollout_objective import scoring
-from wm_robot.errors import ConfigError, GraphError, SnapshotError
+from wm_robot.agent.onnx_planner import PlanGraph
+from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
-from wm_robot.model.backend import Expected
+from wm_robot.memory.lifetime_state import map_values
+from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
+from wm_robot.model.config import ModelConfig
 from wm_robot.model.onnx_backend import LifeGraph
 from wm_robot.model.onnx_session import Graph, apart
-from wm_robot.model.residual import residual_of
 from wm_robot.model.torch_backend import ModelLives
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec, Task
-from wm_robot.tasks import reward_of
 from wm_robot.training.export import base_graphs
-from wm_robot.training.export.base_graphs import (
-    FEW,
-    STEPS,
-    TOLERANCE,
-    check_graphs,
-    checked_loss,
-    export_graphs,
-)
+from wm_robot.training.export.base_graphs import FEW, STEPS, TOLERANCE, check_graphs, export_graphs
 from wm_robot.training.export.plan_iteration import Iteration
-from wm_robot.training.export.update_step import Step
+from wm_robot.training.export.update_step import UpdateStep
+from wm_robot.types import Step
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
 REFINED = replace(PLANNER, rounds=6)
@@ -50,7 +43,7 @@ REFINED = replace(PLANNER, rounds=6)
 
 def make_base(folder, spec, memory, seed=0):
     torch.manual_seed(seed)
-    shape = ModelConfig.of(spec, goal=3, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), spec, {})
     return load_base(folder)
 
@@ -59,8 +52,6 @@ def make_base(folder, spec, memory, seed=0):
 def exported(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("base")
     base = make_base(folder, spec, "gru")
-    # Of an earlier export, that made one.
-    (folder / "plan-int8.onnx").write_bytes(b"old")
     export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
     return folder, base
 
@@ -105,73 +96,12 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
     acted(base, spec, graphs, steps=2)
 
 
-def test_a_plan_in_eight_bits_is_made_and_used_only_where_asked(tmp_path, spec, exported, monkeypatch):
-    # A model as small as this one, and untrained, loses 1 % where a trained one loses 0.01 %.
-    monkeypatch.setattr("wm_robot.training.export.base_graphs.MOST_LOST", 0.05)
-    base = exported[1]
-    assert not (exported[0] / "plan-int8.onnx").exists()
-    with pytest.raises(SnapshotError, match="has no plan-int8.onnx. Make it: wm-robot export .* --int8"):
-        load_graphs(exported[0], base, int8=True)
-    _, loss = export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, int8=True, steps=20)
-    card = json.loads((tmp_path / "graphs.json").read_text())
-    assert "plan-int8.onnx" in card["sha256"] and card["int8_loss"]["gain"] == loss.gain
-    assert 1e-4 < loss.action < 0.1 and abs(loss.gain) < 0.05
-    exact = acted(base, spec, load_graphs(exported[0], base), steps=1)
-    np.testing.assert_array_equal(acted(base, spec, load_graphs(tmp_path, base), steps=1), exact)
-    rounded = acted(base, spec, load_graphs(tmp_path, base, int8=True), steps=1)
-    assert 0 < abs(rounded - exact).max() < 0.1
-
-
-@pytest.mark.parametrize("wrong", ["gains nothing", "nan"])
-def test_a_plan_in_integers_that_drifted_is_refused(exported, spec, monkeypatch, wrong):
-    folder, base = exported
-    plan = PlanGraph(
-        Graph((folder / "plan.onnx").read_bytes(), "plan.onnx"),
-        objective=objective_of(spec, "reach"),
-        planner=PLANNER,
-    )
-    iteration = Iteration(base.model, spec, task="reach", planner=PLANNER)
-    assert abs(checked_loss(iteration, plan).gain) < 1e-3
-    monkeypatch.setattr(
-        PlanGraph,
-        "improving",
-        lambda *_: lambda mean, noise, hold: mean * (float("nan") if wrong == "nan" else 1),
-    )
-    with pytest.raises(SnapshotError, match="the plan in integers loses"):
-        checked_loss(iteration, plan)
-
-
 def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
     folder, base = exported
     graphs, other = load_graphs(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
     assert not graphs.plan.fits(spec, task="reach", planner=other)
     in_torch = graphs._replace(life=None)
     np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
-
-
-def test_who_shuns_risk_plans_in_torch(exported, spec):
-    folder, base = exported
-    cautious = replace(PLANNER, risk=1.0)
-    assert not load_graphs(folder, base).plan.fits(spec, task="reach", planner=cautious)
-    with pytest.raises(ConfigError, match="planner.risk is 1.0"):
-        export_graphs(folder, base, spec, task="reach", planner=cautious)
-
-
-def test_a_plan_of_which_the_life_doubts_the_end_counts_less(tmp_path, spec):
-    base = make_base(tmp_path, spec, "ridge")
-    model, reward = base.model, reward_of(spec, spec.task("reach"))
-    state = model.birth(1, hold=torch.zeros(1, 1))
-    obs, goals, plans = torch.zeros(1, 2), torch.full((1, 4, 3), 0.5), torch.randn(1, 6, 4, 1)
-
-    def judged(state, risk=0.0):
-        score = scoring(model, reward, state, obs, goals, risk=risk)
-        return score.judge(score.imagine(plans), plans)
-
-    bold, cautious = judged(state), judged(state, risk=2.0)
-    others = model.sampled(state, 4)
-    each = [judged({name: value[i : i + 1] for name, value in others.items()}) for i in range(4)]
-    torch.testing.assert_close(cautious, bold - 2 * torch.stack(each).std(0))
-    assert (cautious < bold).all()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +154,7 @@ def family(request, tmp_path_factory, spec):
 
 def test_every_family_plans_and_lives_by_graphs(family, spec):
     name, base, graphs = family
-    assert (graphs.life is None) == (name in Step.IN_TORCH)
+    assert (graphs.life is None) == (name in ("hope", "ridge"))
     # Rounding grows from plan to plan, since each begins from the one before.
     by_graph, by_torch = (acted(base, spec, each, REFINED) for each in (graphs, None))
     np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
@@ -237,29 +167,27 @@ def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
         return
     if name == "ekf":
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
-        assert np.max(Step(base.model).differences(graphs.life, steps=min(steps, 300))) <= 1e-4
+        assert np.max(UpdateStep(base.model).differences(graphs.life, steps=min(steps, 300))) <= 1e-4
         return
     lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
     by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
     for t in range(steps):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
-        lived = obs, action, next_obs, np.array([t % 5 > 0], np.float32)
-        expected, by_torch = lives.write(by_torch, *lived)
-        likewise, by_graph = graphs.life.write(by_graph, *lived)
+        lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
+        expected, by_torch = lives.write(by_torch, lived)
+        likewise, by_graph = graphs.life.write(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
-    assert by_torch["step"] == by_graph["step"] == steps * 4 // 5
+    assert by_torch.step == by_graph.step == steps * 4 // 5
 
 
 def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(family, spec, monkeypatch):
     name, base, graphs = family
     birth, generator = base.model.birth, torch.Generator().manual_seed(1)
-    random = {
-        name: 0.3 * torch.randn(value.shape, generator=generator)
-        for name, value in residual_of(birth(1, hold=torch.zeros(1, 1))).items()
-    }
-    step, iteration = Step(base.model), Iteration(base.model, spec, task="reach", planner=REFINED)
-    monkeypatch.setattr(base.model, "birth", lambda *given, **options: birth(*given, **options) | random)
+    zero = birth(hold=torch.zeros(1, 1)).residual
+    random = map_values(lambda value: 0.3 * torch.randn(value.shape, generator=generator), zero)
+    step, iteration = UpdateStep(base.model), Iteration(base.model, spec, task="reach", planner=REFINED)
+    monkeypatch.setattr(base.model, "birth", lambda **options: birth(**options).with_residual(random))
     if graphs.life is not None:
         # That a newborn has no residual, as the graphs have it, is the first difference.
         assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
@@ -280,7 +208,7 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path, memory):
         }
     )
     torch.manual_seed(0)
-    shape = ModelConfig.of(pole, goal=0, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.of(pole, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
     export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)
@@ -300,24 +228,24 @@ def test_an_export_that_computes_something_else_is_refused(
     folder, base = exported
     for kind, made, file in (
         (Iteration, "graph", "plan.onnx"),
-        (Step, "predict_graph", "predict.onnx"),
+        (UpdateStep, "predict_graph", "predict.onnx"),
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
     writes = {lives: (folder / file).read_bytes() for lives, file in WRITE.items()}
-    monkeypatch.setattr(Step, "write_graph", lambda _, lives: writes[lives])
+    monkeypatch.setattr(UpdateStep, "write_graph", lambda _, lives: writes[lives])
     predict = ModelLives(base.model).predict
     wrong = {
         "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
         "life": (
             LifeGraph,
             "predict",
-            lambda _, *given: Expected(*(x + np.float32(error) for x in predict(*given))),
+            lambda _, *given: Prediction(*(x + np.float32(error) for x in predict(*given))),
         ),
     }
     monkeypatch.setattr(*wrong[part])
     # Those of an earlier base would keep an agent of this one from starting.
-    for name in ("plan.onnx", "plan-int8.onnx", "graphs.json"):
+    for name in ("plan.onnx", "predict.onnx", "graphs.json"):
         (tmp_path / name).write_text('{"base": "an earlier one"}')
     with pytest.raises(GraphError, match=f"the exported {part} differs from torch by"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
@@ -331,7 +259,7 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     monkeypatch.setattr(Iteration, "graph", lambda _: plan)
     monkeypatch.setattr(Iteration, "differences", lambda *_, **__: [0.1])
     for made in ("predict_graph", "write_graph"):
-        monkeypatch.setattr(Step, made, lambda *_: (folder / "write.onnx").read_bytes())
+        monkeypatch.setattr(UpdateStep, made, lambda *_: (folder / "write.onnx").read_bytes())
     with pytest.raises(GraphError, match="the exported plan differs"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
     assert load_graphs(tmp_path, base) is not None
@@ -375,7 +303,7 @@ def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
     for weight in model.parameters():
         if weight.ndim == 2:
             weight.data *= factor
-    step = Step(model)
+    step = UpdateStep(model)
     graph = likewise(step)
     assert max(step.differences(graph, 200)) > bound
     assert max(step.differences(graph, 200, bound=bound)) <= bound
@@ -414,7 +342,7 @@ def test_graphs_that_ship_compute_what_torch_does(name, monkeypatch):
     base = load_base(f"arm-{name}")
     found = check_graphs(base.where, base, load_spec("arm"), steps=40)
     assert max(found.values()) <= TOLERANCE
-    assert ("life" in found) == (name not in Step.IN_TORCH)
+    assert ("life" in found) == (name not in ("hope", "ridge"))
 
 
 def test_no_graphs_are_no_error(tmp_path, spec):

@@ -7,11 +7,10 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import Graphs
-from wm_robot.agent.plan_monitor import Exploitation, ExploitationConfig
-from wm_robot.errors import ConfigError
+from wm_robot.agent.plan_monitor import Exploitation
 from wm_robot.model.base import Base, load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = {"samples": 16, "horizon": 4, "iterations": 2, "elites": 4}
@@ -23,7 +22,7 @@ GOAL = np.array([0.5, 0.5, 0.0], np.float32)
 def base_of(tmp_path_factory):
     def made(spec) -> Base:
         torch.manual_seed(0)
-        shape = ModelConfig.of(spec, goal=3, truth=1, memory="ekf", width=16, context=4, outcome=8)
+        shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
         folder = tmp_path_factory.mktemp("base")
         save_base(folder, WorldModel(shape), spec, {})
         return load_base(folder)
@@ -31,14 +30,13 @@ def base_of(tmp_path_factory):
     return made
 
 
-def acted(base, spec, *, risk=0.0, watch=None, alarmed=False, late=False, graphs=None) -> np.ndarray:
+def acted(base, spec, *, watch=None, alarmed=False, late=False) -> np.ndarray:
     """Actions of a robot that does not move.
 
     Args:
         late: It acts first and lives the step before while its command is on the way.
     """
-    planner = MppiConfig(**PLANNER, risk=risk)
-    agent = Agent(base, spec, task="reach", planner=planner, exploitation=watch, graphs=graphs)
+    agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), exploitation=watch)
     agent.begin(np.zeros(1, np.float32))
     if alarmed:
         watch.alarmed[:] = True
@@ -64,41 +62,10 @@ def test_to_be_watched_changes_nothing_and_every_plan_is_judged(spec, base_of, l
     assert watch.counts["broken_off"] == 0
 
 
-def test_in_alarm_it_plans_as_a_planner_with_that_risk_does(spec, base_of):
-    base, watch = base_of(spec), Exploitation(spec, task="reach", config=ExploitationConfig(risk=2.0))
-    torch.manual_seed(0)
-    wary = acted(base, spec, watch=watch, alarmed=True)
-    torch.manual_seed(0)
-    np.testing.assert_array_equal(wary, acted(base, spec, risk=watch.config.risk))
-    assert not np.array_equal(wary, acted(base, spec))
+def test_in_alarm_it_plans_as_before(spec, base_of):
+    base, watch = base_of(spec), Exploitation(spec, task="reach")
+    np.testing.assert_array_equal(acted(base, spec, watch=watch, alarmed=True), acted(base, spec))
     assert watch.counts["alarmed"] == STEPS
-
-
-class Planned:
-    """A graph that fits."""
-
-    takes_risk = False
-
-    def fits(self, spec, *, task, planner):
-        return True
-
-    def improving(self, state, obs, goals, risk=None):
-        raise AssertionError("asked")
-
-
-def test_a_robot_whose_graph_plans_is_not_promised_that_risk_is_raised(spec, base_of):
-    base, graphs = base_of(spec), Graphs(plan=Planned(), life=None)
-    watch = Exploitation(spec, task="reach", config=ExploitationConfig(risk=2.0))
-    with pytest.raises(ConfigError, match="exploitation.risk is set, but graphs plan without risk"):
-        Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), exploitation=watch, graphs=graphs)
-    Agent(
-        base,
-        spec,
-        task="reach",
-        planner=MppiConfig(**PLANNER),
-        exploitation=Exploitation(spec, task="reach"),
-        graphs=graphs,
-    )
 
 
 def test_a_step_that_is_not_valid_is_no_broken_promise(spec, base_of):

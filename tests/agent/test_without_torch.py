@@ -15,10 +15,11 @@ torch = pytest.importorskip("torch")
 from tests.safety.specs import every, spec_of
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.control_loop import make_local_loop
 from wm_robot.errors import InferenceError
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import Task
@@ -39,7 +40,7 @@ STEPS, GROWTH = 4000, 32
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    shape = ModelConfig.of(SPEC, goal=3, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(SPEC, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), SPEC, {})
     export_graphs(folder, load_base(folder), SPEC, task="reach", planner=PLANNER, steps=20)
     return folder
@@ -99,12 +100,9 @@ class Driven:
 
 def spoil(agent, how):
     """Break the life of an agent."""
-    state = agent._batch.state
-    name = next(name for name in state if name.startswith("0."))
-    if how == "not a number":
-        state[name] = np.full_like(state[name], np.nan)
-    else:
-        state[name] = state[name][:, :-1]
+    name, value = next(iter(agent.state.memory[0].items()))
+    spoiled = np.full_like(value, np.nan) if how == "not a number" else value[:, :-1]
+    agent._batch._state = agent.state.with_memory(0, **{name: spoiled})
 
 
 SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' did not run"}
@@ -113,21 +111,23 @@ SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' di
 @pytest.mark.parametrize("how", SPOILED)
 def test_the_baseline_takes_over_from_an_agent_that_cannot_go_on(folder, how):
     # A clock that stands still: a busy machine makes no command late.
-    loop = ControlLoop(EmulatedRobot(SPEC, START), Driven(agent(folder)), clock=lambda: 0.0)
-    loop.controller.agent.begin(START)
+    driven = Driven(agent(folder))
+    loop = make_local_loop(EmulatedRobot(SPEC, START), driven, clock=lambda: 0.0)
+    driven.agent.begin(START)
     loop.supervisor.arm()
     for _ in range(100):
         if loop.step() is Mode.LEARNED:
             break
     for _ in range(20):
         assert loop.step() is Mode.LEARNED
-    spoil(loop.controller.agent, how)
+    spoil(driven.agent, how)
+    loop.step()
     assert loop.step() is Mode.HOLD
     for _ in range(50):
         assert loop.step() is Mode.HOLD
     assert loop.robot.motors.unsafe == 0
     with pytest.raises(InferenceError, match=SPOILED[how]):
-        loop.controller.act(loop.robot.read().values)
+        driven.act(loop.robot.read().values)
 
 
 @pytest.mark.parametrize("graphs", [True, False])

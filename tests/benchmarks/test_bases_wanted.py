@@ -10,8 +10,10 @@ pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.robots import load_spec, spec_path
-from wm_robot_benchmarks import adaptation, control, memory_arm, onboard, pigeon, recall, result
-from wm_robot_benchmarks.result import Setting, arms_with_base, bases_of, check_bases
+from wm_robot_benchmarks import adaptation, control, onboard, pigeon, recall
+from wm_robot_benchmarks.harness import result
+from wm_robot_benchmarks.harness.result import Setting, arms_with_base, bases_of, check_bases
+from wm_robot_benchmarks.measures import memory_arm
 
 SHIPPED = Path(__file__).parents[2] / "bases"
 

@@ -6,7 +6,9 @@ import pytest
 pytestmark = pytest.mark.learn
 
 from wm_robot.evaluation.gap import Comparison, mean_over_seeds
-from wm_robot_benchmarks import adaptation, long_lifetime, memory_linear, recall
+from wm_robot.training.trainer import TrainConfig
+from wm_robot_benchmarks import adaptation, life, recall
+from wm_robot_benchmarks.measures import memory_linear
 
 
 def seen(error: float) -> adaptation._Seen:
@@ -21,6 +23,10 @@ def seen(error: float) -> adaptation._Seen:
 def figures(oracle: float) -> dict[str, Comparison]:
     errors = {"robust": seen(0.3), "oracle": seen(oracle), "ekf": seen(0.2)}
     return adaptation._figures(errors, "ekf", {"shuffled": np.array([0.4]), "other_world": np.array([0.3])})
+
+
+def test_stages_of_a_long_life_begin_at_segments_of_training():
+    assert adaptation.SEGMENT == TrainConfig.steps
 
 
 def test_adaptation_measures_against_an_oracle_that_is_better():
@@ -57,8 +63,8 @@ def test_recall_refuses_a_return_that_begins_as_well_as_it_settles():
 
 def test_a_life_is_not_measured_against_an_oracle_that_is_no_better_than_a_newborn():
     row = {"error": 0.3, "oracle": 0.2, "newborn": 0.6}
-    assert long_lifetime._against_oracle(row).value == pytest.approx(1.5)
-    assert long_lifetime._against_oracle(row | {"newborn": 0.1}) == Comparison(
+    assert life._against_oracle(row).value == pytest.approx(1.5)
+    assert life._against_oracle(row | {"newborn": 0.1}) == Comparison(
         None, "no gap: oracle 0.2 is no better than newborn 0.1"
     )
 

@@ -1,7 +1,7 @@
 import pytest
 
 from wm_robot.errors import ConfigError, MissingExtraError
-from wm_robot_benchmarks.result import Setting
+from wm_robot_benchmarks.harness.result import Setting
 from wm_robot_benchmarks.ros import row, run, seen
 
 STALLED = {

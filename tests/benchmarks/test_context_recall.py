@@ -1,15 +1,19 @@
 """Visits are lived as lives are, and a witness knows right from wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.adaptation.context_bank import RecallConfig
-from wm_robot.adaptation.tensor_backends import TensorRecall
+
+from wm_robot.adaptation.context_bank import Recall, RecallConfig
 from wm_robot.evaluation.adaptation import Arm, error_by_step
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.world_model import WorldModel
 from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE, _Witness, visits_of
 from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
 
@@ -20,7 +24,7 @@ VISIT, POINTS = 40, (0, 10, 30)
 def model() -> WorldModel:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
     )
     return WorldModel(config).requires_grad_(False)
 
@@ -43,17 +47,17 @@ def test_a_bank_changes_nothing_before_there_is_something_in_it(model, lives):
     unit = np.ones(3, np.float32)
     plain = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit)
     # So much evidence there never is: the bank fills and is not used.
-    recall = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=1e9))
+    recall = RecallConfig(slots=2, settled=8, evidence=1e9)
     banked = visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=recall)
     np.testing.assert_allclose(banked.errors, plain.errors, rtol=1e-5)
     assert banked.switches == 0
-    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.0, drift=-1.0))
+    eager = RecallConfig(slots=2, settled=8, evidence=0.0, drift=-1.0)
     assert visits_of(model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager).switches > 0
 
 
 def test_a_bank_of_another_life_is_another_one(model, lives):
     unit = np.ones(3, np.float32)
-    eager = TensorRecall(model, RecallConfig(slots=2, settled=8, evidence=0.5, drift=0.0))
+    eager = RecallConfig(slots=2, settled=8, evidence=0.5, drift=0.0)
     own, swapped = (
         visits_of(
             model, lives, visit=VISIT, points=POINTS, change_std=unit, recall=eager, swap_banks=swap
@@ -65,15 +69,17 @@ def test_a_bank_of_another_life_is_another_one(model, lives):
 
 
 def test_a_witness_counts_switches_to_what_is_not_there(model, lives):
-    recall = TensorRecall(model, RecallConfig(slots=2, settled=8))
+    recall = RecallConfig(slots=2, settled=8)
     witness = _Witness(recall, lives)
 
     def state(used, now, switches):
-        return {
-            "recall.used": torch.tensor([used] * 3),
-            "recall.now": torch.tensor([now] * 3),
-            "recall.switches": torch.tensor([switches] * 3),
-        }
+        bank = Recall(ModelLives(model), recall).birth(hold=lives.hold).bank
+        return replace(
+            bank,
+            last_used=np.array([used] * 3),
+            current=np.array([now] * 3),
+            switches=np.array([switches] * 3),
+        )
 
     empty, first = state([-1, -1], -1, 0), state([20, -1], 0, 0)
     second = state([20, VISIT + 20], 1, 0)

@@ -6,7 +6,9 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 from wm_robot_benchmarks.measures.gain_task import (
     EPISODES,
     GAIN,
@@ -26,23 +28,22 @@ class Regression(WorldModel):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def birth(self, batch, *, hold, truth=None):
-        zero = torch.zeros(batch, 1)
-        return {"step": zero, "recent": hold[:, None], "0.uu": zero + 1e-3, "0.uy": zero}
+    def birth(self, *, hold, truth=None):
+        zero = torch.zeros(len(hold), 1)
+        return LifetimeState(zero, hold[:, None], LearnedState(({"uu": zero + 1e-3, "uy": zero},)))
 
     def observe(self, state, obs):
         return obs
 
     def imagine(self, state, z, actions):
-        gain = (state["0.uy"] / state["0.uu"])[:, None, None]
+        sums = state.memory[0]
+        gain = (sums["uy"] / sums["uu"])[:, None, None]
         return Prediction(gain * actions, torch.zeros_like(actions))
 
     def scan(self, state, obs, action, valid, truth=None):
-        sums = {"0.uu": action.square().sum(1), "0.uy": (action * obs[:, 1:]).sum(1)}
-        nothing = torch.zeros_like(obs[:, 1:])
-        return Prediction(nothing, nothing), state | {
-            name: state[name] + value for name, value in sums.items()
-        }
+        uu, uy = action.square().sum(1), (action * obs[:, 1:]).sum(1)
+        nothing, sums = torch.zeros_like(obs[:, 1:]), state.memory[0]
+        return Prediction(nothing, nothing), state.with_memory(0, uu=sums["uu"] + uu, uy=sums["uy"] + uy)
 
 
 @pytest.fixture

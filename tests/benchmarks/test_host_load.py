@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
-from wm_robot_benchmarks import host_load
+from wm_robot_benchmarks.harness import host_load
 
 
 def test_what_the_host_kept_for_others_is_read_in_seconds(monkeypatch, tmp_path):

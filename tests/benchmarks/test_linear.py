@@ -6,7 +6,9 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
     NOISE,
@@ -61,15 +63,15 @@ def test_who_is_told_of_a_change_begins_anew():
 def test_errors_of_a_model_are_of_its_predictions_before_the_step():
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
     )
     model, lives = WorldModel(config), linear_lives(2, 150, seed=0)
     errors = learned_errors(model, lives)
-    state = model.birth(2, hold=torch.from_numpy(lives.hold))
+    state = model.birth(hold=torch.from_numpy(lives.hold))
     for t in range(150):
         at, action, following = (
             torch.from_numpy(x) for x in (lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1])
         )
-        predicted, state = model.write(state, at, action, following, torch.ones(2))
+        predicted, state = model.write(state, Step(at, action, following, torch.ones(2)))
         expected = (predicted.mean - following).square().mean(-1) / NOISE**2
         np.testing.assert_allclose(errors[:, t], expected.detach().numpy(), rtol=1e-3)

@@ -11,7 +11,7 @@ from wm_robot_benchmarks.measures.optimistic_model import Flattered
 
 def test_a_flattered_joint_is_where_it_is_told_to_be_until_it_stops():
     model = small_model("ekf")
-    flattered, state = Flattered(model), model.birth(3, hold=torch.zeros(3, 1))
+    flattered, state = Flattered(model), model.birth(hold=torch.zeros(3, 1))
     obs, plans = torch.randn(3, 2), torch.randn(3, 5, 4, 1)
     z = flattered.observe(state, obs)
     told, honest = flattered.imagine(state, z, plans), model.imagine(state, z, plans)

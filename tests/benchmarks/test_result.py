@@ -7,7 +7,7 @@ import pytest
 
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison, gap_closed
-from wm_robot_benchmarks.result import Result, Setting, count_of, finish, measure, spread_in_words
+from wm_robot_benchmarks.harness.result import Result, Setting, count_of, finish, measure, spread_in_words
 
 
 def setting(*seeds: int, quick: bool = False) -> Setting:

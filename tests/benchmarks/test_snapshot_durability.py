@@ -7,6 +7,7 @@ import pytest
 
 from wm_robot.errors import SnapshotError
 from wm_robot.store.store import Store
+from wm_robot.store.verification import find_damage
 from wm_robot_benchmarks.measures.snapshot_durability import (
     Disk,
     cut_power_while_writing,
@@ -33,7 +34,7 @@ def test_killed_writers_lose_nothing(tmp_path):
     seen = ends(to_store, found_in_store, tmp_path / "store", 12)
     assert sum(each.acknowledged for each in seen) > 0
     assert not any(each.lost or each.unreadable for each in seen)
-    assert Store(tmp_path / "store").verify() == []
+    assert find_damage(Store(tmp_path / "store")) == []
 
 
 def test_the_naive_writer_is_caught(tmp_path):

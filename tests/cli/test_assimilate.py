@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 pytest.importorskip("pyarrow")
 
-from wm_robot.adaptation.tensor_backends import TensorRecall
+from wm_robot.adaptation.context_bank import Recall
 from wm_robot.model.base import load_base
+from wm_robot.model.torch_backend import ModelLives
 from wm_robot.recording.episode_file import Origin, read_episode, write_episode
 from wm_robot.robots import load_spec
 from wm_robot.sharing.assimilate import Stretch, lived
@@ -49,10 +50,10 @@ def arms(tmp_path_factory):
         episodes.append(episode)
         write_episode(folder / f"{name}.parquet", episode, Origin.of(spec))
     base = load_base(BASE)
-    recall, stretch = TensorRecall(base.model), Stretch.of(episodes[0])
-    state = lived(recall, recall.birth(base.model.birth(1, hold=stretch.hold)), [stretch.part(0, 300)])
+    backend, stretch = ModelLives(base.model), Stretch.of(episodes[0])
+    state = lived(backend, Recall(backend).birth(hold=stretch.hold), [stretch.part(0, 300)])
     Store(folder / "lives").save(
-        {name: value.contiguous().numpy() for name, value in state.items()},
+        {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
         base_digest=base.digest,
         spec_digest=spec.digest(),
     )
@@ -121,7 +122,7 @@ def test_a_recording_that_is_not_there_is_refused_by_its_argument(arms, capsys, 
     wrong, right = arms / "hevy.parquet", arms / "heavy.parquet"
     words = line.format(wrong=wrong, right=right).split()
     why = asked(arms, "assimilate", f"{arms}/lives", *words, capsys=capsys, code=2)
-    assert f"{argument} '{wrong}' is not there. Did you mean '{right}'?" in why
+    assert f"{argument} '{wrong}' does not exist. Did you mean '{right}'?" in why
 
 
 def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):

@@ -55,7 +55,7 @@ def test_a_bag_without_applied_commands_is_refused_with_what_to_record(tmp_path,
     bag = write_bag(tmp_path / "bag", [one for one in SAID if one[0] == "joint_states"])
     said = refused(capsys, *words(bag))
     assert said.startswith(
-        f"SpecError: {bag} tells of 0 robots to learn from: it has no topic /one/applied_command"
+        f"SpecError: {bag} holds 0 robots to learn from: it has no topic /one/applied_command"
     )
     assert "ros2 bag record /one/joint_states /one/applied_command" in said
     assert not (tmp_path / "out").exists()
@@ -64,7 +64,7 @@ def test_a_bag_without_applied_commands_is_refused_with_what_to_record(tmp_path,
 def test_a_recording_that_is_not_there_is_refused_before_the_others_are_read(tmp_path, words, capsys):
     write_bag(tmp_path / "monday", SAID)
     said = refused(capsys, *words(tmp_path / "monday", tmp_path / "mondy"))
-    assert said.startswith(f"SnapshotError: RECORDING '{tmp_path / 'mondy'}' is not there.")
+    assert said.startswith(f"SnapshotError: RECORDING '{tmp_path / 'mondy'}' does not exist.")
     assert not (tmp_path / "out").exists()
     (right,) = re.findall("Did you mean '(.*)'", said)
     rows, _ = cut(capsys, *words(right))
@@ -74,7 +74,7 @@ def test_a_recording_that_is_not_there_is_refused_before_the_others_are_read(tmp
 def test_a_wrong_namespace_gets_those_that_are_there(tmp_path, words, capsys):
     bag = write_bag(tmp_path / "bag", SAID)
     said = refused(capsys, *words(bag), "--namespace", "ones")
-    assert "tells of no robot 'ones'; it has ['one']. Did you mean 'one'?" in said
+    assert "holds no robot 'ones'; it has ['one']. Did you mean 'one'?" in said
     rows, _ = cut(capsys, *words(bag), "--namespace", "one")
     assert len(rows) == 1
 

@@ -234,7 +234,7 @@ def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys)
     (folder / "a.mcap").write_text("a note of somebody's")
     (folder / "episodes" / "one" / "episode_000000.parquet").write_text("a note")
     said = refused(capsys, "recover", folder)
-    assert f"{folder}/a.mcap is no session: it does not begin as an MCAP file does" in said
+    assert f"{folder}/a.mcap is no session: it is not an MCAP file" in said
     assert "episode_000000.parquet is no whole episode file" in said
     assert read_session(folder / "cut.mcap").whole
     assert (folder / "a.mcap").read_text() == "a note of somebody's"

@@ -131,7 +131,7 @@ def test_diff_with_a_base_that_is_not_theirs_is_refused_and_names_theirs(store, 
     assert (
         f"base {tmp_path / 'wrong'} do not belong together" in wrong and "bbbb" in wrong and "dddd" in wrong
     )
-    assert f"Give its own: --base {tmp_path / 'right'}" in wrong
+    assert f"Use: --base {tmp_path / 'right'}" in wrong
     nowhere = refused(capsys, "diff", store.folder, f"{store.folder}@left", "--base", tmp_path / "rigth")
     assert "no base in" in nowhere and "Did you mean 'right'?" in nowhere
 

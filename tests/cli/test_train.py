@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def without_export(monkeypatch):
     """For tests of all the rest: an export takes seconds."""
-    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: ({"plan": 0.0}, None))
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     monkeypatch.setattr(base_graphs, "export_graphs", differ)
     monkeypatch.setattr(Exam, "competence", 1.0)
     out = Path("bases/cartpole-ekf")
-    for name in ("graphs.json", "plan.onnx", "plan-int8.onnx", "graduate/transcript.json", "graduate/old"):
+    for name in ("graphs.json", "plan.onnx", "predict.onnx", "graduate/transcript.json", "graduate/old"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text('{"base": "of an earlier training"}')
     assert train("cartpole", *TINY) == GRAPHS_DIFFER == 3

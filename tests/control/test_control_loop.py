@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from tests.safety.specs import every, spec_of
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.command_arbiter import CommandArbiter
+from wm_robot.control.control_loop import ControlLoop, make_local_loop
 from wm_robot.control.realtime import Deadlines
 from wm_robot.errors import DeviceError
 from wm_robot.safety.limit_violations import Rule
@@ -33,8 +36,28 @@ class Swing:
         return self.surprise
 
 
+class Commands:
+    """A source of one action."""
+
+    active, overdue, refused, broken, surprise = True, False, "", "", None
+    action = np.zeros(3, np.float32)
+
+    def begin_period(self):
+        pass
+
+    def clear(self):
+        pass
+
+    def command(self, obs):
+        return self.action
+
+
+def controller_of(loop):
+    return loop.arbiter.source.controller
+
+
 def started(robot=None):
-    loop = ControlLoop(robot or EmulatedRobot(SPEC, START), Swing())
+    loop = make_local_loop(robot or EmulatedRobot(SPEC, START), Swing())
     loop.supervisor.arm()
     for _ in range(200):
         if loop.step() is Mode.LEARNED:
@@ -44,19 +67,19 @@ def started(robot=None):
     return loop
 
 
-def refuse():
+def refuse(*arguments):
     raise ValueError("no plan")
 
 
 def test_armed_it_goes_home_and_then_the_controller_acts():
     robot = EmulatedRobot(SPEC, START)
-    loop = ControlLoop(robot, Swing())
+    loop = make_local_loop(robot, Swing())
     assert {loop.step() for _ in range(20)} == {Mode.LIMP}
     np.testing.assert_array_equal(robot.motors.hold, START)
     loop.supervisor.arm()
     modes = [loop.step() for _ in range(200)]
     assert list(dict.fromkeys(modes)) == [Mode.HOMING, Mode.READY, Mode.LEARNED]
-    assert loop.controller.steps == modes.count(Mode.LEARNED) - 1
+    assert controller_of(loop).steps == modes.count(Mode.LEARNED)
     assert robot.motors.unsafe == 0 and not any(robot.gate.counts.values())
 
 
@@ -70,38 +93,41 @@ def test_after_one_bad_action_the_baseline_has_taken_over(action):
     loop = started()
     robot = loop.robot
     before = robot.motors.hold.copy()
-    loop.controller.act_instead = action
-    assert loop.step() is Mode.HOLD
+    controller_of(loop).act_instead = action
+    loop.step()
     # With no more speed than it had, and less with each period.
     assert np.abs(robot.motors.hold - before).max() < 0.05
-    asked = loop.controller.steps
+    assert loop.step() is Mode.HOLD
+    asked = controller_of(loop).steps
     for _ in range(100):
         assert loop.step() is Mode.HOLD
     np.testing.assert_allclose(robot.motors.hold, robot.gate.hold)
     assert np.abs(robot.motors.velocity).max() < 1e-6
-    assert loop.controller.steps == asked and robot.motors.unsafe == 0
+    assert controller_of(loop).steps == asked and robot.motors.unsafe == 0
 
 
 def test_after_it_was_armed_again_the_controller_goes_on():
     loop = started()
-    loop.controller.act_instead = refuse
-    assert loop.step() is Mode.HOLD and loop.supervisor.reason == "ValueError: no plan"
-    loop.controller.act_instead = None
+    controller_of(loop).act_instead = refuse
+    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+    assert loop.supervisor.reason == "ValueError: no plan"
+    controller_of(loop).act_instead = None
     loop.supervisor.arm()
     assert [loop.step() for _ in range(3)] == [Mode.READY, Mode.LEARNED, Mode.LEARNED]
 
 
 def test_surprise_and_missed_deadlines_end_its_turn():
     loop = started()
-    loop.controller.surprise = 11.0
-    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+    controller_of(loop).surprise = 11.0
+    assert [loop.step(), loop.step(), loop.step()] == [Mode.LEARNED, Mode.LEARNED, Mode.HOLD]
     loop = started()
     assert [loop.step(late=True), loop.step(late=True)] == [Mode.LEARNED, Mode.HOLD]
 
 
 def test_a_guard_that_has_tripped_ends_it_and_keeps_it_ended():
     why = [""]
-    loop = ControlLoop(EmulatedRobot(SPEC, START), Swing(), stopped=lambda: why[0])
+    guard = SimpleNamespace(driver=1, stopped=lambda: why[0], release=lambda: None)
+    loop = make_local_loop(EmulatedRobot(SPEC, START), Swing(), guard=guard)
     loop.supervisor.arm()
     for _ in range(200):
         loop.step()
@@ -133,14 +159,14 @@ def gone(obs):
 def test_what_was_not_sensed_well_is_neither_acted_on_nor_learned_from(spoil, steps):
     robot = EmulatedRobot(SPEC, START)
     loop = started(robot)
-    loop.controller.lived.clear()
+    controller_of(loop).lived.clear()
     robot.motors.spoil = spoil
     for _ in range(steps):
-        mode = loop.step()
-    assert mode is Mode.HOLD
+        loop.step()
+    assert loop.step() is Mode.HOLD
     for _ in range(10):
         loop.step()
-    assert not any(loop.controller.lived) and robot.motors.unsafe == 0
+    assert not any(controller_of(loop).lived) and robot.motors.unsafe == 0
 
 
 def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
@@ -148,14 +174,14 @@ def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
     loop = started(robot)
     frozen = robot.read()
     robot.motors.spoil = lambda obs: frozen
-    modes = [loop.step() for _ in range(6)]
-    assert modes[-1] is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
-    assert modes.count(Mode.LEARNED) <= SPEC.safety.max_age + 1
+    followed = [loop.step() is Mode.LEARNED and not robot.gate.cuts for _ in range(6)]
+    assert loop.mode is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
+    assert sum(followed) <= SPEC.safety.max_age + 1
 
 
 def test_progress_is_told_once_a_period():
     beats = []
-    loop = ControlLoop(EmulatedRobot(SPEC), Swing(), progress=lambda: beats.append(1))
+    loop = make_local_loop(EmulatedRobot(SPEC), Swing(), progress=lambda: beats.append(1))
     for _ in range(7):
         loop.step()
     assert len(beats) == 7
@@ -184,7 +210,7 @@ def test_it_runs_at_its_deadlines_and_notes_every_period():
         return np.zeros(3, np.float32)
 
     swing.act = act
-    loop = ControlLoop(
+    loop = make_local_loop(
         EmulatedRobot(spec_of(misses=[3, 5])),
         swing,
         progress=lambda: beats.append(clock.now),
@@ -216,7 +242,7 @@ def test_missed_deadlines_end_its_turn_where_it_runs():
         return np.zeros(3, np.float32)
 
     swing.act = act
-    loop = ControlLoop(EmulatedRobot(SPEC), swing, log=periods.append, clock=clock)
+    loop = make_local_loop(EmulatedRobot(SPEC), swing, log=periods.append, clock=clock)
     loop.supervisor.mode = Mode.LEARNED
     loop.run(Deadlines(SPEC.dt, clock=clock, sleep_until=clock.sleep_until), lambda: len(periods) == 40)
     assert loop.mode is Mode.HOLD and "deadlines missed" in loop.supervisor.reason
@@ -225,16 +251,58 @@ def test_missed_deadlines_end_its_turn_where_it_runs():
 def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
     robot = EmulatedRobot(SPEC, START)
     loop = started(robot)
-    loop.controller.touched.clear()
+    controller_of(loop).touched.clear()
     for _ in range(3):
         loop.step()
     # A limit that is met every day is no contact.
-    loop.controller.act_instead = lambda: np.full(3, 3.0, np.float32)
+    controller_of(loop).act_instead = lambda: np.full(3, 3.0, np.float32)
     loop.step()
     assert robot.gate.counts[Rule.RANGE] or robot.gate.counts[Rule.RATE]
-    loop.controller.act_instead = None
+    controller_of(loop).act_instead = None
     loop.step()
-    loop.controller.act_instead = lambda: np.full(3, np.nan, np.float32)
+    controller_of(loop).act_instead = lambda: np.full(3, np.nan, np.float32)
+    loop.step()
     assert loop.step() is Mode.HOLD
+    assert controller_of(loop).touched == [False] * 6 + [True]
+
+
+def test_what_is_not_written_was_not_cut_and_a_plant_that_is_left_alone_can_be_armed():
+    robot = EmulatedRobot(SPEC, START)
+    source = Commands()
+    arbiter = CommandArbiter(SPEC, source, robot.hold, mode=Mode.LEARNED)
+    outcomes = []
+
+    def write(mode, action):
+        return robot.hold if mode is Mode.LIMP else robot.write(action)
+
+    loop = ControlLoop(robot, arbiter, report=lambda *outcome: outcomes.append(outcome), write=write)
+    source.action = np.full(3, 3.0, np.float32)
     loop.step()
-    assert loop.controller.touched == [False] * 6 + [True]
+    assert outcomes[-1][2] == robot.gate.cuts != ()
+    arbiter.disarm()
+    assert [loop.step() for _ in range(50)] == [Mode.LIMP] * 50
+    assert outcomes[-1][2] == ()
+    arbiter.arm()
+    assert loop.step() is Mode.HOMING
+
+
+def test_an_outcome_that_cannot_be_reported_stops_the_controller():
+    robot = EmulatedRobot(SPEC, START)
+    arbiter = CommandArbiter(SPEC, Commands(), robot.hold, mode=Mode.LEARNED)
+    loop = ControlLoop(robot, arbiter, report=refuse)
+    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+
+
+def test_a_wait_that_ends_early_is_gone_on_with_and_the_guard_is_heeded_meanwhile():
+    clock, why = Time(), [""]
+    guard = SimpleNamespace(driver=1, stopped=lambda: why[0], release=lambda: None)
+    loop = make_local_loop(EmulatedRobot(SPEC), Swing(), guard=guard, clock=clock)
+    modes = []
+
+    def wait():
+        modes.append(loop.mode)
+        clock.now += 0.45 * SPEC.dt
+        why[0] = "no progress" if len(modes) == 4 else why[0]
+
+    loop.run(Deadlines(SPEC.dt, clock=clock), lambda: loop.periods == 3, wait)
+    assert modes == [Mode.LIMP] * 4 + [Mode.SAFE_STOP] * 3

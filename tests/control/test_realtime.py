@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from wm_robot.control import realtime
-from wm_robot.control.realtime import Deadlines, Garbage, cores_of, until
+from wm_robot.control.realtime import Deadlines, cores_of, take_over_collection, until
 from wm_robot.errors import ConfigError
 
 
@@ -155,7 +155,7 @@ def collector():
 
 def test_garbage_is_collected_when_there_is_time_and_only_then(collector):
     clock = Clock()
-    garbage = Garbage(every=3, clock=clock)
+    garbage = take_over_collection(every=3, clock=clock)
     assert not gc.isenabled()
     left = weakref.ref(Loop())
     assert [garbage.tidy(0.01) for _ in range(2)] == [False, False]
@@ -166,7 +166,7 @@ def test_garbage_is_collected_when_there_is_time_and_only_then(collector):
 
 def test_a_collection_that_would_not_fit_is_put_off_but_not_for_ever(collector):
     takes = iter([0.0, 0.02])
-    garbage = Garbage(every=1, clock=lambda: next(takes, 0.0))
+    garbage = take_over_collection(every=1, clock=lambda: next(takes, 0.0))
     assert garbage.tidy(1.0)
     chances = 0
     while not garbage.tidy(0.01):

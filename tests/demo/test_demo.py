@@ -29,7 +29,8 @@ def bases(tmp_path_factory):
     import torch
 
     from wm_robot.model.base import save_base
-    from wm_robot.model.world_model import ModelConfig, WorldModel
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.robots import load_spec
     from wm_robot_sim.worlds import WorldDistribution
 
@@ -37,7 +38,7 @@ def bases(tmp_path_factory):
     torch.manual_seed(0)
     digests, truth = {}, len(WorldDistribution(spec).names)
     for name, memory in (("learns", "gru"), ("frozen", "none")):
-        config = ModelConfig.of(spec, goal=3, truth=truth, memory=memory, width=16, context=8)
+        config = ModelConfig.of(spec, truth=truth, memory=memory, width=16, context=8)
         digests[name] = save_base(folder / name, WorldModel(config), spec, card={})
     return folder, digests["learns"], spec.digest()
 

@@ -11,8 +11,9 @@ from wm_robot.evaluation.adaptation import (
     error_after_false_history,
     error_by_step,
 )
-from wm_robot.model.world_model import ModelConfig, WorldModel
-from wm_robot.types import Lives
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Lives, Step
 
 UNIT = np.array([0.5, 2.0], np.float32)
 
@@ -33,7 +34,7 @@ def lives() -> Lives:
 def arm(memory: str = "gru") -> Arm:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=2, action=1, goal=0, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
+        obs=2, action=1, truth=4, dt=0.02, servo=(0,), memory=memory, width=12, context=4, outcome=6
     )
     return Arm(name=memory, model=WorldModel(config).requires_grad_(False))
 
@@ -43,14 +44,15 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     subject, model = arm(memory), arm(memory).model
     found = error_by_step(subject, lives, (0, 17), change_std=UNIT)
     truth = torch.from_numpy(lives.physics[:, 0])
-    state = model.birth(3, hold=torch.from_numpy(lives.hold), truth=truth)
+    state = model.birth(hold=torch.from_numpy(lives.hold), truth=truth)
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     errors = {}
     for t in range(17 + max(MOMENTS) + 1):
         plans = action[:, None, t : t + HORIZON]
         last = model.imagine(state, model.observe(state, obs[:, t]), plans).mean[:, 0, -1]
         errors[t] = (((last - obs[:, t + HORIZON]).numpy() / UNIT) ** 2).mean(-1)
-        _, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth)
+        step = Step(obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3), truth=truth)
+        _, state = model.write(state, step)
     for column, point in enumerate((0, 17)):
         expected = np.mean([errors[point + moment] for moment in MOMENTS], axis=0)
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)

@@ -8,23 +8,26 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.evaluation.calibration import coverage, standardised_errors
 from wm_robot.model.calibration import Calibration
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.uncertainty import foresee
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
 
 
 def test_an_error_is_what_happened_over_what_was_foreseen():
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="kalman", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="kalman", width=16
     )
     model, lives = WorldModel(config).requires_grad_(False), linear_lives(2, 60, seed=0)
     errors, deviations = standardised_errors(model, lives, ages=(0, 20), horizons=(1, 4, 16))
     assert errors.shape == deviations.shape == (2, 2, 3, STATES)
-    state = model.birth(2, hold=torch.from_numpy(lives.hold))
+    state = model.birth(hold=torch.from_numpy(lives.hold))
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     for t in range(20):
-        _, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], torch.ones(2))
-    expected = model.foresee(state, model.observe(state, obs[:, 20]), action[:, 20:36])
+        _, state = model.write(state, Step(obs[:, t], action[:, t], obs[:, t + 1], torch.ones(2)))
+    expected = foresee(model, state, model.observe(state, obs[:, 20]), action[:, 20:36])
     deviation = expected.log_variance[:, 3].mul(0.5).exp()
     np.testing.assert_allclose(deviations[:, 1, 1], deviation, rtol=1e-3)
     np.testing.assert_allclose(

@@ -5,7 +5,9 @@ import torch
 pytestmark = pytest.mark.learn
 
 from wm_robot.evaluation.open_loop import believe, foresee
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 
 STEPS, HORIZON = 30, 4
 
@@ -13,7 +15,7 @@ STEPS, HORIZON = 30, 4
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    config = ModelConfig(obs=4, action=2, goal=0, truth=1, dt=0.02, servo=(0, 1), width=16)
+    config = ModelConfig(obs=4, action=2, truth=1, dt=0.02, servo=(0, 1), width=16)
     return WorldModel(config).eval().requires_grad_(False)
 
 
@@ -25,10 +27,10 @@ def life():
 
 def by_hand(model, obs, applied, step, *, learning=True):
     """The same, one write at a time."""
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     for t in range(step - HORIZON):
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
-        _, state = model.write(state, *row, torch.tensor([float(learning)]))
+        _, state = model.write(state, Step(*row, torch.tensor([float(learning)])))
     origin = step - HORIZON
     z = model.observe(state, torch.from_numpy(obs[origin][None]))
     mean, _ = model.imagine(state, z, torch.from_numpy(applied[origin:step][None, None]))
@@ -62,10 +64,10 @@ def test_a_saved_life_goes_on(model, life):
     applied = applied.copy()
     # It wakes holding still: the actions on their way are those of the body now.
     applied[7:10] = applied[10]
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     row = (torch.from_numpy(obs[None, :11]), torch.from_numpy(applied[None, :10]), torch.ones(1, 10))
     _, state = model.scan(state, *row)
-    saved = {name: value.numpy() for name, value in state.items()}
+    saved = {name: value.numpy() for name, value in state.flatten().items()}
     resumed = foresee(model, obs[10:], applied[10:], horizon=HORIZON, span=(HORIZON + 3, 15), state=saved)
     whole = foresee(model, obs, applied, horizon=HORIZON, span=(10 + HORIZON + 3, 25))
     np.testing.assert_allclose(resumed, whole, atol=1e-5)
@@ -74,10 +76,10 @@ def test_a_saved_life_goes_on(model, life):
 def test_a_belief_is_that_of_the_life_before_each_step(model, life):
     obs, applied = life
     found = believe(model, obs, applied, span=(5, 9))
-    state = model.birth(1, hold=torch.from_numpy(applied[:1]))
+    state = model.birth(hold=torch.from_numpy(applied[:1]))
     for t in range(9):
         if t >= 5:
             np.testing.assert_allclose(found[t - 5], model.physics(state)[0].numpy(), atol=1e-5)
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
-        _, state = model.write(state, *row, torch.ones(1))
+        _, state = model.write(state, Step(*row, torch.ones(1)))
     assert np.abs(np.diff(found, axis=0)).max() > 0

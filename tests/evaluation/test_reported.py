@@ -9,7 +9,9 @@ torch = pytest.importorskip("torch")
 from wm_robot.evaluation.acceptance import errors
 from wm_robot.evaluation.adaptation import Arm, error_by_step
 from wm_robot.evaluation.calibration import standardised_errors
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.world_model import WorldModel
 from wm_robot.sharing.assimilate import Stretch, lived
 from wm_robot_benchmarks.measures.context_recall import visits_of
 from wm_robot_benchmarks.measures.linear_task import INPUTS, NUMBERS, STATES, linear_lives
@@ -22,7 +24,7 @@ UNIT = np.ones(STATES, np.float32)
 def model() -> WorldModel:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=STATES, action=INPUTS, goal=0, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
+        obs=STATES, action=INPUTS, truth=NUMBERS, dt=0.02, servo=(-1,), memory="delta", width=16
     )
     return WorldModel(config).requires_grad_(False)
 
@@ -70,10 +72,11 @@ def test_functions_side_by_side():
 
 def test_stretches(model):
     lives = linear_lives(2, 30, seed=0)
-    obs, action, hold = (torch.from_numpy(x) for x in (lives.obs, lives.action, lives.hold))
-    stretch, born = Stretch(obs, action, hold, torch.ones(2, 30)), model.birth(2, hold=hold)
+    stretch = Stretch(lives.obs, lives.action, lives.hold, np.ones((2, 30), np.float32))
+    backend = ModelLives(model)
+    born = backend.birth(hold=lives.hold)
     said, other = Said(), Said()
-    lived(model, born, [stretch.part(0, 10), stretch.part(10, 30)], said)
+    lived(backend, born, [stretch.part(0, 10), stretch.part(10, 30)], said)
     said.check(30)
-    errors(model, model, born, stretch, other)
+    errors(model, backend, born, stretch, other)
     other.check(30 - 8 + 1)

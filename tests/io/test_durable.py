@@ -1,4 +1,4 @@
-"""Files are whole or absent, and so are the folders that hold them."""
+"""Durable files: files and their folders are whole or absent."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_who_only_reads_waits_for_who_changes_and_makes_no_lock(tmp_path):
     with locked(lock):
         assert is_claimed(lock)
     with unchanged(lock), unchanged(lock):
-        # Readers do not keep one another out.
+        # A shared lock does not exclude other readers.
         assert not is_claimed(lock)
         with lock.open("rb") as other:
             assert not claim(other)

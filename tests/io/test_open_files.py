@@ -1,4 +1,4 @@
-"""Files that another program writes are seen: by its open file, or because they grow."""
+"""Detection of files that another program writes: by its open file, or because they grow."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ linux = pytest.mark.skipif(
 
 
 def holding(path, mode):
-    """A process that has a file open; a line to it ends it."""
+    """Return a process that has a file open; a line on its input ends it."""
     words = f"import sys; file = open(sys.argv[1], {mode!r}); print('open', flush=True); sys.stdin.readline()"
     process = subprocess.Popen(
         [sys.executable, "-c", words, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -62,7 +62,7 @@ def test_files_that_were_left_alone_for_long_are_not_watched(tmp_path):
 
 @pytest.mark.parametrize("ahead", [0, 3600])
 def test_a_fresh_file_is_watched_and_one_that_grows_is_found(tmp_path, ahead):
-    """Also where the clock of the file system is ahead of ours."""
+    """Also if the clock of the file system is ahead of the local one."""
     still, grown = tmp_path / "still", tmp_path / "grown"
     for path in (still, grown):
         path.write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""One text for one value, and nothing else is taken."""
+"""Strict JSON: one text for each value; every other text is refused."""
 
 import pytest
 
@@ -22,7 +22,7 @@ from wm_robot.io.strict_json import read_canonical, read_json
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(content):
-    with pytest.raises(SnapshotError, match="it is not JSON that can be trusted"):
+    with pytest.raises(SnapshotError, match="it is not valid JSON"):
         read_json(content, "it")
 
 

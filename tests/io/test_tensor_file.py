@@ -1,4 +1,4 @@
-"""What the reference library writes is read alike; a header that lies is refused."""
+"""Tensor file: equal to the result of the reference library; a wrong header is refused."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_whatever_is_read_at_all_the_reference_reads_alike(data):
     try:
         theirs = load(bytes(content))
     except SafetensorError:
-        # It is the stricter one where alignment is concerned.
+        # The reference library is stricter about alignment.
         return
     assert {name: value.tobytes() for name, value in ours.items()} == {
         name: value.tobytes() for name, value in theirs.items()

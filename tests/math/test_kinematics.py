@@ -13,7 +13,7 @@ angle = st.floats(-10, 10)
 
 
 def rotation(axis, theta):
-    """Rotation matrix, by the exponential of the cross-product matrix."""
+    """Return a rotation matrix, by the exponential of the cross-product matrix."""
     a, b, c = axis
     cross = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
     matrix, term = np.eye(3), np.eye(3)

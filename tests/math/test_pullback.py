@@ -1,4 +1,4 @@
-"""Gradients written out are autograd's."""
+"""Pullbacks: equal to the gradients of autograd."""
 
 import pytest
 

@@ -6,7 +6,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.memory.ekf import EkfMemory, Sensed
+from wm_robot.memory.ekf import EkfMemory
+from wm_robot.memory.memory import Sensed
 
 NOISE = 0.05
 

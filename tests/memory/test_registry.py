@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from tests.contracts.memory_contract import MemoryContract
 from wm_robot.errors import ConfigError
 from wm_robot.memory.hope import HopeMemory
-from wm_robot.memory.registry import make_memory
+from wm_robot.memory.registry import FAMILIES, make_memory
 
 LONG = partial(pytest.param, marks=pytest.mark.soak)
 
@@ -253,3 +253,9 @@ def test_no_memory_stays_empty():
     state = memory.birth(2)
     after = memory.write(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
     assert torch.equal(after["s"], state["s"])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_registry_says_without_torch_what_the_class_says(family):
+    assert FAMILIES[family].needs_truth == FAMILIES[family].memory.needs_truth
+    assert FAMILIES[family].learns_as in ("", *FAMILIES)

@@ -2,7 +2,8 @@
 
 import torch
 
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 
 
 def small_model(memory: str, *, truth: int = 2, servo: int = 0) -> WorldModel:
@@ -11,7 +12,6 @@ def small_model(memory: str, *, truth: int = 2, servo: int = 0) -> WorldModel:
     shape = ModelConfig(
         obs=2,
         action=1,
-        goal=0,
         truth=truth,
         dt=0.02,
         servo=(servo,),

@@ -10,23 +10,24 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import SnapshotError
 from wm_robot.math.ridge_regression import Evidence, ridge_variance
+from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.calibration import Calibration, load_calibration, save_calibration
-from wm_robot.model.world_model import ModelConfig, Prediction, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.uncertainty import foresee
+from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
 
 
 def model(memory: str) -> WorldModel:
     torch.manual_seed(0)
     return WorldModel(
-        ModelConfig(
-            obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(-1, 1), memory=memory, width=16, outcome=8
-        )
+        ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=memory, width=16, outcome=8)
     )
 
 
 def lived(made: WorldModel, steps: int):
-    state = made.birth(2, hold=torch.zeros(2, 2))
+    state = made.birth(hold=torch.zeros(2, 2))
     torch.manual_seed(1)
     with torch.no_grad():
         return made.scan(state, torch.randn(2, steps + 1, 4), torch.randn(2, steps, 2), torch.ones(2, steps))[
@@ -37,7 +38,7 @@ def lived(made: WorldModel, steps: int):
 @torch.no_grad()
 def foreseen(made: WorldModel, state, **options) -> Prediction:
     z = made.observe(state, torch.zeros(2, 4))
-    return made.foresee(state, z, torch.ones(2, 6, 2), **options)
+    return foresee(made, state, z, torch.ones(2, 6, 2), **options)
 
 
 @pytest.mark.parametrize("memory", ["gru", "delta", "ridge", "kalman", "ekf"])
@@ -100,7 +101,7 @@ def base(tmp_path):
             "actuators": [{"name": "a", "joint": "a", "unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}],
         }
     )
-    save_base(tmp_path, WorldModel(ModelConfig.of(spec, goal=0, truth=2, memory="gru", width=8)), spec, {})
+    save_base(tmp_path, WorldModel(ModelConfig.of(spec, truth=2, memory="gru", width=8)), spec, {})
     return load_base(tmp_path)
 
 

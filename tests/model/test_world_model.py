@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,21 +7,26 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.memory.lifetime_state import list_values, map_values
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.residual import residual_of
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.physics_inference import sense_physics
+from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
+from wm_robot.training.export.folded_rollout import imagine_folded
+from wm_robot.training.input_scales import fit_prior, fit_scales
+from wm_robot.types import Step
 
 
 def make(memory: str, **shape) -> WorldModel:
     torch.manual_seed(0)
     config = ModelConfig(
-        obs=4, action=2, goal=3, truth=5, dt=0.02, servo=(0, 1), memory=memory, width=24, context=6, **shape
+        obs=4, action=2, truth=5, dt=0.02, servo=(0, 1), memory=memory, width=24, context=6, **shape
     )
     model = WorldModel(config)
     rng = np.random.default_rng(0)
-    model.fit_scales(rng.normal(size=(8, 30, 4)).cumsum(1), rng.normal(size=(8, 29, 2)))
+    fit_scales(model, rng.normal(size=(8, 30, 4)).cumsum(1), rng.normal(size=(8, 29, 2)))
     return model
 
 
@@ -32,10 +39,8 @@ def life(batch: int = 3, steps: int = 20):
 def with_residual(state):
     """The same lives, each with a residual of its own."""
     generator = torch.Generator().manual_seed(2)
-    return state | {
-        name: 0.3 * torch.randn(value.shape, generator=generator)
-        for name, value in residual_of(state).items()
-    }
+    random = map_values(lambda v: 0.3 * torch.randn(v.shape, generator=generator), state.residual)
+    return state.with_residual(random)
 
 
 @pytest.mark.parametrize("residual", [False, True], ids=["newborn", "with a residual"])
@@ -44,23 +49,24 @@ def test_scan_equals_single_writes(memory, residual):
     model = make(memory)
     obs, action, valid, truth = life()
     valid[1, 4] = 0
-    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
+    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
     born = with_residual(born) if residual else born
     predicted, after = model.scan(born, obs, action, valid, truth)
     state = born
     for t in range(20):
-        one, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], valid[:, t], truth[:, t + 1])
+        step = Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t], truth=truth[:, t + 1])
+        one, state = model.write(state, step)
         torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5)
-    for name in after:
-        torch.testing.assert_close(state[name], after[name], atol=1e-5, rtol=1e-5)
-    assert after["step"].tolist() == [20, 19, 20]
+    for one, other in zip(list_values(state), list_values(after), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert after.step.tolist() == [20, 19, 20]
 
 
 @pytest.mark.parametrize("memory", sorted(FAMILIES))
 def test_the_first_imagined_step_is_what_was_predicted(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    state = with_residual(model.birth(3, hold=action[:, 0], truth=truth[:, 0]))
+    state = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
     predicted, _ = model.scan(state, obs[:, :2], action[:, :1], valid[:, :1], truth[:, :2])
     mean, log_variance = model.imagine(state, model.observe(state, obs[:, 0]), action[:, None, :1])
     torch.testing.assert_close(mean[:, 0, 0], predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
@@ -72,10 +78,10 @@ def test_the_first_imagined_step_is_what_was_predicted(memory):
 def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
     model = make(memory, blocks=1 if memory == "ekf" else 2)
     obs, action, valid, truth = life(batch=1)
-    born = with_residual(model.birth(1, hold=action[:, 0], truth=truth[:, 0]))
+    born = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
     _, state = model.scan(born, obs, action, valid, truth)
     z, plans = model.observe(state, obs[:, -1]), torch.randn(1, 7, 5, 2)
-    alone = model.imagine_alone(state, z, plans, together=together)
+    alone = imagine_folded(model, state, z, plans, together=together)
     among, _ = model.imagine(state, z, plans)
     torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
     assert (alone - model.imagine(born, z, plans).mean).abs().max() > 1e-3 or memory in ("none", "told")
@@ -85,14 +91,10 @@ def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
 def test_a_residual_is_what_stands_beside_the_weights(memory):
     model = make(memory).eval().requires_grad_(False)
     obs, action, valid, _ = life(batch=1)
-    born = model.birth(1, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     told = with_residual(born)
     changed, _ = model.scan(told, obs, action, valid)
-    beside = {
-        part: (told[f"residual.{part}.up"] @ told[f"residual.{part}.down"])[0]
-        for part in ("first", "last", "read.0")
-        if f"residual.{part}.up" in told
-    }
+    beside = {name: (part.up @ part.down)[0] for name, part in told.residual.parts.items()}
     model.ask.weight += beside["first"][:24]
     model.skip.weight += beside["first"][24:]
     model.head[1].weight[:4] += beside["last"]
@@ -108,11 +110,11 @@ def test_a_residual_is_what_stands_beside_the_weights(memory):
 def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    born = model.birth(3, hold=action[:, 0], truth=truth[:, 0])
-    directions = {name: torch.randn_like(value) for name, value in born.items() if name.endswith(".down")}
+    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
+    directions = born.residual.map_parts(lambda _, part: replace(part, down=torch.randn_like(part.down)))
     for one, other in zip(
         model.scan(born, obs, action, valid, truth)[0],
-        model.scan(born | directions, obs, action, valid, truth)[0],
+        model.scan(born.with_residual(directions), obs, action, valid, truth)[0],
         strict=True,
     ):
         assert torch.equal(one, other)
@@ -121,21 +123,21 @@ def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
 def test_many_plans_equal_single_ones_and_the_state_is_untouched():
     model = make("gru")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
-    kept = {name: value.clone() for name, value in state.items()}
+    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
+    kept = map_values(torch.clone, state)
     plans, z = torch.randn(3, 5, 7, 2), model.observe(state, obs[:, -1])
     together, _ = model.imagine(state, z, plans)
     for n in range(5):
         alone, _ = model.imagine(state, z, plans[:, n : n + 1])
         torch.testing.assert_close(alone[:, 0], together[:, n], atol=1e-5, rtol=1e-5)
-    for name, value in state.items():
-        assert torch.equal(value, kept[name])
+    for value, before in zip(list_values(state), list_values(kept), strict=True):
+        assert torch.equal(value, before)
 
 
 def test_an_outcome_changes_no_earlier_prediction():
     model = make("delta")
     obs, action, valid, _ = life()
-    born = model.birth(3, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     before, _ = model.scan(born, obs, action, valid)
     obs[:, 11:] += 1
     after, _ = model.scan(born, obs, action, valid)
@@ -146,34 +148,31 @@ def test_an_outcome_changes_no_earlier_prediction():
 def test_actions_on_their_way_are_part_of_the_latent():
     model = make("gru")
     obs, action, _, _ = life()
-    one = model.birth(3, hold=action[:, 0])
-    other = model.birth(3, hold=action[:, 1])
+    one = model.birth(hold=action[:, 0])
+    other = model.birth(hold=action[:, 1])
     assert not torch.equal(model.observe(one, obs[:, 0]), model.observe(other, obs[:, 0]))
 
 
-def test_the_gradient_reaches_the_writes_and_the_reward_does_not():
+def test_the_gradient_reaches_the_writes():
     model = make("delta")
     obs, action, valid, _ = life()
-    predicted, _ = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    predicted, _ = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
     predicted.mean[:, -1].sum().backward()
     gate = model.memories[0].strength.weight
     assert gate.grad is not None and gate.grad.abs().max() > 0
-    model.zero_grad()
-    model.reward(obs[:, 1:], action, torch.zeros(3, 20, 3)).sum().backward()
-    assert gate.grad is None or gate.grad.abs().max() == 0
 
 
 def test_an_oracle_that_is_told_nothing_says_so():
     model = make("told")
     obs, action, valid, _ = life()
     with pytest.raises(ConfigError, match="must be told the true physics"):
-        model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+        model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
 
 
 def inferring() -> WorldModel:
     """A model to be asked backwards, whose predictions depend on the physics by much."""
     model = make("ekf")
-    model.fit_prior(np.random.default_rng(0).normal(size=(500, 5)))
+    fit_prior(model, np.random.default_rng(0).normal(size=(500, 5)))
     return model
 
 
@@ -183,22 +182,22 @@ def test_inferring_in_one_scan_equals_single_writes():
     valid[1, 4] = 0
     obs[2, 9] = torch.nan
     valid[2, 8:10] = 0
-    born = model.birth(3, hold=action[:, 0])
+    born = model.birth(hold=action[:, 0])
     predicted, after = model.scan(born, obs, action, valid)
     state = born
     for t in range(20):
-        one, state = model.write(state, obs[:, t], action[:, t], obs[:, t + 1], valid[:, t])
+        one, state = model.write(state, Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t]))
         torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5, equal_nan=True)
-    for name in after:
-        torch.testing.assert_close(state[name], after[name], atol=1e-4, rtol=1e-4)
-    assert after["step"].tolist() == [20, 19, 18]
-    assert born.keys() == after.keys() and all(born[n].shape == after[n].shape for n in born)
+    for one, other in zip(list_values(state), list_values(after), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert after.step.tolist() == [20, 19, 18]
+    assert {n: v.shape for n, v in born.flatten().items()} == {n: v.shape for n, v in after.flatten().items()}
 
 
 def test_an_inferring_life_predicts_by_what_it_believes():
     model = inferring()
     obs, action, valid, _ = life()
-    _, lived = model.scan(model.birth(3, hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
+    _, lived = model.scan(model.birth(hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
     inferred, _ = model.scan(lived, obs[:, 10:12], action[:, 10:11], valid[:, :1])
     believed = model.physics(lived)
     truth = believed[:, None].expand(-1, 2, -1)
@@ -210,21 +209,21 @@ def test_an_inferring_life_predicts_by_what_it_believes():
 def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
     model = inferring().eval().requires_grad_(False)
     h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
-    state = with_residual(model.birth(2, hold=torch.zeros(2, 2)))
+    state = with_residual(model.birth(hold=torch.zeros(2, 2)))
     with torch.inference_mode():
-        sensed = model._sense(state, h, physics)
+        sensed = sense_physics(model, state, h, physics)
     for i in range(5):
         aside = torch.zeros(5)
         aside[i] = 1e-2
-        up, down = (model._sense(state, h, physics + sign * aside).mean for sign in (1, -1))
+        up, down = (sense_physics(model, state, h, physics + sign * aside).mean for sign in (1, -1))
         torch.testing.assert_close((up - down) / 2e-2, sensed.slope[..., i], atol=2e-3, rtol=2e-2)
 
 
 def test_a_life_that_is_told_infers_no_more():
     model = inferring()
     obs, action, valid, truth = life()
-    state = model.tell(model.birth(3, hold=action[:, 0]), truth[:, 0])
-    assert {name for name in state if not name.startswith("residual.")} == {"step", "recent", "0.truth"}
+    state = model.tell(model.birth(hold=action[:, 0]), truth[:, 0])
+    assert [parts.keys() for parts in state.memory] == [{"truth"}]
     _, after = model.scan(state, obs, action, valid, truth)
     assert torch.equal(model.physics(after), truth[:, -1])
 
@@ -232,21 +231,22 @@ def test_a_life_that_is_told_infers_no_more():
 def test_the_physics_is_read_off_the_memory_and_nothing_else():
     model = make("delta")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(3, hold=action[:, 0]), obs, action, valid)
+    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
     said = model.physics(state)
     assert said.shape == (3, 5)
-    moved = state | {"recent": state["recent"] + 1, "step": state["step"] + 9}
+    moved = replace(state, recent=state.recent + 1, step=state.step + 9)
     assert torch.equal(model.physics(moved), said)
-    assert not torch.allclose(model.physics(state | {"0.S": state["0.S"] + 1}), said)
+    assert not torch.allclose(model.physics(state.with_memory(0, S=state.memory[0]["S"] + 1)), said)
     # In the order of their names, whatever the order of the state.
-    assert torch.equal(model.physics(dict(reversed(state.items()))), said)
+    turned = replace(state.learned, memory=tuple(dict(reversed(parts.items())) for parts in state.memory))
+    assert torch.equal(model.physics(replace(state, learned=turned)), said)
 
 
 def test_a_config_that_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match="family 'ekf' has one block"):
-        ModelConfig(obs=4, action=2, goal=0, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
+    with pytest.raises(ConfigError, match="family 'ekf' has at most 1 block"):
+        ModelConfig(obs=4, action=2, truth=3, dt=0.02, servo=(0, 1), memory="ekf", blocks=2)
     with pytest.raises(ConfigError, match="model.width is 0; it must be at least 1"):
-        ModelConfig(obs=4, action=2, goal=0, truth=0, dt=0.02, servo=(0, 1), width=0)
+        ModelConfig(obs=4, action=2, truth=0, dt=0.02, servo=(0, 1), width=0)
 
 
 @pytest.fixture

@@ -191,24 +191,20 @@ def counted(mppi, score, calls):
     return counting
 
 
-def test_a_prepared_plan_needs_one_iteration_more_and_is_the_plan_of_all():
+def test_a_plan_of_many_iterations_is_that_many_improvements_of_the_plan_before_one_step_on():
     def score(plans):
         return -(plans - 0.4).square().sum((-1, -2))
 
-    hold, calls = torch.zeros(2, 2), []
-    whole, parts = planner(iterations=3), planner(iterations=3)
-    plan(whole, score, hold)
-    plan(parts, score, hold)
-    expected = plan(whole, score, hold)
-    parts.prepare(counted(parts, score, calls), hold.numpy())
-    assert len(calls) == 2
-    found = parts.plan(counted(parts, score, calls), hold.numpy())
-    assert len(calls) == 3
-    # Where the world does what was expected, nothing else has changed.
-    np.testing.assert_array_equal(found, expected)
-    # And what was prepared serves once.
-    parts.plan(counted(parts, score, calls), hold.numpy())
-    assert len(calls) == 6
+    hold, mppi, reference = np.zeros((2, 2), np.float32), planner(iterations=3), planner(iterations=3)
+    last = plan(mppi, score, torch.from_numpy(hold)).numpy()
+    found = plan(mppi, score, torch.from_numpy(hold)).numpy()
+    improve, expected = improving(reference, score), np.repeat(hold[:, None], 6, 1)
+    for number in range(6):
+        if number == 3:
+            np.testing.assert_array_equal(expected, last)
+            expected = np.concatenate([expected[:, 1:], expected[:, -1:]], 1)
+        expected = improve(expected, reference._noise(2), hold)
+    np.testing.assert_array_equal(found, np.clip(expected, reference.low, reference.high))
 
 
 @pytest.mark.parametrize("iterations", [1, 4])
@@ -217,7 +213,7 @@ def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searc
     improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
     last = mppi.plan(improve, hold)
     assert len(calls) == iterations and mppi.searched
-    mppi.carry_over(last[:, 0])
+    mppi.carry_over()
     found = mppi.plan(improve, last[:, 0])
     assert len(calls) == iterations and not mppi.searched
     np.testing.assert_allclose(found, np.concatenate([last[:, 1:], last[:, -1:]], 1), rtol=1e-6)
@@ -230,8 +226,8 @@ def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searc
 def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_really_is():
     mppi, rng = planner(), np.random.default_rng(0)
     for _ in range(20):
-        last = plan(mppi, lambda plans: plans.sum((-1, -2)), torch.zeros(1, 2)).numpy()
-        mppi.carry_over(last[:, 0])
+        plan(mppi, lambda plans: plans.sum((-1, -2)), torch.zeros(1, 2))
+        mppi.carry_over()
         hold = rng.uniform(LOW, HIGH, (1, 2)).astype(np.float32)
         found = plan(mppi, None, torch.from_numpy(hold)).numpy()
         steps = np.diff(np.concatenate([hold[:, None], found], 1), axis=1)
@@ -240,24 +236,6 @@ def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_r
             and (found >= LOW - 1e-6).all()
             and (found <= HIGH + 1e-6).all()
         )
-
-
-def test_a_prepared_plan_keeps_the_rate_from_where_the_robot_really_is():
-    mppi = planner(noise=1.0)
-
-    def score(plans):
-        return plans.sum((-1, -2))
-
-    mppi.prepare(improving(mppi, score), np.zeros((1, 2), np.float32))
-    hold = torch.tensor([[-0.9, -1.9]])
-    first = plan(mppi, score, hold)[:, 0]
-    assert ((first - hold).abs() <= torch.tensor(STEP) + 1e-5).all()
-
-
-def test_with_one_iteration_there_is_nothing_to_prepare():
-    mppi, calls = planner(iterations=1), []
-    mppi.prepare(counted(mppi, lambda plans: plans.sum((-1, -2)), calls), np.zeros((1, 2), np.float32))
-    assert not calls
 
 
 def test_plans_are_smooth():

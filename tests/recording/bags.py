@@ -1,4 +1,4 @@
-"""Bags of ROS 2 for the tests, in the forms that `ros2 bag record` leaves, written by an independent library."""
+"""ROS 2 bags for tests, in the forms that `ros2 bag record` writes, made by an independent library."""
 
 import shutil
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def write_bag(
     version: int = 9,
     first: int = 0,
 ) -> Path:
-    """A bag of one file; each message is received 1 ms after the one before, as in `tests.recording.sessions.record`.
+    """Write a bag of one file; messages are received 1 ms apart, as in `tests.recording.sessions.record`.
 
     Args:
         first: Number of the first message.
@@ -44,7 +44,7 @@ def write_bag(
 
 
 def write_split_bag(folder: Path, said: Sequence[Said], parts: int, **options: str) -> Path:
-    """A bag of several files, as `ros2 bag record --max-bag-duration` leaves it."""
+    """Write a bag of several files, as `ros2 bag record --max-bag-duration` does."""
     folder.mkdir()
     size, names = -(-len(said) // parts), []
     for number in range(parts):

@@ -1,4 +1,4 @@
-"""What the tests of recorded sessions share: a robot with one joint, and a session in which it moves."""
+"""Recorded session for tests: a robot with one joint that moves."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,7 +44,7 @@ def obs(step: int) -> np.ndarray:
 
 
 def act(step: int) -> np.ndarray:
-    """What led to the observation of that step."""
+    """Return the action before the observation of a step."""
     return np.array([step / 1100])
 
 
@@ -53,7 +53,7 @@ def goal(step: int) -> np.ndarray:
 
 
 def sensed(step: int, stamp: int | None = None, **changes: Any) -> Said:
-    """An observation, and what is changed in it."""
+    """Return an observation message, with changed fields."""
     position, velocity = obs(step)
     parts = {"name": ["elbow"], "position": np.array([position]), "velocity": np.array([velocity])}
     return "joint_states", JOINTS, joints(at(step) if stamp is None else stamp, **{**parts, **changes})
@@ -65,7 +65,7 @@ def applied(step: int, stamp: int | None = None, **changes: Any) -> Said:
 
 
 def command(step: int) -> Said:
-    """The answer to the observation of that step."""
+    """Return the command that answers the observation of a step."""
     return "joint_command", JOINTS, joints(at(step), name=["elbow"], position=act(step + 1))
 
 
@@ -79,7 +79,7 @@ def text(topic: str, words: str) -> Said:
 
 
 def step_of(step: int) -> list[Said]:
-    """All that is said in one control period."""
+    """Return all messages of one control period."""
     return [target(step), applied(step), sensed(step), command(step)]
 
 
@@ -91,7 +91,7 @@ def joints(stamp: int, **parts: Any) -> Any:
 
 
 def record(path: Path, said: Iterable[Said], *, robot: str = "one", close: bool = True) -> SessionWriter:
-    """A session of one robot; each message is received 1 ms after the one before."""
+    """Write a session of one robot; messages are received 1 ms apart."""
     writer = SessionWriter(path)
     say(writer, said, robot=robot)
     if close:

@@ -1,4 +1,4 @@
-"""An episode on disk is whole or absent, holds every number as it was sensed, and is nobody else's."""
+"""Episode files: whole or absent, with every number unchanged, and of one robot only."""
 
 import json
 import os
@@ -44,12 +44,12 @@ def obs(step: int) -> np.ndarray:
 
 
 def act(step: int) -> np.ndarray:
-    """What led to the observation of that step."""
+    """Return the action before the observation of a step."""
     return np.array([step / 11])
 
 
 def an_episode(steps: int = 9, *, dtype: type = np.float64, goal: int = 0, **changes) -> Episode:
-    """Every element is recognisable."""
+    """Return an episode in which every element is recognisable."""
     rows = range(steps + 1)
     parts = {
         "stamp": START + PERIOD * np.arange(steps + 1),
@@ -158,7 +158,7 @@ def test_a_file_cut_or_changed_anywhere_is_refused(tmp_path):
         changed[place] ^= 1 << rng.integers(8)
         path.write_bytes(changed)
         try:
-            # Some bits mean nothing, such as those of statistics.
+            # Some bits have no effect, such as those of statistics.
             check_equal(read_episode(path), original)
         except (SnapshotError, SpecError):
             continue
@@ -170,7 +170,7 @@ def test_numbers_changed_by_another_hand_are_noticed(tmp_path):
     table = pq.read_table(path)
     place = table.column_names.index("elbow/position")
     pq.write_table(table.set_column(place, "elbow/position", table["elbow/velocity"]), path)
-    with pytest.raises(SnapshotError, match="is damaged: what it holds has another digest"):
+    with pytest.raises(SnapshotError, match="is damaged: its content has another digest"):
         read_episode(path)
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_episode_is_refused_with_the_reason(tmp_path, monkeypatch, wh
         words = "is larger than"
     if what == "columns":
         pq.write_table(table.drop_columns(["valid"]), path)
-        words = r"has not the columns that its metadata names: \['valid'\]"
+        words = r"has other columns than its metadata lists: \['valid'\]"
     with pytest.raises(SnapshotError, match=words):
         read_episode(path)
 
@@ -204,7 +204,7 @@ def test_a_file_that_says_it_holds_more_than_memory_is_refused_before_it_is_read
     write_episode(path, an_episode(steps=5000, **still, valid=np.ones(5000, bool)), ORIGIN)
     assert path.stat().st_size < 34_000
     monkeypatch.setattr(episode_file, "LARGEST", 34_000)
-    with pytest.raises(SnapshotError, match="says that it holds 5001 observations"):
+    with pytest.raises(SnapshotError, match="claims 5001 observations"):
         read_episode(path)
 
 
@@ -235,7 +235,7 @@ def test_episodes_are_numbered_without_gaps_over_restarts(tmp_path):
         with EpisodeFolder(tmp_path) as folder:
             episode = folder.begin(ORIGIN)
             fill(episode, steps)
-            # One without a transition is none.
+            # An episode without a transition is not written.
             assert (folder.end(episode) is None) == (steps < 1)
     assert [number_of(path) for path in episodes_in(tmp_path)] == [0, 1, 2]
     assert [len(read_episode(path)) for path in episodes_in(tmp_path)] == [3, 4, 5]
@@ -260,7 +260,11 @@ def test_a_stamp_that_does_not_rise_and_a_wrong_size_are_refused(folder):
 
 def test_what_is_appended_is_synced_once_a_second_of_the_robots_clock(folder, monkeypatch):
     synced = []
-    monkeypatch.setattr(OpenEpisode, "_sync", lambda self: synced.append(self.steps))
+
+    def note_sync(episode: OpenEpisode) -> None:
+        synced.append(episode.steps)
+
+    monkeypatch.setattr(OpenEpisode, "_sync", note_sync)
     episode = folder.begin(ORIGIN)
     fill(episode, 160)
     assert synced == [50, 100, 150]

@@ -1,4 +1,4 @@
-"""What needs an extra says which, and how to get it."""
+"""Missing extras: the error names the extra and its installation."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""What was recorded is what may be lived: the same whether it comes from a session or from episode files."""
+"""Recorded experience: sessions and episode files give the same episodes."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def steps(*numbers: int) -> list:
 
 
 def without(name: str, lost: int) -> list:
-    """A hundred steps, of one of which a message was lost."""
+    """Return the messages of a hundred steps, with one message lost."""
     return [one for step in range(1, 101) for one in step_of(step) if not (step == lost and one[0] == name)]
 
 
@@ -48,7 +48,7 @@ def loaded(tmp_path, said, **options) -> list[Episode]:
 
 
 def check(episode: Episode, first: int, last: int) -> None:
-    """That an episode is that of these steps, number by number."""
+    """Check that an episode has these steps, number by number."""
     rows = range(first, last + 1)
     np.testing.assert_array_equal(episode.stamp, [at(row) for row in rows])
     np.testing.assert_array_equal(episode.obs, [obs(row) for row in rows])
@@ -67,7 +67,7 @@ def test_a_session_holds_the_episode_that_was_lived(tmp_path):
 def test_topics_keep_no_order_among_one_another(tmp_path):
     def jumbled(step):
         goal_, done, seen, answer = step_of(step)
-        # What was applied is heard after the observation that it led to, and the answer before it.
+        # The applied command arrives after the observation that follows it, and the answering command before it.
         return [goal_, seen, answer, done] if step % 2 else [answer, goal_, done, seen]
 
     said = [one for step in range(1, 101) for one in jumbled(step)]
@@ -119,7 +119,7 @@ def test_a_lost_action_makes_its_transition_invalid_and_no_other(tmp_path):
 
 
 def test_steps_in_which_the_plant_said_contact_are_not_to_be_learned_from(tmp_path):
-    """Nor are the nine after each. What is no message of a plant changes nothing."""
+    """Nor are the nine after each. A message of another program changes nothing."""
     said = []
     for step in range(1, 101):
         if step in (30, 35, 70):
@@ -141,7 +141,7 @@ def test_an_episode_ends_with(tmp_path, what):
     if what == "a silent agent":
         unanswered = [one for step in range(101, 300) for one in (target(step), applied(step), sensed(step))]
         said = [*steps(*range(1, 101)), *unanswered, *steps(*range(300, 400))]
-        # Until it is plain that nobody commands any more.
+        # Until the pause of commands is long enough.
         expected = [(1, 151), (300, 399)]
     if what == "a clock that was set back":
         said = steps(*range(301, 401), *range(1, 101))
@@ -190,12 +190,12 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
         ("joints", "joints .'elbow'. are missing; the message has .'knee'."),
         ("actuators", "actuators .'knee'. are unknown"),
         ("no stamp", "no_stamp"),
-        ("slow", "has an observation every 40 ms; robot 'elbow' lives at 50 Hz, one every 20 ms"),
+        ("slow", "has an observation every 40 ms; robot 'elbow' runs at 50 Hz, one every 20 ms"),
         ("fast", "has an observation every 10 ms"),
         ("unanswered", "holds no transition of robot 'elbow': no observation that a command answers"),
-        ("unapplied", "invalid, by gaps or unknown actions"),
-        ("digest", "the plant is robot 'knee' with spec ffffffffffff; the spec given is 'elbow'"),
-        ("nothing", "tells of 0 robots"),
+        ("unapplied", "invalid, by gaps or missing actions"),
+        ("digest", "the plant is robot 'knee' with spec ffffffffffff; the given spec is that of 'elbow'"),
+        ("nothing", "holds 0 robots"),
     ],
 )
 def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words):
@@ -240,7 +240,7 @@ STATES, APPLIED, COMMANDS = "joint_states", "applied_command", "joint_command"
 
 
 def moved(said: list, name: str, by: int) -> list:
-    """All messages of a topic with their stamps moved, in ns."""
+    """Return all messages of a topic with shifted stamps, in ns."""
     make = {STATES: sensed, APPLIED: applied, COMMANDS: command}[name]
     later = {id(one): make(1 + number // 4) for number, one in enumerate(said) if one[0] == name}
     for number, one in enumerate(said):
@@ -255,13 +255,14 @@ def moved(said: list, name: str, by: int) -> list:
     [
         (
             "no joint_states",
-            "tells of 0 robots to learn from: it has no topic joint_states, in any namespace",
+            "holds 0 robots to learn from: it has no topic joint_states, in any namespace",
         ),
         (
             "no applied_command",
-            "it has no topic /one/applied_command, and a robot learns from what was applied .what was asked for is "
-            "not always what was done.*It has /one/joint_command .sensor_msgs/msg/JointState., /one/joint_states.*"
-            "ros2 bag record /one/joint_states /one/applied_command /one/joint_command /one/target",
+            "it has no topic /one/applied_command, and a robot learns from what was applied .the command is "
+            "not always applied unchanged.*It has /one/joint_command .sensor_msgs/msg/JointState., "
+            "/one/joint_states.*ros2 bag record /one/joint_states /one/applied_command /one/joint_command "
+            "/one/target",
         ),
         (
             "only joint_states",
@@ -277,7 +278,7 @@ def moved(said: list, name: str, by: int) -> list:
         ),
         ("a joint_command of its own clock", "no joint_command has the stamp of an observation.* 4 ms off"),
         ("joint_states of its own clock", "no applied_command has the stamp of an observation.* 5 ms off"),
-        ("one observation", "joint_states holds one stamp alone, and a transition needs two"),
+        ("one observation", "joint_states holds one stamp only, and a transition needs two"),
         ("an applied_command of which no message came", "applied_command holds no message"),
         ("a joint_command of which no message came", "joint_command holds no message"),
         ("no topic", "holds no message: nothing was recorded"),
@@ -336,9 +337,9 @@ def test_of_several_robots_one_must_be_named(tmp_path):
     say(writer, steps(*range(401, 501)), robot="")
     writer.close()
     assert robots_in(path) == ["", "one", "two/arm"]
-    with pytest.raises(SpecError, match="tells of 3 robots: .'', 'one', 'two/arm'.; .* Set namespace"):
+    with pytest.raises(SpecError, match="holds 3 robots: .'', 'one', 'two/arm'.; .* Set namespace"):
         load_experience(path, SPEC)
-    with pytest.raises(SpecError, match="tells of no robot 'three'"):
+    with pytest.raises(SpecError, match="holds no robot 'three'"):
         load_experience(path, SPEC, namespace="three")
     for name, first in (("one", 1), ("/two/arm", 201), ("", 401)):
         (episode,) = load_experience(path, SPEC, namespace=name)
@@ -376,7 +377,7 @@ def test_numbers_that_are_not_finite_in_a_file_are_not_handed_out(tmp_path):
     (episode,) = load_experience(tmp_path / "e.parquet", SPEC)
     assert np.isfinite(episode.obs).all() and np.isfinite(episode.action).all() and np.isfinite(episode.hold)
     assert len(episode) == 98
-    # As an agent that refused them: a gap in place of two transitions, and an unknown action.
+    # As in an agent that rejects them: a gap in place of two transitions, and a missing action.
     assert np.flatnonzero(~episode.valid).tolist() == [39, 69]
     np.testing.assert_array_equal(episode.action[69], whole.action[69])
     kept = np.delete(np.arange(100), 40)
@@ -396,7 +397,9 @@ def test_files_of_another_robot_or_rate_are_refused(tmp_path):
         load_experience(tmp_path, SPEC)
 
 
-@pytest.mark.parametrize(("what", "words"), [("empty", "holds no episode file"), ("missing", "is not there")])
+@pytest.mark.parametrize(
+    ("what", "words"), [("empty", "holds no episode file"), ("missing", "does not exist")]
+)
 def test_what_holds_no_experience_is_refused(tmp_path, what, words):
     with pytest.raises(SnapshotError, match=words):
         load_experience(tmp_path if what == "empty" else tmp_path / "missing", SPEC)

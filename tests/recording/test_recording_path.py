@@ -1,4 +1,4 @@
-"""A path at which no recording is: the error says what lies close to it."""
+"""Path of a recording: for a missing one, the error lists similar names."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def refusal(path: Path) -> str:
 def test_a_name_that_is_nearly_right_gets_the_right_one(folder, wrong, right):
     assert (
         refusal(folder / wrong)
-        == f"RECORDING '{folder / wrong}' is not there. Did you mean '{folder / right}'?"
+        == f"RECORDING '{folder / wrong}' does not exist. Did you mean '{folder / right}'?"
     )
     check_recording(folder / right)
 
@@ -37,7 +37,7 @@ def test_a_name_like_none_gets_what_is_there(folder):
     said = refusal(folder / "xyz")
     assert (
         said
-        == f"RECORDING '{folder / 'xyz'}' is not there. Recordings in {folder}: bag, monday.mcap, tuesday.db3"
+        == f"RECORDING '{folder / 'xyz'}' does not exist. Recordings in {folder}: bag, monday.mcap, tuesday.db3"
     )
     for day in range(9):
         (folder / f"day{day}.mcap").touch()
@@ -50,4 +50,4 @@ def test_where_nothing_was_recorded_the_kinds_are_named(folder):
 
 def test_a_folder_that_is_missing_is_the_cause(folder):
     said = refusal(folder / "runs" / "monday.mcap")
-    assert said.endswith(f"is not there: there is no folder '{folder / 'runs'}'")
+    assert said.endswith(f"does not exist: there is no folder '{folder / 'runs'}'")

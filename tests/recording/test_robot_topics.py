@@ -1,4 +1,4 @@
-"""Which robots a recording holds, and what is said where there is none of the name."""
+"""Robots in a recording, and the error for a missing one."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_the_only_robot_that_acts_is_taken_unasked():
 @pytest.mark.parametrize(
     ("topics", "namespace", "words"),
     [
-        (LEFT | RIGHT, "lift", r"^bag tells of no robot 'lift'; it has \['left'\]. Did you mean 'left'\?$"),
+        (LEFT | RIGHT, "lift", r"^bag holds no robot 'lift'; it has \['left'\]. Did you mean 'left'\?$"),
         (
             LEFT | RIGHT,
             "right",
@@ -40,9 +40,9 @@ def test_the_only_robot_that_acts_is_taken_unasked():
         (
             LEFT | {f"/r{n}/{t}": KIND for n in (1, 2) for t in ("joint_states", "applied_command")},
             None,
-            "of 3 robots",
+            "holds 3 robots",
         ),
-        (RIGHT, "left", "^bag tells of no robot 'left'; it has /right/joint_command"),
+        (RIGHT, "left", "^bag holds no robot 'left'; it has /right/joint_command"),
         (
             {"/tf": "tf2_msgs/msg/TFMessage"},
             None,

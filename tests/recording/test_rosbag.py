@@ -1,4 +1,4 @@
-"""Whatever `ros2 bag record` leaves is read to the last bit, or refused with the cause."""
+"""ROS bags: every form that `ros2 bag record` writes is read exactly, or refused with its cause."""
 
 import shutil
 import sqlite3
@@ -29,7 +29,7 @@ SAID = [one for step in [*range(1, 61), *range(150, 181)] for one in step_of(ste
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> list[Episode]:
-    """Episodes of the same messages in a session file."""
+    """Return the episodes of the same messages in a session file."""
     path = tmp_path_factory.mktemp("plain") / "session.mcap"
     record(path, SAID)
     episodes = load_experience(path, SPEC)
@@ -73,19 +73,19 @@ def test_one_file_of_a_bag_is_a_bag(tmp_path, plain, storage, compression, versi
     folder = write_bag(tmp_path / "bag", SAID, storage=storage, compression=compression, version=version)
     (file,) = bag_files(folder)
     (folder / "metadata.yaml").unlink()
-    # A name with characters that mean something in a URI, and another ending than the recorder gave.
+    # A name with special characters of a URI, and another ending than the recorder gives.
     other = file.rename(tmp_path / "ünser bag?#%20")
     check_same(load_experience(other, SPEC), plain)
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_metadata_may_spell_topics_and_profiles_otherwise_than_the_files(tmp_path, plain, storage):
-    """As in bags that `ros2 bag convert` wrote, and in those of programs that write bags themselves."""
+    """As in bags of `ros2 bag convert`, and of programs that write bags themselves."""
     folder = write_split_bag(tmp_path / "bag", SAID, 2, storage=storage)
     about = read_metadata(folder)
     for topic in about[INFORMATION]["topics_with_message_count"]:
         topic["topic_metadata"]["offered_qos_profiles"] = "- history: 1\n  depth: 7\n  reliability: 2\n"
-    # Old recorders wrote the folder, too; here it was renamed since then.
+    # Old recorders wrote the folder's name, too; here the folder was renamed later.
     names = about[INFORMATION]["relative_file_paths"]
     about[INFORMATION]["relative_file_paths"] = [f"old_name/{name}" for name in names]
     write_metadata(folder, about)
@@ -197,7 +197,7 @@ def test_what_a_killed_recorder_left_in_the_journal_of_sqlite_is_read(tmp_path, 
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.executemany("INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)", rows)
     database.commit()
-    # As the disk is while the recorder still lives, or after its kill.
+    # Files while the recorder runs, or after its kill.
     shutil.copytree(folder, tmp_path / "left")
     database.close()
     assert (tmp_path / "left" / f"{file.name}-wal").stat().st_size
@@ -230,7 +230,7 @@ def test_a_folder_without_a_bag_is_refused_with_what_it_has(tmp_path):
         bag_files(tmp_path)
     (tmp_path / "empty" / "episode_000000.parquet").touch()
     with pytest.raises(
-        SnapshotError, match="MCAP or SQLite, but episode files, which are cut already. Expected"
+        SnapshotError, match="MCAP or SQLite, but episode files, which are split already. Expected"
     ):
         bag_files(tmp_path / "empty")
 
@@ -244,10 +244,10 @@ def change(folder, **values) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("storage", "is a bag with storage 'cassette'; what can be read is mcap and sqlite3"),
-        ("compression", "is a bag with compression 'gzip'; what can be read is zstd"),
+        ("storage", "is a bag with storage 'cassette'; supported: mcap and sqlite3"),
+        ("compression", "is a bag with compression 'gzip'; supported: zstd"),
         ("a file that is gone", r"is a bag without its files \['bag_1.mcap'\]. .* ros2 bag reindex"),
-        ("no file", "is a bag of no file: nothing was recorded"),
+        ("no file", "is a bag without files: nothing was recorded"),
         ("no YAML", r"does not describe a bag \(ScannerError: .*ros2 bag reindex"),
         ("no bag", r"does not describe a bag \(KeyError: 'rosbag2_bagfile_information'\)"),
         ("nothing", r"does not describe a bag \(TypeError: "),
@@ -285,7 +285,7 @@ def test_a_bag_that_cannot_be_read_is_refused_with_the_cause(tmp_path, what, wor
         (b"SQLite format 3\0" + bytes(600), "is a SQLite file that cannot be read as a bag"),
         (b"\x28\xb5\x2f\xfd" + bytes(range(200)), "is damaged: .*Copy it again"),
         (b"#ROSBAG V2.0\n", "is a bag of ROS 1. Convert it: rosbags-convert --src"),
-        (b"%PDF-1.7 and so on", "is no session: it begins neither as MCAP nor as SQLite. Expected: a folder"),
+        (b"%PDF-1.7 and so on", "is no session: it is neither MCAP nor SQLite. Expected: a folder"),
     ],
 )
 def test_a_file_that_is_no_bag_is_refused_with_what_it_is(tmp_path, content, words):
@@ -364,7 +364,7 @@ def test_chunks_compressed_by_a_package_that_is_missing_name_the_extra(tmp_path,
     path = tmp_path / "bag.mcap"
     write_mcap(path, CompressionType.LZ4)
     monkeypatch.setattr("mcap.stream_reader.lz4", None)
-    with pytest.raises(MissingExtraError, match=r"chunks are compressed as 'lz4', needs the \"ros\" extra"):
+    with pytest.raises(MissingExtraError, match=r"chunks compressed as 'lz4' needs the \"ros\" extra"):
         load_experience(path, SPEC)
 
 
@@ -372,5 +372,5 @@ def test_chunks_compressed_in_a_way_that_is_unknown_are_refused_by_its_name(tmp_
     path = tmp_path / "bag.mcap"
     write_mcap(path, CompressionType.NONE)
     monkeypatch.setattr("wm_robot.recording.session_file.CHUNKS", ("zstd",))
-    with pytest.raises(SnapshotError, match="has chunks compressed as ''; what can be read is zstd and lz4"):
+    with pytest.raises(SnapshotError, match="has chunks compressed as ''; supported: zstd and lz4"):
         load_experience(path, SPEC)

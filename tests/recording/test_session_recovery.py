@@ -1,4 +1,4 @@
-"""A session that was cut is made whole, and nothing of it is ever destroyed."""
+"""Session recovery: a cut session becomes whole, and none of its data is destroyed."""
 
 import shutil
 
@@ -24,7 +24,7 @@ COUNT = 2000
 
 @pytest.fixture
 def cut(tmp_path):
-    """A session without an end, whose last chunk is torn."""
+    """Return a session without an end, whose last chunk is incomplete."""
     path = tmp_path / "session.mcap"
     record(path, (sensed(step) for step in range(COUNT)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -32,7 +32,7 @@ def cut(tmp_path):
 
 
 def read_by_seeking(path):
-    """What the stock reader of indexed files makes of it."""
+    """Return the messages that the standard reader of indexed files finds."""
     with path.open("rb") as file:
         reader = make_reader(file, validate_crcs=True)
         assert reader.get_summary() is not None
@@ -57,12 +57,12 @@ def test_a_recovered_session_holds_all_that_the_cut_one_did(cut):
     left = read_session(cut)
     assert not left.whole
     found = recover_session(cut)
-    assert (found.what, found.lost, found.kept) == (
+    assert (found.what, found.lost, found.original_copy) == (
         "its recorder was killed",
         1.0,
         cut.with_name("session.mcap.cut"),
     )
-    assert found.kept.read_bytes() == before
+    assert found.original_copy.read_bytes() == before
     messages = read_by_seeking(cut)
     assert len(messages) == found.messages == len(left.topics["/one/joint_states"]) > 500
     assert found.stamp == messages[-1][2] == START + (found.messages - 1) * 10**6
@@ -114,7 +114,7 @@ def test_a_whole_session_is_left_alone(tmp_path):
 def test_a_look_changes_nothing(cut):
     content = cut.read_bytes()
     found = recover_session(cut, dry_run=True)
-    assert found.messages > 500 and found.kept is None
+    assert found.messages > 500 and found.original_copy is None
     assert cut.read_bytes() == content and list(cut.parent.iterdir()) == [cut]
 
 
@@ -197,7 +197,7 @@ def test_a_recording_of_another_programme_is_recovered_too_and_nothing_is_promis
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "is empty"), (b"a note of somebody's", "does not begin as an MCAP")]
+    ("content", "words"), [(b"", "is empty"), (b"a note of somebody's", "is not an MCAP")]
 )
 def test_what_is_no_session_is_refused_and_left(tmp_path, content, words):
     path = tmp_path / "session.mcap"

@@ -1,4 +1,4 @@
-"""Lives come back as they were, and only to who asks for the same."""
+"""Trajectory file: data are unchanged, and only loaded for the same recipe."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_lives_come_back_as_they_were(tmp_path, lives):
 
 def test_lives_gathered_otherwise_are_refused_by_name(tmp_path, lives):
     save_lives(tmp_path / "lives", lives, RECIPE)
-    with pytest.raises(SnapshotError, match="gathered with lives 2 instead of 9, seed 0 instead of 1"):
+    with pytest.raises(SnapshotError, match="collected with lives 2 instead of 9, seed 0 instead of 1"):
         load_lives(tmp_path / "lives", RECIPE | {"lives": 9, "seed": 1})
 
 
@@ -46,5 +46,5 @@ def test_what_holds_no_lives_is_refused(tmp_path, lives, damage):
         path.write_text("lives")
     if damage == "missing":
         path.unlink()
-    with pytest.raises(SnapshotError, match="does not hold lives"):
+    with pytest.raises(SnapshotError, match="holds no trajectories"):
         load_lives(path, RECIPE)

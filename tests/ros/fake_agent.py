@@ -18,7 +18,7 @@ class Notebook:
     """Acts by holding the sensed position; `NOTEBOOK` names the file that it writes in."""
 
     def __init__(self, config, spec):
-        self.spec = spec
+        self.spec, self.agent = spec, self
         self.counters = {"lived": 0, "watched": 0, "invalid": 0}
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
@@ -43,7 +43,7 @@ class Notebook:
         self._note(
             act=obs.tolist(), goal=goal.tolist(), applied=None if applied is None else applied.tolist()
         )
-        # The rehearsal has no goal.
+        # The steps of the warm-up have no goal.
         if self._fail and goal.any() and self.counters["lived"] >= self._fail:
             raise RuntimeError("the planner fell over")
         time.sleep(float(os.environ.get("THINKS", "0")))
@@ -61,9 +61,6 @@ class Notebook:
         self.counters["lived"] += valid
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs)
-
-    def rehearse(self):
-        self._note(rehearse=self.steps)
 
     def save(self, place):
         assert not self._saving, "two saves at once"

@@ -16,7 +16,7 @@ class Keeper:
     """Acts by holding the sensed position; the surprise of step n is `SURPRISE` to the n."""
 
     def __init__(self, config, spec):
-        self.spec = spec
+        self.spec, self.agent = spec, self
         self._rise = float(os.environ.get("SURPRISE", "1.0"))
         self._obs = None
         self.begin(np.zeros(spec.action_dim))
@@ -44,9 +44,6 @@ class Keeper:
         return SimpleNamespace(
             nll=self._rise**self.session, mean=obs, deviation=2 * ones, error=(next_obs - obs) / 2
         )
-
-    def rehearse(self):
-        pass
 
     def imagined(self):
         if self._obs is None:

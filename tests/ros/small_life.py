@@ -36,9 +36,9 @@ def recorded_arm(folder, name="arm", seed=5):
 def newborn(folder):
     """A store with a life that has lived nothing, as its main branch."""
     base = load_base(BASE)
-    state = base.model.birth(1, hold=torch.zeros(1, base.model.config.action))
+    state = base.model.birth(hold=torch.zeros(1, base.model.config.action))
     Store(folder / "lives").save(
-        {name: value.contiguous().numpy() for name, value in state.items()},
+        {name: value.contiguous().numpy() for name, value in state.flatten().items()},
         base_digest=base.digest,
         spec_digest=load_spec("arm").digest(),
     )

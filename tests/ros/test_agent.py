@@ -109,7 +109,7 @@ def agent(start, peer, tmp_path, environment):
     def notes(kind):
         lines = (tmp_path / "notebook").read_text().splitlines()
         found = [json.loads(line) for line in lines]
-        # All before the last birth was rehearsal, and a check of the state to restore.
+        # All before the last birth was warm-up, and a check of the state to restore.
         born = max(i for i, note in enumerate(found) if "begin" in note)
         return [note for note in found[born:] if not kind or kind in note]
 
@@ -241,22 +241,6 @@ def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(
     peer.until(lambda: plant.told()["life"]["lived"] == 5, "it does not live")
     assert [note["hurry"] for note in agent.notes("live")] == [late] * 5
     peer.until(lambda: plant.told()["hurried"] == 5 * late, "it is not told")
-
-
-@pytest.mark.parametrize("priority", [0, 1])
-def test_with_real_time_priority_it_rehearses_once_before_an_observation(agent, peer, priority):
-    client = agent(**{"realtime.priority": priority})
-    client.configure()
-    client.activate()
-    plant, rehearsed = Plant(peer), 0
-    # On a busy machine there may be no time for it, and then it is left.
-    while plant.step < 4 or (priority and rehearsed < 4 and plant.step < 200):
-        plant.stamp = peer.now() - PERIOD
-        plant.advance()
-        peer.spin(2 * SPEC.dt)
-        rehearsed = len(agent.notes("rehearse"))
-    assert (4 if priority else 0) <= rehearsed <= (plant.step if priority else 0)
-    peer.until(lambda: plant.told()["rehearsed"] == rehearsed, "it is not told")
 
 
 def test_an_agent_that_no_longer_acts_waits_and_does_not_spin(agent, peer):

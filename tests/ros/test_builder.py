@@ -21,13 +21,13 @@ STEPS = 450
 
 def test_a_robot_that_does_not_do_what_plans_promise_is_told_of():
     life = load_life(CONFIG, SPEC)
-    life.begin(np.zeros(SPEC.action_dim, np.float32))
+    life.agent.begin(np.zeros(SPEC.action_dim, np.float32))
     assert life.report() == {"event": "", "plans_kept": True}
     # Sensors with noise: of those that stand still altogether nothing is concluded.
     rng = np.random.default_rng(0)
     obs = rng.normal(0, 1e-3, (STEPS + 1, SPEC.obs_dim)).astype(np.float32)
     for before, after in pairwise(obs):
-        life.live(before, life.act(before, FAR), after)
+        life.agent.live(before, life.agent.act(before, FAR), after)
     assert life.report()["plans_kept"] is False
     assert str(life.report()["event"]).startswith("plans promised")
     assert life.counters["alarms"] == 1
@@ -36,6 +36,6 @@ def test_a_robot_that_does_not_do_what_plans_promise_is_told_of():
 
 def test_a_life_whose_plans_nobody_watches_says_nothing_of_them():
     life = load_life(replace(CONFIG, watch_plans=False), SPEC)
-    life.begin(np.zeros(SPEC.action_dim, np.float32))
+    life.agent.begin(np.zeros(SPEC.action_dim, np.float32))
     assert life.report() == {"event": ""} and "plans" not in life.counters
     life.close()

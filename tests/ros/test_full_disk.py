@@ -13,9 +13,11 @@ import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
+from tests.ros.built import need_messages
 from tests.ros.test_agent import Plant, saver
 from wm_robot.errors import DeviceError
 from wm_robot.store.store import Store
+from wm_robot.store.verification import find_damage
 from wm_robot_ros.middleware.environment import node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
@@ -101,11 +103,11 @@ def test_on_a_full_disk_a_copy_is_made_elsewhere_and_the_printed_command_brings_
     assert robot.process.stop(patience=10) == 1
     assert time.monotonic() - began < 5
     assert "No space left on device" in robot.log() and "Traceback" not in robot.log()
-    assert robot.store.show().steps == 5 and robot.store.verify() == []
+    assert robot.store.show().steps == 5 and find_damage(robot.store) == []
     (tmpfs / "full").unlink()
     done = robot.bring_back(environment)
     assert done.returncode == 0, done.stderr
-    assert [each.steps for each in robot.store.log()] == [11, 5] and robot.store.verify() == []
+    assert [each.steps for each in robot.store.log()] == [11, 5] and find_damage(robot.store) == []
 
 
 def refuse(folder, *names):
@@ -121,7 +123,7 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
     os.kill(robot.process.pid, signal.SIGINT)
     robot.until_logged("keeps the state and tries again every 5 s: make room")
     time.sleep(1)
-    assert robot.process.running and "no second place takes it either" in robot.log()
+    assert robot.process.running and "no rescue folder can be written either" in robot.log()
     (tmp_path / "disk").unlink()
     assert robot.process.wait(20) == 0
     assert robot.store.show().steps == 5
@@ -151,6 +153,41 @@ def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleane
     assert answer.result().success and robot.store.show().steps == 5
     robot.client.cleanup()
     assert robot.client.state() == "unconfigured" and robot.process.stop(patience=10) == 0
+
+
+def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot, peer, tmp_path):
+    need_messages()
+    from wm_robot_msgs.msg import LifetimeStatus
+
+    robot = robot(tmp_path / "disk" / "lives")
+    statuses = peer.hear(LifetimeStatus, "agent/lifetime")
+    robot.live(6)
+    refuse(tmp_path, "disk")
+    robot.client.deactivate()
+    peer.until(lambda: statuses and "state not saved" in statuses[-1].trouble, "it does not tell")
+    assert statuses[-1].unsaved and "Nothing is lost" in statuses[-1].trouble
+    # While there is no room, to ask for it fails, and what is told of the copy stays.
+    failed = saver(peer)()
+    peer.until(failed.done, "no answer")
+    assert not failed.result().success
+    (tmp_path / "disk").unlink()
+    answer = saver(peer)()
+    peer.until(answer.done, "no answer")
+    assert answer.result().success
+    peer.until(lambda: not statuses[-1].unsaved, "it is told as unsaved")
+    assert statuses[-1].trouble == "" and statuses[-1].snapshot == robot.store.find("main")
+    robot.client.cleanup()
+    assert robot.client.state() == "unconfigured" and robot.process.stop(patience=10) == 0
+
+
+def test_a_cleanup_saves_what_a_full_disk_kept_from_being_saved(robot, tmp_path):
+    robot = robot(tmp_path / "disk" / "lives")
+    robot.live(6)
+    refuse(tmp_path, "disk")
+    robot.client.deactivate()
+    (tmp_path / "disk").unlink()
+    robot.client.cleanup()
+    assert robot.store.show().steps == 5 and robot.process.stop(patience=10) == 0
 
 
 def test_where_nothing_can_be_saved_it_does_not_begin(robot, tmp_path):

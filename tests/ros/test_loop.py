@@ -4,7 +4,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 
 from wm_robot.errors import DeviceError
 from wm_robot.model.base import save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot_benchmarks.ros_probes.loop_timing import at_rate, measure
@@ -18,7 +19,7 @@ SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
 def base(tmp_path):
     """A base that was never trained, small enough to be quick."""
     truth = len(WorldDistribution(SPEC).names)
-    model = WorldModel(ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1))
+    model = WorldModel(ModelConfig.of(SPEC, truth=truth, width=16, blocks=1))
     save_base(tmp_path / "base", model, SPEC, {})
     return tmp_path / "base"
 

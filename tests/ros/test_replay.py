@@ -52,5 +52,5 @@ def test_a_recording_that_is_not_there_is_refused_by_its_name(tmp_path, start):
     process = replay(start, tmp_path / "bags", from_robot="one")
     assert process.wait(20) != 0
     said = (tmp_path / "node0.log").read_text()
-    assert f"recording '{tmp_path / 'bags'}' is not there. Did you mean '{tmp_path / 'bag'}'?" in said
+    assert f"recording '{tmp_path / 'bags'}' does not exist. Did you mean '{tmp_path / 'bag'}'?" in said
     assert "Traceback" not in said

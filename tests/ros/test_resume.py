@@ -10,9 +10,11 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 torch = pytest.importorskip("torch")
 
 from tests.ros.test_agent import SPEC, Plant, saver
-from wm_robot.agent.agent import RANDOM, Agent
+from wm_robot.agent.agent import Agent
+from wm_robot.memory.lifetime_state import PLANNER_NOISE
 from wm_robot.model.base import load_base, save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.store.store import Store
 from wm_robot_ros.middleware.environment import node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
@@ -25,13 +27,13 @@ PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.
 
 def saved_in(store):
     """What was lived, to the bit; not how far the noise of plans has got, which the library alone makes none of."""
-    return {name: value.tobytes() for name, value in store.load().items() if name != RANDOM}
+    return {name: value.tobytes() for name, value in store.load().items() if name != PLANNER_NOISE}
 
 
 def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, environment, tmp_path):
     torch.manual_seed(0)
     truth = len(WorldDistribution(SPEC).names)
-    shape = ModelConfig.of(SPEC, goal=3, truth=truth, width=16, blocks=1)
+    shape = ModelConfig.of(SPEC, truth=truth, width=16, blocks=1)
     save_base(tmp_path / "base", WorldModel(shape), SPEC, {})
     store = Store(tmp_path / "state")
 
@@ -74,10 +76,12 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
 
 def test_what_the_library_lives_depends_on_every_message():
     # Otherwise the test above would hold for a life that learns nothing.
-    shape = ModelConfig.of(SPEC, goal=3, truth=1, width=16, blocks=1, memory="delta")
+    shape = ModelConfig.of(SPEC, truth=1, width=16, blocks=1, memory="delta")
     model = WorldModel(shape)
     obs = torch.from_numpy(np.stack([Plant.obs(None, step) for step in (1, 2)]))[None]
     action = torch.from_numpy(Plant.action(None, 2))[None, None]
-    state = model.birth(1, hold=action[:, 0])
-    after = [model.scan(state, obs, action + shift, torch.ones(1, 1))[1]["0.S"] for shift in (0.0, 0.001)]
+    state = model.birth(hold=action[:, 0])
+    after = [
+        model.scan(state, obs, action + shift, torch.ones(1, 1))[1].memory[0]["S"] for shift in (0.0, 0.001)
+    ]
     assert not torch.equal(*after)

@@ -26,6 +26,7 @@ from wm_robot_msgs.srv import (
 )
 
 from tests.ros.test_agent import SPEC, Plant
+from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.store import Store
 from wm_robot_ros.middleware.environment import node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
@@ -116,7 +117,7 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     assert saved.snapshot.steps < robot.lived() < before
     # What it gave up can be gone back to, also after the store was tidied.
     assert store.show(restored.before).steps >= before
-    store.gc()
+    collect_garbage(store)
     assert store.load(restored.before)["step"][0] >= before
     # And what is saved now goes on from there.
     later = robot.ask(SaveLifetime, "save_lifetime")
@@ -146,7 +147,7 @@ def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tm
     robot.store.save(values, base_digest="a" * 64, spec_digest=SPEC.digest(), branch="stranger")
     robot.live(10)
     answer = robot.ask(RestoreLifetime, "restore_lifetime", reference="stranger")
-    assert not answer.success and "lived with base_digest aaaa" in answer.message
+    assert not answer.success and "learned with base_digest aaaa" in answer.message
     robot.live(5)
     assert robot.lived() > 10 and robot.plant.told()["trouble"] == ""
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_asked_for_is_refused_with_a_reason(robot):
 def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer, tmp_path):
     # As where nothing was built: the folder is not there.
     code = (
-        "import sys; from wm_robot_ros import interfaces; from pathlib import Path; "
+        "import sys; from wm_robot_ros.state_api import interfaces; from pathlib import Path; "
         f"interfaces.INSTALLED = Path({str(tmp_path / 'nothing')!r}); "
         f"sys.argv[0] = {KEEPER!r}; import runpy; runpy.run_path({KEEPER!r}, run_name='__main__')"
     )
@@ -263,7 +264,7 @@ def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer
 
 def test_a_bare_process_finds_the_messages(environment):
     code = (
-        "from wm_robot_ros import interfaces; assert not interfaces.missing(); "
+        "from wm_robot_ros.state_api import interfaces; assert not interfaces.missing(); "
         "from wm_robot_msgs.msg import Prediction; from rclpy.serialization import serialize_message; "
         "print(len(serialize_message(Prediction(mean=[1.0, 2.0]))))"
     )

@@ -111,4 +111,4 @@ def test_what_is_cancelled_ends_its_process_and_keeps_nothing(start, peer, tmp_p
         Evaluate, "evaluate", recordings=[str(tmp_path / "nothing.mcap")], references=["main"]
     )
     answer = agent.answer(handle)
-    assert answer.status == GoalStatus.STATUS_ABORTED and "is not there" in answer.result.message
+    assert answer.status == GoalStatus.STATUS_ABORTED and "does not exist" in answer.result.message

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.ros
 
-from wm_robot.control.timing import Histogram
+from wm_robot.control.histogram import Histogram
 from wm_robot.streams.command_buffer import CommandIntake
 from wm_robot.streams.rejection import Refusal, check_time
 from wm_robot.streams.transition_assembler import Pairing

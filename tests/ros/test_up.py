@@ -26,7 +26,8 @@ from tests.recording.sessions import record, step_of
 from tests.ros.small_life import STEPS, newborn, recorded_arm
 from wm_robot.errors import ConfigError, SpecError, WmRobotError
 from wm_robot.model.base import save_base
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.session_file import read_session
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
@@ -380,8 +381,7 @@ def small_base(folder, robot):
     """A base that was never trained, small enough to be quick."""
     spec = load_spec(robot)
     shape = {"truth": len(WorldDistribution(spec).names), "width": 16, "blocks": 1}
-    goal = next(iter(spec.tasks.values())).goal
-    save_base(folder, WorldModel(ModelConfig.of(spec, goal=goal, **shape)), spec, {})
+    save_base(folder, WorldModel(ModelConfig.of(spec, **shape)), spec, {})
     return folder
 
 

@@ -117,17 +117,3 @@ def test_nothing_is_learned_while_it_holds():
     assert supervisor.may_learn
     supervisor.step(Report(broken="no"))
     assert not supervisor.may_learn
-
-
-def test_contact_is_what_stood_between_controller_and_robot():
-    supervisor = acting()
-    assert not supervisor.contact
-    supervisor.step(Report(cuts=(CUT,)))
-    assert not supervisor.contact, "a rate limit is met every day"
-    supervisor.step(Report(cuts=(CUT, Cut(Rule.WORKSPACE, "z", 0.0, 0.1))))
-    assert supervisor.contact and supervisor.mode is Mode.LEARNED
-    supervisor.step(Report())
-    assert not supervisor.contact
-    supervisor.step(Report(broken="ValueError: no"))
-    supervisor.step(Report())
-    assert supervisor.contact, "the baseline acts"

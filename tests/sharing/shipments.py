@@ -1,4 +1,4 @@
-"""A small life that can be shipped, made without torch: a point that moves on a line."""
+"""Small shipment for tests, made without torch: a point that moves on a line."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ RECORD = {"bench": "control", "when": "2026-01-02T03:04:05Z", "commit": "abc", "
 
 
 def base_files(number: float = 0.0) -> dict[str, bytes]:
-    """A base that computes nothing."""
+    """Return the files of a base that computes nothing."""
     weights = save(
         {"layer.weight": np.full((4, 3), number, np.float32), "layer.bias": np.zeros(4, np.float32)}
     )
@@ -51,14 +51,14 @@ def base_files(number: float = 0.0) -> dict[str, bytes]:
 
 
 def lived(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None, **options) -> Snapshot:
-    """Save a state of a life with that base."""
+    """Save a lifetime state of that base."""
     values = {"0.s": np.full((1, 3), number, np.float32), "step": np.array([int(number)], np.int64)}
     known = json.loads((base or base_files())["base.json"])["digest"]
     return Store(place).save(values, base_digest=known, spec_digest=SPEC.digest(), **options)
 
 
 def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None) -> Shipment:
-    """A life of two snapshots, to be shipped."""
+    """Return a shipment of a branch with two snapshots."""
     base = base or base_files()
     lived(place, number - 1, base)
     snapshot = lived(place, number, base)

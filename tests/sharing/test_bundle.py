@@ -1,4 +1,4 @@
-"""Verified before it is read: what nobody trusted has signed is refused, whatever it is, with one kind of error."""
+"""Signed bundle: verified before it is parsed; any content without a trusted signature raises one kind of error."""
 
 import dataclasses
 import os
@@ -20,8 +20,11 @@ from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.rollback_counters import Mark
 from wm_robot.sharing.shipment import PARTS, Shipment
 from wm_robot.spec import canonical_json
+from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
+from wm_robot.store.transfer import import_root
+from wm_robot.store.verification import find_damage
 
 
 @pytest.fixture(scope="module")
@@ -211,29 +214,29 @@ def test_manifests_from_before_there_was_an_origin_keep_their_digest(tmp_path):
 def test_a_life_taken_in_goes_on_and_its_store_is_whole(tmp_path, shipped):
     store = Store(tmp_path / "there")
     received = shipped.snapshot.received(product="point")
-    here = store.adopt(received, shipped.parts["state.safetensors"], branch="new")
+    here = import_root(store, received, shipped.parts["state.safetensors"], branch="new")
     assert here.parents == () and here.origin["parents"] == list(shipped.snapshot.parents)
     assert here.origin["snapshot"] == shipped.snapshot.digest and here.sequence == shipped.snapshot.sequence
     assert store.load("new")["0.s"].tobytes() == Store(tmp_path / "there").load(here.digest)["0.s"].tobytes()
     after = lived(store.folder, 9.0, branch="new")
     assert [each.digest for each in store.log("new")] == [after.digest, here.digest]
-    assert store.verify() == [] and store.gc() == [] and store.snapshots()
+    assert find_damage(store) == [] and collect_garbage(store) == [] and store.snapshots()
     other = Store(tmp_path / "clone")
     other.branch("x", other.fetch(store, "new"))
-    assert [each.origin for each in other.log("x")] == [{}, here.origin] and other.gc() == []
+    assert [each.origin for each in other.log("x")] == [{}, here.origin] and collect_garbage(other) == []
 
 
 def test_a_life_taken_in_twice_is_there_once(tmp_path, shipped):
     store, content = Store(tmp_path / "there"), shipped.parts["state.safetensors"]
-    here = store.adopt(shipped.snapshot.received(sequence=1), content)
+    here = import_root(store, shipped.snapshot.received(sequence=1), content)
     lived(store.folder, 9.0)
-    assert store.adopt(shipped.snapshot.received(sequence=2), content) == here
+    assert import_root(store, shipped.snapshot.received(sequence=2), content) == here
     assert len(store.snapshots()) == 2
     other = shipment(tmp_path / "other", 5.0)
-    with pytest.raises(SnapshotError, match="branch 'main' .* holds another life"):
-        store.adopt(other.snapshot.received(), other.parts["state.safetensors"])
+    with pytest.raises(SnapshotError, match="branch 'main' .* is at an unrelated snapshot"):
+        import_root(store, other.snapshot.received(), other.parts["state.safetensors"])
     with pytest.raises(SnapshotError, match="is not the first of a line, with its tensors"):
-        store.adopt(other.snapshot.received(), content, branch="x")
+        import_root(store, other.snapshot.received(), content, branch="x")
 
 
 def test_where_a_life_was_before_is_kept_over_two_journeys(shipped):
@@ -305,5 +308,5 @@ def test_a_trusted_key_that_signs_nonsense_is_refused_with_the_same_error(place,
         read_bundle(place / "nonsense", ring)
     except SnapshotError:
         return
-    # What is free to be said may be said: notes, times, cards and what a robot is called on the outside.
+    # Free texts may change: notes, times, cards and external names of a robot.
     assert named != "values" or changed["files"] == values["files"]

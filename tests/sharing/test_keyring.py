@@ -1,4 +1,4 @@
-"""Keys that nobody else can read, trust that ends, and numbers that never run back."""
+"""Keyring: private keys of the owner alone, trust that expires, and counters that never decrease."""
 
 import os
 import sys
@@ -49,16 +49,16 @@ def test_a_private_key_that_others_can_read_is_not_used(ring, mode):
     ring.new("me")
     path = ring.folder / "private" / "me.pem"
     path.chmod(mode)
-    with pytest.raises(ConfigError, match=f"can be read by others .mode {mode:04o}.*chmod 600"):
+    with pytest.raises(ConfigError, match=f"can be read by other users .mode {mode:04o}.*chmod 600"):
         ring.signing("me")
-    with pytest.raises(ConfigError, match="can be read by others"):
+    with pytest.raises(ConfigError, match="can be read by other users"):
         read_private(path)
 
 
 def test_trust_that_others_may_write_is_none(ring):
     ring.new("me")
     (ring.folder / "trusted").chmod(0o770)
-    with pytest.raises(ConfigError, match="others may write in .*trusted.*chmod 700"):
+    with pytest.raises(ConfigError, match="other users may write in .*trusted.*chmod 700"):
         ring.trusted()
 
 
@@ -89,7 +89,7 @@ def test_a_damaged_private_key_is_said_to_be_one(ring, content):
     ring.new("me")
     path = ring.folder / "private" / "me.pem"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="holds no key that can be read"):
+    with pytest.raises(ConfigError, match="holds no readable key"):
         ring.signing("me")
 
 

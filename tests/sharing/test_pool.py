@@ -1,14 +1,17 @@
 """Lives made one: exact where evidence adds up, refused where it does not."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from tests.sharing.test_assimilate import episode, small
-from wm_robot.adaptation.tensor_backends import TensorRecall
+from tests.sharing.test_assimilate import NOTHING, episode, small
+from wm_robot.adaptation.context_bank import Recall
 from wm_robot.errors import ConfigError
-from wm_robot.model.residual import residual_of
+from wm_robot.model.torch_backend import ModelLives
 from wm_robot.sharing.assimilate import Stretch, lived
 from wm_robot.sharing.pool import pooled
 
@@ -22,18 +25,21 @@ def unforgetting(memory):
 
 
 def born(model):
-    return model.birth(1, hold=torch.zeros(1, 1))
+    return ModelLives(model).birth(hold=NOTHING)
 
 
 @pytest.mark.parametrize("steps", [40, 150, pytest.param(1000, marks=pytest.mark.soak)])
 def test_pooled_ridge_lives_are_one_that_lived_both(steps):
     model = unforgetting("ridge")
     one, other = (Stretch.of(episode(steps, seed=seed)) for seed in (1, 2))
-    both = lived(model, born(model), [one, other])
-    pool = pooled(model, [lived(model, born(model), [each]) for each in (one, other)])
-    # None of them has a residual.
-    for name in both.keys() - {"recent"} - residual_of(both).keys():
-        apart = (pool[name] - both[name]).double().norm() / both[name].double().norm()
+    backend = ModelLives(model)
+    both = lived(backend, born(model), [one, other])
+    pool = pooled(model, [lived(backend, born(model), [each]) for each in (one, other)])
+    assert pool.step == both.step
+    for name, value in both.memory[0].items():
+        apart = np.linalg.norm((pool.memory[0][name] - value).astype(np.float64).ravel()) / np.linalg.norm(
+            value.astype(np.float64).ravel()
+        )
         assert apart <= 1e-6 or name.endswith("_low"), (name, apart)
 
 
@@ -52,27 +58,26 @@ def test_one_life_is_no_pool():
 
 def test_a_pool_remembers_the_conditions_that_any_of_them_used_last():
     model = unforgetting("ridge")
-    recall = TensorRecall(model)
-    lives = []
-    for seed in (1, 2):
-        state = lived(recall, recall.birth(born(model)), [Stretch.of(episode(30, seed=seed))])
-        lives.append(state)
-    # Conditions used at steps that everybody can tell apart.
-    for number, state in enumerate(lives):
-        slots = state["recall.used"].shape[1]
-        state["recall.used"] = torch.tensor([[10 * k + number if k < 6 else -1 for k in range(slots)]])
-        state["bank.0.S"] = (
-            state["bank.0.S"] * 0 + torch.arange(slots + 1).view(1, -1, 1, 1, 1) + 100 * number
-        )
-        state["step"] = torch.tensor([100])
+    backend = ModelLives(model)
+    recall, lives = Recall(backend), []
+    # Contexts used at steps that everybody can tell apart.
+    for number, seed in enumerate((1, 2)):
+        state = lived(backend, recall.birth(hold=NOTHING), [Stretch.of(episode(30, seed=seed))])
+        bank = state.bank
+        slots = bank.last_used.shape[1]
+        used = np.array([[10 * k + number if k < 6 else -1 for k in range(slots)]])
+        matrices = bank.slots.memory[0]["S"] * 0 + np.arange(slots + 1).reshape(1, -1, 1, 1, 1) + 100 * number
+        marked = replace(bank.slots, memory=({**bank.slots.memory[0], "S": matrices},))
+        lives.append(replace(state, step=np.array([100]), bank=replace(bank, slots=marked, last_used=used)))
     pool = pooled(model, lives)
-    assert pool["step"] == 200
-    assert pool["bank.0.S"][0, :-1, 0, 0, 0].tolist() == [105, 5, 104, 4, 103, 3, 102, 2]
-    assert pool["recall.used"].tolist() == [[151, 150, 141, 140, 131, 130, 121, 120]]
+    assert pool.step == 200
+    matrices = pool.bank.slots.memory[0]["S"]
+    assert matrices[0, :-1, 0, 0, 0].tolist() == [105, 5, 104, 4, 103, 3, 102, 2]
+    assert pool.bank.last_used.tolist() == [[151, 150, 141, 140, 131, 130, 121, 120]]
 
 
 def test_lives_with_and_without_a_bank_do_not_mix():
     model = small("ridge")
     state = born(model)
     with pytest.raises(ConfigError, match="some do not"):
-        pooled(model, [state, TensorRecall(model).birth(state)])
+        pooled(model, [state, Recall(ModelLives(model)).add_bank(state)])

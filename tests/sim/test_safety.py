@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.sim.robots import ARM
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.control_loop import make_local_loop
 from wm_robot.safety.modes import Mode
 from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.worlds import WorldDistribution
@@ -29,7 +29,7 @@ class Jitter:
 def test_in_worlds_never_seen_the_baseline_brings_it_home_and_takes_over_from_anything(seed):
     rng = np.random.default_rng(seed)
     robot = SimRobot(ARM, WorldDistribution(ARM).sample(rng), seed=seed)
-    loop = ControlLoop(robot, Jitter(ARM, seed))
+    loop = make_local_loop(robot, Jitter(ARM, seed))
     loop.supervisor.arm()
     modes = [loop.step() for _ in range(250)]
     assert list(dict.fromkeys(modes))[:3] == [Mode.HOMING, Mode.READY, Mode.LEARNED]

@@ -1,4 +1,4 @@
-"""Where a life's own store cannot be written, a copy is in a second place, and one command brings it back."""
+"""Rescue store: a state whose own store cannot be written is copied elsewhere; one command copies it back."""
 
 import shlex
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 
 from wm_robot.store.rescue_store import rescue
 from wm_robot.store.store import Store, opened
+from wm_robot.store.verification import find_damage
 from wm_robot_cli.main import main
 
 
 class Life:
-    """Counts, and is kept in a store."""
+    """Agent that counts its steps and saves them in a store."""
 
     def __init__(self, place):
         self.steps, self.store, self.origin = 0, Store(place), []
@@ -36,7 +37,7 @@ class Life:
 
 @pytest.fixture
 def life(tmp_path, monkeypatch):
-    """Lived two steps more than were saved; its second places are the folders `user` and `temporary`."""
+    """Agent with two unsaved steps; its rescue folders are `user` and `temporary`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     life = Life(tmp_path / "the lives")
@@ -53,7 +54,7 @@ def test_the_command_brings_the_life_back_to_its_branch(life, tmp_path, capsys):
     assert life.store.show().steps == 1
     main(shlex.split(found.command)[1:])
     assert life.store.find("main") == found.digest
-    assert [each.steps for each in life.store.log()] == [3, 1] and life.store.verify() == []
+    assert [each.steps for each in life.store.log()] == [3, 1] and find_damage(life.store) == []
     assert "it was at" in capsys.readouterr().out
 
 
@@ -76,7 +77,9 @@ def test_the_next_place_is_taken_where_the_first_one_fails(life, tmp_path):
 def test_where_nothing_can_be_written_each_place_is_named_with_its_reason(life, tmp_path):
     for name in ("user", "temporary"):
         (tmp_path / name).write_text("a file where a folder should be")
-    with pytest.raises(OSError, match="no second place takes it either .*user/wm_robot: .*temporary: "):
+    with pytest.raises(
+        OSError, match="no rescue folder can be written either .*user/wm_robot: .*temporary: "
+    ):
         rescue(life.copy, str(life.store.folder), name="agent")
 
 

@@ -1,8 +1,9 @@
-"""Nothing acknowledged is lost, every ancestor can be had back, lives never touch each other."""
+"""Store: no acknowledged snapshot is lost, every ancestor can be loaded, branches never change each other."""
 
 import os
 import sqlite3
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io import durable
+from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.index import StoreIndex
-from wm_robot.store.store import FOLDERS, Store, opened
+from wm_robot.store.store import Store, opened
+from wm_robot.store.store_folder import FOLDERS
+from wm_robot.store.transfer import clone_branch
+from wm_robot.store.verification import find_damage, quarantine_damaged
 
 BASE, SPEC = "b" * 64, "c" * 64
 
@@ -64,9 +69,9 @@ def test_a_life_that_cannot_go_on_is_not_saved(store):
 def test_another_base_or_robot_is_refused(store):
     kept(store, 1)
     assert store.load(base_digest=BASE, spec_digest=SPEC)
-    with pytest.raises(SnapshotError, match="lived with base_digest bbbb.*here it is aaaa"):
+    with pytest.raises(SnapshotError, match="learned with base_digest bbbb.*here it is aaaa"):
         store.load(base_digest="a" * 64)
-    with pytest.raises(SnapshotError, match="lived with spec_digest"):
+    with pytest.raises(SnapshotError, match="learned with spec_digest"):
         store.load(spec_digest="a" * 64)
 
 
@@ -76,7 +81,7 @@ def test_every_ancestor_can_be_had_back(store):
     assert [each.digest for each in store.log()] == [each.digest for each in reversed(snapshots)]
     assert [each.sequence for each in store.log(limit=2)] == [5, 4]
     assert number(store, snapshots[1].digest[:10]) == 1
-    with pytest.raises(SnapshotError, match="'main~5' is before the birth"):
+    with pytest.raises(SnapshotError, match="'main~5' is before the initial state"):
         store.load("main~5")
 
 
@@ -140,16 +145,16 @@ def test_damage_is_found_isolated_and_leaves_the_rest(store, kind, damage):
     with pytest.raises(SnapshotError):
         store.load()
     before = everything(store)
-    found = store.verify()
+    found = find_damage(store)
     assert len(found) >= 1 and everything(store) == before
-    assert store.verify(repair=True) == found
+    assert quarantine_damaged(store) == found
     assert not file.exists()
     with pytest.raises(SnapshotError):
         store.load()
     first = next(each for each in Store(store.folder).snapshots() if each.sequence == 1)
     assert number(store, first.digest) == 1
     store.reset("main", first.digest)
-    assert store.verify() == []
+    assert find_damage(store) == []
     kept(store, 3)
     assert number(store) == 3
 
@@ -165,7 +170,7 @@ def test_the_index_may_be_lost_at_any_moment(store, content):
     assert number(store, first.digest[:8]) == 1
 
 
-READS = {
+READS: dict[str, Callable[[Store], object]] = {
     "find": lambda store: store.find("main"),
     "digest": lambda store: store.find(store.branches()["main"][:8]),
     "show": lambda store: store.show().steps,
@@ -174,13 +179,13 @@ READS = {
     "branches": lambda store: store.branches(),
     "pins": lambda store: store.pins(),
     "snapshots": lambda store: [each.digest for each in store.snapshots()],
-    "verify": lambda store: store.verify(),
-    "gc": lambda store: [each.digest for each in store.gc(keep_last=1, dry_run=True)],
+    "verify": lambda store: find_damage(store),
+    "gc": lambda store: [each.digest for each in collect_garbage(store, keep_last=1, dry_run=True)],
 }
 
 
 def everything(store: Store) -> dict[str, object]:
-    """Every name below a store's folder, with content and time of change."""
+    """Return every path below a store's folder, with content and time of the last change."""
     found = sorted(store.folder.rglob("*")) if store.folder.exists() else []
     return {
         str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None) for path in found
@@ -190,7 +195,7 @@ def everything(store: Store) -> dict[str, object]:
 @pytest.mark.parametrize("index", ["there", "lost", "stale"])
 @pytest.mark.parametrize("read", READS)
 def test_what_only_reads_writes_nothing(store, read, index):
-    """Not even its index or a lock: a copy may lie on a mount that is read-only."""
+    """Not even its index or a lock: a copy may be on a read-only mount."""
     for i in range(4):
         kept(store, i)
     expected = READS[read](store)
@@ -198,7 +203,7 @@ def test_what_only_reads_writes_nothing(store, read, index):
     if index == "stale":
         last = kept(store, 9)
         store.reset("main", f"{last.digest}~1")
-        store.gc()
+        collect_garbage(store)
         (store.folder / "index.sqlite3").write_bytes(content)
     if index == "lost":
         (store.folder / "index.sqlite3").unlink()
@@ -208,16 +213,16 @@ def test_what_only_reads_writes_nothing(store, read, index):
     assert everything(store) == before
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Store], object]] = {
     "branch": lambda store: store.branch("new"),
     "reset": lambda store: store.reset("main", "main"),
     "forget": lambda store: store.forget("main"),
     "pin": lambda store: store.pin("good"),
     "unpin": lambda store: store.unpin("good"),
-    "gc": lambda store: store.gc(),
-    "repair": lambda store: store.verify(repair=True),
+    "gc": lambda store: collect_garbage(store),
+    "repair": lambda store: quarantine_damaged(store),
     "fetch": lambda store: Store(store.folder.parent / "new").fetch(store, "main"),
-    "clone": lambda store: Store(store.folder.parent / "new").clone(store, "main"),
+    "clone": lambda store: clone_branch(Store(store.folder.parent / "new"), store, "main"),
 }
 
 
@@ -246,7 +251,7 @@ def test_where_no_store_is_near_the_agents_parameter_is_named(tmp_path):
     with pytest.raises(
         SnapshotError, match="there is no such folder. Name the folder that an agent saves in"
     ):
-        Store(tmp_path / "a" / "b").verify()
+        find_damage(Store(tmp_path / "a" / "b"))
 
 
 def test_where_nothing_can_be_saved_that_is_said_before(store, tmp_path, monkeypatch):
@@ -267,8 +272,8 @@ def test_a_lost_index_is_made_again_by_gc(store):
     for i in range(3):
         kept(store, i)
     (store.folder / "index.sqlite3").unlink()
-    store.gc()
-    assert {each.digest for each in store._index.all()} == {each.digest for each in store.snapshots()}
+    collect_garbage(store)
+    assert {each.digest for each in store.index.all()} == {each.digest for each in store.snapshots()}
 
 
 def test_a_damaged_branch_is_found_and_can_be_reset(store):
@@ -276,28 +281,28 @@ def test_a_damaged_branch_is_found_and_can_be_reset(store):
     kept(store, 2)
     kept(store, 3, branch="other")
     (store.folder / "branches" / "main").write_text("\0\0")
-    assert [each for each in store.verify() if "branches/main is damaged" in each]
+    assert [each for each in find_damage(store) if "branches/main is damaged" in each]
     with pytest.raises(SnapshotError, match="state reset .*@main DIGEST"):
         store.load()
     assert number(store, "other") == 3
     store.reset("main", first.digest[:12])
-    assert store.verify() == [] and number(store) == 1
+    assert find_damage(store) == [] and number(store) == 1
 
 
 def test_a_clone_moves_a_branch_forward_and_never_aside(store, tmp_path):
     kept(store, 1)
     copy = Store(tmp_path / "copy")
-    copy.clone(store, "main")
+    clone_branch(copy, store, "main")
     ahead = kept(copy, 2)
-    assert store.clone(copy, "main") == ahead.digest == store.find("main")
-    assert store.clone(copy, "main~1", branch="back") == store.find("main~1")
+    assert clone_branch(store, copy, "main") == ahead.digest == store.find("main")
+    assert clone_branch(store, copy, "main~1", branch="back") == store.find("main~1")
     kept(store, 3)
     kept(copy, 4)
-    with pytest.raises(SnapshotError, match="is there already.*with another life.*@main-2$"):
-        store.clone(copy, "main")
+    with pytest.raises(SnapshotError, match="is there already.*at an unrelated snapshot.*@main-2$"):
+        clone_branch(store, copy, "main")
     assert number(store) == 3
-    store.clone(copy, "main", branch="main-2")
-    assert number(store, "main-2") == 4 and store.verify() == []
+    clone_branch(store, copy, "main", branch="main-2")
+    assert number(store, "main-2") == 4 and find_damage(store) == []
 
 
 def test_a_line_fetched_without_tensors_leads_back_to_where_they_are(store, tmp_path):
@@ -306,10 +311,10 @@ def test_a_line_fetched_without_tensors_leads_back_to_where_they_are(store, tmp_
     thin = Store(tmp_path / "thin")
     parent = thin.fetch(store, "main", tensors=False)
     kept(thin, 9, parents=[parent])
-    assert [thin.pruned(each) for each in thin.log()] == [False, True, True, True] and thin.verify() == []
-    store.clone(thin, "main")
+    assert [thin.pruned(each) for each in thin.log()] == [False, True, True, True] and find_damage(thin) == []
+    clone_branch(store, thin, "main")
     assert [number(store, f"main~{back}") for back in range(4)] == [9, 2, 1, 0]
-    assert not any(map(store.pruned, store.log())) and store.verify() == []
+    assert not any(map(store.pruned, store.log())) and find_damage(store) == []
 
 
 def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
@@ -320,28 +325,28 @@ def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
     store.pin("good", "aside~1")
     store.forget("aside")
     (store.folder / "objects" / ".x.1.part").write_bytes(b"left by a kill")
-    assert [each.digest for each in store.gc(dry_run=True)] == [pinned.digest]
+    assert [each.digest for each in collect_garbage(store, dry_run=True)] == [pinned.digest]
     assert number(store, pinned.digest) == 3
-    assert [each.digest for each in store.gc()] == [pinned.digest]
+    assert [each.digest for each in collect_garbage(store)] == [pinned.digest]
     assert number(store, "good") == 2 and number(store) == 1
     assert len(list((store.folder / "objects").iterdir())) == 2
     with pytest.raises(SnapshotError):
         store.load(pinned.digest)
     store.unpin("good")
-    assert [each.digest for each in store.gc()] == [lost.digest]
+    assert [each.digest for each in collect_garbage(store)] == [lost.digest]
 
 
 def test_thinned_out_lines_keep_their_lineage_and_what_is_pinned(store):
     for i in range(20):
         kept(store, i)
     store.pin("good", "main~12")
-    store.gc(keep_last=3)
+    collect_garbage(store, keep_last=3)
     whole = [i for i, each in enumerate(store.log()) if not store.pruned(each)]
     assert whole == [0, 1, 2, 3, 4, 6, 12]
     assert len(list(store.log())) == 20 and number(store, "main~12") == 7
-    with pytest.raises(SnapshotError, match="thinned out"):
+    with pytest.raises(SnapshotError, match="was pruned"):
         store.load("main~10")
-    assert store.verify() == [] and store.gc(keep_last=3) == []
+    assert find_damage(store) == [] and collect_garbage(store, keep_last=3) == []
 
 
 def test_a_state_saved_twice_is_held_once(store):
@@ -354,13 +359,13 @@ def test_gc_takes_nothing_while_a_line_is_broken(store):
     snapshots = [kept(store, i) for i in range(4)]
     (store.folder / "manifests" / f"{snapshots[2].digest}.json").write_bytes(b"{}")
     with pytest.raises(SnapshotError, match="damaged"):
-        store.gc()
-    store.verify(repair=True)
+        collect_garbage(store)
+    quarantine_damaged(store)
     with pytest.raises(SnapshotError, match="nothing is removed"):
-        store.gc()
+        collect_garbage(store)
     assert number(store, snapshots[1].digest) == 1
     store.reset("main", snapshots[1].digest)
-    assert [each.digest for each in store.gc()] == [snapshots[3].digest]
+    assert [each.digest for each in collect_garbage(store)] == [snapshots[3].digest]
     assert number(store, "main~1") == 0
 
 
@@ -368,7 +373,7 @@ def test_gc_does_not_trust_the_index(store, monkeypatch):
     for i in range(3):
         kept(store, i)
     monkeypatch.setattr(StoreIndex, "all", lambda index: [])
-    assert store.gc() == [] and number(store, "main~2") == 0
+    assert collect_garbage(store) == [] and number(store, "main~2") == 0
 
 
 def test_a_state_saved_over_a_damaged_copy_of_itself_is_whole(store):
@@ -384,13 +389,13 @@ def test_a_store_whose_making_was_cut_short_is_made_whole(store, made):
     for kind in FOLDERS[:made]:
         (store.folder / kind).mkdir(parents=True)
     kept(store, 1)
-    assert store.gc() == [] and store.verify() == [] and number(store) == 1
+    assert collect_garbage(store) == [] and find_damage(store) == [] and number(store) == 1
 
 
 def test_gc_of_a_store_that_holds_no_life_yet(store):
     for kind in FOLDERS[:2]:
         (store.folder / kind).mkdir(parents=True)
-    assert store.gc() == []
+    assert collect_garbage(store) == []
 
 
 def test_an_index_that_fails_does_not_keep_a_life_from_being_saved(store, monkeypatch):
@@ -423,7 +428,7 @@ def test_nothing_is_named_before_it_is_there(store, monkeypatch):
         except OSError:
             monkeypatch.setattr(durable.os, "fsync", fsync)
             again = Store(store.folder)
-            assert again.verify() == []
+            assert find_damage(again) == []
             assert number(again) in (1, 10 + most)
     assert most > 4
 
@@ -443,7 +448,7 @@ def test_a_life_is_written_as_folder_and_reference(written, folder, reference):
 
 
 class Algebra(RuleBasedStateMachine):
-    """The laws of lives against a model in memory."""
+    """State machine that compares the store with a dictionary in memory."""
 
     names = Bundle("names")
 
@@ -478,7 +483,7 @@ class Algebra(RuleBasedStateMachine):
 
     @rule(name=names, number=st.integers(0, 1 << 16))
     def reset(self, name, number):
-        # By its place: digests hold the time, and differ when Hypothesis comes this way again.
+        # By its position: digests contain the time, and differ when Hypothesis repeats the sequence.
         to = list(self.held)[number % len(self.held)]
         self.store.reset(name, to)
         self.heads[name] = to
@@ -499,11 +504,11 @@ class Algebra(RuleBasedStateMachine):
 
     @rule()
     def lose_the_index(self):
-        self.store._index.clear()
+        self.store.index.clear()
 
     @rule()
     def collect(self):
-        gone = {each.digest for each in self.store.gc()}
+        gone = {each.digest for each in collect_garbage(self.store)}
         assert not gone & set(self.heads.values())
         there = {each.digest for each in self.store.snapshots()}
         self.held = {name: value for name, value in self.held.items() if name in there}
@@ -522,12 +527,12 @@ class Algebra(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "folder"):
-            assert self.store.verify() == []
+            assert find_damage(self.store) == []
             self.folder.cleanup()
 
 
 TestAlgebra = Algebra.TestCase
-# SEQUENCES=500x50 for a long run, which takes as long as it takes.
+# SEQUENCES=500x50 for a long run, without a timeout.
 sequences, operations = map(int, os.environ.get("SEQUENCES", "20x25").split("x"))
 if "SEQUENCES" in os.environ:
     TestAlgebra.pytestmark = [pytest.mark.timeout(0)]

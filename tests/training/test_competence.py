@@ -5,7 +5,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 from wm_robot.training.competence import Exam
 
 

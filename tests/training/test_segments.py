@@ -45,7 +45,6 @@ def test_a_row_is_one_piece_of_one_life():
             stop = start + STEPS
             np.testing.assert_array_equal(drawn.obs[row], lives.obs[life, start : stop + 1])
             np.testing.assert_array_equal(drawn.action[row], lives.action[life, start:stop])
-            np.testing.assert_array_equal(drawn.goal[row], lives.goal[life, start : stop + 1])
             before = [lives.action[life, t] if t >= 0 else lives.hold[life] for t in range(start - 3, start)]
             np.testing.assert_array_equal(drawn.recent[row], before)
 

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.memory.registry import FAMILIES
-from wm_robot.model.world_model import ModelConfig, WorldModel
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.trajectory_file import save_lives
 from wm_robot.training.curriculum import Stage
 from wm_robot.training.trainer import CURVE, TrainConfig, Trainer, _optimizers, _schedule
@@ -48,7 +49,6 @@ def model_of(memory: str, width: int = 16) -> WorldModel:
     shape = ModelConfig(
         obs=1,
         action=1,
-        goal=0,
         truth=1,
         dt=0.02,
         servo=(-1,),
@@ -68,7 +68,6 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         folder=folder / "run",
         data=folder / "data",
         gather=GainLives(),
-        reward=lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2),
         start=start,
     )
 
@@ -123,7 +122,7 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     # The prior is that of the training's lives: a coin, and so one number with two sides.
     assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
     obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
-    born = model.birth(40, hold=torch.from_numpy(new.hold))
+    born = model.birth(hold=torch.from_numpy(new.hold))
     _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
     gain = torch.from_numpy(new.physics[:, 0])
     assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
@@ -192,7 +191,7 @@ def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
 def test_lives_gathered_otherwise_are_refused(tmp_path):
     list(trainer(tmp_path).run())
     message, options, files = refused(tmp_path, other_lives=True)
-    assert "gathered with kind gain instead of other" in message
+    assert "collected with kind gain instead of other" in message
     assert options == {"--work", "--data"}
     assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
 
@@ -236,7 +235,7 @@ def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
     (path,) = tmp_path.rglob(damaged)
     path.write_bytes(path.read_bytes()[:1000])
     message, options, files = refused(tmp_path)
-    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'does not hold lives'}" in message
+    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'holds no trajectories'}" in message
     assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
 
 
@@ -251,7 +250,7 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
     scan = run.model.scan
 
     def noted(state, obs, action, valid, truth):
-        told.append((state["0.truth"].clone(), truth[:, 0].clone()))
+        told.append((state.memory[0]["truth"].clone(), truth[:, 0].clone()))
         return scan(state, obs, action, valid, truth)
 
     monkeypatch.setattr(run.model, "scan", noted)

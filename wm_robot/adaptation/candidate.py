@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wm_robot.errors import ConfigError
-from wm_robot.memory.state_arrays import Arrays
+from wm_robot.errors import check_at_least
+from wm_robot.memory.lifetime_state import Residual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class ConsolidateConfig:
     """Part by which a candidate's error must be below the running one's, and below that of no residual."""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "moments", "horizon", "every", "held_out", "interval"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"consolidate.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(
+            1, self, "updates", "moments", "horizon", "every", "held_out", "interval", part="consolidate"
+        )
 
 
 class Verdict(NamedTuple):
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 class Candidate(NamedTuple):
     """A residual that asks to be tried."""
 
-    residual: Arrays
+    residual: Residual[np.ndarray]
     verdict: Verdict
     chapter: int
     """The newest that decided on it."""

@@ -7,12 +7,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.adaptation.candidate import Candidate
-from wm_robot.adaptation.context_bank import known
 from wm_robot.adaptation.events import EVENTS, Event
 from wm_robot.adaptation.experience_buffer import Chapter, Reservoir
-from wm_robot.adaptation.shadow import OWN, Trial
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Expected
+from wm_robot.adaptation.shadow import Trial, shadow_state
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import Prediction
+from wm_robot.types import Step
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ class AtOnce:
 
 
 class Consolidating:
-    """Lives step by step as `Trial` does, and keeps what is to be learned from."""
+    """A model backend as `Trial` is, that keeps the experience from which residuals are learned."""
 
     def __init__(self, trial: Trial, learner: Learner):
         self._trial, self._learner = trial, learner
@@ -74,32 +74,30 @@ class Consolidating:
         self.counts = dict.fromkeys(self.counts, 0)
         self._learner.begin(self.past)
 
-    def write(
-        self,
-        state: Arrays,
-        obs: np.ndarray,
-        action: np.ndarray,
-        next_obs: np.ndarray,
-        valid: np.ndarray,
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
-        """Live one transition, as `Trial.write`; between two steps a candidate may begin to be tried."""
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        return self._trial.birth(hold=hold, truth=truth)
+
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
+        return self._trial.predict(state, obs, action)
+
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        """See `ModelBackend.write`; before the step, a candidate may be put on trial."""
         candidate = self._learner.poll()
         if candidate is not None:
             state = self._tried(state, candidate)
-        predicted, after = self._trial.write(state, obs, action, next_obs, valid, truth)
-        self._keep(state, obs=obs, action=action, next_obs=next_obs, valid=valid)
+        predicted, after = self._trial.write(state, step)
+        self._keep(state, step)
         self._note(state, after)
         return predicted, after
 
-    def _keep(self, state: Arrays, **step: np.ndarray) -> None:
+    def _keep(self, state: ArrayState, step: Step[np.ndarray]) -> None:
         chapters = self.past.chapters
-        self.past = self.past.lived(kept_of(state), **step)
+        self.past = self.past.lived(state, step)
         if self.past.chapters > chapters:
             taken = self._learner.offer(self.past.latest[-1])
             self.counts["offered" if taken else "dropped"] += 1
 
-    def _tried(self, state: Arrays, candidate: Candidate) -> Arrays:
+    def _tried(self, state: ArrayState, candidate: Candidate) -> ArrayState:
         residual, verdict, _ = candidate
         self.counts["candidates"] += 1
         for life, good in enumerate(verdict.accepted):
@@ -111,18 +109,15 @@ class Consolidating:
             self._event(state, life, f"candidate {'is tried' if good else 'refused'}: {figures}")
         return self._trial.tried(state, residual, verdict.accepted)
 
-    def _note(self, state: Arrays, after: Arrays) -> None:
-        """Say what the trial decided."""
-        for what in ("believed", "given_up"):
-            changed = after[OWN + what] > state[OWN + what]
-            if changed.any():
-                for life in np.flatnonzero(changed).tolist():
-                    self._event(after, life, f"residual {what.replace('_', ' ')}")
+    def _note(self, state: ArrayState, after: ArrayState) -> None:
+        """Record what the trial decided."""
+        before, now = shadow_state(state), shadow_state(after)
+        for what, old, new in (
+            ("believed", before.accepted, now.accepted),
+            ("given up", before.rejected, now.rejected),
+        ):
+            for life in np.flatnonzero(new > old).tolist():
+                self._event(after, life, f"residual {what}")
 
-    def _event(self, state: Arrays, life: int, what: str) -> None:
-        self.events.append(Event(int(state["step"][life]), life, what))
-
-
-def kept_of(state: Arrays) -> Arrays:
-    """What of a state is kept with a chapter, so that it can be lived again."""
-    return known(state) | {name: state[name] for name in ("step", "recent")}
+    def _event(self, state: ArrayState, life: int, what: str) -> None:
+        self.events.append(Event(int(state.step[life]), life, what))

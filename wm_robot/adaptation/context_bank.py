@@ -5,19 +5,23 @@ goes on predicting every step. What has predicted better than the present memori
 evidence, is taken in their place. Source of the test: Page (1954), Biometrika 41.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from wm_robot.errors import ConfigError
-from wm_robot.memory.state_arrays import Arrays, beside
-from wm_robot.model.backend import Expected, Lives
-from wm_robot.model.residual import PREFIX, Value
+from wm_robot.errors import check_at_least
+from wm_robot.memory.lifetime_state import ContextBankState, LifetimeState, map_values
+from wm_robot.memory.state_arrays import ArrayState, beside
+from wm_robot.model.backend import ModelBackend, Prediction
+from wm_robot.types import Step
 
-BANK, DRAFT, OWN = "bank.", "draft.", "recall."
+Tree = TypeVar("Tree")
+"""A state or a part of one."""
+Bank = ContextBankState[np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,153 +57,149 @@ class RecallConfig:
     """Nats a step by which birth must predict worse before that is decided."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "settled"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"recall.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "slots", "settled", part="recall")
 
 
 class Recall:
-    """Lives a life with a bank. Everything it knows is in the state."""
+    """A model backend with a context bank around another one. Everything it knows is in the state."""
 
-    def __init__(self, lives: Lives, config: RecallConfig | None = None):
-        self.lives, self.config = lives, config or RecallConfig()
+    def __init__(self, backend: ModelBackend[np.ndarray], config: RecallConfig | None = None):
+        self.backend, self.config = backend, config or RecallConfig()
 
-    def birth(self, state: Arrays) -> Arrays:
-        """The same newborn lives with an empty bank."""
-        c, batch = self.config, len(state["step"])
-        # Birth is one more slot, the last, and is never written.
-        bank = {BANK + k: np.repeat(v[:, None], c.slots + 1, 1) for k, v in known(state).items()}
-        draft = {DRAFT + k: v.copy() for k, v in known(state).items()}
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        """See `ModelBackend.birth`; with an empty bank."""
+        return self.add_bank(self.backend.birth(hold=hold, truth=truth))
+
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
+        return self.backend.predict(state, obs, action)
+
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        """See `ModelBackend.write`; then a stored context is recalled, or the present one stored."""
+        expected, written = self.backend.write(state, step)
+        return expected, self.recalled(state, expected, written, step)
+
+    def add_bank(self, state: ArrayState) -> ArrayState:
+        """The same initial state with an empty bank."""
+        c, batch = self.config, len(state.step)
         count = np.zeros(batch, np.int64)
-        own = {
-            # Steps lived when a slot was last believed; -1 while it is empty.
-            "used": np.full((batch, c.slots), -1),
-            "now": count - 1,
-            "calm": count.copy(),
-            "switches": count.copy(),
-            "alarms": count.copy(),
-            "lead": np.zeros((batch, c.slots + 1), np.float32),
-            "short": np.zeros((batch, c.slots + 1), np.float32),
-            "excess": np.zeros(batch, np.float32),
-        }
-        return state | bank | draft | {OWN + name: value for name, value in own.items()}
-
-    def write(
-        self,
-        state: Arrays,
-        obs: Float[np.ndarray, "B O"],
-        action: Float[np.ndarray, "B A"],
-        next_obs: Float[np.ndarray, "B O"],
-        valid: Float[np.ndarray, "B"],
-        truth: Float[np.ndarray, "B P"] | None = None,
-    ) -> tuple[Expected, Arrays]:
-        """Live one transition, as `WorldModel.write`; then recall, or remember."""
-        expected, written = self.lives.write(state, obs, action, next_obs, valid, truth)
-        return expected, self.recalled(state, expected, written, obs, action, next_obs, valid)
+        bank = ContextBankState(
+            # The initial state is one more slot, the last, and is never written.
+            slots=map_values(lambda v: np.repeat(v[:, None], c.slots + 1, 1), state.learned),
+            draft=map_values(np.copy, state.learned),
+            last_used=np.full((batch, c.slots), -1),
+            current=count - 1,
+            calm_steps=count.copy(),
+            switches=count.copy(),
+            alarms=count.copy(),
+            lead=np.zeros((batch, c.slots + 1), np.float32),
+            shortfall=np.zeros((batch, c.slots + 1), np.float32),
+            excess=np.zeros(batch, np.float32),
+        )
+        return replace(state, bank=bank)
 
     def recalled(
         self,
-        state: Arrays,
-        expected: Expected,
-        written: Arrays,
-        obs: Float[np.ndarray, "B O"],
-        action: Float[np.ndarray, "B A"],
-        next_obs: Float[np.ndarray, "B O"],
-        valid: Float[np.ndarray, "B"],
-    ) -> Arrays:
-        """The state after a transition that was lived: recall, or remember.
+        state: ArrayState,
+        expected: Prediction[np.ndarray],
+        written: ArrayState,
+        step: Step[np.ndarray],
+    ) -> ArrayState:
+        """The state after a step, with a stored context recalled or the present one stored.
 
         Args:
-            state: Before it.
+            state: Before the step.
             expected: What `write` gives of it, as `written` is.
         """
-        after = state | written
-        slots = self._expected(state, obs, action)
+        bank, seen = bank_of(state), step.valid > 0
+        slots = self._expected(state, bank, step)
         # One call: of so few numbers, many take no longer than one.
         mean, log_variance = (
             np.concatenate([now[:, None], each], 1) for now, each in zip(expected, slots, strict=True)
         )
-        likelihood, misfits = self._judged(mean, log_variance, next_obs[:, None])
+        likelihood, misfits = self._judged(mean, log_variance, step.next_obs[:, None])
         now, others, misfit = likelihood[:, 0], likelihood[:, 1:], misfits[:, 0]
-        own = {name.removeprefix(OWN): x for name, x in state.items() if name.startswith(OWN)}
-        own, switched, best = self._weighed(own, valid > 0, now, others, misfit)
-        after |= {OWN + name: value for name, value in own.items()}
+        bank, switched, best = self._weighed(bank, seen, now, others, misfit)
+        after = replace(written, bank=bank)
         if switched.any():
             rows = np.arange(len(best))
-            after |= {
-                name: np.where(beside(switched, value), state[BANK + name][rows, best], value)
-                for name, value in known(after).items()
-            }
-        return self._remember(after, valid > 0)
+            recalled = map_values(lambda slots: slots[rows, best], bank.slots)
+            after = replace(after, learned=choose_rows(switched, recalled, written.learned))
+        return self._remember(after, seen)
 
-    def anew(self, state: Arrays) -> Arrays:
-        """A life with all that it remembers, that knows of where it is now no more than at birth: in another body."""
-        born = {name: state[BANK + name][:, -1] for name in known(state)}
-        drafts = {DRAFT + name: value for name, value in born.items()}
-        return _all_unsettled(state) | {OWN + "now": np.full_like(state[OWN + "now"], -1)} | born | drafts
+    def anew(self, state: ArrayState) -> ArrayState:
+        """The state with its bank and the initial learned state in use: for another body."""
+        bank = bank_of(state)
+        initial = map_values(lambda slots: slots[:, -1], bank.slots)
+        bank = replace(_all_unsettled(bank), current=np.full_like(bank.current, -1), draft=initial)
+        return replace(state, learned=initial, bank=bank)
 
-    def back(self, state: Arrays, before: Arrays) -> Arrays:
-        """A life that was somewhere else, in the condition that it knew before, with all that it remembers.
+    def back(self, state: ArrayState, before: ArrayState) -> ArrayState:
+        """The context of `before` in use again, with all that is stored in the bank of `state`.
 
-        What it has just settled in is remembered too.
+        What `state` has just settled in is stored too.
         """
-        c = self.config
-        state = self._kept(state, state[OWN + "calm"] >= c.settled, self._place(state))
-        now = before[OWN + "now"]
-        slot = np.maximum(now, 0)[:, None]
-        then, since = (np.take_along_axis(each[OWN + "used"], slot, 1) for each in (before, state))
-        return (
-            _all_unsettled(state)
-            | {OWN + "now": np.where((since != then)[:, 0], -1, now)}
-            | known(before)
-            | {name: value for name, value in before.items() if name.startswith(DRAFT)}
-        )
+        bank, then = bank_of(state), bank_of(before)
+        bank = self._kept(state, bank, bank.calm_steps >= self.config.settled, self._place(bank))
+        slot = np.maximum(then.current, 0)[:, None]
+        used_then, used_now = (np.take_along_axis(each.last_used, slot, 1) for each in (then, bank))
+        current = np.where((used_now != used_then)[:, 0], -1, then.current)
+        bank = replace(_all_unsettled(bank), current=current, draft=then.draft)
+        return replace(state, learned=before.learned, bank=bank)
 
-    def merge(self, life: Arrays, states: Sequence[Arrays]) -> Arrays:
-        """A merged life with a bank of what any of these remember, the last used first."""
-        c, born = self.config, self.birth(life)
-        used = np.concatenate([state[OWN + "used"] for state in states], 1)
-        ages = np.concatenate([state["step"][:, None] - state[OWN + "used"] for state in states], 1)
+    def merge(self, life: ArrayState, states: Sequence[ArrayState]) -> ArrayState:
+        """A merged state with a bank of the contexts in the banks of all, the last used first."""
+        c, banks = self.config, [bank_of(state) for state in states]
+        used = np.concatenate([bank.last_used for bank in banks], 1)
+        ages = np.concatenate(
+            [state.step[:, None] - bank.last_used for state, bank in zip(states, banks, strict=True)], 1
+        )
         oldest = np.iinfo(ages.dtype).max
         chosen = np.where(used >= 0, ages, oldest).argsort(axis=1, kind="stable")[:, : c.slots]
         held = np.take_along_axis(used, chosen, 1) >= 0
         rows = np.arange(len(chosen))[:, None]
-        bank = {}
-        for name in known(life):
-            slots = np.concatenate([state[BANK + name][:, :-1] for state in states], 1)[rows, chosen]
-            bank[BANK + name] = np.concatenate([slots, states[0][BANK + name][:, -1:]], 1)
-        since = life["step"][:, None] - np.take_along_axis(ages, chosen, 1)
-        return born | bank | {OWN + "used": np.where(held, since, -1)}
+
+        def join(*slots: np.ndarray) -> np.ndarray:
+            stored = np.concatenate([each[:, :-1] for each in slots], 1)[rows, chosen]
+            return np.concatenate([stored, slots[0][:, -1:]], 1)
+
+        since = life.step[:, None] - np.take_along_axis(ages, chosen, 1)
+        bank = replace(
+            bank_of(self.add_bank(life)),
+            slots=map_values(join, *(bank.slots for bank in banks)),
+            last_used=np.where(held, since, -1),
+        )
+        return replace(life, bank=bank)
 
     def _weighed(
         self,
-        own: dict[str, np.ndarray],
+        bank: Bank,
         seen: Bool[np.ndarray, "B"],
         now: Float[np.ndarray, "B"],
         others: Float[np.ndarray, "B N1"],
         misfit: Float[np.ndarray, "B"],
-    ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+    ) -> tuple[Bank, Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
         """The evidence after a step.
 
         Args:
             now: Log-likelihood of the step by the present memories.
-            others: By every slot, and last by birth.
+            others: By every slot, and last by the initial state.
             misfit: Squared error a channel by the present memories.
 
         Returns:
-            The evidence, which lives take a slot in place of their memories, and which slot.
+            The bank, which rows take a slot in place of their memories, and which slot.
         """
         c, each = self.config, seen[:, None]
-        held = _padded(own["used"] >= 0, True)
+        held = _padded(bank.last_used >= 0, True)
         # A step that is not seen may hold anything.
         gain = np.where(each & held, others - now[:, None], np.float32(0))
-        lead = np.maximum(own["lead"] + gain.clip(-c.most, c.most) - np.float32(c.drift) * each, 0) * held
-        short = np.where(each, own["short"] + (-gain - own["short"]) / np.float32(c.settled), own["short"])
+        lead = np.maximum(bank.lead + gain.clip(-c.most, c.most) - np.float32(c.drift) * each, 0) * held
+        less = bank.shortfall + (-gain - bank.shortfall) / np.float32(c.settled)
+        short = np.where(each, less, bank.shortfall)
         more = np.minimum(misfit, 4 * c.expected) - np.float32(c.expected)
-        excess = np.where(seen, np.maximum(own["excess"] + more, 0), own["excess"])
+        excess = np.where(seen, np.maximum(bank.excess + more, 0), bank.excess)
 
         alarmed = seen & (excess > c.alarm)
-        settled = ~alarmed & (own["calm"] >= c.settled)
+        settled = ~alarmed & (bank.calm_steps >= c.settled)
         needed = np.full(lead.shape[1], c.evidence, np.float32)
         needed[-1] *= c.newborn
         ahead = lead - needed * (1 + settled[:, None])
@@ -207,56 +207,48 @@ class Recall:
         switched = seen & (ahead.max(1) > 0)
         broken = switched | alarmed
         believed = np.where(best == c.slots, -1, best)
-        after = {
-            "used": own["used"],
-            "now": np.where(switched, believed, np.where(alarmed, -1, own["now"])),
-            "calm": np.where(broken, 0, own["calm"] + seen),
-            "switches": own["switches"] + switched,
-            "alarms": own["alarms"] + alarmed,
-            "lead": np.where(switched[:, None], np.float32(0), lead),
-            "short": np.where(broken[:, None], np.float32(0), short),
-            "excess": np.where(broken, np.float32(0), excess),
-        }
+        after = replace(
+            bank,
+            current=np.where(switched, believed, np.where(alarmed, -1, bank.current)),
+            calm_steps=np.where(broken, 0, bank.calm_steps + seen),
+            switches=bank.switches + switched,
+            alarms=bank.alarms + alarmed,
+            lead=np.where(switched[:, None], np.float32(0), lead),
+            shortfall=np.where(broken[:, None], np.float32(0), short),
+            excess=np.where(broken, np.float32(0), excess),
+        )
         return after, switched, best
 
-    def _remember(self, state: Arrays, seen: Bool[np.ndarray, "B"]) -> Arrays:
-        """After every `settled` calm steps: the draft goes to the bank, and what is known now is the next draft."""
-        c = self.config
-        calm = state[OWN + "calm"]
+    def _remember(self, state: ArrayState, seen: Bool[np.ndarray, "B"]) -> ArrayState:
+        """After every `settled` calm steps: the draft goes to the bank, and the learned state is the next draft."""
+        c, bank = self.config, bank_of(state)
+        calm = bank.calm_steps
         due = seen & (calm % c.settled == 0)
         if not due.any():
             return state
-        kept = self._kept(state, due & (calm >= 2 * c.settled), self._place(state))
-        draft = {
-            DRAFT + name: np.where(beside(due, value), value, state[DRAFT + name])
-            for name, value in known(state).items()
-        }
-        return kept | draft
+        kept = self._kept(state, bank, due & (calm >= 2 * c.settled), self._place(bank))
+        draft = choose_rows(due, state.learned, bank.draft)
+        return replace(state, bank=replace(kept, draft=draft))
 
-    def _kept(self, state: Arrays, mature: Bool[np.ndarray, "B"], slot: Int[np.ndarray, "B"]) -> Arrays:
+    def _kept(
+        self, state: ArrayState, bank: Bank, mature: Bool[np.ndarray, "B"], slot: Int[np.ndarray, "B"]
+    ) -> Bank:
         """The draft in its slot, for those whose draft is mature."""
         at = mature[:, None] & (np.arange(self.config.slots) == slot[:, None])
         chosen = _padded(at, False)
-        bank = {
-            BANK + name: np.where(beside(chosen, held), state[DRAFT + name][:, None], held)
-            for name, held in ((name, state[BANK + name]) for name in known(state))
-        }
-        used, now, short = (state[OWN + name] for name in ("used", "now", "short"))
-        return (
-            state
-            | bank
-            | {
-                OWN + "used": np.where(at, state["step"][:, None], used),
-                OWN + "now": np.where(mature, slot, now),
-                # What was held against it was of what it held before.
-                OWN + "short": np.where(chosen, np.float32(0), short),
-            }
+        return replace(
+            bank,
+            slots=choose_rows(chosen, map_values(lambda draft: draft[:, None], bank.draft), bank.slots),
+            last_used=np.where(at, state.step[:, None], bank.last_used),
+            current=np.where(mature, slot, bank.current),
+            # What was held against it was of what it held before.
+            shortfall=np.where(chosen, np.float32(0), bank.shortfall),
         )
 
-    def _place(self, state: Arrays) -> Int[np.ndarray, "B"]:
-        """Slot `B` of what is known: the present condition's, that of one like it, an empty or the longest unused."""
+    def _place(self, bank: Bank) -> Int[np.ndarray, "B"]:
+        """Slot `B` of the draft: the present context's, that of one like it, an empty or the longest unused."""
         c = self.config
-        short, used, now = (state[OWN + name] for name in ("short", "used", "now"))
+        short, used, now = bank.shortfall, bank.last_used, bank.current
         slots, birth = short[:, :-1], short[:, -1:]
         informed = birth > c.informed
         same = (used >= 0) & informed & (slots < np.float32(c.alike) * birth)
@@ -265,20 +257,15 @@ class Recall:
         moved = informed & (np.take_along_axis(slots, present, 1) > np.float32(c.changed) * birth)
         return np.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
 
-    def _expected(
-        self, state: Arrays, obs: Float[np.ndarray, "B O"], action: Float[np.ndarray, "B A"]
-    ) -> Expected:
-        """What every slot of the bank expects of this step: mean and log variance, `B N+1 O`."""
+    def _expected(self, state: ArrayState, bank: Bank, step: Step[np.ndarray]) -> Prediction[np.ndarray]:
+        """Prediction of this step by every slot of the bank: mean and log variance, `B N+1 O`."""
         count = self.config.slots + 1
-
-        def each(x: np.ndarray) -> np.ndarray:
-            return np.repeat(x, count, 0)
-
-        held = ((name, state[BANK + name]) for name in known(state))
-        several = {name: value.reshape(-1, *value.shape[2:]) for name, value in held}
-        kept = {name: each(state[name]) for name in ("step", "recent")}
-        expected = self.lives.predict(several | kept, each(obs), each(action))
-        return Expected(*(x.reshape(-1, count, x.shape[-1]) for x in expected))
+        each = partial(np.repeat, repeats=count, axis=0)
+        slots = map_values(lambda v: v.reshape(-1, *v.shape[2:]), bank.slots)
+        expected = self.backend.predict(
+            LifetimeState(each(state.step), each(state.recent), slots), each(step.obs), each(step.action)
+        )
+        return map_values(lambda x: x.reshape(-1, count, x.shape[-1]), expected)
 
     def _judged(
         self,
@@ -294,31 +281,41 @@ class Recall:
         return likelihood, square.mean(-1)
 
 
-def has_bank(state: Mapping[str, Any]) -> bool:
-    """Whether a life remembers conditions."""
-    return OWN + "used" in state
+def bank_of(state: ArrayState) -> Bank:
+    """The bank of a state that has one."""
+    assert state.bank is not None, "the state has no context bank"
+    return state.bank
 
 
-def unsettled(state: Arrays, changed: Bool[np.ndarray, "B"]) -> Arrays:
-    """Lives of which some were changed from outside: nothing of that is remembered before it has settled."""
-    if not has_bank(state) or not changed.any():
+def choose_rows(chosen: Bool[np.ndarray, "*B"], one: Tree, other: Tree) -> Tree:
+    """The one in the rows that are chosen, the other elsewhere."""
+    return map_values(lambda x, y: np.where(beside(chosen, y), x, y), one, other)
+
+
+def unsettled(state: ArrayState, changed: Bool[np.ndarray, "B"]) -> ArrayState:
+    """States of which some were changed from outside: nothing of that is stored before it has settled."""
+    if state.bank is None or not changed.any():
         return state
-    broken = {name: state[OWN + name] for name in ("calm", "lead", "short", "excess")}
-    return state | {
-        OWN + name: np.where(beside(changed, value), np.zeros_like(value), value)
-        for name, value in broken.items()
-    }
+    return replace(state, bank=_unsettled(state.bank, changed))
 
 
-def _all_unsettled(state: Arrays) -> Arrays:
-    return unsettled(state, np.ones(len(state["step"]), bool))
+def _unsettled(bank: Bank, changed: Bool[np.ndarray, "B"]) -> Bank:
+    def cleared(value: np.ndarray) -> np.ndarray:
+        return np.where(beside(changed, value), np.zeros_like(value), value)
+
+    return replace(
+        bank,
+        calm_steps=cleared(bank.calm_steps),
+        lead=cleared(bank.lead),
+        shortfall=cleared(bank.shortfall),
+        excess=cleared(bank.excess),
+    )
 
 
-def known(state: Mapping[str, Value]) -> dict[str, Value]:
-    """What it has learned: its memories, whose names begin with a digit, and the residual they were lived with."""
-    return {name: value for name, value in state.items() if name[0].isdigit() or name.startswith(PREFIX)}
+def _all_unsettled(bank: Bank) -> Bank:
+    return _unsettled(bank, np.ones(len(bank.current), bool))
 
 
 def _padded(slots: Bool[np.ndarray, "B N"], birth: bool) -> Bool[np.ndarray, "B N1"]:
-    """With birth after the slots."""
+    """With the initial state after the slots."""
     return np.concatenate([slots, np.full((len(slots), 1), birth)], 1)

@@ -6,18 +6,49 @@ again. Numpy only; nothing is changed in place, so that another thread may save 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.memory.state_arrays import Arrays, ArrayState
+from wm_robot.types import Step
 
-Chapter = Mapping[str, np.ndarray]
-"""`obs`, `action`, `next_obs` and `valid`, `B T …`; `chapter`, its number in the life, `B`; under other names, the
-state before its first step, `B …`."""
 STEP = ("obs", "action", "next_obs", "valid")
+"""Parts of a step that a chapter has."""
 NUMBER = "chapter"
-PREFIX = "past."
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Steps one after another, and the state before the first of them."""
+
+    steps: Step[np.ndarray]
+    """`B T …`."""
+    start: ArrayState
+    """Without context bank and shadow."""
+    number: np.ndarray
+    """Of the chapter in the life, `B`."""
+
+    def flatten(self) -> Arrays:
+        """Flat form, for shared memory and files."""
+        return flatten_step(self.steps) | self.start.flatten() | {NUMBER: self.number}
+
+    @classmethod
+    def unflatten(cls, flat: Mapping[str, np.ndarray]) -> "Chapter":
+        """Inverse of `flatten`."""
+        state = {name: value for name, value in flat.items() if name not in (*STEP, NUMBER)}
+        return cls(unflatten_step(flat), LifetimeState.unflatten(state), flat[NUMBER])
+
+
+def flatten_step(step: Step[np.ndarray]) -> Arrays:
+    """The parts of a step that a chapter has, by name."""
+    return {name: getattr(step, name) for name in STEP}
+
+
+def unflatten_step(flat: Mapping[str, np.ndarray]) -> Step[np.ndarray]:
+    """Inverse of `flatten_step`."""
+    return Step(*(flat[name] for name in STEP))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +63,7 @@ class Sizes:
     """Chapters that are kept whole until others come."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "kept", "latest"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"reservoir.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "steps", "kept", "latest", part="reservoir")
 
 
 @dataclass(frozen=True)
@@ -47,25 +76,25 @@ class Reservoir:
     """The newest last."""
     chapters: int = 0
     """Finished in the whole life."""
-    open: tuple[Mapping[str, np.ndarray], ...] = ()
+    open: tuple[Step[np.ndarray], ...] = ()
     """Steps of the chapter that is being written, each `B …`."""
-    start: Mapping[str, np.ndarray] = field(default_factory=dict)
+    start: ArrayState | None = None
     """The state before its first step."""
 
-    def lived(self, state: Mapping[str, np.ndarray], **step: np.ndarray) -> "Reservoir":
+    def lived(self, state: ArrayState, step: Step[np.ndarray]) -> "Reservoir":
         """The same with one transition more.
 
         Args:
             state: Before it; only that of a chapter's first step is kept.
-            step: `obs`, `action`, `next_obs` and `valid`, `B …`. What is not finite counts as invalid.
+            step: What is not finite counts as invalid.
         """
-        start = self.start if self.open else {name: np.asarray(value) for name, value in state.items()}
+        start = self.start if self.open and self.start else state.model_part()
         steps = (*self.open, _finite(step))
         if len(steps) < self.sizes.steps:
             return replace(self, open=steps, start=start)
-        chapter = {name: np.stack([each[name] for each in steps], 1) for name in STEP} | dict(start)
-        chapter[NUMBER] = np.full(len(steps[0]["valid"]), self.chapters)
-        return replace(self.with_chapter(chapter), open=(), start={})
+        whole = Step(*(np.stack([getattr(each, name) for each in steps], 1) for name in STEP))
+        chapter = Chapter(whole, start, np.full(len(step.valid), self.chapters))
+        return replace(self.with_chapter(chapter), open=(), start=None)
 
     def with_chapter(self, chapter: Chapter) -> "Reservoir":
         """The same with a finished chapter more."""
@@ -86,64 +115,70 @@ class Reservoir:
         generator = np.random.Generator(np.random.Philox(key=self.chapters))
         return int(generator.integers(self.chapters + 1))
 
-    def arrays(self, like: Mapping[str, np.ndarray], step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def arrays(self, state: ArrayState, step: Step[np.ndarray]) -> Arrays:
         """All of it, in fixed shapes; empty places are zero.
 
         Args:
-            like: A state, as `lived` is given.
-            step: A step, as `lived` is given.
+            state: Any one of these robots.
+            step: Any one of theirs.
         """
-        blank = {name: np.zeros_like(value) for name, value in like.items()}
-        nothing = {name: np.zeros_like(value) for name, value in step.items()}
+        blank = {name: np.zeros_like(value) for name, value in state.flatten_model_part().items()}
+        nothing = {name: np.zeros_like(value) for name, value in flatten_step(step).items()}
         empty = {name: np.stack([value] * self.sizes.steps, 1) for name, value in nothing.items()} | blank
-        empty[NUMBER] = np.zeros(len(nothing["valid"]), np.int64)
-        parts: dict[str, Sequence[Any]] = {
-            "kept": _filled(self.kept, empty, self.sizes.kept),
-            "latest": _filled(self.latest, empty, self.sizes.latest),
-            "open": _filled(self.open, nothing, self.sizes.steps),
+        empty[NUMBER] = np.zeros(len(step.valid), np.int64)
+        parts = {
+            "kept": _filled([each.flatten() for each in self.kept], empty, self.sizes.kept),
+            "latest": _filled([each.flatten() for each in self.latest], empty, self.sizes.latest),
+            "open": _filled([flatten_step(each) for each in self.open], nothing, self.sizes.steps),
         }
         arrays = {
-            f"{PREFIX}{part}.{name}": np.stack([each[name] for each in listed], 1)
+            f"{part}.{name}": np.stack([each[name] for each in listed], 1)
             for part, listed in parts.items()
             for name in listed[0]
         }
-        arrays |= {f"{PREFIX}start.{name}": np.array((self.start or blank)[name]) for name in like}
-        batch = len(next(iter(step.values())))
+        start = self.start.flatten() if self.start else blank
+        arrays |= {f"start.{name}": np.array(start[name]) for name in blank}
         counts = np.array([self.chapters, len(self.open)], np.int64)
-        return arrays | {f"{PREFIX}counts": np.tile(counts, (batch, 1))}
+        return arrays | {"counts": np.tile(counts, (len(step.valid), 1))}
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], sizes: Sizes | None = None) -> "Reservoir":
         """Inverse of `arrays`; empty, if they have none."""
         sizes = sizes or Sizes()
-        if f"{PREFIX}counts" not in arrays:
+        if "counts" not in arrays:
             return cls(sizes)
-        chapters, count = (int(number) for number in arrays[f"{PREFIX}counts"][0])
+        chapters, count = (int(number) for number in arrays["counts"][0])
         return cls(
             sizes,
             kept=_listed(arrays, "kept", min(chapters, sizes.kept)),
             latest=_listed(arrays, "latest", min(chapters, sizes.latest)),
             chapters=chapters,
-            open=_listed(arrays, "open", count),
-            start=_under(arrays, "start") if count else {},
+            open=tuple(map(unflatten_step, _rows(_under(arrays, "open"), count))),
+            start=LifetimeState.unflatten(_under(arrays, "start")) if count else None,
         )
 
 
-def _finite(step: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    finite = np.logical_and.reduce([np.isfinite(step[name]).all(-1) for name in STEP[:-1]])
-    told = {name: np.nan_to_num(step[name], posinf=0.0, neginf=0.0) for name in STEP[:-1]}
-    return told | {"valid": np.where(finite, step["valid"], np.float32(0))}
+def _finite(step: Step[np.ndarray]) -> Step[np.ndarray]:
+    parts = step.obs, step.action, step.next_obs
+    finite = np.logical_and.reduce([np.isfinite(part).all(-1) for part in parts])
+    known = [np.nan_to_num(part, posinf=0.0, neginf=0.0) for part in parts]
+    obs, action, next_obs = known
+    return Step(obs, action, next_obs, np.where(finite, step.valid, np.float32(0)))
 
 
-def _filled(listed: Sequence[Any], empty: Any, count: int) -> list[Any]:
+def _filled(listed: Sequence[Arrays], empty: Arrays, count: int) -> list[Arrays]:
     return [*listed, *[empty] * (count - len(listed))]
 
 
-def _under(arrays: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
-    prefix = f"{PREFIX}{part}."
+def _under(arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
+    prefix = f"{part}."
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def _listed(arrays: Mapping[str, np.ndarray], part: str, count: int) -> tuple[dict[str, np.ndarray], ...]:
-    found = _under(arrays, part)
-    return tuple({name: value[:, i] for name, value in found.items()} for i in range(count))
+def _listed(arrays: Mapping[str, np.ndarray], part: str, count: int) -> tuple[Chapter, ...]:
+    return tuple(map(Chapter.unflatten, _rows(_under(arrays, part), count)))
+
+
+def _rows(arrays: Arrays, count: int) -> list[Arrays]:
+    """The first entries of the axis after the batch."""
+    return [{name: value[:, i] for name, value in arrays.items()} for i in range(count)]

@@ -15,12 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
-from wm_robot.adaptation.experience_buffer import NUMBER, STEP, Chapter, Reservoir, Sizes
+from wm_robot.adaptation.experience_buffer import NUMBER, Chapter, Reservoir, Sizes
 from wm_robot.io.shared_ring import Layout, Ring, layout_of
+from wm_robot.memory.lifetime_state import (
+    Residual,
+    flatten_residual,
+    map_values,
+    unflatten_residual,
+)
 from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Lives
+from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base, load_base
-from wm_robot.model.residual import residual_of
+from wm_robot.types import Step
 
 NICE = 19
 CHAPTERS, CANDIDATES = 48, 2
@@ -40,7 +46,7 @@ class LearnerProcess:
         base: Base,
         config: ConsolidateConfig | None = None,
         *,
-        backend: Lives,
+        backend: ModelBackend[np.ndarray],
         nice: int = NICE,
     ):
         """Args:
@@ -51,9 +57,10 @@ class LearnerProcess:
         """
         self._config = config or ConsolidateConfig()
         blank = _blank(base, backend)
-        self._chapters = Ring(layout_of(blank), CHAPTERS)
-        self._candidates = Ring(layout_of(_answer(residual_of(blank), None, 0)), CANDIDATES)
-        self._blank = blank
+        self._chapters = Ring(layout_of(blank.flatten()), CHAPTERS)
+        assert blank.start.residual is not None, "the base has no residual"
+        self._candidates = Ring(layout_of(_answer(blank.start.residual, None, 0)), CANDIDATES)
+        self._blank, self._layers = blank, len(blank.start.memory)
         context = multiprocessing.get_context("spawn")
         arguments = (str(folder), self._chapters.layout, self._candidates.layout, self._config, nice)
         names = self._chapters.name, self._candidates.name
@@ -73,13 +80,13 @@ class LearnerProcess:
     def begin(self, past: Reservoir) -> None:
         while self._candidates.take() is not None:
             pass
-        self._chapters.put(self._blank | {NUMBER: np.array([BEGINS])})
-        older = [each for each in past.kept if each[NUMBER][0] < past.latest[0][NUMBER][0]]
+        self._chapters.put(self._blank.flatten() | {NUMBER: np.array([BEGINS])})
+        older = [each for each in past.kept if each.number[0] < past.latest[0].number[0]]
         for chapter in (*older, *past.latest):
             self.offer(chapter)
 
     def offer(self, chapter: Chapter) -> bool:
-        return self.alive and self._chapters.put(chapter)
+        return self.alive and self._chapters.put(chapter.flatten())
 
     def poll(self) -> Candidate | None:
         answer = self._candidates.take()
@@ -88,7 +95,7 @@ class LearnerProcess:
         candidate, running, frozen = answer.pop("errors")
         number = int(answer.pop(NUMBER)[0])
         verdict = Verdict(candidate, running, frozen, self._config.margin)
-        return Candidate(answer, verdict, number)
+        return Candidate(unflatten_residual(answer, layers=self._layers), verdict, number)
 
     def close(self) -> None:
         """End it."""
@@ -123,21 +130,21 @@ def _learn(
         if chapter[NUMBER][0] == BEGINS:
             consolidation.past = Reservoir()
             continue
-        candidate = consolidation.take(chapter)
+        candidate = consolidation.take(Chapter.unflatten(chapter))
         if candidate is not None:
             outbox.put(_answer(candidate.residual, candidate.verdict, candidate.chapter))
 
 
-def _answer(residual: Arrays, verdict: Verdict | None, number: int) -> Arrays:
+def _answer(residual: Residual[np.ndarray], verdict: Verdict | None, number: int) -> Arrays:
     """A candidate as arrays."""
     errors = np.zeros((3, 1), np.float32) if verdict is None else np.stack(verdict[:3])
-    return residual | {"errors": errors.astype(np.float32), NUMBER: np.array([number])}
+    return flatten_residual(residual) | {"errors": errors.astype(np.float32), NUMBER: np.array([number])}
 
 
-def _blank(base: Base, lives: Lives) -> Arrays:
-    """A chapter of one life, of which nothing is known yet."""
-    sizes, steps = [base.config[name] for name in ("obs", "action", "obs")], Sizes().steps
-    step = {name: np.zeros((1, steps, size), np.float32) for name, size in zip(STEP, sizes, strict=False)}
-    born = lives.birth(hold=np.zeros((1, base.config["action"]), np.float32))
-    state = {name: np.ascontiguousarray(value) for name, value in born.items()}
-    return step | {"valid": np.zeros((1, steps), np.float32), NUMBER: np.zeros(1, np.int64)} | state
+def _blank(base: Base, backend: ModelBackend[np.ndarray]) -> Chapter:
+    """A chapter of one robot that experienced nothing."""
+    steps = Sizes().steps
+    obs, action = (np.zeros((1, steps, base.config[name]), np.float32) for name in ("obs", "action"))
+    step = Step(obs, action, obs.copy(), np.zeros((1, steps), np.float32))
+    born = backend.birth(hold=np.zeros((1, base.config["action"]), np.float32))
+    return Chapter(step, map_values(np.ascontiguousarray, born), np.zeros(1, np.int64))

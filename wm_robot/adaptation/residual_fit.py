@@ -5,8 +5,9 @@ moments of them the model imagines what the robot then did; gradients reach the 
 and may grow no larger than a part of the weights that it stands beside.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,19 +16,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
-from wm_robot.adaptation.experience_buffer import NUMBER, STEP, Chapter, Reservoir
-from wm_robot.memory.film import ModulatedRead
-from wm_robot.memory.memory import State
-from wm_robot.model.residual import DOWN, FIRST, LAST, READ, UP, parts_of, residual_of
-from wm_robot.model.torch_backend import arrays
+from wm_robot.adaptation.experience_buffer import Chapter, Reservoir
+from wm_robot.memory.lifetime_state import (
+    LearnedState,
+    LifetimeState,
+    LowRank,
+    Residual,
+    convert_values,
+    list_values,
+    map_values,
+)
+from wm_robot.model.torch_backend import array
 from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
+
+TensorResidual = Residual[Tensor]
 
 
 class Moments(NamedTuple):
     """Moments of lives, `B N …`, from which what came is known."""
 
-    state: State
-    """What imagining reads of it."""
+    state: LifetimeState[Tensor]
+    """What imagining reads of it, without the residual."""
     obs: Tensor
     action: Float[Tensor, "B N H A"]
     following: Float[Tensor, "B N H O"]
@@ -52,18 +62,20 @@ class Consolidation:
         Chapters may be missing: what decides on a candidate must be whole.
         """
         self.past = past = self.past.with_chapter(chapter)
-        number, held_out = int(chapter[NUMBER][0]), self.config.held_out
+        number, held_out = int(chapter.number[0]), self.config.held_out
         if (number + 1) % self.config.interval or len(past.latest) <= held_out:
             return None
-        if number - past.latest[-held_out][NUMBER][0] != held_out - 1:
+        if number - past.latest[-held_out].number[0] != held_out - 1:
             return None
         residual, verdict = consolidated(self.model, past.kept, past.latest, seed=number, config=self.config)
-        return Candidate(arrays(residual), verdict, number)
+        return Candidate(convert_values(array, residual), verdict, number)
 
 
-def running_of(chapter: Chapter) -> State:
+def running_of(chapter: Chapter) -> TensorResidual:
     """The residual that a chapter was lived with."""
-    return residual_of(_state(chapter))
+    residual = _state(chapter).residual
+    assert residual is not None, "the chapter has no residual"
+    return residual
 
 
 @torch.inference_mode(mode=False)
@@ -74,7 +86,7 @@ def consolidated(
     *,
     seed: int,
     config: ConsolidateConfig,
-) -> tuple[State, Verdict]:
+) -> tuple[TensorResidual, Verdict]:
     """A candidate for the residual of each life, and how it did on chapters that it did not learn from.
 
     The running one is that which the last chapter was lived with.
@@ -86,7 +98,7 @@ def consolidated(
     """
     learned, decide = latest[: -config.held_out], latest[-config.held_out :]
     running = running_of(decide[-1])
-    old = [chapter for chapter in kept if chapter[NUMBER][0] < decide[0][NUMBER][0]]
+    old = [chapter for chapter in kept if chapter.number[0] < decide[0].number[0]]
     with torch.no_grad():
         lessons = [moments(model, chapters, running, config) for chapters in (learned, old) if chapters]
     candidate = fitted(model, running, lessons, seed=seed, config=config)
@@ -95,12 +107,12 @@ def consolidated(
 
 def fitted(
     model: WorldModel,
-    running: State,
+    running: TensorResidual,
     lessons: Sequence[Moments],
     *,
     seed: int,
     config: ConsolidateConfig,
-) -> State:
+) -> TensorResidual:
     """The residual that imagines these moments best, begun from the running one.
 
     Args:
@@ -108,7 +120,7 @@ def fitted(
     """
     generator = torch.Generator().manual_seed(seed)
     weights = _begun(running, generator)
-    optimizer = torch.optim.Adam(weights.values(), lr=config.rate)
+    optimizer = torch.optim.Adam(list_values(weights), lr=config.rate)
     sizes = beside(model)
     each = max(1, config.moments // len(lessons))
     for update in range(config.updates):
@@ -123,14 +135,14 @@ def fitted(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return bounded({name: value.detach() for name, value in weights.items()}, sizes, config.largest)
+    return bounded(map_values(Tensor.detach, weights), sizes, config.largest)
 
 
-def imagined_error(model: WorldModel, lesson: Moments, residual: State) -> Float[Tensor, "B"]:
+def imagined_error(model: WorldModel, lesson: Moments, residual: TensorResidual) -> Float[Tensor, "B"]:
     """Mean Huber error over the horizon, in units of the one-step change."""
     count = lesson.obs.shape[1]
-    state = {name: value.flatten(0, 1) for name, value in lesson.state.items()}
-    state |= {name: value.repeat_interleave(count, 0) for name, value in residual.items()}
+    state = map_values(lambda value: value.flatten(0, 1), lesson.state)
+    state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
     z = model.observe(state, lesson.obs.flatten(0, 1))
     mean, _ = model.imagine(state, z, lesson.action.flatten(0, 1)[:, None])
     error = (mean[:, 0] - lesson.following.flatten(0, 1)) / model.change_std
@@ -140,37 +152,37 @@ def imagined_error(model: WorldModel, lesson: Moments, residual: State) -> Float
 
 
 def moments(
-    model: WorldModel, chapters: Sequence[Chapter], residual: State, config: ConsolidateConfig
+    model: WorldModel, chapters: Sequence[Chapter], residual: TensorResidual, config: ConsolidateConfig
 ) -> Moments:
     """Moments of chapters that are lived again side by side, each from its own beginning."""
-    batch, count = len(chapters[0]["obs"]), len(chapters)
-    stacked = {name: np.stack([chapter[name] for chapter in chapters], 1) for name in chapters[0]}
-    rows = {name: torch.from_numpy(value).flatten(0, 1) for name, value in stacked.items()}
-    obs, action, next_obs, valid = (rows[name] for name in STEP)
-    known, found = _known_ahead(obs, next_obs, valid, config.horizon), []
-    alike = {name: value.repeat_interleave(count, 0) for name, value in residual.items()}
-    state, steps = _state(rows) | alike, obs.shape[1]
-    for t in range(steps - config.horizon + 1):
+    batch, count = len(chapters[0].number), len(chapters)
+
+    def side_by_side(*values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.stack(values, 1)).flatten(0, 1)
+
+    steps: Step[Tensor] = convert_values(side_by_side, *(chapter.steps for chapter in chapters))
+    state: LifetimeState[Tensor] = convert_values(side_by_side, *(chapter.start for chapter in chapters))
+    known, found = _known_ahead(steps, config.horizon), []
+    state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
+    for t in range(steps.obs.shape[1] - config.horizon + 1):
         if t % config.every == 0:
             ahead = slice(t, t + config.horizon)
-            found.append(
-                (model.readable(state), obs[:, t], action[:, ahead], next_obs[:, ahead], known[:, t])
-            )
-        _, state = model.write(state, obs[:, t], action[:, t], next_obs[:, t], valid[:, t])
+            lesson = steps.obs[:, t], steps.action[:, ahead], steps.next_obs[:, ahead], known[:, t]
+            found.append((_readable(model, state), lesson))
+        _, state = model.write(state, _step_at(steps, t))
 
-    def of_lives(values: Iterable[Tensor]) -> Tensor:
-        return torch.stack(list(values), 1).unflatten(0, (batch, count)).flatten(1, 2)
+    def of_lives(*values: Tensor) -> Tensor:
+        return torch.stack(values, 1).unflatten(0, (batch, count)).flatten(1, 2)
 
-    states, *parts = zip(*found, strict=True)
-    together = {name: of_lives([each[name] for each in states]) for name in states[0] if name not in residual}
-    return Moments(together, *(of_lives(part) for part in parts))
+    states, lessons = zip(*found, strict=True)
+    return Moments(map_values(of_lives, *states), *map_values(of_lives, *lessons))
 
 
 @torch.inference_mode()
 def judged(
     model: WorldModel,
-    candidate: State,
-    running: State,
+    candidate: TensorResidual,
+    running: TensorResidual,
     chapters: Sequence[Chapter],
     config: ConsolidateConfig,
 ) -> Verdict:
@@ -178,7 +190,7 @@ def judged(
 
     All begin from the memories that were lived with the running one; the first chapter is to settle in.
     """
-    nothing = {name: torch.zeros_like(value) for name, value in running.items()}
+    nothing = map_values(torch.zeros_like, running)
     tried, is_, without = (
         foreseen(model, residual, chapters, config).numpy() for residual in (candidate, running, nothing)
     )
@@ -186,88 +198,97 @@ def judged(
 
 
 def foreseen(
-    model: WorldModel, residual: State, chapters: Sequence[Chapter], config: ConsolidateConfig
+    model: WorldModel, residual: TensorResidual, chapters: Sequence[Chapter], config: ConsolidateConfig
 ) -> Float[Tensor, "B"]:
     """Mean Huber error of what is imagined while chapters are lived one after another, without the first."""
-    start = _state(chapters[0])
-    obs, action, next_obs, valid = (
-        torch.cat([torch.from_numpy(chapter[name]) for chapter in chapters], 1) for name in STEP
-    )
-    known = _known_ahead(obs, next_obs, valid, config.horizon)
-    settled = chapters[0]["obs"].shape[1] if len(chapters) > 1 else 0
-    state, errors, counted = start | residual, [], []
-    for t in range(obs.shape[1] - config.horizon + 1):
+
+    def one_after_another(*values: np.ndarray) -> Tensor:
+        return torch.cat([torch.from_numpy(value) for value in values], 1)
+
+    steps: Step[Tensor] = convert_values(one_after_another, *(chapter.steps for chapter in chapters))
+    known = _known_ahead(steps, config.horizon)
+    settled = chapters[0].steps.obs.shape[1] if len(chapters) > 1 else 0
+    state, errors, counted = _state(chapters[0]).with_residual(residual), [], []
+    for t in range(steps.obs.shape[1] - config.horizon + 1):
         if t >= settled and t % config.every == 0:
             ahead = slice(t, t + config.horizon)
-            mean, _ = model.imagine(state, model.observe(state, obs[:, t]), action[:, None, ahead])
-            error = (mean[:, 0] - next_obs[:, ahead]) / model.change_std
+            z = model.observe(state, steps.obs[:, t])
+            mean, _ = model.imagine(state, z, steps.action[:, None, ahead])
+            error = (mean[:, 0] - steps.next_obs[:, ahead]) / model.change_std
             errors.append(
                 F.huber_loss(error, torch.zeros_like(error), reduction="none").mean((1, 2)) * known[:, t]
             )
             counted.append(known[:, t])
-        _, state = model.write(state, obs[:, t], action[:, t], next_obs[:, t], valid[:, t])
+        _, state = model.write(state, _step_at(steps, t))
     return torch.stack(errors).sum(0) / torch.stack(counted).sum(0).clamp_min(1)
-
-
-# --- how large a residual may be ------------------------------------------------------------------------------
 
 
 def beside(model: WorldModel) -> dict[str, float]:
     """Size of the weights that each part of a residual stands beside."""
     first = torch.cat([model.ask.weight, model.skip.weight])
-    sizes = {FIRST: first, LAST: cast(Tensor, model.head[1].weight)[: model.config.obs]}
-    for i, memory in enumerate(model.memories):
-        reading = getattr(memory, "reading", None)
-        if isinstance(reading, ModulatedRead):
-            sizes[f"{READ}.{i}"] = reading.modulate.weight
+    sizes = {"first": first, "last": cast(Tensor, model.head[1].weight)[: model.config.obs]}
+    for i, memory in enumerate(model.memory_layers):
+        if (reading := memory.modulated_reading) is not None:
+            sizes[f"read.{i}"] = reading.modulate.weight
     return {part: float(weight.norm()) for part, weight in sizes.items()}
 
 
-def relative_size(residual: State, sizes: Mapping[str, float]) -> dict[str, Float[Tensor, "B"]]:
+def relative_size(residual: TensorResidual, sizes: Mapping[str, float]) -> dict[str, Float[Tensor, "B"]]:
     """Size of each part, in parts of the weights beside it."""
     return {
-        part: (residual[part + UP] @ residual[part + DOWN]).norm(dim=(1, 2)) / sizes[part]
-        for part in parts_of(residual)
+        name: (part.up @ part.down).norm(dim=(1, 2)) / sizes[name] for name, part in residual.parts.items()
     }
 
 
-def bounded(residual: State, sizes: Mapping[str, float], largest: float) -> State:
+def bounded(residual: TensorResidual, sizes: Mapping[str, float], largest: float) -> TensorResidual:
     """The residual, made smaller where it is too large."""
-    shrunk = dict(residual)
-    for part, size in relative_size(residual, sizes).items():
-        shrunk[part + UP] = residual[part + UP] * (largest / size.clamp_min(largest))[:, None, None]
-    return shrunk
+    relative = relative_size(residual, sizes)
+
+    def shrink(name: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
+        return replace(part, up=part.up * (largest / relative[name].clamp_min(largest))[:, None, None])
+
+    return residual.map_parts(shrink)
 
 
-def _begun(running: State, generator: torch.Generator) -> State:
+def _begun(running: TensorResidual, generator: torch.Generator) -> TensorResidual:
     """Where the fit begins: a residual of zero gets directions to look in, and stays zero."""
-    begun = {}
-    for part in parts_of(running):
-        down, up = running[part + DOWN], running[part + UP]
+
+    def begin(_: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
         # The same for all lives, whichever are side by side.
-        directions = 0.1 * torch.randn(1, *down.shape[1:], generator=generator)
-        unused = ~down.flatten(1).any(1)[:, None, None]
-        begun[part + DOWN] = torch.where(unused, directions, down)
-        begun[part + UP] = up.clone()
-    return {name: value.requires_grad_() for name, value in begun.items()}
+        directions = 0.1 * torch.randn(1, *part.down.shape[1:], generator=generator)
+        unused = ~part.down.flatten(1).any(1)[:, None, None]
+        return LowRank(torch.where(unused, directions, part.down), part.up.clone())
+
+    return map_values(Tensor.requires_grad_, running.map_parts(begin))
 
 
 def _drawn(lesson: Moments, count: int, generator: torch.Generator) -> Moments:
     """Some moments, the same for all lives."""
     index = torch.randint(lesson.obs.shape[1], (count,), generator=generator)
-    return Moments(
-        {name: value[:, index] for name, value in lesson.state.items()}, *(x[:, index] for x in lesson[1:])
-    )
+    state = map_values(lambda value: value[:, index], lesson.state)
+    return Moments(state, *(x[:, index] for x in lesson[1:]))
 
 
-def _state(chapter: Mapping[str, Any]) -> State:
+def _state(chapter: Chapter) -> LifetimeState[Tensor]:
     """The life before a chapter."""
-    return {name: torch.as_tensor(value) for name, value in chapter.items() if name not in (*STEP, NUMBER)}
+    state: LifetimeState[Tensor] = convert_values(torch.as_tensor, chapter.start)
+    return state
 
 
-def _known_ahead(obs: Tensor, next_obs: Tensor, valid: Tensor, horizon: int) -> Float[Tensor, "B T"]:
+def _readable(model: WorldModel, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
+    """The part of a state that `WorldModel.imagine` reads, without the residual."""
+    layers = zip(model.memory_layers, state.memory, strict=True)
+    memory = tuple(layer.readable(part) for layer, part in layers)
+    return LifetimeState(state.step, state.recent, LearnedState(memory))
+
+
+def _step_at(steps: Step[Tensor], t: int) -> Step[Tensor]:
+    return map_values(lambda value: value[:, t], steps)
+
+
+def _known_ahead(steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
     """1 where the steps from here to the horizon are valid and follow one another."""
-    follows = F.pad((next_obs[:, :-1] == obs[:, 1:]).all(-1), (0, 1), value=True)
-    whole = valid.unfold(1, horizon, 1).amin(-1) > 0
+    follows = F.pad((steps.next_obs[:, :-1] == steps.obs[:, 1:]).all(-1), (0, 1), value=True)
+    whole = steps.valid.unfold(1, horizon, 1).amin(-1) > 0
     joined = follows.unfold(1, horizon, 1)[..., :-1].all(-1)
     return F.pad((whole & joined).float(), (0, horizon - 1))

@@ -6,19 +6,18 @@ against it, however it came about: to give it up is to go on as the life that ne
 Both lives are part of the state, so that a life that was stopped is judged on as one that was not.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wm_robot.adaptation.context_bank import Recall, known, unsettled
-from wm_robot.errors import ConfigError
-from wm_robot.memory.state_arrays import Arrays, beside
-from wm_robot.model.backend import Expected, Writes
-from wm_robot.model.residual import Value, has_residual
-
-SHADOW, OWN = "shadow.", "trial."
+from wm_robot.adaptation.context_bank import Recall, Tree, choose_rows, unsettled
+from wm_robot.errors import ConfigError, check_at_least
+from wm_robot.memory.lifetime_state import LifetimeState, Residual, ShadowState, map_values
+from wm_robot.memory.state_arrays import ArrayState, beside
+from wm_robot.model.backend import ModelBackend, Prediction
+from wm_robot.model.residual import has_residual
+from wm_robot.types import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,97 +37,96 @@ class TrialConfig:
     """Squared error of a channel, in predicted variances, that counts no worse if it is larger."""
 
     def __post_init__(self) -> None:
-        if self.window < 2:
-            raise ConfigError(f"trial.window is {self.window}; it must be at least 2")
+        check_at_least(2, self, "window", part="trial")
         if not self.better <= self.worse:
             raise ConfigError(f"trial.better is {self.better}; it must be at most worse, {self.worse}")
 
 
 class Trial:
-    """Lives lives with a residual. Everything it knows is in the state."""
+    """A model backend that updates states with and without a residual, around another one."""
 
-    def __init__(self, lives: Writes, recall: Recall | None = None, config: TrialConfig | None = None):
-        """Args:
-        lives: What both lives live by: a model or its graphs.
-        recall: That of the life that is believed; the one in the shadow recalls nothing.
-        """
-        self.lives, self.recall, self.config = lives, recall, config or TrialConfig()
-
-    def birth(self, state: Arrays) -> Arrays:
-        """The same newborn lives, on trial."""
-        batch = len(state["step"])
-        count = np.zeros(batch, np.int64)
-        own: Arrays = {
-            # Of the last steps, with a residual and without; a step that was not seen is none.
-            "errors": np.zeros((batch, self.config.window, 2), np.float32),
-            "tried": count,
-            "believed": count.copy(),
-            "given_up": count.copy(),
-        }
-        return state | _in_shadow(known(state)) | {OWN + name: value for name, value in own.items()}
-
-    def tried(self, state: Arrays, residual: Arrays, chosen: Bool[np.ndarray, "B"]) -> Arrays:
-        """The lives that are chosen, with another residual: in the place of the one there is, or in the shadow."""
-        main = chosen & has_residual(state)
-        shadowed = chosen & ~main
-        begun = known(state) | residual
-        return _counted(
-            state | _where(main, residual, state) | _where(shadowed, _in_shadow(begun), state),
-            {"tried": chosen},
-            anew=chosen,
-        )
-
-    def write(
+    def __init__(
         self,
-        state: Arrays,
-        obs: Float[np.ndarray, "B O"],
-        action: Float[np.ndarray, "B A"],
-        next_obs: Float[np.ndarray, "B O"],
-        valid: Float[np.ndarray, "B"],
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
-        """Live one transition, as `WorldModel.write`, with and without a residual; then believe the better one."""
-        with_one, other = has_residual(state), shadow_of(state)
-        step = obs, action, next_obs, valid
+        backend: ModelBackend[np.ndarray],
+        recall: Recall | None = None,
+        config: TrialConfig | None = None,
+    ):
+        """Args:
+        backend: Updates both states: torch or ONNX.
+        recall: Context bank of the state in use; the one in the shadow has none.
+        """
+        self.backend, self.recall, self.config = backend, recall, config or TrialConfig()
+
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        """See `ModelBackend.birth`; with a shadow."""
+        return self.add_shadow((self.recall or self.backend).birth(hold=hold, truth=truth))
+
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
+        return self.backend.predict(state, obs, action)
+
+    def add_shadow(self, state: ArrayState) -> ArrayState:
+        """The same initial state with a shadow equal to it."""
+        batch = len(state.step)
+        count = np.zeros(batch, np.int64)
+        # Errors of the last steps; a step that was not seen is none.
+        errors = np.zeros((batch, self.config.window, 2), np.float32)
+        shadow = ShadowState(state.learned, errors, count, count.copy(), count.copy())
+        return replace(state, shadow=shadow)
+
+    def tried(
+        self, state: ArrayState, residual: Residual[np.ndarray], chosen: Bool[np.ndarray, "B"]
+    ) -> ArrayState:
+        """The chosen rows with another residual: in the place of the one in use, or in the shadow."""
+        main = chosen & has_residual(state)
+        begun, shadow = replace(state.learned, residual=residual), shadow_state(state)
+        state = state.with_residual(_where(main, residual, state.residual))
+        shadow = replace(
+            _counted(shadow, offered=chosen, anew=chosen),
+            learned=_where(chosen & ~main, begun, shadow.learned),
+        )
+        return replace(state, shadow=shadow)
+
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        """See `ModelBackend.write`; with and without a residual, of which the better one is then in use."""
+        shadow, other = shadow_state(state), shadow_of(state)
+        with_one, seen = has_residual(state), step.valid > 0
         trying = with_one | has_residual(other)
         if not trying.any():
-            predicted, written = self.lives.write(state, *step, truth)
-            after = self._recalled(state, predicted, written, *step)
-            return predicted, after | _in_shadow(known(after))
+            predicted, written = self.backend.write(state, step)
+            after = self._recalled(state, predicted, written, step)
+            return predicted, replace(after, shadow=replace(shadow, learned=after.learned))
         # Both in one call, which takes half as long again as one life; two calls take twice.
-        both = {name: np.concatenate([state[name], value]) for name, value in other.items()}
-        told = None if truth is None else _twice(truth)
-        twice = _twice(obs), _twice(action), _twice(next_obs), _twice(valid)
-        foreseen, lived = self.lives.write(both, *twice, told)
-        predicted, expected = (Expected(*each) for each in zip(*map(_halves, foreseen), strict=True))
-        written, other = (
-            dict(zip(lived, each, strict=True)) for each in zip(*map(_halves, lived.values()), strict=True)
-        )
-        after = self._recalled(state, predicted, written, *step)
-        seen = valid > 0
-        errors = self._judged(state[OWN + "errors"], predicted, expected, with_one, next_obs, seen)
+        both = map_values(lambda *rows: np.concatenate(rows), state.model_part(), other)
+        found = self.backend.write(both, map_values(_twice, step))
+        (predicted, written), (expected, other) = (map_values(half, found) for half in (_first, _second))
+        written = replace(state, step=written.step, recent=written.recent, learned=written.learned)
+        after = self._recalled(state, predicted, written, step)
+        errors = self._judged(shadow.errors, predicted, expected, with_one, step.next_obs, seen)
         given_up, believed = self._decided(errors, with_one, trying & seen)
         changed = given_up | believed
-        main, shadow = known(after), known(other)
+        main = after.learned
         # Without a residual both are the same life.
-        shadow = _where(trying, shadow, main)
-        after |= (
-            {OWN + "errors": errors}
-            | _where(changed, shadow, main)
-            | _in_shadow(_where(changed, main, shadow))
-        )
-        after = _counted(after, {"given_up": given_up, "believed": believed}, anew=changed)
+        side = _where(trying, other.learned, main)
+        shadow = replace(shadow, learned=_where(changed, main, side), errors=errors)
+        shadow = _counted(shadow, rejected=given_up, accepted=believed, anew=changed)
+        after = replace(after, learned=_where(changed, side, main), shadow=shadow)
         return predicted, unsettled(after, changed)
 
-    def _recalled(self, state: Arrays, expected: Expected, written: Arrays, *step: np.ndarray) -> Arrays:
-        """The state after a transition, with what the believed life recalls."""
-        return self.recall.recalled(state, expected, written, *step) if self.recall else state | written
+    def _recalled(
+        self,
+        state: ArrayState,
+        expected: Prediction[np.ndarray],
+        written: ArrayState,
+        step: Step[np.ndarray],
+    ) -> ArrayState:
+        """The state after a step, with the context that the state in use recalls."""
+        return self.recall.recalled(state, expected, written, step) if self.recall else written
 
     def _judged(
         self,
         errors: np.ndarray,
-        predicted: Expected,
-        expected: Expected,
+        predicted: Prediction[np.ndarray],
+        expected: Prediction[np.ndarray],
         with_one: np.ndarray,
         outcome: np.ndarray,
         seen: np.ndarray,
@@ -156,51 +154,56 @@ class Trial:
         return open_to & with_one & worse, open_to & ~with_one & better
 
 
-def believing(state: Arrays, residual: Arrays) -> Arrays:
-    """Lives that believe a residual untried, beside themselves without: what a trial is there to end."""
-    shadow = _in_shadow(known(without_one(state)))
-    return _counted(state | shadow | residual, {}, anew=np.ones(len(state["step"]), bool))
+def believing(state: ArrayState, residual: Residual[np.ndarray]) -> ArrayState:
+    """States that use a residual without a trial; in the shadow, the same without one."""
+    shadow = replace(shadow_state(state), learned=without_one(state).learned)
+    shadow = _counted(shadow, anew=np.ones(len(state.step), bool))
+    return replace(state.with_residual(residual), shadow=shadow)
 
 
-def shadow_of(state: Mapping[str, Value]) -> dict[str, Value]:
-    """The life that is not believed, at the same moment."""
-    shadow = {name.removeprefix(SHADOW): value for name, value in state.items() if name.startswith(SHADOW)}
-    return shadow | {name: state[name] for name in ("step", "recent")}
+def shadow_state(state: ArrayState) -> ShadowState[np.ndarray]:
+    """The shadow of a state that has one."""
+    assert state.shadow is not None, "the state has no shadow"
+    return state.shadow
 
 
-def without_one(state: Arrays) -> Arrays:
-    """Of both lives the one that never had a residual."""
-    own = known(state) | {name: state[name] for name in ("step", "recent")}
-    return own | _where(has_residual(state), known(shadow_of(state)), own)
+def shadow_of(state: ArrayState) -> ArrayState:
+    """The state that is not in use, at the same moment."""
+    return LifetimeState(state.step, state.recent, shadow_state(state).learned)
 
 
-def _in_shadow(state: Arrays) -> Arrays:
-    return {SHADOW + name: value for name, value in state.items()}
+def without_one(state: ArrayState) -> ArrayState:
+    """Of both states the one that never had a residual."""
+    learned = _where(has_residual(state), shadow_state(state).learned, state.learned)
+    return LifetimeState(state.step, state.recent, learned)
 
 
 def _twice(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, rows])
 
 
-def _halves(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the one life and of the other."""
-    half = len(rows) // 2
-    return rows[:half], rows[half:]
+def _first(rows: np.ndarray) -> np.ndarray:
+    """The first half of the rows."""
+    return rows[: len(rows) // 2]
 
 
-def _where(chosen: Bool[np.ndarray, "B"], one: Arrays, other: Arrays) -> Arrays:
-    """Of lives that are chosen the one, of others the other."""
+def _second(rows: np.ndarray) -> np.ndarray:
+    """The second half of the rows."""
+    return rows[len(rows) // 2 :]
+
+
+def _where(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
+    """The one in the rows that are chosen, the other elsewhere."""
     # A robot's life is alone. Nothing is copied, since nothing in a state is changed in place.
     if chosen.all():
         return one
-    if not chosen.any():
-        return {name: other[name] for name in one}
-    return {name: np.where(beside(chosen, value), value, other[name]) for name, value in one.items()}
+    return choose_rows(chosen, one, other) if chosen.any() else other
 
 
-def _counted(state: Arrays, counts: dict[str, np.ndarray], *, anew: Bool[np.ndarray, "B"]) -> Arrays:
-    """With what happened counted; of those where it begins anew, nothing is held for or against it."""
-    counted = {OWN + name: state[OWN + name] + times for name, times in counts.items()}
-    errors = state[OWN + "errors"]
-    fresh = {OWN + "errors": np.where(beside(anew, errors), np.float32(0), errors)}
-    return state | counted | fresh
+def _counted(
+    shadow: ShadowState[np.ndarray], *, anew: Bool[np.ndarray, "B"], **counts: Bool[np.ndarray, "B"]
+) -> ShadowState[np.ndarray]:
+    """With what happened counted; rows that begin anew get an empty error window."""
+    errors = np.where(beside(anew, shadow.errors), np.float32(0), shadow.errors)
+    counted = {name: getattr(shadow, name) + times for name, times in counts.items()}
+    return replace(shadow, errors=errors, **counted)

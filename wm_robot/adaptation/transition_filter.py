@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_robot.adaptation.events import EVENTS, Event
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.transition_assembler import AFTER_CONTACT
 
@@ -25,9 +25,7 @@ class CautionConfig:
     """Steps from a contact on that are doubted."""
 
     def __post_init__(self) -> None:
-        for name in ("saturated", "stuck"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"caution.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "saturated", "stuck", part="caution")
 
 
 class Caution:

@@ -2,9 +2,11 @@
 
 import logging
 
+import numpy as np
+
 from wm_robot.agent.onnx_files import Graphs
 from wm_robot.agent.onnx_planner import Plans
-from wm_robot.model.backend import Lives
+from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -12,7 +14,7 @@ from wm_robot.spec import RobotSpec
 _log = logging.getLogger(__name__)
 
 
-def lives_of(base: Base, graphs: Graphs | None) -> Lives:
+def lives_of(base: Base, graphs: Graphs | None) -> ModelBackend[np.ndarray]:
     """What a life of this base is lived by."""
     if graphs is not None and graphs.life is not None:
         return graphs.life
@@ -25,14 +27,12 @@ def lives_of(base: Base, graphs: Graphs | None) -> Lives:
 
 def parts_of(
     base: Base, graphs: Graphs | None, spec: RobotSpec, *, task: str, planner: MppiConfig
-) -> tuple[Lives, Plans, str]:
+) -> tuple[ModelBackend[np.ndarray], Plans, str]:
     """What an agent lives by, what it plans by, and why it needs torch, which is logged too; empty if it does not."""
-    lives, fits = (
-        lives_of(base, graphs),
-        graphs is not None and graphs.plan.fits(spec, task=task, planner=planner),
-    )
+    lives = lives_of(base, graphs)
+    fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
     if graphs is not None and fits:
-        plans: Plans = graphs.plan
+        plans: Plans = graphs.plan.with_iterations(planner.iterations)
     else:
         model = base.model
         from wm_robot.agent.rollout_objective import ImaginedPlans

@@ -1,8 +1,8 @@
-"""The life that an agent node drives: what it needs of one, and how the real one is made."""
+"""Builder of a robot's agent: from its parameters to an agent with its base, learner process and plan monitor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,105 +14,8 @@ if TYPE_CHECKING:
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.plan_monitor import Exploitation
 
-
-class Surprise(Protocol):
-    """How badly an observation was expected."""
-
-    @property
-    def nll(self) -> float:
-        """Negative log-likelihood, nats per channel."""
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Expected observation, `O`."""
-
-    @property
-    def deviation(self) -> np.ndarray:
-        """Expected deviation of each channel, `O`."""
-
-    @property
-    def error(self) -> np.ndarray:
-        """(observed - expected) / deviation, `O`."""
-
-
-class Imagined(Protocol):
-    """A plan, and what is expected of it."""
-
-    @property
-    def action(self) -> np.ndarray:
-        """The plan, `H A`."""
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Expected observation after each action, `H O`."""
-
-    @property
-    def deviation(self) -> np.ndarray:
-        """Expected deviation of each, `H O`."""
-
-
-class Life(Protocol):
-    """An agent with a life of its own.
-
-    `save` may run beside `act` and `live` in another thread: a state is replaced, never changed in place.
-    """
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """What it counted, by name."""
-
-    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
-        """Be born under an action, `A`, or go on with a saved life.
-
-        Raises:
-            SnapshotError: If the saved life is damaged or another's.
-        """
-
-    def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
-        """The next action, `A`, for observation `O` and goal `G`.
-
-        Args:
-            applied: What reached the motors on the way to `obs`, `A`, if that step is yet to be lived.
-        """
-
-    def live(
-        self,
-        obs: np.ndarray,
-        applied: np.ndarray,
-        next_obs: np.ndarray,
-        *,
-        valid: bool = True,
-        contact: bool = False,
-        hurry: bool = False,
-    ) -> Surprise:
-        """Live one transition, and learn from it if it is valid.
-
-        Args:
-            contact: The guard stood between controller and motors.
-            hurry: The next observation is near: what can be left out is, and no more.
-        """
-
-    def rehearse(self) -> None:
-        """Plan and forget it, right before an observation is due: then its action comes sooner."""
-
-    def imagined(self) -> Imagined | None:
-        """What is expected of the plan that it acted on last; None before its first action."""
-
-    def save(self, place: str) -> str:
-        """Write the life, durably, and return its digest.
-
-        Args:
-            place: Store of lives, and with `@` the branch.
-        """
-
-    def rescue(self, place: str) -> str:
-        """Write a copy of the life in another store, as `save` does; it still goes on from what was saved before."""
-
-    def report(self) -> dict[str, object]:
-        """What else people should know of it, as plain values."""
-
-    def close(self) -> None:
-        """End what runs beside it."""
+WARM_UP = 20
+"""Steps before the first observation: the first ones of a process take many times longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +29,6 @@ class LifeConfig:
     """False: the life is read and never written."""
     recall: bool = True
     """Conditions that were lived before are recognised."""
-    int8: bool = False
-    """Plan by the graph in eight bits; for the planner's own sizes."""
     learner: bool = False
     """A process beside it fits a residual, which is tried and then believed or given up."""
     watch_plans: bool = True
@@ -141,32 +42,28 @@ class LifeConfig:
 
 
 class RobotLife:
-    """The library's agent, with its learner and who watches its plans, if it has them."""
+    """An agent on a robot, with its learner process and its plan monitor, if it has them."""
 
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
-        self.begin, self.act, self.live, self.save = agent.begin, agent.act, agent.live, agent.save
-        self.imagined, self.rescue = agent.imagined, agent.rescue
 
     @property
     def counters(self) -> Mapping[str, int]:
+        """Counters of the agent, by name; see `Agent.counters`."""
         return self.agent.counters
 
-    def rehearse(self) -> None:
-        """See `Life.rehearse`; by torch a plan takes longer than could be saved."""
-        if not self.agent.in_torch:
-            self.agent.rehearse()
-
     def report(self) -> dict[str, object]:
+        """Newest event, whether the learner process runs, and whether plans are kept, as plain values."""
         events = self.agent.events
-        told: dict[str, object] = {"event": events[-1].what if events else ""}
+        values: dict[str, object] = {"event": events[-1].what if events else ""}
         if self._learner is not None:
-            told["learner_alive"] = self._learner.alive
+            values["learner_alive"] = self._learner.alive
         if self._watch is not None:
-            told["plans_kept"] = not self._watch.alarmed.any()
-        return told
+            values["plans_kept"] = not self._watch.alarmed.any()
+        return values
 
     def close(self) -> None:
+        """End the learner process."""
         if self._learner is not None:
             self._learner.close()
 
@@ -197,7 +94,7 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(folder, base, int8=config.int8), None
+    graphs, learner = load_graphs(folder, base), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 
@@ -221,3 +118,16 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
 
         torch.set_num_threads(config.threads)
     return RobotLife(agent, learner, watch)
+
+
+def neutral_action(spec: RobotSpec) -> np.ndarray:
+    """The permitted action nearest to zero, `A`."""
+    return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
+
+
+def warm_up(agent: "Agent", spec: RobotSpec, *, task: str) -> None:
+    """Act and learn for a few steps with an agent that is then dropped, so that the first real step is not slow."""
+    obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(spec.task(task).goal, np.float32)
+    agent.begin(neutral_action(spec))
+    for _ in range(WARM_UP):
+        agent.live(obs, agent.act(obs, goal), obs)

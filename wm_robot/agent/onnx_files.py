@@ -21,7 +21,6 @@ WRITE = {1: "write.onnx", 2: "write-two.onnx"}
 """By the number of lives: a residual is tried beside the life without it."""
 BIRTH = "birth.safetensors"
 """The state of one robot that has lived nothing: who has it and the graphs needs no torch."""
-PLAN_INT8 = "plan-int8.onnx"
 
 
 class Graphs(NamedTuple):
@@ -32,22 +31,17 @@ class Graphs(NamedTuple):
     """None where torch is the faster one."""
 
 
-def load_graphs(folder: str | Path, base: Base, *, int8: bool = False) -> Graphs | None:
+def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
     """The graphs beside a base, if there are any; their bytes are checked before they are parsed.
 
-    Args:
-        int8: Plan by the graph in eight bits.
-
     Raises:
-        SnapshotError: If they are damaged or belong to another base, or none is in eight bits.
+        SnapshotError: If they are damaged or belong to another base.
     """
     folder = beside_base(folder)
     if not (folder / CARD).exists():
         return None
     card, contents = read_files(folder, base)
-    if int8 and PLAN_INT8 not in contents:
-        raise SnapshotError(f"{folder} has no {PLAN_INT8}. Make it: wm-robot export {folder} --int8")
-    return graphs_of(card, contents, Graph, plan=PLAN_INT8 if int8 else PLAN)
+    return graphs_of(card, contents, Graph)
 
 
 def read_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -75,16 +69,14 @@ def graphs_of(
     card: Mapping[str, Any],
     contents: Mapping[str, bytes],
     runs: Callable[[bytes, str], Function],
-    plan: str = PLAN,
 ) -> Graphs:
     """What is in the files.
 
     Args:
         runs: Makes a function of a graph.
-        plan: File of the plan.
     """
     planner = MppiConfig(**card["planner"])
-    search = PlanGraph(runs(contents[plan], plan), objective=str(card["objective"]), planner=planner)
+    search = PlanGraph(runs(contents[PLAN], PLAN), objective=str(card["objective"]), planner=planner)
     if BIRTH not in contents:
         return Graphs(search, None)
     predict = runs(contents[PREDICT], PREDICT)

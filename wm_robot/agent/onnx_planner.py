@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.io.durable import digest
-from wm_robot.memory.state_arrays import Arrays
+from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.onnx_session import Function
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.spec import RobotSpec, canonical_json
@@ -18,18 +18,15 @@ MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "bette
 class Plans(Protocol):
     """What imagines and scores plans."""
 
-    takes_risk: bool
-    """Whether doubt can count against plans."""
+    planner: MppiConfig
+    """Sizes of the search."""
 
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
 
         Args:
             obs: `B O`.
             goals: Goal at each step of the horizon, `B H G`.
-            risk: Added to `MppiConfig.risk`, `B`.
         """
 
 
@@ -62,13 +59,14 @@ class PlanGraph:
         wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
-    takes_risk = False
+    def with_iterations(self, iterations: int) -> "PlanGraph":
+        """The same graph for a search of so many iterations."""
+        planner = replace(self.planner, iterations=iterations)
+        return PlanGraph(self._graph, objective=self.objective, planner=planner)
 
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
-        """See `Plans.improving`; `B` is 1, and risk is not looked at."""
-        moment = self._graph.bound(state, {"obs": obs, "goals": goals})
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
+        """See `Plans.improving`; `B` is 1."""
+        moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
             return moment({MEAN: mean, NOISE: noise, HOLD: hold})[BETTER]

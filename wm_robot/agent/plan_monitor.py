@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot.adaptation.events import EVENTS, Event
-from wm_robot.errors import ConfigError
+from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
 Expect = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""obs `K·B O`, recent actions `K·B R A`, action `K·B A`: `K` moments, each of all lives → mean and log variance of
-the next observation, `K·B O` each."""
+"""obs `K B O`, recent actions `K B R A`, action `K B A`: `K` moments, each of all robots → mean and log variance of
+the next observation, `K B O` each."""
 FOLLOWED = 0.01
 """Part of a motor's largest step by which what was applied may differ from what was planned."""
 
@@ -34,18 +34,12 @@ class ExploitationConfig:
     """Deviations of the mean by which plans must have brought less than half of what they promised."""
     calm: float = 2.0
     """Below this many the alarm ends, if reward also follows what plans promise."""
-    risk: float = 0.0
-    """What the alarm adds to the planner's risk; see `MppiConfig.risk`. Only torch plans with risk; with 0 the alarm
-    only tells."""
     last: int = 8
     """Judgements in a row that must agree, for the alarm to be raised or ended."""
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 8), ("last", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"exploitation.{name} is {getattr(self, name)}; it must be at least {least}"
-                )
+        check_at_least(8, self, "window", part="exploitation")
+        check_at_least(1, self, "last", part="exploitation")
         if not 0 < self.calm <= self.gap:
             raise ConfigError(f"exploitation.calm is {self.calm}; it must be above 0 and at most {self.gap}")
 
@@ -97,8 +91,7 @@ class _Foresight:
         obs, recent = self._at
         action = self._actions[:, :, k]
         noise = generator.standard_normal(obs.shape[1:])
-        rows = (each.reshape(-1, *each.shape[2:]) for each in (obs, recent, action))
-        mean, log_variance = (each.reshape(obs.shape) for each in self._expect(*rows))
+        mean, log_variance = self._expect(obs, recent, action)
         seen = mean + np.exp(0.5 * log_variance) * noise
         self._at = mean, np.concatenate([recent[:, :, 1:], action[:, :, None]], 2)
         goal = np.stack([self._goals[:, k]] * 2)
@@ -184,11 +177,6 @@ class Exploitation:
         self._asked, self._lived = (obs, plan[:, 0]), False
         self.counts["alarmed"] += int(self.alarmed.sum())
 
-    @property
-    def risk(self) -> np.ndarray:
-        """What each life is to add to its planner's risk, `B`."""
-        return self.config.risk * self.alarmed
-
     def imagine(self) -> None:
         """Go on with the plan under way, and judge one that is over; for the time between two observations."""
         if self._lived:
@@ -263,9 +251,8 @@ class Exploitation:
         promised, kept, gap = (
             float(found[life]) for found in (self.judged.promised, self.judged.kept, self.judged.gap)
         )
-        risk = "; risk raised" if self.config.risk else ""
         follows = ", nor does reward follow what they promise" if self.judged.insensitive[life] else ""
         return (
             f"plans promised {promised:.2g} of reward a step above staying and brought {kept:.2g} "
-            f"({gap:.1f} deviations below half){follows}{risk}"
+            f"({gap:.1f} deviations below half){follows}"
         )

@@ -1,40 +1,41 @@
 """Plans that torch imagines: for experiments, and for a robot whose base has no graph of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.torch_backend import tensors
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.torch_backend import TensorState, tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.planning.mppi_iteration import Improvement, Score
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
+Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
+"""Model, state, latent `B Z` and plans `B N H A` → the observation after each action, `B N H O`."""
+
+
+def imagine_means(model: WorldModel, state: TensorState, z: Tensor, plans: Tensor) -> Tensor:
+    """The means of `WorldModel.imagine`."""
+    return model.imagine(state, z, plans).mean
+
 
 class ImaginedPlans:
     """The iteration of a search on a model's imagination; see `plan_graph.Plans`."""
 
-    def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        self.model, self._risk = model, planner.risk
+    def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None):
+        self.model, self.planner = model, planner or MppiConfig()
         self._reward = reward_of(spec, spec.task(task))
-        self._improvement = improvement_of(spec, planner)
-
-    takes_risk = True
+        self._improvement = improvement_of(spec, self.planner)
 
     @torch.inference_mode()
-    def improving(
-        self, state: Arrays, obs: np.ndarray, goals: np.ndarray, risk: np.ndarray | None = None
-    ) -> Improve:
-        added = np.zeros(len(obs)) if risk is None else risk
-        total = torch.from_numpy((self._risk + added).astype(np.float32))[:, None]
+    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(scoring(self.model, self._reward, tensors(state), *moment, risk=total))
+        return self._improvement.of(scoring(self.model, self._reward, tensors(state.model_part()), *moment))
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
@@ -48,68 +49,33 @@ class Imagination:
 
     model: WorldModel
     reward: Reward
-    state: State
+    state: TensorState
     z: Tensor
     goals: Tensor
     """`B H G`."""
-    alone: bool = False
-    """Of a single life, by what `WorldModel.imagine_alone` has folded."""
+    rollout: Rollout = imagine_means
 
     def imagine(self, plans: Tensor) -> Tensor:
-        if self.alone:
-            return self.reward.look(self.model.imagine_alone(self.state, self.z, plans))
-        return self.reward.look(self.model.imagine(self.state, self.z, plans).mean)
+        return self.reward.look(self.rollout(self.model, self.state, self.z, plans))
 
     def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
         return self.reward.judge(followed, plans, self.goals[:, None]).sum(-1)
 
 
-@dataclass(frozen=True)
-class Doubted:
-    """The same, less the deviation of that over lives that this one may as well be; see `Score`."""
-
-    expected: Imagination
-    others: Sequence[Imagination]
-    risk: Tensor
-    """Deviations that count against a plan, `B 1`."""
-
-    def imagine(self, plans: Tensor) -> Tensor:
-        return torch.cat([each.imagine(plans) for each in (self.expected, *self.others)], -1)
-
-    def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
-        parts = followed.chunk(1 + len(self.others), -1)
-        score, *others = (self.expected.judge(part, plans) for part in parts)
-        return score - self.risk * torch.stack(others).std(0)
-
-
 def scoring(
     model: WorldModel,
     reward: Reward,
-    state: State,
+    state: TensorState,
     obs: Tensor,
     goals: Tensor,
     *,
-    risk: float | Tensor = 0.0,
-    doubts: int = 4,
-    alone: bool = False,
+    rollout: Rollout = imagine_means,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
 
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        risk: Deviations of that sum, over states that the life may as well be in, that count against a plan; or as
-            many for each life, `B 1`.
-        doubts: How many such states.
-        alone: See `Imagination`.
+        rollout: How observations follow from plans.
     """
-    expected = Imagination(model, reward, state, model.observe(state, obs), goals, alone)
-    risk = torch.as_tensor(risk)
-    if not risk.any():
-        return expected
-    sampled = model.sampled(state, doubts)
-    others = [
-        replace(expected, state={name: value[i::doubts] for name, value in sampled.items()})
-        for i in range(doubts)
-    ]
-    return Doubted(expected, others, risk)
+    return Imagination(model, reward, state, model.observe(state, obs), goals, rollout)

@@ -3,47 +3,39 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 
-from wm_robot.adaptation.context_bank import has_bank
-from wm_robot.adaptation.tensor_backends import TensorRecall
 from wm_robot.agent import backends
 from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.memory.memory import State
-from wm_robot.model.backend import Lives
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
-from wm_robot.model.torch_backend import TensorWrites
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
 
 
-def state_of(store: Store, reference: str, base: Base, spec: RobotSpec) -> State:
+def state_of(store: Store, reference: str, base: Base, spec: RobotSpec) -> ArrayState:
     """A saved life, whole.
 
     Raises:
         SnapshotError: If it is missing, damaged, or another base's or robot's.
     """
     arrays = store.load(reference, base_digest=base.digest, spec_digest=spec.digest())
-    saved = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
     # A life saved before there were residuals has none.
-    born = base.model.birth(1, hold=torch.zeros(1, base.model.config.action))
-    return (TensorRecall(base.model).birth(born) if has_bank(saved) else born) | saved
+    born = backends.lives_of(base, None).birth(hold=np.zeros((1, base.config["action"]), np.float32))
+    return LifetimeState.unflatten(born.flatten() | {name: value.copy() for name, value in arrays.items()})
 
 
-def steps_of(folder: Path, base: Base) -> Lives:
+def steps_of(folder: Path, base: Base) -> ModelBackend[np.ndarray]:
     """What lives step by step: the graphs where they are there, as on the robot; otherwise the model."""
     return backends.lives_of(base, load_graphs(folder, base))
-
-
-def lives_of(state: State, steps: Lives) -> TensorRecall | TensorWrites:
-    """What lives this life: with recall where it has a bank."""
-    return TensorRecall(steps) if has_bank(state) else TensorWrites(steps)
 
 
 def keep(
     store: Store,
     branch: str,
-    state: State,
+    state: ArrayState,
     base: Base,
     spec: RobotSpec,
     parents: Sequence[str],
@@ -52,7 +44,7 @@ def keep(
 ) -> str:
     """Save it; returns the snapshot's digest. See `Store.save`."""
     return store.save(
-        {name: value.contiguous().numpy() for name, value in state.items()},
+        {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
         base_digest=base.digest,
         spec_digest=spec.digest(),
         branch=branch,

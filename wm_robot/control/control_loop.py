@@ -1,4 +1,8 @@
-"""The control loop: sense, decide, gate, apply, judge, live. The one place where errors are caught."""
+"""The control loop of a plant: read, arbitrate, write through the gate, report. The one place that catches errors.
+
+The shipped plant nodes, the demo in one process, fault injection and tests run this loop. They differ in where
+commands come from (`CommandSource`), in how they wait for a deadline, and in what they do with a period's outcome.
+"""
 
 import math
 import time
@@ -7,80 +11,96 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from wm_robot.control.command_arbiter import CommandArbiter, GuardPage, describe
+from wm_robot.control.controller import Controller
+from wm_robot.control.histogram import Histogram
+from wm_robot.control.local_commands import LocalCommands
 from wm_robot.control.period_log import Period
 from wm_robot.control.realtime import Deadlines
 from wm_robot.control.robot import Robot
-from wm_robot.control.timing import Histogram
-from wm_robot.errors import WmRobotError
-from wm_robot.safety.fallback import Baseline
+from wm_robot.safety.limit_violations import Cut
 from wm_robot.safety.modes import Mode
-from wm_robot.safety.supervisor import Report, Supervisor
+from wm_robot.safety.supervisor import Supervisor
 from wm_robot.types import Observation
-
-GAP = 1.5
-"""Times longer or shorter than a period that a step may be and still be learned from."""
 
 
 @runtime_checkable
-class Controller(Protocol):
-    """What acts in mode `learned`."""
+class ReportPeriod(Protocol):
+    """Takes the outcome of each period: publishes it, or has a controller learn from it."""
 
-    def act(self, obs: np.ndarray) -> np.ndarray:
-        """The next action, `A`, for an observation, `O`."""
-
-    def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
-    ) -> float:
-        """Live a transition; returns its surprise, in nats per channel.
-
-        Args:
-            valid: Whether it may be learned from.
-            contact: Whether gate or baseline came between controller and robot.
+    def __call__(
+        self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    ) -> None:
+        """Args:
+        obs: As it was read at the beginning of the period; None if that failed.
+        applied: What is applied over the period, `A`; None if writing failed.
+        cuts: What the gate did to the action.
+        latency: From the deadline to the command, in s.
         """
 
 
 class ControlLoop:
-    """One control period after another, under a supervisor."""
+    """One control period after another."""
 
     def __init__(
         self,
         robot: Robot,
-        controller: Controller,
+        arbiter: CommandArbiter,
         *,
+        report: ReportPeriod,
+        write: Callable[[Mode, Any], np.ndarray] | None = None,
         progress: Callable[[], None] = lambda: None,
-        stopped: Callable[[], str] = lambda: "",
         tidy: Callable[[float], object] = lambda left: None,
-        log: Callable[[Period], None] = lambda period: None,
+        log: Callable[[Period], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """Args:
+        write: Asks for an action in a mode and returns what is applied; by default the robot's `write`. For a plant
+            that is left alone in some modes.
         progress: Called at the end of every period: the guard hears it.
-        stopped: Why the guard has stopped the plant; empty if it has not.
         tidy: Called with the time that is left of a period, in s.
         log: Called with every period.
-        clock: In s, for what is told of times.
+        clock: In s, for the histograms of times.
         """
-        self.robot, self.controller = robot, controller
-        self.supervisor = Supervisor(robot.spec.safety)
-        self.latency, self.lateness, self.live_time = Histogram(), Histogram(), Histogram()
-        """From the deadline to the command, to the beginning, and of living, in ms."""
-        self._progress, self._stopped, self._tidy = progress, stopped, tidy
-        self._log, self._clock = log, clock
-        self._baseline = Baseline(robot.spec, robot.gate.hold)
-        self._last: tuple[Observation, np.ndarray, bool] | None = None
-        """The observation of the period before, what was applied on it, and whether that was the gate's."""
-        self._dt, self._broken = robot.spec.dt, ""
+        self.robot, self.arbiter = robot, arbiter
+        self.lateness, self.latency, self.live_time = Histogram(), Histogram(), Histogram()
+        """From the deadline to the beginning; and, where there is a log, to the command, and of reporting. In ms."""
+        self.periods = self.skipped = self.longest_skip = 0
+        """Periods so far; deadlines without a period of their own, in all and at most in a row."""
+        self._report, self._write = report, write or _write_to(robot)
+        self._progress, self._tidy, self._log, self._clock = progress, tidy, log, clock
+        self._cuts: tuple[Cut, ...] = ()
+        """What the gate did to the last action."""
+        self._broken = ""
+        """What was raised since the arbiter was last asked."""
 
     @property
     def mode(self) -> Mode:
-        return self.supervisor.mode
+        return self.arbiter.mode
 
-    def run(self, deadlines: Deadlines, ended: Callable[[], bool]) -> None:
-        """One period after another, each at its deadline, until it is to end."""
+    @property
+    def supervisor(self) -> Supervisor:
+        return self.arbiter.supervisor
+
+    def run(
+        self, deadlines: Deadlines, ended: Callable[[], bool], wait: Callable[[], None] | None = None
+    ) -> None:
+        """One period after another, each at its deadline, until it is to end. Skipped deadlines are not made up for.
+
+        Args:
+            wait: Waits for the next deadline. It may return earlier, and is then called again.
+        """
+        wait = wait or (lambda: deadlines.wait(self._progress))
         while not ended():
-            deadlines.wait(self._progress)
+            if self.arbiter.guard_reason():
+                self.arbiter.stop(self.robot.hold)
+            wait()
+            if deadlines.left() > 0:
+                continue
             late, skipped = deadlines.reached()
             self.lateness.add(1e3 * late)
+            self.skipped += skipped
+            self.longest_skip = max(self.longest_skip, skipped)
             self.step(late=skipped > 0, behind=late)
             self._tidy(deadlines.left())
 
@@ -88,99 +108,103 @@ class ControlLoop:
         """One control period.
 
         Args:
-            late: Whether a deadline was missed before it; a command that comes after the next one is late by itself.
+            late: Whether a deadline was missed before it.
             behind: Time since its deadline, in s.
 
         Returns:
-            The mode of the next.
+            The mode of this period. What goes wrong in it decides the mode of the next.
         """
-        before, self._broken = self.mode, ""
         began = self._clock()
-        obs = self._tried(self.robot.read)
-        asked = self._decide(obs)
+        gate = self.robot.gate
+        obs = self._attempt(self.robot.read)
+        broken, self._broken = self._broken, ""
+        mode, action = self.arbiter.step(obs, self.robot.hold, cuts=self._cuts, late=late, broken=broken)
         acted = self._clock()
-        applied = self._tried(self.robot.write, asked)
+        # Where nothing is written, nothing is cut.
+        gate.clear_cuts()
+        applied = self._attempt(self._write, mode, action)
+        cuts = self._cuts = gate.cuts
         commanded = self._clock()
-        surprise = self._tried(self._live, obs, applied)
-        lived = self._clock()
-        latency, cuts = behind + commanded - began, self.robot.gate.cuts
-        after = self.supervisor.step(
-            Report(
-                cuts=cuts,
-                surprise=surprise,
-                late=late or latency > self._dt,
-                commanded=True,
-                homed=self._baseline.homed,
-                guard=self._stopped(),
-                broken=self._broken,
-            )
-        )
-        if self._last is not None:
-            # Only now is it known what became of what was just applied.
-            self._last = (*self._last[:2], self.supervisor.contact)
-        if after is not before:
-            self._enter(after)
-        self.latency.add(1e3 * latency)
-        self.live_time.add(1e3 * (lived - commanded))
-        self._log(
-            Period(
-                stamp=_nanoseconds(obs),
-                late_ms=1e3 * behind,
-                latency_ms=1e3 * latency,
-                act_ms=1e3 * (acted - began),
-                live_ms=1e3 * (lived - commanded),
-                surprise=math.nan if surprise is None else surprise,
-                mode=before,
-                cuts=tuple(cut.rule for cut in cuts),
-            )
-        )
+        latency = behind + commanded - began
+        self._attempt(self._report, obs, applied, cuts, latency)
+        self.periods += 1
+        if self._log is not None:
+            times = (behind, latency, acted - began, self._clock() - commanded)
+            self._log(self._record(obs, mode, cuts, times))
         self._progress()
-        return after
+        return mode
 
-    def _decide(self, obs: Observation | None) -> Any:
-        """What to ask for: the controller's action when it is its turn, and the baseline's in all other cases."""
-        if self.mode is Mode.LEARNED:
-            if obs is not None:
-                try:
-                    return self.controller.act(obs.values)
-                except Exception as error:
-                    self._broken = _told(error)
-            self._baseline.stay(self.robot.gate.hold)
-        return self._baseline.act()
+    def _record(
+        self,
+        obs: Observation | None,
+        mode: Mode,
+        cuts: tuple[Cut, ...],
+        times: tuple[float, float, float, float],
+    ) -> Period:
+        """A period for the log; its times are added to the histograms.
 
-    def _tried(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What it returns; None if it raised, and then that is told."""
+        Args:
+            times: From the deadline to the beginning and to the command, of deciding and of reporting, in s.
+        """
+        late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
+        self.latency.add(latency_ms)
+        self.live_time.add(live_ms)
+        surprise = self.arbiter.source.surprise
+        return Period(
+            stamp=_nanoseconds(obs),
+            late_ms=late_ms,
+            latency_ms=latency_ms,
+            act_ms=act_ms,
+            live_ms=live_ms,
+            surprise=math.nan if surprise is None else surprise,
+            mode=mode,
+            cuts=tuple(cut.rule for cut in cuts),
+        )
+
+    def _attempt(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What the work returns; None if it raises, which the arbiter is given as a fault."""
         try:
             return work(*arguments)
         except Exception as error:
-            self._broken = _told(error)
+            self._broken = self._broken or describe(error)
             return None
 
-    def _enter(self, mode: Mode) -> None:
-        if mode is Mode.HOMING:
-            self._baseline.go_home(self.robot.gate.hold)
-        else:
-            self._baseline.stay(self.robot.gate.hold)
 
-    def _live(self, obs: Observation | None, applied: np.ndarray | None) -> float | None:
-        """Have the controller live what came of the action before; its surprise, if it could be expected."""
-        last, self._last = self._last, None if obs is None or applied is None else (obs, applied, False)
-        if last is None or obs is None:
-            return None
-        before, action, contact = last
-        if not (np.isfinite(before.values).all() and np.isfinite(obs.values).all()):
-            return None
-        whole = self._dt / GAP <= obs.stamp - before.stamp <= self._dt * GAP
-        valid = whole and self.supervisor.may_learn
-        surprise = self.controller.live(before.values, action, obs.values, valid=valid, contact=contact)
-        return surprise if whole else None
+def make_local_loop(
+    robot: Robot,
+    controller: Controller,
+    *,
+    guard: GuardPage | None = None,
+    progress: Callable[[], None] = lambda: None,
+    tidy: Callable[[float], object] = lambda left: None,
+    log: Callable[[Period], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> ControlLoop:
+    """A control loop with its controller in the same process, which acts in each period and then learns.
+
+    The arguments are those of `ControlLoop` and `CommandArbiter`.
+    """
+    source = LocalCommands(controller, robot.spec.dt)
+    arbiter = CommandArbiter(robot.spec, source, robot.hold, guard=guard)
+
+    def learn(
+        obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    ) -> None:
+        source.learn(
+            obs,
+            applied,
+            latency=latency,
+            may_learn=arbiter.may_learn,
+            intervened=arbiter.intervened(cuts),
+        )
+
+    return ControlLoop(robot, arbiter, report=learn, progress=progress, tidy=tidy, log=log, clock=clock)
 
 
-def _told(error: Exception) -> str:
-    """What went wrong, in words. An error of ours says it itself."""
-    return str(error) if isinstance(error, WmRobotError) else f"{type(error).__name__}: {error}"
+def _write_to(robot: Robot) -> Callable[[Mode, Any], np.ndarray]:
+    return lambda mode, action: robot.write(action)
 
 
 def _nanoseconds(obs: Observation | None) -> int:
-    """When it was sensed; 0 if nobody can say."""
+    """Time of an observation; 0 where it has none."""
     return round(1e9 * obs.stamp) if obs is not None and math.isfinite(obs.stamp) else 0

@@ -4,7 +4,7 @@
 
     go_real_time  before all that is not real time, on cores of its own, with its memory kept in place
     Deadlines     absolute, on the monotonic clock: one late period does not move the next
-    Garbage       Python's collector runs between two periods, and never inside one
+    Garbage       Python's collector runs between two periods, and never inside one (`take_over_collection`)
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from functools import cache
 from typing import NamedTuple
 
-from wm_robot.control.timing import Chore
+from wm_robot.control.idle_tasks import Chore
 from wm_robot.errors import ConfigError
 
 LOCK_ALL = 1 | 2 | 4
@@ -167,18 +167,14 @@ def _libc() -> ctypes.CDLL:
 
 
 class Garbage:
-    """Python's collector, under our own hand."""
+    """Garbage collection between two periods, in place of Python's own."""
 
-    def __init__(self, *, every: int = 50, clock: Callable[[], float] = time.perf_counter):
-        """From here on nothing is collected but by `tidy`, and what is there now stays.
-
-        Args:
-            every: Chances from one collection to the next.
+    def __init__(self, collection: Chore, *, every: int):
+        """Args:
+        collection: The task that collects.
+        every: Chances from one collection to the next.
         """
-        self._every, self._due, self._collection = every, every, Chore(gc.collect, clock=clock)
-        gc.collect()
-        gc.freeze()
-        gc.disable()
+        self._collection, self._every, self._due = collection, every, every
 
     def tidy(self, left: float) -> bool:
         """A chance to collect.
@@ -205,6 +201,20 @@ class Garbage:
             "put_off": self._collection.put_off,
             "longest_ms": 1e3 * self._collection.longest,
         }
+
+
+def take_over_collection(*, every: int = 50, clock: Callable[[], float] = time.perf_counter) -> Garbage:
+    """Switch Python's collector off in this process; from here on only the result's `tidy` collects.
+
+    What is there now is never collected: it is frozen, so that later collections are short.
+
+    Args:
+        every: Chances from one collection to the next.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    return Garbage(Chore(gc.collect, clock=clock), every=every)
 
 
 def go_first(priority: int) -> str:

@@ -20,6 +20,10 @@ class Robot(Protocol):
     def gate(self) -> Gate:
         """What every action goes through on its way to the motors, and what that cut."""
 
+    @property
+    def hold(self) -> np.ndarray:
+        """The action in force, `A`."""
+
     def read(self) -> Observation:
         """What the sensors say now."""
 

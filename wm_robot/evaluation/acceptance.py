@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import HORIZON
-from wm_robot.memory.memory import State
-from wm_robot.model.torch_backend import Writes
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
+from wm_robot.model.torch_backend import tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, unreported
-from wm_robot.sharing.assimilate import Stretch, assimilated
+from wm_robot.sharing.assimilate import Stretch, assimilated, backend_of
 from wm_robot.types import Episode
 
 EVERY = 4
@@ -51,12 +52,16 @@ class Verdict:
 
 
 def tried(
-    model: WorldModel, lives: Writes, state: State, own: Sequence[Episode], other: Sequence[Episode]
-) -> tuple[State, Verdict]:
+    model: WorldModel,
+    lives: ModelBackend[np.ndarray],
+    state: ArrayState,
+    own: Sequence[Episode],
+    other: Sequence[Episode],
+) -> tuple[ArrayState, Verdict]:
     """A life with another's experience, and whether it is better for it.
 
     Args:
-        lives: What lives step by step: the model, its graphs, or the recall of either.
+        lives: The model by torch or ONNX.
         own: Recent experience of its own.
         other: What it is to take over; the last part is held out.
     """
@@ -86,7 +91,9 @@ def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
     return lived, kept
 
 
-def mean_error(model: WorldModel, lives: Writes, state: State, stretches: Sequence[Stretch]) -> float:
+def mean_error(
+    model: WorldModel, lives: ModelBackend[np.ndarray], state: ArrayState, stretches: Sequence[Stretch]
+) -> float:
     """Mean of `errors` from `SETTLED` steps on; each stretch is entered by the life as it is given."""
     found = [errors(model, lives, state, each)[:, SETTLED // EVERY :].ravel() for each in stretches]
     return float(np.nanmean(np.concatenate(found)))
@@ -94,20 +101,24 @@ def mean_error(model: WorldModel, lives: Writes, state: State, stretches: Sequen
 
 @torch.inference_mode()
 def errors(
-    model: WorldModel, lives: Writes, state: State, stretch: Stretch, progress: Progress = unreported
+    model: WorldModel,
+    lives: ModelBackend[np.ndarray],
+    state: ArrayState,
+    stretch: Stretch,
+    progress: Progress = unreported,
 ) -> Float[np.ndarray, "B K"]:
     """Squared error of what is foreseen `HORIZON` steps ahead while a stretch is lived, at every `EVERY`th step.
 
     In units of the one-step change, mean over channels; NaN where a step ahead is invalid.
     """
-    state, found = stretch.entered(state), []
+    state, found, lives = stretch.entered(state), [], backend_of(lives, state)
+    obs, action, valid = map(torch.from_numpy, (stretch.obs, stretch.action, stretch.valid))
     for t in range(stretch.steps - HORIZON + 1):
         if t % EVERY == 0:
-            ahead = slice(t, t + HORIZON)
-            z = model.observe(state, stretch.obs[:, t])
-            mean, _ = model.imagine(state, z, stretch.action[:, None, ahead])
-            error = (mean[:, 0, -1] - stretch.obs[:, t + HORIZON]) / model.change_std
-            known = stretch.valid[:, ahead].all(1)
+            ahead, now = slice(t, t + HORIZON), tensors(state.model_part())
+            mean, _ = model.imagine(now, model.observe(now, obs[:, t]), action[:, None, ahead])
+            error = (mean[:, 0, -1] - obs[:, t + HORIZON]) / model.change_std
+            known = valid[:, ahead].all(1)
             found.append(torch.where(known, error.square().mean(-1), torch.nan))
         state = stretch.step(lives, state, t)
         progress(t + 1, stretch.steps - HORIZON + 1)

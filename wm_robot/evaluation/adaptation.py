@@ -1,16 +1,16 @@
 """How fast a life learns its world: open-loop error by steps lived, between knowing nothing and being told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, unreported
-from wm_robot.types import Lives
+from wm_robot.types import Lives, Step
 
 HORIZON = 8
 """Steps imagined open-loop."""
@@ -49,7 +49,7 @@ def error_by_step(
         `B P`, mean over channels.
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
+    state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
     errors, at = [], 0
     wanted = sorted({p + m for p in points for m in moments if p + m + horizon <= lives.steps})
     found: dict[int, Tensor] = {}
@@ -79,7 +79,7 @@ def error_after_false_history(
         history: `shuffled`: own steps, each with the outcome of another; `other_world`: the steps of the next life.
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(len(lives), hold=view.hold, truth=view.told(arm.model, 0))
+    state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
     if history == "other_world":
         other = LivesView(lives.rows(np.roll(np.arange(len(lives)), 1)))
         state = live(arm.model, state, other, 0, steps)
@@ -88,15 +88,14 @@ def error_after_false_history(
         change = view.obs[:, order + 1] - view.obs[:, order]
         for t in range(steps):
             at = view.obs[:, t]
-            _, state = arm.model.write(
-                state, at, view.action[:, t], at + change[:, t], torch.ones(len(lives))
-            )
+            step = Step(at, view.action[:, t], at + change[:, t], torch.ones(len(lives)))
+            _, state = arm.model.write(state, step)
     else:
         raise ValueError(f"history is '{history}'; it must be 'shuffled' or 'other_world'")
     errors = []
     for moment in MOMENTS:
         point = steps + moment
-        now = state | {"recent": _recent(view, point, arm.model.config.recent)}
+        now = replace(state, recent=_recent(view, point, arm.model.config.recent))
         errors.append(open_loop(arm.model, now, view, point, unit, horizon))
     return torch.stack(errors).mean(0).numpy()
 
@@ -116,7 +115,9 @@ class LivesView:
         return self.truth[:, at] if model.told else None
 
 
-def live(model: WorldModel, state: State, view: LivesView, start: int, stop: int) -> State:
+def live(
+    model: WorldModel, state: LifetimeState[Tensor], view: LivesView, start: int, stop: int
+) -> LifetimeState[Tensor]:
     """Live steps `start` to `stop`, in pieces that fit in memory."""
     for at in range(start, stop, 128):
         end = min(stop, at + 128)
@@ -128,7 +129,12 @@ def live(model: WorldModel, state: State, view: LivesView, start: int, stop: int
 
 
 def open_loop(
-    model: WorldModel, state: State, view: LivesView, point: int, unit: Tensor, horizon: int = HORIZON
+    model: WorldModel,
+    state: LifetimeState[Tensor],
+    view: LivesView,
+    point: int,
+    unit: Tensor,
+    horizon: int = HORIZON,
 ) -> Tensor:
     """Squared error `horizon` steps after a point, `B`: mean over channels, in squares of `unit`."""
     plans = view.action[:, None, point : point + horizon]

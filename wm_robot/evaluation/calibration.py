@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from wm_robot.evaluation.adaptation import LivesView, live
 from wm_robot.model.calibration import Calibration
+from wm_robot.model.uncertainty import foresee
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives
@@ -35,12 +36,12 @@ def standardised_errors(
         progress: Of the ages.
     """
     view = LivesView(lives)
-    state = model.birth(len(lives), hold=view.hold, truth=view.told(model, 0))
+    state = model.birth(hold=view.hold, truth=view.told(model, 0))
     ahead, at, found = torch.tensor(horizons), 0, []
     for number, age in enumerate(ages):
         state, at = live(model, state, view, at, age), age
         plan = view.action[:, age : age + max(horizons)]
-        expected = model.foresee(state, model.observe(state, view.obs[:, age]), plan)
+        expected = foresee(model, state, model.observe(state, view.obs[:, age]), plan)
         expected = calibration.applied(expected) if calibration else expected
         deviation = torch.exp(0.5 * expected.log_variance[:, ahead - 1])
         error = view.obs[:, age + ahead] - expected.mean[:, ahead - 1]

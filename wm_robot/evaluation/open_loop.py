@@ -1,10 +1,12 @@
 """What a model that watched a robot would have said of it: of what comes next, and of its physics."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.world_model import WorldModel
 
 
@@ -73,13 +75,13 @@ def believe(
     return np.stack(believed)
 
 
-def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> State:
+def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> LifetimeState[Tensor]:
     """A newborn, or a saved life in the body as it is now."""
-    born = model.birth(1, hold=hold)
+    born = model.birth(hold=hold)
     if state is None:
         return born
-    saved = {n: torch.from_numpy(v.copy()) for n, v in state.items()}
-    return born | saved | {"recent": born["recent"]}
+    saved = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    return replace(LifetimeState.unflatten(born.flatten() | saved).model_part(), recent=born.recent)
 
 
 def _row(values: np.ndarray) -> Tensor:

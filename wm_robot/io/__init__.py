@@ -1,1 +1,1 @@
-"""Files, written whole or not at all; and what comes in as messages, checked before it is used."""
+"""Files: durable writes, tensor files, strict JSON, shared memory."""

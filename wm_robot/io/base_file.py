@@ -1,4 +1,4 @@
-"""The two files of a base, checked without torch: its card and its weights."""
+"""Base files: card and weights, checked without torch."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -18,12 +18,12 @@ SHIPPED = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")
 
 
 def find_base(folder: str | Path) -> Path:
-    """The folder of a base: the named one, or the base of that name that ships.
+    """Return the folder of a base: the named one, or the shipped base of that name.
 
     `arm-ekf` and `bases/arm-ekf` both name a shipped base, from any working folder. A folder that exists comes first.
 
     Raises:
-        SnapshotError: If there is no such base; the error lists those that are there.
+        SnapshotError: If there is no such base; the error lists the available ones.
     """
     named = Path(folder)
     if (named / CARD).is_file():
@@ -38,7 +38,7 @@ def find_base(folder: str | Path) -> Path:
 
 
 def beside_base(folder: str | Path) -> Path:
-    """The folder with what lies beside a base: where `find_base` finds it, or the named one if there is none."""
+    """Return the folder of a base, for other files in it; the named one if `find_base` finds none."""
     try:
         return find_base(folder)
     except SnapshotError:
@@ -46,14 +46,14 @@ def beside_base(folder: str | Path) -> Path:
 
 
 def check_is_of(folder: Path, digest: str, life: str) -> None:
-    """Refuse a base that a life was not lived with; its weights are not read.
+    """Refuse a base with which a lifetime state was not learned; its weights are not read.
 
     Args:
-        digest: Of the life's base.
-        life: As it was named, for the error.
+        digest: Digest of the state's base.
+        life: Reference of the state, for the error.
 
     Raises:
-        SnapshotError: If it is another; the error names the right one if that is near.
+        SnapshotError: If it is another base; the error names the right one if it is found.
     """
     found = _digest_in(folder)
     if found in (digest, ""):
@@ -61,18 +61,14 @@ def check_is_of(folder: Path, digest: str, life: str) -> None:
     near = (path for place in (*SHIPPED, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
     right = next((card.parent for card in near if _digest_in(card.parent) == digest), None)
     raise SnapshotError(
-        f"{life} and base {folder} do not belong together: it was lived with base {digest[:12]}, and this is "
+        f"{life} and base {folder} do not belong together: it was learned with base {digest[:12]}, and this is "
         f"{found[:12]}. "
-        + (
-            f"Give its own: --base {right}"
-            if right
-            else "None that ships or is near is its own; name its folder"
-        )
+        + (f"Use: --base {right}" if right else "No shipped or nearby base matches; name its folder")
     )
 
 
 def _digest_in(folder: Path) -> str:
-    """What the card says; empty where none can be read, which is found out when it is used."""
+    """Return the digest in a card; empty if it cannot be read, which fails later when the base is used."""
     try:
         return str(read_json((folder / CARD).read_bytes(), CARD)["digest"])
     except (OSError, SnapshotError, TypeError, KeyError):
@@ -80,28 +76,28 @@ def _digest_in(folder: Path) -> str:
 
 
 def _known_bases(wrong: Path) -> str:
-    """What bases there are, for an error: those that ship, and those in the folder where one was looked for."""
+    """Return the available bases, for an error: shipped ones, and those in the searched folder."""
     shipped = sorted({card.parent.name for place in SHIPPED for card in place.glob(f"*/{CARD}")})
     own = sorted(str(card.parent) for card in wrong.parent.glob(f"*/{CARD}"))
     known = [*shipped, *(path for path in own if Path(path).name not in shipped)]
     close = get_close_matches(wrong.name, [Path(path).name for path in known], n=1)
-    there = f"Bases that are there: {', '.join(known) or 'none'}"
-    return f"Did you mean '{close[0]}'? {there}" if close else f"{there}. To make one: wm-robot train ROBOT"
+    there = f"Available bases: {', '.join(known) or 'none'}"
+    return f"Did you mean '{close[0]}'? {there}" if close else f"{there}. To train one: wm-robot train ROBOT"
 
 
 def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:
-    """SHA-256 of weights and config, in hex: a lifetime state is valid with this base alone."""
+    """Return the SHA-256 of weights and config, in hex: a lifetime state is valid with this base alone."""
     return digest(canonical_json({"config": config, "weights": weights_sha256}))
 
 
 def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
-    """What the card says, once it is known to be of these weights. The weights are not parsed.
+    """Return the values of a card, after a check that it belongs to the weights. The weights are not parsed.
 
     Args:
-        where: The base is, for the error.
+        where: Place of the base, for the error.
 
     Raises:
-        SnapshotError: If the card cannot be read, is of another format, or not of these weights.
+        SnapshotError: If the card cannot be read, has another format, or belongs to other weights.
     """
     values, weights_sha256 = read_json(card, f"{CARD} of {where}"), digest(weights)
     try:
@@ -112,8 +108,10 @@ def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
     if version != FORMAT:
         raise SnapshotError(
             f"base in {where} has format {version}, this version reads {FORMAT}. "
-            "Use the version that made it, or train it again: wm-robot train ROBOT"
+            "Use the version that wrote it, or train it again: wm-robot train ROBOT"
         )
     if found != known:
-        raise SnapshotError(f"base in {where} is damaged: its SHA-256 is not the manifest's. Fetch it again")
+        raise SnapshotError(
+            f"base in {where} is damaged: its SHA-256 is not that of its card. Fetch it again"
+        )
     return dict(values)

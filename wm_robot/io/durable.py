@@ -1,4 +1,4 @@
-"""Files that a power cut finds whole or absent. Everything that must last goes through `write_file`."""
+"""Durable files: whole or absent after a power cut. All data that must last is written by `write_file`."""
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PART = ".part"
-"""Ending of files that are being written; what is left of one after a kill means nothing."""
+"""Ending of files that are being written; such a file is useless after a kill."""
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -21,10 +21,10 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     A failed fsync is never retried under the same name, since the kernel then calls the lost page clean.
 
     Args:
-        mode: Who may read it, from the first byte on.
+        mode: Permissions of the file, from its first byte on.
 
     Raises:
-        OSError: If it could not be written; it names the file. The old content is still there.
+        OSError: If it could not be written; the error names the file. The old content is still there.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
@@ -39,7 +39,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.errno is not None:
-            # The temporary name says nothing to people, and a failed reservation has none.
+            # The temporary name would not help the user, and a failed reservation has none.
             error.filename = str(path)
         raise
     sync_folder(path.parent)
@@ -52,7 +52,7 @@ def remove_file(path: Path) -> None:
 
 
 def digest(content: bytes | memoryview) -> str:
-    """SHA-256, in hex."""
+    """Return the SHA-256, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -66,7 +66,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names that were added, replaced or removed in a folder last."""
+    """Make added, replaced and removed names of a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -76,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file alone; a process that dies gives it back."""
+    """Hold an exclusive lock on a file; it is released if the process dies."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -84,11 +84,11 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def unchanged(path: Path) -> Iterator[None]:
-    """Keep those out who `locked` a file, where that file is there and can be read; nothing is written."""
+    """Hold a shared lock on a file against `lock_exclusive`, if the file can be read; nothing is written."""
     try:
         lock = path.open("rb")
     except OSError:
-        # Of a copy, on a read-only mount or of another user: then nobody here changes what it guards.
+        # A copy, a read-only mount or another user's folder: no process here changes the files that it guards.
         yield
         return
     with lock:
@@ -110,20 +110,24 @@ def is_claimed(path: Path) -> bool:
 
 
 def claim(file: IO[Any]) -> bool:
-    """Whether an open file is now this process's alone: until it is closed, or the process dies."""
+    """Try to lock an open file for this process alone, until it is closed or the process dies.
+
+    Returns:
+        False if another process has it.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        # A file system without locks must keep nobody from recording.
+        # A file system without locks must not prevent a recording.
         if error.errno not in {*_UNSUPPORTED, errno.ENOLCK}:
             raise
     return True
 
 
 def _reserve(handle: int, size: int) -> None:
-    """Have the disk refuse now what it would refuse half-way."""
+    """Reserve space, so that a full disk fails before the first byte is written."""
     if size and hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(handle, 0, size)
@@ -133,4 +137,4 @@ def _reserve(handle: int, size: int) -> None:
 
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What file systems say that cannot reserve."""
+"""Errors of file systems that cannot reserve space."""

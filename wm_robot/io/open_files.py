@@ -1,4 +1,4 @@
-"""Whether somebody still writes a file: programs that take no lock of ours, seen by what the system knows of them."""
+"""Detection of programs that write a file without a lock, by `/proc` and by the time of the last change."""
 
 import os
 import time
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 QUIET = 2.0
-"""Seconds for which a file must not have changed, before nobody is taken to write it."""
+"""Seconds without a change after which a file counts as not being written."""
 LOOK_EVERY = 0.05
 PROCESSES = Path("/proc")
 
 
 def find_writer(path: Path) -> str | None:
-    """A process that has a file open for writing, as `process 42 (ros2)`; None if none is seen.
+    """Return a process that has a file open for writing, as `process 42 (ros2)`; None if none is found.
 
-    Only Linux tells, and only of one's own processes, or to root of all. So None alone is no proof.
+    This works on Linux only, for processes of the same user, or for root. So None alone is no proof.
     """
     wanted = os.stat(path)
     for process in _listed(PROCESSES):
@@ -35,12 +35,12 @@ def find_writer(path: Path) -> str | None:
 
 
 def find_growing(paths: Iterable[Path]) -> set[Path]:
-    """Those of some files that change while they are watched; returns at once if none has changed lately.
+    """Return the files that change while they are watched; immediately if none has changed recently.
 
-    Watches until each was left alone for `QUIET` s. A writer that pauses for longer is not seen.
+    Each is watched until it is unchanged for `QUIET` s. A writer that pauses for longer is not found.
     """
     before = {path: _state_of(path) for path in paths}
-    # By the clock of the file system, the last change may even be to come.
+    # The clock of the file system may be ahead of this one.
     ages = [time.time() - changed / 1e9 for _, changed in before.values()]
     end = time.monotonic() + max((QUIET - max(age, 0.0) for age in ages), default=0.0)
     growing = set[Path]()
@@ -51,7 +51,7 @@ def find_growing(paths: Iterable[Path]) -> set[Path]:
 
 
 def _state_of(path: Path) -> tuple[int, int]:
-    """Size and time of the last change; -1 of what is gone."""
+    """Return size and time of the last change; -1 for a file that does not exist."""
     try:
         about = path.stat()
     except FileNotFoundError:

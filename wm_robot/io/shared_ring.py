@@ -1,6 +1,6 @@
-"""Arrays from one process to another, through shared memory that neither ever waits for.
+"""Shared ring: passes arrays from one process to another through shared memory; neither process ever waits.
 
-One writes, one reads. A ring that is full takes nothing, and says so.
+One process writes, one reads. A full ring rejects further arrays, and reports that.
 """
 
 from collections.abc import Mapping
@@ -10,31 +10,31 @@ from typing import NamedTuple
 import numpy as np
 
 HEAD = 16
-"""Bytes before the slots: how many were written and how many read, each changed by one side alone."""
+"""Bytes before the slots: number of slots written and number read, each changed by one side alone."""
 
 
 class Field(NamedTuple):
-    """An array of each slot."""
+    """Shape and type of one array in each slot."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 Layout = dict[str, Field]
-"""Arrays of a slot by name."""
+"""Name → array of a slot."""
 
 
 def layout_of(arrays: Mapping[str, np.ndarray]) -> Layout:
-    """That in which these fit."""
+    """Return the layout of a slot for these arrays."""
     return {name: Field(value.shape, value.dtype.str) for name, value in arrays.items()}
 
 
 class Ring:
-    """A few slots of arrays of fixed shapes."""
+    """Ring of slots with arrays of fixed shapes."""
 
     def __init__(self, layout: Layout, slots: int, name: str | None = None):
         """Args:
-        name: Of a ring that is there; without one, a new ring is made, and is this side's to remove.
+        name: Shared memory of an existing ring; None: make a new ring, which this side removes at the end.
         """
         self.layout, self.slots = layout, slots
         each = sum(_bytes(field) for field in layout.values())
@@ -57,12 +57,12 @@ class Ring:
             return False
         for name, place in self._slots[written % self.slots].items():
             place[...] = arrays[name]
-        # Last: who reads looks at the count first.
+        # Last, since the reader reads the count first.
         self._counts[0] = written + 1
         return True
 
     def take(self) -> dict[str, np.ndarray] | None:
-        """Arrays of the oldest slot that was not taken yet; None if there is none."""
+        """Return a copy of the oldest slot that was not read yet; None if there is none."""
         written, read = (int(count) for count in self._counts)
         if written == read:
             return None
@@ -71,7 +71,7 @@ class Ring:
         return taken
 
     def close(self) -> None:
-        """Let go of the memory; whoever made the ring removes it."""
+        """Release the memory; the side that made the ring removes it."""
         self._slots, self._counts = [], np.zeros(2, np.int64)
         self._memory.close()
         if self._owner:
@@ -86,6 +86,6 @@ class Ring:
 
 
 def _bytes(field: Field) -> int:
-    """Size of an array, rounded up so that the next one is aligned."""
+    """Return the size of an array, rounded up so that the next one is aligned."""
     exact = int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize
     return -(-exact // 8) * 8

@@ -1,4 +1,4 @@
-"""JSON from strangers: no key twice, no number that is none, and where the text is ours, one spelling."""
+"""Strict JSON for untrusted input: unique keys, finite numbers, and for signed text one canonical form."""
 
 import json
 import math
@@ -10,10 +10,10 @@ from wm_robot.spec import canonical_json
 
 
 def read_json(content: bytes, what: str) -> Any:
-    """The values of a JSON text.
+    """Return the values of a JSON text.
 
     Args:
-        what: It is, for the error.
+        what: Name of the text, for the error.
 
     Raises:
         SnapshotError: If it is not JSON, names a key twice, or holds a number that is not finite.
@@ -23,33 +23,33 @@ def read_json(content: bytes, what: str) -> Any:
             content.decode(), object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
         )
     except (ValueError, RecursionError) as error:
-        raise SnapshotError(f"{what} is not JSON that can be trusted: {error}") from error
+        raise SnapshotError(f"{what} is not valid JSON: {error}") from error
 
 
 def read_canonical(content: bytes, what: str) -> Any:
-    """The values of a JSON text in its one spelling; see `canonical_json`.
+    """Return the values of a JSON text in canonical form; see `canonical_json`.
 
     Raises:
-        SnapshotError: If it is not JSON, or spelt in another way.
+        SnapshotError: If it is not JSON, or has another form.
     """
     values = read_json(content, what)
     try:
-        spelt = canonical_json(values)
+        canonical = canonical_json(values)
     except RecursionError as error:
         raise SnapshotError(f"{what} is nested too deep") from error
-    if spelt != content:
-        raise SnapshotError(f"{what} is not in canonical form: sorted keys, no spaces, no second spelling")
+    if canonical != content:
+        raise SnapshotError(f"{what} is not in canonical form: sorted keys, no spaces")
     return values
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise ValueError(f"one of the keys {sorted(values)!r:.100} stands there twice")
+        raise ValueError(f"one of the keys {sorted(values)!r:.100} occurs twice")
     return values
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text:.20} is no finite number")
+        raise ValueError(f"{text:.20} is not a finite number")
     return value

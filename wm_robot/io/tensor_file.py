@@ -1,4 +1,4 @@
-"""Tensors from strangers: what the header of a safetensors file says is checked before anything is made of it."""
+"""Tensor file for untrusted input: the header of a safetensors file is checked before an array is made of it."""
 
 import math
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _DTYPES = {
 
 
 class _Place(NamedTuple):
-    """Where a tensor lies, as the header has it."""
+    """Place of a tensor in the file, from its header."""
 
     begin: int
     end: int
@@ -41,14 +41,14 @@ class _Place(NamedTuple):
 
 
 def read_tensors(content: bytes, what: str) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, as read-only views of its bytes.
+    """Return the tensors of a safetensors file, as read-only views of its bytes.
 
     Args:
-        what: The file is, for the error.
+        what: Name of the file, for the error.
 
     Raises:
-        SnapshotError: If the header is too large, names anything twice, or does not say of every byte exactly once
-            what it is.
+        SnapshotError: If the header is too large, has a key twice, or does not assign every byte to exactly one
+            tensor.
     """
     header, body = _split(content, what)
     values = read_json(header, f"the header of {what}")
@@ -59,8 +59,8 @@ def read_tensors(content: bytes, what: str) -> dict[str, np.ndarray]:
     for place in places:
         if place.begin != covered:
             raise SnapshotError(
-                f"tensor {place.name!r:.60} of {what} begins at byte {place.begin}; it must at {covered}, "
-                "where the one before it ends"
+                f"tensor {place.name!r:.60} of {what} starts at byte {place.begin}; it must start at {covered}, "
+                "where the previous one ends"
             )
         covered = place.end
     if covered != len(body):
@@ -69,7 +69,7 @@ def read_tensors(content: bytes, what: str) -> dict[str, np.ndarray]:
 
 
 def described(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Name → dtype, shape, and whether all its numbers are finite, as plain values."""
+    """Return name → dtype, shape, and whether all numbers are finite, as plain values."""
     return {
         name: {"dtype": str(value.dtype), "shape": list(value.shape), "finite": is_finite(value)}
         for name, value in tensors.items()
@@ -91,17 +91,17 @@ def _split(content: bytes, what: str) -> tuple[bytes, memoryview]:
     return content[_LENGTH : _LENGTH + length], memoryview(content)[_LENGTH + length :]
 
 
-def _place(name: str, said: Any, what: str) -> _Place:
+def _place(name: str, entry: Any, what: str) -> _Place:
     try:
-        (begin, end), shape, dtype = said["data_offsets"], said["shape"], np.dtype(_DTYPES[said["dtype"]])
+        (begin, end), shape, dtype = entry["data_offsets"], entry["shape"], np.dtype(_DTYPES[entry["dtype"]])
         numbers = [begin, end, *shape]
-        if len(said) != 3 or len(shape) > MOST_AXES or any(type(each) is not int for each in numbers):
+        if len(entry) != 3 or len(shape) > MOST_AXES or any(type(each) is not int for each in numbers):
             raise ValueError("it must have data_offsets, shape and dtype, and whole numbers in them")
-        # Python's numbers: a product that wraps around would make a huge tensor look small.
+        # Python's integers: a product that overflows would make a huge tensor seem small.
         if min(numbers) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError("its shape and its bytes do not agree")
     except (ValueError, TypeError, KeyError) as error:
-        raise SnapshotError(f"tensor {name!r:.60} of {what} cannot be: {str(error):.100}") from error
+        raise SnapshotError(f"tensor {name!r:.60} of {what} is invalid: {str(error):.100}") from error
     return _Place(begin, end, name, dtype, tuple(shape))
 
 
@@ -109,5 +109,5 @@ def _view(body: memoryview, place: _Place, what: str) -> np.ndarray:
     try:
         return np.ndarray(place.shape, place.dtype, body[place.begin : place.end])
     except (ValueError, OverflowError) as error:
-        # Nothing times very much is nothing, and no array.
-        raise SnapshotError(f"tensor {place.name!r:.60} of {what} cannot be: {error}") from error
+        # A zero times a huge axis has no bytes, yet makes no array.
+        raise SnapshotError(f"tensor {place.name!r:.60} of {what} is invalid: {error}") from error

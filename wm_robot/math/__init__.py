@@ -1,1 +1,1 @@
-"""Pure maths on arrays; knows no robot, no model and no file."""
+"""Pure functions on arrays and tensors; no robot, model or file is used here."""

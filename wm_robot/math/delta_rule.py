@@ -1,4 +1,4 @@
-r"""The gated delta rule: one fast-weight matrix that forgets, corrects and stores.
+r"""Gated delta rule: a fast-weight matrix that decays, corrects its error and stores the value.
 
 .. math::
     S ← e^{g} S, \quad u = β (v - k S), \quad S ← S + k^\top u
@@ -19,12 +19,12 @@ def delta_write(
     strength: Float[Tensor, "..."],
     log_decay: Float[Tensor, "..."],
 ) -> Float[Tensor, "... K V"]:
-    """The matrix after one write.
+    """Return the matrix after one write.
 
     Args:
         key: Of unit length.
         strength: β in [0, 1]; 0 writes nothing.
-        log_decay: g ≤ 0; 0 forgets nothing.
+        log_decay: g ≤ 0; 0: no decay.
     """
     state = state * log_decay.exp()[..., None, None]
     recalled = (key[..., None, :] @ state)[..., 0, :]
@@ -40,7 +40,7 @@ def delta_scan(
     strength: Float[Tensor, "... T"],
     log_decay: Float[Tensor, "... T"],
 ) -> tuple[Float[Tensor, "... T V"], Float[Tensor, "... K V"]]:
-    """What each query reads *before* the write of its step, and the matrix after all writes.
+    """Return the value that each query reads *before* the write of its step, and the matrix after all writes.
 
     Equals `T` calls of `delta_write`, computed in parallel: the corrected values `u` of a chunk solve one
     unit lower triangular system.

@@ -1,4 +1,4 @@
-r"""One measurement of an extended Kalman filter.
+r"""Measurement update of an extended Kalman filter.
 
 .. math::
     S = J P J^\top + R, \qquad K = P J^\top S^{-1}, \qquad θ ← θ + K ν, \quad P ← P - K S K^\top
@@ -16,12 +16,12 @@ from wm_robot.math.cholesky import whitened
 
 
 class Corrected(NamedTuple):
-    """An estimate after a measurement."""
+    """Estimate after a measurement."""
 
     mean: Float[Tensor, "... P"]
     covariance: Float[Tensor, "... P P"]
     misfit: Float[Tensor, "... O"]
-    """Innovation, whitened: a filter that is right about its errors has unit variance here."""
+    """Innovation, whitened: unit variance if the covariances of the filter are right."""
     log_volume: Float[Tensor, "..."]
     """½ log det S."""
 
@@ -33,11 +33,11 @@ def ekf_correct(
     jacobian: Float[Tensor, "... O P"],
     noise: Float[Tensor, "... O"],
 ) -> Corrected:
-    """The estimate after a measurement.
+    """Return the estimate after a measurement.
 
     Args:
-        innovation: Measured less expected.
-        jacobian: Slope of what is expected in the estimated quantities.
+        innovation: Measured minus predicted.
+        jacobian: Derivative of the prediction by the estimated quantities.
         noise: Variance of each channel, > 0.
 
     Where rounding leaves S not positive definite, the result is not finite.

@@ -1,14 +1,15 @@
-r"""The Kalman rule: fast weights that know how sure they are.
+r"""Kalman rule: fast weights with a covariance.
 
 Every column of a matrix W drifts as an Ornstein-Uhlenbeck process around zero with unit covariance at rest, and a
-step observes :math:`v = k W + \text{noise}`. The state is the mean M of W and the covariance P that its columns
-share.
+step observes :math:`v = k W + \text{noise}`. The state is the mean M of W and the covariance P, which is
+the same for all columns.
 
 .. math::
     M ← e^{g} M, \quad P ← e^{2g} P + (1 - e^{2g}) I, \qquad
     K = P k^\top / (k P k^\top + r), \quad M ← M + K (v - k M), \quad P ← P - K k P
 
-The delta rule is the same with P held fixed; here the step shrinks as evidence gathers, in each direction by itself.
+The delta rule is the same with a constant P; here the step shrinks as evidence accumulates, separately in each
+direction.
 Source: Kalman (1960), J. Basic Eng. 82(1); the parallel form is the innovations form of Gaussian-process regression,
 Rasmussen and Williams (2006), ch. 2.
 """
@@ -30,12 +31,12 @@ def kalman_write(
     noise: Float[Tensor, "..."],
     log_decay: Float[Tensor, "..."],
 ) -> Belief:
-    """Mean and covariance after one write.
+    """Return mean and covariance after one write.
 
     Args:
         key: Zero writes nothing.
         noise: Variance r > 0 of the value.
-        log_decay: g ≤ 0; 0 forgets nothing.
+        log_decay: g ≤ 0; 0: no decay.
     """
     mean, covariance = belief
     decay = log_decay.exp()[..., None, None]
@@ -57,10 +58,10 @@ def kalman_scan(
     noise: Float[Tensor, "... T"],
     log_decay: Float[Tensor, "... T"],
 ) -> tuple[Float[Tensor, "... T V"], Belief]:
-    """What each query reads *before* the write of its step, and the belief after all writes.
+    """Return the value that each query reads *before* the write of its step, and the belief after all writes.
 
     Equals `T` calls of `kalman_write`. The Cholesky factor of the values' covariance is causal: its rows up to t
-    belong to the steps up to t alone, so one factor serves every step.
+    depend on the steps up to t alone, so one factor serves every step.
     """
     mean, covariance = belief
     total = log_decay.cumsum(-1)
@@ -96,7 +97,7 @@ def kalman_scan(
 
 
 def _drifted(covariance: Tensor, decay: Tensor) -> Tensor:
-    """The covariance after forgetting: back towards the identity."""
+    """Return the covariance after decay towards the identity."""
     kept = decay.square()
     unit = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     return kept * covariance + (1 - kept) * unit

@@ -1,4 +1,4 @@
-"""Where a chain of hinges puts its tip. Works alike on numpy arrays and torch tensors."""
+"""Forward kinematics of a chain of hinges, on numpy arrays and torch tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 Array = Any
-"""A numpy array or a torch tensor."""
+"""Numpy array or torch tensor."""
 
 
 def tip_position(
@@ -15,10 +15,10 @@ def tip_position(
     axes: Sequence[Sequence[float]],
     tip: Sequence[float],
 ) -> Array:
-    """Position of the tip in the frame of the base, in m, `… 3`.
+    """Return the position of the tip in the frame of the robot base, in m, `… 3`.
 
-    Works inwards from the tip, so only a vector is rotated, never a matrix; and all three parts of a rotation are one
-    product, so that an exported graph of it is short.
+    The chain is evaluated from the tip inwards, so a vector is rotated and never a matrix. The three parts of a
+    rotation are one product, so that an exported ONNX graph is short.
 
     Args:
         angles: Angle of each hinge from the base outwards, in rad, `… J`.
@@ -27,13 +27,13 @@ def tip_position(
         tip: The point in the frame of the last link, in m.
 
     Raises:
-        ValueError: If angles, origins and axes are not equally many.
+        ValueError: If the numbers of angles, origins and axes differ.
 
     Source: Rodrigues' rotation formula, by the parts along the axis and across it.
     """
     if not angles.shape[-1] == len(origins) == len(axes):
         raise ValueError(f"{angles.shape[-1]} angles, {len(origins)} origins and {len(axes)} axes")
-    # The long axis last: there, what is multiplied lies side by side.
+    # The long axis last: the factors are then contiguous in memory.
     columns = angles.reshape(-1, angles.shape[-1]).T
     cos, sin = cosine(columns), sine(columns)
     vector = columns[:1] * 0 + _like(columns, tip)[:, None]
@@ -47,31 +47,31 @@ def tip_position(
 
 
 def cosine(angle: Array) -> Array:
-    """Cosine of an angle in rad."""
+    """Return the cosine of an angle in rad."""
     return np.cos(angle) if _of_numpy(angle) else angle.cos()
 
 
 def sine(angle: Array) -> Array:
-    """Sine of an angle in rad."""
+    """Return the sine of an angle in rad."""
     return np.sin(angle) if _of_numpy(angle) else angle.sin()
 
 
 def root(x: Array) -> Array:
-    """Square root. A graph has a step for it, where a power of a half is a logarithm and an exponential."""
+    """Return the square root. ONNX has an operation for it; a power of 0.5 becomes a logarithm and an exponential."""
     return np.sqrt(x) if _of_numpy(x) else x.sqrt()
 
 
 def joined(*parts: Array, axis: int = -1) -> Array:
-    """Arrays side by side."""
+    """Return the concatenation of arrays along an axis."""
     if _of_numpy(parts[0]):
         return np.concatenate(parts, axis)
-    import torch  # There is a tensor, so there is torch.
+    import torch  # The argument is a tensor, so torch is installed.
 
     return torch.cat(parts, axis)
 
 
 def _like(x: Array, values: Any) -> Array:
-    """Numbers as an array of the kind of another one."""
+    """Return numbers as an array of the same library and type as another one."""
     return np.asarray(values, x.dtype) if _of_numpy(x) else x.new_tensor(np.asarray(values).tolist())
 
 

@@ -1,4 +1,4 @@
-"""Linear maps whose weights are those of a base, or each life's own."""
+"""Linear map with one weight for all agents, or one for each agent of a batch."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def linear(x: Float[Tensor, "*B I"], weight: Tensor) -> Float[Tensor, "*B O"]:
-    """A linear map of the last axis: by one weight `O I`, or of each life by its own, `B O I`."""
+    """Apply a linear map to the last axis: one weight `O I` for all, or one for each agent, `B O I`."""
     if weight.ndim == 2:
         return F.linear(x, weight)
     return (x.flatten(1, -2) @ weight.mT).unflatten(1, x.shape[1:-1])

@@ -1,7 +1,7 @@
-"""Gradients of small layers, pulled back for many outputs at once.
+"""Pullbacks of small layers: gradients of many outputs at once.
 
-Reverse mode as autograd has it, written out: a robot asks for the slopes of a dozen channels at every step, where
-autograd would take each layer's gradient a channel at a time, and no exported graph would have it at all.
+This is reverse mode, written out. A robot needs the derivatives of a dozen channels at every step. Autograd would
+compute each layer's gradient one channel at a time, and cannot be exported to ONNX at all.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ Pull = Callable[[Tensor], Tensor]
 
 
 def pullback(layer: nn.Module, x: Float[Tensor, "*B I"]) -> tuple[Float[Tensor, "*B O"], Pull]:
-    """What a layer makes of `x`, and how gradients come back through it.
+    """Return the output of a layer, and the function that pulls gradients back through it.
 
     Raises:
-        TypeError: If it is no `Sequential` of `Linear`, `LayerNorm` and `SiLU`.
+        TypeError: If the layer is no `Sequential` of `Linear`, `LayerNorm` and `SiLU`.
     """
     if isinstance(layer, nn.Sequential):
         pulls = []
@@ -38,18 +38,18 @@ def pullback(layer: nn.Module, x: Float[Tensor, "*B I"]) -> tuple[Float[Tensor, 
 
 
 def pulled(g: Float[Tensor, "*B O"], weight: Float[Tensor, "O I"]) -> Float[Tensor, "*B I"]:
-    """A gradient through a weight: one product of all rows, whatever axes they have."""
+    """Pull a gradient back through a weight: one product for all rows, for any number of axes."""
     return (g.flatten(0, -2) @ weight).unflatten(0, g.shape[:-1])
 
 
 def pulled_each(g: Float[Tensor, "C B N O"], weight: Float[Tensor, "B O I"]) -> Float[Tensor, "C B N I"]:
-    """The same through each life's own weight: one product for a life."""
+    """Pull a gradient back through a weight of each agent: one product per agent."""
     rows = g.movedim(0, 1)
     return (rows.flatten(1, 2) @ weight).unflatten(1, rows.shape[1:3]).movedim(1, 0)
 
 
 def silu_slope(x: Tensor) -> Tensor:
-    """Of x σ(x)."""
+    """Return the derivative of x σ(x)."""
     gate = x.sigmoid()
     return gate * (1 + x * (1 - gate))
 

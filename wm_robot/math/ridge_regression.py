@@ -1,10 +1,10 @@
-r"""Ridge regression in closed form, step by step: sums that can be added, and the weights that follow from them.
+r"""Recursive ridge regression in closed form: additive statistics, and the weights computed from them.
 
 .. math::
     H ← e^{g} H + k^\top k / r, \quad R ← e^{g} R + k^\top v / r, \qquad W = (H + Λ)^{-1} R
 
-The sums of two robots added are the sums of one that lived both lives. Λ stays: without it, forgetting would leave
-directions that nothing excites with no information at all. Source: Hoerl and Kennard (1970), Technometrics 12(1);
+The statistics of two robots add up to those of one robot with both experiences. Λ does not decay: without it, a
+direction without excitation would lose all information. Source: Hoerl and Kennard (1970), Technometrics 12(1);
 as a layer, von Oswald et al. (2023), arXiv:2309.05858.
 """
 
@@ -18,7 +18,7 @@ from wm_robot.math.cholesky import cholesky
 
 
 class Evidence(NamedTuple):
-    """What was seen, as sums."""
+    """Sufficient statistics of the transitions, as sums."""
 
     gram: Float[Tensor, "... K K"]
     """H."""
@@ -27,7 +27,7 @@ class Evidence(NamedTuple):
 
 
 def ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Tensor, "... K V"]:
-    """W: the weights that explain the evidence best.
+    """Return W, the weights that fit the evidence best.
 
     Args:
         prior: Diagonal of Λ, > 0.
@@ -39,7 +39,7 @@ def ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Te
 def ridge_variance(
     evidence: Evidence, prior: Float[Tensor, "... K"], query: Float[Tensor, "... N K"]
 ) -> Float[Tensor, "... N"]:
-    """Posterior variance of what the queries read, where the noise has the variance r that the steps named."""
+    """Return the posterior variance of the values that the queries read, for noise of the variance r of the steps."""
     factor = cholesky(evidence.gram + torch.diag_embed(prior))
     return torch.linalg.solve_triangular(factor, query.mT, upper=False).square().sum(-2)
 
@@ -51,12 +51,12 @@ def ridge_write(
     noise: Float[Tensor, "..."],
     log_decay: Float[Tensor, "..."],
 ) -> Evidence:
-    """The evidence after one step.
+    """Return the evidence after one step.
 
     Args:
         key: Zero adds nothing.
         noise: Variance r > 0 of the value.
-        log_decay: g ≤ 0; 0 forgets nothing.
+        log_decay: g ≤ 0; 0: no decay.
     """
     decay, scaled = log_decay.exp()[..., None, None], (key / noise[..., None])[..., None]
     return Evidence(
@@ -74,7 +74,7 @@ def ridge_scan(
     noise: Float[Tensor, "... T"],
     log_decay: Float[Tensor, "... T"],
 ) -> tuple[Float[Tensor, "... T V"], Evidence]:
-    """What each query reads *before* the write of its step, and the evidence after all writes.
+    """Return the value that each query reads *before* the write of its step, and the evidence after all writes.
 
     Equals `T` calls of `ridge_write`, each after a read with `ridge_weights`.
     """
@@ -90,7 +90,7 @@ def ridge_scan(
     start = before.exp()[..., None] * evidence.gram.flatten(-2)[..., None, :]
     grams = (start + fade @ own).unflatten(-1, (size, size))
     factor = cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
-    # One right-hand side a step, the query: the moments need not be held step by step then.
+    # One right-hand side a step, the query: the moments of each step then need not be stored.
     asked = torch.cholesky_solve(query[..., None], factor)[..., 0]
     read = before.exp()[..., None] * (asked @ evidence.moment) + (fade * (asked @ scaled.mT)) @ value
     faded, brought = total[..., -1].exp()[..., None, None], (left[..., None] * scaled).mT

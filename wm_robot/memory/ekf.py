@@ -1,32 +1,16 @@
 """Family `ekf`: the physics themselves, inferred from what happened."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from wm_robot.math.extended_kalman import ekf_correct
-from wm_robot.memory.baselines import ToldMemory
-from wm_robot.memory.memory import State, drawn, root
+from wm_robot.memory.memory import Sense, Sensed, State, drawn, root
+from wm_robot.memory.physics import PhysicsMemory
 
 
-class Sensed(NamedTuple):
-    """What each hypothesis expected of a step, in units in which noise is about 1 or less."""
-
-    mean: Float[Tensor, "B K O"]
-    log_variance: Float[Tensor, "B K O"]
-    slope: Float[Tensor, "B K O P"]
-    """Of the mean, in the physics."""
-
-
-Sense = Callable[[Tensor], Sensed]
-"""Physics `B K P` → what each would have expected of this step."""
-
-
-class EkfMemory(ToldMemory):
+class EkfMemory(PhysicsMemory):
     """The model asked backwards: which physics would have made it expect what happened?
 
     Trained as the oracle is, by being told. A life tells itself: it holds a few hypotheses of the physics, each an
@@ -40,7 +24,8 @@ class EkfMemory(ToldMemory):
     Control 65(2)).
     """
 
-    told_truth = False
+    infers_physics = True
+    max_layers = 1
 
     HYPOTHESES = 8
     NOISE = 3.0
@@ -116,17 +101,7 @@ class EkfMemory(ToldMemory):
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
     ) -> tuple[Sensed, State]:
-        """Live one step.
-
-        Args:
-            age: Steps lived, counting; decides which hypothesis is born.
-            sense: The model, asked what physics would have expected.
-            outcome: What happened, in the units of `sense`.
-            w: As for `write`.
-
-        Returns:
-            What each hypothesis expected, before it saw the outcome, and the state after it.
-        """
+        """See `Memory.infer`; `age` decides which hypothesis is replaced."""
         sensed = sense(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.

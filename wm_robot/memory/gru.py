@@ -17,6 +17,10 @@ class GruMemory(Memory):
         self.reading = ModulatedRead(width, size)
         self.initial = nn.Parameter(torch.zeros(size))
 
+    @property
+    def modulated_reading(self) -> ModulatedRead:
+        return self.reading
+
     def birth(self, batch: int) -> State:
         return {"s": self.initial.expand(batch, -1)}
 

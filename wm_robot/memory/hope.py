@@ -30,6 +30,8 @@ class HopeMemory(FastWeights):
     from chunk to chunk, and the levels beside the matrices instead of after them; see `Continuum`.
     """
 
+    exportable = False
+
     questions: Tensor
     """That `summary` asks."""
 

@@ -3,12 +3,18 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
+from wm_robot.math.pullback import Pull
+
+if TYPE_CHECKING:
+    from wm_robot.memory.film import ModulatedRead
 
 State = dict[str, Tensor]
 """Flat, fixed shapes, batch first, float32 (counters int64)."""
@@ -17,11 +23,40 @@ Reader = Callable[[Tensor], Tensor]
 """Query `B N D` → what the memory says of it, `B N D`. Pure."""
 
 
-class Memory(nn.Module, ABC):
-    """One layer of lifetime state. Predict, then write: `read` at step t sees all steps before t."""
+class Sensed(NamedTuple):
+    """Prediction of a step by each of `K` physics hypotheses, in units in which noise is about 1 or less."""
 
-    told_truth = False
-    """True: it is written with the true physics instead of the outcome (the oracle)."""
+    mean: Float[Tensor, "B K O"]
+    log_variance: Float[Tensor, "B K O"]
+    slope: Float[Tensor, "B K O P"]
+    """Of the mean, in the physics."""
+
+
+Sense = Callable[[Tensor], Sensed]
+"""Physics `B K P` → prediction of this step by each of them."""
+
+
+class Memory(nn.Module, ABC):
+    """One layer of lifetime state. Predict, then write: `read` at step t sees all steps before t.
+
+    The class attributes say how a family differs from a plain learned memory; the model asks for nothing else.
+    """
+
+    outcome_is_physics: ClassVar[bool] = False
+    """True: `e` of a write is the true physics, `B P`, where they are given, instead of the encoded outcome."""
+    needs_truth: ClassVar[bool] = False
+    """True: a write without the true physics is an error (the oracle)."""
+    infers_physics: ClassVar[bool] = False
+    """True: a write without the true physics goes through `infer` instead of `scan`."""
+    max_layers: ClassVar[int | None] = None
+    """Largest number of layers of a model with this family; None for any number."""
+    exportable: ClassVar[bool] = True
+    """False: its write has operations that no ONNX graph has; robots run it by torch."""
+
+    @property
+    def modulated_reading(self) -> "ModulatedRead | None":
+        """The reading layer that a residual may correct; None where the family has none."""
+        return None
 
     @abstractmethod
     def birth(self, batch: int) -> State:
@@ -57,6 +92,44 @@ class Memory(nn.Module, ABC):
     def read(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Ask; `N` queries share one state, which does not change."""
         return self.reader(state)(h)
+
+    def infer(
+        self,
+        state: State,
+        age: Int[Tensor, "B"],
+        sense: Sense,
+        outcome: Float[Tensor, "B O"],
+        w: Float[Tensor, "B"],
+    ) -> tuple[Sensed, State]:
+        """One step of a family that infers physics, by the model's own prediction.
+
+        Args:
+            age: Number of valid steps before this one.
+            sense: Prediction of the model under given physics.
+            outcome: The observed change, in the units of `sense`.
+            w: As for `write`.
+
+        Returns:
+            Prediction of each hypothesis before the outcome, the selected one first; and the state after it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} infers no physics")
+
+    def read_with_slope(
+        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: State | None = None
+    ) -> tuple[Float[Tensor, "B N D"], Pull]:
+        """Reading of a query under given physics, and the pullback of its gradients to them; see `infer`."""
+        raise NotImplementedError(f"{type(self).__name__} infers no physics")
+
+    def with_physics(self, state: State, physics: Float[Tensor, "B P"]) -> State:
+        """The state after the true physics are given; other families ignore them."""
+        return state
+
+    def physics(self, state: State) -> Float[Tensor, "B P"] | None:
+        """The physics that the state holds; None where they have to be read off `summary`."""
+        return None
+
+    def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
+        """Set the prior of the initial state from the physics of training worlds; other families have none."""
 
     @abstractmethod
     def scan(

@@ -1,37 +1,66 @@
-"""Every family of memory by name. A new one needs one file and one line here."""
+"""Every family of memory by name. A new one needs one file and one line here.
+
+The table needs no torch: a robot that runs ONNX graphs reads it, and loads no family.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from wm_robot.errors import ConfigError
-from wm_robot.memory.baselines import NoMemory, ToldMemory
-from wm_robot.memory.delta import DeltaMemory
-from wm_robot.memory.delta_gram import DeltaGramMemory
-from wm_robot.memory.ekf import EkfMemory
-from wm_robot.memory.gru import GruMemory
-from wm_robot.memory.hope import HopeMemory
-from wm_robot.memory.kalman import KalmanMemory
-from wm_robot.memory.kv import KvMemory
-from wm_robot.memory.memory import Memory
-from wm_robot.memory.ridge import RidgeMemory
 
-FAMILIES: dict[str, type[Memory]] = {
-    "ekf": EkfMemory,
-    "gru": GruMemory,
-    "delta": DeltaMemory,
-    "delta-gram": DeltaGramMemory,
-    "kalman": KalmanMemory,
-    "kv": KvMemory,
-    "ridge": RidgeMemory,
-    "hope": HopeMemory,
-    "none": NoMemory,
-    "told": ToldMemory,
+if TYPE_CHECKING:
+    from wm_robot.memory.memory import Memory
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family of memory is defined."""
+
+    module: str
+    class_name: str
+    needs_truth: bool = False
+    """As `Memory.needs_truth`, for a process without torch."""
+    learns: bool = True
+    """False: a baseline, whose state is never learned."""
+    learns_as: str = ""
+    """Family whose predictions it shares; benches that compare families leave this one out."""
+
+    @property
+    def memory(self) -> "type[Memory]":
+        """Its class; loads torch."""
+        return cast("type[Memory]", getattr(importlib.import_module(self.module), self.class_name))
+
+
+FAMILIES: dict[str, Family] = {
+    "gru": Family("wm_robot.memory.gru", "GruMemory"),
+    "kv": Family("wm_robot.memory.kv", "KvMemory"),
+    "delta": Family("wm_robot.memory.delta", "DeltaMemory"),
+    "delta-gram": Family("wm_robot.memory.delta_gram", "DeltaGramMemory", learns_as="delta"),
+    "hope": Family("wm_robot.memory.hope", "HopeMemory"),
+    "ridge": Family("wm_robot.memory.ridge", "RidgeMemory"),
+    "kalman": Family("wm_robot.memory.kalman", "KalmanMemory"),
+    "ekf": Family("wm_robot.memory.ekf", "EkfMemory"),
+    "none": Family("wm_robot.memory.baselines", "NoMemory", learns=False),
+    "told": Family("wm_robot.memory.baselines", "ToldMemory", needs_truth=True, learns=False),
 }
 
 
-def make_memory(family: str, *, width: int, outcome: int, dt: float) -> Memory:
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ConfigError: If it is unknown.
+    """
+    if name not in FAMILIES:
+        raise ConfigError(f"memory family '{name}' is unknown; known are {sorted(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def make_memory(family: str, *, width: int, outcome: int, dt: float) -> "Memory":
     """A fresh memory of that family.
 
     Raises:
         ConfigError: If the family is unknown.
     """
-    if family not in FAMILIES:
-        raise ConfigError(f"memory family '{family}' is unknown; known are {sorted(FAMILIES)}")
-    return FAMILIES[family](width=width, outcome=outcome, dt=dt)
+    return find_family(family).memory(width=width, outcome=outcome, dt=dt)

@@ -22,6 +22,8 @@ class RidgeMemory(Regression):
     time, noise told by the step, and a learned birth matrix that evidence departs from.
     """
 
+    exportable = False
+
     LEAST_PRIOR = 0.1
     """Of Λ: it has to outweigh the rounding of the sums of a long life."""
 

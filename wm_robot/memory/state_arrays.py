@@ -1,10 +1,13 @@
-"""A lifetime state as arrays: as it is saved, and as a process without torch lives it."""
+"""A lifetime state as arrays: as it is saved, and as a process without torch updates it."""
 
 import numpy as np
 from jaxtyping import Bool
 
+from wm_robot.memory.lifetime_state import LifetimeState
+
 Arrays = dict[str, np.ndarray]
-"""Flat, fixed shapes, batch first, float32 (counters int64). `lifetime.memory.State` is the same as tensors."""
+"""Arrays by name."""
+ArrayState = LifetimeState[np.ndarray]
 
 
 def beside(chosen: Bool[np.ndarray, "*B"], like: np.ndarray) -> np.ndarray:

@@ -1,50 +1,47 @@
-"""What lives on arrays: a model that torch runs, its graphs without torch, or what is built around either."""
+"""The model backend: what predicts and updates lifetime states, by torch, by ONNX graphs, or around either."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.types import Step
 
-from wm_robot.memory.state_arrays import Arrays
+Value = TypeVar("Value")
+"""An array or a tensor."""
 
 
-class Expected(NamedTuple):
-    """What is expected, in sensor units."""
+@dataclass(frozen=True)
+class Prediction(Generic[Value]):
+    """A predicted observation, in sensor units."""
 
-    mean: Float[np.ndarray, "*B O"]
-    log_variance: Float[np.ndarray, "*B O"]
+    mean: Value
+    """`… O`."""
+    log_variance: Value
+    """`… O`."""
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter((self.mean, self.log_variance))
 
 
 @runtime_checkable
-class Writes(Protocol):
-    """What lives step by step."""
+class ModelBackend(Protocol[Value]):
+    """Predicts and updates lifetime states, `B` rows at once. It has no state of its own.
+
+    What is given is never changed in place; what is returned is the caller's.
+    """
+
+    def birth(self, *, hold: Value, truth: Value | None = None) -> LifetimeState[Value]:
+        """The initial state of robots, each with its action in force, `B A`.
+
+        Args:
+            truth: True physics, `B P`, for a family that needs them; others ignore them.
+        """
+
+    def predict(self, state: LifetimeState[Value], obs: Value, action: Value) -> Prediction[Value]:
+        """The observation after one action; see `WorldModel.predict`. For any number of rows."""
 
     def write(
-        self,
-        state: Arrays,
-        obs: np.ndarray,
-        action: np.ndarray,
-        next_obs: np.ndarray,
-        valid: np.ndarray,
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
-        """See `WorldModel.write`. Nothing that is given is changed, and what is returned is the caller's.
-
-        Args:
-            truth: True physics, `B P`, for the oracle: everyone else is on its own, and does not listen.
-        """
-
-
-@runtime_checkable
-class Lives(Writes, Protocol):
-    """What lives, and can say what it expects."""
-
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
-        """The state of robots that have lived nothing, each with its action in force, `B A`.
-
-        Args:
-            truth: As for `write`.
-        """
-
-    def predict(self, state: Arrays, obs: np.ndarray, action: np.ndarray) -> Expected:
-        """See `WorldModel.predict`; for any number of rows."""
+        self, state: LifetimeState[Value], step: Step[Value]
+    ) -> tuple[Prediction[Value], LifetimeState[Value]]:
+        """Prediction of a step before its outcome is seen, and the state after it; see `WorldModel.write`."""

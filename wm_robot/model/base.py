@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base, find_base
 from wm_robot.io.durable import digest, write_file
+from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Base:
     @property
     def told(self) -> bool:
         """Whether it is the oracle; see `WorldModel.told`."""
-        return bool(self.config["memory"] == "told")
+        return find_family(self.config["memory"]).needs_truth
 
     @cached_property
     def model(self) -> "WorldModel":
@@ -52,7 +53,8 @@ class Base:
         try:
             from safetensors.torch import load
 
-            from wm_robot.model.world_model import ModelConfig, WorldModel
+            from wm_robot.model.config import ModelConfig
+            from wm_robot.model.world_model import WorldModel
         except ModuleNotFoundError as error:
             raise MissingExtraError("the model of a base", "learn") from error
         try:

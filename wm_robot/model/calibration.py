@@ -1,7 +1,7 @@
 """How much wider or narrower than a model says its errors are, by how far ahead: measured, and set right."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 from wm_robot.errors import SnapshotError
 from wm_robot.io.base_file import beside_base
 from wm_robot.io.durable import write_file
+from wm_robot.model.backend import Prediction
 from wm_robot.model.base import Base
-from wm_robot.model.world_model import Prediction
 
 FORMAT = 1
 CARD = "calibration.json"
@@ -23,7 +23,7 @@ WITHIN = 0.6827
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Factors on the deviations that `WorldModel.foresee` gives."""
+    """Factors on the deviations that `uncertainty.foresee` gives."""
 
     horizons: tuple[int, ...]
     """Steps ahead at which they were measured; between two, the logarithm runs straight in that of the steps."""
@@ -38,12 +38,12 @@ class Calibration:
         scale = np.quantile(np.abs(standardised.astype(np.float64)), WITHIN, axis=0)
         return cls(horizons=horizons, log_scale=np.log(np.maximum(scale, 1e-6)))
 
-    def applied(self, expected: Prediction) -> Prediction:
+    def applied(self, expected: Prediction[Tensor]) -> Prediction[Tensor]:
         """What was foreseen, `B H O`, with deviations that hold."""
         ahead = np.log(np.arange(1, expected.mean.shape[1] + 1))
         knots = np.log(self.horizons)
         scale = np.stack([np.interp(ahead, knots, channel) for channel in self.log_scale.T], -1)
-        return expected._replace(log_variance=expected.log_variance + 2 * _tensor(scale))
+        return replace(expected, log_variance=expected.log_variance + 2 * _tensor(scale))
 
 
 def save_calibration(folder: Path, base: Base, calibration: Calibration) -> None:

@@ -1,50 +1,61 @@
-"""A life's two steps as graphs: to expect the next observation, and to live a transition."""
+"""The model backend of ONNX graphs: to predict the next observation, and to update by a step."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Expected
+from wm_robot.memory.lifetime_state import (
+    RECENT,
+    STEP,
+    LearnedState,
+    LifetimeState,
+    map_values,
+)
+from wm_robot.memory.state_arrays import Arrays, ArrayState
+from wm_robot.model.backend import Prediction
 from wm_robot.model.onnx_session import Function
-from wm_robot.model.residual import residual_of
+from wm_robot.types import Step
 
 EXPECTED = ("expected.mean", "expected.log_variance")
 AFTER = "after."
 
 
 class LifeGraph:
-    """What lives by graphs, without torch. The state is passed in and out: it has none of its own."""
+    """A `ModelBackend` by graphs, without torch. The state is passed in and out: it has none of its own."""
 
     def __init__(self, predict: Function, writes: Mapping[int, Function], born: Mapping[str, np.ndarray]):
         """Args:
-        writes: By the number of lives that it writes.
-        born: The state of one robot that has lived nothing.
+        writes: By the number of states that it updates.
+        born: Flat form of the initial state of one robot.
         """
-        self._predict, self._writes, self._born = predict, writes, born
+        self._predict, self._writes = predict, writes
+        self._born = LifetimeState.unflatten(born)
+        self._memory = [
+            {name: f"{AFTER}{layer}.{name}" for name in parts}
+            for layer, parts in enumerate(self._born.memory)
+        ]
+        """Name of each part of the memories among the outputs of `writes`."""
 
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
-        """See `WorldModel.birth`; nobody tells it the truth."""
-        born = {name: np.repeat(value, len(hold), 0) for name, value in self._born.items()}
-        return born | {"recent": np.repeat(hold[:, None], born["recent"].shape[1], 1)}
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        """See `ModelBackend.birth`; the true physics are ignored."""
+        born = map_values(lambda value: np.repeat(value, len(hold), 0), self._born)
+        return replace(born, recent=np.repeat(hold[:, None], born.recent.shape[1], 1))
 
-    def predict(self, state: Arrays, obs: np.ndarray, action: np.ndarray) -> Expected:
-        """See `WorldModel.predict`; for any number of rows."""
-        found = self._predict(state, {"obs": obs, "action": action})
-        return Expected(*(found[name] for name in EXPECTED))
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
+        """See `ModelBackend.predict`."""
+        found = self._predict(state.flatten_model_part(), {"obs": obs, "action": action})
+        return _prediction(found)
 
-    def write(
-        self,
-        state: Arrays,
-        obs: np.ndarray,
-        action: np.ndarray,
-        next_obs: np.ndarray,
-        valid: np.ndarray,
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
-        """See `WorldModel.write`; for one or two lives, which nobody tells the truth."""
-        write = self._writes[len(obs)]
-        found = write(state, {"obs": obs, "action": action, "next_obs": next_obs, "valid": valid})
-        expected = Expected(*(found.pop(name) for name in EXPECTED))
-        written = {name.removeprefix(AFTER): value for name, value in found.items()}
-        return expected, residual_of(state) | written
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        """See `ModelBackend.write`; for one or two states."""
+        given = {"obs": step.obs, "action": step.action, "next_obs": step.next_obs, "valid": step.valid}
+        found = self._writes[len(step.obs)](state.flatten_model_part(), given)
+        memory = tuple({name: found[output] for name, output in parts.items()} for parts in self._memory)
+        learned = LearnedState(memory, state.residual)
+        after = replace(state, step=found[AFTER + STEP], recent=found[AFTER + RECENT], learned=learned)
+        return _prediction(found), after
+
+
+def _prediction(found: Arrays) -> Prediction[np.ndarray]:
+    return Prediction(*(found[name] for name in EXPECTED))

@@ -1,36 +1,18 @@
-"""The border between what lives on arrays and what torch computes. Nothing is copied at it.
+"""The border between arrays and torch. Nothing is copied at it."""
 
-`ModelLives` is a model behind the array interface; `TensorWrites` is an array backend for experiments on tensors.
-"""
-
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Expected
-from wm_robot.model.backend import Writes as ArrayWrites
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.memory.lifetime_state import LifetimeState, convert_values
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend, Prediction
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 
-
-@runtime_checkable
-class Writes(Protocol):
-    """What lives step by step on tensors: a model, or one of those below."""
-
-    def write(
-        self,
-        state: State,
-        obs: Tensor,
-        action: Tensor,
-        next_obs: Tensor,
-        valid: Tensor,
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction, State]:
-        """See `WorldModel.write`."""
+TensorState = LifetimeState[Tensor]
 
 
 def array(value: Tensor) -> np.ndarray:
@@ -38,68 +20,70 @@ def array(value: Tensor) -> np.ndarray:
     return value.detach().numpy()
 
 
-def arrays(state: Mapping[str, Tensor]) -> Arrays:
-    """A state of tensors, where it is."""
-    return {name: array(value) for name, value in state.items()}
+def arrays(state: TensorState) -> ArrayState:
+    """A state of tensors as arrays, where it is."""
+    state_arrays: ArrayState = convert_values(array, state)
+    return state_arrays
 
 
-def tensors(state: Mapping[str, np.ndarray]) -> State:
-    """A state of arrays, where it is."""
-    return {name: torch.from_numpy(value) for name, value in state.items()}
+def tensors(state: ArrayState) -> TensorState:
+    """A state of arrays as tensors, where it is."""
+    state_tensors: TensorState = convert_values(torch.from_numpy, state)
+    return state_tensors
 
 
 class ModelLives:
-    """A model, as what lives on arrays."""
+    """A model in torch as a `ModelBackend` on arrays."""
 
     def __init__(self, model: WorldModel):
         self.model = model
 
     @torch.inference_mode()
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
-        return arrays(self.model.birth(len(hold), hold=torch.from_numpy(hold), truth=self._told(truth)))
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        return arrays(self.model.birth(hold=torch.from_numpy(hold), truth=self._told(truth)))
 
     @torch.inference_mode()
-    def predict(self, state: Arrays, obs: np.ndarray, action: np.ndarray) -> Expected:
-        found = self.model.predict(tensors(state), *map(torch.from_numpy, (obs, action)))
-        return Expected(*map(array, found))
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
+        found = self.model.predict(tensors(state.model_part()), *map(torch.from_numpy, (obs, action)))
+        return _as_arrays(found)
 
     @torch.inference_mode()
-    def write(
-        self,
-        state: Arrays,
-        obs: np.ndarray,
-        action: np.ndarray,
-        next_obs: np.ndarray,
-        valid: np.ndarray,
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         of = torch.from_numpy
-        expected, after = self.model.write(
-            tensors(state), of(obs), of(action), of(next_obs), of(valid), self._told(truth)
+        given = Step(
+            of(step.obs), of(step.action), of(step.next_obs), of(step.valid), truth=self._told(step.truth)
         )
-        return Expected(*map(array, expected)), arrays(after)
+        expected, after = self.model.write(tensors(state.model_part()), given)
+        written = arrays(after)
+        return _as_arrays(expected), replace(
+            state, step=written.step, recent=written.recent, learned=written.learned
+        )
 
     def _told(self, truth: np.ndarray | None) -> Tensor | None:
         return torch.from_numpy(truth) if truth is not None and self.model.told else None
 
 
-class TensorWrites:
-    """What lives on arrays, on tensors."""
+class TensorBackend:
+    """A `ModelBackend` on arrays as one on tensors: for experiments that compute with many states at once."""
 
-    def __init__(self, lives: ArrayWrites):
-        self.lives = lives
+    def __init__(self, backend: ModelBackend[np.ndarray]):
+        self.backend = backend
 
-    def write(
-        self,
-        state: State,
-        obs: Tensor,
-        action: Tensor,
-        next_obs: Tensor,
-        valid: Tensor,
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction, State]:
-        told = None if truth is None else array(truth)
-        expected, after = self.lives.write(
-            arrays(state), array(obs), array(action), array(next_obs), array(valid), told
-        )
-        return Prediction(*map(torch.from_numpy, expected)), tensors(after)
+    def birth(self, *, hold: Tensor, truth: Tensor | None = None) -> TensorState:
+        return tensors(self.backend.birth(hold=array(hold), truth=None if truth is None else array(truth)))
+
+    def predict(self, state: TensorState, obs: Tensor, action: Tensor) -> Prediction[Tensor]:
+        return _as_tensors(self.backend.predict(arrays(state), array(obs), array(action)))
+
+    def write(self, state: TensorState, step: Step[Tensor]) -> tuple[Prediction[Tensor], TensorState]:
+        given: Step[np.ndarray] = convert_values(array, step)
+        expected, after = self.backend.write(arrays(state), given)
+        return _as_tensors(expected), tensors(after)
+
+
+def _as_arrays(found: Prediction[Tensor]) -> Prediction[np.ndarray]:
+    return Prediction(*map(array, found))
+
+
+def _as_tensors(found: Prediction[np.ndarray]) -> Prediction[Tensor]:
+    return Prediction(*map(torch.from_numpy, found))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from wm_robot.errors import ConfigError
+from wm_robot.errors import check_at_least
 
 WORD = 2**64 - 1
 """Lowest 64 bits of a number."""
@@ -44,18 +44,12 @@ class MppiConfig:
     control_cost: float = 0.05
     """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
     that a task leaves free otherwise drift into corners from which no short plan leads out."""
-    risk: float = 0.0
-    """Deviations of a plan's score, over what the life may as well have learned, that count against it. It asks for
-    a model several times, so torch plans and no graph does."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "imagined", "horizon", "iterations", "elites", "knots"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"planner.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.rounds < 0:
-            raise ConfigError(f"planner.rounds is {self.rounds}; it must be at least 0")
-        if not self.risk >= 0:
-            raise ConfigError(f"planner.risk is {self.risk}; it must be at least 0")
+        check_at_least(
+            1, self, "samples", "imagined", "horizon", "iterations", "elites", "knots", part="planner"
+        )
+        check_at_least(0, self, "rounds", part="planner")
 
 
 class Mppi:
@@ -81,14 +75,14 @@ class Mppi:
         self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
         """What each knot of each action adds to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
-        self._left = config.iterations
-        """Iterations of the next plan that are still to be done."""
+        self._carries_over = False
+        """Whether the next plan is the last one, a step on."""
         self.searched = True
         """Whether the last plan was: not where it was carried over."""
 
     def reset(self) -> None:
         """Forget the plan of the step before."""
-        self._mean, self._left, self.searched = None, self.config.iterations, True
+        self._mean, self._carries_over, self.searched = None, False, True
 
     @property
     def random(self) -> Int[np.ndarray, "6"]:
@@ -117,58 +111,21 @@ class Mppi:
         Returns:
             NaN for a robot of whose plans none has a finite score; its next search starts anew.
         """
-        mean, left = self._mean, self._left
-        if mean is None or len(mean) != len(hold) or left == self.config.iterations:
-            mean, left = self._shifted(hold), self.config.iterations
-        self.searched = left > 0
-        mean = self._search(improve, mean, hold, left) if self.searched else self._limit(mean, hold)
+        mean, self.searched = self._shifted(hold), not self._carries_over
+        if self.searched:
+            for _ in range(self.config.iterations):
+                mean = improve(mean, self._noise(len(hold)), hold)
+        else:
+            mean = self._limit(mean, hold)
         # The weights of the elites add up to 1 but for the last digit.
         mean = np.minimum(np.maximum(mean, self.low), self.high)
-        self._keep(mean, hold, left=self.config.iterations)
+        finite = np.isfinite(mean).all((1, 2))[:, None, None]
+        self._mean, self._carries_over = np.where(finite, mean, hold[:, None]), False
         return mean
 
-    @property
-    def prepares(self) -> bool:
-        """Whether there is anything to do ahead of an observation."""
-        return self.config.iterations > 1
-
-    def prepare(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
-        """All iterations but the last, from where the robot is expected to be at its next step.
-
-        It leaves one iteration between the next observation and its action. Source: the preparation and feedback
-        phases of Diehl et al. (2005), SIAM J. Control Optim. 43(5). Without it `plan` does all of them.
-
-        Args:
-            improve: As for `plan`, at the moment that is expected.
-            hold: The action that will be in force then.
-        """
-        if self.prepares:
-            mean = self._search(improve, self._shifted(hold), hold, self.config.iterations - 1)
-            self._keep(mean, hold, left=1)
-
-    def rehearse(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> None:
-        """Search once and forget it: what a search needs is in the processor's caches then.
-
-        Args:
-            improve: As for `plan`.
-            hold: Likewise.
-        """
-        random = self.random
-        self._search(improve, self._shifted(hold), hold, 1)
-        self.random = random
-
-    def carry_over(self, hold: Float[np.ndarray, "B A"]) -> None:
-        """In place of `prepare`, when time is short: the next plan is this one, a step on, and not searched.
-
-        Args:
-            hold: As for `prepare`.
-        """
-        self._keep(self._shifted(hold), hold, left=0)
-
-    def _search(self, improve: Improve, mean: np.ndarray, hold: np.ndarray, iterations: int) -> np.ndarray:
-        for _ in range(iterations):
-            mean = improve(mean, self._noise(len(hold)), hold)
-        return mean
+    def carry_over(self) -> None:
+        """Let the next plan be this one, a step on, and not search for it: for when time is short."""
+        self._carries_over = True
 
     def _limit(self, mean: np.ndarray, hold: np.ndarray) -> Float[np.ndarray, "B H A"]:
         """A plan as the robot carries it out from another action than was expected: no faster than allowed."""
@@ -183,10 +140,6 @@ class Mppi:
         if self._mean is None or len(self._mean) != len(hold):
             return np.repeat(hold[:, None], self.config.horizon, 1)
         return np.concatenate([self._mean[:, 1:], self._mean[:, -1:]], 1)
-
-    def _keep(self, mean: np.ndarray, hold: np.ndarray, *, left: int) -> None:
-        finite = np.isfinite(mean).all((1, 2))[:, None, None]
-        self._mean, self._left = np.where(finite, mean, hold[:, None]), left
 
     def _noise(self, batch: int) -> Float[np.ndarray, "B N H A"]:
         c = self.config

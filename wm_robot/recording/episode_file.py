@@ -1,14 +1,14 @@
-"""An episode on disk: one Parquet file that nobody changes, with a row for each of its `T+1` observations.
+"""Episode file: one immutable Parquet file, with a row for each of its `T+1` observations.
 
 ::
 
-    step, stamp       0 … T; and when it was measured on the robot's own clock, in ns
-    JOINT/INTERFACE   a column for each observation channel, as it was sensed
-    goal/N            the goal at that moment; null where there was none yet
-    action/ACTUATOR   what reached the motors from this row's observation to the next; null in the last row
-    reward, valid     of the same transition; null in the last row, and `reward` where nobody gave one
+    step, stamp       0 … T; time of measurement on the robot's clock, in ns
+    JOINT/INTERFACE   a column for each observation channel, as measured
+    goal/N            the goal at that moment; null before the first
+    action/ACTUATOR   applied action from this row's observation to the next; null in the last row
+    reward, valid     of the same transition; null in the last row, and `reward` where there is none
 
-The schema's metadata holds JSON under `wm_robot`: where the episode comes from, how it ended, and a digest of all.
+The schema's metadata holds JSON under `wm_robot`: origin of the episode, its end, and a digest of all.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ LARGEST = 1 << 30
 """Bytes, and eight times as many numbers; a larger file is refused before it is read."""
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
-"""What the readers of Arrow meet in what is damaged or something else."""
+"""Errors that Arrow raises for a damaged or foreign file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where an episode comes from."""
+    """Origin of an episode."""
 
     robot: str
     rate: float
@@ -53,18 +53,18 @@ class Origin:
     observation: tuple[str, ...]
     action: tuple[str, ...]
     base_digest: str = ""
-    """Of the base that acted; empty where nobody said."""
+    """Of the base that acted; empty if not recorded."""
     state_digest: str = ""
-    """Of the lifetime state that it began with; empty where nobody said."""
+    """Of the lifetime state at its start; empty if not recorded."""
     source: str = ""
-    """Who recorded it, or the file that it was cut from."""
+    """Recorder, or the file from which it was split."""
     salvaged: bool = False
-    """Its end was lost with the process that wrote it."""
+    """Whether its end was lost with the process that wrote it."""
     code: str = __version__
 
     @classmethod
     def of(cls, spec: RobotSpec, **known: Any) -> "Origin":
-        """An origin from this robot."""
+        """Return the origin for a robot."""
         return cls(
             robot=spec.name,
             rate=float(spec.rate),
@@ -76,7 +76,7 @@ class Origin:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Origin":
-        """Inverse of `asdict`; what else is in there is left."""
+        """Return the origin from plain values, inverse of `asdict`; other keys are ignored."""
         known = {field.name: values[field.name] for field in fields(cls)}
         return cls(**{**known, "observation": tuple(known["observation"]), "action": tuple(known["action"])})
 
@@ -85,8 +85,8 @@ def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
     """Write an episode, whole or not at all, and return its digest.
 
     Raises:
-        SpecError: If its numbers are not those of the origin's robot.
-        OSError: If it could not be written; nothing is there then.
+        SpecError: If its channels are not those of the origin's robot.
+        OSError: If it could not be written; then there is no file.
     """
     _check_shapes(episode, origin)
     about = _about(episode, origin)
@@ -102,14 +102,14 @@ def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
 
 
 def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
-    """An episode, with every number as it was written.
+    """Return an episode, with every number as it was written.
 
     Args:
-        spec: Robot that it must be of.
+        spec: Robot to which it must belong.
 
     Raises:
         SnapshotError: If the file is missing, damaged, too large or of another version.
-        SpecError: If it is another robot's.
+        SpecError: If it belongs to another robot.
     """
     try:
         content = _content(path)
@@ -119,9 +119,7 @@ def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
             check_robot(origin, spec, "the episode")
         episode = _episode(_rows(path, content, origin, about["goal"]), origin, about)
         if _digest(episode, about) != about["digest"]:
-            raise SnapshotError(
-                f"{path} is damaged: what it holds has another digest. Take it from elsewhere"
-            )
+            raise SnapshotError(f"{path} is damaged: its content has another digest. Use another copy of it")
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
     except DAMAGE as error:
@@ -130,7 +128,7 @@ def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
 
 
 def read_origin(path: Path) -> tuple[Origin, str]:
-    """Where an episode comes from, and its digest; nothing else is read nor checked.
+    """Return the origin and digest of an episode; nothing else is read or checked.
 
     Raises:
         SnapshotError: If the file is no episode.
@@ -143,8 +141,10 @@ def read_origin(path: Path) -> tuple[Origin, str]:
 
 
 def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
-    """Raises:
-    SpecError: If the origin is another robot's.
+    """Refuse an episode of another robot.
+
+    Raises:
+        SpecError: If the digests of the specs differ.
     """
     if origin.spec_digest != spec.digest():
         raise SpecError(
@@ -154,12 +154,12 @@ def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
 
 
 def digest_of(episode: Episode, origin: Origin) -> str:
-    """Digest that the episode's file has, or would have."""
+    """Return the digest that the episode's file has, or would have."""
     return _digest(episode, _about(episode, origin))
 
 
 def columns_of(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
-    """A column for each channel of `T C`."""
+    """Return a column for each channel of `T C`."""
     return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}
 
 
@@ -172,7 +172,7 @@ def goal_names(size: int) -> list[str]:
 
 
 def values_of(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Inverse of `columns_of`; null is NaN."""
+    """Return the array `T C` of some columns; null becomes NaN."""
     columns = [table[name].to_numpy(zero_copy_only=False) for name in names]
     return np.stack(columns, axis=-1) if columns else np.zeros((len(table), 0))
 
@@ -203,7 +203,7 @@ def _about(episode: Episode, origin: Origin) -> dict[str, Any]:
 
 
 def _digest(episode: Episode, about: Mapping[str, Any]) -> str:
-    """SHA-256 of what an episode is, however a library spells it in Parquet."""
+    """Return the SHA-256 of an episode's content, independent of its encoding in Parquet."""
     hashed = hashlib.sha256(canonical_json({k: v for k, v in about.items() if k != "digest"}))
     for name in ("stamp", "obs", "action", "reward", "goal", "valid"):
         array = np.ascontiguousarray(getattr(episode, name))
@@ -231,12 +231,12 @@ def _table(episode: Episode, origin: Origin) -> pa.Table:
 
 def _content(path: Path) -> bytes:
     if path.stat().st_size > LARGEST:
-        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, which no episode is")
+        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, the most for an episode")
     return path.read_bytes()
 
 
 def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
-    """What the metadata says."""
+    """Return the values in the metadata."""
     about = json.loads((schema.metadata or {})[KEY])
     if (about["format"], about["kind"]) != (FORMAT, KIND):
         raise SnapshotError(
@@ -250,14 +250,14 @@ def _rows(path: Path, content: bytes, origin: Origin, goal: int) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     if file.metadata.num_rows * file.metadata.num_columns > LARGEST:
         raise SnapshotError(
-            f"{path} says that it holds {file.metadata.num_rows} observations, which no episode does"
+            f"{path} claims {file.metadata.num_rows} observations, more than an episode can have"
         )
     moments = ["step", "stamp", *origin.observation, *goal_names(goal)]
     expected = [*moments, *action_names(origin), "reward", "valid"]
     if file.schema_arrow.names != expected:
         odd = sorted(set(expected) ^ set(file.schema_arrow.names))
         raise SnapshotError(
-            f"{path} has not the columns that its metadata names: {odd or 'their order'} differ"
+            f"{path} has other columns than its metadata lists: {odd or 'their order'} differ"
         )
     return file.read(use_threads=False)
 

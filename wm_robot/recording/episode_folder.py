@@ -1,7 +1,7 @@
-"""A folder of episodes: `episode_000000.parquet` and on, without gaps; the one that goes on ends in `.open`.
+"""Episode folder: files `episode_000000.parquet` and so on, without gaps; the episode in progress ends in `.open`.
 
-An episode that ends is written beside its open file, and only then is that removed. So whatever a kill leaves is
-found by the next who writes here: an open file alone is saved; beside a whole episode it is a leftover.
+An episode that ends is written next to its open file; only then is the open file removed. So the next writer finds
+the files of a killed process: an open file alone is saved; next to a whole episode it is a leftover.
 """
 
 import itertools
@@ -28,29 +28,29 @@ from wm_robot.types import Episode
 
 LOCK = ".lock"
 OPEN, CUT, DAMAGED = ".open", ".cut", ".damaged"
-"""`.cut` keeps the open file of an episode whose end was lost, as it was."""
+"""`.cut` is the unchanged open file of an episode whose end was lost."""
 _NAME = re.compile(r"episode_(\d{6,})(\.[a-z]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Salvaged:
-    """What became of an open file that a dead process left."""
+    """Result of salvaging an open file of a dead process."""
 
     path: Path
     """The open file."""
     what: str
-    """What was wrong, in words."""
+    """Description of the fault."""
     steps: int
     stamp: int | None
-    """Of the last observation that was saved, in ns."""
+    """Of the last saved observation, in ns."""
     ended: bool = True
-    """False: something may have come after it, which never reached the disk."""
-    kept: Path | None = None
-    """The open file as it was, where its episode's end was lost."""
+    """False: later observations may exist that never reached the disk."""
+    original_copy: Path | None = None
+    """Unchanged copy of the open file, if its episode's end was lost."""
 
 
 class EpisodeFolder:
-    """Begins and ends episodes. One process at a time writes in a folder; what the one before it left is saved."""
+    """Starts and ends episodes. One process at a time writes in a folder; open files of a dead one are saved."""
 
     def __init__(self, folder: Path):
         """Raises:
@@ -72,7 +72,7 @@ class EpisodeFolder:
         self._next = 1 + max((number_of(path) for path in episodes_in(folder)), default=-1)
 
     def begin(self, origin: Origin, *, goal: int = 0, dtype: Any = np.float64) -> OpenEpisode:
-        """Begin the next episode; end it before another."""
+        """Start the next episode; end it before another one starts."""
         path = self.folder / f"episode_{self._next:06d}{OPEN}"
         self._open = OpenEpisode(path, origin, goal=goal, dtype=dtype)
         return self._open
@@ -81,7 +81,7 @@ class EpisodeFolder:
         """End an episode, durably.
 
         Returns:
-            Its file; None if it had no transition, and its number is used again.
+            Its file; None if it had no transition. Its number is then used again.
 
         Raises:
             OSError: If it could not be written. The open file is still there, and nothing in it is lost.
@@ -98,7 +98,10 @@ class EpisodeFolder:
         return path
 
     def add(self, episode: Episode, origin: Origin) -> tuple[Path, bool]:
-        """Write an episode that has ended; whether it is new, since none is written twice.
+        """Write an episode that has ended, unless the folder has it.
+
+        Returns:
+            Its file, and whether it is new.
 
         Raises:
             OSError: If it could not be written.
@@ -114,7 +117,7 @@ class EpisodeFolder:
         return path, True
 
     def close(self) -> None:
-        """Let others write here. An episode that goes on is left for them to save."""
+        """Release the folder. An open episode is left for the next writer to save."""
         if self._open is not None:
             self._open.close()
         self._lock.close()
@@ -129,12 +132,12 @@ class EpisodeFolder:
 
 
 def episodes_in(folder: Path) -> list[Path]:
-    """Files of the episodes that have ended, in order."""
+    """Return the files of the episodes that have ended, in order."""
     return _of_kind(folder, SUFFIX)
 
 
 def open_in(folder: Path) -> list[Path]:
-    """Files of episodes that go on, or whose process is dead."""
+    """Return the files of episodes in progress, or of dead processes."""
     return _of_kind(folder, OPEN)
 
 
@@ -144,14 +147,14 @@ def is_written(folder: Path) -> bool:
 
 
 def number_of(path: Path) -> int:
-    """Number of an episode."""
+    """Return the number of an episode."""
     found = _NAME.fullmatch(path.name)
     assert found, path
     return int(found[1])
 
 
 def look(path: Path) -> Salvaged:
-    """What `EpisodeFolder` makes of an open file that a dead process left; nothing is changed."""
+    """Return how `EpisodeFolder` would salvage an open file of a dead process; nothing is changed."""
     if _finished(path):
         return Salvaged(path=path, what="its episode is whole", steps=0, stamp=None)
     try:
@@ -160,7 +163,7 @@ def look(path: Path) -> Salvaged:
         return Salvaged(path=path, what=str(error), steps=0, stamp=None)
     if left.episode is None:
         return Salvaged(path=path, what="it holds no transition", steps=0, stamp=None, ended=left.ended)
-    what = "it ended, and was not put away" if left.ended else "its process died"
+    what = "it ended, and was not written as an episode" if left.ended else "its process died"
     stamp = int(left.episode.stamp[-1])
     return Salvaged(path=path, what=what, steps=len(left.episode), stamp=stamp, ended=left.ended)
 
@@ -170,19 +173,19 @@ def _salvage(path: Path) -> Salvaged:
     try:
         left = None if _finished(path) else read_open(path)
     except SnapshotError:
-        return replace(seen, kept=_put_aside(path, DAMAGED))
+        return replace(seen, original_copy=_put_aside(path, DAMAGED))
     if left and left.episode and left.origin:
         if final.exists():
             _put_aside(final, DAMAGED)
         write_episode(final, left.episode, left.origin)
         if not left.ended:
-            return replace(seen, kept=_put_aside(path, CUT))
+            return replace(seen, original_copy=_put_aside(path, CUT))
     remove_file(path)
     return seen
 
 
 def _finished(path: Path) -> bool:
-    """Whether the episode of an open file is there, and whole."""
+    """Whether the episode of an open file exists and is whole."""
     final = path.with_suffix(SUFFIX)
     try:
         return final.exists() and read_episode(final) is not None
@@ -191,7 +194,7 @@ def _finished(path: Path) -> bool:
 
 
 def _put_aside(path: Path, suffix: str) -> Path:
-    """Give a file another ending, and a number where something has that name."""
+    """Give a file another ending, and a number if that name is taken."""
     first = path.with_suffix(suffix)
     names = (first if n == 1 else first.with_name(f"{first.name}{n}") for n in itertools.count(1))
     free = next(name for name in names if not name.exists())

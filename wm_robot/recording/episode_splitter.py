@@ -1,15 +1,15 @@
-"""From what a robot and its agent said, message by message, to episodes: the same while it is said and from a file.
+"""Episode splitter: turns the message stream of a robot into episodes, live or from a file, with the same result.
 
-An episode begins with the first observation that a command answers: what stood still before was nobody's doing. It
-ends when no command came for a while, when the observations paused, or when the robot's clock was set back; the next
-begins with the next command. An end is data, and nobody is reset by it.
+An episode starts with the first observation that a command answers; the robot was not controlled before. It ends
+when commands pause, when observations pause, or when the robot's clock was set back. The next one starts with the
+next command. An end is data; it resets no state.
 """
 
 import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -24,20 +24,21 @@ COMMANDS, PLANT, CONTACT = "joint_command", "plant/status", "plant/contact"
 STATES, APPLIED = "joint_states", "applied_command"
 JOINTS, POINT, TEXT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped", "std_msgs/msg/String"
 STREAMS = {STATES: JOINTS, APPLIED: JOINTS, COMMANDS: JOINTS, "target": POINT, PLANT: TEXT, CONTACT: TEXT}
-"""Topics that episodes are cut from, by name in a robot's namespace, each with its type."""
+"""Topics used for episodes: name in a robot's namespace → message type."""
 FRAMES = ("", "base_link")
 PAUSE = 1.0
 """Seconds on the robot's clock, without an observation or a command, that end an episode."""
 SOME = 5
-"""Control periods that a pause has at least."""
+"""Least number of control periods in a pause."""
 SET_BACK = 0.1
-"""Seconds by which a stamp must be older than the last one, for the clock to have been set back."""
+"""Seconds by which a stamp must be older than the last one to count as a clock that was set back."""
 LONGEST = 3600.0
-"""Seconds of an episode; a longer one goes on in the next, with the observation that it ended with."""
+"""Seconds of an episode; a longer one continues in the next, which starts with the last observation."""
 
 
+@runtime_checkable
 class Growing(Protocol):
-    """An episode that goes on."""
+    """Episode in progress."""
 
     def append(
         self,
@@ -48,14 +49,14 @@ class Growing(Protocol):
         goal: np.ndarray | None = None,
         valid: bool = True,
     ) -> None:
-        """Add an observation and what led to it; see `OpenEpisode.append`."""
+        """Add an observation and the transition to it; see `OpenEpisode.append`."""
 
 
 G = TypeVar("G", bound=Growing)
 
 
 class Cutter(Generic[G]):
-    """Takes the messages of one robot in the order in which they were heard."""
+    """Splits the messages of one robot, in the order of receipt, into episodes."""
 
     def __init__(
         self,
@@ -66,15 +67,15 @@ class Cutter(Generic[G]):
         commanded: bool = True,
     ):
         """Args:
-        begin: Gives an episode to append to.
-        end: Takes one that has ended; it was truncated, since nobody said how the world ended it.
-        commanded: False for a robot whose commands are not heard: all that it did is an episode.
+        begin: Returns a new episode.
+        end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
+        commanded: False for a robot without recorded commands: its whole motion is an episode.
         """
         self.spec, self.commanded = spec, commanded
         self.observations = 0
-        """All that came, the refused ones too."""
+        """Observations received, rejected ones included."""
         self.complaint = ""
-        """Why a message was refused first."""
+        """Reason of the first rejection."""
         self.pairing = Pairing(period=spec.dt, max_age=SET_BACK)
         self._begin, self._end = begin, end
         self._pause = max(PAUSE, SOME * spec.dt)
@@ -89,14 +90,14 @@ class Cutter(Generic[G]):
         self._goal_size = goal_size(spec)
 
     def take(self, name: str, message: Any) -> None:
-        """Take a message.
+        """Process a message.
 
         Args:
-            name: One of `STREAMS`; others are passed over.
-            message: Decoded, by whom does not matter.
+            name: One of `STREAMS`; others are ignored.
+            message: Decoded message of any library.
 
         Raises:
-            SpecError: If the plant says that it is another robot.
+            SpecError: If the plant reports another robot.
         """
         try:
             if name == STATES:
@@ -117,7 +118,7 @@ class Cutter(Generic[G]):
             self.complaint = self.complaint or f"{name}: {error}"
 
     def finish(self) -> None:
-        """End the episode that goes on, if there is one."""
+        """End the episode in progress, if there is one."""
         if self._growing is not None:
             growing, self._growing = self._growing, None
             self._end(growing)
@@ -127,7 +128,7 @@ class Cutter(Generic[G]):
         obs, stamp = sensed(message, self.spec), stamp_of(message)
         if self._last and stamp > 0 and not -SET_BACK <= (stamp - self._last) / 1e9 <= self._pause:
             self._break_off(stamp)
-        # The time of receipt does not matter any more: what is late for an agent is true all the same.
+        # The time of receipt does not matter here: an observation too late for the agent is still valid data.
         refusal = self.pairing.sense(stamp, stamp, obs)
         if refusal:
             self.complaint = (
@@ -143,7 +144,7 @@ class Cutter(Generic[G]):
             self.finish()
 
     def _break_off(self, stamp: int) -> None:
-        """Let nothing go on over a break, after which the observation of that stamp is the first."""
+        """End the episode and clear the history at a break; the observation of that stamp is the first after it."""
         self._told = 0
         self.finish()
         applied = self.pairing.applied_at(stamp)
@@ -163,7 +164,7 @@ class Cutter(Generic[G]):
         self._begin_at(stamp)
 
     def _begin_at(self, stamp: int) -> None:
-        """Begin with the observation of that stamp, if it is known and what led to it is."""
+        """Start an episode at the observation of that stamp, if it and the action before it were received."""
         obs = next((obs for seen, obs in self._sensed if seen == stamp), None)
         hold = self.pairing.applied_at(stamp)
         if self._growing is not None or obs is None or hold is None:
@@ -194,13 +195,13 @@ class Cutter(Generic[G]):
             self._start(one.stamp, one.next_obs, one.applied)
 
     def _goal_at(self, stamp: int) -> np.ndarray:
-        """The goal in force; NaN before the first."""
+        """Return the goal at a time; NaN before the first."""
         known = [goal for said, goal in self._goals if said <= stamp]
         return known[-1] if known else np.full(self._goal_size, np.nan)
 
 
 class Gathered:
-    """An episode that goes on in memory."""
+    """Episode in progress, in memory."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
@@ -214,11 +215,11 @@ class Gathered:
         goal: np.ndarray | None = None,
         valid: bool = True,
     ) -> None:
-        """See `Growing`."""
+        """Add an observation; see `EpisodeSink`."""
         self._rows.append((stamp, obs, action, goal, valid))
 
     def episode(self) -> Episode | None:
-        """What was appended; None if it was not one transition."""
+        """Return the episode; None if it has no transition."""
         if len(self._rows) < 2:
             return None
         stamp, obs, led, goal, valid = (np.array(part) for part in zip(*self._rows, strict=True))
@@ -235,7 +236,7 @@ class Gathered:
 
 
 def goal_size(spec: RobotSpec) -> int:
-    """Numbers in the goal of episodes of a robot: 3 where a task has a point as its goal."""
+    """Return the size of the goal in episodes of a robot: 3 if a task has a point as its goal."""
     return 3 if any(task.goal == 3 for task in spec.tasks.values()) else 0
 
 
@@ -243,21 +244,21 @@ def _check_plant(message: Any, spec: RobotSpec) -> None:
     try:
         said = json.loads(message.data)
         robot, digest = str(said["robot"]), str(said["spec_digest"])
-    # Anybody may publish text there.
+    # Any program may publish text on this topic.
     except (ValueError, KeyError, TypeError):
         return
     if digest != spec.digest():
         raise SpecError(
-            f"the plant is robot '{robot}' with spec {digest[:12]}; the spec given is '{spec.name}' with "
+            f"the plant is robot '{robot}' with spec {digest[:12]}; the given spec is that of '{spec.name}', "
             f"{spec.digest()[:12]}. Use the plant's"
         )
 
 
 def _touched_at(message: Any) -> int:
-    """Stamp of the observation that a step with contact led to; 0 if nobody can read it."""
+    """Return the stamp of the observation after a step with an intervention; 0 if the message is not readable."""
     try:
         return int(json.loads(message.data)["stamp"])
-    # Anybody may publish text there.
+    # Any program may publish text on this topic.
     except (ValueError, KeyError, TypeError):
         return 0
 

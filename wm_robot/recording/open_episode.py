@@ -1,7 +1,7 @@
-"""An episode while it lasts: a file that rows are appended to, of which a kill takes the last second at most.
+"""Open episode: a file that grows row by row; a kill loses at most the last second.
 
-It is an Arrow stream of small batches, each synced before the next begins. A row is an observation and what led to
-it: its action is the one before, and that of the first row the one that was in force.
+It is an Arrow stream of small batches, each synced before the next one is written. A row is an observation and the
+transition to it: its action is the previous one, and that of the first row the last action before the episode.
 """
 
 import json
@@ -39,19 +39,19 @@ FLUSH_EVERY = 1.0
 """Seconds on the robot's clock after which rows are synced."""
 KEY, END, KIND = b"wm_robot.open", "end", "open episode"
 BEGINNING = b"\xff\xff\xff\xff"
-"""Of every Arrow stream."""
+"""First bytes of every Arrow stream."""
 
 
 class OpenEpisode:
-    """Appends observations to the file of an episode that goes on. One thread only."""
+    """Writer of the file of an episode in progress. One thread only."""
 
     def __init__(self, path: Path, origin: Origin, *, goal: int = 0, dtype: Any = np.float64):
         """Args:
-        goal: Numbers in the goal.
+        goal: Size of the goal.
         dtype: Of observations and actions, float32 or float64.
 
         Raises:
-            OSError: If the file is there already, or cannot be.
+            OSError: If the file exists already, or cannot be made.
         """
         self.path = path
         self.steps = -1
@@ -78,21 +78,21 @@ class OpenEpisode:
         reward: float = np.nan,
         valid: bool = True,
     ) -> None:
-        """Add what was sensed, `O`, and how it came about.
+        """Add an observation, `O`, and the transition to it.
 
         Args:
             stamp: Of the measurement, in ns; later than the one before.
-            action: What reached the motors on the way to it, `A`; None if nobody knows, as before a first step.
-            goal: In force, `G`.
-            reward: Of the transition that led to it; NaN if there was none.
+            action: Applied action before it, `A`; None if there was none, as before a first step.
+            goal: Current goal, `G`.
+            reward: Of the transition to it; NaN if there was none.
             valid: False if that transition must not be learned from.
 
         Raises:
             SpecError: If the stamp does not rise, or an array has another size.
-            OSError: If the rows of the last second could not be written. Those before are there.
+            OSError: If the rows of the last second could not be written. Earlier rows are saved.
         """
         if self.steps >= 0 and stamp <= self._last:
-            raise SpecError(f"stamp {stamp} is not after {self._last}; end the episode and begin another")
+            raise SpecError(f"stamp {stamp} is not after {self._last}; end the episode and start another")
         action = np.full(len(self._origin.action), np.nan) if action is None else action
         goal = np.full(self._goal, np.nan) if goal is None else goal
         for name, array, size in (
@@ -111,7 +111,7 @@ class OpenEpisode:
             self.flush()
 
     def flush(self) -> None:
-        """When this returns, everything appended so far survives a power cut.
+        """Sync all rows; when this returns, they survive a power cut.
 
         Raises:
             OSError: If it could not be written.
@@ -124,7 +124,7 @@ class OpenEpisode:
         self._synced = self._last
 
     def end(self, *, terminated: bool = False, truncated: bool = False) -> None:
-        """Say how it ended, and close the file; see `finish`.
+        """Write how the episode ended, and close the file.
 
         Raises:
             OSError: If it could not be written.
@@ -139,7 +139,7 @@ class OpenEpisode:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Without `end` it is left as by a process that died."""
+        """Close the file. Without `end`, it is equal to the file of a killed process."""
         self._file.close()
 
     def _sync(self) -> None:
@@ -152,24 +152,24 @@ class OpenEpisode:
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What an open episode holds."""
+    """Content of the file of an open episode."""
 
     episode: Episode | None
-    """None where not even one transition was synced."""
+    """None if not even one transition was synced."""
     origin: Origin | None
-    """None where not even the file's beginning was."""
+    """None if not even the header of the file was synced."""
     ended: bool
-    """False: it was cut short, within the last second."""
+    """False: the process was killed, and up to one second is lost."""
 
 
 def read_open(path: Path) -> Left:
-    """What was synced of an open episode.
+    """Return the synced content of an open episode.
 
     Raises:
         SnapshotError: If the file is something else.
     """
     if path.stat().st_size > LARGEST:
-        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, which no episode is")
+        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, the most for an episode")
     reader = _reader(path, path.read_bytes())
     if reader is None:
         return Left(episode=None, origin=None, ended=False)
@@ -189,7 +189,7 @@ def read_open(path: Path) -> Left:
 
 
 def _reader(path: Path, content: bytes) -> Any:
-    """Reads the batches; None if the file was cut before its first."""
+    """Return a reader of the batches; None if the file ends before the first."""
     try:
         return pa.ipc.open_stream(content)
     except DAMAGE as error:
@@ -217,7 +217,7 @@ def _whole_batches(reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:
         try:
             batch, said = reader.read_next_batch_with_custom_metadata()
             batch.validate(full=True)
-        # The end; what is torn after it was never acknowledged.
+        # The end; a partly written batch was never acknowledged.
         except (StopIteration, *DAMAGE):
             return
         yield batch, said
@@ -267,7 +267,7 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{error.strerror or error}: the episode's last second is lost, what was synced before is not. Make "
-            "room; it is saved when its folder is written to again, or by wm-robot recover",
+            f"{error.strerror or error}: the episode's last second is lost, earlier rows are saved. Make "
+            "room; the episode is written when its folder is used again, or by wm-robot recover",
             str(path),
         ) from error

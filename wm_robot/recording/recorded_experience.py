@@ -1,4 +1,4 @@
-"""Experience from what was recorded, whatever it was recorded in: episodes whose every number may be lived."""
+"""Recorded experience: loads episodes from episode files, sessions and bags, with finite numbers only."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,31 +18,31 @@ from wm_robot.streams.rejection import Refusal
 from wm_robot.types import Episode
 
 MOST_REFUSED = 0.05
-"""Share of readings that may be refused, as an agent would refuse them one by one; with more the log is no good."""
+"""Largest share of messages that may be rejected, by the rules of an agent; with more, the recording is refused."""
 LEAST_VALID = 0.5
-"""Share of transitions that must be valid."""
+"""Least share of valid transitions."""
 OFF_RATE = 1.1
-"""How many times longer or shorter than the spec's the usual period may be."""
+"""Largest ratio between the median period and that of the spec, either way."""
 PARQUET = b"PAR1"
 NOT_READINGS = {Refusal.GAP.value, Refusal.UNPAIRED.value}
 NEEDED = (STATES, APPLIED, COMMANDS)
-"""Topics that make transitions; without the last, all that the robot did is an episode."""
+"""Topics that make transitions; without the last, the whole motion of the robot is an episode."""
 MEANING = {
-    APPLIED: "Stamp each with the observation that it led to",
-    COMMANDS: "Stamp each with the observation that it answers, or leave the topic out of the recording",
+    APPLIED: "Give each the stamp of the observation that follows it",
+    COMMANDS: "Give each the stamp of the observation that it answers, or leave the topic out of the recording",
 }
 
 
 def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> list[Episode]:
-    """Episodes of a robot, in the order in which they happened. To live them is to live what was recorded.
+    """Return the episodes of a robot, in the order of recording. Learning from them equals the recorded experience.
 
     Args:
         path: An episode file, a folder of them, or a session or bag of ROS 2, whole or cut.
         namespace: Of the robot in a session; needed if there are several.
 
     Raises:
-        SpecError: If it is another robot's, of another rate, or much of it could not be lived.
-        SnapshotError: If a file is missing, damaged or something else.
+        SpecError: If it belongs to another robot or rate, or too much of it is invalid.
+        SnapshotError: If a file is missing, damaged or of another kind.
     """
     path = Path(path)
     check_recording(path)
@@ -71,26 +71,26 @@ def _check_bag(folder: Path) -> None:
 
 
 def recorded(paths: Sequence[Path], spec: RobotSpec, robot: str = "") -> list[Episode]:
-    """Episodes of all of these, one after another; see `load_experience`.
+    """Return the episodes of several recordings, in order; see `load_experience`.
 
     Args:
-        robot: Namespace in sessions; empty where they tell of one.
+        robot: Namespace in sessions; empty if each has one robot.
     """
     return [each for path in paths for each in load_experience(path, spec, namespace=robot or None)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What a session or a bag holds of a robot."""
+    """Experience of one robot in a session or a bag."""
 
     namespace: str
     episodes: list[Episode]
     refused: dict[str, int]
-    """Messages by the reason for which an agent refuses them; zeros are left out."""
+    """Reason of rejection → number of messages; zeros are left out."""
 
 
 def robots_in(path: Path) -> list[str]:
-    """Namespaces of the robots in a session or a bag from which something can be learned.
+    """Return the namespaces of the robots in a session or a bag with enough topics to learn from.
 
     Raises:
         SnapshotError: If the file is no session.
@@ -101,10 +101,10 @@ def robots_in(path: Path) -> list[str]:
 
 
 def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> Cut:
-    """Cut a robot's episodes out of a session or a bag, as an agent that heard all of it would have lived them.
+    """Return a robot's episodes in a session or a bag, split as an agent that receives every message would.
 
     Raises:
-        SpecError: If they are another robot's, of another rate, or much of it could not be lived.
+        SpecError: If they belong to another robot or rate, or too much is invalid.
         SnapshotError: If the file is no session.
     """
     from wm_robot.recording.session_file import messages, topics_in, was_closed
@@ -112,7 +112,7 @@ def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) ->
     topics = topics_in(path)
     if not topics:
         why = "nothing was recorded" if was_closed(path) else "it was cut before the first"
-        raise SpecError(f"{path} holds no message: {why}. Record again, and look whether the robot publishes")
+        raise SpecError(f"{path} holds no message: {why}. Check that the robot publishes, and record again")
     robot = select_robot(topics, namespace, path)
     prefix = f"/{robot}/".replace("//", "/")
     wanted = {prefix + name: kind for name, kind in STREAMS.items() if topics.get(prefix + name) == kind}
@@ -135,17 +135,17 @@ def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) ->
 
 
 def _unpaired(stamps: Mapping[str, list[int]]) -> str:
-    """What in the stamps leaves no transition, or an invalid one; empty if there is nothing.
+    """Return the fault in the stamps that leaves no valid transition; empty if there is none.
 
     Args:
-        stamps: Of what was recorded, in ns, by name in the robot's namespace.
+        stamps: Topic in the robot's namespace → stamps of its messages, in ns.
     """
     for name, given in stamps.items():
         if not given:
             return f"{name} holds no message"
     sensed = np.unique(stamps[STATES])
     if len(sensed) < 2:
-        return f"{STATES} holds one stamp alone, and a transition needs two"
+        return f"{STATES} holds one stamp only, and a transition needs two"
     for name, given in stamps.items():
         after = np.searchsorted(sensed, given).clip(1, len(sensed) - 1)
         off = np.minimum(np.abs(sensed[after] - given), np.abs(given - sensed[after - 1]))
@@ -164,9 +164,9 @@ def _read(path: Path, spec: RobotSpec) -> Episode:
 
 
 def livable(episode: Episode) -> Episode:
-    """The episode without observations that are not finite: as an agent refuses them, so that a gap is left.
+    """Return an episode without its non-finite observations, which an agent rejects; a gap is left.
 
-    An action that nobody knows becomes the last one that somebody does, in a transition that stays invalid.
+    A missing action is replaced by the last one present, in a transition that stays invalid.
 
     Raises:
         SpecError: If no observation is finite.
@@ -197,40 +197,42 @@ def livable(episode: Episode) -> Episode:
 def _check_refused(path: Path, refused: dict[str, int], cutter: Cutter[Any]) -> None:
     readings = Counter({name: count for name, count in refused.items() if name not in NOT_READINGS})
     if readings.total() > MOST_REFUSED * cutter.observations:
-        told = ", ".join(f"{count} {name}" for name, count in readings.most_common())
+        reasons = ", ".join(f"{count} {name}" for name, count in readings.most_common())
         other = readings.most_common(1)[0][0] == Refusal.NAMES.value
         advice = ". Use the spec of the robot that was recorded" if other else ""
         raise SpecError(
-            f"{path}: {readings.total()} messages beside {cutter.observations} observations of robot "
-            f"'{cutter.spec.name}' cannot be used ({told}); the first is {cutter.complaint}{advice}"
+            f"{path}: {readings.total()} messages, for {cutter.observations} observations, of robot "
+            f"'{cutter.spec.name}' cannot be used ({reasons}); the first is {cutter.complaint}{advice}"
         )
 
 
 def _checked(episodes: list[Episode], spec: RobotSpec, path: Path, unpaired: str = "") -> list[Episode]:
-    """Args:
-        unpaired: What is known of why there are no transitions, for the error.
+    """Return the episodes, after a check that they can be experience of a robot.
+
+    Args:
+        unpaired: Reason why there are no transitions, for the error.
 
     Raises:
-        SpecError: If they cannot be what this robot lived.
+        SpecError: If they have no transition, another rate, or too many invalid transitions.
     """
     steps = sum(len(episode) for episode in episodes)
     if not steps:
         why = f": {unpaired}" if unpaired else ""
         raise SpecError(
-            f"{path} holds no transition of robot '{spec.name}': no observation that a command answers, with what "
-            f"was applied{why}. Record joint_states, joint_command and applied_command"
+            f"{path} holds no transition of robot '{spec.name}': no observation that a command answers, with its "
+            f"applied command{why}. Record joint_states, joint_command and applied_command"
         )
     period = float(np.median(np.concatenate([np.diff(episode.stamp) for episode in episodes]))) / 1e9
     if not 1 / OFF_RATE <= period / spec.dt <= OFF_RATE:
         raise SpecError(
-            f"{path} has an observation every {1e3 * period:.3g} ms; robot '{spec.name}' lives at {spec.rate:g} Hz, "
+            f"{path} has an observation every {1e3 * period:.3g} ms; robot '{spec.name}' runs at {spec.rate:g} Hz, "
             f"one every {1e3 * spec.dt:.3g} ms. Record at its rate, or use the spec of that robot"
         )
     valid = sum(int(episode.valid.sum()) for episode in episodes)
     if valid < LEAST_VALID * steps:
         why = f" ({unpaired})" if unpaired else ""
         raise SpecError(
-            f"{path}: {steps - valid} of {steps} transitions are invalid, by gaps or unknown actions{why}; at most "
-            "half may be. Look for lost messages"
+            f"{path}: {steps - valid} of {steps} transitions are invalid, by gaps or missing actions{why}; at most "
+            "half may be. Check for lost messages"
         )
     return episodes

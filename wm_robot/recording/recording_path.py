@@ -1,4 +1,4 @@
-"""The path of a recording, checked before anything is read."""
+"""Check of the path of a recording, before anything is read."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from wm_robot.errors import SnapshotError
 
 ENDINGS = (".mcap", ".db3", ".zstd", ".parquet")
-"""Of files that hold what was recorded."""
+"""Endings of files with recorded data."""
 MOST_LISTED = 5
 
 
 def check_recording(path: Path, argument: str = "recording") -> None:
-    """Refuse a path at which nothing is.
+    """Refuse a path that does not exist.
 
     Args:
-        argument: Where the path was given, for the error.
+        argument: Name of the argument, for the error.
 
     Raises:
-        SnapshotError: If nothing is there; the error names what lies close to it.
+        SnapshotError: If the path does not exist; the error lists similar ones.
     """
     if path.exists():
         return
     if not path.parent.is_dir():
-        raise SnapshotError(f"{argument} '{path}' is not there: there is no folder '{path.parent}'")
+        raise SnapshotError(f"{argument} '{path}' does not exist: there is no folder '{path.parent}'")
     there = sorted(each.name for each in path.parent.iterdir() if _is_recording(each))
     close = get_close_matches(path.name, there, n=1)
     if close:
@@ -32,7 +32,7 @@ def check_recording(path: Path, argument: str = "recording") -> None:
         advice = f"Recordings in {path.parent}: {shown}"
     else:
         advice = "Name a bag of ROS 2 (its folder, or a file of it), an episode file, or a folder of them"
-    raise SnapshotError(f"{argument} '{path}' is not there. {advice}")
+    raise SnapshotError(f"{argument} '{path}' does not exist. {advice}")
 
 
 def _is_recording(path: Path) -> bool:

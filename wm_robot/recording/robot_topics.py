@@ -1,4 +1,4 @@
-"""Which robots a recording holds, read from its topics; and what it lacks where it holds none."""
+"""Robots in a recording, found by its topics, and the topics that are missing."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -12,29 +12,29 @@ ROS_1 = "; that is ROS 1. Convert the bag: rosbags-convert"
 
 
 def robots_with_actions(topics: Mapping[str, str]) -> list[str]:
-    """Namespaces of the robots of which it is recorded what they sensed and what was applied.
+    """Return the namespaces of the robots with recorded observations and applied commands.
 
     Args:
-        topics: Each with its type.
+        topics: Topic → message type.
     """
     return [space.strip("/") for space in _spaces(topics) if not _fault(space, topics)]
 
 
 def robots_without_actions(topics: Mapping[str, str]) -> dict[str, str]:
-    """Namespaces of the robots from which nothing can be learned, each with the reason."""
+    """Return the namespaces of the other robots, each with the reason."""
     faults = {space.strip("/"): _fault(space, topics) for space in _spaces(topics)}
     return {robot: fault for robot, fault in faults.items() if fault}
 
 
 def select_robot(topics: Mapping[str, str], namespace: str | None, path: Path) -> str:
-    """The namespace of the one robot that is asked for.
+    """Return the namespace of the requested robot.
 
     Args:
-        topics: Of the recording, each with its type.
-        namespace: None for the only one.
+        topics: Topic of the recording → message type.
+        namespace: None for the only robot.
 
     Raises:
-        SpecError: If there is no such robot, or not just one.
+        SpecError: If there is no such robot, or there are several.
     """
     robots = robots_with_actions(topics)
     wanted = namespace if namespace is None else namespace.strip("/")
@@ -46,32 +46,32 @@ def select_robot(topics: Mapping[str, str], namespace: str | None, path: Path) -
     if wanted is None and not robots:
         robot = next(iter(faulty), "")
         fault = faulty.get(robot, f"it has no topic {STATES}, in any namespace")
-        raise SpecError(f"{path} tells of 0 robots to learn from: {fault}. {_remedy(topics, robot)}")
+        raise SpecError(f"{path} holds 0 robots to learn from: {fault}. {_remedy(topics, robot)}")
     if wanted is None and len(robots) == 1:
         return robots[0]
     if wanted is None:
         raise SpecError(
-            f"{path} tells of {len(robots)} robots: {robots}; what is needed is joint_states and applied_command of "
-            "one. Set namespace to it"
+            f"{path} holds {len(robots)} robots: {robots}; joint_states and applied_command of one are needed. "
+            "Set namespace to it"
         )
     close = get_close_matches(wanted, robots, n=1)
     guess = f". Did you mean '{close[0]}'?" if close else ""
-    raise SpecError(f"{path} tells of no robot '{namespace}'; it has {robots or _listed(topics)}{guess}")
+    raise SpecError(f"{path} holds no robot '{namespace}'; it has {robots or _listed(topics)}{guess}")
 
 
 def _remedy(topics: Mapping[str, str], robot: str) -> str:
-    """What is there, and what to record."""
+    """Return the advice: present topics, and topics to record."""
     needed = " ".join(f"/{robot}/{name}".replace("//", "/") for name in (STATES, APPLIED, COMMANDS, "target"))
     return f"It has {_listed(topics)}. Record what is missing: ros2 bag record {needed}"
 
 
 def _fault(space: str, topics: Mapping[str, str]) -> str:
-    """Why nothing can be learned from the robot of a namespace; empty if it can."""
+    """Return why the robot of a namespace cannot be learned from; empty if it can."""
     applied = f"{space}/{APPLIED}"
     if applied not in topics:
-        asked = " (what was asked for is not always what was done)" if f"{space}/{COMMANDS}" in topics else ""
+        note = " (the command is not always applied unchanged)" if f"{space}/{COMMANDS}" in topics else ""
         return (
-            f"it has no topic {applied}, and a robot learns from what was applied{asked}. The plant publishes it, or "
+            f"it has no topic {applied}, and a robot learns from what was applied{note}. The plant publishes it, or "
             "control_node"
         )
     for topic in (f"{space}/{STATES}", applied):
@@ -86,7 +86,7 @@ def _spaces(topics: Mapping[str, str]) -> list[str]:
 
 
 def _listed(topics: Mapping[str, str]) -> str:
-    """Topics for an error; those that may be a robot's first."""
+    """Return the topics as text for an error; those of joint states first."""
     if not topics:
         return "no topic at all"
     ordered = sorted(topics, key=lambda topic: (topics[topic] != JOINTS, topic))

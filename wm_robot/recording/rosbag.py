@@ -1,10 +1,10 @@
-"""A bag as `ros2 bag record` leaves it: which files hold its messages, in which order, and how each is opened.
+"""ROS bag: the files of a bag recorded by `ros2 bag record`, their order, and how each is opened.
 
-A bag is a folder with a `metadata.yaml` and one file or several, of MCAP or SQLite, plain or compressed. A recorder
-that was killed leaves no `metadata.yaml`. One file of a bag is a bag, too.
+A bag is a folder with a `metadata.yaml` and one or more files, of MCAP or SQLite, plain or compressed. A killed
+recorder leaves no `metadata.yaml`. One file of a bag is a bag, too.
 
-The folders are not read by `rosbags.rosbag2.Reader`: it needs the metadata, and passes over topics whose QoS profile
-is not spelt there as in the files. It gave no message of 8 of the 21 bags in rosbag2's own tests (rosbags 0.11.9).
+`rosbags.rosbag2.Reader` is not used: it needs the metadata, and skips topics whose QoS profile is written there in
+another form than in the files. It returned no message for 8 of the 21 bags in rosbag2's own tests (rosbags 0.11.9).
 """
 
 import re
@@ -28,44 +28,44 @@ except ImportError as error:
 
 METADATA = "metadata.yaml"
 FILE = re.compile(r"(?P<name>.+?)(?:_(?P<number>\d+))?\.(?:mcap|db3)(?:\.zstd)?")
-"""Name of a file of a bag: that of the bag, its number, storage, and compression."""
+"""Name of a file of a bag: name of the bag, number, storage, compression."""
 MCAP, SQLITE, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
-"""First bytes of a file, by its kind. No message in CDR begins as one that is compressed: its first byte is 0."""
+"""First bytes of a file, by its kind. A message in CDR is never taken for compressed data: its first byte is 0."""
 FOREIGN = {
     b"#ROSBAG V": "is a bag of ROS 1. Convert it: rosbags-convert --src {path} --dst {path}-ros2",
-    b"PAR1": "is an episode file, which is cut already. Name the recording that it was cut from",
+    b"PAR1": "is an episode file, which is split already. Name the recording from which it was split",
 }
-"""What other files begin with, and what to do."""
+"""First bytes of other kinds of files → advice."""
 EXPECTED = "Expected: a folder that `ros2 bag record` wrote, or one file of it (MCAP or SQLite)"
 
 
 class RawMessage(NamedTuple):
-    """One message as it was recorded."""
+    """Message as it was recorded, still encoded."""
 
     topic: str
-    """With the slash at its beginning that programs may leave out which write bags themselves."""
+    """With a leading slash, which some programs that write bags leave out."""
     kind: str
     """Type such as `sensor_msgs/msg/JointState`."""
     encoding: str
     """`cdr` in every bag of ROS 2."""
     time: int
-    """When it was received, in ns."""
+    """Time of receipt, in ns."""
     data: bytes
 
 
 def is_bag_folder(folder: Path) -> bool:
-    """Whether a folder holds a recording: its metadata, or files named as a recorder names them."""
+    """Whether a folder holds a recording: its metadata, or files with the names that a recorder gives."""
     return folder.is_dir() and ((folder / METADATA).exists() or bool(_named_files(folder)))
 
 
 def bag_files(path: Path) -> list[Path]:
-    """Files that hold the messages of a bag, in the order in which they were recorded.
+    """Return the files with the messages of a bag, in the order of recording.
 
     Args:
         path: Folder of a bag, or one file of it.
 
     Raises:
-        SnapshotError: If the folder is no bag, lacks a file, or was written in a way that cannot be read here.
+        SnapshotError: If the folder is no bag, lacks a file, or has a storage that cannot be read here.
     """
     if not path.is_dir():
         return [path]
@@ -73,12 +73,12 @@ def bag_files(path: Path) -> list[Path]:
 
 
 def _listed_files(folder: Path) -> list[Path]:
-    """Files of a bag that was closed, as its metadata lists them."""
+    """Return the files of a closed bag, as its metadata lists them."""
     metadata, again = folder / METADATA, f"Make it from the files: ros2 bag reindex {folder}"
     try:
         about = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
         storage, compression = about["storage_identifier"], about.get("compression_format") or "zstd"
-        # Old recorders wrote the folder, too, as it was called then.
+        # Old recorders wrote the folder's name at that time, too.
         files = [folder / PurePath(str(name)).name for name in about["relative_file_paths"]]
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         why = str(error).partition("\n")[0]
@@ -91,22 +91,22 @@ def _listed_files(folder: Path) -> list[Path]:
     ):
         if value not in known:
             raise SnapshotError(
-                f"{folder} is a bag with {what} '{value}'; what can be read is {' and '.join(known)}. Convert it "
+                f"{folder} is a bag with {what} '{value}'; supported: {' and '.join(known)}. Convert it "
                 "where it was recorded: ros2 bag convert"
             )
     if not files:
-        raise SnapshotError(f"{folder} is a bag of no file: nothing was recorded. Record again")
+        raise SnapshotError(f"{folder} is a bag without files: nothing was recorded. Record again")
     missing = [file.name for file in files if not file.exists()]
     if missing:
         raise SnapshotError(
-            f"{folder} is a bag without its files {missing}. Copy them there, or go on without them: "
+            f"{folder} is a bag without its files {missing}. Copy them there, or continue without them: "
             f"ros2 bag reindex {folder}"
         )
     return files
 
 
 def _left_files(folder: Path) -> list[Path]:
-    """Files of a bag whose recorder was killed before it wrote the metadata."""
+    """Return the files of a bag whose recorder was killed before it wrote the metadata."""
     files = _named_files(folder)
     names = sorted({_parts(file)[0] for file in files})
     if not names:
@@ -123,18 +123,18 @@ def _left_files(folder: Path) -> list[Path]:
 
 
 def _contents(folder: Path) -> str:
-    """What a folder without a bag holds in its place, for an error; empty if it is nothing of ours."""
+    """Return the other recordings in a folder without a bag, for an error; empty if there are none."""
     bags = sorted(each.name for each in folder.iterdir() if is_bag_folder(each))
     if bags:
         return f", but the bags {bags}"
-    return ", but episode files, which are cut already" if any(folder.glob("*.parquet")) else ""
+    return ", but episode files, which are split already" if any(folder.glob("*.parquet")) else ""
 
 
 def _named_files(folder: Path) -> list[Path]:
-    """Files named as a recorder names them, by number."""
+    """Return the files with the names that a recorder gives, by number."""
     found: dict[tuple[str, int], Path] = {}
-    # A file and its compressed copy are there together if the recorder was killed while it compressed; the copy,
-    # which may be cut, is the later by name.
+    # If the recorder was killed while it compressed, both a file and its compressed copy exist. The copy, which may
+    # be cut, comes later by name.
     for file in sorted(folder.iterdir()):
         if FILE.fullmatch(file.name) and file.is_file():
             found.setdefault(_parts(file), file)
@@ -142,7 +142,7 @@ def _named_files(folder: Path) -> list[Path]:
 
 
 def _parts(file: Path) -> tuple[str, int]:
-    """Name of its bag, and its number."""
+    """Return the name of its bag, and its number."""
     match = FILE.fullmatch(file.name)
     assert match
     return match["name"], int(match["number"] or -1)
@@ -150,7 +150,7 @@ def _parts(file: Path) -> tuple[str, int]:
 
 @contextmanager
 def open_storage(file: Path) -> Iterator[IO[bytes]]:
-    """The content of a file of a bag, from its beginning; decompressed if the file as a whole was compressed."""
+    """Yield the content of a file of a bag, from its start; decompressed if the whole file was compressed."""
     with file.open("rb") as content:
         compressed = content.read(len(ZSTD)) == ZSTD
         content.seek(0)
@@ -162,38 +162,38 @@ def open_storage(file: Path) -> Iterator[IO[bytes]]:
 
 
 def is_compressed(file: Path) -> bool:
-    """Whether the file as a whole was compressed."""
+    """Whether the whole file was compressed."""
     with file.open("rb") as content:
         return content.read(len(ZSTD)) == ZSTD
 
 
 def storage_of(file: Path) -> bytes:
-    """How a file stores its messages: `MCAP` or `SQLITE`.
+    """Return the storage of a file: `MCAP` or `SQLITE`.
 
     Raises:
-        SnapshotError: If it is neither; the error says what it is, where that is known.
+        SnapshotError: If it is neither; the error names the kind of file if it is recognised.
     """
     try:
         with open_storage(file) as content:
-            begins = content.read(len(SQLITE))
+            first_bytes = content.read(len(SQLITE))
     except ZstdError as error:
         raise SnapshotError(f"{file} is damaged: {error}. Copy it again") from error
     for known in (MCAP, SQLITE):
-        # A file that was cut within the first bytes, too.
-        if begins and known.startswith(begins[: len(known)]):
+        # This includes a file that was cut within the first bytes.
+        if first_bytes and known.startswith(first_bytes[: len(known)]):
             return known
-    if not begins and file.stat().st_size:
+    if not first_bytes and file.stat().st_size:
         raise SnapshotError(f"{file} is compressed, and was cut within its first block. Copy it again")
-    if not begins:
+    if not first_bytes:
         raise SnapshotError(f"{file} is empty: its recorder wrote nothing into it. Leave it out")
     for magic, advice in FOREIGN.items():
-        if begins.startswith(magic):
+        if first_bytes.startswith(magic):
             raise SnapshotError(f"{file} {advice.format(path=file)}")
-    raise SnapshotError(f"{file} is no session: it begins neither as MCAP nor as SQLite. {EXPECTED}")
+    raise SnapshotError(f"{file} is no session: it is neither MCAP nor SQLite. {EXPECTED}")
 
 
 def decompressed(message: RawMessage) -> RawMessage:
-    """The message, decompressed if it was compressed by itself.
+    """Return a message, decompressed if it was compressed on its own.
 
     Raises:
         ZstdError: If it is damaged.
@@ -204,12 +204,12 @@ def decompressed(message: RawMessage) -> RawMessage:
 
 
 def full_topic(name: str) -> str:
-    """Name of a topic with its slash at the beginning."""
+    """Return the name of a topic with its leading slash."""
     return name if name.startswith("/") else f"/{name}"
 
 
 def sqlite_topics(file: Path) -> dict[str, str]:
-    """Topics of a SQLite file, each with its type.
+    """Return the topics of a SQLite file, each with its type.
 
     Raises:
         SnapshotError: If it is damaged, or no bag.
@@ -220,19 +220,19 @@ def sqlite_topics(file: Path) -> dict[str, str]:
 
 
 def sqlite_messages(file: Path) -> Iterator[RawMessage]:
-    """Messages of a SQLite file, in the order in which they were received.
+    """Yield the messages of a SQLite file, in the order of receipt.
 
     Raises:
         SnapshotError: If it is damaged, or no bag.
     """
-    # What every version of the schema has.
-    asked = (
+    # Columns that every version of the schema has.
+    query = (
         "SELECT topics.name, topics.type, topics.serialization_format, messages.timestamp, messages.data "
         "FROM messages JOIN topics ON messages.topic_id = topics.id WHERE typeof(messages.data) = 'blob' "
         "ORDER BY messages.timestamp, messages.id"
     )
     with _database(file) as database:
-        for topic, *others in database.execute(asked):
+        for topic, *others in database.execute(query):
             yield RawMessage(full_topic(topic), *others)
 
 
@@ -258,7 +258,7 @@ def _database(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _mode(file: Path) -> str:
-    """Options with which SQLite writes nothing: it takes no lock, unless there is a journal that it has to read."""
+    """Return options with which SQLite writes nothing, and takes no lock unless it must read a journal."""
     journals = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
     left = any(journal.exists() and journal.stat().st_size for journal in journals)
     return "mode=ro" if left else "mode=ro&immutable=1"

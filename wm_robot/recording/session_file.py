@@ -1,6 +1,6 @@
-"""A session on disk: ROS 2 messages in one MCAP file, as `ros2 bag`, Foxglove and PlotJuggler read them.
+"""Session file: ROS 2 messages in one MCAP file, readable by `ros2 bag`, Foxglove and PlotJuggler.
 
-What is read may be any bag of ROS 2; see `wm_robot.recording.rosbag` for its forms.
+Any ROS 2 bag can be read; see `wm_robot.recording.rosbag` for its forms.
 """
 
 import os
@@ -43,30 +43,30 @@ except ImportError as error:
 CHUNK = 64 * 1024
 """Bytes compressed at a time: 0.7 ms at most, against 7 ms for a MiB."""
 FLUSH_EVERY = 1.0
-"""Most seconds of a session that a power cut may take."""
+"""Largest number of seconds lost in a power cut."""
 MAGIC = MCAP
 """First and last bytes of a whole file."""
 END, FOOTER = struct.pack("<BQ", Opcode.FOOTER, 20), 20 + len(MAGIC)
-"""How its last record begins, and the bytes after that."""
+"""First bytes of its last record, and the number of bytes after them."""
 DAMAGE = (McapError, struct.error, ZstdError, ValueError, IndexError, OverflowError, RuntimeError)
-"""What the reader meets where a file was cut; `lz4` raises RuntimeError, and a damaged length OverflowError."""
+"""Errors of the reader at a cut; `lz4` raises RuntimeError, and a damaged length OverflowError."""
 CHUNKS = ("", "zstd", "lz4")
-"""How the chunks of a file may be compressed."""
+"""Supported compressions of chunks."""
 
 
 @cache
 def typestore() -> Any:
-    """Definitions of the standard message types."""
+    """Return the definitions of the standard message types."""
     return get_typestore(Stores.ROS2_JAZZY)
 
 
 class SessionWriter:
-    """Appends serialized messages to a session file. One thread only."""
+    """Writer of serialized messages to a session file. One thread only."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb")
-        # So that nobody takes a session that is being recorded for one whose recorder is dead.
+        # So that no program takes a session in progress for one whose recorder was killed.
         claim(self._file)
         self._mcap = Writer(self._file, chunk_size=CHUNK, compression=CompressionType.ZSTD)
         self._mcap.start(profile="ros2", library="wm_robot")
@@ -78,8 +78,8 @@ class SessionWriter:
 
         Args:
             kind: Type such as `sensor_msgs/msg/JointState`.
-            qos: Profiles that its publishers offer, YAML as in a bag's metadata; without it a latched topic
-                is played back as an ordinary one.
+            qos: Profiles of its publishers, YAML as in a bag's metadata; without it a latched topic is played
+                back as an ordinary one.
         """
         if kind not in self._schemas:
             definition, _ = typestore().generate_msgdef(kind, ros_version=2)
@@ -91,14 +91,14 @@ class SessionWriter:
         """Append a message.
 
         Args:
-            stamp: When it was received, in ns.
-            data: CDR, as it came.
+            stamp: Time of receipt, in ns.
+            data: CDR, as received.
         """
         self._mcap.add_message(channel, stamp, data, stamp, self.written)
         self.written += 1
 
     def flush(self) -> None:
-        """When this returns, everything written so far survives a power cut."""
+        """Sync the file; when this returns, all messages so far survive a power cut."""
         self._mcap.flush()
         os.fsync(self._file.fileno())
 
@@ -112,16 +112,16 @@ class SessionWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What a session or a bag holds."""
+    """Content of a session or a bag."""
 
     topics: dict[str, list[tuple[float, Any]]]
-    """Messages by topic, each with the time in s at which it was received."""
+    """Topic → messages, each with its time of receipt in s."""
     whole: bool
-    """False: the recorder was killed, and a file ends within its last second."""
+    """False: the recorder was killed, and up to one second is lost."""
 
 
 def read_session(path: Path) -> Session:
-    """Read a session or a bag, or what a killed recorder left of it.
+    """Read a session or a bag, also one of a killed recorder.
 
     Raises:
         SnapshotError: If it is no session at all.
@@ -133,10 +133,10 @@ def read_session(path: Path) -> Session:
 
 
 def messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[tuple[str, int, Any]]:
-    """Topic, time of receipt in ns, and decoded message; see `raw_messages`.
+    """Yield topic, time of receipt in ns, and decoded message; see `iterate_raw_messages`.
 
     Raises:
-        SnapshotError: If it is no session at all, or a message is not of the type that its topic says.
+        SnapshotError: If it is no session at all, or a message is not of the type of its topic.
     """
     for raw in raw_messages(path, wanted):
         try:
@@ -146,10 +146,10 @@ def messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[tu
 
 
 def raw_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[RawMessage]:
-    """Messages of a session or a bag, in the order in which they were recorded, each in plain CDR.
+    """Yield the messages of a session or a bag, in the order of recording, each in plain CDR.
 
     Args:
-        wanted: Topics, each with its type; the others are passed over. All by default.
+        wanted: Topic → message type; others are skipped. All by default.
 
     Raises:
         SnapshotError: If it is no session at all, or a message is in another encoding than ROS 2 uses.
@@ -189,7 +189,7 @@ def _mcap_messages(file: Path) -> Iterator[RawMessage]:
 
 
 def topics_in(path: Path) -> dict[str, str]:
-    """Topics of a session or a bag, or of what a killed recorder left of it, each with its type.
+    """Return the topics of a session or a bag, each with its type; also for a killed recorder.
 
     Raises:
         SnapshotError: If it is no session at all.
@@ -212,7 +212,7 @@ def _mcap_topics(file: Path) -> dict[str, str]:
 
 
 def _indexed(file: Path) -> list[Any]:
-    """Schemas and channels by the index at the end, which is quick; none if there is no index."""
+    """Return schemas and channels from the index at the end, which is fast; none if there is no index."""
     if is_compressed(file) or not is_whole(file):
         return []
     with file.open("rb") as content:
@@ -224,38 +224,36 @@ def _indexed(file: Path) -> list[Any]:
 
 
 def records(path: Path) -> Iterator[Any]:
-    """Records of one file up to its end, or to where it was cut.
+    """Yield the records of one file up to its end, or up to a cut.
 
     Raises:
         SnapshotError: If the file is no session at all.
-        MissingExtraError: If a package that decompresses its chunks is not installed.
+        MissingExtraError: If a package to decompress its chunks is not installed.
     """
-    begun = False
+    has_header = False
     with open_storage(path) as file:
         try:
             for record in StreamReader(file, emit_chunks=True).records:
                 for one in _opened(path, record) if isinstance(record, Chunk) else [record]:
-                    begun |= isinstance(one, Header)
+                    has_header |= isinstance(one, Header)
                     yield one
         except DAMAGE as error:
-            if not begun:
+            if not has_header:
                 why = str(error) or "it ends before the first message"
                 raise SnapshotError(f"{path} is no session: {why}") from error
 
 
 def _opened(path: Path, chunk: Chunk) -> list[Any]:
-    """Records of a chunk."""
+    """Return the records of a chunk."""
     if chunk.compression not in CHUNKS:
         raise SnapshotError(
-            f"{path} has chunks compressed as '{chunk.compression}'; what can be read is zstd and lz4. Convert it "
+            f"{path} has chunks compressed as '{chunk.compression}'; supported: zstd and lz4. Convert it "
             "where it was recorded: ros2 bag convert"
         )
     try:
         return breakup_chunk(chunk, validate_crc=True)
     except UnsupportedCompressionError as error:
-        raise MissingExtraError(
-            f"{path}, whose chunks are compressed as '{chunk.compression}',", "ros"
-        ) from error
+        raise MissingExtraError(f"{path} with chunks compressed as '{chunk.compression}'", "ros") from error
 
 
 def was_closed(path: Path) -> bool:
@@ -273,7 +271,7 @@ def _was_closed(file: Path) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file ends as a session does that was closed."""
+    """Whether a file ends as a closed session does."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) < len(END) + FOOTER:
             return False

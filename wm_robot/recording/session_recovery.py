@@ -1,4 +1,4 @@
-"""Sessions whose recorder was killed: everything that reached the disk, in a file with an index and an end."""
+"""Recovery of a session whose recorder was killed: all data on disk, in a file with an index and an end."""
 
 import filecmp
 import os
@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,49 +24,49 @@ except ImportError as error:
 
 WHOLE, RECORDING, WRITING = "whole", "is being recorded", "is being written"
 CUT = ".cut"
-"""Ending, after its own, under which the file is kept as the recorder left it."""
+"""Ending, added to its own, of the unchanged original file."""
 OURS = "wm_robot"
 RECOVERED = "wm_robot.recovered"
-"""Name of the metadata that says so in a recovered file."""
+"""Name of the metadata that marks a recovered file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recovered:
-    """What was found of a session, and made of it."""
+    """Result of the recovery of a session."""
 
     path: Path
     what: str
-    """What was wrong, in words."""
+    """Description of the fault."""
     messages: int = 0
     stamp: int | None = None
-    """When the last message that was saved had been received, in ns."""
+    """Time of receipt of the last saved message, in ns."""
     lost: float | None = None
-    """Seconds before the kill that may be lost at most; None if nobody can know."""
-    kept: Path | None = None
-    """The file as it was."""
+    """Largest number of seconds lost before the kill; None if it cannot be determined."""
+    original_copy: Path | None = None
+    """The unchanged original file."""
 
 
 def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
-    """Put a whole session in the place of one that was cut; the file as it was is kept beside it.
+    """Replace a cut session by a whole one; the unchanged original is kept next to it.
 
-    At every instant the name leads to one of the two. What is whole is left alone, and what another program writes:
-    one that has it open, or adds to it while it is copied.
+    At every instant the name leads to one of the two. A whole file is not changed. Neither is a file that another
+    program has open for writing, or extends while it is copied.
 
     Args:
-        dry_run: Only look.
+        dry_run: Change nothing.
 
     Raises:
         SnapshotError: If the file is no session.
-        OSError: If it could not be written; everything is as it was then.
+        OSError: If it could not be written; nothing is changed then.
     """
     with path.open("rb") as cut:
         if not claim(cut):
             return Recovered(path=path, what=RECORDING)
         if writer := find_writer(path):
             return Recovered(path=path, what=f"{WRITING} by {writer}")
-        begins = cut.read(len(MAGIC))
-        if begins != MAGIC:
-            why = "does not begin as an MCAP file does" if begins else "is empty: nothing reached the disk"
+        first_bytes = cut.read(len(MAGIC))
+        if first_bytes != MAGIC:
+            why = "is not an MCAP file" if first_bytes else "is empty: nothing reached the disk"
             raise SnapshotError(f"{path} is no session: it {why}")
         if is_whole(path):
             return Recovered(path=path, what=WHOLE)
@@ -81,11 +81,11 @@ def recover_session(path: Path, *, dry_run: bool = False) -> Recovered:
                     raise _StillWritten
         except _StillWritten:
             return Recovered(path=path, what=WRITING)
-    return Recovered(**{**vars(found), "kept": _kept(path)})
+    return replace(found, original_copy=_kept(path))
 
 
 class _StillWritten(Exception):
-    """The file changed while it was copied."""
+    """Raised if the file changed while it was copied."""
 
 
 def _size_and_time(file: IO[bytes]) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def _copy(path: Path, cut: IO[bytes], whole: IO[bytes]) -> Recovered:
 
 
 def _records(cut: IO[bytes], damaged: list[Chunk]) -> Iterator[Any]:
-    """Records up to where the file ends; chunks in which something is wrong are left out, and noted."""
+    """Yield the records up to the end of the file; damaged chunks are left out, and listed."""
     cut.seek(0)
     size = os.fstat(cut.fileno()).st_size
     try:
@@ -144,13 +144,13 @@ def _records(cut: IO[bytes], damaged: list[Chunk]) -> Iterator[Any]:
                 continue
             yield from inside
     except DAMAGE:
-        # Here it was cut.
+        # The file was cut here.
         return
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes another's place once it is on the disk; the other keeps a name of its own."""
+    """Yield a file that replaces another once it is durable; the other one gets a second name first."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
         with part.open("xb") as file:
@@ -166,17 +166,17 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _keep(path: Path) -> None:
-    """Give the file as it is a second name."""
+    """Give the unchanged file a second name."""
     kept = _kept(path)
     if kept.exists():
-        # A recovery may have been killed before its last step.
+        # An earlier recovery may have been killed before its last step.
         if filecmp.cmp(kept, path, shallow=False):
             return
         raise SnapshotError(f"{kept} is there already; move it away, and recover {path} again")
     try:
         os.link(path, kept)
     except OSError:
-        # Memory cards have no hard links.
+        # File systems of memory cards have no hard links.
         part = kept.with_name(f".{kept.name}{PART}")
         shutil.copyfile(path, part)
         with part.open("rb") as copy:

@@ -73,6 +73,10 @@ class Gate:
         self._moved = np.zeros_like(self._now)
         self._stamp = -math.inf
 
+    def clear_cuts(self) -> None:
+        """Begin a period: nothing of its action was cut yet."""
+        self.cuts = ()
+
     @property
     def hold(self) -> np.ndarray:
         """The action that was let through last, `A`."""

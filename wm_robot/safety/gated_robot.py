@@ -43,6 +43,11 @@ class GatedRobot:
     def spec(self) -> RobotSpec:
         return self._driver.spec
 
+    @property
+    def hold(self) -> np.ndarray:
+        """The action in force, `A`."""
+        return self._driver.hold
+
     def read(self) -> Observation:
         """What the sensors say now."""
         self._obs = self._driver.read()

@@ -1,1 +1,1 @@
-"""What one robot has from the lives of others."""
+"""Sharing of lifetime states between robots: signed bundles, assimilation, pooling."""

@@ -1,36 +1,35 @@
 """Another robot's experience, lived through the own write rule."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from wm_robot.adaptation.tensor_backends import TensorRecall
-from wm_robot.memory.memory import State
-from wm_robot.model.torch_backend import Writes
+from wm_robot.adaptation.context_bank import Recall
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
 from wm_robot.progress import Progress, unreported
-from wm_robot.types import Episode
+from wm_robot.types import Episode, Step
 
 
 class Stretch(NamedTuple):
     """As many steps of each of `B` robots, side by side."""
 
-    obs: Float[Tensor, "B Tplus1 O"]
-    action: Float[Tensor, "B T A"]
+    obs: Float[np.ndarray, "B Tplus1 O"]
+    action: Float[np.ndarray, "B T A"]
     """What reached the motors."""
-    hold: Float[Tensor, "B A"]
+    hold: Float[np.ndarray, "B A"]
     """Action in force before the first step."""
-    valid: Float[Tensor, "B T"]
+    valid: Float[np.ndarray, "B T"]
 
     @classmethod
     def of(cls, episode: Episode) -> "Stretch":
         """An episode, as a stretch of one robot. An unknown action before the first is taken to be like it."""
         hold = np.where(np.isfinite(episode.hold), episode.hold, episode.action[0])
         parts = (episode.obs, episode.action, hold, episode.valid)
-        return cls(*(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None] for x in parts))
+        return cls(*(np.ascontiguousarray(x, np.float32)[None] for x in parts))
 
     @property
     def steps(self) -> int:
@@ -42,49 +41,62 @@ class Stretch(NamedTuple):
         hold = self.action[:, start - 1] if start else self.hold
         return Stretch(self.obs[:, start : stop + 1], self.action[:, steps], hold, self.valid[:, steps])
 
-    def entered(self, state: State) -> State:
-        """Lives as they begin it: with its actions on their way to the motors."""
-        return state | {"recent": self.hold[:, None].expand_as(state["recent"]).contiguous()}
+    def entered(self, state: ArrayState) -> ArrayState:
+        """States as they begin it: with its actions on their way to the motors."""
+        return replace(state, recent=np.repeat(self.hold[:, None], state.recent.shape[1], 1))
 
-    def step(self, lives: Writes, state: State, t: int) -> State:
-        """Lives after they have lived step `t` of it."""
-        _, after = lives.write(state, self.obs[:, t], self.action[:, t], self.obs[:, t + 1], self.valid[:, t])
+    def step(self, backend: ModelBackend[np.ndarray], state: ArrayState, t: int) -> ArrayState:
+        """States after step `t` of it."""
+        step = Step(self.obs[:, t], self.action[:, t], self.obs[:, t + 1], self.valid[:, t])
+        _, after = backend.write(state, step)
         return after
 
 
-@torch.inference_mode()
+def backend_of(backend: ModelBackend[np.ndarray], state: ArrayState) -> ModelBackend[np.ndarray]:
+    """The backend with a context bank around it, where a state has one."""
+    return backend if state.bank is None else Recall(backend)
+
+
 def lived(
-    lives: Writes, state: State, stretches: Sequence[Stretch], progress: Progress = unreported
-) -> State:
-    """Lives after these stretches, one after another.
+    backend: ModelBackend[np.ndarray],
+    state: ArrayState,
+    stretches: Sequence[Stretch],
+    progress: Progress = unreported,
+) -> ArrayState:
+    """States after these stretches, one after another.
 
     Args:
         progress: Of the steps.
     """
+    backend = backend_of(backend, state)
     before, total = 0, sum(stretch.steps for stretch in stretches)
     for stretch in stretches:
         state = stretch.entered(state)
         for t in range(stretch.steps):
-            state = stretch.step(lives, state, t)
+            state = stretch.step(backend, state, t)
             progress(before + t + 1, total)
         before += stretch.steps
     return state
 
 
 def assimilated(
-    lives: Writes, state: State, stretches: Sequence[Stretch], progress: Progress = unreported
-) -> State:
-    """Lives after they have lived what others did: they are as if they had lived it themselves.
+    backend: ModelBackend[np.ndarray],
+    state: ArrayState,
+    stretches: Sequence[Stretch],
+    progress: Progress = unreported,
+) -> ArrayState:
+    """States after they took in what others experienced, as if it were their own.
 
-    A life with a bank begins there as a newborn, since it is another body, and recognises what it remembers. It
-    remembers the conditions that it met, and is then back in its own, where its body is.
+    A state with a context bank begins there from the initial learned state, since it is another body, and recalls
+    what is in its bank. It stores the contexts that it met, and is then back in its own, where its body is.
 
     Args:
-        lives: The model, its graphs, or the recall of either for lives with a bank.
+        backend: By torch or ONNX; the context bank is put around it here.
         state: Not changed.
         progress: Of the steps.
     """
-    bank = lives if isinstance(lives, TensorRecall) else None
-    after = lived(lives, bank.anew(state) if bank else state, stretches, progress)
-    after = after | {"recent": state["recent"]}
-    return bank.back(after, state) if bank else after
+    if state.bank is None:
+        return replace(lived(backend, state, stretches, progress), recent=state.recent)
+    bank = Recall(backend)
+    after = lived(backend, bank.anew(state), stretches, progress)
+    return bank.back(replace(after, recent=state.recent), state)

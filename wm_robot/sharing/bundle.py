@@ -1,4 +1,4 @@
-"""A signed bundle: one file with a life, its base, its robot and its evaluation. Verified before it is read.
+"""Signed bundle: one file with a lifetime state, its base, robot and evaluation. Verified before it is parsed.
 
 ::
 
@@ -9,8 +9,8 @@
     manifest     canonical JSON: product, sequence, digests, and name, size and SHA-256 of each file
     files        back to back, in the manifest's order, up to the end
 
-There is no path in it that could lead anywhere: the names are a fixed set. Of bytes that nobody signed, at most the
-header and one manifest are ever held in memory, and none is parsed.
+It contains no paths: the names are a fixed set. Of unsigned bytes, at most the header and one manifest are ever held
+in memory, and none is parsed.
 """
 
 import errno
@@ -38,7 +38,7 @@ from wm_robot.store.names import NAME, checked_name
 FORMAT, KIND = 1, "bundle"
 MAGIC = b"wmrobot" + bytes([FORMAT])
 DOMAIN = b"wm_robot bundle 1\x00"
-"""Signed with every manifest, so that no signature made for something else fits a bundle."""
+"""Prefix of the signed message, so that no signature made for another purpose fits a bundle."""
 LARGEST_MANIFEST = 1 << 20
 HEADER = struct.Struct(">8s32s64sI")
 LARGEST = HEADER.size + LARGEST_MANIFEST + sum(PARTS.values())
@@ -62,7 +62,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """What a bundle says of itself, and what it brings; verified."""
+    """Verified bundle: its header data and its shipment."""
 
     digest: str
     """Of the manifest."""
@@ -70,14 +70,14 @@ class Bundle:
     """Id of the key."""
     product: str
     sequence: int
-    """Larger than that of every bundle of this product before."""
+    """Larger than that of every earlier bundle of this product."""
     created: str
-    """Wall clock of whoever signed it."""
+    """Wall clock of the signer."""
     shipment: Shipment = field(repr=False)
 
     @property
     def mark(self) -> Mark:
-        """What a keyring remembers of it."""
+        """Entry for the rollback counters of a keyring."""
         return Mark(self.sequence, self.digest)
 
 
@@ -85,8 +85,8 @@ def write_bundle(path: Path, shipment: Shipment, *, product: str, sequence: int,
     """Write a bundle, whole or not at all, and return the digest of its manifest.
 
     Args:
-        product: Name under which receivers follow it.
-        sequence: Larger than any before; see `Sequences.next`.
+        product: Name under which receivers count its versions.
+        sequence: Larger than any before; see `RollbackCounters.take_next`.
     """
     values = describe(shipment, product=checked_name(product), sequence=sequence)
     manifest = canonical_json(values)
@@ -97,7 +97,7 @@ def write_bundle(path: Path, shipment: Shipment, *, product: str, sequence: int,
 
 
 def describe(shipment: Shipment, *, product: str, sequence: int) -> dict[str, Any]:
-    """The manifest of a bundle, as plain values."""
+    """Return the manifest of a bundle, as plain values."""
     return {
         "format": FORMAT,
         "kind": KIND,
@@ -114,28 +114,29 @@ def describe(shipment: Shipment, *, product: str, sequence: int) -> dict[str, An
 
 
 def listed(parts: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """Files as a manifest has them."""
+    """Return the entries of files in a manifest."""
     return [
         {"name": name, "size": len(content), "sha256": digest(content)} for name, content in parts.items()
     ]
 
 
 def seal(manifest: bytes, files: Sequence[bytes], key: SigningKey) -> bytes:
-    """The bytes of a bundle. Nothing is checked: what cannot be is refused by `read_bundle`."""
+    """Return the bytes of a bundle. Nothing is checked here; `read_bundle` refuses invalid content."""
     identity = bytes.fromhex(key.id)
     signature = key.sign(DOMAIN + identity + manifest)
     return b"".join((HEADER.pack(MAGIC, identity, signature, len(manifest)), manifest, *files))
 
 
 def read_bundle(path: Path, keyring: Keyring, *, allow_rollback: bool = False) -> Bundle:
-    """Read a bundle that somebody trusted has signed. Nothing is written; see `Keyring.seen` for what to note.
+    """Read a bundle that a trusted key signed. Nothing is written; the caller records its mark in
+    `Keyring.received_counters`.
 
     Args:
-        allow_rollback: Take one that is older than what was seen before.
+        allow_rollback: Accept one that is older than the newest received.
 
     Raises:
-        SnapshotError: If it is no bundle, not signed by a trusted key, older than what was seen, damaged, or not what
-            it says.
+        SnapshotError: If it is no bundle, not signed by a trusted key, older than the newest received, damaged, or
+            different from its manifest.
     """
     where = f"bundle {path}"
     try:
@@ -160,7 +161,7 @@ def read_bundle(path: Path, keyring: Keyring, *, allow_rollback: bool = False) -
     }
     for name, value in found.items():
         if values[name] != value:
-            raise SnapshotError(f"{where} brings another {name} than its manifest says")
+            raise SnapshotError(f"{where} has another {name} than its manifest lists")
     return Bundle(
         digest=mark.digest,
         signer=signer,
@@ -173,7 +174,7 @@ def read_bundle(path: Path, keyring: Keyring, *, allow_rollback: bool = False) -
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        # Without waiting, since what is no file may never answer.
+        # Without waiting, since a device or pipe may never answer.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -186,7 +187,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str, bytes]:
-    """Id of the key and the bytes that it signed."""
+    """Return the id of the key and the bytes that it signed."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or header[: len(MAGIC) - 1] != MAGIC[:-1]:
         raise SnapshotError(f"{where} is no bundle. To make one, see: wm-robot state ship --help")
@@ -208,42 +209,42 @@ def _signed_manifest(file: BinaryIO, keyring: Keyring, where: str) -> tuple[str,
 
 
 def _checked(manifest: bytes, where: str) -> dict[str, Any]:
-    """The values of a signed manifest; who signed it may still have erred."""
+    """Return the values of a signed manifest, checked, since a trusted signer may still make mistakes."""
     values = read_canonical(manifest, f"the manifest of {where}")
     if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != _FIELDS:
         raise SnapshotError(f"the manifest of {where} must have exactly the fields {', '.join(_FIELDS)}")
     if (values["format"], values["kind"]) != (FORMAT, KIND):
         raise SnapshotError(f"{where} is a {values['kind']!r:.40} of format {values['format']!r:.40}")
     if not NAME.fullmatch(values["product"]) or not _TIME.fullmatch(values["created"]):
-        raise SnapshotError(
-            f"the manifest of {where} has a product that is no name, or was signed at no time"
-        )
+        raise SnapshotError(f"the manifest of {where} has an invalid product name or time of signature")
     if not 0 < values["sequence"] < LARGEST_SEQUENCE:
         raise SnapshotError(
-            f"the manifest of {where} has sequence {values['sequence']!r:.40}; it counts from 1"
+            f"the manifest of {where} has sequence {values['sequence']!r:.40}; it must be at least 1"
         )
     return values
 
 
 def _files(file: BinaryIO, listed: Sequence[Any], left: int, where: str) -> dict[str, bytes]:
-    """The files, once all sizes are known to be right; `left` bytes are to be theirs."""
+    """Return the files, after a check that all sizes are right and add up to the remaining bytes."""
     entries = [
         each for each in listed if isinstance(each, dict) and each.keys() == {"name", "size", "sha256"}
     ]
     check_names([str(each["name"])[:100] for each in entries], where)
     for each in entries:
         if type(each["size"]) is not int or not 0 <= each["size"] <= PARTS[each["name"]]:
-            raise SnapshotError(f"{each['name']} of {where} has size {each['size']!r:.40}, which cannot be")
+            raise SnapshotError(
+                f"{each['name']} of {where} has size {each['size']!r:.40}; it must be 0 to {PARTS[each['name']]}"
+            )
     if len(entries) != len(listed) or sum(each["size"] for each in entries) != left:
         raise SnapshotError(
-            f"{where} is damaged: it is longer or shorter than its manifest says. Fetch it again"
+            f"{where} is damaged: it is longer or shorter than its manifest lists. Fetch it again"
         )
     parts = {}
     for each in entries:
         content = file.read(each["size"])
         if digest(content) != each["sha256"]:
             raise SnapshotError(
-                f"{each['name']} of {where} is damaged: its SHA-256 is another. Fetch it again"
+                f"{each['name']} of {where} is damaged: its SHA-256 is not that of the manifest. Fetch it again"
             )
         parts[each["name"]] = content
     return parts

@@ -1,11 +1,11 @@
-"""Whose bundles are believed: keys of one's own, those that are trusted, and how far their products have come.
+"""Keyring: own private keys, trusted public keys, and rollback counters of their products.
 
 ::
 
-    KEYS/private/<name>.pem     a private key, PKCS #8; nobody else may read it
-    KEYS/trusted/<name>.json    a public key that is believed, and until when
-    KEYS/seen/                  the highest number of each product that was taken in
-    KEYS/given/                 the highest number of each product that was signed here
+    KEYS/private/<name>.pem     a private key, PKCS #8; readable by its owner alone
+    KEYS/trusted/<name>.json    a trusted public key, and until when
+    KEYS/seen/                  the highest number received of each product
+    KEYS/given/                 the highest number signed here of each product
 """
 
 import os
@@ -33,12 +33,12 @@ LARGEST_KEY = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Trusted:
-    """A public key that is believed."""
+    """Trusted public key."""
 
     name: str
     public: bytes
     until: float | None
-    """Wall clock, in s since 1970; None for ever."""
+    """End of trust on the wall clock, in s since 1970; None: unlimited."""
 
     @property
     def id(self) -> str:
@@ -46,30 +46,30 @@ class Trusted:
 
 
 class Keyring:
-    """A folder of keys."""
+    """Folder of keys."""
 
     def __init__(self, folder: str | Path | None = None, *, clock: Callable[[], float] = time.time):
         """Open a keyring.
 
         Args:
-            folder: What `WM_ROBOT_KEYS` names by default, or `~/.config/wm_robot/keys`.
-            clock: Wall clock, for what is trusted until a day.
+            folder: Default: `WM_ROBOT_KEYS`, or `~/.config/wm_robot/keys`.
+            clock: Wall clock, for the end of trust.
 
         Raises:
-            ConfigError: If none is named, and the user has no home.
+            ConfigError: If no folder is given, and the user has no home.
         """
         try:
             self.folder = Path(folder or os.environ.get(VARIABLE) or DEFAULT).expanduser()
         except RuntimeError as error:
             raise ConfigError(
-                f"there is no folder for keys: this user has no home, and {DEFAULT} is in it. "
+                f"there is no folder for keys: this user has no home for {DEFAULT}. "
                 f"Name one with --keys FOLDER, or set {VARIABLE}"
             ) from error
         self.seen, self.given = Sequences(self.folder / "seen"), Sequences(self.folder / "given")
         self._clock = clock
 
     def new(self, name: str) -> SigningKey:
-        """Make a key pair; what is signed with it is believed here.
+        """Make a key pair; its signatures are trusted here.
 
         Raises:
             ConfigError: If the name is taken.
@@ -84,10 +84,10 @@ class Keyring:
         return key
 
     def signing(self, name: str) -> SigningKey:
-        """The private key of that name.
+        """Return the private key of a name.
 
         Raises:
-            ConfigError: If there is none, or others can read it.
+            ConfigError: If there is none, or other users can read it.
         """
         path = self._private(name)
         if not path.exists():
@@ -100,15 +100,15 @@ class Keyring:
         return SigningKey.of(read_private(path), str(path), move=move)
 
     def own(self) -> list[str]:
-        """Names of the private keys."""
+        """Return the names of the private keys."""
         found = (self.folder / "private").glob("*.pem")
         return sorted(path.stem for path in found if NAME.fullmatch(path.stem))
 
     def trust(self, name: str, public: bytes, *, until: float | None = None) -> Trusted:
-        """Believe what this key signed, until a moment on the wall clock.
+        """Trust signatures of a key, until a moment on the wall clock.
 
         Raises:
-            ConfigError: If the key has another name here, or the name another key.
+            ConfigError: If the key is trusted under another name, or the name belongs to another key.
         """
         known = Trusted(name=checked_name(name), public=public, until=until)
         for other in self.trusted().values():
@@ -122,20 +122,20 @@ class Keyring:
         return known
 
     def forget(self, name: str) -> None:
-        """Believe a key no more. How far its products had come is kept, in case it is trusted again.
+        """Stop trusting a key. The counters of its products are kept, in case it is trusted again.
 
         Raises:
-            ConfigError: If none of that name was believed.
+            ConfigError: If no key of that name is trusted.
         """
         if name not in self.trusted():
             raise ConfigError(f"no trusted key '{name}' in {self.folder}. See wm-robot keys ls")
         remove_file(self._public(name))
 
     def trusted(self) -> dict[str, Trusted]:
-        """Name → key that is believed, those whose time is over too.
+        """Return name → trusted key, expired ones included.
 
         Raises:
-            ConfigError: If others may write here, or a file is damaged.
+            ConfigError: If other users may write here, or a file is damaged.
         """
         folder = self.folder / "trusted"
         if not folder.is_dir():
@@ -143,28 +143,28 @@ class Keyring:
         for place in (self.folder, folder):
             if place.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise ConfigError(
-                    f"others may write in {place}, and so say what is trusted. Run: chmod 700 {place}"
+                    f"other users may write in {place}, and could add trusted keys. Run: chmod 700 {place}"
                 )
         names = sorted(path.stem for path in folder.glob("*.json") if NAME.fullmatch(path.stem))
         return {name: self._read(name) for name in names}
 
     def believed(self, identity: str) -> bytes:
-        """The public key of that id, if it is trusted now.
+        """Return the public key of an id, if it is trusted now.
 
         Raises:
-            SnapshotError: If it is not, or not any more.
+            SnapshotError: If it is not trusted, or its trust expired.
         """
         for key in self.trusted().values():
             if key.id == identity:
                 if key.until is not None and self._clock() >= key.until:
                     raise SnapshotError(
-                        f"key '{key.name}' ({key.id[:12]}) was trusted until {day(key.until)}. If it still is yours "
-                        f"to trust, do so again: wm-robot keys trust {key.name} FILE.pem"
+                        f"key '{key.name}' ({key.id[:12]}) was trusted until {day(key.until)}. If its owner "
+                        f"still holds it, trust it again: wm-robot keys trust {key.name} FILE.pem"
                     )
                 return key.public
         raise SnapshotError(
-            f"it is signed by key {identity[:12]}, which is not trusted in {self.folder}. If you know its owner, "
-            "get the key from there: wm-robot keys trust NAME FILE.pem"
+            f"it is signed by key {identity[:12]}, which is not trusted in {self.folder}. If you trust its owner, "
+            "get the public key from them, and run: wm-robot keys trust NAME FILE.pem"
         )
 
     def _read(self, name: str) -> Trusted:
@@ -173,7 +173,7 @@ class Keyring:
             found = read_canonical(path.read_bytes(), str(path))
             public, until = bytes.fromhex(found["public"]), found["until"]
             if len(public) != PUBLIC or not isinstance(until, float | int | None):
-                raise ValueError("it has no key of 32 bytes and a time")
+                raise ValueError("it must have a key of 32 bytes and a time")
         except (SnapshotError, OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{path} is damaged: {error}. Remove it and trust the key again") from error
         return Trusted(name=name, public=public, until=until)
@@ -192,17 +192,17 @@ class Keyring:
 
 
 def read_private(path: Path) -> bytes:
-    """A private key's file, if nobody else can read it.
+    """Return the content of a private key's file, if no other user can read it.
 
     Raises:
-        ConfigError: If it cannot be read, or others can.
+        ConfigError: If it cannot be read, or other users can read it.
     """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise ConfigError(
-                    f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}), and may have been. "
+                    f"{path} can be read by other users (mode {stat.S_IMODE(mode):04o}), and may be copied already. "
                     f"Use a new key, or if you are sure: chmod 600 {path}"
                 )
             return file.read(LARGEST_KEY)
@@ -211,5 +211,5 @@ def read_private(path: Path) -> bytes:
 
 
 def day(moment: float) -> str:
-    """A moment on the wall clock, for people."""
+    """Return a moment on the wall clock as text."""
     return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

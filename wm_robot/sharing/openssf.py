@@ -1,4 +1,4 @@
-"""Folders signed in the OpenSSF model-signing format, with an elliptic-curve key and without a network."""
+"""OpenSSF model signing of folders, with an elliptic-curve key and without a network."""
 
 import os
 import shutil
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from model_signing import hashing
 
 SIGNATURE = "model.sig"
-"""File in the folder that holds its signature, and is not signed."""
+"""File in the folder that holds its signature; it is not signed itself."""
 UNSIGNED = {".git", ".github", ".gitattributes", ".gitignore"}
-"""What the format leaves out by default."""
+"""Names that the format leaves out by default."""
 LARGEST, MOST_FILES = 1 << 28, 1000
 """Bytes of a folder, and files in it."""
 MAKE_KEY = (
@@ -26,22 +26,22 @@ MAKE_KEY = (
 
 
 def signer_of(private_key: Path) -> Callable[[Path], None]:
-    """What writes the signature of all files of a folder into it.
+    """Return a function that signs all files of a folder and writes the signature into it.
 
     Args:
-        private_key: PEM of a key on a NIST curve; the format knows no Ed25519 key.
+        private_key: PEM of a key on a NIST curve; the format has no Ed25519 key.
 
     Raises:
-        ConfigError: If that is no such key.
+        ConfigError: If the file holds no such key.
         MissingExtraError: If model-signing is not installed.
     """
     signing = _model_signing().signing
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    # AttributeError: it asks a key of another kind for its curve.
+    # AttributeError: the library reads the curve of a key that has none.
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{private_key} holds no key on a curve of NIST: {error}. Make one: {MAKE_KEY}"
+            f"{private_key} holds no key on a NIST curve: {error}. Make one: {MAKE_KEY}"
         ) from error
     config.set_hashing_config(_hashing())
     return lambda folder: config.sign(folder, folder / SIGNATURE)
@@ -51,26 +51,26 @@ def verify_folder(folder: Path, public_key: Path, *, where: Path) -> None:
     """Check that a folder holds exactly the files that the owner of a key signed.
 
     Args:
-        where: It is a copy of, for the error.
+        where: Original of the copy, for the error.
 
     Raises:
-        SnapshotError: If it does not, or there is no signature.
-        ConfigError: If that is no public key on a curve of NIST.
+        SnapshotError: If the files differ, or there is no signature.
+        ConfigError: If the key is no public key on a NIST curve.
         MissingExtraError: If model-signing is not installed.
     """
     verifying = _model_signing().verifying
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{public_key} holds no public key on a curve of NIST: {error}") from error
+        raise ConfigError(f"{public_key} holds no public key on a NIST curve: {error}") from error
     if not (folder / SIGNATURE).is_file():
         raise SnapshotError(
-            f"{where} has no {SIGNATURE}. Fetch it again, or say --unsigned if you know its origin"
+            f"{where} has no {SIGNATURE}. Fetch it again, or add --unsigned if you trust its origin"
         )
     try:
         config.set_hashing_config(_hashing()).verify(folder, folder / SIGNATURE)
     except Exception as error:
-        # Whatever a reader that is not ours says of bytes that nobody has vouched for yet.
+        # A foreign reader may raise any error on bytes that are not verified yet.
         raise SnapshotError(
             f"{where} is not what the owner of {public_key} signed: {type(error).__name__}: {error!s:.200}"
         ) from error
@@ -78,10 +78,10 @@ def verify_folder(folder: Path, public_key: Path, *, where: Path) -> None:
 
 @contextmanager
 def private_copy(folder: Path) -> Iterator[Path]:
-    """A copy that nobody else can change between its being verified and being read; gone afterwards.
+    """Yield a private copy, which no other process can change between verification and reading; deleted at the end.
 
     Raises:
-        SnapshotError: If there is a link or anything else that is no file in it, or too much.
+        SnapshotError: If it holds a link or anything else that is no file, or too many files or bytes.
     """
     with tempfile.TemporaryDirectory() as place:
         copy, left = Path(place) / "copy", LARGEST
@@ -99,7 +99,7 @@ def private_copy(folder: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All that is not a folder; a link to one is not followed."""
+    """Yield all files; a link to a folder is not followed."""
     for place, folders, names in os.walk(folder):
         here = Path(place)
         folders[:] = [name for name in folders if here != folder or name not in UNSIGNED]

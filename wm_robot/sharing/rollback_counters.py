@@ -1,8 +1,8 @@
-"""How far each product has come, by whom it was signed: numbers that never run back.
+"""Rollback counters: the highest sequence number of each product, by signing key. They never decrease.
 
 ::
 
-    FOLDER/<key id>.<product>.json    the highest number, and the digest of what bore it
+    FOLDER/<key id>.<product>.json    the highest number, and the digest of its bundle
 """
 
 from pathlib import Path
@@ -16,23 +16,23 @@ from wm_robot.store.names import checked_name
 
 
 class Mark(NamedTuple):
-    """The highest that was seen."""
+    """Highest sequence number, and the digest of its bundle."""
 
     sequence: int
     digest: str
 
 
 class Sequences:
-    """A folder of marks. Several processes may use it at once."""
+    """Folder of counters. Several processes may use it at once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def highest(self, key: str, product: str) -> Mark:
-        """The mark of a product; number 0 where there was none.
+        """Return the mark of a product; number 0 if there is none.
 
         Raises:
-            SnapshotError: If its file is damaged: what was seen before is not known any more.
+            SnapshotError: If its file is damaged, and the highest number is lost.
         """
         path = self._path(key, product)
         try:
@@ -44,15 +44,15 @@ class Sequences:
             mark = Mark(**found)
         except TypeError as error:
             raise SnapshotError(
-                f"{path} is damaged: {error}. Restore it, or remove it to take whatever comes first"
+                f"{path} is damaged: {error}. Restore it, or remove it to accept any number next"
             ) from error
         return mark
 
     def check(self, key: str, product: str, mark: Mark) -> None:
-        """Refuse what is older than the highest, or bears its number and is another.
+        """Refuse a bundle that is older than the highest, or has its number and another digest.
 
         Raises:
-            SnapshotError: If it is.
+            SnapshotError: If the bundle is refused.
         """
         highest = self.highest(key, product)
         if mark.sequence > highest.sequence or mark == highest:
@@ -60,7 +60,7 @@ class Sequences:
         what = "is older than" if mark.sequence < highest.sequence else "is not the"
         raise SnapshotError(
             f"'{product}' number {mark.sequence} ({mark.digest[:12]}) {what} number {highest.sequence} "
-            f"({highest.digest[:12]}) that was here already. Fetch a newer one, or say --allow-rollback"
+            f"({highest.digest[:12]}) that was received before. Fetch a newer one, or add --allow-rollback"
         )
 
     def note(self, key: str, product: str, mark: Mark) -> None:
@@ -71,7 +71,7 @@ class Sequences:
                 self._write(key, product, mark)
 
     def next(self, key: str, product: str) -> int:
-        """A number that was not given before and will not be again, durably."""
+        """Return a number that was never returned before, and durably reserve it."""
         make_folder(self.folder)
         with locked(self.folder / ".lock"):
             number = self.highest(key, product).sequence + 1

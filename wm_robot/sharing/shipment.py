@@ -1,7 +1,7 @@
-"""What is shipped of a life: its base, one state, the robot, and how it was measured. Numpy only.
+"""Shipment: a lifetime state with its base, its robot's spec, and its evaluation. Numpy only.
 
-A shipment is a handful of files under fixed names, in a bundle or in a folder. Whoever makes one of files has made
-sure where they come from; here it is made sure that they belong together.
+A shipment is a set of files with fixed names, in a bundle or in a folder. The caller has verified their origin; this
+module checks that they belong together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,37 +31,37 @@ PARTS: dict[str, int] = {
     STATE: 32 << 20,
     WEIGHTS: 64 << 20,
 }
-"""Name of each file, in their order → bytes that it may have at most."""
+"""Name of each file, in their order → largest size, in bytes."""
 OPTIONAL = {CALIBRATION}
 RECORD = ("bench", "when", "commit", "figures")
-"""What every record of an evaluation has at least."""
+"""Required keys of a record of an evaluation."""
 _WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What reading values of a wrong kind raises."""
+"""Errors raised by values of a wrong type."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shipment:
-    """A life that can be gone on with elsewhere."""
+    """Lifetime state that can be continued on another robot, with the files it needs."""
 
     parts: Mapping[str, bytes]
     """The files."""
     base: Mapping[str, Any]
-    """What the base's card says."""
+    """Values of the base's card."""
     snapshot: Snapshot
-    """The state's manifest, as it is where it comes from."""
+    """The state's manifest, as in its original store."""
     spec: RobotSpec
     evaluation: Sequence[Mapping[str, Any]]
-    """Last lines of benches: what the life or its base was measured on, when, and at which commit."""
+    """Records of benchmarks of the state or its base, each with time and commit."""
     tensors: Mapping[str, Any]
     """Of weights and state: dtype and shape of each tensor, and whether it is finite. Weights may hold a NaN where
-    a number has no meaning; which of them do is what the sender says, and found. A state may not."""
+    a number has no meaning; the receiver must find them where the sender lists them. A state may not."""
 
     @classmethod
     def of(cls, parts: Mapping[str, bytes], *, where: str) -> "Shipment":
-        """Read files whose origin is known.
+        """Check and parse files whose origin was verified.
 
         Args:
-            where: They are from, for the error.
+            where: Source of the files, for the error.
 
         Raises:
             SnapshotError: If one is missing, too large or unreadable, or they do not belong together.
@@ -75,7 +75,7 @@ class Shipment:
             read_canonical(parts[MANIFEST], f"{MANIFEST} of {where}")
             snapshot = Snapshot.of(digest(parts[MANIFEST]), parts[MANIFEST])
             if snapshot.manifest() != parts[MANIFEST]:
-                raise ValueError("a store writes it in another way")
+                raise ValueError("it is not in the form that a store writes")
         with _reading(SPEC, where):
             spec = RobotSpec.from_dict(read_canonical(parts[SPEC], f"{SPEC} of {where}"))
         with _reading(EVALUATION, where):
@@ -105,22 +105,24 @@ class Shipment:
             ("the state's tensors", kept.object, digest(self.parts[STATE])),
         ):
             _check_equal(what, said, found, where)
-        listed = {name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()}
-        held = {
+        expected = {
+            name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()
+        }
+        found_tensors = {
             name: (str(value.dtype), list(value.shape), digest(value.tobytes()))
             for name, value in state.items()
         }
-        if listed != held or kept.size != len(self.parts[STATE]):
-            raise SnapshotError(f"{where} holds other tensors than the manifest of its state says")
+        if expected != found_tensors or kept.size != len(self.parts[STATE]):
+            raise SnapshotError(f"{where} holds other tensors than the manifest of its state lists")
         if broken := sorted(name for name, value in state.items() if not is_finite(value)):
             raise SnapshotError(f"{STATE} of {where} holds numbers that are not finite, in {broken!r:.200}")
 
 
 def check_names(names: Sequence[str] | Mapping[str, bytes], where: str) -> None:
-    """Refuse any list of files but that of a shipment, in its order.
+    """Refuse a list of files that differs from that of a shipment, in its order.
 
     Raises:
-        SnapshotError: If one is missing, unknown, twice there, out of order or, where its bytes are given, too large.
+        SnapshotError: If one is missing, foreign, duplicate, out of order or, where its bytes are given, too large.
     """
     wanted = [name for name in PARTS if name in names or name not in OPTIONAL]
     if list(names) != wanted:
@@ -134,7 +136,7 @@ def check_names(names: Sequence[str] | Mapping[str, bytes], where: str) -> None:
 
 
 def record_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a life carries of a record of its evaluation: all but the table."""
+    """Return the part of an evaluation record that is shipped: all but the table."""
     return {name: value for name, value in values.items() if name != "table"}
 
 
@@ -143,7 +145,7 @@ def _reading(what: str, where: str) -> Iterator[None]:
     try:
         yield
     except _WRONG as error:
-        raise SnapshotError(f"{what} of {where} is not what its name says: {error!s:.200}") from error
+        raise SnapshotError(f"{what} of {where} is not valid: {error!s:.200}") from error
 
 
 def _records(records: Any) -> tuple[Mapping[str, Any], ...]:
@@ -160,7 +162,7 @@ def _check_equal(what: str, said: Any, found: str, where: str) -> None:
 
 
 def _check_text(content: bytes) -> None:
-    # It is shown in terminals, which obey control characters.
+    # It is shown in terminals, which execute control characters.
     if any(not (character.isprintable() or character in "\n\t") for character in content.decode()):
         raise ValueError("it holds control characters and must be plain text")
 
@@ -174,11 +176,11 @@ def files_of(
     spec: RobotSpec,
     evaluation: Sequence[Mapping[str, Any]],
 ) -> dict[str, bytes]:
-    """The files of a shipment, in their order.
+    """Return the files of a shipment, in their order.
 
     Args:
         card: README, in Markdown.
-        base: The files of the base, by name; its calibration where there is one.
+        base: The files of the base, by name; with its calibration if there is one.
         state: Bytes of the state's tensors.
     """
     files = {

@@ -1,4 +1,4 @@
-"""Ed25519 signatures: a private key signs bytes, its public key says whether it did."""
+"""Ed25519 signatures: a private key signs bytes, its public key verifies the signature."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ SIGNATURE, PUBLIC = 64, 32
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A private key in memory."""
+    """Private key in memory."""
 
     private: "Ed25519PrivateKey"
 
     @classmethod
     def new(cls) -> "SigningKey":
-        """A key that nobody had before."""
+        """Generate a random key."""
         return cls(_ed25519().Ed25519PrivateKey.generate())
 
     @classmethod
@@ -29,10 +29,10 @@ class SigningKey:
         """Read a private key, PKCS #8 in PEM without a password.
 
         Args:
-            move: What to do if it is none, for the error.
+            move: Advice if it is no such key, for the error.
 
         Raises:
-            ConfigError: If it is none, or of another kind.
+            ConfigError: If it is no private key, or of another kind.
         """
         move = move or "Make one: wm-robot keys new NAME"
         found = _read(pem, where, "load_pem_private_key", move, password=None)
@@ -52,18 +52,18 @@ class SigningKey:
         return key_id(self.public)
 
     def sign(self, message: bytes) -> bytes:
-        """64 bytes that no other key makes of this message."""
+        """Return the signature of a message, 64 bytes."""
         return self.private.sign(message)
 
     def pem(self) -> bytes:
-        """For a file that nobody else can read."""
+        """Return the key as PEM; its file must be readable by the owner alone."""
         from cryptography.hazmat.primitives import serialization as form
 
         return self.private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
 
 
 def key_id(public: bytes) -> str:
-    """SHA-256 of a public key, in hex: its name in every keyring."""
+    """Return the SHA-256 of a public key, in hex: its id in every keyring."""
     return digest(public)
 
 
@@ -80,7 +80,7 @@ def is_signed(message: bytes, signature: bytes, public: bytes) -> bool:
 
 
 def public_pem(public: bytes) -> bytes:
-    """A public key as others can read it."""
+    """Return a public key as PEM."""
     from cryptography.hazmat.primitives import serialization as form
 
     key = _ed25519().Ed25519PublicKey.from_public_bytes(public)
@@ -89,13 +89,13 @@ def public_pem(public: bytes) -> bytes:
 
 
 def public_of(pem: bytes, where: str, *, move: str = "") -> bytes:
-    """The 32 bytes of a public key in PEM.
+    """Return the 32 bytes of a public key in PEM.
 
     Args:
-        move: What to do if it is none, for the error.
+        move: Advice if it is no such key, for the error.
 
     Raises:
-        ConfigError: If it is none, or of another kind.
+        ConfigError: If it is no public key, or of another kind.
     """
     move = move or "Its owner prints it with: wm-robot keys show NAME"
     found = _read(pem, where, "load_pem_public_key", move)
@@ -108,14 +108,14 @@ def public_of(pem: bytes, where: str, *, move: str = "") -> bytes:
 def _read(pem: bytes, where: str, reader: str, move: str, **options: Any) -> Any:
     _ed25519()
     if not pem.strip():
-        raise ConfigError(f"{where} holds no key that can be read: it is empty. {move}")
+        raise ConfigError(f"{where} holds no readable key: it is empty. {move}")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     try:
         return getattr(serialization, reader)(pem, **options)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{where} holds no key that can be read: {error}. {move}") from error
+        raise ConfigError(f"{where} holds no readable key: {error}. {move}") from error
 
 
 def _ed25519() -> Any:

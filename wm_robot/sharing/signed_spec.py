@@ -1,6 +1,6 @@
-"""A spec that somebody signed: its limits are those that were meant. The signature lies beside it, in `<spec>.sig`.
+"""Signed spec: proof that a robot's spec, with its limits, is the one that was signed. Signature file: `<spec>.sig`.
 
-It is of the file's bytes, limits and all; a model file that the spec names is not in it.
+The file's bytes are signed, limits included; a model file that the spec names is not.
 """
 
 from pathlib import Path
@@ -15,19 +15,19 @@ from wm_robot.spec import RobotSpec, canonical_json
 
 ENDING = ".sig"
 PURPOSE = b"wm_robot: the spec of a robot\n"
-"""Goes before the bytes, so that no signature of anything else can be taken for one of a spec."""
+"""Prefix of the signed bytes, so that no signature made for another purpose fits a spec."""
 
 
 def signature_of(path: Path) -> Path:
-    """Where the signature of a spec lies."""
+    """Return the file of a spec's signature."""
     return path.with_name(path.name + ENDING)
 
 
 def sign_spec(path: Path, key: SigningKey) -> Path:
-    """Sign a spec as it is now; returns where the signature is.
+    """Sign a spec as it is now, and return the file of the signature.
 
     Raises:
-        SpecError: If it is no spec: nobody signs what no robot can be.
+        SpecError: If the file is no valid spec.
     """
     content = path.read_bytes()
     RobotSpec.read(content, path)
@@ -37,21 +37,21 @@ def sign_spec(path: Path, key: SigningKey) -> Path:
 
 
 def load_signed_spec(path: Path, keyring: Keyring) -> RobotSpec:
-    """A spec that a trusted key signed. What is read is what was verified, whoever writes to the file meanwhile.
+    """Return a spec that a trusted key signed. The file is read once, so the verified bytes are those parsed.
 
     Raises:
-        SpecError: If it is not signed, was changed since, or by a key that is not trusted.
+        SpecError: If it is not signed, was changed since, or was signed by a key that is not trusted.
     """
-    content, beside = path.read_bytes(), signature_of(path)
-    if not beside.is_file():
+    content, signature_file = path.read_bytes(), signature_of(path)
+    if not signature_file.is_file():
         raise SpecError(
-            f"{path} is not signed: there is no {beside.name}. Run: wm-robot keys sign NAME {path}"
+            f"{path} is not signed: there is no {signature_file.name}. Run: wm-robot keys sign NAME {path}"
         )
-    found = _read(beside)
+    found = _read(signature_file)
     try:
         public = keyring.believed(found["key"])
     except SnapshotError as error:
-        raise SpecError(f"{path} cannot be believed: {error}") from error
+        raise SpecError(f"{path} cannot be trusted: {error}") from error
     if not is_signed(PURPOSE + content, found["signature"], public):
         raise SpecError(
             f"{path} is not what key {found['key'][:12]} signed: it was changed since. If you changed it, sign it "
@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
             or not isinstance(found["key"], str)
             or len(signature) != SIGNATURE
         ):
-            raise ValueError(f"it has no key and signature of {SIGNATURE} bytes")
+            raise ValueError(f"it must have a key and a signature of {SIGNATURE} bytes")
     except (SnapshotError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SpecError(f"{path} is no signature of a spec: {error}. Sign the spec again") from error
     return {"key": found["key"], "signature": signature}

@@ -1,4 +1,7 @@
-"""A copy of a store's manifests in one SQLite file. It may be lost at any moment; `gc` makes it again."""
+"""Index of a store: a copy of its manifests in one SQLite file.
+
+The file may be lost at any moment; `collect_garbage` writes it again.
+"""
 
 import sqlite3
 from collections.abc import Iterable
@@ -12,25 +15,25 @@ _TABLE = "create table if not exists snapshot (name text primary key, sequence i
 
 
 class StoreIndex:
-    """Answers in one read what would take a read for each snapshot. Only who changes the store writes it."""
+    """Index that returns all manifests in one read. Only a process that changes the store writes it."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def add(self, snapshots: Iterable[Snapshot]) -> None:
-        """Take in snapshots that are durable already."""
+        """Add snapshots that are durable already."""
         rows = [(each.digest, each.sequence, each.manifest()) for each in snapshots]
         try:
             with closing(self._open()) as database, database:
                 database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
         except sqlite3.Error:
-            # What is durable is not to be refused for the sake of a copy.
+            # The snapshots are durable: a failed copy must not refuse them.
             self.clear()
 
     def all(self) -> list[Snapshot]:
-        """All that it knows; none where it is lost, damaged or cannot be read. Nothing is written."""
+        """Return all snapshots; none if the file is lost, damaged or unreadable. Nothing is written."""
         try:
-            # Opened so, SQLite makes no file, and works on a mount that is read-only.
+            # In this mode SQLite makes no file, and works on a read-only mount.
             with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
                 rows = database.execute("select name, manifest from snapshot").fetchall()
             return [Snapshot.of(name, content) for name, content in rows]
@@ -38,7 +41,7 @@ class StoreIndex:
             return []
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete the file."""
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink(missing_ok=True)
 
@@ -52,7 +55,7 @@ class StoreIndex:
     def _connected(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30)
         try:
-            # Nothing is lost with it, so nothing need be synced.
+            # The file is only a copy, so it need not be synced.
             database.execute("pragma synchronous = off")
             database.execute(_TABLE)
             database.execute("select count(*) from snapshot").fetchone()

@@ -1,4 +1,4 @@
-"""Names that people give to lives, keys and products: each is a file name that leads nowhere else."""
+"""Names of branches, pins, keys and products: each is a file name without a path."""
 
 import re
 
@@ -8,18 +8,18 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is such a name."""
+    """Whether a text is a valid name."""
     return NAME.fullmatch(text) is not None
 
 
 def checked_name(name: str) -> str:
-    """The name.
+    """Return the name, after a check.
 
     Raises:
-        SnapshotError: If it is none.
+        SnapshotError: If it is no valid name.
     """
     if not is_name(name):
         raise SnapshotError(
-            f"'{name}' is no name: it must begin with a letter or digit and go on with those, '.', '_' or '-'"
+            f"'{name}' is no name: it must start with a letter or digit, followed by letters, digits, '.', '_' or '-'"
         )
     return name

@@ -1,4 +1,4 @@
-"""What is written where a store of lifetime states is expected and none is: the stores that may have been meant."""
+"""Search for nearby stores, for the error about a folder that is no store."""
 
 import os
 import shlex
@@ -10,32 +10,32 @@ from pathlib import Path
 from wm_robot.errors import SnapshotError
 
 MARK = "manifests"
-"""Folder that every store has."""
+"""Folder in every store."""
 MOST = 2000
-"""Names of a folder that are looked at."""
+"""Names of a folder that are searched at most."""
 
 
 def no_store(folder: Path) -> SnapshotError:
-    """The error for a folder in which no lifetime state was ever saved; it names the next move."""
+    """Return the error for a folder in which no lifetime state was ever saved; it names the next move."""
     what = "there is no such folder" if not os.path.lexists(folder) else "it is no store"
     found = nearby_stores(folder)
     if not found:
         move = "Name the folder that an agent saves in, its parameter 'state'"
     else:
-        told = ", ".join(map(str, found[1:5]))
-        move = f"Did you mean {found[0]}? {f'Others near: {told}. ' if told else ''}"
+        others = ", ".join(map(str, found[1:5]))
+        move = f"Did you mean {found[0]}? {f'Others near: {others}. ' if others else ''}"
         move += f"Run: wm-robot state ls {shlex.quote(str(found[0]))}"
     return SnapshotError(f"no lifetime states in {folder}: {what}. {move}")
 
 
 def nearby_stores(folder: Path) -> list[Path]:
-    """Stores in a folder, above it, and beside it, the likeliest first."""
+    """Return the stores in a folder, above it and next to it, the likeliest first."""
     inside = [path for child in _folders(folder) for path in (child, *_folders(child)) if _is_store(path)]
     above = [path for path in folder.parents if str(path) not in (".", "/") and _is_store(path)]
-    beside = {path.name: path for path in _folders(folder.parent) if _is_store(path)}
-    close = get_close_matches(folder.name, beside, n=3)
-    others = [] if inside or above or close else sorted(beside.values())
-    return [*inside, *above, *(beside[name] for name in close), *others]
+    siblings = {path.name: path for path in _folders(folder.parent) if _is_store(path)}
+    close = get_close_matches(folder.name, siblings, n=3)
+    rest = [] if inside or above or close else sorted(siblings.values())
+    return [*inside, *above, *(siblings[name] for name in close), *rest]
 
 
 def _is_store(folder: Path) -> bool:

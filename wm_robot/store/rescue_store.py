@@ -1,4 +1,4 @@
-"""A second place for a life whose own store cannot be written, as when the disk is full: nothing lived is lost."""
+"""Rescue store: receives a lifetime state if its own store cannot be written, for example on a full disk."""
 
 import os
 import shlex
@@ -16,37 +16,37 @@ from wm_robot.store.store import opened
 
 @dataclass(frozen=True, kw_only=True)
 class Rescued:
-    """A copy of a life, in a store of its own."""
+    """Copy of a lifetime state, in a store of its own."""
 
     life: str
     """`STORE@BRANCH` of the copy."""
     digest: str
     place: str
-    """`STORE@BRANCH` where it belongs."""
+    """`STORE@BRANCH` of the original."""
 
     @property
     def command(self) -> str:
-        """Brings it back, once its own store can be written again."""
+        """Command that copies it back, once the original store can be written again."""
         return f"wm-robot state clone {shlex.quote(self.life)} {shlex.quote(self.place)}"
 
 
 def rescue(save: Callable[[str], str], place: str, *, name: str) -> Rescued:
-    """Save a copy of a life in the first second place that takes it.
+    """Save a copy of a lifetime state in the first rescue folder that can be written.
 
     Args:
         save: Writes it to `STORE@BRANCH`, and returns the snapshot's digest.
-        place: Where it belongs, absolute or from the current folder.
+        place: Where it belongs, absolute or relative to the current folder.
         name: Of the agent, for the copy's folder.
 
     Raises:
-        OSError: If no place takes it; the words name each, and why not.
+        OSError: If no folder can be written; the message names each with its reason.
     """
     store, branch = opened(place)
     reasons = []
     for folder, prefix in second_places():
         try:
             make_folder(folder)
-            # Of a name that nobody else can have taken: everybody may write in a folder for temporary files.
+            # A unique name: every user may write in a folder for temporary files.
             stamp = time.strftime("%Y%m%d-%H%M%S")
             target = Path(tempfile.mkdtemp(prefix=f"{prefix}{name}-{stamp}-", dir=folder))
             sync_folder(folder)
@@ -60,11 +60,11 @@ def rescue(save: Callable[[str], str], place: str, *, name: str) -> Rescued:
             reasons.append(f"{folder}: {error}")
             continue
         return Rescued(life=f"{target}@{branch}", digest=digest, place=f"{store.folder.absolute()}@{branch}")
-    raise OSError(f"no second place takes it either ({'; '.join(reasons) or 'there is none'})")
+    raise OSError(f"no rescue folder can be written either ({'; '.join(reasons) or 'there is none'})")
 
 
 def second_places() -> Iterator[tuple[Path, str]]:
-    """Folders for rescued lives, the lasting one first, and how a name in each begins.
+    """Yield the folders for rescued states, the permanent one first, with the name prefix used in each.
 
     They are `$XDG_STATE_HOME/wm_robot`, by default in `~/.local/state`, and `$TMPDIR`, by default `/tmp`.
     """
@@ -74,5 +74,5 @@ def second_places() -> Iterator[tuple[Path, str]]:
     except RuntimeError:
         # A user without a home.
         pass
-    # Not `tempfile.gettempdir`: where that finds no room, it takes the current folder.
+    # Not `tempfile.gettempdir`: on a full disk it returns the current folder.
     yield Path(os.environ.get("TMPDIR") or "/tmp"), "wm_robot-rescued-"

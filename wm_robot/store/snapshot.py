@@ -1,11 +1,14 @@
-"""What a store says of one state of one life."""
+"""Snapshot: the manifest of one saved lifetime state."""
 
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from wm_robot import __version__
 from wm_robot.errors import SnapshotError
@@ -15,15 +18,18 @@ from wm_robot.spec import canonical_json
 FORMAT, KIND = 2, "lifetime-state"
 SHA256 = re.compile("[0-9a-f]{64}")
 
+StateArrays = Mapping[str, np.ndarray]
+"""Name → array of a lifetime state."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One state of one life, as its manifest has it."""
+    """Saved lifetime state, as its manifest describes it."""
 
     digest: str
-    """Of the manifest: the snapshot's name."""
+    """Of the manifest; it is the snapshot's name."""
     parents: tuple[str, ...]
-    """The snapshot it goes on from; none for a newborn, several where lives were pooled."""
+    """Snapshots from which it continues; none for an initial state, several for a pooled state."""
     base_digest: str
     spec_digest: str
     object: str
@@ -37,15 +43,15 @@ class Snapshot:
     note: str = ""
     code: str = __version__
     created: str = ""
-    """Wall clock, for people; nothing depends on it."""
+    """Wall clock, for display; nothing depends on it."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Of the first of a line that began in another store: the snapshot there, its parents, and what it came with."""
+    """Of a root imported from another store: the snapshot there, its parents, and the data that came with it."""
 
     def manifest(self) -> bytes:
-        """The manifest's bytes: equal snapshots have equal ones."""
+        """Return the manifest's bytes: equal snapshots have equal ones."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "digest"}
         if not self.origin:
-            # As manifests were before there was one: their digests hold.
+            # Manifests without an origin keep the digest of the older format.
             del values["origin"]
         return canonical_json(
             values
@@ -53,14 +59,14 @@ class Snapshot:
         )
 
     def named(self) -> "Snapshot":
-        """The same with the digest that its manifest has."""
+        """Return a copy with the digest of its manifest."""
         return replace(self, digest=digest(self.manifest()))
 
     def received(self, **origin: Any) -> "Snapshot":
-        """The same state as the first of a line here, whose beginning is where it came from.
+        """Return the same state as the root of a line here; its ancestors stay in the other store.
 
         Args:
-            origin: What it came with, beside the snapshot that it was there and the parents that it had.
+            origin: Data to record with it, in addition to its digest and parents in the other store.
         """
         there = {"snapshot": self.digest, "parents": list(self.parents)}
         before = {"origin": dict(self.origin)} if self.origin else {}
@@ -68,7 +74,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, name: str, content: bytes) -> "Snapshot":
-        """Read a manifest.
+        """Parse a manifest.
 
         Raises:
             SnapshotError: If it is damaged, or of another format or kind.
@@ -95,7 +101,7 @@ class Snapshot:
         for kind, names in _KINDS.items():
             for name in names:
                 if not isinstance(value := getattr(self, name), kind):
-                    raise TypeError(f"{name} is {value!r:.60}, no {kind.__name__}")
+                    raise TypeError(f"{name} is {value!r:.60}; it must be of type {kind.__name__}")
         for tensor in self.tensors.values():
             tensor["dtype"], tensor["shape"], tensor["sha256"]
         if min(self.size, self.steps, self.sequence) < 0:
@@ -109,3 +115,32 @@ _KINDS: dict[type, tuple[str, ...]] = {
     str: ("base_digest", "spec_digest", "object", "note", "code", "created"),
     Mapping: ("tensors", "metrics", "origin"),
 }
+
+
+def create_snapshot(state: StateArrays, content: bytes, **fields: Any) -> Snapshot:
+    """Return the manifest of a state that was not saved yet.
+
+    Args:
+        content: Of the tensors' file.
+        fields: Parents, digests, sequence, metrics and note of the `Snapshot`.
+
+    Raises:
+        SnapshotError: If a metric is not finite.
+    """
+    snapshot = Snapshot(
+        digest="",
+        object=digest(content),
+        size=len(content),
+        tensors={name: _describe_tensor(value) for name, value in sorted(state.items())},
+        steps=int(state["step"].max()) if "step" in state else 0,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **fields,
+    )
+    if any(not math.isfinite(value) for value in snapshot.metrics.values()):
+        raise SnapshotError(f"metrics are {dict(snapshot.metrics)}; they must be finite")
+    return snapshot.named()
+
+
+def _describe_tensor(value: np.ndarray) -> dict[str, Any]:
+    content = np.ascontiguousarray(value).data.cast("B") if value.size else b""
+    return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": digest(content)}

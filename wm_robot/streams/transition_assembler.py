@@ -29,6 +29,8 @@ class Lived:
     """Why it is not valid, as `Unlearned` counts it; empty if it is."""
     missed: int = 0
     """Periods in it for which there is no observation."""
+    contact: bool = False
+    """Whether the safety layer stood between controller and motors."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.world_model import WorldModel
 
 
@@ -24,7 +24,7 @@ class Exam:
         questions: That the present competence is the mean of.
         """
         self.model, self.horizon, self.every = model, horizon, every
-        self._moments: deque[tuple[State, Tensor]] = deque(maxlen=horizon)
+        self._moments: deque[tuple[LifetimeState[Tensor], Tensor]] = deque(maxlen=horizon)
         self._actions: deque[Tensor] = deque(maxlen=horizon)
         self._marks: deque[tuple[float, float]] = deque(maxlen=questions)
         self._steps = 0
@@ -36,7 +36,9 @@ class Exam:
         self._marks.clear()
 
     @torch.inference_mode()
-    def watch(self, state: State, obs: Float[Tensor, "1 O"], action: Float[Tensor, "1 A"]) -> None:
+    def watch(
+        self, state: LifetimeState[Tensor], obs: Float[Tensor, "1 O"], action: Float[Tensor, "1 A"]
+    ) -> None:
         """One step of the life, before it is written.
 
         Args:

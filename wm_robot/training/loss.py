@@ -1,4 +1,4 @@
-"""What training minimises: prequential surprise, open-loop error, reward error."""
+"""What training minimises: prequential surprise, open-loop error, error of the physics."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.memory.memory import State
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.memory.lifetime_state import LifetimeState, map_values
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 
 ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
 """Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
@@ -22,7 +23,6 @@ class Losses(NamedTuple):
     constant ½ log 2π."""
     open_loop: Tensor
     """Mean Huber error over the horizon, in units of the one-step change."""
-    reward: Tensor
     physics: Tensor
     """Mean squared error of the true physics read off the state, in units of its usual deviation."""
     by_anchor: Float[Tensor, "anchors"]
@@ -33,18 +33,16 @@ class Losses(NamedTuple):
 
 def segment_loss(
     model: WorldModel,
-    state: State,
+    state: LifetimeState[Tensor],
     obs: Float[Tensor, "B Tplus1 O"],
     action: Float[Tensor, "B T A"],
-    goal: Float[Tensor, "B T G"],
     truth: Float[Tensor, "B Tplus1 P"],
-    reward: Float[Tensor, "B T"],
     *,
     horizon: int,
-) -> tuple[Losses, State]:
+) -> tuple[Losses, LifetimeState[Tensor]]:
     """Live a segment, imagine from several moments of it, and compare.
 
-    Gradients flow through every write. Those of the reward do not enter the memory.
+    Gradients flow through every write.
 
     Args:
         horizon: Steps to imagine; 0 lives the segment at once, and reads the physics off its end alone.
@@ -65,19 +63,21 @@ def segment_loss(
 
     if not horizon:
         anchors, moments = [steps], [state]
-    joined = {name: torch.cat([moment[name] for moment in moments]) for name in state}
+    joined = map_values(lambda *values: torch.cat(values), *moments)
     open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
 
-    expected = model.reward(obs[:, 1:], action, goal)
-    # In units of the reward's own spread, so that one weight suits every task.
-    reward_error = ((expected - reward) / reward.std().clamp_min(1e-6)).square().mean()
     true = torch.cat([truth[:, t] for t in anchors])
     physics = (model.physics(joined) - true).square().mean()
-    return Losses(surprise, open_loop, reward_error, physics, by_anchor, competence), state
+    return Losses(surprise, open_loop, physics, by_anchor, competence), state
 
 
 def _open_loop(
-    model: WorldModel, joined: State, obs: Tensor, action: Tensor, anchors: list[int], horizon: int
+    model: WorldModel,
+    joined: LifetimeState[Tensor],
+    obs: Tensor,
+    action: Tensor,
+    anchors: list[int],
+    horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of what is imagined from these moments, error at the last step by moment, and competence."""
     if not horizon:
@@ -95,7 +95,7 @@ def _open_loop(
     return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
 
 
-def _surprise(pieces: list[Prediction], outcome: Tensor, change: Tensor) -> Tensor:
+def _surprise(pieces: list[Prediction[Tensor]], outcome: Tensor, change: Tensor) -> Tensor:
     mean = torch.cat([piece.mean for piece in pieces], 1)
     log_variance = torch.cat([piece.log_variance for piece in pieces], 1) - 2 * change.log()
     error = (mean - outcome) / change

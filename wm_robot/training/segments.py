@@ -22,8 +22,6 @@ class Segments:
     """`B T A`."""
     recent: np.ndarray
     """`B R A`: actions before the first step, oldest first."""
-    goal: np.ndarray
-    """`B T+1 G`."""
     truth: np.ndarray
     """`B T+1 P`."""
     fresh: int
@@ -93,10 +91,8 @@ class SegmentSampler:
                 self._at[row] = self._place(anywhere=False)
         parts = [self._cut(*place) for place in self._at.tolist()]
         self._at[:, 2] += self.steps
-        obs, action, recent, goal, truth = (np.stack(part) for part in zip(*parts, strict=True))
-        return Segments(
-            obs=obs, action=action, recent=recent, goal=goal, truth=truth, fresh=self.fresh, born=born
-        )
+        obs, action, recent, truth = (np.stack(part) for part in zip(*parts, strict=True))
+        return Segments(obs=obs, action=action, recent=recent, truth=truth, fresh=self.fresh, born=born)
 
     def state(self) -> dict[str, Any]:
         """Everything that the stream depends on besides the pools; plain values."""
@@ -127,6 +123,5 @@ class SegmentSampler:
             lives.obs[life, start : stop + 1],
             lives.action[life, start:stop],
             np.concatenate([missing, before]),
-            lives.goal[life, start : stop + 1],
             truth,
         )

@@ -3,9 +3,9 @@
 import json
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError, check_at_least
 from wm_robot.io.durable import digest, locked, make_folder, write_file
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.trajectory_file import describe_mismatch, load_lives, save_lives
 from wm_robot.training.curriculum import Stage
+from wm_robot.training.input_scales import fit_prior, fit_scales
 from wm_robot.training.loss import ANCHORS, segment_loss
 from wm_robot.training.segments import Segments, SegmentSampler
 from wm_robot.types import Lives
@@ -67,8 +68,6 @@ class TrainConfig:
     warmup: int = 100
     open_loop: float = 1.0
     """Weight of the open-loop loss beside the surprise."""
-    reward: float = 0.05
-    """Weight of the reward loss."""
     physics: float = 1.0
     """Weight of the error of the physics read off the state."""
     rounds: tuple[float, ...] = (0.25, 0.5)
@@ -82,9 +81,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("updates", "rows", "steps", "checkpoint"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least(1, self, "updates", "rows", "steps", "checkpoint", part="train")
         if not 0 <= self.horizon <= self.steps:
             raise ConfigError(f"train.horizon is {self.horizon}; it must be from 0 to steps, {self.steps}")
 
@@ -100,7 +97,6 @@ class Trainer:
         folder: Path,
         data: Path,
         gather: Gather,
-        reward: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
         start: WorldModel | None = None,
     ):
         """Args:
@@ -110,12 +106,12 @@ class Trainer:
         start: A trained model of another memory, whose other layers and scales are begun from.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
-        self._gather, self._reward, self._begin_from = gather, reward, start
+        self._gather, self._begin_from = gather, start
         self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
         self._lives: list[str] = []
         """SHA-256 of each pool's file: what a checkpoint was trained on."""
-        self._state: State = {}
+        self._state: LifetimeState[Tensor] | None = None
         self.update = 0
         self.passed = 0
         """Stages of the curriculum that lie behind."""
@@ -164,7 +160,7 @@ class Trainer:
     def _promote(self) -> None:
         if self.passed < len(self.config.stages):
             self.passed += 1
-            self._state = {}
+            self._state = None
             self._shape()
 
     def _shape(self) -> None:
@@ -189,8 +185,8 @@ class Trainer:
             self._restore(*found)
         else:
             lives = self._pools[0]
-            self.model.fit_scales(lives.obs, lives.action)
-            self.model.fit_prior(lives.physics.reshape(-1, lives.physics.shape[-1]))
+            fit_scales(self.model, lives.obs, lives.action)
+            fit_prior(self.model, lives.physics.reshape(-1, lives.physics.shape[-1]))
             if self._begin_from is not None:
                 _take_over(self.model, self._begin_from)
             self._shape()
@@ -231,21 +227,18 @@ class Trainer:
 
     def _train(self, segments: Segments) -> dict[str, float]:
         config = self.config
-        obs, action, recent, goal, truth = (
+        obs, action, recent, truth = (
             torch.from_numpy(np.ascontiguousarray(x))
-            for x in (segments.obs, segments.action, segments.recent, segments.goal, segments.truth)
+            for x in (segments.obs, segments.action, segments.recent, segments.truth)
         )
-        reward = self._reward(obs[:, :-1], action, obs[:, 1:], goal[:, 1:])
         part = _schedule(self.update, config)
         for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._start(segments, recent, truth)
-        losses, state = segment_loss(
-            self.model, state, obs, action, goal[:, 1:], truth, reward, horizon=config.horizon
-        )
+        losses, state = segment_loss(self.model, state, obs, action, truth, horizon=config.horizon)
         loss = losses.surprise + config.open_loop * losses.open_loop
-        loss = loss + config.reward * losses.reward + config.physics * self._stage.physics * losses.physics
+        loss = loss + config.physics * self._stage.physics * losses.physics
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -256,12 +249,11 @@ class Trainer:
             )
         for optimizer in self._optimizers:
             optimizer.step()
-        self._state = {name: value[segments.fresh :].detach() for name, value in state.items()}
+        self._state = map_values(lambda value: value[segments.fresh :].detach(), state)
         metrics = {
             "loss": float(loss.detach()),
             "surprise": float(losses.surprise.detach()),
             "open_loop": float(losses.open_loop.detach()),
-            "reward": float(losses.reward.detach()),
             "physics": float(losses.physics.detach()),
             "gradient": float(norm),
             "competence": float(losses.competence),
@@ -269,24 +261,27 @@ class Trainer:
         }
         return metrics | {f"error_at_{t}": float(e) for t, e in zip(ANCHORS, losses.by_anchor, strict=False)}
 
-    def _start(self, segments: Segments, recent: Tensor, truth: Tensor) -> State:
-        birth = self.model.birth(len(recent), hold=recent[:, -1], truth=truth[:, 0])
-        if self._state:
+    def _start(self, segments: Segments, recent: Tensor, truth: Tensor) -> LifetimeState[Tensor]:
+        birth = self.model.birth(hold=recent[:, -1], truth=truth[:, 0])
+        if self._state is not None:
             born = torch.from_numpy(segments.born)
-            for name, value in self._state.items():
-                kept = torch.cat([birth[name][: segments.fresh], value])
-                mask = born.view(-1, *[1] * (kept.ndim - 1))
-                birth[name] = torch.where(mask, birth[name], kept)
+
+            def carry(fresh: Tensor, carried: Tensor) -> Tensor:
+                kept = torch.cat([fresh[: segments.fresh], carried])
+                return torch.where(born.view(-1, *[1] * (kept.ndim - 1)), fresh, kept)
+
+            birth = map_values(carry, birth, self._state)
         # A carried life may have moved to another robot's log: that robot's are the physics, and the actions on
         # their way.
-        return self.model.tell(birth, truth[:, 0]) | {"recent": recent}
+        return replace(self.model.tell(birth, truth[:, 0]), recent=recent)
 
     # --- checkpoints ----------------------------------------------------------------------------------------
 
     def _save(self) -> None:
         assert self._sampler is not None
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"state.{name}": value for name, value in self._state.items()}
+        state = self._state.flatten() if self._state else {}
+        tensors |= {f"state.{name}": value for name, value in state.items()}
         names = {id(p): name for name, p in self.model.named_parameters()}
         for optimizer in self._optimizers:
             for parameter, moments in optimizer.state.items():
@@ -307,7 +302,7 @@ class Trainer:
         )
         write_file(self.checkpoint, content)
 
-    def _read_checkpoint(self) -> tuple[dict[str, Any], State] | None:
+    def _read_checkpoint(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Progress and tensors of the checkpoint, if there is one.
 
         Raises:
@@ -322,7 +317,7 @@ class Trainer:
         }
         of_checkpoint: list[str] = []
         progress: dict[str, Any] = {}
-        tensors: State = {}
+        tensors: dict[str, Tensor] = {}
         if self.checkpoint.exists():
             try:
                 with safe_open(self.checkpoint, framework="pt") as file:
@@ -370,9 +365,10 @@ class Trainer:
             f"Or delete, to begin again here: {' '.join(map(str, files))}"
         )
 
-    def _restore(self, progress: dict[str, Any], tensors: State) -> None:
+    def _restore(self, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict(_strip(tensors, "model."))
-        self._state = _strip(tensors, "state.")
+        state = _strip(tensors, "state.")
+        self._state = LifetimeState.unflatten(state) if state else None
         parameters = dict(self.model.named_parameters())
         owner = {id(p): o for o in self._optimizers for group in o.param_groups for p in group["params"]}
         for key, value in _strip(tensors, "moment.").items():

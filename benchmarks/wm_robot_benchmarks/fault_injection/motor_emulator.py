@@ -94,6 +94,11 @@ class EmulatedRobot:
     def gate(self) -> Gate:
         return self._gated.gate
 
+    @property
+    def hold(self) -> np.ndarray:
+        """The action in force, `A`."""
+        return self.motors.hold
+
     def read(self) -> Observation:
         """What the sensors say now."""
         return self._gated.read()

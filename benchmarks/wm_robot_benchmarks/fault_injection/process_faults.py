@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from wm_robot.control.control_loop import Controller, ControlLoop
+from wm_robot.control.control_loop import make_local_loop
+from wm_robot.control.controller import Controller
 from wm_robot.control.period_log import Period, PeriodLog
-from wm_robot.control.realtime import Deadlines, Garbage, go_real_time
+from wm_robot.control.realtime import Deadlines, go_real_time, take_over_collection
 from wm_robot.errors import DeviceError
 from wm_robot.safety.guard import PRIORITY
 from wm_robot.spec import RobotSpec
@@ -250,7 +251,7 @@ def _be_control(
         tape.note(period)
 
     go_real_time(PRIORITY - 10)
-    loop = ControlLoop(robot, controller, tidy=Garbage().tidy, log=note)
+    loop = make_local_loop(robot, controller, tidy=take_over_collection().tidy, log=note)
     loop.supervisor.arm()
     loop.run(Deadlines(spec.dt), lambda: tape.phase is Phase.END)
     recorder.close()

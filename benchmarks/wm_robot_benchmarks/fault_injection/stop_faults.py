@@ -18,14 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.command_arbiter import CommandArbiter
+from wm_robot.control.control_loop import make_local_loop
+from wm_robot.control.local_commands import LocalCommands
 from wm_robot.control.realtime import Deadlines, go_first, go_real_time
 from wm_robot.errors import DeviceError
+from wm_robot.safety.fallback import Baseline
 from wm_robot.safety.guard import PRIORITY
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.safety.modes import Mode
-from wm_robot.safety.supervisor import Report, Supervisor
 from wm_robot.spec import RobotSpec
+from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
 LOOK = 0.002
@@ -147,15 +150,16 @@ class Stage:
 
 
 def be_plant(spec: RobotSpec, page: Path, board: Board) -> None:
-    """Look at the page for ever, and do what supervisor and guard say."""
+    """Look at the page for ever, and do what the shipped arbiter and the guard say."""
     go_first(PRIORITY)
-    heartbeat, supervisor = Heartbeat(page), Supervisor(spec.safety)
+    rest = Baseline(spec, np.zeros(spec.action_dim)).home
+    arbiter = CommandArbiter(spec, LocalCommands(Still(spec), spec.dt), rest, guard=Heartbeat(page))
+    obs = Observation(stamp=0.0, values=np.zeros(spec.obs_dim, np.float32))
     while True:
         if board.take_arm():
-            supervisor.arm()
-        driven = heartbeat.driver > 0
-        report = Report(homed=True, commanded=driven, silent=not driven, guard=heartbeat.stopped())
-        board.post(supervisor.step(report))
+            arbiter.supervisor.arm()
+        mode, _ = arbiter.step(obs, rest)
+        board.post(mode)
         time.sleep(LOOK)
 
 
@@ -163,7 +167,7 @@ def be_control(spec: RobotSpec, page: Path) -> None:
     """Run the shipped loop in real time for ever."""
     go_real_time(PRIORITY - 10)
     heartbeat = Heartbeat(page)
-    loop = ControlLoop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
+    loop = make_local_loop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
     loop.supervisor.arm()
     loop.run(Deadlines(spec.dt), lambda: False)
 

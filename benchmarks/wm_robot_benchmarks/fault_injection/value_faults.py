@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
-from wm_robot.control.control_loop import ControlLoop
+from wm_robot.control.control_loop import ControlLoop, make_local_loop
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
@@ -51,7 +52,7 @@ class Tally:
     unsafe: int = 0
     """Values that never should have."""
     steps: int = 0
-    """Most steps until the mode was no longer `learned`."""
+    """Most steps in mode `learned` from a fault on, the one of the fault among them."""
     harmed: int = 0
     """Faults of which an unsafe value reached a motor."""
     not_finite: int = 0
@@ -111,13 +112,12 @@ def try_faults(spec: RobotSpec) -> Tally:
         modes = [loop.step()]
         controller.fault, robot.motors.spoil = Fault("none"), lambda obs: obs
         modes += [loop.step() for _ in range(SOON - 1)]
-        left = [step for step, mode in enumerate(modes, 1) if mode is not Mode.LEARNED]
         tally.tried += 1
         tally.driven += robot.motors.driven
         tally.unsafe += robot.motors.unsafe
         tally.harmed += robot.motors.unsafe > unsafe
         if fault.serious:
-            tally.steps = max(tally.steps, left[0] if left else SOON)
+            tally.steps = max(tally.steps, len(list(takewhile(lambda mode: mode is Mode.LEARNED, modes))))
     return tally
 
 
@@ -160,7 +160,7 @@ def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
 def under_way(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, Wave]:
     """A robot whose controller has been acting for a while."""
     robot, controller = EmulatedRobot(spec), Wave(spec)
-    loop = ControlLoop(robot, controller)
+    loop = make_local_loop(robot, controller)
     loop.supervisor.arm()
     while loop.step() is not Mode.LEARNED:
         continue

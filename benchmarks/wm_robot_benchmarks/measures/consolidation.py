@@ -1,7 +1,7 @@
 """What consolidation is worth to a life whose robot wears, and what a bad residual may do to it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wm_robot.adaptation.tensor_backends import without_one_tensors
+from wm_robot.adaptation.shadow import without_one
 from wm_robot.evaluation.adaptation import HORIZON
-from wm_robot.memory.memory import State
-from wm_robot.model.torch_backend import Writes
+from wm_robot.memory.lifetime_state import convert_values
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
+from wm_robot.model.torch_backend import TensorState, array, tensors
 from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 
 LOOK = 16
 """Steps from one moment at which to imagine to the next."""
@@ -51,18 +54,25 @@ class Course:
 class Robots:
     """Lives of the same robots under several names, fed with the same experience."""
 
-    def __init__(self, model: WorldModel, lives: Writes, state: State, oracle: WorldModel, told: State):
+    def __init__(
+        self,
+        model: WorldModel,
+        backend: ModelBackend[np.ndarray],
+        state: ArrayState,
+        oracle: WorldModel,
+        told: TensorState,
+    ):
         """Args:
-        lives: What lives the state: a consolidating life, a trial or a model.
+        backend: Updates the state: consolidation, a trial or a model.
         state: On trial; the life in it that has no residual is the arm `write`.
         told: Of the oracle.
         """
-        self.model, self.lives, self.state, self.oracle, self.told = model, lives, state, oracle, told
-        self.frozen = without_one_tensors(state)
+        self.model, self.backend, self.state, self.oracle, self.told = model, backend, state, oracle, told
+        self.frozen = without_one(state)
 
     def freeze(self) -> None:
         """From here on the arm `frozen` is as `write` is now, and is never written."""
-        self.frozen = without_one_tensors(self.state)
+        self.frozen = without_one(self.state)
 
     def follow(self, pieces: Iterable[Piece], *, by_step: bool = False, garbled: bool = False) -> Course:
         """Live pieces, and look ahead with every arm.
@@ -99,16 +109,17 @@ class Robots:
 
     def _live(self, piece: Piece, t: int, garbled: bool) -> None:
         heard = piece.obs.flip(1)[:, t].roll(1, 0) if garbled else piece.obs[:, t + 1]
-        ones = torch.ones(len(heard))
-        _, self.state = self.lives.write(self.state, piece.obs[:, t], piece.action[:, t], heard, ones)
+        step = Step(piece.obs[:, t], piece.action[:, t], heard, torch.ones(len(heard)))
+        _, self.state = self.backend.write(self.state, convert_values(array, step))
 
-    def _arms(self, piece: Piece) -> dict[str, tuple[WorldModel, State]]:
-        recent = {"recent": self.state["recent"]}
-        told = self.oracle.tell(self.told, piece.physics) | recent
+    def _arms(self, piece: Piece) -> dict[str, tuple[WorldModel, TensorState]]:
+        state = tensors(self.state.model_part())
+        told = replace(self.oracle.tell(self.told, piece.physics), recent=state.recent)
+        frozen = replace(tensors(self.frozen), recent=state.recent)
         return {
-            "consolidate": (self.model, self.state),
-            "write": (self.model, without_one_tensors(self.state)),
-            "frozen": (self.model, self.frozen | recent),
+            "consolidate": (self.model, state),
+            "write": (self.model, tensors(without_one(self.state))),
+            "frozen": (self.model, frozen),
             "oracle": (self.oracle, told),
         }
 

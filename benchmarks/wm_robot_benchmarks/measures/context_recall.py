@@ -1,20 +1,23 @@
 """What a bank of remembered conditions is worth: errors on return and at first sight, and false switches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from wm_robot.adaptation.context_bank import BANK, DRAFT, OWN
-from wm_robot.adaptation.tensor_backends import TensorRecall
+from wm_robot.adaptation.context_bank import Recall, RecallConfig, bank_of
 from wm_robot.evaluation.adaptation import HORIZON, LivesView, open_loop
-from wm_robot.memory.memory import State
+from wm_robot.memory.lifetime_state import ContextBankState, map_values
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend
+from wm_robot.model.torch_backend import ModelLives, tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, unreported
-from wm_robot.types import Lives
+from wm_robot.types import Lives, Step
 
+Bank = ContextBankState[np.ndarray]
 AFTER_CHANGE = 50
 """Steps after a change in which a switch is an answer to it."""
 
@@ -42,7 +45,7 @@ def visits_of(
     visit: int,
     points: Sequence[int],
     change_std: np.ndarray,
-    recall: TensorRecall | None = None,
+    recall: RecallConfig | None = None,
     swap_banks: bool = False,
     progress: Progress = unreported,
 ) -> Visits:
@@ -57,56 +60,56 @@ def visits_of(
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
     count, visits = len(lives), (lives.steps - HORIZON) // visit
-    state = model.birth(count, hold=view.hold)
-    state = recall.birth(state) if recall else state
-    write = recall.write if recall else model.write
-    ones, found = torch.ones(count), np.empty((count, visits, len(points)))
+    plain = ModelLives(model)
+    backend: ModelBackend[np.ndarray] = Recall(plain, recall) if recall else plain
+    state = backend.birth(hold=lives.hold)
+    ones, found = np.ones(count, np.float32), np.empty((count, visits, len(points)))
     witness = _Witness(recall, lives) if recall else None
     for t in range(visit * visits):
         number, since = divmod(t, visit)
         if swap_banks and t and not since:
             state = _swapped(state)
         if since in points:
-            found[:, number, points.index(since)] = open_loop(model, state, view, t, unit).numpy()
-        before, (_, state) = state, write(state, view.obs[:, t], view.action[:, t], view.obs[:, t + 1], ones)
+            found[:, number, points.index(since)] = open_loop(
+                model, tensors(state.model_part()), view, t, unit
+            ).numpy()
+        step = Step(lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1], ones)
+        before, (_, state) = state, backend.write(state, step)
         if witness:
-            witness.see(t, since, before, state)
+            witness.see(t, since, bank_of(before), bank_of(state))
         progress(t + 1, visit * visits)
     if witness is None:
         return Visits(errors=found)
     return Visits(
         errors=found,
-        switches=int(state["recall.switches"].sum()),
+        switches=int(bank_of(state).switches.sum()),
         false_switches=witness.false,
         mistaken=witness.mistaken,
-        alarms=int(state["recall.alarms"].sum()),
+        alarms=int(bank_of(state).alarms.sum()),
     )
 
 
 class _Witness:
     """Knows which condition each slot was filled in, and so whether a switch is right."""
 
-    def __init__(self, recall: TensorRecall, lives: Lives):
-        self._world, self._settled = lives.world, recall.config.settled
-        self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.config.slots), -1)
+    def __init__(self, recall: RecallConfig, lives: Lives):
+        self._world, self._settled = lives.world, recall.settled
+        self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.slots), -1)
         self.false = self.mistaken = 0
 
-    def see(self, t: int, since: int, before: State, after: State) -> None:
-        rows, slots = np.nonzero((before["recall.used"] != after["recall.used"]).numpy())
+    def see(self, t: int, since: int, before: Bank, after: Bank) -> None:
+        rows, slots = np.nonzero(before.last_used != after.last_used)
         # What a slot gets was known that many steps ago.
         self._filled[rows, slots] = self._world[rows, max(0, t - self._settled)]
-        now = after["recall.now"].numpy()
+        now = after.current
         believed = np.where(now >= 0, self._filled[np.arange(len(now)), now], -1)
         wrong = (believed >= 0) & (believed != self._world[:, t])
-        switched = (before["recall.switches"] != after["recall.switches"]).numpy()
+        switched = before.switches != after.switches
         if since > AFTER_CHANGE:
             self.false += int((switched & wrong).sum())
         elif since == AFTER_CHANGE:
             self.mistaken += int(wrong.sum())
 
 
-def _swapped(state: State) -> State:
-    return {
-        name: value.roll(1, 0) if name.startswith((BANK, DRAFT, OWN)) else value
-        for name, value in state.items()
-    }
+def _swapped(state: ArrayState) -> ArrayState:
+    return replace(state, bank=map_values(lambda value: np.roll(value, 1, 0), state.bank))

@@ -5,6 +5,8 @@ be amplified, or in which direction. Source: the persistent-gain test of github.
 adajepa-persistent-context-v2.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -62,13 +64,13 @@ def first_costs(
     view = LivesView(_lived(lives, history, seed))
     gains = np.take_along_axis(lives.physics[..., 0], lives.world, 1)
     targets = np.resize(np.array(TARGETS), len(lives))
-    state, costs = model.birth(len(lives), hold=view.hold), []
+    state, costs = model.birth(hold=view.hold), []
     plans = ACTIONS.view(1, -1, 1, 1).expand(len(lives), -1, -1, -1)
     for start in range(0, lives.steps, LENGTH):
         if history == "none":
-            state = model.birth(len(lives), hold=view.hold)
+            state = model.birth(hold=view.hold)
         # Nothing of the moment before is left but what was learned.
-        now = state | {"recent": torch.zeros_like(state["recent"])}
+        now = replace(state, recent=torch.zeros_like(state.recent))
         expected = model.imagine(now, model.observe(now, torch.zeros(len(lives), 1)), plans).mean[..., 0, 0]
         best = (expected - torch.from_numpy(targets.astype(np.float32))[:, None]).square().argmin(1)
         costs.append((gains[:, start] * ACTIONS[best].numpy() - targets) ** 2)

@@ -99,7 +99,7 @@ def learned_errors(
 ) -> Float[np.ndarray, "B T"]:
     """The same of a model whose lifetime state learns."""
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
-    state = model.birth(len(lives), hold=torch.from_numpy(lives.hold))
+    state = model.birth(hold=torch.from_numpy(lives.hold))
     errors = []
     for start in range(0, lives.steps, PIECE):
         stop = min(start + PIECE, lives.steps)

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from wm_robot.agent.agent import BatchAgent
+from wm_robot.agent.batch_agent import BatchAgent
 from wm_robot.agent.plan_monitor import Exploitation
-from wm_robot.memory.memory import State
-from wm_robot.model.world_model import Prediction, WorldModel
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
 
 
 class Flattered:
@@ -27,7 +28,7 @@ class Flattered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def imagine(self, state: State, z: Tensor, actions: Tensor) -> Prediction:
+    def imagine(self, state: LifetimeState[Tensor], z: Tensor, actions: Tensor) -> Prediction[Tensor]:
         expected = self._model.imagine(state, z, actions)
         if not self._flatters:
             return expected
@@ -35,7 +36,7 @@ class Flattered:
         mean[..., self._model.servo_obs] = actions[..., self._model.servo_action]
         return Prediction(mean, expected.log_variance)
 
-    def predict(self, state: State, obs: Tensor, action: Tensor) -> Prediction:
+    def predict(self, state: LifetimeState[Tensor], obs: Tensor, action: Tensor) -> Prediction[Tensor]:
         mean, log_variance = self.imagine(state, self._model.observe(state, obs), action[:, None, None])
         return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
 

@@ -57,7 +57,7 @@ def live_on(
     torch.set_num_threads(1)
     loaded, store = load_base(base), Store(place)
     agent = Agent(loaded, spec, task=next(iter(spec.tasks)), graphs=load_graphs(base, loaded))
-    lived = store.exists and bool(store.branches())
+    lived = bool(store.branches())
     start = int(store.show().note) if lived else 0
     under_way = log.under_way(0 if forgetful else start, loaded.model.config.recent)
     agent.begin(under_way, place if lived else None)

@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io import durable
+from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.store import MAIN, Store
 
 BASE, SPEC = "b" * 64, "c" * 64
@@ -65,7 +66,7 @@ def to_store(folder: Path, number: int, size: int, acknowledge: Acknowledge, res
         acknowledge(store.save(state_of(number, size), base_digest=BASE, spec_digest=SPEC).digest)
         number += 1
         if rng.random() < GC_CHANCE:
-            store.gc(keep_last=KEPT)
+            collect_garbage(store, keep_last=KEPT)
 
 
 def naively(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
@@ -81,7 +82,7 @@ def found_in_store(folder: Path, acknowledged: list[str]) -> Found:
     """Whether the newest snapshot can be read, and goes on from the last that was acknowledged."""
     store = Store(folder)
     try:
-        if not store.exists or MAIN not in store.branches():
+        if MAIN not in store.branches():
             return Found(len(acknowledged), bool(acknowledged), False, 0)
         state = store.load()
         line = {snapshot.digest for snapshot in store.log(limit=KEPT)}

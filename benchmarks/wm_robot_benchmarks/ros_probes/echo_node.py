@@ -36,7 +36,7 @@ class Echo:
         stall: How long it does, in s.
         """
         self.counters: Mapping[str, int] = {"lived": 0, "watched": 0, "invalid": 0}
-        self._spec, self._every, self._stall = spec, stall_every, stall
+        self.agent, self._spec, self._every, self._stall = self, spec, stall_every, stall
         self._acted = self._stalled = 0
         self._first = self._last = (0.0, 0.0)
 
@@ -56,9 +56,6 @@ class Echo:
     def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Known:
         one = np.ones(next_obs.size, np.float32)
         return Known(0.0, next_obs, one, np.zeros_like(one))
-
-    def rehearse(self) -> None:
-        pass
 
     def imagined(self) -> None:
         return None

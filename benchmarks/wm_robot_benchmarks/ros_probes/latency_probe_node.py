@@ -12,7 +12,7 @@ from rclpy.executors import Executor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from wm_robot.control.realtime import Deadlines, Garbage
+from wm_robot.control.realtime import Deadlines, take_over_collection
 from wm_robot.errors import DeviceError
 from wm_robot.io.durable import write_file
 from wm_robot.robots import load_spec
@@ -130,8 +130,8 @@ def main() -> None:
     with running(SounderNode) as (node, stop):
         executor = executor_of(node, quick=True)
         realtime = use_real_time(node, node.priority)
-        # Held, or Python would collect by itself again; over so short a time nothing needs collecting.
-        garbage = Garbage()
+        # Over so short a time nothing needs collecting.
+        garbage = take_over_collection()
         measured = run(executor, node, stop) | {"realtime": realtime, "garbage": garbage.status()}
         if node.report:
             write_file(Path(node.report), json.dumps(measured).encode())

@@ -14,7 +14,6 @@ from wm_robot.agent.onnx_files import (
     CARD,
     FORMAT,
     PLAN,
-    PLAN_INT8,
     PREDICT,
     WRITE,
     Graphs,
@@ -25,14 +24,14 @@ from wm_robot.agent.onnx_files import (
 from wm_robot.agent.onnx_planner import PlanGraph, objective_of
 from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import remove_file, write_file
+from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
 from wm_robot.model.onnx_session import Graph
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.training.export.plan_iteration import Iteration, Loss
-from wm_robot.training.export.quantize import quantized
+from wm_robot.training.export.plan_iteration import Iteration
 from wm_robot.training.export.reference_runtime import Reference, has_reference
-from wm_robot.training.export.update_step import Step
+from wm_robot.training.export.update_step import UpdateStep
 
 TOLERANCE = 1e-3
 """Largest difference to torch that a graph may have: of an action in its unit, and of a state and an observation.
@@ -40,11 +39,8 @@ Rounding of scores that lie close together is amplified by the weights of the el
 STEPS, FEW = 1000, 20
 """Steps along which torch is compared with graphs, each from torch's own state; and with their reference, a hundred
 times slower."""
-FILES = (PLAN, PLAN_INT8, PREDICT, BIRTH, *WRITE.values())
+FILES = (PLAN, PREDICT, BIRTH, *WRITE.values())
 """All that graphs of a base may consist of, beside their card."""
-MOST_LOST = 0.01
-"""Part of an iteration's gain that a plan in integers may lose. Eight bits lose 0.0005 of `arm-ekf`, four 0.007,
-three 0.05; one product with the wrong weights loses 0.3."""
 
 
 def export_graphs(
@@ -54,34 +50,28 @@ def export_graphs(
     *,
     task: str,
     planner: MppiConfig | None = None,
-    int8: bool = False,
     steps: int = STEPS,
-) -> tuple[dict[str, float], Loss | None]:
+) -> dict[str, float]:
     """Write the graphs of a base beside it.
 
     Args:
-        int8: A plan in eight bits, too.
         steps: Of the life along which they are compared with torch before that.
 
     Returns:
-        Largest difference of each to torch, by its part, and what the plan in eight bits loses, if there is one.
+        Largest difference of each to torch, by its part.
 
     Raises:
         MissingExtraError: If the exporter is not installed.
         SnapshotError: If the base is another robot's.
         GraphError: If a graph does not compute what torch does. Then none is written, and graphs of another base
             that are there are removed: agents of this base compute in torch.
-        ConfigError: If the planner shuns risk.
     """
     base.check_spec(spec)
     planner, objective = planner or MppiConfig(), objective_of(spec, task)
-    iteration = Iteration(base.model, spec, task=task, planner=planner)
-    contents = {PLAN: iteration.graph()}
-    if int8:
-        contents[PLAN_INT8] = quantized(contents[PLAN])
+    contents = {PLAN: Iteration(base.model, spec, task=task, planner=planner).graph()}
     # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
-    if not base.told and base.config["memory"] not in Step.IN_TORCH:
-        step = Step(base.model)
+    if not base.told and find_family(base.config["memory"]).memory.exportable:
+        step = UpdateStep(base.model)
         contents |= {PREDICT: step.predict_graph(), BIRTH: save(step.born())}
         contents |= {name: step.write_graph(lives) for lives, name in WRITE.items()}
     card: dict[str, Any] = {
@@ -93,12 +83,8 @@ def export_graphs(
         "planner": asdict(planner),
         "sha256": digests(contents),
     }
-    loss = None
     try:
         differences = _differences(base, spec, card, graphs_of(card, contents, Graph), steps)
-        if int8:
-            loss = checked_loss(iteration, graphs_of(card, contents, Graph, plan=PLAN_INT8).plan)
-            card["int8_loss"] = asdict(loss)
     except GraphError:
         remove_foreign_graphs(folder, base)
         raise
@@ -107,7 +93,7 @@ def export_graphs(
     card |= {"difference_to_torch": differences, "steps": steps}
     write_file(Path(folder) / CARD, json.dumps(card, indent=1).encode())
     _remove(Path(folder), {*FILES} - {*contents})
-    return differences, loss
+    return differences
 
 
 def remove_foreign_graphs(folder: str | Path, base: Base) -> None:
@@ -123,22 +109,6 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
     for path in (folder / name for name in names):
         if path.exists():
             remove_file(path)
-
-
-def checked_loss(iteration: Iteration, graph: PlanGraph) -> Loss:
-    """What a plan in integers loses.
-
-    Raises:
-        GraphError: If that is too much.
-    """
-    loss = iteration.loss(graph)
-    # So that NaN is refused.
-    if not loss.gain <= MOST_LOST:
-        raise GraphError(
-            f"the plan in integers loses {100 * loss.gain:.2g} % of what an iteration gains; at most "
-            f"{100 * MOST_LOST:.2g} % is allowed. Plan in float32: export without --int8"
-        )
-    return loss
 
 
 def check_graphs(
@@ -175,10 +145,21 @@ def _differences(
 ) -> dict[str, float]:
     """Largest difference to torch of each part, if none is too large."""
     iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
-    found = {"plan": _checked("plan", iteration.differences(graphs.plan, bound=TOLERANCE))}
+    found = {"plan": check_plan(iteration, graphs.plan)}
     if graphs.life:
-        found["life"] = _checked("life", Step(base.model).differences(graphs.life, steps, bound=TOLERANCE))
+        found["life"] = _checked(
+            "life", UpdateStep(base.model).differences(graphs.life, steps, bound=TOLERANCE)
+        )
     return found
+
+
+def check_plan(iteration: Iteration, graph: PlanGraph) -> float:
+    """Largest difference of a plan's graph to torch.
+
+    Raises:
+        GraphError: If it is too large.
+    """
+    return _checked("plan", iteration.differences(graph, bound=TOLERANCE))
 
 
 def _checked(part: str, differences: Sequence[float]) -> float:

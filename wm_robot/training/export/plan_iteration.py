@@ -1,7 +1,6 @@
 """A planner's iteration in torch, to be exported, and to be compared with what was."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,15 +8,15 @@ import torch
 from torch import Tensor
 
 from wm_robot.agent.onnx_planner import BETTER, HOLD, MEAN, NOISE, PlanGraph
-from wm_robot.agent.rollout_objective import improvement_of, scoring
-from wm_robot.errors import ConfigError
-from wm_robot.memory.memory import State
+from wm_robot.agent.rollout_objective import imagine_means, improvement_of, scoring
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.onnx_session import STATE, apart
-from wm_robot.model.torch_backend import array, arrays
+from wm_robot.model.torch_backend import array
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import reward_of
+from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.export.torch_exporter import exported
 
 ROUNDING, ROUNDED = 1e-6, 8
@@ -28,32 +27,15 @@ count, rounding may decide, and the search goes on from there. In twice 1800 mom
 trained the most was 3.0, the second 2.4."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """What a graph that rounds gives up of an iteration, over random moments."""
-
-    action: float
-    """Root mean square of what its plans are off, in the unit of an action."""
-    gain: float
-    """Part of what an iteration improves a plan by, in the value that torch gives it, that is lost."""
-
-
 class Iteration:
     """An `Improvement` on a model's imagination, with everything that changes as an argument."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        """Raises:
-        ConfigError: If the planner shuns risk.
-        """
-        if planner.risk:
-            raise ConfigError(
-                f"planner.risk is {planner.risk}; a graph is of one state, so it plans without risk, 0"
-            )
         self.model, self.planner, self._goal = model, planner, spec.task(task).goal
         self._reward = reward_of(spec, spec.task(task))
         self._improvement = improvement_of(spec, planner)
         self._hold = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
-        self._names = list(self._born())
+        self._names = list(self._born().flatten())
 
     def graph(self) -> bytes:
         """It as a graph."""
@@ -91,40 +73,17 @@ class Iteration:
             moved.append(apart(plan, array(self(*near))))
         return max(moved)
 
-    @torch.inference_mode()
-    def loss(self, graph: PlanGraph, trials: int = 100) -> Loss:
-        """What a graph that does not compute the same in every digit costs."""
-        squares, values = [], []
-        for seed in range(trials):
-            inputs = self.example(seed)
-            before = self(*(inputs | {NOISE: torch.zeros_like(inputs[NOISE])}).values())
-            exact, found = self(*inputs.values()), torch.from_numpy(self._by(graph, inputs))
-            squares.append((found - exact).square().mean())
-            values.append(self._values(inputs, before, exact, found))
-        start, best, reached = torch.stack(values).sum(0)
-        return Loss(
-            action=float(torch.stack(squares).mean().sqrt()),
-            gain=float((best - reached) / (best - start)),
-        )
-
-    def _values(self, inputs: dict[str, Tensor], *plans: Tensor) -> Tensor:
-        """How good the search takes these plans for, at that moment."""
-        state = {name: inputs[STATE + name] for name in self._names}
-        score = scoring(self.model, self._reward, state, inputs["obs"], inputs["goals"])
-        each = torch.stack(plans, 1)
-        return self._improvement.value(score, score.imagine(each), each)[0]
-
     def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
         """What a graph makes of these arguments."""
-        given = arrays(inputs)
-        state = {name: given[STATE + name] for name in self._names}
+        given = {name: array(value) for name, value in inputs.items()}
+        state = LifetimeState.unflatten({name: given[STATE + name] for name in self._names})
         improve = graph.improving(state, given["obs"], given["goals"])
         return improve(given[MEAN], given[NOISE], given[HOLD])
 
     def example(self, seed: int) -> dict[str, Tensor]:
         """Random arguments by name."""
         generator = torch.Generator().manual_seed(seed)
-        config, born = self.model.config, self._born()
+        config, born = self.model.config, self._born().flatten()
         horizon, motors = self.planner.horizon, config.action
 
         def around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
@@ -155,9 +114,10 @@ class Iteration:
         alone: bool = False,
     ) -> Tensor:
         """See `Improvement` and `scoring`."""
-        life = dict(zip(self._names, state, strict=True))
-        score = scoring(self.model, self._reward, life, obs, goals, alone=alone)
+        life = LifetimeState.unflatten(dict(zip(self._names, state, strict=True)))
+        rollout = imagine_folded if alone else imagine_means
+        score = scoring(self.model, self._reward, life, obs, goals, rollout=rollout)
         return self._improvement(score, mean, noise, hold)
 
-    def _born(self) -> State:
-        return self.model.birth(1, hold=self._hold)
+    def _born(self) -> LifetimeState[Tensor]:
+        return self.model.birth(hold=self._hold)

@@ -7,16 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wm_robot.memory.memory import State
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Expected
+# Registers the operator that is replaced below; the families of memory are loaded one by one.
+import wm_robot.math.cholesky  # noqa: F401
+from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, map_values
+from wm_robot.memory.state_arrays import Arrays, ArrayState
+from wm_robot.model.backend import Prediction
 from wm_robot.model.onnx_backend import AFTER, EXPECTED, LifeGraph
 from wm_robot.model.onnx_session import STATE, apart
-from wm_robot.model.residual import PREFIX
 from wm_robot.model.torch_backend import ModelLives, array, arrays
 from wm_robot.model.world_model import WorldModel
 from wm_robot.training.export.plan_iteration import OWN, ROUNDING
 from wm_robot.training.export.torch_exporter import exported
+from wm_robot.types import Step
 
 aten = torch.ops.aten
 RUN = 20
@@ -28,16 +30,13 @@ SENSITIVE = 0.25
 comparison has no meaning, and nothing is known of the graph."""
 
 
-class Step:
+class UpdateStep:
     """`predict` and `write` of a model, with everything that changes as an argument."""
-
-    IN_TORCH = ("hope", "ridge")
-    """Families whose write comes down to factors of large matrices, for which graphs have no operation."""
 
     def __init__(self, model: WorldModel):
         self.model = model
-        self._names = list(self._born(1))
-        self._written = [name for name in self._names if not name.startswith(PREFIX)]
+        self._names = list(self._born(1).flatten())
+        self._written = [name for name in self._names if not name.startswith(RESIDUAL_PREFIX)]
         """What a step changes: not the residual, which would only be copied."""
 
     def predict_graph(self) -> bytes:
@@ -64,7 +63,7 @@ class Step:
     def born(self) -> Arrays:
         """The state of one robot that has lived nothing."""
         # A safetensors file takes what is not contiguous for what it is not.
-        return {name: np.ascontiguousarray(value) for name, value in arrays(self._born(1)).items()}
+        return {name: np.ascontiguousarray(value) for name, value in arrays(self._born(1)).flatten().items()}
 
     def differences(
         self, graph: LifeGraph, steps: int = 100, *, bound: float = float("inf")
@@ -80,7 +79,7 @@ class Step:
                 that is so for more than the part `SENSITIVE` of them, each counts as it is.
         """
         newborn, birth = (each.birth(hold=self._hold) for each in (graph, self._lives))
-        found = [_furthest((value, newborn[name]) for name, value in birth.items())]
+        found = [_furthest(_pairs(birth, newborn))]
         excused: dict[int, float] = {}
         run: list[_Moment] = []
         for moment in self._moments(steps):
@@ -101,19 +100,20 @@ class Step:
 
     def _step_difference(self, graph: LifeGraph, moment: "_Moment") -> float:
         """Of one step by graph and by torch from the same state: alone, and beside a second life."""
-        expected, written = graph.write(moment.state, *moment.given)
-        alone = graph.predict(moment.state, *moment.given[:2])
+        step = moment.step
+        expected, written = graph.write(moment.state, step)
+        alone = graph.predict(moment.state, step.obs, step.action)
         pairs = [*zip(moment.expected, expected, strict=True), *zip(moment.expected, alone, strict=True)]
-        pairs += [(value, written[name]) for name, value in moment.after.items()]
+        pairs += _pairs(moment.after, written)
         # The second one lives the same a step later.
-        both = {name: np.concatenate([value, moment.before[name]]) for name, value in moment.state.items()}
-        twice = [np.concatenate([x, x]) for x in moment.given]
-        expected, pair = self._lives.write(both, *twice)
-        by_graph, written = graph.write(both, *twice)
+        both = map_values(lambda *rows: np.concatenate(rows), moment.state, moment.before)
+        twice = map_values(lambda x: np.concatenate([x, x]), step)
+        expected, pair = self._lives.write(both, twice)
+        by_graph, written = graph.write(both, twice)
         pairs += [*zip(expected, by_graph, strict=True)]
-        return _furthest([*pairs, *((value, written[name]) for name, value in pair.items())])
+        return _furthest([*pairs, *_pairs(pair, written)])
 
-    def _own_difference(self, start: Arrays, lived: Sequence["_Moment"]) -> float:
+    def _own_difference(self, start: ArrayState, lived: Sequence["_Moment"]) -> float:
         """How far torch ends from itself at most, if what it is given is rounded."""
         rng = np.random.default_rng(0)
 
@@ -123,14 +123,15 @@ class Step:
                 return rows
             return rows * (1 + np.float32(ROUNDING) * rng.standard_normal(rows.shape, np.float32))
 
-        exact, near = start, {name: rounded(value) for name, value in start.items()}
+        exact, near = start, map_values(rounded, start)
         for moment in lived:
-            obs, action, next_obs, valid = moment.given
-            expected, exact = self._lives.write(exact, *moment.given)
-            others, near = self._lives.write(
-                near, rounded(obs), rounded(action), rounded(next_obs), valid.repeat(ROUNDED)
+            step = moment.step
+            expected, exact = self._lives.write(exact, step)
+            near_step = Step(
+                rounded(step.obs), rounded(step.action), rounded(step.next_obs), step.valid.repeat(ROUNDED)
             )
-        pairs = [*zip(expected, others, strict=True), *((exact[name], near[name]) for name in exact)]
+            others, near = self._lives.write(near, near_step)
+        pairs = [*zip(expected, others, strict=True), *_pairs(exact, near)]
         return _furthest((one.repeat(ROUNDED, 0), other) for one, other in pairs)
 
     def _moments(self, steps: int) -> Iterator["_Moment"]:
@@ -149,8 +150,8 @@ class Step:
             next_obs = obs_mean + np.float32(0.9) * (obs - obs_mean) + random(change_std)
             valid = np.full(1, step % 7 != 6, np.float32)
             seen = np.where(valid[:, None] > 0, next_obs, np.float32(np.nan))
-            given = obs, action, seen, valid
-            expected, after = self._lives.write(state, *given)
+            given = Step(obs, action, seen, valid)
+            expected, after = self._lives.write(state, given)
             yield _Moment(state, before, given, expected, after)
             before, state, obs = state, after, next_obs
 
@@ -163,44 +164,53 @@ class Step:
         return np.zeros((1, self.model.config.action), np.float32)
 
     def _predict(self, obs: Tensor, action: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.predict(dict(zip(self._names, state, strict=True)), obs, action))
+        return tuple(self.model.predict(self._state(state), obs, action))
 
     def _write(
         self, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor, *state: Tensor
     ) -> tuple[Tensor, ...]:
-        lived = dict(zip(self._names, state, strict=True))
-        expected, after = self.model.write(lived, obs, action, next_obs, valid)
-        return *expected, *(after[name] for name in self._written)
+        expected, after = self.model.write(self._state(state), Step(obs, action, next_obs, valid))
+        written = after.flatten()
+        return *expected, *(written[name] for name in self._written)
 
-    def _born(self, rows: int) -> State:
-        return self.model.birth(rows, hold=torch.zeros(rows, self.model.config.action))
+    def _state(self, parts: Sequence[Tensor]) -> LifetimeState[Tensor]:
+        return LifetimeState.unflatten(dict(zip(self._names, parts, strict=True)))
+
+    def _born(self, rows: int) -> LifetimeState[Tensor]:
+        return self.model.birth(hold=torch.zeros(rows, self.model.config.action))
 
     def _example(self, rows: int) -> dict[str, Tensor]:
         """A newborn's step: each argument a tensor of its own, since what is one here would be one input."""
         obs, action = self.model.obs_mean.repeat(rows, 1), torch.zeros(rows, self.model.config.action)
         step = {"obs": obs, "action": action, "next_obs": obs.clone(), "valid": torch.ones(rows)}
-        return step | _named({name: value.clone() for name, value in self._born(rows).items()})
+        return step | _named({name: value.clone() for name, value in self._born(rows).flatten().items()})
 
 
 class _Moment(NamedTuple):
     """A step of a life in torch."""
 
-    state: Arrays
-    before: Arrays
+    state: ArrayState
+    before: ArrayState
     """The state a step earlier."""
-    given: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    """Observation, action, next observation, and whether it is to be learned from."""
-    expected: Expected
-    after: Arrays
+    step: Step[np.ndarray]
+    expected: Prediction[np.ndarray]
+    after: ArrayState
+
+
+def _pairs(one: ArrayState, other: ArrayState) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """Equal parts of two states."""
+    # By name: parts of a memory have no order.
+    known = other.flatten()
+    return [(value, known[name]) for name, value in one.flatten().items()]
 
 
 def _run_difference(graph: LifeGraph, run: Sequence[_Moment]) -> float:
     """Of the last step, where the graph went on from its own states."""
     state = run[0].state
     for moment in run:
-        expected, state = graph.write(state, *moment.given)
+        expected, state = graph.write(state, moment.step)
     last = run[-1]
-    states = ((value, state[name]) for name, value in last.after.items())
+    states = _pairs(last.after, state)
     return _furthest([*zip(last.expected, expected, strict=True), *states])
 
 

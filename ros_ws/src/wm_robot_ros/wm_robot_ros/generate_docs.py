@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import rclpy
@@ -45,7 +45,7 @@ class Nobody:
     counters = {"lived": 0, "watched": 0, "invalid": 0}
 
     def __init__(self, config: Any, spec: Any):
-        self._spec = spec
+        self._spec, self.agent = spec, self
 
     def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
         pass
@@ -55,9 +55,6 @@ class Nobody:
 
     def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
-
-    def rehearse(self) -> None:
-        pass
 
     def imagined(self) -> None:
         return None
@@ -118,7 +115,7 @@ def nodes() -> dict[str, Callable[[], Node]]:
     return {
         "plant_node": PlantNode,
         "control_node": ControlNode,
-        "agent_node": lambda: AgentNode(Nobody),
+        "agent_node": lambda: AgentNode(cast(Any, Nobody)),
         "display_node": DisplayNode,
         "recorder_node": RecorderNode,
         "replay_node": ReplayNode,
@@ -140,16 +137,18 @@ def tables() -> dict[str, str]:
                 rows["topics"] += (topics := list(_topics(name, node)))
                 rows["services"] += _services(name, node)
                 rows["actions"] += _actions(name, node)
-                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("says", "hears")}
+                said[name] = {
+                    way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")
+                }
     made = {name: _table(COLUMNS[name], found) for name, found in rows.items()}
     return made | {"nodes": _figure(said), "interfaces": _interfaces(), "graphs": _graphs()}
 
 
 def _topics(name: str, node: Node) -> Iterator[Row]:
-    for way, ends in (("says", node.publishers), ("hears", node.subscriptions)):
+    for way, ends in (("publishes", node.publishers), ("subscribes", node.subscriptions)):
         found = set()
         for each in ends:
-            topic = each.topic_name if way == "hears" else each.topic
+            topic = each.topic_name if way == "subscribes" else each.topic
             if topic.endswith(OF_ROS):
                 continue
             qos = each.qos_profile
@@ -221,8 +220,8 @@ def _figure(said: dict[str, dict[str, set[str]]]) -> str:
     lines += [f'  {executable}(["{name}"])' for executable, name in shown.items()]
     for speaker, own in shown.items():
         for listener in shown:
-            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["says"]} & {
-                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["hears"]
+            common = {topic.strip("`").replace("~", own) for topic in said[speaker]["publishes"]} & {
+                topic.strip("`").replace("~", shown[listener]) for topic in said[listener]["subscribes"]
             }
             if common and speaker != listener:
                 lines.append(f"  {speaker} -- {'<br/>'.join(sorted(common))} --> {listener}")

@@ -22,6 +22,7 @@ from wm_robot.errors import ConfigError, DeviceError, WmRobotError
 from wm_robot_ros.launching.launch_graph import (
     DELAYS,
     LEASE,
+    MISTAKE,
     OPTIONAL,
     REQUIRED,
     RESTARTED,
@@ -44,14 +45,12 @@ from wm_robot_ros.middleware.lifecycle import LifecycleClient
 from wm_robot_ros.middleware.node_runtime import PATIENCE, Stop, executor_of, start
 
 CONFIGURE = 60.0
-"""Patience for a node to be configured, in s: an agent loads its base and rehearses."""
+"""Patience for a node to be configured, in s: an agent loads its base and runs a few steps to warm up."""
 ENDING = 10.0
 """Patience for a node to end in order, in s: an agent saves its life."""
 DISCOVERY = 4.0
 """Time in which nodes that are up already are heard of, in s. Fast DDS announces each process when one comes, and
 every 3 s: of 14 looks 7 took 0.3 s, and the others 1.7 to 2.8."""
-MISTAKE = 2
-"""Exit code of a process that ended for what the user can mend."""
 
 
 class Member:

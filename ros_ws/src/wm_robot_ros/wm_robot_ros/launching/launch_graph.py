@@ -1,4 +1,4 @@
-"""Which nodes run together: a graph, as YAML says it. Launch files and `wm-robot up` are made of the same one.
+"""Launch graphs: which nodes run together, as YAML files that `wm-robot up` and `ros2 launch` both read.
 
 ::
 
@@ -25,7 +25,6 @@ also have
 * `ends: true`: when it ends, so does the graph, with its exit code.
 """
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -37,8 +36,12 @@ import yaml
 from wm_robot.errors import ConfigError
 
 HERE = Path(__file__).resolve()
-FOLDERS = (HERE.parents[5] / "launch" / "graphs", HERE.parents[1] / "launch" / "graphs")
-"""Of the repository, and of an installed package."""
+FOLDERS = (
+    HERE.parents[5] / "launch" / "graphs",
+    HERE.parents[1] / "launch" / "graphs",
+    HERE.parents[5] / "share" / "wm_robot_ros" / "launch" / "graphs",
+)
+"""Of the repository, of an installed wheel, and of a workspace that colcon built."""
 PARTS = {
     "name",
     "executable",
@@ -63,6 +66,8 @@ LEASE = 30.0
 """Time after which a node that was killed has left the ROS graph, in s; by default it takes DDS 20."""
 STEADY = 60.0
 """A node that ran for so long, in s, has the first of these waits before it again."""
+MISTAKE = 2
+"""Exit code of a process that ended for what the user can mend: at its first start that ends all."""
 RULES = {"choices", "least", "names"}
 NAMED = {"robot", "base", "world", "namespace", "namespaces", "recording", "recorded robot", "new file"}
 """What the text of an argument may name."""
@@ -112,7 +117,7 @@ class Graph:
             name = path.stem if path.parent in FOLDERS else str(path)
             graph = cls(name=name, about=said["about"], arguments=arguments, nodes=tuple(said["nodes"]))
         except OSError as error:
-            raise ConfigError(f"there is no graph {path}: {error}. Name one of {_known()}") from error
+            raise ConfigError(f"there is no graph {path}: {error}. Name one of {known_graphs()}") from error
         except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is no graph: {type(error).__name__}: {error}") from error
         graph._check(path)
@@ -192,7 +197,7 @@ def find(name: str) -> Path:
         path = folder / f"{name}.yaml"
         if path.exists():
             return path
-    known = _known()
+    known = known_graphs()
     raise ConfigError(
         f"there is no graph '{name}'. {guess(name, known)}There are {', '.join(known)}, or give a YAML file"
     )
@@ -214,11 +219,9 @@ def spelt(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _known() -> list[str]:
+def known_graphs() -> list[str]:
+    """Names of the graphs that ship."""
     return sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
-
-
-# What follows is copied into every launch file, which may import nothing of ours.
 
 
 def value_of(name: str, text: str, like: Any, rules: Any) -> Any:
@@ -297,8 +300,3 @@ def resolved(nodes: Any, values: Any) -> list[dict[str, Any]]:
                 }
             )
     return running
-
-
-def resolver() -> str:
-    """Source of what every launch file has in common with this module."""
-    return "\n\n".join(inspect.getsource(part) for part in (value_of, mend_namespace, resolved))

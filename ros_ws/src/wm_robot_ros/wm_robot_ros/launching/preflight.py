@@ -12,7 +12,6 @@ from wm_robot.recording.session_file import topics_in
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.launching.launch_graph import Graph, Value
-from wm_robot_sim.world_parameter import read_world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +73,9 @@ def _check_base(named: Named) -> None:
 def _check_world(named: Named) -> None:
     if named.spec is None:
         return
+    # A real robot has no world to check, and so needs no simulator.
+    from wm_robot_sim.world_parameter import read_world
+
     try:
         read_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
     except ConfigError as error:

@@ -8,7 +8,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
-from wm_robot.control.timing import Chore
+from wm_robot.control.idle_tasks import Chore
 
 
 def timer(node: Node, period: float, work: Callable[[], object]) -> Timer:

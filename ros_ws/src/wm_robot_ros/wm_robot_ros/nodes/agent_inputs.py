@@ -1,136 +1,229 @@
-"""What an agent needs in order to act and to learn, and what of it is missing."""
+"""Inputs of an agent: messages in, aligned observations, transitions and goals out."""
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import numpy as np
+from geometry_msgs.msg import PointStamped
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
+from wm_robot.spec import RobotSpec
+from wm_robot.streams.rejection import UNTIMELY, BadMessageError, Refusal, check_time
 from wm_robot.streams.throttled_log import Complaints
-from wm_robot.streams.transition_assembler import Lived
-from wm_robot.streams.unusable_transitions import Unlearned
-from wm_robot_ros.middleware.convert import FRAME
-from wm_robot_ros.middleware.input_monitor import SILENCE, InputWatch, NodeClock, joined
+from wm_robot.streams.transition_assembler import Lived, Pairing
+from wm_robot_ros.middleware import convert
+from wm_robot_ros.middleware.input_monitor import WATCHED, InputWatch
+from wm_robot_ros.middleware.node_runtime import incompatible_qos
+from wm_robot_ros.middleware.qos import SENSOR
+from wm_robot_ros.middleware.subscriptions import Newest, OneSpeaker
+from wm_robot_ros.nodes.agent_parameters import AgentConfig
+from wm_robot_ros.nodes.input_health import InputHealth, InputNeeds
 
-if TYPE_CHECKING:
-    from wm_robot_ros.nodes.agent_node import AgentNode
 
-SELDOM = 0.1
-"""Part of the observations from which on their want of a target is reported."""
+class InputReceiver(InputNeeds, Protocol):
+    """An agent that is fed by its inputs."""
+
+    def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
+        """Act on an observation.
+
+        Args:
+            stamp: In ns.
+            due: When the next one may arrive, in s of the monotonic clock.
+        """
+
+    def take_applied(self) -> None:
+        """Use an applied command that came after its observation."""
 
 
 class AgentInputs:
-    """Watches clock, observations, applied commands and targets; looked at about once a second."""
+    """Subscriptions of an agent: observations, applied commands, targets and interventions of the plant."""
 
     def __init__(
         self,
-        node: "AgentNode",
+        node: Node,
+        receiver: InputReceiver,
+        spec: RobotSpec,
+        config: AgentConfig,
         complaints: Complaints,
-        *,
-        sensed: Subscription,
-        applied: Subscription,
-        target: Subscription,
+        resources: ExitStack,
     ):
-        self._node, self._complaints = node, complaints
-        self.clock = NodeClock(node, complaints, node.spec.dt)
-        self.unlearned = Unlearned(node.spec.dt)
-        self.missing: list[str] = []
-        """What keeps it from acting, as of the last look: a sentence each."""
-        self.answered = self.aimless = 0
-        """Observations since the last look that had a target or needed none, and that lacked one."""
-        rate = f"{1 / node.spec.dt:g} times a second"
-        self.sensed = InputWatch(
+        """Args:
+        resources: Gets what destroys each subscription.
+        """
+        self._node, self._receiver, self._spec, self._config = node, receiver, spec, config
+        self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
+        self._goal: tuple[int, np.ndarray] | None = None
+        """Stamp in ns, and the newest target."""
+        self._contact = False
+        """Whether the plant's guard intervened in the transition that is not complete yet."""
+        self._sensing, self._applying = (
+            OneSpeaker(node, topic, complaints, wary=False) for topic in ("joint_states", "applied_command")
+        )
+        contact = incompatible_qos("plant/contact", complaints)
+        # In the order in which they are worked off when all are there: the observation comes last.
+        target = self._subscribe(PointStamped, "target", self._on_target, WATCHED)
+        contacts = self._subscribe(String, "plant/contact", self._on_contact, contact)
+        applied = self._subscribe_newest("applied_command", self._on_applied, self._applying)
+        sensed = self._subscribe_newest("joint_states", self._on_observation, self._sensing)
+        for subscription in (target, contacts, applied, sensed):
+            resources.callback(node.destroy_subscription, subscription)
+        self.health = InputHealth(
             node,
-            sensed,
+            receiver,
             complaints,
-            missing="no observation to act on",
-            refused="observation refused",
-            needs=rate,
-            remedy="Is the plant running, and well?",
-        )
-        self.applied = InputWatch(
-            node,
-            applied,
-            complaints,
-            missing="no applied command, without which it neither begins nor learns",
-            refused="applied command refused",
-            needs="with the stamp of the observation that it led to, before it",
-            remedy="Is the plant running, and well?",
-        )
-        self.target = InputWatch(
-            node,
-            target,
-            complaints,
-            missing="no recent target, so it does not act",
-            refused="target refused",
-            needs=f"in frame '{FRAME}', at least every {node.config.target_max_age:g} s (target.max_age)",
-            remedy="Start what publishes the goals of the gripper.",
+            period=spec.dt,
+            target_max_age=config.target_max_age,
+            listeners=config.listeners,
+            sensed=sensed,
+            applied=applied,
+            target=target,
         )
 
-    def begin(self) -> None:
-        """It was activated: from now on all is waited for."""
-        for watch in (self.sensed, self.applied, self.target):
-            watch.begin()
-        self.answered = self.aimless = 0
-        self.missing = []
+    def start(self) -> None:
+        """Start empty, as at activation: nothing that came before counts."""
+        self.pairing.forget()
+        for speaker in (self._sensing, self._applying):
+            speaker.forget()
+        self.health.begin()
 
-    def born(self) -> None:
-        """It begins a life, whose transitions are counted by themselves."""
-        self.unlearned = Unlearned(self._node.spec.dt)
+    def start_state(self) -> None:
+        """Drop the transitions from before the start of a lifetime state: they are not its experience."""
+        while self.pairing.take() is not None:
+            continue
+        self.health.start_state()
 
-    def live(self, lived: Lived) -> None:
-        """A transition was handed to the life."""
-        self.unlearned.add(lived)
+    def take_transitions(self) -> list[Lived]:
+        """Transitions that are complete, the oldest first; each is given once."""
+        found = []
+        while (transition := self.take_transition()) is not None:
+            found.append(transition)
+        return found
 
-    def look(self) -> None:
-        """Find out what is missing, and log it."""
-        active, still = self._node.active, self.clock.look()
-        blind = active and not still and self.sensed.silence > SILENCE
-        lame = active and not still and self.applied.silence > SILENCE
-        unobserved = self.sensed.look(blind)
-        unapplied = self.applied.look(lame, explained=bool(unobserved))
-        untargeted = self.target.look(
-            active and not still and self._lacks_target(), explained=bool(unobserved)
+    def take_transition(self) -> Lived | None:
+        """The oldest transition that is complete, if there is one."""
+        transition = self.pairing.take()
+        if transition is None:
+            return None
+        contact, self._contact = self._contact, False
+        return replace(transition, contact=contact)
+
+    def goal_at(self, stamp: int) -> np.ndarray | None:
+        """The goal to act towards at a stamp, in ns; None if no target is recent."""
+        if not self._receiver.needs_goal:
+            goal: np.ndarray | None = np.zeros(0, np.float32)
+        elif self._goal is None or stamp - self._goal[0] > self._config.target_max_age * 1e9:
+            goal = None
+        else:
+            goal = self._goal[1]
+        self.health.aimless += goal is None
+        self.health.answered += goal is not None
+        return goal
+
+    def check(self) -> None:
+        """Check now and then whether the plant is still there, who else publishes, and what else is missing."""
+        for speaker in (self._sensing, self._applying):
+            speaker.look()
+        self.health.look()
+
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], events: SubscriptionEventCallbacks
+    ) -> Subscription:
+        return self._node.create_subscription(
+            kind,
+            topic,
+            callback,
+            # A copy: what parameters override is written into it.
+            copy(SENSOR),
+            event_callbacks=events,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        found = (still, unobserved, unapplied, untargeted, self._unheard(active and not (blind or lame)))
-        self.missing = [words for words in found if words]
-        for cause, words in self.unlearned.troubles().items():
-            self._complaints.add(f"unlearned: {cause}", partial(str, words), lasting=True)
 
-    def explain(self, what: str) -> str:
-        """What cannot be done, with all that is missing now."""
-        self.look()
-        return joined([what, *self.missing])
+    def _subscribe_newest(
+        self, topic: str, callback: Callable[[JointState, bytes], None], speaker: OneSpeaker
+    ) -> Subscription:
+        return Newest(
+            self._node,
+            JointState,
+            topic,
+            callback,
+            refuses=partial(self._ignores, speaker),
+            event_callbacks=WATCHED,
+        ).subscription
 
-    def so_far(self, refused: int) -> str:
-        """What was amiss since it was started, where nothing is now."""
-        counted = {"refused": refused, "periods missed": self.unlearned.missed}
-        return ", ".join(f"{count} {what} so far" for what, count in counted.items() if count) or "all used"
+    def _ignores(self, speaker: OneSpeaker, source: bytes) -> bool:
+        """Whether a message does not count, whatever it holds."""
+        if not self._receiver.active:
+            return True
+        refused = speaker.refuses(source)
+        if refused:
+            self.pairing.refusals.add(Refusal.SOURCE)
+        return refused
 
-    def _lacks_target(self) -> bool:
-        """Whether much of the last second lacked a target; before the first observation, whether none came."""
-        aimless, answered = self.aimless, self.answered
-        self.aimless = self.answered = 0
-        if not self._node.needs_goal or self.target.silence < SILENCE and self.target.used_at is None:
-            return False
-        if aimless + answered:
-            return aimless > SELDOM * (aimless + answered)
-        return self.target.silence > max(SILENCE, self._node.config.target_max_age)
+    def _on_target(self, message: PointStamped) -> None:
+        try:
+            stamp, goal = convert.stamp_of(message), convert.goal(message)
+        except BadMessageError as error:
+            self._refuse(self.health.target, error.reason, str(error))
+            return
+        last, now = self._goal[0] if self._goal else 0, self._now()
+        oldest = max(self._config.target_max_age, self._config.max_age)
+        if not self.health.clock.runs(now):
+            return
+        refusal = check_time(stamp, now, last, round(oldest * 1e9))
+        if refusal:
+            self._refuse(self.health.target, refusal, UNTIMELY[refusal])
+            return
+        self._goal = stamp, goal
+        self.health.target.use(time.monotonic())
 
-    def _unheard(self, ready: bool) -> str:
-        """Who does not listen yet, without whom it does not begin."""
-        topic, wanted = self._node.resolve_topic_name("joint_command"), self._node.config.listeners
-        if not ready or self._node.born or self._node.count_subscribers(topic) >= wanted:
-            return ""
-        words = (
-            f"it waits until {topic} has {wanted} subscribers (parameter listeners). Start what listens to it"
-        )
-        self._complaints.add("listeners", lambda: words, lasting=True)
-        return words
+    def _on_contact(self, message: String) -> None:
+        self._contact = True
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for ~/status."""
-        return {
-            "missing": self.missing,
-            "unlearned": self.unlearned.to_dict(),
-            "clock": self.clock.to_dict(),
-        }
+    def _on_applied(self, message: JointState, source: bytes) -> None:
+        try:
+            self.pairing.apply(convert.stamp_of(message), convert.action(message, self._spec))
+        except BadMessageError as error:
+            self._refuse(self.health.applied, error.reason, str(error))
+            return
+        self._applying.follow(source)
+        self.health.applied.use(time.monotonic())
+        self._receiver.take_applied()
+
+    def _on_observation(self, message: JointState, source: bytes) -> None:
+        stamp, now = convert.stamp_of(message), self._now()
+        if not self.health.clock.runs(now):
+            self.pairing.refusals.add(Refusal.NO_CLOCK)
+            return
+        refusal = self.pairing.untimely(stamp, now)
+        if refusal:
+            self.health.sensed.refuse(refusal, UNTIMELY[refusal])
+            return
+        try:
+            obs = convert.observation(message, self._spec).values
+        except BadMessageError as error:
+            self._refuse(self.health.sensed, error.reason, str(error))
+            return
+        if self.pairing.sense(stamp, self._now(), obs) is None:
+            self._sensing.follow(source)
+            moment = time.monotonic()
+            self.health.sensed.use(moment)
+            age = max(0, self._now() - stamp) / 1e9
+            self._receiver.take_observation(stamp, obs, moment + self._spec.dt - age)
+
+    def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
+        """Count a message that is not used, and log the reason."""
+        self.pairing.refusals.add(reason)
+        watch.refuse(reason, words)
+
+    def _now(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)

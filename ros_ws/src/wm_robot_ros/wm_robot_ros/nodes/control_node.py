@@ -19,11 +19,13 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
+from wm_robot.control.control_loop import ControlLoop
 from wm_robot.control.realtime import Deadlines
 from wm_robot.errors import ConfigError, SpecError
 from wm_robot.robots import load_spec
 from wm_robot.robots.urdf import differences
 from wm_robot.safety.gated_robot import GatedRobot
+from wm_robot.safety.limit_violations import Cut
 from wm_robot.safety.modes import Mode
 from wm_robot.safety.systemd import Service
 from wm_robot.spec import RobotSpec
@@ -36,7 +38,7 @@ from wm_robot_ros.middleware.node_runtime import Stop, executor_of, running, spi
 from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
 from wm_robot_ros.middleware.qos import HEARTBEAT, LATCHED, OUTPUT
 from wm_robot_ros.middleware.subscriptions import Newest, OneSpeaker
-from wm_robot_ros.nodes.command_arbiter import TurnConfig, WhoseTurn
+from wm_robot_ros.nodes.command_subscription import CommandConfig, CommandSubscription
 
 NAME = "plant"
 LOOK = 0.005
@@ -57,7 +59,7 @@ class ControlConfig:
     command_topic: str
     states_topic: str
     description_topic: str
-    turn: TurnConfig
+    commands: CommandConfig
     status_rate: float
     priority: int
 
@@ -73,7 +75,7 @@ class ControlConfig:
             description_topic=declare(
                 node, "description.topic", "/robot_description", "URDF to check the spec against; empty: none"
             ),
-            turn=TurnConfig.declare(node, armed=False),
+            commands=CommandConfig.declare(node, armed=False),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
             priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
         )
@@ -104,9 +106,12 @@ class Controllers:
 class ControlNode(Node):
     """Translates between an agent and controllers of ros2_control."""
 
-    def __init__(self) -> None:
-        """Raises:
-        WmRobotError: If the parameters cannot be.
+    def __init__(self, progress: Callable[[], None] = lambda: None) -> None:
+        """Args:
+            progress: Called at the end of every period.
+
+        Raises:
+            WmRobotError: If the parameters cannot be.
         """
         super().__init__(NAME)
         self.config = config = ControlConfig.declare(self)
@@ -125,20 +130,28 @@ class ControlNode(Node):
         self.robot: GatedRobot | None = None
         self._driver: Controllers | None = None
         neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-        self.turn = WhoseTurn(
-            self, spec, config.turn, neutral, mode=Mode.LIMP, why_not=self.why_not, armed=self._on_armed
+        self.commands = CommandSubscription(
+            self,
+            spec,
+            config.commands,
+            neutral,
+            mode=Mode.LIMP,
+            why_not=self.why_not,
+            on_armed=self._on_armed,
         )
-        self._wants_armed = config.turn.armed
+        self.loop: ControlLoop | None = None
+        """From the first states of the robot on."""
+        self._progress, self._wants_armed = progress, config.commands.armed
         self._disagrees: list[str] | None = None if config.description_topic else []
         """What the description allows less than the spec; None until it came."""
-        self.periods = self.sent = self.skipped = 0
+        self.sent = 0
 
         self._out = self.create_publisher(kind, config.command_topic, OUTPUT)
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
         self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
-        self._broadcaster = OneSpeaker(self, config.states_topic, self.turn.complaints, wary=False)
+        self._broadcaster = OneSpeaker(self, config.states_topic, self.commands.complaints, wary=False)
         states = Newest(
             self,
             JointState,
@@ -150,7 +163,7 @@ class ControlNode(Node):
         self._states = InputWatch(
             self,
             states.subscription,
-            self.turn.complaints,
+            self.commands.complaints,
             missing="no joint states",
             refused="states are refused",
             needs=f"with {' and '.join(spec.interfaces)} of {list(spec.joint_names)}",
@@ -168,7 +181,7 @@ class ControlNode(Node):
                     LATCHED,
                     event_callbacks=WATCHED,
                 ),
-                self.turn.complaints,
+                self.commands.complaints,
                 missing="no robot description",
                 refused="description refused",
                 remedy="Start robot_state_publisher, or set description.topic to ''.",
@@ -201,7 +214,15 @@ class ControlNode(Node):
             return
         self._driver = Controllers(self.spec, obs, self._send)
         self.robot = GatedRobot(self._driver, clock=time.monotonic)
-        self.turn.begin(self._driver.hold)
+        self.commands.begin(self._driver.hold)
+        self.loop = ControlLoop(
+            self.robot,
+            self.commands.arbiter,
+            report=self._publish,
+            write=self._write,
+            progress=self._progress,
+            tidy=lambda left: self.commands.log_mode(),
+        )
 
     def _on_description(self, message: String) -> None:
         try:
@@ -211,12 +232,12 @@ class ControlNode(Node):
         for what in self._disagrees:
             self.get_logger().error(f"the description allows less than the spec: {what}")
         if self._disagrees:
-            self.turn.supervisor.disarm()
+            self.commands.arbiter.disarm()
 
     def why_not(self) -> str:
         """What keeps it from being armed; empty: nothing."""
-        if self.turn.clock.words:
-            return self.turn.clock.words
+        if self.commands.clock.words:
+            return self.commands.clock.words
         if self.robot is None:
             return self._states.words or self._states.look(True)
         if self._disagrees is None and self._description is not None:
@@ -233,7 +254,7 @@ class ControlNode(Node):
     def _missing(self) -> list[str]:
         """What was missing at the last look, of the robot and of who commands it."""
         inputs = [self._states, *([self._description] if self._description else [])]
-        return [*(each.words for each in inputs if each.words), *self.turn.missing]
+        return [*(each.words for each in inputs if each.words), *self.commands.missing]
 
     def _on_armed(self) -> None:
         self._broadcaster.arm(silent=self._sensed_nothing())
@@ -244,35 +265,30 @@ class ControlNode(Node):
             return True
         return time.monotonic() - self._driver.newest.stamp > self.spec.safety.max_age * self.spec.dt
 
-    def period(self, *, skipped: int = 0) -> None:
-        """Say what was sensed last, and pass on what the gate lets through.
-
-        Args:
-            skipped: Periods before it in which nothing was said.
-        """
-        self.skipped += skipped
-        if self.robot is None or self._driver is None:
-            return
-        if self._wants_armed and not self.why_not():
-            self._wants_armed = False
-            self.turn.supervisor.arm()
-        self.periods += 1
-        obs = self.robot.read()
-        mode, action = self.turn.take(self._driver.hold, cuts=self.robot.gate.cuts, skipped=skipped)
+    def _write(self, mode: Mode, action: Any) -> np.ndarray:
+        """Pass on what the gate lets through, once it is armed; returns what is applied, `A`."""
+        assert self.robot is not None and self._driver is not None
         if mode is Mode.LIMP:
             # Not armed: whoever commands the robot now, it is not us.
             self._driver.follow()
-            applied = self._driver.hold
-        else:
-            applied = self.robot.write(action)
-        if self._sensed_nothing():
+            return self._driver.hold
+        return self.robot.write(action)
+
+    def _publish(
+        self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    ) -> None:
+        """Publish what was sensed last, and what is applied on it. See `ReportPeriod`."""
+        if self._wants_armed and not self.why_not():
+            self._wants_armed = False
+            self.commands.arbiter.supervisor.arm()
+        if obs is None or applied is None or self._sensed_nothing():
             # Old news is not sent on as new; an agent without observations does not act.
             return
-        if not self.turn.clock.runs(self._now()):
+        if not self.commands.clock.runs(self._now()):
             # Stamps that no clock gave would be acted on, and learned from.
             return
-        stamp = self.turn.next_stamp()
-        self.turn.say_contact(stamp, self.robot.gate.cuts)
+        stamp = self.commands.next_stamp()
+        self.commands.publish_contact(stamp, cuts)
         self._applied.publish(convert.action_message(applied, self.spec, stamp))
         self._sensed.publish(convert.observation_message(obs.values, self.spec, stamp))
 
@@ -285,13 +301,13 @@ class ControlNode(Node):
             "robot": self.spec.name,
             "spec_digest": self.spec.digest(),
             "why_not_armed": self.why_not(),
-            "periods": self.periods,
-            "skipped_periods": self.skipped,
+            "periods": self.loop.periods if self.loop else 0,
+            "skipped_periods": self.loop.skipped if self.loop else 0,
             "sent": self.sent,
             "states_refused": self.refusals.to_dict(),
-            "wrong": self.turn.complaints.present(),
+            "wrong": self.commands.complaints.present(),
             "gate": self.robot.gate.status() if self.robot else {},
-            **self.turn.status(),
+            **self.commands.status(),
             "missing": self._missing,
         }
         self._status.publish(convert.json_message(values))
@@ -301,38 +317,45 @@ class ControlNode(Node):
         self._look()
         gate = self.robot.gate if self.robot else None
         cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
-        components = self.turn.diagnostics({"why_not_armed": self.why_not(), **cut})
+        components = self.commands.diagnostics({"why_not_armed": self.why_not(), **cut})
         self._diagnostics.publish(convert.diagnostics_message(self._now(), self.spec.name, components))
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: ControlNode, executor: Executor, stop: Stop, service: Service) -> None:
-    """Keep the spec's rate on absolute deadlines; periods that passed meanwhile are skipped."""
+def run(node: ControlNode, executor: Executor, stop: Stop, progress: Callable[[], None]) -> None:
+    """Keep the spec's rate on absolute deadlines; periods that passed meanwhile are skipped.
+
+    Args:
+        progress: Called once a period, also before the robot is known.
+    """
     deadlines = Deadlines(node.spec.dt)
-    longest = LOOK if node.config.turn.guard else node.spec.dt
-    while not stop.asked:
-        if node.robot is not None:
-            node.turn.heed_guard(node.robot.gate.hold)
+    longest = LOOK if node.config.commands.guard else node.spec.dt
+
+    def wait() -> None:
         node.chores.do(deadlines.left)
         left = deadlines.left()
         if left > 0:
             spin_once(executor, node, min(left, longest))
-            continue
-        _, skipped = deadlines.reached()
-        node.period(skipped=skipped)
-        service.progress()
-        node.turn.say_mode()
+
+    node.commands.log_mode()
+    while node.loop is None and not stop.asked:
+        wait()
+        if deadlines.left() <= 0:
+            deadlines.reached()
+            progress()
+    if node.loop is not None:
+        node.loop.run(deadlines, lambda: stop.asked, wait)
 
 
 def main() -> None:
     """Run the node until Ctrl-C."""
     service = Service()
-    with running(ControlNode) as (node, stop):
+    with running(lambda: ControlNode(service.progress)) as (node, stop):
         use_real_time(node, node.config.priority)
         service.ready()
-        run(node, executor_of(node), stop, service)
+        run(node, executor_of(node), stop, service.progress)
         service.stopping()
 
 

@@ -4,16 +4,18 @@ It is a sampled system. At each deadline it moves the robot through the period t
 the command that came in meanwhile, and says what the sensors then give. Delay between command and
 motor is a property of the world, as in training; the time that a command takes to come is measured.
 
-All that moves the robot goes through its gate. A supervisor says whose turn it is: that of whoever sends commands, or
-that of the baseline, which holds and knows the way home.
+It runs the library's control loop. All that moves the robot goes through its gate, and the loop's arbiter decides
+between the commands that come in and the fallback controller, which holds and goes home.
 """
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
 from rclpy.executors import Executor
@@ -21,17 +23,18 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
+from wm_robot.control.control_loop import ControlLoop
 from wm_robot.control.period_log import Period, PeriodLog, log_status
-from wm_robot.control.realtime import Deadlines, Garbage
-from wm_robot.control.timing import Histogram
+from wm_robot.control.realtime import Deadlines, Garbage, take_over_collection
 from wm_robot.io.durable import write_file
 from wm_robot.robots import load_spec, spec_path
-from wm_robot.safety.limit_violations import Rule
+from wm_robot.safety.limit_violations import Cut
 from wm_robot.safety.modes import Mode
 from wm_robot.safety.systemd import Service
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.signed_spec import load_signed_spec
 from wm_robot.spec import RobotSpec
+from wm_robot.types import Observation
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.idle_tasks import Chores
 from wm_robot_ros.middleware.node_runtime import (
@@ -45,7 +48,7 @@ from wm_robot_ros.middleware.node_runtime import (
 )
 from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
 from wm_robot_ros.middleware.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.nodes.command_arbiter import TurnConfig, WhoseTurn
+from wm_robot_ros.nodes.command_subscription import CommandConfig, CommandSubscription
 from wm_robot_sim import make_robot
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.world_parameter import read_world
@@ -68,7 +71,7 @@ class PlantConfig:
     change_time: float
     change_world: str
     duration: float
-    turn: TurnConfig
+    commands: CommandConfig
     require_signed: bool
     keys: str
     status_rate: float
@@ -90,7 +93,7 @@ class PlantConfig:
             duration=declare(
                 node, "duration", 0.0, "s from the first command to the end; 0: for ever", bounds=(0, 1e9)
             ),
-            turn=TurnConfig.declare(node, armed=True),
+            commands=CommandConfig.declare(node, armed=True),
             require_signed=declare(node, "require_signed", False, "refuse a spec that no trusted key signed"),
             keys=declare(node, "keys", "", "folder of keys; empty: the user's"),
             status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
@@ -104,9 +107,12 @@ class PlantConfig:
 class PlantNode(Node):
     """Publishes what the robot senses and applies what it is told."""
 
-    def __init__(self) -> None:
-        """Raises:
-        WmRobotError: If robot or world cannot be.
+    def __init__(self, progress: Callable[[], None] = lambda: None) -> None:
+        """Args:
+            progress: Called at the end of every period.
+
+        Raises:
+            WmRobotError: If robot or world cannot be.
         """
         super().__init__(NAME)
         self.config = config = PlantConfig.declare(self)
@@ -115,19 +121,25 @@ class PlantNode(Node):
         self.robot = make_robot(spec, read_world(config.world, spec, seed=config.seed), seed=config.seed)
         self._changed = read_world(config.change_world, spec, seed=config.seed + 1)
         self._target = MovingTarget(spec, seed=config.seed)
-        self.turn = WhoseTurn(
+        self.commands = CommandSubscription(
             self,
             spec,
-            config.turn,
+            config.commands,
             self.robot.hold,
-            mode=Mode.READY if config.turn.armed else Mode.LIMP,
-            began=lambda: self._publish_event("start", self.robot.world),
+            mode=Mode.READY if config.commands.armed else Mode.LIMP,
+            on_first_command=lambda: self._publish_event("start", self.robot.world),
+        )
+        self.loop = ControlLoop(
+            self.robot,
+            self.commands.arbiter,
+            report=self._publish,
+            write=self._move,
+            progress=progress,
+            tidy=self.tidy,
         )
         self.log = PeriodLog(config.log) if config.log else None
         self.realtime: dict[str, str] = {}
         self.garbage: Garbage | None = None
-        self.lateness = Histogram()
-        self.periods = self.skipped = self.longest_skip = 0
         self._lived = 0
         """Periods since the first command."""
         self._change_due = config.change_time >= 0
@@ -143,7 +155,7 @@ class PlantNode(Node):
         self.chores.every(1.0 / config.status_rate, self._publish_status)
         self.chores.every(1.0, self._publish_diagnostics)
         # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
-        self.turn.say_mode()
+        self.commands.log_mode()
 
     def _load_spec(self) -> RobotSpec:
         if not self.config.require_signed:
@@ -154,74 +166,81 @@ class PlantNode(Node):
     def finished(self) -> bool:
         return 0 < self.config.duration <= self._lived * self.spec.dt
 
-    def period(self, *, late: float = 0.0, skipped: int = 0) -> None:
-        """Move the robot through the period that ends now, and say what came of it.
-
-        Args:
-            late: Since its end, in s.
-            skipped: Periods before it that nobody lived through.
-        """
-        turn = self.turn
-        if self._change_due and self._lived * self.spec.dt >= self.config.change_time and turn.intake.started:
+    def _move(self, mode: Mode, action: Any) -> np.ndarray:
+        """Move the robot through the period that ends now; returns what was applied, `A`."""
+        started = self.commands.remote.started
+        # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
+        # takes to load, and no two runs would begin alike.
+        if not (started or mode is Mode.HOMING):
+            return self.robot.hold
+        if self._change_due and started and self._lived * self.spec.dt >= self.config.change_time:
             self._change_due = False
             self.robot.change(self._changed)
             self._publish_event("change", self._changed)
-        surprise = turn.surprise
-        mode, action = turn.take(self.robot.hold, cuts=self.robot.gate.cuts, skipped=skipped)
-        # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
-        # takes to load, and no two runs would begin alike.
-        moves = turn.intake.started or mode is Mode.HOMING
-        applied = self.robot.write(action) if moves else self.robot.hold
-        cuts = self.robot.gate.cuts if moves else ()
-        self.periods += 1
-        self._lived += turn.intake.started
+        return self.robot.write(action)
+
+    def _publish(
+        self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    ) -> None:
+        """Publish what the sensors give after a period, and what led to it. See `ReportPeriod`."""
+        commands = self.commands
+        self._lived += commands.remote.started
         goal = self._target.goal(self._lived)
         observation = self.robot.read().values
-        if not turn.clock.runs(self._now()):
+        if applied is None or not commands.clock.runs(self._now()):
             # Stamps that no clock gave would be acted on, and learned from.
             return
-        stamp = turn.next_stamp()
+        stamp = commands.next_stamp()
         # The observation comes last: when it arrives, what belongs to it is there already.
-        turn.say_contact(stamp, cuts)
+        commands.publish_contact(stamp, cuts)
         if goal.size:
             self._goal.publish(convert.point_message(goal, stamp))
         self._applied.publish(convert.action_message(applied, self.spec, stamp))
         self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
         if self.spec.chain:
             self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
-        self._write_down(stamp, late, mode, tuple(cut.rule for cut in cuts), surprise)
+        self._log_period(stamp, cuts)
 
-    def _write_down(
-        self, stamp: int, late: float, mode: Mode, cuts: tuple[Rule, ...], surprise: float | None
-    ) -> None:
+    def _log_period(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
+        remote, arbiter = self.commands.remote, self.commands.arbiter
         if self.log:
             self.log.add(
                 Period(
                     stamp=stamp,
-                    late_ms=1e3 * late,
-                    latency_ms=self.turn.command_ms,
-                    surprise=math.nan if surprise is None else surprise,
-                    mode=mode,
-                    cuts=cuts,
+                    late_ms=self.loop.lateness.last_ms,
+                    latency_ms=remote.age_ms,
+                    surprise=math.nan if arbiter.surprise is None else arbiter.surprise,
+                    mode=arbiter.mode,
+                    cuts=tuple(cut.rule for cut in cuts),
                 )
             )
-        self.turn.command_ms = math.nan
+        remote.age_ms = math.nan
+
+    def tidy(self, left: float) -> None:
+        """Do what belongs between two periods.
+
+        Args:
+            left: Time until the next, in s.
+        """
+        logged = self.commands.log_mode()
+        if self.garbage and not logged:
+            self.garbage.tidy(left)
 
     def status(self) -> dict[str, Any]:
         return {
             "robot": self.spec.name,
             "spec_digest": self.spec.digest(),
             "rate": self.spec.rate,
-            "periods": self.periods,
+            "periods": self.loop.periods,
             "lived": self._lived,
             "gate": self.robot.gate.status(),
-            "skipped_periods": self.skipped,
-            "longest_skip": self.longest_skip,
-            "lateness": self.lateness.to_dict(),
+            "skipped_periods": self.loop.skipped,
+            "longest_skip": self.loop.longest_skip,
+            "lateness": self.loop.lateness.to_dict(),
             "realtime": self.realtime,
             "garbage": self.garbage.status() if self.garbage else {},
             "log": log_status(self.log),
-            **self.turn.status(),
+            **self.commands.status(),
         }
 
     def write_report(self) -> None:
@@ -246,12 +265,13 @@ class PlantNode(Node):
     def _publish_diagnostics(self) -> None:
         gate = self.robot.gate
         cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()}
-        commands, safety = self.turn.diagnostics({"last_cut": gate.last or "none", **cut})
+        commands, safety = self.commands.diagnostics({"last_cut": gate.last or "none", **cut})
+        periods, skipped, late = self.loop.periods, self.loop.skipped, self.loop.lateness.percentile(99)
         timing = (
             f"{self._path}: timing",
-            "warn" if self.skipped else "ok",
-            f"{self.skipped} periods skipped" if self.skipped else "in time",
-            {"periods": self.periods, "late_p99_ms": self.lateness.percentile(99), "rate": self.spec.rate},
+            "warn" if skipped else "ok",
+            f"{skipped} periods skipped" if skipped else "in time",
+            {"periods": periods, "late_p99_ms": late, "rate": self.spec.rate},
         )
         message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing, safety))
         self._diagnostics.publish(message)
@@ -264,27 +284,20 @@ class PlantNode(Node):
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: PlantNode, executor: Executor, stop: Stop, service: Service) -> None:
+def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
     """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
     deadlines = Deadlines(node.spec.dt)
-    longest = LOOK if node.config.turn.guard else node.spec.dt
-    while not (stop.asked or node.finished):
-        node.turn.heed_guard(node.robot.hold)
+    longest = LOOK if node.config.commands.guard else node.spec.dt
+
+    def wait() -> None:
         node.chores.do(deadlines.left)
         left = deadlines.left()
         if left > SPIN_SHORTEST:
             spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
-            continue
-        deadlines.wait()
-        late, skipped = deadlines.reached()
-        node.lateness.add(late * 1e3)
-        node.skipped += skipped
-        node.longest_skip = max(node.longest_skip, skipped)
-        node.period(late=late, skipped=skipped)
-        service.progress()
-        node.turn.say_mode()
-        if node.garbage:
-            node.garbage.tidy(deadlines.left())
+        else:
+            deadlines.wait()
+
+    node.loop.run(deadlines, lambda: stop.asked or node.finished, wait)
 
 
 def main() -> None:
@@ -293,12 +306,12 @@ def main() -> None:
     node = None
     try:
         with one_sentence():
-            node = PlantNode()
+            node = PlantNode(service.progress)
             executor = executor_of(node, quick=True)
             node.realtime = use_real_time(node, node.config.priority, node.config.cores)
-            node.garbage = Garbage()
+            node.garbage = take_over_collection()
             service.ready()
-            run(node, executor, stop, service)
+            run(node, executor, stop)
             node.write_report()
     finally:
         service.stopping()

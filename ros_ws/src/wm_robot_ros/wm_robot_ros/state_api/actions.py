@@ -18,15 +18,17 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from wm_robot_msgs.action import Adapt, Assimilate, Evaluate
 
-from wm_robot.agent.builder import Surprise
 from wm_robot.errors import ConfigError, DeviceError, SnapshotError, WmRobotError
 from wm_robot.streams.transition_assembler import Lived
 from wm_robot_ros.middleware.idle_tasks import timer
+from wm_robot_ros.middleware.worker_result import result_of
 from wm_robot_ros.state_api.messages import metrics, snapshot_message
-from wm_robot_ros.state_api.services import place, restore
+from wm_robot_ros.state_api.served_agent import ServedAgent
+from wm_robot_ros.state_api.services import restore
+from wm_robot_ros.state_api.state_place import open_place
 
 if TYPE_CHECKING:
-    from wm_robot_ros.nodes.agent_node import AgentNode
+    from wm_robot.agent.agent import Surprise
 
 LOOK = 0.2
 """s between two looks at what is under way, and two messages of feedback."""
@@ -43,8 +45,8 @@ class Cancelled(Exception):
 class LifetimeActions:
     """Action servers of an agent."""
 
-    def __init__(self, node: "AgentNode"):
-        self._node, self._busy = node, False
+    def __init__(self, agent: ServedAgent):
+        self._agent, self._node, self._busy = agent, agent.node, False
         self._surprises: list[float] | None = None
         """Of the steps of the session of learning that is under way."""
         self._child: subprocess.Popen[bytes] | None = None
@@ -63,7 +65,7 @@ class LifetimeActions:
         for server in self._servers:
             server.destroy()
 
-    def lived(self, lived: Lived, surprise: Surprise) -> None:
+    def lived(self, lived: Lived, surprise: "Surprise") -> None:
         """Hear of a step that was lived."""
         if self._surprises is not None and lived.valid:
             self._surprises.append(float(surprise.nll))
@@ -107,15 +109,15 @@ class LifetimeActions:
     # --- what is done -------------------------------------------------------------------------------------------
 
     async def _adapt(self, goal: ServerGoalHandle, asked: Adapt.Goal, result: Adapt.Result) -> bool:
-        node, wanted = self._node, int(asked.steps)
+        agent, wanted = self._agent, int(asked.steps)
         if wanted < LEAST_STEPS:
             raise ConfigError(f"steps is {wanted}; it must be at least {LEAST_STEPS}")
         if math.isnan(asked.allowed):
             raise ConfigError("allowed is NaN; it must be nats per channel, or infinity")
-        if not (node.active and node.config.life.learning):
+        if not (agent.loop.active and agent.learning):
             raise SnapshotError("the agent does not act, or does not learn. Activate it, with learning: true")
-        store, name = place(node)
-        before = await node.save()
+        store, _ = open_place(agent.session.place)
+        before = await self._save_state()
         result.before = snapshot_message(store, before)
         surprises: list[float] = []
         self._surprises = surprises
@@ -123,8 +125,10 @@ class LifetimeActions:
         try:
             while len(surprises) < wanted:
                 await self._next(goal)
-                if not node.active:
-                    raise DeviceError(f"the agent stopped acting: {node.trouble or 'it was deactivated'}")
+                if not agent.loop.active:
+                    raise DeviceError(
+                        f"the agent stopped acting: {agent.loop.trouble or 'it was deactivated'}"
+                    )
                 newest = surprises[-1] if surprises else math.nan
                 goal.publish_feedback(
                     Adapt.Feedback(
@@ -140,11 +144,11 @@ class LifetimeActions:
         worse = result.surprise_last - result.surprise_first > asked.allowed
         result.kept = not (asked.undo_on_cancel if cancelled else worse)
         if result.kept:
-            after = await node.save()
+            after = await self._save_state()
         else:
-            _, after = await restore(node, before)
+            _, after = await restore(self._node, agent.session, before)
         if asked.pin:
-            await node.beside(lambda: store.pin(asked.pin, after))
+            await result_of(agent.session.worker.submit(lambda: store.pin(asked.pin, after)), self._node)
         result.after = snapshot_message(store, after)
         if cancelled:
             raise Cancelled
@@ -155,12 +159,12 @@ class LifetimeActions:
     async def _assimilate(
         self, goal: ServerGoalHandle, asked: Assimilate.Goal, result: Assimilate.Result
     ) -> bool:
-        store, _ = place(self._node)
+        store, _ = open_place(self._agent.session.place)
         told = await self._beside(
             goal,
             Assimilate.Feedback,
             work="assimilate",
-            reference=asked.reference or await self._node.save(),
+            reference=asked.reference or await self._save_state(),
             branch=asked.branch,
             recordings=list(asked.recordings),
             robot=asked.robot,
@@ -175,12 +179,12 @@ class LifetimeActions:
         return bool(told["accepted"])
 
     async def _evaluate(self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result) -> bool:
-        store, _ = place(self._node)
+        store, _ = open_place(self._agent.session.place)
         told = await self._beside(
             goal,
             Evaluate.Feedback,
             work="evaluate",
-            references=list(asked.references) or [await self._node.save()],
+            references=list(asked.references) or [await self._save_state()],
             recordings=list(asked.recordings),
             robot=asked.robot,
         )
@@ -195,11 +199,11 @@ class LifetimeActions:
 
     async def _beside(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
         """What a process of its own finds; its progress becomes feedback."""
-        node = self._node
+        agent = self._agent
         request |= {
-            "base": node.config.life.base,
-            "spec": node.config.robot,
-            "store": str(place(node)[0].folder),
+            "base": agent.base,
+            "spec": agent.robot,
+            "store": str(open_place(agent.session.place)[0].folder),
         }
         self._child = child = subprocess.Popen(
             [sys.executable, "-m", MODULE, json.dumps(request)],
@@ -225,6 +229,10 @@ class LifetimeActions:
                     f"its process ended with {child.returncode} and said nothing. Its log says why"
                 )
             await self._next(goal)
+
+    async def _save_state(self) -> str:
+        """Digest of the snapshot of a save."""
+        return await result_of(self._agent.session.save(), self._node)
 
     async def _next(self, goal: ServerGoalHandle) -> None:
         """Until the next look.

@@ -1,33 +1,38 @@
 """What an agent offers beyond standard messages, where the project's own are built."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeAlias
 
-from wm_robot.agent.builder import Surprise
 from wm_robot.streams.transition_assembler import Lived
 from wm_robot_ros.state_api import interfaces
+from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot_ros.nodes.agent_node import AgentNode
+    from wm_robot.agent.agent import Surprise
 
-Watch = Callable[[Lived, Surprise], None]
+Watch: TypeAlias = "Callable[[Lived, Surprise], None]"
 
 
-def attach(node: "AgentNode", entities: list[Callable[[], object]], watching: list[Watch]) -> None:
-    """Give an agent its services and actions for lives, and what it says of them; or say in one line what is missing.
+def attach(agent: ServedAgent, resources: ExitStack) -> list[Watch]:
+    """Give an agent its services, actions and topics for the lifetime state; or log in one line what is missing.
 
     Args:
-        entities: Gets what takes each part down again.
-        watching: Gets who is to be told of each step that was lived.
+        resources: Gets what destroys each part.
+
+    Returns:
+        What is to be called after each transition that the agent learned from.
     """
     missing = interfaces.missing()
     if missing:
-        node.get_logger().warning(missing)
-        return
+        agent.node.get_logger().warning(missing)
+        return []
     from wm_robot_ros.state_api.actions import LifetimeActions
     from wm_robot_ros.state_api.services import LifetimeServices
     from wm_robot_ros.state_api.topics import LifetimeTopics
 
-    topics, services, actions = LifetimeTopics(node), LifetimeServices(node), LifetimeActions(node)
-    entities += [part.destroy for part in (topics, services, actions)]
-    watching += [topics.lived, actions.lived]
+    topics, actions = LifetimeTopics(agent), LifetimeActions(agent)
+    services = LifetimeServices(agent.node, agent.session)
+    for part in (topics, services, actions):
+        resources.callback(part.destroy)
+    return [topics.lived, actions.lived]

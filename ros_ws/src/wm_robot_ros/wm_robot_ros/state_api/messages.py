@@ -21,7 +21,7 @@ def snapshot_message(store: Store, digest: str) -> SnapshotMessage:
         SnapshotError: If it is not there.
     """
     return (
-        described(store.read(digest), whole=not store.pruned(store.read(digest)))
+        described(store.manifests.read(digest), whole=not store.pruned(store.manifests.read(digest)))
         if digest
         else SnapshotMessage()
     )

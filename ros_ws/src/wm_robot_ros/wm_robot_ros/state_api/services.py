@@ -2,17 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
 from wm_robot_msgs.srv import BranchLifetime, ListLifetimes, ResetLifetime, RestoreLifetime, SaveLifetime
 
 from wm_robot.errors import SnapshotError, WmRobotError
-from wm_robot.store.store import Store, opened
+from wm_robot.store.store import Store
+from wm_robot_ros.middleware.worker_result import result_of
 from wm_robot_ros.state_api.messages import described, snapshot_message
-
-if TYPE_CHECKING:
-    from wm_robot_ros.nodes.agent_node import AgentNode
+from wm_robot_ros.state_api.state_place import open_place
+from wm_robot_ros.state_api.state_session import StateSession
 
 Answer = Callable[[Any, Any], Awaitable[None]]
 
@@ -20,8 +21,8 @@ Answer = Callable[[Any, Any], Awaitable[None]]
 class LifetimeServices:
     """Answers in the agent's worker: control goes on meanwhile, and two changes of a store come one after another."""
 
-    def __init__(self, node: "AgentNode"):
-        self._node = node
+    def __init__(self, node: Node, session: StateSession):
+        self._node, self._session = node, session
         group = ReentrantCallbackGroup()
         self._services = [
             node.create_service(kind, f"~/{name}", _guarded(answer), callback_group=group)
@@ -42,31 +43,31 @@ class LifetimeServices:
             self._node.destroy_service(service)
 
     async def _save(self, request: SaveLifetime.Request, response: SaveLifetime.Response) -> None:
-        digest = await self._node.save()
-        store, _ = place(self._node)
+        digest = await self._save_state()
+        store, _ = open_place(self._session.place)
 
         def kept() -> Any:
             if request.pin:
                 store.pin(request.pin, digest)
             return snapshot_message(store, digest)
 
-        response.snapshot = await self._node.beside(kept)
+        response.snapshot = await self._run_in_worker(kept)
 
     async def _restore(self, request: RestoreLifetime.Request, response: RestoreLifetime.Response) -> None:
-        response.before, digest = await restore(self._node, request.reference)
-        response.snapshot = snapshot_message(place(self._node)[0], digest)
+        response.before, digest = await restore(self._node, self._session, request.reference)
+        response.snapshot = snapshot_message(open_place(self._session.place)[0], digest)
 
     async def _branch(self, request: BranchLifetime.Request, response: BranchLifetime.Response) -> None:
-        reference = request.reference or await self._node.save()
-        store, _ = place(self._node)
-        response.snapshot = await self._node.beside(
+        reference = request.reference or await self._save_state()
+        store, _ = open_place(self._session.place)
+        response.snapshot = await self._run_in_worker(
             lambda: snapshot_message(store, store.branch(request.name, reference))
         )
 
     async def _reset(self, request: ResetLifetime.Request, response: ResetLifetime.Response) -> None:
-        store, name = place(self._node)
-        if self._node.born:
-            await self._node.save()
+        store, name = open_place(self._session.place)
+        if self._session.record.started:
+            await self._save_state()
 
         def ended() -> str:
             kept = _aside(store, name)
@@ -74,11 +75,10 @@ class LifetimeServices:
                 store.forget(name)
             return kept
 
-        response.before = await self._node.beside(ended)
-        self._node.go_on_from(None)
+        response.before = await result_of(self._session.restart_from(None, ended), self._node)
 
     async def _list(self, request: ListLifetimes.Request, response: ListLifetimes.Response) -> None:
-        store, name = place(self._node)
+        store, name = open_place(self._session.place)
 
         def listed() -> None:
             branches, pins = store.branches(), store.pins()
@@ -92,21 +92,18 @@ class LifetimeServices:
                     for each in islice(line, request.limit or None)
                 ]
 
-        await self._node.beside(listed)
+        await self._run_in_worker(listed)
+
+    async def _save_state(self) -> str:
+        """Digest of the snapshot of a save."""
+        return await result_of(self._session.save(), self._node)
+
+    async def _run_in_worker(self, work: Callable[[], Any]) -> Any:
+        """Result of some work in the worker thread."""
+        return await result_of(self._session.worker.submit(work), self._node)
 
 
-def place(node: "AgentNode") -> tuple[Store, str]:
-    """Store and branch of an agent's life.
-
-    Raises:
-        SnapshotError: If it is not saved anywhere.
-    """
-    if not node.config.state:
-        raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with one")
-    return opened(node.config.state)
-
-
-async def restore(node: "AgentNode", reference: str) -> tuple[str, str]:
+async def restore(node: Node, session: StateSession, reference: str) -> tuple[str, str]:
     """Save the life, and let its branch go on from another snapshot, at the agent's next step.
 
     Returns:
@@ -115,11 +112,11 @@ async def restore(node: "AgentNode", reference: str) -> tuple[str, str]:
     Raises:
         SnapshotError: If there is no such snapshot, or it is another base's or robot's; the life goes on as it was.
     """
-    store, name = place(node)
+    store, name = open_place(session.place)
     # Before anything is changed: a name that nobody knows costs nothing.
-    target = await node.beside(lambda: store.show(reference))
-    if node.born:
-        await node.save()
+    target = await result_of(session.worker.submit(lambda: store.show(reference)), node)
+    if session.record.started:
+        await result_of(session.save(), node)
 
     def turned() -> tuple[str, str]:
         present = store.show(name)
@@ -133,9 +130,7 @@ async def restore(node: "AgentNode", reference: str) -> tuple[str, str]:
         store.content(target)
         return _aside(store, name), store.reset(name, target.digest)
 
-    before, digest = await node.beside(turned)
-    node.go_on_from(node.config.state)
-    return before, digest
+    return await result_of(session.restart_from(session.place, turned), node)
 
 
 def _aside(store: Store, name: str) -> str:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from std_msgs.msg import Header
 from wm_robot_msgs.msg import LifetimeStatus, Prediction, Surprise
 
-from wm_robot.agent.builder import Surprise as LifeSurprise
+from wm_robot.control.histogram import Histogram
 from wm_robot.store.store import opened
 from wm_robot.streams.transition_assembler import Lived
 from wm_robot_ros.middleware.convert import FRAME, duration_message, time_message
 from wm_robot_ros.middleware.qos import OUTPUT
 from wm_robot_ros.state_api.messages import floats
+from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot_ros.nodes.agent_node import AgentNode
+    from wm_robot.agent.agent import Surprise as LifeSurprise
 
 STATUS_PERIOD = 0.5
 """s between two messages of `~/lifetime`."""
@@ -30,22 +31,22 @@ UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
 class LifetimeTopics:
     """Publishers of an agent."""
 
-    def __init__(self, node: "AgentNode"):
-        self._node = node
+    def __init__(self, agent: ServedAgent):
+        self._agent, node = agent, agent.node
         self._status = node.create_publisher(LifetimeStatus, "~/lifetime", OUTPUT)
         self._surprised = node.create_publisher(Surprise, "~/surprise_by_channel", OUTPUT)
         self._planned = node.create_publisher(Prediction, "~/plan", OUTPUT)
-        self._end = node.chores.every(STATUS_PERIOD, self._publish_status)
+        self._end = agent.idle_tasks.every(STATUS_PERIOD, self._publish_status)
         self._plan_due = 0.0
-        self._channels = list(node.spec.observation_names)
+        self._channels = list(agent.spec.observation_names)
         self._units = [UNITS[name.rpartition("/")[2]] for name in self._channels]
 
     def destroy(self) -> None:
         self._end()
         for publisher in (self._status, self._surprised, self._planned):
-            self._node.destroy_publisher(publisher)
+            self._agent.node.destroy_publisher(publisher)
 
-    def lived(self, lived: Lived, surprise: LifeSurprise) -> None:
+    def lived(self, lived: Lived, surprise: "LifeSurprise") -> None:
         """Tell of a step that was lived."""
         if self._surprised.get_subscription_count():
             self._surprised.publish(self._surprise_message(lived, surprise))
@@ -53,7 +54,7 @@ class LifetimeTopics:
             self._plan_due = time.monotonic() + PLAN_PERIOD
             self._publish_plan(lived.stamp)
 
-    def _surprise_message(self, lived: Lived, surprise: LifeSurprise) -> Surprise:
+    def _surprise_message(self, lived: Lived, surprise: "LifeSurprise") -> Surprise:
         return Surprise(
             header=Header(stamp=time_message(lived.stamp)),
             lived=self._count("lived"),
@@ -67,17 +68,17 @@ class LifetimeTopics:
         )
 
     def _publish_plan(self, stamp: int) -> None:
-        node = self._node
-        imagined = node.life.imagined()
+        spec = self._agent.spec
+        imagined = self._agent.life.agent.imagined()
         if imagined is None:
             return
         message = Prediction(
             header=Header(stamp=time_message(stamp), frame_id=FRAME),
             lived=self._count("lived"),
-            step_duration=duration_message(node.spec.dt),
+            step_duration=duration_message(spec.dt),
             horizon=len(imagined.action),
-            action_names=list(node.spec.action_names),
-            action_units=[actuator.unit for actuator in node.spec.actuators],
+            action_names=list(spec.action_names),
+            action_units=[actuator.unit for actuator in spec.actuators],
             actions=floats(imagined.action),
             names=self._channels,
             units=self._units,
@@ -89,34 +90,34 @@ class LifetimeTopics:
     def _publish_status(self) -> None:
         if not self._status.get_subscription_count():
             return
-        node, config = self._node, self._node.config
-        store, branch = opened(config.state) if config.state else (None, "")
-        told = node.status()
+        agent, loop, session = self._agent, self._agent.loop, self._agent.session
+        store, branch = opened(session.place) if session.place else (None, "")
         self._status.publish(
             LifetimeStatus(
-                header=Header(stamp=node.get_clock().now().to_msg()),
-                robot=node.spec.name,
-                spec_digest=node.spec.digest(),
+                header=Header(stamp=agent.node.get_clock().now().to_msg()),
+                robot=agent.spec.name,
+                spec_digest=agent.spec.digest(),
                 store=str(store.folder) if store else "",
                 branch=branch,
                 snapshot=store.branches().get(branch, "") if store else "",
-                active=bool(told["active"]),
-                learning=bool(config.life.learning),
-                unsaved=bool(node.unsaved),
-                trouble=str(told["trouble"]),
+                active=loop.active,
+                learning=agent.learning,
+                unsaved=session.record.unsaved,
+                trouble=loop.trouble or session.record.error,
                 lived=self._count("lived"),
                 watched=self._count("watched"),
                 invalid=self._count("invalid"),
-                acted=int(told["acted"]),
-                negative_log_likelihood=math.nan if told["surprise"] is None else float(told["surprise"]),
-                latency_p50=self._seconds("p50_ms", told["latency"]),
-                latency_p99=self._seconds("p99_ms", told["latency"]),
+                acted=loop.acted,
+                negative_log_likelihood=math.nan if loop.surprise is None else loop.surprise,
+                latency_p50=_seconds(loop.latency, 50),
+                latency_p99=_seconds(loop.latency, 99),
             )
         )
 
     def _count(self, name: str) -> int:
-        return int(self._node.life.counters[name])
+        return int(self._agent.life.counters[name])
 
-    @staticmethod
-    def _seconds(name: str, latency: dict[str, float]) -> float:
-        return float(latency[name]) / 1e3 if latency["count"] else math.nan
+
+def _seconds(times: Histogram, percentile: float) -> float:
+    """A percentile in s; NaN where there is no time."""
+    return times.percentile(percentile) / 1e3 if times.count else math.nan

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_robot.agent.saved_lifetime import keep, lives_of, state_of, steps_of
+from wm_robot.agent.saved_lifetime import keep, state_of, steps_of
 from wm_robot.errors import SnapshotError, SpecError, WmRobotError
 from wm_robot.evaluation.acceptance import SETTLED, mean_error, parted, tried
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.io.base_file import find_base
-from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.backend import Expected, Lives
+from wm_robot.memory.state_arrays import ArrayState
+from wm_robot.model.backend import ModelBackend, Prediction
 from wm_robot.model.base import Base, load_base
 from wm_robot.recording.recorded_experience import recorded
 from wm_robot.robots import load_spec
 from wm_robot.sharing.assimilate import Stretch
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
-from wm_robot.types import Episode
+from wm_robot.types import Episode, Step
 
 LOWEST = 19
 SAY_EVERY = 0.2
@@ -38,7 +38,7 @@ SAY_EVERY = 0.2
 class Watched:
     """Lives a life, and keeps account: how far it has got, and how well each next observation was expected."""
 
-    def __init__(self, lives: Lives, base: Base, lived: Callable[[], None]):
+    def __init__(self, lives: ModelBackend[np.ndarray], base: Base, lived: Callable[[], None]):
         """Args:
         lived: Called after each step.
         """
@@ -46,24 +46,16 @@ class Watched:
         self._nll: list[float] = []
         self._error: list[float] = []
 
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> Arrays:
+    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
         return self._lives.birth(hold=hold, truth=truth)
 
-    def predict(self, state: Arrays, obs: np.ndarray, action: np.ndarray) -> Expected:
+    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
         return self._lives.predict(state, obs, action)
 
-    def write(
-        self,
-        state: Arrays,
-        obs: np.ndarray,
-        action: np.ndarray,
-        next_obs: np.ndarray,
-        valid: np.ndarray,
-        truth: np.ndarray | None = None,
-    ) -> tuple[Expected, Arrays]:
-        expected, after = self._lives.write(state, obs, action, next_obs, valid, truth)
-        if valid.all():
-            apart = next_obs - expected.mean
+    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        expected, after = self._lives.write(state, step)
+        if step.valid.all():
+            apart = step.next_obs - expected.mean
             nll = apart**2 / np.exp(expected.log_variance) + expected.log_variance + np.log(2 * np.pi)
             self._nll.append(float(0.5 * nll.mean()))
             self._error.append(float(((apart / self._unit) ** 2).mean()))
@@ -118,7 +110,7 @@ def evaluate(
         state = state_of(place, head, base, spec)
         teller.doing = f"life {head[:12]}"
         watched = Watched(steps_of(folder, base), base, teller.step)
-        ahead = mean_error(base.model, lives_of(state, watched), state, stretches)
+        ahead = mean_error(base.model, watched, state, stretches)
         rows.append(watched.figures() | {"ahead_error": ahead})
     return {"snapshots": heads, "steps": steps, "metrics": rows}
 
@@ -150,7 +142,7 @@ def assimilate(
     lived, held_out = (sum(each.steps for each in part) for part in (taken, [*mine_kept, *theirs_kept]))
     teller = Teller(lived + 2 * held_out)
     teller.doing = f"{lived} steps, and {held_out} held out"
-    lives = lives_of(state, Watched(steps_of(folder, base), base, teller.step))
+    lives = Watched(steps_of(folder, base), base, teller.step)
     after, verdict = tried(base.model, lives, state, mine, theirs)
     saved = ""
     if branch and verdict.accepted:

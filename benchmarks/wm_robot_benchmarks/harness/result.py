@@ -1,0 +1,325 @@
+"""What every bench is told and gives back: a table for people, with `--json` one object as the last line."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from statistics import pstdev
+from typing import Any
+
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+from wm_robot.evaluation.gap import Comparison
+from wm_robot.memory import registry
+from wm_robot_cli.progress import ProgressMeter
+from wm_robot_cli.provenance import command, commit
+from wm_robot_cli.tables import console_of_stdout, number_in_words, print_table
+
+LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.learns}
+FAMILIES = tuple(name for name, family in LEARNING.items() if not family.learns_as)
+"""Families of memory that benches compare."""
+OWN_BASES = Path("runs/bases")
+"""Where to put bases of a robot whose name another has."""
+KNOWN_ARMS = (*LEARNING, "robust", "oracle", "nominal")
+"""Names that a base can have after its robot's."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every bench is told."""
+
+    bench: str
+    robot: str
+    asked: Sequence[int]
+    """Seeds that were asked for."""
+    quick: bool
+    bases: Path
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        needs(len(self.asked) > 0, "seeds is empty; it must have at least one")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that are run: the first alone when it is to be quick."""
+        return tuple(self.asked[:1] if self.quick else self.asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What every bench gives back."""
+
+    setting: Setting
+    figures: Mapping[str, float | Comparison]
+    """Numbers under names that stay stable. A comparison without a value is null, and its reason is told."""
+    table: list[dict[str, Any]]
+    """Rows for people and plots."""
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """Digest of the base of each arm."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """The figures as numbers; None where a comparison has no meaning."""
+        return {
+            name: each.value if isinstance(each, Comparison) else each for name, each in self.figures.items()
+        }
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why figures are None, by name."""
+        return {
+            name: each.reason
+            for name, each in self.figures.items()
+            if isinstance(each, Comparison) and each.value is None
+        }
+
+
+def measure(run: Callable[..., Result], setting: Setting, *args: Any, as_json: bool, **options: Any) -> None:
+    """Run a bench while its progress is shown, and print its result."""
+    with ProgressMeter(f"bench {setting.bench}") as progress:
+        result = run(setting, *args, progress=progress, **options)
+    finish(result, as_json)
+
+
+def needs_gripper(setting: Setting) -> None:
+    """Refuse a robot without a gripper, before anybody trains bases for it.
+
+    Raises:
+        ConfigError: If the robot's spec has no chain.
+    """
+    from wm_robot.robots import load_spec
+
+    needs(
+        bool(load_spec(setting.robot).chain),
+        f"robot is '{setting.robot}', which has no chain in its spec, and so no gripper; bench {setting.bench} "
+        "measures how near a gripper comes to its target. Name one that has: --robot arm",
+    )
+
+
+def base_folder(setting: Setting, arm: str) -> Path:
+    """The folder of one arm's base, checked as `check_bases` does."""
+    return check_bases(setting, [arm])[arm]
+
+
+def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
+    """Find the bases of all arms that a bench needs, before it simulates anything.
+
+    Returns:
+        Folder of each arm's base.
+
+    Raises:
+        SnapshotError: If bases are missing or of another spec of the robot; one sentence names them all.
+    """
+    from wm_robot.io.base_file import find_base
+    from wm_robot.robots import load_spec
+
+    spec = load_spec(setting.robot)
+    wanted, found = list(dict.fromkeys(arms)), dict[str, Path]()
+    for arm in wanted:
+        if _is_there(folder := setting.bases / f"{spec.name}-{arm}"):
+            found[arm] = find_base(folder)
+    missing = [arm for arm in wanted if arm not in found]
+    foreign = [arm for arm, folder in found.items() if _spec_digest(folder) != spec.digest()]
+    if missing or foreign:
+        raise SnapshotError(_wanted(setting, spec.name, wanted, missing, foreign))
+    return found
+
+
+def bases_of(setting: Setting, arms: Iterable[str]) -> dict[str, Any]:
+    """Load the base of every arm that an experiment needs.
+
+    Raises:
+        SnapshotError: See `check_bases`.
+        MissingExtraError: If torch is not installed.
+    """
+    folders = check_bases(setting, arms)
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"wm-robot bench {setting.bench}", "learn,sim") from error
+    from wm_robot.model.base import load_base
+
+    torch.set_num_threads(1)
+    return {arm: load_base(folder) for arm, folder in folders.items()}
+
+
+def arms_with_base(setting: Setting) -> list[str]:
+    """The arms of a robot whose bases are there and of its spec, in the folder or among those that ship."""
+    from wm_robot.io.base_file import CARD, SHIPPED
+    from wm_robot.robots import load_spec
+
+    spec = load_spec(setting.robot)
+    # Those that ship are there under the default name from any folder: see `find_base`.
+    places = [setting.bases, *(SHIPPED if setting.bases in (Path(), Path("bases")) else ())]
+    folders = {
+        card.parent.name: card.parent
+        for place in reversed(places)
+        for card in place.glob(f"{spec.name}-*/{CARD}")
+    }
+    own = (name for name, folder in folders.items() if _spec_digest(folder) == spec.digest())
+    return sorted(name.removeprefix(f"{spec.name}-") for name in own)
+
+
+def digest_of(folder: Path) -> str:
+    """Of a base, as its card says."""
+    return _from_card(folder, "digest")
+
+
+def _spec_digest(folder: Path) -> str:
+    """Of the robot that a base was trained for, as its card says."""
+    return _from_card(folder, "spec_digest")
+
+
+def _from_card(folder: Path, key: str) -> str:
+    from wm_robot.io.base_file import CARD
+    from wm_robot.io.strict_json import read_json
+
+    card = read_json((folder / CARD).read_bytes(), str(folder / CARD))
+    return str(card.get(key)) if isinstance(card, dict) else ""
+
+
+def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], foreign: list[str]) -> str:
+    """One sentence with all bases that are missing or of another robot, and the command that makes them."""
+    wanted = [f"{robot}-{arm}" for arm in arms]
+    needed = f"bench {setting.bench} needs the base{'s' * (len(wanted) > 1)} {', '.join(wanted)}"
+    said = (
+        [f"missing in {setting.bases}: {', '.join(f'{robot}-{arm}' for arm in missing)}"] if missing else []
+    )
+    if foreign:
+        said.append(
+            f"trained for another spec than that of '{setting.robot}': "
+            + ", ".join(f"{robot}-{arm}" for arm in foreign)
+        )
+    for arm in missing:
+        if arm not in KNOWN_ARMS:
+            close = get_close_matches(arm, KNOWN_ARMS, n=1)
+            guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(KNOWN_ARMS)}"
+            return f"{needed}; '{arm}' is no family of memory{guess}"
+    if foreign:
+        # Those of the other robot stay as they are.
+        make = _training(setting.robot, robot, list(arms), OWN_BASES)
+        return f"{needed}; {'; '.join(said)}. Make own ones, and name their folder by --bases {OWN_BASES}: {make}"
+    make = _training(setting.robot, robot, missing, setting.bases)
+    return f"{needed}; {'; '.join(said)}. Make {'them' if len(missing) > 1 else 'it'}: {make}"
+
+
+def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
+    """The command that makes bases, and no base that is there already.
+
+    `train --all` makes one of a family, `robust` and `oracle`.
+
+    Args:
+        asked: The robot's name or the path of its spec, as it was given.
+        folder: Of the bases.
+    """
+    default = folder == Path("bases")
+    ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
+    families = [arm for arm in arms if arm not in ends]
+    there = [arm for arm in ("robust", "oracle") if arm not in arms and _is_there(folder / f"{robot}-{arm}")]
+    commands, train = list[str](), ["wm-robot", "train", asked]
+    if families and ends and not there:
+        first = families.pop(0)
+        of_family = [] if first == "ekf" else ["--memory", first]
+        out = [] if default else ["--out", str(folder)]
+        commands.append(shlex.join([*train, "--all", *of_family, *out]))
+        ends = [arm for arm in ends if arm not in ("robust", "oracle")]
+    for arm in (*families, *ends):
+        out = [] if default else ["--out", str(folder / f"{robot}-{arm}")]
+        commands.append(shlex.join([*train, "--arm" if arm in ends else "--memory", arm, *out]))
+    return " && ".join(commands)
+
+
+def _is_there(folder: Path) -> bool:
+    from wm_robot.io.base_file import find_base
+
+    try:
+        find_base(folder)
+        return True
+    except SnapshotError:
+        return False
+
+
+def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
+    """How far figures differ between seeds, in words: of one seed nothing can be said.
+
+    Args:
+        values: Figure → value of each seed; seeds without a value are left out.
+    """
+    known = {name: [x for x in each if x is not None] for name, each in values.items()}
+    if max((len(each) for each in values.values()), default=0) < 2:
+        return "one seed: nothing is known of the spread over seeds"
+    return "spread over seeds: " + ", ".join(
+        f"{name} {min(each):.3g} to {max(each):.3g} (±{pstdev(each):.2g})"
+        for name, each in known.items()
+        if len(each) > 1
+    )
+
+
+def count_of(seeds: Sequence[int]) -> str:
+    """`one seed`, or `3 seeds`."""
+    return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
+def finish(result: Result, as_json: bool) -> None:
+    """Print a result: the table, the figures and how to get them again; as JSON too where that is asked for."""
+    setting = result.setting
+    seconds = round(time.monotonic() - setting.started, 1)
+    made_by = {"commit": commit(), "command": command()}
+    _print_table(result, seconds, **made_by)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "bench": setting.bench,
+                    "robot": setting.robot,
+                    **made_by,
+                    "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    "seeds": list(setting.seeds),
+                    "quick": setting.quick,
+                    "bases": dict(result.bases),
+                    "seconds": seconds,
+                    "figures": result.values,
+                    "reasons": result.reasons,
+                    "table": result.table,
+                },
+                allow_nan=False,
+            )
+        )
+
+
+def _print_table(result: Result, seconds: float, *, commit: str, command: str) -> None:
+    console, setting = console_of_stdout(), result.setting
+
+    def say(words: str) -> None:
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    quick = " · quick: a smaller sample of the same" if setting.quick else ""
+    say(f"{setting.bench} · {setting.robot}{quick}")
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in result.table:
+        by_columns.setdefault(tuple(row), []).append(row)
+    for rows in by_columns.values():
+        print_table(console, rows)
+    for name, value in result.values.items():
+        say(f"  {name} = {result.reasons[name] if value is None else number_in_words(value, 4)}")
+    for note in result.notes:
+        say(f"  {note}")
+    seeds = ", ".join(map(str, setting.seeds))
+    bases = ", ".join(f"{name} {digest[:12]}" for name, digest in result.bases.items())
+    say(f"  seed{'s' * (len(setting.seeds) > 1)} {seeds} · commit {commit} · {seconds:g} s")
+    if bases:
+        say(f"  bases: {bases}")
+    say(f"  again: {command}")
+
+
+def needs(condition: bool, message: str) -> None:
+    """Refuse a setting that cannot work.
+
+    Raises:
+        ConfigError: If the condition does not hold.
+    """
+    if not condition:
+        raise ConfigError(message)

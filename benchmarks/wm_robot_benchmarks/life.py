@@ -1,0 +1,174 @@
+"""`wm-robot bench life`: one long life in worlds that change and come back, and whether it ages."""
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from wm_robot.evaluation.gap import Comparison, against
+from wm_robot.progress import Progress, unreported
+from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
+from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, needs
+from wm_robot_cli.values import Count, Seed
+
+if TYPE_CHECKING:
+    import torch
+
+PIECE = 1024
+"""Steps that are simulated at once; between two pieces the world may change."""
+CONDITIONS, STAY = 6, 0.7
+"""Worlds of the life, and the chance that it stays in one for another piece."""
+LOOK = 64
+"""Steps from one moment at which to imagine to the next."""
+PARTS = 10
+
+
+class _Piece(NamedTuple):
+    obs: "torch.Tensor"
+    """`T+1 O`."""
+    action: "torch.Tensor"
+    physics: "torch.Tensor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifeBench(MemoryBench, FirstSeedBench):
+    """One long life in simulated time: whether its step, its state or its error grow with age."""
+
+    steps: Count = 1_000_000
+    """Steps of the life; a million are five and a half hours at 50 Hz, and take about one and a half."""
+    seeds: tuple[Seed, ...] = (0,)
+    """The first is that of worlds, motion and noise."""
+    quick: bool = False
+    """A hundredth of the steps."""
+
+    def run(self, setting: Setting, *, progress: Progress) -> Result:
+        return run(setting, self.memory, self.steps, progress=progress)
+
+
+def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unreported) -> Result:
+    """See `wm-robot bench life --help`."""
+    needs(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
+    steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
+    import torch
+
+    from wm_robot.adaptation.context_bank import Recall, bank_of
+    from wm_robot.evaluation.adaptation import HORIZON
+    from wm_robot.memory.lifetime_state import LifetimeState, list_values
+    from wm_robot.model.torch_backend import ModelLives, tensors
+    from wm_robot.types import Step
+
+    bases = bases_of(setting, [memory, "oracle"])
+    model, oracle = bases[memory].model, bases["oracle"].model
+    recall = Recall(ModelLives(model))
+    rows: list[dict[str, Any]] = []
+    pieces = _pieces(setting.robot, setting.seeds[0])
+    with torch.inference_mode():
+        state: LifetimeState[np.ndarray] | None = None
+        one, lived = np.ones(1, np.float32), 0
+        for part in range(PARTS):
+            writes: list[float] = []
+            errors: list[list[float]] = []
+            while lived < (part + 1) * steps // PARTS:
+                obs, action, physics = next(pieces)
+                if state is None:
+                    hold = action[:1]
+                    newborn = model.birth(hold=hold)
+                    state = recall.birth(hold=hold.numpy())
+                    told = oracle.birth(hold=hold, truth=physics)
+                for t in range(len(action)):
+                    if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
+                        own = tensors(state.model_part())
+                        told = replace(oracle.tell(told, physics), recent=own.recent)
+                        newborn = replace(newborn, recent=own.recent)
+                        plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
+                        errors.append(
+                            [
+                                float(
+                                    ((_end(arm, life, obs[t], plan) - then) / model.change_std)
+                                    .square()
+                                    .mean()
+                                )
+                                for arm, life in ((model, own), (oracle, told), (model, newborn))
+                            ]
+                        )
+                    step = Step(obs[t, None].numpy(), action[t, None].numpy(), obs[t + 1, None].numpy(), one)
+                    began = time.perf_counter()
+                    _, state = recall.write(state, step)
+                    writes.append(time.perf_counter() - began)
+                lived += len(action)
+                progress(lived, steps)
+            own, best, unlearned = np.mean(errors, 0)
+            rows.append(
+                {
+                    "steps": lived,
+                    "error": round(float(own), 4),
+                    "oracle": round(float(best), 4),
+                    "newborn": round(float(unlearned), 4),
+                    "write ms": round(1e3 * float(np.median(writes)), 3),
+                    "p99 ms": round(1e3 * float(np.quantile(writes, 0.99)), 3),
+                    "state KiB": sum(x.nbytes for x in list_values(state)) / 1024,
+                    "process MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                }
+            )
+        assert state is not None
+        counted, switches = int(state.step[0]), int(bank_of(state).switches[0])
+    first, last = rows[0], rows[-1]
+    return Result(
+        setting=setting,
+        figures={
+            "error_vs_oracle_first": _against_oracle(first),
+            "error_vs_oracle_last": _against_oracle(last),
+            "write_time_ratio": last["write ms"] / first["write ms"],
+            "state_size_ratio": last["state KiB"] / first["state KiB"],
+            "process_growth_mib": float(last["process MiB"] - first["process MiB"]),
+            "counter_off_by": float(abs(counted - lived)),
+        },
+        table=rows,
+        bases={name: base.digest for name, base in bases.items()},
+        notes=(
+            f"one life of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} worlds "
+            f"that come and go; {switches} conditions recalled; each row is a tenth of it; "
+            "newborn: what who has learned nothing foresees at the same moments",
+        ),
+    )
+
+
+def _against_oracle(row: dict[str, Any]) -> Comparison:
+    return against(row["error"] / row["oracle"], row["newborn"], row["oracle"], names=("newborn", "oracle"))
+
+
+def _end(model: Any, state: Any, obs: Any, plan: Any) -> Any:
+    """What is expected at the end of a plan."""
+    mean, _ = model.imagine(state, model.observe(state, obs[None]), plan)
+    return mean[0, 0, -1]
+
+
+def _pieces(robot: str, seed: int) -> Iterator[_Piece]:
+    """One robot's life, piece by piece."""
+    import torch
+
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.batch import BatchSim
+    from wm_robot_sim.motion import random_actions
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    rng = np.random.default_rng([seed, 60_000])
+    worlds = [WorldDistribution(spec).sample(rng) for _ in range(CONDITIONS)]
+    now = worlds[0]
+    sim = BatchSim(spec, [now], seed=int(rng.integers(2**62)))
+    hold = sim.hold
+    while True:
+        before = sim.obs.copy()
+        following, applied = sim.rollout(random_actions(spec, rng, hold, PIECE))
+        obs = torch.from_numpy(np.concatenate([before, following[0]]))
+        yield _Piece(
+            obs, torch.from_numpy(applied[0]), torch.from_numpy(now.vector().astype(np.float32))[None]
+        )
+        hold = applied[:, -1]
+        if rng.random() > STAY:
+            now = worlds[int(rng.integers(CONDITIONS))]
+            sim.set_worlds([0], [now])

@@ -1,0 +1,57 @@
+"""The products of matrices in a graph, counted with their shapes."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from wm_robot.errors import MissingExtraError
+
+PRODUCTS = ("MatMul", "Gemm")
+
+
+class Product(NamedTuple):
+    """A product of matrices in a graph: `rows × inner` by `inner × columns`."""
+
+    node: str
+    rows: int
+    inner: int
+    columns: int
+    fixed: bool
+    """Whether its right side is a weight, not something computed."""
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.inner * self.columns
+
+
+def products(content: bytes) -> list[Product]:
+    """Every product of a graph whose shapes are fixed, in its order.
+
+    Raises:
+        MissingExtraError: If onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("wm-robot bench onboard", "learn") from error
+    return list(_products(onnx.shape_inference.infer_shapes(onnx.load_from_string(content))))
+
+
+def _products(model: Any) -> Iterator[Product]:
+    graph = model.graph
+    fixed = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    shapes = fixed | {
+        value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
+        for value in [*graph.value_info, *graph.input, *graph.output]
+    }
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            left, right = (shapes[name] for name in node.input[:2])
+            left = left[::-1] if _option(node, "transA") else left
+            right = right[::-1] if _option(node, "transB") else right
+            # A life's own weights have an axis for the life; there is one life in a graph.
+            yield Product(node.name, math.prod(left[:-1]), left[-1], right[-1], node.input[1] in fixed)
+
+
+def _option(node: Any, name: str) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)

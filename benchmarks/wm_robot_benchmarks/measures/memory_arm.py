@@ -1,0 +1,267 @@
+"""`wm-robot bench memory --task arm`: every family with a base, by steps lived, after changes, and by its cost."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wm_robot.errors import MissingExtraError
+from wm_robot.evaluation.adaptation import (
+    HORIZON,
+    MOMENTS,
+    Arm,
+    LivesView,
+    error_after_false_history,
+    error_by_step,
+    live,
+    open_loop,
+)
+from wm_robot.evaluation.gap import Comparison, gap_closed
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.types import Lives, Step
+from wm_robot_benchmarks.adaptation import STAGE
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import (
+    FAMILIES,
+    Result,
+    Setting,
+    arms_with_base,
+    bases_of,
+    count_of,
+    needs,
+)
+
+AGES = (1, 8, 32, 128)
+"""Steps lived in a still world."""
+OLD = 4096
+"""Steps of a long life in a still world."""
+REGIME, CHANGES = 128, 8
+AFTER = 32
+"""Steps after a change."""
+PIECE = 256
+"""Steps of a long life after which it is reported; whole pieces make it up."""
+SOON = 16
+"""Steps after a return to the first condition, and after birth in it."""
+REST = ("robust", "oracle")
+SLOW = 1
+"""Level of `hope` from which on the levels are slow."""
+
+
+class _Lives(NamedTuple):
+    still: Lives
+    long: Lives
+    changing: Lives
+
+
+def run(
+    setting: Setting,
+    families: Sequence[str],
+    worlds: int,
+    figure: Path | None = None,
+    *,
+    progress: Progress = unreported,
+) -> Result:
+    """See `wm-robot bench memory --help`."""
+    needs(worlds >= 4, f"worlds is {worlds}; it must be at least 4")
+    worlds = max(4, worlds // 4) if setting.quick else worlds
+    there = arms_with_base(setting)
+    # All families are those that are there; some that were named must be.
+    wanted = [name for name in families if name in there] if set(families) == set(FAMILIES) else families
+    missing = [family for family in families if family not in wanted]
+    names = [*(wanted or families), *REST]
+    bases = bases_of(setting, names)
+    rows = in_processes(_measured, [(setting, name, worlds) for name in names], part_of(progress, 0, 4, 5))
+    figures: dict[str, float | Comparison] = {
+        name: row.pop(name) for row in rows for name in ("hope_slow_zeroed_ratio",) if name in row
+    }
+    for number, row in enumerate(rows):
+        # One after another: side by side they would slow each other down.
+        row |= _cost(Arm(name=row["arm"], model=bases[row["arm"]].model))
+        part_of(progress, 4, 1, 5)(number + 1, len(rows))
+    of = {row["arm"]: row for row in rows}
+    robust, oracle = (of[name][str(AGES[-1])] for name in REST)
+    # The largest gap that any closes is that of the smallest error.
+    figures["control_other_life"] = gap_closed(
+        min(of[name]["other life"] for name in names if name not in REST), robust, oracle
+    )
+    if figure is not None:
+        _draw(rows, figure)
+    return Result(
+        setting=setting,
+        figures=figures,
+        table=[{"arm": row["arm"], **{k: row[k] for k in columns}} for columns in _COLUMNS for row in rows],
+        bases={name: base.digest for name, base in bases.items()},
+        notes=(
+            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; mean square error {HORIZON} steps ahead, "
+            f"in units of the one-step change; after each change: {AFTER} steps after it; return: {SOON} steps after "
+            f"the first condition is back, beside {SOON} steps after birth in it; other life: after {AGES[-1]} steps "
+            "of another robot's, which must be worse than robust",
+            "without a base: " + (", ".join(missing) or "none"),
+        ),
+    )
+
+
+_ERRORS = tuple(str(age) for age in (*AGES, OLD))
+_CHANGED = tuple(f"change {k}" for k in range(1, CHANGES + 1))
+_RETURNED = ("born", "return")
+_COST = ("updates", "state KiB", "write ms", "trained/s")
+_COLUMNS = ((*_ERRORS, "other life"), _CHANGED, (*_RETURNED, *_COST))
+
+
+def _measured(setting: Setting, name: str, worlds: int, *, progress: Progress) -> dict[str, Any]:
+    base = bases_of(setting, [name])[name]
+    arm = Arm(name=name, model=base.model)
+    seen: list[dict[str, float]] = []
+    for number, seed in enumerate(setting.seeds):
+        # Shares of the time that each takes.
+        first, second, third = (
+            part_of(part_of(progress, number, 1, len(setting.seeds)), start, size, 8)
+            for start, size in ((0, 1), (1, 5), (6, 2))
+        )
+        lives = _lives(setting.robot, worlds, seed)
+        unit = np.diff(lives.still.obs, axis=1).std((0, 1))
+        errors = dict(
+            zip(
+                _ERRORS,
+                error_by_step(arm, lives.still, AGES, change_std=unit, progress=first).mean(0),
+                strict=False,
+            )
+        )
+        errors[str(OLD)], slow = _when_old(arm, lives.long, unit, second)
+        errors["other life"] = error_after_false_history(
+            arm, lives.still, steps=AGES[-1], change_std=unit, history="other_world", seed=seed
+        ).mean()
+        points = [SOON, *(REGIME * k + AFTER for k in range(1, CHANGES + 1)), REGIME * (CHANGES + 1) + SOON]
+        born, *changed, returned = error_by_step(
+            arm, lives.changing, points, change_std=unit, progress=third
+        ).mean(0)
+        errors |= dict(zip(_CHANGED, changed, strict=True)) | {"born": born, "return": returned}
+        seen.append({k: float(v) for k, v in errors.items()} | slow)
+    row: dict[str, Any] = {"arm": name}
+    row |= {k: round(float(np.mean([errors[k] for errors in seen])), 4) for k in seen[0]}
+    return row | {"updates": base.manifest["card"]["train"]["updates"]}
+
+
+def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> tuple[float, dict[str, float]]:
+    """Error of a long life, and of `hope` how much larger it is without what its slow levels learned."""
+    import torch
+
+    view, scale = LivesView(lives), torch.from_numpy(unit)
+    with torch.inference_mode():
+        state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
+        at, whole, zeroed = 0, list[float](), list[float]()
+        for end in range(PIECE, OLD + 1, PIECE):
+            state, at = live(arm.model, state, view, at, end), end
+            progress(at, OLD)
+        # Levels of `hope` by their number; other families have none.
+        parts = state.memory[0]
+        slow = [k for k in parts if k.startswith("level") and int(k.removeprefix("level")) >= SLOW]
+        for point in (OLD + step for step in STAGE):
+            state, at = live(arm.model, state, view, at, point), point
+            whole.append(float(open_loop(arm.model, state, view, point, scale).mean()))
+            if slow:
+                without = state
+                for layer, own in enumerate(state.memory):
+                    without = without.with_memory(layer, **{k: torch.zeros_like(own[k]) for k in slow})
+                zeroed.append(float(open_loop(arm.model, without, view, point, scale).mean()))
+    error = float(np.mean(whole))
+    return error, {"hope_slow_zeroed_ratio": float(np.mean(zeroed)) / error} if slow else {}
+
+
+def _lives(robot: str, worlds: int, seed: int) -> _Lives:
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.rollouts import gather
+    from wm_robot_sim.worlds import WorldDistribution
+
+    spec = load_spec(robot)
+    draw, rng = WorldDistribution(spec).sample, np.random.default_rng([seed, 50_000])
+
+    def lived(count: int, steps: int, number: int, conditions: int = 1, visits: Any = None) -> Lives:
+        own = [[draw(rng) for _ in range(conditions)] for _ in range(count)]
+        return gather(
+            spec, lives=count, steps=steps, seed=seed * 10 + number, held_out=True, worlds=own, visits=visits
+        )
+
+    # Nine conditions one after another, then the first again.
+    visits = [(REGIME * k, k % (CHANGES + 1)) for k in range(CHANGES + 2)]
+    return _Lives(
+        still=lived(worlds, AGES[-1] + MOMENTS[-1] + 16, 5),
+        long=lived(worlds // 4, OLD + STAGE[-1] + 16, 6),
+        changing=lived(worlds // 2, REGIME * (CHANGES + 1) + SOON + 16, 7, CHANGES + 1, visits),
+    )
+
+
+def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Error by steps lived and by steps after a change, a line for each arm."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("--figure", "report") from error
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "wm_robot", "font.size": 10}):
+        picture = Figure(figsize=(8, 3.6), layout="constrained")
+        axes = picture.subplots()
+        for row in sorted(rows, key=lambda row: -row[str(OLD)]):
+            ends = row["arm"] in REST
+            dashes = {"robust": "--", "oracle": ":"}.get(row["arm"], "-")
+            axes.plot(
+                [*AGES, OLD],
+                [row[name] for name in _ERRORS],
+                label=row["arm"],
+                color="0.55" if ends else None,
+                linestyle=dashes,
+                marker="o",
+                markersize=3,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="steps lived in a world that the base never saw")
+        axes.set_ylabel(f"error {HORIZON} steps ahead")
+        axes.set_xticks([*AGES, OLD], [str(age) for age in (*AGES, OLD)])
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        picture.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _cost(arm: Arm) -> dict[str, float]:
+    """Of one robot's state and step in torch, and transitions a second of one core in training."""
+    import torch
+
+    from wm_robot.memory.lifetime_state import list_values
+    from wm_robot.training.loss import segment_loss
+    from wm_robot.training.trainer import TrainConfig
+
+    model, config, train = arm.model, arm.model.config, TrainConfig()
+    torch.manual_seed(0)
+    state = model.birth(hold=torch.zeros(1, config.action))
+    size = sum(value.numel() * value.element_size() for value in list_values(state))
+    told = torch.zeros(1, config.truth) if model.told else None
+    step = Step(
+        torch.zeros(1, config.obs),
+        torch.zeros(1, config.action),
+        torch.zeros(1, config.obs),
+        torch.ones(1),
+        truth=told,
+    )
+    writes, updates = [], []
+    with torch.inference_mode():
+        for _ in range(200):
+            began = time.perf_counter()
+            _, state = model.write(state, step)
+            writes.append(time.perf_counter() - began)
+    model.requires_grad_(True)
+    rows, steps = train.rows, train.steps
+    state = model.birth(hold=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth))
+    obs, truth = (torch.randn(rows, steps + 1, size) for size in (config.obs, config.truth))
+    action = torch.randn(rows, steps, config.action)
+    for _ in range(4):
+        began = time.perf_counter()
+        losses, _ = segment_loss(model, state, obs, action, truth, horizon=train.horizon)
+        (losses.surprise + losses.open_loop + losses.physics).backward()
+        updates.append(time.perf_counter() - began)
+    return {
+        "state KiB": round(size / 1024, 1),
+        "write ms": round(1e3 * float(np.median(writes)), 2),
+        "trained/s": round(rows * steps / float(np.median(updates))),
+    }

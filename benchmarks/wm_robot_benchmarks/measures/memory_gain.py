@@ -1,0 +1,71 @@
+"""`wm-robot bench memory --task gain`: what is learned in one episode must serve the next."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.types import Lives
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, count_of
+from wm_robot_benchmarks.measures.gain_task import EPISODES, TARGETS, first_costs, gain_lives
+from wm_robot_benchmarks.measures.toy_tasks import SmallTask
+
+LIVES, TESTED, TEST_SEED = 8192, 384, 1000
+TEST_AS_UPDATES = 30
+"""Updates that take about as long as one of the tests under a seed."""
+HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
+"""Of lives whose gain lasts. A third control are lives in which it does not."""
+
+
+def run(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+) -> Result:
+    """See `wm-robot bench memory --help`."""
+    updates = max(1, updates // 3) if setting.quick else updates
+    rows = in_processes(_family, [(setting.seeds, family, updates, work) for family in families], progress)
+    controls = [name for name in rows[0] if name.startswith("control")]
+    return Result(
+        setting=setting,
+        figures={"gap_closed_worst_family": min(row["lasting"] for row in rows)}
+        | {name: max(row[name] for row in rows) for name in controls},
+        table=rows,
+        notes=(
+            f"part of the way from the cost of doing nothing, the best for who knows nothing, to none that the first "
+            f"action of episodes 2 to {EPISODES} goes; "
+            f"{TESTED} lives a seed, {count_of(setting.seeds)}; families trained with {updates} updates each",
+            "controls, the largest of all families: outcomes shuffled, another life's steps, another gain in each "
+            "episode",
+        ),
+    )
+
+
+def _family(
+    seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
+) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    task = SmallTask("gain", 1, 1, 1, LIVES, lambda count, seed: gain_lives(count, seed=seed))
+    found: dict[str, list[float]] = {}
+    done, whole = updates, updates + TEST_AS_UPDATES * (len(HISTORIES) + 2) * len(seeds)
+    model = task.train(family, updates, work, part_of(progress, 0, updates, whole))
+
+    def costs_of(lives: Lives, **how: Any) -> np.ndarray:
+        nonlocal done
+        costs, done = first_costs(model, lives, **how), done + TEST_AS_UPDATES
+        progress(done, whole)
+        return costs
+
+    for seed in seeds:
+        lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
+        newborn = costs_of(lasting, history="none")[:, 1:].mean()
+        blind = float(np.square(TARGETS).mean())
+        costs = {name: costs_of(lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
+        costs["control_fleeting"] = costs_of(fleeting)
+        for name, cost in costs.items():
+            found.setdefault(name, []).append(1 - cost[:, 1:].mean() / blind)
+        found.setdefault("newborn cost", []).append(newborn)
+    return {"arm": family} | {name: round(float(np.mean(values)), 4) for name, values in found.items()}

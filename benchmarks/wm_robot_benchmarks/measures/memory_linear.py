@@ -1,0 +1,155 @@
+"""`wm-robot bench memory --task linear`: every family beside least squares, on random linear systems that change."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
+from wm_robot.evaluation.gap import Comparison, gap_closed
+from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.types import Lives
+from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_benchmarks.harness.result import Result, Setting, count_of
+from wm_robot_benchmarks.measures.linear_task import (
+    INPUTS,
+    NOISE,
+    NUMBERS,
+    STATES,
+    learned_errors,
+    least_squares_errors,
+    linear_lives,
+)
+from wm_robot_benchmarks.measures.toy_tasks import SmallTask
+
+STILL = {
+    "0": (0, 1),
+    "4-8": (4, 8),
+    "16-32": (16, 32),
+    "48-64": (48, 64),
+    "448-512": (448, 512),
+    "2016-2048": (2016, 2048),
+}
+"""Steps of a life in one system, over which errors are averaged."""
+AFTER = {"0": (0, 1), "8-32": (8, 32), "32-64": (32, 64), "192-256": (192, 256)}
+"""Steps after a change."""
+REGIME, REGIMES = 256, 8
+EARLY, LATE = (1, 2, 3), (5, 6, 7)
+"""Changes whose errors are averaged: the second to fourth system of a life, and the sixth to eighth."""
+LIVES, LIFE = 8192, 512
+"""Of training."""
+TESTED, TEST_SEED = 128, 1000
+TEST_AS_UPDATES = 150
+"""Updates that take about as long as one of the two tests under a seed."""
+LIVED = 448
+"""Steps of false history of the controls."""
+
+
+def run(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+) -> Result:
+    """See `wm-robot bench memory --help`."""
+    updates = updates // 50 if setting.quick else updates
+    jobs = [(setting.seeds, family, updates, work) for family in families]
+    rows = [_least_squares(setting.seeds, name, **how) for name, how in LEAST_SQUARES.items()]
+    rows += in_processes(_family, jobs, progress)
+    of = {row["arm"]: row for row in rows}
+    best_after = min(families, key=lambda family: of[family]["change 32-64"])
+    best_still = min(families, key=lambda family: of[family]["448-512"])
+    controls = {name: _largest({family: of[family].pop(name) for family in families}) for name in CONTROLS}
+    return Result(
+        setting=setting,
+        figures={
+            "after_change_vs_rls": of[best_after]["change 32-64"] / of["rls"]["change 32-64"],
+            "stationary_vs_oracle": of[best_still]["448-512"] / of["oracle"]["448-512"],
+            **controls,
+        },
+        table=rows,
+        notes=(
+            f"mean square error one step ahead, in units of the noise variance; {TESTED} systems a seed, "
+            f"{count_of(setting.seeds)}; families trained with {updates} updates each on the same lives",
+            f"best after a change: {best_after}; best in a system that stays: {best_still}",
+            "oracle: least squares told when the system changes. Controls: part of the gap from birth to the own "
+            "life that a false one closes, the largest of all families",
+        ),
+    )
+
+
+LEAST_SQUARES: dict[str, dict[str, Any]] = {
+    "rls": {},
+    "rls, forgets 2 %": {"forgetting": 0.98},
+    "oracle": {"told_changes": True},
+}
+CONTROLS = ("control_shuffled", "control_other_world")
+
+
+def _least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any]:
+    return _row(name, [tuple(least_squares_errors(lives, **how) for lives in _tests(seed)) for seed in seeds])
+
+
+def _largest(by_family: dict[str, Comparison]) -> Comparison:
+    """The largest of all families; none if one of them learned nothing from its own life."""
+    for family, each in by_family.items():
+        if each.value is None:
+            return Comparison(None, f"{family}: {each.reason}")
+    return max(by_family.values(), key=lambda each: each.value or 0.0)
+
+
+def _family(
+    seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
+) -> dict[str, Any]:
+    """Train one family, or take the training that is there, and test it."""
+    import torch
+
+    torch.set_num_threads(1)
+    task = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training)
+    starts = [updates + TEST_AS_UPDATES * number for number in range(2 * len(seeds) + 1)]
+    model = task.train(family, updates, work, part_of(progress, 0, updates, starts[-1]))
+    shares = (part_of(progress, start, TEST_AS_UPDATES, starts[-1]) for start in starts)
+    row = _row(
+        family,
+        [tuple(learned_errors(model, lives, next(shares)) for lives in _tests(seed)) for seed in seeds],
+    )
+    return row | _controls(Arm(name=family, model=model), _tests(seeds[0])[0])
+
+
+def _training(count: int, seed: int) -> Lives:
+    return linear_lives(count, LIFE, seed=seed)
+
+
+def _tests(seed: int) -> tuple[Lives, Lives]:
+    """Lives in one system, and lives that change."""
+    seed = TEST_SEED + 2 * seed
+    still = linear_lives(TESTED, STILL["2016-2048"][1], seed=seed, regime=STILL["2016-2048"][1])
+    return still, linear_lives(TESTED, REGIME * REGIMES, seed=seed + 1, regime=REGIME)
+
+
+def _row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]:
+    still, changing = (np.concatenate(errors) for errors in zip(*by_seed, strict=True))
+    parts = changing.reshape(len(changing), REGIMES, REGIME)
+    row: dict[str, Any] = {"arm": name}
+    row |= {at: round(float(still[:, slice(*span)].mean()), 3) for at, span in STILL.items()}
+    for at, span in AFTER.items():
+        row[f"change {at}"] = round(float(parts[:, EARLY, slice(*span)].mean()), 3)
+    row["late change 32-64"] = round(float(parts[:, LATE, slice(*AFTER["32-64"])].mean()), 3)
+    return row
+
+
+def _controls(arm: Arm, lives: Lives) -> dict[str, Comparison]:
+    """Part of the gap from birth to the own life that a false life closes."""
+    unit = np.full(STATES, NOISE, np.float32)
+    own = error_by_step(arm, lives, (0, LIVED), change_std=unit, horizon=1)
+    return {
+        f"control_{history}": gap_closed(
+            float(
+                error_after_false_history(
+                    arm, lives, steps=LIVED, change_std=unit, history=history, seed=TEST_SEED, horizon=1
+                ).mean()
+            ),
+            float(own[:, 0].mean()),
+            float(own[:, 1].mean()),
+            names=("birth", "the own life"),
+        )
+        for history in ("shuffled", "other_world")
+    }

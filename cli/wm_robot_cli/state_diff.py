@@ -1,0 +1,111 @@
+"""`wm-robot state diff`: two lifetime states compared, in their numbers and in what they predict."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import MissingExtraError, SnapshotError
+from wm_robot_cli.tables import print_rows
+
+if TYPE_CHECKING:
+    from wm_robot.store.snapshot import Snapshot
+
+Life = Annotated[str, tyro.conf.Positional]
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
+
+
+def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFlag = False) -> None:
+    """How two states differ: in their numbers, and with a base in what they expect of each joint.
+
+    Args:
+        one: A life.
+        other: Another.
+        base: Folder of their base.
+        as_json: Print JSON.
+    """
+    from wm_robot.store.store import opened
+
+    lives = [(store, store.show(reference)) for store, reference in (opened(one), opened(other))]
+    _check_comparable((one, other), [snapshot for _, snapshot in lives])
+    place = None if base is None else _base_of(base, one, lives[0][1])
+    states = [store.load(snapshot.digest) for store, snapshot in lives]
+    rows = _bytes_apart(*states) if place is None else _expected_apart(place, *states)
+    print_rows(rows, as_json)
+
+
+def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None:
+    """Refuse states whose numbers do not mean the same."""
+    for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
+        ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
+        if ours != theirs:
+            raise SnapshotError(
+                f"{names[0]} was lived with {what} {ours}, {names[1]} with {what} {theirs}: their numbers do not "
+                f"mean the same. Compare lives of one {what}. See: wm-robot state show {shlex.quote(names[1])}"
+            )
+
+
+def _base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
+    """The folder of a base, once it is known to be that of a life."""
+    from wm_robot.io.base_file import check_is_of, find_base
+
+    folder = find_base(base)
+    check_is_of(folder, snapshot.base_digest, life)
+    return folder
+
+
+def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    import numpy as np
+
+    rows = []
+    for name in sorted(one.keys() | other.keys()):
+        if name not in one or name not in other:
+            rows.append({"tensor": name, "differ": "in one alone", "largest": float("nan")})
+        elif one[name].shape != other[name].shape:
+            rows.append({"tensor": name, "differ": "in shape", "largest": float("nan")})
+        elif (apart := np.abs(one[name].astype(np.float64) - other[name])).any():
+            share = f"{np.count_nonzero(apart)} of {apart.size}"
+            rows.append({"tensor": name, "differ": share, "largest": float(apart.max())})
+    return rows
+
+
+def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each sensor: how far apart the two expect it to be, from the same moments and actions."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("wm-robot state diff --base", "learn") from error
+    from wm_robot.memory.lifetime_state import LifetimeState
+    from wm_robot.model.base import load_base
+    from wm_robot.robots import load_spec
+
+    moments, horizon = 256, 8
+    loaded = load_base(base)
+    model, generator = loaded.model, torch.Generator().manual_seed(0)
+    spec = load_spec(loaded.manifest["robot"])
+
+    def around(mean: Any, spread: Any, *shape: int) -> Any:
+        return mean + 0.5 * spread * torch.randn(*shape, len(mean), generator=generator)
+
+    obs = around(model.obs_mean, model.obs_std, moments)
+    plans = around(model.action_mean, model.action_std, moments, 1).expand(-1, horizon, -1)[:, None]
+    ends = []
+    with torch.inference_mode():
+        for arrays in (one, other):
+            born = model.birth(hold=plans[:, 0, 0])
+            initial = born.flatten()
+            saved = {
+                name: torch.from_numpy(value).expand(moments, *value.shape[1:])
+                for name, value in arrays.items()
+                if name in initial
+            }
+            state = replace(LifetimeState.unflatten(initial | saved), recent=born.recent)
+            ends.append(model.imagine(state, model.observe(state, obs), plans).mean[:, 0])
+    apart = (ends[0] - ends[1]).square().mean(0).sqrt()
+    return [
+        {"sensor": name, "after 1 step": float(apart[0, i]), f"after {horizon} steps": float(apart[-1, i])}
+        for i, name in enumerate(spec.observation_names)
+    ]

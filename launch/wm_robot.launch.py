@@ -1,0 +1,198 @@
+"""Launch file of every graph: `ros2 launch wm_robot_bringup wm_robot.launch.py graph:=sim`.
+
+The nodes and arguments of a graph are in `graphs/NAME.yaml`, which `wm-robot up NAME` reads too. To list the
+arguments of a graph: `ros2 launch wm_robot_bringup wm_robot.launch.py graph:=sim --show-args`.
+"""
+
+import sys
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+    TimerAction,
+)
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchDescription
+from wm_robot_ros.launching.launch_graph import (
+    DELAYS,
+    LEASE,
+    MISTAKE,
+    OPTIONAL,
+    REQUIRED,
+    RESTARTED,
+    STEADY,
+    Graph,
+    find,
+    known_graphs,
+    resolved,
+    spelt,
+)
+
+GRAPH = "graph"
+"""Argument that names the graph."""
+PACKAGE = "wm_robot_ros"
+CONFIGURE, ACTIVATE = 1, 3
+"""Numbers of lifecycle_msgs/msg/Transition."""
+TERMINATE_S = "15"
+"""Time from the request to end until SIGTERM, in s: an agent saves its state meanwhile."""
+
+
+def generate_launch_description():
+    """Declare the arguments of the graph that the command line names; the rest waits for the launch context."""
+    about = f"one of {', '.join(known_graphs())}, or path of a YAML file. To list its arguments too: {GRAPH}:=NAME"
+    given = command_line_arguments(sys.argv)
+    declared = declare_arguments(read_graph(given)) if GRAPH in given else []
+    choice = DeclareLaunchArgument(GRAPH, description=about)
+    return LaunchDescription([choice, *declared, OpaqueFunction(function=open_graph)])
+
+
+def command_line_arguments(words):
+    """Arguments `name:=value` of a command line that launches this file; none if it launches another."""
+    # No launch context exists yet when arguments are listed, so that the command line is all there is to read.
+    if not any(Path(word).name == Path(__file__).name for word in words):
+        return {}
+    return dict(word.split(":=", 1) for word in words if ":=" in word)
+
+
+def read_graph(given):
+    """Read the graph of a command line, and refuse arguments that it does not have."""
+    graph = Graph.read(find(given[GRAPH]))
+    graph.values({name: value for name, value in given.items() if name != GRAPH})
+    return graph
+
+
+def declare_arguments(graph):
+    return [
+        DeclareLaunchArgument(each.name, default_value=spelt(each.default), description=each.about)
+        for each in graph.arguments
+    ]
+
+
+def open_graph(context):
+    """Declare the arguments of the graph, which another launch file may have named, and then start its nodes."""
+    graph = Graph.read(find(LaunchConfiguration(GRAPH).perform(context)))
+    return [*declare_arguments(graph), OpaqueFunction(function=start_nodes, args=[graph])]
+
+
+def start_nodes(context, graph):
+    """Start all nodes, bring life cycles up one after another, and then start what ends the graph."""
+    values = graph.values(
+        {each.name: LaunchConfiguration(each.name).perform(context) for each in graph.arguments}
+    )
+    nodes = [(node, create_action(context, node)) for node in resolved(graph.nodes, values)]
+    first = [action for node, action in nodes if not node["ends"]]
+    last = [action for node, action in nodes if node["ends"]]
+    cycles = [action for node, action in nodes if node["lifecycle"]]
+    handlers = []
+    for action, following in zip(cycles, [*cycles[1:], None], strict=True):
+        after = last if following is None else [request_transition(following, CONFIGURE)]
+        failed = OpaqueFunction(function=shut_down_if_running, args=[action])
+        handlers += bring_up_handlers(action, after, failed)
+    begin = [request_transition(cycles[0], CONFIGURE)] if cycles else last
+    return [*handlers, *first, *begin]
+
+
+def create_action(context, node, failures=0):
+    """Create the action that starts a node, which has ended `failures` times in a row before."""
+    began = context.asyncio_loop.time()
+    kind = LifecycleNode if node["lifecycle"] else Node
+    parameters = {**node["parameters"], **(node["restarted_with"] if failures else {})}
+    return kind(
+        package=PACKAGE,
+        executable=node["executable"],
+        name=node["name"],
+        namespace=node["namespace"],
+        parameters=[{name: keep_type(value) for name, value in parameters.items()}],
+        output="screen",
+        sigterm_timeout=TERMINATE_S,
+        on_exit=lambda event, context: handle_exit(node, event, context, failures, began),
+    )
+
+
+def keep_type(value):
+    """Keep text as text, whatever it looks like: a world in JSON is no mapping."""
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
+
+
+def handle_exit(node, event, context, failures, began):
+    """End all, start the node again, or let the others run on, by the policy of the node."""
+    if context.is_shutdown:
+        return []
+    if node["ends"] and event.returncode == 0:
+        return [Shutdown(reason=f"{node['name']} is done")]
+    message = f"{node['name']} ended with exit code {event.returncode}"
+    if node["policy"] == OPTIONAL:
+        return [LogInfo(msg=f"{message}. It is optional: the others go on")]
+    if context.asyncio_loop.time() - began > STEADY:
+        failures = 0
+    elif node["policy"] == RESTARTED and not failures and event.returncode == MISTAKE:
+        shut_down(message)
+    if node["policy"] == REQUIRED:
+        shut_down(message)
+    if failures >= len(DELAYS):
+        return [LogInfo(msg=f"{message}, {failures + 1} times. It is not started again; the others go on")]
+    killed = node["lifecycle"] and event.returncode < 0
+    delay = max(DELAYS[failures], LEASE) if killed else DELAYS[failures]
+    again = OpaqueFunction(function=restart_node, args=[node, failures + 1])
+    log = LogInfo(msg=f"{message}. It is started again in {delay:g} s; the others go on")
+    return [log, TimerAction(period=delay, actions=[again])]
+
+
+def restart_node(context, node, failures):
+    """Start a node again, and bring its life cycle up."""
+    action = create_action(context, node, failures)
+    if not node["lifecycle"]:
+        return [action]
+    return [*bring_up_handlers(action, []), action, request_transition(action, CONFIGURE)]
+
+
+def shut_down(reason):
+    """Raise what launch ends all for, with exit code 1; the exit code of a mere `Shutdown` would be 0."""
+    raise RuntimeError(reason)
+
+
+def shut_down_if_running(context, action):
+    """Shut down for a node that was not brought up, but not for one that was started in its place."""
+    if action.return_code is None:
+        shut_down("a node could not be brought up; its log says why")
+    return []
+
+
+def request_transition(action, number):
+    return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(action), transition_id=number))
+
+
+def bring_up_handlers(action, after, *failed):
+    """Create the handlers of a node's transitions: activate it, then run what comes after, or after a failure."""
+    steps = (
+        # Named by both ends, or a node that is deactivated would be activated again.
+        ("configuring", "inactive", [request_transition(action, ACTIVATE)]),
+        ("activating", "active", after),
+        ("configuring", "unconfigured", failed),
+        ("activating", "inactive", failed),
+    )
+    # Once: a node that is started in its place has its name, and handlers of its own.
+    return [
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=action,
+                start_state=start,
+                goal_state=goal,
+                entities=[*entities],
+                handle_once=True,
+            )
+        )
+        for start, goal, entities in steps
+        if entities
+    ]

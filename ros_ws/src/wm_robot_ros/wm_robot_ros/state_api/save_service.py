@@ -1,0 +1,34 @@
+"""Save service: `~/save` of an agent, by a standard message, so that it needs none of the project's own."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from wm_robot.errors import WmRobotError
+from wm_robot_ros.middleware.worker_result import result_of
+from wm_robot_ros.state_api.state_session import StateSession
+
+
+def offer_save(
+    node: Node, session: StateSession, resources: ExitStack, *, explain: Callable[[str], str]
+) -> None:
+    """Offer `~/save`, which answers with the snapshot's digest or with the reason why there is none.
+
+    Args:
+        resources: Gets what destroys the service.
+        explain: Adds the missing inputs to the answer of an agent that has not started.
+    """
+
+    async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message = await result_of(session.save(explain=explain), node)
+            response.success = True
+        except WmRobotError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    service = node.create_service(Trigger, "~/save", save, callback_group=ReentrantCallbackGroup())
+    resources.callback(node.destroy_service, service)

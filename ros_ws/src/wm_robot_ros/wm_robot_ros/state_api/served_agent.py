@@ -1,0 +1,33 @@
+"""Served agent: the parts of an agent that its services, actions and topics for the lifetime state read."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rclpy.node import Node
+
+from wm_robot.control.agent_loop import AgentLoop
+from wm_robot.spec import RobotSpec
+from wm_robot_ros.middleware.idle_tasks import Chores
+from wm_robot_ros.state_api.state_session import StateSession
+
+if TYPE_CHECKING:
+    from wm_robot.agent.agent import Surprise
+    from wm_robot.agent.builder import RobotLife
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedAgent:
+    """An agent that is configured."""
+
+    node: Node
+    spec: RobotSpec
+    life: "RobotLife"
+    loop: "AgentLoop[Surprise]"
+    session: StateSession
+    idle_tasks: Chores
+    base: str
+    """Folder of its base."""
+    robot: str
+    """Name of its robot, or path of the spec."""
+    learning: bool
+    """False: the state is read and never written."""

@@ -1,0 +1,26 @@
+"""Worker thread: does jobs on a store one after another, while the control loop goes on."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class WorkerThread:
+    """One thread with a queue of jobs. It starts with the first job, so a real-time process can start it last."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1)
+        self._newest_job: Future[Any] | None = None
+
+    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+        """Add a job to the queue."""
+        job = self._executor.submit(work)
+        self._newest_job = job
+        return job
+
+    def wait_until_idle(self) -> None:
+        """Wait for every job in the queue, whatever becomes of it."""
+        if self._newest_job is not None:
+            wait([self._newest_job])

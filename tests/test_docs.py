@@ -1,0 +1,129 @@
+"""The documents are as long as agreed, point at what exists, and their code runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_architecture import FILES, OFF_ROBOT, ON_ROBOT
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
+NOTES = sorted((DOCS / "lab").glob("*.md"))
+SCRIPTS = sorted((DOCS / "lab").glob("*.py"))
+WALKTHROUGHS = sorted(DOCS.glob("add_a_*.md"))
+ARCHITECTURE = DOCS / "architecture.md"
+ABSTRACT = ("**Question.** ", "**Result.** ", "**Conclusion.** ")
+LONGEST_README, LONGEST_CHANGELOG, LONGEST_PARAGRAPH = 1200, 40, 60
+"""Words, lines and words."""
+QUESTIONS = 10
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link into a page may end in: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(read(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def answers() -> list[str]:
+    """The places that answer the questions of the architecture page, one a question."""
+    section = read(ARCHITECTURE).partition("## Ten questions")[2]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [row[1] for row in rows if not row[0].startswith(("question", "---"))]
+
+
+def paragraphs(page: Path) -> list[str]:
+    """Paragraphs and list items of a page; tables, headings and code left out."""
+    parts = re.split(r"\n\s*\n|\n(?=- |\* |\d+\. )", without_code(read(page)))
+    return [part for part in parts if part.strip() and not part.lstrip().startswith(("#", "|", "<!--"))]
+
+
+def test_the_readme_and_the_changelog_are_short():
+    assert len(read(ROOT / "README.md").split()) <= LONGEST_README
+    assert len(read(ROOT / "CHANGELOG.md").splitlines()) <= LONGEST_CHANGELOG
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_resolves(page):
+    for link in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", without_code(read(page))):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} is missing"
+        assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
+
+
+@pytest.mark.parametrize("note", NOTES, ids=name_of)
+def test_a_lab_note_begins_with_question_result_and_conclusion(note):
+    title, _, rest = read(note).partition("\n\n")
+    abstract = rest.partition("\n\n")[0].splitlines()
+    assert title.startswith(f"# {note.name[:2]} · ")
+    assert len(abstract) == len(ABSTRACT)
+    for line, beginning in zip(abstract, ABSTRACT, strict=True):
+        assert line.startswith(beginning)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=name_of)
+def test_a_paragraph_has_one_idea(page):
+    for paragraph in paragraphs(page):
+        assert len(paragraph.split()) <= LONGEST_PARAGRAPH, paragraph[:80]
+
+
+def test_ten_questions_have_one_place_each():
+    places = answers()
+    assert len(places) == QUESTIONS
+    for place in places:
+        (path,) = re.findall(r"`([^`]+)`", place)
+        assert (ROOT / path).exists(), f"{path} is missing"
+
+
+def test_every_path_of_the_architecture_page_exists():
+    folders = (ROOT, ROOT / "wm_robot")
+    paths = re.findall(r"`([\w/]+/[\w./]*)`", without_code(read(ARCHITECTURE)))
+    assert len(paths) > 20
+    for path in paths:
+        assert any((folder / path).exists() for folder in folders), f"{path} is missing"
+
+
+@pytest.mark.parametrize("room", [*ON_ROBOT, *FILES, *OFF_ROBOT])
+def test_every_room_has_a_paragraph(room):
+    assert f"**`{room}`**" in read(ARCHITECTURE)
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+@pytest.mark.parametrize("page", WALKTHROUGHS, ids=name_of)
+def test_the_code_and_the_tests_of_a_walkthrough_pass(page, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL)
+    written = tmp_path / f"test_{page.stem}.py"
+    written.write_text("\n".join([*blocks, "def test_the_page_runs():\n    pass\n"]), encoding="utf-8")
+    options = ["-q", "--config-file", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, str(written)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_a_script_of_the_lab_starts(script):
+    command = [sys.executable, "-W", "error", str(script), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

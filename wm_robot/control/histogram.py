@@ -1,0 +1,59 @@
+"""Histogram of durations: an hour of periods needs no more memory than a minute."""
+
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+WIDTH_MS = 0.1
+BINS = 1000
+
+
+class Histogram:
+    """Durations in bins of 0.1 ms up to 100 ms; longer ones share the last bin."""
+
+    def __init__(self) -> None:
+        # Adding to an array of numpy takes three times as long, and a period adds to several.
+        self._bins = array("q", bytes(8 * (BINS + 1)))
+        self._counts = np.frombuffer(self._bins, np.int64)
+        self.worst_ms = 0.0
+        self.last_ms = 0.0
+
+    def add(self, ms: float) -> None:
+        self._bins[min(max(int(ms / WIDTH_MS), 0), BINS)] += 1
+        self.worst_ms, self.last_ms = max(self.worst_ms, ms), ms
+
+    @property
+    def count(self) -> int:
+        return int(self._counts.sum())
+
+    def percentile(self, q: float) -> float:
+        """The duration in ms that `q` per cent stay within, to the upper edge of its bin; 0 without any."""
+        if not self.count:
+            return 0.0
+        index = int(np.searchsorted(np.cumsum(self._counts), np.ceil(q / 100 * self.count)))
+        return self.worst_ms if index == BINS else min((index + 1) * WIDTH_MS, self.worst_ms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: the filled bins by index, and what people ask first."""
+        filled = np.flatnonzero(self._counts)
+        return {
+            "width_ms": WIDTH_MS,
+            "counts": {str(int(i)): int(self._counts[i]) for i in filled},
+            "count": self.count,
+            "last_ms": self.last_ms,
+            "p50_ms": self.percentile(50),
+            "p99_ms": self.percentile(99),
+            "p999_ms": self.percentile(99.9),
+            "worst_ms": self.worst_ms,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Histogram":
+        """Inverse of `to_dict`."""
+        histogram = cls()
+        for index, count in values["counts"].items():
+            histogram._bins[int(index)] = count
+        histogram.worst_ms, histogram.last_ms = float(values["worst_ms"]), float(values["last_ms"])
+        return histogram

@@ -1,0 +1,77 @@
+"""Commands of a controller that runs in the same process as its control loop."""
+
+from typing import Any
+
+import numpy as np
+
+from wm_robot.control.controller import Controller
+from wm_robot.errors import DeviceError
+from wm_robot.types import Observation
+
+GAP = 1.5
+"""Times longer or shorter than a period that a step may be and still be learned from."""
+
+
+class LocalCommands:
+    """A `CommandSource` that calls a controller within the period. It is never silent."""
+
+    active, refused, broken = True, "", ""
+
+    def __init__(self, controller: Controller, period: float):
+        """Args:
+        period: Control period, in s.
+        """
+        self.controller, self._period = controller, period
+        self.surprise: float | None = None
+        self.overdue = False
+        self._last: tuple[Observation, np.ndarray, bool] | None = None
+        """Observation of the period before, what was applied on it, and whether gate or baseline intervened."""
+
+    def begin_period(self) -> None:
+        """Nothing comes from outside."""
+
+    def clear(self) -> None:
+        """See `CommandSource`."""
+        self.surprise = None
+
+    def command(self, obs: Observation | None) -> Any:
+        """See `CommandSource`.
+
+        Raises:
+            DeviceError: If there is no observation to act on.
+        """
+        if obs is None:
+            raise DeviceError("the robot gave no observation")
+        return self.controller.act(obs.values)
+
+    def learn(
+        self,
+        obs: Observation | None,
+        applied: np.ndarray | None,
+        *,
+        latency: float,
+        may_learn: bool,
+        intervened: bool,
+    ) -> None:
+        """Hand the transition to this observation to the controller, and keep what is applied on it.
+
+        Args:
+            applied: `A`; None if nobody can say.
+            latency: From the deadline to the command, in s.
+            may_learn: Whether the mode in force permits to learn.
+            intervened: Whether gate or baseline stood between controller and robot.
+        """
+        self.surprise, self.overdue = None, latency > self._period
+        last, self._last = self._last, None
+        if obs is None:
+            return
+        if applied is not None:
+            self._last = obs, applied, intervened
+        if last is None or not (np.isfinite(last[0].values).all() and np.isfinite(obs.values).all()):
+            return
+        before, action, contact = last
+        whole = self._period / GAP <= obs.stamp - before.stamp <= self._period * GAP
+        surprise = self.controller.live(
+            before.values, action, obs.values, valid=whole and may_learn, contact=contact
+        )
+        self.surprise = surprise if whole else None

@@ -1,0 +1,67 @@
+"""The shape of a world model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wm_robot.errors import ConfigError, check_at_least
+from wm_robot.memory.registry import find_family
+from wm_robot.spec import RobotSpec
+
+LOG_VARIANCE = (-7.0, 6.0)
+"""Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
+norms of 5-60."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of a world model. Stored with its weights; equal config and weights mean an equal base."""
+
+    obs: int
+    action: int
+    truth: int
+    """Numbers of true physics: what `told` is told, `ekf` infers, and `physics` reads off any other state."""
+    dt: float
+    """Control period, in s."""
+    servo: tuple[int, ...]
+    """For each action, the observation that it is a set-point for, or -1."""
+    memory: str = "ekf"
+    """Family of the lifetime state."""
+    width: int = 128
+    blocks: int = 1
+    """Layers of memory."""
+    context: int = 32
+    """Learned part of the latent."""
+    recent: int = 3
+    """Actions that may still be on their way to the motors when a plan starts."""
+    outcome: int = 64
+    """Size of the encoded outcome."""
+
+    def __post_init__(self) -> None:
+        check_at_least(
+            1, self, "obs", "action", "width", "blocks", "context", "recent", "outcome", part="model"
+        )
+        most = find_family(self.memory).memory.max_layers
+        if most is not None and self.blocks > most:
+            raise ConfigError(
+                f"model.blocks is {self.blocks}; family '{self.memory}' has at most {most} block(s)"
+            )
+        if len(self.servo) != self.action:
+            raise ConfigError(
+                f"model.servo has {len(self.servo)} entries; it needs one for each of {self.action}"
+            )
+
+    @classmethod
+    def of(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
+        """The config that fits a robot."""
+        column = {name: i for i, name in enumerate(spec.observation_names)}
+        servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
+        return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)

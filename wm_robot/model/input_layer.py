@@ -1,0 +1,87 @@
+"""The first layer of a world model: normalisation and action terms folded into one affine map."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.math.linear import linear
+from wm_robot.memory.lifetime_state import LifetimeState
+
+if TYPE_CHECKING:
+    from wm_robot.model.world_model import WorldModel
+
+
+class InputLayer(NamedTuple):
+    """The first layer of some states as a map of its inputs: that of the base, and beside it their residual."""
+
+    weight: Float[Tensor, "W G"]
+    bias: Float[Tensor, "W"]
+    down: Float[Tensor, "B R G"]
+    down_bias: Float[Tensor, "B R"]
+    up: Float[Tensor, "B W R"]
+    width: int
+    """Of the hidden layer; what follows is the linear change of the sensors."""
+
+    def apply(self, given: Float[Tensor, "B *N G"]) -> tuple[Tensor, Tensor]:
+        """The first hidden layer, and the linear change of the sensors."""
+        constant = self.down_bias.unflatten(0, (-1, *[1] * (given.ndim - 2)))
+        aside = linear(given, self.down) + constant
+        both = F.linear(given, self.weight, self.bias) + linear(aside, self.up)
+        h, straight = both.split([self.width, both.shape[-1] - self.width], -1)
+        return F.silu(h), straight
+
+
+def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
+    """`ask` and `skip` as one map of the latent, the action before and the action now, beside the residual."""
+    assert state.residual is not None, "the state has no residual"
+    first = state.residual.first
+    slopes, constant = affine_input(model, model.config.obs + model.config.context, 2)
+    weight = torch.cat([model.ask.weight, model.skip.weight])
+    bias = torch.cat([model.ask.bias, torch.zeros_like(model.obs_mean)])
+    return InputLayer(
+        weight=weight @ slopes,
+        bias=bias + weight @ constant,
+        down=first.down @ slopes,
+        down_bias=first.down @ constant,
+        up=first.up,
+        width=model.config.width,
+    )
+
+
+def affine_input(
+    model: "WorldModel", latent: int, actions: int
+) -> tuple[Float[Tensor, "I G"], Float[Tensor, "I"]]:
+    """The input of a layer as an affine map of a latent and some actions: its slopes, and its value at zero.
+
+    Actions enter in their own units, and relative to where the joints are.
+    """
+    c = model.config
+
+    def layer_input(given: Float[Tensor, "N G"]) -> Float[Tensor, "N I"]:
+        z, *each = given.split([latent] + [c.action] * actions, 1)
+        terms = (_relative_to_joints(model, z[:, : c.obs], _action_terms(model, x)) for x in each)
+        return torch.cat([z, *terms], 1)
+
+    unit = torch.eye(latent + actions * c.action, device=model.obs_mean.device)
+    constant = layer_input(torch.zeros_like(unit[:1]))
+    return (layer_input(unit) - constant).mT, constant[0]
+
+
+def _action_terms(model: "WorldModel", action: Tensor) -> Tensor:
+    """The action, and for servos the set-point in units of its pull: all that does not depend on the joint."""
+    scaled = (action - model.action_mean) / model.action_std
+    origin = model.obs_mean[model.servo_obs] + model.pull_mean
+    target = action.index_select(-1, model.servo_action)
+    return torch.cat([scaled, (target - origin) / model.pull_std], -1)
+
+
+def _relative_to_joints(model: "WorldModel", y: Tensor, terms: Tensor) -> Tensor:
+    """Set-points made relative to where their joints are: how far each servo pulls."""
+    if not len(model.servo_obs):
+        return terms
+    scaled, target = terms.split([model.config.action, len(model.servo_obs)], -1)
+    unit = model.obs_std[model.servo_obs] / model.pull_std
+    return torch.cat([scaled, target - y.index_select(-1, model.servo_obs) * unit], -1)

@@ -1,0 +1,67 @@
+"""Updates of a memory that infers physics: the model predicts a step under each hypothesis."""
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.math.pullback import pullback
+from wm_robot.memory.film import layer_state
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.memory.memory import Sensed, State
+from wm_robot.model.backend import Prediction
+from wm_robot.model.config import LOG_VARIANCE
+
+if TYPE_CHECKING:
+    from wm_robot.model.world_model import WorldModel
+
+
+def infer_physics(
+    model: "WorldModel",
+    state: LifetimeState[Tensor],
+    obs: Float[Tensor, "B Tplus1 O"],
+    h: Float[Tensor, "B T D"],
+    straight: Float[Tensor, "B T O"],
+    valid: Float[Tensor, "B T"],
+) -> tuple[Prediction[Tensor], State]:
+    """Predictions of steps one after another, each hypothesis by its own, and the memory after them.
+
+    Args:
+        h: First hidden layer of each step.
+        straight: Its linear change of the sensors, in units of the one-step change.
+    """
+    memory, part, age = model.memory_layers[0], state.memory[0], state.step
+    changes, spreads = [], []
+    happened = (obs[:, 1:] - obs[:, :-1]) / model.change_std - straight
+    for t in range(h.shape[1]):
+        sense = partial(sense_physics, model, state, h[:, t])
+        sensed, part = memory.infer(part, age, sense, happened[:, t], valid[:, t])
+        age = age + (valid[:, t] > 0)
+        # The first is the one in use.
+        changes.append(sensed.mean[:, 0])
+        spreads.append(sensed.log_variance[:, 0])
+    change = torch.stack(changes, 1) + straight
+    mean = obs[:, :-1] + change * model.change_std
+    return Prediction(mean, torch.stack(spreads, 1) + 2 * model.change_std.log()), part
+
+
+def sense_physics(
+    model: "WorldModel",
+    state: LifetimeState[Tensor],
+    h: Float[Tensor, "B D"],
+    physics: Float[Tensor, "B K P"],
+) -> Sensed:
+    """The change that is not linear under each hypothesis, in units of the one-step change."""
+    assert state.residual is not None, "the state has no residual"
+    memory, channels, last = model.memory_layers[0], model.config.obs, state.residual.last
+    each = h[:, None].expand(-1, physics.shape[1], -1)
+    read, to_physics = memory.read_with_slope(physics, model.norms[0](each), layer_state(state, 0))
+    mixed, to_read = pullback(model.mix[0], each + read)
+    normal, to_mixed = pullback(model.head[0], each + read + mixed)
+    change, spread, _ = model.split_head(normal, state)
+    weight = cast(Tensor, model.head[1].weight)[:channels] + last.up @ last.down
+    through = to_mixed(weight.movedim(1, 0)[:, :, None])
+    slope = to_physics(through + to_read(through))
+    return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))

@@ -1,0 +1,45 @@
+"""Prediction of a whole plan with the uncertainty of what was learned."""
+
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, map_values
+from wm_robot.model.backend import Prediction
+from wm_robot.model.world_model import WorldModel
+
+
+def sample_states(model: WorldModel, state: LifetimeState[Tensor], count: int) -> LifetimeState[Tensor]:
+    """`count` states for each that it may as well be in, `B·count` rows; see `Memory.sampled`."""
+    memory = tuple(
+        layer.sampled(part, count) for layer, part in zip(model.memory_layers, state.memory, strict=True)
+    )
+    own = replace(state.model_part(), learned=LearnedState((), state.residual))
+    rows = map_values(lambda value: value.repeat_interleave(count, 0), own)
+    return replace(rows, learned=LearnedState(memory, rows.residual))
+
+
+def foresee(
+    model: WorldModel,
+    state: LifetimeState[Tensor],
+    z: Float[Tensor, "B Z"],
+    actions: Float[Tensor, "B H A"],
+    *,
+    samples: int = 8,
+) -> Prediction[Tensor]:
+    """Prediction of one plan with the variance of its whole error.
+
+    Args:
+        samples: States drawn from what each may as well be in.
+
+    Returns:
+        `B H O`: as `WorldModel.imagine`, but the log variance is that of the whole error at each step: noise added
+        up, and what the state does not know. It is as good as the model is; `Calibration` sets it right.
+    """
+    expected = model.imagine(state, z, actions[:, None])
+    mean, noise = expected.mean[:, 0], expected.log_variance[:, 0].exp().cumsum(1)
+    plans = actions.repeat_interleave(samples, 0)[:, None]
+    others, _ = model.imagine(sample_states(model, state, samples), z.repeat_interleave(samples, 0), plans)
+    unknown = (others[:, 0].unflatten(0, (-1, samples)) - mean[:, None]).square().mean(1)
+    return Prediction(mean, (noise + unknown).log())

@@ -1,0 +1,69 @@
+"""Imagined plans of a single state as few large products: the form that is exported."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wm_robot.memory.film import layer_state
+from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.model.input_layer import input_layer
+from wm_robot.model.world_model import WorldModel
+
+
+def imagine_folded(
+    model: WorldModel,
+    state: LifetimeState[Tensor],
+    z: Float[Tensor, "1 Z"],
+    actions: Float[Tensor, "1 N H A"],
+    *,
+    together: int = 128,
+) -> Float[Tensor, "1 N H O"]:
+    """The observations of `WorldModel.imagine` for a single state, with all that is fixed for it folded into weights.
+
+    For many plans that is much less work: the residual and the units are products of the weights, done once.
+
+    Args:
+        together: Plans that are imagined side by side, so that their hidden layers stay in the cache.
+    """
+    residual = state.residual
+    assert residual is not None, "the state has no residual"
+    c, head = model.config, cast(nn.Linear, model.head[1])
+    sensors, unit, plans = c.obs, model.change_std / model.obs_std, actions[0]
+    # What is sensed next: itself, what changes straight from what is asked, and what the last layer says.
+    rows = torch.cat([torch.ones_like(model.ask.bias), unit])
+    entrance, itself = input_layer(model, state), torch.eye(sensors)
+    weight = entrance.weight * rows[:, None]
+    weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
+    up = entrance.up[0] * rows[:, None]
+    enter = torch.addmm(weight, up, entrance.down[0]).mT.contiguous()
+    changed = entrance.bias * rows + torch.cat([torch.zeros_like(model.ask.bias), head.bias[:sensors] * unit])
+    bias = F.linear(entrance.down_bias, up, changed)[0]
+    last = torch.addmm(
+        head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
+    ).mT.contiguous()
+    context = head.weight[2 * sensors :], head.bias[2 * sensors :]
+    readers = [memory.reader_alone(layer_state(state, i)) for i, memory in enumerate(model.memory_layers)]
+
+    before = state.recent[0, -1:].expand(len(plans), -1)
+    following = []
+    for part in torch.cat([before, plans.flatten(1)], 1).split(together):
+        y, latent = (x.expand(len(part), -1) for x in z.split([sensors, c.context], 1))
+        seen = []
+        for k in range(plans.shape[1]):
+            # The action before it, and its own.
+            acted = part[:, k * c.action : (k + 2) * c.action]
+            h, straight = torch.addmm(bias, torch.cat([y, latent, acted], 1), enter).split(
+                [c.width, sensors], 1
+            )
+            h = F.silu(h)
+            for i, read in enumerate(readers):
+                h = model.mix_read(i, h, read(model.norms[i](h)))
+            normal = model.head[0](h)
+            y, latent = torch.addmm(straight, normal, last), F.linear(normal, *context).tanh()
+            seen.append(y)
+        following.append(torch.cat(seen, 1))
+    middle, unit = (x.repeat(plans.shape[1]) for x in (model.obs_mean, model.obs_std))
+    return (torch.cat(following) * unit + middle).unflatten(1, (-1, sensors))[None]

@@ -1,0 +1,25 @@
+"""Units of a model's inputs and the prior of its initial state, fitted to training data."""
+
+import numpy as np
+import torch
+
+from wm_robot.model.world_model import WorldModel
+
+
+def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
+    """Set the units of observation, change and action from data, `B T+1 O` and `B T A`."""
+    at = obs[:, :-1]
+    # Arrays: a tensor of one index would drop the axis.
+    pull = action[..., model.servo_action.numpy()] - at[..., model.servo_obs.numpy()]
+    for name, values in (("obs", at), ("action", action), ("pull", pull)):
+        values = values.astype(np.float64)
+        getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean((0, 1))))
+        getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std((0, 1))).clamp_min(1e-4))
+    change = np.diff(obs.astype(np.float64), axis=1)
+    model.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
+
+
+def fit_prior(model: WorldModel, physics: np.ndarray) -> None:
+    """Set what the initial state expects of the physics from those of training worlds, `N P`."""
+    for memory in model.memory_layers:
+        memory.fit_prior(physics)
