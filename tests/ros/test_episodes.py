@@ -141,7 +141,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     agent.begin(episode.hold)
     lived = place.told["life"]
     for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
-        agent.live(step.obs, step.action, step.next_obs, valid=step.valid)
+        agent.live(step.obs, step.action, step.next_obs, valid=bool(step.valid))
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
