@@ -120,7 +120,7 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
     assert adaptive < 10 < frozen < facts["top"]
     # The headline and the story.
     assert (
-        page.headline == "The change threw the frozen arm off its target; the arm that learns stayed on it."
+        page.headline == "The change moved the frozen arm off its target; the arm that learns stayed on it."
     )
     assert f"by {frozen:.0f} mm at worst" in page.words
     # The terminal.

@@ -269,11 +269,11 @@ def cut(seconds: float) -> Visit:
             "at worst, adaptive",
         ),
         ({"first": cut(3.0)}, "The visit ended before the world changed.", "at worst, adaptive"),
-        ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to say", "at worst, adaptive"),
+        ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to show", "at worst, adaptive"),
         (
             {"second": Visit(runs=(nothing("restored"), nothing("newborn")))},
             "it was back to stay",
-            "waking up",
+            "a start from the saved state",
         ),
         ({"second": Visit(runs=(brief("restored"), brief("newborn")))}, "not recorded from its start", "÷"),
         ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "too soon"),
