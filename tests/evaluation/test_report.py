@@ -275,7 +275,11 @@ def cut(seconds: float) -> Visit:
             "it was back to stay",
             "a start from the saved state",
         ),
-        ({"second": Visit(runs=(brief("restored"), brief("newborn")))}, "not recorded from its start", "÷"),
+        (
+            {"second": Visit(runs=(brief("restored"), brief("newborn")))},
+            "The start of the visit was not recorded",
+            "÷",
+        ),
         ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "too soon"),
     ],
     ids=[
