@@ -46,9 +46,9 @@ FULL, GONE = (
     [
         (ConfigError("rate is 0"), 2, "ConfigError: rate is 0. See: wm-robot train --help"),
         (ConfigError("rate is 0. See: wm-robot keys ls"), 2, "ConfigError: rate is 0. See: wm-robot keys ls"),
-        (FULL, 2, "OSError: 'runs/x': No space left on device. Free disk space there, or select a folder on another disk."),
+        (FULL, 2, "OSError: 'runs/x': No space left on device. Free disk space there, or select a"),
         (GONE, 2, "FileNotFoundError: 'a': No such file. Check its spelling"),
-        (ValueError("a\nb"), 2, "ValueError: a b. Check the values that you gave"),
+        (ValueError("a\nb"), 2, "ValueError: a b. Check the given values"),
         (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
          r"UnicodeEncodeError: 'a\udcff' is no text in this locale, utf-8. Run: export PYTHONUTF8=1"),
         (MemoryError(), 2, "MemoryError: there is not enough memory for this; ask for less."),

@@ -242,7 +242,7 @@ def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys)
 
 def test_a_path_without_anything_to_recover_is_refused_by_name(tmp_path, capsys):
     assert "contains no session and no episode" in refused(capsys, "recover", tmp_path)
-    assert "nowhere is not there" in refused(capsys, "recover", tmp_path / "nowhere")
+    assert "nowhere does not exist" in refused(capsys, "recover", tmp_path / "nowhere")
     assert "no path given" in refused(capsys, "recover")
 
 

@@ -277,7 +277,7 @@ def cut(seconds: float) -> Visit:
         ),
         (
             {"second": Visit(runs=(brief("restored"), brief("newborn")))},
-            "The start of the visit was not recorded",
+            "The start of the visit was not",
             "÷",
         ),
         ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "too soon"),
