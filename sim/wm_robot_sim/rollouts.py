@@ -29,7 +29,7 @@ class Policy(Protocol):
         """Start new trajectories.
 
         Args:
-            hold: Last action, `B A`.
+            last_action: `B A`.
             truth: True physics, `B P`, for the `oracle` variant only.
         """
 

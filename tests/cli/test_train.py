@@ -50,7 +50,7 @@ def without_export(monkeypatch):
 @pytest.fixture
 def short_school(monkeypatch):
     """A curriculum of a few steps."""
-    monkeypatch.setattr(graduate, "school", partial(graduate.school, worlds=0, steps=(2, 4)))
+    monkeypatch.setattr(graduate, graduate.school.__name__, partial(graduate.school, worlds=0, steps=(2, 4)))
 
 
 def train(*words: str) -> int:
