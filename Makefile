@@ -1,4 +1,5 @@
 # make setup | demo | ros | test | soak | lint | format | clean.   Needs nothing but Python 3.10 to 3.13 with venv.
+# make core | sim | learn | episodes | nodes runs one tier of the tests.
 PYTHON ?= python3
 VENV ?= .venv
 # Installed first and by itself, so that pip may take a CPU build where it finds one. With nothing but
@@ -15,6 +16,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.wm_robot
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --quiet
+# Tests that share a fixture of their module stay in one worker.
+WORKERS := --dist=loadgroup --numprocesses
+# Two targets at once, each on a core, and what each says in one piece. The make of macOS has no such option.
+LANES := --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 RUFF := $(BIN)/ruff
 SOURCES := wm_robot cli sim ros_ws launch examples benchmarks docs tests
 ROS_STAMP := ros_ws/install/.complete
@@ -23,7 +28,7 @@ MESSAGES := ros_ws/src/wm_robot_msgs
 # On two busy cores more threads are slower, not faster.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo ros test soak lint constraints format clean
+.PHONY: setup demo ros messages test core sim learn episodes nodes soak lint constraints format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -53,19 +58,29 @@ $(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard 
 	@$(BIN)/python ros_ws/build.py
 	@touch $@
 
-# Each tier is processes of its own, and the core tier cannot import what the others need. Where the messages
-# cannot be built for want of a compiler or of ROS 2, that is said, and their tests are skipped.
-test: lint
+# Where the messages cannot be built for want of a compiler or of ROS 2, that is said, and their tests are skipped.
+messages: setup
 	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
-	$(PYTEST) --tier=core --numprocesses=2
-	$(PYTEST) --tier=sim --numprocesses=2
-	$(PYTEST) --tier=learn --numprocesses=2
-	$(PYTEST) --tier=episodes
-	$(PYTEST) --tier=ros
+
+# Each tier is processes of its own, and the core tier cannot import what the others need. Both cores are busy: the
+# core tier has both, then the learning tier has one beside all that is short, then tests of nodes, which mostly wait.
+test: setup
+	@$(MAKE) --no-print-directory core
+	@$(MAKE) --no-print-directory $(LANES) learn messages sim lint episodes
+	@$(MAKE) --no-print-directory nodes
+
+core: setup
+	$(PYTEST) --tier=core $(WORKERS)=2
+
+sim learn episodes: setup
+	$(PYTEST) --tier=$@
+
+nodes: messages
+	$(PYTEST) --tier=ros -m "not alone" $(WORKERS)=4
+	$(PYTEST) --tier=ros -m alone
 
 # What takes minutes: other Pythons, the wheel, the browser, long runs. CONTRIBUTING.md lists it.
-soak: setup
-	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
+soak: messages
 	$(PYTEST) --soak
 
 lint: setup

@@ -18,17 +18,17 @@ from typing import Any
 
 # Before numpy and torch are imported: on two busy cores more threads are slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled modules are kept: the tests start some thousand processes, each of which would compile them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Off by default in Jazzy and Kilted; without it a wrong scalar type is published as garbage.
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 import pytest
-from jaxtyping import install_import_hook
 
-# The option in pyproject.toml takes one package, since jaxtyping's plugin splits at the first comma before a bracket.
-install_import_hook(
-    ("wm_robot_cli", "wm_robot_benchmarks"),
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
+from tests.shape_checks import check_packages
+
+check_packages(("wm_robot", "wm_robot_cli", "wm_robot_benchmarks"))
 
 EXTRAS = {
     "sim": ("mujoco", "dm_control", "wm_robot_sim"),
@@ -93,6 +93,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reason = missing(needs_of(item))
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+    if config.pluginmanager.hasplugin("xdist"):
+        group_by_module_fixtures(items)
+
+
+def group_by_module_fixtures(items: Iterable[pytest.Item]) -> None:
+    """Keep the tests that share a fixture of their module in one worker of xdist, which makes it once."""
+    for item in (each for each in items if isinstance(each, pytest.Function)):
+        shared = any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values())
+        if shared and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.hookimpl(trylast=True)

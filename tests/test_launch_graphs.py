@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -352,7 +351,8 @@ def test_the_ros_packages_install_the_launch_file_and_the_graphs(monkeypatch):
     monkeypatch.setattr("setuptools.setup", lambda **told: installed.update(told["data_files"]))
     for package in ("wm_robot_bringup", "wm_robot_ros"):
         monkeypatch.chdir(LAUNCH.parent / "ros_ws/src" / package)
-        runpy.run_path("setup.py")
+        spec = importlib.util.spec_from_file_location(f"setup_of_{package}", "setup.py")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
     (launched,) = installed["share/wm_robot_bringup/launch"]
     assert Path(launched).name == LAUNCH_FILE.name
     graphs = installed["share/wm_robot_ros/launch/graphs"]

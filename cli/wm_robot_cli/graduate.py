@@ -132,7 +132,7 @@ def school(
             applied = robot.write(agent.act(obs, target.goal(now)))
             following, now = robot.read().values, now + 1
             step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
-            exam.watch(tensors(state), *step[:2])
+            exam.watch(tensors(state.model_part()), *step[:2])
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             if progress is not None:

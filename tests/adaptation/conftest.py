@@ -1,5 +1,3 @@
-"""The robot of one joint that tests of agents have."""
+"""The robot of one joint, for agents that learn."""
 
-from tests.agent.conftest import spec
-
-__all__ = ["spec"]
+from tests.agent.conftest import spec as spec

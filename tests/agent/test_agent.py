@@ -49,17 +49,18 @@ def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
     return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(steps)]
 
 
-@pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
 def agents_in_torch(base, spec, planner) -> BatchAgent:
     plans = ImaginedPlans(base.model, spec, task="reach", planner=planner)
     return BatchAgent(ModelLives(base.model), plans, spec)
 
 
-def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
+@pytest.mark.parametrize(("steps", "saves"), [(50, 4), pytest.param(200, 10, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
+def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, saves):
     torch.manual_seed(0)
     shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
-    base, steps = load_base(tmp_path / "base"), 200
+    base = load_base(tmp_path / "base")
     rng = np.random.default_rng(0)
     obs, action = (rng.normal(size=(steps + 1, n)).astype(np.float32) for n in (2, 1))
 
@@ -74,13 +75,13 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory):
             said.append(now.live(obs[t], action[t], obs[t + 1]).nll)
         return now, said
 
-    stops = {shape.recent + int(t) for t in rng.choice(steps - shape.recent, 10, replace=False)}
+    stops = {shape.recent + int(t) for t in rng.choice(steps - shape.recent, saves, replace=False)}
     (whole, heard), (stopped, told) = lived(set()), lived(stops)
     assert heard == told
     assert whole.state.flatten().keys() == stopped.state.flatten().keys()
     for name, value in whole.state.flatten().items():
         np.testing.assert_array_equal(stopped.state.flatten()[name], value, err_msg=name)
-    assert len(list(Store(tmp_path / "state").log())) == 10
+    assert len(list(Store(tmp_path / "state").log())) == saves
 
 
 def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(tmp_path, base, spec):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from safetensors.numpy import save
 
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
 
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import WRITE, load_graphs
@@ -18,6 +18,7 @@ from wm_robot.agent.onnx_planner import PlanGraph
 from wm_robot.errors import GraphError, SnapshotError
 from wm_robot.io.durable import digest
 from wm_robot.io.tensor_file import read_tensors
+from wm_robot.memory.lifetime_state import map_values
 from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
@@ -26,8 +27,10 @@ from wm_robot.model.onnx_session import Graph, apart
 from wm_robot.model.torch_backend import ModelLives
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
+from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec, Task
-from wm_robot.training.export.base_graphs import TOLERANCE, check_graphs, export_graphs
+from wm_robot.training.export import base_graphs
+from wm_robot.training.export.base_graphs import FEW, STEPS, TOLERANCE, check_graphs, export_graphs
 from wm_robot.training.export.plan_iteration import Iteration
 from wm_robot.training.export.update_step import UpdateStep
 from wm_robot.types import Step
@@ -50,6 +53,16 @@ def exported(tmp_path_factory, spec):
     base = make_base(folder, spec, "gru")
     export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
     return folder, base
+
+
+def with_weights_times(factor, content):
+    """A graph of the same steps with other weights."""
+    model = onnx.load_from_string(content)
+    for weight in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(weight)
+        if value.ndim == 2 and value.dtype == np.float32:
+            weight.CopyFrom(onnx.numpy_helper.from_array(value * np.float32(factor), weight.name))
+    return model.SerializeToString()
 
 
 def floats(*shape):
@@ -116,7 +129,20 @@ def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
     np.testing.assert_allclose(better, mean, rtol=1e-5)
 
 
-@pytest.fixture(scope="module", params=["gru", "delta", "hope", "kv", "kalman", "ridge", "ekf"])
+def in_one_worker(family, *marks):
+    return pytest.param(family, marks=(pytest.mark.xdist_group(f"graphs of {family}"), *marks))
+
+
+KINDS = ("kalman", "ridge", "ekf")
+"""One of each kind of graph: matrices, plans without a life, hypotheses. `exported` is a vector, `gru`."""
+ALIKE = ("delta", "gru", "hope", "kv")
+"""An export takes half a minute. Of these, `make test` compares the graphs that ship."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*map(in_one_worker, KINDS), *(in_one_worker(each, pytest.mark.soak) for each in ALIKE)],
+)
 def family(request, tmp_path_factory, spec):
     """Name, base and graphs of a family."""
     folder = tmp_path_factory.mktemp("family")
@@ -133,27 +159,42 @@ def test_every_family_plans_and_lives_by_graphs(family, spec):
     np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
 
 
-def test_a_thousand_steps_by_graph_end_where_those_by_torch_do(family):
+@pytest.mark.parametrize("steps", [200, pytest.param(1000, marks=pytest.mark.soak)])
+def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
     name, base, graphs = family
     if graphs.life is None:
         return
     if name == "ekf":
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
-        assert np.max(UpdateStep(base.model).differences(graphs.life, steps=300)) <= 1e-4
+        assert np.max(UpdateStep(base.model).differences(graphs.life, steps=min(steps, 300))) <= 1e-4
         return
     lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
     by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
-    for t in range(1000):
+    for t in range(steps):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
         lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
         expected, by_torch = lives.write(by_torch, lived)
         likewise, by_graph = graphs.life.write(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
-    assert by_torch.step == by_graph.step == 800
+    assert by_torch.step == by_graph.step == steps * 4 // 5
 
 
-def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
+def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(family, spec, monkeypatch):
+    name, base, graphs = family
+    birth, generator = base.model.birth, torch.Generator().manual_seed(1)
+    zero = birth(hold=torch.zeros(1, 1)).residual
+    random = map_values(lambda value: 0.3 * torch.randn(value.shape, generator=generator), zero)
+    step, iteration = UpdateStep(base.model), Iteration(base.model, spec, task="reach", planner=REFINED)
+    monkeypatch.setattr(base.model, "birth", lambda **options: birth(**options).with_residual(random))
+    if graphs.life is not None:
+        # That a newborn has no residual, as the graphs have it, is the first difference.
+        assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
+    assert np.max(iteration.differences(graphs.plan, bound=1e-4)) <= 1e-4
+
+
+@pytest.mark.parametrize("memory", ["ridge", pytest.param("kalman", marks=pytest.mark.soak)])
+def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path, memory):
     joint = {"position": [-9.0, 9.0], "velocity": 9.0, "effort": 1.0}
     pole = RobotSpec.from_dict(
         {
@@ -166,7 +207,7 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path):
         }
     )
     torch.manual_seed(0)
-    shape = ModelConfig.of(pole, truth=1, memory="kalman", width=16, context=4, outcome=8)
+    shape = ModelConfig.of(pole, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
     export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)
@@ -233,16 +274,20 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     ],
 )
 def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
-    tmp_path, spec, memory, factor, bound
+    exported, tmp_path, spec, memory, factor, bound
 ):
     model = make_base(tmp_path, spec, memory).model
+    step = UpdateStep(model)
+    if memory == "gru":
+        read = {name: (exported[0] / name).read_bytes() for name in ("predict.onnx", *WRITE.values())}
+        predict, *written = (with_weights_times(factor, content) for content in read.values())
     for weight in model.parameters():
         if weight.ndim == 2:
             weight.data *= factor
-    step = UpdateStep(model)
-    content = {lives: step.write_graph(lives) for lives in WRITE}
-    writes = {lives: Graph(each, "write") for lives, each in content.items()}
-    graph = LifeGraph(Graph(step.predict_graph(), "predict"), writes, step.born())
+    if memory != "gru":
+        predict, *written = step.predict_graph(), *(step.write_graph(lives) for lives in WRITE)
+    writes = {lives: Graph(each, "write") for lives, each in zip(WRITE, written, strict=True)}
+    graph = LifeGraph(Graph(predict, "predict"), writes, step.born())
     assert max(step.differences(graph, 200)) > bound
     assert max(step.differences(graph, 200, bound=bound)) <= bound
     # Where most steps would need that excuse, none has it.
@@ -254,16 +299,14 @@ def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
 
 def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
     model = make_base(tmp_path, spec, "gru").model
-    nudged = deepcopy(model)
-    for weight in nudged.parameters():
-        weight.data *= 1.01
+    iteration = Iteration(model, spec, task="reach", planner=REFINED)
+    content = iteration.graph()
 
-    def furthest(graph_of):
-        content = Iteration(graph_of, spec, task="reach", planner=REFINED).graph()
+    def furthest(content):
         graph = PlanGraph(Graph(content, "plan"), objective="", planner=REFINED)
-        return max(Iteration(model, spec, task="reach", planner=REFINED).differences(graph, bound=1e-4))
+        return max(iteration.differences(graph, bound=1e-4))
 
-    assert furthest(model) <= 1e-4 < 1e-3 < furthest(nudged)
+    assert furthest(content) <= 1e-4 < 1e-3 < furthest(with_weights_times(1.01, content))
 
 
 def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
@@ -274,6 +317,15 @@ def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
     (tmp_path / "graphs.json").write_text(json.dumps(card))
     with pytest.raises(SnapshotError, match="have format 4, this version reads 8.*wm-robot export"):
         load_graphs(tmp_path, base)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_graphs_that_ship_compute_what_torch_does(name, monkeypatch):
+    monkeypatch.setattr(base_graphs, "has_reference", lambda: False)
+    base = load_base(f"arm-{name}")
+    found = check_graphs(base.where, base, load_spec("arm"), steps=40)
+    assert max(found.values()) <= TOLERANCE
+    assert ("life" in found) == (name not in ("hope", "ridge"))
 
 
 def test_no_graphs_are_no_error(tmp_path, spec):
@@ -301,9 +353,10 @@ def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, dam
         load_graphs(tmp_path, base)
 
 
-def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(exported, spec):
+@pytest.mark.parametrize(("steps", "few"), [(200, 5), pytest.param(STEPS, FEW, marks=pytest.mark.soak)])
+def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_life(exported, spec, steps, few):
     folder, base = exported
-    found = check_graphs(folder, base, spec)
+    found = check_graphs(folder, base, spec, steps=steps, few=few)
     assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
     assert max(found.values()) <= 1e-4
 
@@ -311,15 +364,14 @@ def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_thousand_steps(ex
 @pytest.mark.parametrize("part", ["birth.safetensors", *WRITE.values()])
 def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
     folder, base = exported
-    other = make_base(tmp_path / "other", spec, "gru", seed=1)
-    export_graphs(tmp_path / "other", other, spec, task="reach", planner=PLANNER, steps=5)
-    # A card that says so is not believed: the file is another base's.
+    # A card that says so is not believed: the file is that of other weights.
     card = json.loads((folder / "graphs.json").read_text())
     for name in card["sha256"]:
-        content = ((tmp_path / "other" if name == part else folder) / name).read_bytes()
+        content = (folder / name).read_bytes()
         if name == part == "birth.safetensors":
-            # Of a family that is born with nothing, all newborns are alike.
             content = save({name: value + 1 for name, value in read_tensors(content, name).items()})
+        elif name == part:
+            content = with_weights_times(1.5, content)
         (tmp_path / name).write_bytes(content)
         card["sha256"][name] = digest(content)
     (tmp_path / "graphs.json").write_text(json.dumps(card))

@@ -34,7 +34,7 @@ def main() -> None:
         base,
         spec,
         task="reach",
-        planner=MppiConfig(samples=16, horizon=4),
+        planner=MppiConfig(samples=16, horizon=4, rounds=2),
         graphs=graphs,
         exploitation=Exploitation(spec, task="reach"),
     )

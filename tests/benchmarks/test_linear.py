@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
+from wm_robot.types import Step
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
     NOISE,
@@ -71,6 +72,6 @@ def test_errors_of_a_model_are_of_its_predictions_before_the_step():
         at, action, following = (
             torch.from_numpy(x) for x in (lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1])
         )
-        predicted, state = model.write(state, at, action, following, torch.ones(2))
+        predicted, state = model.write(state, Step(at, action, following, torch.ones(2)))
         expected = (predicted.mean - following).square().mean(-1) / NOISE**2
         np.testing.assert_allclose(errors[:, t], expected.detach().numpy(), rtol=1e-3)

@@ -116,14 +116,33 @@ ROWS = (
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with all that a mistake can be made with."""
+def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the working folder with all that a mistake can be made with."""
     folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    # Neither the user's keys nor their ROS domain.
-    monkeypatch.setenv("WM_ROBOT_KEYS", str(folder / "keys"))
-    monkeypatch.setenv("ROS_DOMAIN_ID", "0")
+    shutil.copytree(template, folder)
+    go_to(folder, monkeypatch)
+    return folder
+
+
+def go_to(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Work in a folder, with neither the user's keys nor their ROS domain."""
+    patch.chdir(folder)
+    patch.setenv("WM_ROBOT_KEYS", str(folder / "keys"))
+    patch.setenv("ROS_DOMAIN_ID", "0")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working folder, made once."""
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patch:
+        go_to(folder, patch)
+        fill(folder)
+    return folder
+
+
+def fill(folder: Path) -> None:
+    """Bases, specs, states, keys and bundles, sound and damaged."""
     for name, number in (("point-gru", 0.0), ("point-other", 1.0), ("damaged", 0.0)):
         (folder / name).mkdir()
         for file, content in base_files(number).items():
@@ -144,7 +163,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bundle = (folder / "it.bundle").read_bytes()
     (folder / "cut.bundle").write_bytes(bundle[: len(bundle) // 2])
     (folder / "damaged.bundle").write_bytes(bundle[:-9] + b"x" + bundle[-8:])
-    return folder
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.what, marks=row.marks) for row in ROWS])

@@ -26,7 +26,9 @@ class MemoryContract:
             k: v.detach() for k, v in memory.scan(memory.birth(batch), h, e, torch.ones(batch, 20))[1].items()
         }
 
-    @pytest.mark.parametrize("steps", [1, 7, 32, 33, 64, 200])
+    @pytest.mark.parametrize(
+        "steps", [1, 7, 32, 70, *(pytest.param(n, marks=pytest.mark.soak) for n in (33, 64, 200))]
+    )
     def test_scan_equals_single_steps(self, memory, steps):
         state = self.lived(memory)
         h, e = torch.randn(3, steps, WIDTH), torch.randn(3, steps, OUTCOME)

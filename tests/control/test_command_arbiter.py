@@ -137,7 +137,7 @@ def test_behind_a_guard_commands_count_while_a_process_drives_and_the_guard_stop
     guard.driver = 0
     assert modes_of(arbiter, 1) == [Mode.READY]
     guard.why = "no progress"
-    arbiter.check_guard(HOLD)
+    arbiter.stop(HOLD)
     assert arbiter.mode is Mode.SAFE_STOP and arbiter.supervisor.reason == "no progress"
     assert modes_of(arbiter, 3) == [Mode.SAFE_STOP] * 3
     assert arbiter.arm() == "" and guard.released == 1

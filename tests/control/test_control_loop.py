@@ -126,7 +126,7 @@ def test_surprise_and_missed_deadlines_end_its_turn():
 
 def test_a_guard_that_has_tripped_ends_it_and_keeps_it_ended():
     why = [""]
-    guard = SimpleNamespace(driver=1, stopped=lambda: why[0])
+    guard = SimpleNamespace(driver=1, stopped=lambda: why[0], release=lambda: None)
     loop = make_local_loop(EmulatedRobot(SPEC, START), Swing(), guard=guard)
     loop.supervisor.arm()
     for _ in range(200):

@@ -15,7 +15,13 @@ import pytest
 from wm_robot.recording.session_file import read_session
 from wm_robot.store.store import Store
 
-pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.sim,
+    pytest.mark.learn,
+    pytest.mark.alone,
+    pytest.mark.timeout(180),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 pytestmark = pytest.mark.learn
@@ -6,7 +8,9 @@ torch = pytest.importorskip("torch")
 from tests.contracts.memory_contract import MemoryContract
 from wm_robot.errors import ConfigError
 from wm_robot.memory.hope import HopeMemory
-from wm_robot.memory.registry import make_memory
+from wm_robot.memory.registry import FAMILIES, make_memory
+
+LONG = partial(pytest.param, marks=pytest.mark.soak)
 
 
 class TestGru(MemoryContract):
@@ -86,9 +90,10 @@ class TestKalman(FastWeightsContract):
         for name, value in memory.merge(parts).items():
             torch.testing.assert_close(value, both[name], atol=1e-3, rtol=1e-3)
 
-    def test_the_covariance_stays_one_over_a_long_life(self, memory):
+    @pytest.mark.parametrize("parts", [8, LONG(20)])
+    def test_the_covariance_stays_one_over_a_long_life(self, memory, parts):
         state = memory.birth(2)
-        for _ in range(20):
+        for _ in range(parts):
             h, e = torch.randn(2, 250, 16), torch.randn(2, 250, 10)
             # Most of the time nothing new happens: what once wound covariances up.
             h[:, 20:] = h[:, 20:21]
@@ -136,10 +141,11 @@ class TestRidge(MemoryContract):
         _, lived = memory.scan(born, h.expand(-1, 20, -1), e.expand(-1, 20, -1), torch.ones(2, 20))
         assert (memory.variance(lived, h) < 0.5 * memory.variance(born, h)).all()
 
-    def test_a_long_still_life_stays_finite(self, memory):
+    @pytest.mark.parametrize("parts", [10, LONG(40)])
+    def test_a_long_still_life_stays_finite(self, memory, parts):
         h, e = torch.randn(1, 1, 16), torch.randn(1, 1, 10)
         state = memory.birth(1)
-        for _ in range(40):
+        for _ in range(parts):
             _, state = memory.scan(state, h.expand(-1, 500, -1), e.expand(-1, 500, -1), torch.ones(1, 500))
             state = {name: value.detach() for name, value in state.items()}
         assert all(value.isfinite().all() for value in state.values())
@@ -188,7 +194,7 @@ class TestHope(FastWeightsContract):
         h, e = torch.randn(2, steps, 16), torch.randn(2, steps, 10)
         return memory.scan(state, h, e, torch.ones(2, steps))[1]
 
-    @pytest.mark.parametrize("start", [0, 2**24, 2**40])
+    @pytest.mark.parametrize("start", [LONG(0), 2**24, LONG(2**40)])
     def test_a_level_changes_at_multiples_of_its_period_and_at_no_other_step(self, memory, start):
         state = memory.birth(2) | {"lived": torch.full((2,), start)}
         for step in range(1, 300):
@@ -211,10 +217,11 @@ class TestHope(FastWeightsContract):
         with pytest.raises(ConfigError, match="periods are .*multiple of the one before"):
             HopeMemory(width=4, outcome=4, dt=0.02, periods=periods)
 
-    def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory):
+    @pytest.mark.parametrize("parts", [12, LONG(32)])
+    def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory, parts):
         state = memory.birth(2)
         h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
-        for _ in range(32):
+        for _ in range(parts):
             walk = torch.randn(2, 256, 16), torch.randn(2, 256, 10)
             near = [x + 0.03 * noise for x, noise in zip((h, e), walk, strict=True)]
             _, state = memory.scan(state, *near, torch.ones(2, 256))
@@ -246,3 +253,9 @@ def test_no_memory_stays_empty():
     state = memory.birth(2)
     after = memory.write(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
     assert torch.equal(after["s"], state["s"])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_registry_says_without_torch_what_the_class_says(family):
+    assert FAMILIES[family].needs_truth == FAMILIES[family].memory.needs_truth
+    assert FAMILIES[family].learns_as in ("", *FAMILIES)

@@ -11,10 +11,10 @@ from wm_robot.memory.lifetime_state import list_values, map_values
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.folded_rollout import imagine_folded
 from wm_robot.model.physics_inference import sense_physics
 from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
+from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.input_scales import fit_prior, fit_scales
 from wm_robot.types import Step
 

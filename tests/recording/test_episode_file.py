@@ -260,7 +260,11 @@ def test_a_stamp_that_does_not_rise_and_a_wrong_size_are_refused(folder):
 
 def test_what_is_appended_is_synced_once_a_second_of_the_robots_clock(folder, monkeypatch):
     synced = []
-    monkeypatch.setattr(OpenEpisode, "_sync", lambda self: synced.append(self.steps))
+
+    def note_sync(episode: OpenEpisode) -> None:
+        synced.append(episode.steps)
+
+    monkeypatch.setattr(OpenEpisode, "_sync", note_sync)
     episode = folder.begin(ORIGIN)
     fill(episode, 160)
     assert synced == [50, 100, 150]

@@ -190,11 +190,11 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
         ("joints", "joints .'elbow'. are missing; the message has .'knee'."),
         ("actuators", "actuators .'knee'. are unknown"),
         ("no stamp", "no_stamp"),
-        ("slow", "has an observation every 40 ms; robot 'elbow' lives at 50 Hz, one every 20 ms"),
+        ("slow", "has an observation every 40 ms; robot 'elbow' runs at 50 Hz, one every 20 ms"),
         ("fast", "has an observation every 10 ms"),
         ("unanswered", "holds no transition of robot 'elbow': no observation that a command answers"),
-        ("unapplied", "invalid, by gaps or unknown actions"),
-        ("digest", "the plant is robot 'knee' with spec ffffffffffff; the spec given is 'elbow'"),
+        ("unapplied", "invalid, by gaps or missing actions"),
+        ("digest", "the plant is robot 'knee' with spec ffffffffffff; the given spec is that of 'elbow'"),
         ("nothing", "holds 0 robots"),
     ],
 )
@@ -278,7 +278,7 @@ def moved(said: list, name: str, by: int) -> list:
         ),
         ("a joint_command of its own clock", "no joint_command has the stamp of an observation.* 4 ms off"),
         ("joint_states of its own clock", "no applied_command has the stamp of an observation.* 5 ms off"),
-        ("one observation", "joint_states holds one stamp alone, and a transition needs two"),
+        ("one observation", "joint_states holds one stamp only, and a transition needs two"),
         ("an applied_command of which no message came", "applied_command holds no message"),
         ("a joint_command of which no message came", "joint_command holds no message"),
         ("no topic", "holds no message: nothing was recorded"),
@@ -397,7 +397,9 @@ def test_files_of_another_robot_or_rate_are_refused(tmp_path):
         load_experience(tmp_path, SPEC)
 
 
-@pytest.mark.parametrize(("what", "words"), [("empty", "holds no episode file"), ("missing", "is not there")])
+@pytest.mark.parametrize(
+    ("what", "words"), [("empty", "holds no episode file"), ("missing", "does not exist")]
+)
 def test_what_holds_no_experience_is_refused(tmp_path, what, words):
     with pytest.raises(SnapshotError, match=words):
         load_experience(tmp_path if what == "empty" else tmp_path / "missing", SPEC)

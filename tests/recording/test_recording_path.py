@@ -28,7 +28,7 @@ def refusal(path: Path) -> str:
 def test_a_name_that_is_nearly_right_gets_the_right_one(folder, wrong, right):
     assert (
         refusal(folder / wrong)
-        == f"RECORDING '{folder / wrong}' is not there. Did you mean '{folder / right}'?"
+        == f"RECORDING '{folder / wrong}' does not exist. Did you mean '{folder / right}'?"
     )
     check_recording(folder / right)
 

@@ -40,7 +40,7 @@ def test_the_only_robot_that_acts_is_taken_unasked():
         (
             LEFT | {f"/r{n}/{t}": KIND for n in (1, 2) for t in ("joint_states", "applied_command")},
             None,
-            "of 3 robots",
+            "holds 3 robots",
         ),
         (RIGHT, "left", "^bag holds no robot 'left'; it has /right/joint_command"),
         (

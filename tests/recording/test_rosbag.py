@@ -244,10 +244,10 @@ def change(folder, **values) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("storage", "is a bag with storage 'cassette'; what can be read is mcap and sqlite3"),
-        ("compression", "is a bag with compression 'gzip'; what can be read is zstd"),
+        ("storage", "is a bag with storage 'cassette'; supported: mcap and sqlite3"),
+        ("compression", "is a bag with compression 'gzip'; supported: zstd"),
         ("a file that is gone", r"is a bag without its files \['bag_1.mcap'\]. .* ros2 bag reindex"),
-        ("no file", "is a bag of no file: nothing was recorded"),
+        ("no file", "is a bag without files: nothing was recorded"),
         ("no YAML", r"does not describe a bag \(ScannerError: .*ros2 bag reindex"),
         ("no bag", r"does not describe a bag \(KeyError: 'rosbag2_bagfile_information'\)"),
         ("nothing", r"does not describe a bag \(TypeError: "),
@@ -285,7 +285,7 @@ def test_a_bag_that_cannot_be_read_is_refused_with_the_cause(tmp_path, what, wor
         (b"SQLite format 3\0" + bytes(600), "is a SQLite file that cannot be read as a bag"),
         (b"\x28\xb5\x2f\xfd" + bytes(range(200)), "is damaged: .*Copy it again"),
         (b"#ROSBAG V2.0\n", "is a bag of ROS 1. Convert it: rosbags-convert --src"),
-        (b"%PDF-1.7 and so on", "is no session: it begins neither as MCAP nor as SQLite. Expected: a folder"),
+        (b"%PDF-1.7 and so on", "is no session: it is neither MCAP nor SQLite. Expected: a folder"),
     ],
 )
 def test_a_file_that_is_no_bag_is_refused_with_what_it_is(tmp_path, content, words):
@@ -364,7 +364,7 @@ def test_chunks_compressed_by_a_package_that_is_missing_name_the_extra(tmp_path,
     path = tmp_path / "bag.mcap"
     write_mcap(path, CompressionType.LZ4)
     monkeypatch.setattr("mcap.stream_reader.lz4", None)
-    with pytest.raises(MissingExtraError, match=r"chunks are compressed as 'lz4', needs the \"ros\" extra"):
+    with pytest.raises(MissingExtraError, match=r"chunks compressed as 'lz4' needs the \"ros\" extra"):
         load_experience(path, SPEC)
 
 
@@ -372,5 +372,5 @@ def test_chunks_compressed_in_a_way_that_is_unknown_are_refused_by_its_name(tmp_
     path = tmp_path / "bag.mcap"
     write_mcap(path, CompressionType.NONE)
     monkeypatch.setattr("wm_robot.recording.session_file.CHUNKS", ("zstd",))
-    with pytest.raises(SnapshotError, match="has chunks compressed as ''; what can be read is zstd and lz4"):
+    with pytest.raises(SnapshotError, match="has chunks compressed as ''; supported: zstd and lz4"):
         load_experience(path, SPEC)

@@ -197,7 +197,7 @@ def test_a_recording_of_another_programme_is_recovered_too_and_nothing_is_promis
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "is empty"), (b"a note of somebody's", "does not begin as an MCAP")]
+    ("content", "words"), [(b"", "is empty"), (b"a note of somebody's", "is not an MCAP")]
 )
 def test_what_is_no_session_is_refused_and_left(tmp_path, content, words):
     path = tmp_path / "session.mcap"

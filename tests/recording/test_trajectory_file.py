@@ -46,5 +46,5 @@ def test_what_holds_no_lives_is_refused(tmp_path, lives, damage):
         path.write_text("lives")
     if damage == "missing":
         path.unlink()
-    with pytest.raises(SnapshotError, match="does not hold lives"):
+    with pytest.raises(SnapshotError, match="holds no trajectories"):
         load_lives(path, RECIPE)

@@ -1,15 +1,16 @@
 """Real processes over real DDS; every test has a domain of its own and ends what it started."""
 
-import itertools
-import os
+import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-COUNT = itertools.count(os.getpid())
+DOMAINS = range(215, 232)
+"""Domains whose ports Linux gives to no other process. `private_environment` picks none of them."""
 
 
 class Peer:
@@ -66,8 +67,27 @@ class Peer:
 
 
 @pytest.fixture
-def domain() -> int:
-    return 50 + next(COUNT) % 50
+def domain() -> Iterator[int]:
+    """A domain that no other test of this machine has, in whatever process it runs."""
+    with ExitStack() as lease:
+        yield lease_domain(lease)
+
+
+def lease_domain(lease: ExitStack, *, timeout: float = 60.0) -> int:
+    """Lock a free domain until `lease` is closed."""
+    from wm_robot.errors import ConfigError
+    from wm_robot_ros.launching.name_lock import NameLock
+
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        for domain in random.SystemRandom().sample(DOMAINS, len(DOMAINS)):
+            try:
+                lease.enter_context(NameLock(domain, ["/test"], "Another test has it."))
+            except ConfigError:
+                continue
+            return domain
+        time.sleep(0.1)
+    raise AssertionError(f"other tests have had all domains of {DOMAINS} for {timeout} s")
 
 
 @pytest.fixture

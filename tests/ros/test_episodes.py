@@ -13,8 +13,8 @@ import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.episodes]
 
-from wm_robot.agent.agent import RANDOM
 from wm_robot.agent.builder import LifeConfig, load_life
+from wm_robot.memory.lifetime_state import PLANNER_NOISE
 from wm_robot.recording.episode_file import read_episode, read_origin
 from wm_robot.recording.episode_folder import episodes_in, open_in
 from wm_robot.recording.recorded_experience import load_experience
@@ -144,10 +144,11 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
-    assert saved.pop(RANDOM).shape == (1, 6)
-    assert saved.keys() == agent.state.keys()
+    assert saved.pop(PLANNER_NOISE).shape == (1, 6)
+    found = agent.state.flatten()
+    assert saved.keys() == found.keys()
     for name, value in saved.items():
-        np.testing.assert_array_equal(agent.state[name], value, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment, tmp_path):

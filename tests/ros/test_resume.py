@@ -10,7 +10,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn]
 torch = pytest.importorskip("torch")
 
 from tests.ros.test_agent import SPEC, Plant, saver
-from wm_robot.agent.agent import RANDOM, Agent
+from wm_robot.agent.agent import Agent
+from wm_robot.memory.lifetime_state import PLANNER_NOISE
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
@@ -26,7 +27,7 @@ PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.
 
 def saved_in(store):
     """What was lived, to the bit; not how far the noise of plans has got, which the library alone makes none of."""
-    return {name: value.tobytes() for name, value in store.load().items() if name != RANDOM}
+    return {name: value.tobytes() for name, value in store.load().items() if name != PLANNER_NOISE}
 
 
 def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, environment, tmp_path):

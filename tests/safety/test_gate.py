@@ -86,19 +86,33 @@ stamps = st.one_of(st.floats(), st.floats(0, 1))
 observations = st.one_of(st.none(), st.builds(lambda s, v: Observation(stamp=s, values=v), stamps, sensed))
 
 
-@pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=700, deadline=None)
-@given(asked=st.lists(st.tuples(anything, observations, st.floats(0, 1)), min_size=5, max_size=5))
-def test_whatever_goes_in_what_comes_out_can_be_applied(name, asked):
-    # 3 robots x 700 runs x 5 actions in a row: 10 500 actions.
-    spec = SPECS[name]
+RUNS = st.lists(st.tuples(anything, observations, st.floats(0, 1)), min_size=5, max_size=5)
+
+
+def ask_in_a_row(spec, asked):
     gate, watch = Gate(spec, pose(spec)), Watch(spec, pose(spec))
     for action, obs, now in asked:
         watch(gate(action, obs, now=now))
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
+@given(asked=RUNS)
+def test_whatever_goes_in_what_comes_out_can_be_applied(name, asked):
+    # 3 robots x 150 runs x 5 actions in a row: 2 250 actions.
+    ask_in_a_row(SPECS[name], asked)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=2000, deadline=None)
+@given(asked=RUNS)
+def test_whatever_goes_in_30_000_times_what_comes_out_can_be_applied(name, asked):
+    ask_in_a_row(SPECS[name], asked)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), reach=st.floats(0.01, 20))
 def test_a_long_run_of_wild_actions_never_leaves_the_limits(name, seed, reach):
     spec, rng = SPECS[name], np.random.default_rng(seed)

@@ -89,7 +89,7 @@ def test_a_damaged_private_key_is_said_to_be_one(ring, content):
     ring.new("me")
     path = ring.folder / "private" / "me.pem"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="holds no key that can be read"):
+    with pytest.raises(ConfigError, match="holds no readable key"):
         ring.signing("me")
 
 

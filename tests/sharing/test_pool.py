@@ -28,7 +28,7 @@ def born(model):
     return ModelLives(model).birth(hold=NOTHING)
 
 
-@pytest.mark.parametrize("steps", [40, 1000])
+@pytest.mark.parametrize("steps", [40, 150, pytest.param(1000, marks=pytest.mark.soak)])
 def test_pooled_ridge_lives_are_one_that_lived_both(steps):
     model = unforgetting("ridge")
     one, other = (Stretch.of(episode(steps, seed=seed)) for seed in (1, 2))
@@ -62,7 +62,7 @@ def test_a_pool_remembers_the_conditions_that_any_of_them_used_last():
     recall, lives = Recall(backend), []
     # Contexts used at steps that everybody can tell apart.
     for number, seed in enumerate((1, 2)):
-        state = lived(backend, recall.birth(hold=NOTHING), [Stretch.of(episode(300, seed=seed))])
+        state = lived(backend, recall.birth(hold=NOTHING), [Stretch.of(episode(30, seed=seed))])
         bank = state.bank
         slots = bank.last_used.shape[1]
         used = np.array([[10 * k + number if k < 6 else -1 for k in range(slots)]])

@@ -235,7 +235,7 @@ def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
     (path,) = tmp_path.rglob(damaged)
     path.write_bytes(path.read_bytes()[:1000])
     message, options, files = refused(tmp_path)
-    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'does not hold lives'}" in message
+    assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'holds no trajectories'}" in message
     assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
 from wm_robot.adaptation.experience_buffer import Chapter, Reservoir
 from wm_robot.memory.lifetime_state import (
+    LearnedState,
     LifetimeState,
     LowRank,
     Residual,
@@ -167,7 +168,7 @@ def moments(
         if t % config.every == 0:
             ahead = slice(t, t + config.horizon)
             lesson = steps.obs[:, t], steps.action[:, ahead], steps.next_obs[:, ahead], known[:, t]
-            found.append((model.readable(state).with_residual(None), lesson))
+            found.append((_readable(model, state), lesson))
         _, state = model.write(state, _step_at(steps, t))
 
     def of_lives(*values: Tensor) -> Tensor:
@@ -272,6 +273,13 @@ def _state(chapter: Chapter) -> LifetimeState[Tensor]:
     """The life before a chapter."""
     state: LifetimeState[Tensor] = convert_values(torch.as_tensor, chapter.start)
     return state
+
+
+def _readable(model: WorldModel, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
+    """The part of a state that `WorldModel.imagine` reads, without the residual."""
+    layers = zip(model.memory_layers, state.memory, strict=True)
+    memory = tuple(layer.readable(part) for layer, part in layers)
+    return LifetimeState(state.step, state.recent, LearnedState(memory))
 
 
 def _step_at(steps: Step[Tensor], t: int) -> Step[Tensor]:

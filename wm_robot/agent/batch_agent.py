@@ -36,7 +36,7 @@ class _Moment(NamedTuple):
 
 
 class BatchAgent:
-    """`B` agents with one base, each with its own lifetime state. For experiments; a robot has `Agent`."""
+    """`B` agents with one base, each with its lifetime state. For experiments; a robot has `Agent`."""
 
     def __init__(
         self,
@@ -211,8 +211,12 @@ class BatchAgent:
         rows, rows_recent, rows_action = (
             _floats(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
         )
-        states = map_values(lambda value: np.concatenate([value] * len(obs)), state.model_part())
-        found = self._backend.predict(replace(states, recent=rows_recent), rows, rows_action)
+
+        def repeat(value: np.ndarray) -> np.ndarray:
+            return np.concatenate([value] * len(obs))
+
+        states = LifetimeState(repeat(state.step), rows_recent, map_values(repeat, state.learned))
+        found = self._backend.predict(states, rows, rows_action)
         return found.mean.reshape(obs.shape), found.log_variance.reshape(obs.shape)
 
     def _expected_goals(self, goal: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Plans that torch imagines: for experiments, and for a robot whose base has no graph of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,13 +8,20 @@ import torch
 from torch import Tensor
 
 from wm_robot.memory.state_arrays import ArrayState
-from wm_robot.model.folded_rollout import imagine_folded
 from wm_robot.model.torch_backend import TensorState, tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import Improve, MppiConfig
 from wm_robot.planning.mppi_iteration import Improvement, Score
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
+
+Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
+"""Model, state, latent `B Z` and plans `B N H A` → the observation after each action, `B N H O`."""
+
+
+def imagine_means(model: WorldModel, state: TensorState, z: Tensor, plans: Tensor) -> Tensor:
+    """The means of `WorldModel.imagine`."""
+    return model.imagine(state, z, plans).mean
 
 
 class ImaginedPlans:
@@ -45,13 +53,10 @@ class Imagination:
     z: Tensor
     goals: Tensor
     """`B H G`."""
-    alone: bool = False
-    """Of a single life, by what `imagine_folded` has folded."""
+    rollout: Rollout = imagine_means
 
     def imagine(self, plans: Tensor) -> Tensor:
-        if self.alone:
-            return self.reward.look(imagine_folded(self.model, self.state, self.z, plans))
-        return self.reward.look(self.model.imagine(self.state, self.z, plans).mean)
+        return self.reward.look(self.rollout(self.model, self.state, self.z, plans))
 
     def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
         return self.reward.judge(followed, plans, self.goals[:, None]).sum(-1)
@@ -64,13 +69,13 @@ def scoring(
     obs: Tensor,
     goals: Tensor,
     *,
-    alone: bool = False,
+    rollout: Rollout = imagine_means,
 ) -> Score:
     """How good plans are from this moment of a life: the reward summed over what is imagined.
 
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        alone: See `Imagination`.
+        rollout: How observations follow from plans.
     """
-    return Imagination(model, reward, state, model.observe(state, obs), goals, alone)
+    return Imagination(model, reward, state, model.observe(state, obs), goals, rollout)

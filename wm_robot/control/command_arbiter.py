@@ -1,6 +1,6 @@
 """Arbitrates between the commands of a controller and the built-in fallback controller."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 
+@runtime_checkable
 class GuardPage(Protocol):
     """What a guard and the process that drives share; see `Heartbeat`."""
 
@@ -132,8 +133,8 @@ class CommandArbiter:
         else:
             self.baseline.stay(hold)
 
-    def check_guard(self, hold: np.ndarray) -> None:
-        """Stop between two periods if the guard asks for it.
+    def stop(self, hold: np.ndarray) -> None:
+        """Stop between two periods, as the guard asks for.
 
         Args:
             hold: Action in force, `A`.

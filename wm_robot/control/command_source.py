@@ -1,10 +1,11 @@
 """Where a control loop's commands come from, as the arbiter needs it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from wm_robot.types import Observation
 
 
+@runtime_checkable
 class CommandSource(Protocol):
     """A source of commands: a controller in this process, or the messages of another one."""
 

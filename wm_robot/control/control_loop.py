@@ -7,7 +7,7 @@ commands come from (`CommandSource`), in how they wait for a deadline, and in wh
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from wm_robot.safety.supervisor import Supervisor
 from wm_robot.types import Observation
 
 
+@runtime_checkable
 class ReportPeriod(Protocol):
     """Takes the outcome of each period: publishes it, or has a controller learn from it."""
 
@@ -62,8 +63,8 @@ class ControlLoop:
         clock: In s, for the histograms of times.
         """
         self.robot, self.arbiter = robot, arbiter
-        self.latency, self.lateness, self.live_time = Histogram(), Histogram(), Histogram()
-        """From the deadline to the command, to the beginning, and of reporting, in ms."""
+        self.lateness, self.latency, self.live_time = Histogram(), Histogram(), Histogram()
+        """From the deadline to the beginning; and, where there is a log, to the command, and of reporting. In ms."""
         self.periods = self.skipped = self.longest_skip = 0
         """Periods so far; deadlines without a period of their own, in all and at most in a row."""
         self._report, self._write = report, write or _write_to(robot)
@@ -91,7 +92,8 @@ class ControlLoop:
         """
         wait = wait or (lambda: deadlines.wait(self._progress))
         while not ended():
-            self.arbiter.check_guard(self.robot.hold)
+            if self.arbiter.guard_reason():
+                self.arbiter.stop(self.robot.hold)
             wait()
             if deadlines.left() > 0:
                 continue
@@ -125,26 +127,39 @@ class ControlLoop:
         commanded = self._clock()
         latency = behind + commanded - began
         self._attempt(self._report, obs, applied, cuts, latency)
-        reported = self._clock()
         self.periods += 1
-        self.latency.add(1e3 * latency)
-        self.live_time.add(1e3 * (reported - commanded))
         if self._log is not None:
-            surprise = self.arbiter.source.surprise
-            self._log(
-                Period(
-                    stamp=_nanoseconds(obs),
-                    late_ms=1e3 * behind,
-                    latency_ms=1e3 * latency,
-                    act_ms=1e3 * (acted - began),
-                    live_ms=1e3 * (reported - commanded),
-                    surprise=math.nan if surprise is None else surprise,
-                    mode=mode,
-                    cuts=tuple(cut.rule for cut in cuts),
-                )
-            )
+            times = (behind, latency, acted - began, self._clock() - commanded)
+            self._log(self._record(obs, mode, cuts, times))
         self._progress()
         return mode
+
+    def _record(
+        self,
+        obs: Observation | None,
+        mode: Mode,
+        cuts: tuple[Cut, ...],
+        times: tuple[float, float, float, float],
+    ) -> Period:
+        """A period for the log; its times are added to the histograms.
+
+        Args:
+            times: From the deadline to the beginning and to the command, of deciding and of reporting, in s.
+        """
+        late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
+        self.latency.add(latency_ms)
+        self.live_time.add(live_ms)
+        surprise = self.arbiter.source.surprise
+        return Period(
+            stamp=_nanoseconds(obs),
+            late_ms=late_ms,
+            latency_ms=latency_ms,
+            act_ms=act_ms,
+            live_ms=live_ms,
+            surprise=math.nan if surprise is None else surprise,
+            mode=mode,
+            cuts=tuple(cut.rule for cut in cuts),
+        )
 
     def _attempt(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """What the work returns; None if it raises, which the arbiter is given as a fault."""

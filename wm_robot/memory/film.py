@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from wm_robot.math.linear import linear
 from wm_robot.math.pullback import Pull, pulled, pulled_each, silu_slope
+from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.memory import Reader, State
 
 ASIDE = ("read.down", "read.up")
@@ -69,3 +70,11 @@ class ModulatedRead(nn.Module):
             return through
 
         return self.out(F.silu(u)), pull
+
+
+def layer_state(state: LifetimeState[Tensor], layer: int) -> State:
+    """State of a memory layer as it is read: with the residual of its reading."""
+    residual = state.residual
+    read = residual.read[layer] if residual is not None and residual.read else None
+    aside = {} if read is None else dict(zip(ASIDE, (read.down, read.up), strict=True))
+    return state.memory[layer] | aside

@@ -4,7 +4,8 @@ Every type here holds arrays or tensors alike, batch first, in fixed shapes: flo
 changed in place. The flat keys are in the tables below and nowhere else.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -216,35 +217,49 @@ def map_values(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """As `map_values`, for a function that makes arrays of tensors, or tensors of arrays."""
+    # A control step maps several states: the most frequent kinds come first.
+    kind: Any = type(tree)
+    if kind is dict:
+        if not others:
+            return {name: function(value) for name, value in tree.items()}
+        return {name: function(value, *[other[name] for other in others]) for name, value in tree.items()}
+    if kind is tuple:
+        return tuple([convert_values(function, *each) for each in zip(tree, *others, strict=True)])
     if tree is None:
         return None
-    if isinstance(tree, dict):
-        return {
-            name: convert_values(function, value, *(other[name] for other in others))
-            for name, value in tree.items()
-        }
-    if isinstance(tree, tuple):
-        return tuple(convert_values(function, *each) for each in zip(tree, *others, strict=True))
-    if is_dataclass(tree):
-        parts = ([getattr(each, name) for each in (tree, *others)] for name in _names(tree))
-        return type(tree)(*(convert_values(function, *each) for each in parts))  # type: ignore[misc]
-    return function(tree, *others)
+    names = _field_names(kind)
+    if not names:
+        return function(tree, *others)
+    if not others:
+        return kind(*[convert_values(function, getattr(tree, name)) for name in names])
+    trees = (tree, *others)
+    return kind(*[convert_values(function, *[getattr(each, name) for each in trees]) for name in names])
 
 
-def list_values(tree: Any) -> Iterator[Any]:
+def list_values(tree: Any) -> list[Any]:
     """The values of a structure, one after another."""
-    if isinstance(tree, dict | tuple):
-        for each in tree.values() if isinstance(tree, dict) else tree:
-            yield from list_values(each)
-    elif is_dataclass(tree):
-        for name in _names(tree):
-            yield from list_values(getattr(tree, name))
-    elif tree is not None:
-        yield tree
+    kind: Any = type(tree)
+    if kind is dict:
+        return list(tree.values())
+    if tree is None:
+        return []
+    parts = tree if kind is tuple else [getattr(tree, name) for name in _field_names(kind)]
+    if kind is not tuple and not parts:
+        return [tree]
+    return [value for part in parts for value in list_values(part)]
 
 
-def _names(tree: Any) -> list[str]:
-    return [field.name for field in fields(tree)]
+_FIELDS: dict[type, tuple[str, ...]] = {}
+"""Fields of each dataclass that was met."""
+
+
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Fields of a dataclass; none for an array or a tensor."""
+    found = _FIELDS.get(kind)
+    if found is None:
+        names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+        found = _FIELDS[kind] = names
+    return found
 
 
 def _flatten_learned(learned: LearnedState[Value], prefix: str) -> dict[str, Value]:
@@ -252,8 +267,19 @@ def _flatten_learned(learned: LearnedState[Value], prefix: str) -> dict[str, Val
     if learned.residual is not None:
         flat |= flatten_residual(learned.residual, prefix)
     for layer, parts in enumerate(learned.memory):
-        flat |= {f"{prefix}{layer}.{name}": value for name, value in parts.items()}
+        flat.update(zip(_memory_keys(prefix, layer, tuple(parts)), parts.values(), strict=True))
     return flat
+
+
+@functools.cache
+def _memory_keys(prefix: str, layer: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{prefix}{layer}.{name}" for name in names)
+
+
+@functools.cache
+def _residual_keys(prefix: str, read: tuple[int, ...]) -> tuple[str, ...]:
+    names = ["first", "last", *(f"{READ}{layer}" for layer in read)]
+    return tuple(f"{prefix}{RESIDUAL_PREFIX}{name}{half}" for name in names for half in (".down", ".up"))
 
 
 def _unflatten_learned(flat: Mapping[str, Value], prefix: str) -> LearnedState[Value]:
@@ -269,11 +295,14 @@ def _unflatten_learned(flat: Mapping[str, Value], prefix: str) -> LearnedState[V
 
 def flatten_residual(residual: Residual[Value], prefix: str = "") -> dict[str, Value]:
     """Flat form of a residual, of the learned state with that prefix."""
-    flat = {}
-    for name, part in residual.parts.items():
-        flat[f"{prefix}{RESIDUAL_PREFIX}{name}.down"] = part.down
-        flat[f"{prefix}{RESIDUAL_PREFIX}{name}.up"] = part.up
-    return flat
+    first, last = residual.first, residual.last
+    values = [first.down, first.up, last.down, last.up]
+    layers = []
+    for layer, part in enumerate(residual.read):
+        if part is not None:
+            layers.append(layer)
+            values += part.down, part.up
+    return dict(zip(_residual_keys(prefix, tuple(layers)), values, strict=True))
 
 
 def unflatten_residual(

@@ -8,6 +8,10 @@ from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
 
+LOG_VARIANCE = (-7.0, 6.0)
+"""Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
+norms of 5-60."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

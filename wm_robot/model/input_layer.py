@@ -22,12 +22,16 @@ class InputLayer(NamedTuple):
     down: Float[Tensor, "B R G"]
     down_bias: Float[Tensor, "B R"]
     up: Float[Tensor, "B W R"]
+    width: int
+    """Of the hidden layer; what follows is the linear change of the sensors."""
 
-    def apply(self, given: Float[Tensor, "B *N G"]) -> Float[Tensor, "B *N W"]:
-        """The output of the layer."""
+    def apply(self, given: Float[Tensor, "B *N G"]) -> tuple[Tensor, Tensor]:
+        """The first hidden layer, and the linear change of the sensors."""
         constant = self.down_bias.unflatten(0, (-1, *[1] * (given.ndim - 2)))
         aside = linear(given, self.down) + constant
-        return F.linear(given, self.weight, self.bias) + linear(aside, self.up)
+        both = F.linear(given, self.weight, self.bias) + linear(aside, self.up)
+        h, straight = both.split([self.width, both.shape[-1] - self.width], -1)
+        return F.silu(h), straight
 
 
 def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
@@ -38,7 +42,12 @@ def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer
     weight = torch.cat([model.ask.weight, model.skip.weight])
     bias = torch.cat([model.ask.bias, torch.zeros_like(model.obs_mean)])
     return InputLayer(
-        weight @ slopes, bias + weight @ constant, first.down @ slopes, first.down @ constant, first.up
+        weight=weight @ slopes,
+        bias=bias + weight @ constant,
+        down=first.down @ slopes,
+        down_bias=first.down @ constant,
+        up=first.up,
+        width=model.config.width,
     )
 
 

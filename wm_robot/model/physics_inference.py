@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.math.pullback import pullback
+from wm_robot.memory.film import layer_state
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.memory import Sensed, State
 from wm_robot.model.backend import Prediction
+from wm_robot.model.config import LOG_VARIANCE
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
@@ -55,11 +57,11 @@ def sense_physics(
     assert state.residual is not None, "the state has no residual"
     memory, channels, last = model.memory_layers[0], model.config.obs, state.residual.last
     each = h[:, None].expand(-1, physics.shape[1], -1)
-    read, to_physics = memory.read_with_slope(physics, model.norms[0](each), model.layer_state(state, 0))
+    read, to_physics = memory.read_with_slope(physics, model.norms[0](each), layer_state(state, 0))
     mixed, to_read = pullback(model.mix[0], each + read)
     normal, to_mixed = pullback(model.head[0], each + read + mixed)
     change, spread, _ = model.split_head(normal, state)
     weight = cast(Tensor, model.head[1].weight)[:channels] + last.up @ last.down
     through = to_mixed(weight.movedim(1, 0)[:, :, None])
     slope = to_physics(through + to_read(through))
-    return Sensed(change, model.clamp_spread(spread), slope.movedim(0, 2))
+    return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))

@@ -8,6 +8,7 @@ imagine: z_{k+1} from (z_k, a_k), S frozen
 Beside its memories a state holds a residual of the weights, zero at birth: read here, and never written.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -18,20 +19,16 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
 from wm_robot.math.linear import linear
-from wm_robot.memory.film import ASIDE
+from wm_robot.memory.film import layer_state
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.memory.memory import Memory, State
 from wm_robot.memory.registry import find_family, make_memory
 from wm_robot.model.backend import Prediction
-from wm_robot.model.config import ModelConfig
+from wm_robot.model.config import LOG_VARIANCE, ModelConfig
 from wm_robot.model.input_layer import affine_input, input_layer
 from wm_robot.model.physics_inference import infer_physics
 from wm_robot.model.residual import no_residual
 from wm_robot.types import Step
-
-LOG_VARIANCE = (-7.0, 6.0)
-"""Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
-norms of 5-60."""
 
 
 class WorldModel(nn.Module):
@@ -84,7 +81,7 @@ class WorldModel(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
         memory = self.birth(hold=torch.zeros(1, c.action)).memory
         if self.memory_layers[0].physics(memory[0]) is None:
-            self.physics_head = nn.Linear(self._summary(memory).shape[1], max(1, c.truth))
+            self.physics_head = nn.Linear(summarize(self.memory_layers, memory).shape[1], max(1, c.truth))
 
     @property
     def memory_layers(self) -> list[Memory]:
@@ -163,7 +160,7 @@ class WorldModel(nn.Module):
         z = self.encode(obs[:, :-1], recent)
         acted = known[:, self.config.recent - 1 :]
         given = torch.cat([z, acted[:, :-1], acted[:, 1:]], -1)
-        h, straight = self._split_input(input_layer(self, state).apply(given))
+        h, straight = input_layer(self, state).apply(given)
         if truth is None and self.memory_layers[0].infers_physics:
             predicted, inferred = infer_physics(self, state, obs, h, straight, valid)
             memory: tuple[State, ...] = (inferred,)
@@ -185,17 +182,10 @@ class WorldModel(nn.Module):
         happened, memory = self._outcome(obs[:, :-1], obs[:, 1:]), []
         for i, layer in enumerate(self.memory_layers):
             told = truth if layer.outcome_is_physics and truth is not None else happened
-            read, written = layer.scan(self.layer_state(state, i), self.norms[i](h), told, valid)
+            read, written = layer.scan(layer_state(state, i), self.norms[i](h), told, valid)
             memory.append(written)
             h = self.mix_read(i, h, read)
         return h, tuple(memory)
-
-    def layer_state(self, state: LifetimeState[Tensor], layer: int) -> State:
-        """State of a memory layer as it is read: with the residual of its reading."""
-        residual = state.residual
-        read = residual.read[layer] if residual and residual.read else None
-        aside = {} if read is None else dict(zip(ASIDE, (read.down, read.up), strict=True))
-        return state.memory[layer] | aside
 
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
         """Latent of what is sensed now and of the actions that may still be on their way."""
@@ -225,12 +215,12 @@ class WorldModel(nn.Module):
         Returns:
             The observation expected after each action, `B N H O`, with the log variance of a single step.
         """
-        readers = [memory.reader(self.layer_state(state, i)) for i, memory in enumerate(self.memory_layers)]
+        readers = [memory.reader(layer_state(state, i)) for i, memory in enumerate(self.memory_layers)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
         enter, zs, spreads = input_layer(self, state), [], []
         before = state.recent[:, None, -1].expand(-1, actions.shape[1], -1)
         for action in actions.unbind(2):
-            h, straight = self._split_input(enter.apply(torch.cat([z, before, action], -1)))
+            h, straight = enter.apply(torch.cat([z, before, action], -1))
             before = action
             for i, read in enumerate(readers):
                 h = self.mix_read(i, h, read(self.norms[i](h)))
@@ -239,25 +229,10 @@ class WorldModel(nn.Module):
             spreads.append(spread)
         return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
 
-    def readable(self, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
-        """The part of a state that `imagine` reads, without what only a write does."""
-        layers = zip(self.memory_layers, state.memory, strict=True)
-        memory = tuple(layer.readable(part) for layer, part in layers)
-        return LifetimeState(state.step, state.recent, LearnedState(memory, state.residual))
-
     def physics(self, state: LifetimeState[Tensor]) -> Float[Tensor, "B P"]:
         """The true physics as the state alone gives them: 0 is nominal, a usual deviation is about 1."""
         held = self.memory_layers[0].physics(state.memory[0])
-        return self.physics_head(self._summary(state.memory)) if held is None else held
-
-    def _summary(self, memory: tuple[State, ...]) -> Tensor:
-        layers = zip(self.memory_layers, memory, strict=True)
-        return torch.cat([layer.summary(part) for layer, part in layers], 1)
-
-    def _split_input(self, layer: Tensor) -> tuple[Tensor, Tensor]:
-        """The first hidden layer, and the change of the sensors that is linear."""
-        h, straight = layer.split([self.config.width, self.config.obs], -1)
-        return F.silu(h), straight
+        return self.physics_head(summarize(self.memory_layers, state.memory)) if held is None else held
 
     def mix_read(self, layer: int, h: Tensor, read: Tensor) -> Tensor:
         """The hidden layer after a memory layer: its reading added, and what follows from both."""
@@ -276,10 +251,6 @@ class WorldModel(nn.Module):
         change, spread, context = self.head[1](normal).split([sensors, sensors, self.config.context], -1)
         return change + linear(linear(normal, last.down), last.up), spread, context
 
-    def clamp_spread(self, spread: Tensor) -> Tensor:
-        """A log variance within its bounds."""
-        return spread.clamp(*LOG_VARIANCE)
-
     def _next(
         self, z: Tensor, straight: Tensor, h: Tensor, state: LifetimeState[Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -292,4 +263,9 @@ class WorldModel(nn.Module):
     def _decode(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:
         """Sensors in their own units."""
         mean = z[..., : self.config.obs] * self.obs_std + self.obs_mean
-        return Prediction(mean, self.clamp_spread(spread) + 2 * self.change_std.log())
+        return Prediction(mean, spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log())
+
+
+def summarize(layers: Sequence[Memory], memory: Sequence[State]) -> Float[Tensor, "B X"]:
+    """Summaries of all memory layers side by side; see `Memory.summary`."""
+    return torch.cat([layer.summary(part) for layer, part in zip(layers, memory, strict=True)], 1)

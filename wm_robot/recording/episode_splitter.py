@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ LONGEST = 3600.0
 """Seconds of an episode; a longer one continues in the next, which starts with the last observation."""
 
 
+@runtime_checkable
 class Growing(Protocol):
     """Episode in progress."""
 
@@ -248,7 +249,7 @@ def _check_plant(message: Any, spec: RobotSpec) -> None:
         return
     if digest != spec.digest():
         raise SpecError(
-            f"the plant is robot '{robot}' with spec {digest[:12]}; this is the spec of '{spec.name}', "
+            f"the plant is robot '{robot}' with spec {digest[:12]}; the given spec is that of '{spec.name}', "
             f"{spec.digest()[:12]}. Use the plant's"
         )
 

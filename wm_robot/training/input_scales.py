@@ -9,7 +9,8 @@ from wm_robot.model.world_model import WorldModel
 def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
     """Set the units of observation, change and action from data, `B T+1 O` and `B T A`."""
     at = obs[:, :-1]
-    pull = action[..., model.servo_action] - at[..., model.servo_obs]
+    # Arrays: a tensor of one index would drop the axis.
+    pull = action[..., model.servo_action.numpy()] - at[..., model.servo_obs.numpy()]
     for name, values in (("obs", at), ("action", action), ("pull", pull)):
         values = values.astype(np.float64)
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean((0, 1))))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wm_robot.agent.onnx_planner import BETTER, HOLD, MEAN, NOISE, PlanGraph
-from wm_robot.agent.rollout_objective import improvement_of, scoring
+from wm_robot.agent.rollout_objective import imagine_means, improvement_of, scoring
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.onnx_session import STATE, apart
 from wm_robot.model.torch_backend import array
@@ -16,6 +16,7 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import reward_of
+from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.export.torch_exporter import exported
 
 ROUNDING, ROUNDED = 1e-6, 8
@@ -114,7 +115,8 @@ class Iteration:
     ) -> Tensor:
         """See `Improvement` and `scoring`."""
         life = LifetimeState.unflatten(dict(zip(self._names, state, strict=True)))
-        score = scoring(self.model, self._reward, life, obs, goals, alone=alone)
+        rollout = imagine_folded if alone else imagine_means
+        score = scoring(self.model, self._reward, life, obs, goals, rollout=rollout)
         return self._improvement(score, mean, noise, hold)
 
     def _born(self) -> LifetimeState[Tensor]:

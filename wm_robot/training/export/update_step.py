@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, list_values, map_values
+# Registers the operator that is replaced below; the families of memory are loaded one by one.
+import wm_robot.math.cholesky  # noqa: F401
+from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, map_values
 from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.model.backend import Prediction
 from wm_robot.model.onnx_backend import AFTER, EXPECTED, LifeGraph
@@ -197,7 +199,9 @@ class _Moment(NamedTuple):
 
 def _pairs(one: ArrayState, other: ArrayState) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     """Equal parts of two states."""
-    return list(zip(list_values(one), list_values(other), strict=True))
+    # By name: parts of a memory have no order.
+    known = other.flatten()
+    return [(value, known[name]) for name, value in one.flatten().items()]
 
 
 def _run_difference(graph: LifeGraph, run: Sequence[_Moment]) -> float:

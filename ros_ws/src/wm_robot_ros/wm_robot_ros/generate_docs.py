@@ -137,7 +137,9 @@ def tables() -> dict[str, str]:
                 rows["topics"] += (topics := list(_topics(name, node)))
                 rows["services"] += _services(name, node)
                 rows["actions"] += _actions(name, node)
-                said[name] = {way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")}
+                said[name] = {
+                    way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")
+                }
     made = {name: _table(COLUMNS[name], found) for name, found in rows.items()}
     return made | {"nodes": _figure(said), "interfaces": _interfaces(), "graphs": _graphs()}
 

@@ -227,11 +227,11 @@ class CommandSubscription:
             values = {"stamp": stamp, "mode": self.arbiter.mode.value, "cuts": rules}
             self._contact.publish(convert.json_message(values))
 
-    def log_mode(self) -> None:
-        """Log the mode if it has changed. Call it between two periods."""
+    def log_mode(self) -> bool:
+        """Log the mode if it has changed; whether it had. For the time between two periods: a line takes some."""
         mode = self.arbiter.mode
         if mode is self._logged:
-            return
+            return False
         self._logged = mode
         text = f"mode {mode.value}: {self.arbiter.supervisor.reason}"
         # Two lines, since rclpy lets no line of code log at two levels.
@@ -239,6 +239,7 @@ class CommandSubscription:
             self._node.get_logger().warning(text)
         else:
             self._node.get_logger().info(text)
+        return True
 
     def look(self) -> list[str]:
         """Find out what is missing, and log it: a sentence each."""

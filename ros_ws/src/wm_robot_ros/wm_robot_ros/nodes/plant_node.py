@@ -222,8 +222,8 @@ class PlantNode(Node):
         Args:
             left: Time until the next, in s.
         """
-        self.commands.log_mode()
-        if self.garbage:
+        logged = self.commands.log_mode()
+        if self.garbage and not logged:
             self.garbage.tidy(left)
 
     def status(self) -> dict[str, Any]:

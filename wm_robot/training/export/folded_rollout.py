@@ -1,4 +1,4 @@
-"""Imagined plans of a single state as few large products: the form that is exported and that a robot plans by."""
+"""Imagined plans of a single state as few large products: the form that is exported."""
 
 from typing import cast
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wm_robot.memory.film import layer_state
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.input_layer import input_layer
 from wm_robot.model.world_model import WorldModel
@@ -44,9 +45,7 @@ def imagine_folded(
         head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
     ).mT.contiguous()
     context = head.weight[2 * sensors :], head.bias[2 * sensors :]
-    readers = [
-        memory.reader_alone(model.layer_state(state, i)) for i, memory in enumerate(model.memory_layers)
-    ]
+    readers = [memory.reader_alone(layer_state(state, i)) for i, memory in enumerate(model.memory_layers)]
 
     before = state.recent[0, -1:].expand(len(plans), -1)
     following = []
