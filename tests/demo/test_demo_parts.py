@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from rich.console import Console
@@ -102,7 +103,9 @@ def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, m
     from wm_robot.errors import MissingExtraError
     from wm_robot_demo import Options, run
 
-    monkeypatch.setattr("wm_robot_demo.run.find_spec", lambda name: None if name == module else name)
+    # Imported by name: the package exports a function of the same name.
+    run = import_module("wm_robot_demo.run")
+    monkeypatch.setattr(run, "find_spec", lambda name: None if name == module else name)
     options = Options(out=tmp_path / "out", base=tmp_path, frozen=tmp_path)
     with pytest.raises(MissingExtraError, match=rf'pip install "wm_robot\[{extra}\]"'):
         run(options, Quiet())
@@ -118,8 +121,8 @@ def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or select another folder: --out FOLDER. "
-        "See: wm-robot demo --help"
+        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or select another folder: --out "
+        "FOLDER. See: wm-robot demo --help"
     ]
     assert [path.name for path in tmp_path.iterdir()] == [".lock"], "the other's files are left alone"
 
