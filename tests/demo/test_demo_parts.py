@@ -104,8 +104,8 @@ def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, m
     from wm_robot_demo import Options, run
 
     # Imported by name: the package exports a function of the same name.
-    run = import_module("wm_robot_demo.run")
-    monkeypatch.setattr(run, "find_spec", lambda name: None if name == module else name)
+    module_of_run = import_module("wm_robot_demo.run")
+    monkeypatch.setattr(module_of_run, "find_spec", lambda name: None if name == module else name)
     options = Options(out=tmp_path / "out", base=tmp_path, frozen=tmp_path)
     with pytest.raises(MissingExtraError, match=rf'pip install "wm_robot\[{extra}\]"'):
         run(options, Quiet())
