@@ -64,7 +64,8 @@ def write_account(
 
     Args:
         initial_arrays: State of the learning arm at the start of the first session; None for the initial state.
-        recordings: Recordings of the adaptive, the frozen, the restored and the newborn arm.
+        recordings: Recordings of the adaptive, the frozen, the restored and the fourth arm. The fourth starts
+            from the initial state.
         is_complete: Whether the recording was closed in order.
         over_ros: Whether the robots ran in real time, over ROS 2.
     """
