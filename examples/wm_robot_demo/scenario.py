@@ -32,7 +32,7 @@ class Change:
     def draw(cls, seed: int, *, quick: bool = False) -> "Change":
         """Draw the change of a seed."""
         rng = np.random.default_rng([seed, STREAM])
-        return cls(
+        return Change(
             payload=round(float(rng.uniform(*PAYLOAD)), 3),
             joint=str(rng.choice(CARRYING)),
             strength=round(float(rng.uniform(*STRENGTH)), 3),
@@ -65,7 +65,7 @@ class Plan:
         """Return the plan of a seed."""
         change = Change.draw(seed, quick=quick)
         return (
-            cls(first=10.0, second=4.0, change=change)
+            Plan(first=10.0, second=4.0, change=change)
             if quick
-            else cls(first=22.0, second=10.0, change=change)
+            else Plan(first=22.0, second=10.0, change=change)
         )

@@ -69,7 +69,7 @@ class Outcome:
             for track in tracks
         )
         told = len(tracks) > 1 and None not in recoveries
-        return cls(
+        return Outcome(
             changed=changed,
             change=change,
             names=tuple(track.name for track in tracks),

@@ -92,7 +92,7 @@ class Recovery:
         watched = time >= change
         since, smooth = time[watched] - change, rolling_mean(time, error)[watched]
         off = smooth > threshold(before)
-        return cls(
+        return Recovery(
             before=before,
             after=after,
             worst=float(smooth.max()),
