@@ -107,7 +107,7 @@ def train(
             "length of a trajectory. Set --steps between them, or a larger --life-steps"
         )
     begin_from = load_base(start) if start else None
-    bases = []
+    bases: list[_BaseTraining] = []
     for each in COMPARED if all_bases else (arm,):
         name = f"{spec.name}-{memory if each == 'adaptive' else each}"
         nominal_only = each == "nominal"
