@@ -50,11 +50,11 @@ FULL, GONE = (
         (GONE, 2, "FileNotFoundError: 'a': No such file. Check its spelling"),
         (ValueError("a\nb"), 2, "ValueError: a b. Check the given values"),
         (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
-         r"UnicodeEncodeError: 'a\udcff' is no text in this locale, utf-8. Run: export PYTHONUTF8=1"),
-        (MemoryError(), 2, "MemoryError: there is not enough memory for this; ask for less."),
+         r"UnicodeEncodeError: 'a\udcff' is not valid text in this locale, utf-8. Run: export PYTHONUTF8=1"),
+        (MemoryError(), 2, "MemoryError: there is not enough memory for this; select smaller values."),
         (TypeError("no"), 70, "TypeError: no. This is a fault of wm_robot. Run the same command with"),
         (AssertionError(), 70, "AssertionError: no reason was given. This is a fault of wm_robot"),
-        (KeyboardInterrupt(), 130, "Stopped. A training goes on with the same command."),
+        (KeyboardInterrupt(), 130, "Stopped. The same command continues the training."),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_one_line(monkeypatch, capsys, error, code, words):
@@ -67,7 +67,7 @@ def test_a_bench_that_was_stopped_is_no_training(monkeypatch, capsys):
     monkeypatch.setattr(cli, "GROUPS", {"bench": ({"sim": verb(KeyboardInterrupt())}, "")})
     assert ends(capsys, "bench", "sim") == (
         130,
-        "Stopped. A bench that was stopped has no figures; run it again.\n",
+        "Stopped. A stopped bench has no figures; run it again.\n",
     )
 
 
