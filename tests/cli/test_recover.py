@@ -226,7 +226,7 @@ def test_what_cannot_be_written_is_left_as_it_was_and_the_others_are_recovered(f
     monkeypatch.setattr(session_recovery, "_replacing", refuse)
     shutil.copy(folder / "cut.mcap", folder / "other.mcap")
     said = refused(capsys, "recover", folder)
-    assert f"{folder}/cut.mcap is left as it was: Read-only file system. Mend that" in said
+    assert f"{folder}/cut.mcap is unchanged: Read-only file system. Correct that" in said
     assert read_session(folder / "other.mcap").whole and not read_session(folder / "cut.mcap").whole
 
 
