@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from rich.console import Console
@@ -118,8 +119,8 @@ def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or name another folder: --out FOLDER. "
-        "See: wm-robot demo --help"
+        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or select another folder: --out "
+        "FOLDER. See: wm-robot demo --help"
     ]
     assert [path.name for path in tmp_path.iterdir()] == [".lock"], "the other's files are left alone"
 
