@@ -39,16 +39,16 @@ class Heartbeat:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(handle).st_size not in (0, SIZE):
-                raise DeviceError(
-                    f"{path} is no heartbeat: its size is not {SIZE} bytes. Use another file"
-                )
+                raise DeviceError(f"{path} is no heartbeat: its size is not {SIZE} bytes. Use another file")
             os.ftruncate(handle, SIZE)
             self._page = mmap.mmap(handle, SIZE)
         finally:
             os.close(handle)
         self._words = memoryview(self._page).cast("Q")
         if self._words[_MARK] not in (0, MARK):
-            raise DeviceError(f"{path} is a heartbeat of another version. Remove it and restart all processes")
+            raise DeviceError(
+                f"{path} is a heartbeat of another version. Remove it and restart all processes"
+            )
         self._words[_MARK] = MARK
 
     # What the control process writes
