@@ -63,7 +63,7 @@ class Complaints:
         return [known.counted for known in self._causes.values() if self._recent(known)]
 
     def sentence(self, cause: str) -> str:
-        """Return the sentence of one cause, as in `active_causes`; empty if it is not active."""
+        """Return the sentence of one cause, as in `list_active_causes`; empty if it is not active."""
         known = self._causes.get(cause)
         return known.counted if known and self._recent(known) else ""
 
