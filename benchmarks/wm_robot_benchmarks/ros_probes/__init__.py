@@ -1,1 +1,1 @@
-"""Nodes and processes that measure ROS 2 itself."""
+"""ROS probes: nodes and processes that measure ROS 2 itself."""
