@@ -115,7 +115,9 @@ def run(executor: Executor, node: SounderNode, stop: Stop) -> dict[str, object]:
     patience = time.monotonic() + PATIENCE
     while not (node.heard or stop.asked):
         if time.monotonic() > patience:
-            raise DeviceError(f"no answer arrived within {PATIENCE:.0f} s; does an echo node run on this domain?")
+            raise DeviceError(
+                f"no answer arrived within {PATIENCE:.0f} s; does an echo node run on this domain?"
+            )
         keep_sounding(executor, node, stop, time.monotonic() + 0.1)
     keep_sounding(executor, node, stop, time.monotonic() + WARM)
     listen(executor, node, time.monotonic() + DRAIN)
