@@ -27,7 +27,7 @@ ACTIONS = torch.linspace(-3.0, 3.0, 241)
 
 
 def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = EPISODES) -> Lives:
-    """Generate trajectories of episodes with random actions, each from rest, so that the first action has no evidence.
+    """Generate trajectories of episodes with random actions, each from rest: the first action has no evidence.
 
     Args:
         lasting: False draws another g for each episode, so that memory across episodes has no value.

@@ -1,4 +1,4 @@
-"""`wm-robot bench memory --task arm`: all families with a base, by steps of experience, after changes, and by cost."""
+"""`wm-robot bench memory --task arm`: families with a base, by steps of experience, after changes, and by cost."""
 
 import time
 from collections.abc import Sequence
