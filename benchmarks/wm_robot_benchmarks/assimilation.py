@@ -40,7 +40,7 @@ AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
 
 @dataclass(frozen=True, kw_only=True)
 class AssimilationBench(MemoryBench, SeededBench):
-    """Pairs of robots that assimilate each other's sessions: prediction errors in the other's and in the own world."""
+    """Pairs of robots that assimilate each other's sessions: prediction errors in the other's and the own world."""
 
     pairs: Count = 64
     """Pairs for each seed."""
@@ -91,7 +91,7 @@ def _partners(arms: int) -> np.ndarray:
 
 
 def _interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
-    """Compute the 95 % bootstrap interval of a ratio of means over robots. Source: Efron (1979), Ann. Statist. 7(1)."""
+    """Compute the 95 % bootstrap interval of a ratio of means. Source: Efron (1979), Ann. Statist. 7(1)."""
     drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
     low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
     return float(low), float(high)

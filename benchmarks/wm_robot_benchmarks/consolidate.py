@@ -32,7 +32,7 @@ ARMS = ("frozen", "write", "consolidate", "oracle")
 
 @dataclass(frozen=True, kw_only=True)
 class ConsolidateBench(MemoryBench, SeededBench):
-    """Robots whose motors wear beyond the training range: frozen, updated and consolidated; and poisoned residuals."""
+    """Robots whose motors wear beyond the training range: frozen, updated, consolidated; and poisoned residuals."""
 
     lives: Count = 8
     """Robots for each seed."""

@@ -113,8 +113,8 @@ def run(
             "naive_failed_fraction": naive["unreadable"] / kills,
         }
         notes.append(
-            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states started; that of the "
-            f"store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
+            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states started; that of "
+            f"the store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
         )
         if recorder_kills:
             recorded, told, said = _recorders(place, recorder_kills, rng, shares("recorders"))

@@ -71,8 +71,8 @@ def run(
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"lifetimes of {steps} steps in {CONDITIONS} worlds that change and return, saved every {EVERY} steps "
-            f"and killed {interruptions} times at random steps; each resumes from its last snapshot in a new process. "
-            "Equal: the SHA-256 of all tensors of the last snapshot, bank and counters too",
+            f"and killed {interruptions} times at random steps; each resumes from its last snapshot in a new process."
+            " Equal: the SHA-256 of all tensors of the last snapshot, bank and counters too",
             "control: resumes without the actions in transit to the motors; it must differ",
         ),
     )

@@ -31,7 +31,7 @@ class RosBench(MemoryBench, FirstSeedBench):
     seconds: Duration = 60.0
     """Time of the echo, and of the whole agent; each executor and the control get a sixth."""
     rate: Rate = 100.0
-    """Rate of the whole agent, in Hz; other than the robot's rate it is for timing only, without valid predictions."""
+    """Rate of the whole agent, in Hz; other than the robot's rate it is for timing only, without predictions."""
     priority: Priority = 50
     """Real-time priority of all nodes, where it is permitted; 0: none."""
     seeds: tuple[Seed, ...] = (0,)

@@ -89,7 +89,7 @@ def _least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any
 
 
 def _largest(by_family: dict[str, Comparison]) -> Comparison:
-    """The largest of all families; none if one of them learned nothing from its own life."""
+    """Return the largest of all families; none if one of them learned nothing from its own trajectory."""
     for family, each in by_family.items():
         if each.value is None:
             return Comparison(None, f"{family}: {each.reason}")

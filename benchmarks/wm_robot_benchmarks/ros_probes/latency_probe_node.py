@@ -43,7 +43,7 @@ class SounderNode(Node):
         self.seconds = declare(self, "seconds", 60.0, "s that are counted", bounds=(0.01, 1e6))
         self.report = declare(self, "report", "", "file for what it measured; empty: none")
         self.priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
-        self._rng = np.random.default_rng(declare(self, "seed", 0, "of what it says that it senses"))
+        self._rng = np.random.default_rng(declare(self, "seed", 0, "of the readings"))
         # Range in which every reading is possible for its joint, and every answer is an action.
         self._low, self._high = spec.action_low, spec.action_high
         hold = (self._low + self._high) / 2
