@@ -14,6 +14,7 @@ from wm_robot_benchmarks.control import scene
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+from wm_robot_benchmarks.measures.corrupted_weights import BITS, change_weights, round_weights, shuffle_rows
 from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
 from wm_robot_cli.values import Count, Seed
 
@@ -33,8 +34,6 @@ TOGETHER = 8
 """Episodes in one process."""
 ARMS = ("large", "small", "float32")
 """Planners: large and small run in torch; the third is the shipped default."""
-BITS = 3
-"""Bits of the weights of a model that the export check must reject."""
 
 
 class _Timed(NamedTuple):
@@ -238,35 +237,13 @@ def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
     iteration, graph_of = _iteration(setting, base.model, MppiConfig())
     check_plan(iteration, graph_of(content))
     refused = {}
-    for name, change in ((f"{BITS} bits", _rounded), ("shuffled", _shuffled)):
+    for name, change in ((f"{BITS} bits", round_weights), ("shuffled", shuffle_rows)):
         try:
-            check_plan(iteration, graph_of(_with_weights(content, change)))
+            check_plan(iteration, graph_of(change_weights(content, change)))
             refused[name] = False
         except GraphError:
             refused[name] = True
     return refused
-
-
-def _with_weights(content: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
-    """Return an ONNX model with its largest weight matrix changed."""
-    import onnx
-
-    graph = onnx.load_from_string(content)
-    weight = max((w for w in graph.graph.initializer if len(w.dims) == 2), key=lambda w: np.prod(w.dims))
-    changed = change(onnx.numpy_helper.to_array(weight))
-    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
-    return bytes(graph.SerializeToString())
-
-
-def _rounded(weight: np.ndarray) -> np.ndarray:
-    """Round weights to `BITS` bits by column."""
-    unit = np.abs(weight).max(0).clip(1e-12) / (2 ** (BITS - 1) - 1)
-    return (np.rint(weight / unit) * unit).astype(weight.dtype)
-
-
-def _shuffled(weight: np.ndarray) -> np.ndarray:
-    """Shuffle the rows of weights."""
-    return np.random.default_rng(0).permutation(weight, axis=0)
 
 
 def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, Times]:

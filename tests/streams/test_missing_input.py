@@ -10,16 +10,15 @@ RELIABLE = Delivery(reliability="reliable", durability="volatile")
 LATCHED = Delivery(reliability="reliable", durability="transient local")
 
 
-def wanted(delivery=BEST, **changes):
-    parts = {
-        "topic": "/arm/joint_states",
-        "kind": KIND,
-        "delivery": delivery,
-        "missing": "no observation",
-        "needs": "50 times a second",
-        "remedy": "Is the plant running?",
-    }
-    return Input(**{**parts, **changes})
+def wanted(delivery=BEST):
+    return Input(
+        topic="/arm/joint_states",
+        kind=KIND,
+        delivery=delivery,
+        missing="no observation",
+        needs="50 times a second",
+        remedy="Is the plant running?",
+    )
 
 
 def publisher(node="/plant", kind=KIND, delivery=RELIABLE):
