@@ -174,7 +174,9 @@ def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
 
 def test_a_measurement_of_another_base_is_refused(here, capsys):
     (here / "x.json").write_text(json.dumps(RECORD | {"bases": {"gru": "f" * 64}}))
-    assert "none of which is the base of this state" in refused(capsys, *ship(here, "--evaluation", here / "x.json"))
+    assert "none of which is the base of this state" in refused(
+        capsys, *ship(here, "--evaluation", here / "x.json")
+    )
     (here / "x.json").write_text("no JSON")
     assert "not valid JSON" in refused(capsys, *ship(here, "--evaluation", here / "x.json"))
     (here / "x.json").write_text('{"bench":"x"}')

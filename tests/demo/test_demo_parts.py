@@ -2,7 +2,6 @@ import io
 import json
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 from rich.console import Console

@@ -150,11 +150,11 @@ WRONG_COMMANDS = {
     ),
     "time that runs back": (
         lambda p: p.message(p.stamp - 3 * PERIOD, position=[0.5] * SPEC.action_dim),
-        "command refused: it is older than the one before",
+        "command refused: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**10, position=[0.5] * SPEC.action_dim),
-        "command refused: it is of later than now",
+        "command refused: its stamp is in the future",
     ),
 }
 
@@ -172,9 +172,7 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
     played = plant(**{"qos_overrides./joint_command.subscription.reliability": "reliable"})
     played.until_learned()
     careless_publisher(peer, "joint_command")
-    words = (
-        "/joint_command is not received from every publisher: /peer offers best effort, and reliable is asked"
-    )
+    words = "/joint_command is not received from all publishers: /peer offers best effort, and reliable is required"
     played.told.until(words)
     played.told.is_well(words)
     played.is_unharmed()
@@ -364,11 +362,11 @@ WRONG_OBSERVATIONS = {
     ),
     "time that runs back": (
         lambda p: p.message(p.begun, position=[0.5] * 6),
-        "observation refused: it is older than the one before",
+        "observation refused: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**12, position=[0.5] * 6),
-        "observation refused: it is of later than now",
+        "observation refused: its stamp is in the future",
     ),
 }
 
@@ -387,9 +385,7 @@ def test_an_agent_says_whose_qos_does_not_fit(agent, peer):
     played = agent(**{"qos_overrides./joint_states.subscription.reliability": "reliable"})
     played.until_it_acts()
     careless_publisher(peer, "joint_states")
-    words = (
-        "/joint_states is not received from every publisher: /peer offers best effort, and reliable is asked"
-    )
+    words = "/joint_states is not received from all publishers: /peer offers best effort, and reliable is required"
     played.told.until(words)
     played.told.is_well(words)
 

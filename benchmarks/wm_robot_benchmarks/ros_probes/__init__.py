@@ -1,4 +1,4 @@
-"""Nodes and processes that measure ROS 2 itself."""
+"""ROS probes: nodes and processes that measure ROS 2 itself."""
 
 PROBES = __name__
-"""Where `node_command` finds the nodes of this package."""
+"""Package of the probe nodes, for `node_command`."""
