@@ -139,7 +139,7 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
     bench.move(lambda: len(bench.told) > told + 20, "it fell silent", command=[math.nan, *[0.2] * 5])
     assert np.isfinite([angles_of(message) for message in bench.told]).all()
     bench.move(lambda: bench.mode() == "hold", "it goes on with a controller that is broken")
-    assert "a command was refused" in bench.says()["reason"]
+    assert "a command was rejected" in bench.says()["reason"]
 
 
 def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
