@@ -67,7 +67,7 @@ def test_it_goes_home_from_the_action_in_force_and_not_from_an_old_one():
 
 @pytest.mark.parametrize(
     ("given", "reason"),
-    [({"refused": "a command was rejected: NaN"}, "a command was refused: NaN"),
+    [({"refused": "a command was rejected: NaN"}, "a command was rejected: NaN"),
      ({"broken": "the agent stopped: no plan"}, "the agent stopped: no plan")],
     ids=["refused", "broken"],
 )  # fmt: skip

@@ -131,12 +131,14 @@ def test_without_permission_it_says_what_to_permit(monkeypatch):
         "no real-time priority (Operation not permitted): a busy machine delays this process. Permit rtprio 50"
     )
     assert had["memory"].endswith("Set memlock to unlimited")
-    assert had["cores"].startswith("cannot run on cores [0] only (Operation not permitted): the permitted cores")
+    assert had["cores"].startswith(
+        "cannot run on cores [0] only (Operation not permitted): the permitted cores"
+    )
 
 
 @LINUX
 def test_a_core_that_is_not_there_is_said():
-    assert "those that may be used are [" in realtime.keep_to([4095])
+    assert "the permitted cores are [" in realtime.keep_to([4095])
 
 
 class Loop:

@@ -220,7 +220,7 @@ def test_a_node_that_cannot_be_brought_up_takes_the_others_down(environment, tmp
     done = up(environment, "sim", f"state:={newborn(tmp_path)}", "display:=false")
     said = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 2 and len(said) <= 15
-    words = f"lives holds a life, and restore is ''. Write restore:={tmp_path}/lives to go on with it"
+    words = f"lives holds a lifetime state, and restore is ''. Write restore:={tmp_path}/lives to continue it"
     assert any(words in line for line in said)
     assert said[-1].startswith("MemberError: node '/agent' did not configure")
 
