@@ -225,7 +225,7 @@ def test_who_spoke_against_a_controller_follows_it_only_if_armed(plant, peer):
     played.answers = False
     peer.node.destroy_publisher(played.speak)
     played.told.until("the node that published 'joint_command' is gone", send)
-    played.told.until("is not used, since it spoke against another. Call ~/arm to use it", send)
+    played.told.until("is not used, because it published against another node. Call ~/arm to use it", send)
     played.is_unharmed()
     arm(peer)
 
