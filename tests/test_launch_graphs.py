@@ -240,7 +240,7 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
         assert activate.named["event"].named["transition_id"] == 3
         for failure in (("configuring", "unconfigured"), ("activating", "inactive")):
             (failed,) = own[failure]
-            with pytest.raises(RuntimeError, match="could not be brought up"):
+            with pytest.raises(RuntimeError, match="could not be configured or activated"):
                 failed.named["function"](None, *failed.named["args"])
             # What is started in its place may fail alone.
             cycle.return_code = -9
@@ -385,9 +385,9 @@ def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
     modules = dict(re.findall(r'"(\w+) = wm_robot_ros\.nodes\.(\w+):main"', setup))
     for node in Graph.read(path).nodes:
         source = (NODES / f"{modules[node['executable']]}.py").read_text(encoding="utf-8")
-        if "CommandConfig.declare" in source:
-            # What every plant has.
-            source += (NODES / "command_subscription.py").read_text(encoding="utf-8")
+        for part in ("command_subscription", "agent_parameters"):
+            if f"nodes.{part} import" in source:
+                source += (NODES / f"{part}.py").read_text(encoding="utf-8")
         for name in [*node["parameters"], *node.get("restarted_with", ())]:
             assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
 

@@ -19,7 +19,7 @@ from wm_robot_ros.state_api.messages import floats
 from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise as LifeSurprise
+    from wm_robot.agent.agent import Surprise as AgentSurprise
 
 STATUS_PERIOD = 0.5
 """Time between two messages of `~/lifetime`, in s."""
@@ -46,7 +46,7 @@ class LifetimeTopics:
         for publisher in (self._status, self._surprised, self._planned):
             self._agent.node.destroy_publisher(publisher)
 
-    def lived(self, lived: Lived, surprise: "LifeSurprise") -> None:
+    def lived(self, lived: Lived, surprise: "AgentSurprise") -> None:
         """Publish the surprise of a transition, and the predicted plan if it is due."""
         if self._surprised.get_subscription_count():
             self._surprised.publish(self._surprise_message(lived, surprise))
@@ -54,7 +54,7 @@ class LifetimeTopics:
             self._plan_due = time.monotonic() + PLAN_PERIOD
             self._publish_plan(lived.stamp)
 
-    def _surprise_message(self, lived: Lived, surprise: "LifeSurprise") -> Surprise:
+    def _surprise_message(self, lived: Lived, surprise: "AgentSurprise") -> Surprise:
         return Surprise(
             header=Header(stamp=time_message(lived.stamp)),
             lived=self._count("lived"),
