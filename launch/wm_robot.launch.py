@@ -45,12 +45,12 @@ PACKAGE = "wm_robot_ros"
 CONFIGURE, ACTIVATE = 1, 3
 """Numbers of lifecycle_msgs/msg/Transition."""
 TERMINATE_S = "15"
-"""Time from the request to end until SIGTERM, in s: an agent saves its state meanwhile."""
+"""Time from SIGINT to SIGTERM, in s, in which an agent saves its state."""
 
 
 def generate_launch_description():
-    """Declare the arguments of the graph that the command line names; the rest waits for the launch context."""
-    about = f"one of {', '.join(known_graphs())}, or path of a YAML file. To list its arguments too: {GRAPH}:=NAME"
+    """Declare the arguments of the graph on the command line; the nodes start with the launch context."""
+    about = f"one of {', '.join(known_graphs())}, or path of a YAML file. To list its arguments, set {GRAPH}:=NAME"
     given = command_line_arguments(sys.argv)
     declared = declare_arguments(read_graph(given)) if GRAPH in given else []
     choice = DeclareLaunchArgument(GRAPH, description=about)
@@ -58,15 +58,15 @@ def generate_launch_description():
 
 
 def command_line_arguments(words):
-    """Arguments `name:=value` of a command line that launches this file; none if it launches another."""
-    # No launch context exists yet when arguments are listed, so that the command line is all there is to read.
+    """Return the arguments `name:=value` of a command line that launches this file; none for another file."""
+    # When arguments are listed there is no launch context yet, so the command line is the only source.
     if not any(Path(word).name == Path(__file__).name for word in words):
         return {}
     return dict(word.split(":=", 1) for word in words if ":=" in word)
 
 
 def read_graph(given):
-    """Read the graph of a command line, and refuse arguments that it does not have."""
+    """Read the graph of a command line, and reject unknown arguments."""
     graph = Graph.read(find(given[GRAPH]))
     graph.values({name: value for name, value in given.items() if name != GRAPH})
     return graph
@@ -80,13 +80,13 @@ def declare_arguments(graph):
 
 
 def open_graph(context):
-    """Declare the arguments of the graph, which another launch file may have named, and then start its nodes."""
+    """Declare the arguments of the graph, then start its nodes. Another launch file may have named the graph."""
     graph = Graph.read(find(LaunchConfiguration(GRAPH).perform(context)))
     return [*declare_arguments(graph), OpaqueFunction(function=start_nodes, args=[graph])]
 
 
 def start_nodes(context, graph):
-    """Start all nodes, bring life cycles up one after another, and then start what ends the graph."""
+    """Start all nodes, activate lifecycle nodes one after another, then start the nodes that end the graph."""
     values = graph.values(
         {each.name: LaunchConfiguration(each.name).perform(context) for each in graph.arguments}
     )
@@ -104,7 +104,7 @@ def start_nodes(context, graph):
 
 
 def create_action(context, node, failures=0):
-    """Create the action that starts a node, which has ended `failures` times in a row before."""
+    """Create the action that starts a node after `failures` ends in a row."""
     began = context.asyncio_loop.time()
     kind = LifecycleNode if node["lifecycle"] else Node
     parameters = {**node["parameters"], **(node["restarted_with"] if failures else {})}
@@ -121,19 +121,19 @@ def create_action(context, node, failures=0):
 
 
 def keep_type(value):
-    """Keep text as text, whatever it looks like: a world in JSON is no mapping."""
+    """Keep text as text: a world in JSON must not become a mapping."""
     return ParameterValue(value, value_type=str) if isinstance(value, str) else value
 
 
 def handle_exit(node, event, context, failures, began):
-    """End all, start the node again, or let the others run on, by the policy of the node."""
+    """Apply the policy of a node after its end: shut down, restart the node, or continue without it."""
     if context.is_shutdown:
         return []
     if node["ends"] and event.returncode == 0:
         return [Shutdown(reason=f"{node['name']} is done")]
     message = f"{node['name']} ended with exit code {event.returncode}"
     if node["policy"] == OPTIONAL:
-        return [LogInfo(msg=f"{message}. It is optional: the others go on")]
+        return [LogInfo(msg=f"{message}. It is optional: the other nodes continue")]
     if context.asyncio_loop.time() - began > STEADY:
         failures = 0
     elif node["policy"] == RESTARTED and not failures and event.returncode == MISTAKE:
@@ -141,16 +141,18 @@ def handle_exit(node, event, context, failures, began):
     if node["policy"] == REQUIRED:
         shut_down(message)
     if failures >= len(DELAYS):
-        return [LogInfo(msg=f"{message}, {failures + 1} times. It is not started again; the others go on")]
+        return [
+            LogInfo(msg=f"{message}, {failures + 1} times. It is not restarted; the other nodes continue")
+        ]
     killed = node["lifecycle"] and event.returncode < 0
     delay = max(DELAYS[failures], LEASE) if killed else DELAYS[failures]
     again = OpaqueFunction(function=restart_node, args=[node, failures + 1])
-    log = LogInfo(msg=f"{message}. It is started again in {delay:g} s; the others go on")
+    log = LogInfo(msg=f"{message}. It is restarted in {delay:g} s; the other nodes continue")
     return [log, TimerAction(period=delay, actions=[again])]
 
 
 def restart_node(context, node, failures):
-    """Start a node again, and bring its life cycle up."""
+    """Restart a node, and configure and activate it."""
     action = create_action(context, node, failures)
     if not node["lifecycle"]:
         return [action]
@@ -158,14 +160,14 @@ def restart_node(context, node, failures):
 
 
 def shut_down(reason):
-    """Raise what launch ends all for, with exit code 1; the exit code of a mere `Shutdown` would be 0."""
+    """Raise an error that ends the launch with exit code 1; a plain `Shutdown` would give 0."""
     raise RuntimeError(reason)
 
 
 def shut_down_if_running(context, action):
-    """Shut down for a node that was not brought up, but not for one that was started in its place."""
+    """Shut down after a failed transition of a running node; an ended node has its own policy."""
     if action.return_code is None:
-        shut_down("a node could not be brought up; its log says why")
+        shut_down("a node could not be configured or activated. See its log for the reason")
     return []
 
 
@@ -174,15 +176,15 @@ def request_transition(action, number):
 
 
 def bring_up_handlers(action, after, *failed):
-    """Create the handlers of a node's transitions: activate it, then run what comes after, or after a failure."""
+    """Create the handlers of a node's transitions: activate it, then run the actions after success or failure."""
     steps = (
-        # Named by both ends, or a node that is deactivated would be activated again.
+        # With both states, because otherwise a deactivated node would be activated again.
         ("configuring", "inactive", [request_transition(action, ACTIVATE)]),
         ("activating", "active", after),
         ("configuring", "unconfigured", failed),
         ("activating", "inactive", failed),
     )
-    # Once: a node that is started in its place has its name, and handlers of its own.
+    # Once, because a restarted node has the same name and its own handlers.
     return [
         RegisterEventHandler(
             OnStateTransition(

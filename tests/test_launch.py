@@ -28,6 +28,6 @@ def flat(values: dict, prefix: str = "") -> dict:
 )
 def test_the_file_has_all_parameters_of_a_node(node, files):
     source = "".join((NODES / name).read_text(encoding="utf-8") for name in files)
-    declared = set(re.findall(r'declare\(\s*(?:node|self),\s*"([^"]+)"', source))
+    declared = set(re.findall(r'declare(?:_parameter)?\(\s*(?:node|self),\s*"([^"]+)"', source))
     listed = flat(FILE[f"/**/{node}"]["ros__parameters"])
     assert declared and set(listed) == declared

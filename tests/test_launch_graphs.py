@@ -240,7 +240,7 @@ def test_life_cycles_come_up_one_after_another_and_a_failure_ends_all(path, laun
         assert activate.named["event"].named["transition_id"] == 3
         for failure in (("configuring", "unconfigured"), ("activating", "inactive")):
             (failed,) = own[failure]
-            with pytest.raises(RuntimeError, match="could not be brought up"):
+            with pytest.raises(RuntimeError, match="could not be configured or activated"):
                 failed.named["function"](None, *failed.named["args"])
             # What is started in its place may fail alone.
             cycle.return_code = -9
@@ -277,7 +277,7 @@ def test_without_an_optional_node_a_launch_goes_on(launch):
     display = next(node for node in nodes if node.named["name"] == "display")
     (told,) = display.named["on_exit"](types.SimpleNamespace(returncode=-9), Context())
     assert type(told).__name__ == "LogInfo"
-    assert told.named["msg"] == "display ended with exit code -9. It is optional: the others go on"
+    assert told.named["msg"] == "display ended with exit code -9. It is optional: the other nodes continue"
 
 
 def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(launch):
@@ -304,7 +304,7 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
         assert (activate["start_state"], activate["goal_state"]) == ("configuring", "inactive")
         assert activate["entities"][0].named["event"].named["transition_id"] == 3
     assert waits == list(DELAYS)
-    assert "7 times. It is not started again; the others go on" in told.named["msg"]
+    assert "7 times. It is not restarted; the other nodes continue" in told.named["msg"]
     # One that worked for a minute has the first wait before it again.
     context.now = STEADY + 1
     _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
@@ -385,9 +385,9 @@ def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
     modules = dict(re.findall(r'"(\w+) = wm_robot_ros\.nodes\.(\w+):main"', setup))
     for node in Graph.read(path).nodes:
         source = (NODES / f"{modules[node['executable']]}.py").read_text(encoding="utf-8")
-        if "CommandConfig.declare" in source:
-            # What every plant has.
-            source += (NODES / "command_subscription.py").read_text(encoding="utf-8")
+        for part in ("command_subscription", "agent_parameters"):
+            if f"nodes.{part} import" in source:
+                source += (NODES / f"{part}.py").read_text(encoding="utf-8")
         for name in [*node["parameters"], *node.get("restarted_with", ())]:
             assert f'"{name}"' in source, f"{node['executable']} has no parameter '{name}'"
 
@@ -453,7 +453,7 @@ def test_a_recorder_hears_the_robot_in_its_namespace():
     [
         (
             "about: x\narguments: {}\nnodes: [{name: a, executable: b, parameters: {c: $(d)}}]",
-            r"\$\(d\) is no argument",
+            r"\$\(d\) is not an argument",
         ),
         ("about: x\narguments: {}\nnodes: [{name: a, executable: b, colour: red}]", "colour"),
         ("about: x\narguments: {}\nnodes: [{name: a}]", "lacks"),
@@ -468,9 +468,9 @@ def test_a_recorder_hears_the_robot_in_its_namespace():
         ),
         ("about: x\narguments: {a: {default: 1, about: y, most: 3}}\nnodes: []", "has \\['most'\\]"),
         ("about: x\narguments: {a: {default: b, about: y, names: cat}}\nnodes: []", "names 'cat'"),
-        ("about: [", "is no graph"),
-        ("about: x", "is no graph"),
-        ("- 1", "is no graph"),
+        ("about: [", "is not a launch graph"),
+        ("about: x", "is not a launch graph"),
+        ("- 1", "is not a launch graph"),
     ],
 )
 def test_a_file_that_is_no_graph_is_refused(tmp_path, text, told):

@@ -66,14 +66,14 @@ def test_it_goes_home_from_the_action_in_force_and_not_from_an_old_one():
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
-    [({"refused": "a command was refused: NaN"}, "a command was refused: NaN"),
-     ({"broken": "the agent stopped: no plan"}, "the agent stopped: no plan")],
+    ("source", "reason"),
+    [(Source(refused="a command was rejected: NaN"), "a command was rejected: NaN"),
+     (Source(broken="the agent stopped: no plan"), "the agent stopped: no plan")],
     ids=["refused", "broken"],
 )  # fmt: skip
-def test_what_the_source_reports_ends_its_turn_at_once_and_is_judged_once(given, reason):
+def test_what_the_source_reports_ends_its_turn_at_once_and_is_judged_once(source, reason):
     arbiter = arbiter_of()
-    vars(arbiter.source).update(given)
+    arbiter.source = source
     assert modes_of(arbiter, 1) == [Mode.HOLD] and arbiter.supervisor.reason == reason
     arbiter.arm()
     assert modes_of(arbiter, 2) == [Mode.READY, Mode.LEARNED]

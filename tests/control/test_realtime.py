@@ -128,15 +128,17 @@ def test_without_permission_it_says_what_to_permit(monkeypatch):
     monkeypatch.setattr(realtime, "_may_lock_all", lambda: False)
     had = realtime.go_real_time(50, [0])
     assert had["priority"] == (
-        "no real-time priority (Operation not permitted): a busy machine makes it late. Permit rtprio 50"
+        "no real-time priority (Operation not permitted): a busy machine delays this process. Permit rtprio 50"
     )
-    assert had["memory"].endswith("Set memlock unlimited")
-    assert had["cores"].startswith("not on cores [0] alone (Operation not permitted): those that may be used")
+    assert had["memory"].endswith("Set memlock to unlimited")
+    assert had["cores"].startswith(
+        "cannot run on cores [0] only (Operation not permitted): the permitted cores"
+    )
 
 
 @LINUX
 def test_a_core_that_is_not_there_is_said():
-    assert "those that may be used are [" in realtime.keep_to([4095])
+    assert "the permitted cores are [" in realtime.keep_to([4095])
 
 
 class Loop:

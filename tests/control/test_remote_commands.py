@@ -71,7 +71,7 @@ def test_only_what_a_broken_controller_sends_is_a_fault():
     remote.refuse(BadMessageError(Refusal.NAMES, "joint 'm9' is unknown"))
     assert remote.refused == ""
     remote.refuse(BadMessageError(Refusal.NOT_FINITE, "m1 is not finite"))
-    assert remote.refused == "a command was refused: m1 is not finite"
+    assert remote.refused == "a command was rejected: m1 is not finite"
     assert remote.intake.refusals.total == 2
     remote.clear()
     assert remote.refused == ""

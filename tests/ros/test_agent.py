@@ -426,7 +426,7 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     save = saver(peer)
     early = save()
     peer.until(early.done, "no answer")
-    assert (early.result().success, early.result().message) == (False, "nothing was lived yet")
+    assert (early.result().success, early.result().message) == (False, "the agent has not started yet")
     client.activate()
     plant = Plant(peer)
     for _ in range(5):
@@ -446,7 +446,7 @@ def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, enviro
     client.configure()
     ask = [sys.executable, "-m", "wm_robot_cli", "state", "save", "agent", "--json"]
     early = subprocess.run(ask, env=environment, capture_output=True, text=True)
-    assert early.returncode == 2 and "agent did not save: nothing was lived yet" in early.stderr
+    assert early.returncode == 2 and "agent did not save: the agent has not started yet" in early.stderr
     client.activate()
     plant = Plant(peer)
     for _ in range(5):
@@ -458,7 +458,7 @@ def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, enviro
     nobody = subprocess.run(
         [*ask[:4], "save", "nobody", "--timeout", "0.5"], env=environment, capture_output=True
     )
-    assert nobody.returncode == 2 and b"nobody offers nobody/save" in nobody.stderr
+    assert nobody.returncode == 2 and b"no node offers nobody/save" in nobody.stderr
 
 
 def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
@@ -540,7 +540,7 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     save = saver(peer)
     answer = save()
     peer.until(answer.done, "no answer")
-    assert not answer.result().success and "in doubt" in answer.result().message
+    assert not answer.result().success and "may be damaged" in answer.result().message
     client.activate()
     plant.advance()
     assert agent.notes("begin")[0]["steps"] == 0

@@ -134,27 +134,27 @@ def plant(start, peer, tmp_path):
 WRONG_COMMANDS = {
     "a joint of another robot": (
         lambda p: p.message(p.stamp + 1, name=NAMES[1]),
-        "command refused: actuators ['nobody'] are unknown",
+        "command rejected: actuators ['nobody'] are unknown",
     ),
     "a joint that is missing": (
         lambda p: p.message(p.stamp + 1, name=NAMES[2], position=p.place[:-1].tolist()),
-        "command refused: joints ['wrist_roll'] are missing",
+        "command rejected: joints ['wrist_roll'] are missing",
     ),
     "fewer numbers than names": (
         lambda p: p.message(p.stamp + 1, position=p.place[:-1].tolist()),
-        "command refused: position has 5 numbers for 6 names",
+        "command rejected: position has 5 numbers for 6 names",
     ),
     "not a number": (
         lambda p: p.message(p.stamp + 1, position=[math.nan] * SPEC.action_dim),
-        "command refused: position is not finite for",
+        "command rejected: position is not finite for",
     ),
     "time that runs back": (
         lambda p: p.message(p.stamp - 3 * PERIOD, position=[0.5] * SPEC.action_dim),
-        "command refused: it is older than the previous one",
+        "command rejected: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**10, position=[0.5] * SPEC.action_dim),
-        "command refused: its stamp is in the future",
+        "command rejected: its stamp is in the future",
     ),
 }
 
@@ -224,7 +224,7 @@ def test_who_spoke_against_a_controller_follows_it_only_if_armed(plant, peer):
     played.answers = False
     peer.node.destroy_publisher(played.speak)
     played.told.until("the node that published 'joint_command' is gone", send)
-    played.told.until("is not used, since it spoke against another. Call ~/arm to use it", send)
+    played.told.until("is not used, because it published against another node. Call ~/arm to use it", send)
     played.is_unharmed()
     arm(peer)
 
@@ -346,15 +346,15 @@ def agent(start, peer, tmp_path, environment):
 WRONG_OBSERVATIONS = {
     "a joint that is missing": (
         lambda p: p.message(p.stamp + 1, name=SPEC.joint_names[:-1], position=[0.5] * 5, velocity=[0.5] * 5),
-        "observation refused: joints ['wrist_roll'] are missing",
+        "observation rejected: joints ['wrist_roll'] are missing",
     ),
     "joints of another robot": (
         lambda p: p.message(p.stamp + 1, name=["nobody", *SPEC.joint_names[1:]]),
-        "observation refused: joints ['base_yaw'] are missing",
+        "observation rejected: joints ['base_yaw'] are missing",
     ),
     "not a number": (
         lambda p: p.message(p.stamp + 1, position=[math.nan] * 6),
-        "observation refused: position is not finite for",
+        "observation rejected: position is not finite for",
     ),
     "what no joint can do": (
         lambda p: p.message(p.stamp + 1, position=[1e6] * 6),
@@ -362,11 +362,11 @@ WRONG_OBSERVATIONS = {
     ),
     "time that runs back": (
         lambda p: p.message(p.begun, position=[0.5] * 6),
-        "observation refused: it is older than the previous one",
+        "observation rejected: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**12, position=[0.5] * 6),
-        "observation refused: its stamp is in the future",
+        "observation rejected: its stamp is in the future",
     ),
 }
 

@@ -139,7 +139,7 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
     bench.move(lambda: len(bench.told) > told + 20, "it fell silent", command=[math.nan, *[0.2] * 5])
     assert np.isfinite([angles_of(message) for message in bench.told]).all()
     bench.move(lambda: bench.mode() == "hold", "it goes on with a controller that is broken")
-    assert "a command was refused" in bench.says()["reason"]
+    assert "a command was rejected" in bench.says()["reason"]
 
 
 def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
@@ -223,4 +223,4 @@ def test_it_does_not_publish_on_the_topic_that_it_listens_to(start, tmp_path):
     process = start(node_command("control_node", {"states.topic": "joint_states"}))
     assert process.wait(30) == 2
     (log,) = tmp_path.glob("node*.log")
-    assert "which this node publishes itself" in log.read_text()
+    assert "which this node publishes" in log.read_text()

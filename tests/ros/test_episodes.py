@@ -190,7 +190,8 @@ def test_of_another_robot_no_episode_is_written_and_the_session_is_whole(start, 
     wait(lambda: "no more episodes: the plant is robot 'arm'" in log.read_text(), "it does not say so")
     assert plant.stop() == 0 and recorder.stop() == 1
     assert (
-        "the session is whole, its episodes are not: SpecError: the plant is robot 'arm'" in log.read_text()
+        "the session is complete, its episodes are not: SpecError: the plant is robot 'arm'"
+        in log.read_text()
     )
     assert read_session(session).whole and not episodes_in(folder / "one")
 

@@ -50,7 +50,7 @@ class Robot:
 
     def bring_back(self, environment):
         """Run the command that it printed."""
-        command = re.search(r"Bring it back: wm-robot (state clone .*)", self.log())[1]
+        command = re.search(r"Restore it: wm-robot (state clone .*)", self.log())[1]
         return subprocess.run(
             [sys.executable, "-m", "wm_robot_cli", *shlex.split(command)],
             env=environment,
@@ -121,7 +121,7 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
     robot.live(6)
     refuse(tmp_path, "disk", "user", "temporary")
     os.kill(robot.process.pid, signal.SIGINT)
-    robot.until_logged("keeps the state and tries again every 5 s: make room")
+    robot.until_logged("keeps the state and tries again every 5 s: free disk space")
     time.sleep(1)
     assert robot.process.running and "no rescue folder can be written either" in robot.log()
     (tmp_path / "disk").unlink()
@@ -137,7 +137,7 @@ def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
     robot.until_logged("Another Ctrl-C or SIGTERM gives the state up")
     os.kill(robot.process.pid, signal.SIGTERM)
     assert robot.process.wait(10) == 1
-    assert "given up: what was lived since the last save" in robot.log()
+    assert "discarded: all updates since the last save" in robot.log()
 
 
 def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleaned_up(robot, tmp_path):

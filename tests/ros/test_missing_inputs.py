@@ -189,7 +189,7 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
         "(target.max_age)"
     )
     # What it lives without acting can be saved.
-    lacking = "no recent target, so it does not act"
+    lacking = "no recent target, so the agent does not act"
     agent.until_told(f"{lacking}: /target has no publisher. {publish}", answers=False)
     wrong = careless_publisher(peer, String, "target")
     none_fits = "/target has 1 publisher, none of them compatible: /peer publishes std_msgs/msg/String"
@@ -197,7 +197,7 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
     peer.node.destroy_publisher(wrong)
 
     out = peer.speak(PointStamped, "target")
-    frame = "target refused: the target is in frame 'map', not 'base_link'"
+    frame = "target rejected: the target is in frame 'map', not 'base_link'"
     timer = peer.node.create_timer(0.05, lambda: out.publish(in_frame(peer.now(), "map")))
     agent.until_told(frame, answers=False)
     peer.node.destroy_timer(timer)
@@ -230,7 +230,7 @@ def test_an_agent_that_receives_nothing_names_topic_type_and_where_the_same_is_p
         lambda: states.publish(convert.observation_message(np.zeros(12, np.float32), SPEC, peer.now())),
     )
     agent.until_told(
-        "no applied command, without which it neither begins nor learns: /applied_command has no publisher"
+        "no applied command, so the agent neither starts nor learns: /applied_command has no publisher"
     )
 
 
@@ -258,8 +258,8 @@ def test_a_control_node_says_why_the_states_that_come_are_not_used(begin, peer):
     peer.node.create_timer(0.01, publish)
     mend = "The robot's spec observes velocity: let its hardware export a velocity state interface for each joint"
     for velocity, words in (
-        ([math.nan] * 6, f"states are refused: velocity is not finite for {list(SPEC.joint_names)}. {mend}"),
-        ([], f"states are refused: velocity has 0 numbers for 6 names. {mend}"),
+        ([math.nan] * 6, f"states rejected: velocity is not finite for {list(SPEC.joint_names)}. {mend}"),
+        ([], f"states rejected: velocity has 0 numbers for 6 names. {mend}"),
     ):
         said["velocity"] = velocity
         plant.until_told(words)
@@ -290,4 +290,4 @@ def test_a_replay_does_not_wait_for_a_clock_that_it_cannot_hear(start, tmp_path)
     )
     assert process.wait(30) == 2
     (log,) = tmp_path.glob("node*.log")
-    assert "use_sim_time is true; a replay keeps its pace by the system's clock" in log.read_text()
+    assert "use_sim_time is true; a replay needs the clock of the system" in log.read_text()

@@ -108,5 +108,5 @@ def test_a_session_on_disk_is_not_overwritten(tmp_path, environment):
     path.write_bytes(b"yesterday's")
     command = node_command("recorder_node", {"path": str(path), "robots": "one"})
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
-    assert done.returncode == 2 and "is there already; move it away" in done.stderr
+    assert done.returncode == 2 and "exists already; move it" in done.stderr
     assert path.read_bytes() == b"yesterday's"

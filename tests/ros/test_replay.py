@@ -43,7 +43,7 @@ def test_a_namespace_that_is_not_in_the_recording_gets_those_that_are(tmp_path, 
     process = replay(start, bag, from_robot="ones")
     assert process.wait(20) != 0 and not states
     said = (tmp_path / "node0.log").read_text()
-    assert re.search(r"has nothing of .*/ones/joint_states.* Write from_robot:=one$", said.strip())
+    assert re.search(r"has no messages of .*/ones/joint_states.* Set from_robot:=one$", said.strip())
     assert "Traceback" not in said
 
 

@@ -138,7 +138,7 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     assert [each.digest for each in listed.snapshots] == [each.digest for each in store.log("twin", 2)]
     assert len(robot.ask(ListLifetimes, "list_lifetimes").snapshots) == 1
     # Before its first step there was nothing to save, and that was said.
-    assert early.success or "nothing was lived yet" in early.message
+    assert early.success or "the agent has not started yet" in early.message
 
 
 def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tmp_path):
@@ -147,7 +147,7 @@ def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tm
     robot.store.save(values, base_digest="a" * 64, spec_digest=SPEC.digest(), branch="stranger")
     robot.live(10)
     answer = robot.ask(RestoreLifetime, "restore_lifetime", reference="stranger")
-    assert not answer.success and "learned with base_digest aaaa" in answer.message
+    assert not answer.success and "has base_digest aaaa" in answer.message
     robot.live(5)
     assert robot.lived() > 10 and robot.plant.told()["trouble"] == ""
 

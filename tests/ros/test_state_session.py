@@ -168,7 +168,9 @@ def test_a_state_in_doubt_is_not_saved_by_a_save_that_was_asked_for_before(robot
     robot.session.mark_suspect("RuntimeError: the planner fell over")
     robot.agent.go_on.set()
     assert first.result() == f"{1:064d}"
-    with pytest.raises(SnapshotError, match="in doubt since it stopped: RuntimeError: the planner fell over"):
+    with pytest.raises(
+        SnapshotError, match="by the error that stopped the agent: RuntimeError: the planner fell over"
+    ):
         second.result()
     with pytest.raises(SnapshotError, match="What is saved stays"):
         robot.session.save()
@@ -226,7 +228,7 @@ def test_a_restart_comes_after_the_saves_before_it_and_stops_those_behind_it(rob
     behind = robot.session.save()
     robot.agent.go_on.set()
     assert restart.result() == "prepared"
-    with pytest.raises(SnapshotError, match="nothing was lived yet"):
+    with pytest.raises(SnapshotError, match="the agent has not started yet"):
         behind.result()
     assert robot.record.source is None and not robot.record.started and robot.agent.saved == [1]
     # A step that was under way when the state was given up is not an update of the next one.
@@ -255,7 +257,7 @@ def test_a_save_that_fails_leaves_one_copy_of_each_state_and_names_it_once(robot
     assert robot.agent.copies == [2] and not robot.session.only_in_memory
     assert len(robot.log.lines) == 1
     assert "state not saved: OSError: disk full. Nothing is lost: a copy is" in robot.log.lines[0]
-    assert "Bring it back: wm-robot state clone" in robot.log.lines[0]
+    assert "Restore it: wm-robot state clone" in robot.log.lines[0]
     # A request to save that fails too does not hide where the copy is.
     with pytest.raises(SnapshotError, match="OSError: disk full"):
         robot.session.save().result()
@@ -302,7 +304,7 @@ def test_before_the_first_step_there_is_nothing_to_save_and_the_caller_can_say_w
         place=str(tmp_path / "states"), restore="", resume=False, keep_last=0, name="robot", log=Log()
     )
     session.attach(Agent(), HOLD)
-    with pytest.raises(SnapshotError, match="^nothing was lived yet. No observation$"):
+    with pytest.raises(SnapshotError, match="^the agent has not started yet. No observation$"):
         session.save(explain=lambda words: f"{words}. No observation")
 
 

@@ -91,7 +91,7 @@ def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_p
         assert kept.show("taught").parents == (before["main"],) == (kept.find("main"),)
         assert result.snapshot.digest == kept.find("taught") and result.snapshot.steps == result.steps
     else:
-        assert "no better for this experience" in result.message and not result.snapshot.digest
+        assert "did not improve the state" in result.message and not result.snapshot.digest
 
 
 def test_what_is_cancelled_ends_its_process_and_keeps_nothing(start, peer, tmp_path):

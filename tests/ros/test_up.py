@@ -137,7 +137,7 @@ def starts_nothing(monkeypatch):
         ("robot plant:=real", ["plant:=real", "Write plant:=sim or plant:=hardware"]),
         ("sim 'namespace:=my robot'", ["namespace:=my robot", "Write namespace:=my_robot"]),
         ("sim base:=arm-ekg", ["base:=arm-ekg", "Did you mean 'arm-ekf'?"]),
-        ("sim base:=", ["base:=", "the name of one that ships. Write base:=arm-ekf"]),
+        ("sim base:=", ["base:=", "the name of a base that ships. Write base:=arm-ekf"]),
         ("sim robot:=cartpole", ["base:=bases/arm-ekf", "robot 'arm'", "Write robot:=arm"]),
         ("sim robot:=amr", ["robot:=amr", "'arm'"]),
         ("sim world:=wild", ["world:=wild", "nominal, random, or JSON", "Write world:=nominal"]),
@@ -157,9 +157,9 @@ def test_a_mistake_is_answered_before_a_process_starts(starts_nothing, monkeypat
 def test_the_arguments_of_a_graph_and_what_the_end_of_each_node_means_are_shown(starts_nothing, capsys):
     starts_nothing("sim", show_args=True)
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("namespace of all nodes", "plant required its end ends all"):
+    for words in ("namespace of all nodes", "plant required its end stops all nodes"):
         assert words in said
-    assert "display optional the others go on without it recorder restarted it is started again" in said
+    assert "display optional the other nodes continue without it recorder restarted it is restarted" in said
 
 
 @pytest.mark.parametrize("domain", [5000, -1])
@@ -220,7 +220,7 @@ def test_a_node_that_cannot_be_brought_up_takes_the_others_down(environment, tmp
     done = up(environment, "sim", f"state:={newborn(tmp_path)}", "display:=false")
     said = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 2 and len(said) <= 15
-    words = f"lives holds a life, and restore is ''. Write restore:={tmp_path}/lives to go on with it"
+    words = f"lives holds a lifetime state, and restore is ''. Write restore:={tmp_path}/lives to continue it"
     assert any(words in line for line in said)
     assert said[-1].startswith("MemberError: node '/agent' did not configure")
 
@@ -232,7 +232,7 @@ def test_a_node_with_parameters_that_cannot_be_ends_all_with_its_sentence(enviro
     assert done.returncode == 2 and "Traceback" not in said and len(said.splitlines()) <= 15
     # Both do; which is the first to be seen is chance.
     assert "/plant is 'many'; it must be a whole number. Write -p seed:=0" in said
-    assert "/plant ended with 2; what it said is above" in said
+    assert "/plant ended with 2; its output is above" in said
 
 
 @pytest.mark.alone
@@ -298,15 +298,12 @@ def test_a_viewer_and_a_recorder_that_end_leave_the_robot_alone(environment, tmp
     with running(environment, tmp_path / "log", graph, **full) as robot:
         robot.until("up: /plant (required), /display (optional), /recorder (restarted)")
         os.kill(robot.node("-m", "wm_robot_ros.nodes.display_node"), signal.SIGKILL)
-        robot.until("/display ended with -9; what it said is above. It is optional; the others go on")
+        robot.until("/display ended with -9; its output is above. It is optional; the other nodes continue")
         robot.until(
-            "/recorder ended with 1; what it said is above. It is started again in 2 s; the others go on"
+            "/recorder ended with 1; its output is above. It is restarted in 2 s; the other nodes continue"
         )
-        robot.until("/recorder was started again")
-        assert (
-            f"{session} was not written to its end: [Errno 27] File too large; for what is in it"
-            in robot.said
-        )
+        robot.until("/recorder was restarted")
+        assert f"{session} is incomplete: [Errno 27] File too large. To recover its messages" in robot.said
         robot.until(f"recording one robot to {tmp_path}/session-2.mcap")
         assert robot.node("-m", "wm_robot_ros.nodes.plant_node")
         assert robot.stop() == 0
@@ -348,7 +345,7 @@ def test_a_required_node_that_ends_ends_all_with_one(environment, tmp_path):
         nodes = children_of(robot.process.pid)
         os.kill(robot.node("-m", "wm_robot_ros.nodes.plant_node"), signal.SIGKILL)
         assert robot.process.wait(30) == 1
-    assert "GraphError: /plant ended with -9; what it said is above" in robot.said
+    assert "GraphError: /plant ended with -9; its output is above" in robot.said
     assert len(nodes) == 2 and not any(os.path.exists(f"/proc/{node}") for node in nodes)
 
 
@@ -413,8 +410,8 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
             robots.node("__ns:=/right", f"wm_robot_ros.nodes.{kind}_node") for kind in ("plant", "agent")
         ]
         os.kill(robots.node("__ns:=/left", "wm_robot_ros.nodes.agent_node"), signal.SIGKILL)
-        robots.until("/left/agent ended with -9; what it said is above. It is started again in 2 s")
-        robots.until("/left/agent was started again", timeout=90)
+        robots.until("/left/agent ended with -9; its output is above. It is restarted in 2 s")
+        robots.until("/left/agent was restarted", timeout=90)
         time.sleep(5.0)
         assert others == [
             robots.node("__ns:=/right", f"wm_robot_ros.nodes.{kind}_node") for kind in ("plant", "agent")

@@ -1,4 +1,4 @@
-"""Builder of a robot's agent: from its parameters to an agent with its base, learner process and plan monitor."""
+"""Agent builder: creates an agent with base, learner process and plan monitor from its configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,34 +15,39 @@ if TYPE_CHECKING:
     from wm_robot.agent.plan_monitor import Exploitation
 
 WARM_UP = 20
-"""Steps before the first observation: the first ones of a process take many times longer."""
+"""Number of steps before the first observation, because the first steps of a process take many times longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LifeConfig:
-    """What decides which life it is."""
+    """Configuration of a robot's agent."""
 
     base: str
-    """Folder of the base."""
+    """Folder of the base, or name of a base that ships."""
     task: str
+    """Name of a task of the robot's spec."""
     learning: bool = True
-    """False: the life is read and never written."""
+    """False: the lifetime state is read and never updated."""
     recall: bool = True
-    """Conditions that were lived before are recognised."""
+    """Contexts of earlier steps are recognised and reused."""
     learner: bool = False
-    """A process beside it fits a residual, which is tried and then believed or given up."""
+    """A learner process fits a residual, which is evaluated and then accepted or rejected."""
     watch_plans: bool = True
-    """It is told when plans do not keep what they promise; see `Exploitation`."""
+    """Plans whose predicted rewards do not occur are reported; see `PlanMonitor`."""
     seed: int = 0
+    """Seed of the planner's noise."""
     samples: int = 0
-    """Plans imagined in each iteration; 0 for the planner's own number, as below."""
+    """Number of plans in each iteration; 0 here and below: the default of the planner."""
     horizon: int = 0
+    """Number of steps that a plan looks ahead."""
     iterations: int = 0
+    """Number of iterations of the planner."""
     threads: int = 1
+    """Number of threads of torch."""
 
 
 class RobotLife:
-    """An agent on a robot, with its learner process and its plan monitor, if it has them."""
+    """Agent of a robot, with its learner process and its plan monitor, if they are configured."""
 
     def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
         self.agent, self._learner, self._watch = agent, learner, watch
@@ -53,7 +58,7 @@ class RobotLife:
         return self.agent.counters
 
     def report(self) -> dict[str, object]:
-        """Newest event, whether the learner process runs, and whether plans are kept, as plain values."""
+        """Return the newest event, the state of the learner process and of the plan monitor, as plain values."""
         events = self.agent.events
         values: dict[str, object] = {"event": events[-1].what if events else ""}
         if self._learner is not None:
@@ -63,24 +68,24 @@ class RobotLife:
         return values
 
     def close(self) -> None:
-        """End the learner process."""
+        """Stop the learner process."""
         if self._learner is not None:
             self._learner.close()
 
 
 def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
-    """The agent of the library, with its base, and its learner.
+    """Load the base of a configuration, and return an agent with its learner process and plan monitor.
 
     Raises:
-        ConfigError: If no base is named.
-        SnapshotError: If the base is missing, damaged or another robot's.
-        MissingExtraError: If its base has no graphs for all that it does, and torch is not installed.
+        ConfigError: If the configuration names no base.
+        SnapshotError: If the base is missing, damaged or made for another robot.
+        MissingExtraError: If the base lacks an ONNX model that the configuration needs, and torch is not installed.
     """
     if not config.base:
         raise ConfigError(
-            "base is ''; it must be the folder of a base, or the name of one that ships, such as arm-ekf"
+            "base is ''; it must be the folder of a base, or the name of a base that ships, such as arm-ekf"
         )
-    # Here, so that a node starts fast and loads no more than its life needs.
+    # Imported here, so that a node starts fast and loads only the modules that its agent needs.
     from wm_robot.adaptation.transition_filter import Caution
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.backends import lives_of
@@ -121,12 +126,12 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
 
 
 def neutral_action(spec: RobotSpec) -> np.ndarray:
-    """The permitted action nearest to zero, `A`."""
+    """Return the permitted action nearest to zero, `A`."""
     return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
 
 def warm_up(agent: "Agent", spec: RobotSpec, *, task: str) -> None:
-    """Act and learn for a few steps with an agent that is then dropped, so that the first real step is not slow."""
+    """Act and learn for a few steps with an agent that is then discarded, so that the first real step is not slow."""
     obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(spec.task(task).goal, np.float32)
     agent.begin(neutral_action(spec))
     for _ in range(WARM_UP):

@@ -1,1 +1,1 @@
-"""The control loop: deadlines, real time, idle tasks, period log."""
+"""Control loop of a robot: deadlines, real-time scheduling, idle tasks, period log."""

@@ -1,8 +1,8 @@
 """Agent loop: the control step of an agent that learns while it acts.
 
-The order matters. The plan starts from the observation and from the actions that are really on their way to the
-motors. Only after its command was sent, the agent learns from the transition that led to the observation. So the
-command waits for the plan alone, and the state that the plan reads is one control period old.
+The order matters. The plan starts from the observation and from the actions that are on their way to the motors.
+After the command was sent, the agent learns from the transition that led to the observation. So the command waits
+for the plan alone, and the lifetime state that the plan reads is one control period old.
 """
 
 import math
@@ -37,10 +37,10 @@ class LearningAgent(Protocol[AnySurprise_co]):
     """An agent that acts on an observation and learns from a transition."""
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
-        """The next action, `A`, for observation `O` and goal `G`.
+        """Return the next action, `A`, for observation `O` and goal `G`.
 
         Args:
-            applied: What reached the motors on the way to `obs`, `A`, if that transition follows later.
+            applied: Action that reached the motors on the way to `obs`, `A`, if that transition follows later.
         """
 
     def live(
@@ -53,13 +53,13 @@ class LearningAgent(Protocol[AnySurprise_co]):
         contact: bool = False,
         hurry: bool = False,
     ) -> AnySurprise_co:
-        """Learn from one transition; see `Agent.live`."""
+        """Update the lifetime state with one transition; see `Agent.observe`."""
 
 
 class AgentLoop(Generic[AnySurprise]):
-    """Control steps of one agent, with their deadline budget and their times.
+    """Control steps of one agent, with their deadline budget and their run times.
 
-    An error in a step stops the agent: `active` becomes false, `trouble` holds the reason.
+    An error in a step stops the agent: `active` becomes false, `fault` holds the reason.
     """
 
     def __init__(
@@ -75,40 +75,40 @@ class AgentLoop(Generic[AnySurprise]):
         monotonic: Callable[[], float] = time.monotonic,
     ):
         """Args:
-        send: Sends an action, `A`, that answers the observation of a stamp, in ns.
-        learned: Called after each transition that the agent learned from, or counted as invalid.
-        failed: Called with the error that stopped the agent.
-        log: Called with every step.
-        clock: The clock of the stamps, in ns.
-        monotonic: The clock by which observations are due, in s.
+        send: Sends an action, `A`, as the answer to the observation of a stamp, in ns.
+        on_update: Called after each transition that the agent learned from or counted as invalid.
+        on_error: Called with the error that stopped the agent.
+        log: Called with the log entry of every step.
+        clock: Clock of the stamps, in ns.
+        monotonic: Clock of the due times of observations, in s.
         """
         self._agent, self._spec, self._send = agent, spec, send
         self._learned, self._failed, self._log = learned, failed, log
         self._clock, self._monotonic = clock, monotonic
         self._due = 0.0
-        """Earliest moment at which the next observation may arrive."""
+        """Earliest time at which the next observation may arrive, in s."""
         self.active = False
         """Whether the agent acts."""
         self.trouble = ""
-        """What stopped the agent; empty if nothing did."""
+        """Error that stopped the agent; empty if none did."""
         self.acted = 0
-        """Actions that were sent."""
+        """Number of actions that were sent."""
         self.surprise: float | None = None
-        """That of the newest transition, in nats per channel."""
+        """Surprise of the newest transition, in nats per channel."""
         self.latency, self.act_time, self.learn_time = Histogram(), Histogram(), Histogram()
-        """From stamp to command, of a plan, and of learning from a transition; in ms."""
+        """Times from stamp to command, of planning, and of learning from a transition; in ms."""
         self.slack = Slack()
 
     def start(self) -> None:
-        """Let the agent act from the next observation on."""
+        """Start acting at the next observation."""
         self.active, self.trouble = True, ""
 
     def stop(self) -> None:
-        """Let the agent act no more."""
+        """Stop acting."""
         self.active = False
 
     def run_guarded(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Do a part of a step, with whatever the caller adds to it; an error stops the agent."""
+        """Run a part of a step with its arguments; an error stops the agent."""
         try:
             work(*arguments)
         except Exception as error:
@@ -120,9 +120,9 @@ class AgentLoop(Generic[AnySurprise]):
         """Act on an observation, then learn from the transition that led to it.
 
         Args:
-            stamp: Of the observation, in ns.
-            goal: None: the agent does not act, and learns all the same.
-            ready: Transitions that are complete, the oldest first. All but the newest come before the action.
+            stamp: Stamp of the observation, in ns.
+            goal: Goal of the task, `G`. None: the agent only learns.
+            ready: Complete transitions, the oldest first. All but the newest are learned before the action.
 
         Raises:
             FloatingPointError: If an action or a surprise is not finite.
@@ -141,7 +141,7 @@ class AgentLoop(Generic[AnySurprise]):
         """Learn from one transition.
 
         Args:
-            hurry: The next observation is near: what can be left out is.
+            skip_optional: Leave out the optional parts, because the next observation is due soon.
 
         Raises:
             FloatingPointError: If the surprise is not finite.
@@ -163,11 +163,14 @@ class AgentLoop(Generic[AnySurprise]):
         self._learned(transition, surprise)
 
     def expect_observation(self, due: float) -> None:
-        """Expect the next observation at a moment of the monotonic clock, in s, or later."""
+        """Set the earliest time of the next observation, in s of the monotonic clock."""
         self._due = due
 
     def time_left(self) -> float:
-        """Time until the next observation is due, in s; infinite where it is late by a whole period, or not used."""
+        """Return the time until the next observation is due, in s.
+
+        It is infinite if the observation is late by a whole period, or if the agent does not act.
+        """
         left = self._due - self._monotonic()
         return left if self.active and left >= -self._spec.dt else math.inf
 
@@ -186,11 +189,11 @@ class AgentLoop(Generic[AnySurprise]):
 
     @property
     def _left_ms(self) -> float:
-        """Time from the last command to the next observation."""
+        """Time from the last command to the next observation, in ms."""
         return 1e3 * self._spec.dt - self.latency.last_ms
 
     def _period(self, stamp: int, *, acted: bool, learned: bool) -> Period:
-        """Log entry of a step; what the step did not do is not a number."""
+        """Return the log entry of a step; values that the step did not compute are NaN."""
         return Period(
             stamp=stamp,
             latency_ms=self.latency.last_ms if acted else math.nan,

@@ -1,4 +1,4 @@
-"""Arbitrates between the commands of a controller and the built-in fallback controller."""
+"""Command arbiter: selects the learned controller or the built-in fallback controller in each period."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,21 +16,21 @@ from wm_robot.types import Observation
 
 @runtime_checkable
 class GuardPage(Protocol):
-    """What a guard and the process that drives share; see `Heartbeat`."""
+    """Memory page that a guard shares with the process that drives the plant; see `Heartbeat`."""
 
     @property
     def driver(self) -> int:
-        """Process that drives the plant; 0 for none."""
+        """Id of the process that drives the plant; 0 for none."""
 
     def stopped(self) -> str:
-        """Why the plant must stand still; empty if it need not."""
+        """Return the reason why the plant must stand still; empty if there is none."""
 
     def release(self) -> None:
-        """Lower the emergency."""
+        """Clear the emergency stop."""
 
 
 class CommandArbiter:
-    """Decides in each period whether the controller or the fallback controller moves the plant."""
+    """Selects in each period whether the learned or the fallback controller moves the plant."""
 
     def __init__(
         self,
@@ -43,17 +43,17 @@ class CommandArbiter:
         guard: GuardPage | None = None,
     ):
         """Args:
-        hold: Action in force, `A`.
-        mode: The first.
-        hold_if_late: Whether missed deadlines end the controller's turn; otherwise they are only counted.
-        guard: Without its rounds the plant stands still.
+        last_action: Action in force, `A`.
+        mode: Initial mode.
+        hold_if_late: Whether missed deadlines disable the learned controller; otherwise they are only counted.
+        guard: Shared page of a guard. The plant stands still when the guard stops its checks.
         """
         self.source, self.supervisor = source, Supervisor(spec.safety, mode=mode)
         self.baseline = Baseline(spec, hold)
         self.unanswered = 0
-        """Periods in mode `learned` whose command did not come in time."""
+        """Number of periods in mode `learned` whose command did not arrive in time."""
         self.surprise: float | None = None
-        """Judged in the last period, in nats per channel."""
+        """Surprise that the last period was judged by, in nats per channel."""
         self._hold_if_late, self._guard, self._broken = hold_if_late, guard, ""
 
     @property
@@ -63,11 +63,11 @@ class CommandArbiter:
 
     @property
     def may_learn(self) -> bool:
-        """Whether what happens in this mode may be learned from."""
+        """Whether the agent may learn from transitions in this mode."""
         return self.supervisor.may_learn
 
     def begin(self, hold: np.ndarray) -> None:
-        """Begin from an action in force, `A`: the plant was not known before."""
+        """Restart from the action in force, `A`, of a plant that has just connected."""
         self.baseline.stay(hold)
 
     def step(
@@ -79,17 +79,17 @@ class CommandArbiter:
         late: bool = False,
         broken: str = "",
     ) -> tuple[Mode, Any]:
-        """Judge the last period, and decide the coming one.
+        """Evaluate the last period, and select mode and action of the next one.
 
         Args:
-            obs: For a controller that is asked now; None if there is none.
-            hold: Action in force, `A`.
-            cuts: What the gate did to the action of the last period.
+            obs: Observation for a controller in this process; None if there is none.
+            last_action: Action in force, `A`.
+            cuts: Limit violations that the gate corrected in the last period.
             late: Whether this process has missed a deadline.
-            broken: What robot or controller raised in the last period; empty if nothing.
+            fault: Error of robot or controller in the last period; empty if there was none.
 
         Returns:
-            Mode of the coming period, and the action to ask for, `A`.
+            Mode of the next period, and its requested action, `A`.
         """
         source, before = self.source, self.supervisor.mode
         source.begin_period()
@@ -97,7 +97,7 @@ class CommandArbiter:
         overdue = learned and source.overdue
         self.unanswered += overdue
         self.surprise = source.surprise
-        # Behind a guard, commands count as long as a process drives that it watches.
+        # With a guard, commands count only while the guard monitors the process that sends them.
         driven = source.active and (self._guard is None or self._guard.driver > 0)
         report = Report(
             cuts=cuts,
@@ -118,7 +118,7 @@ class CommandArbiter:
         return mode, self._action(mode, obs, hold)
 
     def _action(self, mode: Mode, obs: Observation | None, hold: np.ndarray) -> Any:
-        """The controller's action in mode `learned`, and the fallback controller's in all others."""
+        """Return the action of the learned controller in mode `learned`, and of the fallback controller in others."""
         if mode is Mode.LEARNED:
             try:
                 return self.source.command(obs)
@@ -134,29 +134,33 @@ class CommandArbiter:
             self.baseline.stay(hold)
 
     def stop(self, hold: np.ndarray) -> None:
-        """Stop between two periods, as the guard asks for.
+        """Stop between two periods, if the guard requires it.
 
         Args:
-            hold: Action in force, `A`.
+            last_action: Action in force, `A`.
         """
         why = self.guard_reason()
         if why and self.supervisor.mode is not Mode.SAFE_STOP:
             self._enter(self.supervisor.step(Report(guard=why)), hold)
 
     def guard_reason(self) -> str:
-        """Why the guard has stopped the plant; empty if it has not, or there is none."""
+        """Return the reason why the guard stopped the plant; empty if it did not, or without a guard."""
         return self._guard.stopped() if self._guard is not None else ""
 
     def intervened(self, cuts: tuple[Cut, ...]) -> bool:
-        """Whether gate or fallback controller stood between controller and robot.
+        """Whether gate or fallback controller changed the action of the learned controller.
 
         Args:
-            cuts: What the gate did to the action of this period.
+            cuts: Limit violations that the gate corrected in this period.
         """
         return not self.supervisor.may_learn or any(cut.rule in CONTACT for cut in cuts)
 
     def arm(self) -> str:
-        """Ask for the next mode on the way to acting, and lower the guard's emergency; why not, or empty."""
+        """Clear the guard's emergency stop, and request the next mode towards acting.
+
+        Returns:
+            Reason why the guard still stops the plant; empty if it does not.
+        """
         if self._guard is not None:
             self._guard.release()
         why = self.guard_reason()
@@ -165,10 +169,10 @@ class CommandArbiter:
         return why
 
     def disarm(self) -> None:
-        """Ask for motors without power."""
+        """Request motors without power."""
         self.supervisor.disarm()
 
 
 def describe(error: Exception) -> str:
-    """What went wrong, in words; the library's own errors have them."""
+    """Return the text of an error, with its type unless it is an error of this library."""
     return str(error) if isinstance(error, WmRobotError) else f"{type(error).__name__}: {error}"

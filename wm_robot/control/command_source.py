@@ -1,4 +1,4 @@
-"""Where a control loop's commands come from, as the arbiter needs it."""
+"""Command source: the interface through which the arbiter gets commands."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,29 +11,29 @@ class CommandSource(Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether a controller wants to act."""
+        """Whether a controller sends commands."""
 
     @property
     def overdue(self) -> bool:
-        """Whether the command of the last period did not come in time."""
+        """Whether the command of the last period did not arrive in time."""
 
     @property
     def refused(self) -> str:
-        """Why a command was refused before it came to the gate; empty if none was."""
+        """Reason why a command was rejected before the gate; empty if none was."""
 
     @property
     def broken(self) -> str:
-        """Why the controller stopped; empty if it did not."""
+        """Error that stopped the controller; empty if none did."""
 
     @property
     def surprise(self) -> float | None:
-        """Of the newest observation, in nats per channel; None if nothing was expected."""
+        """Surprise of the newest observation, in nats per channel; None without a prediction."""
 
     def begin_period(self) -> None:
-        """Bring all of the above up to date."""
+        """Update all properties for the coming period."""
 
     def clear(self) -> None:
-        """Reset refusal, fault and surprise: they are judged once."""
+        """Reset rejection, fault and surprise, because each is evaluated once."""
 
     def command(self, obs: Observation | None) -> Any:
-        """Action to ask for in the coming period, `A`. Called in mode `learned` only; it may raise."""
+        """Return the action to request in the coming period, `A`. Called in mode `learned` only; it may raise."""

@@ -1,7 +1,7 @@
-"""The control loop of a plant: read, arbitrate, write through the gate, report. The one place that catches errors.
+"""Control loop of a plant: read, arbitrate, write through the gate, report. The one place that catches errors.
 
-The shipped plant nodes, the demo in one process, fault injection and tests run this loop. They differ in where
-commands come from (`CommandSource`), in how they wait for a deadline, and in what they do with a period's outcome.
+The shipped plant nodes, the demo in one process, fault injection and tests run this loop. They differ in their
+command source (`CommandSource`), in how they wait for a deadline, and in how they report a period.
 """
 
 import math
@@ -26,21 +26,21 @@ from wm_robot.types import Observation
 
 @runtime_checkable
 class ReportPeriod(Protocol):
-    """Takes the outcome of each period: publishes it, or has a controller learn from it."""
+    """Callback with the result of each period: publishes it, or passes it to a controller that learns."""
 
     def __call__(
         self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
     ) -> None:
         """Args:
-        obs: As it was read at the beginning of the period; None if that failed.
-        applied: What is applied over the period, `A`; None if writing failed.
-        cuts: What the gate did to the action.
-        latency: From the deadline to the command, in s.
+        obs: Observation at the start of the period; None if reading failed.
+        applied: Action applied over the period, `A`; None if writing failed.
+        cuts: Limit violations that the gate corrected.
+        latency: Time from the deadline to the command, in s.
         """
 
 
 class ControlLoop:
-    """One control period after another."""
+    """Control periods of one robot, with their arbiter, their reports and their run times."""
 
     def __init__(
         self,
@@ -55,24 +55,24 @@ class ControlLoop:
         clock: Callable[[], float] = time.monotonic,
     ):
         """Args:
-        write: Asks for an action in a mode and returns what is applied; by default the robot's `write`. For a plant
-            that is left alone in some modes.
-        progress: Called at the end of every period: the guard hears it.
-        tidy: Called with the time that is left of a period, in s.
-        log: Called with every period.
-        clock: In s, for the histograms of times.
+        write: Requests an action in a mode and returns the applied action; by default the robot's `write`. For a
+            plant that is not moved in some modes.
+        progress: Called at the end of every period, to report to the guard that the loop runs.
+        between_periods: Called with the time that is left of a period, in s.
+        log: Called with the log entry of every period.
+        clock: Clock of the histograms, in s.
         """
         self.robot, self.arbiter = robot, arbiter
         self.lateness, self.latency, self.live_time = Histogram(), Histogram(), Histogram()
-        """From the deadline to the beginning; and, where there is a log, to the command, and of reporting. In ms."""
+        """Times from deadline to start, from deadline to command, and of reporting, in ms; two need a log."""
         self.periods = self.skipped = self.longest_skip = 0
-        """Periods so far; deadlines without a period of their own, in all and at most in a row."""
+        """Number of periods, of skipped deadlines, and of skipped deadlines in a row at most."""
         self._report, self._write = report, write or _write_to(robot)
         self._progress, self._tidy, self._log, self._clock = progress, tidy, log, clock
         self._cuts: tuple[Cut, ...] = ()
-        """What the gate did to the last action."""
+        """Limit violations of the last action."""
         self._broken = ""
-        """What was raised since the arbiter was last asked."""
+        """First error since the last step of the arbiter."""
 
     @property
     def mode(self) -> Mode:
@@ -85,9 +85,10 @@ class ControlLoop:
     def run(
         self, deadlines: Deadlines, ended: Callable[[], bool], wait: Callable[[], None] | None = None
     ) -> None:
-        """One period after another, each at its deadline, until it is to end. Skipped deadlines are not made up for.
+        """Run one period at each deadline until the loop is to end. Skipped deadlines are not made up for.
 
         Args:
+            ended: Whether the loop is to end.
             wait: Waits for the next deadline. It may return earlier, and is then called again.
         """
         wait = wait or (lambda: deadlines.wait(self._progress))
@@ -105,14 +106,14 @@ class ControlLoop:
             self._tidy(deadlines.left())
 
     def step(self, *, late: bool = False, behind: float = 0.0) -> Mode:
-        """One control period.
+        """Run one control period.
 
         Args:
             late: Whether a deadline was missed before it.
             behind: Time since its deadline, in s.
 
         Returns:
-            The mode of this period. What goes wrong in it decides the mode of the next.
+            Mode of this period. Errors in this period decide the mode of the next one.
         """
         began = self._clock()
         gate = self.robot.gate
@@ -120,7 +121,7 @@ class ControlLoop:
         broken, self._broken = self._broken, ""
         mode, action = self.arbiter.step(obs, self.robot.hold, cuts=self._cuts, late=late, broken=broken)
         acted = self._clock()
-        # Where nothing is written, nothing is cut.
+        # Without a write there are no limit violations.
         gate.clear_cuts()
         applied = self._attempt(self._write, mode, action)
         cuts = self._cuts = gate.cuts
@@ -141,10 +142,10 @@ class ControlLoop:
         cuts: tuple[Cut, ...],
         times: tuple[float, float, float, float],
     ) -> Period:
-        """A period for the log; its times are added to the histograms.
+        """Add the times of a period to the histograms, and return its log entry.
 
         Args:
-            times: From the deadline to the beginning and to the command, of deciding and of reporting, in s.
+            times: From the deadline to the start and to the command, of deciding and of reporting, in s.
         """
         late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
         self.latency.add(latency_ms)
@@ -162,7 +163,7 @@ class ControlLoop:
         )
 
     def _attempt(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What the work returns; None if it raises, which the arbiter is given as a fault."""
+        """Return the result of a call; None if it raises. The arbiter gets the error as a fault."""
         try:
             return work(*arguments)
         except Exception as error:
@@ -180,7 +181,7 @@ def make_local_loop(
     log: Callable[[Period], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ControlLoop:
-    """A control loop with its controller in the same process, which acts in each period and then learns.
+    """Create a control loop with its controller in the same process, which acts in each period and then learns.
 
     The arguments are those of `ControlLoop` and `CommandArbiter`.
     """
@@ -206,5 +207,5 @@ def _write_to(robot: Robot) -> Callable[[Mode, Any], np.ndarray]:
 
 
 def _nanoseconds(obs: Observation | None) -> int:
-    """Time of an observation; 0 where it has none."""
+    """Return the stamp of an observation in ns; 0 if it has none."""
     return round(1e9 * obs.stamp) if obs is not None and math.isfinite(obs.stamp) else 0

@@ -1,24 +1,25 @@
-"""Decides whether a step leaves out its optional parts, from the time that whole steps took lately."""
+"""Deadline budget: decides from recent run times whether a step leaves out its optional parts."""
 
 USUAL = 64
-"""Steps over which is averaged how long a whole one takes."""
+"""Number of steps over which the run time is averaged."""
 
 
 class Slack:
-    """Whether a whole step still fits into what is left of a period, by what whole steps took lately."""
+    """Comparison of the average run time of complete steps with the time that is left of a period."""
 
     def __init__(self) -> None:
         self.hurried = 0
-        """Steps of which something was left out."""
+        """Number of steps that left out their optional parts."""
         self._usual_ms = 0.0
 
     def lacks(self, left_ms: float) -> bool:
-        """Whether what can be left out must be."""
+        """Whether a complete step takes longer than the time that is left, in ms."""
         return self._usual_ms > left_ms
 
     def add(self, ms: float, *, hurried: bool) -> None:
-        """A step was lived."""
+        """Add the run time of a step, in ms."""
         if hurried:
             self.hurried += 1
-        # A hurried one says nothing of whole ones; without forgetting, one slow spell would have it hurry for ever.
+        # A degraded step does not measure a complete one. It counts as 0, so that the average decays; otherwise one
+        # slow period would degrade all later steps.
         self._usual_ms += ((0.0 if hurried else ms) - self._usual_ms) / USUAL

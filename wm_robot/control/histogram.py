@@ -1,4 +1,4 @@
-"""Histogram of durations: an hour of periods needs no more memory than a minute."""
+"""Histogram of durations with fixed memory, however many periods it counts."""
 
 from array import array
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class Histogram:
     """Durations in bins of 0.1 ms up to 100 ms; longer ones share the last bin."""
 
     def __init__(self) -> None:
-        # Adding to an array of numpy takes three times as long, and a period adds to several.
+        # An array of the standard library: adding to a NumPy array takes three times as long, several times a period.
         self._bins = array("q", bytes(8 * (BINS + 1)))
         self._counts = np.frombuffer(self._bins, np.int64)
         self.worst_ms = 0.0
@@ -29,14 +29,14 @@ class Histogram:
         return int(self._counts.sum())
 
     def percentile(self, q: float) -> float:
-        """The duration in ms that `q` per cent stay within, to the upper edge of its bin; 0 without any."""
+        """Return the `q`-th percentile in ms, as the upper edge of its bin; 0 if the histogram is empty."""
         if not self.count:
             return 0.0
         index = int(np.searchsorted(np.cumsum(self._counts), np.ceil(q / 100 * self.count)))
         return self.worst_ms if index == BINS else min((index + 1) * WIDTH_MS, self.worst_ms)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: the filled bins by index, and what people ask first."""
+        """Return plain values: the filled bins by index, and common percentiles."""
         filled = np.flatnonzero(self._counts)
         return {
             "width_ms": WIDTH_MS,
@@ -51,7 +51,7 @@ class Histogram:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Histogram":
-        """Inverse of `to_dict`."""
+        """Return the histogram of the values that `to_dict` returned."""
         histogram = cls()
         for index, count in values["counts"].items():
             histogram._bins[int(index)] = count

@@ -1,57 +1,58 @@
-"""Tasks for the idle time between two control periods, started by the time that they took lately."""
+"""Idle tasks: deferrable work that runs between two control periods, if its recent run time fits."""
 
 import time
 from collections.abc import Callable
 
 FADES = 0.98
-"""What a long time counts for, from one time to the next."""
+"""Factor by which the estimate decays at each run or deferral."""
 ROOM = 1.5
-"""How often what can wait, as long as it lately took, must fit in the time that is left."""
+"""Safety factor: a task runs only if this multiple of its estimated run time is left."""
 LEAST = 1e-4
-"""What takes less, in s, or was put off until it counts for less, is done whatever is left."""
+"""Estimated run time below which a task always runs, in s. Deferrals reduce the estimate, so each task runs."""
 
 
 class _Takes:
-    """How long something takes: the longest lately, in s."""
+    """Estimate of a run time: the longest recent one, in s, with decay."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """It took so long."""
+        """Add a measured run time, in s."""
         self.seconds = max(FADES * self.seconds, seconds)
 
     def fade(self) -> None:
-        """It did not fit: what took long once is tried again, some time."""
+        """Reduce the estimate after a deferral, so that a task which took long once runs again."""
         self.seconds *= FADES
 
 
 class Chore:
-    """Work that can wait, done where it fits into what is left of a period, by what it took lately."""
+    """Deferrable work that runs if its estimated run time fits into the rest of a period."""
 
     def __init__(self, work: Callable[[], object], *, clock: Callable[[], float] = time.monotonic):
         """Args:
-        clock: In s; nobody may set it.
+        clock: Monotonic clock, in s.
         """
         self.asked = False
-        """Whether it is to be done."""
+        """Whether the task is requested."""
         self.done = self.put_off = 0
+        """Number of runs, and of deferrals."""
         self.longest = 0.0
-        """That it took, in s."""
+        """Longest run time, in s."""
         self._work, self._clock, self._takes = work, clock, _Takes()
 
     def ask(self) -> None:
-        """It is to be done, once."""
+        """Request one run."""
         self.asked = True
 
     def chance(self, left: float) -> bool:
-        """Do it, if it is to be done and fits.
+        """Run the task if it is requested and fits.
 
         Args:
-            left: Time that nobody else needs, in s.
+            time_left: Idle time, in s.
 
         Returns:
-            Whether it was done.
+            Whether the task ran.
         """
         if not self.asked:
             return False

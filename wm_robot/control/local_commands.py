@@ -1,4 +1,4 @@
-"""Commands of a controller that runs in the same process as its control loop."""
+"""Local commands: a command source that calls a controller in the process of the control loop."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from wm_robot.errors import DeviceError
 from wm_robot.types import Observation
 
 GAP = 1.5
-"""Times longer or shorter than a period that a step may be and still be learned from."""
+"""Largest ratio between the duration of a step and the control period, either way, for a step to be learned from."""
 
 
 class LocalCommands:
-    """A `CommandSource` that calls a controller within the period. It is never silent."""
+    """A `CommandSource` that calls a controller within the period, and so always has a command."""
 
     active, refused, broken = True, "", ""
 
@@ -25,10 +25,10 @@ class LocalCommands:
         self.surprise: float | None = None
         self.overdue = False
         self._last: tuple[Observation, np.ndarray, bool] | None = None
-        """Observation of the period before, what was applied on it, and whether gate or baseline intervened."""
+        """Last observation, the action applied to it, and whether gate or fallback controller intervened."""
 
     def begin_period(self) -> None:
-        """Nothing comes from outside."""
+        """See `CommandSource`; a local controller needs no update."""
 
     def clear(self) -> None:
         """See `CommandSource`."""
@@ -53,13 +53,13 @@ class LocalCommands:
         may_learn: bool,
         intervened: bool,
     ) -> None:
-        """Hand the transition to this observation to the controller, and keep what is applied on it.
+        """Pass the transition that led to this observation to the controller, and store the applied action.
 
         Args:
-            applied: `A`; None if nobody can say.
-            latency: From the deadline to the command, in s.
-            may_learn: Whether the mode in force permits to learn.
-            intervened: Whether gate or baseline stood between controller and robot.
+            applied: Applied action, `A`; None if it is unknown.
+            latency: Time from the deadline to the command, in s.
+            may_learn: Whether the current mode permits learning.
+            intervened: Whether gate or fallback controller changed the action.
         """
         self.surprise, self.overdue = None, latency > self._period
         last, self._last = self._last, None

@@ -1,8 +1,8 @@
-"""What every control period brought, as lines of JSON: written by another process, so that no disk delays a loop.
+"""Period log: one line of JSON for each control period, written by another process.
 
-::
+The control loop never waits for a disk. Layout::
 
-    loop ── periods (shared memory, dropped when full) ──▶ writer ──▶ FILE, and FILE.1 before it
+    loop ── periods (shared memory, dropped when full) ──▶ writer ──▶ FILE, older part in FILE.1
 """
 
 import json
@@ -21,33 +21,35 @@ from wm_robot.safety.limit_violations import Rule
 from wm_robot.safety.modes import Mode
 
 SLOTS = 4096
-"""Periods that wait for the disk: 80 s at 50 Hz."""
+"""Capacity of the ring, in periods: 80 s at 50 Hz."""
 LOOK = 0.1
-"""Time between two looks of the writer, in s."""
+"""Time between two polls of the writer, in s."""
 LARGEST = 64 << 20
-"""Size of a file, in bytes, from which on a new one is begun; the one before is kept, and no other."""
+"""Size at which the writer starts a new file, in bytes; it keeps one previous file."""
 NICE = 10
 PATIENCE = 2.0
-"""Time that the writer has to write the rest, in s."""
+"""Longest wait for the writer to write the remaining periods, in s."""
 END = -1
-"""Stamp of what is no period: there are no more."""
+"""Stamp that marks the end of the log."""
 MODES, RULES = tuple(Mode), tuple(Rule)
 UNKNOWN = math.nan
 
 
 class Period(NamedTuple):
-    """One of them; what a process does not know or do is not a number, and is not written."""
+    """Log entry of a control period; values that a process cannot measure are NaN, and are not written."""
 
     stamp: int
-    """Of its observation, in ns."""
+    """Stamp of the observation, in ns."""
     late_ms: float = UNKNOWN
-    """From its deadline until it began."""
+    """Time from the deadline to the start of the period."""
     latency_ms: float = UNKNOWN
-    """From the sensors' stamp to the command."""
+    """Time from the stamp of the sensors to the command."""
     act_ms: float = UNKNOWN
+    """Time of selecting the action."""
     live_ms: float = UNKNOWN
+    """Time of reporting, or of learning from a transition."""
     surprise: float = UNKNOWN
-    """In nats per channel."""
+    """Surprise, in nats per channel."""
     mode: Mode | None = None
     cuts: tuple[Rule, ...] = ()
 
@@ -60,7 +62,7 @@ LAYOUT: Layout = {
 
 
 class PeriodLog:
-    """Hands periods over to a writer. It never blocks: what it has no room for is dropped, and counted."""
+    """Non-blocking log of periods; entries that do not fit into the ring are dropped and counted."""
 
     def __init__(self, path: str | Path, *, slots: int = SLOTS):
         self.path, self.dropped = Path(path).absolute(), 0
@@ -74,12 +76,12 @@ class PeriodLog:
 
     @property
     def alive(self) -> bool:
-        """Whether anybody writes; a loop goes on without."""
+        """Whether the writer process runs; the control loop continues without it."""
         return self._writer.is_alive()
 
     @property
     def pid(self) -> int:
-        """Of the writer."""
+        """Process id of the writer."""
         return int(self._writer.pid or 0)
 
     def add(self, period: Period) -> None:
@@ -92,26 +94,26 @@ class PeriodLog:
         self.dropped += not self._ring.put(self._slot)
 
     def close(self) -> None:
-        """Have the rest written, and end the writer."""
+        """Write the remaining periods, then stop the writer."""
         self._whole[0] = END
         self._ring.put(self._slot)
         self._writer.join(PATIENCE)
         self._writer.terminate()
         self._writer.join(PATIENCE)
         if self._writer.is_alive():
-            # Stopped by somebody: it hears nothing else.
+            # A suspended process ignores SIGTERM.
             self._writer.kill()
             self._writer.join()
         self._ring.close()
 
 
 def log_status(log: PeriodLog | None) -> dict[str, Any]:
-    """What is to be told of a log; empty where there is none."""
+    """Return the status values of a log; empty without a log."""
     return {} if log is None else {"alive": log.alive, "dropped": log.dropped}
 
 
 def line_of(whole: np.ndarray, numbers: np.ndarray) -> str:
-    """A period as JSON; the inverse of how it is handed over."""
+    """Return the line of JSON of a period, from its slot in the ring."""
     stamp, mode, cuts = (int(number) for number in whole)
     values: dict[str, Any] = {"stamp": stamp}
     values |= {n: round(float(x), 4) for n, x in zip(NUMBERS, numbers, strict=True) if math.isfinite(x)}
@@ -123,13 +125,13 @@ def line_of(whole: np.ndarray, numbers: np.ndarray) -> str:
 
 
 def _write(path: str, slots: int, name: str, parent: int) -> None:
-    """All that the process does."""
-    # Ctrl-C is for the loop, which has the rest written.
+    """Write periods from the ring to the file until the log ends: the main function of the writer process."""
+    # Ctrl-C ends the loop, which then closes the log; so the writer ignores it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICE)
     ring, place = Ring(LAYOUT, slots, name), Path(path)
     while True:
-        # Looked at first: what was handed over before it died is still there.
+        # Check the parent first: periods that it added before its death are then still written.
         alone = os.getppid() != parent
         with place.open("a", encoding="utf-8") as file:
             ended = _drain(ring, file) or alone
@@ -142,7 +144,7 @@ def _write(path: str, slots: int, name: str, parent: int) -> None:
 
 
 def _drain(ring: Ring, file: TextIO) -> bool:
-    """Write what is there; whether there is no more to come."""
+    """Write the periods in the ring; return whether the log has ended."""
     while (slot := ring.take()) is not None:
         if slot["whole"][0] == END:
             return True

@@ -1,10 +1,10 @@
-"""What a control loop needs of its system to be on time: each is had, or it is said why not.
+"""Real-time support of the operating system for a control loop. Each function reports why a request failed.
 
 ::
 
-    go_real_time  before all that is not real time, on cores of its own, with its memory kept in place
-    Deadlines     absolute, on the monotonic clock: one late period does not move the next
-    Garbage       Python's collector runs between two periods, and never inside one (`take_over_collection`)
+    request_real_time  priority above ordinary processes, cores of its own, memory that is not paged out
+    Deadlines          absolute, on the monotonic clock: one late period does not move the next
+    GarbageCollector   Python's collector runs between two periods, never inside one (`defer_garbage_collection`)
 """
 
 import ctypes
@@ -21,58 +21,58 @@ from wm_robot.control.idle_tasks import Chore
 from wm_robot.errors import ConfigError
 
 LOCK_ALL = 1 | 2 | 4
-"""What is mapped and what will be, each page from its first use on: a thread's unused stack costs nothing."""
+"""MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: each page from its first use on, so unused stacks cost nothing."""
 CAN_LOCK = 1 << 14
-"""CAP_IPC_LOCK: whoever has it is held to no limit."""
+"""CAP_IPC_LOCK: a process with this capability has no limit."""
 MONOTONIC, ABSOLUTE = 1, 1
 SLICE = 0.005
-"""Longest wait without a sign of life, in s."""
+"""Longest wait between two reports to the guard, in s."""
 
 
 def go_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:
-    """Ask for all that keeps a loop on time, once everything is loaded and every helper is started.
+    """Request real-time priority, locked memory and cores, after all code is loaded and all helpers are started.
 
     Args:
-        priority: Among real-time processes; below the guard's.
-        cores: Those that this process runs on; none: any.
+        priority: Real-time priority, below that of the guard.
+        cores: Cores that this process runs on; none: any.
 
     Returns:
-        `priority`, `memory` and, if asked for, `cores`, each with why it was not had; empty if it was.
+        `priority`, `memory` and, if requested, `cores`, each with the reason of its failure; empty on success.
     """
     had = {"priority": go_first(priority), "memory": lock_memory()}
     return had | {"cores": keep_to(cores)} if cores else had
 
 
 def keep_to(cores: Collection[int]) -> str:
-    """Run on these cores alone; why that is not possible, or nothing."""
+    """Run only on these cores; return the reason of a failure, or an empty text."""
     try:
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), cores)
     except (OSError, ValueError, AttributeError) as error:
         there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "unknown"
-        return f"not on cores {sorted(cores)} alone ({_words(error)}): those that may be used are {there}"
+        return f"cannot run on cores {sorted(cores)} only ({_words(error)}): the permitted cores are {there}"
     return ""
 
 
 def cores_of(text: str) -> tuple[int, ...]:
-    """Cores by number, as `1` or `2,3`.
+    """Parse numbers of cores, such as `1` or `2,3`.
 
     Raises:
-        ConfigError: If it is something else.
+        ConfigError: If the text has another form.
     """
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise ConfigError(f"cores are '{text}'; they must be numbers, as 2,3") from error
+        raise ConfigError(f"cores are '{text}'; they must be numbers, such as 2,3") from error
 
 
 def lock_memory() -> str:
-    """Keep the memory of this process from being paged out; why that is not permitted, or nothing."""
+    """Prevent paging of this process's memory; return the reason of a failure, or an empty text."""
     if sys.platform != "linux":
-        return "memory may be paged out: only Linux lets it be locked here"
-    # With a limit it would succeed now, and the first allocation beyond it would end the process.
+        return "memory may be paged out: it can be locked on Linux only"
+    # With a limit the call would succeed now, and the first allocation beyond the limit would end the process.
     if not _may_lock_all():
-        return "memory may be paged out (memlock is limited): the loop may wait for a disk. Set memlock unlimited"
+        return "memory may be paged out (memlock is limited): the loop may wait for a disk. Set memlock to unlimited"
     if _libc().mlockall(LOCK_ALL):
         return f"memory may be paged out ({os.strerror(ctypes.get_errno())}): the loop may wait for a disk"
     return ""
@@ -93,16 +93,16 @@ def _words(error: Exception) -> str:
 
 
 class Reached(NamedTuple):
-    """A deadline that has come."""
+    """Deadline that was reached."""
 
     late: float
-    """Since it came, in s."""
+    """Time since the deadline, in s."""
     skipped: int
-    """Further deadlines that have passed; nobody makes up for them."""
+    """Number of further deadlines that have passed and are skipped."""
 
 
 class Deadlines:
-    """Absolute deadlines, a period apart."""
+    """Absolute deadlines with a fixed period between them."""
 
     def __init__(
         self,
@@ -111,25 +111,25 @@ class Deadlines:
         clock: Callable[[], float] = time.monotonic,
         sleep_until: Callable[[float], None] | None = None,
     ):
-        """The first is a period from now.
+        """Set the first deadline one period from now.
 
         Args:
-            period: In s.
-            clock: In s; nobody may set it.
-            sleep_until: Wait for a moment of that clock.
+            period: Time between two deadlines, in s.
+            clock: Monotonic clock, in s.
+            sleep_until: Sleeps until a time of that clock, in s.
         """
         self._period, self._clock, self._sleep_until = period, clock, sleep_until or until
         self.next = clock() + period
 
     def left(self) -> float:
-        """Until the next, in s; below 0 once it has passed."""
+        """Return the time until the next deadline, in s; negative after it has passed."""
         return self.next - self._clock()
 
     def wait(self, alive: Callable[[], None] | None = None) -> None:
-        """Sleep until the next.
+        """Sleep until the next deadline.
 
         Args:
-            alive: Called every few ms: the guard hears it.
+            report_progress: Called every few ms, to report to the guard that the process runs.
         """
         while (left := self.left()) > 0:
             self._sleep_until(self.next if alive is None else min(self.next, self.next - left + SLICE))
@@ -137,7 +137,7 @@ class Deadlines:
                 alive()
 
     def reached(self) -> Reached:
-        """Say how late it is, and go on to the next that is still to come."""
+        """Return the delay since the deadline, and advance to the next deadline in the future."""
         late = max(0.0, -self.left())
         skipped = int(late / self._period)
         self.next += (1 + skipped) * self._period
@@ -149,14 +149,14 @@ class _Timespec(ctypes.Structure):
 
 
 def until(moment: float) -> None:
-    """Sleep until a moment of the monotonic clock, in s."""
+    """Sleep until a time of the monotonic clock, in s."""
     sleep = getattr(_libc(), "clock_nanosleep", None) if sys.platform == "linux" else None
     if sleep is None:
         time.sleep(max(0.0, moment - time.monotonic()))
         return
     seconds, part = divmod(moment, 1.0)
     wanted = _Timespec(int(seconds), int(part * 1e9))
-    # A signal ends it early; the moment stays the same.
+    # A signal ends the sleep early; the time to wake up stays the same.
     while sleep(MONOTONIC, ABSOLUTE, ctypes.byref(wanted), None) == errno.EINTR:
         continue
 
@@ -167,23 +167,23 @@ def _libc() -> ctypes.CDLL:
 
 
 class Garbage:
-    """Garbage collection between two periods, in place of Python's own."""
+    """Garbage collection between two periods, which replaces the automatic collection of Python."""
 
     def __init__(self, collection: Chore, *, every: int):
         """Args:
-        collection: The task that collects.
-        every: Chances from one collection to the next.
+        collection: Task that collects.
+        every: Number of opportunities between two collections.
         """
         self._collection, self._every, self._due = collection, every, every
 
     def tidy(self, left: float) -> bool:
-        """A chance to collect.
+        """Collect garbage if a collection is due and fits.
 
         Args:
-            left: Time that nobody else needs, in s.
+            time_left: Idle time, in s.
 
         Returns:
-            Whether it was taken.
+            Whether garbage was collected.
         """
         self._due -= 1
         if self._due > 0:
@@ -195,7 +195,7 @@ class Garbage:
         return taken
 
     def status(self) -> dict[str, float]:
-        """What is to be told of it."""
+        """Return the status values of the collection."""
         return {
             "collected": self._collection.done,
             "put_off": self._collection.put_off,
@@ -204,12 +204,12 @@ class Garbage:
 
 
 def take_over_collection(*, every: int = 50, clock: Callable[[], float] = time.perf_counter) -> Garbage:
-    """Switch Python's collector off in this process; from here on only the result's `tidy` collects.
+    """Disable automatic collection in this process; from here on only the returned object collects garbage.
 
-    What is there now is never collected: it is frozen, so that later collections are short.
+    Objects that exist now are frozen and never collected, so that later collections are short.
 
     Args:
-        every: Chances from one collection to the next.
+        every: Number of opportunities between two collections.
     """
     gc.collect()
     gc.freeze()
@@ -218,15 +218,17 @@ def take_over_collection(*, every: int = 50, clock: Callable[[], float] = time.p
 
 
 def go_first(priority: int) -> str:
-    """Go before all that is not real time, with every thread there is now; why that is not permitted, or nothing.
+    """Set a real-time priority for all current threads; return the reason of a failure, or an empty text.
 
-    Threads and processes that are started later, as for saving and learning, are ordinary ones.
+    Threads and processes that are started later, for example for saving and learning, have the ordinary priority.
     """
     try:
         for thread in os.listdir("/proc/self/task"):
             policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
             os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
     except (OSError, AttributeError) as error:
-        words = (error.strerror or str(error)) if isinstance(error, OSError) else "only Linux has it"
-        return f"no real-time priority ({words}): a busy machine makes it late. Permit rtprio {priority}"
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else "available on Linux only"
+        return (
+            f"no real-time priority ({words}): a busy machine delays this process. Permit rtprio {priority}"
+        )
     return ""

@@ -1,4 +1,4 @@
-"""Commands of a controller in another process, which answers observations with messages."""
+"""Remote commands: a command source for a controller in another process, which answers observations by messages."""
 
 import math
 import time
@@ -15,13 +15,13 @@ from wm_robot.streams.rejection import BadMessageError, Refusal
 from wm_robot.types import Observation
 
 KEPT = 16
-"""Observations whose answers are told from other commands."""
+"""Number of recent observations by whose stamps an answer is recognised."""
 BROKEN = {Refusal.NOT_FINITE, Refusal.SIZE}
-"""What only a broken controller sends; a command for another robot, or of another time, is merely not used."""
+"""Rejections that only a broken controller causes. A command for another robot or another time is only ignored."""
 
 
 class RemoteCommands:
-    """A `CommandSource` that holds the last good message of another process."""
+    """A `CommandSource` that holds the last valid message of another process."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class RemoteCommands:
         clock: Callable[[], int] = time.monotonic_ns,
     ):
         """Args:
-        hold: Action in force, `A`; see `begin`.
-        max_age: Oldest command that is used on arrival, in s.
-        timeout: Silence after which the controller counts as gone, in s.
-        clock: In ns; nobody may set it.
+        last_action: Action in force, `A`; see `restart`.
+        max_age: Largest age of a command on arrival that is accepted, in s.
+        timeout: Time without commands after which the controller counts as absent, in s.
+        clock: Monotonic clock, in ns.
         """
         self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
         self._max_age, self._timeout, self._clock = max_age, timeout, clock
@@ -44,32 +44,31 @@ class RemoteCommands:
         self.surprise: float | None = None
         self.overdue = False
         self.age_ms = math.nan
-        """Age of the last command of this period when it came; see `reset_age`."""
+        """Age of the last command of this period on arrival; the plant resets it after each period."""
         self.latency = Histogram()
-        """Age of each command when it came, in ms."""
+        """Age of each command on arrival, in ms."""
         self._agent_active = self._answering = False
-        """Whether an agent reported that it acts, and whether commands answer observations: then each is owed one."""
+        """Whether an agent reports that it acts, and whether its commands answer observations. Then each observation
+        requires a command."""
         self._sent: deque[int] = deque(maxlen=KEPT)
         """Stamps of the last observations, in ns."""
         self._asked = False
-        """Whether an observation was published in the last period: without one, no answer is owed."""
+        """Whether an observation was published in the last period: without one, no command is required."""
         self.begin(hold)
 
     def begin(self, hold: np.ndarray) -> None:
-        """Begin from an action in force, `A`, as if no command had ever come."""
+        """Restart from the action in force, `A`, as before the first command."""
         self.intake = CommandIntake(hold, servo=self._servo, max_age=self._max_age, timeout=self._timeout)
         self._command = np.array(hold, np.float32)
 
-    # What arrives
-
     def accept(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> None:
-        """Take a command that is neither malformed nor untimely.
+        """Store a command that is well-formed and timely.
 
         Args:
-            action: `A`.
-            stamp: Of the observation that it answers, in ns.
-            now: In ns on the same clock.
-            moment: In ns on the clock that nobody sets.
+            action: Commanded action, `A`.
+            stamp: Stamp of the observation that it answers, in ns.
+            now: Current time, in ns on the same clock.
+            moment: Current time, in ns on the monotonic clock.
         """
         self.intake.offer(action, stamp, now, moment=moment)
         self.age_ms = (now - stamp) / 1e6
@@ -77,16 +76,16 @@ class RemoteCommands:
         self._answering = stamp in self._sent
 
     def refuse(self, error: BadMessageError) -> None:
-        """Count a malformed command. One that only a broken controller sends ends its turn."""
+        """Count a malformed command. If only a broken controller sends such a command, the controller is disabled."""
         self.intake.refusals.add(error.reason)
         if error.reason in BROKEN:
-            self.refused = f"a command was refused: {error}"
+            self.refused = f"a command was rejected: {error}"
 
     def update_agent(self, active: bool, fault: str) -> bool:
-        """Take what an agent reports of itself; whether it has just stopped.
+        """Process the status of an agent, and return whether the agent has just stopped.
 
-        An agent that stops in order is not late, and its fault is the reason if it stops by an error. One that falls
-        silent without a report is late.
+        An agent that reports its stop is not late. If an error stopped it, that error becomes the fault. An agent
+        that sends nothing more without a report is late.
         """
         stopped, self._agent_active = self._agent_active and not active, active
         if stopped:
@@ -96,24 +95,22 @@ class RemoteCommands:
         return stopped
 
     def expect_answer(self, stamp: int) -> None:
-        """An observation of that stamp, in ns, is being published."""
+        """Require a command for the observation of a stamp, in ns, which is being published."""
         self._sent.append(stamp)
         self._asked = True
 
-    # What the arbiter reads
-
     @property
     def started(self) -> bool:
-        """Whether a good command has ever come."""
+        """Whether a valid command has arrived since the restart."""
         return self.intake.started
 
     @property
     def active(self) -> bool:
-        """Whether commands come."""
+        """Whether commands arrive."""
         return self.intake.started and not self.intake.holding
 
     def begin_period(self) -> None:
-        """Take the newest command."""
+        """Select the newest command for the coming period."""
         self._command = self.intake.take(self._clock())
         self.overdue = self._answering and self._asked and self.intake.silence > 0
         self._asked = False
@@ -123,5 +120,5 @@ class RemoteCommands:
         self.refused, self.broken, self.surprise = "", "", None
 
     def command(self, obs: Observation | None) -> Any:
-        """The command in force, `A`; it never raises."""
+        """Return the command in force, `A`; it never raises."""
         return self._command

@@ -1,4 +1,4 @@
-"""The robot as the control loop needs it."""
+"""Robot interface: a plant as the control loop calls it."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,24 +11,24 @@ from wm_robot.types import Observation
 
 @runtime_checkable
 class Robot(Protocol):
-    """A plant: a robot in MuJoCo or a real one. What is validated on one runs unchanged on the other."""
+    """Plant: a robot in MuJoCo or a real one. Software that was validated on one runs unchanged on the other."""
 
     @property
     def spec(self) -> RobotSpec: ...
 
     @property
     def gate(self) -> Gate:
-        """What every action goes through on its way to the motors, and what that cut."""
+        """Gate that limits every action before the motors, with its limit violations."""
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `A`."""
+        """Action in force, `A`."""
 
     def read(self) -> Observation:
-        """What the sensors say now."""
+        """Return the current sensor values."""
 
     def write(self, action: np.ndarray) -> np.ndarray:
-        """Ask for an action, `A`; returns what is applied over the coming period.
+        """Request an action, `A`, and return the action that is applied over the coming period, `A`.
 
-        It never raises for what it is asked: an action that is refused becomes a hold.
+        It raises for no action: a rejected action becomes a hold.
         """

@@ -1,6 +1,6 @@
-"""`python -m wm_robot_ros.generate_docs`: write the tables of docs/ros.md anew, from the nodes themselves.
+"""Documentation generator: `python -m wm_robot_ros.generate_docs` writes the tables of docs/ros.md from the nodes.
 
-Each node is made, the agent is configured, and what they declare, publish, hear and offer is read off them.
+It creates each node, configures the agent, and reads their parameters, topics, services and actions.
 """
 
 import random
@@ -40,7 +40,7 @@ Row = tuple[str, ...]
 
 
 class Nobody:
-    """A life that does nothing: for an agent that is only looked at."""
+    """Agent without function, for an agent node that is only inspected."""
 
     counters = {"lived": 0, "watched": 0, "invalid": 0}
 
@@ -60,10 +60,10 @@ class Nobody:
         return None
 
     def save(self, place: str) -> str:
-        raise AssertionError("nobody has nothing to save")
+        raise AssertionError("this agent has no state to save")
 
     def rescue(self, place: str) -> str:
-        raise AssertionError("nobody has nothing to save")
+        raise AssertionError("this agent has no state to save")
 
     def report(self) -> dict[str, object]:
         return {}
@@ -74,10 +74,10 @@ class Nobody:
 
 @contextmanager
 def _made(make: Callable[[], Node], folder: Path) -> Iterator[Node]:
-    """A node on a domain that nobody uses, with paths that it may write to."""
+    """Create a node on a random domain, with paths that it may write to, and destroy it after the block."""
     (folder / "session.mcap").touch()
     given = {"path": folder / "new.mcap", "recording": folder / "session.mcap"}
-    # In a namespace, so that what is relative can be told from what is not.
+    # In a namespace, to separate relative names from absolute ones.
     arguments = ["--ros-args", "--log-level", "error", "-r", f"__ns:={SPACE}"]
     for name, value in given.items():
         arguments += ["-p", f"{name}:={value}"]
@@ -103,7 +103,7 @@ def _made(make: Callable[[], Node], folder: Path) -> Iterator[Node]:
 
 
 def nodes() -> dict[str, Callable[[], Node]]:
-    """How each node is made, by its executable."""
+    """Return the constructor of each node, by its executable."""
     from wm_robot_ros.nodes.action_client_node import AskNode
     from wm_robot_ros.nodes.agent_node import AgentNode
     from wm_robot_ros.nodes.control_node import ControlNode
@@ -124,7 +124,7 @@ def nodes() -> dict[str, Callable[[], Node]]:
 
 
 def tables() -> dict[str, str]:
-    """Each part of the document, by name."""
+    """Generate each part of the document, by name."""
     missing = interfaces.missing()
     if missing:
         raise SystemExit(missing)
@@ -191,7 +191,7 @@ def _parameters(name: str, node: Node, folder: str) -> list[Row]:
         told, value = node.describe_parameter(key), node.get_parameter(key).value
         spans = [*told.floating_point_range, *told.integer_range]
         span = f"{spans[0].from_value:g} to {spans[0].to_value:g}" if spans else ""
-        # Where it was given a path of ours to be looked at, the default is what the file says.
+        # For a path of the temporary folder, show the default of the source instead.
         shown = (
             "`session.mcap`" if str(value).startswith(folder) else f"`{_spelt(value)}`" if value != "" else ""
         )
@@ -214,7 +214,7 @@ def _relative(name: str, node: Node) -> str:
 
 
 def _figure(said: dict[str, dict[str, set[str]]]) -> str:
-    """Who hears whom, as a mermaid graph; the recorder, which hears all, is left out."""
+    """Draw publishers and subscribers as a mermaid graph, without the recorder, which subscribes to all topics."""
     shown = {"plant_node": "plant", "agent_node": "agent", "display_node": "display"}
     lines = ["```mermaid", "flowchart LR"]
     lines += [f'  {executable}(["{name}"])' for executable, name in shown.items()]
@@ -261,7 +261,7 @@ def _graphs() -> str:
             )
             for node in graph.nodes
         ]
-        # A node of two forms, as with and without a state, is one line.
+        # A node with two variants, such as with and without a state, has one line.
         parts += [
             f"{head}\n\n" + _table(("argument", "default", "what it is"), rows),
             _table(("node", "executable", "policy"), list(dict.fromkeys(nodes))),
@@ -275,7 +275,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def renewed(document: str) -> str:
-    """The document with every table as the nodes have it."""
+    """Return the document with every table generated from the nodes."""
     made = tables()
     names = [name for _, name, _ in PARTS.findall(document)]
     assert sorted(names) == sorted(made), f"the document has {sorted(names)}, there are {sorted(made)}"

@@ -1,1 +1,1 @@
-"""Launch graphs: which nodes run together, and how they are started and stopped."""
+"""Launching: launch graphs, which list the nodes that run together, and their start and stop."""

@@ -1,8 +1,9 @@
-"""`python -m wm_robot_ros.launching.bringup GRAPH VALUES`: start and stop the nodes of a launch graph in order.
+"""Bringup: `python -m wm_robot_ros.launching.bringup GRAPH VALUES` starts and stops the nodes of a launch graph.
 
-All start at once. Those with a life cycle are configured and activated one after another, and then those start that
-end the graph. What the end of a node means is its policy: a required one takes the others down with it, in reverse
-order; a restarted one is started again, after a wait that grows; without an optional one the others go on.
+All nodes start at once. Lifecycle nodes are configured and activated one after another. Then those nodes start whose
+end ends the graph. The policy of a node defines the effect of its end. After a required node ends, the others are
+stopped in reverse order. A restarted node starts again after a growing delay. Without an optional node the others
+continue.
 """
 
 import json
@@ -45,26 +46,26 @@ from wm_robot_ros.middleware.lifecycle import LifecycleClient
 from wm_robot_ros.middleware.node_runtime import PATIENCE, Stop, executor_of, start
 
 CONFIGURE = 60.0
-"""Patience for a node to be configured, in s: an agent loads its base and runs a few steps to warm up."""
+"""Longest time to configure a node, in s: an agent loads its base and runs some warm-up steps."""
 ENDING = 10.0
-"""Patience for a node to end in order, in s: an agent saves its life."""
+"""Longest time for a node to end in order, in s: an agent saves its lifetime state."""
 DISCOVERY = 4.0
-"""Time in which nodes that are up already are heard of, in s. Fast DDS announces each process when one comes, and
-every 3 s: of 14 looks 7 took 0.3 s, and the others 1.7 to 2.8."""
+"""Time to discover nodes that run already, in s. Fast DDS announces each process when another one starts, and every
+3 s: 7 of 14 discoveries took 0.3 s, the others 1.7 to 2.8 s."""
 
 
 class Member:
-    """A node of the graph, and the process that it runs in now."""
+    """Node of the graph, and its current process."""
 
     def __init__(self, node: Mapping[str, Any], environment: Mapping[str, str]):
         self.node, self.name, self.policy = node, path_of(node), str(node["policy"])
         self._environment = environment
         self.process: NodeProcess | None = None
-        """None while it is not there: before it starts, while it waits to be started again, and after its end."""
+        """None before the start, during the wait for a restart, and after the end."""
         self.failures = 0
-        """Ends in a row."""
+        """Number of ends in a row."""
         self.due = self._began = 0.0
-        """When it is to be started again, and when it was started last; in s of the monotonic clock."""
+        """Times of the next restart and of the last start, in s of the monotonic clock."""
 
     def start(self) -> None:
         parameters = self.node["parameters"] | (self.node["restarted_with"] if self.failures else {})
@@ -75,12 +76,12 @@ class Member:
 
     @property
     def code(self) -> int | None:
-        """Its exit code, if it has just ended."""
+        """Exit code of the process, if it has just ended."""
         return None if self.process is None or self.process.running else self.process.wait(0)
 
     @property
     def new(self) -> bool:
-        """Whether it was started for the first time, and not long ago: what it refuses is a mistake of the user."""
+        """Whether the first start was recent, so that a rejected argument is a mistake of the user."""
         return not self.failures and time.monotonic() - self._began < STEADY
 
     @property
@@ -88,7 +89,7 @@ class Member:
         return self.process is None and self.due > 0
 
     def set_aside(self) -> float | None:
-        """Take note of an end; returns the time in s until it is started again, or None if it is not."""
+        """Record the end of the process, and return the delay until its restart in s; None for no restart."""
         if time.monotonic() - self._began > STEADY:
             self.failures = 0
         self.process, self.due = None, 0.0
@@ -101,34 +102,34 @@ class Member:
 
 
 class GraphError(DeviceError):
-    """All members end, since one did that they cannot do without."""
+    """End of the graph, because a required member has ended."""
 
     def __init__(self, words: str, code: int):
         super().__init__(words)
         self.code = code
-        """Of the graph."""
+        """Exit code of the graph."""
 
 
 class MemberError(GraphError):
-    """A member could not be brought up."""
+    """Failure to start, configure or activate a member."""
 
 
 class Bringup:
-    """The members of a graph, from their start to their end."""
+    """Members of a graph, from their start to their end."""
 
     def __init__(self, nodes: Sequence[Mapping[str, Any]], driver: Node, executor: Executor, stop: Stop):
         environment = ros_environment()
         self._members = [Member(node, environment) for node in nodes]
         self._driver, self._executor, self._stop = driver, executor, stop
         self._lost = False
-        """Whether one that is to be restarted was given up."""
+        """Whether a restarted member has used all its restarts."""
 
     def bring_up(self) -> None:
-        """Start all, and configure and activate what has a life cycle.
+        """Start all members, and configure and activate the lifecycle nodes.
 
         Raises:
-            GraphError: If one fails; its own words are on stderr.
-            KeyboardInterrupt: If somebody asks to end meanwhile.
+            GraphError: If a member fails; its own message is on stderr.
+            KeyboardInterrupt: If the user requests the end.
         """
         for member in self._members:
             if not member.node["ends"]:
@@ -143,10 +144,10 @@ class Bringup:
         self._driver.get_logger().info(f"up: {', '.join(told)}")
 
     def run(self) -> int:
-        """Watch over them until one ends the graph or somebody asks to; returns the exit code.
+        """Monitor the members until one ends the graph or the user requests the end; return the exit code.
 
         Raises:
-            GraphError: If a required one ends, or none is left.
+            GraphError: If a required member ends, or no member is left.
         """
         with suppress(KeyboardInterrupt):
             while True:
@@ -162,9 +163,9 @@ class Bringup:
         return 1 if self._lost else 0
 
     def stop(self) -> bool:
-        """End all, the last one first; returns whether those that save a state did.
+        """Stop all members in reverse order; return whether every member with a state saved it.
 
-        They may take their time, until somebody asks to end once more.
+        Such a member is not killed until the user requests the end once more.
         """
         saved = True
         before = self._stop.requests
@@ -180,11 +181,11 @@ class Bringup:
         return saved
 
     def _look(self, but: Member | None = None) -> None:
-        """Do what the end of a member asks for, all but one.
+        """Apply the policy of each member that has ended, except one.
 
         Raises:
-            GraphError: If it was a required one.
-            KeyboardInterrupt: If somebody asks to end.
+            GraphError: If a required member has ended.
+            KeyboardInterrupt: If the user requests the end.
         """
         if self._stop.asked:
             raise KeyboardInterrupt
@@ -192,7 +193,7 @@ class Bringup:
             code = None if member is but or member.node["ends"] else member.code
             if code is None:
                 continue
-            words = f"{member.name} ended with {code}; what it said is above"
+            words = f"{member.name} ended with {code}; its output is above"
             mistake = code == MISTAKE
             if member.policy == REQUIRED or (member.policy == RESTARTED and mistake and member.new):
                 raise GraphError(words, MISTAKE if mistake else 1)
@@ -201,16 +202,16 @@ class Bringup:
     def _set_aside(self, member: Member, words: str) -> None:
         delay = member.set_aside()
         if delay is not None:
-            then = f"It is started again in {delay:g} s"
+            then = f"It is restarted in {delay:g} s"
         elif member.policy == OPTIONAL:
             then = "It is optional"
         else:
-            then = f"It is given up after {member.failures + 1} times"
+            then = f"It is not restarted after {member.failures + 1} ends"
             self._lost = True
-        self._driver.get_logger().warning(f"{words}. {then}; the others go on")
+        self._driver.get_logger().warning(f"{words}. {then}; the other nodes continue")
 
     def _may_restart(self, member: Member) -> bool:
-        """Whether its wait is over and the one that was killed has left the graph: only then is another followed."""
+        """Whether the delay is over and the killed node has left the ROS graph, so that a new one is accepted."""
         if not member.waiting or time.monotonic() < member.due:
             return False
         return member.name not in names_in(self._driver) or time.monotonic() > member.due + LEASE
@@ -225,21 +226,21 @@ class Bringup:
                     member.process.stop(patience=ENDING)
                 self._set_aside(member, f"{error}")
                 return
-        self._driver.get_logger().info(f"{member.name} was started again")
+        self._driver.get_logger().info(f"{member.name} was restarted")
 
     def _activate(self, member: Member) -> None:
-        """Configure and activate a node; meanwhile the others are looked after.
+        """Configure and activate a node, while the other members are monitored.
 
         Raises:
-            MemberError: If it does not follow.
-            GraphError: If a required one ends meanwhile.
+            MemberError: If a transition fails.
+            GraphError: If a required member ends.
         """
 
         def look() -> None:
             self._look(member)
             if member.code is not None:
                 code = MISTAKE if member.code == MISTAKE else 1
-                raise MemberError(f"{member.name} ended with {member.code}; what it said is above", code)
+                raise MemberError(f"{member.name} ended with {member.code}; its output is above", code)
 
         client = LifecycleClient(self._driver, self._executor, member.name, while_waiting=look)
         while not client.there:
@@ -254,18 +255,20 @@ class Bringup:
 
 
 def names_in(driver: Node) -> set[str]:
-    """Full names of the nodes in the ROS graph."""
+    """Return the full names of the nodes in the ROS graph."""
     return {f"{space.rstrip('/')}/{name}" for name, space in driver.get_node_names_and_namespaces()}
 
 
 def refuse_second(driver: Node, names: Sequence[str], elsewhere: str) -> None:
-    """Refuse names that nodes in this domain have.
+    """Check that no node in this domain has one of the names.
 
     Args:
-        elsewhere: What to do instead.
+        driver: Node that reads the ROS graph.
+        names: Full names of nodes.
+        elsewhere: Advice for the error.
 
     Raises:
-        ConfigError: If there is one.
+        ConfigError: If a node has one of the names.
     """
     until = time.monotonic() + DISCOVERY
     while time.monotonic() < until:
@@ -276,7 +279,7 @@ def refuse_second(driver: Node, names: Sequence[str], elsewhere: str) -> None:
 
 
 def way_out(graph: Graph, values: Mapping[str, Value]) -> str:
-    """What to do if nodes of a graph's names are up already."""
+    """Return the advice for the case that nodes with the names of a graph run already."""
     given = {each.name: values[each.name] for each in graph.arguments if values[each.name] != each.default}
     words = (shlex.quote(f"{name}:={spelt(value)}") for name, value in given.items())
     command = " ".join(
@@ -284,18 +287,20 @@ def way_out(graph: Graph, values: Mapping[str, Value]) -> str:
     )
     spaces = {each.name for each in graph.arguments} & {f"{n.get('namespace')}"[2:-1] for n in graph.nodes}
     names = "".join(f"another {name}:=NAME or " for name in sorted(spaces))
-    return f"Start it with {names}in another domain. Run: {command}"
+    return f"Start the graph with {names}in another domain. Run: {command}"
 
 
 def run(nodes: Sequence[Mapping[str, Any]], stop: Stop, elsewhere: str) -> int:
-    """Bring them up, and wait until one ends the graph, or somebody asks to; returns the exit code.
+    """Start the nodes of a graph, wait for its end, and return the exit code.
 
     Args:
-        elsewhere: What to do if nodes of these names are up already.
+        nodes: Nodes to start.
+        stop: Requests of the user to end.
+        elsewhere: Advice for the case that nodes with these names run already.
 
     Raises:
-        ConfigError: If nodes of these names are up already.
-        GraphError: If they cannot be brought up, or a required one ends.
+        ConfigError: If nodes with these names run already.
+        GraphError: If a node cannot be started, or a required one ends.
     """
     names = sorted({path_of(node) for node in nodes})
     with NameLock(ros_domain(), names, elsewhere):
@@ -311,12 +316,16 @@ def run(nodes: Sequence[Mapping[str, Any]], stop: Stop, elsewhere: str) -> int:
         finally:
             saved = bringup.stop()
             driver.destroy_node()
-        # What the agent said of it is above.
+        # The message of the agent is above.
         return code or int(not saved)
 
 
 def main() -> None:
-    """Exit code as the node that ends the graph has it; 1 if a required one fails, 2 for what the user can mend."""
+    """Run a graph, and exit with the code of the node that ends it.
+
+    Raises:
+        SystemExit: With 1 if a required node failed, or with 2 for an error that the user can fix.
+    """
     path, values = sys.argv[1:]
     stop = start()
     try:

@@ -1,4 +1,4 @@
-"""Launch graphs: which nodes run together, as YAML files that `wm-robot up` and `ros2 launch` both read.
+"""Launch graphs: YAML files with the nodes that run together, for `wm-robot up` and `ros2 launch`.
 
 ::
 
@@ -8,21 +8,22 @@
     nodes:
       - {name: agent, executable: agent_node, lifecycle: true, parameters: {base: $(base)}}
 
-An argument has the kind of its default. It may also have
+An argument has the type of its default. Optional fields of an argument:
 
-* `choices: [sim, hardware]`: the values that it may have;
+* `choices: [sim, hardware]`: the permitted values;
 * `least: 0`: the smallest value of a number;
-* `names: base`: what its text names, which is looked for before a process starts; one of `NAMED`.
+* `names: base`: the kind of thing that the text names, one of `NAMED`; it is checked before a process starts.
 
-A value `$(base)` alone keeps the kind that the argument's default has; inside text it is put in as text. A node may
-also have
+A value `$(base)` alone keeps the type of the argument's default; inside text it is inserted as text. Optional fields
+of a node:
 
-* `when: {record: true}`: it runs if the argument, as a truth, is so; with text, if the argument is that text;
-* `namespace: $(robots)`: one node for each name in the list, by comma; in its parameters `$(namespace)` is its own;
-* `lifecycle: true`: it is configured and activated, in the order of the file;
-* `policy: optional`: what its end means for the others, one of `POLICIES`;
-* `restarted_with: {numbered: true}`: parameters that it has besides when it is started again;
-* `ends: true`: when it ends, so does the graph, with its exit code.
+* `when: {record: true}`: run the node if the argument has this truth value, or this text;
+* `namespace: $(robots)`: one node for each name in the list, separated by commas; in its parameters, `$(namespace)`
+  is its own namespace;
+* `lifecycle: true`: configure and activate the node, in the order of the file;
+* `policy: optional`: effect of the node's end on the others, one of `POLICIES`;
+* `restarted_with: {numbered: true}`: additional parameters of a restarted node;
+* `ends: true`: the end of the node ends the graph, with the same exit code.
 """
 
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ FOLDERS = (
     HERE.parents[1] / "launch" / "graphs",
     HERE.parents[5] / "share" / "wm_robot_ros" / "launch" / "graphs",
 )
-"""Of the repository, of an installed wheel, and of a workspace that colcon built."""
+"""Folders of the graphs in the repository, in an installed wheel, and in a workspace built by colcon."""
 PARTS = {
     "name",
     "executable",
@@ -55,53 +56,53 @@ PARTS = {
 }
 REQUIRED, RESTARTED, OPTIONAL = "required", "restarted", "optional"
 POLICIES = {
-    REQUIRED: "its end ends all",
-    RESTARTED: "it is started again, and the others go on",
-    OPTIONAL: "the others go on without it",
+    REQUIRED: "its end stops all nodes",
+    RESTARTED: "it is restarted, and the other nodes continue",
+    OPTIONAL: "the other nodes continue without it",
 }
-"""What the end of a node means for the others."""
+"""Effect of a node's end on the others."""
 DELAYS = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
-"""Waits before a restarted node is started again, in s; after the last it stays down."""
+"""Delays before the restarts of a node, in s; after the last one it is not restarted."""
 LEASE = 30.0
-"""Time after which a node that was killed has left the ROS graph, in s; by default it takes DDS 20."""
+"""Time after which a killed node has left the ROS graph, in s; by default DDS takes 20 s."""
 STEADY = 60.0
-"""A node that ran for so long, in s, has the first of these waits before it again."""
+"""Run time after which the delays of a node start from the first one again, in s."""
 MISTAKE = 2
-"""Exit code of a process that ended for what the user can mend: at its first start that ends all."""
+"""Exit code for an error that the user can fix; at the first start of a node it stops all nodes."""
 RULES = {"choices", "least", "names"}
 NAMED = {"robot", "base", "world", "namespace", "namespaces", "recording", "recorded robot", "new file"}
-"""What the text of an argument may name."""
+"""Kinds of things that the text of an argument may name."""
 Value = bool | int | float | str
 _KINDS = (bool, int, float, str)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """What may be said of a graph when it is started."""
+    """Argument of a graph."""
 
     name: str
     default: Value
     about: str
     rules: Mapping[str, Any]
-    """`choices`, `least` and `names`, as far as the file has them."""
+    """`choices`, `least` and `names`, if the file has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Nodes and arguments of a file."""
+    """Launch graph: nodes and arguments of one file."""
 
     name: str
-    """As `wm-robot up` takes it."""
+    """Name for `wm-robot up`."""
     about: str
     arguments: tuple[Argument, ...]
     nodes: tuple[Mapping[str, Any], ...]
 
     @classmethod
     def read(cls, path: Path) -> "Graph":
-        """A graph from its file.
+        """Read a graph from its file.
 
         Raises:
-            ConfigError: If it is none.
+            ConfigError: If the file is missing or is not a valid graph.
         """
         try:
             said = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -119,7 +120,7 @@ class Graph:
         except OSError as error:
             raise ConfigError(f"there is no graph {path}: {error}. Name one of {known_graphs()}") from error
         except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} is no graph: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{path} is not a launch graph: {type(error).__name__}: {error}") from error
         graph._check(path)
         return graph
 
@@ -133,14 +134,14 @@ class Graph:
             resolved(self.nodes, names)
         except KeyError as error:
             raise ConfigError(
-                f"{path}: $({error.args[0]}) is no argument; there are {sorted(names)}"
+                f"{path}: $({error.args[0]}) is not an argument; the arguments are {sorted(names)}"
             ) from error
 
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
-        """Arguments with those that were given as text.
+        """Return the values of all arguments, from their defaults and from given texts.
 
         Raises:
-            ConfigError: If one is unknown, or has a value that it cannot have.
+            ConfigError: If an argument is unknown, or its value is invalid.
         """
         known = {argument.name: argument for argument in self.arguments}
         for name, text in given.items():
@@ -161,7 +162,7 @@ class Graph:
 def _check_argument(path: Path, argument: Argument) -> None:
     name, rules = f"{path}: argument '{argument.name}'", argument.rules
     if not isinstance(argument.default, _KINDS):
-        raise ConfigError(f"{name}: its default is {argument.default!r}; it must be plain")
+        raise ConfigError(f"{name}: its default is {argument.default!r}; it must be a bool, a number or text")
     if set(rules) - RULES:
         raise ConfigError(f"{name} has {sorted(set(rules) - RULES)}; it may have {sorted(RULES)}")
     if rules.get("names", "base") not in NAMED:
@@ -171,7 +172,9 @@ def _check_argument(path: Path, argument: Argument) -> None:
 def _check_node(path: Path, node: Mapping[str, Any]) -> None:
     unknown, lacking = set(node) - PARTS, {"name", "executable"} - set(node)
     if unknown or lacking:
-        raise ConfigError(f"{path}: node {dict(node)} has {sorted(unknown)} and lacks {sorted(lacking)}")
+        raise ConfigError(
+            f"{path}: node {dict(node)} has unknown {sorted(unknown)} and lacks {sorted(lacking)}"
+        )
     policy = node.get("policy", REQUIRED)
     if policy not in POLICIES:
         raise ConfigError(
@@ -186,10 +189,10 @@ def _check_node(path: Path, node: Mapping[str, Any]) -> None:
 
 
 def find(name: str) -> Path:
-    """The file of a graph, by name or path.
+    """Find the file of a graph by name or path.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no such graph.
     """
     if name.endswith((".yaml", ".yml")):
         return Path(name)
@@ -199,33 +202,37 @@ def find(name: str) -> Path:
             return path
     known = known_graphs()
     raise ConfigError(
-        f"there is no graph '{name}'. {guess(name, known)}There are {', '.join(known)}, or give a YAML file"
+        f"there is no graph '{name}'. {guess(name, known)}There are {', '.join(known)}, or name a YAML file"
     )
 
 
 def guess(word: str, known: Iterable[str]) -> str:
-    """A question that names the known word which is most like a wrong one, and a space; empty if none is."""
+    """Return a question with the most similar correct word, and a space; empty if none is similar."""
     close = get_close_matches(word, list(known), n=1)
     return f"Did you mean '{close[0]}'? " if close else ""
 
 
 def path_of(node: Mapping[str, Any]) -> str:
-    """A node's name with its namespace."""
+    """Return the full name of a node, with its namespace."""
     return f"/{node['namespace']}/{node['name']}".replace("//", "/")
 
 
 def spelt(value: Value) -> str:
-    """A value as it is written on the command line."""
+    """Format a value for the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def known_graphs() -> list[str]:
-    """Names of the graphs that ship."""
+    """Return the names of the graphs that ship."""
     return sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
 
 
 def value_of(name: str, text: str, like: Any, rules: Any) -> Any:
-    """What text says, of the kind that a default has, if the rules of its argument allow it."""
+    """Parse the text of an argument to the type of its default, and check it by the rules of the argument.
+
+    Raises:
+        ValueError: If the text is not a permitted value.
+    """
     said = f"{name}:={text}"
     if isinstance(like, bool):
         if text.lower() not in ("true", "false"):
@@ -243,31 +250,31 @@ def value_of(name: str, text: str, like: Any, rules: Any) -> Any:
             raise ValueError(f"{said}: it must be {at_least}. Write {name}:={like}")
     if value not in rules.get("choices", [value]):
         allowed = " or ".join(f"{name}:={choice}" for choice in rules["choices"])
-        raise ValueError(f"{said}: there is no such choice. Write {allowed}")
+        raise ValueError(f"{said}: this value is not permitted. Write {allowed}")
     if rules.get("names") in ("namespace", "namespaces", "recorded robot"):
         several = rules["names"] == "namespaces"
         parts = [part.strip(" /") for part in text.split(",")] if several else [text.strip("/")]
         mended = ",".join(mend_namespace(part) for part in parts)
         if text and mended != ",".join(parts):
             raise ValueError(
-                f"{said}: a name in ROS has letters, digits and '_', and begins with no digit; '/' is between "
+                f"{said}: a ROS name has letters, digits and '_', and does not start with a digit; '/' separates "
                 f"names. Write {name}:={mended}"
             )
         if len(set(parts)) < len(parts):
             apart = ",".join(f"{part}{1 + parts[:i].count(part)}" for i, part in enumerate(parts))
-            raise ValueError(f"{said}: two robots have one name. Write {name}:={apart}")
+            raise ValueError(f"{said}: two robots have the same name. Write {name}:={apart}")
     return value
 
 
 def mend_namespace(space: str) -> str:
-    """A namespace that ROS takes; the same where it takes this one."""
+    """Correct a namespace for ROS; a valid one is returned unchanged."""
     fits = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
     tokens = ["".join(c if c in fits else "_" for c in token) or "robot" for token in space.split("/")]
     return "/".join(f"_{token}" if token[0] in "0123456789" else token for token in tokens)
 
 
 def resolved(nodes: Any, values: Any) -> list[dict[str, Any]]:
-    """The nodes that run, with their parameters, in order."""
+    """Return the nodes that run, with the values of their parameters, in the order of the file."""
 
     def put(value: Any, known: Any) -> Any:
         if not isinstance(value, str) or "$(" not in value:
@@ -285,7 +292,7 @@ def resolved(nodes: Any, values: Any) -> list[dict[str, Any]]:
             continue
         spaces = str(put(node.get("namespace", ""), values)).split(",")
         for space in (each.strip(" /") for each in spaces):
-            # A node without a namespace may have an argument of that name.
+            # A node without a namespace may use an argument called namespace.
             own = {**values, "namespace": space} if "namespace" in node else values
             running.append(
                 {

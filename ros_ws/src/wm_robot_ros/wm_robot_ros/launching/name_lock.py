@@ -1,4 +1,4 @@
-"""A lock on names of nodes in a ROS domain of this machine: two graphs that start at once cannot both have them."""
+"""Name lock: prevents two graphs that start at the same time from using the same node names in a ROS domain."""
 
 import os
 import socket
@@ -10,16 +10,17 @@ from wm_robot.errors import ConfigError
 
 
 class NameLock:
-    """Held by the process that brings nodes up, and let go with it, however it ends.
+    """Lock on node names in a ROS domain of this machine, held until the end of the process that starts the nodes.
 
-    Discovery alone decides nothing between two that start at the same instant. Each name is an abstract socket: the
-    system gives it to one process alone, and it leaves no file behind. Outside of Linux nothing is locked.
+    Discovery alone cannot decide between two processes that start at the same time. Each name is an abstract socket,
+    which the system gives to one process only, and which leaves no file. Only Linux has such locks.
     """
 
     def __init__(self, domain: int, names: Sequence[str], elsewhere: str):
         """Args:
-        names: Full names of nodes, sorted, so that of two that share names one gets all of them.
-        elsewhere: What to do instead, for the error.
+        domain: ROS domain id.
+        names: Full names of nodes, sorted, so that one of two processes with common names gets all of them.
+        elsewhere: Advice for the error.
         """
         self._domain, self._names, self._elsewhere = domain, names, elsewhere
         self._held: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""What the arguments of a graph name is looked for before a process starts: robot, base, world, files."""
+"""Preflight check: robot, base, world and files that the arguments of a graph name, before a process starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from wm_robot_ros.launching.launch_graph import Graph, Value
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A value of an argument, and what it is checked with."""
+    """Value of an argument, with the data to check it."""
 
     argument: str
     value: str
     spec: RobotSpec | None
-    """Of the robot that the graph names, if it names one."""
+    """Spec of the graph's robot; None if the graph names no robot."""
     values: Mapping[str, Value]
-    """Of all arguments."""
+    """Values of all arguments."""
 
 
 def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
-    """Refuse values that name what is not there, or what does not belong together.
+    """Check that all named things exist and fit together.
 
     Raises:
-        WmRobotError: Of the kind that a node would raise; it names argument and value.
+        WmRobotError: The error that a node would raise, with argument and value.
     """
     spec: RobotSpec | None = None
-    # A base and a world are of a robot, so that comes first.
+    # The robot first, because base and world are checked against it.
     for each in sorted(graph.arguments, key=lambda argument: argument.rules.get("names") != "robot"):
         value, kind = str(values[each.name]), each.rules.get("names", "")
         try:
@@ -42,74 +42,72 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
             elif kind in CHECKS:
                 CHECKS[kind](Named(argument=each.name, value=value, spec=spec, values=values))
         except MissingExtraError:
-            # It has the command that installs what is missing, and no value is at fault.
+            # This error already has the command to install the package, and no value caused it.
             raise
         except WmRobotError as error:
             raise type(error)(f"{each.name}:={value}: {error}") from error
 
 
 def _check_base(named: Named) -> None:
-    """Refuse a base that is not there, or is another robot's; its weights are checked by the agent."""
+    """Check that the base exists and was made for this robot; the agent checks its weights."""
     if not named.value:
         raise ConfigError(
-            f"it must be the folder of a base, or the name of one that ships. Write {named.argument}:=arm-ekf"
+            f"it must be the folder of a base, or the name of a base that ships. Write {named.argument}:=arm-ekf"
         )
     card, spec = find_base(named.value) / CARD, named.spec
     try:
         told = loads(card.read_bytes())
         robot, digest = str(told["robot"]), str(told["spec_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SnapshotError(f"{card} is no card of a base: {error}. Fetch it again") from error
+        raise SnapshotError(f"{card} is not a card of a base: {error}. Copy the base again") from error
     if spec is not None and digest != spec.digest():
-        then = (
-            f" as its spec was then ({digest[:12]}, now {spec.digest()[:12]})" if robot == spec.name else ""
-        )
+        then = f" with an older spec ({digest[:12]}, now {spec.digest()[:12]})" if robot == spec.name else ""
         raise SnapshotError(
-            f"that base was trained for robot '{robot}'{then}; this robot is '{spec.name}'. "
-            f"Write robot:={robot}, or make a base of it: wm-robot train {spec.name}"
+            f"this base was trained for robot '{robot}'{then}; the robot is '{spec.name}'. "
+            f"Write robot:={robot}, or train a base: wm-robot train {spec.name}"
         )
 
 
 def _check_world(named: Named) -> None:
     if named.spec is None:
         return
-    # A real robot has no world to check, and so needs no simulator.
+    # Imported here, because a graph for a real robot has no world and needs no simulator.
     from wm_robot_sim.world_parameter import read_world
 
     try:
         read_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
     except ConfigError as error:
-        raise ConfigError(f"{error}. Write {named.argument}:=nominal, or mend the fields") from error
+        raise ConfigError(f"{error}. Write {named.argument}:=nominal, or correct the fields") from error
 
 
 def _check_recording(named: Named) -> None:
     for part in (each.strip() for each in named.value.split(",")):
         if not part or not Path(part).exists():
             raise ConfigError(
-                f"there is no '{part}' to read. Name a session or episode file that is there, or record one: "
+                f"there is no recording '{part}'. Name an existing session or episode file, or record one: "
                 f"wm-robot up sim record:={part or 'session.mcap'}"
             )
 
 
 def _check_recorded_robot(named: Named) -> None:
-    """Refuse a robot that a session does not tell of, and to choose one where it tells of several."""
+    """Check that the session has the robot, and that a robot is selected in a session with several."""
     for path in map(Path, str(named.values.get("recording", "")).split(",")):
         if not path.exists() or _holds_episodes(path):
             continue
         topics = topics_in(path)
         robots = robots_with_actions(topics)
         if not robots:
-            # Raises, with what it lacks.
+            # Raises an error with the missing topics.
             select_robot(topics, None, path)
         if named.value.strip("/") not in robots and (named.value or len(robots) != 1):
             choices = [f"{named.argument}:={robot}" for robot in robots]
             raise ConfigError(
-                f"{path} tells of {len(robots)} robots, and not of that one. Write {' or '.join(choices)}"
+                f"{path} has {len(robots)} robots, and not this one. Write {' or '.join(choices)}"
             )
 
 
 def _holds_episodes(path: Path) -> bool:
-    """Whether a recording is an episode file or a folder of them, which are of one robot."""
+    """Whether a recording is an episode file or a folder of them, and so of one robot."""
     return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
 
 
@@ -118,7 +116,7 @@ def _check_new_file(named: Named) -> None:
     if named.value and path.exists():
         another = path.with_stem(f"{path.stem}-2")
         raise ConfigError(
-            f"it is there already, and no recording is written over. Write {named.argument}:={another}"
+            f"the file exists already, and no recording is overwritten. Write {named.argument}:={another}"
         )
 
 
@@ -129,4 +127,4 @@ CHECKS: Mapping[str, Callable[[Named], None]] = {
     "recorded robot": _check_recorded_robot,
     "new file": _check_new_file,
 }
-"""By what an argument names: raises what is wrong with it."""
+"""Check of each kind of named thing; it raises an error for an invalid value."""

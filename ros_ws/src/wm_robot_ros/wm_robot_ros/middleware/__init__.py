@@ -1,1 +1,1 @@
-"""What every node needs of rclpy: conversion, QoS, parameters, subscriptions, lifecycle."""
+"""ROS middleware layer of the nodes: conversion, QoS, parameters, subscriptions, lifecycle."""

@@ -1,7 +1,7 @@
-"""Between messages and arrays. Pure, and it refuses: what comes out may be acted on.
+"""Conversion between ROS messages and arrays. Invalid messages are rejected, so every result may be acted on.
 
-Every scalar is cast by hand. The message classes check nothing by default, and a numpy scalar in a
-float field is published as garbage.
+The functions are pure. Every scalar is cast explicitly: the message classes check nothing by default, and a NumPy
+scalar in a float field is published as garbage.
 """
 
 import json
@@ -35,12 +35,12 @@ LEVELS = {
 
 
 def time_message(stamp: int) -> Time:
-    """A stamp in ns as a message."""
+    """Convert a stamp in ns to a message."""
     return Time(sec=int(stamp // NANO), nanosec=int(stamp % NANO))
 
 
 def observation(message: JointState, spec: RobotSpec) -> Observation:
-    """What the robot sensed, float32, in the order of the spec.
+    """Convert a message to an observation, float32, in the order of the spec.
 
     Raises:
         BadMessageError: See `joint_message.sensed`.
@@ -50,7 +50,7 @@ def observation(message: JointState, spec: RobotSpec) -> Observation:
 
 
 def action(message: JointState, spec: RobotSpec) -> np.ndarray:
-    """An action, float32 `A`, in the order of the spec's actuators.
+    """Convert a message to an action, float32 `A`, in the order of the spec's actuators.
 
     Raises:
         BadMessageError: See `joint_message.told`.
@@ -59,10 +59,10 @@ def action(message: JointState, spec: RobotSpec) -> np.ndarray:
 
 
 def goal(message: PointStamped) -> np.ndarray:
-    """Where the gripper should be, float32 `3`, in m.
+    """Convert a message to a target position of the gripper, float32 `3`, in m.
 
     Raises:
-        BadMessageError: If a number is not finite, or the point is in another frame than the base's.
+        BadMessageError: If a number is not finite, or the point is not in the frame of the base.
     """
     if message.header.frame_id not in ("", FRAME):
         raise BadMessageError(
@@ -73,7 +73,7 @@ def goal(message: PointStamped) -> np.ndarray:
 
 
 def observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
-    """An observation `O` as a message; the stamp in ns."""
+    """Convert an observation `O` to a message; the stamp is in ns."""
     message = _joint_message(spec.joint_names, stamp)
     for field, part in zip(spec.interfaces, np.split(values, len(spec.interfaces)), strict=True):
         setattr(message, field, _doubles(part))
@@ -81,39 +81,41 @@ def observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> Join
 
 
 def action_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
-    """An action `A` as a message; the stamp in ns."""
+    """Convert an action `A` to a message; the stamp is in ns."""
     message = _joint_message(spec.action_names, stamp)
     setattr(message, action_field(spec), _doubles(values))
     return message
 
 
 def trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTrajectory:
-    """An action `A` for a joint_trajectory_controller: one point, a control period from now.
+    """Convert an action `A` to a message for a joint_trajectory_controller: one point, one control period ahead.
 
     Raises:
-        SpecError: If an actuator is no servo; a trajectory has no efforts of its own.
+        SpecError: If an actuator is not a position servo, because a trajectory needs positions.
     """
     motors = [actuator.name for actuator in spec.actuators if actuator.unit != "rad"]
     if motors:
-        raise SpecError(f"actuators {motors} take no position, so no trajectory. Use float64_multi_array")
+        raise SpecError(
+            f"actuators {motors} are not position servos. Set command.kind to float64_multi_array"
+        )
     point = JointTrajectoryPoint(positions=_doubles(values), time_from_start=duration_message(spec.dt))
-    # Stamp zero: from when it arrives.
+    # Stamp zero: the controller counts the time from the arrival.
     return JointTrajectory(joint_names=[actuator.joint for actuator in spec.actuators], points=[point])
 
 
 def array_message(values: np.ndarray, spec: RobotSpec) -> Float64MultiArray:
-    """An action `A` for a forward controller, in the order of the spec's actuators."""
+    """Convert an action `A` to a message for a forward controller, in the order of the spec's actuators."""
     return Float64MultiArray(data=_doubles(values))
 
 
 def duration_message(seconds: float) -> Duration:
-    """A span of time in s as a message."""
+    """Convert a duration in s to a message."""
     nanoseconds = round(seconds * NANO)
     return Duration(sec=int(nanoseconds // NANO), nanosec=int(nanoseconds % NANO))
 
 
 def point_message(values: np.ndarray, stamp: int) -> PointStamped:
-    """A point `3`, in m in the frame of the base, as a message; the stamp in ns."""
+    """Convert a point `3`, in m in the frame of the base, to a message; the stamp is in ns."""
     message = PointStamped()
     message.header.stamp, message.header.frame_id = time_message(stamp), FRAME
     message.point.x, message.point.y, message.point.z = (float(value) for value in values)
@@ -125,24 +127,24 @@ def number_message(value: float) -> Float64:
 
 
 def json_message(values: Mapping[str, Any]) -> String:
-    """Plain values as JSON text."""
+    """Encode plain values as a message with JSON text."""
     return String(data=json.dumps(values, allow_nan=False, separators=(",", ":")))
 
 
 def json_values(message: String) -> dict[str, Any]:
-    """Inverse of `json_message`."""
+    """Decode a message with JSON text."""
     return dict(json.loads(message.data))
 
 
 def diagnostics_message(
     stamp: int, hardware: str, components: Iterable[tuple[str, str, str, Mapping[str, Any]]]
 ) -> DiagnosticArray:
-    """Diagnostics of a node.
+    """Create the diagnostics message of a node.
 
     Args:
-        stamp: In ns.
-        hardware: The robot's model.
-        components: Name, level (a key of `LEVELS`), what it means and numbers by name.
+        stamp: Stamp of the message, in ns.
+        hardware: Name of the robot model.
+        components: Name, level (a key of `LEVELS`), message and values of each component.
     """
     message = DiagnosticArray()
     message.header.stamp = time_message(stamp)
@@ -167,5 +169,5 @@ def _joint_message(names: Sequence[str], stamp: int) -> JointState:
 
 
 def _doubles(values: np.ndarray) -> array:
-    # An array.array is taken as it is; an ndarray or list would be converted element by element.
+    # Messages store an array.array directly; they convert an ndarray or list element by element.
     return array("d", np.asarray(values, np.float64).tobytes())

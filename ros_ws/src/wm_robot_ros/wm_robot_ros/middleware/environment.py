@@ -1,4 +1,4 @@
-"""The variables that a process over ROS 2 needs, and processes started with them."""
+"""ROS environment: environment variables of ROS 2 processes, and node processes that run with them."""
 
 import json
 import os
@@ -18,21 +18,21 @@ from typing import Any
 from wm_robot.errors import ConfigError, MissingExtraError
 
 PARENT = "WM_ROBOT_PARENT"
-"""Names the process that started a node; the node ends when that process is gone."""
+"""Variable with the id of the process that started a node; the node ends when that process has ended."""
 DOMAINS = range(1, 102)
-"""Domain ids whose ports stay clear of those that Linux hands out to anybody."""
+"""Domain ids whose ports do not overlap with the ephemeral ports of Linux."""
 MOST = 232
-"""Largest domain id that has ports."""
+"""Largest valid domain id."""
 
 
 def ros_domain(given: int | None = None) -> int:
-    """The domain to use: the given one, else that of `ROS_DOMAIN_ID`, else 0.
+    """Return the ROS domain: the given one, else `ROS_DOMAIN_ID`, else 0.
 
     Args:
-        given: As `--domain` has it.
+        given: Value of the option `--domain`.
 
     Raises:
-        ConfigError: If it is none. An empty variable counts as 0, as in ROS.
+        ConfigError: If the value is not a domain id. An empty variable counts as 0, as in ROS.
     """
     name, text = "ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
     if given is not None:
@@ -44,17 +44,17 @@ def ros_domain(given: int | None = None) -> int:
 
 
 def ros_environment(*, domain: int | None = None) -> dict[str, str]:
-    """Environment for a child process that imports rclpy.
+    """Return the environment of a child process that imports rclpy.
 
-    Where a system ROS is sourced this is the present environment; with the wheels it holds their
-    library paths and keeps discovery on this machine.
+    With a sourced system ROS this is the current environment. With ROS 2 from wheels it has their library paths, and
+    limits discovery to this machine.
 
     Args:
-        domain: `ROS_DOMAIN_ID`; without it the present one, or a random one with the wheels.
+        domain: `ROS_DOMAIN_ID`; None: the current one, or with the wheels a random one.
 
     Raises:
-        ConfigError: If the domain cannot be.
-        MissingExtraError: If there is no ROS 2.
+        ConfigError: If the domain is invalid.
+        MissingExtraError: If ROS 2 is not installed.
     """
     environment = dict(os.environ)
     if domain is not None or "ROS_DOMAIN_ID" in environment:
@@ -68,7 +68,7 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
     others = [path for path in environment.get("LD_LIBRARY_PATH", "").split(":") if path not in ("", *own)]
     environment["LD_LIBRARY_PATH"] = ":".join(own + others)
     environment["AMENT_PREFIX_PATH"] = sys.prefix
-    # Without it the wheels start the interpreter a second time to set the path above.
+    # Without this variable the wheels start the interpreter a second time to set the path above.
     environment["_ROS_WHEELS_BOOTSTRAP_COMPLETE"] = "1"
     environment.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -77,9 +77,9 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
 
 
 def private_environment() -> dict[str, str]:
-    """As `ros_environment`, on a domain that nobody here uses and on this machine alone.
+    """Return `ros_environment` with a random other domain, limited to this machine.
 
-    For what plays with robots of its own: it must never speak to somebody's real one.
+    For simulated robots, whose commands must never reach a real one.
     """
     present = os.environ.get("ROS_DOMAIN_ID", "")
     domain = random.SystemRandom().choice([number for number in DOMAINS if str(number) != present])
@@ -87,7 +87,7 @@ def private_environment() -> dict[str, str]:
 
 
 def system_ros() -> bool:
-    """Whether a ROS other than the wheels is sourced."""
+    """Whether a system ROS, other than the wheels, is sourced."""
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
     return "ROS_DISTRO" in os.environ and any(prefix not in ("", sys.prefix) for prefix in prefixes)
 
@@ -103,12 +103,13 @@ def wheels() -> bool:
 def node_command(
     module: str, parameters: Mapping[str, Any], *, namespace: str = "", name: str = ""
 ) -> list[str]:
-    """Command line of a node.
+    """Return the command line of a node.
 
     Args:
-        module: A node of this package, such as `agent_node`, or a whole module name with dots.
-        parameters: Values by name; a float stays a double and text stays text, whatever it looks like.
-        name: Of the node, where it is not its own.
+        module: Module of the node in this package, such as `plant_node`, or a full module name with dots.
+        parameters: Values by name. A float stays a double, and text stays text even if it looks like a number.
+        namespace: Namespace of the node; empty: none.
+        name: Name of the node; empty: its default name.
     """
     module = module if "." in module else f"wm_robot_ros.nodes.{module}"
     arguments = [sys.executable, "-m", module, "--ros-args"]
@@ -117,22 +118,24 @@ def node_command(
     if name:
         arguments += ["-r", f"__node:={name}"]
     for parameter, value in parameters.items():
-        # YAML reads JSON, and JSON quotes: a world given as text is not taken for a mapping.
+        # YAML can read JSON, and JSON quotes text: so YAML does not parse a world, given as text, as a mapping.
         arguments += ["-p", f"{parameter}:={json.dumps(value, ensure_ascii=False)}"]
     return arguments
 
 
 class NodeProcess:
-    """A node in a process of its own, ended by its own pid and never outliving its parent."""
+    """Node in a separate process, which is stopped by its process id and ends with its parent."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, log: Path | None = None):
-        """Start it.
+        """Start the process.
 
         Args:
-            log: File for its output; without one it goes where ours does.
+            command: Command line.
+            environment: Environment variables.
+            log: File for its output; None: the output of this process.
         """
         self._log = log.open("wb") if log else None
-        # In a session of its own: Ctrl-C reaches us, and we end our nodes in the order that suits.
+        # In its own session: Ctrl-C reaches only this process, which then stops its nodes in order.
         self._process = subprocess.Popen(
             command,
             env={**environment, PARENT: str(os.getpid())},
@@ -151,19 +154,20 @@ class NodeProcess:
         return self._process.poll() is None
 
     def wait(self, timeout: float) -> int:
-        """Exit code, once it has ended.
+        """Wait until the process has ended, and return its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: If it goes on for longer than `timeout` s.
+            subprocess.TimeoutExpired: If it runs for more than `timeout` s.
         """
         return self._process.wait(timeout)
 
     def stop(self, *, patience: float = 5.0, give_up: Callable[[], bool] | None = None) -> int:
-        """Ask it to end, and make it after `patience` s; returns its exit code.
+        """Terminate the process, kill it after a timeout, and return its exit code.
 
         Args:
-            give_up: Whether somebody gives up what it could not save. Until then it is not made to end, then it is
-                asked once more, and has `patience` s again. None: there is nothing to wait for.
+            patience: Timeout between termination and kill, in s.
+            give_up: Whether the user discards a state that the process cannot save. The process is not killed before
+                that; then it is terminated once more, with the same timeout. None: kill after the first timeout.
         """
         if self.running:
             # Not SIGINT: a node that still imports would print a traceback.

@@ -1,4 +1,4 @@
-"""What a node does now and then, and never where its loop is due."""
+"""Idle tasks of a node: periodic work that runs only between two control periods."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,35 +12,36 @@ from wm_robot.control.idle_tasks import Chore
 
 
 def timer(node: Node, period: float, work: Callable[[], object]) -> Timer:
-    """A timer by real time: a simulator's clock may stop, and what a node then reports of itself must not."""
+    """Create a timer on the steady clock, so that a node still reports its status when a simulated clock stops."""
     return node.create_timer(period, work, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 class Chores:
-    """Work of timers that waits for a place between two periods."""
+    """Periodic tasks of a node that run in the idle time between two control periods."""
 
     def __init__(self, node: Node):
         self._node = node
         self._chores: list[Chore] = []
 
     def every(self, period: float, work: Callable[[], object]) -> Callable[[], None]:
-        """Do it again and again.
+        """Add a periodic task.
 
         Args:
-            period: In s; what is put off comes later by no more than it takes to find a place.
+            period: Period of the task, in s; a deferred run comes as soon as it fits.
+            work: Function of the task.
 
         Returns:
-            What ends it.
+            Function that removes the task.
         """
         chore = Chore(work)
         self._chores.append(chore)
         return partial(self._end, chore, timer(self._node, period, chore.ask))
 
     def do(self, left: Callable[[], float]) -> None:
-        """Do what is due and fits.
+        """Run the tasks that are due and fit.
 
         Args:
-            left: Gives the time that nobody else needs, in s.
+            time_left: Returns the idle time, in s.
         """
         for chore in self._chores:
             if chore.asked:

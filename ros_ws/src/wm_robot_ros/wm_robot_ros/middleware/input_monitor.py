@@ -1,4 +1,4 @@
-"""What is known of a node's inputs and of its clock: the facts behind the sentence that says what is missing."""
+"""Input monitor: checks the inputs and the clock of a node, and describes what is missing."""
 
 import time
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from wm_robot.streams.throttled_log import Complaints
 from wm_robot_ros.middleware.subscriptions import UNNAMED, node_of
 
 SILENCE = 1.0
-"""After which an input counts as missing, in s."""
+"""Time without a message after which an input counts as missing, in s."""
 START_UP = 2.0
-"""In which nodes find each other, before a standing clock is logged; in s."""
+"""Time for discovery before a standing clock is logged, in s."""
 CLOCK = "/clock"
 WATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
-"""For a subscription that an `InputWatch` reports on, with names that its events do not have."""
+"""Event callbacks of a subscription with an `InputMonitor`, whose reports name the nodes, unlike the QoS events."""
 
 
 class InputWatch:
-    """One subscription: when it last brought something that was used, and why not since."""
+    """Monitor of one subscription: the time of its last used message, and the reason why there is none since."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class InputWatch:
         patience: float = 0.0,
     ):
         """Args:
-        missing: What the node lacks without it, as `no observation to act on`.
-        refused: What was refused, as `observation refused`.
-        needs: What else must be true of its messages.
-        remedy: The next move where nothing is published.
-        patience: From when it is lacking until that is logged, in s; the diagnostics have it at once.
+        missing: Effect of a missing input, such as `no observation to act on`.
+        rejected: Text about a rejected message, such as `observation rejected`.
+        needs: Further requirement on the messages.
+        remedy: Advice if no node publishes the topic.
+        patience: Time until a missing input is logged, in s; the diagnostics report it immediately.
         """
         self._node, self._complaints = node, complaints
         self._refused, self._patience = refused, patience
@@ -58,24 +58,24 @@ class InputWatch:
             remedy=remedy,
         )
         self.used_at: float | None = None
-        """When the last message was used, in s of the monotonic clock; None since `begin`."""
+        """Time of the last used message, in s of the monotonic clock; None since the restart."""
         self.words = ""
-        """What is missing, and why; empty if nothing was at the last look."""
+        """Description of the missing input with its cause; empty if it was present at the last check."""
         self.begin()
 
     def begin(self) -> None:
-        """From now on it is waited for."""
+        """Restart the wait for messages."""
         self.used_at, self._begun = None, time.monotonic()
         self._cause = self._refusal = self.words = ""
         self._refused_at = 0.0
         self._lacking_since: float | None = None
 
     def use(self, moment: float) -> None:
-        """A message was used, at a moment of the monotonic clock."""
+        """Record the time of a used message, in s of the monotonic clock."""
         self.used_at, self._refusal = moment, ""
 
     def refuse(self, reason: Refusal, why: str) -> None:
-        """A message was refused."""
+        """Record and log a rejected message."""
         self._cause, self._refusal, self._refused_at = (
             f"{self._refused}: {reason.value}",
             why,
@@ -85,16 +85,20 @@ class InputWatch:
 
     @property
     def silence(self) -> float:
-        """Time since a message was used, or since it is waited for, in s."""
+        """Time since the last used message, or since the restart, in s."""
         return time.monotonic() - (self._begun if self.used_at is None else self.used_at)
 
     def look(self, lacking: bool, *, logs: bool = True, explained: bool = False) -> str:
-        """What is missing and why, for /diagnostics and services, and after a while for the log; empty if nothing is.
+        """Check the input, and describe it if it is missing: for diagnostics, services and, after a time, the log.
 
         Args:
-            lacking: Whether the node lacks what this input brings.
-            logs: Whether it is said in the log, too.
-            explained: What else is missing may be the cause: only what no publisher could mend is told.
+            lacking: Whether the node lacks the messages of this input.
+            logs: Whether to log the description.
+            explained: Whether another missing input may be the cause. Then only a lack of compatible publishers is
+                described.
+
+        Returns:
+            Description of the missing input; empty if it is not missing.
         """
         now, wanted = time.monotonic(), self.input
         if not lacking:
@@ -104,7 +108,7 @@ class InputWatch:
         if self._lacking_since is None:
             self._lacking_since = now
         if self._refusal and now - self._refused_at < SILENCE:
-            # It was logged as it came.
+            # Logged when the message arrived.
             self.words = self._complaints.sentence(self._cause)
             return self.words
         publishers = publishers_of(self._node, wanted.topic)
@@ -123,13 +127,13 @@ class InputWatch:
         return words
 
     def _name_misfits(self) -> None:
-        """Log who else publishes, and in vain; not before its name is known."""
+        """Log incompatible publishers after their names are available."""
         publishers = [each for each in publishers_of(self._node, self.input.topic) if each.node != UNNAMED]
         if words := misfits(self.input, publishers):
             self._complaints.add(f"{self.input.topic}: misfits", lambda: words, lasting=True)
 
     def _elsewhere(self) -> list[str]:
-        """Topics of the same last name and type that another node publishes."""
+        """Return topics with the same last name and type that another node publishes."""
         wanted, last = self.input, self.input.topic.rpartition("/")[2]
         own = self._node.get_fully_qualified_name()
         return [
@@ -143,7 +147,7 @@ class InputWatch:
 
 
 class NodeClock:
-    """The clock by which a node stamps and judges stamps."""
+    """Clock monitor of a node: whether the clock of its stamps runs."""
 
     def __init__(self, node: Node, complaints: Complaints, period: float):
         """Args:
@@ -153,14 +157,14 @@ class NodeClock:
         self._watch = ClockWatch(period, simulated=node.get_clock().ros_time_is_active)
         self._still_since: float | None = None
         self.words = ""
-        """Why nothing may be done by this clock; empty if it ran at the last look."""
+        """Fault that forbids the use of this clock; empty if it ran at the last check."""
 
     def runs(self, now: int) -> bool:
-        """Whether what is stamped now, in ns, may be acted on."""
+        """Whether the clock runs at the current time, in ns, so that its stamps may be used."""
         return not self._watch.simulated or self._watch.runs(now, time.monotonic())
 
     def look(self) -> str:
-        """Log what is wrong with it; returns why nothing may be done by it, empty if it runs."""
+        """Check the clock, log its faults, and return the fault that forbids its use; empty if it runs."""
         clock, moment = self._node.get_clock(), time.monotonic()
         simulated = clock.ros_time_is_active
         publishers = [each.node for each in publishers_of(self._node, CLOCK)] if simulated else []
@@ -179,13 +183,13 @@ class NodeClock:
         return self.words
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for the status."""
         watch = self._watch
         return {"simulated": watch.simulated, "pace": watch.pace, "stops": watch.stops}
 
 
 def publishers_of(node: Node, topic: str) -> list[Publisher]:
-    """Everybody who publishes a topic, by its resolved name; 30 us."""
+    """List the publishers of a topic by its resolved name; takes 30 us."""
     return [
         Publisher(
             node=node_of(info),
@@ -197,7 +201,7 @@ def publishers_of(node: Node, topic: str) -> list[Publisher]:
 
 
 def joined(sentences: Sequence[str]) -> str:
-    """Sentences as one text; those that are empty are left out."""
+    """Join sentences to one text without the empty ones."""
     return ". ".join(words.rstrip(".") for words in sentences if words)
 
 

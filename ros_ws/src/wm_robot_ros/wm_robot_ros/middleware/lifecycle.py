@@ -1,4 +1,4 @@
-"""Lifecycle nodes: transitions that say what went wrong, and a client that asks for them."""
+"""Lifecycle support: transitions that log their errors, and a client that requests transitions."""
 
 import functools
 import time
@@ -16,14 +16,14 @@ from wm_robot.errors import DeviceError, WmRobotError
 
 Owner = TypeVar("Owner", bound=LifecycleNode)
 ANSWER = 0.5
-"""Patience for the answer of a node that may not be there, in s."""
+"""Longest wait for the answer of a node that may be absent, in s."""
 Callback = Callable[[Owner, LifecycleState], TransitionCallbackReturn]
 
 
 def transition(callback: Callback[Owner]) -> Callback[Owner]:
-    """Log what a transition raises: rclpy drops it without a word.
+    """Decorate a transition to log its exceptions, which rclpy drops silently.
 
-    What the user can mend is a failure, after which the node is where it was; all else is an error.
+    An error that the user can fix becomes a failure, which keeps the state of the node. All others become an error.
     """
 
     @functools.wraps(callback)
@@ -41,15 +41,16 @@ def transition(callback: Callback[Owner]) -> Callback[Owner]:
 
 
 class LifecycleClient:
-    """Drives a lifecycle node of another process."""
+    """Client that requests the transitions of a lifecycle node in another process."""
 
     def __init__(
         self, node: Node, executor: Executor, name: str, *, while_waiting: Callable[[], None] = lambda: None
     ):
         """Args:
-        node: Ours, in `executor`, which nobody else spins while we wait.
-        name: Theirs.
-        while_waiting: Called now and then; what it raises ends the wait.
+        node: Node of this client.
+        executor: Executor of that node; no other code may spin it during a wait.
+        name: Name of the lifecycle node.
+        while_waiting: Called repeatedly during a wait; an exception ends the wait.
         """
         self.name, self._executor, self._while_waiting = name, executor, while_waiting
         self._change = node.create_client(ChangeState, f"{name}/change_state")
@@ -57,9 +58,9 @@ class LifecycleClient:
 
     @property
     def there(self) -> bool:
-        """Whether the node answers; waits a moment if it does not.
+        """Whether the node answers; waits for a short time if it does not.
 
-        Another of its name that was killed offers its services for some 20 s more, and answers none.
+        A killed node still offers its services for about 20 s, without answering.
         """
         if not self._get.wait_for_service(timeout_sec=0.1):
             return False
@@ -82,7 +83,7 @@ class LifecycleClient:
         self._ask(Transition.TRANSITION_CLEANUP, "clean up", timeout)
 
     def state(self, timeout: float = 10.0) -> str:
-        """`unconfigured`, `inactive`, `active` or `finalized`.
+        """Return the lifecycle state: `unconfigured`, `inactive`, `active` or `finalized`.
 
         Raises:
             DeviceError: If the node does not answer.
@@ -90,16 +91,20 @@ class LifecycleClient:
         return str(self._call(self._get, GetState.Request(), timeout).current_state.label)
 
     def _ask(self, number: int, verb: str, timeout: float) -> None:
-        """Raises:
-        DeviceError: If the node does not answer or does not follow.
+        """Request a transition.
+
+        Raises:
+            DeviceError: If the node does not answer, or the transition fails.
         """
         request = ChangeState.Request(transition=Transition(id=number))
         if not self._call(self._change, request, timeout).success:
-            raise DeviceError(f"node '{self.name}' did not {verb}; it is {self.state()}. Its log says why")
+            raise DeviceError(
+                f"node '{self.name}' did not {verb}; it is {self.state()}. See its log for the reason"
+            )
 
     def _call(self, client: Any, request: Any, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
-        # In short waits, so that a node which starts meanwhile is found and Ctrl-C is heard.
+        # In short waits, so that Ctrl-C and a node that starts during the wait are noticed.
         while not client.wait_for_service(timeout_sec=0.1):
             self._while_waiting()
             if time.monotonic() > deadline:

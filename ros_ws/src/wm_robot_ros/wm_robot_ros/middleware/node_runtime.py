@@ -1,4 +1,4 @@
-"""Starting a node, running it until it is asked to end, and ending it in order."""
+"""Node runtime: starts a node, runs it until a request to stop, and shuts it down in order."""
 
 import os
 import signal
@@ -23,18 +23,18 @@ from wm_robot_ros.middleware.environment import PARENT, ros_domain
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 PATIENCE = 0.1
-"""Longest wait for work, in s: how late a request to end is noticed."""
+"""Longest wait for messages, in s: the delay until a request to stop is noticed."""
 
 
 class Stop:
-    """Set by Ctrl-C, by a request to terminate, or by the end of the process that started us.
+    """Flag that is set by SIGINT, by SIGTERM, or by the end of the parent process.
 
-    rclpy's own handlers would make every publisher useless before the node has put things in order.
+    The signal handlers of rclpy would invalidate every publisher before the node has shut down in order.
     """
 
     def __init__(self) -> None:
         self.requests = 0
-        """How many signals asked to end."""
+        """Number of signals that requested the end."""
         self._parent = int(os.environ.get(PARENT, "0"))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
@@ -49,10 +49,10 @@ class Stop:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Let an error of ours end the process with its words on stderr.
+    """End the process with one sentence on stderr for an error of this library.
 
     Raises:
-        SystemExit: With 2, which says that the user can mend it.
+        SystemExit: With 2, the code of an error that the user can fix.
     """
     try:
         yield
@@ -62,10 +62,10 @@ def one_sentence() -> Iterator[None]:
 
 
 def start() -> Stop:
-    """Start rclpy with the command line's arguments.
+    """Initialise rclpy with the arguments of the command line.
 
     Raises:
-        SystemExit: With 2 and one sentence, if ROS refuses the arguments or the domain.
+        SystemExit: With 2 and one sentence, if ROS rejects the arguments or the domain.
     """
     stop = Stop()
     with one_sentence():
@@ -78,40 +78,41 @@ def start() -> Stop:
 
 
 def _refusal(words: str, arguments: list[str]) -> str:
-    """Why ROS refuses a command line, without places in its source."""
+    """Describe why ROS rejects a command line, without positions in its source code."""
     why = words.removeprefix("failed to initialize rcl: ").partition(", at /")[0].strip()
     files = [file for option, file in pairwise(arguments) if option == "--params-file"]
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         return (
-            f"--params-file {missing[0]}: there is no such file. Name one that is there; "
-            "launch/sim.yaml shows what it holds"
+            f"--params-file {missing[0]}: there is no such file. Name an existing file; "
+            "launch/sim.yaml is an example"
         )
     if files and "params file" in why:
-        return f"{why}. A file of parameters is as launch/sim.yaml: NODE, below it ros__parameters"
-    return f"{why}. docs/ros.md lists the parameters; one is written -p seed:=0"
+        return f"{why}. See launch/sim.yaml for the format: NODE, below it ros__parameters"
+    return f"{why}. See docs/ros.md for the parameters; their form is -p seed:=0"
 
 
 def executor_of(node: Node, *, quick: bool = False) -> Executor:
-    """What calls the node back.
+    """Create the executor of a node.
 
     Args:
-        quick: Take the events executor where this rclpy has it: 0.6 ms less from message to callback
-            and a third less processor time.
+        node: The node.
+        quick: Use the events executor if this rclpy has it: 0.6 ms less from message to callback, and a third less
+            processor time.
     """
-    # Never the MultiThreadedExecutor: it lost nine messages in ten of a 200 Hz topic.
+    # Never the MultiThreadedExecutor: it lost nine of ten messages of a 200 Hz topic.
     executor = events_executor() if quick else None
     if executor is None:
         executor = SingleThreadedExecutor()
     executor.add_node(node)
-    # It begins its thread of timers when it first spins. Begun after `use_real_time` it would be an ordinary one,
-    # and on a busy machine a loop waited for it for milliseconds.
+    # The executor starts its timer thread at its first spin. If it started after `use_real_time`, that thread would
+    # have the ordinary priority, and on a busy machine a loop waited for it for milliseconds.
     executor.spin_once(timeout_sec=0.0)
     return executor
 
 
 def events_executor() -> Executor | None:
-    """The events executor, where this rclpy has it."""
+    """Create the events executor; None if this rclpy does not have it."""
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError:
@@ -120,23 +121,23 @@ def events_executor() -> Executor | None:
 
 
 def spin_once(executor: Executor, node: Node, timeout: float = PATIENCE) -> None:
-    """Do one piece of work, or wait for it.
+    """Run one callback, or wait for one.
 
-    One at a time, so that a node which cannot keep up still hears that it should end. Always with a
-    timeout: without one, the events executor of the wheels calls nobody back.
+    One at a time, so that an overloaded node still notices a request to stop. Always with a timeout: without it, the
+    events executor of the wheels runs no callback.
     """
     try:
         executor.spin_once(timeout_sec=min(timeout, PATIENCE))
     except ExternalShutdownException:
         return
     except rclpy._rclpy_pybind11.RCLError as error:
-        # Jazzy raises it for an invalid transition request (rclpy issue 1209); it ends nobody.
+        # Jazzy raises this error for an invalid transition request (rclpy issue 1209); it must not end the node.
         node.get_logger().error(f"{error}")
 
 
 @contextmanager
 def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
-    """A node from its start to its end; an error of ours ends it with its words."""
+    """Run a block with a node, and shut the node down after it; see `report_errors` for errors."""
     stop, node = start(), None
     try:
         with one_sentence():
@@ -147,11 +148,11 @@ def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
 
 
 def end(node: Node | None) -> None:
-    """Take the node down."""
+    """Destroy the node, and shut rclpy down."""
     if node is not None:
         executor = node.executor
         if executor is not None:
-            # First: what comes for a part of it that is gone already ends the process (rclpy issue 1644).
+            # First: an event for an already destroyed part of the node ends the process (rclpy issue 1644).
             executor.remove_node(node)
             executor.shutdown()
         node.destroy_node()
@@ -159,11 +160,15 @@ def end(node: Node | None) -> None:
 
 
 def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
-    """Keep the loop on time, where the system permits it; see `go_real_time`. What it does not is told.
+    """Request real-time scheduling, and log each request that the system rejects; see `request_real_time`.
 
     Args:
-        priority: 0 leaves all as it is.
-        cores: By number and comma; empty: any.
+        node: Node that logs.
+        priority: Real-time priority; 0: no change.
+        cores: Numbers of cores, separated by commas; empty: any.
+
+    Returns:
+        Result of each request; empty for priority 0.
     """
     if not priority:
         return {}
@@ -174,14 +179,16 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
 
 
 def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCallbacks:
-    """Callbacks of a subscription that say why nothing comes: rclpy gives no data and no reason.
+    """Return event callbacks of a subscription that log an incompatible QoS, which rclpy does not explain.
 
-    For a topic that may well be silent; see `InputWatch` for one that may not.
+    For a topic that may have no messages for a long time; see `InputMonitor` for other topics.
     """
 
     def report(info: Any) -> None:
         policy = qos_policy_name_from_kind(info.last_policy_kind)
-        words = f"a node publishes '{topic}' with a QoS that does not fit ({policy}): it is not heard"
+        words = (
+            f"a node publishes '{topic}' with an incompatible QoS ({policy}): its messages are not received"
+        )
         complaints.add(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)

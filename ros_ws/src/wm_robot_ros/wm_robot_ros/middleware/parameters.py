@@ -1,4 +1,4 @@
-"""Parameters that describe themselves."""
+"""Node parameters with a description, a range and error messages."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from wm_robot.errors import ConfigError
 
 Value = TypeVar("Value", bool, int, float, str)
 KINDS = {bool: "true or false", int: "a whole number", float: "a number with a point", str: "text"}
-"""What a parameter must be, by the type of its default."""
+"""Expected value of a parameter, by the type of its default."""
 
 
 def declare(
@@ -25,14 +25,17 @@ def declare(
     *,
     bounds: tuple[float, float] | None = None,
 ) -> Value:
-    """Declare a parameter, fixed from start to end, and return its value.
+    """Declare a read-only parameter, and return its value.
 
     Args:
-        description: For `ros2 param describe`; with the unit.
+        node: Node of the parameter.
+        name: Name of the parameter.
+        default: Default value.
+        description: Text for `ros2 param describe`, with the unit.
         bounds: Smallest and largest value.
 
     Raises:
-        ConfigError: If it was given as something that it cannot be.
+        ConfigError: If the value has the wrong type or is out of range.
     """
     descriptor = ParameterDescriptor(description=description, read_only=True)
     if bounds and isinstance(default, float):
@@ -47,13 +50,13 @@ def declare(
         span = f" from {bounds[0]:g} to {bounds[1]:g}" if bounds else ""
         raise ConfigError(
             f"parameter {name} of {node.get_fully_qualified_name()} is {given!r}; it must be "
-            f"{KINDS[type(default)]}{span}. Write -p {name}:={json.dumps(default)}, or so in a file"
+            f"{KINDS[type(default)]}{span}. Write -p {name}:={json.dumps(default)}, or the same in a file"
         ) from error
     return value
 
 
 def warn_of_unknown(node: Node) -> None:
-    """Name the parameters that were given and that nobody declared: rclpy ignores them in silence."""
+    """Log the parameters that were set but not declared, which rclpy ignores silently."""
     ours = ("use_sim_time", "qos_overrides.")
     unknown = sorted(name for name in _given(node) if not (node.has_parameter(name) or name.startswith(ours)))
     if not unknown:
@@ -68,6 +71,6 @@ def warn_of_unknown(node: Node) -> None:
 
 
 def _given(node: Node) -> Mapping[str, Parameter]:
-    """Parameters from the command line and from files."""
+    """Return the parameters from the command line and from files."""
     # Private in rclpy, so an older or newer one may lack it.
     return getattr(node, "_parameter_overrides", {})

@@ -1,31 +1,32 @@
-"""How each kind of topic is delivered."""
+"""QoS profiles of the topics, by kind of topic."""
 
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""For those who listen to a loop: the newest counts. Matches every publisher."""
+"""For subscribers of a loop that use the newest message. Compatible with every publisher."""
 
 NEWEST = QoSProfile(depth=256, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""For who acts on the newest of one publisher: see `Newest`. 50 ms of a flood of 5000 a second fit."""
+"""For subscribers that act on the newest message of one publisher: see `LatestSubscription`. It holds 50 ms of a
+flood of 5000 messages per second."""
 
 COMMAND = QoSProfile(depth=32, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""For who obeys: refusing is quick, and no flood of old commands pushes out the new one."""
+"""For a plant: rejecting is fast, and a flood of old commands does not displace the newest one."""
 
 OUTPUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-"""For those who speak: matches every subscriber, and a recorder loses nothing."""
+"""For publishers: compatible with every subscriber, and a recorder loses no message."""
 
 LATCHED = QoSProfile(
     depth=16, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
-"""For events: whoever comes later still hears them."""
+"""For events: later subscribers receive them too."""
 
 HEARTBEAT = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    # By topic: a node whose executor hangs falls silent too, which AUTOMATIC would hide.
+    # By topic: this detects a node whose executor hangs, which AUTOMATIC would hide.
     liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
     liveliness_lease_duration=Duration(seconds=1),
 )
-"""For `~/status`: silence for a second means that the node is stuck or gone."""
+"""For `~/status`: no message for a second means that the node hangs or has ended."""

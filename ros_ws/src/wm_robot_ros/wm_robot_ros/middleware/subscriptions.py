@@ -1,4 +1,4 @@
-"""Subscriptions that know who speaks, that hear the newest, and that hear one publisher alone."""
+"""Subscriptions with the publisher's id, of the newest message only, or locked to one publisher."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +15,17 @@ from wm_robot.streams.throttled_log import Complaints
 from wm_robot_ros.middleware.qos import NEWEST
 
 NOBODY = "a node that is gone"
-UNNAMED = "a node whose name is not known"
-"""One that was heard before it was introduced, or was killed before."""
+UNNAMED = "a node with an unknown name"
+"""Text for a node that published before its discovery was complete, or was killed before that."""
 UNKNOWN = "_NODE_NAME_UNKNOWN_"
-"""What ROS calls such a node."""
+"""Name that ROS gives to such a node."""
 
 
 class FromWhom:
-    """A subscription's callback that is told who spoke, by whichever executor it is called.
+    """Callback of a subscription that gets the message and its publisher's id, with every executor.
 
-    rclpy's events executor hands message and information over as one tuple, where its others give two arguments; so
-    this looks to rclpy like what takes two, and takes either.
+    The events executor of rclpy passes message and information as one tuple, the others pass two arguments. So the
+    signature has two arguments, and the call accepts both forms.
     """
 
     __signature__ = inspect.Signature(
@@ -34,7 +34,7 @@ class FromWhom:
 
     def __init__(self, callback: Callable[[Any, bytes], None]):
         """Args:
-        callback: Gets the message and its publisher's id; the id is empty where rclpy knows none, as in Jazzy.
+        callback: Gets the message and its publisher's id; the id is empty if rclpy does not provide it, as in Jazzy.
         """
         self._callback = callback
 
@@ -44,11 +44,11 @@ class FromWhom:
 
 
 class Newest:
-    """A subscription that empties its queue whenever something comes, and hands over the newest that counts.
+    """Subscription that empties its queue at each message, and passes on the newest message that is not rejected.
 
-    Neither does what others say meanwhile push that out, nor what was said before it make it late. A message that
-    does not count takes 15 us. To take it undecoded takes 3; but to decode by itself what counts is slower than in
-    the taking, and 0.2 ms of a loop.
+    So messages of other publishers do not displace that message, and older messages do not delay it. A rejected
+    message takes 15 us. Taking it without decoding would take 3 us, but the separate decoding of the accepted message
+    would be slower, and take 0.2 ms of a loop.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Newest:
         event_callbacks: SubscriptionEventCallbacks,
     ):
         """Args:
-        callback: Gets the message and its publisher's id; see `FromWhom`.
-        refuses: Whether a publisher's messages do not count, by its id.
+        callback: Gets the message and its publisher's id; see `WithPublisherId`.
+        rejects: Whether the messages of a publisher are rejected, by its id.
         """
         self._callback, self._refuses = callback, refuses
         self.subscription = node.create_subscription(
             kind,
             topic,
             FromWhom(self._hear),
-            # A copy: what parameters override is written into it.
+            # A copy, because overriding parameters are written into the profile.
             copy(NEWEST),
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
@@ -85,7 +85,7 @@ class Newest:
             self._callback(*newest)
 
     def _rest(self) -> Iterator[tuple[Any, bytes]]:
-        """What else is in the queue, with its publishers' ids; no more than fits there, or a flood had no end."""
+        """Iterate over the other queued messages with their publishers' ids; at most one queue, so that it ends."""
         kind, handle = self.subscription.msg_type, self.subscription.handle
         with handle:
             for _ in range(NEWEST.depth):
@@ -96,21 +96,22 @@ class Newest:
 
 
 class OneSpeaker:
-    """Hears the first publisher of a topic that said something good, and complains of every other.
+    """Lock of a topic to the first publisher of a valid message; messages of others are rejected and logged.
 
-    Silence does not make it hear another: who comes forward while a node stalls is not its successor.
+    A pause does not release the lock: a node that publishes while the first one stalls is not its successor.
     """
 
     def __init__(self, node: Node, topic: str, complaints: Complaints, *, wary: bool):
         """Args:
-        complaints: Get who else speaks, and that the one that was heard is gone.
-        wary: Who spoke against the one that was heard is not heard after it either, until `arm`.
+        complaints: Log of other publishers, and of the end of the accepted one.
+        block_rejected: Whether a publisher that was rejected stays rejected until `arm`, even after the accepted one
+            has ended.
         """
         self._node, self._topic, self._complaints = node, topic, complaints
         self._source = OneSource(wary=wary)
 
     def refuses(self, source: bytes) -> bool:
-        """Whether a message of a publisher does not count, whatever it says."""
+        """Whether a message of a publisher is rejected before it is decoded."""
         refused = self._source.refuses(source)
         if refused and self._source.followed is None:
             self._complain("waits", lambda: self._waits(source))
@@ -119,16 +120,16 @@ class OneSpeaker:
         return refused
 
     def follow(self, source: bytes) -> None:
-        """A publisher said something good."""
+        """Lock to the publisher of a valid message, if there is no lock."""
         self._source.follow(source)
 
     def look(self) -> None:
-        """Now and then: whether the one that is heard still is there."""
+        """Release the lock if its publisher has ended; call from time to time."""
         source = self._source.followed
         if source is None:
             return
         if not source:
-            # This rclpy does not say who spoke; all that can be known is that they are several.
+            # This rclpy does not provide the publisher of a message; only their number is available.
             count = self._node.count_publishers(self._node.resolve_topic_name(self._topic))
             if count > 1:
                 self._complain("several", lambda: self._several(count))
@@ -137,17 +138,17 @@ class OneSpeaker:
             self._complain("gone", lambda: f"the node that published '{self._topic}' is gone")
 
     def end(self) -> None:
-        """The one that was heard said that it ends."""
+        """Release the lock, because its publisher reported its end."""
         self._source.gone()
 
     def arm(self, *, silent: bool) -> None:
-        """A person says that all is well: anybody may begin, unless the one that was heard is still there.
+        """Accept a new publisher at the request of a user, unless the locked one still exists.
 
-        Who was killed is there for some 20 s more. If it has been silent and one other node has its name, that is
-        what was started in its place.
+        A killed publisher stays in the ROS graph for about 20 s. If it sends nothing and exactly one other node has
+        its name, that node is its replacement.
 
         Args:
-            silent: Nothing was heard of it for so long that nobody drives.
+            silent: Whether the locked publisher has sent nothing for so long that no process drives.
         """
         source = self._source.followed
         if source is None or (name := self._node_of(source)) == NOBODY:
@@ -158,7 +159,7 @@ class OneSpeaker:
                 self._source.hand_over(others[0])
 
     def forget(self) -> None:
-        """Begin again."""
+        """Release the lock, and clear the rejected publishers."""
         self._source.forget()
 
     def _complain(self, cause: str, words: Callable[[], str]) -> None:
@@ -171,22 +172,22 @@ class OneSpeaker:
 
     def _waits(self, source: bytes) -> str:
         return (
-            f"'{self._topic}' of {self._node_of(source)} is not used, since it spoke against another. "
+            f"'{self._topic}' of {self._node_of(source)} is not used, because it published against another node. "
             "Call ~/arm to use it"
         )
 
     def _several(self, count: int) -> str:
         return (
-            f"{count} nodes publish '{self._topic}', and this rclpy does not say whose a message is. "
+            f"{count} nodes publish '{self._topic}', and this rclpy does not provide the publisher of a message. "
             "Stop all but one"
         )
 
     def _node_of(self, source: bytes) -> str:
-        """Full name of the node that publishes under an id."""
+        """Return the full name of the node of a publisher id."""
         return next((node for each, node in self._publishers() if _same(each, source)), NOBODY)
 
     def _publishers(self) -> list[tuple[bytes, str]]:
-        """Id and full name of the node, or `UNNAMED`, of each publisher that is in the graph."""
+        """Return id and full name of the node, or `UNNAMED`, of each publisher in the ROS graph."""
         return [
             (
                 bytes(info.endpoint_gid),
@@ -197,15 +198,15 @@ class OneSpeaker:
 
 
 def node_of(info: TopicEndpointInfo) -> str:
-    """Full name of the node that has an endpoint, or `UNNAMED`."""
+    """Return the full name of the node of an endpoint, or `UNNAMED`."""
     return UNNAMED if info.node_name == UNKNOWN else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
 def _source(info: Mapping[str, Any]) -> bytes:
-    """A publisher's id, of what rclpy tells with a message."""
+    """Return the publisher's id from the information of a message."""
     return bytes((info.get("publisher_gid") or {}).get("data", b""))
 
 
 def _same(one: bytes, other: bytes) -> bool:
-    # Some middlewares pad ids with zeros to 24 bytes, and not everywhere.
+    # Some middlewares pad ids with zeros to 24 bytes, but not in every function.
     return one.rstrip(b"\0") == other.rstrip(b"\0")

@@ -1,4 +1,4 @@
-"""Worker result: lets a callback of a node await what a thread computes, while the node's loop goes on."""
+"""Worker result: lets a callback of a node await the result of a thread, while the loop of the node continues."""
 
 from concurrent.futures import Future
 from typing import TypeVar
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 async def result_of(job: "Future[Result]", node: Node) -> Result:
-    """Result of a job, awaited in a callback of a node; raises what the job raised."""
+    """Await the result of a job in a callback of a node; re-raises the exception of the job."""
     executor = node.executor
     done = rclpy.task.Future(executor=executor)
 

@@ -1,4 +1,4 @@
-"""The asker: has an agent do one action, tells how it gets on, and ends with what came of it."""
+"""Action client node: sends one goal to an agent, logs its progress, and prints its result."""
 
 import json
 import math
@@ -16,31 +16,39 @@ from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
 from wm_robot_ros.state_api import interfaces
 
 SAY_EVERY = 2.0
-"""s between two lines of progress."""
+"""Time between two log lines of progress, in s."""
 CANCELLING = 5.0
-"""s that an agent has to end what was cancelled."""
+"""Longest wait for an agent to end a cancelled goal, in s."""
 
 
 class AskNode(Node):
-    """A client of the agent's actions."""
+    """Client node of the actions of an agent."""
 
     def __init__(self) -> None:
         """Raises:
-        ConfigError: If the messages are not built, or the action is unknown.
+        ConfigError: If `wm_robot_msgs` is not built, or the action does not exist.
         """
         super().__init__("ask")
-        action = declare(self, "action", "evaluate", "adapt or evaluate")
-        agent = declare(self, "agent", "agent", "node of the agent")
-        self.patience = declare(self, "patience", 60.0, "s to wait for the agent", bounds=(0, 3600))
-        steps = declare(self, "steps", 1500, "adapt: control steps to learn from", bounds=(0, 10**9))
+        action = declare(self, "action", "evaluate", "action to run: adapt or evaluate")
+        agent = declare(self, "agent", "agent", "name of the agent's node")
+        self.patience = declare(self, "patience", 60.0, "longest wait for the agent, in s", bounds=(0, 3600))
+        steps = declare(self, "steps", 1500, "adapt: number of control steps", bounds=(0, 10**9))
         allowed = declare(
-            self, "allowed", 0.5, "adapt: nats per channel that surprise may rise; below 0: any"
+            self,
+            "allowed",
+            0.5,
+            "adapt: largest accepted increase of the surprise, in nats per channel; negative: any",
         )
-        pin = declare(self, "pin", "", "adapt: name to keep the result under; empty: none")
-        recordings = declare(self, "recordings", "", "evaluate: sessions, bags or episode files, by comma")
-        robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session of several")
+        pin = declare(self, "pin", "", "adapt: pin for the result; empty: none")
+        recordings = declare(
+            self, "recordings", "", "evaluate: sessions, bags or episode files, separated by commas"
+        )
+        robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session with several")
         lives = declare(
-            self, "lives", "", "evaluate: branches, pins or digests, by comma; empty: the agent's own"
+            self,
+            "lives",
+            "",
+            "evaluate: branches, pins or digests, separated by commas; empty: the state of the agent",
         )
         warn_of_unknown(self)
         missing = interfaces.missing()
@@ -67,22 +75,26 @@ class AskNode(Node):
 
 
 def run(node: AskNode, executor: Executor, stop: Stop) -> Any:
-    """The result.
+    """Send the goal, and return its result.
 
     Raises:
-        DeviceError: If the agent is not there, or refuses.
+        DeviceError: If no agent offers the action, or the agent rejects the goal.
     """
     deadline = time.monotonic() + node.patience
     while not node.client.server_is_ready():
         if stop.asked:
             raise KeyboardInterrupt
         if time.monotonic() > deadline:
-            raise DeviceError(f"nobody offers {node.client._action_name} within {node.patience:g} s")
+            raise DeviceError(
+                f"no node offers {node.client._action_name} within {node.patience:g} s. Is the agent configured?"
+            )
         spin_once(executor, node)
     sent = node.client.send_goal_async(node.goal, feedback_callback=node.on_feedback)
     _wait(node, executor, stop, sent)
     if not sent.result().accepted:
-        raise DeviceError("the agent refuses the goal: another one is under way")
+        raise DeviceError(
+            "the agent rejected the goal: another goal is running. Wait until it ends, or cancel it"
+        )
     result = sent.result().get_result_async()
     try:
         _wait(node, executor, stop, result)
@@ -103,7 +115,7 @@ def _wait(node: AskNode, executor: Executor, stop: Stop, future: Any) -> None:
 
 
 def plain(message: Any) -> Any:
-    """A message as plain values."""
+    """Convert a message to plain values; numbers that are not finite become None."""
     if hasattr(message, "get_fields_and_field_types"):
         return {name: plain(getattr(message, name)) for name in message.get_fields_and_field_types()}
     if isinstance(message, float) and not math.isfinite(message):
@@ -118,8 +130,10 @@ def _listed(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Ask, print the result as JSON, and end: with 1 if it did not succeed, with 2 if it could not be asked, with 130
-    if it was interrupted.
+    """Run the action and print its result as JSON.
+
+    Raises:
+        SystemExit: With 1 if the action failed, 2 if the goal could not be sent, 130 if it was interrupted.
     """
     stop = start()
     node = None
@@ -130,7 +144,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(plain(result)) + "\n")
         sys.stdout.flush()
         if not result.success:
-            raise SystemExit(f"it did not succeed: {result.message}")
+            raise SystemExit(f"the action failed: {result.message}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:

@@ -1,4 +1,4 @@
-"""Inputs of an agent: messages in, aligned observations, transitions and goals out."""
+"""Agent inputs: subscriptions that give aligned observations, transitions and goals."""
 
 import time
 from collections.abc import Callable
@@ -31,18 +31,19 @@ from wm_robot_ros.nodes.input_health import InputHealth, InputNeeds
 
 
 class InputReceiver(InputNeeds, Protocol):
-    """An agent that is fed by its inputs."""
+    """Receiver of observations and applied commands."""
 
     def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
         """Act on an observation.
 
         Args:
-            stamp: In ns.
-            due: When the next one may arrive, in s of the monotonic clock.
+            stamp: Stamp of the observation, in ns.
+            obs: Sensor values, `O`.
+            due: Earliest time of the next observation, in s of the monotonic clock.
         """
 
     def take_applied(self) -> None:
-        """Use an applied command that came after its observation."""
+        """Use an applied command that arrived after its observation."""
 
 
 class AgentInputs:
@@ -58,19 +59,19 @@ class AgentInputs:
         resources: ExitStack,
     ):
         """Args:
-        resources: Gets what destroys each subscription.
+        resources: Stack that destroys each subscription when it closes.
         """
         self._node, self._receiver, self._spec, self._config = node, receiver, spec, config
         self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
         self._goal: tuple[int, np.ndarray] | None = None
-        """Stamp in ns, and the newest target."""
+        """Newest target with its stamp, in ns."""
         self._contact = False
-        """Whether the plant's guard intervened in the transition that is not complete yet."""
+        """Whether the plant reported an intervention in the transition that is not complete yet."""
         self._sensing, self._applying = (
             OneSpeaker(node, topic, complaints, wary=False) for topic in ("joint_states", "applied_command")
         )
         contact = incompatible_qos("plant/contact", complaints)
-        # In the order in which they are worked off when all are there: the observation comes last.
+        # Waiting messages are processed in the order of these subscriptions, so the observation comes last.
         target = self._subscribe(PointStamped, "target", self._on_target, WATCHED)
         contacts = self._subscribe(String, "plant/contact", self._on_contact, contact)
         applied = self._subscribe_newest("applied_command", self._on_applied, self._applying)
@@ -90,27 +91,27 @@ class AgentInputs:
         )
 
     def start(self) -> None:
-        """Start empty, as at activation: nothing that came before counts."""
+        """Discard all earlier messages, as at activation."""
         self.pairing.forget()
         for speaker in (self._sensing, self._applying):
             speaker.forget()
         self.health.begin()
 
     def start_state(self) -> None:
-        """Drop the transitions from before the start of a lifetime state: they are not its experience."""
+        """Discard the transitions from before the start of a lifetime state, which must not learn from them."""
         while self.pairing.take() is not None:
             continue
         self.health.start_state()
 
     def take_transitions(self) -> list[Lived]:
-        """Transitions that are complete, the oldest first; each is given once."""
+        """Return the complete transitions, the oldest first; each is returned once."""
         found = []
         while (transition := self.take_transition()) is not None:
             found.append(transition)
         return found
 
     def take_transition(self) -> Lived | None:
-        """The oldest transition that is complete, if there is one."""
+        """Return the oldest complete transition, or None."""
         transition = self.pairing.take()
         if transition is None:
             return None
@@ -118,7 +119,7 @@ class AgentInputs:
         return replace(transition, contact=contact)
 
     def goal_at(self, stamp: int) -> np.ndarray | None:
-        """The goal to act towards at a stamp, in ns; None if no target is recent."""
+        """Return the goal at a stamp, in ns; None if no target is recent."""
         if not self._receiver.needs_goal:
             goal: np.ndarray | None = np.zeros(0, np.float32)
         elif self._goal is None or stamp - self._goal[0] > self._config.target_max_age * 1e9:
@@ -130,7 +131,7 @@ class AgentInputs:
         return goal
 
     def check(self) -> None:
-        """Check now and then whether the plant is still there, who else publishes, and what else is missing."""
+        """Check for lost publishers, for additional publishers, and for missing inputs; call about once a second."""
         for speaker in (self._sensing, self._applying):
             speaker.look()
         self.health.look()
@@ -142,7 +143,7 @@ class AgentInputs:
             kind,
             topic,
             callback,
-            # A copy: what parameters override is written into it.
+            # A copy, because overriding parameters are written into the profile.
             copy(SENSOR),
             event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
@@ -161,7 +162,7 @@ class AgentInputs:
         ).subscription
 
     def _ignores(self, speaker: OneSpeaker, source: bytes) -> bool:
-        """Whether a message does not count, whatever it holds."""
+        """Whether a message of a publisher is rejected before it is decoded."""
         if not self._receiver.active:
             return True
         refused = speaker.refuses(source)
@@ -221,7 +222,7 @@ class AgentInputs:
             self._receiver.take_observation(stamp, obs, moment + self._spec.dt - age)
 
     def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
-        """Count a message that is not used, and log the reason."""
+        """Count a rejected message, and log the reason."""
         self.pairing.refusals.add(reason)
         watch.refuse(reason, words)
 

@@ -1,6 +1,6 @@
-"""Agent node: the lifecycle of an agent that acts on each observation and learns from each transition.
+"""Agent node: lifecycle of an agent that acts on each observation and learns from each transition.
 
-`ConfiguredAgent` holds the parts of an agent that is configured; `StateSession` its lifetime state, which survives a
+`ConfiguredAgent` holds the parts of a configured agent. `StateSession` holds its lifetime state, which survives a
 cleanup. See `AgentLoop` for the order of acting and learning.
 """
 
@@ -41,7 +41,7 @@ from wm_robot_ros.state_api.state_session import StateSession
 
 NAME = "agent"
 LOOK = 0.005
-"""Longest wait for work of an agent that has a guard, in s."""
+"""Longest wait for messages of an agent that has a guard, in s."""
 MakeLife = Callable[[LifeConfig, RobotSpec], RobotLife]
 
 
@@ -62,7 +62,7 @@ class AgentNode(LifecycleNode):
             log=self.get_logger(),
         )
         self._agent: ConfiguredAgent | None = None
-        """The newest one; it is there until the next takes its place, also after a cleanup."""
+        """Newest configured agent; kept after a cleanup until the next configuration."""
         self._configured = False
         self._idle_tasks, self._resources = Chores(self), ExitStack()
         self._heartbeat = Heartbeat(Path(config.heartbeat)) if config.heartbeat else None
@@ -70,11 +70,9 @@ class AgentNode(LifecycleNode):
         self._realtime: dict[str, str] = {}
         self._garbage: Garbage | None = None
 
-    # Transitions
-
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the base, check the state to restore, warm up, and open the topics."""
+        """Load the base, warm up, check the saved state, and create the topics."""
         self.session.check_place()
         spec = load_spec(self.config.robot)
         life_config = self.config.life
@@ -99,11 +97,11 @@ class AgentNode(LifecycleNode):
             resources=self._resources,
         )
         self._configured = True
-        # Not only to be read: the first line of a process takes 15 ms, and the next may be said between two steps.
+        # The first log line of a process takes 15 ms, so it must come before the first control step.
         self.get_logger().info(
             f"configured: {spec.name}, task {life_config.task or 'none'}, base {life_config.base}"
         )
-        # Everything is loaded, and the learner is started: nothing of that is to go before others.
+        # After loading and after the start of the learner, so that neither gets real-time priority.
         self._realtime = use_real_time(self, self.config.priority, self.config.cores)
         self._garbage = take_over_collection()
         return TransitionCallbackReturn.SUCCESS
@@ -117,14 +115,14 @@ class AgentNode(LifecycleNode):
 
     @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop acting; then save, where a store is named.
+        """Stop acting, then save the lifetime state, if a store is configured.
 
-        A state that cannot be saved does not keep the agent acting: the state is still there, a copy is in a second
-        place, and `~/save` may be tried again.
+        The agent stops even if the state cannot be saved. Then the state stays in memory, a copy is in a second
+        folder, and `~/save` can be called again.
         """
         self._stop_acting()
         assert self._agent is not None
-        # At once: to a plant, silence without a word is a controller that is late.
+        # Immediately: a plant treats missing commands without this status as missed deadlines.
         self._agent.status.publish()
         result = super().on_deactivate(state)
         self.session.save_and_wait()
@@ -132,10 +130,12 @@ class AgentNode(LifecycleNode):
 
     @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the agent; refused while its state cannot be saved."""
+        """Release the agent; fails while its state cannot be saved."""
         self.session.save_and_wait()
         if self.session.must_be_kept:
-            self.get_logger().error(f"kept: {self.session.record.error}. Mend that and call ~/save")
+            self.get_logger().error(
+                f"state kept in memory: {self.session.record.error}. Fix this and call ~/save"
+            )
             return TransitionCallbackReturn.FAILURE
         self._release()
         return TransitionCallbackReturn.SUCCESS
@@ -153,34 +153,32 @@ class AgentNode(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    # Between two steps
-
     @property
     def trouble(self) -> str:
-        """What stopped it from acting, or keeps its state from being saved; empty if nothing does."""
+        """Error that stopped the agent or prevents saving its state; empty if there is none."""
         return (self._agent.loop.trouble if self._agent else "") or self.session.record.error
 
     @property
     def patience(self) -> float:
-        """Longest wait for work, in s."""
+        """Longest wait for messages, in s."""
         return LOOK if self.config.heartbeat else PATIENCE
 
     def work_between_steps(self) -> None:
-        """Report progress to the guard; collect garbage and publish the status where there is time."""
+        """Report progress to the guard, then collect garbage and publish the status if time is left."""
         self._report_progress()
         if self._garbage:
             self._garbage.tidy(self._time_left())
         self._idle_tasks.do(self._time_left)
 
     def end_driving(self) -> None:
-        """Stop acting without an emergency, and publish that as the last status."""
+        """Stop acting without an emergency stop, and publish the last status."""
         was_active = self._stop_acting()
         self._report_progress()
         if was_active and self._agent:
             self._agent.status.publish_last()
 
     def write_report(self) -> None:
-        """Write the last status into the file that the parameters name."""
+        """Write the last status to the file of parameter `report`."""
         if not (self.config.report and self._configured and self._agent):
             return
         try:
@@ -189,7 +187,7 @@ class AgentNode(LifecycleNode):
             self.get_logger().error(f"report not written: {error}")
 
     def _report_progress(self) -> None:
-        """Report to the guard that the loop runs; while it does not act, that this process does not drive."""
+        """Report to the guard that the loop runs, or that this process does not drive while the agent is inactive."""
         if self._heartbeat is None:
             return
         if self._agent and self._agent.active:
@@ -198,11 +196,11 @@ class AgentNode(LifecycleNode):
             self._heartbeat.end()
 
     def _time_left(self) -> float:
-        """Time in which nothing is due, in s."""
+        """Return the time until the next observation is due, in s."""
         return self._agent.loop.time_left() if self._agent else float("inf")
 
     def _stop_acting(self) -> bool:
-        """Whether it acted before."""
+        """Stop acting; return whether the agent acted before."""
         was_active = self._agent is not None and self._agent.active
         if self._agent:
             self._agent.loop.stop()
@@ -213,7 +211,7 @@ class AgentNode(LifecycleNode):
         self._configured = False
 
     def _describe_process(self) -> dict[str, Any]:
-        """State of the process, for the status."""
+        """Return the values of real time, garbage collection and log for the status."""
         return {
             "realtime": self._realtime,
             "garbage": self._garbage.status() if self._garbage else {},
@@ -222,10 +220,10 @@ class AgentNode(LifecycleNode):
 
 
 def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
-    """Work until asked to end.
+    """Run the node until it is requested to stop.
 
     Raises:
-        SystemExit: If it was to start by itself and could not.
+        SystemExit: If `autostart` is set and the node cannot be configured or activated.
     """
     if node.config.autostart:
         for step in (node.trigger_configure, node.trigger_activate):
@@ -237,11 +235,11 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
 
 
 def main(make_life: MakeLife = load_life) -> None:
-    """Run the node until Ctrl-C; its state is saved on the way out, or a copy of it elsewhere.
+    """Run the node until Ctrl-C; then save its state, or a copy of it in a second folder.
 
     Raises:
-        SystemExit: With 1 if it stopped acting by itself, or could not save where its parameter `state` says; with 2
-            if its parameters cannot be.
+        SystemExit: With 1 if an error stopped the agent or the state cannot be saved in the store of parameter
+            `state`; with 2 if a parameter is invalid.
     """
     stop = start()
     node = None

@@ -1,4 +1,4 @@
-"""Outputs of an agent: commands, predictions and surprise, while the node is active."""
+"""Agent outputs: publishers of commands, predictions and surprise, while the node is active."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ class AgentOutputs:
 
     def __init__(self, node: LifecycleNode, spec: RobotSpec, resources: ExitStack):
         """Args:
-        resources: Gets what destroys each publisher.
+        resources: Stack that destroys each publisher when it closes.
         """
         self._spec = spec
         self._command = node.create_lifecycle_publisher(JointState, "joint_command", OUTPUT)
@@ -33,14 +33,14 @@ class AgentOutputs:
 
     @property
     def listeners(self) -> int:
-        """Subscribers of its commands."""
+        """Number of subscribers of `joint_command`."""
         return int(self._command.get_subscription_count())
 
     def send(self, stamp: int, action: np.ndarray) -> None:
-        """Publish the command that answers the observation of a stamp, in ns."""
+        """Publish the command that answers the observation with a stamp, in ns."""
         self._command.publish(convert.action_message(action, self._spec, stamp))
 
     def publish_surprise(self, transition: Lived, surprise: "Surprise") -> None:
-        """Publish what was predicted of a transition, and its surprise."""
+        """Publish the prediction of a transition and its surprise."""
         self._predicted.publish(convert.observation_message(surprise.mean, self._spec, transition.stamp))
         self._surprised.publish(convert.number_message(surprise.nll))

@@ -1,4 +1,4 @@
-"""Status and diagnostics of an agent, as messages and as a file."""
+"""Agent status: `~/status` and `/diagnostics` of an agent, as messages and as a file."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ ACKNOWLEDGED = Duration(seconds=0.5)
 
 
 class StatusSources(NamedTuple):
-    """What the status is read from."""
+    """Parts of an agent that its status reads."""
 
     spec: RobotSpec
     config: LifeConfig
@@ -41,11 +41,11 @@ class StatusSources(NamedTuple):
     inputs: AgentInputs
     complaints: Complaints
     process: Callable[[], dict[str, Any]]
-    """Gives the state of the process: real time, garbage collection and log."""
+    """Returns the state of the process: real time, garbage collection and log."""
 
 
 Component = tuple[str, str, str, dict[str, Any]]
-"""Name, level, message and values of a diagnostic."""
+"""Name, level, message and values of a diagnostic status."""
 
 
 class AgentStatus:
@@ -53,7 +53,7 @@ class AgentStatus:
 
     def __init__(self, node: Node, sources: StatusSources, resources: ExitStack):
         """Args:
-        resources: Gets what destroys each publisher.
+        resources: Stack that destroys each publisher when it closes.
         """
         self._node, self._from = node, sources
         self._name = node.get_fully_qualified_name().lstrip("/")
@@ -64,11 +64,11 @@ class AgentStatus:
 
     @property
     def trouble(self) -> str:
-        """What keeps the agent from acting, or its state from being saved; empty if nothing does."""
+        """Error that stopped the agent or prevents saving its state; empty if there is none."""
         return self._from.loop.trouble or self._from.session.record.error
 
     def values(self) -> dict[str, Any]:
-        """Plain values of `~/status`."""
+        """Return the plain values of `~/status`."""
         loop, life, inputs = self._from.loop, self._from.life, self._from.inputs
         return {
             "active": loop.active,
@@ -91,7 +91,7 @@ class AgentStatus:
         self._status.publish(convert.json_message(self.values()))
 
     def publish_last(self) -> None:
-        """Publish `~/status`, and wait until its subscribers have it: the message goes with its publisher."""
+        """Publish `~/status` and wait for its subscribers, because the message is lost with its publisher."""
         self.publish()
         self._status.wait_for_all_acked(ACKNOWLEDGED)
 
@@ -104,10 +104,10 @@ class AgentStatus:
         self._diagnostics.publish(convert.diagnostics_message(stamp, self._from.spec.name, components))
 
     def write(self, path: Path) -> None:
-        """Write `~/status` into a file.
+        """Write the values of `~/status` to a file.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
         """
         write_file(path, json.dumps(self.values()).encode())
 
@@ -139,7 +139,7 @@ class AgentStatus:
     def _lifetime(self, report: dict[str, object]) -> Component:
         config, kept = self._from.config, bool(report.get("plans_kept", True))
         words = ("learning" if config.learning else "frozen") + (
-            "" if kept else "; plans do not keep what they promise"
+            "" if kept else "; predicted rewards of plans do not occur"
         )
         values = {
             **self._from.life.counters,

@@ -1,7 +1,7 @@
-"""Commands and services of a plant: ROS messages for the library's arbiter, and its decisions as messages.
+"""Command subscription: connects ROS commands and services of a plant to the command arbiter of the library.
 
 It subscribes to commands and to the agent's surprise and status, offers `~/arm` and `~/disarm`, and publishes
-`~/contact`. What of them moves the plant is decided in `wm_robot.control.command_arbiter`.
+interventions on `~/contact`. `wm_robot.control.command_arbiter` decides which command moves the plant.
 """
 
 import time
@@ -33,15 +33,15 @@ from wm_robot_ros.middleware.qos import COMMAND, OUTPUT, SENSOR
 from wm_robot_ros.middleware.subscriptions import FromWhom, OneSpeaker
 
 AGENT_LOADS = 10.0
-"""Patience of the log for the first command, in s."""
+"""Time after which a missing first command is logged, in s."""
 LEVELS = {Mode.SAFE_STOP: "error", Mode.HOLD: "warn", Mode.LIMP: "warn"}
 Component = tuple[str, str, str, dict[str, Any]]
-"""Of /diagnostics: name, level, words, values."""
+"""Name, level, message and values of a diagnostic status."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandConfig:
-    """Parameters that every plant has."""
+    """Command parameters of every plant."""
 
     max_age: float
     timeout: float
@@ -51,29 +51,31 @@ class CommandConfig:
 
     @classmethod
     def declare(cls, node: Node, *, armed: bool) -> "CommandConfig":
-        """Args:
-        armed: What it is unless somebody says otherwise.
+        """Declare the parameters, and return their values.
+
+        Args:
+            armed: Default of the parameter `armed`.
         """
         return cls(
             max_age=declare(
                 node,
                 "command.max_age",
                 0.1,
-                "s; a command for an older observation is refused",
+                "s; a command for an older observation is rejected",
                 bounds=(0, 10),
             ),
             timeout=declare(
-                node, "command.timeout", 0.5, "s without commands until it holds position", bounds=(0, 3600)
+                node, "command.timeout", 0.5, "s without commands until the plant holds", bounds=(0, 3600)
             ),
             armed=declare(node, "armed", armed, "follow the first command; false: only after ~/arm"),
             guard=declare(
                 node,
                 "guard",
                 "",
-                "page shared with wm-robot guard, without which it stands still; empty: none",
+                "memory page shared with wm-robot guard, which must run for the plant to move; empty: none",
             ),
             hold_if_late=declare(
-                node, "hold_if_late", True, "too many missed deadlines end in hold; false: they are counted"
+                node, "hold_if_late", True, "hold after too many missed deadlines; false: only count them"
             ),
         )
 
@@ -94,11 +96,11 @@ class CommandSubscription:
         on_armed: Callable[[], None] = lambda: None,
     ):
         """Args:
-        hold: Action in force, `A`; see `begin`.
-        mode: The first.
-        why_not: What else keeps it from being armed; empty: nothing.
+        last_action: Action in force, `A`; see `restart_from`.
+        mode: Initial mode.
+        arming_obstacle: Returns a further reason against arming; empty: none.
         on_first_command: Called after the first command.
-        on_armed: Called when somebody says that it may move again.
+        on_armed: Called after `~/arm` succeeded.
         """
         self._node, self.spec, self._max_age = node, spec, config.max_age
         self._why_not, self._on_first_command, self._on_armed = why_not, on_first_command, on_armed
@@ -113,7 +115,7 @@ class CommandSubscription:
         )
         self._logged: Mode | None = None
         self._stamp = 0
-        """Of the last observation, in ns."""
+        """Stamp of the last observation, in ns."""
         self.complaints = Complaints(node.get_logger().warning)
         self._commander = OneSpeaker(node, "joint_command", self.complaints, wary=True)
         self.clock = NodeClock(node, self.complaints, spec.dt)
@@ -123,7 +125,7 @@ class CommandSubscription:
             JointState,
             "joint_command",
             FromWhom(self._on_command),
-            # A copy: what parameters override is written into it.
+            # A copy, because overriding parameters are written into the profile.
             copy(COMMAND),
             event_callbacks=WATCHED,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
@@ -133,9 +135,9 @@ class CommandSubscription:
             subscription,
             self.complaints,
             missing="no commands, holding position",
-            refused="command refused",
+            refused="command rejected",
             needs="each with the stamp of the observation that it answers",
-            remedy="Start an agent and activate it; its ~/status names what it lacks.",
+            remedy="Start an agent and activate it; its ~/status lists missing inputs.",
             patience=AGENT_LOADS,
         )
         node.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR)
@@ -144,15 +146,13 @@ class CommandSubscription:
         node.create_service(Trigger, "~/disarm", self._on_disarm)
 
     def begin(self, hold: np.ndarray) -> None:
-        """Begin from an action in force, `A`, as if no command had ever come."""
+        """Restart from the action in force, `A`, as before the first command."""
         self.remote.begin(hold)
         self.arbiter.begin(hold)
 
-    # Subscriptions and services
-
     def _on_command(self, message: JointState, source: bytes) -> None:
         now, stamp, intake = self._now(), convert.stamp_of(message), self.remote.intake
-        # First, and cheaply: a flood must neither keep the node busy nor end a controller's turn.
+        # First the cheap check: a flood of messages must neither load the node nor disable the controller.
         if self._commander.refuses(source):
             intake.refusals.add(Refusal.SOURCE)
             return
@@ -185,13 +185,13 @@ class CommandSubscription:
             status = convert.json_values(message)
             active, trouble = bool(status["active"]), str(status["trouble"])
         except (ValueError, KeyError, TypeError):
-            # Of another kind of agent; its commands alone count.
+            # Status of another kind of agent; only its commands are used.
             return
         if self.remote.update_agent(active, trouble):
             self._commander.end()
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Permit the plant to move again."""
+        """Permit the plant to move."""
         missing = self.look()
         why_not = self.clock.words or self._why_not() or self.arbiter.arm()
         if not why_not:
@@ -207,19 +207,17 @@ class CommandSubscription:
         response.success, response.message = True, f"disarmed in mode {self.arbiter.mode.value}"
         return response
 
-    # What is published
-
     def next_stamp(self) -> int:
-        """Now, in ns. Two readings never share a stamp; and where a clock was set back, the stamps follow it."""
+        """Return a stamp for an observation, in ns. It increases strictly, except after a clock was set back."""
         now, last = self._now(), self._stamp
         set_back = last - now > round(self._max_age * 1e9)
         self._stamp = now if set_back else max(now, last + 1)
         return self._stamp
 
     def publish_contact(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
-        """Publish that gate or baseline intervened in the period that led to an observation, if they did.
+        """Publish an intervention of gate or fallback controller in the period that led to an observation, if any.
 
-        The observation of that stamp follows; it is to be answered.
+        The observation with that stamp follows, and requires a command.
         """
         self.remote.expect_answer(stamp)
         if self.remote.started and self.arbiter.intervened(cuts):
@@ -228,13 +226,13 @@ class CommandSubscription:
             self._contact.publish(convert.json_message(values))
 
     def log_mode(self) -> bool:
-        """Log the mode if it has changed; whether it had. For the time between two periods: a line takes some."""
+        """Log a changed mode; return whether it has changed. Call between two periods, because a line takes time."""
         mode = self.arbiter.mode
         if mode is self._logged:
             return False
         self._logged = mode
         text = f"mode {mode.value}: {self.arbiter.supervisor.reason}"
-        # Two lines, since rclpy lets no line of code log at two levels.
+        # Two calls, because rclpy permits only one level for each line of code.
         if mode in LEVELS:
             self._node.get_logger().warning(text)
         else:
@@ -242,16 +240,16 @@ class CommandSubscription:
         return True
 
     def look(self) -> list[str]:
-        """Find out what is missing, and log it: a sentence each."""
+        """Check the inputs, log the missing ones, and return a sentence for each."""
         started, holding = self.remote.intake.started, self.remote.intake.holding
         still = self.clock.look()
-        # Who has driven it and is gone is no news to the log, which has the mode.
+        # After the first command the log of the mode reports a lost controller.
         self._input.look((holding or not started) and not still, logs=not started)
         return self.missing
 
     @property
     def missing(self) -> list[str]:
-        """What was missing at the last look."""
+        """Missing inputs at the last check, a sentence for each."""
         return [words for words in (self.clock.words, self._input.words) if words]
 
     def status(self) -> dict[str, Any]:
@@ -273,10 +271,10 @@ class CommandSubscription:
         }
 
     def diagnostics(self, gate: dict[str, Any]) -> tuple[Component, Component]:
-        """Of /diagnostics: the commands, and the mode.
+        """Return the diagnostic status of the commands and of the safety mode.
 
         Args:
-            gate: Values of the gate, for the second.
+            gate: Values of the gate, for the safety status.
         """
         self._commander.look()
         missing = self.look()

@@ -1,4 +1,4 @@
-"""Configured agent: an agent with its inputs, outputs, control loop, state session and status, over ROS."""
+"""Configured agent: an agent over ROS with its inputs, outputs, control loop, state session and status."""
 
 import traceback
 from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ConfiguredAgent:
-    """One agent over ROS: fed by its inputs, its actions and what it learned published."""
+    """Agent over ROS: connects inputs, control loop, outputs and state session."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class ConfiguredAgent:
     ):
         """Args:
         process: See `StatusSources`.
-        resources: Gets what destroys each part.
+        resources: Stack that destroys each part when it closes.
         """
         self._node, self._config, self._session = node, config, session
         self.needs_goal = spec.task(config.life.task).goal > 0
-        """Whether its task has a goal, without which it does not act."""
+        """Whether the task has a goal; without a goal such an agent does not act."""
         self._outputs = AgentOutputs(node, spec, resources)
         self.loop: AgentLoop[Surprise] = AgentLoop(
             life.agent,
@@ -100,27 +100,27 @@ class ConfiguredAgent:
 
     @property
     def active(self) -> bool:
-        """Whether it acts."""
+        """Whether the agent acts."""
         return self.loop.active
 
     @property
     def has_started(self) -> bool:
-        """Whether it updates its lifetime state."""
+        """Whether the agent updates its lifetime state."""
         return self._session.record.started
 
     def start(self) -> None:
-        """Act from the next observation on."""
+        """Start acting at the next observation."""
         self._session.drop_if_suspect()
         self._inputs.start()
         self.loop.start()
 
     def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
-        """Act on an observation, and learn from what led to it; see `InputReceiver`."""
+        """Act on an observation, and learn from the transition that led to it; see `InputReceiver`."""
         self.loop.expect_observation(due)
         self.loop.run_guarded(self._step, stamp, obs)
 
     def take_applied(self) -> None:
-        """Learn from one transition, if the observation that its command led to was acted on already."""
+        """Learn from one transition, if the agent has already acted on its last observation."""
         self.loop.run_guarded(self._learn)
 
     def _step(self, stamp: int, obs: np.ndarray) -> None:
@@ -129,9 +129,9 @@ class ConfiguredAgent:
             self.loop.step(stamp, obs, goal, self._inputs.take_transitions())
 
     def _start_state(self) -> bool:
-        """Start from the lifetime state, once an applied command and every listener are there."""
+        """Start the lifetime state after the first applied command, if there are enough subscribers."""
         hold = self._inputs.pairing.applied
-        # A recorder that comes late would miss the beginning.
+        # A recorder that subscribes later would miss the first steps.
         if hold is None or self._outputs.listeners < self._config.listeners:
             return False
         self._session.start(hold)
@@ -144,7 +144,7 @@ class ConfiguredAgent:
             self.loop.learn(transition)
 
     def _publish(self, transition: Lived, surprise: "Surprise") -> None:
-        """Count an update of the state, and publish what it learned from."""
+        """Count an update of the lifetime state, and publish its prediction and surprise."""
         self._session.record_update()
         self._outputs.publish_surprise(transition, surprise)
         self._inputs.health.count(transition)
@@ -152,15 +152,15 @@ class ConfiguredAgent:
             watch(transition, surprise)
 
     def _stop(self, error: Exception) -> None:
-        """Deactivate the node: an error stopped the loop."""
-        # What was learned since the last save may be broken, so it must not replace what is saved.
+        """Deactivate the node after an error stopped the loop."""
+        # The error may have damaged the state, so it must not replace the saved one.
         self._session.mark_suspect(self.loop.trouble)
         trace = "".join(traceback.format_exception(error))
-        self._node.get_logger().fatal(f"stopped acting; the plant holds position\n{trace}")
+        self._node.get_logger().fatal(f"the agent stopped acting; the plant holds position\n{trace}")
         self._node.trigger_deactivate()
 
     def _save(self) -> None:
-        """Save while the loop goes on: a power cut takes no more than what was learned since."""
+        """Save while the loop continues, so that a power cut loses only the updates since."""
         if self.loop.active:
             self._session.save_in_background()
 

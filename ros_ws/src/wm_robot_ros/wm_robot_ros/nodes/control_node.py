@@ -1,9 +1,9 @@
-"""The plant behind ros2_control: a robot's own controllers, with the gate in front of them.
+"""Control node: a plant behind ros2_control, with the safety gate in front of the robot's controllers.
 
-It stands where the simulated plant does. What the joint_state_broadcaster says goes on, at the spec's rate and in its
-order; what an agent asks for goes through the gate, and then to a controller, as a trajectory of one point or as an
-array. Nothing is sent before somebody arms it, and it cannot be armed while the robot's description allows less than
-the spec.
+It has the same topics as the simulated plant. It publishes the states of the joint_state_broadcaster at the rate and
+in the order of the spec. Commands of an agent pass the gate, then go to a controller as a trajectory of one point or
+as an array. It sends nothing before it is armed. It cannot be armed while the robot description permits less than the
+spec.
 """
 
 import time
@@ -42,17 +42,17 @@ from wm_robot_ros.nodes.command_subscription import CommandConfig, CommandSubscr
 
 NAME = "plant"
 LOOK = 0.005
-"""Longest time between two looks at the guard's page, in s."""
+"""Longest time between two checks of the guard's page, in s."""
 KINDS: dict[str, tuple[type, Callable[[np.ndarray, RobotSpec], Any]]] = {
     "joint_trajectory": (JointTrajectory, convert.trajectory_message),
     "float64_multi_array": (Float64MultiArray, convert.array_message),
 }
-"""What a controller takes: joint_trajectory_controller the first, forward controllers the second."""
+"""Message type and encoder of a controller: for joint_trajectory_controller, and for forward controllers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlConfig:
-    """Parameters of the node."""
+    """Parameters of a control node."""
 
     robot: str
     kind: str
@@ -67,29 +67,38 @@ class ControlConfig:
     def declare(cls, node: Node) -> "ControlConfig":
         return cls(
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            kind=declare(node, "command.kind", "joint_trajectory", f"one of {', '.join(KINDS)}"),
-            command_topic=declare(
-                node, "command.topic", "/joint_trajectory_controller/joint_trajectory", "of the controller"
+            kind=declare(
+                node, "command.kind", "joint_trajectory", f"type of the commands: {', '.join(KINDS)}"
             ),
-            states_topic=declare(node, "states.topic", "/joint_states", "of the joint_state_broadcaster"),
+            command_topic=declare(
+                node,
+                "command.topic",
+                "/joint_trajectory_controller/joint_trajectory",
+                "command topic of the controller",
+            ),
+            states_topic=declare(
+                node, "states.topic", "/joint_states", "topic of the joint_state_broadcaster"
+            ),
             description_topic=declare(
                 node, "description.topic", "/robot_description", "URDF to check the spec against; empty: none"
             ),
             commands=CommandConfig.declare(node, armed=False),
-            status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
-            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
+            status_rate=declare(node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)),
+            priority=declare(
+                node, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
+            ),
         )
 
 
 class Controllers:
-    """A driver of the gate: the newest reading, and a topic that leads to the motors."""
+    """Plant driver for the gate: the newest observation, and the command topic of the controllers."""
 
     def __init__(self, spec: RobotSpec, first: Observation, send: Callable[[np.ndarray], None]):
         self.spec, self.newest, self._send = spec, first, send
         self.follow()
 
     def follow(self) -> None:
-        """While somebody else moves it, where it is to be is where it is."""
+        """Set the action in force to the measured positions, while other software moves the robot."""
         places = dict(zip(self.spec.observation_names, self.newest.values, strict=True))
         told = [places[f"{a.joint}/position"] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
         self.hold = np.clip(np.array(told, np.float32), self.spec.action_low, self.spec.action_high)
@@ -104,14 +113,14 @@ class Controllers:
 
 
 class ControlNode(Node):
-    """Translates between an agent and controllers of ros2_control."""
+    """Node between an agent and the controllers of ros2_control."""
 
     def __init__(self, progress: Callable[[], None] = lambda: None) -> None:
         """Args:
             progress: Called at the end of every period.
 
         Raises:
-            WmRobotError: If the parameters cannot be.
+            WmRobotError: If a parameter is invalid.
         """
         super().__init__(NAME)
         self.config = config = ControlConfig.declare(self)
@@ -121,12 +130,12 @@ class ControlNode(Node):
             raise ConfigError(f"command.kind is '{config.kind}'; it must be one of {sorted(KINDS)}")
         if self.resolve_topic_name(config.states_topic) == self.resolve_topic_name("joint_states"):
             raise ConfigError(
-                f"states.topic is {config.states_topic}, which this node publishes itself. Put it in a namespace"
+                f"states.topic is {config.states_topic}, which this node publishes. Run it in a namespace"
             )
         kind, self._as_message = KINDS[config.kind]
         self._as_message(np.zeros(spec.action_dim), spec)
         self.refusals = Refusals()
-        """Of what the robot's broadcaster says."""
+        """Rejected messages of the joint_state_broadcaster."""
         self.robot: GatedRobot | None = None
         self._driver: Controllers | None = None
         neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
@@ -140,10 +149,10 @@ class ControlNode(Node):
             on_armed=self._on_armed,
         )
         self.loop: ControlLoop | None = None
-        """From the first states of the robot on."""
+        """Control loop; None until the first joint states arrive."""
         self._progress, self._wants_armed = progress, config.commands.armed
         self._disagrees: list[str] | None = None if config.description_topic else []
-        """What the description allows less than the spec; None until it came."""
+        """Limits of the description below those of the spec; None until the description arrives."""
         self.sent = 0
 
         self._out = self.create_publisher(kind, config.command_topic, OUTPUT)
@@ -165,7 +174,7 @@ class ControlNode(Node):
             states.subscription,
             self.commands.complaints,
             missing="no joint states",
-            refused="states are refused",
+            refused="states rejected",
             needs=f"with {' and '.join(spec.interfaces)} of {list(spec.joint_names)}",
             remedy="Is the joint_state_broadcaster active? Or set states.topic.",
             patience=START_UP,
@@ -183,7 +192,7 @@ class ControlNode(Node):
                 ),
                 self.commands.complaints,
                 missing="no robot description",
-                refused="description refused",
+                refused="description rejected",
                 remedy="Start robot_state_publisher, or set description.topic to ''.",
                 patience=START_UP,
             )
@@ -192,7 +201,7 @@ class ControlNode(Node):
         self.chores.every(1.0, self._publish_diagnostics)
 
     def _ignores(self, source: bytes) -> bool:
-        """Whether what a publisher says of the robot does not count, whatever it is."""
+        """Whether a message of a publisher is rejected before it is decoded."""
         refused = self._broadcaster.refuses(source)
         if refused:
             self.refusals.add(Refusal.SOURCE)
@@ -206,7 +215,7 @@ class ControlNode(Node):
             self._states.refuse(error.reason, str(error))
             return
         self._broadcaster.follow(source)
-        # By our own clock: that of the robot's computer may be another one.
+        # Stamped by the clock of this computer, because the robot's computer may have another clock.
         obs = Observation(stamp=time.monotonic(), values=values)
         self._states.use(obs.stamp)
         if self._driver is not None:
@@ -230,12 +239,12 @@ class ControlNode(Node):
         except SpecError as error:
             self._disagrees = [str(error)]
         for what in self._disagrees:
-            self.get_logger().error(f"the description allows less than the spec: {what}")
+            self.get_logger().error(f"the description permits less than the spec: {what}")
         if self._disagrees:
             self.commands.arbiter.disarm()
 
     def why_not(self) -> str:
-        """What keeps it from being armed; empty: nothing."""
+        """Return the reason against arming; empty if there is none."""
         if self.commands.clock.words:
             return self.commands.clock.words
         if self.robot is None:
@@ -245,14 +254,14 @@ class ControlNode(Node):
         return "; ".join(self._disagrees or [])
 
     def _look(self) -> None:
-        """Find out what the robot does not tell, and log it."""
+        """Check states and description of the robot, and log missing ones."""
         self._states.look(self.robot is None or self._states.silence > SILENCE)
         if self._description is not None:
             self._description.look(self._disagrees is None)
 
     @property
     def _missing(self) -> list[str]:
-        """What was missing at the last look, of the robot and of who commands it."""
+        """Missing inputs at the last check, from the robot and from the agent."""
         inputs = [self._states, *([self._description] if self._description else [])]
         return [*(each.words for each in inputs if each.words), *self.commands.missing]
 
@@ -260,16 +269,16 @@ class ControlNode(Node):
         self._broadcaster.arm(silent=self._sensed_nothing())
 
     def _sensed_nothing(self) -> bool:
-        """Whether all that is known of the robot is old."""
+        """Whether the newest observation is too old."""
         if self._driver is None:
             return True
         return time.monotonic() - self._driver.newest.stamp > self.spec.safety.max_age * self.spec.dt
 
     def _write(self, mode: Mode, action: Any) -> np.ndarray:
-        """Pass on what the gate lets through, once it is armed; returns what is applied, `A`."""
+        """Send an action through the gate if the plant is armed, and return the applied action, `A`."""
         assert self.robot is not None and self._driver is not None
         if mode is Mode.LIMP:
-            # Not armed: whoever commands the robot now, it is not us.
+            # Not armed: other software may command the robot.
             self._driver.follow()
             return self._driver.hold
         return self.robot.write(action)
@@ -277,15 +286,15 @@ class ControlNode(Node):
     def _publish(
         self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
     ) -> None:
-        """Publish what was sensed last, and what is applied on it. See `ReportPeriod`."""
+        """Publish the last observation and the applied action. See `ReportPeriod`."""
         if self._wants_armed and not self.why_not():
             self._wants_armed = False
             self.commands.arbiter.supervisor.arm()
         if obs is None or applied is None or self._sensed_nothing():
-            # Old news is not sent on as new; an agent without observations does not act.
+            # An old observation must not get a new stamp; an agent without observations does not act.
             return
         if not self.commands.clock.runs(self._now()):
-            # Stamps that no clock gave would be acted on, and learned from.
+            # The agent would act on invalid stamps, and learn from them.
             return
         stamp = self.commands.next_stamp()
         self.commands.publish_contact(stamp, cuts)
@@ -325,10 +334,10 @@ class ControlNode(Node):
 
 
 def run(node: ControlNode, executor: Executor, stop: Stop, progress: Callable[[], None]) -> None:
-    """Keep the spec's rate on absolute deadlines; periods that passed meanwhile are skipped.
+    """Run the control loop at the rate of the spec on absolute deadlines; missed periods are skipped.
 
     Args:
-        progress: Called once a period, also before the robot is known.
+        progress: Called once per period, also before the first joint states.
     """
     deadlines = Deadlines(node.spec.dt)
     longest = LOOK if node.config.commands.guard else node.spec.dt

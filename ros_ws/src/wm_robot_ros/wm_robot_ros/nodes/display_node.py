@@ -1,7 +1,7 @@
-"""The display: the imagined future of an agent as markers and frames, and the robot's description.
+"""Display node: publishes the predicted path of an agent's plan as markers and frames, and a robot description.
 
-It listens to the agent's `~/plan` and is in nobody's way: without it, everything goes on as it is. A robot without a
-gripper has no path to draw; the display says so, and shows the rest.
+It subscribes to the agent's `~/plan`. No other node depends on it. For a robot without a gripper it draws no path,
+and logs the reason.
 """
 
 from importlib.util import find_spec
@@ -26,33 +26,33 @@ from wm_robot_ros.nodes.plan_markers import Path, ellipsoid, has_path, path_of, 
 from wm_robot_ros.state_api import interfaces
 
 IMAGINED = "gripper_imagined"
-"""Frame of the gripper where the plan ends."""
+"""Frame of the gripper at the end of the plan."""
 SHOWN = 2.0
-"""Deviations that an ellipsoid spans to each side."""
+"""Half-axis of an ellipsoid, in standard deviations."""
 LIFETIME = 0.5
-"""s after which a picture goes by itself."""
+"""Time after which markers disappear, in s."""
 WIDTH = 0.006
-"""Of the path, in m."""
+"""Width of the path, in m."""
 DESCRIBE_AFTER = 3.0
-"""s to look for somebody else who describes the robot."""
+"""Time to wait for a robot description of another node, in s."""
 SMALLEST = 1e-3
-"""Of an ellipsoid, in m: RViz warns of one that has no size."""
+"""Smallest axis of an ellipsoid, in m, because RViz warns about a size of zero."""
 
 
 class DisplayNode(Node):
-    """Translates plans to pictures."""
+    """Node that draws plans as markers."""
 
     def __init__(self) -> None:
         """Raises:
-        WmRobotError: If there is no such robot, or no messages to listen to.
+        WmRobotError: If the spec of the robot cannot be loaded.
         """
         super().__init__("display")
         self.spec = load_spec(
             declare(self, "robot", "arm", "name of a robot that ships, or path of its spec")
         )
-        self._prefix = declare(self, "frame_prefix", "", "before the names of frames, as `left/`")
+        self._prefix = declare(self, "frame_prefix", "", "prefix of frame names, such as `left/`")
         describe = declare(
-            self, "describe", True, "publish a description made of the spec, where nobody else does"
+            self, "describe", True, "publish a description made from the spec, if no other node does"
         )
         warn_of_unknown(self)
         self._markers = self.create_publisher(MarkerArray, "~/imagined_path", OUTPUT)
@@ -63,7 +63,7 @@ class DisplayNode(Node):
             self.get_logger().warning(missing)
         elif not has_path(self.spec):
             self.get_logger().info(
-                f"robot '{self.spec.name}' has no chain to a gripper, or does not sense positions: no path is drawn"
+                f"robot '{self.spec.name}' has no chain to a gripper or no position sensors: no path is drawn"
             )
         else:
             from wm_robot_msgs.msg import Prediction
@@ -73,11 +73,11 @@ class DisplayNode(Node):
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
         if describe and self.spec.chain:
             self._description = self.create_publisher(String, "robot_description", LATCHED)
-            # After a while, so that a description which is there already is not doubled.
+            # Later, so that this node does not duplicate an existing description.
             self._wait = timer(self, DESCRIBE_AFTER, self._describe)
 
     def _frame_publisher(self) -> Any:
-        # Not among the wheels; every ROS of a system has it.
+        # The wheels lack tf2_msgs; every system installation has it.
         if find_spec("tf2_msgs") is None:
             return None
         from tf2_msgs.msg import TFMessage
@@ -101,12 +101,16 @@ class DisplayNode(Node):
     def _on_plan(self, message: Any) -> None:
         names = list(message.names)
         if names != list(self.spec.observation_names) or message.horizon < 1:
-            self.get_logger().warning(f"a plan of another robot: its channels are {names}", once=True)
+            self.get_logger().warning(
+                f"plan ignored: its channels {names} are those of another robot", once=True
+            )
             return
         shape = (message.horizon, len(names))
         mean, deviation = (np.asarray(part, np.float64) for part in (message.mean, message.stddev))
         if not (mean.size == deviation.size == shape[0] * shape[1] and np.isfinite([mean, deviation]).all()):
-            self.get_logger().warning("a plan whose numbers do not fit, or are not finite", once=True)
+            self.get_logger().warning(
+                "plan ignored: its numbers have a wrong size or are not finite", once=True
+            )
             return
         path = path_of(self.spec, mean.reshape(shape), deviation.reshape(shape))
         self._markers.publish(self._picture(path, message.header.stamp))

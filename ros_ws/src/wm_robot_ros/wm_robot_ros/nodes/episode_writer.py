@@ -1,4 +1,4 @@
-"""Episodes as they are lived: what the robots say is cut into episode files beside the session."""
+"""Episode writer: splits the recorded messages of robots into episode files, next to the session file."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,24 +14,24 @@ from wm_robot.spec import RobotSpec
 
 
 class EpisodeScribe:
-    """Takes the raw messages of some robots of one kind. One thread only."""
+    """Writer of the episodes of several robots with one spec. Use it in one thread only."""
 
     def __init__(
         self, folder: Path, spec: RobotSpec, robots: Sequence[str], kinds: Mapping[str, type], *, source: str
     ):
         """Args:
-        folder: Each robot gets a folder in it, by its namespace.
-        robots: Namespaces.
-        kinds: Message type of each topic, by its name in a namespace.
-        source: Name of the session beside it.
+        folder: Folder with one subfolder for each namespace.
+        robots: Namespaces of the robots.
+        kinds: Message type of each topic, by the topic's name in a namespace.
+        source: Name of the session file.
 
         Raises:
-            SnapshotError: If another process writes there.
+            SnapshotError: If another process writes into the folder.
         """
         self.salvaged: list[Salvaged] = []
-        """What a recorder that died had left."""
+        """Episodes that a killed recorder left, and that were recovered."""
         self.complaints: dict[str, str] = {}
-        """Why a message of a robot was refused first; where there was none, none."""
+        """First rejection reason of each robot that had one."""
         self._kinds = kinds
         self._folders: list[EpisodeFolder] = []
         self._cutters: dict[str, Cutter[OpenEpisode]] = {}
@@ -48,11 +48,11 @@ class EpisodeScribe:
             )
 
     def take(self, topic: str, data: bytes) -> None:
-        """Take a message; topics without episodes are passed over.
+        """Add a raw message to the episode of its robot; other topics are ignored.
 
         Raises:
-            SpecError: If the plant says that it is another robot.
-            OSError: If an episode could not be written.
+            SpecError: If the plant reports another robot.
+            OSError: If an episode cannot be written.
         """
         for robot, cutter in self._cutters.items():
             prefix = f"/{robot}/".replace("//", "/")
@@ -62,12 +62,12 @@ class EpisodeScribe:
                 return
 
     def flush(self) -> None:
-        """When this returns, every step so far survives a power cut."""
+        """Write all steps durably: after this call they survive a power cut."""
         for episode in self._open:
             episode.flush()
 
     def close(self) -> None:
-        """End what goes on, and let others write there."""
+        """End the open episodes, and unlock the folders."""
         try:
             for cutter in self._cutters.values():
                 cutter.finish()

@@ -1,4 +1,4 @@
-"""Input health of an agent: what it needs in order to act and to learn, and what of it is missing."""
+"""Input health: checks which inputs an agent lacks in order to act and to learn."""
 
 from functools import partial
 from typing import Any, Protocol
@@ -13,27 +13,27 @@ from wm_robot_ros.middleware.convert import FRAME
 from wm_robot_ros.middleware.input_monitor import SILENCE, InputWatch, NodeClock, joined
 
 SELDOM = 0.1
-"""Part of the observations from which on their want of a target is reported."""
+"""Share of observations without a target above which the missing target is reported."""
 
 
 class InputNeeds(Protocol):
-    """What an agent needs at the moment."""
+    """Current input requirements of an agent."""
 
     @property
     def active(self) -> bool:
-        """Whether it acts."""
+        """Whether the agent acts."""
 
     @property
     def has_started(self) -> bool:
-        """Whether it updates its lifetime state."""
+        """Whether the agent updates its lifetime state."""
 
     @property
     def needs_goal(self) -> bool:
-        """Whether its task has a goal, without which it does not act."""
+        """Whether the task has a goal; without a goal such an agent does not act."""
 
 
 class InputHealth:
-    """Watches clock, observations, applied commands and targets; looked at about once a second."""
+    """Monitor of clock, observations, applied commands and targets; checked about once a second."""
 
     def __init__(
         self,
@@ -50,48 +50,48 @@ class InputHealth:
     ):
         """Args:
         period: Control period, in s.
-        target_max_age: Oldest target that counts, in s.
-        listeners: Subscribers of `joint_command` without which it does not start.
+        target_max_age: Largest age of a target that is used, in s.
+        min_subscribers: Minimum number of `joint_command` subscribers before the agent starts.
         """
         self._node, self._needs, self._complaints = node, needs, complaints
         self._period, self._target_max_age, self._listeners = period, target_max_age, listeners
         self.clock = NodeClock(node, complaints, period)
         self.unlearned = Unlearned(period)
         self.missing: list[str] = []
-        """What keeps it from acting, as of the last look: a sentence each."""
+        """Missing inputs at the last check, a sentence for each."""
         self.answered = self.aimless = 0
-        """Observations since the last look that had a target or needed none, and that lacked one."""
+        """Number of observations since the last check with a target (or without need of one), and without."""
         rate = f"{1 / period:g} times a second"
         self.sensed = InputWatch(
             node,
             sensed,
             complaints,
             missing="no observation to act on",
-            refused="observation refused",
+            refused="observation rejected",
             needs=rate,
-            remedy="Is the plant running, and well?",
+            remedy="Check that the plant runs without errors.",
         )
         self.applied = InputWatch(
             node,
             applied,
             complaints,
-            missing="no applied command, without which it neither begins nor learns",
-            refused="applied command refused",
-            needs="with the stamp of the observation that it led to, before it",
-            remedy="Is the plant running, and well?",
+            missing="no applied command, so the agent neither starts nor learns",
+            refused="applied command rejected",
+            needs="with the stamp of the observation that it led to, and before that observation",
+            remedy="Check that the plant runs without errors.",
         )
         self.target = InputWatch(
             node,
             target,
             complaints,
-            missing="no recent target, so it does not act",
-            refused="target refused",
+            missing="no recent target, so the agent does not act",
+            refused="target rejected",
             needs=f"in frame '{FRAME}', at least every {target_max_age:g} s (target.max_age)",
-            remedy="Start what publishes the goals of the gripper.",
+            remedy="Start the node that publishes the goals of the gripper.",
         )
 
     def begin(self) -> None:
-        """It was activated: from now on all is waited for."""
+        """Restart the wait for every input, after activation."""
         for watch in (self.sensed, self.applied, self.target):
             watch.begin()
         self.answered = self.aimless = 0
@@ -102,11 +102,11 @@ class InputHealth:
         self.unlearned = Unlearned(self._period)
 
     def count(self, transition: Lived) -> None:
-        """Count a transition that was handed to the agent."""
+        """Count a transition that the agent got."""
         self.unlearned.add(transition)
 
     def look(self) -> None:
-        """Find out what is missing, and log it."""
+        """Check all inputs, and log the missing ones."""
         active, still = self._needs.active, self.clock.look()
         blind = active and not still and self.sensed.silence > SILENCE
         lame = active and not still and self.applied.silence > SILENCE
@@ -121,17 +121,17 @@ class InputHealth:
             self._complaints.add(f"unlearned: {cause}", partial(str, words), lasting=True)
 
     def explain(self, what: str) -> str:
-        """What cannot be done, with all that is missing now."""
+        """Return a text about a failed request, with all inputs that are missing now."""
         self.look()
         return joined([what, *self.missing])
 
     def so_far(self, refused: int) -> str:
-        """What was amiss since it was started, where nothing is now."""
+        """Return the counts of earlier input faults, while there are none now."""
         counted = {"refused": refused, "periods missed": self.unlearned.missed}
         return ", ".join(f"{count} {what} so far" for what, count in counted.items() if count) or "all used"
 
     def _lacks_target(self) -> bool:
-        """Whether much of the last second lacked a target; before the first observation, whether none came."""
+        """Whether many recent observations lacked a target; before the first observation, whether none arrived."""
         aimless, answered = self.aimless, self.answered
         self.aimless = self.answered = 0
         if not self._needs.needs_goal or self.target.silence < SILENCE and self.target.used_at is None:
@@ -141,18 +141,16 @@ class InputHealth:
         return self.target.silence > max(SILENCE, self._target_max_age)
 
     def _unheard(self, ready: bool) -> str:
-        """Who does not listen yet, without whom it does not begin."""
+        """Return a sentence about missing subscribers that the agent waits for; empty if there are enough."""
         topic, wanted = self._node.resolve_topic_name("joint_command"), self._listeners
         if not ready or self._needs.has_started or self._node.count_subscribers(topic) >= wanted:
             return ""
-        words = (
-            f"it waits until {topic} has {wanted} subscribers (parameter listeners). Start what listens to it"
-        )
+        words = f"the agent waits until {topic} has {wanted} subscribers (parameter listeners). Start them"
         self._complaints.add("listeners", lambda: words, lasting=True)
         return words
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ~/status."""
+        """Return plain values for `~/status`."""
         return {
             "missing": self.missing,
             "unlearned": self.unlearned.to_dict(),

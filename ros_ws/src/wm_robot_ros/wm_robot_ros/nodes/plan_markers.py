@@ -1,4 +1,4 @@
-"""The imagined future as a picture: where a plan is expected to take the gripper, and how sure that is."""
+"""Plan markers: the predicted path of the gripper with its uncertainty, from the predicted observations of a plan."""
 
 from typing import NamedTuple
 
@@ -10,37 +10,37 @@ from wm_robot.math.kinematics import tip_position
 from wm_robot.spec import RobotSpec
 
 NUDGE = 1e-4
-"""Change of an angle by which slopes are told, in rad."""
+"""Step of an angle for finite differences, in rad."""
 
 
 class Path(NamedTuple):
-    """Where the gripper is expected, step by step, in the frame of the base."""
+    """Predicted path of the gripper in the frame of the base, one row per step."""
 
     tip: Float[np.ndarray, "H 3"]
-    """In m."""
+    """Position, in m."""
     covariance: Float[np.ndarray, "H 3 3"]
-    """In m²."""
+    """Covariance of the position, in m²."""
     rotation: Float[np.ndarray, "H 3 3"]
-    """Of the gripper; its columns are its axes."""
+    """Rotation of the gripper; its columns are the axes of the gripper."""
 
 
 def has_path(spec: RobotSpec) -> bool:
-    """Whether a robot has a gripper, and senses what says where it is."""
+    """Whether a robot has a gripper and senses the positions of its joints."""
     return bool(spec.chain) and "position" in spec.interfaces
 
 
 def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np.ndarray, "H O"]) -> Path:
-    """The path of the gripper through observations that are expected.
+    """Compute the path of the gripper through predicted observations.
 
     Args:
-        mean: In sensor units, in the order of the spec.
-        deviation: Of each channel; what joints do is taken for independent.
+        mean: Predicted mean, in sensor units and in the order of the spec.
+        deviation: Standard deviation of each channel; joints are assumed to be independent.
 
     Raises:
-        SpecError: If the robot has no gripper, or does not sense where its joints are.
+        SpecError: If the robot has no gripper, or does not sense the positions of its joints.
     """
     if not has_path(spec):
-        raise SpecError(f"robot '{spec.name}' has no chain to a gripper, or does not sense positions")
+        raise SpecError(f"robot '{spec.name}' has no chain to a gripper or no position sensors")
     columns = [spec.observation_names.index(f"{link.joint}/position") for link in spec.chain]
     angles, spread = mean[:, columns].astype(np.float64), deviation[:, columns].astype(np.float64)
     tip = _place(spec, angles, spec.tip)
@@ -48,13 +48,13 @@ def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np
         [(_place(spec, angles + NUDGE * row, spec.tip) - tip) / NUDGE for row in np.eye(len(columns))], 2
     )
     covariance = np.einsum("hik,hk,hjk->hij", slope, spread**2, slope)
-    # Where a metre along each axis of the gripper leads tells how it is turned.
+    # The displacement by one metre along each axis of the gripper gives that axis.
     rotation = np.stack([_place(spec, angles, np.add(spec.tip, axis)) - tip for axis in np.eye(3)], 2)
     return Path(tip, covariance, rotation)
 
 
 def ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations along the axes of an ellipsoid, in m, and a rotation whose columns are these axes."""
+    """Compute the deviations along the axes of an ellipsoid, in m, and a rotation whose columns are these axes."""
     values, axes = np.linalg.eigh(covariance)
     if np.linalg.det(axes) < 0:
         axes[:, 0] *= -1
@@ -62,9 +62,9 @@ def ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndar
 
 
 def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
-    """A rotation as x, y, z, w.
+    """Convert a rotation matrix to a quaternion x, y, z, w.
 
-    Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, whatever the angle.
+    Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, for every angle.
     """
     r = rotation
     k = np.array(

@@ -1,11 +1,11 @@
-"""The plant: a robot in MuJoCo, in real time, behind the topics that a real one would have.
+"""Plant node: a robot in MuJoCo, in real time, with the topics of a real robot.
 
-It is a sampled system. At each deadline it moves the robot through the period that ends there under
-the command that came in meanwhile, and says what the sensors then give. Delay between command and
-motor is a property of the world, as in training; the time that a command takes to come is measured.
+It is a sampled system. At each deadline it simulates the period that ends there under the last command, then
+publishes the sensor values. The delay between command and motor is a property of the world, as in training. The age
+of each command on arrival is measured.
 
-It runs the library's control loop. All that moves the robot goes through its gate, and the loop's arbiter decides
-between the commands that come in and the fallback controller, which holds and goes home.
+It runs the control loop of the library. Every action passes the gate. The arbiter of the loop selects between the
+received commands and the fallback controller, which holds and homes.
 """
 
 import json
@@ -56,14 +56,14 @@ from wm_robot_sim.worlds import World
 
 NAME = "plant"
 SPIN_SHORTEST = 0.0005
-"""Below this the rest of a wait is slept, in s: a wait for messages would end late."""
+"""Shortest wait for messages, in s; a shorter rest is slept, because a wait for messages would end late."""
 LOOK = 0.005
-"""Longest time between two looks at the guard's page, in s."""
+"""Longest time between two checks of the guard's page, in s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlantConfig:
-    """Parameters of the node."""
+    """Parameters of a plant node."""
 
     robot: str
     seed: int
@@ -84,35 +84,48 @@ class PlantConfig:
     def declare(cls, node: Node) -> "PlantConfig":
         return cls(
             robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            seed=declare(node, "seed", 0, "of start pose, target, noise and random worlds"),
+            seed=declare(node, "seed", 0, "seed of start pose, target, noise and random worlds"),
             world=declare(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
             change_time=declare(
-                node, "change.time", -1.0, "s from the first command to a change of world; below 0: never"
+                node,
+                "change.time",
+                -1.0,
+                "time from the first command to a change of the world, in s; negative: never",
             ),
             change_world=declare(node, "change.world", "nominal", "world after the change"),
             duration=declare(
-                node, "duration", 0.0, "s from the first command to the end; 0: for ever", bounds=(0, 1e9)
+                node,
+                "duration",
+                0.0,
+                "time from the first command to the end, in s; 0: unlimited",
+                bounds=(0, 1e9),
             ),
             commands=CommandConfig.declare(node, armed=True),
-            require_signed=declare(node, "require_signed", False, "refuse a spec that no trusted key signed"),
-            keys=declare(node, "keys", "", "folder of keys; empty: the user's"),
-            status_rate=declare(node, "status_rate", 10.0, "Hz of ~/status", bounds=(2, 50)),
+            require_signed=declare(
+                node, "require_signed", False, "reject a spec without a signature of a trusted key"
+            ),
+            keys=declare(node, "keys", "", "folder of the keys; empty: the user's folder"),
+            status_rate=declare(node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)),
             report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
-            log=declare(node, "log", "", "file that gets a line of JSON for each period; empty: none"),
-            priority=declare(node, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99)),
-            cores=declare(node, "realtime.cores", "", "to run on alone, as 2,3; empty: any"),
+            log=declare(node, "log", "", "file for one line of JSON per period; empty: none"),
+            priority=declare(
+                node, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
+            ),
+            cores=declare(
+                node, "realtime.cores", "", "cores to run on with real time, such as 2,3; empty: any"
+            ),
         )
 
 
 class PlantNode(Node):
-    """Publishes what the robot senses and applies what it is told."""
+    """Node of a simulated robot: publishes observations and applies commands."""
 
     def __init__(self, progress: Callable[[], None] = lambda: None) -> None:
         """Args:
             progress: Called at the end of every period.
 
         Raises:
-            WmRobotError: If robot or world cannot be.
+            WmRobotError: If robot or world is invalid.
         """
         super().__init__(NAME)
         self.config = config = PlantConfig.declare(self)
@@ -141,7 +154,7 @@ class PlantNode(Node):
         self.realtime: dict[str, str] = {}
         self.garbage: Garbage | None = None
         self._lived = 0
-        """Periods since the first command."""
+        """Number of periods since the first command."""
         self._change_due = config.change_time >= 0
 
         self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
@@ -154,7 +167,7 @@ class PlantNode(Node):
         self.chores = Chores(self)
         self.chores.every(1.0 / config.status_rate, self._publish_status)
         self.chores.every(1.0, self._publish_diagnostics)
-        # The first line of a log took 23 ms, which is more than a period; so it comes before there are any.
+        # The first log line took 23 ms, which is more than a period, so it comes before the first period.
         self.commands.log_mode()
 
     def _load_spec(self) -> RobotSpec:
@@ -167,10 +180,10 @@ class PlantNode(Node):
         return 0 < self.config.duration <= self._lived * self.spec.dt
 
     def _move(self, mode: Mode, action: Any) -> np.ndarray:
-        """Move the robot through the period that ends now; returns what was applied, `A`."""
+        """Simulate the period that ends now, and return the applied action, `A`."""
         started = self.commands.remote.started
-        # Until somebody commands it the robot stands where it was put: it would sag for as long as its agent
-        # takes to load, and no two runs would begin alike.
+        # Before the first command the robot is not simulated: it would sag while its agent loads, and no two runs
+        # would start from the same state.
         if not (started or mode is Mode.HOMING):
             return self.robot.hold
         if self._change_due and started and self._lived * self.spec.dt >= self.config.change_time:
@@ -182,16 +195,16 @@ class PlantNode(Node):
     def _publish(
         self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
     ) -> None:
-        """Publish what the sensors give after a period, and what led to it. See `ReportPeriod`."""
+        """Publish the sensor values after a period, and the applied action. See `ReportPeriod`."""
         commands = self.commands
         self._lived += commands.remote.started
         goal = self._target.goal(self._lived)
         observation = self.robot.read().values
         if applied is None or not commands.clock.runs(self._now()):
-            # Stamps that no clock gave would be acted on, and learned from.
+            # The agent would act on invalid stamps, and learn from them.
             return
         stamp = commands.next_stamp()
-        # The observation comes last: when it arrives, what belongs to it is there already.
+        # The observation comes last, so that target and applied command arrive before it.
         commands.publish_contact(stamp, cuts)
         if goal.size:
             self._goal.publish(convert.point_message(goal, stamp))
@@ -217,10 +230,10 @@ class PlantNode(Node):
         remote.age_ms = math.nan
 
     def tidy(self, left: float) -> None:
-        """Do what belongs between two periods.
+        """Log the mode, or collect garbage, between two periods.
 
         Args:
-            left: Time until the next, in s.
+            time_left: Time until the next period, in s.
         """
         logged = self.commands.log_mode()
         if self.garbage and not logged:
@@ -285,7 +298,7 @@ class PlantNode(Node):
 
 
 def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
-    """Keep the node's rate on absolute deadlines; periods that passed while we were kept away are skipped."""
+    """Run the control loop at the rate of the spec on absolute deadlines; missed periods are skipped."""
     deadlines = Deadlines(node.spec.dt)
     longest = LOOK if node.config.commands.guard else node.spec.dt
 
@@ -301,7 +314,7 @@ def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
 
 
 def main() -> None:
-    """Run the node until Ctrl-C or its duration ends it."""
+    """Run the node until Ctrl-C, or until its duration has passed."""
     stop, service = start(), Service()
     node = None
     try:

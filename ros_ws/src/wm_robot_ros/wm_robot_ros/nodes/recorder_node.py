@@ -1,8 +1,7 @@
-"""The recorder: everything that the robots say, in one session file that survives the recorder's death, and their
-episodes in files of their own if they are asked for.
+"""Recorder node: records all topics of robots in one session file, and optionally their episodes in further files.
 
-Raw subscriptions → bounded queue → one writing thread, so that a slow disk delays no message and a message is
-never decoded only to be encoded again. Since it hears everything, it can also keep a digest for people.
+The session file survives a killed recorder. Raw subscriptions → bounded queue → one writer thread, so that a slow
+disk delays no message, and no message is decoded and encoded again. It can also write a status summary.
 """
 
 import itertools
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from wm_robot_ros.nodes.episode_writer import EpisodeScribe
 
 LISTEN = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Fits every publisher, and asks none to wait for the recorder."""
+"""Compatible with every publisher; no publisher waits for the recorder."""
 TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "joint_states": (JointState, LISTEN),
     "applied_command": (JointState, LISTEN),
@@ -56,15 +55,15 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "ground_truth/gripper": (PointStamped, LISTEN),
     "ground_truth/event": (String, LATCHED),
 }
-"""What is recorded of each robot, by name in its namespace."""
+"""Recorded topics of each robot, by name in its namespace."""
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, LISTEN)}
 QUEUE = 20_000
-"""Messages waiting for the disk; half a minute of two robots."""
+"""Capacity of the queue, in messages: half a minute of two robots."""
 END = object()
 
 
 class Scribe:
-    """Writes a session file, and the episodes in it, in a thread of its own."""
+    """Writer thread of a session file, and of the episodes in it."""
 
     def __init__(
         self,
@@ -75,11 +74,11 @@ class Scribe:
         flush_every: float = FLUSH_EVERY,
     ):
         self.dropped = 0
-        """Messages that came while the queue was full."""
+        """Number of messages that arrived while the queue was full."""
         self.error: BaseException | None = None
-        """Why writing ended early."""
+        """Error that ended the writing."""
         self.episodes_error: BaseException | None = None
-        """Why there are no more episodes; the session goes on without them."""
+        """Error that ended the episodes; the session continues without them."""
         self._episodes = episodes
         self._path, self._flush_every = path, flush_every
         self._queue: queue.Queue[Any] = queue.Queue(capacity)
@@ -91,17 +90,17 @@ class Scribe:
         return self._thread.is_alive()
 
     def take(self, topic: str, kind: str, data: bytes, qos: str = "") -> None:
-        """Put a message in line, never waiting; its time is now."""
+        """Add a message to the queue without waiting; its log time is the current time."""
         try:
             self._queue.put_nowait((topic, kind, time.time_ns(), data, qos))
         except queue.Full:
             self.dropped += 1
 
     def close(self) -> None:
-        """Write what is in line, then the index.
+        """Write the queued messages, then the index.
 
         Raises:
-            BaseException: What ended the writing, if it was not this.
+            BaseException: Error that ended the writing before this call.
         """
         while self.writing:
             try:
@@ -155,7 +154,7 @@ class Scribe:
 
     @contextmanager
     def _session_first(self) -> Iterator[None]:
-        """Whatever goes wrong with the episodes, the session goes on; it is worth more."""
+        """Catch errors of the episodes, so that the session, which matters more, continues."""
         try:
             yield
         except Exception as error:
@@ -163,7 +162,7 @@ class Scribe:
 
 
 class RecorderNode(Node):
-    """Subscribes to the topics of some robots, and hands what comes to a scribe."""
+    """Node that subscribes to the topics of robots and passes their messages to a session writer."""
 
     def __init__(self) -> None:
         super().__init__("recorder")
@@ -172,22 +171,24 @@ class RecorderNode(Node):
             self,
             "numbered",
             False,
-            "where path is there already, record to the next of path-2, path-3 and so on",
+            "if path exists, record to the first free one of path-2, path-3 and so on",
         )
         robots = declare(
-            self, "robots", "", "namespaces of the robots, by comma; empty: the one without"
+            self, "robots", "", "namespaces of the robots, separated by commas; empty: no namespace"
         ).split(",")
-        episodes = declare(self, "episodes", "", "folder that gets a file for each episode; empty: none")
-        model = declare(self, "robot", "arm", "of episodes: name of a robot that ships, or path of its spec")
-        digest = declare(self, "digest", "", "file that gets a line of JSON ten times a second; empty: none")
-        rate = declare(self, "digest_rate", 10.0, "Hz", bounds=(0.1, 50))
-        priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
+        episodes = declare(self, "episodes", "", "folder for one file per episode; empty: no episodes")
+        model = declare(self, "robot", "arm", "for episodes: name of a robot that ships, or path of its spec")
+        digest = declare(self, "digest", "", "file for lines of JSON with a status summary; empty: none")
+        rate = declare(self, "digest_rate", 10.0, "rate of the status summary, in Hz", bounds=(0.1, 50))
+        priority = declare(
+            self, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
+        )
         warn_of_unknown(self)
         use_real_time(self, priority)
         if numbered:
             path = _next_free(path)
         elif path.exists():
-            raise ConfigError(f"{path} is there already; move it away, or set path to another file")
+            raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
         self._offered: dict[str, str] = {}
         self._digest = Digest() if digest else None
@@ -208,14 +209,14 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
 
     def _episode_scribe(self, folder: str, model: str, names: list[str], path: Path) -> "EpisodeScribe":
-        # Here, so that a recorder without episodes needs neither.
+        # Imported here, so that a recorder without episodes needs neither module.
         from wm_robot.robots import load_spec
         from wm_robot_ros.nodes.episode_writer import EpisodeScribe
 
         kinds = {name: kind for name, (kind, _) in TOPICS.items()}
         scribe = EpisodeScribe(Path(folder), load_spec(model), names, kinds, source=path.name)
         for one in scribe.salvaged:
-            self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were saved")
+            self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were recovered")
         timer(self, 1.0, self._complain)
         return scribe
 
@@ -228,7 +229,7 @@ class RecorderNode(Node):
 
     def _hand_over(self, topic: str, kind: str) -> Callable[[bytes], None]:
         def hand_over(data: bytes) -> None:
-            # Asked once, when a publisher is known to exist.
+            # Requested once, when a publisher exists.
             if topic not in self._offered:
                 self._offered[topic] = _profiles_yaml(
                     [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
@@ -244,13 +245,13 @@ class RecorderNode(Node):
         try:
             self._told.write(line({robot: self._digest.of(robot) for robot in self._robots}))
             self._told.flush()
-        # The digest is for people who watch; the recording goes on without it.
+        # The summary is only for display; the recording continues without it.
         except OSError as error:
-            self.get_logger().error(f"no digest: {error}", once=True)
+            self.get_logger().error(f"no status summary: {error}", once=True)
 
 
 def _next_free(path: Path) -> Path:
-    """The path itself, or the first of its numbered ones that is not there: no recording is written over."""
+    """Return the path, or its first numbered variant that does not exist, so that no recording is overwritten."""
     numbers = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(one for one in itertools.chain([path], numbers) if not one.exists())
 
@@ -261,7 +262,7 @@ def _name_of(kind: type) -> str:
 
 
 def _profiles_yaml(profiles: list[QoSProfile]) -> str:
-    """Offered profiles as the metadata of a bag spells them."""
+    """Encode offered QoS profiles as in the metadata of a bag."""
 
     def seconds(duration: Any) -> dict[str, int]:
         sec, nsec = divmod(duration.nanoseconds, 10**9)
@@ -285,7 +286,7 @@ def _profiles_yaml(profiles: list[QoSProfile]) -> str:
 
 
 def _why_no_episodes(error: BaseException) -> str:
-    return f"the session is whole, its episodes are not: {type(error).__name__}: {error}"
+    return f"the session is complete, its episodes are not: {type(error).__name__}: {error}"
 
 
 def _close(scribe: Scribe, path: Path) -> None:
@@ -293,10 +294,10 @@ def _close(scribe: Scribe, path: Path) -> None:
         scribe.close()
     except OSError as error:
         if path.exists() and not path.stat().st_size:
-            # Nothing is in it, and a recorder that is started again makes another.
+            # An empty file; a restarted recorder creates it again.
             path.unlink()
-        left = f"; for what is in it, run: wm-robot recover {path}" if path.exists() else ""
-        sys.exit(f"{path} was not written to its end: {error}{left}")
+        left = f". To recover its messages, run: wm-robot recover {path}" if path.exists() else ""
+        sys.exit(f"{path} is incomplete: {error}{left}")
     if scribe.episodes_error:
         sys.exit(_why_no_episodes(scribe.episodes_error))
 
@@ -315,11 +316,11 @@ def main() -> None:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
         end(node)
-        # Whatever happened: a scribe that nobody closes keeps the process alive, and its file without an index.
+        # After every error too: an open writer keeps the process alive and its file without an index.
         if node is not None:
             _close(node.scribe, node.path)
     if node.scribe.dropped:
-        sys.exit(f"{node.scribe.dropped} messages were lost: the disk is slower than the robots")
+        sys.exit(f"{node.scribe.dropped} messages were lost: the disk is too slow for these topics")
 
 
 if __name__ == "__main__":

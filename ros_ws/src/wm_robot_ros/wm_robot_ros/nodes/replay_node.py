@@ -1,6 +1,6 @@
-"""The replay: what a robot of a recorded session sensed and did, said again at its own pace.
+"""Replay node: publishes the recorded observations, actions and targets of a robot at their original pace.
 
-Stamps are moved to now and nothing else is changed, so that an agent lives it as it was.
+Only the stamps are shifted to the present, so that an agent gets the same transitions as in the recording.
 """
 
 import time
@@ -26,30 +26,34 @@ from wm_robot_ros.middleware.qos import OUTPUT
 
 TOPICS = {"target": PointStamped, "applied_command": JointState, "joint_states": JointState}
 LEAD = 0.2
-"""s from the moment when all listen to the first message."""
+"""Time from the last subscription to the first message, in s."""
 
 
 class ReplayNode(Node):
-    """Publishes what a session holds."""
+    """Node that publishes the messages of a session."""
 
     def __init__(self) -> None:
         """Raises:
-        ConfigError: If it is to follow a simulator's clock.
-        SnapshotError: If there is no such session.
+        ConfigError: If the node uses a simulated clock.
+        SnapshotError: If the session does not exist or cannot be read.
         """
         super().__init__("replay")
-        self.path = Path(declare(self, "recording", "session.mcap", "session or bag to say again"))
-        robot = declare(self, "from_robot", "", "namespace of the robot in it; empty: the one without").strip(
+        self.path = Path(declare(self, "recording", "session.mcap", "session or bag to replay"))
+        robot = declare(self, "from_robot", "", "namespace of the robot in it; empty: no namespace").strip(
             "/ "
         )
         self.listeners = declare(
-            self, "listeners", 1, "subscribers of joint_states without whom it does not begin", bounds=(0, 64)
+            self,
+            "listeners",
+            1,
+            "minimum number of joint_states subscribers before the replay starts",
+            bounds=(0, 64),
         )
         warn_of_unknown(self)
         if self.get_clock().ros_time_is_active:
             raise ConfigError(
-                "use_sim_time is true; a replay keeps its pace by the system's clock. Set use_sim_time:=false here "
-                "and in the nodes that listen to it"
+                "use_sim_time is true; a replay needs the clock of the system. Set use_sim_time:=false here "
+                "and in the nodes that subscribe to it"
             )
         check_recording(self.path)
         space = f"/{robot}" if robot else ""
@@ -60,24 +64,28 @@ class ReplayNode(Node):
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody listens who is to."""
+        """Whether there are enough subscribers."""
         return bool(self._heard.get_subscription_count() >= self.listeners)
 
     def messages(self) -> Iterator[tuple[str, Any]]:
-        """Messages of the robot, in the order in which they were recorded."""
+        """Iterate over the messages of the robot, in recorded order."""
         wanted = {topic: STREAMS[topic.rpartition("/")[2]] for topic in self._topics}
         for raw in raw_messages(self.path, wanted):
             yield raw.topic, deserialize_message(raw.data, self._topics[raw.topic])
 
     def say(self, topic: str, message: Any, moved: int) -> None:
-        """Publish a message with its stamp moved, in ns."""
+        """Publish a message with its stamp shifted by an offset, in ns."""
         message.header.stamp = time_message(stamp_of(message) + moved)
         self._said[topic].publish(message)
         self.said += 1
 
 
 def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
-    """Say all of it, or as much as until somebody asks to end."""
+    """Replay all messages, or until a request to stop.
+
+    Raises:
+        SnapshotError: If the session has no message of the robot.
+    """
     while not (stop.asked or node.awaited):
         spin_once(executor, node)
     moved = None
@@ -94,15 +102,15 @@ def run(node: ReplayNode, executor: Executor, stop: Stop) -> None:
     if not node.said:
         robots = " or ".join(f"from_robot:={robot}" for robot in robots_in(node.path))
         raise SnapshotError(
-            f"{node.path} has nothing of {sorted(node._topics)}. Write {robots or 'another recording'}"
+            f"{node.path} has no messages of {sorted(node._topics)}. Set {robots or 'another recording'}"
         )
 
 
 def main() -> None:
-    """Play the session, then end."""
+    """Replay the session, then exit."""
     with running(ReplayNode) as (node, stop):
         run(node, executor_of(node), stop)
-        node.get_logger().info(f"said {node.said} messages of {node.path}")
+        node.get_logger().info(f"replayed {node.said} messages of {node.path}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How robots are doing, from the newest message of each topic: a few numbers for people to watch."""
+"""Status summary: a few numbers about each robot for display, from the newest message of each topic."""
 
 import json
 from collections.abc import Mapping
@@ -13,31 +13,31 @@ from wm_robot_ros.middleware import convert
 
 
 class Digest:
-    """Keeps the newest raw message of every topic, and decodes when asked."""
+    """Store of the newest raw message of every topic, decoded on request."""
 
     def __init__(self) -> None:
         self._newest: dict[str, bytes] = {}
         self._events: dict[str, dict[str, int]] = {}
-        """By robot, when each event happened, in ns."""
+        """Time of each event in ns, by robot and event."""
 
     def take(self, topic: str, data: bytes) -> None:
-        """Keep a message; an event is decoded at once, since the next one replaces it.
+        """Store a message; an event is decoded immediately, because the next one replaces it.
 
         Args:
-            topic: In the namespace of its robot: `/robot/name`.
+            topic: Topic in the namespace of its robot: `/robot/name`.
         """
         robot, _, name = topic[1:].partition("/")
         if name == "ground_truth/event":
             try:
                 event = convert.json_values(deserialize_message(data, String))
                 self._events.setdefault(robot, {})[str(event["event"])] = int(event["stamp"])
-            # Anybody may publish text there.
+            # Any node may publish other text on this topic.
             except (ValueError, KeyError, TypeError):
                 return
         self._newest[topic] = data
 
     def of(self, robot: str) -> dict[str, Any]:
-        """What is known of a robot; what it has not said yet is missing."""
+        """Return the summary of a robot; values that it has not published yet are missing."""
         said: dict[str, Any] = dict(self._events.get(robot, {}))
         gripper = self._point(f"/{robot}/ground_truth/gripper")
         target = self._point(f"/{robot}/target")
@@ -65,5 +65,5 @@ class Digest:
 
 
 def line(robots: Mapping[str, Mapping[str, Any]]) -> str:
-    """A digest of some robots as one line of JSON."""
+    """Encode the summaries of robots as one line of JSON."""
     return json.dumps({"robots": robots}, separators=(",", ":")) + "\n"

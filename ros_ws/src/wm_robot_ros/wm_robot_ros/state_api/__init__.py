@@ -1,1 +1,1 @@
-"""Services, actions and topics of the lifetime state."""
+"""State API: services, actions and topics of a lifetime state."""

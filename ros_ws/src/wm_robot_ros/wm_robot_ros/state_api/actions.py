@@ -1,6 +1,7 @@
-"""Actions of an agent for its life: adapt, assimilate and evaluate, with feedback and cancel.
+"""Lifetime actions of an agent: adapt, assimilate and evaluate, with feedback and cancel.
 
-`adapt` watches the agent learn. The other two are done by a process beside it, which yields to it. One at a time.
+`adapt` monitors the learning agent. The other two run in a separate process with low priority. Only one goal runs
+at a time.
 """
 
 import json
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
     from wm_robot.agent.agent import Surprise
 
 LOOK = 0.2
-"""s between two looks at what is under way, and two messages of feedback."""
+"""Time between two progress checks, and between two feedback messages, in s."""
 LEAST_STEPS = 8
-"""Of a session of learning: two in each quarter."""
+"""Smallest number of steps of `adapt`: two in each quarter."""
 MODULE = "wm_robot_ros.state_api.worker"
 Execute = Callable[[ServerGoalHandle, Any, Any], Awaitable[bool]]
 
 
 class Cancelled(Exception):
-    """Somebody asked for it to end."""
+    """The client cancelled the goal."""
 
 
 class LifetimeActions:
@@ -48,11 +49,11 @@ class LifetimeActions:
     def __init__(self, agent: ServedAgent):
         self._agent, self._node, self._busy = agent, agent.node, False
         self._surprises: list[float] | None = None
-        """Of the steps of the session of learning that is under way."""
+        """Surprise of each step of the running `adapt` goal; None without one."""
         self._child: subprocess.Popen[bytes] | None = None
         self._tick = Future()
         self._timer: Any = None
-        """Ticks while something is under way."""
+        """Timer of the progress checks while a goal runs."""
         self._servers = [
             self._server(Adapt, "adapt", self._adapt),
             self._server(Assimilate, "assimilate", self._assimilate),
@@ -60,13 +61,13 @@ class LifetimeActions:
         ]
 
     def destroy(self) -> None:
-        """Take them down; what is under way in another process ends."""
+        """Destroy the action servers, and stop a running worker process."""
         self._end()
         for server in self._servers:
             server.destroy()
 
     def lived(self, lived: Lived, surprise: "Surprise") -> None:
-        """Hear of a step that was lived."""
+        """Store the surprise of a transition that the agent learned from."""
         if self._surprises is not None and lived.valid:
             self._surprises.append(float(surprise.nll))
 
@@ -101,21 +102,19 @@ class LifetimeActions:
     def _accept(self, goal: Any) -> GoalResponse:
         if self._busy:
             self._node.get_logger().warning(
-                "goal refused: another one is under way. Wait for it, or cancel it"
+                "goal rejected: another goal is running. Wait until it ends, or cancel it"
             )
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
-
-    # --- what is done -------------------------------------------------------------------------------------------
 
     async def _adapt(self, goal: ServerGoalHandle, asked: Adapt.Goal, result: Adapt.Result) -> bool:
         agent, wanted = self._agent, int(asked.steps)
         if wanted < LEAST_STEPS:
             raise ConfigError(f"steps is {wanted}; it must be at least {LEAST_STEPS}")
         if math.isnan(asked.allowed):
-            raise ConfigError("allowed is NaN; it must be nats per channel, or infinity")
+            raise ConfigError("allowed is NaN; it must be a number in nats per channel, or infinity")
         if not (agent.loop.active and agent.learning):
-            raise SnapshotError("the agent does not act, or does not learn. Activate it, with learning: true")
+            raise SnapshotError("the agent does not act or does not learn. Activate it with learning: true")
         store, _ = open_place(agent.session.place)
         before = await self._save_state()
         result.before = snapshot_message(store, before)
@@ -153,7 +152,7 @@ class LifetimeActions:
         if cancelled:
             raise Cancelled
         if not result.kept:
-            result.message = "it was undone: the surprise rose by more than is allowed"
+            result.message = "the session was undone: the surprise increased by more than the allowed value"
         return bool(result.kept)
 
     async def _assimilate(
@@ -175,7 +174,7 @@ class LifetimeActions:
         result.metrics = metrics(told["metrics"], "1")
         result.snapshot = snapshot_message(store, told["snapshot"])
         if not told["accepted"]:
-            result.message = f"it is no better for this experience: {told['told']}. Nothing was kept"
+            result.message = f"the recordings did not improve the state: {told['told']}. No branch was saved"
         return bool(told["accepted"])
 
     async def _evaluate(self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result) -> bool:
@@ -195,10 +194,8 @@ class LifetimeActions:
             result.metrics = [*result.metrics, *metrics(surprise, "nat"), *metrics(row, "1")]
         return True
 
-    # --- how ----------------------------------------------------------------------------------------------------
-
     async def _beside(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
-        """What a process of its own finds; its progress becomes feedback."""
+        """Run a request in a worker process, publish its progress as feedback, and return its result."""
         agent = self._agent
         request |= {
             "base": agent.base,
@@ -209,7 +206,7 @@ class LifetimeActions:
             [sys.executable, "-m", MODULE, json.dumps(request)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            # Its own end is ours to bring about; Ctrl-C is for us.
+            # In its own session, so that Ctrl-C reaches only the agent, which then stops the worker.
             start_new_session=True,
         )
         assert child.stdout
@@ -226,19 +223,19 @@ class LifetimeActions:
                 goal.publish_feedback(feedback(progress=float(line["progress"]), doing=str(line["doing"])))
             if ended:
                 raise DeviceError(
-                    f"its process ended with {child.returncode} and said nothing. Its log says why"
+                    f"the worker process ended with code {child.returncode} and no result. See the log of the agent"
                 )
             await self._next(goal)
 
     async def _save_state(self) -> str:
-        """Digest of the snapshot of a save."""
+        """Save the lifetime state, and return the digest of the snapshot."""
         return await result_of(self._agent.session.save(), self._node)
 
     async def _next(self, goal: ServerGoalHandle) -> None:
-        """Until the next look.
+        """Wait for the next progress check.
 
         Raises:
-            Cancelled: If somebody asked for that.
+            Cancelled: If the client cancelled the goal.
         """
         await self._tick
         if goal.is_cancel_requested:
@@ -249,7 +246,7 @@ class LifetimeActions:
         past.set_result(None)
 
     def _end(self) -> None:
-        """Nothing is under way any more."""
+        """Reset all values of the goal, and stop its worker process."""
         self._surprises, self._busy = None, False
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
@@ -263,7 +260,7 @@ class LifetimeActions:
 
 
 def _ends(surprises: Iterable[float]) -> tuple[float, float]:
-    """Means over the first quarter and the last; NaN where there are too few."""
+    """Compute the means over the first and the last quarter; NaN for too few values."""
     values = np.array(list(surprises))
     part = len(values) // 4
     return (float(values[:part].mean()), float(values[-part:].mean())) if part else (math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""What an agent offers beyond standard messages, where the project's own are built."""
+"""State interfaces of an agent: creates services, actions and topics, if `wm_robot_msgs` is built."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ Watch: TypeAlias = "Callable[[Lived, Surprise], None]"
 
 
 def attach(agent: ServedAgent, resources: ExitStack) -> list[Watch]:
-    """Give an agent its services, actions and topics for the lifetime state; or log in one line what is missing.
+    """Create the services, actions and topics of a lifetime state, or log in one line what is missing.
 
     Args:
-        resources: Gets what destroys each part.
+        resources: Stack that destroys each part when it closes.
 
     Returns:
-        What is to be called after each transition that the agent learned from.
+        Callbacks for each transition that the agent learned from.
     """
     missing = interfaces.missing()
     if missing:

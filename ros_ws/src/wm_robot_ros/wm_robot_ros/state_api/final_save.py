@@ -1,4 +1,4 @@
-"""Final save: keeps a process until its lifetime state is saved somewhere, or a person gives it up."""
+"""Final save: keeps a process running until its lifetime state is saved, or a user discards it."""
 
 import os
 import time
@@ -9,21 +9,21 @@ from wm_robot_ros.middleware.node_runtime import PATIENCE, Stop
 from wm_robot_ros.state_api.state_session import StateSession
 
 RETRY = 5.0
-"""Seconds between two attempts."""
+"""Time between two attempts, in s."""
 
 
 def hold_until_saved(session: StateSession, stop: Stop, log: RcutilsLogger) -> None:
-    """Stay and try again while the state is in this process alone; one more request to end gives it up."""
+    """Retry to save while the state is only in this process; one more request to stop discards it."""
     if not session.only_in_memory:
         return
     log.fatal(
-        f"what was lived is saved nowhere. This process, {os.getpid()}, keeps the state and tries again every "
-        f"{RETRY:.0f} s: make room. Another Ctrl-C or SIGTERM gives the state up"
+        f"the lifetime state is saved nowhere. This process, {os.getpid()}, keeps the state and tries again every "
+        f"{RETRY:.0f} s: free disk space. Another Ctrl-C or SIGTERM discards the state"
     )
     before, due = stop.requests, time.monotonic() + RETRY
     while session.only_in_memory:
         if stop.requests > before:
-            log.fatal(f"given up: what was lived since the last save. {session.record.error}")
+            log.fatal(f"discarded: all updates since the last save. {session.record.error}")
             return
         time.sleep(PATIENCE)
         if time.monotonic() >= due:

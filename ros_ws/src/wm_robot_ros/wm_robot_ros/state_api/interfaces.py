@@ -1,8 +1,7 @@
-"""The project's own messages, services and actions, where they are built.
+"""Availability of `wm_robot_msgs`: the messages, services and actions of this project.
 
-Nothing that drives a robot needs them. `make ros` builds them; with a sourced workspace they are on the path already,
-and with ROS 2 from wheels they are taken from `ros_ws/install`, whoever started the process and with whatever
-environment.
+Driving a robot does not need them. `make ros` builds them. A sourced workspace has them on the Python path. With
+ROS 2 from wheels they are loaded from `ros_ws/install`, for every start method and environment of the process.
 """
 
 import ctypes
@@ -12,22 +11,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 INSTALLED = Path(__file__).resolve().parents[4] / "install"
-"""Of the workspace that this package lies in."""
+"""Install folder of the workspace that contains this package."""
 
 
 @functools.cache
 def missing() -> str:
-    """Make `import wm_robot_msgs` possible; why that cannot be, in one line, or empty."""
+    """Make `wm_robot_msgs` importable; return the reason of a failure in one line, or an empty text."""
     if find_spec("wm_robot_msgs") is None:
         lib = INSTALLED / "lib"
         site = lib / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         if not (site / "wm_robot_msgs").is_dir():
             return (
-                "wm_robot_msgs is not built: no services for lives, no actions and no predictions with their "
+                "wm_robot_msgs is not built: no services of lifetime states, no actions and no predictions with "
                 "uncertainty. Build it: make ros"
             )
-        # rclpy looks for some of them by their bare name, which leads to what is loaded already: the library path of
-        # a process cannot be changed from inside.
+        # rclpy loads some of these libraries by their bare name, which finds libraries that are loaded already. The
+        # library path of a process cannot be changed from inside.
         for library in sorted(lib.glob("libwm_robot_msgs__*.so")):
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         sys.path.append(str(site))

@@ -1,4 +1,4 @@
-"""Lives as messages of `wm_robot_msgs`; imported only where that is built."""
+"""Snapshots and metrics as messages of `wm_robot_msgs`; import this module only if that package is built."""
 
 from array import array
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from wm_robot_ros.middleware.convert import time_message
 
 
 def snapshot_message(store: Store, digest: str) -> SnapshotMessage:
-    """A snapshot of a store; an empty message for an empty digest.
+    """Convert a snapshot of a store to a message; an empty digest gives an empty message.
 
     Raises:
-        SnapshotError: If it is not there.
+        SnapshotError: If the store has no such snapshot.
     """
     return (
         described(store.manifests.read(digest), whole=not store.pruned(store.manifests.read(digest)))
@@ -28,10 +28,11 @@ def snapshot_message(store: Store, digest: str) -> SnapshotMessage:
 
 
 def described(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
-    """What a manifest says.
+    """Convert a manifest to a message.
 
     Args:
-        whole: Whether its tensors are kept.
+        snapshot: The manifest.
+        whole: Whether the store still holds its tensors.
     """
     return SnapshotMessage(
         digest=snapshot.digest,
@@ -49,17 +50,17 @@ def described(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
 
 
 def metrics(values: Mapping[str, float], unit: str) -> list[Metric]:
-    """Numbers by name, all of one unit (UCUM)."""
+    """Convert numbers with names to messages, all with one unit (UCUM)."""
     return [Metric(name=name, unit=unit, value=float(value)) for name, value in values.items()]
 
 
 def floats(values: np.ndarray) -> array:
-    """Numbers in the order in which they lie, `float32`: an array.array is taken as it is."""
+    """Flatten numbers to a `float32` array.array, which messages store without conversion."""
     return array("f", np.ascontiguousarray(values, np.float32).tobytes())
 
 
 def _nanoseconds(created: str) -> int:
-    """The wall clock of a manifest; 0 where it says none."""
+    """Convert the creation time of a manifest to ns; 0 if it has none."""
     try:
         moment = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`python -m wm_robot_ros.state_api.save_client NODE SECONDS`: have a running agent save its life."""
+"""Save client: `python -m wm_robot_ros.state_api.save_client NODE SECONDS` makes a running agent save its state."""
 
 import sys
 import time
@@ -11,14 +11,14 @@ from wm_robot.errors import DeviceError
 
 
 def saved_by(name: str, seconds: float) -> str:
-    """Digest of the snapshot that the agent saved.
+    """Call `~/save` of an agent, and return the digest of the snapshot.
 
     Args:
-        name: Of its node, with the namespace.
-        seconds: To wait for it.
+        name: Name of the node, with its namespace.
+        seconds: Longest wait for the answer, in s.
 
     Raises:
-        DeviceError: If it does not answer, or could not save.
+        DeviceError: If the agent does not answer, or cannot save.
     """
     node = rclpy.create_node("ask_save")
     executor = SingleThreadedExecutor()
@@ -28,7 +28,8 @@ def saved_by(name: str, seconds: float) -> str:
     while not client.wait_for_service(timeout_sec=0.1):
         if time.monotonic() > deadline:
             raise DeviceError(
-                f"nobody offers {client.srv_name}. Is the agent configured, of that name, and on this ROS_DOMAIN_ID?"
+                f"no node offers {client.srv_name}. Check that the agent has this name, is configured and uses this "
+                "ROS_DOMAIN_ID"
             )
     answer = client.call_async(Trigger.Request())
     executor.spin_until_future_complete(answer, timeout_sec=max(0.0, deadline - time.monotonic()))
@@ -40,10 +41,10 @@ def saved_by(name: str, seconds: float) -> str:
 
 
 def main() -> None:
-    """Print the digest.
+    """Save, and print the digest.
 
     Raises:
-        SystemExit: With 2 if nothing was saved.
+        SystemExit: With 2 if the agent did not save.
     """
     name, seconds = sys.argv[1:]
     rclpy.init()

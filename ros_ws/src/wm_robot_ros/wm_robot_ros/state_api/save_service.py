@@ -1,4 +1,4 @@
-"""Save service: `~/save` of an agent, by a standard message, so that it needs none of the project's own."""
+"""Save service: `~/save` of an agent, with a standard service type, so that it does not need `wm_robot_msgs`."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,10 +15,10 @@ from wm_robot_ros.state_api.state_session import StateSession
 def offer_save(
     node: Node, session: StateSession, resources: ExitStack, *, explain: Callable[[str], str]
 ) -> None:
-    """Offer `~/save`, which answers with the snapshot's digest or with the reason why there is none.
+    """Create `~/save`, which answers with the digest of the snapshot or with the reason of a failure.
 
     Args:
-        resources: Gets what destroys the service.
+        resources: Stack that destroys the service when it closes.
         explain: Adds the missing inputs to the answer of an agent that has not started.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedAgent:
-    """An agent that is configured."""
+    """Parts of a configured agent."""
 
     node: Node
     spec: RobotSpec
@@ -26,8 +26,8 @@ class ServedAgent:
     session: StateSession
     idle_tasks: Chores
     base: str
-    """Folder of its base."""
+    """Folder of the base."""
     robot: str
-    """Name of its robot, or path of the spec."""
+    """Name of the robot, or path of its spec."""
     learning: bool
-    """False: the state is read and never written."""
+    """False: the lifetime state is read and never updated."""

@@ -1,4 +1,4 @@
-"""Services of an agent for its lives: save, restore, branch, reset and list."""
+"""Lifetime services of an agent: save, restore, branch, reset and list lifetime states."""
 
 from collections.abc import Awaitable, Callable
 from itertools import islice
@@ -19,7 +19,7 @@ Answer = Callable[[Any, Any], Awaitable[None]]
 
 
 class LifetimeServices:
-    """Answers in the agent's worker: control goes on meanwhile, and two changes of a store come one after another."""
+    """Services that run in the worker thread: control continues, and changes of a store never overlap."""
 
     def __init__(self, node: Node, session: StateSession):
         self._node, self._session = node, session
@@ -84,7 +84,7 @@ class LifetimeServices:
             branches, pins = store.branches(), store.pins()
             response.branches, response.heads = list(branches), list(branches.values())
             response.pins, response.pinned = list(pins), list(pins.values())
-            # A store in which nothing was saved yet has no line, and that is no error.
+            # A store without a save has no branch, which is no error.
             if request.reference or name in branches:
                 line = store.log(request.reference or name)
                 response.snapshots = [
@@ -95,25 +95,25 @@ class LifetimeServices:
         await self._run_in_worker(listed)
 
     async def _save_state(self) -> str:
-        """Digest of the snapshot of a save."""
+        """Save the lifetime state, and return the digest of the snapshot."""
         return await result_of(self._session.save(), self._node)
 
     async def _run_in_worker(self, work: Callable[[], Any]) -> Any:
-        """Result of some work in the worker thread."""
+        """Run a function in the worker thread, and return its result."""
         return await result_of(self._session.worker.submit(work), self._node)
 
 
 async def restore(node: Node, session: StateSession, reference: str) -> tuple[str, str]:
-    """Save the life, and let its branch go on from another snapshot, at the agent's next step.
+    """Save the state, then continue its branch from another snapshot at the agent's next step.
 
     Returns:
-        The branch that holds it as it was, and the digest of the snapshot that it goes on from.
+        Branch that holds the earlier state, and digest of the snapshot that the agent continues from.
 
     Raises:
-        SnapshotError: If there is no such snapshot, or it is another base's or robot's; the life goes on as it was.
+        SnapshotError: If there is no such snapshot, or it has another base or robot. Then the state is unchanged.
     """
     store, name = open_place(session.place)
-    # Before anything is changed: a name that nobody knows costs nothing.
+    # Before any change, so that an unknown reference has no effect.
     target = await result_of(session.worker.submit(lambda: store.show(reference)), node)
     if session.record.started:
         await result_of(session.save(), node)
@@ -123,10 +123,10 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
         for what in ("base_digest", "spec_digest"):
             if getattr(target, what) != getattr(present, what):
                 raise SnapshotError(
-                    f"snapshot {target.digest[:12]} was learned with {what} {getattr(target, what)[:12]}, this life "
-                    f"with {getattr(present, what)[:12]}. Name one of the same base and robot"
+                    f"snapshot {target.digest[:12]} has {what} {getattr(target, what)[:12]}, this lifetime state "
+                    f"has {getattr(present, what)[:12]}. Name a snapshot with the same base and robot"
                 )
-        # Its bytes are checked before the life is given up for it.
+        # Read and check the tensors before the present state is replaced.
         store.content(target)
         return _aside(store, name), store.reset(name, target.digest)
 
@@ -134,7 +134,11 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
 
 
 def _aside(store: Store, name: str) -> str:
-    """Another branch at the head of one that is to be moved, so that what it held is never collected; its name."""
+    """Create a branch at the head of a branch that will move, so that its snapshots are never collected.
+
+    Returns:
+        Name of the new branch; empty if there was no such branch.
+    """
     head = store.branches().get(name)
     if head is None:
         return ""
@@ -145,7 +149,7 @@ def _aside(store: Store, name: str) -> str:
 
 
 def _guarded(answer: Answer) -> Callable[[Any, Any], Awaitable[Any]]:
-    """A callback that answers what the user can mend with its words."""
+    """Return a callback that reports errors of the user in the response."""
 
     async def callback(request: Any, response: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""A store of lives kept small, far from the control loop."""
+"""Snapshot pruner: removes old snapshots of a lifetime state, outside of the control process."""
 
 import subprocess
 import sys
@@ -6,23 +6,23 @@ import sys
 from wm_robot.store.store import opened
 
 LOWEST = 19
-"""Niceness."""
+"""Niceness of the pruning process."""
 
 
 class Thinning:
-    """Thins out the line of a life now and then, in a process of its own. It may be killed at any moment."""
+    """Prunes the snapshots of a branch from time to time, in a separate process that may be killed at any time."""
 
     def __init__(self, place: str, keep: int):
         """Args:
-        place: Store, and with `@` the branch.
-        keep: Last snapshots whose tensors stay, and as many before them, ever further apart; 0: all.
+        place: STORE or STORE@BRANCH.
+        keep: Number of newest snapshots whose tensors stay; the same number of older ones with growing gaps; 0: all.
         """
         self._folder, self._keep = str(opened(place)[0].folder), keep
         self._saves = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def saved(self) -> None:
-        """Count a save; after as many as are kept, thin out."""
+        """Count a save; start a pruning process after every `keep` saves."""
         self._saves += 1
         if self._keep and self._saves % self._keep == 0 and not self.running:
             collect = ["-m", "wm_robot_cli", "state", "gc", self._folder, "--keep-last", str(self._keep)]
@@ -36,6 +36,6 @@ class Thinning:
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> None:
-        """Until it has ended."""
+        """Wait until the pruning process has ended."""
         if self._process is not None:
             self._process.wait()

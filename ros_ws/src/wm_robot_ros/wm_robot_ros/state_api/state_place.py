@@ -1,25 +1,27 @@
-"""Place of a lifetime state: the store and branch where an agent saves it, and what an agent may do there."""
+"""State place: the store and branch where an agent saves its lifetime state, and checks of it."""
 
 from wm_robot.errors import SnapshotError
 from wm_robot.store.store import Store, opened
 
 
 def open_place(place: str) -> tuple[Store, str]:
-    """Store and branch of STORE or STORE@BRANCH.
+    """Open the store of STORE or STORE@BRANCH, and return it with the branch.
 
     Raises:
         SnapshotError: If the place is empty.
     """
     if not place:
-        raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with one")
+        raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with a store")
     return opened(place)
 
 
 def select_source(place: str, restore: str, *, resume: bool) -> str | None:
-    """What the first state of a process goes on from; None: the initial state.
+    """Return the reference of the first state of a process; None: the initial state.
 
     Args:
-        resume: What a process that ended saved last in `place` takes precedence over `restore`.
+        place: STORE or STORE@BRANCH where the state is saved; empty: not saved.
+        restore: Reference to start from; empty: the initial state.
+        resume: Whether a state that is saved in `place` takes precedence over `restore`.
     """
     if resume and place:
         store, branch = opened(place)
@@ -29,10 +31,10 @@ def select_source(place: str, restore: str, *, resume: bool) -> str | None:
 
 
 def check_place(place: str, source: str | None) -> None:
-    """Check that a state from `source` can be saved in `place`, and replaces none there that it does not go on from.
+    """Check that a state from `source` can be saved in `place` without replacing an unrelated state.
 
     Raises:
-        SnapshotError: If `place` holds a state that `source` does not name, or nothing can be saved there.
+        SnapshotError: If `place` holds a state that `source` does not name, or is not writable.
     """
     if not place:
         return
@@ -46,6 +48,6 @@ def check_place(place: str, source: str | None) -> None:
     same = given and origin.folder.resolve() == store.folder.resolve()
     if not same or origin.find(reference) != head:
         raise SnapshotError(
-            f"state {place} holds a life, and restore is {given!r}. "
-            f"Write restore:={place} to go on with it, or name another branch: FOLDER@BRANCH"
+            f"state {place} holds a lifetime state, and restore is {given!r}. "
+            f"Write restore:={place} to continue it, or name another branch: FOLDER@BRANCH"
         )

@@ -1,8 +1,7 @@
-"""State session: which lifetime state an agent is on, where it came from, and where and when it is saved.
+"""State session: the current lifetime state of an agent, its source, and its saves.
 
-The control loop updates the state in one thread, and one worker thread saves it. Two saves never overlap, and none
-overlaps with the start of another state. So the result of a save, however late it comes, counts for the state that
-was saved, and for no other.
+The control loop updates the state in one thread, and one worker thread saves it. Two saves never overlap, and no save
+overlaps with the start of another state. So the result of a late save counts only for the state that was saved.
 """
 
 import threading
@@ -24,38 +23,39 @@ Result = TypeVar("Result")
 
 
 class SavableAgent(Protocol):
-    """An agent whose lifetime state can be saved in one thread while it acts in another."""
+    """Agent whose lifetime state can be saved in one thread while the agent acts in another."""
 
     def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
-        """Start from the initial state under an action, `A`, or from a saved one; see `Agent.begin`."""
+        """Start from the initial state under an action, `A`, or from a saved state; see `Agent.begin`."""
 
     def save(self, place: str) -> str:
-        """Save the state in its own store; returns the snapshot's digest."""
+        """Save the state in its own store, and return the digest of the snapshot."""
 
     def rescue(self, place: str) -> str:
-        """Save a copy in another store; returns the snapshot's digest."""
+        """Save a copy in another store, and return the digest of the snapshot."""
 
 
 class StateLog(Protocol):
     """Log of a node."""
 
     def info(self, message: str, /) -> object:
-        """Log what went well."""
+        """Log a success."""
 
     def error(self, message: str, /) -> object:
-        """Log what a person must repair."""
+        """Log an error that a user must fix."""
 
 
 class StateSession:
-    """Lifetime state of one agent, from process start to end, with one way to save it."""
+    """Lifetime state of one agent from process start to end, with its saves."""
 
     def __init__(self, *, place: str, restore: str, resume: bool, keep_last: int, name: str, log: StateLog):
         """Args:
-        place: Where it is saved, STORE or STORE@BRANCH; empty: not at all.
-        restore: What it goes on from; empty: the initial state.
-        resume: What is saved in `place` already takes precedence over `restore`.
-        keep_last: Snapshots whose tensors stay; see `Thinning`.
-        name: Of the agent, for the folder of an emergency copy.
+        place: STORE or STORE@BRANCH where the state is saved; empty: not saved.
+        restore: Reference of the state to start from; empty: the initial state.
+        resume: Whether a state that is saved in `place` takes precedence over `restore`.
+        keep_last: Number of snapshots whose tensors stay; see `SnapshotPruner`.
+        name: Name of the agent, for the folder of an emergency copy.
+        log: Log of the node.
         """
         self.place, self._name, self._log = place, name, log
         self.worker = WorkerThread()
@@ -67,12 +67,12 @@ class StateSession:
 
     @property
     def record(self) -> SaveRecord:
-        """What is saved of it now, and what is not; a consistent view that does not change."""
+        """Current save status, as an immutable and consistent value."""
         return self._record
 
     @property
     def must_be_kept(self) -> bool:
-        """Whether it belongs into a store that does not hold all of it."""
+        """Whether the state has a store that lacks some of its updates."""
         return bool(self.place) and self._record.unsaved
 
     @property
@@ -80,24 +80,22 @@ class StateSession:
         """Whether the end of this process would lose an update."""
         return self.must_be_kept and self._record.present_copy is None
 
-    # Where it starts
-
     def check_place(self) -> None:
-        """Check that it can be saved, and replaces no other state there; see `check_place`."""
+        """Check that the state can be saved and replaces no unrelated state; see `check_place`."""
         check_place(self.place, self._record.source)
 
     def attach(self, agent: SavableAgent, hold: np.ndarray) -> None:
-        """Take an agent, and check now that the state fits it, rather than at its first step.
+        """Set the agent, and check that the saved state fits it, before its first step.
 
         Raises:
-            SnapshotError: If the state is damaged, or another base's or robot's.
+            SnapshotError: If the state is damaged, or has another base or robot.
         """
         self.worker.wait_until_idle()
         agent.begin(hold, self._record.source)
         self._agent, self._record = agent, SaveRecord(source=self._record.source)
 
     def start(self, hold: np.ndarray) -> None:
-        """Start the agent from the source, under the action in force, `A`."""
+        """Start the agent from the source under the action in force, `A`."""
         assert self._agent is not None
         self._agent.begin(hold, self._record.source)
         self._change(started=True, updates=0, saved=0, copy=None)
@@ -108,21 +106,21 @@ class StateSession:
             self._record = replace(self._record, updates=self._record.updates + 1)
 
     def mark_suspect(self, error: str) -> None:
-        """Save it no more: an error may have broken it."""
+        """Stop saving the state, because an error may have damaged it."""
         self._change(suspect=error)
 
     def drop_if_suspect(self) -> None:
-        """Return to the source, if an error may have broken the state."""
+        """Return to the source, if an error may have damaged the state."""
         if self._record.suspect:
             self.worker.wait_until_idle()
             self._record = SaveRecord(source=self._record.source)
 
     def restart_from(self, source: str | None, prepare: Callable[[], Result]) -> "Future[Result]":
-        """Have the agent start from another state at its next step; what is unsaved then is dropped.
+        """Start the agent from another state at its next step, and discard unsaved updates.
 
         Args:
-            source: As `SaveRecord.source`.
-            prepare: Changes the store, in the worker. If it raises, the present state goes on.
+            source: See `SaveRecord.source`.
+            prepare: Changes the store, in the worker thread. If it raises, the agent keeps its state.
         """
 
         def turn() -> Result:
@@ -133,39 +131,43 @@ class StateSession:
 
         return self.worker.submit(turn)
 
-    # Where it is saved
-
     def save(self, *, explain: Callable[[str], str] = str) -> "Future[str]":
-        """Save it in the worker; the future gives the snapshot's digest, or a `SnapshotError`.
+        """Save the state in the worker thread.
 
         Args:
-            explain: Adds to the error of an agent that has not started why it has not.
+            explain: Adds the reason to the error of an agent that has not started.
+
+        Returns:
+            Future with the digest of the snapshot, or with a `SnapshotError`.
 
         Raises:
-            SnapshotError: If there is nothing to save, or nowhere to.
+            SnapshotError: If there is no state or no store.
         """
         self._check_savable(explain)
         return self.worker.submit(self._save)
 
     def save_in_background(self) -> None:
-        """Save what is unsaved in the worker, unless the last such save still runs; see `record` for errors."""
+        """Save unsaved updates in the worker thread, unless such a save still runs; `record` has the error."""
         if self.must_be_kept and (self._background_save is None or self._background_save.done()):
             self._background_save = self.worker.submit(self._save)
 
     def save_and_wait(self) -> None:
-        """Save what is unsaved, and wait. Where that fails it makes an emergency copy; `record` has the error."""
+        """Save unsaved updates, and wait. On failure, save an emergency copy; `record` has the error."""
         if self.must_be_kept:
             self.worker.submit(self._save_or_copy).result()
 
     def _save(self) -> str:
-        """Save it in its own store, in the worker; returns the snapshot's digest. Every save comes through here.
+        """Save the state in its own store, in the worker thread; every save uses this method.
+
+        Returns:
+            Digest of the snapshot.
 
         Raises:
-            SnapshotError: If there is nothing to save, or it failed; then it stays unsaved.
+            SnapshotError: If there is no state, or the save failed. Then the updates stay unsaved.
         """
         self._check_savable()
         assert self._agent is not None
-        # An update that comes while this is written may be in it or not, so it counts as unsaved.
+        # An update during the save may be in the snapshot or not, so it counts as unsaved.
         updates = self._record.updates
         try:
             digest = str(self._agent.save(self.place))
@@ -178,7 +180,7 @@ class StateSession:
         return digest
 
     def _save_or_copy(self) -> None:
-        # A save that was in line before may have saved everything.
+        # An earlier save in the queue may have saved everything.
         if not self.must_be_kept:
             return
         before = self._record.error
@@ -192,7 +194,7 @@ class StateSession:
         self._log.info(f"saved {digest[:12]} in {self.place}")
 
     def _copy(self) -> None:
-        """Save an emergency copy in a second place, unless there is one that holds every update."""
+        """Save an emergency copy in a second folder, unless a copy holds every update."""
         assert self._agent is not None
         if self._record.present_copy is not None:
             return
@@ -208,10 +210,11 @@ class StateSession:
         if not self.place:
             raise SnapshotError("parameter 'state' is empty")
         if not self._record.started:
-            raise SnapshotError(explain("nothing was lived yet"))
+            raise SnapshotError(explain("the agent has not started yet"))
         if self._record.suspect:
             raise SnapshotError(
-                f"the life is in doubt since it stopped: {self._record.suspect}. What is saved stays"
+                f"the state may be damaged by the error that stopped the agent: {self._record.suspect}. "
+                "The saved state is unchanged"
             )
 
     def _change(self, **values: Any) -> None:

@@ -1,6 +1,6 @@
-"""What an agent says of its life beyond standard messages: how it is, what surprised it, and what it imagines.
+"""Lifetime topics of an agent: status of its lifetime state, surprise by channel, and predicted plan.
 
-Only while somebody listens, and after the command of the step is on its way.
+They are published only to subscribers, and after the command of the step was sent.
 """
 
 import math
@@ -19,17 +19,17 @@ from wm_robot_ros.state_api.messages import floats
 from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise as LifeSurprise
+    from wm_robot.agent.agent import Surprise as AgentSurprise
 
 STATUS_PERIOD = 0.5
-"""s between two messages of `~/lifetime`."""
+"""Time between two messages of `~/lifetime`, in s."""
 PLAN_PERIOD = 0.2
-"""s between two messages of `~/plan`: as often as people look, since imagining takes the loop's time."""
+"""Time between two messages of `~/plan`, in s. Predicting a plan takes time of the loop, so the rate is low."""
 UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
 
 
 class LifetimeTopics:
-    """Publishers of an agent."""
+    """Publishers of the lifetime topics of an agent."""
 
     def __init__(self, agent: ServedAgent):
         self._agent, node = agent, agent.node
@@ -46,15 +46,15 @@ class LifetimeTopics:
         for publisher in (self._status, self._surprised, self._planned):
             self._agent.node.destroy_publisher(publisher)
 
-    def lived(self, lived: Lived, surprise: "LifeSurprise") -> None:
-        """Tell of a step that was lived."""
+    def lived(self, lived: Lived, surprise: "AgentSurprise") -> None:
+        """Publish the surprise of a transition, and the predicted plan if it is due."""
         if self._surprised.get_subscription_count():
             self._surprised.publish(self._surprise_message(lived, surprise))
         if self._planned.get_subscription_count() and time.monotonic() >= self._plan_due:
             self._plan_due = time.monotonic() + PLAN_PERIOD
             self._publish_plan(lived.stamp)
 
-    def _surprise_message(self, lived: Lived, surprise: "LifeSurprise") -> Surprise:
+    def _surprise_message(self, lived: Lived, surprise: "AgentSurprise") -> Surprise:
         return Surprise(
             header=Header(stamp=time_message(lived.stamp)),
             lived=self._count("lived"),
@@ -119,5 +119,5 @@ class LifetimeTopics:
 
 
 def _seconds(times: Histogram, percentile: float) -> float:
-    """A percentile in s; NaN where there is no time."""
+    """Return a percentile in s; NaN for an empty histogram."""
     return times.percentile(percentile) / 1e3 if times.count else math.nan

@@ -1,7 +1,7 @@
-"""`python -m wm_robot_ros.state_api.worker REQUEST`: long work on a lifetime state, at low priority.
+"""State worker: `python -m wm_robot_ros.state_api.worker REQUEST` runs long work on a state, at low priority.
 
-The request is JSON, and so is each line of the answer: `{"progress": …, "doing": …}` while it works, and at the end
-`{"result": …}` or `{"error": …}`. To cancel it, end it: a life is saved whole or not at all.
+The request is JSON, and so is each line of the answer: `{"progress": …, "doing": …}` during the work, and at the end
+`{"result": …}` or `{"error": …}`. To cancel the work, end the process: a state is saved completely or not at all.
 """
 
 import json
@@ -32,15 +32,15 @@ from wm_robot.types import Episode, Step
 
 LOWEST = 19
 SAY_EVERY = 0.2
-"""s between two lines."""
+"""Time between two lines of progress, in s."""
 
 
 class Watched:
-    """Lives a life, and keeps account: how far it has got, and how well each next observation was expected."""
+    """Model backend that measures the error of each one-step prediction, and counts the steps."""
 
     def __init__(self, lives: ModelBackend[np.ndarray], base: Base, lived: Callable[[], None]):
         """Args:
-        lived: Called after each step.
+        on_step: Called after each step.
         """
         self._lives, self._lived, self._unit = lives, lived, base.model.change_std.numpy()
         self._nll: list[float] = []
@@ -63,12 +63,12 @@ class Watched:
         return expected, after
 
     def figures(self) -> dict[str, float]:
-        """Means over the steps that could be learned from."""
+        """Compute the means over the valid steps."""
         return {"surprise": float(np.mean(self._nll)), "step_error": float(np.mean(self._error))}
 
 
 class Teller:
-    """Says how far the work has got."""
+    """Progress report on stdout."""
 
     def __init__(self, total: int):
         self._total, self._done, self._due, self._parent = max(total, 1), 0, 0.0, os.getppid()
@@ -79,7 +79,7 @@ class Teller:
         if time.monotonic() < self._due:
             return
         if os.getppid() != self._parent:
-            # Nobody waits for it any more.
+            # The agent that waits for the result has ended.
             raise SystemExit(1)
         self._due = time.monotonic() + SAY_EVERY
         say(progress=min(self._done / self._total, 1.0), doing=self.doing)
@@ -100,7 +100,7 @@ def evaluate(
     recordings: list[str],
     robot: str,
 ) -> dict[str, Any]:
-    """What saved lives foresee of a recording, each living it."""
+    """Compute the prediction errors of saved states on recordings, with each state updated along them."""
     place = Store(store)
     heads = [place.find(reference) for reference in references]
     stretches = _long_enough(recorded([Path(path) for path in recordings], spec, robot))
@@ -108,7 +108,7 @@ def evaluate(
     teller, rows = Teller(steps * len(heads)), []
     for head in heads:
         state = state_of(place, head, base, spec)
-        teller.doing = f"life {head[:12]}"
+        teller.doing = f"state {head[:12]}"
         watched = Watched(steps_of(folder, base), base, teller.step)
         ahead = mean_error(base.model, watched, state, stretches)
         rows.append(watched.figures() | {"ahead_error": ahead})
@@ -128,10 +128,12 @@ def assimilate(
     own: list[str],
     own_robot: str,
 ) -> dict[str, Any]:
-    """A life with another's experience, saved as a branch of its own if it is better for it."""
+    """Update a copy of a state with the recordings of another robot, and save it as a branch if it improves."""
     place = Store(store)
     if branch and branch in place.branches():
-        raise SnapshotError(f"branch '{branch}' is there already in {store}. Name another for the result")
+        raise SnapshotError(
+            f"branch '{branch}' exists already in {store}. Name another branch for the result"
+        )
     head = place.find(reference)
     state = state_of(place, head, base, spec)
     theirs = recorded([Path(path) for path in recordings], spec, robot)
@@ -158,10 +160,10 @@ def assimilate(
 
 
 def _long_enough(episodes: Sequence[Episode]) -> list[Stretch]:
-    """Those that are longer than what is not counted at their beginning.
+    """Select the episodes that have steps left after the excluded first part.
 
     Raises:
-        SpecError: If none is.
+        SpecError: If no episode is long enough.
     """
     least = SETTLED + HORIZON + 1
     found = [Stretch.of(each) for each in episodes if len(each) >= least]
@@ -174,7 +176,7 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {"assimilate": assimilate, "eva
 
 
 def main() -> None:
-    """Do what is asked; exit code 2 for what the user can mend."""
+    """Run the request; exit with code 2 for an error that the user can fix."""
     os.nice(LOWEST)
     torch.set_num_threads(1)
     request = json.loads(sys.argv[1])

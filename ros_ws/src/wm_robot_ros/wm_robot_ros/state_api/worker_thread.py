@@ -1,4 +1,4 @@
-"""Worker thread: does jobs on a store one after another, while the control loop goes on."""
+"""Worker thread: runs jobs on a store one after another, while the control loop continues."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 class WorkerThread:
-    """One thread with a queue of jobs. It starts with the first job, so a real-time process can start it last."""
+    """Thread with a queue of jobs. It starts with the first job, after a process has set its real-time priority."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1)
@@ -21,6 +21,6 @@ class WorkerThread:
         return job
 
     def wait_until_idle(self) -> None:
-        """Wait for every job in the queue, whatever becomes of it."""
+        """Wait until every job in the queue has succeeded or failed."""
         if self._newest_job is not None:
             wait([self._newest_job])
