@@ -32,7 +32,7 @@ class HopeMemory(FastWeights):
     exportable = False
 
     questions: Tensor
-    """Fixed queries of `compute_summary`."""
+    """Fixed queries of `summarize`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class HopeMemory(FastWeights):
             `chunk`.
         features: Number of regression features of the levels.
         values: Size of the regression target of the levels.
-        questions: Number of fixed queries of `compute_summary`.
+        questions: Number of fixed queries of `summarize`.
         half_life: Half-life of the fastest and the slowest front matrix, in s; training makes none slower.
 
         Raises:

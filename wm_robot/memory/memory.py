@@ -123,7 +123,7 @@ class Memory(nn.Module, ABC):
         return state
 
     def physics(self, state: State) -> Float[Tensor, "B P"] | None:
-        """Return the physics stored in the state; None where a linear map of `compute_summary` estimates them."""
+        """Return the physics stored in the state; None where a linear map of `summarize` estimates them."""
         return None
 
     def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
