@@ -165,7 +165,7 @@ def test_the_gradient_reaches_the_writes():
 def test_an_oracle_that_is_told_nothing_says_so():
     model = make("told")
     obs, action, valid, _ = life()
-    with pytest.raises(ConfigError, match="must be told the true physics"):
+    with pytest.raises(ConfigError, match="must be given the true physics"):
         model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
 
 
