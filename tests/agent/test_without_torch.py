@@ -80,7 +80,7 @@ def test_why_it_needs_torch(folder):
     base = load_base(folder)
     graphs = load_graphs(folder, base)
     given = {"task": "reach", "planner": replace(PLANNER, samples=8)}
-    assert "another task or search" in Agent(base, SPEC, graphs=graphs, **given).in_torch
+    assert "another task or planner config" in Agent(base, SPEC, graphs=graphs, **given).in_torch
     given = {"task": "reach", "planner": PLANNER}
     assert (
         "no graph of its state update"
