@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
     frozen: Float[np.ndarray, "B"]
     """Error without a residual."""
     margin: float = 0.0
-    """See `ConsolidateConfig`."""
+    """See `ResidualFitConfig`."""
 
     @property
     def accepted(self) -> Bool[np.ndarray, "B"]:

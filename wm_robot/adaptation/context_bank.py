@@ -108,8 +108,8 @@ class Recall:
 
         Args:
             state: State before the step.
-            expected: Prediction of the step, from `update` of the backend.
-            written: State after the step, from the same update.
+            prediction: Prediction of the step, from `update` of the backend.
+            updated: State after the step, from the same update.
         """
         bank, seen = bank_of(state), step.valid > 0
         slots = self._expected(state, bank, step)
@@ -135,7 +135,7 @@ class Recall:
         return replace(state, learned=initial, bank=bank)
 
     def back(self, state: ArrayState, before: ArrayState) -> ArrayState:
-        """Return to the context of `before`, with the bank of `state`.
+        """Return to the context of `earlier`, with the bank of `state`.
 
         A context in which `state` has just settled is stored too.
         """
@@ -182,9 +182,9 @@ class Recall:
         """Update the evidence with a step.
 
         Args:
-            now: Log-likelihood of the step by the present memories.
-            others: By every slot, and last by the initial state.
-            misfit: Squared error a channel by the present memories.
+            own_likelihood: Log-likelihood of the step by the present memories.
+            slot_likelihoods: By every slot, and last by the initial state.
+            mean_squared_error: Squared error a channel by the present memories.
 
         Returns:
             The bank, which rows take a slot in place of their memories, and which slot.

@@ -52,7 +52,7 @@ class Consolidation:
         self, model: WorldModel, config: ConsolidateConfig | None = None, past: Reservoir | None = None
     ):
         """Args:
-        past: Experience buffer to start with.
+        experience: Experience buffer to start with.
         """
         self.model, self.config, self.past = model, config or ConsolidateConfig(), past or Reservoir()
 
@@ -92,8 +92,8 @@ def consolidated(
     The current residual is that of the last segment.
 
     Args:
-        kept: Uniform sample of the whole lifetime; held-out segments are left out.
-        latest: More segments than are held out, the newest last.
+        sampled: Uniform sample of the whole lifetime; held-out segments are left out.
+        recent: More segments than are held out, the newest last.
         seed: Seed of the draws; equal arguments give an equal candidate.
     """
     learned, decide = latest[: -config.held_out], latest[-config.held_out :]
@@ -116,7 +116,7 @@ def fitted(
     """Fit the residual with the least imagination error, starting from the current one.
 
     Args:
-        lessons: Sets of moments; each gives an equal share of a gradient step.
+        moment_sets: Sets of moments; each gives an equal share of a gradient step.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = _begun(running, generator)

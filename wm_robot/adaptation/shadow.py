@@ -53,7 +53,7 @@ class Trial:
     ):
         """Args:
         backend: Updates both states: torch or ONNX.
-        recall: Context bank of the state in use; the one in the shadow has none.
+        context_bank: Context bank of the state in use; the one in the shadow has none.
         """
         self.backend, self.recall, self.config = backend, recall, config or TrialConfig()
 
@@ -147,7 +147,7 @@ class Trial:
         """Return the rows whose residual is rejected, and those whose residual is accepted."""
         c = self.config
         own, without = errors[..., 0], errors[..., 1]
-        # With `worse` infinite no residual is rejected: infinity times an error of 0 is NaN, which decides nothing.
+        # An infinite `reject_factor` rejects nothing: infinity times an error of 0 is NaN, which decides nothing.
         with np.errstate(invalid="ignore"):
             worse = (own - c.worse * without).sum(1) > c.evidence
         better = (c.better * without - own).sum(1) > c.evidence

@@ -55,12 +55,12 @@ class Agent:
         seed: int = 0,
     ):
         """Args:
-        graphs: ONNX functions exported for this base; see `load_functions`.
+        functions: ONNX functions exported for this base; see `load_functions`.
         learning: False freezes the lifetime state: it is read and never updated.
-        recall: Use a context bank; False learns every context from the present state.
+        use_context_bank: Use a context bank; False learns every context from the present state.
         learner: Fits residuals of an agent that learns; the caller closes it.
-        caution: Selects the transitions that are not learned from.
-        exploitation: Compares the reward that plans predict with the reward that follows.
+        transition_filter: Selects the transitions that are not learned from.
+        plan_monitor: Compares the reward that plans predict with the reward that follows.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -119,7 +119,7 @@ class Agent:
         """Start from the initial state, or from a saved state.
 
         Args:
-            hold: Action in force, `A`; or those that may still be on their way to the motors, `K A`, the newest last.
+            last_action: Action in force, `A`; or all that may still be on their way to the motors, `K A`, newest last.
             restore: Store, and with `@` a branch or snapshot in it.
 
         Raises:
@@ -176,9 +176,9 @@ class Agent:
 
         Args:
             valid: False for a gap or an unreliable reading; it is counted and not learned from.
-            contact: The safety layer changed the command or stopped the motors.
-            hurry: Little time is left. The update is unchanged, but the plan monitor is skipped, and the next plan is
-                the shifted one, never twice in a row.
+            intervention: The safety layer changed the command or stopped the motors.
+            skip_optional: Little time is left. The update is unchanged, but the plan monitor is skipped, and the next
+                plan is the shifted one, never twice in a row.
 
         Raises:
             InferenceError: If the updated state would not be finite; the state stays unchanged.

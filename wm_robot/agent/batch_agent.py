@@ -51,10 +51,10 @@ class BatchAgent:
     ):
         """Args:
         backend: Model in torch; or in ONNX, for a single robot.
-        plans: Planner backend for the task, in torch or ONNX, with its planner config.
-        recall: Use a context bank; not for an oracle.
+        planner_backend: Planner backend for the task, in torch or ONNX, with its planner config.
+        use_context_bank: Use a context bank; not for an oracle.
         learner: Fits residuals of these states; not for an oracle. The caller closes it.
-        exploitation: Compares the reward that plans predict with the reward that follows.
+        plan_monitor: Compares the reward that plans predict with the reward that follows.
         """
         self.spec = spec
         bank = Recall(backend) if recall else None
@@ -91,7 +91,7 @@ class BatchAgent:
         """Start from the initial state.
 
         Args:
-            hold: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
+            last_action: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
             truth: True physics, `B P`, for the oracle.
         """
         under_way = _floats(hold if hold.ndim == 3 else hold[:, None])
@@ -173,7 +173,7 @@ class BatchAgent:
             applied: Action that reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
             truth: True physics in force during the transition, for the oracle.
-            hurry: Skip the plan monitor and, every second time, the search for the next plan.
+            skip_optional: Skip the plan monitor and, every second time, the search for the next plan.
 
         Returns:
             Prediction of `next_obs`: mean and log variance, `B O` each.
@@ -207,7 +207,7 @@ class BatchAgent:
         recent: Float[np.ndarray, "K B R A"],
         action: Float[np.ndarray, "K B A"],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the next observation, mean and log variance, with the states at planning time; see `Expect`."""
+        """Predict mean and log variance of the next observation with the states at planning time; see `PredictStep`."""
         rows, rows_recent, rows_action = (
             _floats(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
         )

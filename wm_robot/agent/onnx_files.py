@@ -73,7 +73,7 @@ def graphs_of(
     """Make the functions of the files.
 
     Args:
-        runs: Creates a function from a graph.
+        make_function: Creates a function from a graph.
     """
     planner = MppiConfig(**card["planner"])
     search = PlanGraph(runs(contents[PLAN], PLAN), objective=str(card["objective"]), planner=planner)

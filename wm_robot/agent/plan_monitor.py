@@ -164,7 +164,7 @@ class Exploitation:
         Args:
             goals: Predicted goal after each step of the plan.
             recent: Actions that reached the motors, the newest last.
-            expect: Model with the present lifetime state.
+            predict_step: Model with the present lifetime state.
         """
         current, applied = self._foresight if self._lived else None, recent[:, -1]
         if current is not None and self._asked is not None:

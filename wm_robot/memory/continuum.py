@@ -66,7 +66,7 @@ class Continuum(nn.Module):
 
         Args:
             x: Query and outcome.
-            lived: Number of updates of each row after these steps, `B`.
+            num_updates: Number of updates of each row after these steps, `B`.
         """
         features = torch.where(w[..., None] > 0, self.features(h), 0.0)
         seen = (w[..., None] * features).mT

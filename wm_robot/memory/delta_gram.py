@@ -14,7 +14,7 @@ from wm_robot.memory.memory import State
 class DeltaGramMemory(DeltaMemory):
     """`delta` with the Gram matrix `G` of its keys, weighted by write strength and decayed like the matrices.
 
-    Only `merge` and `compute_variance` read `G`. Learning is exactly that of `delta`, from the same weights.
+    Only `merge_states` and `compute_variance` read `G`. Learning is exactly that of `delta`, from the same weights.
     """
 
     LEAST = 1e-3

@@ -101,7 +101,7 @@ class EkfMemory(PhysicsMemory):
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
     ) -> tuple[Sensed, State]:
-        """See `Memory.infer`; `age` decides which hypothesis is replaced."""
+        """See `Memory.infer_physics`; `num_updates` decides which hypothesis is replaced."""
         sensed = sense(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.

@@ -52,9 +52,9 @@ class HopeMemory(FastWeights):
         chunk: Steps for which `M` is constant.
         periods: Periods of the levels, in steps, the fastest first; each a multiple of the one before, the first of
             `chunk`.
-        features: Number of regression features of the levels.
-        values: Size of the regression target of the levels.
-        questions: Number of fixed queries of `summarize`.
+        num_features: Number of regression features of the levels.
+        num_values: Size of the regression target of the levels.
+        num_queries: Number of fixed queries of `summarize`.
         half_life: Half-life of the fastest and the slowest front matrix, in s; training makes none slower.
 
         Raises:

@@ -46,7 +46,7 @@ class KvMemory(Headed):
         half_life: tuple[float, float] = (0.3, 3600.0),
     ):
         """Args:
-        slots: Number of slots of both halves together.
+        num_slots: Number of slots of both halves together.
         half_life: Time in which an entry loses half its weight, for the fastest and the slowest head, in s.
         """
         super().__init__()

@@ -113,7 +113,7 @@ class LifetimeState(Generic[Value]):
     shadow: ShadowState[Value] | None = None
     """None without a learner of residuals."""
     experience: dict[str, Value] | None = None
-    """Experience buffer, by the names of `Reservoir.arrays`; in saved states alone."""
+    """Experience buffer, by the names of `ExperienceBuffer.to_arrays`; in saved states alone."""
     planner_noise: Value | None = None
     """Position in the planner's random numbers, `1 6`; in saved states alone."""
 

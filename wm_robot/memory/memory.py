@@ -102,9 +102,9 @@ class Memory(nn.Module, ABC):
         """Update the physics estimate with one step, by the model's own prediction.
 
         Args:
-            age: Number of valid steps before this one.
-            sense: Prediction of the model under given physics.
-            outcome: The observed change, in the units of `sense`.
+            num_updates: Number of valid steps before this one.
+            predict_hypotheses: Prediction of the model under given physics.
+            outcome: The observed change, in the units of `predict_hypotheses`.
             w: As for `update`.
 
         Returns:
@@ -140,7 +140,7 @@ class Memory(nn.Module, ABC):
         return torch.cat([x.flatten(1) for _, x in sorted(state.items()) if x.is_floating_point()], 1)
 
     def sampled(self, state: State, count: int) -> State:
-        """Sample `count` states for each row from the posterior of the state, `B·count` rows.
+        """Sample `num_samples` states for each row from the posterior of the state, `B·num_samples` rows.
 
         The random numbers are the same in every call. Without an uncertainty estimate all samples are equal.
         """

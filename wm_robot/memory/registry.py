@@ -20,7 +20,7 @@ class Family:
     module: str
     class_name: str
     needs_truth: bool = False
-    """As `Memory.needs_truth`, for a process without torch."""
+    """As `Memory.uses_privileged_state`, for a process without torch."""
     learns: bool = True
     """False: a baseline, whose state is never learned."""
     learns_as: str = ""

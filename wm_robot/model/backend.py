@@ -38,7 +38,7 @@ class ModelBackend(Protocol[Value]):
         """Return the initial state of robots.
 
         Args:
-            hold: Action in force of each robot, `B A`.
+            initial_action: Action in force of each robot, `B A`.
             truth: True physics, `B P`, for a family that needs them; others ignore them.
         """
 

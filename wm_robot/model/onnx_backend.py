@@ -26,8 +26,8 @@ class LifeGraph:
 
     def __init__(self, predict: Function, writes: Mapping[int, Function], born: Mapping[str, np.ndarray]):
         """Args:
-        writes: Update functions by the number of states that each updates.
-        born: Flat form of the initial state of one robot.
+        updates: Update functions by the number of states that each updates.
+        initial_state: Flat form of the initial state of one robot.
         """
         self._predict, self._writes = predict, writes
         self._born = LifetimeState.unflatten(born)

@@ -49,7 +49,7 @@ class Graph:
         self._others = frozenset(name for name in names if not name.startswith(STATE))
 
     def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
-        """See `Function`.
+        """See `StateFunction`.
 
         Raises:
             InferenceError: If onnxruntime fails.

@@ -11,7 +11,7 @@ from wm_robot.model.world_model import WorldModel
 
 
 def sample_states(model: WorldModel, state: LifetimeState[Tensor], count: int) -> LifetimeState[Tensor]:
-    """Sample `count` states for each row from its posterior, `B·count` rows; see `Memory.sample_posterior`."""
+    """Sample `num_samples` states for each row, `B·num_samples` rows; see `Memory.sample_posterior`."""
     memory = tuple(
         layer.sampled(part, count) for layer, part in zip(model.memory_layers, state.memory, strict=True)
     )
@@ -31,7 +31,7 @@ def foresee(
     """Predict one plan with the variance of its whole error.
 
     Args:
-        samples: Number of states sampled from the posterior of each row.
+        num_samples: Number of states sampled from the posterior of each row.
 
     Returns:
         `B H O`: as `WorldModel.imagine`, but the log variance is that of the whole error at each step: accumulated

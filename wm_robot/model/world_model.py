@@ -92,7 +92,7 @@ class WorldModel(nn.Module):
         """Return the initial state of robots.
 
         Args:
-            hold: Action in force before the first step.
+            initial_action: Action in force before the first step.
             truth: True physics, `B P`, for families that use them; see `set_true_physics`.
         """
         c, batch = self.config, len(hold)

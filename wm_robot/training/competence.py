@@ -20,8 +20,8 @@ class Exam:
     def __init__(self, model: WorldModel, *, horizon: int = 10, every: int = 4, questions: int = 32):
         """Args:
         horizon: Predicted steps.
-        every: Steps between two scores.
-        questions: Number of scores in the mean.
+        interval: Steps between two scores.
+        num_scores: Number of scores in the mean.
         """
         self.model, self.horizon, self.every = model, horizon, every
         self._moments: deque[tuple[LifetimeState[Tensor], Tensor]] = deque(maxlen=horizon)

@@ -30,7 +30,7 @@ class Segments:
 
 
 class SegmentSampler:
-    """Sampler of an endless, reproducible stream of `Segments`.
+    """Sampler of an endless, reproducible stream of `SegmentBatch`.
 
     A continued row follows its trajectory to the end. Then it mostly continues with another trajectory without a
     reset, so that lifetimes are much longer than one trajectory and contain changes of the dynamics.
@@ -49,8 +49,8 @@ class SegmentSampler:
     ):
         """Args:
         pools: Trajectory batches, each with the share of rows drawn from it.
-        carried: Share of rows that continue with their state.
-        restart: Chance of a reset when the trajectory of a continued row ends.
+        continued_share: Share of rows that continue with their state.
+        restart_probability: Chance of a reset when the trajectory of a continued row ends.
         """
         self.recent, self.restart = recent, restart
         self.rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ class SegmentSampler:
         """Set another shape of the segments, and reset all rows.
 
         Args:
-            worlds: Share of each pool that is drawn from, the trajectories in the mildest worlds.
+            world_share: Share of each pool that is drawn from, the trajectories in the mildest worlds.
         """
         self.rows, self.steps, self.worlds = rows, steps, worlds
         self.fresh = rows - round(rows * carried)

@@ -102,8 +102,8 @@ class Trainer:
         """Args:
         folder: Folder of the checkpoints and curves of this training.
         data: Folder of the trajectories, shared by trainings on the same data.
-        gather: Called once for each round whose trajectories are not in `data` yet.
-        start: Trained model of another memory family, which initialises the other layers and the scales.
+        trajectory_source: Called once for each round whose trajectories are not in `data` yet.
+        initial_model: Trained model of another memory family, which initialises the other layers and the scales.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
         self._gather, self._begin_from = gather, start
@@ -328,7 +328,7 @@ class Trainer:
         """List the reasons why a checkpoint cannot be resumed here, as sentences.
 
         Args:
-            wrong_lives: Rounds whose trajectory file is of another training.
+            wrong_rounds: Rounds whose trajectory file is of another training.
         """
         reasons = []
         wanted = json.loads(json.dumps({"config": asdict(self.config), "model": self.model.config.to_dict()}))

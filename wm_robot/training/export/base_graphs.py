@@ -55,7 +55,7 @@ def export_graphs(
     """Export the graphs of a base into its folder.
 
     Args:
-        steps: Number of steps of the comparison with torch before writing.
+        num_steps: Number of steps of the comparison with torch before writing.
 
     Returns:
         Largest difference to torch, by graph.

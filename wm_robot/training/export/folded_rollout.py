@@ -26,7 +26,7 @@ def imagine_folded(
     For many plans that is much less work: residual and units are multiplied into the weights once.
 
     Args:
-        together: Number of plans per block, so that hidden layers stay in the cache.
+        block_size: Number of plans per block, so that hidden layers stay in the cache.
     """
     residual = state.residual
     assert residual is not None, "the state has no residual"

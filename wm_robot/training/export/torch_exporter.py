@@ -32,7 +32,7 @@ def exported(
         model: Module that owns the weights of the function.
         inputs: Example arguments, in order; unused ones are removed from the graph. A name with a dot never equals
             that of an internal value.
-        rows: The first axis of every argument has a variable length.
+        dynamic_rows: The first axis of every argument has a variable length.
         decompositions: Operation without an ONNX equivalent → replacement. With it the function is traced by running
             it: Python branches on tensor values are fixed.
 

@@ -70,13 +70,13 @@ class UpdateStep:
     ) -> Sequence[float]:
         """Compute the differences of a graph along random movements: of the initial state, and of each step and run.
 
-        Each step starts from the model's state. So does each run of `RUN` steps, in which the graph continues from
-        its own states: over a whole trajectory an unstable model would amplify any rounding. Invalid steps have NaN
-        observations.
+        Each step starts from the model's state. So does each run of `RUN_STEPS` steps, in which the graph continues
+        from its own states: over a whole trajectory an unstable model would amplify any rounding. Invalid steps have
+        NaN observations.
 
         Args:
             bound: Value of a larger difference of a step or run that rounding explains, since torch itself differs as
-                much. If that applies to more than the share `SENSITIVE` of them, no difference is replaced.
+                much. If that applies to more than the share `MAX_SENSITIVE_SHARE` of them, no difference is replaced.
         """
         newborn, birth = (each.birth(hold=self._hold) for each in (graph, self._lives))
         found = [_furthest(_pairs(birth, newborn))]
