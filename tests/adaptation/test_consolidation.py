@@ -64,7 +64,7 @@ def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
     assert counters["believed"] >= 1
     assert has_residual(acting.state).all()
     said = [event.what for event in acting.events]
-    assert said[0].startswith("candidate is tried: error") and "residual believed" in said
+    assert said[0].startswith("candidate under evaluation: error") and "residual accepted" in said
 
 
 @pytest.mark.parametrize("stop", [100, STEPS + 1, STEPS + 60])

@@ -50,6 +50,6 @@ def test_a_contact_with_the_guard_is_not_learned_from_nor_the_steps_after_it(spe
     found = watched(caution, 40, contact=5)
     assert [t for t, doubted in enumerate(found) if doubted] == list(range(5, 15))
     assert [e.what for e in caution.events] == [
-        "not learned from: contact with the guard",
+        "not learned from: safety intervention",
         "learned from again",
     ]

@@ -366,7 +366,7 @@ def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, dam
     if damage == "other base":
         base = make_base(tmp_path / "other", spec, "gru", seed=1)
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="Make them again: wm-robot export"):
+    with pytest.raises(SnapshotError, match="Export them again: wm-robot export"):
         load_graphs(tmp_path, base)
 
 

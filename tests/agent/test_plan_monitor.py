@@ -75,8 +75,10 @@ def test_plans_of_which_little_comes_raise_the_alarm_and_it_ends_when_they_are_k
     point.live(200, 1.0)
     assert not watch.alarmed.any()
     raised, ended = watch.events
-    assert re.fullmatch(r"plans promised 0\.\d+ of reward .* brought .* below half\)", raised.what)
-    assert ended.what == "plans keep what they promise again"
+    assert re.fullmatch(
+        r"plans predicted 0\.\d+ of reward .* received reward is .* below half\)", raised.what
+    )
+    assert ended.what == "received reward matches the plans again"
     assert 0 < raised.step <= 101 < ended.step
     assert watch.counts["alarms"] == 1
     assert 0 < watch.counts["alarmed"] < 300

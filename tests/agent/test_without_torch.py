@@ -80,9 +80,12 @@ def test_why_it_needs_torch(folder):
     base = load_base(folder)
     graphs = load_graphs(folder, base)
     given = {"task": "reach", "planner": replace(PLANNER, samples=8)}
-    assert "another task or search" in Agent(base, SPEC, graphs=graphs, **given).in_torch
+    assert "another task or planner config" in Agent(base, SPEC, graphs=graphs, **given).in_torch
     given = {"task": "reach", "planner": PLANNER}
-    assert "no graph to live by" in Agent(base, SPEC, graphs=graphs._replace(life=None), **given).in_torch
+    assert (
+        "no graph of its state update"
+        in Agent(base, SPEC, graphs=graphs._replace(life=None), **given).in_torch
+    )
 
 
 class Driven:
@@ -137,7 +140,7 @@ def test_a_life_that_would_break_stays_as_it_was(folder, graphs):
     obs, big = np.zeros(SPEC.obs_dim, np.float32), np.full(SPEC.obs_dim, np.inf, np.float32)
     acting.live(obs, START, obs)
     before = acting.state
-    with pytest.raises(InferenceError, match="would not be finite after step 1 of this life"):
+    with pytest.raises(InferenceError, match="would not be finite after step 1; the lifetime state"):
         acting.live(obs, START, big)
     assert acting.state is before and np.isfinite(acting.live(obs, START, obs).nll)
     # What must not be learned from may hold anything.

@@ -165,7 +165,7 @@ def test_the_gradient_reaches_the_writes():
 def test_an_oracle_that_is_told_nothing_says_so():
     model = make("told")
     obs, action, valid, _ = life()
-    with pytest.raises(ConfigError, match="must be told the true physics"):
+    with pytest.raises(ConfigError, match="must be given the true physics"):
         model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
 
 
@@ -300,5 +300,5 @@ def test_a_missing_base_says_how_to_make_one(tmp_path):
 def test_a_base_of_another_shape_says_so(tmp_path, spec, monkeypatch):
     save_base(tmp_path, make("gru"), spec, {})
     monkeypatch.setitem(FAMILIES, "gru", FAMILIES["delta"])
-    with pytest.raises(SnapshotError, match="another shape"):
+    with pytest.raises(SnapshotError, match="does not fit the model of this version"):
         _ = load_base(tmp_path).model

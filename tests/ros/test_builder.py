@@ -29,7 +29,7 @@ def test_a_robot_that_does_not_do_what_plans_promise_is_told_of():
     for before, after in pairwise(obs):
         life.agent.live(before, life.agent.act(before, FAR), after)
     assert life.report()["plans_kept"] is False
-    assert str(life.report()["event"]).startswith("plans promised")
+    assert str(life.report()["event"]).startswith("plans predicted")
     assert life.counters["alarms"] == 1
     life.close()
 

@@ -94,5 +94,5 @@ def test_a_sampler_restored_draws_the_same():
 
 
 def test_lives_shorter_than_a_segment_are_refused():
-    with pytest.raises(ConfigError, match="lives are 10 steps long; segments need at least 16"):
+    with pytest.raises(ConfigError, match="trajectories are 10 steps long; segments need at least 16"):
         sampler(numbered(steps=10))

@@ -1,5 +1,6 @@
 """Training is resumable with the same result, and it does learn."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
 def remedies(error: pytest.ExceptionInfo[SnapshotError]) -> tuple[dict[str, Path], list[Path]]:
     """What a message says to do: options with new folders, or files to delete."""
     elsewhere, files = (
-        str(error.value).split("Train in another folder: ")[1].split(". Or delete, to begin again here: ")
+        str(error.value).split("Train in another folder: ")[1].split(". Or delete, to start again here: ")
     )
     words = elsewhere.split()
     options = dict(zip(words[::2], map(Path, words[1::2]), strict=True))
@@ -209,7 +210,7 @@ def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
     path = tmp_path / "data" / "lives-0.safetensors"
     save_lives(path, gain_lives(5), GainLives().recipe(0))
     message, options, files = refused(tmp_path)
-    assert "trained on other lives" in message
+    assert "trained on other trajectories" in message
     assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 
@@ -217,7 +218,7 @@ def test_a_checkpoint_whose_planned_lives_are_gone_says_so_at_once(tmp_path):
     list(trainer(tmp_path).run())
     (tmp_path / "data" / "lives-1.safetensors").unlink()
     message, options, files = refused(tmp_path)
-    assert "lives-1.safetensors: not there" in message
+    assert re.search(r"was trained on missing files: .*lives-1\.safetensors", message)
     assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 

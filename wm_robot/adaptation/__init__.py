@@ -1,1 +1,1 @@
-"""What changes at run time besides memory: context bank, residual, shadow, learner process."""
+"""Run-time adaptation besides memory: context bank, residual, shadow evaluation and learner process."""

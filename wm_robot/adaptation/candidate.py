@@ -1,4 +1,4 @@
-"""What a learner is told, and what it answers: plain values and arrays, for a process without torch."""
+"""Residual candidate: config, candidate and evaluation as plain values and arrays, without torch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,27 +12,27 @@ from wm_robot.memory.lifetime_state import Residual
 
 @dataclass(frozen=True, kw_only=True)
 class ConsolidateConfig:
-    """How a residual is fitted, and when it is believed."""
+    """Config of the residual fit and of the acceptance of a candidate."""
 
     updates: int = 150
     rate: float = 1e-2
-    """Of Adam; falls to zero over the second half."""
+    """Learning rate of Adam; decays to zero over the second half."""
     moments: int = 64
-    """In an update; half of them of the latest chapters."""
+    """Start moments per gradient step; half of them from the recent segments."""
     horizon: int = 8
-    """Steps imagined from each."""
+    """Imagined steps from each moment."""
     every: int = 4
-    """Steps between moments of a chapter."""
+    """Steps between moments of a segment."""
     held_out: int = 4
-    """Latest chapters that are not learned from, and decide."""
+    """Number of recent segments that only evaluate a candidate."""
     anchor: float = 1e-4
-    """Weight of the squared size of the residual, in parts of the weights beside it."""
+    """Weight of the squared residual norm, relative to the norm of the corrected weights."""
     largest: float = 0.5
-    """Size of the residual, in parts of the size of the weights beside it, that it never exceeds."""
+    """Upper bound of the residual norm, relative to the norm of the corrected weights."""
     interval: int = 32
-    """Chapters from one candidate to the next."""
+    """Segments between two candidates."""
     margin: float = 0.03
-    """Part by which a candidate's error must be below the running one's, and below that of no residual."""
+    """Share by which a candidate's error must be below that of the current residual, and below that of none."""
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -41,25 +41,25 @@ class ConsolidateConfig:
 
 
 class Verdict(NamedTuple):
-    """Errors on held-out chapters, of each life."""
+    """Errors on held-out segments, for each row: of the candidate, of the current residual, and of none."""
 
     candidate: Float[np.ndarray, "B"]
     running: Float[np.ndarray, "B"]
     frozen: Float[np.ndarray, "B"]
-    """Without a residual."""
+    """Error without a residual."""
     margin: float = 0.0
-    """See `ConsolidateConfig`."""
+    """See `ResidualFitConfig`."""
 
     @property
     def accepted(self) -> Bool[np.ndarray, "B"]:
-        """Whose candidate is better than both."""
+        """Rows whose candidate is better than both alternatives."""
         return self.candidate < (1 - self.margin) * np.minimum(self.running, self.frozen)
 
 
 class Candidate(NamedTuple):
-    """A residual that asks to be tried."""
+    """Residual proposed by a learner, with its errors."""
 
     residual: Residual[np.ndarray]
     verdict: Verdict
     chapter: int
-    """The newest that decided on it."""
+    """Number of the newest segment used in its evaluation."""

@@ -1,4 +1,4 @@
-"""A life whose residual is learned beside it: chapters go out, candidates come in and are tried."""
+"""Consolidation client: sends segments to a learner and starts the evaluation of its residual candidates."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ from wm_robot.types import Step
 
 @runtime_checkable
 class Learner(Protocol):
-    """Who fits residuals. It never keeps a life waiting."""
+    """Learner: fits residuals and never blocks the agent."""
 
     def begin(self, past: Reservoir) -> None:
-        """A life begins, or goes on; `past` is what it kept of itself."""
+        """Start with the experience of a new or restored lifetime state."""
 
     def offer(self, chapter: Chapter) -> bool:
-        """Hand over a chapter; False if it was dropped."""
+        """Hand over a segment; return False if it was dropped."""
 
     def poll(self) -> Candidate | None:
-        """A candidate, if one is there."""
+        """Return a candidate, if one is available."""
 
 
 @runtime_checkable
 class Takes(Protocol):
-    """What makes candidates of chapters: a `Consolidation`."""
+    """Interface of `ResidualFitter`: computes candidates from segments."""
 
     past: Reservoir
 
     def take(self, chapter: Chapter) -> Candidate | None:
-        """One chapter more; a candidate, if one is due."""
+        """Add a segment; return a candidate, if one is due."""
 
 
 class AtOnce:
-    """Learns when it is handed a chapter, and the caller waits: for experiments, which are to be the same again."""
+    """Learner that fits in the caller's thread, so that experiments are reproducible."""
 
     def __init__(self, consolidation: Takes):
         self._consolidation = consolidation
@@ -59,7 +59,7 @@ class AtOnce:
 
 
 class Consolidating:
-    """A model backend as `Trial` is, that keeps the experience from which residuals are learned."""
+    """Model backend around `ShadowEvaluation` that stores experience and evaluates the learner's candidates."""
 
     def __init__(self, trial: Trial, learner: Learner):
         self._trial, self._learner = trial, learner
@@ -68,7 +68,7 @@ class Consolidating:
         self.counts = {"offered": 0, "dropped": 0, "candidates": 0, "refused": 0}
 
     def begin(self, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-        """A life begins, or goes on with what was saved of it."""
+        """Start with an empty experience buffer, or with a saved one."""
         self.past = Reservoir.of(arrays or {})
         self.events.clear()
         self.counts = dict.fromkeys(self.counts, 0)
@@ -81,7 +81,7 @@ class Consolidating:
         return self._trial.predict(state, obs, action)
 
     def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        """See `ModelBackend.write`; before the step, a candidate may be put on trial."""
+        """Update as `ModelBackend.update`; before the step, the evaluation of a candidate may start."""
         candidate = self._learner.poll()
         if candidate is not None:
             state = self._tried(state, candidate)
@@ -103,18 +103,18 @@ class Consolidating:
         for life, good in enumerate(verdict.accepted):
             self.counts["refused"] += not good
             figures = (
-                f"error {verdict.candidate[life]:.3g} on what was held out, {verdict.running[life]:.3g} as it is, "
-                f"{verdict.frozen[life]:.3g} without a residual"
+                f"error {verdict.candidate[life]:.3g} on held-out segments, {verdict.running[life]:.3g} with the "
+                f"current residual, {verdict.frozen[life]:.3g} without a residual"
             )
-            self._event(state, life, f"candidate {'is tried' if good else 'refused'}: {figures}")
+            self._event(state, life, f"candidate {'under evaluation' if good else 'rejected'}: {figures}")
         return self._trial.tried(state, residual, verdict.accepted)
 
     def _note(self, state: ArrayState, after: ArrayState) -> None:
-        """Record what the trial decided."""
+        """Record the decisions of the shadow evaluation."""
         before, now = shadow_state(state), shadow_state(after)
         for what, old, new in (
-            ("believed", before.accepted, now.accepted),
-            ("given up", before.rejected, now.rejected),
+            ("accepted", before.accepted, now.accepted),
+            ("rejected", before.rejected, now.rejected),
         ):
             for life in np.flatnonzero(new > old).tolist():
                 self._event(after, life, f"residual {what}")

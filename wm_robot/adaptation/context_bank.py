@@ -1,8 +1,8 @@
-"""Recall: conditions that a life has known are recognised, not learned anew.
+"""Context bank: stores the learned state of each context and restores it when the context returns.
 
-Beside its memories a life holds a bank of what it knew in conditions that it settled in. Each of them, and birth,
-goes on predicting every step. What has predicted better than the present memories since some step, by enough
-evidence, is taken in their place. Source of the test: Page (1954), Biometrika 41.
+A bank holds learned states of contexts in which the robot settled. Each of them, and the initial state, predicts
+every step. A slot replaces the present memories when it has predicted better since some step, by enough evidence
+(CUSUM test). Source of the test: Page (1954), Biometrika 41.
 """
 
 from collections.abc import Sequence
@@ -26,60 +26,60 @@ Bank = ContextBankState[np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class RecallConfig:
-    """How much is remembered, and how sure one must be."""
+    """Config of the context bank: its size, and the thresholds of its tests."""
 
     slots: int = 8
-    """Conditions; the one that was longest unused makes room."""
+    """Number of stored contexts; a new one replaces the one unused for longest."""
     evidence: float = 14.0
-    """Nats by which a remembered condition must have predicted better, since any step, to be taken soon after an
-    alarm or a switch; twice as many in a life that has settled."""
+    """Nats by which a slot must have predicted better, since any step, to be selected soon after an alarm or a
+    switch; twice as many in a settled context."""
     most: float = 8.0
-    """Nats that one step can say for or against: a jolt is no evidence."""
+    """Largest evidence of one step, in nats: a jolt is no evidence."""
     drift: float = 1.0
-    """Nats a step that it must be better by to count at all."""
+    """Nats per step that are subtracted from the evidence (CUSUM drift)."""
     noise: float = 3.0
-    """Factor on predicted variances: errors of one step after another are alike, and count for fewer."""
+    """Factor on predicted variances: successive errors are correlated and carry less evidence."""
     clip: float = 16.0
-    """Squared error of a channel, in predicted variances, beyond which it counts no worse."""
+    """Upper bound of the squared error of a channel, in predicted variances."""
     newborn: float = 2.0
-    """Factor on `evidence` for birth: who begins anew knows nothing."""
+    """Factor on `switch_threshold` for the initial state, which has no learned content."""
     alarm: float = 10.0
-    """Excess of squared errors, in predicted variances, that ends the present condition."""
+    """Accumulated excess of squared errors, in predicted variances, that ends the present context."""
     expected: float = 2.0
-    """Squared error a channel, in predicted variances, that is no excess; four times as much counts no more."""
+    """Squared error of a channel, in predicted variances, without excess; bounded at four times that."""
     settled: int = 24
-    """Steps without an alarm after which what is known is remembered, as it was that many steps ago."""
+    """Steps without an alarm after which the learned state of that many steps ago is stored."""
     alike: float = 0.1
-    """Part of the way from birth to what is known that a condition may fall short by and still be the same one."""
+    """Share of the deficit of the initial state below which a slot counts as the same context."""
     changed: float = 0.4
-    """The same part, from which on what is known is of another condition than it was of: it moved on unnoticed."""
+    """The same share, above which the present context differs from its slot: it changed without an alarm."""
     informed: float = 1.0
-    """Nats a step by which birth must predict worse before that is decided."""
+    """Deficit of the initial state, in nats per step, below which these two shares are not tested."""
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "slots", "settled", part="recall")
 
 
 class Recall:
-    """A model backend with a context bank around another one. Everything it knows is in the state."""
+    """Model backend with a context bank around another one. Its whole state is in the lifetime state."""
 
     def __init__(self, backend: ModelBackend[np.ndarray], config: RecallConfig | None = None):
         self.backend, self.config = backend, config or RecallConfig()
 
     def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        """See `ModelBackend.birth`; with an empty bank."""
+        """Return the initial state with an empty bank; see `ModelBackend.initial_state`."""
         return self.add_bank(self.backend.birth(hold=hold, truth=truth))
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
         return self.backend.predict(state, obs, action)
 
     def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        """See `ModelBackend.write`; then a stored context is recalled, or the present one stored."""
+        """Update as `ModelBackend.update`, then select a stored context or store the present one."""
         expected, written = self.backend.write(state, step)
         return expected, self.recalled(state, expected, written, step)
 
     def add_bank(self, state: ArrayState) -> ArrayState:
-        """The same initial state with an empty bank."""
+        """Return the same initial state with an empty bank."""
         c, batch = self.config, len(state.step)
         count = np.zeros(batch, np.int64)
         bank = ContextBankState(
@@ -104,11 +104,12 @@ class Recall:
         written: ArrayState,
         step: Step[np.ndarray],
     ) -> ArrayState:
-        """The state after a step, with a stored context recalled or the present one stored.
+        """Select a stored context or store the present one, after a step.
 
         Args:
-            state: Before the step.
-            expected: What `write` gives of it, as `written` is.
+            state: State before the step.
+            prediction: Prediction of the step, from `update` of the backend.
+            updated: State after the step, from the same update.
         """
         bank, seen = bank_of(state), step.valid > 0
         slots = self._expected(state, bank, step)
@@ -127,16 +128,16 @@ class Recall:
         return self._remember(after, seen)
 
     def anew(self, state: ArrayState) -> ArrayState:
-        """The state with its bank and the initial learned state in use: for another body."""
+        """Return the state with its bank and the initial learned state in use: for data of another body."""
         bank = bank_of(state)
         initial = map_values(lambda slots: slots[:, -1], bank.slots)
         bank = replace(_all_unsettled(bank), current=np.full_like(bank.current, -1), draft=initial)
         return replace(state, learned=initial, bank=bank)
 
     def back(self, state: ArrayState, before: ArrayState) -> ArrayState:
-        """The context of `before` in use again, with all that is stored in the bank of `state`.
+        """Return to the context of `earlier`, with the bank of `state`.
 
-        What `state` has just settled in is stored too.
+        A context in which `state` has just settled is stored too.
         """
         bank, then = bank_of(state), bank_of(before)
         bank = self._kept(state, bank, bank.calm_steps >= self.config.settled, self._place(bank))
@@ -147,7 +148,7 @@ class Recall:
         return replace(state, learned=before.learned, bank=bank)
 
     def merge(self, life: ArrayState, states: Sequence[ArrayState]) -> ArrayState:
-        """A merged state with a bank of the contexts in the banks of all, the last used first."""
+        """Merge the banks of several states into the merged state, the last used contexts first."""
         c, banks = self.config, [bank_of(state) for state in states]
         used = np.concatenate([bank.last_used for bank in banks], 1)
         ages = np.concatenate(
@@ -178,19 +179,19 @@ class Recall:
         others: Float[np.ndarray, "B N1"],
         misfit: Float[np.ndarray, "B"],
     ) -> tuple[Bank, Bool[np.ndarray, "B"], Int[np.ndarray, "B"]]:
-        """The evidence after a step.
+        """Update the evidence with a step.
 
         Args:
-            now: Log-likelihood of the step by the present memories.
-            others: By every slot, and last by the initial state.
-            misfit: Squared error a channel by the present memories.
+            own_likelihood: Log-likelihood of the step by the present memories.
+            slot_likelihoods: By every slot, and last by the initial state.
+            mean_squared_error: Squared error a channel by the present memories.
 
         Returns:
             The bank, which rows take a slot in place of their memories, and which slot.
         """
         c, each = self.config, seen[:, None]
         held = _padded(bank.last_used >= 0, True)
-        # A step that is not seen may hold anything.
+        # An invalid step may contain any value.
         gain = np.where(each & held, others - now[:, None], np.float32(0))
         lead = np.maximum(bank.lead + gain.clip(-c.most, c.most) - np.float32(c.drift) * each, 0) * held
         less = bank.shortfall + (-gain - bank.shortfall) / np.float32(c.settled)
@@ -220,7 +221,7 @@ class Recall:
         return after, switched, best
 
     def _remember(self, state: ArrayState, seen: Bool[np.ndarray, "B"]) -> ArrayState:
-        """After every `settled` calm steps: the draft goes to the bank, and the learned state is the next draft."""
+        """Every `settle_steps` steps without an alarm: store the draft in the bank and start a new draft."""
         c, bank = self.config, bank_of(state)
         calm = bank.calm_steps
         due = seen & (calm % c.settled == 0)
@@ -233,7 +234,7 @@ class Recall:
     def _kept(
         self, state: ArrayState, bank: Bank, mature: Bool[np.ndarray, "B"], slot: Int[np.ndarray, "B"]
     ) -> Bank:
-        """The draft in its slot, for those whose draft is mature."""
+        """Store the draft in its slot, for rows whose draft is mature."""
         at = mature[:, None] & (np.arange(self.config.slots) == slot[:, None])
         chosen = _padded(at, False)
         return replace(
@@ -241,12 +242,12 @@ class Recall:
             slots=choose_rows(chosen, map_values(lambda draft: draft[:, None], bank.draft), bank.slots),
             last_used=np.where(at, state.step[:, None], bank.last_used),
             current=np.where(mature, slot, bank.current),
-            # What was held against it was of what it held before.
+            # The deficit was that of the replaced content.
             shortfall=np.where(chosen, np.float32(0), bank.shortfall),
         )
 
     def _place(self, bank: Bank) -> Int[np.ndarray, "B"]:
-        """Slot `B` of the draft: the present context's, that of one like it, an empty or the longest unused."""
+        """Select the slot `B` of the draft: the present one, an equal one, an empty one or the longest unused."""
         c = self.config
         short, used, now = bank.shortfall, bank.last_used, bank.current
         slots, birth = short[:, :-1], short[:, -1:]
@@ -258,7 +259,7 @@ class Recall:
         return np.where((now >= 0) & ~moved[:, 0], present[:, 0], other)
 
     def _expected(self, state: ArrayState, bank: Bank, step: Step[np.ndarray]) -> Prediction[np.ndarray]:
-        """Prediction of this step by every slot of the bank: mean and log variance, `B N+1 O`."""
+        """Predict this step with every slot of the bank: mean and log variance, `B N+1 O`."""
         count = self.config.slots + 1
         each = partial(np.repeat, repeats=count, axis=0)
         slots = map_values(lambda v: v.reshape(-1, *v.shape[2:]), bank.slots)
@@ -273,8 +274,8 @@ class Recall:
         log_variance: Float[np.ndarray, "*B O"],
         outcome: np.ndarray,
     ) -> tuple[Float[np.ndarray, "*B"], Float[np.ndarray, "*B"]]:
-        """Log-likelihood of an outcome in nats, and squared error a channel; no channel counts beyond `clip`."""
-        # A step that is not seen may hold anything.
+        """Compute the log-likelihood of an outcome in nats, and its squared error per channel, clipped at `clip`."""
+        # An invalid step may contain any value.
         with np.errstate(over="ignore", invalid="ignore"):
             square = np.minimum((outcome - mean) ** 2 * np.exp(-log_variance), np.float32(self.config.clip))
         likelihood = np.float32(-0.5) * (square / np.float32(self.config.noise) + log_variance).sum(-1)
@@ -282,18 +283,18 @@ class Recall:
 
 
 def bank_of(state: ArrayState) -> Bank:
-    """The bank of a state that has one."""
+    """Return the bank of a state that has one."""
     assert state.bank is not None, "the state has no context bank"
     return state.bank
 
 
 def choose_rows(chosen: Bool[np.ndarray, "*B"], one: Tree, other: Tree) -> Tree:
-    """The one in the rows that are chosen, the other elsewhere."""
+    """Select `one` in the rows of a mask, `other` elsewhere."""
     return map_values(lambda x, y: np.where(beside(chosen, y), x, y), one, other)
 
 
 def unsettled(state: ArrayState, changed: Bool[np.ndarray, "B"]) -> ArrayState:
-    """States of which some were changed from outside: nothing of that is stored before it has settled."""
+    """Mark rows that were changed externally as unsettled: nothing is stored before they settle again."""
     if state.bank is None or not changed.any():
         return state
     return replace(state, bank=_unsettled(state.bank, changed))
@@ -317,5 +318,5 @@ def _all_unsettled(bank: Bank) -> Bank:
 
 
 def _padded(slots: Bool[np.ndarray, "B N"], birth: bool) -> Bool[np.ndarray, "B N1"]:
-    """With the initial state after the slots."""
+    """Append the value of the initial state to the slots."""
     return np.concatenate([slots, np.full((len(slots), 1), birth)], 1)

@@ -1,16 +1,16 @@
-"""What happened in a life that people should know of."""
+"""Agent events: log entries of adaptation for operators."""
 
 from typing import NamedTuple
 
 EVENTS = 100
-"""The last ones are kept; counters count them all."""
+"""Number of events that are stored; counters count all."""
 
 
 class Event(NamedTuple):
-    """One of them."""
+    """Event of one agent: step, row and description."""
 
     step: int
-    """Of the session or of the life, as its source counts."""
+    """Step of the session or of the lifetime, as its source counts."""
     life: int
-    """Which of lives side by side; 0 for a robot's own."""
+    """Row of the batch; 0 for a single robot."""
     what: str

@@ -1,7 +1,7 @@
-"""The own past of a life, in chapters: a fair sample of all of it, and the latest ones whole.
+"""Experience buffer: a uniform sample of the segments of a lifetime, and the recent ones.
 
-A chapter is some steps one after another with the memories that its first was lived with, so that it can be lived
-again. Numpy only; nothing is changed in place, so that another thread may save what it holds.
+A segment is a sequence of steps with the state before the first one, so that it can be replayed. Numpy only; nothing
+is changed in place, so that another thread may save the buffer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,23 @@ from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.types import Step
 
 STEP = ("obs", "action", "next_obs", "valid")
-"""Parts of a step that a chapter has."""
+"""Fields of a step that a segment stores."""
 NUMBER = "chapter"
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Steps one after another, and the state before the first of them."""
+    """Sequence of steps, and the state before the first of them."""
 
     steps: Step[np.ndarray]
     """`B T …`."""
     start: ArrayState
     """Without context bank and shadow."""
     number: np.ndarray
-    """Of the chapter in the life, `B`."""
+    """Number of the segment in the lifetime, `B`."""
 
     def flatten(self) -> Arrays:
-        """Flat form, for shared memory and files."""
+        """Return the flat form, for shared memory and files."""
         return flatten_step(self.steps) | self.start.flatten() | {NUMBER: self.number}
 
     @classmethod
@@ -42,7 +42,7 @@ class Chapter:
 
 
 def flatten_step(step: Step[np.ndarray]) -> Arrays:
-    """The parts of a step that a chapter has, by name."""
+    """Return the fields of a step that a segment stores, by name."""
     return {name: getattr(step, name) for name in STEP}
 
 
@@ -53,14 +53,14 @@ def unflatten_step(flat: Mapping[str, np.ndarray]) -> Step[np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much of a life is kept."""
+    """Config of the experience buffer: its sizes."""
 
     steps: int = 64
-    """Of a chapter."""
+    """Steps of a segment."""
     kept: int = 24
-    """Chapters of the fair sample."""
+    """Segments of the uniform sample."""
     latest: int = 16
-    """Chapters that are kept whole until others come."""
+    """Number of recent segments."""
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "steps", "kept", "latest", part="reservoir")
@@ -68,25 +68,25 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Reservoir:
-    """What lives, side by side, keep of their past."""
+    """Experience of a batch of agents: sampled segments, recent segments and the open one."""
 
     sizes: Sizes = field(default_factory=Sizes)
     kept: tuple[Chapter, ...] = ()
     latest: tuple[Chapter, ...] = ()
     """The newest last."""
     chapters: int = 0
-    """Finished in the whole life."""
+    """Finished segments of the whole lifetime."""
     open: tuple[Step[np.ndarray], ...] = ()
-    """Steps of the chapter that is being written, each `B …`."""
+    """Steps of the unfinished segment, each `B …`."""
     start: ArrayState | None = None
     """The state before its first step."""
 
     def lived(self, state: ArrayState, step: Step[np.ndarray]) -> "Reservoir":
-        """The same with one transition more.
+        """Append one transition; return the new buffer.
 
         Args:
-            state: Before it; only that of a chapter's first step is kept.
-            step: What is not finite counts as invalid.
+            state: State before it; stored for the first step of a segment only.
+            step: A step with values that are not finite counts as invalid.
         """
         start = self.start if self.open and self.start else state.model_part()
         steps = (*self.open, _finite(step))
@@ -97,7 +97,7 @@ class Reservoir:
         return replace(self.with_chapter(chapter), open=(), start=None)
 
     def with_chapter(self, chapter: Chapter) -> "Reservoir":
-        """The same with a finished chapter more."""
+        """Return the buffer with one more finished segment."""
         kept, place = self.kept, self._place()
         if place < self.sizes.kept:
             kept = (*kept[:place], chapter, *kept[place + 1 :])
@@ -105,9 +105,9 @@ class Reservoir:
         return replace(self, kept=kept, latest=latest, chapters=self.chapters + 1)
 
     def _place(self) -> int:
-        """Where the next chapter goes in the sample; beyond its size is nowhere.
+        """Select the place of the next segment in the sample; a place beyond its size rejects the segment.
 
-        The draw is a function of the number of the chapter: a life that was stopped draws the same.
+        The draw is a function of the segment number, so that a resumed lifetime draws the same.
         Source: algorithm R, Vitter (1985), ACM Trans. Math. Softw. 11(1).
         """
         if self.chapters < self.sizes.kept:
@@ -116,11 +116,11 @@ class Reservoir:
         return int(generator.integers(self.chapters + 1))
 
     def arrays(self, state: ArrayState, step: Step[np.ndarray]) -> Arrays:
-        """All of it, in fixed shapes; empty places are zero.
+        """Return the whole buffer as arrays of fixed shapes; empty places are zero.
 
         Args:
-            state: Any one of these robots.
-            step: Any one of theirs.
+            state: Any state of these robots, for shapes.
+            step: Any step of these robots, for shapes.
         """
         blank = {name: np.zeros_like(value) for name, value in state.flatten_model_part().items()}
         nothing = {name: np.zeros_like(value) for name, value in flatten_step(step).items()}
@@ -143,7 +143,7 @@ class Reservoir:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], sizes: Sizes | None = None) -> "Reservoir":
-        """Inverse of `arrays`; empty, if they have none."""
+        """Inverse of `to_arrays`; an empty buffer without arrays."""
         sizes = sizes or Sizes()
         if "counts" not in arrays:
             return cls(sizes)
@@ -180,5 +180,5 @@ def _listed(arrays: Mapping[str, np.ndarray], part: str, count: int) -> tuple[Ch
 
 
 def _rows(arrays: Arrays, count: int) -> list[Arrays]:
-    """The first entries of the axis after the batch."""
+    """List the first entries of the axis after the batch."""
     return [{name: value[:, i] for name, value in arrays.items()} for i in range(count)]

@@ -1,8 +1,8 @@
-"""The learner: a process of its own that fits residuals, so that control never waits for it.
+"""Learner process: fits residuals in a separate process, so that control never waits for it.
 
 ::
 
-    agent ── chapters (shared memory, dropped when full) ──▶ learner, torch, nice 19
+    agent ── segments (shared memory, dropped when full) ──▶ learner, torch, nice 19
     agent ◀── candidates (shared memory) ──────────────────  learner
 """
 
@@ -30,15 +30,15 @@ from wm_robot.types import Step
 
 NICE = 19
 CHAPTERS, CANDIDATES = 48, 2
-"""Slots: chapters of a minute, and all that a life kept of itself when it goes on."""
+"""Slots of the rings: segments of a minute, and a whole experience buffer after a restore."""
 IDLE = 0.2
-"""Time between two looks for a chapter, in s."""
+"""Poll interval for segments, in s."""
 BEGINS = -1
-"""Number of a chapter that is none: a life begins, and what was handed over before is forgotten."""
+"""Segment number that marks a reset: the learner drops all earlier segments."""
 
 
 class LearnerProcess:
-    """A learner in another process. It never blocks: what it has no room for is dropped."""
+    """Learner in another process. It never blocks: segments without a free slot are dropped."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class LearnerProcess:
         nice: int = NICE,
     ):
         """Args:
-        folder: Of the base.
-        base: The same, loaded.
-        backend: Runs the base here; the ONNX one needs no torch in this process.
-        nice: How far it stands back from other processes, 0 to 19.
+        folder: Folder of the base.
+        base: The same base, loaded.
+        backend: Backend of the base in this process; the ONNX one needs no torch.
+        nice: Nice level of the process, 0 to 19.
         """
         self._config = config or ConsolidateConfig()
         blank = _blank(base, backend)
@@ -69,12 +69,12 @@ class LearnerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it still learns; a life goes on without it."""
+        """Whether the process still runs; the agent continues without it."""
         return self._process.is_alive()
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Process id."""
         return int(self._process.pid or 0)
 
     def begin(self, past: Reservoir) -> None:
@@ -98,7 +98,7 @@ class LearnerProcess:
         return Candidate(unflatten_residual(answer, layers=self._layers), verdict, number)
 
     def close(self) -> None:
-        """End it."""
+        """Terminate the process and free the shared memory."""
         self._process.terminate()
         self._process.join(5.0)
         self._chapters.close()
@@ -108,20 +108,20 @@ class LearnerProcess:
 def _learn(
     folder: str, chapters: Layout, candidates: Layout, config: ConsolidateConfig, nice: int, *names: str
 ) -> None:
-    """All that the process does."""
-    # Here, and not in the process of the agent.
+    """Main function of the learner process."""
+    # Import torch here, and not in the process of the agent.
     import torch
 
     from wm_robot.adaptation.residual_fit import Consolidation
 
-    # Ctrl-C is for the agent, which ends its learner.
+    # Ctrl-C stops the agent, which terminates its learner.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(nice)
     torch.set_num_threads(1)
     consolidation = Consolidation(load_base(folder).model, config)
     inbox, outbox = Ring(chapters, CHAPTERS, names[0]), Ring(candidates, CANDIDATES, names[1])
     parent = os.getppid()
-    # An agent that was killed ends nothing by itself.
+    # A killed agent terminates nothing itself: stop when the parent changes.
     while os.getppid() == parent:
         chapter = inbox.take()
         if chapter is None:
@@ -136,13 +136,13 @@ def _learn(
 
 
 def _answer(residual: Residual[np.ndarray], verdict: Verdict | None, number: int) -> Arrays:
-    """A candidate as arrays."""
+    """Encode a candidate as arrays."""
     errors = np.zeros((3, 1), np.float32) if verdict is None else np.stack(verdict[:3])
     return flatten_residual(residual) | {"errors": errors.astype(np.float32), NUMBER: np.array([number])}
 
 
 def _blank(base: Base, backend: ModelBackend[np.ndarray]) -> Chapter:
-    """A chapter of one robot that experienced nothing."""
+    """Return an empty segment of one robot in the initial state."""
     steps = Sizes().steps
     obs, action = (np.zeros((1, steps, base.config[name]), np.float32) for name in ("obs", "action"))
     step = Step(obs, action, obs.copy(), np.zeros((1, steps), np.float32))

@@ -1,8 +1,8 @@
-"""Consolidation: the residual of a life, fitted to what its memories leave over and tried before it is believed.
+"""Residual fit: fits a residual of the weights to the errors that the memories leave.
 
-Encoder, memories, heads and the base's weights stay as they are. The life's own chapters are lived again, and from
-moments of them the model imagines what the robot then did; gradients reach the residual alone, which is drawn to zero
-and may grow no larger than a part of the weights that it stands beside.
+Encoder, memories, heads and the base's weights stay fixed. The segments of the robot are replayed, and from moments
+of them the model imagines the recorded actions. Gradients reach the residual alone. It is regularised to zero, and
+its norm is bounded by a share of the norm of the corrected weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,10 +34,10 @@ TensorResidual = Residual[Tensor]
 
 
 class Moments(NamedTuple):
-    """Moments of lives, `B N …`, from which what came is known."""
+    """Start moments of imagination with their recorded future, `B N …`."""
 
     state: LifetimeState[Tensor]
-    """What imagining reads of it, without the residual."""
+    """Part of the state that imagination reads, without the residual."""
     obs: Tensor
     action: Float[Tensor, "B N H A"]
     following: Float[Tensor, "B N H O"]
@@ -46,20 +46,20 @@ class Moments(NamedTuple):
 
 
 class Consolidation:
-    """Takes the chapters of a life, or of several side by side, and now and then gives a candidate."""
+    """Residual fitter: collects segments of one or more robots and computes a candidate at intervals."""
 
     def __init__(
         self, model: WorldModel, config: ConsolidateConfig | None = None, past: Reservoir | None = None
     ):
         """Args:
-        past: What was lived before.
+        experience: Experience buffer to start with.
         """
         self.model, self.config, self.past = model, config or ConsolidateConfig(), past or Reservoir()
 
     def take(self, chapter: Chapter) -> Candidate | None:
-        """One chapter more; a candidate, if one is due.
+        """Add a segment; return a candidate, if one is due.
 
-        Chapters may be missing: what decides on a candidate must be whole.
+        Segments may be missing, but the held-out ones must be consecutive.
         """
         self.past = past = self.past.with_chapter(chapter)
         number, held_out = int(chapter.number[0]), self.config.held_out
@@ -72,7 +72,7 @@ class Consolidation:
 
 
 def running_of(chapter: Chapter) -> TensorResidual:
-    """The residual that a chapter was lived with."""
+    """Return the residual in use during a segment."""
     residual = _state(chapter).residual
     assert residual is not None, "the chapter has no residual"
     return residual
@@ -87,14 +87,14 @@ def consolidated(
     seed: int,
     config: ConsolidateConfig,
 ) -> tuple[TensorResidual, Verdict]:
-    """A candidate for the residual of each life, and how it did on chapters that it did not learn from.
+    """Fit a candidate for the residual of each row, and evaluate it on held-out segments.
 
-    The running one is that which the last chapter was lived with.
+    The current residual is that of the last segment.
 
     Args:
-        kept: A fair sample of the whole life; what is held out is not learned from.
-        latest: More chapters than are held out, the newest last.
-        seed: Of what is drawn; equal arguments give an equal candidate.
+        sampled: Uniform sample of the whole lifetime; held-out segments are left out.
+        recent: More segments than are held out, the newest last.
+        seed: Seed of the draws; equal arguments give an equal candidate.
     """
     learned, decide = latest[: -config.held_out], latest[-config.held_out :]
     running = running_of(decide[-1])
@@ -113,10 +113,10 @@ def fitted(
     seed: int,
     config: ConsolidateConfig,
 ) -> TensorResidual:
-    """The residual that imagines these moments best, begun from the running one.
+    """Fit the residual with the least imagination error, starting from the current one.
 
     Args:
-        lessons: Equal parts of an update come from each.
+        moment_sets: Sets of moments; each gives an equal share of a gradient step.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = _begun(running, generator)
@@ -127,7 +127,7 @@ def fitted(
         for group in optimizer.param_groups:
             group["lr"] = config.rate * min(1.0, 2 * (1 - update / config.updates))
         drawn = [_drawn(lesson, each, generator) for lesson in lessons]
-        # Of each life its own mean: lives side by side are fitted as each would be alone.
+        # A separate mean for each row: rows of a batch are fitted as each would be alone.
         loss = torch.stack([imagined_error(model, lesson, weights).mean() for lesson in drawn]).mean()
         loss = loss + config.anchor * sum(
             part.square().mean() for part in relative_size(weights, sizes).values()
@@ -139,7 +139,7 @@ def fitted(
 
 
 def imagined_error(model: WorldModel, lesson: Moments, residual: TensorResidual) -> Float[Tensor, "B"]:
-    """Mean Huber error over the horizon, in units of the one-step change."""
+    """Compute the mean Huber error over the horizon, in units of the one-step change."""
     count = lesson.obs.shape[1]
     state = map_values(lambda value: value.flatten(0, 1), lesson.state)
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
@@ -154,7 +154,7 @@ def imagined_error(model: WorldModel, lesson: Moments, residual: TensorResidual)
 def moments(
     model: WorldModel, chapters: Sequence[Chapter], residual: TensorResidual, config: ConsolidateConfig
 ) -> Moments:
-    """Moments of chapters that are lived again side by side, each from its own beginning."""
+    """Replay segments in parallel, each from its start state, and collect moments."""
     batch, count = len(chapters[0].number), len(chapters)
 
     def side_by_side(*values: np.ndarray) -> Tensor:
@@ -186,9 +186,9 @@ def judged(
     chapters: Sequence[Chapter],
     config: ConsolidateConfig,
 ) -> Verdict:
-    """What each residual foresees while these chapters, one after another, are lived again.
+    """Evaluate each residual by imagination while these segments are replayed in sequence.
 
-    All begin from the memories that were lived with the running one; the first chapter is to settle in.
+    All start from the memories of the current residual; the first segment lets them settle.
     """
     nothing = map_values(torch.zeros_like, running)
     tried, is_, without = (
@@ -200,7 +200,7 @@ def judged(
 def foreseen(
     model: WorldModel, residual: TensorResidual, chapters: Sequence[Chapter], config: ConsolidateConfig
 ) -> Float[Tensor, "B"]:
-    """Mean Huber error of what is imagined while chapters are lived one after another, without the first."""
+    """Compute the mean Huber error of imagination while segments are replayed in sequence, without the first."""
 
     def one_after_another(*values: np.ndarray) -> Tensor:
         return torch.cat([torch.from_numpy(value) for value in values], 1)
@@ -224,7 +224,7 @@ def foreseen(
 
 
 def beside(model: WorldModel) -> dict[str, float]:
-    """Size of the weights that each part of a residual stands beside."""
+    """Compute the norm of the weights that each part of a residual corrects."""
     first = torch.cat([model.ask.weight, model.skip.weight])
     sizes = {"first": first, "last": cast(Tensor, model.head[1].weight)[: model.config.obs]}
     for i, memory in enumerate(model.memory_layers):
@@ -234,14 +234,14 @@ def beside(model: WorldModel) -> dict[str, float]:
 
 
 def relative_size(residual: TensorResidual, sizes: Mapping[str, float]) -> dict[str, Float[Tensor, "B"]]:
-    """Size of each part, in parts of the weights beside it."""
+    """Compute the norm of each part, relative to the norm of the corrected weights."""
     return {
         name: (part.up @ part.down).norm(dim=(1, 2)) / sizes[name] for name, part in residual.parts.items()
     }
 
 
 def bounded(residual: TensorResidual, sizes: Mapping[str, float], largest: float) -> TensorResidual:
-    """The residual, made smaller where it is too large."""
+    """Scale down parts of a residual whose relative norm exceeds the bound."""
     relative = relative_size(residual, sizes)
 
     def shrink(name: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
@@ -251,10 +251,10 @@ def bounded(residual: TensorResidual, sizes: Mapping[str, float], largest: float
 
 
 def _begun(running: TensorResidual, generator: torch.Generator) -> TensorResidual:
-    """Where the fit begins: a residual of zero gets directions to look in, and stays zero."""
+    """Return the start value of the fit: a zero residual gets random directions, and stays zero."""
 
     def begin(_: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
-        # The same for all lives, whichever are side by side.
+        # The same for all rows, whatever the batch.
         directions = 0.1 * torch.randn(1, *part.down.shape[1:], generator=generator)
         unused = ~part.down.flatten(1).any(1)[:, None, None]
         return LowRank(torch.where(unused, directions, part.down), part.up.clone())
@@ -263,20 +263,20 @@ def _begun(running: TensorResidual, generator: torch.Generator) -> TensorResidua
 
 
 def _drawn(lesson: Moments, count: int, generator: torch.Generator) -> Moments:
-    """Some moments, the same for all lives."""
+    """Sample moments, the same for all rows."""
     index = torch.randint(lesson.obs.shape[1], (count,), generator=generator)
     state = map_values(lambda value: value[:, index], lesson.state)
     return Moments(state, *(x[:, index] for x in lesson[1:]))
 
 
 def _state(chapter: Chapter) -> LifetimeState[Tensor]:
-    """The life before a chapter."""
+    """Return the state before a segment, as tensors."""
     state: LifetimeState[Tensor] = convert_values(torch.as_tensor, chapter.start)
     return state
 
 
 def _readable(model: WorldModel, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
-    """The part of a state that `WorldModel.imagine` reads, without the residual."""
+    """Return the part of a state that `WorldModel.imagine` reads, without the residual."""
     layers = zip(model.memory_layers, state.memory, strict=True)
     memory = tuple(layer.readable(part) for layer, part in layers)
     return LifetimeState(state.step, state.recent, LearnedState(memory))
@@ -287,7 +287,7 @@ def _step_at(steps: Step[Tensor], t: int) -> Step[Tensor]:
 
 
 def _known_ahead(steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
-    """1 where the steps from here to the horizon are valid and follow one another."""
+    """Return 1 where the steps up to the horizon are valid and consecutive."""
     follows = F.pad((steps.next_obs[:, :-1] == steps.obs[:, 1:]).all(-1), (0, 1), value=True)
     whole = steps.valid.unfold(1, horizon, 1).amin(-1) > 0
     joined = follows.unfold(1, horizon, 1)[..., :-1].all(-1)

@@ -1,9 +1,9 @@
-"""A residual on trial, always: two lives of one robot, with it and without, of which the one that expects better is
-believed.
+"""Shadow evaluation: updates two learned states of one robot, with and without a residual, and uses the better one.
 
-A new residual begins in the shadow. It is believed when the last second speaks for it, and given up when that speaks
-against it, however it came about: to give it up is to go on as the life that never had it. It may be believed again.
-Both lives are part of the state, so that a life that was stopped is judged on as one that was not.
+A new residual starts in the shadow. It is accepted when it predicted the last second better, and rejected when it
+predicted that worse. After a rejection the robot continues with the state that never had the residual. A rejected
+residual may be accepted later. Both states are part of the lifetime state, so that a resumed evaluation equals one
+that was never stopped.
 """
 
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ from wm_robot.types import Step
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """When a residual is believed."""
+    """Config of the acceptance and rejection of a residual."""
 
     window: int = 50
     """Steps that are compared: one second at 50 Hz."""
     better: float = 0.95
-    """Factor on the squared error without it; what a residual stays below that speaks for it."""
+    """Factor on the squared error without a residual; an error below that is evidence for the residual."""
     worse: float = 1.1
-    """The same; what it exceeds that speaks against it."""
+    """The same; an error above that is evidence against the residual."""
     evidence: float = 3.0
-    """How much either way decides, in predicted variances of a channel: the sum over the window. What is below the
-    noise, as in a robot that stands still, decides nothing."""
+    """Threshold of the evidence summed over the window, in predicted variances of a channel. Errors below the noise,
+    as in a robot at rest, decide nothing."""
     clip: float = 16.0
-    """Squared error of a channel, in predicted variances, that counts no worse if it is larger."""
+    """Upper bound of the squared error of a channel, in predicted variances."""
 
     def __post_init__(self) -> None:
         check_at_least(2, self, "window", part="trial")
@@ -43,7 +43,7 @@ class TrialConfig:
 
 
 class Trial:
-    """A model backend that updates states with and without a residual, around another one."""
+    """Model backend around another one that updates states with and without a residual."""
 
     def __init__(
         self,
@@ -53,22 +53,22 @@ class Trial:
     ):
         """Args:
         backend: Updates both states: torch or ONNX.
-        recall: Context bank of the state in use; the one in the shadow has none.
+        context_bank: Context bank of the state in use; the one in the shadow has none.
         """
         self.backend, self.recall, self.config = backend, recall, config or TrialConfig()
 
     def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        """See `ModelBackend.birth`; with a shadow."""
+        """Return the initial state with a shadow; see `ModelBackend.initial_state`."""
         return self.add_shadow((self.recall or self.backend).birth(hold=hold, truth=truth))
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
         return self.backend.predict(state, obs, action)
 
     def add_shadow(self, state: ArrayState) -> ArrayState:
-        """The same initial state with a shadow equal to it."""
+        """Return the same initial state with a shadow equal to it."""
         batch = len(state.step)
         count = np.zeros(batch, np.int64)
-        # Errors of the last steps; a step that was not seen is none.
+        # Errors of the last steps; an invalid step adds none.
         errors = np.zeros((batch, self.config.window, 2), np.float32)
         shadow = ShadowState(state.learned, errors, count, count.copy(), count.copy())
         return replace(state, shadow=shadow)
@@ -76,7 +76,7 @@ class Trial:
     def tried(
         self, state: ArrayState, residual: Residual[np.ndarray], chosen: Bool[np.ndarray, "B"]
     ) -> ArrayState:
-        """The chosen rows with another residual: in the place of the one in use, or in the shadow."""
+        """Start the evaluation of a residual in some rows: in place of the one in use, or in the shadow."""
         main = chosen & has_residual(state)
         begun, shadow = replace(state.learned, residual=residual), shadow_state(state)
         state = state.with_residual(_where(main, residual, state.residual))
@@ -87,7 +87,7 @@ class Trial:
         return replace(state, shadow=shadow)
 
     def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        """See `ModelBackend.write`; with and without a residual, of which the better one is then in use."""
+        """Update as `ModelBackend.update`, with and without a residual; then use the better state."""
         shadow, other = shadow_state(state), shadow_of(state)
         with_one, seen = has_residual(state), step.valid > 0
         trying = with_one | has_residual(other)
@@ -95,7 +95,7 @@ class Trial:
             predicted, written = self.backend.write(state, step)
             after = self._recalled(state, predicted, written, step)
             return predicted, replace(after, shadow=replace(shadow, learned=after.learned))
-        # Both in one call, which takes half as long again as one life; two calls take twice.
+        # Both in one call, which takes 1.5 times as long as one state; two calls take twice as long.
         both = map_values(lambda *rows: np.concatenate(rows), state.model_part(), other)
         found = self.backend.write(both, map_values(_twice, step))
         (predicted, written), (expected, other) = (map_values(half, found) for half in (_first, _second))
@@ -105,7 +105,7 @@ class Trial:
         given_up, believed = self._decided(errors, with_one, trying & seen)
         changed = given_up | believed
         main = after.learned
-        # Without a residual both are the same life.
+        # Without a residual both states are equal.
         side = _where(trying, other.learned, main)
         shadow = replace(shadow, learned=_where(changed, main, side), errors=errors)
         shadow = _counted(shadow, rejected=given_up, accepted=believed, anew=changed)
@@ -119,7 +119,7 @@ class Trial:
         written: ArrayState,
         step: Step[np.ndarray],
     ) -> ArrayState:
-        """The state after a step, with the context that the state in use recalls."""
+        """Update the context bank of the state in use after a step."""
         return self.recall.recalled(state, expected, written, step) if self.recall else written
 
     def _judged(
@@ -131,10 +131,10 @@ class Trial:
         outcome: np.ndarray,
         seen: np.ndarray,
     ) -> Float[np.ndarray, "B W 2"]:
-        """The window after a step. Both errors are in the deviations that are predicted without a residual."""
+        """Append the errors of a step to the window. Both are scaled by the deviation without a residual."""
         spread = np.where(with_one[:, None], expected.log_variance, predicted.log_variance)
         clip = np.float32(self.config.clip)
-        # A step that was not seen may hold anything.
+        # An invalid step may contain any value.
         with np.errstate(over="ignore", invalid="ignore"):
             squares = [(outcome - each.mean) ** 2 * np.exp(-spread) for each in (predicted, expected)]
             now = np.stack([np.minimum(square, clip).mean(1) for square in squares], 1)
@@ -144,10 +144,10 @@ class Trial:
     def _decided(
         self, errors: np.ndarray, with_one: np.ndarray, open_to: np.ndarray
     ) -> tuple[Bool[np.ndarray, "B"], Bool[np.ndarray, "B"]]:
-        """Whose residual is given up, and whose is believed."""
+        """Return the rows whose residual is rejected, and those whose residual is accepted."""
         c = self.config
         own, without = errors[..., 0], errors[..., 1]
-        # A residual that is never given up: infinity times an error of 0 is NaN, which decides nothing.
+        # An infinite `reject_factor` rejects nothing: infinity times an error of 0 is NaN, which decides nothing.
         with np.errstate(invalid="ignore"):
             worse = (own - c.worse * without).sum(1) > c.evidence
         better = (c.better * without - own).sum(1) > c.evidence
@@ -155,25 +155,25 @@ class Trial:
 
 
 def believing(state: ArrayState, residual: Residual[np.ndarray]) -> ArrayState:
-    """States that use a residual without a trial; in the shadow, the same without one."""
+    """Use a residual without an evaluation; the shadow is the state without one."""
     shadow = replace(shadow_state(state), learned=without_one(state).learned)
     shadow = _counted(shadow, anew=np.ones(len(state.step), bool))
     return replace(state.with_residual(residual), shadow=shadow)
 
 
 def shadow_state(state: ArrayState) -> ShadowState[np.ndarray]:
-    """The shadow of a state that has one."""
+    """Return the shadow of a state that has one."""
     assert state.shadow is not None, "the state has no shadow"
     return state.shadow
 
 
 def shadow_of(state: ArrayState) -> ArrayState:
-    """The state that is not in use, at the same moment."""
+    """Return the state that is not in use, at the same moment."""
     return LifetimeState(state.step, state.recent, shadow_state(state).learned)
 
 
 def without_one(state: ArrayState) -> ArrayState:
-    """Of both states the one that never had a residual."""
+    """Return the state that never had a residual."""
     learned = _where(has_residual(state), shadow_state(state).learned, state.learned)
     return LifetimeState(state.step, state.recent, learned)
 
@@ -183,18 +183,18 @@ def _twice(rows: np.ndarray) -> np.ndarray:
 
 
 def _first(rows: np.ndarray) -> np.ndarray:
-    """The first half of the rows."""
+    """Return the first half of the rows."""
     return rows[: len(rows) // 2]
 
 
 def _second(rows: np.ndarray) -> np.ndarray:
-    """The second half of the rows."""
+    """Return the second half of the rows."""
     return rows[len(rows) // 2 :]
 
 
 def _where(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
-    """The one in the rows that are chosen, the other elsewhere."""
-    # A robot's life is alone. Nothing is copied, since nothing in a state is changed in place.
+    """Select `one` in the rows of a mask, `other` elsewhere."""
+    # A robot has a single row. Nothing is copied, since nothing in a state is changed in place.
     if chosen.all():
         return one
     return choose_rows(chosen, one, other) if chosen.any() else other
@@ -203,7 +203,7 @@ def _where(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
 def _counted(
     shadow: ShadowState[np.ndarray], *, anew: Bool[np.ndarray, "B"], **counts: Bool[np.ndarray, "B"]
 ) -> ShadowState[np.ndarray]:
-    """With what happened counted; rows that begin anew get an empty error window."""
+    """Increment the counters, and clear the error window of rows whose evaluation restarts."""
     errors = np.where(beside(anew, shadow.errors), np.float32(0), shadow.errors)
     counted = {name: getattr(shadow, name) + times for name, times in counts.items()}
     return replace(shadow, errors=errors, **counted)

@@ -1,4 +1,4 @@
-"""What is not to be learned from: motors at their ends, sensors that are stuck, and contact with the guard."""
+"""Transition filter: excludes saturated motors, stuck sensors and safety interventions from learning."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from wm_robot.streams.transition_assembler import AFTER_CONTACT
 
 @dataclass(frozen=True, kw_only=True)
 class CautionConfig:
-    """When a step is doubted."""
+    """Config of the transition filter: the thresholds of a rejection."""
 
     saturated: int = 10
     """Steps for which an action must stay at the end of its range."""
     stuck: int = 10
-    """Steps for which a reading must be the same to the last bit, while its joint is told to move."""
+    """Steps for which a reading must be constant to the last bit, while its joint is commanded to move."""
     moved: float = 0.02
-    """Part of its range by which an action must change in that time."""
+    """Share of its range by which an action must change in that time."""
     after: int = AFTER_CONTACT
-    """Steps from a contact on that are doubted."""
+    """Number of rejected steps from an intervention on."""
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "saturated", "stuck", part="caution")
 
 
 class Caution:
-    """Watches one robot, step by step."""
+    """Filter for the transitions of one robot."""
 
     def __init__(self, spec: RobotSpec, config: CautionConfig | None = None):
         self.config = config or CautionConfig()
@@ -49,7 +49,7 @@ class Caution:
     def doubts(
         self, step: int, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, contact: bool
     ) -> bool:
-        """Whether a step is not to be learned from. It is counted, and what begins is told in `events`."""
+        """Whether a step must not be learned from. Counts the reasons, and adds changes to `events`."""
         found = self._found(obs, applied, next_obs, contact)
         for reason in found:
             self.counts[reason] += 1
@@ -62,7 +62,7 @@ class Caution:
     def _found(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, contact: bool
     ) -> dict[str, str]:
-        """Reason → the same in words."""
+        """Return the reasons of a rejection, each with its description."""
         c, found = self.config, {}
         self._applied.append(np.array(applied))
         near = 1e-4 * self._range
@@ -75,13 +75,13 @@ class Caution:
             found["saturated"] = f"motors {self._named(saturated)} at the end of their range"
         stuck = self._stuck()
         if stuck.any():
-            found["stuck"] = f"sensors of {self._named(stuck)} stuck while told to move"
+            found["stuck"] = f"sensors of {self._named(stuck)} stuck while commanded to move"
         if self._since_contact < c.after:
-            found["contact"] = "contact with the guard"
+            found["contact"] = "safety intervention"
         return found
 
     def _stuck(self) -> np.ndarray:
-        """Motors of which a reading stands still to the last bit, though what is asked of them changed."""
+        """Return the motors with a constant reading although their command changed."""
         told = np.ptp(np.stack(self._applied), 0) > self.config.moved * self._range
         still = np.array([(self._same[columns] >= self.config.stuck).any() for columns in self._sensed])
         return told & still

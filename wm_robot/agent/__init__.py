@@ -1,1 +1,1 @@
-"""What runs on the robot: the agent that reads and writes a life, and the loop that keeps it on time."""
+"""Agent of a robot: plans with the world model and updates the lifetime state."""

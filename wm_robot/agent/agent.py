@@ -1,4 +1,4 @@
-"""One robot's agent: it acts by planning in imagination, and updates its lifetime state by each transition."""
+"""Agent: plans an action for each observation and updates its lifetime state with each transition."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +24,20 @@ from wm_robot.store.store import Store, opened
 
 @dataclass(frozen=True, kw_only=True)
 class Surprise:
-    """How badly the newest observation was expected."""
+    """Prediction error of the newest observation."""
 
     nll: float
     """Negative log-likelihood, nats per channel."""
     mean: np.ndarray
-    """Expected observation, `O`, sensor units."""
+    """Predicted observation, `O`, sensor units."""
     deviation: np.ndarray
-    """Expected deviation of each channel, `O`."""
+    """Predicted deviation of each channel, `O`."""
     error: np.ndarray
-    """(observed - expected) / deviation, `O`."""
+    """(observed - predicted) / deviation, `O`."""
 
 
 class Agent:
-    """One robot's agent: the base it shares, and the life that is its own."""
+    """Agent of one robot: a shared base and its own lifetime state."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Agent:
         seed: int = 0,
     ):
         """Args:
-        graphs: As exported for this base; see `load_graphs`.
-        learning: False freezes the life: it is read and never written.
-        recall: Recognise conditions that were lived before; False learns each anew.
-        learner: Who fits the residual of the life, for one that learns. It is the caller's to end.
-        caution: Who says what is not to be learned from.
-        exploitation: Compares the reward that plans predict with the reward that follows.
+        functions: ONNX functions exported for this base; see `load_functions`.
+        learning: False freezes the lifetime state: it is read and never updated.
+        use_context_bank: Use a context bank; False learns every context from the present state.
+        learner: Fits residuals of an agent that learns; the caller closes it.
+        transition_filter: Selects the transitions that are not learned from.
+        plan_monitor: Compares the reward that plans predict with the reward that follows.
 
         Raises:
             SnapshotError: If the base was trained for another robot.
@@ -83,19 +83,18 @@ class Agent:
         self._caution, self._exploitation = caution, exploitation
         self._watched = {"watched": 0, "invalid": 0}
         self._origin: tuple[Store, str] | None = None
-        """Snapshot that this life goes on from."""
+        """Snapshot from which this lifetime state continues."""
 
     @property
     def state(self) -> ArrayState:
-        """The lifetime state; replaced at every step, and never changed in place."""
+        """Lifetime state; replaced at every step, and never changed in place."""
         return self._batch.state
 
     @property
     def counters(self) -> dict[str, int]:
-        """`lived`: steps in the life, over all its sessions; `watched` and `invalid`: transitions of this session
-        that could be learned from, whether it learns or not, and those that could not. With a learner, also what
-        became of residuals; with caution, why steps were not learned from; and what was found of plans, if somebody
-        watches them."""
+        """Counters by name. `lived`: updates of the lifetime, over all sessions. `watched` and `invalid`: valid and
+        invalid transitions of this session, whether it learns or not. Parts in use add the outcomes of residuals,
+        the reasons of rejected transitions, and the results of the plan monitor."""
         state = self._batch.state if self._batch.begun else None
         counted = {"lived": int(state.step.max()) if state else 0, **self._watched}
         for part in self._parts:
@@ -107,21 +106,21 @@ class Agent:
 
     @property
     def events(self) -> list[Event]:
-        """The last ones of this session: what became of residuals and why, what was not learned from, and whether
-        plans kept what they promised."""
+        """Last events of this session: decisions about residuals, rejected transitions, and alarms of the plan
+        monitor."""
         return sorted(event for part in self._parts if part for event in part.events)
 
     @property
     def _parts(self) -> tuple[Caution | Consolidating | Exploitation | None, ...]:
-        """Those that count and tell."""
+        """Parts with counters and events."""
         return self._caution, self._batch.consolidating, self._exploitation
 
     def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
-        """Be born, or go on with a saved life.
+        """Start from the initial state, or from a saved state.
 
         Args:
-            hold: Action in force, `A`; or those that may still be on their way to the motors, `K A`, the newest last.
-            restore: Store of lives, and with `@` a branch or snapshot in it.
+            last_action: Action in force, `A`; or all that may still be on their way to the motors, `K A`, newest last.
+            restore: Store, and with `@` a branch or snapshot in it.
 
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
@@ -137,28 +136,28 @@ class Agent:
             self._origin = store, name
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
-        """The next action, `A`, for observation `O` and goal `G`.
+        """Compute the next action, `A`, for observation `O` and goal `G`.
 
         Args:
-            applied: What reached the motors on the way to `obs`, `A`, if that step is yet to be lived: a robot
-                acts first and learns while its command is on the way.
+            applied: Action applied before `obs`, `A`, if that step is not observed yet: a robot acts first and
+                learns while its command is on the way.
 
         Raises:
-            InferenceError: If there is no such action; then the baseline must take over.
+            InferenceError: If no plan has a finite score; then the fallback controller must take over.
         """
         done = None if applied is None else applied[None]
         action = self._batch.act(obs[None], goal[None], applied=done)[0]
-        # A plan that was not searched did not look at the sensors.
+        # A shifted plan does not depend on the sensors.
         if not (np.isfinite(action).all() and np.isfinite(obs).all()):
             seen = [
                 name for name, x in zip(self.spec.observation_names, obs, strict=True) if not np.isfinite(x)
             ]
             raise InferenceError(
-                f"robot '{self.spec.name}' has no plan: none of those imagined has a finite score. "
+                f"robot '{self.spec.name}' has no plan: no imagined plan has a finite score. "
                 + (
                     f"Sensors {seen} are not finite; check them"
                     if seen
-                    else "Stop this agent; go on from a snapshot"
+                    else "Stop this agent and continue from a snapshot"
                 )
             )
         return action
@@ -173,16 +172,16 @@ class Agent:
         contact: bool = False,
         hurry: bool = False,
     ) -> Surprise:
-        """Live one transition: predict, compare, write.
+        """Observe one transition: predict, compare, update.
 
         Args:
-            valid: False for a gap or a doubtful reading; it is counted and not learned from.
-            contact: The guard touched what reached the motors, or stopped them.
-            hurry: The next observation is near. It is lived as ever, but this plan is not watched, and the next one
-                is this one a step on, not searched; never twice in a row.
+            valid: False for a gap or an unreliable reading; it is counted and not learned from.
+            intervention: The safety layer changed the command or stopped the motors.
+            skip_optional: Little time is left. The update is unchanged, but the plan monitor is skipped, and the next
+                plan is the shifted one, never twice in a row.
 
         Raises:
-            InferenceError: If the life could not go on from what its base makes of this; it stays as it was.
+            InferenceError: If the updated state would not be finite; the state stays unchanged.
         """
         if self._caution is not None:
             step = self._watched["watched"] + self._watched["invalid"]
@@ -201,17 +200,17 @@ class Agent:
         return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
 
     def imagined(self) -> Imagined | None:
-        """What is expected of the plan that it acted on last; None before its first action."""
+        """Predict the outcome of the newest plan; None before the first action."""
         return self._batch.imagined()
 
     def save(self, place: Path | str, *, note: str = "") -> str:
-        """Write the life, durably, and return the snapshot's digest.
+        """Save the lifetime state durably, and return the snapshot's digest.
 
         Args:
-            place: Store of lives, and with `@` the branch.
+            place: Store, and with `@` the branch.
 
         Raises:
-            SnapshotError: If that branch holds a life that this one does not go on from.
+            SnapshotError: If the head of that branch is no ancestor of this state.
         """
         store, branch = opened(place)
         parents = [] if self._origin is None else [store.fetch(*self._origin)]
@@ -219,13 +218,13 @@ class Agent:
         return self._origin[1]
 
     def rescue(self, place: Path | str) -> str:
-        """Write a copy of the life in another store, and return the snapshot's digest.
+        """Save a copy of the lifetime state in another store, and return the snapshot's digest.
 
-        It needs little room, as its ancestors come without their tensors, or not at all if they cannot be read. The
-        life itself still goes on from what it was saved as before.
+        The copy is small: ancestors come without their tensors, or not at all if they cannot be read. The next `save`
+        still continues from the last snapshot in the agent's own store.
 
         Args:
-            place: A new store, and with `@` the branch.
+            place: New store, and with `@` the branch.
         """
         store, branch = opened(place)
         try:

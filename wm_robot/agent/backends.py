@@ -1,4 +1,4 @@
-"""What an agent lives and plans by: the graphs of its base, and torch for what they do not cover."""
+"""Back ends of an agent: the ONNX functions of its base, and torch where there are none."""
 
 import logging
 
@@ -15,11 +15,11 @@ _log = logging.getLogger(__name__)
 
 
 def lives_of(base: Base, graphs: Graphs | None) -> ModelBackend[np.ndarray]:
-    """What a life of this base is lived by."""
+    """Select the model backend of a base: ONNX where available, else torch."""
     if graphs is not None and graphs.life is not None:
         return graphs.life
     model = base.model
-    # Here and below, so that a robot whose base has its graphs needs no torch.
+    # Imported here and below, so that a robot with ONNX functions needs no torch.
     from wm_robot.model.torch_backend import ModelLives
 
     return ModelLives(model)
@@ -28,7 +28,7 @@ def lives_of(base: Base, graphs: Graphs | None) -> ModelBackend[np.ndarray]:
 def parts_of(
     base: Base, graphs: Graphs | None, spec: RobotSpec, *, task: str, planner: MppiConfig
 ) -> tuple[ModelBackend[np.ndarray], Plans, str]:
-    """What an agent lives by, what it plans by, and why it needs torch, which is logged too; empty if it does not."""
+    """Select model backend and planner backend; return both, and the reason for torch, which is logged, or ''."""
     lives = lives_of(base, graphs)
     fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
     if graphs is not None and fits:
@@ -47,8 +47,8 @@ def parts_of(
 def _why_torch(base: Base, graphs: Graphs | None, fits: bool) -> str:
     if graphs is None:
         return (
-            f"base {base.digest[:12]} has no graphs here. Make them: wm-robot export {base.where or 'BASE'}"
+            f"base {base.digest[:12]} has no graphs here. Export them: wm-robot export {base.where or 'BASE'}"
         )
     if not fits:
-        return f"the graphs of base {base.digest[:12]} plan another task or search"
-    return f"family '{base.config['memory']}' has no graph to live by"
+        return f"the graphs of base {base.digest[:12]} are for another task or planner config"
+    return f"family '{base.config['memory']}' has no graph of its state update"

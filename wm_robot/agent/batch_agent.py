@@ -1,4 +1,4 @@
-"""The planning and learning loop of agents side by side, which share a base."""
+"""Batch agent: planning and learning of several agents with one base."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,11 +24,11 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Step
 
 TREND = 8
-"""Last goals through which a parabola goes, to tell the next ones."""
+"""Number of past goals that a parabola fits to extrapolate the next ones."""
 
 
 class _Moment(NamedTuple):
-    """What is saved, all of it of the same step."""
+    """Content of a snapshot, all parts from the same step."""
 
     state: ArrayState
     planner_noise: np.ndarray
@@ -50,11 +50,11 @@ class BatchAgent:
         seed: int = 0,
     ):
         """Args:
-        backend: A model by torch; or by ONNX, for a single robot.
-        plans: Likewise, for the task, with the sizes of the search.
-        recall: Recognise conditions that were lived before; not for an oracle.
-        learner: Who fits residuals of these states; not for an oracle. It is the caller's to end.
-        exploitation: Compares the reward that plans predict with the reward that follows.
+        backend: Model in torch; or in ONNX, for a single robot.
+        planner_backend: Planner backend for the task, in torch or ONNX, with its planner config.
+        use_context_bank: Use a context bank; not for an oracle.
+        learner: Fits residuals of these states; not for an oracle. The caller closes it.
+        plan_monitor: Compares the reward that plans predict with the reward that follows.
         """
         self.spec = spec
         bank = Recall(backend) if recall else None
@@ -83,15 +83,15 @@ class BatchAgent:
 
     @property
     def state(self) -> ArrayState:
-        """The lifetime state; replaced at every step, and never changed in place."""
-        assert self._state is not None, "no lifetime state was begun"
+        """Lifetime state; replaced at every step, and never changed in place."""
+        assert self._state is not None, "the agent was not started"
         return self._state
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
-        """Begin with the initial state.
+        """Start from the initial state.
 
         Args:
-            hold: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
+            last_action: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
             truth: True physics, `B P`, for the oracle.
         """
         under_way = _floats(hold if hold.ndim == 3 else hold[:, None])
@@ -108,7 +108,7 @@ class BatchAgent:
         self._settle()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Go on with a saved state, in its flat form; the actions on their way to the motors are those of now.
+        """Continue from a saved state, in its flat form; the recent actions stay those of now.
 
         Parts that were not saved are those of the initial state.
 
@@ -118,7 +118,7 @@ class BatchAgent:
         born = self.state
         copied = {name: value.copy() for name, value in arrays.items()}
         saved = LifetimeState.unflatten(born.flatten() | copied)
-        # A life saved before this was kept begins to draw anew.
+        # A state that was saved without noise restarts the random numbers.
         if (noise := saved.planner_noise) is not None:
             if (noise.shape, noise.dtype) != ((1, 6), np.int64):
                 raise SnapshotError(f"the planner's noise is {noise.dtype} {noise.shape}, not int64 (1, 6)")
@@ -129,8 +129,8 @@ class BatchAgent:
         self._settle()
 
     def saved(self) -> ArrayState:
-        """The state with all that is saved with it, as it was after the last step; another thread may ask for it."""
-        assert self._moment is not None, "no lifetime state was begun"
+        """Return the state after the last step, with all parts that are only saved; safe in another thread."""
+        assert self._moment is not None, "the agent was not started"
         state, noise, past = self._moment
         if past is None:
             return replace(state, planner_noise=noise)
@@ -140,12 +140,12 @@ class BatchAgent:
         return replace(state, experience=past.arrays(state, step), planner_noise=noise)
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
-        """The next action, `B A`.
+        """Compute the next action, `B A`.
 
         Args:
             obs: `B O`.
-            goal: `B G`; it is expected to go on moving as it did in the last calls.
-            applied: What reached the motors on the way to `obs`, `B A`, if that step is yet to be observed.
+            goal: `B G`; its motion in the last calls is extrapolated.
+            applied: Action applied before `obs`, `B A`, if that step is not observed yet.
         """
         sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
         state = self.state if applied is None else with_action(self.state, _floats(applied))
@@ -167,16 +167,16 @@ class BatchAgent:
         truth: np.ndarray | None = None,
         hurry: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Update the states by one transition.
+        """Update the states with one transition.
 
         Args:
-            applied: What reached the motors, `B A`.
+            applied: Action that reached the motors, `B A`.
             valid: 0 for a step that must not be learned from, `B`.
             truth: True physics in force during the transition, for the oracle.
-            hurry: What can be left out is: to watch this plan and, every other time, to search for the next one.
+            skip_optional: Skip the plan monitor and, every second time, the search for the next plan.
 
         Returns:
-            What was expected: mean and log variance of `next_obs`, `B O` each.
+            Prediction of `next_obs`: mean and log variance, `B O` each.
         """
         if self._acted and hurry and self._planner.searched:
             self._planner.carry_over()
@@ -192,11 +192,11 @@ class BatchAgent:
         return expected.mean, expected.log_variance
 
     def imagined(self) -> Imagined | None:
-        """What the first robot expects of the plan that it acted on last; None before its first action."""
+        """Predict the outcome of the newest plan of the first robot; None before its first action."""
         return imagined(self._backend, self._thought) if self._thought else None
 
     def _settle(self) -> None:
-        """From here on this is what is saved; one assignment, since another thread may save."""
+        """Set the content of the next snapshot; one assignment, since another thread may save."""
         past = self.consolidating.past if self.consolidating else None
         self._moment = _Moment(self.state, self._planner.random[None], past)
 
@@ -207,7 +207,7 @@ class BatchAgent:
         recent: Float[np.ndarray, "K B R A"],
         action: Float[np.ndarray, "K B A"],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The next observation, mean and log variance, by the states as they were when they planned; see `Expect`."""
+        """Predict mean and log variance of the next observation with the states at planning time; see `PredictStep`."""
         rows, rows_recent, rows_action = (
             _floats(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
         )
@@ -220,7 +220,7 @@ class BatchAgent:
         return found.mean.reshape(obs.shape), found.log_variance.reshape(obs.shape)
 
     def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
-        """The goal at each step of the horizon, `B H G`, by its last motion."""
+        """Extrapolate the goal to each step of the horizon, `B H G`, by its last motion."""
         if self._goals is None or self._goals.shape[::2] != goal.shape:
             self._goals = np.repeat(goal[:, None], TREND, 1)
         self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
@@ -228,7 +228,7 @@ class BatchAgent:
 
 
 def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:
-    """Weights of the last `N` values in the next `H`, by least squares."""
+    """Compute the weights of the last `N` values in the next `H`, by a least-squares parabola."""
 
     def powers(first: int, count: int) -> np.ndarray:
         return np.arange(first, first + count, dtype=np.float64)[:, None] ** np.arange(3)

@@ -1,4 +1,4 @@
-"""What a robot's agent refuses to live: answers that are no numbers."""
+"""NaN guard: rejects predictions and state updates that are not finite."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from wm_robot.types import Step
 
 
 class Finite:
-    """A model backend whose every result is finite, or an error: a state that took one over could not go on."""
+    """Model backend around another one that raises an error for every result that is not finite."""
 
     def __init__(self, backend: ModelBackend[np.ndarray]):
         self.backend = backend
@@ -22,12 +22,12 @@ class Finite:
         """See `ModelBackend.predict`.
 
         Raises:
-            InferenceError: If a moment that is finite makes it expect what is not.
+            InferenceError: If the inputs are finite and the prediction is not.
         """
         return _checked(self.backend.predict(state, obs, action), obs, action)
 
     def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        """See `ModelBackend.write`.
+        """See `ModelBackend.update`.
 
         Raises:
             InferenceError: As `predict`; or if a memory would not be finite.
@@ -38,21 +38,21 @@ class Finite:
                 name for name, value in after.flatten_model_part().items() if not np.isfinite(value).all()
             )
             raise InferenceError(
-                f"{broken} would not be finite after step {int(state.step.max())} of this life, which stays as it "
-                "was. Stop this agent; go on from a snapshot, and check the sensors"
+                f"{broken} would not be finite after step {int(state.step.max())}; the lifetime state stays "
+                "unchanged. Stop this agent, check the sensors, and continue from a snapshot"
             )
         return _checked(expected, step.obs, step.action), after
 
 
 def _checked(expected: Prediction[np.ndarray], *asked: np.ndarray) -> Prediction[np.ndarray]:
-    # Of a moment that is not finite itself, nothing can be expected.
+    # Inputs that are not finite have no finite prediction.
     if not all(np.isfinite(each).all() for each in expected) and all(
         np.isfinite(each).all() for each in asked
     ):
         finite = np.isfinite(expected.mean) & np.isfinite(expected.log_variance)
         channels = np.flatnonzero(~finite.all(0)).tolist()
         raise InferenceError(
-            f"what is expected of observation channels {channels} is not finite. Stop this agent; go on from a "
+            f"the prediction of observation channels {channels} is not finite. Stop this agent and continue from a "
             "snapshot"
         )
     return expected

@@ -1,4 +1,4 @@
-"""The graphs of a base on disk: made by `onboard.export`, used by every agent that finds them."""
+"""ONNX files of a base: written by `wm_robot.training.export`, used by agents instead of torch."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,21 +18,21 @@ from wm_robot.planning.mppi import MppiConfig
 FORMAT = 8
 CARD, PLAN, PREDICT = "graphs.json", "plan.onnx", "predict.onnx"
 WRITE = {1: "write.onnx", 2: "write-two.onnx"}
-"""By the number of lives: a residual is tried beside the life without it."""
+"""Update graphs by the number of states: the shadow evaluation updates two."""
 BIRTH = "birth.safetensors"
-"""The state of one robot that has lived nothing: who has it and the graphs needs no torch."""
+"""File of the initial state of one robot: with it and the graphs an agent needs no torch."""
 
 
 class Graphs(NamedTuple):
-    """What a base has as graphs."""
+    """ONNX functions of a base."""
 
     plan: PlanGraph
     life: LifeGraph | None
-    """None where torch is the faster one."""
+    """None where the family is not exportable: torch updates the state."""
 
 
 def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
-    """The graphs beside a base, if there are any; their bytes are checked before they are parsed.
+    """Load the graphs of a base, if there are any; their bytes are checked before they are parsed.
 
     Raises:
         SnapshotError: If they are damaged or belong to another base.
@@ -45,8 +45,8 @@ def load_graphs(folder: str | Path, base: Base) -> Graphs | None:
 
 
 def read_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Card and files, which are whole and of this base."""
-    again = f"Make them again: wm-robot export {folder}"
+    """Read card and files, and check that they are complete and of this base."""
+    again = f"Export them again: wm-robot export {folder}"
     try:
         card = json.loads((folder / CARD).read_bytes())
         contents = {name: (folder / name).read_bytes() for name in card["sha256"]}
@@ -70,10 +70,10 @@ def graphs_of(
     contents: Mapping[str, bytes],
     runs: Callable[[bytes, str], Function],
 ) -> Graphs:
-    """What is in the files.
+    """Make the functions of the files.
 
     Args:
-        runs: Makes a function of a graph.
+        make_function: Creates a function from a graph.
     """
     planner = MppiConfig(**card["planner"])
     search = PlanGraph(runs(contents[PLAN], PLAN), objective=str(card["objective"]), planner=planner)

@@ -1,4 +1,4 @@
-"""A planner's iteration as a graph: imagine, score and average."""
+"""ONNX planner: one MPPI iteration as a graph that imagines, scores and averages plans."""
 
 from dataclasses import asdict, replace
 from typing import Protocol, runtime_checkable
@@ -16,13 +16,13 @@ MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "bette
 
 @runtime_checkable
 class Plans(Protocol):
-    """What imagines and scores plans."""
+    """Planner backend: imagines and scores plans."""
 
     planner: MppiConfig
     """Sizes of the search."""
 
     def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
-        """The planner's iteration at a moment of lives; what `Mppi.plan` asks for.
+        """Return the planner's iteration at a moment, for `Mppi.plan`.
 
         Args:
             obs: `B O`.
@@ -31,7 +31,7 @@ class Plans(Protocol):
 
 
 def objective_of(spec: RobotSpec, task: str) -> str:
-    """Digest of all that a graph has of a spec: the task and what it is computed from, and the limits."""
+    """Compute the digest of the part of a spec that a graph contains: task, kinematics and limits."""
     return digest(
         canonical_json(
             {
@@ -46,26 +46,26 @@ def objective_of(spec: RobotSpec, task: str) -> str:
 
 
 class PlanGraph:
-    """One iteration of the search of one robot. The state is an input: to swap a life is to pass another."""
+    """Planner backend of one robot by an ONNX graph. The lifetime state is an input."""
 
     def __init__(self, graph: Function, *, objective: str, planner: MppiConfig):
         """Args:
-        objective: What it plans for; see `objective_of`.
+        objective: Digest of task and limits; see `digest_objective`.
         """
         self.objective, self.planner, self._graph = objective, planner, graph
 
     def fits(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
-        """Whether it was made for this task of this spec and for iterations like these, however many."""
+        """Whether the graph is for this task of this spec and this planner config, with any number of iterations."""
         wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
     def with_iterations(self, iterations: int) -> "PlanGraph":
-        """The same graph for a search of so many iterations."""
+        """Return the same graph for another number of iterations."""
         planner = replace(self.planner, iterations=iterations)
         return PlanGraph(self._graph, objective=self.objective, planner=planner)
 
     def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
-        """See `Plans.improving`; `B` is 1."""
+        """See `PlannerBackend.iteration_at`; `B` is 1."""
         moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:

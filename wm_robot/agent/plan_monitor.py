@@ -1,7 +1,7 @@
-"""Whether plans keep what they promise: reward predicted against reward got, and an alarm.
+"""Plan monitor: compares predicted reward with received reward, and raises an alarm.
 
-A planner looks for actions of which its model says that they pay. Where the model is wrong it finds the errors that
-flatter: rewards that never come, or that come whatever the robot does.
+A planner selects actions with a high predicted reward. Where the model is wrong, it selects optimistic errors:
+rewards that never follow, or that follow whatever the robot does.
 """
 
 from collections import deque
@@ -21,21 +21,21 @@ Expect = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.nda
 """obs `K B O`, recent actions `K B R A`, action `K B A`: `K` moments, each of all robots → mean and log variance of
 the next observation, `K B O` each."""
 FOLLOWED = 0.01
-"""Part of a motor's largest step by which what was applied may differ from what was planned."""
+"""Share of a motor's largest step by which the applied action may differ from the planned one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExploitationConfig:
-    """When plans count as broken promises."""
+    """Config of the plan monitor: its window and the thresholds of the alarm."""
 
     window: int = 48
-    """Plans that are judged together, one after another, each over its whole horizon."""
+    """Number of consecutive plans that are scored together, each over its whole horizon."""
     gap: float = 4.0
-    """Deviations of the mean by which plans must have brought less than half of what they promised."""
+    """Standard errors by which the received reward must be below half of the predicted reward."""
     calm: float = 2.0
-    """Below this many the alarm ends, if reward also follows what plans promise."""
+    """Standard errors below which the alarm ends, if the received reward also correlates with the predicted one."""
     last: int = 8
-    """Judgements in a row that must agree, for the alarm to be raised or ended."""
+    """Number of consecutive equal scores that raise or end the alarm."""
 
     def __post_init__(self) -> None:
         check_at_least(8, self, "window", part="exploitation")
@@ -46,21 +46,21 @@ class ExploitationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What is found of the plans in a window, `B` each. Rewards are means over the steps of a horizon."""
+    """Score of the plans in a window, `B` each. Rewards are means over the steps of a horizon."""
 
     promised: np.ndarray
-    """Predicted reward of the plans above that of staying."""
+    """Predicted reward of the plans, above the predicted reward of holding still."""
     kept: np.ndarray
-    """Reward that was got above the predicted one of staying."""
+    """Received reward, above the predicted reward of holding still."""
     gap: np.ndarray
-    """Deviations of its mean by which the reward is worse than half-way from staying to what was promised."""
+    """Standard errors by which the received reward is below half of the predicted one."""
     insensitive: np.ndarray
-    """Whether the reward follows what plans promise by less than half: of all ways to lay the one beside the other,
-    shifted in time, the true one speaks most against it."""
+    """Whether less than half of the predicted reward follows: the shortfall correlates with the prediction, and most
+    of all at zero time shift."""
 
 
 class _Moment(NamedTuple):
-    """A step, of which there may be many side by side."""
+    """Step of a reference rollout or of the robot, with any batch axes."""
 
     obs: np.ndarray
     action: np.ndarray
@@ -69,7 +69,7 @@ class _Moment(NamedTuple):
 
 
 class _Foresight:
-    """A plan, and beside it to stay, imagined a step at a time while the plan is carried out."""
+    """Reference rollout of a plan and of holding still, one step per period while the plan is executed."""
 
     def __init__(
         self, obs: np.ndarray, goals: np.ndarray, plan: np.ndarray, recent: np.ndarray, expect: Expect
@@ -86,7 +86,7 @@ class _Foresight:
         return len(self.lived) == self._actions.shape[2]
 
     def imagine(self, generator: np.random.Generator) -> None:
-        """One step on. Both are seen through the same sensor noise, so that it does not tell them apart."""
+        """Predict one step of both, with the same sensor noise, so that noise does not separate them."""
         k = len(self._imagined)
         obs, recent = self._at
         action = self._actions[:, :, k]
@@ -98,18 +98,18 @@ class _Foresight:
         self._imagined.append(_Moment(obs, action, seen, goal))
 
     def rewards(self, reward: Reward) -> np.ndarray:
-        """What was promised, what staying was to bring, and what was got: `3 B`."""
-        # All at once, since a reward of few numbers takes as long as one of many.
+        """Compute the predicted reward of the plan, that of holding still, and the received reward: `3 B`."""
+        # All at once: a reward of few elements takes as long as one of many.
         imagined, lived = (map(np.stack, zip(*each, strict=True)) for each in (self._imagined, self.lived))
         both = (np.concatenate([one, other[:, None]], 1) for one, other in zip(imagined, lived, strict=True))
         return np.asarray(reward(*both)).mean(0)
 
 
 class Exploitation:
-    """Watches the plans of `B` lives side by side; a robot has one.
+    """Plan monitor of `B` agents; a robot has one.
 
-    Predicted rewards are those of an observation drawn from what is expected, since near a goal noise alone costs
-    reward; they are compared with what is got at the goal as it then is.
+    Predicted rewards are those of an observation sampled from the prediction, since near a goal noise alone costs
+    reward. They are compared with the received reward at the goal of that time.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Exploitation:
         self.begin(1)
 
     def begin(self, lives: int) -> None:
-        """Forget all plans; the alarm is off."""
+        """Drop all plans and clear the alarm."""
         self.counts = {"plans": 0, "broken_off": 0, "alarms": 0, "alarmed": 0}
         self.alarmed = np.zeros(lives, bool)
-        """Lives whose plans are not to be believed."""
+        """Rows with an alarm."""
         self.judged: Judged | None = None
-        """The last judgement; NaN and False for lives with fewer plans than a window."""
+        """Newest score; NaN and False for rows with fewer plans than a window."""
         self.events.clear()
         self._generator = np.random.default_rng(self._seed)
         self._step = 0
@@ -144,7 +144,7 @@ class Exploitation:
         self._agreed = np.zeros(lives, int)
         self._foresight: _Foresight | None = None
         self._done: _Foresight | None = None
-        """One that is over and not judged yet."""
+        """Completed rollout that is not scored yet."""
         self._asked: tuple[np.ndarray, np.ndarray] | None = None
         """Observation and action of the newest plan."""
         self._lived = True
@@ -159,12 +159,12 @@ class Exploitation:
         *,
         goal: Float[np.ndarray, "B G"],
     ) -> None:
-        """Robots are at `obs` and `goal`, and will act by a plan; call it once a period.
+        """Register the plan of a period and the outcome of the previous one; call it once per period.
 
         Args:
-            goals: Expected after each step of the plan.
-            recent: What reached the motors, the newest last.
-            expect: The model with the life as it is now.
+            goals: Predicted goal after each step of the plan.
+            recent: Actions that reached the motors, the newest last.
+            predict_step: Model with the present lifetime state.
         """
         current, applied = self._foresight if self._lived else None, recent[:, -1]
         if current is not None and self._asked is not None:
@@ -178,9 +178,9 @@ class Exploitation:
         self.counts["alarmed"] += int(self.alarmed.sum())
 
     def imagine(self) -> None:
-        """Go on with the plan under way, and judge one that is over; for the time between two observations."""
+        """Advance the reference rollout by one step and score a completed plan. Call it after sending the command."""
         if self._lived:
-            # A period without a plan: somebody else acts.
+            # A period without a plan: another controller acts.
             self._foresight = None
         self._lived = True
         self._step += 1
@@ -191,12 +191,12 @@ class Exploitation:
             self._foresight.imagine(self._generator)
 
     def forgo(self) -> None:
-        """In place of `imagine`, when time is short: the plan under way is not judged, one that is over is later."""
+        """Replace `advance` when time is short: drop the present plan; a completed plan is scored later."""
         self._lived, self._foresight = True, None
         self._step += 1
 
     def doubt(self) -> None:
-        """The plan under way is not to be judged: something came between."""
+        """Exclude the present plan from scoring, because of an invalid transition."""
         if self._foresight is not None:
             self._foresight.broken[:] = True
 
@@ -210,14 +210,14 @@ class Exploitation:
         self._judge(rows)
 
     def _judge(self, rows: np.ndarray) -> None:
-        """Look at the windows of lives of which a plan was just kept."""
+        """Score the windows of rows with a new plan."""
         c = self.config
         promised, staying, got = self._plans
         effect, kept = promised - staying, got - staying
         short = effect / 2 - kept
         deviation = short.std(1) / np.sqrt(c.window)
         gap = short.mean(1) / np.maximum(deviation, 1e-12)
-        # Shift 0 is as it happened. Shifting keeps what is alike from plan to plan.
+        # Shift 0 is the true order. A shift keeps the correlation between successive plans.
         around = (effect - effect.mean(1, keepdims=True))[:, self._shifts]
         with_shift = np.einsum("bsw,bw->bs", around, short)
         insensitive = (with_shift[:, 0] > 0) & (with_shift.argmax(1) == 0)
@@ -231,7 +231,7 @@ class Exploitation:
         self._decide(rows[full[rows]])
 
     def _decide(self, rows: np.ndarray) -> None:
-        """Raise or end alarms, where enough judgements in a row agree."""
+        """Raise or end alarms, where enough consecutive scores agree."""
         assert self.judged is not None
         c, gap, insensitive = self.config, self.judged.gap, self.judged.insensitive
         broken = (gap > c.gap) | (insensitive & (gap > c.calm))
@@ -244,15 +244,15 @@ class Exploitation:
                 self.events.append(Event(self._step, life, self._told(life)))
 
     def _told(self, life: int) -> str:
-        """What was found, in words."""
+        """Describe the score of a row."""
         assert self.judged is not None
         if not self.alarmed[life]:
-            return "plans keep what they promise again"
+            return "received reward matches the plans again"
         promised, kept, gap = (
             float(found[life]) for found in (self.judged.promised, self.judged.kept, self.judged.gap)
         )
-        follows = ", nor does reward follow what they promise" if self.judged.insensitive[life] else ""
+        follows = ", and is uncorrelated with it" if self.judged.insensitive[life] else ""
         return (
-            f"plans promised {promised:.2g} of reward a step above staying and brought {kept:.2g} "
-            f"({gap:.1f} deviations below half){follows}"
+            f"plans predicted {promised:.2g} of reward per step above holding still; received reward is {kept:.2g} "
+            f"({gap:.1f} standard errors below half){follows}"
         )

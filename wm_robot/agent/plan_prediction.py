@@ -1,4 +1,4 @@
-"""What an agent expects of its plan, for people to see: one step after another, as its life tells them."""
+"""Plan prediction: the predicted outcome of a plan, step by step, for display."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from wm_robot.model.backend import ModelBackend
 
 
 class Imagined(NamedTuple):
-    """A plan of one robot, and what is expected of it, in sensor units."""
+    """Plan of one robot and its predicted outcome, in sensor units."""
 
     action: Float[np.ndarray, "H A"]
     mean: Float[np.ndarray, "H O"]
     deviation: Float[np.ndarray, "H O"]
-    """Of all noise up to each step; what the life does not know comes on top."""
+    """Deviation of all noise up to each step; without the uncertainty of the lifetime state."""
 
 
 class Thought(NamedTuple):
-    """The moment of an action: the life, what was sensed, and the plan whose first action was taken."""
+    """Newest plan with the state and the observation it was computed from."""
 
     state: ArrayState
     sensed: Float[np.ndarray, "B O"]
@@ -28,10 +28,10 @@ class Thought(NamedTuple):
 
 
 def imagined(backend: ModelBackend[np.ndarray], thought: Thought) -> Imagined:
-    """What the first of these lives expects of its plan.
+    """Predict the outcome of the plan of the first row.
 
     Args:
-        backend: By torch or ONNX.
+        backend: Model backend in torch or ONNX.
     """
     state, obs, means, noise = thought.state, thought.sensed, [], []
     for step in range(thought.plan.shape[1]):
@@ -44,5 +44,5 @@ def imagined(backend: ModelBackend[np.ndarray], thought: Thought) -> Imagined:
 
 
 def with_action(state: ArrayState, action: np.ndarray) -> ArrayState:
-    """States with one action more on its way to the motors, before that step is observed."""
+    """Append an action to the recent actions, before its step is observed."""
     return replace(state, recent=np.concatenate([state.recent[:, 1:], action[:, None]], 1))

@@ -1,4 +1,4 @@
-"""Plans that torch imagines: for experiments, and for a robot whose base has no graph of them."""
+"""Rollout objective: imagines and scores plans in torch, for experiments and for bases without a planner graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, reward_of
 
 Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
-"""Model, state, latent `B Z` and plans `B N H A` → the observation after each action, `B N H O`."""
+"""Model, state, latent `B Z` and plans `B N H A` → observation after each action, `B N H O`."""
 
 
 def imagine_means(model: WorldModel, state: TensorState, z: Tensor, plans: Tensor) -> Tensor:
-    """The means of `WorldModel.imagine`."""
+    """Return the means of `WorldModel.imagine`."""
     return model.imagine(state, z, plans).mean
 
 
 class ImaginedPlans:
-    """The iteration of a search on a model's imagination; see `plan_graph.Plans`."""
+    """Planner backend in torch; see `onnx_planner.PlannerBackend`."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None):
         self.model, self.planner = model, planner or MppiConfig()
@@ -39,13 +39,13 @@ class ImaginedPlans:
 
 
 def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
-    """The iteration within a robot's limits."""
+    """Create the MPPI iteration within a robot's limits."""
     return Improvement(planner, low=spec.action_low, high=spec.action_high, step=spec.action_step)
 
 
 @dataclass(frozen=True)
 class Imagination:
-    """How good plans are from a moment of a life; see `Score`."""
+    """Objective of plans at a moment: the summed reward of a rollout; see `Objective`."""
 
     model: WorldModel
     reward: Reward
@@ -71,11 +71,11 @@ def scoring(
     *,
     rollout: Rollout = imagine_means,
 ) -> Score:
-    """How good plans are from this moment of a life: the reward summed over what is imagined.
+    """Create the objective of plans at a moment: the reward summed over the imagined steps.
 
     Args:
         obs: `B O`.
         goals: Goal at each step of the horizon, `B H G`.
-        rollout: How observations follow from plans.
+        rollout: Function that computes observations from plans.
     """
     return Imagination(model, reward, state, model.observe(state, obs), goals, rollout)

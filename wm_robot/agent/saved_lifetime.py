@@ -1,4 +1,4 @@
-"""A life out of a store, to be lived on beside the robot, and back into it."""
+"""Saved lifetime: loads a lifetime state from a store for offline updates, and saves it again."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +16,19 @@ from wm_robot.store.store import Store
 
 
 def state_of(store: Store, reference: str, base: Base, spec: RobotSpec) -> ArrayState:
-    """A saved life, whole.
+    """Load a saved lifetime state with all its parts.
 
     Raises:
-        SnapshotError: If it is missing, damaged, or another base's or robot's.
+        SnapshotError: If it is missing, damaged, or of another base or robot.
     """
     arrays = store.load(reference, base_digest=base.digest, spec_digest=spec.digest())
-    # A life saved before there were residuals has none.
+    # Parts that were not saved are those of the initial state.
     born = backends.lives_of(base, None).birth(hold=np.zeros((1, base.config["action"]), np.float32))
     return LifetimeState.unflatten(born.flatten() | {name: value.copy() for name, value in arrays.items()})
 
 
 def steps_of(folder: Path, base: Base) -> ModelBackend[np.ndarray]:
-    """What lives step by step: the graphs where they are there, as on the robot; otherwise the model."""
+    """Select the model backend as on the robot: ONNX where available, else torch."""
     return backends.lives_of(base, load_graphs(folder, base))
 
 
@@ -42,7 +42,7 @@ def keep(
     note: str,
     metrics: Mapping[str, float],
 ) -> str:
-    """Save it; returns the snapshot's digest. See `Store.save`."""
+    """Save a lifetime state; return the snapshot's digest. See `Store.save`."""
     return store.save(
         {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
         base_digest=base.digest,

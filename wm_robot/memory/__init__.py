@@ -1,1 +1,1 @@
-"""Lifetime state: the families of memory that write and read it, and the files that keep it."""
+"""Memory: the lifetime state as a type, and the memory families that update and read it."""

@@ -1,4 +1,4 @@
-"""What does not learn: the arms that every memory is compared with."""
+"""Memory baselines: `NullMemory` and `OracleMemory`, the variants that every memory is compared with."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from wm_robot.memory.physics import PhysicsMemory
 
 
 class NoMemory(Memory):
-    """Knowledge in weights: the state is empty, and so is every write (`nominal`, `robust`)."""
+    """Memory without state: an update changes nothing, and all knowledge is in the weights (`nominal`, `robust`)."""
 
     def __init__(self, *, width: int, outcome: int, dt: float):
         super().__init__()
@@ -32,10 +32,10 @@ class NoMemory(Memory):
 
 
 class ToldMemory(PhysicsMemory):
-    """The oracle: its state is the true physics, given at every step instead of learned."""
+    """Oracle memory: its state is the true physics, given at every step instead of learned."""
 
     needs_truth = True
 
     def birth(self, batch: int) -> State:
-        """The nominal physics, which are zero by the spec's scaling."""
+        """Return the nominal physics, which are zero by the spec's scaling."""
         return {"truth": torch.zeros(batch, self.truth, device=self.reading.out.weight.device)}

@@ -1,4 +1,4 @@
-"""A continuum of levels that change ever more slowly, each the prior of the next faster one."""
+"""Continuum memory: levels with increasing time constants, each the prior of the next faster one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from wm_robot.memory.memory import State, beside, forgetting
 
 
 class Continuum(nn.Module):
-    """Regression of one target on one set of features, over ever longer times.
+    """Regression of one target on one set of features, over increasing time scales.
 
-    Each level sums what it has seen and forgets it at its own rate. Once in its period it is solved for what it adds
-    to the slower levels, which it trusts as far as a few steps of its own evidence go: the slow ones hold what is
-    always so, the fast ones how the present differs from it.
+    Each level sums its evidence and decays it at its own rate. Once per period a level is solved for its correction
+    of the slower levels. The prior of that correction weighs as much as a few steps of evidence. Slow levels store
+    what is constant, fast levels store how the present differs from it.
 
     Source: the continuum memory system of Behrouz et al. (2025), arXiv:2512.24695, equations 70-71. Differs: a level
     is solved in closed form instead of by gradient steps, of which 4096 control steps allow the slowest four; levels
@@ -36,7 +36,7 @@ class Continuum(nn.Module):
         self.levels = nn.ModuleList(_Level(period=period, dt=dt) for period in periods)
 
     def birth(self, batch: int) -> State:
-        """What each level adds, what it has seen, and what it has seen since it was last solved: nothing yet."""
+        """Return zero corrections, zero evidence, and zero new evidence since the last solve."""
         features, values = self.initial.shape
         state = {}
         for i in range(len(self.levels)):
@@ -47,7 +47,7 @@ class Continuum(nn.Module):
         return state
 
     def reader(self, state: State) -> Callable[[Tensor], Tensor]:
-        """What all levels together say of a query, `B N D`."""
+        """Return the function that reads the sum of all levels for a query, `B N D`."""
         weights = self.initial + sum(state[f"level{i}"] for i in range(len(self.levels)))
         return lambda h: self.out(self.features(h) @ weights)
 
@@ -62,11 +62,11 @@ class Continuum(nn.Module):
         w: Float[Tensor, "B T"],
         lived: Tensor,
     ) -> State:
-        """The levels after steps in which no period ends before the last of them.
+        """Update the levels with steps in which no period ends before the last step.
 
         Args:
             x: Query and outcome.
-            lived: Steps that each life has lived then, `B`.
+            num_updates: Number of updates of each row after these steps, `B`.
         """
         features = torch.where(w[..., None] > 0, self.features(h), 0.0)
         seen = (w[..., None] * features).mT
@@ -93,7 +93,7 @@ class Continuum(nn.Module):
         return [level for level in self.levels if isinstance(level, _Level)]
 
     def _solved(self, state: State) -> list[tuple[int, Tensor]]:
-        """What each level adds to the slower ones, the slowest first."""
+        """Solve each level for its correction of the slower ones, the slowest first."""
         slower: Tensor = self.initial
         found = []
         for i, level in reversed(list(enumerate(self._levels))):
@@ -106,22 +106,22 @@ class Continuum(nn.Module):
 
 
 class _Level(nn.Module):
-    """How one level forgets, and how far it trusts the slower one behind it."""
+    """Decay of one level, and the weight of its prior, the next slower level."""
 
     LEAST = 0.1
-    """Of the trust: it has to outweigh the rounding of the sums."""
+    """Lower bound of the prior evidence: it must outweigh the rounding of the sums."""
 
     def __init__(self, *, period: int, dt: float, trust: float = 0.5):
         super().__init__()
         self.period, self.dt = period, dt
         self.trust = nn.Parameter(torch.tensor(math.log(math.expm1(trust))))
         self.log_half_life = nn.Parameter(torch.tensor(math.log(4 * period * dt)))
-        """Of its evidence, log of s."""
+        """Half-life of the evidence, log of s."""
 
     def prior(self) -> Tensor:
-        """Steps of evidence that the slower level counts for."""
+        """Return the weight of the slower level, in steps of evidence."""
         return F.softplus(self.trust) + self.LEAST
 
     def left(self) -> Tensor:
-        """Of its evidence, after a period."""
+        """Return the share of the evidence that remains after a period."""
         return torch.exp(-self.period * forgetting(self.log_half_life, self.dt))

@@ -1,4 +1,4 @@
-"""Family `delta`: fast weights under the gated delta rule."""
+"""Memory family `delta`: fast weights with the gated delta rule."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from wm_robot.memory.memory import State
 
 
 class DeltaMemory(FastWeights):
-    """Each step corrects what its key recalls, by a part that it chooses itself.
+    """Delta rule memory: each step corrects the value read at its key, by a learned share of the error.
 
     Source: Yang et al. (2024), arXiv:2412.06464. Differs: decay in physical time and towards a learned
     initial matrix.

@@ -1,4 +1,4 @@
-"""Family `delta-gram`: the delta rule with a record of what was asked, so that lives can be pooled."""
+"""Memory family `delta-gram`: the delta rule with the Gram matrix of its keys, so that states can be pooled."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from wm_robot.memory.memory import State
 
 
 class DeltaGramMemory(DeltaMemory):
-    """`delta` with the Gram matrix `G` of its keys, each by its strength, forgotten as the matrices are.
+    """`delta` with the Gram matrix `G` of its keys, weighted by write strength and decayed like the matrices.
 
-    Nothing reads `G` but `merge` and `variance`: a life learns exactly as one of `delta`, from the same weights.
+    Only `merge_states` and `compute_variance` read `G`. Learning is exactly that of `delta`, from the same weights.
     """
 
     LEAST = 1e-3
-    """Evidence that a direction nobody explored counts for, and stays as it was at birth."""
+    """Prior evidence of each direction; an unexplored direction keeps its initial value."""
 
     def birth(self, batch: int) -> State:
         nothing = torch.zeros(batch, self.heads, self.size, self.size, device=self.initial.device)
@@ -34,9 +34,9 @@ class DeltaGramMemory(DeltaMemory):
         return read, after | self._seen(state, h, e, w)
 
     def merge(self, states: Sequence[State]) -> State:
-        """Each life's matrices by what it has seen, direction by direction.
+        """Merge the matrices of all states, weighted by their Gram matrices in each direction.
 
-        What a life learned counts from birth on; where both know the same, the pool is sure of it and no more.
+        Offsets count from the initial state. Equal values from several states stay equal and gain evidence.
         """
         grams = [state["G"] for state in states]
         pooled = torch.stack(grams).sum(0)
@@ -46,7 +46,7 @@ class DeltaGramMemory(DeltaMemory):
         return {"S": self.initial + offset, "G": pooled}
 
     def variance(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N"]:
-        """How unexplored a query is, by head: 1 where a newborn is, 0 where much was seen."""
+        """Return how unexplored a query is, by head: 1 for the initial state, 0 where evidence is large."""
         query = self._unit(self.query(h))
         factor = cholesky(state["G"] + self._unit_like(state["G"]))
         return (query * torch.cholesky_solve(query.mT, factor).mT).sum(-1)

@@ -1,4 +1,4 @@
-"""Family `ekf`: the physics themselves, inferred from what happened."""
+"""Memory family `ekf`: the state is an estimate of the physics, inferred from the transitions."""
 
 import numpy as np
 import torch
@@ -11,16 +11,16 @@ from wm_robot.memory.physics import PhysicsMemory
 
 
 class EkfMemory(PhysicsMemory):
-    """The model asked backwards: which physics would have made it expect what happened?
+    """Multiple-model extended Kalman filter: inverts the model to estimate the physics.
 
-    Trained as the oracle is, by being told. A life tells itself: it holds a few hypotheses of the physics, each an
-    extended Kalman filter through the model's own prediction. The first is believed, until another one has expected
-    the last half second clearly better and takes its place; at every step the worst is born anew: as the believed
-    one with one number turned to its other side (a reversed motor), as the believed one in doubt of everything, or
-    as a newborn.
+    Training gives the true physics, as for the oracle. At run time the state holds several physics hypotheses. Each
+    is an extended Kalman filter through the model's own prediction. The first hypothesis is in use. Another one takes
+    its place when it predicted the last half second clearly better. Every step replaces the worst hypothesis by one
+    of three kinds: the one in use with one parameter reflected (a reversed motor), the one in use with a wide
+    covariance, or the prior.
 
     Source: multiple-model adaptive estimation, Magill (1965), IEEE Trans. Autom. Control 10(4). Differs: hypotheses
-    are replaced, and a filter whose innovations are too large doubts itself (fading, Zhou and Frank 1996, Int. J.
+    are replaced, and too large innovations inflate the covariance of a filter (fading, Zhou and Frank 1996, Int. J.
     Control 65(2)).
     """
 
@@ -29,32 +29,32 @@ class EkfMemory(PhysicsMemory):
 
     HYPOTHESES = 8
     NOISE = 3.0
-    """Factor on the predicted variance: errors of one step after another are alike, and count for fewer."""
+    """Factor on the predicted variance: successive errors are correlated and carry less evidence."""
     DRIFT = 0.2
-    """Part of the way back to the prior covariance that a filter goes in a second."""
+    """Share of the distance to the prior covariance that a filter regains per second."""
     HALF_LIFE = 0.4
-    """Of a hypothesis' score, in s."""
+    """Half-life of a hypothesis score, in s."""
     HANDICAP = 5.0
-    """Nats by which a newborn hypothesis is behind the believed one."""
+    """Nats by which a new hypothesis starts behind the one in use."""
     SURE = 15.0
-    """Nats by which another hypothesis must be ahead of the believed one. At rest all of them expect the same, and a
-    jolt that none of them expected favours one by chance."""
+    """Nats by which another hypothesis must lead the one in use. At rest all hypotheses predict the same, and a jolt
+    that none of them predicted favours one by chance."""
     CLIP = 5.0
-    """Whitened innovation that counts no worse for the score if it is larger."""
+    """Upper bound of a whitened innovation in the score."""
     SURPRISED = 3.0
-    """Mean squared whitened innovation from which on a filter doubts itself."""
+    """Mean squared whitened innovation above which a filter inflates its covariance."""
     DOUBT = 0.1
-    """Part of that way that it then goes at once, for each time as large."""
+    """Share of the distance to the prior covariance, for each multiple of that bound."""
     MOST_DOUBT = 0.3
     SEPARATE = 4.5
-    """Ashman's D of a number's two sides from which on it is tried on the other one."""
+    """Ashman's D of a bimodal parameter above which the reflected value is tried."""
 
     prior_mean: Tensor
     prior_covariance: Tensor
     low: Tensor
     high: Tensor
     turn: Tensor
-    """θ → turn - θ swaps the two sides of a number; NaN where it has none."""
+    """θ → turn - θ swaps the two modes of a parameter; NaN where it has one mode."""
 
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__(width=width, outcome=outcome, dt=dt, size=size)
@@ -66,7 +66,7 @@ class EkfMemory(PhysicsMemory):
         self.register_buffer("turn", torch.full((outcome,), torch.nan))
 
     def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
-        """Take from the worlds of training what to expect of physics before anything was lived."""
+        """Set mean, covariance, range and modes of the prior from the physics of training worlds."""
         values = physics.astype(np.float64)
         low, high = values.min(0), values.max(0)
         covariance = np.cov(values.T) + 1e-3 * np.eye(values.shape[1])
@@ -82,7 +82,7 @@ class EkfMemory(PhysicsMemory):
             buffer.copy_(torch.from_numpy(value))
 
     def birth(self, batch: int) -> State:
-        """Hypotheses of the prior: one as it is, and some with one number on its other side."""
+        """Return hypotheses of the prior: one unchanged, and one for each reflected parameter."""
         mean = self.prior_mean.repeat(batch, self.HYPOTHESES, 1)
         for k, i in enumerate(self._turning[: self.HYPOTHESES - 1].tolist(), start=1):
             mean[:, k, i] = self.turn[i] - mean[:, k, i]
@@ -101,7 +101,7 @@ class EkfMemory(PhysicsMemory):
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
     ) -> tuple[Sensed, State]:
-        """See `Memory.infer`; `age` decides which hypothesis is replaced."""
+        """See `Memory.infer_physics`; `num_updates` decides which hypothesis is replaced."""
         sensed = sense(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.
@@ -129,22 +129,22 @@ class EkfMemory(PhysicsMemory):
         }
 
     def sampled(self, state: State, count: int) -> State:
-        """From the posterior of the hypothesis that is believed."""
+        """Sample the posterior of the hypothesis in use."""
         factor = root(state["covariance"][:, 0])
         truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
         return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
 
     def _doubted(self, covariance: Tensor, part: Tensor | float) -> Tensor:
-        """A part of the way back to the prior. A graph has no `lerp`, and would take both forms of it."""
+        """Move a covariance a share of the way to the prior. ONNX has no `lerp`; it would export both forms."""
         return (1 - part) * covariance + part * self.prior_covariance
 
     @property
     def _turning(self) -> Tensor:
-        """Numbers that have two sides."""
+        """Indices of bimodal parameters."""
         return torch.isfinite(self.turn).nonzero()[:, 0]
 
     def _ordered(self, mean: Tensor, covariance: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The hypotheses with the believed one first."""
+        """Order the hypotheses, with the one in use first."""
         best = score.argmax(1, keepdim=True)
         sure = score.gather(1, best) - score[:, :1] > self.SURE
         first = torch.where(sure, best, 0)
@@ -154,7 +154,7 @@ class EkfMemory(PhysicsMemory):
         return mean[rows, order], covariance[rows, order], score[rows, order]
 
     def _renewed(self, mean: Tensor, covariance: Tensor, score: Tensor, age: Tensor) -> State:
-        """The worst hypothesis born anew. Kinds take turns: three turned, one in doubt, one newborn."""
+        """Replace the worst hypothesis. Kinds alternate: three reflected, one with wide covariance, one prior."""
         rows = torch.arange(len(mean), device=mean.device)
         worst = 1 + score[:, 1:].argmin(1)
         truth, sure = mean[:, 0], covariance[:, 0]
@@ -176,10 +176,10 @@ class EkfMemory(PhysicsMemory):
 
 
 def _sides(values: np.ndarray, separate: float) -> float:
-    """Sum of the two centres of a number that has two sides; NaN for one that has not.
+    """Return the sum of the two mode centres of a bimodal parameter; NaN for a unimodal one.
 
-    The two sides are those of Otsu (1979), IEEE Trans. Syst. Man Cybern. 9(1); how far they are apart is Ashman's D
-    (Ashman, Bird and Zepf 1994, Astron. J. 108).
+    The modes are split by Otsu (1979), IEEE Trans. Syst. Man Cybern. 9(1). Their separation is Ashman's D (Ashman,
+    Bird and Zepf 1994, Astron. J. 108).
     """
     ordered = np.sort(values)
     count = np.arange(1, len(ordered))

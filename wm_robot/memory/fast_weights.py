@@ -1,4 +1,4 @@
-"""What the families whose life is a set of fast-weight matrices share: how they are asked, keyed and read."""
+"""Fast weights: the shared part of memory families whose state is a set of key-value matrices."""
 
 import math
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from wm_robot.memory.memory import Reader, State, drawn, forgetting
 from wm_robot.memory.multi_head import Headed
 
 Carried = Any
-"""What a rule carries from chunk to chunk: a matrix, or mean and covariance."""
+"""State of a rule between chunks: a matrix, or mean and covariance."""
 Rule = Callable[..., tuple[Tensor, Carried]]
-"""Carried, then what each step brings, `B heads T …` → reads and carried."""
+"""State, then the inputs of each step, `B heads T …` → reads and state."""
 
 
 class FastWeights(Headed):
-    """Key-value matrices `S` that decay towards their learned birth state, each head with its own half-life.
+    """Key-value matrices `S` that decay towards their learned initial state, each head with its own half-life.
 
-    Decay is in physical time; the values carry the outcome, the keys only what was asked.
+    Decay is in physical time. Values encode query and outcome, keys encode the query alone.
     """
 
     CHUNK = 32
@@ -37,7 +37,7 @@ class FastWeights(Headed):
         half_life: tuple[float, float] = (0.3, 3600.0),
     ):
         """Args:
-        half_life: Of the fastest and the slowest head at birth of the base, in s.
+        half_life: Initial half-life of the fastest and the slowest head, in s; training changes it.
         """
         super().__init__()
         self.heads, self.size, self.dt = heads, size, dt
@@ -65,9 +65,9 @@ class FastWeights(Headed):
     def _written(
         self, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What a step writes with: query and outcome together `B T D+E`, key and value `B heads T K`, log decay
-        `B heads T`. Values are relative to the birth state."""
-        # A step that is not written may hold anything, NaN too, which no weight of 0 would silence.
+        """Compute query and outcome `B T D+E`, key and value `B heads T K`, and log decay `B heads T` of a step.
+        Values are relative to the initial state."""
+        # A step of weight 0 may contain NaN, which a product with 0 would keep.
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
         rate = forgetting(self.log_half_life, self.dt)[:, None]
@@ -76,7 +76,7 @@ class FastWeights(Headed):
         return x, key, self._split(self.value(x)) - key @ self.initial, log_decay
 
     def _in_chunks(self, rule: Rule, carried: Carried, *steps: Tensor) -> tuple[Tensor, Carried]:
-        """What every step reads, `B heads T V`, and what is carried on, by a rule that takes a chunk at once."""
+        """Apply a rule chunk by chunk; return the reads of every step, `B heads T V`, and the last state."""
         reads = []
         for chunk in zip(*(x.split(self.CHUNK, 2) for x in steps), strict=True):
             read, carried = rule(carried, *chunk)
@@ -84,16 +84,16 @@ class FastWeights(Headed):
         return torch.cat(reads, 2), carried
 
     def _say(self, read: Float[Tensor, "B heads T V"]) -> Tensor:
-        # Soft: a plain RMS norm would blow up the noise of an empty memory.
+        # Soft: a plain RMS norm would amplify the noise of an empty memory.
         soft = read * torch.rsqrt(read.square().mean(-1, keepdim=True) + 0.1)
         return self.out(soft.transpose(1, 2).flatten(-2))
 
 
 class Regression(FastWeights):
-    """Fast weights that every step informs by as much as it says that its value is worth."""
+    """Fast weights with a learned noise for the value of each step."""
 
     LEAST_NOISE = 0.03
-    """Of a value, beside a key of length 1; keeps what is inverted well conditioned."""
+    """Lower bound of the value noise, for a key of length 1; keeps the inverted matrix well conditioned."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Regression(FastWeights):
         self.noise = nn.Linear(width + outcome, self.heads)
 
     def _evidence(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Key and value `B heads T K`, noise and log decay `B heads T`."""
+        """Compute key and value `B heads T K`, noise and log decay `B heads T`."""
         x, key, value, log_decay = self._written(h, e, w)
         noise = F.softplus(self.noise(x)).transpose(1, 2) + self.LEAST_NOISE
         # A step of weight w counts as one of w times the precision.
@@ -119,7 +119,7 @@ class Regression(FastWeights):
     def _around(
         mean: Float[Tensor, "B heads K V"], factor: Float[Tensor, "B heads K K"], count: int
     ) -> Float[Tensor, "BN heads K V"]:
-        """Weights drawn from their posterior, whose covariance over keys is factor · factorᵀ; values have the unit of
+        """Sample weights from a posterior whose covariance over keys is factor · factorᵀ; values have the unit of
         the noise."""
         noise = drawn(count, *mean.shape[1:])
         return (mean[:, None] + factor[:, None] @ noise).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Reading a vector: it modulates a hidden layer of the query."""
+"""FiLM readout: a state vector modulates a hidden layer of the query."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.memory import Reader, State
 
 ASIDE = ("read.down", "read.up")
-"""In the state that a memory is given: what the life adds to `modulate`, `B R S` and `B 2D R`."""
+"""Keys of a residual of `modulate` in a memory's state: `B R S` and `B 2D R`."""
 
 
 class ModulatedRead(nn.Module):
-    """y = W_o SiLU(W_h h ⊙ (1 + γ(s)) + β(s)).
+    """FiLM readout y = W_o SiLU(W_h h ⊙ (1 + γ(s)) + β(s)).
 
     A product of state and query, so that a gain learned in `s` can multiply an action in `h`. γ and β are
     computed once per state and shared by all queries. Source: Perez et al. (2018), FiLM, arXiv:1709.07871.
@@ -28,10 +28,10 @@ class ModulatedRead(nn.Module):
         self.out = nn.Linear(width, width)
 
     def modulation(self, s: Float[Tensor, "*B S"], state: State | None = None) -> tuple[Tensor, Tensor]:
-        """γ + 1 and β, `*B D` each.
+        """Compute γ + 1 and β, `*B D` each.
 
         Args:
-            state: Of the lives that `s` is of; see `ASIDE`.
+            state: Memory state of the same rows as `s`; may contain `RESIDUAL_KEYS`.
         """
         modulated = self.modulate(s)
         if state and ASIDE[0] in state:
@@ -40,12 +40,12 @@ class ModulatedRead(nn.Module):
         return 1 + gain, bias
 
     def reader(self, s: Float[Tensor, "B S"], state: State | None = None) -> Reader:
-        """See `Memory.reader`."""
+        """See `Memory.open_reader`."""
         gain, bias = self.modulation(s[:, None], state)
         return lambda h: self(h, gain, bias)
 
     def reader_alone(self, s: Float[Tensor, "1 S"], state: State | None = None) -> Reader:
-        """See `Memory.reader_alone`."""
+        """See `Memory.open_single_reader`."""
         own = {name: value[0] for name, value in (state or {}).items() if name in ASIDE}
         gain, bias = self.modulation(s, own)
         return lambda h: self(h, gain, bias)
@@ -56,7 +56,7 @@ class ModulatedRead(nn.Module):
     def with_slope(
         self, s: Float[Tensor, "B N S"], h: Float[Tensor, "B N D"], state: State | None = None
     ) -> tuple[Float[Tensor, "B N D"], Pull]:
-        """The answer to `h`, and how gradients of it come back to `s`."""
+        """Read the query `h`; return the result and the pullback of its gradients to `s`."""
         (gain, bias), asked = self.modulation(s, state), self.query(h)
         u = torch.addcmul(bias, asked, gain)
         slope = silu_slope(u)
@@ -73,7 +73,7 @@ class ModulatedRead(nn.Module):
 
 
 def layer_state(state: LifetimeState[Tensor], layer: int) -> State:
-    """State of a memory layer as it is read: with the residual of its reading."""
+    """Return the state of a memory layer together with the residual of its readout."""
     residual = state.residual
     read = residual.read[layer] if residual is not None and residual.read else None
     aside = {} if read is None else dict(zip(ASIDE, (read.down, read.up), strict=True))

@@ -1,4 +1,4 @@
-"""Family `gru`: the life is one recurrent vector."""
+"""Memory family `gru`: the state is one recurrent vector."""
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ class GruMemory(Memory):
         return self.reading(h, *self.reading.modulation(before, state)), {"s": after[:, -1]}
 
     def _recur(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        # Not asked of a single step, so that it can be traced.
+        # A single step skips this test, so that it can be traced.
         if x.shape[1] > 1 and bool((w == 1).all()):
             return self.cell(x, s[None].contiguous())[0]
         after = []

@@ -1,4 +1,4 @@
-"""Family `hope`: fast weights that make their own keys, values and gates, and levels that change ever more slowly."""
+"""Memory family `hope`: self-modifying fast weights in front of a continuum of slower levels."""
 
 import math
 from collections.abc import Sequence
@@ -17,23 +17,22 @@ from wm_robot.memory.memory import Reader, State, beside, forgetting
 
 
 class HopeMemory(FastWeights):
-    """A delta rule whose keys, values and gates are corrected by a memory `M` that learns from its own targets, in
-    front of a continuum of levels that change ever more slowly.
+    """Delta rule whose keys, values and gates are corrected by a second memory `M`, in front of a `Continuum`.
 
-    The matrices in front keep half a second at most: what is true for longer is the levels' to keep, and the values
-    in front are told what the levels say already. `M` and the levels are still within a chunk, so that one is
-    computed in parallel. What `M` is to change by is the mean over its chunk, which alike keys cannot blow up as they
-    do a sum.
+    `M` learns from its own targets. The front matrices store half a second at most; the levels store what is constant
+    for longer. The front values depend on the reading of the levels. `M` and the levels are constant within a chunk,
+    so that a chunk is computed in parallel. The change of `M` is the mean over its chunk: similar keys would make a
+    sum diverge.
 
     Source: Behrouz et al. (2025), Nested Learning, arXiv:2512.24695, equations 70-97. Differs: one delta term instead
-    of two that count the error twice, targets bounded, decay in physical time and towards the birth state, momentum
-    from chunk to chunk, and the levels beside the matrices instead of after them; see `Continuum`.
+    of two that count the error twice, targets bounded, decay in physical time and towards the initial state, momentum
+    from chunk to chunk, and the levels parallel to the matrices instead of after them; see `Continuum`.
     """
 
     exportable = False
 
     questions: Tensor
-    """That `summary` asks."""
+    """Fixed queries of `summarize`."""
 
     def __init__(
         self,
@@ -50,12 +49,13 @@ class HopeMemory(FastWeights):
         **shape: Any,
     ):
         """Args:
-        chunk: Steps in which `M` stands still.
-        periods: Of the levels, in steps, the fastest first; each a multiple of the one before, the first of `chunk`.
-        features: That the levels regress on.
-        values: Of their target.
-        questions: How many `summary` asks.
-        half_life: Of the fastest and the slowest matrix in front, in s; training makes none slower.
+        chunk: Steps for which `M` is constant.
+        periods: Periods of the levels, in steps, the fastest first; each a multiple of the one before, the first of
+            `chunk`.
+        num_features: Number of regression features of the levels.
+        num_values: Size of the regression target of the levels.
+        num_queries: Number of fixed queries of `summarize`.
+        half_life: Half-life of the fastest and the slowest front matrix, in s; training makes none slower.
 
         Raises:
             ConfigError: If a period is not a multiple of the one before it, or of the chunk.
@@ -69,22 +69,22 @@ class HopeMemory(FastWeights):
         self.chunk, heads = chunk, self.heads
         self.longest = math.log(half_life[1])
         made = 2 * self.size + 2
-        """Corrections that `M` makes: of key, value, strength and forgetting."""
+        """Size of the corrections that `M` computes: of key, value, strength and decay."""
         self.strength = nn.Linear(width + outcome, heads)
         self.target = nn.Linear(width + outcome, heads * made)
         self.twist = nn.Parameter(torch.randn(heads, made, made) / math.sqrt(made))
         self.initial_made = nn.Parameter(0.02 * torch.randn(heads, self.size, made))
         self.trust = nn.Parameter(torch.full((heads, 3), 0.3))
-        """In the corrections of key, value and gates."""
+        """Weight of the corrections of key, value and gates."""
         self.rate = nn.Parameter(torch.zeros(heads))
         self.momentum = nn.Parameter(torch.zeros(heads))
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
-        """Of `M`, log of s."""
+        """Half-life of `M`, log of s."""
         self.continuum = Continuum(
             width=width, outcome=outcome, periods=periods, features=features, values=values, dt=dt
         )
         self.known = nn.Linear(width, heads * self.size, bias=False)
-        """What the levels say already, of which the values in front make something."""
+        """Projection of the reading of the levels, added to the front values."""
         self.register_buffer("questions", torch.randn(questions, width))
 
     def birth(self, batch: int) -> State:
@@ -101,7 +101,7 @@ class HopeMemory(FastWeights):
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
-        # A chunk ends where any row has lived a multiple of it; rows that began together end together.
+        # A chunk ends where the update count of any row is a multiple of it; rows that start together end together.
         written = w > 0
         lived = state["lived"][:, None] + written.cumsum(1)
         ends = ((lived % self.chunk == 0) & written).any(0).nonzero()[:, 0] + 1
@@ -113,12 +113,12 @@ class HopeMemory(FastWeights):
         return torch.cat(said, 1), state
 
     def summary(self, state: State) -> Float[Tensor, "B X"]:
-        """What it says to a few questions: the matrices themselves are too many numbers."""
+        """Return the readings of a few fixed queries: the matrices have too many elements."""
         asked = self.questions.expand(len(state["lived"]), -1, -1)
         return self.read(state, asked).flatten(1)
 
     def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
-        """Steps in which no row's chunk ends before the last of them."""
+        """Read and update with steps in which no row's chunk ends before the last step."""
         query, known = self._unit(self.query(h)), self.continuum.reader(state)(h)
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
@@ -133,7 +133,7 @@ class HopeMemory(FastWeights):
         lived = state["lived"] + (w > 0).sum(1)
         after = {"S": torch.where(beside(written, offset), self.initial + offset, state["S"]), "lived": lived}
         target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        # Bounded: a target that grows with what is held has no end.
+        # Bounded: a target that grows with the stored value diverges.
         wanted = torch.tanh(target + (target + made) @ self.twist)
         pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
         after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
@@ -142,7 +142,7 @@ class HopeMemory(FastWeights):
     def _corrected(
         self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Key and value `B H T K`, strength and log decay `B H T`."""
+        """Compute corrected key and value `B H T K`, strength and log decay `B H T`."""
         trust = self.trust[:, None, :, None]
         key, value, gates = made.split([self.size, self.size, 2], -1)
         key = F.normalize(basis + trust[:, :, 0] * key, dim=-1, eps=1e-6)
@@ -155,7 +155,7 @@ class HopeMemory(FastWeights):
         return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
 
     def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
-        """`M` at the end of a chunk: it forgets a little and takes the mean of what it was to change by."""
+        """Update `M` at the end of a chunk: decay, then add the mean of the pending changes."""
         each = (-1, 1, 1)
         step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
         pace = self.momentum.sigmoid().view(each) * state["pace"] + step

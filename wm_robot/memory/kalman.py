@@ -1,4 +1,4 @@
-"""Family `kalman`: fast weights with a covariance, so that what is well known is hard to change."""
+"""Memory family `kalman`: fast weights with a covariance, which reduces changes of well-estimated weights."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from wm_robot.memory.memory import State, root
 
 
 class KalmanMemory(Regression):
-    """Each head regresses values on keys as a Kalman filter does: all evidence counts, old evidence less.
+    """Kalman memory: each head regresses values on keys; old evidence counts less.
 
-    A newborn learns in large steps and an old life in small ones, without being told its age. Every step says
-    how noisy its value is. Source: Harrison et al. (2018), arXiv:1807.08912 (Bayesian regression on learned
-    features). Differs: the weights drift, so that a changed world is learned again.
+    Updates are large in the initial state and shrink with evidence; no step count is needed. The value noise of each
+    step is learned. Source: Harrison et al. (2018), arXiv:1807.08912 (Bayesian regression on learned features).
+    Differs: the weights drift, so that changed dynamics are learned again.
     """
 
     def birth(self, batch: int) -> State:
@@ -46,7 +46,7 @@ class KalmanMemory(Regression):
         return said, self._after(state, belief, (w > 0).any(1))
 
     def merge(self, states: Sequence[State]) -> State:
-        """Each life's belief by its precision; what all of them were born with counts once."""
+        """Merge the weights of all states by their precision; the common prior counts once."""
         unit = torch.eye(self.size, device=self.initial.device)
         precisions = [torch.cholesky_inverse(cholesky(state["P"])) for state in states]
         offsets = [state["S"] - self.initial for state in states]

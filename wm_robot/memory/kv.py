@@ -1,4 +1,4 @@
-"""Family `kv`: the life is a context of remembered steps, asked by attention."""
+"""Memory family `kv`: the state is a set of stored steps, read by attention."""
 
 import math
 from typing import NamedTuple
@@ -15,20 +15,20 @@ NEVER = -1e9
 
 
 class _Slots(NamedTuple):
-    """What each slot holds, by the number of the entry."""
+    """Content of each slot: the number of its entry, and weight and time of that entry."""
 
     entry: Int[Tensor, "B W"]
     worth: Float[Tensor, "B W"]
-    """How many steps it stands for; 0 is empty."""
+    """Number of steps that the entry represents; 0 is empty."""
     born: Int[Tensor, "B W"]
-    """Steps that had been written when it was."""
+    """Number of updates before the entry was written."""
 
 
 class KvMemory(Headed):
-    """Keys and values of single steps: half of the slots hold the last ones, half a fair sample of the whole life.
+    """Key-value memory of single steps: half of the slots store the last steps, half a sample of the lifetime.
 
-    A step that is in neither half any more is counted with the one most like it. An entry fades with its age, each
-    head at its own pace, and a learned null entry is there from birth.
+    The weight of an evicted step is added to the most similar entry. An entry decays with its age, at a rate of each
+    head. The initial state has a learned null entry.
 
     Source: Vaswani et al. (2017), arXiv:1706.03762; the sample is that of Vitter (1985), ACM Trans. Math. Softw.
     11(1); the null entry, Xiao et al. (2023), arXiv:2309.17453.
@@ -46,8 +46,8 @@ class KvMemory(Headed):
         half_life: tuple[float, float] = (0.3, 3600.0),
     ):
         """Args:
-        slots: Of both halves together.
-        half_life: Time in which an entry loses half its weight, of the fastest and the slowest head, in s.
+        num_slots: Number of slots of both halves together.
+        half_life: Time in which an entry loses half its weight, for the fastest and the slowest head, in s.
         """
         super().__init__()
         self.heads, self.size, self.dt, self.slots, self.recent = heads, size, dt, slots, slots // 2
@@ -58,7 +58,7 @@ class KvMemory(Headed):
         self.null_key = nn.Parameter(0.1 * torch.randn(heads, 1, size))
         self.null_value = nn.Parameter(torch.zeros(heads, 1, size))
         self.log_sharpness = nn.Parameter(torch.full((heads,), math.log(8.0)))
-        """Of the attention: keys and queries have length 1."""
+        """Inverse temperature of the attention: keys and queries have length 1."""
         rates = torch.linspace(math.log(half_life[0]), math.log(half_life[1]), heads)
         self.log_half_life = nn.Parameter(rates)
 
@@ -85,13 +85,13 @@ class KvMemory(Headed):
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
-        """One attention over the old slots and the new steps: which of them a slot holds when is only bookkeeping."""
+        """Read and update with one attention over the old slots and the new steps; slot contents are masks."""
         asked = torch.where(w[..., None] > 0, h, 0.0)
         brought = torch.cat([asked, torch.where(w[..., None] > 0, e, 0.0)], -1)
         keys = torch.cat([state["K"], self._unit(self.key(asked))], 2)
         values = torch.cat([state["V"], self._split(self.value(brought))], 2)
         held, seen = self._kept(state, keys.detach(), w)
-        # From what each slot holds at each step to what each entry counts at each step.
+        # From the content of each slot at each step to the weight of each entry at each step.
         entry, worth, born = (torch.stack(x[:-1], 1) for x in zip(*held, strict=True))
         worths, births = (
             torch.zeros(*w.shape, keys.shape[2], dtype=x.dtype, device=x.device).scatter(2, entry, x)
@@ -110,12 +110,12 @@ class KvMemory(Headed):
         return self._attend(h, keys, values, bias), after
 
     def summary(self, state: State) -> Tensor:
-        """Mean of what is remembered: a slot has no meaning of its own."""
+        """Return the weighted mean of the values: the order of slots has no meaning."""
         share = state["worth"] / state["worth"].sum(1, keepdim=True).clamp_min(1e-6)
         return (share[:, None, :, None] * state["V"]).sum(2).flatten(1)
 
     def _kept(self, state: State, keys: Tensor, w: Float[Tensor, "B T"]) -> tuple[list[_Slots], list[Tensor]]:
-        """What the slots hold before each step and after the last, and how many steps had been written by then."""
+        """Compute slot contents and update counts before each step and after the last one."""
         alike = keys.transpose(1, 2).flatten(2)
         alike = alike @ alike.mT
         slots, seen = self.slots, state["seen"]
@@ -136,14 +136,14 @@ class KvMemory(Headed):
         return held, counted
 
     def _evicted(self, held: _Slots, seen: Int[Tensor, "B"], alike: Float[Tensor, "B N N"]) -> _Slots:
-        """The oldest of the last steps leaves its slot: to the sample, or counted with the entry most like it."""
+        """Evict the oldest recent step: move it to the sample, or add its weight to the most similar entry."""
         oldest = (seen % self.recent)[:, None]
         leaving = _Slots(*(x.gather(1, oldest) for x in held))
         order, room = seen - self.recent, self.slots - self.recent
         drawn = torch.where(order < room, order, _hash(order) % (order + 1).clamp_min(1))
         chosen = (order >= 0) & (drawn < room)
         place = (self.recent + drawn.clamp(0, room - 1))[:, None]
-        # Whoever loses its place: the entry that was there, or the one that got none.
+        # The entry without a slot: the replaced one, or the one that was not chosen.
         replaced = _Slots(*(x.gather(1, place) for x in held))
         lost = _Slots(*(torch.where(chosen[:, None], x, y) for x, y in zip(replaced, leaving, strict=True)))
         every = torch.arange(self.slots, device=seen.device)
@@ -159,7 +159,7 @@ class KvMemory(Headed):
         return now._replace(worth=now.worth + nearest * folded)
 
     def _bias(self, worth: Float[Tensor, "B *T N"], age: Int[Tensor, "B *T N"]) -> Float[Tensor, "B H *T N"]:
-        """Logit that each entry has before it is asked."""
+        """Compute the logit of each entry that does not depend on the query."""
         rate = forgetting(self.log_half_life, self.dt).view(-1, *[1] * (worth.ndim - 1))
         full = torch.where(worth > 0, worth, 1.0).log()[:, None] - rate * age[:, None]
         return torch.where(worth[:, None] > 0, full, NEVER)
@@ -179,7 +179,7 @@ class KvMemory(Headed):
 
 
 def _hash(number: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """A number from 0 that looks like chance. Source: the mixer of Steele et al. (2014), OOPSLA (SplitMix64)."""
+    """Compute a pseudo-random number ≥ 0. Source: the mixer of Steele et al. (2014), OOPSLA (SplitMix64)."""
     for factor in (-4658895280553007687, -7723592293110705685):
         number = (number ^ ((number >> 30) & 0x3FFFFFFFF)) * factor
     return (number ^ (number >> 31)) & 0x7FFFFFFFFFFFFFFF

@@ -1,7 +1,7 @@
-"""The lifetime state as a typed object, and its flat form for files, shared memory and ONNX graphs.
+"""Lifetime state: a typed object, and its flat form for files, shared memory and ONNX graphs.
 
-Every type here holds arrays or tensors alike, batch first, in fixed shapes: float32, counters int64. Nothing is
-changed in place. The flat keys are in the tables below and nowhere else.
+Every type here holds arrays or tensors, batch first, in fixed shapes: float32, counters int64. Nothing is changed in
+place. The flat keys are in the tables below and nowhere else.
 """
 
 import functools
@@ -32,20 +32,20 @@ class Residual(Generic[Value]):
     """Corrections of the base's weights; see `wm_robot.model.residual`."""
 
     first: LowRank[Value]
-    """Of the first layer, its linear change of the sensors included."""
+    """Correction of the first layer, including its linear part of the sensor change."""
     last: LowRank[Value]
-    """From the last hidden layer to the change of the sensors, in units of the one-step change."""
+    """Correction from the last hidden layer to the sensor change, in units of the one-step change."""
     read: tuple[LowRank[Value] | None, ...] = ()
-    """Of each memory layer's modulation; None where its family has none."""
+    """Correction of each memory layer's modulation; None where its family has none."""
 
     @property
     def parts(self) -> dict[str, LowRank[Value]]:
-        """Its matrices by name."""
+        """Matrices of the residual, by name."""
         read = {f"{READ}{i}": part for i, part in enumerate(self.read) if part is not None}
         return {"first": self.first, "last": self.last, **read}
 
     def map_parts(self, function: Callable[[str, LowRank[Value]], LowRank[Value]]) -> "Residual[Value]":
-        """A function of name and matrix applied to each matrix, in the order of `parts`."""
+        """Apply a function of name and matrix to each matrix, in the order of `parts`."""
         new = {name: function(name, part) for name, part in self.parts.items()}
         return Residual(
             new["first"], new["last"], tuple(new.get(f"{READ}{i}") for i in range(len(self.read)))
@@ -54,12 +54,12 @@ class Residual(Generic[Value]):
 
 @dataclass(frozen=True)
 class LearnedState(Generic[Value]):
-    """What a robot has learned in one context."""
+    """Learned state of a robot in one context."""
 
     memory: tuple[dict[str, Value], ...]
     """State of each memory layer, by the names of its family."""
     residual: Residual[Value] | None = None
-    """Residual that the memories were updated with."""
+    """Residual in use when the memories were updated."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class ShadowState(Generic[Value]):
     errors: Value
     """Squared errors of the last steps, with a residual and without, `B W 2`."""
     offered: Value
-    """Residuals that were put on trial, `B`."""
+    """Residuals whose evaluation started, `B`."""
     accepted: Value
     rejected: Value
 
 
 @dataclass(frozen=True)
 class LifetimeState(Generic[Value]):
-    """All that one robot has learned since its initial state."""
+    """Lifetime state: everything that one robot has learned since its initial state."""
 
     step: Value
     """Valid transitions, `B`, int64."""
@@ -113,7 +113,7 @@ class LifetimeState(Generic[Value]):
     shadow: ShadowState[Value] | None = None
     """None without a learner of residuals."""
     experience: dict[str, Value] | None = None
-    """Experience buffer, by the names of `Reservoir.arrays`; in saved states alone."""
+    """Experience buffer, by the names of `ExperienceBuffer.to_arrays`; in saved states alone."""
     planner_noise: Value | None = None
     """Position in the planner's random numbers, `1 6`; in saved states alone."""
 
@@ -128,21 +128,21 @@ class LifetimeState(Generic[Value]):
         return self.learned.residual
 
     def with_memory(self, layer: int, **parts: Value) -> "LifetimeState[Value]":
-        """The state with other parts of one memory layer."""
+        """Return the state with other values in one memory layer."""
         layers = list(self.memory)
         layers[layer] = layers[layer] | parts
         return replace(self, learned=replace(self.learned, memory=tuple(layers)))
 
     def with_residual(self, residual: Residual[Value] | None) -> "LifetimeState[Value]":
-        """The state with another residual."""
+        """Return the state with another residual."""
         return replace(self, learned=replace(self.learned, residual=residual))
 
     def model_part(self) -> "LifetimeState[Value]":
-        """What a world model reads and writes: no context bank, no shadow, and nothing that is only saved."""
+        """Return the part that a world model uses: no context bank, no shadow, nothing that is only saved."""
         return LifetimeState(self.step, self.recent, self.learned)
 
     def flatten(self) -> dict[str, Value]:
-        """Flat form, by the keys of the tables."""
+        """Return the flat form, by the keys of the tables."""
         flat = self.flatten_model_part()
         if self.bank is not None:
             flat |= _flatten_learned(self.bank.slots, BANK_PREFIX)
@@ -157,7 +157,7 @@ class LifetimeState(Generic[Value]):
         return flat
 
     def flatten_model_part(self) -> dict[str, Value]:
-        """Flat form of `model_part`."""
+        """Return the flat form of `model_part`."""
         return {STEP: self.step, RECENT: self.recent, **_flatten_learned(self.learned, "")}
 
     @classmethod
@@ -187,9 +187,9 @@ class LifetimeState(Generic[Value]):
 STEP, RECENT, PLANNER_NOISE = "step", "recent", "planner.random"
 EXPERIENCE_PREFIX = "past."
 RESIDUAL_PREFIX, READ = "residual.", "read."
-"""Residual of the learned state that the key is of, and in it that of a memory layer, whose number follows."""
+"""Prefix of a residual in a learned state, and in it the prefix of a memory layer, whose number follows."""
 BANK_PREFIX, DRAFT_PREFIX, SHADOW_PREFIX = "bank.", "draft.", "shadow."
-"""Learned states beside the present one, whose own keys have no prefix."""
+"""Prefixes of the stored learned states; keys of the present one have no prefix."""
 BANK_KEYS = {
     "last_used": "recall.used",
     "current": "recall.now",
@@ -210,13 +210,13 @@ SHADOW_KEYS = {
 
 
 def map_values(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """The same structure with a function applied to its values, one from each tree; None stays None."""
+    """Apply a function to the values of equal structures, one value from each; None stays None."""
     mapped: Tree = convert_values(function, tree, *others)
     return mapped
 
 
 def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """As `map_values`, for a function that makes arrays of tensors, or tensors of arrays."""
+    """Apply a function as `map_values` does, where it converts arrays to tensors or tensors to arrays."""
     # A control step maps several states: the most frequent kinds come first.
     kind: Any = type(tree)
     if kind is dict:
@@ -237,7 +237,7 @@ def convert_values(function: Callable[..., Any], tree: Any, *others: Any) -> Any
 
 
 def list_values(tree: Any) -> list[Any]:
-    """The values of a structure, one after another."""
+    """List the values of a structure, in order."""
     kind: Any = type(tree)
     if kind is dict:
         return list(tree.values())
@@ -250,11 +250,11 @@ def list_values(tree: Any) -> list[Any]:
 
 
 _FIELDS: dict[type, tuple[str, ...]] = {}
-"""Fields of each dataclass that was met."""
+"""Cache of the field names of each dataclass."""
 
 
 def _field_names(kind: type) -> tuple[str, ...]:
-    """Fields of a dataclass; none for an array or a tensor."""
+    """Return the field names of a dataclass; none for an array or a tensor."""
     found = _FIELDS.get(kind)
     if found is None:
         names = tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
@@ -294,7 +294,7 @@ def _unflatten_learned(flat: Mapping[str, Value], prefix: str) -> LearnedState[V
 
 
 def flatten_residual(residual: Residual[Value], prefix: str = "") -> dict[str, Value]:
-    """Flat form of a residual, of the learned state with that prefix."""
+    """Return the flat form of a residual in the learned state with that prefix."""
     first, last = residual.first, residual.last
     values = [first.down, first.up, last.down, last.up]
     layers = []

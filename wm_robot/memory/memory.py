@@ -1,4 +1,4 @@
-"""The contract of a memory: how a lifetime state is born, read and written."""
+"""Memory interface: initial state, read and update of one layer of lifetime state."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from wm_robot.memory.film import ModulatedRead
 
 State = dict[str, Tensor]
-"""Flat, fixed shapes, batch first, float32 (counters int64)."""
+"""Tensors of one memory layer: flat, fixed shapes, batch first, float32 (counters int64)."""
 
 Reader = Callable[[Tensor], Tensor]
-"""Query `B N D` → what the memory says of it, `B N D`. Pure."""
+"""Query `B N D` → reading `B N D`. Pure."""
 
 
 class Sensed(NamedTuple):
@@ -29,7 +29,7 @@ class Sensed(NamedTuple):
     mean: Float[Tensor, "B K O"]
     log_variance: Float[Tensor, "B K O"]
     slope: Float[Tensor, "B K O P"]
-    """Of the mean, in the physics."""
+    """Jacobian of the mean with respect to the physics."""
 
 
 Sense = Callable[[Tensor], Sensed]
@@ -37,60 +37,58 @@ Sense = Callable[[Tensor], Sensed]
 
 
 class Memory(nn.Module, ABC):
-    """One layer of lifetime state. Predict, then write: `read` at step t sees all steps before t.
+    """Memory: one layer of lifetime state. Predict, then update: `read` at step t uses all steps before t.
 
-    The class attributes say how a family differs from a plain learned memory; the model asks for nothing else.
+    The class attributes define how a family differs from a plain learned memory; the model uses nothing else.
     """
 
     outcome_is_physics: ClassVar[bool] = False
-    """True: `e` of a write is the true physics, `B P`, where they are given, instead of the encoded outcome."""
+    """True: `e` of an update is the true physics, `B P`, where they are given, instead of the encoded outcome."""
     needs_truth: ClassVar[bool] = False
-    """True: a write without the true physics is an error (the oracle)."""
+    """True: an update without the true physics is an error (the oracle)."""
     infers_physics: ClassVar[bool] = False
-    """True: a write without the true physics goes through `infer` instead of `scan`."""
+    """True: an update without the true physics uses `infer_physics` instead of `scan`."""
     max_layers: ClassVar[int | None] = None
     """Largest number of layers of a model with this family; None for any number."""
     exportable: ClassVar[bool] = True
-    """False: its write has operations that no ONNX graph has; robots run it by torch."""
+    """False: the update has operations that ONNX does not support; robots run it with torch."""
 
     @property
     def modulated_reading(self) -> "ModulatedRead | None":
-        """The reading layer that a residual may correct; None where the family has none."""
+        """Readout layer that a residual may correct; None where the family has none."""
         return None
 
     @abstractmethod
     def birth(self, batch: int) -> State:
-        """The learned state before anything was lived."""
+        """Return the learned initial state of `batch` rows."""
 
     @abstractmethod
     def reader(self, state: State) -> Reader:
-        """Open a frozen state for reading; planning asks it thousands of times."""
+        """Return the read function of a fixed state; planning calls it thousands of times."""
 
     def reader_alone(self, state: State) -> Reader:
-        """`reader` of a single life, whose queries and answers are `N D`."""
+        """Return `open_reader` of a single row; queries and readings are `N D`."""
         read = self.reader(state)
         return lambda h: read(h[None])[0]
 
     def readable(self, state: State) -> State:
-        """The part of it that `reader` looks at; all, where a family does not say."""
+        """Return the part of the state that `open_reader` uses; by default all of it."""
         return state
 
     def write(
         self, state: State, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
     ) -> State:
-        """Live one step.
+        """Update the state with one step. By default a scan of one step.
 
         Args:
-            h: What was asked at this step.
-            e: What came of it.
-            w: 1 writes, 0 leaves the state as it is, to the bit.
-
-        A scan of one step, where a family has no shorter way.
+            h: Query of this step.
+            e: Encoded outcome of this step.
+            w: 1 updates, 0 leaves the state unchanged, to the bit.
         """
         return self.scan(state, h[:, None], e[:, None], w[:, None])[1]
 
     def read(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Ask; `N` queries share one state, which does not change."""
+        """Read `N` queries from one state, which does not change."""
         return self.reader(state)(h)
 
     def infer(
@@ -101,13 +99,13 @@ class Memory(nn.Module, ABC):
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
     ) -> tuple[Sensed, State]:
-        """One step of a family that infers physics, by the model's own prediction.
+        """Update the physics estimate with one step, by the model's own prediction.
 
         Args:
-            age: Number of valid steps before this one.
-            sense: Prediction of the model under given physics.
-            outcome: The observed change, in the units of `sense`.
-            w: As for `write`.
+            num_updates: Number of valid steps before this one.
+            predict_hypotheses: Prediction of the model under given physics.
+            outcome: The observed change, in the units of `predict_hypotheses`.
+            w: As for `update`.
 
         Returns:
             Prediction of each hypothesis before the outcome, the selected one first; and the state after it.
@@ -117,65 +115,65 @@ class Memory(nn.Module, ABC):
     def read_with_slope(
         self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: State | None = None
     ) -> tuple[Float[Tensor, "B N D"], Pull]:
-        """Reading of a query under given physics, and the pullback of its gradients to them; see `infer`."""
+        """Read a query under given physics; return the reading and the pullback of its gradients to the physics."""
         raise NotImplementedError(f"{type(self).__name__} infers no physics")
 
     def with_physics(self, state: State, physics: Float[Tensor, "B P"]) -> State:
-        """The state after the true physics are given; other families ignore them."""
+        """Return the state with the given true physics; families without physics ignore them."""
         return state
 
     def physics(self, state: State) -> Float[Tensor, "B P"] | None:
-        """The physics that the state holds; None where they have to be read off `summary`."""
+        """Return the physics stored in the state; None where a linear map of `summarize` estimates them."""
         return None
 
     def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
-        """Set the prior of the initial state from the physics of training worlds; other families have none."""
+        """Set the prior of the initial state from the physics of training worlds; without effect by default."""
 
     @abstractmethod
     def scan(
         self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], State]:
-        """Read, then write, at each of `T` steps. Equals the loop, in parallel where the family allows it."""
+        """Read, then update, at each of `T` steps. Equals the loop; parallel where the family allows it."""
 
     def summary(self, state: State) -> Float[Tensor, "B X"]:
-        """The state as one vector, from which a linear map reads the physics."""
+        """Return the state as one vector, from which a linear map estimates the physics."""
         return torch.cat([x.flatten(1) for _, x in sorted(state.items()) if x.is_floating_point()], 1)
 
     def sampled(self, state: State, count: int) -> State:
-        """`count` states for each life, `B·count` rows: what it may as well have learned, for all that it lived.
+        """Sample `num_samples` states for each row from the posterior of the state, `B·num_samples` rows.
 
-        The same draws every time. Where a family does not know what it does not know, they are all the same.
+        The random numbers are the same in every call. Without an uncertainty estimate all samples are equal.
         """
         return {name: value.repeat_interleave(count, 0) for name, value in state.items()}
 
     def merge(self, states: Sequence[State]) -> State:
-        """The state of one robot that lived all these lives, where the family can tell it from the states alone.
+        """Return the state of one robot with the experience of all, where it follows from the states alone.
 
         Raises:
-            ConfigError: If it cannot.
+            ConfigError: If the family cannot merge states.
         """
         raise ConfigError(
-            f"{type(self).__name__} cannot merge {len(states)} states: their average or sum is no life. "
-            "Let one robot live the other's recorded experience, or use family 'ridge'"
+            f"{type(self).__name__} cannot merge {len(states)} states: their average or sum is no valid state. "
+            "Assimilate the recorded experience of the other robot, or use family 'ridge'"
         )
 
 
 def drawn(*shape: int) -> Tensor:
-    """Normal numbers, the same each time: what is sampled is a function of the state."""
+    """Return normal random numbers, the same in every call: a sample is a function of the state."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def root(covariance: Float[Tensor, "*B K K"]) -> Float[Tensor, "*B K K"]:
-    """The symmetric square root, which changes little where the covariance does; what rounding made negative is 0."""
+    """Compute the symmetric square root, which is continuous in the covariance; negative eigenvalues become 0."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
 
 
 def forgetting(log_half_life: Tensor, dt: float) -> Tensor:
-    """Share of the logarithm that is lost in a step; the half-life is the log of s."""
+    """Compute the decay rate per step of a half-life that is given as log of s."""
     return math.log(2) * dt * torch.exp(-log_half_life)
 
 
 def beside(chosen: Bool[Tensor, "*B"], like: Tensor) -> Tensor:
-    """A choice of rows with the axes of what is chosen from."""
+    """Add axes to a row mask until it has the rank of `like`."""
     return chosen.view(*chosen.shape, *[1] * (like.ndim - chosen.ndim))

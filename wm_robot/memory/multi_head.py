@@ -1,4 +1,4 @@
-"""Memories that are asked by several heads, each with keys of its own."""
+"""Multi-head memory: base class of memories whose heads have separate keys."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,11 +8,11 @@ from wm_robot.memory.memory import Memory
 
 
 class Headed(Memory):
-    """What such memories share."""
+    """Memory whose heads have separate keys and values."""
 
     heads: int
     size: int
-    """Of a key, and of a value."""
+    """Size of a key, and of a value."""
 
     def _split(self, x: Float[Tensor, "B T X"]) -> Float[Tensor, "B heads T K"]:
         return x.unflatten(-1, (self.heads, self.size)).transpose(1, 2)

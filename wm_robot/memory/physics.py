@@ -1,4 +1,4 @@
-"""What families share whose state is the physics of the world: the oracle, and those that infer them."""
+"""Physics memory: base class of families whose state is the physics, given (oracle) or inferred."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from wm_robot.memory.memory import Memory, Reader, State
 
 
 class PhysicsMemory(Memory):
-    """A memory that reads the physics `truth` in its state, trained with the true ones."""
+    """Memory that reads the physics `truth` in its state; training gives the true physics."""
 
     outcome_is_physics = True
 
@@ -36,7 +36,7 @@ class PhysicsMemory(Memory):
         return {"truth": state["truth"]}
 
     def with_physics(self, state: State, physics: Float[Tensor, "B P"]) -> State:
-        """The given physics alone: what was inferred before is left out."""
+        """Return a state of the given physics alone, without earlier estimates."""
         return {"truth": physics}
 
     def physics(self, state: State) -> Float[Tensor, "B P"]:

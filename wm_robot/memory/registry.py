@@ -1,6 +1,6 @@
-"""Every family of memory by name. A new one needs one file and one line here.
+"""Memory registry: all memory families by name. A new family needs one file and one line here.
 
-The table needs no torch: a robot that runs ONNX graphs reads it, and loads no family.
+The table needs no torch: a robot that runs ONNX graphs reads it and loads no family.
 """
 
 import importlib
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of memory is defined."""
+    """Entry of the registry: module and class of a memory family."""
 
     module: str
     class_name: str
     needs_truth: bool = False
-    """As `Memory.needs_truth`, for a process without torch."""
+    """As `Memory.uses_privileged_state`, for a process without torch."""
     learns: bool = True
     """False: a baseline, whose state is never learned."""
     learns_as: str = ""
-    """Family whose predictions it shares; benches that compare families leave this one out."""
+    """Family with the same predictions; benchmarks that compare families leave this one out."""
 
     @property
     def memory(self) -> "type[Memory]":
-        """Its class; loads torch."""
+        """Class of the family; loads torch."""
         return cast("type[Memory]", getattr(importlib.import_module(self.module), self.class_name))
 
 
@@ -47,10 +47,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def find_family(name: str) -> Family:
-    """The family of that name.
+    """Return the memory family of that name.
 
     Raises:
-        ConfigError: If it is unknown.
+        ConfigError: If the family is unknown.
     """
     if name not in FAMILIES:
         raise ConfigError(f"memory family '{name}' is unknown; known are {sorted(FAMILIES)}")
@@ -58,7 +58,7 @@ def find_family(name: str) -> Family:
 
 
 def make_memory(family: str, *, width: int, outcome: int, dt: float) -> "Memory":
-    """A fresh memory of that family.
+    """Create an untrained memory of that family.
 
     Raises:
         ConfigError: If the family is unknown.

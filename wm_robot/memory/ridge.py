@@ -1,4 +1,4 @@
-"""Family `ridge`: sums of everything seen, from which the weights follow in closed form."""
+"""Memory family `ridge`: sums of all evidence, from which the weights follow in closed form."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from wm_robot.memory.memory import State
 
 
 class RidgeMemory(Regression):
-    """Each head regresses values on keys by ridge regression over its whole life, old evidence counting less.
+    """Ridge memory: each head regresses values on keys over the whole lifetime; old evidence counts less.
 
-    The only family whose lives can be pooled exactly: evidence is added. What `kalman` is in the form of a covariance
-    this is in the form of information. Source: von Oswald et al. (2023), arXiv:2309.05858. Differs: decay in physical
-    time, noise told by the step, and a learned birth matrix that evidence departs from.
+    Only this family pools states exactly: evidence is added. It is the information form of `kalman`.
+    Source: von Oswald et al. (2023), arXiv:2309.05858. Differs: decay in physical time, a learned noise of each step,
+    and a learned initial matrix.
     """
 
     exportable = False
 
     LEAST_PRIOR = 0.1
-    """Of Λ: it has to outweigh the rounding of the sums of a long life."""
+    """Lower bound of Λ: it must outweigh the rounding of the sums of a long lifetime."""
 
     def __init__(self, *, width: int, outcome: int, dt: float, **shape: Any):
         super().__init__(width=width, outcome=outcome, dt=dt, **shape)
@@ -64,7 +64,7 @@ class RidgeMemory(Regression):
         return super().summary({name: state[name] for name in ("S", *SUMS)})
 
     def variance(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N"]:
-        """How little is known of a query, by head; a newborn knows nothing."""
+        """Return the posterior variance of a query, by head; largest in the initial state."""
         evidence = Evidence(state["H"], state["R"])
         return ridge_variance(evidence, self._prior(len(h)), self._unit(self.query(h)))
 
@@ -89,15 +89,15 @@ class RidgeMemory(Regression):
 
 
 SUMS, LOW = ("H", "R"), "_low"
-"""Names of the sums in a state, and the ending of what single precision leaves over of each."""
+"""Keys of the sums in a state, and the suffix of the single-precision remainder of each."""
 
 
 def _whole(state: State) -> Evidence:
-    """The sums in double precision: weights of a long life amplify what single precision rounds by a thousand."""
+    """Join the sums in double precision: long lifetimes amplify single-precision rounding a thousandfold."""
     return Evidence(*(state[name].double() + state[name + LOW] for name in SUMS))
 
 
 def _parts(evidence: Evidence, kept: torch.dtype) -> State:
-    """The same in two parts, as a lesser precision keeps it."""
+    """Split the sums into value and remainder of a lower precision."""
     state = {name: x.to(kept) for name, x in zip(SUMS, evidence, strict=True)}
     return state | {name + LOW: (x - state[name]).to(kept) for name, x in zip(SUMS, evidence, strict=True)}

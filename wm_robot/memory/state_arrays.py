@@ -1,4 +1,4 @@
-"""A lifetime state as arrays: as it is saved, and as a process without torch updates it."""
+"""Array types of a lifetime state, for saved states and for processes without torch."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,5 +11,5 @@ ArrayState = LifetimeState[np.ndarray]
 
 
 def beside(chosen: Bool[np.ndarray, "*B"], like: np.ndarray) -> np.ndarray:
-    """A choice of rows with the axes of what is chosen from."""
+    """Add axes to a row mask until it has the rank of `like`."""
     return chosen.reshape(*chosen.shape, *[1] * (like.ndim - chosen.ndim))

@@ -1,1 +1,1 @@
-"""The world model: encode, predict, write, imagine, and the files that hold a trained base."""
+"""World model: encode, predict, update, imagine, and the files of a trained base."""

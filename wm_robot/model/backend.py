@@ -1,4 +1,7 @@
-"""The model backend: what predicts and updates lifetime states, by torch, by ONNX graphs, or around either."""
+"""Model backend: NumPy interface of a world model.
+
+Implemented by the PyTorch and ONNX back ends and by wrappers around them.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Prediction(Generic[Value]):
-    """A predicted observation, in sensor units."""
+    """Predicted observation, in sensor units."""
 
     mean: Value
     """`… O`."""
@@ -26,22 +29,23 @@ class Prediction(Generic[Value]):
 
 @runtime_checkable
 class ModelBackend(Protocol[Value]):
-    """Predicts and updates lifetime states, `B` rows at once. It has no state of its own.
+    """Model backend: predicts and updates lifetime states, `B` rows at once. It has no own state.
 
-    What is given is never changed in place; what is returned is the caller's.
+    Arguments are never changed in place; the caller owns the results.
     """
 
     def birth(self, *, hold: Value, truth: Value | None = None) -> LifetimeState[Value]:
-        """The initial state of robots, each with its action in force, `B A`.
+        """Return the initial state of robots.
 
         Args:
+            initial_action: Action in force of each robot, `B A`.
             truth: True physics, `B P`, for a family that needs them; others ignore them.
         """
 
     def predict(self, state: LifetimeState[Value], obs: Value, action: Value) -> Prediction[Value]:
-        """The observation after one action; see `WorldModel.predict`. For any number of rows."""
+        """Predict the observation after one action; see `WorldModel.predict`. For any number of rows."""
 
     def write(
         self, state: LifetimeState[Value], step: Step[Value]
     ) -> tuple[Prediction[Value], LifetimeState[Value]]:
-        """Prediction of a step before its outcome is seen, and the state after it; see `WorldModel.write`."""
+        """Predict a step before its outcome, then update the state with it; see `WorldModel.update`."""

@@ -1,6 +1,6 @@
-"""A trained base on disk: weights, config, the robot it was trained for, and its card.
+"""Base: the trained weights on disk with their config, robot spec and card.
 
-A base is opened without torch; who asks for its model needs torch.
+Opening a base needs no torch; its `model` does.
 """
 
 import json
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """What every robot of one spec shares, and no robot changes."""
+    """Base of all robots of one spec; immutable on the robot."""
 
     digest: str
-    """SHA-256 of weights and config: a lifetime state is valid with this base alone."""
+    """SHA-256 of weights and config; a lifetime state is valid with one base only."""
     manifest: dict[str, Any]
     weights: bytes = field(repr=False)
-    """As they are in the file; known to be those of the manifest."""
+    """Bytes of the weight file, checked against the manifest."""
     where: str = ""
-    """Folder, for errors."""
+    """Folder, for error messages."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """See `ModelConfig`, as plain values."""
+        """Plain values of the `ModelConfig`."""
         return dict(self.manifest["config"])
 
     @property
     def told(self) -> bool:
-        """Whether it is the oracle; see `WorldModel.told`."""
+        """Whether it is an oracle; see `WorldModel.uses_privileged_state`."""
         return find_family(self.config["memory"]).needs_truth
 
     @cached_property
     def model(self) -> "WorldModel":
-        """The model, made when it is first asked for.
+        """World model, created at first use.
 
         Raises:
             MissingExtraError: If torch is not installed.
-            SnapshotError: If the weights are of another shape than this version's model.
+            SnapshotError: If the weights do not fit the model of this version.
         """
         try:
             from safetensors.torch import load
@@ -62,13 +62,13 @@ class Base:
             model.load_state_dict(load(self.weights))
         except (TypeError, RuntimeError, ConfigError) as error:
             raise SnapshotError(
-                f"base in {self.where} is of another shape than this version's model. Train it again: "
+                f"base in {self.where} does not fit the model of this version. Train it again: "
                 f"wm-robot train {self.manifest['robot']}"
             ) from error
         return model.eval().requires_grad_(False)
 
     def check_spec(self, spec: RobotSpec) -> None:
-        """Refuse a robot that the base was not trained for.
+        """Check that the base was trained for a robot.
 
         Raises:
             SnapshotError: If the digests differ.
@@ -85,7 +85,7 @@ def save_base(folder: Path, model: "WorldModel", spec: RobotSpec, card: dict[str
     """Write a base and return its digest.
 
     Args:
-        card: How it was made and what it reaches; plain values.
+        card: Training and results of the base; plain values.
     """
     from safetensors.torch import save
 
@@ -110,7 +110,7 @@ def load_base(folder: str | Path) -> Base:
     """Read a base; its bytes are checked before they are parsed.
 
     Args:
-        folder: Its folder, or the name of a base that ships; see `find_base`.
+        folder: Folder, or the name of a shipped base; see `find_base`.
 
     Raises:
         SnapshotError: If a file is missing, damaged or of another format.

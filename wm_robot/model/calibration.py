@@ -1,4 +1,4 @@
-"""How much wider or narrower than a model says its errors are, by how far ahead: measured, and set right."""
+"""Calibration: measured factors on the predicted deviations, by prediction horizon."""
 
 import json
 from dataclasses import dataclass, replace
@@ -18,28 +18,28 @@ from wm_robot.model.base import Base
 FORMAT = 1
 CARD = "calibration.json"
 WITHIN = 0.6827
-"""Part of the errors of a normal law that is within one deviation."""
+"""Share of a normal distribution within one deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Factors on the deviations that `uncertainty.foresee` gives."""
+    """Factors on the deviations of `predict_uncertainty`."""
 
     horizons: tuple[int, ...]
-    """Steps ahead at which they were measured; between two, the logarithm runs straight in that of the steps."""
+    """Horizons of the measurement, in steps; log factors are interpolated linearly in the log of the steps."""
     log_scale: Float[np.ndarray, "K O"]
 
     @classmethod
     def fit(cls, horizons: tuple[int, ...], standardised: Float[np.ndarray, "N K O"]) -> "Calibration":
-        """Such that of errors like these, over what was said, as many are within one deviation as there should be.
+        """Fit the factors to standardised errors, so that 68 % are within one deviation.
 
-        A quantile, not a mean square: a few lives that are far off would widen all the others.
+        A quantile, not a mean square: a few outlier trajectories would widen all others.
         """
         scale = np.quantile(np.abs(standardised.astype(np.float64)), WITHIN, axis=0)
         return cls(horizons=horizons, log_scale=np.log(np.maximum(scale, 1e-6)))
 
     def applied(self, expected: Prediction[Tensor]) -> Prediction[Tensor]:
-        """What was foreseen, `B H O`, with deviations that hold."""
+        """Apply the factors to a prediction, `B H O`."""
         ahead = np.log(np.arange(1, expected.mean.shape[1] + 1))
         knots = np.log(self.horizons)
         scale = np.stack([np.interp(ahead, knots, channel) for channel in self.log_scale.T], -1)
@@ -47,7 +47,7 @@ class Calibration:
 
 
 def save_calibration(folder: Path, base: Base, calibration: Calibration) -> None:
-    """Write it beside the base that it is of."""
+    """Write a calibration into the folder of its base."""
     card = {
         "format": FORMAT,
         "kind": "calibration",
@@ -59,13 +59,13 @@ def save_calibration(folder: Path, base: Base, calibration: Calibration) -> None
 
 
 def load_calibration(folder: str | Path, base: Base) -> Calibration:
-    """Read the calibration beside a base.
+    """Read the calibration of a base.
 
     Raises:
         SnapshotError: If there is none, or it is of another base.
     """
     folder = beside_base(folder)
-    again = f"Make it: wm-robot calibrate {folder}"
+    again = f"Run: wm-robot calibrate {folder}"
     try:
         card = json.loads((folder / CARD).read_bytes())
         found = card["format"], card["base"]

@@ -1,4 +1,4 @@
-"""The shape of a world model."""
+"""Model config: the layer sizes of a world model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,25 +15,25 @@ norms of 5-60."""
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of a world model. Stored with its weights; equal config and weights mean an equal base."""
+    """Config of a world model. Stored with its weights; equal config and weights give an equal base."""
 
     obs: int
     action: int
     truth: int
-    """Numbers of true physics: what `told` is told, `ekf` infers, and `physics` reads off any other state."""
+    """Number of physics parameters: given to the oracle, inferred by `ekf`, estimated from any other state."""
     dt: float
     """Control period, in s."""
     servo: tuple[int, ...]
-    """For each action, the observation that it is a set-point for, or -1."""
+    """For each action, the index of the observation of which it is the set-point, or -1."""
     memory: str = "ekf"
-    """Family of the lifetime state."""
+    """Memory family of the lifetime state."""
     width: int = 128
     blocks: int = 1
-    """Layers of memory."""
+    """Number of memory layers."""
     context: int = 32
-    """Learned part of the latent."""
+    """Size of the learned part of the latent."""
     recent: int = 3
-    """Actions that may still be on their way to the motors when a plan starts."""
+    """Number of actions that may still be on their way to the motors when a plan starts."""
     outcome: int = 64
     """Size of the encoded outcome."""
 
@@ -53,7 +53,7 @@ class ModelConfig:
 
     @classmethod
     def of(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
-        """The config that fits a robot."""
+        """Create the config for a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
         servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
         return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)

@@ -1,4 +1,4 @@
-"""The first layer of a world model: normalisation and action terms folded into one affine map."""
+"""Input layer of a world model: normalisation and action terms folded into one affine map."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class InputLayer(NamedTuple):
-    """The first layer of some states as a map of its inputs: that of the base, and beside it their residual."""
+    """Affine input layer of a batch of states: the weights of the base plus their residual."""
 
     weight: Float[Tensor, "W G"]
     bias: Float[Tensor, "W"]
@@ -23,10 +23,10 @@ class InputLayer(NamedTuple):
     down_bias: Float[Tensor, "B R"]
     up: Float[Tensor, "B W R"]
     width: int
-    """Of the hidden layer; what follows is the linear change of the sensors."""
+    """Width of the hidden layer; the remaining outputs are the linear sensor change."""
 
     def apply(self, given: Float[Tensor, "B *N G"]) -> tuple[Tensor, Tensor]:
-        """The first hidden layer, and the linear change of the sensors."""
+        """Compute the first hidden layer and the linear sensor change."""
         constant = self.down_bias.unflatten(0, (-1, *[1] * (given.ndim - 2)))
         aside = linear(given, self.down) + constant
         both = F.linear(given, self.weight, self.bias) + linear(aside, self.up)
@@ -35,7 +35,7 @@ class InputLayer(NamedTuple):
 
 
 def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
-    """`ask` and `skip` as one map of the latent, the action before and the action now, beside the residual."""
+    """Fold `ask`, `skip` and the residual into one map of the latent, the previous action and the action."""
     assert state.residual is not None, "the state has no residual"
     first = state.residual.first
     slopes, constant = affine_input(model, model.config.obs + model.config.context, 2)
@@ -54,9 +54,9 @@ def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer
 def affine_input(
     model: "WorldModel", latent: int, actions: int
 ) -> tuple[Float[Tensor, "I G"], Float[Tensor, "I"]]:
-    """The input of a layer as an affine map of a latent and some actions: its slopes, and its value at zero.
+    """Compute the input of a layer as an affine map of a latent and actions: its matrix, and its value at zero.
 
-    Actions enter in their own units, and relative to where the joints are.
+    Actions enter in their own units, and relative to the joint positions.
     """
     c = model.config
 
@@ -71,7 +71,7 @@ def affine_input(
 
 
 def _action_terms(model: "WorldModel", action: Tensor) -> Tensor:
-    """The action, and for servos the set-point in units of its pull: all that does not depend on the joint."""
+    """Compute the scaled action, and for servos the scaled set-point: the terms independent of the joint."""
     scaled = (action - model.action_mean) / model.action_std
     origin = model.obs_mean[model.servo_obs] + model.pull_mean
     target = action.index_select(-1, model.servo_action)
@@ -79,7 +79,7 @@ def _action_terms(model: "WorldModel", action: Tensor) -> Tensor:
 
 
 def _relative_to_joints(model: "WorldModel", y: Tensor, terms: Tensor) -> Tensor:
-    """Set-points made relative to where their joints are: how far each servo pulls."""
+    """Subtract the joint positions from the set-points: the position error of each servo."""
     if not len(model.servo_obs):
         return terms
     scaled, target = terms.split([model.config.action, len(model.servo_obs)], -1)

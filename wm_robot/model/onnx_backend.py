@@ -1,4 +1,4 @@
-"""The model backend of ONNX graphs: to predict the next observation, and to update by a step."""
+"""ONNX model backend: predicts the next observation and updates the lifetime state, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,12 +22,12 @@ AFTER = "after."
 
 
 class LifeGraph:
-    """A `ModelBackend` by graphs, without torch. The state is passed in and out: it has none of its own."""
+    """`ModelBackend` by ONNX graphs, without torch. The lifetime state is passed in and out."""
 
     def __init__(self, predict: Function, writes: Mapping[int, Function], born: Mapping[str, np.ndarray]):
         """Args:
-        writes: By the number of states that it updates.
-        born: Flat form of the initial state of one robot.
+        updates: Update functions by the number of states that each updates.
+        initial_state: Flat form of the initial state of one robot.
         """
         self._predict, self._writes = predict, writes
         self._born = LifetimeState.unflatten(born)
@@ -35,10 +35,10 @@ class LifeGraph:
             {name: f"{AFTER}{layer}.{name}" for name in parts}
             for layer, parts in enumerate(self._born.memory)
         ]
-        """Name of each part of the memories among the outputs of `writes`."""
+        """Output name of each part of the memories in the update functions."""
 
     def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        """See `ModelBackend.birth`; the true physics are ignored."""
+        """See `ModelBackend.initial_state`; the true physics are ignored."""
         born = map_values(lambda value: np.repeat(value, len(hold), 0), self._born)
         return replace(born, recent=np.repeat(hold[:, None], born.recent.shape[1], 1))
 
@@ -48,7 +48,7 @@ class LifeGraph:
         return _prediction(found)
 
     def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        """See `ModelBackend.write`; for one or two states."""
+        """See `ModelBackend.update`; for one or two states."""
         given = {"obs": step.obs, "action": step.action, "next_obs": step.next_obs, "valid": step.valid}
         found = self._writes[len(step.obs)](state.flatten_model_part(), given)
         memory = tuple({name: found[output] for name, output in parts.items()} for parts in self._memory)

@@ -1,4 +1,4 @@
-"""Functions of a base as onnxruntime graphs: what a robot asks at every step, without torch."""
+"""ONNX session: runs the exported functions of a base with onnxruntime, without torch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -10,30 +10,31 @@ from wm_robot.errors import InferenceError
 from wm_robot.memory.state_arrays import Arrays
 
 SLOW = "SkipLayerNormFusion"
-"""It makes of an addition and a norm, 8 us for 64 x 128 numbers, one step of 50 us (onnxruntime 1.32)."""
+"""Disabled optimizer: it fuses an addition and a norm, 8 us for 64 x 128 elements, into one step of 50 us
+(onnxruntime 1.32)."""
 STATE = "state."
-"""What the name of an input begins with that is a part of the state."""
+"""Prefix of the inputs that are parts of the state."""
 
 
 @runtime_checkable
 class Function(Protocol):
-    """A function of a state and of named arrays."""
+    """Function of a state and of named arrays."""
 
     def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
-        """Outputs by name. What does not matter for the result may be among the inputs."""
+        """Compute the outputs by name. Inputs may contain unused arrays."""
 
     def bound(
         self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
     ) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
-        """The function with some of its inputs in place."""
+        """Return the function with some of its inputs bound."""
 
 
 class Graph:
-    """A function of a state and of named arrays, as exported. It has no memory: what it gives is the caller's."""
+    """Exported function of a state and of named arrays. It is stateless; the caller owns the outputs."""
 
     def __init__(self, content: bytes, name: str):
         """Args:
-        name: For errors.
+        name: File name, for error messages.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -43,15 +44,15 @@ class Graph:
         self.name = name
         names = [node.name for node in self.session.get_inputs()]
         self.of_state = [(name, name.removeprefix(STATE)) for name in names if name.startswith(STATE)]
-        """Inputs that are parts of the state, and the names that they have there."""
+        """Inputs that are parts of the state, with their state keys."""
         self.outputs = [(node.name, _dtype(node.type), node.shape) for node in self.session.get_outputs()]
         self._others = frozenset(name for name in names if not name.startswith(STATE))
 
     def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
-        """See `Function`.
+        """See `StateFunction`.
 
         Raises:
-            InferenceError: If onnxruntime refuses.
+            InferenceError: If onnxruntime fails.
         """
         return self.bound(state, {})(given)
 
@@ -59,12 +60,12 @@ class Graph:
         return Bound(self, state, given)
 
     def known(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Those of them that are inputs."""
+        """Select the arrays that are inputs of the graph."""
         return {name: value for name, value in given.items() if name in self._others}
 
 
 class Bound:
-    """A graph some of whose inputs are in place already: many calls at one moment of a life bind it once."""
+    """Graph with some inputs bound: many calls with one state bind it once."""
 
     def __init__(self, graph: Graph, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]):
         self._graph, self._binding, self._rows = graph, graph.session.io_binding(), 1
@@ -77,13 +78,13 @@ class Bound:
             raise _refused(graph, error) from error
 
     def __call__(self, given: Mapping[str, np.ndarray]) -> Arrays:
-        """See `Graph.__call__`; what was in place may be left out."""
+        """See `OnnxFunction.__call__`; bound inputs may be left out."""
         graph, found = self._graph, Arrays()
         try:
             for name, value in graph.known(given).items():
                 self._bind(name, value)
             for name, dtype, shape in graph.outputs:
-                # Only rows have no fixed number.
+                # Only the batch axis has no fixed size.
                 value = np.empty([self._rows if isinstance(size, str) else size for size in shape], dtype)
                 self._binding.bind_output(name, "cpu", 0, dtype, value.shape, value.ctypes.data)
                 found[name] = value
@@ -93,13 +94,13 @@ class Bound:
         return found
 
     def _bind(self, name: str, value: np.ndarray) -> None:
-        # In place: onnxruntime keeps the array as long as it is bound.
+        # Without a copy: onnxruntime keeps the array while it is bound.
         self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
         self._rows = len(value)
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Largest difference, in part of what the one is where that is more than 1; NaN is no different from NaN."""
+    """Compute the largest difference, relative where `one` exceeds 1; NaN equals NaN."""
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
         difference = np.abs(one - other) / np.maximum(np.abs(one), 1)
@@ -113,6 +114,6 @@ def _dtype(kind: str) -> Any:
 
 def _refused(graph: Graph, error: Exception) -> InferenceError:
     return InferenceError(
-        f"graph '{graph.name}' did not run: {type(error).__name__}: {str(error):.300}. Stop this agent, and make its "
+        f"graph '{graph.name}' failed: {type(error).__name__}: {str(error):.300}. Stop this agent, and export its "
         "graphs again: wm-robot export BASE"
     )

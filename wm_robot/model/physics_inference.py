@@ -1,4 +1,4 @@
-"""Updates of a memory that infers physics: the model predicts a step under each hypothesis."""
+"""Physics inference: updates a memory that infers physics, with a prediction under each hypothesis."""
 
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -26,11 +26,11 @@ def infer_physics(
     straight: Float[Tensor, "B T O"],
     valid: Float[Tensor, "B T"],
 ) -> tuple[Prediction[Tensor], State]:
-    """Predictions of steps one after another, each hypothesis by its own, and the memory after them.
+    """Predict steps in sequence under each hypothesis, and update the memory after each.
 
     Args:
         h: First hidden layer of each step.
-        straight: Its linear change of the sensors, in units of the one-step change.
+        straight: Linear sensor change of each step, in units of the one-step change.
     """
     memory, part, age = model.memory_layers[0], state.memory[0], state.step
     changes, spreads = [], []
@@ -39,7 +39,7 @@ def infer_physics(
         sense = partial(sense_physics, model, state, h[:, t])
         sensed, part = memory.infer(part, age, sense, happened[:, t], valid[:, t])
         age = age + (valid[:, t] > 0)
-        # The first is the one in use.
+        # The first hypothesis is in use.
         changes.append(sensed.mean[:, 0])
         spreads.append(sensed.log_variance[:, 0])
     change = torch.stack(changes, 1) + straight
@@ -53,7 +53,7 @@ def sense_physics(
     h: Float[Tensor, "B D"],
     physics: Float[Tensor, "B K P"],
 ) -> Sensed:
-    """The change that is not linear under each hypothesis, in units of the one-step change."""
+    """Predict the nonlinear sensor change under each hypothesis, in units of the one-step change."""
     assert state.residual is not None, "the state has no residual"
     memory, channels, last = model.memory_layers[0], model.config.obs, state.residual.last
     each = h[:, None].expand(-1, physics.shape[1], -1)

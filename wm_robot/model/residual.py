@@ -1,10 +1,9 @@
-"""What a life adds to the weights of its base: a residual of low rank, for the first layer, for the last, and for the
-layer by which a vector of memory is read.
+"""Residual: low-rank corrections of the base's first layer, last layer and memory readout.
 
-It is part of the state and zero at birth. The model reads it and never writes it; `adaptation.residual_fit` fits it,
-in minutes, to what the memories leave over.
+It is part of the lifetime state and zero in the initial state. The model reads it and never updates it;
+`adaptation.residual_fit` fits it, in minutes, to the errors that the memories leave.
 
-Everything here works alike on tensors and on arrays, and needs no torch.
+Everything here accepts tensors and arrays, and needs no torch.
 
 Source of the form: Hu et al. (2021), LoRA, arXiv:2106.09685.
 """
@@ -18,14 +17,14 @@ from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, LowRank,
 
 RANK = 8
 Sizes = tuple[int, int]
-"""Inputs and outputs of the layer that a part stands beside."""
+"""Number of inputs and outputs of the corrected layer."""
 
 
 def no_residual(first: Sizes, last: Sizes, read: Sequence[Sizes | None], like: Any) -> Residual[Any]:
-    """The residual of initial states: the base as it is.
+    """Create the zero residual of initial states.
 
     Args:
-        read: By memory layer; None where it has none.
+        read: Sizes by memory layer; None for a layer without a residual.
         like: A tensor with a row for each state.
     """
 
@@ -37,12 +36,12 @@ def no_residual(first: Sizes, last: Sizes, read: Sequence[Sizes | None], like: A
 
 
 def without_residual(state: LifetimeState[Any]) -> LifetimeState[Any]:
-    """The same states with a residual of zero, as tensors."""
+    """Return the same states with a residual of zero, as tensors."""
     return state.with_residual(map_values(lambda value: value.new_zeros(value.shape), state.residual))
 
 
 def has_residual(state: LifetimeState[Any] | LearnedState[Any]) -> Any:
-    """Which rows have a residual that is not zero, `B`."""
+    """Whether each row has a residual that is not zero, `B`."""
     assert state.residual is not None, "the state has no residual"
     ups = [part.up for part in state.residual.parts.values()]
     return reduce(operator.or_, ((up != 0).reshape(len(up), -1).any(1) for up in ups))

@@ -1,4 +1,4 @@
-"""The border between arrays and torch. Nothing is copied at it."""
+"""PyTorch model backend, and conversion between arrays and tensors without copies."""
 
 from dataclasses import replace
 
@@ -16,24 +16,24 @@ TensorState = LifetimeState[Tensor]
 
 
 def array(value: Tensor) -> np.ndarray:
-    """A tensor's numbers, where they are."""
+    """Convert a tensor to an array without a copy."""
     return value.detach().numpy()
 
 
 def arrays(state: TensorState) -> ArrayState:
-    """A state of tensors as arrays, where it is."""
+    """Convert a state of tensors to arrays without a copy."""
     state_arrays: ArrayState = convert_values(array, state)
     return state_arrays
 
 
 def tensors(state: ArrayState) -> TensorState:
-    """A state of arrays as tensors, where it is."""
+    """Convert a state of arrays to tensors without a copy."""
     state_tensors: TensorState = convert_values(torch.from_numpy, state)
     return state_tensors
 
 
 class ModelLives:
-    """A model in torch as a `ModelBackend` on arrays."""
+    """`ModelBackend` on arrays by a model in torch."""
 
     def __init__(self, model: WorldModel):
         self.model = model
@@ -64,7 +64,7 @@ class ModelLives:
 
 
 class TensorBackend:
-    """A `ModelBackend` on arrays as one on tensors: for experiments that compute with many states at once."""
+    """`ModelBackend` on tensors around one on arrays, for experiments with many states."""
 
     def __init__(self, backend: ModelBackend[np.ndarray]):
         self.backend = backend

@@ -1,4 +1,4 @@
-"""Prediction of a whole plan with the uncertainty of what was learned."""
+"""Uncertainty: prediction of a plan with noise and the uncertainty of the lifetime state."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from wm_robot.model.world_model import WorldModel
 
 
 def sample_states(model: WorldModel, state: LifetimeState[Tensor], count: int) -> LifetimeState[Tensor]:
-    """`count` states for each that it may as well be in, `B·count` rows; see `Memory.sampled`."""
+    """Sample `num_samples` states for each row, `B·num_samples` rows; see `Memory.sample_posterior`."""
     memory = tuple(
         layer.sampled(part, count) for layer, part in zip(model.memory_layers, state.memory, strict=True)
     )
@@ -28,14 +28,14 @@ def foresee(
     *,
     samples: int = 8,
 ) -> Prediction[Tensor]:
-    """Prediction of one plan with the variance of its whole error.
+    """Predict one plan with the variance of its whole error.
 
     Args:
-        samples: States drawn from what each may as well be in.
+        num_samples: Number of states sampled from the posterior of each row.
 
     Returns:
-        `B H O`: as `WorldModel.imagine`, but the log variance is that of the whole error at each step: noise added
-        up, and what the state does not know. It is as good as the model is; `Calibration` sets it right.
+        `B H O`: as `WorldModel.imagine`, but the log variance is that of the whole error at each step: accumulated
+        noise plus uncertainty of the state. `Calibration` corrects it for model errors.
     """
     expected = model.imagine(state, z, actions[:, None])
     mean, noise = expected.mean[:, 0], expected.log_variance[:, 0].exp().cumsum(1)

@@ -1,11 +1,11 @@
-"""A latent dynamics model that reads and writes a lifetime state.
+"""World model: a latent dynamics model that reads and updates a lifetime state.
 
 z_t = encode(o_t, recent actions)            latent: the sensors themselves and a learned context
 p_t = predict(z_t, a_t, read(S_{t-1}))       next latent, decoded to sensor units with a variance
-S_t = write(S_{t-1}, h_t, outcome_t)         predict, then write
-imagine: z_{k+1} from (z_k, a_k), S frozen
+S_t = update(S_{t-1}, h_t, outcome_t)        predict, then update
+imagine: z_{k+1} from (z_k, a_k), S constant
 
-Beside its memories a state holds a residual of the weights, zero at birth: read here, and never written.
+Besides its memories a state has a residual of the weights, zero in the initial state: read here, and never updated.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from wm_robot.types import Step
 
 
 class WorldModel(nn.Module):
-    """The base θ: everything that training learns. What a robot learns is in the `LifetimeState`."""
+    """World model with the base weights θ, learned in training. A robot learns in its `LifetimeState` only."""
 
     obs_mean: Tensor
     obs_std: Tensor
@@ -44,7 +44,7 @@ class WorldModel(nn.Module):
     servo_action: Tensor
     """Indices of the actions that are set-points of a joint's position."""
     servo_obs: Tensor
-    """The observation that each of them is for."""
+    """Index of the observation of each of these set-points."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -85,15 +85,15 @@ class WorldModel(nn.Module):
 
     @property
     def memory_layers(self) -> list[Memory]:
-        """The memories, the first read first."""
+        """Memory layers, in the order of reading."""
         return cast(list[Memory], list(self.memories))
 
     def birth(self, *, hold: Float[Tensor, "B A"], truth: Tensor | None = None) -> LifetimeState[Tensor]:
-        """The initial state of robots.
+        """Return the initial state of robots.
 
         Args:
-            hold: Action in force before the first step.
-            truth: True physics, `B P`, for those that listen; see `tell`.
+            initial_action: Action in force before the first step.
+            truth: True physics, `B P`, for families that use them; see `set_true_physics`.
         """
         c, batch = self.config, len(hold)
         readings = [memory.modulated_reading for memory in self.memory_layers]
@@ -115,21 +115,21 @@ class WorldModel(nn.Module):
         return state if truth is None else self.tell(state, truth)
 
     def tell(self, state: LifetimeState[Tensor], truth: Float[Tensor, "B P"]) -> LifetimeState[Tensor]:
-        """The same states with the true physics given. `told` takes them, and `ekf`, which is trained so and then
-        infers no more; other families do not."""
+        """Return the states with the true physics set. The oracle uses them. `ekf` uses them in training and then
+        infers nothing. Other families ignore them."""
         layers = zip(self.memory_layers, state.memory, strict=True)
         memory = tuple(layer.with_physics(part, truth) for layer, part in layers)
         return replace(state, learned=LearnedState(memory, state.residual))
 
     @property
     def told(self) -> bool:
-        """Whether it knows nothing of its world unless it is told: the oracle."""
+        """Whether it needs the true physics at every step: the oracle."""
         return any(memory.needs_truth for memory in self.memory_layers)
 
     def write(
         self, state: LifetimeState[Tensor], step: Step[Tensor]
     ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
-        """Prediction of a step of each row before its outcome is seen, and the states after it."""
+        """Predict a step of each row before its outcome, then update the states with it."""
         obs_pair = torch.stack([step.obs, step.next_obs], 1)
         told = None if step.truth is None else step.truth[:, None].expand(-1, 2, -1)
         predicted, state = self.scan(state, obs_pair, step.action[:, None], step.valid[:, None], told)
@@ -143,18 +143,18 @@ class WorldModel(nn.Module):
         valid: Float[Tensor, "B T"],
         truth: Float[Tensor, "B Tplus1 P"] | None = None,
     ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
-        """Predictions of `T` steps of each row and the states after them; equals `T` writes.
+        """Predict `T` steps of each row and update the states; equals `T` calls of `update`.
 
         Args:
-            action: What reached the motors.
-            valid: 0 keeps a step out of the memories.
-            truth: True physics at each step, for those that listen; see `tell`.
+            action: Actions that reached the motors.
+            valid: 0 excludes a step from the memories.
+            truth: True physics at each step, for families that use them; see `set_true_physics`.
 
         Raises:
-            ConfigError: If an oracle is told nothing.
+            ConfigError: If an oracle gets no true physics.
         """
         if truth is None and self.told:
-            raise ConfigError("truth is None; family 'told' must be told the true physics at every step")
+            raise ConfigError("truth is None; family 'told' must be given the true physics at every step")
         known = torch.cat([state.recent, action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
@@ -178,7 +178,7 @@ class WorldModel(nn.Module):
     def _scan_memories(
         self, state: LifetimeState[Tensor], obs: Tensor, h: Tensor, valid: Tensor, truth: Tensor | None
     ) -> tuple[Tensor, tuple[State, ...]]:
-        """The last hidden layer of each step, and the memories after all of them."""
+        """Compute the last hidden layer of each step, and the memories after all steps."""
         happened, memory = self._outcome(obs[:, :-1], obs[:, 1:]), []
         for i, layer in enumerate(self.memory_layers):
             told = truth if layer.outcome_is_physics and truth is not None else happened
@@ -188,7 +188,7 @@ class WorldModel(nn.Module):
         return h, tuple(memory)
 
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
-        """Latent of what is sensed now and of the actions that may still be on their way."""
+        """Compute the latent of an observation and of the recent actions."""
         y = (obs - self.obs_mean) / self.obs_std
         slopes, constant = affine_input(self, y.shape[-1], self.config.recent)
         first, last = cast(nn.Linear, self.context[0]), self.context[1:]
@@ -197,23 +197,23 @@ class WorldModel(nn.Module):
         return torch.cat([y, last(hidden)], -1)
 
     def observe(self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
-        """Latent at this moment of a life."""
+        """Compute the latent of an observation with the recent actions of a state."""
         return self.encode(obs, state.recent)
 
     def predict(
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
     ) -> Prediction[Tensor]:
-        """The observation expected after one action, `B O`."""
+        """Predict the observation after one action, `B O`."""
         mean, log_variance = self.imagine(state, self.observe(state, obs), action[:, None, None])
         return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
 
     def imagine(
         self, state: LifetimeState[Tensor], z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
     ) -> Prediction[Tensor]:
-        """Follow `N` plans without evidence; `state` is frozen and shared by all of them.
+        """Step the latent through `N` plans, without evidence; all plans share the constant `state`.
 
         Returns:
-            The observation expected after each action, `B N H O`, with the log variance of a single step.
+            Predicted observation after each action, `B N H O`, with the log variance of a single step.
         """
         readers = [memory.reader(layer_state(state, i)) for i, memory in enumerate(self.memory_layers)]
         z = z[:, None].expand(-1, actions.shape[1], -1)
@@ -230,12 +230,12 @@ class WorldModel(nn.Module):
         return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
 
     def physics(self, state: LifetimeState[Tensor]) -> Float[Tensor, "B P"]:
-        """The true physics as the state alone gives them: 0 is nominal, a usual deviation is about 1."""
+        """Estimate the physics from the state alone: 0 is nominal, a usual deviation is about 1."""
         held = self.memory_layers[0].physics(state.memory[0])
         return self.physics_head(summarize(self.memory_layers, state.memory)) if held is None else held
 
     def mix_read(self, layer: int, h: Tensor, read: Tensor) -> Tensor:
-        """The hidden layer after a memory layer: its reading added, and what follows from both."""
+        """Add the reading of a memory layer to the hidden layer, then apply the feed-forward block."""
         h = h + read
         return h + self.mix[layer](h)
 
@@ -244,8 +244,8 @@ class WorldModel(nn.Module):
         return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
 
     def split_head(self, normal: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Output of the head for the normalised last layer, `B N D`: change of the sensors that is not linear, its
-        log variance, and the context before its nonlinearity."""
+        """Compute the output head for the normalised last layer, `B N D`: nonlinear part of the predicted sensor
+        change, its log variance, and the next context before its nonlinearity."""
         assert state.residual is not None, "the state has no residual"
         sensors, last = self.config.obs, state.residual.last
         change, spread, context = self.head[1](normal).split([sensors, sensors, self.config.context], -1)
@@ -254,18 +254,18 @@ class WorldModel(nn.Module):
     def _next(
         self, z: Tensor, straight: Tensor, h: Tensor, state: LifetimeState[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The next latent, and the log variance of its sensors in units of the one-step change."""
+        """Compute the next latent, and the log variance of its sensors in units of the one-step change."""
         sensors = self.config.obs
         change, spread, context = self.split_head(self.head[0](h), state)
         y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
         return torch.cat([y, context.tanh()], -1), spread
 
     def _decode(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:
-        """Sensors in their own units."""
+        """Convert a latent to a prediction in sensor units."""
         mean = z[..., : self.config.obs] * self.obs_std + self.obs_mean
         return Prediction(mean, spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log())
 
 
 def summarize(layers: Sequence[Memory], memory: Sequence[State]) -> Float[Tensor, "B X"]:
-    """Summaries of all memory layers side by side; see `Memory.summary`."""
+    """Concatenate the summaries of all memory layers; see `Memory.summarize`."""
     return torch.cat([layer.summary(part) for layer, part in zip(layers, memory, strict=True)], 1)

@@ -1,4 +1,4 @@
-"""Another robot's experience, lived through the own write rule."""
+"""Assimilation: updates a lifetime state with the recorded experience of another robot."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,18 +16,18 @@ from wm_robot.types import Episode, Step
 
 
 class Stretch(NamedTuple):
-    """As many steps of each of `B` robots, side by side."""
+    """Recorded steps of `B` robots, the same number of each."""
 
     obs: Float[np.ndarray, "B Tplus1 O"]
     action: Float[np.ndarray, "B T A"]
-    """What reached the motors."""
+    """Actions that reached the motors."""
     hold: Float[np.ndarray, "B A"]
     """Action in force before the first step."""
     valid: Float[np.ndarray, "B T"]
 
     @classmethod
     def of(cls, episode: Episode) -> "Stretch":
-        """An episode, as a stretch of one robot. An unknown action before the first is taken to be like it."""
+        """Convert an episode of one robot. An unknown action before the first one is set equal to it."""
         hold = np.where(np.isfinite(episode.hold), episode.hold, episode.action[0])
         parts = (episode.obs, episode.action, hold, episode.valid)
         return cls(*(np.ascontiguousarray(x, np.float32)[None] for x in parts))
@@ -37,29 +37,29 @@ class Stretch(NamedTuple):
         return self.action.shape[1]
 
     def part(self, start: int, stop: int) -> "Stretch":
-        """Steps `start` to `stop`."""
+        """Select steps `start` to `stop`."""
         steps = slice(start, stop)
         hold = self.action[:, start - 1] if start else self.hold
         return Stretch(self.obs[:, start : stop + 1], self.action[:, steps], hold, self.valid[:, steps])
 
     def entered(self, state: ArrayState) -> ArrayState:
-        """States as they begin it: with its actions on their way to the motors."""
+        """Return the states with the recent actions of the start of this recording."""
         return replace(state, recent=np.repeat(self.hold[:, None], state.recent.shape[1], 1))
 
     def step(self, backend: ModelBackend[np.ndarray], state: ArrayState, t: int) -> ArrayState:
-        """States after step `t` of it."""
+        """Update the states with step `t`."""
         step = Step(self.obs[:, t], self.action[:, t], self.obs[:, t + 1], self.valid[:, t])
         _, after = backend.write(state, step)
         return after
 
 
 def backend_of(backend: ModelBackend[np.ndarray], state: ArrayState) -> ModelBackend[np.ndarray]:
-    """The backend with a context bank around it, where a state has one."""
+    """Wrap the backend in a context bank, where a state has one."""
     return backend if state.bank is None else _recall(backend, state.bank)
 
 
 def _recall(backend: ModelBackend[np.ndarray], bank: ContextBankState[np.ndarray]) -> Recall:
-    """A context bank of as many slots as the state has."""
+    """Create a context bank with the number of slots of a state."""
     return Recall(backend, RecallConfig(slots=bank.last_used.shape[1]))
 
 
@@ -69,10 +69,10 @@ def lived(
     stretches: Sequence[Stretch],
     progress: Progress = unreported,
 ) -> ArrayState:
-    """States after these stretches, one after another.
+    """Update the states with recordings, in sequence.
 
     Args:
-        progress: Of the steps.
+        progress: Progress of the steps.
     """
     backend = backend_of(backend, state)
     before, total = 0, sum(stretch.steps for stretch in stretches)
@@ -91,15 +91,15 @@ def assimilated(
     stretches: Sequence[Stretch],
     progress: Progress = unreported,
 ) -> ArrayState:
-    """States after they took in what others experienced, as if it were their own.
+    """Assimilate recordings of other robots: update the states as with their own experience.
 
-    A state with a context bank begins there from the initial learned state, since it is another body, and recalls
-    what is in its bank. It stores the contexts that it met, and is then back in its own, where its body is.
+    A state with a context bank starts from the initial learned state, since the recordings are of another body, and
+    uses the contexts in its bank. It stores the contexts of the recordings, and then returns to its own context.
 
     Args:
-        backend: By torch or ONNX; the context bank is put around it here.
+        backend: Model backend in torch or ONNX, without a context bank.
         state: Not changed.
-        progress: Of the steps.
+        progress: Progress of the steps.
     """
     if state.bank is None:
         return replace(lived(backend, state, stretches, progress), recent=state.recent)

@@ -1,4 +1,4 @@
-"""Several lives made one, where their memories can be added up."""
+"""Pooling: merges several lifetime states into one, where their memories can be added."""
 
 from collections.abc import Sequence
 
@@ -16,33 +16,33 @@ from wm_robot.model.world_model import WorldModel
 
 @torch.inference_mode()
 def pooled(model: WorldModel, states: Sequence[ArrayState]) -> ArrayState:
-    """The state of one robot with the experience of all, from their states alone.
+    """Pool states: return the state of one robot with the experience of all, from their states alone.
 
     Args:
-        states: Of single robots of the same base, at least two.
+        states: States of single robots with the same base, at least two.
 
     Raises:
-        ConfigError: If the family cannot be merged, with what to do instead; or if only some of them have a bank.
+        ConfigError: If the family cannot merge states, with the alternative; or if only some have a context bank.
     """
     if len(states) < 2:
-        raise ConfigError(f"{len(states)} lives to pool; there must be at least two")
+        raise ConfigError(f"{len(states)} states to pool; there must be at least two")
     merged = arrays(merge_states(model, [tensors(state.model_part()) for state in states]))
     banks = {state.bank is not None for state in states}
     if len(banks) > 1:
         raise ConfigError(
-            "some of these lives remember conditions and some do not. Pool lives of the same kind: agents with, or "
+            "some of these states have a context bank and some do not. Pool states of the same kind: agents with, or "
             "without recall"
         )
     return Recall(ModelLives(model)).merge(merged, states) if banks == {True} else merged
 
 
 def merge_states(model: WorldModel, states: Sequence[LifetimeState[Tensor]]) -> LifetimeState[Tensor]:
-    """The state of one robot with the experience of all, where the memories can be merged.
+    """Merge the memories of all states into one state.
 
-    It has no residual: that is learned from transitions, and a sum of two is none.
+    Its residual is zero: a residual is fitted to transitions, and a sum of two is not valid.
 
     Raises:
-        ConfigError: If they cannot; see `Memory.merge`.
+        ConfigError: If the family cannot merge states; see `Memory.merge_states`.
     """
     memory = tuple(
         layer.merge([state.memory[i] for state in states]) for i, layer in enumerate(model.memory_layers)

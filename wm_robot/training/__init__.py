@@ -1,1 +1,1 @@
-"""Training the ability to learn: whole lifetimes, prequential loss, gradients through every write."""
+"""Training of a base: prequential loss over whole trajectories, with gradients through every update."""

@@ -1,4 +1,4 @@
-"""How competent a life has become, measured while it is lived."""
+"""Competence: online estimate of how well a lifetime state predicts its own future."""
 
 from collections import deque
 
@@ -11,17 +11,17 @@ from wm_robot.model.world_model import WorldModel
 
 
 class Exam:
-    """Asks one life, again and again, what would become of the actions that it then takes.
+    """Competence estimator: compares open-loop predictions of a robot with the steps that follow.
 
-    Competence is 1 - error of what it foresaw / error of expecting no change, over the last questions: 0 knows
-    nothing, 1 foresees everything. It is measured before the steps were seen, as the loss of training is.
+    Competence is 1 - prediction error / error of predicting no change, over the last scores: 0 for no skill, 1 for
+    exact predictions. Predictions are made before the steps are observed, as in the training loss.
     """
 
     def __init__(self, model: WorldModel, *, horizon: int = 10, every: int = 4, questions: int = 32):
         """Args:
-        horizon: Steps that are foreseen.
-        every: Steps between two questions.
-        questions: That the present competence is the mean of.
+        horizon: Predicted steps.
+        interval: Steps between two scores.
+        num_scores: Number of scores in the mean.
         """
         self.model, self.horizon, self.every = model, horizon, every
         self._moments: deque[tuple[LifetimeState[Tensor], Tensor]] = deque(maxlen=horizon)
@@ -30,7 +30,7 @@ class Exam:
         self._steps = 0
 
     def begin(self) -> None:
-        """Forget all marks: another stage begins."""
+        """Drop all scores, at the start of a stage."""
         self._moments.clear()
         self._actions.clear()
         self._marks.clear()
@@ -39,11 +39,11 @@ class Exam:
     def watch(
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "1 O"], action: Float[Tensor, "1 A"]
     ) -> None:
-        """One step of the life, before it is written.
+        """Add one step, before the state is updated with it.
 
         Args:
-            state: With the actions on their way to `obs`.
-            action: That is taken at `obs`.
+            state: State with the recent actions before `obs`.
+            action: Action taken at `obs`.
         """
         if len(self._moments) == self.horizon and self._steps % self.every == 0:
             then, seen = self._moments[0]
@@ -57,7 +57,7 @@ class Exam:
 
     @property
     def competence(self) -> float | None:
-        """None until as many questions were asked as count."""
+        """Competence of the last scores; None while there are too few."""
         if len(self._marks) < (self._marks.maxlen or 0):
             return None
         error, still = (sum(marks) for marks in zip(*self._marks, strict=True))

@@ -1,4 +1,4 @@
-"""Units of a model's inputs and the prior of its initial state, fitted to training data."""
+"""Input scales: units of a model's inputs and the prior of its initial state, fitted to training data."""
 
 import numpy as np
 import torch
@@ -20,6 +20,6 @@ def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
 
 
 def fit_prior(model: WorldModel, physics: np.ndarray) -> None:
-    """Set what the initial state expects of the physics from those of training worlds, `N P`."""
+    """Set the physics prior of the initial state from training worlds, `N P`."""
     for memory in model.memory_layers:
         memory.fit_prior(physics)

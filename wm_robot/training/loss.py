@@ -1,4 +1,4 @@
-"""What training minimises: prequential surprise, open-loop error, error of the physics."""
+"""Training loss: prequential prediction error, open-loop error and error of the physics."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 
 ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
-"""Steps of a segment from which it is imagined open-loop; dense where learning is fastest."""
+"""Steps of a segment at which open-loop imagination starts; dense where learning is fastest."""
 
 
 class Losses(NamedTuple):
-    """Parts of the loss; scalars, and the open-loop error by anchor."""
+    """Terms of the loss; scalars, and the open-loop error by anchor."""
 
     surprise: Tensor
     """Mean one-step negative log-likelihood of a channel, in nats, in units of the one-step change, without the
@@ -24,11 +24,11 @@ class Losses(NamedTuple):
     open_loop: Tensor
     """Mean Huber error over the horizon, in units of the one-step change."""
     physics: Tensor
-    """Mean squared error of the true physics read off the state, in units of its usual deviation."""
+    """Mean squared error of the physics estimated from the state, in units of their usual deviation."""
     by_anchor: Float[Tensor, "anchors"]
     """Mean squared open-loop error at the last imagined step, by anchor."""
     competence: Tensor
-    """Of what a model that expects no change gets wrong there, the part that is foreseen from the last anchor."""
+    """Share of the error of predicting no change that the model avoids, from the last anchor."""
 
 
 def segment_loss(
@@ -40,12 +40,12 @@ def segment_loss(
     *,
     horizon: int,
 ) -> tuple[Losses, LifetimeState[Tensor]]:
-    """Live a segment, imagine from several moments of it, and compare.
+    """Scan a segment, imagine from several of its steps, and compute the loss.
 
-    Gradients flow through every write.
+    Gradients flow through every update.
 
     Args:
-        horizon: Steps to imagine; 0 lives the segment at once, and reads the physics off its end alone.
+        horizon: Imagined steps; 0 scans the segment at once, and estimates the physics at its end alone.
     """
     steps = action.shape[1]
     anchors = [t for t in ANCHORS if t + horizon <= steps] if horizon else [0]
@@ -79,7 +79,7 @@ def _open_loop(
     anchors: list[int],
     horizon: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss of what is imagined from these moments, error at the last step by moment, and competence."""
+    """Compute the loss of imagination from the anchors, the error at its last step by anchor, and the competence."""
     if not horizon:
         return obs.new_zeros(()), obs.new_zeros(0), obs.new_zeros(())
     seen = torch.cat([obs[:, t] for t in anchors])

@@ -1,4 +1,4 @@
-"""Drawing training segments from lives: fresh starts beside lives that go on from update to update."""
+"""Segment sampler: draws training segments from trajectories, from the initial state or continued."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from wm_robot.types import Lives
 
 @dataclass(frozen=True, kw_only=True)
 class Segments:
-    """`B` rows of `T` steps. The first `fresh` rows begin at birth; the others carry their state on."""
+    """Batch of `B` segments of `T` steps. The first rows start from the initial state; the others continue."""
 
     obs: np.ndarray
     """`B T+1 O`."""
@@ -26,14 +26,14 @@ class Segments:
     """`B T+1 P`."""
     fresh: int
     born: np.ndarray
-    """`B`, bool: rows whose state is the birth state: the fresh ones, and carried lives that just ended."""
+    """`B`, bool: rows in the initial state: the fresh ones, and continued ones whose trajectory just ended."""
 
 
 class SegmentSampler:
-    """An endless, reproducible stream of `Segments`.
+    """Sampler of an endless, reproducible stream of `SegmentBatch`.
 
-    A carried life is followed to its end and then, most often, into another life without a reset, so that
-    states grow far older than one stored life and meet the change.
+    A continued row follows its trajectory to the end. Then it mostly continues with another trajectory without a
+    reset, so that lifetimes are much longer than one trajectory and contain changes of the dynamics.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class SegmentSampler:
         seed: int = 0,
     ):
         """Args:
-        pools: Lives, each with the share of rows drawn from it.
-        carried: Share of rows that carry their state on.
-        restart: Chance that a carried life begins anew when its lives' data end.
+        pools: Trajectory batches, each with the share of rows drawn from it.
+        continued_share: Share of rows that continue with their state.
+        restart_probability: Chance of a reset when the trajectory of a continued row ends.
         """
         self.recent, self.restart = recent, restart
         self.rng = np.random.default_rng(seed)
@@ -58,28 +58,30 @@ class SegmentSampler:
         self.set_pools(pools)
 
     def shape(self, *, rows: int, steps: int, carried: float, worlds: float = 1.0) -> None:
-        """Draw segments of another shape from now on, all of them born at first.
+        """Set another shape of the segments, and reset all rows.
 
         Args:
-            worlds: Share of each pool that is drawn from, the lives in the mildest worlds.
+            world_share: Share of each pool that is drawn from, the trajectories in the mildest worlds.
         """
         self.rows, self.steps, self.worlds = rows, steps, worlds
         self.fresh = rows - round(rows * carried)
         self._at = np.full((rows, 3), -1, dtype=np.int64)
-        """Of each carried row: pool, life and next step."""
+        """Pool, trajectory and next step of each row."""
 
     def set_pools(self, pools: Sequence[tuple[Lives, float]]) -> None:
-        """Draw from these from now on; carried lives of a pool keep its place in the list."""
+        """Set the pools; continued rows keep the position of their pool in the list."""
         for lives, _ in pools:
             if lives.steps < self.steps:
-                raise ConfigError(f"lives are {lives.steps} steps long; segments need at least {self.steps}")
+                raise ConfigError(
+                    f"trajectories are {lives.steps} steps long; segments need at least {self.steps}"
+                )
         self._pools = [lives for lives, _ in pools]
         self._order = [mildest_first(lives) for lives in self._pools]
         share = np.array([weight for _, weight in pools], dtype=np.float64)
         self._share = share / share.sum()
 
     def draw(self) -> Segments:
-        """The next segments."""
+        """Draw the next segments."""
         born = np.zeros(self.rows, dtype=bool)
         for row in range(self.rows):
             pool, life, start = self._at[row]
@@ -95,17 +97,17 @@ class SegmentSampler:
         return Segments(obs=obs, action=action, recent=recent, truth=truth, fresh=self.fresh, born=born)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the stream depends on besides the pools; plain values."""
+        """Return everything that the stream depends on besides the pools; plain values."""
         return {"rng": self.rng.bit_generator.state, "at": self._at.tolist()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state` was taken."""
+        """Continue exactly from a saved state of the sampler."""
         self.rng.bit_generator.state = state["rng"]
         self._at = np.array(state["at"], dtype=np.int64)
 
     def _place(self, *, anywhere: bool) -> tuple[int, int, int]:
-        """A life and a step to begin at: a carried row's is in the first segment, so that it stays for the rest of
-        the life, and yet its segments do not keep to the grid on which a life changes its behaviour."""
+        """Draw a trajectory and a start step. A continued row starts within the first segment length: it follows most
+        of the trajectory, and its segments are not aligned to the grid on which the behaviour changes."""
         pool = int(self.rng.choice(len(self._pools), p=self._share))
         lives = self._pools[pool]
         latest = lives.steps - self.steps

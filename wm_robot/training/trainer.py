@@ -1,4 +1,4 @@
-"""The training loop: resumable after a kill at any moment, with the same result."""
+"""Trainer: the training loop of a base, resumable after a kill at any time with the same result."""
 
 import json
 import math
@@ -28,56 +28,56 @@ from wm_robot.training.segments import Segments, SegmentSampler
 from wm_robot.types import Lives
 
 OF_MEMORY = ("memories.", "physics_head.")
-"""Names of what belongs to one kind of memory begin so."""
+"""Name prefixes of the tensors that belong to one memory family."""
 CURVE = 50
-"""Updates that a point of the learning curve is the mean of."""
+"""Gradient steps averaged in one point of the learning curve."""
 
 
 @runtime_checkable
 class Gather(Protocol):
-    """Where lives come from."""
+    """Source of training trajectories."""
 
     def recipe(self, number: int) -> dict[str, Any]:
-        """All that decides what the lives of a round are like, besides the model that plans in them."""
+        """Return all settings of a collection round, besides the model that plans in it."""
 
     def __call__(self, number: int, model: WorldModel | None) -> Lives:
-        """New lives for a round of gathering.
+        """Collect the trajectories of a round.
 
         Args:
-            model: To plan with; None: behave at random.
+            model: Model of the planner; None for random actions.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a base is trained. Equal config, data and seed give an equal base."""
+    """Config of the training of a base. Equal config, data and seed give an equal base."""
 
     updates: int = 14_000
     rows: int = 32
-    """Segments in an update. Many small updates learn more in an hour than few large ones."""
+    """Segments per gradient step. Many small steps learn more in an hour than few large ones."""
     steps: int = 64
     """Length of a segment."""
     horizon: int = 10
     """Steps imagined open-loop; 0 for none."""
     carried: float = 0.5
-    """Share of rows whose state is carried on from the update before."""
+    """Share of rows that continue with the state of the previous gradient step."""
     learning_rate: float = 2e-3
-    """Of AdamW, for biases, norms, heads and birth states."""
+    """Learning rate of AdamW, for biases, norms, heads and initial states."""
     matrix_rate: float = 8e-3
-    """Of Muon, for the matrices of hidden layers."""
+    """Learning rate of Muon, for the matrices of hidden layers."""
     warmup: int = 100
     open_loop: float = 1.0
-    """Weight of the open-loop loss beside the surprise."""
+    """Weight of the open-loop loss; the one-step loss has weight 1."""
     physics: float = 1.0
-    """Weight of the error of the physics read off the state."""
+    """Weight of the error of the physics estimated from the state."""
     rounds: tuple[float, ...] = (0.25, 0.5)
-    """Parts of the training after which lives are gathered with the planner in the loop."""
+    """Shares of the training after which trajectories are collected with the planner in the loop."""
     planned: float = 0.4
-    """Share of rows drawn from planned lives, once there are some."""
+    """Share of rows drawn from planned trajectories, once there are some."""
     stages: tuple[Stage, ...] = ()
-    """Easier ones before the full training."""
+    """Easier stages before the full training."""
     checkpoint: int = 250
-    """Updates between checkpoints."""
+    """Gradient steps between checkpoints."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class TrainConfig:
 
 
 class Trainer:
-    """Trains one base in one folder. Make it again on the same folder to go on."""
+    """Trainer of one base in one folder. A new trainer on the same folder resumes the training."""
 
     def __init__(
         self,
@@ -100,21 +100,21 @@ class Trainer:
         start: WorldModel | None = None,
     ):
         """Args:
-        folder: Checkpoints and curves of this training.
-        data: Lives, shared by trainings that are to see the same data.
-        gather: Called once for each round whose lives are not in `data` yet.
-        start: A trained model of another memory, whose other layers and scales are begun from.
+        folder: Folder of the checkpoints and curves of this training.
+        data: Folder of the trajectories, shared by trainings on the same data.
+        trajectory_source: Called once for each round whose trajectories are not in `data` yet.
+        initial_model: Trained model of another memory family, which initialises the other layers and the scales.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
         self._gather, self._begin_from = gather, start
         self._optimizers = _optimizers(model)
         self._pools: list[Lives] = []
         self._lives: list[str] = []
-        """SHA-256 of each pool's file: what a checkpoint was trained on."""
+        """SHA-256 of each trajectory file, recorded in checkpoints."""
         self._state: LifetimeState[Tensor] | None = None
         self.update = 0
         self.passed = 0
-        """Stages of the curriculum that lie behind."""
+        """Number of completed curriculum stages."""
         self.history: list[dict[str, float]] = []
         self._recent: list[dict[str, float]] = []
         self._sampler: SegmentSampler | None = None
@@ -124,7 +124,7 @@ class Trainer:
         return self.folder / "checkpoint.safetensors"
 
     def run(self) -> Iterator[dict[str, float]]:
-        """Train to the end; yields metrics after each update, and keeps their means in `history`."""
+        """Train to the end; yield metrics after each gradient step, and store their means in `history`."""
         self._begin()
         started, first = time.monotonic(), self.update
         while self.update < self.config.updates:
@@ -140,7 +140,7 @@ class Trainer:
             )
             self._recent.append(metrics)
             if self.update % CURVE == 0 or self.update == self.config.updates:
-                # A single batch says little: a few worlds of it decide the mean.
+                # The mean of a single batch depends on a few worlds.
                 averaged = {name: float(np.mean([m[name] for m in self._recent])) for name in metrics}
                 self.history.append(averaged | {"update": self.update, "stage": self.passed})
                 self._recent.clear()
@@ -149,8 +149,6 @@ class Trainer:
             if self.update % self.config.checkpoint == 0 or self.update == self.config.updates:
                 self._save()
             yield metrics
-
-    # --- curriculum -----------------------------------------------------------------------------------------
 
     @property
     def _stage(self) -> Stage:
@@ -164,7 +162,7 @@ class Trainer:
             self._shape()
 
     def _shape(self) -> None:
-        """Segments of the present stage, all newly born."""
+        """Set the segment shape of the present stage, with all rows in the initial state."""
         assert self._sampler is not None
         config, stage = self.config, self._stage
         steps = max(round(stage.length * config.steps), config.horizon, 1)
@@ -174,8 +172,6 @@ class Trainer:
             carried=stage.carried * config.carried,
             worlds=stage.worlds,
         )
-
-    # --- data -----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         torch.manual_seed(self.config.seed)
@@ -196,7 +192,7 @@ class Trainer:
 
     def _add_pool(self, number: int) -> None:
         path = self._lives_file(number)
-        # Asked before the lock is: another training may hold it for minutes, to gather a later round.
+        # Checked before locking: another training may hold the lock for minutes, to collect a later round.
         make_folder(self.data)
         with nullcontext() if path.exists() else locked(self.data / ".lock"):
             if not path.exists():
@@ -222,8 +218,6 @@ class Trainer:
     def _draw(self) -> Segments:
         assert self._sampler is not None
         return self._sampler.draw()
-
-    # --- one update -----------------------------------------------------------------------------------------
 
     def _train(self, segments: Segments) -> dict[str, float]:
         config = self.config
@@ -271,11 +265,8 @@ class Trainer:
                 return torch.where(born.view(-1, *[1] * (kept.ndim - 1)), fresh, kept)
 
             birth = map_values(carry, birth, self._state)
-        # A carried life may have moved to another robot's log: that robot's are the physics, and the actions on
-        # their way.
+        # A continued row may have switched to another trajectory: physics and recent actions are of that one.
         return replace(self.model.tell(birth, truth[:, 0]), recent=recent)
-
-    # --- checkpoints ----------------------------------------------------------------------------------------
 
     def _save(self) -> None:
         assert self._sampler is not None
@@ -303,11 +294,11 @@ class Trainer:
         write_file(self.checkpoint, content)
 
     def _read_checkpoint(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Progress and tensors of the checkpoint, if there is one.
+        """Read progress and tensors of the checkpoint, if there is one.
 
         Raises:
-            SnapshotError: If checkpoint or lives are damaged or of another training. All of them are named at once,
-                so that the one remedy in the message is enough.
+            SnapshotError: If checkpoint or trajectories are damaged or of another training. The message names all of
+                them, so that its one remedy is enough.
         """
         files = {number: self._lives_file(number) for number in range(len(self.config.rounds) + 1)}
         wrong_lives = {
@@ -327,17 +318,17 @@ class Trainer:
             except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
                 of_checkpoint = [f"{self.checkpoint} cannot be read: {error}"]
         if wrong_lives or of_checkpoint:
-            # The same is wrong with the lives of every round: once is enough.
+            # The trajectories of every round have the same fault: one reason is enough.
             reasons = [*list(wrong_lives.values())[:1], *of_checkpoint]
             remedy = self._remedy([files[number] for number in wrong_lives], own=bool(of_checkpoint))
             raise SnapshotError(". ".join([*reasons, remedy]))
         return (progress, tensors) if progress else None
 
     def _differences_of(self, progress: dict[str, Any], wrong_lives: Container[int]) -> list[str]:
-        """Why a checkpoint cannot go on here, in sentences.
+        """List the reasons why a checkpoint cannot be resumed here, as sentences.
 
         Args:
-            wrong_lives: Rounds whose lives are there, and of another training.
+            wrong_rounds: Rounds whose trajectory file is of another training.
         """
         reasons = []
         wanted = json.loads(json.dumps({"config": asdict(self.config), "model": self.model.config.to_dict()}))
@@ -348,21 +339,21 @@ class Trainer:
                 reasons.append(f"{self.checkpoint} was made with another {part}: {told}")
         used = range(len(progress["lives"]))
         if any(number in wrong_lives for number in used):
-            reasons.append(f"{self.checkpoint} was trained on such lives")
-        # Random lives are gathered again as they were; planned ones would be by a model that has learned more since.
+            reasons.append(f"{self.checkpoint} was trained on such trajectories")
+        # Random trajectories are reproducible; planned ones would now be collected with a later model.
         missing = [str(self._lives_file(n)) for n in used if n and not self._lives_file(n).exists()]
         if missing:
-            reasons.append(f"{self.checkpoint} was trained on {', '.join(missing)}: not there")
+            reasons.append(f"{self.checkpoint} was trained on missing files: {', '.join(missing)}")
         return reasons
 
     def _remedy(self, lives: Sequence[Path], *, own: bool) -> str:
-        """The end of a message: what to do about lives and, if it is `own`, the checkpoint of another training."""
+        """Compose the next move of a message, for trajectory files and, if `own`, for the checkpoint."""
         elsewhere = [f"--work {_unused(self.folder.parent)}"] * own
         elsewhere += [f"--data {_unused(self.data)}"] * bool(lives)
         files = [*([self.checkpoint] * own), *lives]
         return (
             f"Train in another folder: {' '.join(elsewhere)}. "
-            f"Or delete, to begin again here: {' '.join(map(str, files))}"
+            f"Or delete, to start again here: {' '.join(map(str, files))}"
         )
 
     def _restore(self, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -380,7 +371,7 @@ class Trainer:
             self._add_pool(number)
         if self._lives != progress["lives"]:
             raise SnapshotError(
-                f"{self.checkpoint} was trained on other lives than those in {self.data}. "
+                f"{self.checkpoint} was trained on other trajectories than those in {self.data}. "
                 + self._remedy([], own=True)
             )
         self.passed = progress["passed"]
@@ -390,9 +381,9 @@ class Trainer:
 
 
 def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
-    """Muon for the matrices of hidden layers, AdamW for the rest.
+    """Create Muon for the matrices of hidden layers, and AdamW for the rest.
 
-    Weight decay for matrices only: never for biases, norms, decays or birth states. Source of Muon: Jordan
+    Weight decay applies to matrices only: never to biases, norms, decays or initial states. Source of Muon: Jordan
     et al. (2024), https://kellerjordan.github.io/posts/muon.
     """
     hidden: list[nn.Parameter] = []
@@ -411,10 +402,10 @@ def _optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
 
 
 def _take_over(model: WorldModel, start: WorldModel) -> None:
-    """Copy all that does not depend on the memory.
+    """Copy all tensors that do not depend on the memory family.
 
     Raises:
-        ConfigError: If the two are not of the same robot and width.
+        ConfigError: If the models differ in robot or width.
     """
     own = {name: value for name, value in model.state_dict().items() if not name.startswith(OF_MEMORY)}
     others = {name: value for name, value in start.state_dict().items() if name in own}
@@ -427,7 +418,7 @@ def _take_over(model: WorldModel, start: WorldModel) -> None:
 
 
 def _schedule(update: int, config: TrainConfig) -> float:
-    """Part of the full learning rate: a ramp, then half a cosine."""
+    """Compute the share of the full learning rate: a ramp, then half a cosine."""
     if update < config.warmup:
         return (update + 1) / config.warmup
     part = (update - config.warmup) / max(1, config.updates - config.warmup)
@@ -435,7 +426,7 @@ def _schedule(update: int, config: TrainConfig) -> float:
 
 
 def _unused(folder: Path) -> Path:
-    """A name beside a folder that nothing has yet."""
+    """Find an unused sibling name of a folder."""
     return next(path for n in count(2) if not (path := folder.with_name(f"{folder.name}-{n}")).exists())
 
 

@@ -1,1 +1,1 @@
-"""Graphs of a base: made by torch, and compared with it. No robot needs this part."""
+"""ONNX export of a base, and comparison with torch. No robot needs this part."""

@@ -1,4 +1,4 @@
-"""Making the graphs of a base, and checking them against torch."""
+"""Base graphs: exports the ONNX files of a base and compares them with torch."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +34,13 @@ from wm_robot.training.export.reference_runtime import Reference, has_reference
 from wm_robot.training.export.update_step import UpdateStep
 
 TOLERANCE = 1e-3
-"""Largest difference to torch that a graph may have: of an action in its unit, and of a state and an observation.
-Rounding of scores that lie close together is amplified by the weights of the elites, to some 1e-5."""
+"""Largest permitted difference to torch: of an action in its unit, and of a state and an observation. The weights of
+the elites amplify rounding of similar scores, to about 1e-5."""
 STEPS, FEW = 1000, 20
-"""Steps along which torch is compared with graphs, each from torch's own state; and with their reference, a hundred
-times slower."""
+"""Steps of the comparison of torch with the graphs, each from torch's own state; and with the reference runtime, a
+hundred times slower."""
 FILES = (PLAN, PREDICT, BIRTH, *WRITE.values())
-"""All that graphs of a base may consist of, beside their card."""
+"""All graph files of a base, besides their card."""
 
 
 def export_graphs(
@@ -52,24 +52,24 @@ def export_graphs(
     planner: MppiConfig | None = None,
     steps: int = STEPS,
 ) -> dict[str, float]:
-    """Write the graphs of a base beside it.
+    """Export the graphs of a base into its folder.
 
     Args:
-        steps: Of the life along which they are compared with torch before that.
+        num_steps: Number of steps of the comparison with torch before writing.
 
     Returns:
-        Largest difference of each to torch, by its part.
+        Largest difference to torch, by graph.
 
     Raises:
         MissingExtraError: If the exporter is not installed.
-        SnapshotError: If the base is another robot's.
-        GraphError: If a graph does not compute what torch does. Then none is written, and graphs of another base
-            that are there are removed: agents of this base compute in torch.
+        SnapshotError: If the base is of another robot.
+        GraphError: If a graph differs from torch. Then none is written, and graphs of another base in the folder are
+            removed: agents of this base use torch.
     """
     base.check_spec(spec)
     planner, objective = planner or MppiConfig(), objective_of(spec, task)
     contents = {PLAN: Iteration(base.model, spec, task=task, planner=planner).graph()}
-    # An oracle is told at every step what no sensor tells: only its plan runs on a robot.
+    # An oracle needs the true physics at every step: only its planner is exported.
     if not base.told and find_family(base.config["memory"]).memory.exportable:
         step = UpdateStep(base.model)
         contents |= {PREDICT: step.predict_graph(), BIRTH: save(step.born())}
@@ -97,7 +97,7 @@ def export_graphs(
 
 
 def remove_foreign_graphs(folder: str | Path, base: Base) -> None:
-    """Remove graphs beside a base that are damaged, of another base or of another format: no agent uses them."""
+    """Remove graphs in a base's folder that are damaged, of another base or of another format."""
     try:
         read_files(Path(folder), base)
     except SnapshotError:
@@ -114,24 +114,24 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 def check_graphs(
     folder: str | Path, base: Base, spec: RobotSpec, *, steps: int = STEPS, few: int = FEW
 ) -> dict[str, float]:
-    """Compare the graphs beside a base with torch again, as they are on disk.
+    """Compare the graphs on disk with torch again.
 
-    Where `onnx` is installed, also with what its reference in numpy makes of them for a few steps: then neither
-    runtime has only itself as a witness.
+    Where `onnx` is installed, its NumPy reference also runs them for a few steps, as a runtime independent of
+    onnxruntime.
 
     Returns:
-        Largest difference of each, by its part.
+        Largest difference, by graph.
 
     Raises:
-        SnapshotError: If there are none, or they are of something else.
-        GraphError: If they do not compute what torch does.
+        SnapshotError: If there are none, or they are of another base, robot or task.
+        GraphError: If a graph differs from torch.
     """
     base.check_spec(spec)
     card, contents = read_files(Path(folder), base)
     if card["objective"] != objective_of(spec, card["task"]):
         raise SnapshotError(
             f"the plan in {folder} is for another task '{card['task']}' than robot '{spec.name}' has now. "
-            f"Make it again: wm-robot export {folder}"
+            f"Export it again: wm-robot export {folder}"
         )
     found = _differences(base, spec, card, graphs_of(card, contents, Graph), steps)
     if has_reference():
@@ -143,7 +143,7 @@ def check_graphs(
 def _differences(
     base: Base, spec: RobotSpec, card: Mapping[str, Any], graphs: Graphs, steps: int
 ) -> dict[str, float]:
-    """Largest difference to torch of each part, if none is too large."""
+    """Compute the largest difference to torch of each graph, and check it."""
     iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
     found = {"plan": check_plan(iteration, graphs.plan)}
     if graphs.life:
@@ -154,7 +154,7 @@ def _differences(
 
 
 def check_plan(iteration: Iteration, graph: PlanGraph) -> float:
-    """Largest difference of a plan's graph to torch.
+    """Compute the largest difference of a planner graph to torch.
 
     Raises:
         GraphError: If it is too large.

@@ -1,4 +1,4 @@
-"""Imagined plans of a single state as few large products: the form that is exported."""
+"""Folded rollout: imagination from a single state with few large products, for export."""
 
 from typing import cast
 
@@ -21,18 +21,18 @@ def imagine_folded(
     *,
     together: int = 128,
 ) -> Float[Tensor, "1 N H O"]:
-    """The observations of `WorldModel.imagine` for a single state, with all that is fixed for it folded into weights.
+    """Compute the observations of `WorldModel.imagine` for a single state, with its constants folded into weights.
 
-    For many plans that is much less work: the residual and the units are products of the weights, done once.
+    For many plans that is much less work: residual and units are multiplied into the weights once.
 
     Args:
-        together: Plans that are imagined side by side, so that their hidden layers stay in the cache.
+        block_size: Number of plans per block, so that hidden layers stay in the cache.
     """
     residual = state.residual
     assert residual is not None, "the state has no residual"
     c, head = model.config, cast(nn.Linear, model.head[1])
     sensors, unit, plans = c.obs, model.change_std / model.obs_std, actions[0]
-    # What is sensed next: itself, what changes straight from what is asked, and what the last layer says.
+    # Next observation: the observation itself, the linear change, and the output of the last layer.
     rows = torch.cat([torch.ones_like(model.ask.bias), unit])
     entrance, itself = input_layer(model, state), torch.eye(sensors)
     weight = entrance.weight * rows[:, None]
@@ -53,7 +53,7 @@ def imagine_folded(
         y, latent = (x.expand(len(part), -1) for x in z.split([sensors, c.context], 1))
         seen = []
         for k in range(plans.shape[1]):
-            # The action before it, and its own.
+            # The previous action and the action.
             acted = part[:, k * c.action : (k + 2) * c.action]
             h, straight = torch.addmm(bias, torch.cat([y, latent, acted], 1), enter).split(
                 [c.width, sensors], 1

@@ -1,4 +1,4 @@
-"""A planner's iteration in torch, to be exported, and to be compared with what was."""
+"""Plan iteration: one MPPI iteration in torch for export, and its comparison with the exported graph."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,15 +20,14 @@ from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.export.torch_exporter import exported
 
 ROUNDING, ROUNDED = 1e-6, 8
-"""Part by which an argument is changed to see what rounding does, and how many times."""
+"""Relative perturbation of arguments that measures the effect of rounding, and the number of perturbations."""
 OWN = 4.0
-"""How many times further from torch a graph may be than torch is from itself with such arguments: which elites just
-count, rounding may decide, and the search goes on from there. In twice 1800 moments of twelve models that are not
-trained the most was 3.0, the second 2.4."""
+"""Permitted ratio of the graph's difference to torch's own difference under perturbation: rounding may decide which
+plans are elites. In twice 1800 moments of twelve untrained models the largest ratio was 3.0, the second 2.4."""
 
 
 class Iteration:
-    """An `Improvement` on a model's imagination, with everything that changes as an argument."""
+    """MPPI iteration with a model's rollouts, as a pure function of its arguments."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
         self.model, self.planner, self._goal = model, planner, spec.task(task).goal
@@ -38,15 +37,15 @@ class Iteration:
         self._names = list(self._born().flatten())
 
     def graph(self) -> bytes:
-        """It as a graph."""
+        """Export the iteration as an ONNX graph."""
         return exported(self.model, partial(self, alone=True), self.example(seed=0), [BETTER])
 
     @torch.inference_mode()
     def differences(self, graph: PlanGraph, *, bound: float, trials: int = 20) -> Sequence[float]:
-        """How far a graph is from it over random states and plans, in the unit of an action.
+        """Compute the differences of a graph over random states and plans, in the unit of an action.
 
         Args:
-            bound: What it counts as where it is more, and rounding takes torch as far from itself.
+            bound: Value of a larger difference that rounding explains, since torch itself differs as much.
         """
         found = []
         for seed in range(trials):
@@ -56,14 +55,14 @@ class Iteration:
                 inputs[NOISE] = torch.zeros_like(inputs[NOISE])
             plan = array(self(*inputs.values()))
             far = apart(plan, self._by(graph, inputs))
-            # NaN is neither, and stays.
+            # NaN satisfies neither test, and stays.
             if far > bound and far <= OWN * self._moved(inputs, plan, seed):
                 far = bound
             found.append(far)
         return found
 
     def _moved(self, inputs: dict[str, Tensor], plan: np.ndarray, seed: int) -> float:
-        """How far its own plan moves when its arguments are rounded, at most."""
+        """Compute the largest change of torch's own plan under perturbed arguments."""
         generator, moved = torch.Generator().manual_seed(seed), []
         for _ in range(ROUNDED):
             near = (
@@ -74,14 +73,14 @@ class Iteration:
         return max(moved)
 
     def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
-        """What a graph makes of these arguments."""
+        """Run a graph with these arguments."""
         given = {name: array(value) for name, value in inputs.items()}
         state = LifetimeState.unflatten({name: given[STATE + name] for name in self._names})
         improve = graph.improving(state, given["obs"], given["goals"])
         return improve(given[MEAN], given[NOISE], given[HOLD])
 
     def example(self, seed: int) -> dict[str, Tensor]:
-        """Random arguments by name."""
+        """Sample random arguments by name."""
         generator = torch.Generator().manual_seed(seed)
         config, born = self.model.config, self._born().flatten()
         horizon, motors = self.planner.horizon, config.action
@@ -113,7 +112,7 @@ class Iteration:
         *state: Tensor,
         alone: bool = False,
     ) -> Tensor:
-        """See `Improvement` and `scoring`."""
+        """See `MppiIteration` and `make_objective`."""
         life = LifetimeState.unflatten(dict(zip(self._names, state, strict=True)))
         rollout = imagine_folded if alone else imagine_means
         score = scoring(self.model, self._reward, life, obs, goals, rollout=rollout)

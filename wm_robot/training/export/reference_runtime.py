@@ -1,4 +1,4 @@
-"""Graphs as the reference of the format computes them, in numpy: slow, and independent of every runtime."""
+"""Reference runtime: runs graphs with the NumPy reference of ONNX; slow and independent of onnxruntime."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ def has_reference() -> bool:
 
 
 class Reference:
-    """See `graph.Function`."""
+    """ONNX graph run by the reference evaluator; see `StateFunction`."""
 
     def __init__(self, content: bytes, name: str):
         import onnx
@@ -24,7 +24,7 @@ class Reference:
         from onnx.reference.op_run import OpRun
 
         class GatherElements(OpRun):  # type: ignore[misc,unused-ignore]
-            """The one of onnx 1.23 gathers from at most 64 rows."""
+            """Replacement for that of onnx 1.23, which gathers from at most 64 rows."""
 
             def _run(self, data: np.ndarray, indices: np.ndarray, axis: int = 0) -> tuple[np.ndarray]:
                 return (np.take_along_axis(data, indices, axis),)
@@ -34,7 +34,7 @@ class Reference:
     def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
         values = {**given, **{STATE + name: value for name, value in state.items()}}
         inputs = {name: values[name] for name in self._run.input_names}
-        # What overflows and is not chosen is no news.
+        # Values that overflow and are not selected do not matter.
         with np.errstate(all="ignore"):
             return dict(zip(self._run.output_names, self._run.run(None, inputs), strict=True))
 

@@ -1,4 +1,4 @@
-"""Functions of torch made graphs."""
+"""Torch exporter: converts torch functions to ONNX graphs."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from wm_robot.errors import MissingExtraError
 
 OPSET = 20
 EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")
-"""Loggers of the exporter. They name each step that is not folded, and each package that is not needed."""
+"""Loggers of the exporter. They report each unfolded operation and each optional package."""
 
 
 def exported(
@@ -26,15 +26,15 @@ def exported(
     rows: bool = False,
     decompositions: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> bytes:
-    """A function of tensors as a graph.
+    """Export a function of tensors as an ONNX graph.
 
     Args:
-        model: Whose weights it uses.
-        inputs: Examples of its arguments, in their order; those that do not matter are none of the graph's. A name
-            with a dot is never that of a step inside.
-        rows: The first axis of every argument is of any length.
-        decompositions: Operation that onnx does not have → what it comes down to. With it the function is traced
-            by running it: what Python chooses by the values of tensors is chosen for good.
+        model: Module that owns the weights of the function.
+        inputs: Example arguments, in order; unused ones are removed from the graph. A name with a dot never equals
+            that of an internal value.
+        dynamic_rows: The first axis of every argument has a variable length.
+        decompositions: Operation without an ONNX equivalent → replacement. With it the function is traced by running
+            it: Python branches on tensor values are fixed.
 
     Raises:
         MissingExtraError: If the exporter is not installed.
@@ -60,9 +60,9 @@ def exported(
     assert program is not None
     graph = program.model.graph
     for node in graph:
-        # Where each step came from in Python: larger than the graph itself.
+        # The Python origin of each operation: larger than the graph itself.
         node.metadata_props.clear()
-    # To put an array in place takes time, also one that nobody reads.
+    # Binding an array takes time, also one without use.
     for unused in [value for value in graph.inputs if not value.uses()]:
         graph.inputs.remove(unused)
     return bytes(program.model_proto.SerializeToString())
@@ -71,7 +71,7 @@ def exported(
 class _Function(nn.Module):
     def __init__(self, model: nn.Module, function: Callable[..., tuple[Tensor, ...] | Tensor]):
         super().__init__()
-        # Weights that no module owns would be written once for each use.
+        # Weights without an owning module would be stored once per use.
         self._model, self._function = model, function
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...] | Tensor:
@@ -80,7 +80,7 @@ class _Function(nn.Module):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the exporter's messages about its own work. Errors, and warnings of our modules, are still shown."""
+    """Suppress the exporter's messages. Errors, and warnings of our modules, are still shown."""
     logs = [logging.getLogger(name) for name in EXPORTERS]
     levels = [log.level for log in logs]
     for log in logs:

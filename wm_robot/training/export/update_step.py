@@ -1,4 +1,4 @@
-"""A life's two steps in torch, to be exported, and to be compared with what was."""
+"""Update step: `predict` and `update` of a model for export, and their comparison with the exported graphs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Registers the operator that is replaced below; the families of memory are loaded one by one.
+# Registers the operator that is replaced below; memory families are loaded one by one.
 import wm_robot.math.cholesky  # noqa: F401
 from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, map_values
 from wm_robot.memory.state_arrays import Arrays, ArrayState
@@ -22,31 +22,31 @@ from wm_robot.types import Step
 
 aten = torch.ops.aten
 RUN = 20
-"""Steps of a run in which a graph goes on from its own states."""
+"""Steps of a run in which a graph continues from its own states."""
 ROUNDED = 32
-"""How many times torch is given rounded arguments: it may choose another hypothesis for few of them."""
+"""Number of perturbed arguments: torch may select another hypothesis for few of them."""
 SENSITIVE = 0.25
-"""Part of the steps and runs in which rounding may take torch as far from itself as a graph is. Where it is more, the
-comparison has no meaning, and nothing is known of the graph."""
+"""Share of the steps and runs in which rounding may explain the difference of a graph. Above it the comparison has no
+meaning, and the graph counts as unchecked."""
 
 
 class UpdateStep:
-    """`predict` and `write` of a model, with everything that changes as an argument."""
+    """`predict` and `update` of a model, as pure functions of their arguments."""
 
     def __init__(self, model: WorldModel):
         self.model = model
         self._names = list(self._born(1).flatten())
         self._written = [name for name in self._names if not name.startswith(RESIDUAL_PREFIX)]
-        """What a step changes: not the residual, which would only be copied."""
+        """State keys that an update changes; the residual would only be copied."""
 
     def predict_graph(self) -> bytes:
-        """`predict` as a graph, for any number of rows."""
+        """Export `predict` as a graph, for any number of rows."""
         inputs = self._example(2)
         asked = {name: value for name, value in inputs.items() if name not in ("next_obs", "valid")}
         return exported(self.model, self._predict, asked, EXPECTED, rows=True)
 
     def write_graph(self, lives: int) -> bytes:
-        """`write` as a graph, for so many lives side by side."""
+        """Export `update` as a graph, for a fixed number of rows."""
         return exported(
             self.model,
             self._write,
@@ -61,22 +61,22 @@ class UpdateStep:
         )
 
     def born(self) -> Arrays:
-        """The state of one robot that has lived nothing."""
-        # A safetensors file takes what is not contiguous for what it is not.
+        """Return the initial state of one robot."""
+        # safetensors stores arrays that are not contiguous wrongly.
         return {name: np.ascontiguousarray(value) for name, value in arrays(self._born(1)).flatten().items()}
 
     def differences(
         self, graph: LifeGraph, steps: int = 100, *, bound: float = float("inf")
     ) -> Sequence[float]:
-        """How far a graph is from the model along a life of random movements: of the newborn, of each step and run.
+        """Compute the differences of a graph along random movements: of the initial state, and of each step and run.
 
-        Each step begins where the model's life is. So does each run of `RUN` steps, in which the graph goes on from
-        its own states: over a whole life an unstable model would make any rounding large. Steps that are not to be
-        learned from are told as NaN.
+        Each step starts from the model's state. So does each run of `RUN_STEPS` steps, in which the graph continues
+        from its own states: over a whole trajectory an unstable model would amplify any rounding. Invalid steps have
+        NaN observations.
 
         Args:
-            bound: What a step or a run counts as where it is more, and rounding takes torch as far from itself. Where
-                that is so for more than the part `SENSITIVE` of them, each counts as it is.
+            bound: Value of a larger difference of a step or run that rounding explains, since torch itself differs as
+                much. If that applies to more than the share `MAX_SENSITIVE_SHARE` of them, no difference is replaced.
         """
         newborn, birth = (each.birth(hold=self._hold) for each in (graph, self._lives))
         found = [_furthest(_pairs(birth, newborn))]
@@ -89,7 +89,7 @@ class UpdateStep:
                 compared.append((_run_difference(graph, run), [moment.state for moment in run[:1]], run))
                 run = []
             for far, starts, lived in compared:
-                # NaN is no excuse, and what is wrong anyway needs none.
+                # A NaN is never replaced, and an earlier failure makes the test unnecessary.
                 if far > bound >= np.max(found):
                     if far <= OWN * max(self._own_difference(start, lived) for start in starts):
                         excused[len(found)], far = far, bound
@@ -99,13 +99,13 @@ class UpdateStep:
         return found
 
     def _step_difference(self, graph: LifeGraph, moment: "_Moment") -> float:
-        """Of one step by graph and by torch from the same state: alone, and beside a second life."""
+        """Compute the difference of one step from the same state: for one row, and for a batch of two."""
         step = moment.step
         expected, written = graph.write(moment.state, step)
         alone = graph.predict(moment.state, step.obs, step.action)
         pairs = [*zip(moment.expected, expected, strict=True), *zip(moment.expected, alone, strict=True)]
         pairs += _pairs(moment.after, written)
-        # The second one lives the same a step later.
+        # The second row updates an earlier state with the same step.
         both = map_values(lambda *rows: np.concatenate(rows), moment.state, moment.before)
         twice = map_values(lambda x: np.concatenate([x, x]), step)
         expected, pair = self._lives.write(both, twice)
@@ -114,7 +114,7 @@ class UpdateStep:
         return _furthest([*pairs, *_pairs(pair, written)])
 
     def _own_difference(self, start: ArrayState, lived: Sequence["_Moment"]) -> float:
-        """How far torch ends from itself at most, if what it is given is rounded."""
+        """Compute the largest difference of torch to itself under perturbed arguments."""
         rng = np.random.default_rng(0)
 
         def rounded(value: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ class UpdateStep:
         return _furthest((one.repeat(ROUNDED, 0), other) for one, other in pairs)
 
     def _moments(self, steps: int) -> Iterator["_Moment"]:
-        """A life of random movements in torch."""
+        """Simulate random movements with torch."""
         generator, model = np.random.default_rng(0), self.model
         scales = model.obs_mean, model.change_std, model.action_mean, model.action_std
         obs_mean, change_std, action_mean, action_std = (array(x)[None] for x in scales)
@@ -180,32 +180,33 @@ class UpdateStep:
         return self.model.birth(hold=torch.zeros(rows, self.model.config.action))
 
     def _example(self, rows: int) -> dict[str, Tensor]:
-        """A newborn's step: each argument a tensor of its own, since what is one here would be one input."""
+        """Return a step of the initial state; each argument is a separate tensor, since a shared one would be one
+        input."""
         obs, action = self.model.obs_mean.repeat(rows, 1), torch.zeros(rows, self.model.config.action)
         step = {"obs": obs, "action": action, "next_obs": obs.clone(), "valid": torch.ones(rows)}
         return step | _named({name: value.clone() for name, value in self._born(rows).flatten().items()})
 
 
 class _Moment(NamedTuple):
-    """A step of a life in torch."""
+    """Step of the simulated movement in torch."""
 
     state: ArrayState
     before: ArrayState
-    """The state a step earlier."""
+    """State one step earlier."""
     step: Step[np.ndarray]
     expected: Prediction[np.ndarray]
     after: ArrayState
 
 
 def _pairs(one: ArrayState, other: ArrayState) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """Equal parts of two states."""
-    # By name: parts of a memory have no order.
+    """Pair the equal parts of two states."""
+    # By key: parts of a memory have no order.
     known = other.flatten()
     return [(value, known[name]) for name, value in one.flatten().items()]
 
 
 def _run_difference(graph: LifeGraph, run: Sequence[_Moment]) -> float:
-    """Of the last step, where the graph went on from its own states."""
+    """Compute the difference of the last step of a run in which the graph continues from its own states."""
     state = run[0].state
     for moment in run:
         expected, state = graph.write(state, moment.step)
@@ -223,12 +224,10 @@ def _named(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {STATE + name: value for name, value in state.items()}
 
 
-# --- what onnx has no operation for: the matrices are small, and each column's step is written out -----------------
-
-
 def _whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """`ops.cholesky.whitened`, by elimination. What is done is left where it is: for some 12 rows its arithmetic is
-    cheaper than to cut it off. Rows are divided by the roots of their pivots at the end, all at once."""
+    """Replace `math.cholesky.whitened` by unrolled elimination: ONNX has no such operation, the matrices are small.
+    Completed columns stay: for about 12 rows their arithmetic is cheaper than a slice. Rows are divided by the roots
+    of their pivots at the end, all at once."""
     size, rows, pivots = matrix.shape[-1], [], []
     rest = torch.cat([matrix, right], -1)
     for j in range(size):
@@ -237,14 +236,14 @@ def _whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         rows.append(row)
         pivots.append(pivot)
         if j + 1 < size:
-            # What is left of the matrix is symmetric.
+            # The remaining matrix is symmetric.
             rest = rest - column @ (row / pivot)
     deviation = torch.cat(pivots, -2).sqrt()
     return torch.cat(rows, -2)[..., size:] / deviation, deviation[..., 0]
 
 
 def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:
-    """`linalg.cholesky_ex`; NaN is its only word for failure."""
+    """Replace `linalg.cholesky_ex`; a failure gives NaN."""
     assert not upper
     columns, rest = [], matrix
     for j in range(matrix.shape[-1]):
@@ -258,7 +257,7 @@ def _cholesky(matrix: Tensor, *, upper: bool = False, check_errors: bool = False
 def _solved(
     factor: Tensor, right: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Tensor:
-    """`linalg.solve_triangular`."""
+    """Replace `linalg.solve_triangular`."""
     assert left
     if upper:
         turned = factor.flip(-2, -1), right.flip(-2)
@@ -274,6 +273,6 @@ def _solved(
 
 
 def _solved_twice(right: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
-    """`cholesky_solve`."""
+    """Replace `cholesky_solve`."""
     assert not upper
     return _solved(factor.mT, _solved(factor, right, upper=False), upper=True)
