@@ -119,7 +119,7 @@ class Agent:
         """Start from the initial state, or from a saved state.
 
         Args:
-            last_action: Action in force, `A`; or all that may still be on their way to the motors, `K A`, newest last.
+            last_action: Action in force, `A`; or all that may still be under way to the motors, `K A`, newest last.
             restore: Store, and with `@` a branch or snapshot in it.
 
         Raises:

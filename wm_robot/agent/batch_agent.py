@@ -207,7 +207,7 @@ class BatchAgent:
         recent: Float[np.ndarray, "K B R A"],
         action: Float[np.ndarray, "K B A"],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict mean and log variance of the next observation with the states at planning time; see `PredictStep`."""
+        """Predict mean and log variance of the next observation from the planning states; see `PredictStep`."""
         rows, rows_recent, rows_action = (
             _floats(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
         )
