@@ -77,7 +77,7 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
 
 
 def private_environment() -> dict[str, str]:
-    """Return `ros_environment` with a random other domain, limited to this machine.
+    """Return `make_ros_environment` with a random other domain, limited to this machine.
 
     For simulated robots, whose commands must never reach a real one.
     """
@@ -107,7 +107,7 @@ def node_command(
 
     Args:
         module: Module of the node, such as `plant_node`.
-        parameters: Values by name. A float stays a double, and text stays text even if it looks like a number.
+        parameters: Values by name. A float stays a double, and text stays text even if it has the form of a number.
         namespace: Namespace of the node; empty: none.
         name: Name of the node; empty: its default name.
     """
