@@ -104,8 +104,8 @@ class OneSpeaker:
     def __init__(self, node: Node, topic: str, complaints: Complaints, *, wary: bool):
         """Args:
         complaints: Log of other publishers, and of the end of the accepted one.
-        block_rejected: Whether a publisher that was rejected stays rejected until `accept_new_publisher`, even after the accepted one
-            has ended.
+        block_rejected: Whether a publisher that was rejected stays rejected until `accept_new_publisher`, even after
+            the accepted one has ended.
         """
         self._node, self._topic, self._complaints = node, topic, complaints
         self._source = OneSource(wary=wary)
