@@ -62,8 +62,8 @@ $(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard 
 messages: setup
 	@if $(BIN)/python ros_ws/build.py --possible; then $(MAKE) --no-print-directory ros; fi
 
-# Each tier is processes of its own, and the core tier cannot import what the others need. Both cores are busy: the
-# core tier has both, then the learning tier has one beside all that is short, then tests of nodes, which mostly wait.
+# Each tier is processes of its own, and the core tier cannot import what the others need. Both cores are busy: first
+# with the core tier, then with the learning tier beside all that is short, then with nodes, which mostly wait.
 test: setup
 	@$(MAKE) --no-print-directory core
 	@$(MAKE) --no-print-directory $(LANES) learn messages sim lint episodes
@@ -72,7 +72,10 @@ test: setup
 core: setup
 	$(PYTEST) --tier=core $(WORKERS)=2
 
-sim learn episodes: setup
+learn: setup
+	$(PYTEST) --tier=learn $(WORKERS)=2
+
+sim episodes: setup
 	$(PYTEST) --tier=$@
 
 nodes: messages

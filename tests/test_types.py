@@ -55,7 +55,7 @@ def test_what_is_not_finite_makes_the_transitions_beside_it_invalid():
 
 @pytest.mark.parametrize("name", ["obs", "goal", "reward", "valid", "stamp"])
 def test_an_episode_with_rows_missing_is_refused_by_name(name):
-    with pytest.raises(SpecError, match=rf"{name} has \d rows beside 5 actions; it needs \d"):
+    with pytest.raises(SpecError, match=rf"{name} has \d rows with 5 actions; it needs \d"):
         episode(**{name: getattr(episode(), name)[:-1]})
 
 
@@ -63,7 +63,7 @@ def test_an_episode_with_rows_missing_is_refused_by_name(name):
 def test_stamps_that_do_not_rise_are_refused(stamp):
     stamps = episode().stamp
     stamps[2] = stamp
-    with pytest.raises(SpecError, match=f"stamp {stamp} of observation 2 is not after the one before it"):
+    with pytest.raises(SpecError, match=f"stamp {stamp} of observation 2 is not after the stamp before it"):
         episode(stamp=stamps)
 
 
@@ -71,7 +71,7 @@ def test_stamps_that_do_not_rise_are_refused(stamp):
 def test_lives_need_one_observation_and_one_goal_more_than_actions(name):
     whole = lives()
     parts = {name: getattr(whole, name) for name in whole.__dataclass_fields__}
-    with pytest.raises(SpecError, match=name + r" is \(2, 5, \d\) beside action \(2, 5, 2\)"):
+    with pytest.raises(SpecError, match=name + r" is \(2, 5, \d\) with action \(2, 5, 2\)"):
         Lives(**{**parts, name: parts[name][:, :-1]})
 
 

@@ -1,16 +1,16 @@
-"""What can go wrong. Each message names the thing, its value, what was expected and the next move."""
+"""Errors of wm_robot. Each message names the thing, its value, the expected value and the next step."""
 
 
 class WmRobotError(Exception):
-    """Root of every error that a caller of wm_robot can meet."""
+    """Base class of all errors that wm_robot raises to a caller."""
 
 
 class ConfigError(WmRobotError, ValueError):
-    """A setting has a value that cannot work."""
+    """A setting has an invalid value."""
 
 
 class SpecError(WmRobotError, ValueError):
-    """Data or a file does not fit the robot's spec."""
+    """Data or a file does not match the robot's spec."""
 
 
 class SnapshotError(WmRobotError):
@@ -18,37 +18,38 @@ class SnapshotError(WmRobotError):
 
 
 class InferenceError(WmRobotError):
-    """A base, or a graph of it, gave nothing that a robot can act on or learn from."""
+    """A base, or its ONNX model, returned values that a robot cannot use to act or to learn."""
 
 
 class GraphError(SnapshotError):
-    """A graph does not compute what torch does. The base that it was made of is as usable as before, in torch."""
+    """An ONNX model computes other values than torch. The base can still be used with torch."""
 
 
 class UnsafeActionError(WmRobotError):
-    """An action that must not reach a motor."""
+    """An action must not reach a motor."""
 
 
 class DeviceError(WmRobotError):
-    """A robot or one of its parts does not answer as it should."""
+    """A robot or one of its devices does not answer as expected."""
 
 
 class MissingExtraError(WmRobotError, ImportError):
-    """An optional part is not installed; the message has the command that installs it."""
+    """An optional package is not installed. The message contains the install command."""
 
     def __init__(self, what: str, extra: str):
         super().__init__(f'{what} needs the "{extra}" extra: pip install "wm_robot[{extra}]"')
 
 
 def check_at_least(least: float, config: object, *names: str, part: str) -> None:
-    """Refuse a config with a field below the least value that it may have.
+    """Reject a config with a field below a minimum.
 
     Args:
-        names: Of the fields.
-        part: What the config is of, as error messages name it.
+        minimum: Smallest valid value.
+        field_names: Names of the fields.
+        section: Name of the config in error messages.
 
     Raises:
-        ConfigError: If a field is less, or not a number.
+        ConfigError: If a field is smaller, or not a number.
     """
     for name in names:
         value = getattr(config, name)

@@ -1,23 +1,23 @@
-"""How far a measurement is: a function that is called with what is done, and how to hand out parts of it."""
+"""Progress callbacks: functions that receive the number of finished parts, and how to nest them."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the parts that are done and the number of all parts, as often as the work likes."""
+"""Called with the number of finished parts and of all parts, at any rate."""
 
 
 def unreported(done: int, total: int) -> None:
-    """The progress of work that nobody watches."""
+    """Ignore the progress of a task."""
 
 
 def part_of(progress: Progress, start: int, size: int, whole: int) -> Progress:
-    """The progress of one part of a larger work.
+    """Return the callback for one part of a larger task.
 
     Args:
-        start: What is done before this part begins, in the unit of `whole`.
-        size: What this part adds.
-        whole: All of the work. The unit is free: seconds, steps, or shares of the expected time.
+        start: Work finished before this part, in the unit of `whole`.
+        size: Work of this part.
+        whole: All work. Any unit: seconds, steps, or shares of the expected time.
     """
 
     def report(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The robot's spec: what it senses, what it can be told, and within which limits."""
+"""Robot spec: sensors, actuators, kinematics and limits of one robot, read from YAML."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ UNITS = ("rad", "1")
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """One joint, in the order in which every array of this robot lists it."""
+    """One joint. Every array of this robot lists the joints in this order."""
 
     name: str
     position: tuple[float, float]
@@ -29,7 +29,7 @@ class Joint:
     velocity: float
     """Largest speed, in rad/s (m/s)."""
     effort: float
-    """Largest effort that its motor can give, in N m (N)."""
+    """Largest effort of its motor, in N m (N)."""
 
     def __post_init__(self) -> None:
         low, high = self.position
@@ -60,14 +60,14 @@ class Actuator:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the robot is asked to do: a named reward and the size of its goal."""
+    """Robot task: a reward by name and the size of its goal."""
 
     reward: str
     """Name of a function in `wm_robot.tasks`."""
     goal: int = 0
-    """Numbers in the goal; 0 where the task has none."""
+    """Number of goal values; 0 for a task without goal."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Handed to the reward by name."""
+    """Keyword arguments of the reward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,31 +87,31 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Safety:
-    """What gate, supervisor and guard hold a robot to, beyond range and rate.
+    """Safety limits of a robot beyond range and rate, for the gate, the supervisor and the guard.
 
-    No part of the digest: it makes actions smaller, and what is learned from is what was applied.
+    They are not part of the digest. They only make actions smaller, and the model learns from the applied action.
     """
 
     acceleration: Mapping[str, float] = field(default_factory=dict)
-    """Actuator → fastest change of its action's speed, in units/s²; not listed: as fast as its rate allows."""
+    """Actuator → fastest change of its action's speed, in units/s²; not listed: limited by its rate only."""
     deceleration: Mapping[str, float] = field(default_factory=dict)
-    """Joint → what its motor is sure to brake with, in rad/s² (m/s²); not listed: nothing is foreseen."""
+    """Joint → guaranteed braking of its motor, in rad/s² (m/s²); not listed: no stopping distance is computed."""
     stiffness: Mapping[str, float] = field(default_factory=dict)
-    """Servo → effort for each rad that its target is ahead, in N m; not listed: it may be any distance ahead."""
+    """Servo → effort for each rad between target and position, in N m; not listed: any distance is allowed."""
     workspace: tuple[tuple[float, float], ...] = ()
-    """Where the gripper may be told to go: ranges of x, y and z in the frame of the base, in m; empty: anywhere."""
+    """Allowed gripper positions: ranges of x, y and z in the frame of the base, in m; empty: anywhere."""
     home: Mapping[str, float] = field(default_factory=dict)
-    """Joint → where it rests, in rad (m); not listed: zero, or what its range has nearest to it."""
+    """Joint → rest position, in rad (m); not listed: zero, or the position in its range nearest to zero."""
     max_age: float = 3.0
-    """Oldest observation that an action is let through for, in control periods."""
+    """Largest age of the observation of an accepted action, in control periods."""
     surprise: float = 100.0
-    """Negative log-likelihood of an observation from which on it counts as a surprise, in nats per channel."""
+    """Negative log-likelihood of an observation above which it counts as a surprise, in nats per channel."""
     surprises: tuple[int, int] = (3, 5)
-    """So many surprises in so many steps end the learned controller's turn."""
+    """Number of surprises in a number of steps that disables the learned controller."""
     misses: tuple[int, int] = (3, 5)
-    """So many missed deadlines in so many steps do."""
+    """Number of missed deadlines in a number of steps that disables the learned controller."""
     cuts: int = 50
-    """So many cut actions in a row do."""
+    """Number of consecutive limited actions that disables the learned controller."""
     heartbeat: float = 0.03
     """Longest time without progress of the control loop, in s."""
 
@@ -125,7 +125,7 @@ class Safety:
         for name in ("surprises", "misses"):
             pair = getattr(self, name)
             fits = len(pair) == 2 and 0 < pair[0] <= pair[1]
-            _require(fits, f"safety.{name} is {pair}", "so many in so many, as [3, 5]")
+            _require(fits, f"safety.{name} is {pair}", "a count and a number of steps, as [3, 5]")
         box = self.workspace
         fits = len(box) in (0, 3) and all(len(side) == 2 and side[0] < side[1] for side in box)
         _require(fits, f"safety.workspace is {box}", "three ranges, low < high")
@@ -133,16 +133,16 @@ class Safety:
 
 @dataclass(frozen=True, kw_only=True)
 class RobotSpec:
-    """All that decides whether two robots' experience is of one kind.
+    """Robot spec: everything that must be equal for two robots to share experience.
 
-    Equal `digest` means compatible experience: same joints, actuators, observation and rate.
+    Equal `compute_digest` means compatible experience: same joints, actuators, observation and rate.
     """
 
     name: str
     rate: float
     """Control rate, in Hz."""
     mjcf: str
-    """Model file beside the spec, or `package:path` for one that an installed package ships."""
+    """Model file in the spec's folder, or `package:path` for a file of an installed package."""
     joints: tuple[Joint, ...]
     actuators: tuple[Actuator, ...]
     interfaces: tuple[str, ...] = ("position", "velocity")
@@ -153,7 +153,7 @@ class RobotSpec:
     tip: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Gripper point in the frame of the last link, in m."""
     world: Mapping[str, Any] = field(default_factory=dict)
-    """Randomisation ranges, as the simulator reads them."""
+    """Randomisation ranges of the simulator."""
     safety: Safety = field(default_factory=Safety)
     folder: Path = Path()
 
@@ -230,7 +230,7 @@ class RobotSpec:
         return np.array([a.rate * self.dt for a in self.actuators], np.float32)
 
     def task(self, name: str) -> Task:
-        """The task of that name.
+        """Return the task with a name.
 
         Raises:
             SpecError: If the robot has no such task.
@@ -240,7 +240,7 @@ class RobotSpec:
         return self.tasks[name]
 
     def digest(self) -> str:
-        """SHA-256 of the canonical form, in hex."""
+        """Compute the SHA-256 of the canonical form, in hex."""
         kept = {
             "name": self.name,
             "rate": float(self.rate),
@@ -252,10 +252,10 @@ class RobotSpec:
 
     @classmethod
     def load(cls, path: str | Path) -> "RobotSpec":
-        """Read a spec from YAML.
+        """Read a spec from a YAML file.
 
         Raises:
-            SpecError: If a key is unknown or missing, or a value cannot be.
+            SpecError: If a key is unknown or missing, or a value is invalid.
         """
         path = Path(path)
         try:
@@ -268,17 +268,19 @@ class RobotSpec:
 
     @classmethod
     def read(cls, content: bytes, path: Path) -> "RobotSpec":
-        """Read a spec from the bytes of its file; see `load`.
+        """Parse a spec from the bytes of its file; see `read_file`.
 
         Args:
-            path: Where they are from; the files that it names lie beside it.
+            path: Path of the file. The files that the spec names are relative to its folder.
         """
         import yaml
 
         try:
             values = yaml.safe_load(content)
         except yaml.YAMLError as error:
-            raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}. Mend it there") from error
+            raise SpecError(
+                f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there"
+            ) from error
         if not isinstance(values, dict):
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
@@ -290,7 +292,7 @@ class RobotSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, folder: Path = Path()) -> "RobotSpec":
-        """Build a spec from plain values; see `load`."""
+        """Build a spec from plain values; see `read_file`."""
         values = dict(values)
         parts: dict[str, Any] = {
             "joints": tuple(_build(Joint, joint) for joint in values.pop("joints", ())),
@@ -302,18 +304,18 @@ class RobotSpec:
         return _build(cls, {**values, **parts, "folder": folder})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` makes the same spec of; where its files lie is left out."""
+        """Return plain values for `from_dict`, without the folder."""
         return {name: value for name, value in asdict(self).items() if name != "folder"}
 
 
 def canonical_json(values: Any) -> bytes:
-    """One spelling for equal values: sorted keys, no spaces, UTF-8, no NaN."""
+    """Encode values so that equal values give equal bytes: sorted keys, no spaces, UTF-8, no NaN."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
 
 
 def _build(kind: type, values: Any) -> Any:
-    """An object of a section of the spec."""
+    """Build an object from a section of the spec."""
     if not isinstance(values, Mapping):
         raise SpecError(f"{kind.__name__} is {values!r}; it must be a mapping of fields to values")
     known = {each.name: each for each in fields(kind)}
@@ -338,7 +340,7 @@ def _safety(values: Mapping[str, Any]) -> Safety:
 
 
 def _numbers_as_floats(value: Any) -> Any:
-    """The same value with 3 spelt 3.0, so that a YAML file may write either."""
+    """Convert integers to floats, so that 3 and 3.0 in a YAML file are equal."""
     if isinstance(value, Mapping):
         return {key: _numbers_as_floats(part) for key, part in value.items()}
     if isinstance(value, tuple | list):

@@ -1,7 +1,7 @@
-"""Rewards by name: pure functions of observation, action, next observation and goal.
+"""Tasks: reward functions by name, pure functions of observation, action, next observation and goal.
 
-Each works alike on numpy arrays and torch tensors of any leading shape, so that the simulator, the
-planner and the report judge by the same lines.
+Each reward accepts NumPy arrays and torch tensors of any leading shape. So simulator, planner and
+report use the same code.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from wm_robot.spec import RobotSpec, Task
 
 @dataclass(frozen=True)
 class Reward:
-    """How good a step is, in two parts, so that a planner may take the first one for linear over a short way."""
+    """Reward of a step in two parts, so that a planner may linearise the first one over a short distance."""
 
     look: Callable[[Array], Array]
-    """next_obs `… O` → what of it counts, `… F`."""
+    """next_obs `… O` → features `… F`."""
     judge: Callable[[Array, Array, Array], Array]
-    """What counts `… F`, action `… A`, goal `… G` → reward `…`."""
+    """features `… F`, action `… A`, goal `… G` → reward `…`."""
 
     def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
         """obs `… O`, action `… A`, next_obs `… O`, goal `… G` → reward `…`."""
@@ -27,19 +27,19 @@ class Reward:
 
 
 def gripper_position(spec: RobotSpec, obs: Array) -> Array:
-    """Where the sensed joint angles put the gripper, in m, `… 3`.
+    """Compute the gripper position from the joint angles of an observation, in m, `… 3`.
 
     Raises:
         SpecError: If the spec has no kinematic chain.
     """
     if not spec.chain:
-        raise SpecError(f"robot '{spec.name}' has no chain in its spec, so no gripper position")
+        raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
     angles = obs[..., _places(spec, [f"{link.joint}/position" for link in spec.chain])]
     return tip_position(angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip)
 
 
 def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
-    """Minus the distance from gripper to goal after the step, in m, minus a cost of joint speed.
+    """Return the reward: minus the distance from gripper to goal after the step, in m, minus a cost of joint speed.
 
     Args:
         speed_cost: Cost of the mean squared joint velocity, in m / (rad/s)².
@@ -52,14 +52,14 @@ def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
 
     def judge(seen: Array, action: Array, goal: Array) -> Array:
         square = ((seen[..., :3] - goal[..., :3]) ** 2).sum(-1)
-        # The root is smooth at the goal, so that the last millimetres still pull.
+        # The root is smooth at the goal, so that the last millimetres still have a gradient.
         return (seen[..., 3:] ** 2).sum(-1) * -each - root(square + 1e-6)
 
     return Reward(look, judge)
 
 
 def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
-    """One when the pole of a cart-pole stands upright at rest in the middle of the rail, else less.
+    """Return the reward of a cart-pole: 1 for the pole upright, at rest, in the middle of the rail; else less.
 
     The first joint is the cart, the second the pole.
 
@@ -83,11 +83,12 @@ def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
 
 
 def _places(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
-    """Where channels are in an observation: a slice where they lie side by side, since an index is three steps of a
-    graph.
+    """Find the indices of channels in an observation.
+
+    Adjacent channels give a slice, because an index is three nodes of an ONNX model.
 
     Raises:
-        SpecError: If the robot does not sense one.
+        SpecError: If the robot does not sense a channel.
     """
     for channel in channels:
         if channel not in spec.observation_names:
@@ -101,11 +102,11 @@ def _places(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
 
 
 REWARDS: dict[str, Callable[..., Reward]] = {"reach": reach, "swingup": swingup}
-"""Every reward that a spec may name."""
+"""Reward functions that a spec may name."""
 
 
 def reward_of(spec: RobotSpec, task: Task) -> Reward:
-    """The reward function of a task.
+    """Build the reward function of a task.
 
     Raises:
         SpecError: If the name is unknown.

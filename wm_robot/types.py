@@ -1,4 +1,4 @@
-"""The words of experience: one observation, one transition, an episode, many lives."""
+"""Data types of experience: observation, step, episode and trajectory batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import numpy as np
 from wm_robot.errors import SpecError
 
 Value = TypeVar("Value")
-"""An array or a tensor."""
+"""A NumPy array or a torch tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What the sensors gave at one step, as the spec lays out."""
+    """Sensor readings of one step, in the layout of the spec."""
 
     stamp: float
     """Time of measurement on the robot's own clock, in s."""
@@ -24,59 +24,60 @@ class Observation:
 
 @dataclass(frozen=True)
 class Step(Generic[Value]):
-    """One control step, or one of each of `B` robots with a leading axis."""
+    """Transition of one control step, or of `B` robots with a leading axis."""
 
     obs: Value
-    """`O`, before it."""
+    """`O`, before the step."""
     action: Value
-    """`A`, what reached the motors."""
+    """`A`, applied action."""
     next_obs: Value
     """`O`, one period later."""
     valid: Value
     """0 or False: a gap, a stale or a rejected reading. Counted, never learned from."""
     reward: Value | None = None
-    """None where no task gave one."""
+    """None for a step without a task."""
     truth: Value | None = None
     """True physics in force, `P`, for experiments; None on a robot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """Steps from a reset to an end, in order; the end is data and never resets a lifetime state.
+    """Consecutive steps from a reset to an end. The end is data and never resets a lifetime state.
 
-    Numbers are as they were sensed, float32 or float64. Transitions beside one that is not finite are invalid.
+    Numbers have the precision of the sensors, float32 or float64. Transitions to or from an observation that is
+    not finite are invalid.
     """
 
     stamp: np.ndarray
-    """`T+1`, int64: time of each measurement on the robot's own clock, in ns; it always rises."""
+    """`T+1`, int64: time of each measurement on the robot's own clock, in ns; strictly increasing."""
     obs: np.ndarray
     """`T+1 O`."""
     action: np.ndarray
-    """`T A`: what reached the motors between an observation and the next."""
+    """`T A`: applied action between an observation and the next."""
     hold: np.ndarray
-    """`A`: the action in force before the first step; NaN if nobody knows."""
+    """`A`: last action before the first step; NaN if unknown."""
     reward: np.ndarray
-    """`T`, float64; NaN where nobody gave one."""
+    """`T`, float64; NaN for steps without reward."""
     goal: np.ndarray
-    """`T+1 G`; NaN where there was none yet."""
+    """`T+1 G`; NaN before the first goal."""
     valid: np.ndarray
-    """`T`, bool. False: a gap, a stale or a refused reading. Counted, never learned from."""
+    """`T`, bool. False: a gap, a stale or a rejected reading. Counted, never learned from."""
     terminated: bool = False
-    """The world ended it."""
+    """The world ended the episode."""
     truncated: bool = False
-    """We stopped watching."""
+    """The recording ended before the episode."""
 
     def __post_init__(self) -> None:
         steps = len(self.action)
         for name, rows in (("stamp", 1), ("obs", 1), ("goal", 1), ("reward", 0), ("valid", 0)):
             found, expected = len(getattr(self, name)), steps + rows
             if found != expected:
-                raise SpecError(f"{name} has {found} rows beside {steps} actions; it needs {expected}")
+                raise SpecError(f"{name} has {found} rows with {steps} actions; it needs {expected}")
         late = np.flatnonzero(np.diff(self.stamp) <= 0)
         if late.size:
             raise SpecError(
-                f"stamp {self.stamp[late[0] + 1]} of observation {late[0] + 1} is not after the one before it; "
-                "cut the episode there"
+                f"stamp {self.stamp[late[0] + 1]} of observation {late[0] + 1} is not after the stamp before it; "
+                "split the episode there"
             )
         object.__setattr__(self, "valid", self.valid & self._finite())
 
@@ -100,29 +101,27 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class Lives:
-    """`B` lifetimes of `T` control steps each, side by side."""
+    """Trajectory batch: `B` trajectories of `T` control steps each."""
 
     obs: np.ndarray
-    """`B T+1 O`, float32: what was sensed before each step, and after the last."""
+    """`B T+1 O`, float32: sensor readings before each step, and after the last."""
     action: np.ndarray
-    """`B T A`, float32: what reached the motors."""
+    """`B T A`, float32: applied actions."""
     hold: np.ndarray
-    """`B A`, float32: the action in force before the first step."""
+    """`B A`, float32: last action before the first step."""
     goal: np.ndarray
     """`B T+1 G`, float32: before each step, and after the last."""
     physics: np.ndarray
-    """`B W P`, float32: true parameters of the worlds of each life, which only an oracle may see."""
+    """`B W P`, float32: true parameters of the worlds of each trajectory, for the `oracle` variant only."""
     world: np.ndarray
-    """`B T`, int64: which of the `W` worlds was in force."""
+    """`B T`, int64: index of the world in force, below `W`."""
 
     def __post_init__(self) -> None:
         lives, steps = self.action.shape[:2]
         for name in ("obs", "goal"):
             shape = getattr(self, name).shape
             if shape[:2] != (lives, steps + 1):
-                raise SpecError(
-                    f"{name} is {shape} beside action {self.action.shape}; it needs one step more"
-                )
+                raise SpecError(f"{name} is {shape} with action {self.action.shape}; it needs one step more")
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -132,9 +131,9 @@ class Lives:
         return self.action.shape[1]
 
     def truth(self) -> np.ndarray:
-        """True parameters at every step, `B T P`."""
+        """Return the true parameters at every step, `B T P`."""
         return np.take_along_axis(self.physics, self.world[..., None], axis=1)
 
     def rows(self, index: np.ndarray | slice) -> "Lives":
-        """Some of the lives."""
+        """Select trajectories by index."""
         return Lives(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})

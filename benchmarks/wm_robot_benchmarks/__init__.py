@@ -1,1 +1,1 @@
-"""`wm-robot bench NAME`: measure, and say with what."""
+"""Benchmarks: one module for each `wm-robot bench NAME`. Results name commit, seeds and bases."""

@@ -1,4 +1,4 @@
-"""`wm-robot bench adaptation`: open-loop error by steps lived, on held-out worlds."""
+"""`wm-robot bench adaptation`: open-loop error by steps of experience, in held-out worlds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,24 +24,24 @@ from wm_robot_benchmarks.harness.result import (
 from wm_robot_cli.values import Count, Seed
 
 POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
-"""Steps lived in a still world."""
+"""Steps of experience in a constant world."""
 CHANGE = 128
-"""Step of the change in a life with one."""
+"""Step of the change in a trajectory with one."""
 AFTER = (0, 8, 16, 32, 50, 100)
 """Steps after the change."""
 SEGMENT = 64
-"""Steps of a segment of training, `TrainConfig.steps`."""
+"""Steps of a training segment, `TrainConfig.steps`."""
 LONG = tuple(SEGMENT * first for first in (1, 5, 13, 21, 31))
-"""Stages of a long life, to 32 training segments and more: where each begins."""
+"""Start steps of the stages of a long trajectory, up to 32 training segments and more."""
 STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40, 48))
-"""Steps of a stage at which to imagine. Random behaviour is drawn anew every 64 steps and begins with a jerk that no
-arm foresees well; these steps lie between two of them, in four behaviours, so that only the age differs."""
+"""Steps of a stage at which to imagine. Random behaviour changes every 64 steps with a jerk that no variant predicts
+well; these steps lie between two changes, in four behaviours, so that only the age differs."""
 LONG_LIVES = 128
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """Errors of one arm under one seed, `B P` each."""
+    """Errors of one variant for one seed, `B P` each."""
 
     still: np.ndarray
     changed: np.ndarray
@@ -50,12 +50,12 @@ class _Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationBench(MemoryBench, SeededBench):
-    """Open-loop error by steps lived in worlds never trained on, and what false histories do."""
+    """Open-loop error by steps of experience in held-out worlds, and the effect of false histories."""
 
     worlds: Count = 200
     """Held-out worlds for each seed."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
-    """Of worlds, motion and noise."""
+    """Seeds of worlds, motion and noise."""
     quick: bool = False
     """A quarter of the worlds, one seed."""
 
@@ -68,7 +68,7 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unre
     needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds
     worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
-    # Whatever base is there stands in the table; the figures need these three alone.
+    # The table has all available bases; the figures need only these three.
     needed = ("robust", "oracle", memory)
     check_bases(setting, needed)
     bases = bases_of(setting, sorted({*needed, *arms_with_base(setting)}))
@@ -83,7 +83,7 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unre
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"{worlds} held-out worlds a seed, {count_of(seeds)}; error: mean square 8 steps ahead, in units of the "
-            "one-step change; of long lives: mean of the 256 steps after a step",
+            "one-step change; of long trajectories: mean of the 256 steps after a step",
             spread_in_words({name: [one.value for one in of.values()] for name, of in each.items()}),
         ),
     )
@@ -92,7 +92,7 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unre
 def _lived(
     setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
 ) -> tuple[dict[str, _Seen], dict[str, np.ndarray]]:
-    """Under one seed: errors of each arm, and of the adaptive one after false histories."""
+    """Compute for one seed the errors of each variant, and of the adaptive one after false histories."""
     from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
 
     arms = {name: Arm(name=name, model=base.model) for name, base in bases_of(setting, names).items()}
@@ -100,7 +100,7 @@ def _lived(
     unit = np.diff(still.obs, axis=1).std((0, 1))
     errors = {}
     for number, (name, arm) in enumerate(arms.items()):
-        # Shares of the time that each takes.
+        # Shares of the total time.
         first, second, third = (
             part_of(part_of(progress, number, 1, len(arms)), start, size, 4)
             for start, size in ((0, 1), (1, 1), (2, 2))
@@ -120,7 +120,7 @@ def _lived(
 
 
 def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, Lives, Lives]:
-    """Lives in one world, lives with one change, long lives."""
+    """Generate trajectories in one world, with one change, and long ones."""
     from wm_robot.robots import load_spec
     from wm_robot_sim.rollouts import gather
     from wm_robot_sim.worlds import WorldDistribution

@@ -1,4 +1,4 @@
-"""`wm-robot bench assimilation`: arms that live each other's sessions, and what they foresee of both worlds then."""
+"""`wm-robot bench assimilation`: robots assimilate each other's sessions; errors in both worlds."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +14,12 @@ from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_
 from wm_robot_cli.values import Count, Seed
 
 VISIT, VISITS = 400, 4
-"""Steps of each visit of a session, and how many: two payloads by turns."""
+"""Steps of each visit of a session, and number of visits: two payloads in turn."""
 FRESH = 264
-"""Steps in each of both payloads after the session, on which lives are compared."""
+"""Steps with each of both payloads after the session, on which the states are compared."""
 SESSION = VISIT * VISITS
 DRAWINGS = 2000
-"""For the interval of a ratio."""
+"""Number of resamples for the interval of a ratio."""
 ARMS = {
     "stranger": "the other's world, before",
     "assimilated": "the other's world, its session lived",
@@ -34,18 +34,18 @@ RATIOS = {
     "control_stranger_vs_owner": ("owner", "stranger"),
     "control_third_vs_owner": ("owner", "third"),
 }
-"""Name → life above and life below."""
+"""Name → numerator and denominator of the ratio."""
 AGAINST_OWNER = ("other_vs_owner", "control_third_vs_owner")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssimilationBench(MemoryBench, SeededBench):
-    """Pairs of robots that live each other's sessions: what each foresees of the other's world and of its own."""
+    """Pairs of robots that assimilate each other's sessions: prediction errors in the other's and the own world."""
 
     pairs: Count = 64
-    """For each seed."""
+    """Pairs for each seed."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of bodies, payloads, motion and noise."""
+    """Seeds of bodies, payloads, motion and noise."""
     quick: bool = False
     """A quarter of the pairs, one seed."""
 
@@ -67,7 +67,7 @@ def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unrep
     for name, (above, below) in RATIOS.items():
         found = (float(each[above].mean() / each[below].mean()), *_interval(each[above], each[below]))
         for suffix, value in zip(("", "_low", "_high"), found, strict=True):
-            # Beside an owner who knows its world no better than a stranger, to be as good is worth nothing.
+            # If the owner predicts its world no better than a stranger, an equal error means nothing.
             judged = against(value, stranger, owner, names=("stranger", "owner"))
             figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
     return Result(
@@ -77,21 +77,21 @@ def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unrep
         bases={memory: base.digest},
         notes=(
             f"{2 * pairs} arms a seed, {count_of(setting.seeds)}, each with a body and two payloads of its own; "
-            f"sessions of {SESSION} steps; error: mean square of what is foreseen ahead, in units of the one-step "
-            "change, by steps since the world was entered; figures from step 16 on, when it has been recognised",
-            "other_vs_owner: the owner's error over that of who lived its session; 1 is as good",
-            "low and high: between them is the ratio in 95 of 100 drawings of as many arms from these",
+            f"sessions of {SESSION} steps; error: mean square error of predictions ahead, in units of the "
+            "one-step change, by steps since the start of the visit; figures from step 16 on, after recognition",
+            "other_vs_owner: the owner's error over that of the robot that assimilated its session; 1 is equal",
+            "low and high: 95 % bootstrap interval of the ratio over robots",
         ),
     )
 
 
 def _partners(arms: int) -> np.ndarray:
-    """Whose session each arm lives."""
+    """Return whose session each robot assimilates."""
     return np.arange(arms) ^ 1
 
 
 def _interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
-    """Where the ratio of two means over arms lies. Source: Efron (1979), Ann. Statist. 7(1) (the bootstrap)."""
+    """Compute the 95 % bootstrap interval of a ratio of means. Source: Efron (1979), Ann. Statist. 7(1)."""
     drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
     low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
     return float(low), float(high)
@@ -116,7 +116,7 @@ def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
 def _swapped(
     setting: Setting, memory: str, pairs: int, seed: int, *, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Errors of each arm in both payloads, `B 2 K`, by life."""
+    """Compute the errors of each robot with both payloads, `B 2 K`, by condition."""
     import torch
 
     from wm_robot.adaptation.context_bank import Recall

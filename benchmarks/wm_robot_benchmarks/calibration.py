@@ -1,4 +1,4 @@
-"""`wm-robot bench calibration`: how often the world is within the deviation that was foreseen, in unseen worlds."""
+"""`wm-robot bench calibration`: how often errors are within the predicted deviation, in held-out worlds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +12,17 @@ from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bas
 from wm_robot_cli.values import Count
 
 SHOWN = (1, 8, 32, 100)
-"""Steps ahead that have a figure."""
+"""Steps ahead with a figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationBench(MemoryBench, SeededBench):
-    """How often the world is within the deviation that was foreseen for it, in worlds never trained on."""
+    """How often prediction errors are within the predicted deviation, in held-out worlds."""
 
     worlds: Count = 200
     """Held-out worlds for each seed."""
     memory: str = "ekf"
-    """Family that the lives are of; its base needs a calibration, see `wm-robot calibrate`."""
+    """Memory family; its base needs a calibration, see `wm-robot calibrate`."""
     quick: bool = False
     """A quarter of the worlds, one seed."""
 
@@ -56,9 +56,9 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unre
         ],
         bases={memory: base.digest},
         notes=(
-            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; part of the errors within one foreseen "
-            "deviation, by steps ahead (columns) and steps lived; 0.683 is perfect",
-            "rank correlation of errors with the deviations foreseen for them, and for another life",
+            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; share of the errors within one predicted "
+            "deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
+            "rank correlation of errors with their own predicted deviations, and with those of another robot",
         ),
     )
 
@@ -66,8 +66,11 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unre
 def _errors(
     setting: Setting, memory: str, worlds: int, seed: int, *, progress: Progress
 ) -> tuple[np.ndarray, ...]:
-    """Under one seed, `B A K O`: errors over the model's own deviation, over the calibrated one and over that of
-    another life; the calibrated deviation, and the errors in sensor units."""
+    """Compute ratios and errors for one seed, `B A K O` each.
+
+    These are errors over the model's own deviation, over the calibrated one and over that of another robot; the
+    calibrated deviation, and the errors in sensor units.
+    """
     from wm_robot.evaluation.calibration import AGES, HORIZONS, standardised_errors
     from wm_robot.model.calibration import load_calibration
     from wm_robot.robots import load_spec
@@ -104,7 +107,7 @@ def _rows(name: str, errors: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Of Spearman, mean over steps ahead and channels: what differs by them alone tells nothing of a life."""
+    """Compute Spearman's rank correlation, mean over steps ahead and channels: only robots and times differ."""
     x, y = (np.moveaxis(v.reshape(-1, *v.shape[2:]), 0, -1) for v in (x, y))
     ranks = [v.argsort(-1).argsort(-1).astype(np.float64) for v in (x, y)]
     centred = [r - r.mean(-1, keepdims=True) for r in ranks]

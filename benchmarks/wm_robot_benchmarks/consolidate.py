@@ -1,4 +1,4 @@
-"""`wm-robot bench consolidate`: robots that wear beyond what training knew, and residuals that are poison."""
+"""`wm-robot bench consolidate`: robots that wear beyond the training range, and poisoned residuals."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from wm_robot_sim.wear import Wear
 
 WARM, END, BACK = 1024, 3072, 1536
-"""Steps in which a robot is new; worn out, in which the end is judged; and new again."""
+"""Steps of the phases: new, worn out (where the end is evaluated), and new again."""
 SETTLED = 128
-"""Steps after which a life is at home in the world that it is back in."""
+"""Steps after which the state is settled in the first world again."""
 GARBAGE, AFTER = 1024, 1536
-"""Steps of which the readings are another's, and steps after that or after a poisoned residual."""
+"""Steps with readings of another robot, and steps after them or after a poisoned residual."""
 POISONED = WARM + 3 * AFTER + GARBAGE + AFTER
-"""Steps of lives with a poisoned residual, in all."""
+"""Total steps with a poisoned residual."""
 ARMS = ("frozen", "write", "consolidate", "oracle")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsolidateBench(MemoryBench, SeededBench):
-    """Robots whose motors wear beyond what training knew: frozen, written, and consolidated too; and poison."""
+    """Robots whose motors wear beyond the training range: frozen, updated, consolidated; and poisoned residuals."""
 
     lives: Count = 8
     """Robots for each seed."""
     minutes: Duration = 20.0
-    """Simulated time in which they wear."""
+    """Simulated time of the wear, in minutes."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of wear, motion and noise."""
+    """Seeds of wear, motion and noise."""
     quick: bool = False
     """A quarter of the robots, a fifth of the time, one seed."""
 
@@ -51,7 +51,7 @@ def run(
     setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = unreported
 ) -> Result:
     """See `wm-robot bench consolidate --help`."""
-    needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage is another's readings")
+    needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage readings come from another robot")
     needs(minutes > 0, f"minutes is {minutes}; it must be positive")
     if setting.quick:
         lives, minutes = max(2, lives // 4), minutes / 5
@@ -101,9 +101,9 @@ def run(
         bases={memory: base.digest},
         notes=(
             f"{lives} robots a seed, {count_of(seeds)}; gains leave the range of training over {minutes:g} min; "
-            "error: mean square of what is foreseen 8 steps ahead, in units of the one-step change",
-            f"in all: {sum(part['events'] for part in worn)} residuals tried, "
-            f"{sum(part['given_up'] for part in worn)} given up while the robots wore",
+            "error: mean square error of predictions 8 steps ahead, in units of the one-step change",
+            f"in all: {sum(part['events'] for part in worn)} residuals evaluated, "
+            f"{sum(part['given_up'] for part in worn)} rejected during the wear",
             "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
             *_oracle_notes(error),
         ),
@@ -111,7 +111,7 @@ def run(
 
 
 def _oracle_notes(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
-    """Where the oracle of the table bounds nothing: it was not trained for robots that are worn so far."""
+    """Describe where the oracle of the table is no bound: it was not trained for so much wear."""
     found = {
         when: reason_without_gap(
             float(arms["frozen"].mean()), float(arms["oracle"].mean()), names=("frozen", "oracle")
@@ -128,7 +128,7 @@ def _wearing_steps(minutes: float, rate: float) -> int:
 def _worn(
     setting: Setting, memory: str, lives: int, minutes: float, seed: int, *, progress: Progress
 ) -> dict[str, Any]:
-    """Mean errors of each life by arm and time."""
+    """Compute the mean errors of each robot by variant and time."""
     from wm_robot.adaptation.shadow import shadow_state
 
     wear, robots = _robots(setting, memory, lives, seed)
@@ -156,13 +156,13 @@ def _worn(
 
 
 class _Steps:
-    """Counts the steps of pieces as they are lived."""
+    """Counter of the processed steps of pieces."""
 
     def __init__(self) -> None:
         self._lived = 0
 
     def counted(self, pieces: "Iterable[Piece]", progress: Progress, whole: int) -> "Iterator[Piece]":
-        """The same pieces; each is reported when it was lived."""
+        """Yield the same pieces, and report each after it was processed."""
         for piece in pieces:
             yield piece
             self._lived += piece.action.shape[1]
@@ -172,7 +172,7 @@ class _Steps:
 def _poisoned(
     setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
 ) -> dict[str, float]:
-    """For how long poison makes lives worse than frozen ones, in s."""
+    """Measure for how long poisoned residuals are worse than frozen states, in s."""
     from wm_robot.adaptation.shadow import Trial, TrialConfig, believing, shadow_state
     from wm_robot.model.torch_backend import ModelLives
     from wm_robot_benchmarks.measures.consolidation import longest
@@ -212,7 +212,7 @@ def _poisoned(
 
 
 def _reversed(model: Any, chapters: Any) -> "Residual[np.ndarray]":
-    """What would be learned of these chapters if every change had been the other way round."""
+    """Fit a residual to these segments with reversed sign of every change."""
     import torch
 
     from wm_robot.adaptation.candidate import ConsolidateConfig

@@ -1,4 +1,4 @@
-"""`wm-robot bench control`: settled target error after a hidden change, by arm."""
+"""`wm-robot bench control`: settled target error after a hidden change, by variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ from wm_robot_cli.values import Count, Seed
 BEFORE_S, AFTER_S = 4.0, 10.0
 """Time before the change, and after it, in s."""
 SETTLED_S = 1.0
-"""From here on after the change the error counts as settled."""
+"""Time after the change from which the error counts as settled, in s."""
 TOGETHER = 64
-"""Episodes side by side: more do not fit in the cache."""
+"""Episodes in a batch: more do not fit in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlBench(MemoryBench, SeededBench):
-    """Settled target error after a hidden change, each arm driven by its own planner."""
+    """Settled target error after a hidden change, with one planner for each variant."""
 
     episodes: Count = 100
-    """Episodes for each arm and seed."""
+    """Episodes for each variant and seed."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of worlds, targets and noise."""
+    """Seeds of worlds, targets and noise."""
     quick: bool = False
     """A fifth of the episodes, one seed."""
 
@@ -65,7 +65,7 @@ def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = un
         table=[_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{episodes} episodes an arm and seed, {count_of(seeds)}; true gripper to target, in mm",
+            f"{episodes} episodes a variant and seed, {count_of(seeds)}; true gripper to target, in mm",
             spread_in_words({name: [_value(of[name]) for of in spread] for name in figures}),
         ),
     )
@@ -74,7 +74,7 @@ def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = un
 def _lived(
     setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
 ) -> dict[str, list[np.ndarray]]:
-    """Target error by arm and seed, `B T` each."""
+    """Compute the target error by variant and seed, `B T` each."""
     parts = range(0, episodes, TOGETHER)
     keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
     jobs = [(setting, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
@@ -88,7 +88,7 @@ def _lived(
 def _episodes(
     setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
 ) -> np.ndarray:
-    """Target error of `count` episodes, `B T`, in m."""
+    """Compute the target error of `count` episodes, `B T`, in m."""
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.rollout_objective import ImaginedPlans
     from wm_robot.model.torch_backend import ModelLives
@@ -105,7 +105,7 @@ def _episodes(
 def scene(
     spec: RobotSpec, count: int, seed: int, first: int, *, before: float = BEFORE_S, after: float = AFTER_S
 ) -> tuple[Plants, np.ndarray, Change]:
-    """Robots, goals `B T+1 G` and the hidden change; worlds and targets depend on seed and episode alone.
+    """Make robots, goals `B T+1 G` and the hidden change; worlds and targets depend only on seed and episode.
 
     Args:
         first: Number of the first episode.
@@ -135,7 +135,7 @@ def scene(
 
 
 def _settled(error: np.ndarray) -> np.ndarray:
-    """Mean error of each episode once settled after the change, `B`."""
+    """Compute the settled mean error of each episode after the change, `B`."""
     rate = error.shape[1] / (BEFORE_S + AFTER_S)
     return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
 

@@ -1,4 +1,4 @@
-"""`wm-robot bench durability`: writers killed at random instants, and what is left of what they acknowledged."""
+"""`wm-robot bench durability`: kills writers at random times, and checks their acknowledged data."""
 
 import sys
 import tempfile
@@ -30,32 +30,32 @@ from wm_robot_benchmarks.measures.snapshot_durability import (
 from wm_robot_cli.values import Count, CountOrZero, Seed
 
 LATEST, LATEST_RECORDER, LATEST_CUT = 0.15, 0.3, 0.6
-"""Seconds within which a writer of lives is killed, and one of recordings, which begins more slowly; and within which
-its power is cut: its disk is a slow one."""
+"""Longest time until a writer of states is killed, until one of recordings is (it starts more slowly), and until its
+power is cut (its disk is slow); in s."""
 
 
 EPISODE = 250
-"""Steps of the episodes of a recorder that is killed."""
+"""Steps of an episode of the killed recorder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DurabilityBench(FirstSeedBench):
-    """Whether what was acknowledged survives `kill -9` at random instants; naive writers are the controls."""
+    """Whether acknowledged data survives `kill -9` at random times; naive writers are the controls."""
 
     kills: CountOrZero = 1000
-    """Of each writer of lives."""
+    """Kills of each writer of states."""
     power_cuts: CountOrZero = 0
-    """Of each writer of lives on a disk image of its own; needs root and a loop device."""
+    """Power cuts of each writer of states on its own disk image; needs root and a loop device."""
     recorder_kills: CountOrZero = 200
-    """Of each writer of recordings, in the middle of an episode."""
+    """Kills of each writer of recordings, during an episode."""
     size: Count = 2 << 20
-    """Of a state, in bytes."""
+    """Size of a state, in bytes."""
     folder: Path | None = None
-    """On the disk that is to be tried; the one for temporary files by default."""
+    """Folder on the tested disk; by default that of temporary files."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of the instants."""
+    """Seeds; the first is used for the times."""
     quick: bool = False
-    """A twentieth of each."""
+    """A twentieth of each count."""
 
     def run(self, setting: Setting, *, progress: Progress) -> Result:
         return run(
@@ -113,8 +113,8 @@ def run(
             "naive_failed_fraction": naive["unreadable"] / kills,
         }
         notes.append(
-            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states began; the store's "
-            f"one also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
+            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states started; that of "
+            f"the store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
         )
         if recorder_kills:
             recorded, told, said = _recorders(place, recorder_kills, rng, shares("recorders"))
@@ -139,13 +139,13 @@ def run(
                 "power_cut_control_failed_fraction": max(control["lost"], control["unreadable"]) / power_cuts,
             }
             notes.append(
-                "power cut: an ext4 image as it is at an instant, its journal replayed; no torn sectors"
+                "power cut: an ext4 image at one instant, with its journal replayed; no torn sectors"
             )
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
 
 
 class _Shares:
-    """Parts of the progress, by name."""
+    """Shares of the progress, by name."""
 
     def __init__(self, progress: Progress, trials: dict[str, int]):
         self._progress, self._trials = progress, trials
@@ -159,7 +159,7 @@ class _Shares:
 def _recorders(
     place: Path, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], str]:
-    """Rows, figures and a note of recorders that are killed, each beside its control."""
+    """Return rows, figures and a note of killed recorders, each with its control."""
     try:
         from wm_robot_benchmarks.measures import recording_durability
     except MissingExtraError as error:
@@ -244,7 +244,7 @@ def _tried(
     *,
     progress: Progress,
 ) -> dict[str, Any]:
-    """A row: what was found after each of so many ends at random instants."""
+    """Return a row with the data found after `count` ends at random times."""
     began, number, seen = time.monotonic(), 0, []
     for done in range(trials):
         progress(done, trials)

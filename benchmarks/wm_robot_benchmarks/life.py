@@ -1,4 +1,4 @@
-"""`wm-robot bench life`: one long life in worlds that change and come back, and whether it ages."""
+"""`wm-robot bench life`: one long lifetime in worlds that change and return, and whether it degrades with age."""
 
 import resource
 import time
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
 
 PIECE = 1024
-"""Steps that are simulated at once; between two pieces the world may change."""
+"""Steps of a simulated piece; between two pieces the world may change."""
 CONDITIONS, STAY = 6, 0.7
-"""Worlds of the life, and the chance that it stays in one for another piece."""
+"""Number of worlds, and probability to stay in one for another piece."""
 LOOK = 64
-"""Steps from one moment at which to imagine to the next."""
+"""Steps between two imagined rollouts."""
 PARTS = 10
 
 
@@ -35,12 +35,12 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LifeBench(MemoryBench, FirstSeedBench):
-    """One long life in simulated time: whether its step, its state or its error grow with age."""
+    """One long lifetime in simulated time: whether its step time, its state or its error grow with age."""
 
     steps: Count = 1_000_000
-    """Steps of the life; a million are five and a half hours at 50 Hz, and take about one and a half."""
+    """Steps of the lifetime; a million are 5.5 hours at 50 Hz, and take about 1.5 hours."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of worlds, motion and noise."""
+    """Seeds; the first is used for worlds, motion and noise."""
     quick: bool = False
     """A hundredth of the steps."""
 
@@ -129,9 +129,9 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
         table=rows,
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"one life of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} worlds "
-            f"that come and go; {switches} conditions recalled; each row is a tenth of it; "
-            "newborn: what who has learned nothing foresees at the same moments",
+            f"one lifetime of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} "
+            f"worlds that change and return; {switches} switches to a stored context; each row is a tenth of it; "
+            "newborn: predictions of the initial state at the same steps",
         ),
     )
 
@@ -141,13 +141,13 @@ def _against_oracle(row: dict[str, Any]) -> Comparison:
 
 
 def _end(model: Any, state: Any, obs: Any, plan: Any) -> Any:
-    """What is expected at the end of a plan."""
+    """Predict the observation at the end of a plan."""
     mean, _ = model.imagine(state, model.observe(state, obs[None]), plan)
     return mean[0, 0, -1]
 
 
 def _pieces(robot: str, seed: int) -> Iterator[_Piece]:
-    """One robot's life, piece by piece."""
+    """Yield the pieces of one robot's lifetime."""
     import torch
 
     from wm_robot.robots import load_spec

@@ -1,4 +1,4 @@
-"""`wm-robot bench loop`: sensor to command through ROS 2, at the robot's own rate or for the timing of another."""
+"""`wm-robot bench loop`: sensor to command through ROS 2, at the robot's rate or, for timing only, at another."""
 
 import math
 import tempfile
@@ -18,28 +18,28 @@ from wm_robot_cli.progress import by_the_clock
 from wm_robot_cli.values import CountOrZero, Duration, Priority, RateOrZero
 
 BARE = 0.1
-"""Part of the run's time for which a bare loop runs before it."""
+"""Duration of the bare loop before the run, as a fraction of the run."""
 START_S, NEW_RATE_S = 12.0, 40.0
-"""About the time in which both nodes load and find each other, and in which a base is made for another rate, in s."""
+"""Estimated time for both nodes to load and discover each other, and to make a base for another rate, in s."""
 LONG_MS = 3.0
-"""What counts as a long pause of it."""
+"""Shortest pause of the bare loop that counts as long."""
 FIGURES = ("p50_ms", "p99_ms", "p999_ms", "worst_ms", "missed_periods", "longest_miss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopBench(MemoryBench):
-    """Time from a sensor's stamp to the command for it, through ROS 2, plant and agent in processes of their own."""
+    """Time from a sensor's stamp to its command through ROS 2, with plant and agent in separate processes."""
 
     seconds: Duration = 60.0
     """Length of the run."""
     rate: RateOrZero = 0.0
-    """Of the loop, in Hz; 0: the robot's own. At another the base is timed, and foresees nothing."""
+    """Rate of the loop, in Hz; 0: the robot's own. Another rate is for timing only: the base cannot predict there."""
     learner: Literal["on", "off"] = "off"
-    """Whether the agent has its learner beside it."""
+    """Whether the agent runs with its learner."""
     hogs: CountOrZero = 0
-    """Processes of ordinary priority that spin beside it."""
+    """Busy processes of ordinary priority."""
     priority: Priority = 50
-    """Of both nodes among real-time processes, where that is permitted; 0: none."""
+    """Real-time priority of both nodes, where it is permitted; 0: none."""
     quick: bool = False
     """A quarter of the time."""
 
@@ -121,16 +121,18 @@ def run(
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
-        "missed_periods are all without a new command; hurried: late steps, after which a plan is not watched, nor "
-        "every other one searched",
-        "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
-        f"bare: pauses of a loop that only looks at the clock, with this priority and these hogs, in "
+        "missed_periods are all without a new command; hurried: late steps, after which the plan is not monitored "
+        "and every second one is not searched",
+        "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
+        f"bare: pauses of a loop that only reads the clock, with this priority and these hogs, in "
         f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
-        f"of quota: part of the long ones that end at one moment of {QUOTA_MS:g} ms, as where a host gives a "
-        "share of core time for so long, and it is used up",
+        f"of quota: share of the long ones that end at the same phase of {QUOTA_MS:g} ms, as under a host's quota "
+        "of core time for that period",
     ]
     if not own:
-        notes.append(f"the base was trained for another rate than {rate:g} Hz: this is its timing alone")
+        notes.append(
+            f"the base was trained for another rate than {rate:g} Hz: these figures are its timing only"
+        )
     return Result(
         setting=setting,
         figures=figures,
@@ -141,7 +143,7 @@ def run(
 
 
 def start_seconds(setting: Setting, rate: float) -> float:
-    """About how long it takes until the loop runs at a rate, in s."""
+    """Estimate the time until the loop runs at a rate, in s."""
     from wm_robot.robots import load_spec
 
     return START_S + (NEW_RATE_S if rate and rate != load_spec(setting.robot).rate else 0.0)
@@ -149,7 +151,7 @@ def start_seconds(setting: Setting, rate: float) -> float:
 
 @contextmanager
 def robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
-    """Robot and base, and whether the base was trained for that."""
+    """Yield robot and base, and whether the base was trained for that rate."""
     from wm_robot.robots import load_spec
     from wm_robot_benchmarks.ros_probes.loop_timing import at_rate
 
@@ -161,7 +163,7 @@ def robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, P
 
 
 def _permitted(priority: int, plant: dict[str, Any], agent: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the system gave to the loop, in words."""
+    """Describe the real-time settings that the system permitted."""
     if not priority:
         return [{"real time": "both nodes", "asked for": "nothing", "had": "priority is 0"}]
     return [

@@ -1,4 +1,4 @@
-"""`wm-robot bench memory`: families of memory compared on three tasks, and with what learns in no weights."""
+"""`wm-robot bench memory`: memory families compared on three tasks, and with methods without learned weights."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,25 +12,25 @@ from wm_robot_cli.values import Count, Seed
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFamiliesBench(BasesBench, SeededBench):
-    """Families of lifetime state side by side, and beside what needs no learning in weights."""
+    """Comparison of memory families with each other, and with methods without learned weights."""
 
     task: Literal["linear", "gain", "arm"] = "linear"
     """`linear`: random linear systems that change; the families are trained first, for some ten minutes each. `gain`:
-    a gain that lasts over episodes, trained likewise. `arm`: the bases that are there."""
+    a gain that lasts over episodes, trained in the same way. `arm`: the existing bases."""
     families: tuple[str, ...] = FAMILIES
-    """Those to compare."""
+    """Memory families to compare."""
     worlds: Count = 128
-    """Of `arm`: held-out worlds for each seed."""
+    """For `arm`: held-out worlds for each seed."""
     updates: Count = 3000
-    """Of each training; those of `gain` are a tenth."""
+    """Updates of each training; a tenth for `gain`."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of the worlds that they are tested on."""
+    """Seeds of the test worlds."""
     work: Path = Path("runs/bench")
-    """Folder of the trainings, one for each task; what is trained there already is taken."""
+    """Folder of the trainings, one for each task; finished trainings are reused."""
     bases: Path = Path("bases")
-    """Of `arm`: folder with the trained bases."""
+    """For `arm`: folder with the trained bases."""
     figure: Path | None = None
-    """Of `arm`: SVG file to draw the errors in."""
+    """For `arm`: SVG file for a plot of the errors."""
     quick: bool = False
     """A fiftieth of the updates (a third for `gain`), a quarter of the worlds, one seed."""
 

@@ -1,4 +1,4 @@
-"""`wm-robot bench onboard`: what a plan takes on a robot's one thread, and what it is worth."""
+"""`wm-robot bench onboard`: run time of a plan on one thread, and its quality."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from wm_robot_benchmarks.control import scene
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+from wm_robot_benchmarks.measures.corrupted_weights import BITS, change_weights, round_weights, shuffle_rows
 from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
 from wm_robot_cli.values import Count, Seed
 
@@ -22,43 +23,41 @@ LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
 512 samples of 3 steps in 6 iterations with 64 elites."""
 LARGE_PLANNER = {"samples": 512, "horizon": 3, "iterations": 6, "rounds": 0, "elites": 64}
 MORE = 20
-"""Times the candidates of the planner that judges the default one, and how many times fewer those of the control."""
+"""Ratio of samples: reference planner to default planner, and default planner to control."""
 BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0
-"""Time before the hidden change and after it, and from when on after it the error counts, in s."""
+"""Time before the hidden change, after it, and from the change to the settled error, in s."""
 NEAR = 0.015
-"""Settled error beyond which an arm has stayed away, in m. A few of these are most of a mean."""
+"""Settled error above which a robot counts as not arrived, in m. A few of these dominate a mean."""
 SHARES = ((0, 10), (10, 10), (20, 80))
-"""Start and size, in parts of 100 of all time, of the plans of both sizes and of the episodes."""
+"""Start and size of the progress of plans of both sizes and of episodes, in percent."""
 TOGETHER = 8
-"""Episodes in a process."""
+"""Episodes in one process."""
 ARMS = ("large", "small", "float32")
-"""Large and small: planners in torch. The other: the default one, as it ships."""
-BITS = 3
-"""Of the weights of a graph that the check of an export must refuse."""
+"""Planners: large and small run in torch; the third is the shipped default."""
 
 
 class _Timed(NamedTuple):
-    """Times at one size."""
+    """Run times at one model size."""
 
     times: dict[str, Times]
     mflop: float
 
     @property
     def floor(self) -> float:
-        """The faster one of the bare products, in ms."""
+        """Run time of the faster bare products, in ms."""
         return min(self.times[name].median for name in ("products, torch", "products, numpy"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnboardBench(MemoryBench, SeededBench):
-    """A whole plan as a graph, beside torch and its bare matrix products; what few plans cost."""
+    """Run time of a plan in ONNX, compared with torch and with its matrix products; quality with few samples."""
 
     repetitions: Count = 200
     """Plans of each kind at the default size; an eighth at that of TD-MPC2."""
     episodes: Count = 24
     """Episodes of each planner and seed."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of worlds, targets and noise."""
+    """Seeds of worlds, targets and noise."""
     quick: bool = False
     """A quarter of the repetitions and episodes, one seed."""
 
@@ -91,7 +90,7 @@ def run(
     refused = _refused(setting, base, shipped)
     errors = _driven(setting, memory, episodes, shipped, third)
     settled = {arm: _settled(error) for arm, error in errors.items()}
-    # In the same worlds, with the same targets.
+    # Same worlds and targets.
     default, large = settled["float32"].ravel(), settled["large"].ravel()
     return Result(
         setting=setting,
@@ -111,12 +110,12 @@ def run(
         ],
         bases={memory: base.digest},
         notes=(
-            "core: time that the one thread had a core; ratios are of its medians, in one process, taking turns",
+            "core: time that the one thread had a core; ratios are of its medians, measured in turn in one process",
             "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
             f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
             f"quality_vs_large_planner {_interval(default, large)}",
             f"of the graph {_stuck(default)} stayed away, of the large planner {_stuck(large)}",
-            "refused by the check of an export: "
+            "rejected by the export check: "
             + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
         ),
     )
@@ -131,7 +130,7 @@ def _ratios(timed: _Timed, suffix: str) -> dict[str, float]:
 
 
 def _large_model(like: Any) -> Any:
-    """A model of TD-MPC2's size, as it is before training."""
+    """Make an untrained model of TD-MPC2's size."""
     import torch
 
     from wm_robot.model.config import ModelConfig
@@ -150,10 +149,10 @@ def _plans(
     repetitions: int,
     progress: Progress,
 ) -> _Timed:
-    """Times of whole plans from one moment: in torch, by graphs, and of the bare products of the graph.
+    """Time whole plans from one state: in torch, in ONNX, and the matrix products alone.
 
     Args:
-        content: The graph, if there is one.
+        content: ONNX model, if there is one.
     """
     import torch
 
@@ -215,7 +214,7 @@ def _plans(
 
 
 def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
-    """A planner's iteration for the robot's first task, and how to open graphs of it."""
+    """Return a planner's iteration for the robot's first task, and a function that opens ONNX models of it."""
     from wm_robot.agent.onnx_planner import PlanGraph, objective_of
     from wm_robot.model.onnx_session import Graph
     from wm_robot.robots import load_spec
@@ -231,46 +230,24 @@ def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callabl
 
 
 def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
-    """Whether the check of an export refuses graphs that are wrong, and takes the right one."""
+    """Check that the export check rejects wrong ONNX models, and accepts the right one."""
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.training.export.base_graphs import check_plan
 
     iteration, graph_of = _iteration(setting, base.model, MppiConfig())
     check_plan(iteration, graph_of(content))
     refused = {}
-    for name, change in ((f"{BITS} bits", _rounded), ("shuffled", _shuffled)):
+    for name, change in ((f"{BITS} bits", round_weights), ("shuffled", shuffle_rows)):
         try:
-            check_plan(iteration, graph_of(_with_weights(content, change)))
+            check_plan(iteration, graph_of(change_weights(content, change)))
             refused[name] = False
         except GraphError:
             refused[name] = True
     return refused
 
 
-def _with_weights(content: bytes, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
-    """A graph whose largest matrix of weights is changed."""
-    import onnx
-
-    graph = onnx.load_from_string(content)
-    weight = max((w for w in graph.graph.initializer if len(w.dims) == 2), key=lambda w: np.prod(w.dims))
-    changed = change(onnx.numpy_helper.to_array(weight))
-    weight.CopyFrom(onnx.numpy_helper.from_array(changed, weight.name))
-    return bytes(graph.SerializeToString())
-
-
-def _rounded(weight: np.ndarray) -> np.ndarray:
-    """Weights rounded to `BITS` bits by column."""
-    unit = np.abs(weight).max(0).clip(1e-12) / (2 ** (BITS - 1) - 1)
-    return (np.rint(weight / unit) * unit).astype(weight.dtype)
-
-
-def _shuffled(weight: np.ndarray) -> np.ndarray:
-    """Weights of which each row is another's."""
-    return np.random.default_rng(0).permutation(weight, axis=0)
-
-
 def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, Times]:
-    """Times of control steps of an agent as it is by default."""
+    """Time the control steps of an agent with default settings."""
     from wm_robot.agent.agent import Agent
     from wm_robot.robots import load_spec
 
@@ -298,7 +275,7 @@ def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[s
 
 
 class _Each:
-    """Agents of one robot each, side by side: graphs are of one life."""
+    """Batch of agents of one robot each: ONNX models have a batch of one."""
 
     def __init__(self, agents: Sequence[Any]):
         self._agents = agents
@@ -320,10 +297,10 @@ class _Each:
 def _driven(
     setting: Setting, memory: str, episodes: int, content: bytes, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Target error of every planner by seed and episode, `S B T`, in the same worlds, with the same targets.
+    """Compute the target error of every planner by seed and episode, `S B T`; worlds and targets are the same.
 
     Args:
-        content: Graph of the default planner.
+        content: ONNX model of the default planner.
     """
     parts = [(start, min(TOGETHER, episodes - start)) for start in range(0, episodes, TOGETHER)]
     keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts]
@@ -347,7 +324,7 @@ def _episodes(
     *,
     progress: Progress,
 ) -> np.ndarray:
-    """Target error of `count` episodes, `B T`, in m."""
+    """Compute the target error of `count` episodes, `B T`, in m."""
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.onnx_files import load_graphs
     from wm_robot.agent.rollout_objective import ImaginedPlans
@@ -361,7 +338,7 @@ def _episodes(
     sim, goals, change = scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
     if content is None:
         samples = MORE * planner.samples if arm == "large" else planner.samples // MORE
-        # What is compared with is imagined, all of it.
+        # The reference planner imagines all of its plans.
         planner = replace(planner, samples=samples, imagined=samples)
         plans = ImaginedPlans(base.model, spec, task=task, planner=planner)
         crew: Any = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
@@ -375,18 +352,18 @@ def _episodes(
 
 
 def _settled(error: np.ndarray) -> np.ndarray:
-    """Mean error of each episode, `… T`, once settled after the change, `…`."""
+    """Compute the settled mean error after the change, `… T` → `…`."""
     rate = error.shape[-1] / (BEFORE_S + AFTER_S)
     return error[..., round((BEFORE_S + SETTLED_S) * rate) :].mean(-1)
 
 
 def _stuck(settled: np.ndarray) -> int:
-    """Episodes that did not come near their target."""
+    """Count the episodes that did not arrive at their target."""
     return int((settled > NEAR).sum())
 
 
 def _interval(one: np.ndarray, other: np.ndarray) -> str:
-    """Where the ratio of two means lies in 95 % of samples of the same episodes."""
+    """Return the 95 % bootstrap interval of the ratio of two means over episodes, as text."""
     rng = np.random.default_rng(0)
     rows = rng.integers(len(one), size=(2000, len(one)))
     low, high = np.quantile(one[rows].mean(1) / other[rows].mean(1), [0.025, 0.975])

@@ -1,4 +1,4 @@
-"""`wm-robot bench pigeon`: what rewards by the clock do, and whether an alarm tells promises from results."""
+"""`wm-robot bench pigeon`: effect of rewards by the clock, and whether an alarm detects false predictions."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,27 +21,27 @@ from wm_robot_benchmarks.measures.noncontingent_reward import (
 from wm_robot_cli.values import Count, Seed
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
-"""For 1 to 1.5 s after a reward it can be told that a robot goes back to a target that jumped: 2 s are left out."""
+"""Times in s. For 1 to 1.5 s after a reward the return to a target that jumped is visible: 2 s are left out."""
 FLATTERED_S = 8.0
-"""For so long a model flatters, and as long again it does not."""
+"""Time for which a model is optimistic, and then for the same time not, in s."""
 DEAF = 0.02
-"""Part of its gain that a motor is left where robots do not answer."""
+"""Gain of a motor that does not respond, as a fraction."""
 RUNS = ("control", "again", "rewarded")
-"""Who lives the schedule. The last alone is rewarded; beside that they differ by what they draw."""
+"""Runs of the schedule. Only the last one is rewarded; otherwise they differ by random numbers."""
 BROKEN = ("flattered", "deaf")
-"""Whose plans are not to be believed."""
+"""Runs whose plans are wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PigeonBench(MemoryBench, SeededBench):
-    """Whether reward that comes whatever a robot does makes a ritual, and whether an alarm tells false promises."""
+    """Whether reward independent of behaviour causes a ritual, and whether an alarm detects false predictions."""
 
     robots: Count = 24
-    """In each run and seed, each in a world of its own."""
+    """Robots for each run and seed, each in its own world."""
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of worlds, work and noise."""
+    """Seeds of worlds, tasks and noise."""
     quick: bool = False
-    """A third of the robots, one seed: too few to tell a ritual from noise."""
+    """A third of the robots, one seed: too few to separate a ritual from noise."""
 
     def run(self, setting: Setting, *, progress: Progress) -> Result:
         return run(setting, self.memory, self.robots, progress=progress)
@@ -68,11 +68,11 @@ def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unre
         bases={name: base.digest for name, base in bases.items()},
         notes=(
             f"{robots} robots a run and seed, {count_of(seeds)}; within: the control's simultaneous 95 % interval",
-            f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, whatever "
-            f"the robot does; then {AFTER_S:.0f} s without",
-            "naive: greedy for values of what it did when reward came, without a model; its ritual must be found",
-            f"flattered: for {FLATTERED_S:.0f} s the model takes every servo for perfect, then no longer; "
-            "deaf: frozen lives, and motors that do not answer",
+            f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, "
+            f"independent of the robot; then {AFTER_S:.0f} s without",
+            "naive: greedy on the values of rewarded postures, without a model; its ritual must be detected",
+            f"flattered: for {FLATTERED_S:.0f} s the model predicts perfect servos, then no longer; "
+            "deaf: frozen states, and motors that do not respond",
         ),
     )
 
@@ -80,7 +80,7 @@ def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unre
 def _rituals(
     found: dict[tuple[str, str, int], dict[str, np.ndarray]], memory: str, seeds: tuple[int, ...]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Statistics that are outside of the control's interval, by who and run."""
+    """Find the statistics outside the control's interval, by group and run."""
     rows, counts = [], {}
     for who in (memory, "naive"):
         said = {name: pooled([found[who, name, seed] for seed in seeds]) for name in RUNS}
@@ -108,7 +108,7 @@ def _rituals(
 
 
 def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Shares of robots in alarm, by run: `B T` each."""
+    """Return rows and figures of the share of robots with an alarm, by run: `B T` each."""
     half = {name: each[:, : each.shape[1] // 2] for name, each in alarmed.items()}
     ever = {name: float(each.any(1).mean()) for name, each in alarmed.items()}
     rows = [
@@ -132,9 +132,9 @@ def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[
 def _lived(
     setting: Setting, who: str, name: str, seed: int, robots: int, *, progress: Progress
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Statistics of what robots did in a run, and whose plans were not believed, `B T`.
+    """Compute the statistics of a run, and the alarms of each robot, `B T`.
 
-    Worlds, work and sensor noise depend on the seed alone.
+    Worlds, tasks and sensor noise depend only on the seed.
     """
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.plan_monitor import Exploitation
@@ -164,7 +164,7 @@ def _lived(
         return gripper_points(spec, obs[:, : len(spec.joints)])
 
     sim = BatchSim(spec, worlds, seed=40_000 + seed)
-    # Runs differ by what the planner draws.
+    # Runs differ by the planner's random numbers.
     drawn = 10 * seed + (RUNS + BROKEN).index(name)
     if who == "naive":
         naive = NaiveLearner(spec, gripper, seed=drawn)

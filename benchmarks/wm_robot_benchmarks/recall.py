@@ -1,4 +1,4 @@
-"""`wm-robot bench recall`: conditions that come back, with and without a bank that remembers them."""
+"""`wm-robot bench recall`: contexts that return, with and without a context bank."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wm_robot_benchmarks.measures.context_recall import Visits
 
 ORDER = (0, 1, 0, 2, 1, 0, 3, 2, 0, 4, 1, 3, 0, 4)
-"""Condition of each visit: five of them, five first visits and nine returns."""
+"""Context of each visit: five contexts, five first visits and nine returns."""
 VISIT = 400
 """Steps of a visit: 8 s."""
 SETTLED = (300, 320, 340, 360, 380)
@@ -26,17 +26,17 @@ POINTS = (0, 2, 4, 6, 10, 16, 32, 48, *SETTLED)
 RETURN = 10
 ARMS = ("without", "bank", "another's bank")
 PART = 16
-"""Lives in a process."""
+"""Robots in one process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecallBench(MemoryBench, SeededBench):
-    """Conditions that come back without a label: how fast a life is at home in them again."""
+    """Contexts that return without a label: how fast the error settles in them again."""
 
     lives: Count = 48
-    """Lives for each seed, of five conditions and 14 visits."""
+    """Robots for each seed, with five contexts and 14 visits."""
     quick: bool = False
-    """An eighth of the lives, one seed."""
+    """An eighth of the robots, one seed."""
 
     def run(self, setting: Setting, *, progress: Progress) -> Result:
         return run(setting, self.memory, self.lives, progress=progress)
@@ -71,10 +71,10 @@ def run(setting: Setting, memory: str, lives: int, *, progress: Progress = unrep
         table=[row for arm in ARMS for row in _rows(arm, errors[arm])],
         bases={memory: base.digest},
         notes=(
-            f"{lives} lives a seed of {len(ORDER)} visits of {VISIT} steps, {count_of(setting.seeds)}, "
+            f"{lives} robots a seed with {len(ORDER)} visits of {VISIT} steps, {count_of(setting.seeds)}, "
             f"{hours:.1f} h of robot time; error: mean square {HORIZON} steps ahead, in units of the one-step change",
             f"{sum(v.switches for v in bank)} switches, {sum(v.alarms for v in bank)} alarms, "
-            f"{sum(v.mistaken for v in bank)} of {changes} changes after which another condition was believed",
+            f"{sum(v.mistaken for v in bank)} of {changes} changes after which the selected context was wrong",
         ),
     )
 
@@ -120,7 +120,7 @@ def _lives(robot: str, seed: int, first: int, count: int) -> Lives:
 
 
 def _first_points() -> tuple[int, ...]:
-    """Steps of a first visit at which to imagine."""
+    """Return the steps of a first visit at which to imagine."""
     from wm_robot_benchmarks.measures.context_recall import AFTER_CHANGE
 
     return tuple(p for p in POINTS if p <= AFTER_CHANGE)
@@ -131,12 +131,12 @@ def _returns() -> list[int]:
 
 
 def _firsts() -> list[int]:
-    """First visits, but for that of birth."""
+    """Return the first visits of each context, except for that of the initial state."""
     return [v for v in range(1, len(ORDER)) if v not in _returns()]
 
 
 def _return_gap(errors: np.ndarray, without: np.ndarray) -> Comparison:
-    """Part of the way from the error at a return, with nothing recalled yet, to the settled one."""
+    """Compute the closed part of the gap from the error at a return, before any recall, to the settled error."""
     returns = _returns()
     start = float(without[:, returns, 0].mean())
     settled = float(without[:, returns][..., -len(SETTLED) :].mean())
@@ -145,7 +145,7 @@ def _return_gap(errors: np.ndarray, without: np.ndarray) -> Comparison:
 
 
 def _first(errors: np.ndarray) -> float:
-    """Mean error of the first second of first visits, but for that of birth."""
+    """Compute the mean error in the first second of first visits, except for that of the initial state."""
     return float(errors[:, _firsts()][..., : len(_first_points())].mean())
 
 

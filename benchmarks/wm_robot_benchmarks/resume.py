@@ -1,4 +1,4 @@
-"""`wm-robot bench resume`: lives killed and resumed, beside those that were never stopped."""
+"""`wm-robot bench resume`: lifetimes killed and resumed, compared with those never stopped."""
 
 import multiprocessing
 import os
@@ -19,24 +19,24 @@ EVERY = 250
 """Steps between saves."""
 CONDITIONS, VISIT = 3, 504
 INVALID = 0.05
-"""Part of the steps that must not be learned from."""
+"""Fraction of the steps that must not be learned from."""
 NOT_ADAPTIVE = ("robust", "oracle", "nominal")
 CONTROL_STEPS = 500
-"""Of the control, which is stopped once."""
+"""Steps of the control, which is stopped once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeBench(RobotBench, BasesBench, FirstSeedBench):
-    """Lives that are killed and go on from their last snapshot: whether they are those that were never stopped."""
+    """Whether lifetimes that are killed and resumed from their last snapshot equal those never stopped."""
 
     families: tuple[str, ...] = ()
-    """Those with a base that are tried; all by default."""
+    """Memory families to test; by default all with a base."""
     steps: Count = 10_000
-    """Of each life."""
+    """Steps of each lifetime."""
     interruptions: CountOrZero = 10
-    """Times that it is killed."""
+    """Number of kills of each lifetime."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of worlds, motion and instants."""
+    """Seeds; the first is used for worlds, motion and times of kills."""
     quick: bool = False
     """A twentieth of the steps."""
 
@@ -70,10 +70,10 @@ def run(
         table=rows,
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"lives of {steps} steps in {CONDITIONS} worlds that come and go, saved every {EVERY} steps and killed "
-            f"{interruptions} times at random steps; each goes on from its last snapshot in a new process. Equal: "
-            "the SHA-256 of all tensors of the last snapshot, bank and counters too",
-            "control: goes on without knowing which actions are on their way to the motors; it must differ",
+            f"lifetimes of {steps} steps in {CONDITIONS} worlds that change and return, saved every {EVERY} steps "
+            f"and killed {interruptions} times at random steps; each resumes from its last snapshot in a new process."
+            " Equal: the SHA-256 of all tensors of the last snapshot, bank and counters too",
+            "control: resumes without the actions in transit to the motors; it must differ",
         ),
     )
 
@@ -88,7 +88,7 @@ def _row(
     spec, base = load_spec(setting.robot), base_folder(setting, name)
     log, rng = _log(setting, steps), np.random.default_rng(setting.seeds[0])
     deaths = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
-    # Within a few steps after a save, what is lost of a mistaken resume is seen by the time of the next.
+    # Within a few steps after a save, so that the error of a wrong resume is visible at the next save.
     short = _log(setting, CONTROL_STEPS)
     done, total = 0, 2 * (steps + CONTROL_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -130,7 +130,7 @@ def _row(
 
 
 def _killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
-    """Live in a process of its own until it kills itself."""
+    """Run a lifetime in its own process until it kills itself."""
     import signal
 
     context = multiprocessing.get_context("spawn")
@@ -143,7 +143,7 @@ def _killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
 
 
 def _live_on(parent: int, *args: Any, **how: Any) -> None:
-    """See `live_on`; ends with its parent too."""
+    """Run `resume_lifetime`; end when the parent ends."""
     from wm_robot_benchmarks.measures.resumed_lifetime import live_on
 
     end_with(parent)

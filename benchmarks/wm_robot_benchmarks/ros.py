@@ -1,4 +1,4 @@
-"""`wm-robot bench ros`: what ROS 2 costs a loop, what its executors cost, and the whole agent at a rate."""
+"""`wm-robot bench ros`: cost of ROS 2 and of its executors in a loop, and the whole agent at a rate."""
 
 import math
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from wm_robot_cli.progress import by_the_clock
 from wm_robot_cli.values import Duration, Priority, Rate, Seed
 
 SHORTER = 6
-"""Each executor and the control get this part of the time."""
+"""Divisor of the total time for each executor and for the control."""
 STALL_EVERY, STALL = 20, 0.02
-"""Of the control: answers from one stall to the next, and how long it lasts, in s: four periods of the robot."""
+"""Stalls of the control: answers between two stalls, and duration in s, which is four periods of the robot."""
 LOST_BY_STALL = 2
-"""Observations that such a stall loses at least: of those that come meanwhile the newest is kept."""
+"""Fewest observations that such a stall loses: of those that arrive during it only the newest is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RosBench(MemoryBench, FirstSeedBench):
-    """What ROS 2 costs a loop: twelve joints echoed at 200 Hz by an agent that plans nothing, and the whole agent."""
+    """Cost of ROS 2 in a loop: twelve joints at 200 Hz with an echo agent without planning, and the whole agent."""
 
     robot: str = "arm"
-    """Name of the whole agent's robot."""
+    """Name of the robot of the whole agent."""
     seconds: Duration = 60.0
-    """Of the echo, and of the whole agent; each executor gets a sixth, and so does the control."""
+    """Time of the echo, and of the whole agent; each executor and the control get a sixth."""
     rate: Rate = 100.0
-    """Of the whole agent, in Hz; at another than the robot's own the base is timed, and foresees nothing."""
+    """Rate of the whole agent, in Hz; other than the robot's rate it is for timing only, without predictions."""
     priority: Priority = 50
-    """Of all nodes among real-time processes, where that is permitted; 0: none."""
+    """Real-time priority of all nodes, where it is permitted; 0: none."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of what the robot of twelve joints says that it senses."""
+    """Seeds; the first is used for the readings of the robot with twelve joints."""
     quick: bool = False
     """A quarter of the time."""
 
@@ -68,7 +68,7 @@ def run(
     tried = _echoes(ways, priority, setting.seeds[0], part_of(progress, 0, echoes, echoes + agents))
     echo, control = tried["as every agent has it"], tried["control: it stalls"]
     if not echo["answered"]:
-        raise DeviceError("the echo answered nothing that counted; the machine is too busy")
+        raise DeviceError("the echo has no answer in the measured time; the machine is too busy")
     share = part_of(progress, echoes, agents, echoes + agents)
     with by_the_clock(share, agents):
         agent = _agent(setting, memory, seconds, rate, priority)
@@ -96,17 +96,17 @@ def run(
         table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
         bases={memory: digest_of(base)},
         notes=(
-            "echo: 12 joints at 200 Hz, from an observation's publishing to its command's arrival",
-            "load is that of a core, in the last minute; stolen: core time that this machine's host kept for others",
-            "lost: observations without an answer; cpu: of the process that answers, s for each s",
+            "echo: 12 joints at 200 Hz, from the publication of an observation to the arrival of its command",
+            "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
+            "lost: observations without an answer; cpu: time of the answering process, s for each s",
             f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
-            f"{LOST_BY_STALL} observations or more are lost by each",
+            f"each loses {LOST_BY_STALL} observations or more",
         ),
     )
 
 
 def _ways(seconds: float) -> dict[str, dict[str, Any]]:
-    """Options of each echo, by what calls the answering node back."""
+    """Return the options of each echo, by executor of the answering node."""
     shorter = seconds / SHORTER
     ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
     ways["SingleThreadedExecutor"] = {"seconds": shorter, "executor": "single"}
@@ -120,7 +120,7 @@ def _ways(seconds: float) -> dict[str, dict[str, Any]]:
 def _echoes(
     ways: dict[str, dict[str, Any]], priority: int, seed: int, progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """What was measured, by what calls the answering node back."""
+    """Measure all echoes, by executor of the answering node."""
     from wm_robot_benchmarks.ros_probes.echo_timing import measure_echo
 
     lengths = {name: round(way["seconds"] + START_S) for name, way in ways.items()}
@@ -134,11 +134,11 @@ def _echoes(
 
 
 def seen(control: dict[str, Any]) -> bool:
-    """Whether a process that stalls is found out: by what it loses, and by how long its slowest answers take."""
+    """Return whether the stalls of the control are detected, by lost observations and by its slowest answers."""
     worst = control["worst_ms"]
     return (
         control["stalled"] > 0
-        # Some of its stalls are before the counting and after it.
+        # Some of its stalls are before and after the measurement.
         and control["lost"] >= LOST_BY_STALL * control["answered"] // STALL_EVERY
         and worst is not None
         and worst >= 1e3 * STALL
@@ -146,7 +146,7 @@ def seen(control: dict[str, Any]) -> bool:
 
 
 def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """A line of the table."""
+    """Return a row of the table."""
     times = {
         f"{q} ms": "none" if found[f"{q}_ms"] is None else found[f"{q}_ms"] for q in ("p50", "p99", "worst")
     }

@@ -1,4 +1,4 @@
-"""`wm-robot bench safety`: wrong numbers, messages of another time, and control processes that die."""
+"""`wm-robot bench safety`: wrong numbers, messages with wrong stamps, and control processes that die."""
 
 import signal
 import sys
@@ -25,33 +25,33 @@ from wm_robot_cli.progress import by_the_clock
 from wm_robot_cli.values import Count, CountOrZero, Seed
 
 LONGEST_FLOOD = 600_000
-"""Messages: a minute at 10 kHz."""
+"""Largest number of messages: a minute at 10 kHz."""
 PHASE = 10.0
-"""Seconds for which a helper is well, stopped or dead, time after time."""
+"""Duration of each phase of a helper (running, stopped or dead), in s."""
 FLOOD_RATE = 10_000.0
-"""Messages a second, of two kinds."""
+"""Messages per second, of both kinds together."""
 NUMBER_S = 0.0005
-"""About the time of a generated case in all that is done with it, in s."""
+"""Estimated total time of a generated case, in s."""
 DRIVES = 0.02, 0.1
-"""Seconds that a control process drives before it is ended."""
+"""Time that a control process drives before it is ended, in s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyBench(MemoryBench, FirstSeedBench):
-    """Whether a wrong number reaches a motor, a false message is acted on, or a plant goes on without control."""
+    """Whether a wrong number reaches a motor, a false message is acted on, or a plant moves on without control."""
 
     generated: Count = 10_000
-    """Random actions and readings, for each of two sets of limits."""
+    """Random actions and readings for each of two sets of limits."""
     kills: CountOrZero = 20
-    """Control processes that are killed, and as many that are stopped; 0: none."""
+    """Number of control processes to kill, and number to stop; 0: none."""
     flood: Count = 100_000
-    """Messages at 10 kHz."""
+    """Number of messages at 10 kHz."""
     deaths: CountOrZero = 2
-    """Learners and recorders that are stopped twice and then killed, in a minute each; 0: none."""
+    """Number of learners and recorders to stop twice and then kill, in a minute each; 0: none."""
     memory: str = "ekf"
-    """Family of the agent that has the learner."""
+    """Memory family of the agent with the learner."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of the numbers and instants."""
+    """Seeds; the first is used for the numbers and times."""
     quick: bool = False
     """A twentieth of the cases, five of the kills, one death of each in a fifth of the time."""
 
@@ -94,7 +94,7 @@ def run(
     rng = np.random.default_rng(setting.seeds[0])
     with by_the_clock(shares["numbers"], generated * NUMBER_S):
         table, figures = _numbers(spec, generated, rng)
-    # Unwatched: what a flood leaves in this process's memory is counted.
+    # Without progress: the growth of this process's memory by a flood is measured.
     told, said = _streams(spec, max(100, generated // 10), flood)
     notes = [
         f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
@@ -116,12 +116,12 @@ def run(
 
 
 def _base(setting: Setting, memory: str) -> Path | None:
-    """The folder of the agent's base; None where there is none, which leaves out what needs one."""
+    """Return the folder of the agent's base; None without one, which skips the parts that need it."""
     try:
         return base_folder(setting, memory)
     except SnapshotError:
         if memory != "ekf":
-            # It was asked for.
+            # The user requested it.
             raise
         return None
 
@@ -129,7 +129,7 @@ def _base(setting: Setting, memory: str) -> Path | None:
 def _shares(
     progress: Progress, generated: int, flooded: float, kills: int, deaths: float
 ) -> dict[str, Progress]:
-    """The progress of each part, by about how many seconds it takes."""
+    """Return the progress of each part, weighted by its estimated time in s."""
     seconds = {
         "numbers": 2 + round(generated * NUMBER_S),
         "flood": round(2 * (flooded + START_S)) if flooded else 0,
@@ -145,7 +145,7 @@ def _shares(
 def _deaths(
     spec: RobotSpec, base: Path | None, rounds: int, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
-    """Learners and recorders that are stopped and killed, and control beside them."""
+    """Stop and kill learners and recorders, and measure control during the faults."""
     rows, figures, make = [], dict[str, float](), _with_learner(base)
     first, second, third = (part_of(progress, number, 1, 3) for number in range(3))
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +169,7 @@ def _deaths(
             figures[f"{name}_death_missed_periods"] = float(found.missed)
     figures["naive_recorder_missed_periods"] = float(naive.missed)
     notes = [
-        "ratios: from deadline to command, while a helper is stopped or dead, in parts of while it is well"
+        "ratios: time from deadline to command while a helper is stopped or dead, over that while it runs"
     ]
     if make is None:
         notes.append("no learner was ended: there is no torch, or no base")
@@ -177,12 +177,12 @@ def _deaths(
 
 
 def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
-    """What makes the agent of a base, with a learner that never rests; None where that cannot be."""
+    """Return a function that makes the agent of a base, with a busy learner; None where it is not possible."""
     if find_spec("torch") is None or base is None:
         return None
 
     def make(robot: EmulatedRobot) -> Crew:
-        # Here, in the control process: this one must be able to fork.
+        # Imported here, in the control process: this process must be able to fork.
         from wm_robot.adaptation.candidate import ConsolidateConfig
         from wm_robot.adaptation.learner_process import LearnerProcess
         from wm_robot.adaptation.transition_filter import Caution
@@ -193,7 +193,7 @@ def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
 
         loaded, task = load_base(base), next(iter(robot.spec.tasks))
         graphs = load_graphs(base, loaded)
-        # None of its candidates is good enough: one that is tried makes a plan slower, which is not asked here.
+        # Reject all of its candidates: evaluating one makes plans slower, which is not measured here.
         learner = LearnerProcess(
             base,
             loaded,
@@ -215,7 +215,7 @@ def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
 
 
 def careful(spec: RobotSpec) -> RobotSpec:
-    """The same robot held to all that a spec can hold it to."""
+    """Return the same robot with all optional limits of a spec set."""
     servos = [actuator for actuator in spec.actuators if actuator.unit == "rad"]
     efforts = {joint.name: joint.effort for joint in spec.joints}
     return replace(
@@ -234,7 +234,7 @@ def careful(spec: RobotSpec) -> RobotSpec:
 def _numbers(
     spec: RobotSpec, count: int, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Wrong numbers, types and sizes."""
+    """Inject wrong numbers, types and sizes."""
     tallies = {}
     for name, robot in (("as it ships", spec), ("all limits set", careful(spec))):
         tallies[f"every fault, {name}"] = value_faults.try_faults(robot)
@@ -263,7 +263,7 @@ def _numbers(
 
 
 def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Messages of another time."""
+    """Inject messages with wrong stamps."""
     tried = stream_faults.try_stamps(spec, each)
     if flood:
         tried["flood at 10 kHz"] = stream_faults.try_flood(spec, flood)
@@ -291,11 +291,11 @@ def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any
 def _flood_over_ros(
     setting: Setting, base: Path | None, memory: str, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
-    """The two nodes with another that floods both, and without."""
+    """Measure the two nodes with and without a third one that floods both."""
     if base is None or any(find_spec(name) is None for name in ("torch", "rclpy")):
         wanted = setting.bases / f"{setting.robot}-{memory}"
         return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {wanted}"]
-    # Here, since it needs ROS.
+    # Imported here, since it needs ROS.
     from wm_robot_benchmarks.ros_probes.loop_timing import measure
 
     rows, tried = [], {}
@@ -316,7 +316,7 @@ def _flood_over_ros(
         )
     quiet, flooded = tried.values()
     plant, agent = flooded["plant"], flooded["agent"]
-    # Between two of the plant's periods there is one observation, and a command that the agent did not send is false.
+    # There is one observation between two of the plant's periods; a command not sent by the agent is false.
     false = (
         plant["commands"]["accepted"] - agent["acted"],
         agent["acted"] - plant["lived"] - 2,
@@ -333,16 +333,14 @@ def _flood_over_ros(
             "ros_flood_grown_bytes": float(flooded["grown"]),
             "ros_flood_realtime": float(flooded["realtime"]),
         },
-        [
-            f"over ROS as many false messages came as one process could send, at most {FLOOD_RATE:.0f} a second"
-        ],
+        [f"over ROS: as many false messages as one process could send, at most {FLOOD_RATE:.0f} a second"],
     )
 
 
 def _stops(
     spec: RobotSpec, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
-    """Control processes that are killed, and that are stopped."""
+    """Kill and stop control processes, and measure the time until the plant stops."""
     from wm_robot_benchmarks.fault_injection.stop_faults import Stage
 
     shared = Path("/dev/shm")
@@ -355,9 +353,7 @@ def _stops(
                     progress(done * kills + number, 2 * kills)
                     tried.append(stage.stop(how, float(rng.uniform(*DRIVES))))
                 stops = [stop for stop in tried if stop is not None]
-                needs(
-                    bool(stops), "no control process lived long enough to be ended: the machine is too busy"
-                )
+                needs(bool(stops), "no control process ran long enough to be ended: the machine is too busy")
                 after, silence = (
                     1e3 * np.array([getattr(s, what) for s in stops]) for what in ("after", "silence")
                 )

@@ -1,4 +1,4 @@
-"""`wm-robot bench sim`: how much of MuJoCo's own speed is left of a batched rollout."""
+"""`wm-robot bench sim`: speed of a batched rollout, compared with MuJoCo alone."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LIVES, STEPS = 256, 32
 
 @dataclass(frozen=True, kw_only=True)
 class SimBench(RobotBench):
-    """Transitions a second of a batched rollout, beside a bare `mujoco.rollout` loop in the same run."""
+    """Transitions per second of a batched rollout, compared with a bare `mujoco.rollout` loop in the same run."""
 
     seconds: Duration = 20.0
     """Time for each of the two."""
@@ -52,7 +52,7 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
         np.float32
     )
 
-    # The same physics without us: one compiled model, its state, the same commands.
+    # The same physics without wm_robot: one compiled model, its state, the same commands.
     plant = Plant(spec, compile_model(spec))
     data = [mujoco.MjData(plant.model) for _ in range(threads)]
     pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
@@ -93,7 +93,7 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
 def _side_by_side(
     loops: dict[str, Callable[[], object]], seconds: float, progress: Progress
 ) -> dict[str, list[float]]:
-    """Transitions a second of each loop, called in turn so that drift of the machine's speed hits all alike."""
+    """Measure transitions per second of each loop, called in turn so that machine speed drift affects all equally."""
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for loop in loops.values():
         loop()

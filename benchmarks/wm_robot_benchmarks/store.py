@@ -1,4 +1,4 @@
-"""`wm-robot bench store`: what a snapshot costs beside the bare hash, writes and fsyncs, and a store of very many."""
+"""`wm-robot bench store`: cost of a snapshot over its hash, writes and fsyncs, and speed of a very large store."""
 
 import os
 import subprocess
@@ -23,21 +23,21 @@ from wm_robot_benchmarks.measures.snapshot_durability import BASE, SPEC, state_o
 from wm_robot_cli.values import Count
 
 SHARES = ((0, 1), (1, 4), (5, 5))
-"""Start and size, in parts of 10 of all time, of the snapshots, of the large store and of the questions to it."""
+"""Start and size of the progress of snapshots, large store and its queries, in tenths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreBench(Bench):
-    """What a snapshot costs beside the bare hash, writes and fsyncs, and how a store of very many answers."""
+    """Cost of a snapshot over its bare hash, writes and fsyncs, and response time of a very large store."""
 
     size: Count = 2 << 20
-    """Of a state, in bytes."""
+    """Size of a state, in bytes."""
     rounds: Count = 40
-    """States that are written both ways."""
+    """Number of states that are written both ways."""
     snapshots: Count = 100_000
-    """Of the large store."""
+    """Number of snapshots of the large store."""
     folder: Path | None = None
-    """On the disk that is to be tried; the one for temporary files by default."""
+    """Folder on the tested disk; by default that of temporary files."""
     quick: bool = False
     """A quarter of the rounds, a twentieth of the snapshots."""
 
@@ -99,7 +99,7 @@ def run(
 def _costs(
     place: Path, size: int, rounds: int, progress: Progress
 ) -> tuple[list[float], list[float], list[float]]:
-    """Milliseconds of each snapshot, of the bare work, and of each restoring."""
+    """Measure the time of each snapshot, of the bare operations, and of each restore, in ms."""
     store, saving, bare, restoring = Store(place / "store"), list[float](), list[float](), list[float]()
     _bare(place / "bare", b"", b"")
     for number in range(rounds + 1):
@@ -109,12 +109,12 @@ def _costs(
         bare.append(_timed(partial(_bare, place / "bare", content, manifest)))
         restoring.append(_timed(store.load))
         progress(number + 1, rounds + 1)
-    # The first of each makes its folders.
+    # The first of each creates its folders.
     return saving[1:], bare[1:], restoring[1:]
 
 
 def _bare(folder: Path, *contents: bytes) -> None:
-    """Hash, write, fsync, rename and fsync the folder: content, manifest and the name of a branch."""
+    """Write content, manifest and branch name: hash, write, fsync, rename and fsync the folder."""
     folder.mkdir(exist_ok=True)
     for number, content in enumerate((*contents, b"0" * 65)):
         path = folder / f"{digest(content)}-{number}"
@@ -129,7 +129,7 @@ def _bare(folder: Path, *contents: bytes) -> None:
 
 
 def _many(folder: Path, count: int, progress: Progress) -> Path:
-    """A store with a line of so many snapshots, written without care for power cuts."""
+    """Make a store with a line of `count` snapshots, written without fsync."""
     store = Store(folder)
     snapshot = store.save(state_of(0, 64), base_digest=BASE, spec_digest=SPEC)
     for number in range(1, count):

@@ -1,4 +1,4 @@
-"""`wm-robot bench tamper`: attempts to have a bundle taken that nobody trusted has signed, or that is hostile."""
+"""`wm-robot bench tamper`: attempts to make a reader accept an untrusted or hostile bundle."""
 
 import sys
 import tempfile
@@ -28,14 +28,14 @@ LEAST = 100
 
 @dataclass(frozen=True, kw_only=True)
 class TamperBench(MemoryBench, FirstSeedBench):
-    """Whether a bundle is ever taken that is damaged, forged, old or hostile; a reader that trusts is the control."""
+    """Whether a damaged, forged, old or hostile bundle is ever accepted; a naive reader is the control."""
 
     n: Count = 10_000
-    """Attempts in all."""
+    """Total number of attempts."""
     memory: str = "gru"
-    """Family of the life that is shipped."""
+    """Memory family of the shipped state."""
     seeds: tuple[Seed, ...] = (0,)
-    """The first is that of the attacks."""
+    """Seeds; the first is used for the attacks."""
     quick: bool = False
     """A twentieth of the attempts."""
 
@@ -67,9 +67,9 @@ def run(setting: Setting, memory: str, count: int, *, progress: Progress = unrep
         "naive_accepted_fraction": naive / made,
     }
     notes = (
-        f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in a "
-        "process of its own, through the function that `state import` uses; peak is all that the process had",
-        "in the signed classes a trusted key has signed what is hostile; naive: json and safetensors, no checks",
+        f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in its "
+        "own process, through the function of `state import`; peak is the whole memory of the process",
+        "in the signed classes a trusted key has signed hostile content; naive: json and safetensors, no checks",
         *((f"a crash: {crash}",) if crash else ()),
     )
     bases = {memory: str(shipment.base["digest"])}
@@ -79,7 +79,7 @@ def run(setting: Setting, memory: str, count: int, *, progress: Progress = unrep
 def attacked(
     target: Target, attempts: "Mapping[str, Sequence[Attack]]", seed: int, progress: Progress = unreported
 ) -> tuple[list[dict[str, Any]], int, str]:
-    """A row for each class; how many attempts the control accepted; and what the first crash said."""
+    """Run all attempts; return a row per class, the number that the control accepted, and the first crash."""
     rows, naive, crash, number = [], 0, "", 0
     whole = sum(len(attacks) for attacks in attempts.values())
     for name, attacks in attempts.items():
@@ -97,12 +97,12 @@ def attacked(
 
 
 def attempt(attack: "Attack", target: Target, rng: np.random.Generator) -> tuple[Outcome, Outcome]:
-    """What the reader and the control make of one attack.
+    """Run the reader and the control on one attack.
 
     Raises:
-        SnapshotError: If the attack could not be made: then nothing was tried.
+        SnapshotError: If the attack could not be made: then nothing was tested.
     """
-    # Made in a process of its own too, or the readers would be born with the attacker's memory.
+    # Made in its own process too, or the readers would start with the attacker's memory.
     made = tried(lambda: put(attack, target, rng))
     if made.verdict != "accepted":
         raise SnapshotError(f"attack {attack} could not be made: {made.why}")
@@ -116,10 +116,10 @@ def attempt(attack: "Attack", target: Target, rng: np.random.Generator) -> tuple
 
 
 def check_untouched(target: Target) -> None:
-    """Make sure that the reader takes what it must take.
+    """Check that the reader accepts the genuine bundle.
 
     Raises:
-        SnapshotError: If it does not: that it refuses all the rest would mean nothing.
+        SnapshotError: If it does not: rejecting all attacks would then mean nothing.
     """
     found = tried(lambda: read_bundle(target.genuine, target.ring))
     if found.verdict != "accepted":

@@ -1,1 +1,1 @@
-"""`wm-robot VERB`: builds the parts and hands them over. The only place that prints."""
+"""Command line `wm-robot VERB`: parses options, creates the parts and runs them. Only this package prints."""

@@ -1,4 +1,4 @@
-"""`python -m wm_robot_cli`, the same as `wm-robot`."""
+"""Module entry point: `python -m wm_robot_cli` is the same as `wm-robot`."""
 
 from wm_robot_cli.main import main
 

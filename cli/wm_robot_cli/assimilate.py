@@ -1,4 +1,4 @@
-"""`wm-robot state assimilate|pool`: what one robot has from the lives of others."""
+"""Verbs `wm-robot state assimilate|pool`: transfer experience of other robots into a lifetime state."""
 
 import json
 from pathlib import Path
@@ -33,20 +33,20 @@ def assimilate(
     dry_run: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a life live what another robot recorded, if both are better for it.
+    """Update a lifetime state with the recordings of another robot, if it improves on both.
 
-    Before it is saved, the life has to foresee the last quarter of the other's recording better than before, and
-    that of its own as well as before. Otherwise nothing is saved, and the exit code is 2.
+    The updated state must predict the last quarter of the other robot's recording better than before, and that of
+    its own recording as well as before. Otherwise nothing is saved, and the exit code is 2.
 
     Args:
         life: `STORE` or `STORE@BRANCH`.
-        recordings: Of another robot of the same spec: sessions or bags of ROS 2, episode files or folders of them.
+        recordings: Of another robot with the same spec: sessions or bags of ROS 2, episode files or folders of them.
         base: Folder of its base.
-        own: Its own recent recordings, likewise.
-        robot: Namespace of the other robot, where a session tells of several.
-        own_robot: Namespace of this one in its own sessions.
-        branch: Where it goes on; its own branch by default.
-        dry_run: Say what would come of it, and save nothing.
+        own: Its own recent recordings, in the same formats.
+        robot: Namespace of the other robot, if a session contains several.
+        own_robot: Namespace of this robot in its own sessions.
+        branch: Branch of the result; its own branch by default.
+        dry_run: Print the result, and save nothing.
         as_json: Print JSON.
     """
     from wm_robot.agent.saved_lifetime import keep, state_of, steps_of
@@ -70,8 +70,8 @@ def assimilate(
         _told(verdict)
     if not verdict.accepted:
         raise SnapshotError(
-            f"{life} is no better for this experience: {verdict.told()}. Nothing is saved. Record more of what the "
-            "other robot meets, or let this one learn by itself"
+            f"{life} does not improve with this experience: {verdict.told()}. Nothing is saved. Record more of the "
+            "other robot's experience, or let this robot learn by itself"
         )
     saved = None
     if not dry_run:
@@ -93,16 +93,16 @@ def pool(
     robot: str = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Make one life of several, where the family can add up what they have seen.
+    """Merge several lifetime states into one, if the memory family can add their statistics.
 
-    `ridge` is exact; `kalman` and `delta-gram` weigh each life by what it has seen, direction by direction. Other
-    families are refused: their sum or average is no life. Let one robot assimilate the other's recordings then.
+    `ridge` is exact; `kalman` and `delta-gram` weight each state by its evidence, direction by direction. Other
+    families are rejected, because their sum or average is no valid state. Use `state assimilate` for them.
 
     Args:
         lives: At least two, `STORE@BRANCH` each, of the same base.
         base: Folder of their base.
-        into: `STORE@BRANCH` of the pool; the branch must not be there yet.
-        replay: Recordings that the pool lives after that, so that what only fits one of them is put right.
+        into: `STORE@BRANCH` of the result; the branch must not exist.
+        replay: Recordings for updates after the merge, to correct what only fits one of the states.
         robot: Namespace of the robot in them.
         as_json: Print JSON.
     """
@@ -119,12 +119,12 @@ def pool(
     target, branch = opened(into)
     if branch in target.branches():
         raise SnapshotError(
-            f"branch '{branch}' is there already in {target.folder}. Name another for the pool"
+            f"branch '{branch}' exists already in {target.folder}. Select another name for the pool"
         )
     sources = [(store, store.find(reference)) for store, reference in map(opened, lives)]
     if len({head for _, head in sources}) < len(sources):
         raise ConfigError(
-            f"{list(lives)} are not {len(sources)} different lives; what counts twice is no evidence"
+            f"{list(lives)} are not {len(sources)} different lifetime states; each must be given once"
         )
     for life, (store, head) in zip(lives, sources, strict=True):
         check_is_of(base, store.manifests.read(head).base_digest, life)
@@ -139,14 +139,14 @@ def pool(
     if as_json:
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state.step.max())}))
     else:
-        print(f"branch '{branch}' begins at {saved[:12]} in {target.folder}, with {len(parents)} parents")
+        print(f"branch '{branch}' starts at {saved[:12]} in {target.folder}, with {len(parents)} parents")
 
 
 def _check_recordings(**given: tuple[Path, ...]) -> None:
-    """Refuse paths at which nothing is, before anything is loaded.
+    """Reject missing recordings before anything is loaded.
 
     Args:
-        given: Paths by the argument that has them.
+        given: Paths by the argument that contains them.
     """
     from wm_robot.recording.recording_path import check_recording
 
@@ -187,7 +187,7 @@ def _digest(path: Path) -> str:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Episode files of a folder, or the files of the bag that it is."""
+    """List the episode files of a folder, or the files of a bag."""
     if episodes := sorted(folder.glob("*.parquet")):
         return episodes
     from wm_robot.recording.rosbag import bag_files

@@ -1,4 +1,4 @@
-"""All that belongs to a life, read from where it lies: what `state ship` and `state export` bring elsewhere."""
+"""Bundle inputs: reads and checks all parts of a shipment for `state ship` and `state export`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 def gathered(
     life: str, base: Path, product: str, card: Path | None, evaluation: Sequence[Path], spec: str | None
 ) -> "Shipment":
-    """A life with its base, its robot and its evaluation, found to belong together.
+    """Read a lifetime state with its base, its robot and its evaluation, and check that they match.
 
     Args:
-        base: Its base's folder, or the name of one that ships.
+        reference: Reference of the lifetime state.
+        base: Folder of its base, or the name of a bundled one.
         product: Name in its card.
-        card: Markdown file; one is written from what is known without it.
-        evaluation: What benches printed.
+        card: Markdown file. None: a generated card.
+        evaluation: Files with the output of benches.
         spec: Name of the robot, or the path of its spec.
 
     Raises:
-        SnapshotError: If something is damaged, or they do not belong together.
-        ConfigError: If a file cannot be read, or a measurement is of another base.
+        SnapshotError: If a part is damaged, or the parts do not match.
+        ConfigError: If a file cannot be read, or a measurement belongs to another base.
     """
     from wm_robot.io.base_file import CARD, WEIGHTS, check_base, check_is_of, find_base
     from wm_robot.sharing.shipment import CALIBRATION, Shipment, files_of
@@ -38,12 +39,12 @@ def gathered(
     snapshot = store.show(reference)
     check_is_of(base, snapshot.base_digest, life)
     names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
-    files = {name: read_file(base / name, "Name the folder of the life's base") for name in names}
+    files = {name: read_file(base / name, "Select the folder of the state's base") for name in names}
     known = check_base(files[CARD], files[WEIGHTS], str(base))
     robot = _spec(base, known["robot"], spec)
     records = [_record(path, known["digest"]) for path in evaluation]
     text = (
-        read_file(card, "Name a Markdown file").decode()
+        read_file(card, "Select a Markdown file").decode()
         if card
         else model_card(product, base=known, snapshot=snapshot, spec=robot, evaluation=records)
     )
@@ -59,13 +60,13 @@ def gathered(
 
 
 def read_file(path: Path, otherwise: str) -> bytes:
-    """The bytes of a file that was named.
+    """Read the bytes of a file from an option.
 
     Args:
-        otherwise: What to do if it cannot be read.
+        next_step: Next step in the error message.
 
     Raises:
-        ConfigError: If it cannot.
+        ConfigError: If the file cannot be read.
     """
     try:
         return path.read_bytes()
@@ -74,23 +75,23 @@ def read_file(path: Path, otherwise: str) -> bytes:
 
 
 def _record(path: Path, base_digest: str) -> dict[str, Any]:
-    """What a bench printed as its last line, if it is of this base."""
+    """Read the last line of a bench's output, and check that it belongs to this base."""
     from wm_robot.io.strict_json import read_json
     from wm_robot.sharing.shipment import RECORD
 
-    lines = read_file(path, "Name a file with what `wm-robot bench … --json` printed").strip().splitlines()
+    lines = read_file(path, "Select a file with the output of `wm-robot bench … --json`").strip().splitlines()
     record = read_json(lines[-1] if lines else b"", f"the last line of {path}")
     written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     record = {"when": written, **record} if isinstance(record, Mapping) else {}
     if missing := [name for name in RECORD if name not in record]:
         raise ConfigError(
-            f"the last line of {path} has no {', '.join(missing)}: it is not what a bench printed"
+            f"the last line of {path} has no {', '.join(missing)}: it is not the output of a bench"
         )
     bases = record.get("bases") or {}
     if bases and base_digest not in bases.values():
         raise ConfigError(
-            f"{path} was measured with bases {sorted(each[:12] for each in bases.values())}, none of which is this "
-            f"life's ({base_digest[:12]}). Measure with that one"
+            f"{path} was measured with bases {sorted(each[:12] for each in bases.values())}, none of which is the "
+            f"base of this state ({base_digest[:12]}). Measure with that one"
         )
     return record
 

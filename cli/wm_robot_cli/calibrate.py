@@ -1,4 +1,4 @@
-"""`wm-robot calibrate`: how a base's errors compare with what it says of them, measured on new lives."""
+"""Verb `wm-robot calibrate`: measures a base's prediction errors against its predicted deviations."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
 
 SEED = 7_000_000
-"""Far from those of training lives: a base knows its training lives too well."""
+"""Seed offset, far from the seeds of training trajectories: a base has small errors on its training data."""
 
 
 def calibrate(
@@ -28,12 +28,12 @@ def calibrate(
     lives: Count = 256,
     seed: Seed = 0,
 ) -> None:
-    """Measure deviations on new lives and write `calibration.json` beside a base.
+    """Measure prediction errors on new trajectories and write `calibration.json` into the base's folder.
 
     Args:
         base: Folder of the base.
-        robot: Name of the robot, or the path of its spec; the one that the base names by default.
-        lives: Lives in new worlds of those that training draws from.
+        robot: Name of the robot, or the path of its spec; the robot of the base by default.
+        lives: Trajectories in new worlds from the training distribution.
         seed: Of worlds, motion and noise.
     """
     from wm_robot.io.base_file import find_base
@@ -62,7 +62,7 @@ def measure(
     seed: int = 0,
     progress: "Progress | None" = None,
 ) -> "Calibration":
-    """The calibration of a base on new lives."""
+    """Measure the calibration of a base on new trajectories."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""`wm-robot completion`: what the shell may offer, names of lives too."""
+"""Verb `wm-robot completion`: shell completion of verbs, options, branches and pins."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ BASH = """\
 _wm_robot() {
     local line="${COMP_LINE:0:COMP_POINT}" word prefix=""
     word="${line##* }"
-    # Bash takes '@' for the end of a word; what stands before it must not be given back.
+    # Bash splits words at '@'; the part before it must not be returned.
     case "$word" in *@*) prefix="${word%@*}@";; esac
     mapfile -t COMPREPLY < <(wm-robot completion --line "$line" 2>/dev/null)
     COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
@@ -27,16 +27,16 @@ Verbs = Mapping[str, Callable[..., Any]]
 
 
 def completion_verb(verbs: Verbs, groups: Mapping[str, Verbs]) -> Callable[..., None]:
-    """Make the verb `completion` of a program with these verbs, and with groups of verbs."""
+    """Create the verb `completion` of a program with these verbs, and with groups of verbs."""
 
     def completion(
         shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional] = "bash", /, *, line: str | None = None
     ) -> None:
-        """Print what makes a shell complete verbs, options, branches and pins: `source <(wm-robot completion bash)`.
+        """Print the completion script of a shell: `source <(wm-robot completion bash)`.
 
         Args:
-            shell: Which one.
-            line: Instead, print what may stand at the end of this line; the script asks so.
+            shell: Name of the shell.
+            line: Print the candidates for the end of this line instead; the script uses it.
         """
         if line is None:
             print(SCRIPTS[shell])
@@ -47,10 +47,10 @@ def completion_verb(verbs: Verbs, groups: Mapping[str, Verbs]) -> Callable[..., 
 
 
 def candidates(words: Sequence[str], verbs: Verbs, groups: Mapping[str, Verbs]) -> list[str]:
-    """What the last of these words may become; nothing where a file is meant.
+    """Return the candidates for the last of these words; none for a file name.
 
     Args:
-        words: After the program's name; the last may be empty.
+        words: Words after the program's name; the last may be empty.
         groups: Verbs that have verbs of their own.
     """
     *before, word = [each for each in words[:-1] if each] + list(words[-1:] or [""])
@@ -74,7 +74,7 @@ def _names(word: str) -> list[str]:
     try:
         return [f"{folder}@{name}" for name in (*store.branches(), *store.pins())]
     except (WmRobotError, OSError):
-        # Nobody can read a complaint while typing.
+        # An error message would disturb the command line.
         return []
 
 
@@ -84,7 +84,7 @@ def _options(verb: Callable[..., Any]) -> list[str]:
     options = []
     for parameter in inspect.signature(verb).parameters.values():
         if parameter.kind in named:
-            # Some have another name for people than in the code.
+            # Some options have another name on the command line than in the code.
             told = (
                 getattr(each, "name", None) for each in getattr(hints[parameter.name], "__metadata__", ())
             )

@@ -1,4 +1,4 @@
-"""`wm-robot demo`: a robot loses its footing when the world changes, and finds it again."""
+"""Verb `wm-robot demo`: a robot adapts to a hidden change of its world."""
 
 import shlex
 import sys
@@ -19,23 +19,23 @@ def demo(
     base: Path = Path("bases/arm-ekf"),
     frozen: Path = Path("bases/arm-robust"),
 ) -> None:
-    """Run a learning arm beside a frozen one through the same hidden change, over ROS 2 where it is installed.
+    """Run a learning arm and a frozen one through the same hidden change, over ROS 2 where it is installed.
 
     Args:
         out: Folder for report, recording, state and video.
-        seed: Of the target's path, the noise and the hidden change; docs/lab/13-demo.md lists how 0 to 9 end.
-        fresh: Begin at birth, even where `out` holds a state to go on from.
+        seed: Of the target's path, the noise and the hidden change; docs/lab/13-demo.md lists the results of 0 to 9.
+        fresh: Start from the initial state, even if `out` contains a saved state.
         quick: Shorter visits.
-        ros: `--no-ros`: all in one process and in simulated time, without the recording; as where ROS 2 is missing.
-        base: Base of the arm that learns in its state.
-        frozen: Base of the arm that knows only by weights.
+        ros: `--no-ros`: one process and simulated time, without a recording; the default without ROS 2.
+        base: Base of the arm that learns in its lifetime state.
+        frozen: Base of the arm without adaptation.
     """
     try:
         raise SystemExit(
             _run(out=out, seed=seed, fresh=fresh, quick=quick, ros=ros, base=base, frozen=frozen)
         )
     except KeyboardInterrupt:
-        # Before anything was started; afterwards the demo itself sees to it.
+        # Before a process was started; afterwards the demo itself handles it.
         raise SystemExit(INTERRUPTED) from None
 
 

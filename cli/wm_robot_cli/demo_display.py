@@ -1,4 +1,4 @@
-"""The demo on a terminal: one screen that stays in place, or a line now and then where there is none."""
+"""Demo display: a panel on a terminal, or single lines without one."""
 
 from typing import TYPE_CHECKING
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from wm_robot_demo.status_reader import RobotView
 
 STYLES = ("bold bright_blue", "bold dark_orange")
-"""Blue and orange: apart for every eye."""
+"""Blue and orange: distinguishable for colour-blind readers."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SPARK = 18
-"""Width of the error of the last seconds."""
+"""Width of the error history in columns."""
 BAR = 14
 ROOMY = 100
-"""Columns of a terminal in which the bar has room too."""
+"""Columns of a terminal with space for the bar."""
 FULL_MM = 100.0
-"""Error that fills bar and spark, in mm."""
+"""Error of a full bar and a full history, in mm."""
 LINE_EVERY = 2.5
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 RIGHT = ("off target", "lived", "p50 / p99")
 NOTHING = "–"
 
 
 class TerminalScreen:
-    """One screen, drawn over itself."""
+    """Terminal display: one panel that is drawn over itself."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -52,7 +52,7 @@ class TerminalScreen:
 
 
 class PlainScreen:
-    """Lines of plain text, for logs and pipes."""
+    """Text display: lines for logs and pipes."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -76,7 +76,7 @@ class PlainScreen:
 
 
 def screen_for(console: Console) -> TerminalScreen | PlainScreen:
-    """What suits where the output goes."""
+    """Select the display for the output stream."""
     return TerminalScreen(console) if console.is_terminal else PlainScreen(console)
 
 
@@ -98,7 +98,7 @@ def _panel(scene: "Scene", *, roomy: bool) -> RenderableType:
         Group(Text(scene.story, "bold"), Text(), grid, _clock(scene)),
         title=f"wm_robot demo · {scene.title}",
         title_align="left",
-        subtitle="Ctrl-C stops and keeps everything",
+        subtitle="Ctrl-C stops and saves everything",
         subtitle_align="right",
         border_style="dim",
         padding=(1, 2),
@@ -129,7 +129,7 @@ def _bar(view: "RobotView", style: str) -> Text:
 
 
 def _spark(view: "RobotView") -> str:
-    """Error of the last seconds, newest right."""
+    """Draw the error of the last seconds, newest right."""
     errors = [error for _, error in view.errors]
     each = max(len(errors) / SPARK, 1.0)
     pieces = [errors[int(i * each) : max(int((i + 1) * each), int(i * each) + 1)] for i in range(SPARK)]

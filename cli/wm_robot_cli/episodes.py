@@ -1,4 +1,4 @@
-"""`wm-robot episodes`: cut recorded sessions into episode files."""
+"""Verb `wm-robot episodes`: splits recorded sessions into episode files."""
 
 import sys
 from pathlib import Path
@@ -22,16 +22,16 @@ def episodes(
     namespace: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Cut recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
+    """Split recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
 
-    A recording is what a recorder of wm_robot or `ros2 bag record` wrote. Each robot in it gets a folder of its own
-    in FOLDER, by its namespace. An episode that is there already is not written again.
+    A recording is the output of the wm_robot recorder or of `ros2 bag record`. Each robot in it gets its own folder
+    in FOLDER, named by its namespace. An existing episode is not written again.
 
     Args:
-        paths: Recordings, whole or cut: folders of bags, or single files (MCAP, SQLite), also compressed; and last
-            the folder to write to.
+        paths: Recordings, complete or incomplete: folders of bags, or single files (MCAP, SQLite), also compressed;
+            and last the output folder.
         robot: Name of the robot, or its spec (YAML).
-        namespace: Of the one robot to take; all by default.
+        namespace: Of the one robot to use; all by default.
         as_json: Print JSON.
     """
     if len(paths) < 2:
@@ -47,7 +47,7 @@ def episodes(
 
     for recording in recordings:
         source = recording.name or recording.resolve().name
-        # Without a robot, the one that is missing is asked for, to say what it lacks.
+        # Without a robot, the request with None raises the error that names the missing topics.
         names: list[str | None] = [namespace] if namespace is not None else [*robots_in(recording)] or [None]
         for name in names:
             cut = cut_session(recording, spec, namespace=name)
@@ -58,7 +58,7 @@ def episodes(
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse a recording as the folder to write to.
+    """Reject a recording as the output folder.
 
     Raises:
         ConfigError: If it is one.
@@ -73,12 +73,15 @@ def _check_folder(out: Path) -> None:
 
 
 def _print_left_out(recording: Path, namespace: str | None) -> None:
-    """Say what the episodes lack; to stderr, so that JSON stays JSON."""
+    """Print the missing parts of the episodes to stderr, so that stdout stays valid JSON."""
     from wm_robot.recording.robot_topics import robots_without_actions
     from wm_robot.recording.session_file import topics_in, was_closed
 
     if not was_closed(recording):
-        print(f"{recording} was cut, as a killed recorder leaves it; the episodes end there", file=sys.stderr)
+        print(
+            f"{recording} is incomplete, because its recorder was killed; the episodes end there",
+            file=sys.stderr,
+        )
     if namespace is None:
         for robot, fault in robots_without_actions(topics_in(recording)).items():
             print(f"{recording}: robot '{robot}' is left out: {fault}", file=sys.stderr)
@@ -96,7 +99,7 @@ def _spec(robot: str) -> "RobotSpec":
 
 
 def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
-    """Write those that are not there yet; a row for each."""
+    """Write the new episodes. Return a row for each episode."""
     from wm_robot.recording.episode_file import Origin
     from wm_robot.recording.episode_folder import EpisodeFolder
 

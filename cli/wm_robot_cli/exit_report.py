@@ -1,4 +1,4 @@
-"""How a verb that could not do its work ends: one sentence with the next move, and an exit code."""
+"""Exit report: the last line and the exit code of a failed verb."""
 
 import errno
 import re
@@ -9,40 +9,40 @@ from collections.abc import Sequence
 from wm_robot.errors import WmRobotError
 
 MISTAKE = 2
-"""The user can mend it."""
+"""Exit code of an error that the user can correct."""
 FAULT = 70
-"""It is ours to mend; `EX_SOFTWARE` of sysexits.h."""
+"""Exit code of a fault in wm_robot; `EX_SOFTWARE` of sysexits.h."""
 STOPPED = 130
-"""As a shell has it for what Ctrl-C ended."""
+"""Exit code after Ctrl-C, as in a shell."""
 
 _COMMAND = re.compile(r"\bwm-robot((?: [a-z-]+)+)((?:(?!\. )[^,;\n])*)")
-"""A command in a message: its words, and what follows them."""
+"""Command in a message: its words, and the text after them."""
 _PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|…")
-"""What the reader has to fill in."""
+"""Part of a command that the reader has to fill in."""
 _NEXT_MOVE = {
-    errno.ENOSPC: "Make room there, or name a folder on another disk",
-    errno.EDQUOT: "Make room there, or name a folder on another disk",
-    errno.EROFS: "Name a folder that you may write to",
-    errno.EACCES: "Name a place that you may use, or ask its owner",
-    errno.EPERM: "Name a place that you may use, or ask its owner",
-    errno.ENOENT: "Check how it is spelt, and the folder that you are in",
-    errno.ENOTDIR: "Name a folder, not a file",
-    errno.EISDIR: "Name a file, not a folder",
-    errno.EEXIST: "Name another, or remove it",
+    errno.ENOSPC: "Free disk space there, or select a folder on another disk",
+    errno.EDQUOT: "Free disk space there, or select a folder on another disk",
+    errno.EROFS: "Select a folder with write permission",
+    errno.EACCES: "Select a path with permission for this user, or contact its owner",
+    errno.EPERM: "Select a path with permission for this user, or contact its owner",
+    errno.ENOENT: "Check its spelling, and the working directory",
+    errno.ENOTDIR: "Give a folder, not a file",
+    errno.EISDIR: "Give a file, not a folder",
+    errno.EEXIST: "Select another, or remove it",
     errno.ENAMETOOLONG: "Choose a shorter name",
 }
 _STOPPED = {
-    "train": "A training goes on with the same command.",
-    "bench": "A bench that was stopped has no figures; run it again.",
+    "train": "The same command continues the training.",
+    "bench": "A stopped bench has no figures; run it again.",
 }
 
 
 def end_of(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
-    """Say on stderr what went wrong, and return the exit code.
+    """Print the error to stderr, and return the exit code.
 
     Args:
-        words: Of the verb that failed, such as `state` and `gc`.
-        debug: Whether the traceback is wanted, too.
+        words: Words of the failed verb, such as `state` and `gc`.
+        debug: Whether to print the traceback as well.
     """
     if debug:
         traceback.print_exception(error)
@@ -52,7 +52,7 @@ def end_of(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
 
 
 def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
-    """The sentence for an error, and the exit code."""
+    """Return the sentence for an error, and the exit code."""
     kind, help_of = type(error).__name__, _help_of(words)
     if isinstance(error, KeyboardInterrupt):
         return f"Stopped. {_STOPPED.get(words[0] if words else '', '')}".strip(), STOPPED
@@ -61,22 +61,25 @@ def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
     if isinstance(error, OSError):
         return f"{kind}: {_system(error)}. {help_of}", MISTAKE
     if isinstance(error, MemoryError):
-        return f"{kind}: there is not enough memory for this; ask for less. {help_of}", MISTAKE
+        return f"{kind}: there is not enough memory for this; select smaller values. {help_of}", MISTAKE
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name, encoding = error.object.encode(errors="backslashreplace").decode(), sys.getfilesystemencoding()
-        return f"{kind}: '{name}' is no text in this locale, {encoding}. Run: export PYTHONUTF8=1", MISTAKE
+        return (
+            f"{kind}: '{name}' is not valid text in this locale, {encoding}. Run: export PYTHONUTF8=1",
+            MISTAKE,
+        )
     if isinstance(error, ValueError):
         text = _ended(f"{kind}: {_one_line(error)}")
-        return f"{text} Check the values that you gave; --debug shows where it failed. {help_of}", MISTAKE
+        return f"{text} Check the given values; --debug shows the place of the error. {help_of}", MISTAKE
     return (
-        f"{kind}: {_one_line(error)}. This is a fault of wm_robot, not yours. Run the same command with --debug, "
-        "and report what it prints",
+        f"{kind}: {_one_line(error)}. This is a fault of wm_robot. Run the same command with --debug, "
+        "and report its output",
         FAULT,
     )
 
 
 def _with_command(text: str, words: Sequence[str]) -> str:
-    """The message, with a command that can be run as it is."""
+    """Append a command that can be run unchanged."""
     commands = _COMMAND.findall(text)
     if any(not _PLACEHOLDER.search(rest) for _, rest in commands):
         return text
@@ -88,7 +91,7 @@ def _help_of(words: Sequence[str]) -> str:
 
 
 def _system(error: OSError) -> str:
-    """What the system refused, of which file, and what to do."""
+    """Describe the operating system's error: the file, the reason and the next step."""
     files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
     reason = error.strerror or _one_line(error)
     what = f"{files}: {reason}" if files else reason

@@ -1,4 +1,4 @@
-"""`wm-robot export`: a base as graphs that a robot runs without torch's overhead."""
+"""Verb `wm-robot export`: exports a base as ONNX models, which run faster than torch."""
 
 import sys
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wm_robot.planning.mppi import MppiConfig
 
 GRAPHS_DIFFER = 3
-"""Exit code where graphs do not compute what torch does. The base is usable without them."""
+"""Exit code if the ONNX models compute other values than torch. The base is usable without them."""
 
 
 def export(
@@ -28,20 +28,19 @@ def export(
     horizon: Count | None = None,
     check: bool = False,
 ) -> None:
-    """Write a base's plan, `predict` and `write` beside it as graphs; its agents use them from then on.
+    """Export a base's plan, `predict` and `write` as ONNX models into its folder; its agents then use them.
 
-    The plan is of one task and search: agents with another plan in torch. Before anything is written, graphs are
-    compared with torch: in a thousand steps that each begin where torch is, and in short runs. Exit code 3: they do
-    not compute what torch does. Then agents compute in torch.
+    The plan is of one task and search; agents with another one plan in torch. Before the export, the models are
+    compared with torch: in a thousand single steps, and in short runs. Exit code 3: they compute other values than
+    torch. Then agents use torch.
 
     Args:
         base: Folder of the base.
-        robot: Name of the robot, or the path of its spec; the one that the base names by default.
-        task: Task to plan for; the robot's first by default.
-        samples: Plans imagined in each iteration; the planner's own number by default.
-        horizon: Steps that each looks ahead; the planner's own number by default.
-        check: Write nothing; compare the graphs that are there with torch again, and with what the reference of the
-            format makes of them in numpy.
+        robot: Name of the robot, or the path of its spec; the robot of the base by default.
+        task: Task of the plan; the robot's first by default.
+        samples: Plans predicted in each iteration; the planner's default otherwise.
+        horizon: Steps of each plan; the planner's default otherwise.
+        check: Write nothing; compare the existing models with torch again, and with the format's reference in numpy.
     """
     from wm_robot.io.base_file import find_base
     from wm_robot.robots import load_spec
@@ -71,10 +70,10 @@ def export(
 
 
 def graphs_in_words(folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float]) -> str:
-    """One line about graphs that compute what torch does.
+    """Return one line about exported models.
 
     Args:
-        planner: Whose plan was exported; None: graphs that were there are those of their base.
+        planner: Planner settings of the exported plan. None: the models existed before.
     """
     what = f"{planner.samples} plans of {planner.horizon} steps" if planner else "those of its base"
     apart = ", ".join(f"{part} {difference:.1g}" for part, difference in differences.items())
@@ -82,6 +81,6 @@ def graphs_in_words(folder: Path, planner: "MppiConfig | None", differences: Map
 
 
 def end_without_graphs(sentence: str) -> NoReturn:
-    """End the program with the exit code of graphs that do not compute what torch does."""
+    """End the program with the exit code for models that differ from torch."""
     print(f"{GraphError.__name__}: {sentence}", file=sys.stderr)
     sys.exit(GRAPHS_DIFFER)

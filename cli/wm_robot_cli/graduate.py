@@ -1,4 +1,4 @@
-"""`wm-robot graduate`: a life that has been through school, to begin with in place of birth."""
+"""Verb `wm-robot graduate`: pretrains a lifetime state in simulation, as an alternative initial state."""
 
 import json
 import shutil
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 FOLDER, TRANSCRIPT = "graduate", "transcript.json"
 GIVEN_UP = "graduate-given-up.json"
-"""Transcript of a curriculum that was given up in all stages: beside the base, since there is no graduate."""
+"""Record of a curriculum without a passed stage. It is in the base's folder, because there is no pretrained state."""
 SEED = 8_000_000
-"""Of the worlds and ways of school: far from those of training and of every measurement."""
+"""Seed offset of the worlds and targets, far from those of training and of every measurement."""
 CANDIDATES = 256
-"""Worlds from which those of the stages are picked, evenly by how far they are from the nominal one."""
+"""Number of sampled worlds. The stages are picked from them, evenly by their distance from the nominal world."""
 
 
 def graduate(
@@ -39,21 +39,21 @@ def graduate(
     most: Count = 1500,
     seed: Seed = 0,
 ) -> None:
-    """Let a life do its task in the nominal world, in worlds from mild to wild, and in the nominal one again.
+    """Pretrain a lifetime state: in the nominal world, in worlds from mild to extreme, and in the nominal one again.
 
-    Each stage ends when the life is competent in it. The state at the end is written to `graduate/` beside the base,
-    for an agent to begin with (`restore`): it knows the nominal robot, and its bank holds what it met. A life that
-    was given up in all stages knows nothing: then there is no `graduate/`.
+    Each stage ends when the state is competent in it. The final state is written to `graduate/` in the base's folder,
+    as an initial state for an agent (`restore`). It contains the nominal robot, and its context bank the worlds of
+    the stages. Without a passed stage, no `graduate/` is written.
 
     Args:
         base: Folder of the base.
-        robot: Name of the robot, or the path of its spec; the one that the base names by default.
-        task: Task that it does; the robot's first by default.
-        worlds: Between the two stays in the nominal one.
-        enough: Competence at which a stage is passed: the part foreseen, half a second ahead or so, of what a model
-            that expects no change gets wrong.
-        least: Steps of a stage, however competent.
-        most: Steps after which it is given up.
+        robot: Name of the robot, or the path of its spec; the robot of the base by default.
+        task: Task of all stages; the robot's first by default.
+        worlds: Worlds between the two stages in the nominal one.
+        enough: Competence that passes a stage: the predicted part, about half a second ahead, of the error of a model
+            that predicts no change.
+        least: Smallest number of steps in a stage.
+        most: Largest number of steps in a stage; then it is given up.
         seed: Of worlds, goals and noise.
     """
     from wm_robot.io.base_file import find_base
@@ -95,7 +95,7 @@ def school(
     seed: int = 0,
     progress: "Progress | None" = None,
 ) -> list[dict[str, Any]]:
-    """See `graduate`; returns a row for each stage."""
+    """Run the curriculum of `pretrain_state`. Return a row for each stage."""
     import numpy as np
     import torch
 
@@ -136,7 +136,7 @@ def school(
             agent.live(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             if progress is not None:
-                # A stage that was passed counts as whole.
+                # A passed stage counts as a whole stage.
                 progress(number * steps[1] + len(rewards), len(stages) * steps[1])
             competence = exam.competence
             if len(rewards) >= steps[0] and competence is not None and competence >= enough:
@@ -161,10 +161,10 @@ def school(
         _write_transcript(folder / GIVEN_UP, base, None, rows, seed)
         left = f"; the earlier one in {folder / FOLDER} stays" if (folder / FOLDER).exists() else ""
         print(
-            f"no graduate: all {len(rows)} stages were given up{left}. A base that was trained longer may pass them"
+            f"no graduate: all {len(rows)} stages were given up{left}. A base with more training may pass them"
         )
         return rows
-    # One that is there is replaced: it can be had again by the same command.
+    # An existing one is replaced: the same command can create it again.
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     digest = agent.save(folder / FOLDER, note="graduate")
     _write_transcript(folder / FOLDER / TRANSCRIPT, base, digest, rows, seed)
@@ -174,12 +174,12 @@ def school(
 
 
 def has_attended(folder: Path, base: "Base") -> bool:
-    """Whether a life of this base went through the curriculum: it graduated, or all stages were given up."""
+    """Whether this base has a completed curriculum, with or without a passed stage."""
     return base.digest in (_base_of(folder / FOLDER / TRANSCRIPT), _base_of(folder / GIVEN_UP))
 
 
 def remove_foreign_graduate(folder: Path, base: "Base") -> None:
-    """Remove the graduate beside a base if it is a life of another one: no agent of this base can begin with it."""
+    """Remove the pretrained state in a base's folder if it belongs to another base: no agent can start from it."""
     if _base_of(folder / FOLDER / TRANSCRIPT) != base.digest:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
     if _base_of(folder / GIVEN_UP) != base.digest:
@@ -187,7 +187,7 @@ def remove_foreign_graduate(folder: Path, base: "Base") -> None:
 
 
 def _base_of(transcript: Path) -> str | None:
-    """Digest of the base that a transcript is of; None if there is no transcript."""
+    """Read the digest of the base in a record; None without a record."""
     try:
         return str(json.loads(transcript.read_bytes())["base"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""`wm-robot guard`: a process beside the robot's that stops the plant when control dies or stalls."""
+"""Verb `wm-robot guard`: a separate process that stops the plant when the control process ends or stalls."""
 
 import signal
 import sys
@@ -19,13 +19,13 @@ def guard(
     limit_ms: Milliseconds | None = None,
     release: bool = False,
 ) -> None:
-    """Stop the plant when the process that drives it dies, or makes no progress for too long.
+    """Stop the plant when the control process ends, or makes no progress for too long.
 
     Args:
-        page: File that control, guard and plant share, on /dev/shm; the first of them makes it.
-        robot: Name or spec of the robot, for the time that its loop may be silent.
-        limit_ms: That time, instead of the spec's.
-        release: Lower an emergency, and end: the plant moves again when it is armed.
+        page: File that control, guard and plant share, on /dev/shm; the first process creates it.
+        robot: Name or spec of the robot, for the time limit of its loop.
+        limit_ms: Time limit instead of the spec's.
+        release: Reset an emergency stop, and end: the plant moves again after it is armed.
     """
     from wm_robot.control.realtime import go_real_time
     from wm_robot.safety.guard import PRIORITY, Guard
@@ -56,7 +56,7 @@ def guard(
 
 
 def _limit(robot: str, limit_ms: float | None) -> float:
-    """In s."""
+    """Return the time limit in s."""
     if limit_ms is None:
         from wm_robot.robots import load_spec
 

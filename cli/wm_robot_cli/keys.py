@@ -1,6 +1,6 @@
-"""`wm-robot keys …`: whose bundles this machine believes, and keys of one's own to sign with.
+"""Verbs `wm-robot keys …`: trusted keys of other machines, and own keys for signatures.
 
-The folder is `--keys`, or what `WM_ROBOT_KEYS` names, or `~/.config/wm_robot/keys`.
+The folder is `--keys`, or `WM_ROBOT_KEYS`, or `~/.config/wm_robot/keys`.
 """
 
 import json
@@ -24,24 +24,24 @@ DAY = 86400.0
 
 def keys() -> None:
     """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget|sign`."""
-    raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
+    raise AssertionError("main calls the verbs of this group; this function is only listed")
 
 
 def new(name: Name, /, *, keys: Path | None = None) -> None:
-    """Make a key to sign with; what it signs is trusted on this machine.
+    """Create a signing key. This machine trusts its signatures.
 
     Args:
-        name: For it.
+        name: Of the key.
         keys: Folder of keys.
     """
     ring = keyring(keys)
     made = ring.new(name)
-    print(f"key '{name}' ({made.id[:12]}) in {ring.folder}; nobody but you may read private/{name}.pem")
-    print(f"those who are to trust it need what this prints: wm-robot keys show {name}")
+    print(f"key '{name}' ({made.id[:12]}) in {ring.folder}; keep private/{name}.pem secret")
+    print(f"machines that should trust it need the output of: wm-robot keys show {name}")
 
 
 def ls(*, keys: Path | None = None, as_json: JsonFlag = False) -> None:
-    """Keys that are trusted, and keys of one's own.
+    """List trusted keys and own keys.
 
     Args:
         keys: Folder of keys.
@@ -69,10 +69,10 @@ def ls(*, keys: Path | None = None, as_json: JsonFlag = False) -> None:
 
 
 def show(name: Name, /, *, keys: Path | None = None, as_json: JsonFlag = False) -> None:
-    """Print a public key, for others to trust.
+    """Print a public key, for other machines.
 
     Args:
-        name: Of a key of one's own, or a trusted one.
+        name: Of an own key, or a trusted one.
         keys: Folder of keys.
         as_json: Print JSON, with the key's full id.
     """
@@ -96,12 +96,12 @@ def trust(
     days: Duration | None = None,
     keys: Path | None = None,
 ) -> None:
-    """Believe from now on what a key signed.
+    """Trust the signatures of a key.
 
     Args:
-        name: For it, here.
-        file: Its public key, as `wm-robot keys show` prints it; get it from its owner.
-        days: After which it is not trusted any more.
+        name: Local name of the key.
+        file: Its public key, the output of `wm-robot keys show`; get it from its owner.
+        days: Days of trust; unlimited by default.
         keys: Folder of keys.
     """
     from wm_robot.sharing.keyring import LARGEST_KEY, day
@@ -110,7 +110,7 @@ def trust(
     if days is not None and not days > 0:
         raise ConfigError(f"days is {days}; it must be above 0")
     move = (
-        f"Who owns it makes one with: wm-robot keys new {name}, and prints what to put there with: "
+        f"Its owner creates one with: wm-robot keys new {name}, and prints the content of this file with: "
         f"wm-robot keys show {name}"
     )
     try:
@@ -126,21 +126,22 @@ def trust(
 
 
 def forget(name: Name, /, *, keys: Path | None = None) -> None:
-    """Believe a key no more. A private key stays; how far its products had come is remembered.
+    """Remove a key from the trusted ones. A private key and the sequence numbers of its products stay.
 
     Args:
         name: Of the key.
         keys: Folder of keys.
     """
     keyring(keys).forget(name)
-    print(f"key '{name}' is trusted no more")
+    print(f"key '{name}' is no longer trusted")
 
 
 def sign(name: Name, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Path | None = None) -> None:
-    """Sign a robot's spec as it is now; the signature lies beside it. A plant may ask for one (`require_signed`).
+    """Sign the present content of a robot's spec; the signature is a file in the same folder. A plant may require one
+    (`require_signed`).
 
     Args:
-        name: Of a key of one's own.
+        name: Of an own key.
         spec: YAML file.
         keys: Folder of keys.
     """
@@ -153,11 +154,11 @@ def sign(name: Name, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Pa
 
 
 def keyring(folder: Path | None) -> "Keyring":
-    """The keyring that was named, or the user's."""
+    """Open the keyring of the option, or the user's."""
     from wm_robot.sharing.keyring import Keyring
 
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--keys is {folder}, and that is no folder. Name the folder of keys")
+        raise ConfigError(f"--keys is {folder}, and that is not a folder. Give the folder of keys")
     return Keyring(folder)
 
 

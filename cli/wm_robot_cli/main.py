@@ -1,4 +1,4 @@
-"""Entry point. Each verb imports what it needs when it runs, so that help answers at once."""
+"""Entry point of `wm-robot`. Each verb imports its dependencies when it runs, so that help is fast."""
 
 import os
 import sys
@@ -32,11 +32,11 @@ from wm_robot_cli.terminal_output import end_if_closed, flush, write_any_text
 from wm_robot_cli.values import check_ranges, checked
 
 BENCHMARKS = "wm_robot_benchmarks"
-"""Package of the benchmarks. It comes with a checkout, not with an installed wheel, and so it is found by name."""
+"""Package of the benchmarks. It is part of a checkout, not of a wheel, so it is found by name."""
 
 
 def find_benches() -> Mapping[str, Callable[..., Any]]:
-    """The benches by name, imported when they are looked up; empty where the benchmarks are not installed."""
+    """Return the benches by name, imported on access; empty where the benchmarks are not installed."""
     benches: Mapping[str, Callable[..., Any]] = (
         import_module(f"{BENCHMARKS}.harness.bench_table").BENCHES if find_spec(BENCHMARKS) else {}
     )
@@ -47,7 +47,7 @@ def bench() -> None:
     """Measure, and print a table or JSON. It needs a checkout of the repository.
 
     Raises:
-        ConfigError: Where the benchmarks are not installed; where they are, each has a verb of its own.
+        ConfigError: If the benchmarks are not installed; otherwise each bench has its own verb.
     """
     raise ConfigError(f"wm-robot bench: {BENCHMARKS} is not installed; run make setup in a checkout")
 
@@ -68,8 +68,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "up": up.up,
 }
 
-ABOUT = "A robot whose weights hold the ability to learn, and whose state holds what it learned."
-EVERYWHERE = "Everywhere: --debug shows the traceback of an error; wm-robot --version says what is installed."
+ABOUT = "A robot whose weights contain the ability to learn, and whose state contains the learned values."
+EVERYWHERE = "For all verbs: --debug shows the traceback of an error; wm-robot --version shows the version."
 GROUPS: dict[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
     "state": (state.VERBS, state.__doc__ or ""),
     "keys": (keys.VERBS, keys.__doc__ or ""),
@@ -80,7 +80,7 @@ FORMS = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one verb; exit code 2 for what the user can mend, 70 for what is our fault, 130 after Ctrl-C."""
+    """Run one verb. Exit codes: 2 for a user error, 70 for a fault of wm_robot, 130 after Ctrl-C."""
     write_any_text()
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args or os.environ.get("WM_ROBOT_DEBUG", "") not in ("", "0")
@@ -99,18 +99,18 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run_guard() -> None:
-    """`wm-robot-guard PAGE`: `wm-robot guard` as a command of its own."""
+    """Run `wm-robot-guard PAGE`: `wm-robot guard` as a separate command."""
     main(["guard", *sys.argv[1:]])
 
 
 def _verb_of(args: Sequence[str]) -> list[str]:
-    """The words that name a verb: `train`, or `state` and `gc`; none if there is no such verb."""
+    """Return the words that name a verb: `train`, or `state` and `gc`; empty for an unknown verb."""
     group = GROUPS[args[0]][0] if args and args[0] in GROUPS else {}
     return [word for word, known in zip(args, (VERBS, group), strict=False) if word in known]
 
 
 def _call(words: Sequence[str], rest: list[str]) -> None:
-    """Run the verb of these words, or say what verbs there are."""
+    """Run the verb of these words, or print the available verbs."""
     prog = " ".join(["wm-robot", *words])
     verbs_of, about = GROUPS.get(words[0], ({}, "")) if words else (VERBS, f"{ABOUT}\n\n{EVERYWHERE}")
     if not words and rest[:1] == ["--version"]:
@@ -124,7 +124,7 @@ def _call(words: Sequence[str], rest: list[str]) -> None:
 
 
 def _run(verb: Callable[..., Any], rest: list[str], prog: str) -> None:
-    """Call a verb; or, of a bench, whose verb is the class of its options, measure."""
+    """Call a verb, or run a bench, whose verb is the class of its options."""
     if isinstance(verb, type):
         bench: Any = tyro.cli(verb, args=rest, prog=prog, config=FORMS)
         check_ranges(verb, vars(bench))
@@ -138,4 +138,4 @@ def _unknown(name: str, known: Collection[str], words: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1)
     guess = f"Did you mean '{close[0]}'? " if close else ""
     prog = " ".join(["wm-robot", *words])
-    return f"{what} '{name}' is not known. {guess}There are {', '.join(known)}. See: {prog} --help"
+    return f"{what} '{name}' is unknown. {guess}There are {', '.join(known)}. See: {prog} --help"

@@ -1,4 +1,4 @@
-"""The card of a life that is shipped: Markdown, with the front matter that Hugging Face reads."""
+"""Model card of a shipped lifetime state: Markdown, with the front matter of Hugging Face."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ def model_card(
     spec: RobotSpec,
     evaluation: Sequence[Mapping[str, Any]],
 ) -> str:
-    """A card of what is known: where the life comes from, and what it was measured on and when.
+    """Write a card: origin of the lifetime state, and its measurements with their dates.
 
     Args:
-        base: What the base's card says.
+        base: Content of the base's card.
     """
     memory = base["config"].get("memory", "unknown")
     made = base["card"].get("command", "unknown") if isinstance(base.get("card"), Mapping) else "unknown"
@@ -34,8 +34,8 @@ def model_card(
         "",
         f"# {product}",
         "",
-        f"A life of robot `{spec.name}`: a base that can learn, and the state of one life that did. It goes on "
-        "learning where it is brought to.",
+        f"A lifetime of robot `{spec.name}`: a base that can learn, and one lifetime state that did. It continues to "
+        "learn after its import.",
         "",
         *_table(
             {
@@ -55,10 +55,10 @@ def model_card(
         "",
         "## Use",
         "",
-        "The state is valid with this base and this robot alone. `wm-robot state import` puts both in place and "
-        "checks that they belong together; `wm-robot export BASE` makes the graphs that a robot runs.",
+        "The state is valid with this base and this robot only. `wm-robot state import` imports both and "
+        "checks that they match; `wm-robot export BASE` writes the ONNX models for a robot.",
         "",
-        "A learned model may be wrong, and nothing here is certified: it is no safety system.",
+        "A learned model may be wrong, and no part is certified: it is not a safety system.",
         "",
     ]
     return "\n".join(lines)
@@ -73,7 +73,7 @@ def _front_matter(product: str, spec: RobotSpec, evaluation: Sequence[Mapping[st
                 "name": f"wm-robot bench {each['bench']} · {each.get('robot', spec.name)}",
                 "type": "simulation",
             },
-            # A figure that a bench refused has no value: the table below says null.
+            # A figure that a bench rejected has no value: the table below contains null.
             "metrics": [
                 {"type": name, "value": value} for name, value in each["figures"].items() if value is not None
             ],
@@ -93,7 +93,7 @@ def _table(rows: Mapping[str, str]) -> Iterator[str]:
 
 def _measured(evaluation: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not evaluation:
-        yield "None came with it."
+        yield "No evaluation is included."
         return
     yield "| bench | when | commit | figures |"
     yield "|---|---|---|---|"

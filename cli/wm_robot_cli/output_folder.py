@@ -1,4 +1,4 @@
-"""Folders that a long run will write to: found wanting before the run, and not after it."""
+"""Output folder checks: permissions and locks, before a long run starts."""
 
 import os
 from collections.abc import Iterator
@@ -9,34 +9,36 @@ from wm_robot.errors import ConfigError
 
 
 def check_writable(folder: Path, argument: str) -> None:
-    """Refuse a folder that cannot be written to; nothing is made.
+    """Reject a folder without write permission; nothing is created.
 
     Args:
-        argument: That named it, for the error, such as `--out`.
+        argument: Option with the folder, for the error, such as `--out`.
 
     Raises:
-        ConfigError: If it is no folder, or may not be written to; or that in which it would be made.
+        ConfigError: If it, or the folder where it would be created, is no folder or not writable.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    where = f"{argument} is {folder}" + ("" if there == folder else f", to be made in {there}")
+    where = f"{argument} is {folder}" + ("" if there == folder else f", to be created in {there}")
     if not there.is_dir():
-        raise ConfigError(f"{where}: that is no folder. Name another folder")
+        raise ConfigError(f"{where}: that is not a folder. Select another folder")
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise ConfigError(f"{where}: this user may not write there. Name another folder, or ask its owner")
+        raise ConfigError(
+            f"{where}: this user may not write there. Select another folder, or contact its owner"
+        )
 
 
 @contextmanager
 def sole_writer(folder: Path, argument: str) -> Iterator[None]:
-    """Keep another run out of a folder for as long as this one writes to it.
+    """Lock a folder against other runs.
 
-    The lock lies beside the folder, so that the folder itself holds nothing but what was made, and it is removed at
-    the end. A process that dies gives it back.
+    The lock is a file next to the folder, so that the folder contains only results. It is removed at the end. The
+    operating system releases it when a process ends.
 
     Args:
-        argument: That named it, for the error, such as `--out`.
+        argument: Option with the folder, for the error, such as `--out`.
 
     Raises:
-        ConfigError: If another process writes there, or none can.
+        ConfigError: If another process writes there, or the folder is not writable.
     """
     from wm_robot.io.durable import claim, make_folder
 
@@ -44,11 +46,11 @@ def sole_writer(folder: Path, argument: str) -> Iterator[None]:
     make_folder(folder.absolute().parent)
     path = folder.absolute().parent / f".{folder.name}.lock"
     with path.open("w") as lock:
-        # Another run may have removed the file that was opened here, and a third made a new one.
+        # Another run may have removed the opened file, and a third run created a new one.
         if not (claim(lock) and path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):
             raise ConfigError(
-                f"{argument} is {folder}, and another run writes there. Wait until it ends, or name another folder: "
-                f"{argument} FOLDER"
+                f"{argument} is {folder}, and another run writes there. Wait until it ends, or select another "
+                f"folder: {argument} FOLDER"
             )
         try:
             yield

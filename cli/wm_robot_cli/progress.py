@@ -1,4 +1,4 @@
-"""How far a long job is and how long it still takes, for people. Written to stderr: stdout holds results alone."""
+"""Progress meter: progress and remaining time of a long job, on stderr. Stdout contains results only."""
 
 import sys
 import threading
@@ -11,19 +11,19 @@ from typing import Any
 from wm_robot.progress import Progress
 
 EVERY_S = 10.0
-"""Time to the first plain line, and from one to the next, in s: what takes less prints none."""
+"""Seconds to the first plain line, and between two lines. A shorter job prints none."""
 LIVE_EVERY_S = 0.5
-"""Time from one change of the live line to the next, in s."""
+"""Seconds between two changes of the terminal line."""
 ESTIMATED_FROM = 0.02
-"""Part of the work from which the rest is estimated: before, its start-up is most of what was seen."""
+"""Share of the work from which the remaining time is estimated. Before, start-up dominates the measured time."""
 TICK_S = 0.5
 OVERDUE = 1.1
 
 
 class ProgressMeter:
-    """A live line on a terminal, a plain line without control characters every ten seconds elsewhere.
+    """Progress meter: a live line on a terminal, else a plain line every ten seconds.
 
-    It is itself a `Progress`: call it with what is done and with all there is to do.
+    It implements `Progress`: call it with the finished and the total work.
     """
 
     def __init__(self, job: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,10 +45,10 @@ class ProgressMeter:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 console=Console(file=self._out),
-                # Slow, and only as wide as it must be: what is measured may be the time of a loop.
+                # Slow and narrow, because the job may measure the time of a loop.
                 refresh_per_second=1,
                 transient=True,
-                # What is printed meanwhile goes above the line, but never to stderr what is piped.
+                # Printed output appears above the line; piped output never goes to stderr.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._live.add_task(self.line(), total=1.0)
@@ -73,7 +73,7 @@ class ProgressMeter:
             self._live.update(0, completed=self._fraction, description=self.line())
 
     def line(self) -> str:
-        """What is done, in words: part, time, and an estimate of the time that is left."""
+        """Format the progress: share, elapsed time, and an estimate of the remaining time."""
         seconds = self._clock() - self._began
         said = f"{self._job}: {int(100 * self._fraction)} % in {in_words(seconds)}"
         if self._fraction < ESTIMATED_FROM or self._fraction >= 1.0:
@@ -82,7 +82,7 @@ class ProgressMeter:
 
 
 def in_words(seconds: float) -> str:
-    """A time to read: `42 s`, `3 min 20 s`, `1 h 5 min`."""
+    """Format a time: `42 s`, `3 min 20 s`, `1 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -94,10 +94,10 @@ def in_words(seconds: float) -> str:
 
 @contextmanager
 def by_the_clock(progress: Progress, seconds: float) -> Iterator[None]:
-    """Report the time that goes by while something runs that takes a known time.
+    """Report elapsed time as progress while a task of expected duration runs.
 
     Args:
-        seconds: How long it takes. What is overdue is taken to need a tenth of its time more, as long as it lasts.
+        expected_seconds: Expected duration. An overdue task always has a tenth of its elapsed time left.
     """
     began, over = time.monotonic(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""Provenance of a result: command, commit and package versions."""
 
 import platform
 import shlex
@@ -13,15 +13,15 @@ PACKAGES = ("torch", "numpy", "mujoco", "onnxruntime", "ros-rclpy")
 
 
 def command() -> str:
-    """The command that runs, to be given again."""
+    """Return the running command line."""
     return shlex.join(["wm-robot", *sys.argv[1:]])
 
 
 def commit() -> str:
-    """Commit of the checkout that runs, with `+` where it was changed; `unknown` outside one."""
+    """Return the commit of the running checkout, with `+` if it was changed; `unknown` outside one."""
     here = Path(__file__).parent
     try:
-        # Installed inside somebody's repository, we are not what its commits are of.
+        # A package installed inside another repository does not belong to its commits.
         _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(here, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
@@ -30,7 +30,7 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Return the versions of the packages that affect a result."""
     found = {"wm_robot": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""`wm-robot recover`: make whole what a killed recorder left."""
+"""Verb `wm-robot recover`: repairs the files of a killed recorder."""
 
 import json
 from collections.abc import Iterator
@@ -21,15 +21,15 @@ def recover(
     dry_run: bool = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Sessions and episodes of a recorder that was killed: saved up to the last second that reached the disk.
+    """Repair the sessions and episodes of a killed recorder, up to the last second on the disk.
 
-    The recovered file takes the name, and the file as it was is kept as `.cut`. What is whole is left alone, and what
-    is being recorded too, whoever records it: files that changed a moment ago are watched for two seconds. Exit code
-    2 if a path is no session.
+    The recovered file gets the name, and the original file is renamed to `.cut`. Complete files and files that are
+    being recorded stay unchanged: recently changed files are observed for two seconds. Exit code 2 if a path is no
+    session.
 
     Args:
         paths: Sessions (MCAP), open episodes, or folders with some.
-        dry_run: Say what would be saved, and change nothing.
+        dry_run: Print the result, and change nothing.
         as_json: Print JSON.
     """
     rows, complaints = [], []
@@ -38,7 +38,7 @@ def recover(
     for path in found:
         try:
             rows += _recovered(path, growing, dry_run)
-        # The others are recovered all the same.
+        # The other files are recovered nevertheless.
         except SnapshotError as error:
             complaints.append(str(error))
         except OSError as error:
@@ -52,19 +52,19 @@ def recover(
 def _why_not(path: Path, error: OSError) -> str:
     at = "" if error.filename in (None, str(path)) else f" at {error.filename}"
     return (
-        f"{path} is left as it was: {error.strerror}{at}. Mend that, or copy it to where there is room that you may "
-        "write to, and recover the copy"
+        f"{path} is unchanged: {error.strerror}{at}. Correct that, or copy the file to a folder with free space and "
+        "write permission, and recover the copy"
     )
 
 
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
-    """Sessions and episodes, and folders with open episodes."""
+    """Yield sessions and episodes, and folders with open episodes."""
     if not paths:
-        raise SnapshotError("no path given; name sessions, open episodes, or folders with some")
+        raise SnapshotError("no path given; give sessions, open episodes, or folders with some")
     for path in paths:
         if not path.exists():
             raise SnapshotError(
-                f"{path} is not there; name a session, an open episode, or a folder with some"
+                f"{path} does not exist; give a session, an open episode, or a folder with some"
             )
         yield from _inside(path) if path.is_dir() else [path]
 
@@ -73,13 +73,13 @@ def _inside(folder: Path) -> list[Path]:
     found = sorted(folder.rglob(f"*{SESSION}")) + sorted(folder.rglob(f"episode_*{EPISODE}"))
     unended = {path.parent for path in folder.rglob(f"episode_*{OPEN}")}
     if not found and not unended:
-        raise SnapshotError(f"{folder} holds no session and no episode; name another folder")
+        raise SnapshotError(f"{folder} contains no session and no episode; give another folder")
     leftovers = [path for path in found if path.suffix == EPISODE and path.with_suffix(OPEN).exists()]
     return [*sorted(unended), *(path for path in found if path not in leftovers)]
 
 
 def _growing(paths: list[Path]) -> set[Path]:
-    """Those that somebody adds to."""
+    """Find the files that another process extends."""
     from wm_robot.io.open_files import find_growing
 
     opened = [path for folder in paths if folder.is_dir() for path in folder.glob(f"episode_*{OPEN}")]
@@ -94,7 +94,7 @@ def _is_whole(path: Path) -> bool:
     try:
         return path.suffix == SESSION and is_whole(path)
     except OSError:
-        # It is told when it is read.
+        # The error is reported when the file is read.
         return True
 
 
@@ -119,7 +119,7 @@ def _recovered(path: Path, growing: set[Path], dry_run: bool) -> list[dict[str, 
 
 
 def _open_episodes(folder: Path, growing: set[Path], dry_run: bool) -> list[dict[str, Any]]:
-    """Save all of a folder, since whoever writes in it must be alone."""
+    """Recover all episodes of a folder, because a writer needs exclusive access to it."""
     from wm_robot.io.open_files import find_writer
     from wm_robot.recording.episode_folder import EpisodeFolder, is_written, look, open_in
     from wm_robot.recording.open_episode import FLUSH_EVERY

@@ -1,4 +1,4 @@
-"""`wm-robot state save`: a running agent saves when it is asked."""
+"""Verb `wm-robot state save`: requests a snapshot from a running agent."""
 
 import json
 import re
@@ -22,11 +22,11 @@ def save(
     timeout: Duration = 10.0,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Have a running agent save its life where its parameter `state` says, over ROS 2.
+    """Request a snapshot from a running agent over ROS 2. Its parameter `state` is the destination.
 
     Args:
         agent: Its node, with the namespace, such as `/left/agent`.
-        timeout: To wait for it, in s.
+        timeout: Longest wait, in s.
         as_json: Print JSON.
     """
     try:

@@ -1,4 +1,4 @@
-"""`wm-robot state ship|import|inspect|export`: a life with all that it needs, to go on elsewhere."""
+"""Verbs `wm-robot state ship|import|inspect|export`: transfer a lifetime state with its base to another machine."""
 
 import json
 from pathlib import Path
@@ -34,18 +34,17 @@ def ship(
     spec: str | None = None,
     keys: Path | None = None,
 ) -> None:
-    """Write a signed bundle: a life, its base, its robot, its card, and what it was measured on.
+    """Write a signed bundle: a lifetime state, its base, its robot, its card and its evaluation.
 
     Args:
         life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
-        file: To write.
-        base: Folder of the life's base.
-        key: Name of one's own key, see `wm-robot keys`.
-        product: Name under which receivers follow it; later bundles of it replace earlier ones. The base's folder's
-            by default.
-        card: Markdown file with the card; one is written from what is known by default.
-        evaluation: What `wm-robot bench … --json` printed, a file each; the last line is kept.
-        spec: Name of the robot, or the path of its spec; the one that the base names by default.
+        file: Output file.
+        base: Folder of the state's base.
+        key: Name of an own key, see `wm-robot keys`.
+        product: Product name for receivers; later bundles of it replace earlier ones. The base's folder by default.
+        card: Markdown file with the card; a generated card by default.
+        evaluation: Output of `wm-robot bench … --json`, a file each; the last line is used.
+        spec: Name of the robot, or the path of its spec; the robot of the base by default.
         keys: Folder of keys.
     """
     from wm_robot.io.base_file import find_base
@@ -76,17 +75,17 @@ def take_in(
     unsigned: bool = False,
     keys: Path | None = None,
 ) -> None:
-    """Take in a life that was shipped: it is verified, its base put in place, and a branch begins with it.
+    """Import a shipped lifetime state: verify it, copy its base, and create a branch from it.
 
-    Taken in twice, nothing changes. Its ancestors stay where it comes from; `state show` names them.
+    A second import changes nothing. Its ancestors are not imported; `state show` lists their digests.
 
     Args:
-        source: A bundle, or a folder that `export` wrote.
-        life: `STORE` or `STORE@BRANCH`; a branch that holds another life is refused.
-        bases: Folder for the base, if it is not there.
-        allow_rollback: Take a bundle that is older than one of its product that was here already.
-        openssf: Of a folder: PEM file with the public key of whoever signed it.
-        unsigned: Of a folder: take it though nobody signed it.
+        source: A bundle, or a folder from `export`.
+        life: `STORE` or `STORE@BRANCH`; a branch with another state is rejected.
+        bases: Folder for the base, if it is missing.
+        allow_rollback: Accept a bundle that is older than an imported one of the same product.
+        openssf: Of a folder: PEM file with the signer's public key.
+        unsigned: Of a folder: accept it without a signature.
         keys: Folder of keys.
     """
     from wm_robot.sharing.shipment import record_of
@@ -96,9 +95,7 @@ def take_in(
     if source.is_dir():
         shipment, origin = _from_folder(source, openssf, unsigned)
     elif openssf or unsigned:
-        raise ConfigError(
-            f"{source} is no folder; --openssf and --unsigned are for folders that `export` wrote"
-        )
+        raise ConfigError(f"{source} is not a folder; --openssf and --unsigned are for folders from `export`")
     else:
         shipment, origin = _from_bundle(source, keys, allow_rollback)
     evaluation = [record_of(each) for each in shipment.evaluation]
@@ -106,19 +103,19 @@ def take_in(
     store, branch = opened(life)
     here = import_root(store, received, shipment.parts["state.safetensors"], branch=branch)
     place, is_new = _base_in(bases, origin["product"], shipment)
-    begins = "begins at" if here.digest == store.find(branch) else "came from it already, by"
+    begins = "starts at" if here.digest == store.find(branch) else "already descends from it, by"
     print(
         f"branch '{branch}' {begins} {here.digest[:12]} in {store.folder}, life {shipment.snapshot.digest[:12]}"
     )
     print(f"its base {shipment.base['digest'][:12]} {'is now' if is_new else 'was already'} in {place}")
     if is_new:
-        print(f"make its graphs with: wm-robot export {place}")
+        print(f"export its ONNX models with: wm-robot export {place}")
 
 
 def inspect(
     bundle: Place, /, *, card: bool = False, keys: Path | None = None, as_json: JsonFlag = False
 ) -> None:
-    """Verify a bundle and say what is in it; nothing is taken in.
+    """Verify a bundle and print its contents; nothing is imported.
 
     Args:
         bundle: File to read.
@@ -157,23 +154,23 @@ def export(
     evaluation: tuple[Path, ...] = (),
     spec: str | None = None,
 ) -> None:
-    """Write a life as a plain folder that others can read, with a card as Hugging Face wants it.
+    """Write a lifetime state as a plain folder, with a card for Hugging Face.
 
     Args:
         life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
-        folder: To write; it must not be there, or be empty.
-        base: Folder of the life's base.
-        openssf: PEM file with a private key on a curve of NIST, to sign the folder in the OpenSSF format.
-        card: Markdown file with the card; one is written from what is known by default.
-        evaluation: What `wm-robot bench … --json` printed, a file each; the last line is kept.
-        spec: Name of the robot, or the path of its spec; the one that the base names by default.
+        folder: Output folder; it must be missing or empty.
+        base: Folder of the state's base.
+        openssf: PEM file with a private key on a NIST curve, to sign the folder in the OpenSSF format.
+        card: Markdown file with the card; a generated card by default.
+        evaluation: Output of `wm-robot bench … --json`, a file each; the last line is used.
+        spec: Name of the robot, or the path of its spec; the robot of the base by default.
     """
     from wm_robot.io.durable import write_file
     from wm_robot.sharing.keyring import read_private
     from wm_robot.sharing.openssf import SIGNATURE, signer_of
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already. Name a folder that is not, or is empty")
+        raise ConfigError(f"{folder} exists already. Give a new or an empty folder")
     sign = None
     if openssf is not None:
         read_private(openssf)
@@ -209,7 +206,7 @@ def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[S
 
     if (openssf is None) != unsigned:
         raise ConfigError(
-            f"{folder} is a folder: say --openssf PUBLIC.pem, the key of whoever signed it, or --unsigned"
+            f"{folder} is a folder: give --openssf PUBLIC.pem, the key of its signer, or --unsigned"
         )
     with private_copy(folder) as copy:
         if openssf is not None:
@@ -217,7 +214,7 @@ def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[S
         there = [name for name in PARTS if (copy / name).is_file()]
         if missing := PARTS.keys() - OPTIONAL - set(there):
             raise SnapshotError(
-                f"{folder} has no {', '.join(sorted(missing))}: it is not what `export` wrote"
+                f"{folder} has no {', '.join(sorted(missing))}: it is not a folder from `export`"
             )
         parts = {name: read_file(copy / name, "") for name in there}
     signer = digest(read_file(openssf, "")) if openssf else ""
@@ -226,7 +223,7 @@ def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[S
 
 
 def _base_in(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, bool]:
-    """Folder of the shipment's base, and whether it had to be written."""
+    """Find the folder of the shipment's base, or write it. Return whether it was written."""
     from wm_robot.io.base_file import CARD, WEIGHTS, check_base
     from wm_robot.io.durable import write_file
     from wm_robot.sharing.shipment import CALIBRATION, SPEC
@@ -240,12 +237,12 @@ def _base_in(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, boo
             ):
                 return path.parent, False
         except (OSError, SnapshotError):
-            # A folder that is no base any more is not the one; whoever uses it is told so.
+            # A damaged base is not the searched one; its next use reports the error.
             continue
     folder = bases / product
     if folder.exists():
         folder = bases / f"{product}-{wanted[:8]}"
-    # The card last: without it, it is no base yet.
+    # The card last: without it, the folder is not yet a base.
     for name in (WEIGHTS, CALIBRATION, SPEC, CARD):
         if name in shipment.parts:
             write_file(folder / name, shipment.parts[name])

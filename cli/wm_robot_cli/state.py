@@ -1,7 +1,7 @@
-"""`wm-robot state …`: look at lives, name them, go back, make room, and bring them elsewhere.
+"""Verbs `wm-robot state …`: inspect, name, reset, delete and transfer lifetime states.
 
-A life is written `STORE`, `STORE@BRANCH`, `STORE@BRANCH~2` (two snapshots before), or `STORE@` and the beginning of a
-snapshot's digest.
+A reference is `STORE`, `STORE@BRANCH`, `STORE@BRANCH~2` (two snapshots before), or `STORE@` and the first characters
+of a snapshot's digest.
 """
 
 import json
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
 
 Life = Annotated[str, tyro.conf.Positional]
 More = Annotated[tuple[str, ...], tyro.conf.Positional]
-"""What follows a life by mistake, so that it can be told how it is written."""
+"""Extra words after a reference, to print the correct form of the command."""
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def state() -> None:
-    """Lives on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`, and
-    `ship|import|inspect|export` to bring them elsewhere."""
-    raise AssertionError("main has verbs of its own for this one; it stands here to be listed")
+    """Lifetime states on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`, and
+    `ship|import|inspect|export` to transfer them.
+    """
+    raise AssertionError("main calls the verbs of this group; this function is only listed")
 
 
 def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
-    """Branches and pins of a store.
+    """List the branches and pins of a store.
 
     Args:
-        store: Folder of lives.
+        store: Folder of the store.
         as_json: Print JSON.
     """
     from wm_robot.store.store import Store
@@ -53,12 +54,12 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
 
 
 def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) -> None:
-    """A life's line, the newest snapshot first.
+    """List the snapshots of a lifetime, the newest first.
 
     Args:
         life: `STORE`, or `STORE@BRANCH`.
-        more: Nothing; a branch is written into the life.
-        limit: Snapshots at most; 0 for all.
+        more: Nothing; a branch is part of the reference.
+        limit: Largest number of snapshots; 0 for all.
         as_json: Print JSON.
     """
     _check_one("log", life, more)
@@ -78,11 +79,11 @@ def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: Jso
 
 
 def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
-    """What the manifest of a snapshot says.
+    """Print the manifest of a snapshot.
 
     Args:
         life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
-        more: Nothing; a branch is written into the life.
+        more: Nothing; a branch is part of the reference.
         as_json: Print JSON.
     """
     _check_one("show", life, more)
@@ -105,23 +106,23 @@ def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
 
 
 def branch(life: Life, name: Life, /) -> None:
-    """Begin another named life from a snapshot, in the same store; nothing is copied.
+    """Create a branch from a snapshot, in the same store; nothing is copied.
 
     Args:
-        life: What it begins from.
+        life: Snapshot to start from.
         name: Of the new branch.
     """
     store, reference = _opened(life)
-    print(f"branch '{name}' begins at {store.branch(name, reference)[:12]} in {store.folder}")
+    print(f"branch '{name}' starts at {store.branch(name, reference)[:12]} in {store.folder}")
 
 
 def clone(life: Life, target: Life, /) -> None:
-    """Begin a life in another store, with all that it comes from; or move it forward there.
+    """Copy a lifetime with its ancestors into another store; or move its branch forward there.
 
     Args:
-        life: What it begins from.
-        target: `STORE` or `STORE@BRANCH`. A branch that is there is moved forward if the life goes on from it, and
-            otherwise left alone.
+        life: Lifetime to copy.
+        target: `STORE` or `STORE@BRANCH`. An existing branch is moved forward if it is an ancestor, and otherwise
+            unchanged.
     """
     from wm_robot.store.transfer import clone_branch
 
@@ -130,21 +131,21 @@ def clone(life: Life, target: Life, /) -> None:
     before = other.branches().get(name)
     found = clone_branch(other, store, reference, branch=name)
     moved = f"; it was at {before[:12]}" if before else ""
-    print(f"branch '{name}' {'is' if before else 'begins'} at {found[:12]} in {other.folder}{moved}")
+    print(f"branch '{name}' {'is' if before else 'starts'} at {found[:12]} in {other.folder}{moved}")
 
 
 def reset(life: Life, reference: Life = "", /) -> None:
-    """Let a branch go on from another snapshot of its store; where it was can be found until `gc`.
+    """Move a branch to another snapshot of its store; its old snapshot can be found until `gc`.
 
     Args:
-        life: `STORE@BRANCH`, or `STORE` for the branch that nobody named.
+        life: `STORE@BRANCH`, or `STORE` for the default branch.
         reference: Branch, pin or digest, with `~N` for the Nth before it.
     """
     store, name = _opened(life)
     if not reference:
         back = f"{name}~1" if store.show(name).parents else name
         raise ConfigError(
-            f"state reset {life} names no snapshot to go on from. One before: wm-robot state reset "
+            f"state reset {life} has no snapshot to continue from. One before: wm-robot state reset "
             f"{shlex.quote(life)} {back}. All of them: wm-robot state log {shlex.quote(life)}"
         )
     before = _head_of(store, name)
@@ -152,51 +153,51 @@ def reset(life: Life, reference: Life = "", /) -> None:
 
 
 def pin(life: Life, name: Life, /) -> None:
-    """Keep a snapshot, and its place in the lineage, whatever happens to branches.
+    """Protect a snapshot, and its place in the lineage, from deletion.
 
     Args:
-        life: What to keep.
-        name: For it.
+        life: Snapshot to protect.
+        name: Of the pin.
     """
     store, reference = _opened(life)
     print(f"pin '{name}' holds {store.pin(name, reference)[:12]}")
 
 
 def unpin(store: Annotated[Path, tyro.conf.Positional], name: Life, /) -> None:
-    """Undo `pin`.
+    """Remove a pin.
 
     Args:
-        store: Folder of lives.
+        store: Folder of the store.
         name: Of the pin.
     """
     from wm_robot.store.store import Store
 
     Store(store).unpin(name)
-    print(f"'{name}' is no pin any more")
+    print(f"pin '{name}' is removed")
 
 
 def forget(life: Life, more: More = (), /) -> None:
-    """Remove a branch; its snapshots can be found by digest until `gc`.
+    """Delete a branch; its snapshots can be found by digest until `gc`.
 
     Args:
         life: `STORE@BRANCH`.
-        more: Nothing; a branch is written into the life.
+        more: Nothing; a branch is part of the reference.
     """
     _check_one("forget", life, more)
     store, name = _opened(life)
     head = _head_of(store, name)
     store.forget(name)
-    print(f"branch '{name}' is gone; it was at {head}")
+    print(f"branch '{name}' is deleted; it was at {head}")
 
 
 def verify(
     store: Annotated[Path, tyro.conf.Positional], /, *, repair: bool = False, as_json: JsonFlag = False
 ) -> None:
-    """Check every byte, and change nothing. Exit code 1 if anything is damaged.
+    """Check every byte, and change nothing. Exit code 1 if a file is damaged.
 
     Args:
-        store: Folder of lives.
-        repair: Put what is damaged aside, in the folder `quarantine` of the store.
+        store: Folder of the store.
+        repair: Move damaged files into the folder `quarantine` of the store.
         as_json: Print JSON.
     """
     from wm_robot.store.store import Store
@@ -213,9 +214,9 @@ def verify(
         print("\n".join(found))
         aside = shlex.quote(str(store))
         print(
-            f"what is damaged was put into {place.folder / QUARANTINE}"
+            f"damaged files were moved into {place.folder / QUARANTINE}"
             if repair
-            else f"nothing was changed. To put it aside: wm-robot state verify {aside} --repair"
+            else f"nothing was changed. To move them away: wm-robot state verify {aside} --repair"
         )
     if found:
         sys.exit(1)
@@ -229,13 +230,13 @@ def gc(
     dry_run: bool = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make room: remove snapshots that no branch and no pin leads to.
+    """Delete the snapshots that no branch and no pin leads to.
 
     Args:
-        store: Folder of lives.
-        keep_last: Thin out the lines too: the tensors of so many last snapshots of each branch stay, of as many
-            before them, ever further apart, and of pins; of the others the manifests alone.
-        dry_run: Say what would be removed, and remove nothing.
+        store: Folder of the store.
+        keep_last: Delete tensors within branches too. The tensors of this number of last snapshots of each branch
+            stay, of as many before them at growing distances, and of pins; of the others only the manifests.
+        dry_run: Print the result, and delete nothing.
         as_json: Print JSON.
     """
     from wm_robot.store.garbage_collection import collect_garbage
@@ -259,22 +260,22 @@ def _opened(life: str) -> "tuple[Store, str]":
 
 
 def _check_one(verb: str, life: str, more: Sequence[str]) -> None:
-    """Refuse a branch that is written after its store and not into it."""
+    """Reject a branch that is written after its store and not as part of the reference."""
     if more:
         meant = life if "@" in life else f"{life}@{more[0]}"
         raise ConfigError(
-            f"state {verb} takes one life, and got '{life} {' '.join(more)}'; a branch is written STORE@BRANCH. "
+            f"state {verb} takes one reference, and got '{life} {' '.join(more)}'; a branch is written STORE@BRANCH. "
             f"Run: wm-robot state {verb} {shlex.quote(meant)}"
         )
 
 
 def _head_of(store: "Store", name: str) -> str:
-    """Where a branch is, in short; it may be damaged, and still be reset or removed."""
+    """Return the short digest of a branch. A damaged branch can still be reset or deleted."""
     store.check_exists()
     try:
         return store.branches().get(name, "")[:12]
     except SnapshotError:
-        return "no snapshot, since it was damaged"
+        return "no snapshot, because it was damaged"
 
 
 def _row(snapshot: "Snapshot") -> dict[str, Any]:
@@ -289,7 +290,7 @@ def _row(snapshot: "Snapshot") -> dict[str, Any]:
 
 
 def _graph(snapshot: "Snapshot", lines: list[str]) -> str:
-    """One row of the lineage: a column for each line that is open; `*` is this snapshot."""
+    """Draw one row of the lineage: a column for each open line; `*` is this snapshot."""
     if snapshot.digest not in lines:
         lines.append(snapshot.digest)
     drawn = " ".join("*" if line == snapshot.digest else "|" for line in lines)

@@ -1,4 +1,4 @@
-"""`wm-robot state diff`: two lifetime states compared, in their numbers and in what they predict."""
+"""Verb `wm-robot state diff`: compares two lifetime states by values and by predictions."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFlag = False) -> None:
-    """How two states differ: in their numbers, and with a base in what they expect of each joint.
+    """Compare two lifetime states: their values, and with a base their predictions of each joint.
 
     Args:
-        one: A life.
-        other: Another.
+        one: Reference of a state.
+        other: Reference of another.
         base: Folder of their base.
         as_json: Print JSON.
     """
@@ -38,18 +38,18 @@ def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFl
 
 
 def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None:
-    """Refuse states whose numbers do not mean the same."""
+    """Reject states with a different base or robot."""
     for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
         ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
         if ours != theirs:
             raise SnapshotError(
-                f"{names[0]} was lived with {what} {ours}, {names[1]} with {what} {theirs}: their numbers do not "
-                f"mean the same. Compare lives of one {what}. See: wm-robot state show {shlex.quote(names[1])}"
+                f"{names[0]} was learned with {what} {ours}, {names[1]} with {what} {theirs}: their numbers are not "
+                f"comparable. Compare states of one {what}. See: wm-robot state show {shlex.quote(names[1])}"
             )
 
 
 def _base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
-    """The folder of a base, once it is known to be that of a life."""
+    """Find the folder of a base, and check that it is the base of a state."""
     from wm_robot.io.base_file import check_is_of, find_base
 
     folder = find_base(base)
@@ -73,7 +73,7 @@ def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[
 
 
 def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each sensor: how far apart the two expect it to be, from the same moments and actions."""
+    """Compute for each sensor the distance of both states' predictions, from equal observations and actions."""
     try:
         import torch
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Tables for people: every digit is shown, however narrow the terminal, and nothing is cut where there is none."""
+"""Text tables: every digit is shown on a narrow terminal, and nothing is shortened in a file or pipe."""
 
 import json
 import sys
@@ -10,32 +10,32 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPED_WIDTH = 10_000
-"""Columns where there is no terminal: a file or a pipe has no edge."""
+"""Columns without a terminal: a file or a pipe has no width."""
 BETWEEN, EDGE = 2, 1
-"""What a table adds to each of its columns, and before the first."""
+"""Columns that a table adds to each of its columns, and before the first."""
 
 
 def console_of_stdout() -> "Console":
-    """A console as wide as its terminal, or without an edge where there is none."""
+    """Create a console with the width of its terminal, or unlimited width without one."""
     from rich.console import Console
 
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def print_table(console: "Console", rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a table; as several, each with the columns of words in front, if one is too wide for the console."""
+    """Print rows as a table. A table that is too wide is split into several, each with the leading text columns."""
     for columns in columns_that_fit(rows, console.width):
         console.print(table_of(columns, rows))
 
 
 def columns_that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[list[str]]:
-    """Columns of each table, so that none is wider than `width`. What is too wide by itself is folded, not cut."""
+    """Yield the columns of each table, so that none is wider than `width`. A wide column is folded, not shortened."""
     columns = list(rows[0])
     names = [name for name in columns if isinstance(rows[0][name], str)]
     leading = columns[: next((at for at, name in enumerate(columns) if name not in names), len(columns))]
     wide = {name: BETWEEN + _width(name, rows) for name in columns}
     if EDGE + sum(wide.values()) <= width or not leading:
-        # Without a name in front, a part of a row would say nothing.
+        # Without a leading name, a part of a row has no meaning.
         yield columns
         return
     now = list(leading)
@@ -48,7 +48,7 @@ def columns_that_fit(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[
 
 
 def table_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Table":
-    """Rows as a table; words to the left, numbers to the right."""
+    """Create a table of rows; text to the left, numbers to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -60,13 +60,13 @@ def table_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> "Tabl
         else:
             table.add_column(name, justify="right", min_width=_width(name, rows))
     for row in rows:
-        # As text: a name in square brackets would be taken for markup, and be left out.
+        # As text: a name in square brackets would be parsed as markup, and be left out.
         table.add_row(*(Text(_cell(row[name])) for name in columns))
     return table
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Rows as a table, or as JSON."""
+    """Print rows as a table, or as JSON."""
     if as_json:
         print(json.dumps(list(rows)))
     elif rows:
@@ -76,7 +76,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def number_in_words(value: float, digits: int = 3) -> str:
-    """A number with so many digits, and with all that stand before the point."""
+    """Format a number with a number of significant digits, and all digits before the point."""
     return f"{value:.0f}" if 10**digits <= abs(value) < 1e12 else f"{value:.{digits}g}"
 
 

@@ -1,4 +1,4 @@
-"""Output that never fails for its characters, nor says much when nobody reads it any more."""
+"""Terminal output: prints any text in any locale, and ends quietly when the reader of a pipe is gone."""
 
 import codecs
 import os
@@ -12,11 +12,11 @@ _PLAIN = {
 }  # fmt: skip
 HANDLER = "wm_robot.plain"
 CLOSED = 141
-"""Exit code, as a shell has it for what wrote into a closed pipe."""
+"""Exit code after a write into a closed pipe, as in a shell."""
 
 
 def write_any_text() -> None:
-    """Let stdout and stderr take every text, whatever the locale or the pipe is."""
+    """Configure stdout and stderr to accept any text, in every locale and for every pipe."""
     codecs.register_error(HANDLER, _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -29,18 +29,18 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
         raise error
     lacking = error.object[error.start : error.end]
     if all("\udc80" <= letter <= "\udcff" for letter in lacking):
-        # Bytes of a file name that is no text here: they go out as they came in.
+        # Bytes of a file name that is not valid text: they are written unchanged.
         return bytes(ord(letter) - 0xDC00 for letter in lacking), error.end
-    # Other letters are those of names: escaped, not guessed.
+    # Other letters belong to names: they are escaped.
     plain = (_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking)
     return "".join(plain), error.end
 
 
 def flush() -> None:
-    """Write what was printed, so that it fails here if it does, and not as the interpreter ends.
+    """Flush stdout, so that an error occurs here and not at interpreter exit.
 
     Raises:
-        SystemExit: With `CLOSED`, and without a word, if its reader is gone, as `| head` is when it has enough.
+        SystemExit: With `EXIT_PIPE_CLOSED`, and without a message, if the reader has ended, such as `| head`.
     """
     try:
         sys.stdout.flush()
@@ -52,7 +52,7 @@ def flush() -> None:
 
 
 def end_if_closed() -> None:
-    """After a pipe broke: end as `flush` does if it was stdout, and return if it was another."""
+    """Handle a broken pipe: exit as `flush_output` does if it was stdout, and return if it was another."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
@@ -61,5 +61,5 @@ def end_if_closed() -> None:
 
 
 def _write_nowhere() -> None:
-    """What is buffered would fail again as the interpreter ends."""
+    """Redirect stdout to null, because the buffer would fail again at interpreter exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`wm-robot train`: from nothing to a base with its card."""
+"""Verb `wm-robot train`: trains a base and writes its card."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
 COMPARED = ("adaptive", "robust", "oracle")
-"""Arms of which the comparison benches need a base; `--all` makes them in this order."""
+"""Variants whose bases the comparison benches need; `--all` trains them in this order."""
 
 
 def train(
@@ -52,37 +52,36 @@ def train(
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
-    """Train a base: random lives first, then lives lived by the planner itself.
+    """Train a base: first on random trajectories, then on trajectories of the planner itself.
 
-    Killed at any moment, the same command goes on from its last checkpoint to the same result. Exit code 3: the base,
-    its calibration and its graduate are there, but its graphs did not compute what torch does and were not written;
-    agents compute in torch.
+    After an interrupt, the same command continues from its last checkpoint to the same result. Exit code 3: the base,
+    its calibration and its pretrained state were written. Its ONNX models compute other values than torch and were
+    not written; agents use torch.
 
     Args:
         robot: Name of a robot, or the path of its spec.
-        memory: Family of the lifetime state, for the adaptive arm; a name that is none is answered with all.
-        arm: `adaptive` learns in its state; `robust` and `nominal` know only by weights, from all worlds or
-            the nominal one; `oracle` is told the true physics.
-        task: Task whose planner gathers lives; the robot's first by default.
+        memory: Memory family, for the adaptive variant; the error for an unknown name lists all.
+        arm: `adaptive` learns in its lifetime state; `robust` and `nominal` have fixed weights, trained in all worlds
+            or the nominal one; `oracle` receives the true physics.
+        task: Task of the planner that collects trajectories; the robot's first by default.
         out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default. With `--all`: folder
-            that holds the bases.
+            of the bases.
         work: Folder of checkpoints and curves.
-        data: Folder of lives; trainings that name the same folder see the same data.
-        start: Base of another memory to begin from, such as the oracle's: all but the memory is known then, and
-            a third of the updates does.
+        data: Folder of trajectories; trainings with the same folder use the same data.
+        start: Base of another memory to start from, such as the oracle's: only the memory starts untrained, and a
+            third of the updates is enough.
         updates: Gradient steps.
         rows: Segments in an update.
-        steps: Length of a segment: as far as gradients reach back. A memory that is to keep something for long needs
-            long ones.
-        random_lives: Lives with random behaviour.
-        planned_lives: Lives with the planner in the loop, in each of two rounds.
-        life_steps: Length of a life.
-        still: Share of lives whose world never changes. A memory that is to keep something for long needs some.
-        calibration_lives: New lives on which the finished base's deviations are measured; see `wm-robot calibrate`.
-        curriculum: Begin with short lives in mild worlds.
-        graduate: Send a life of the finished adaptive base through school; see `wm-robot graduate`.
-        all_bases: Make all bases that the comparison benches need, one after another from the same lives: adaptive,
-            robust and oracle. Those that are complete already are left as they are.
+        steps: Length of a segment, over which gradients propagate. A long-term memory needs long segments.
+        random_lives: Trajectories with random actions.
+        planned_lives: Trajectories with the planner in the loop, in each of two rounds.
+        life_steps: Length of a trajectory.
+        still: Share of trajectories whose world never changes. A long-term memory needs some.
+        calibration_lives: New trajectories for the calibration of the finished base; see `wm-robot calibrate`.
+        curriculum: Start with short trajectories in mild worlds.
+        graduate: Pretrain a lifetime state of the finished adaptive base; see `wm-robot graduate`.
+        all_bases: Train all bases of the comparison benches from the same trajectories: adaptive, robust and oracle.
+            Complete ones stay unchanged.
         seed: Of weights, data and their order.
         threads: Of the simulator; training itself uses one.
     """
@@ -104,11 +103,11 @@ def train(
     task = task or next(iter(spec.tasks))
     if not TrainConfig.horizon <= steps <= life_steps:
         raise ConfigError(
-            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most those of a life, "
-            f"which are {life_steps}. Set --steps between them, or a larger --life-steps"
+            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most {life_steps}, the "
+            "length of a trajectory. Set --steps between them, or a larger --life-steps"
         )
     begin_from = load_base(start) if start else None
-    bases = []
+    bases: list[_BaseTraining] = []
     for each in COMPARED if all_bases else (arm,):
         name = f"{spec.name}-{memory if each == 'adaptive' else each}"
         nominal_only = each == "nominal"
@@ -161,10 +160,10 @@ def train(
 
 
 def _check_arm(arm: str, memory: str, all_bases: bool) -> None:
-    """Refuse an arm and a memory that do not fit.
+    """Reject a variant and a memory that do not match.
 
     Raises:
-        ConfigError: If they do not.
+        ConfigError: If they do not match.
     """
     if all_bases and arm != "adaptive":
         raise ConfigError(f"arm is '{arm}', and --all makes {', '.join(COMPARED)}. Leave out one of the two")
@@ -178,7 +177,7 @@ def _check_arm(arm: str, memory: str, all_bases: bool) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _BaseTraining:
-    """One base that is to be made: what it is, and where it goes."""
+    """Training of one base: settings and output folders."""
 
     spec: "RobotSpec"
     task: str
@@ -194,10 +193,10 @@ class _BaseTraining:
     graduate: bool
 
     def make(self) -> None:
-        """Train it; then write it and all that belongs to it.
+        """Train the base; then write it with its calibration, ONNX models and pretrained state.
 
         Raises:
-            GraphError: If its graphs do not compute what torch does. All the rest is there then.
+            GraphError: If its ONNX models compute other values than torch. Everything else is written then.
         """
         import torch
 
@@ -239,14 +238,14 @@ class _BaseTraining:
             refusal = error
         if self.graduate:
             school(self.out, base, self.spec, task=self.task)
-        print(f"base {base.digest[:12]} in {self.out}{' without graphs' if refusal else ''}")
+        print(f"base {base.digest[:12]} in {self.out}{' without ONNX models' if refusal else ''}")
         if refusal:
             raise GraphError(
-                f"base {base.digest[:12]} in {self.out} is usable in torch, and has no graphs: {refusal}"
+                f"base {base.digest[:12]} in {self.out} is usable in torch, and has no ONNX models: {refusal}"
             ) from refusal
 
     def find_complete(self) -> "Base | None":
-        """The base that is there already with all that belongs to it, if it is of this training."""
+        """Return the existing complete base of this training; None without one."""
         from wm_robot.agent.onnx_files import load_graphs
         from wm_robot.model.base import load_base
         from wm_robot.model.calibration import load_calibration
@@ -263,12 +262,12 @@ class _BaseTraining:
         return base if graphs and attended and self._made(base) else None
 
     def _made(self, base: "Base") -> bool:
-        """Whether a base is of this training, as far as its card says how it was made."""
+        """Whether the card of a base has the settings of this training."""
         from wm_robot.io.durable import digest
 
         card = base.manifest["card"]
         wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
-        # Cards of earlier versions know fewer settings, and lives may have been removed since.
+        # Cards of earlier versions have fewer settings, and trajectories may have been removed since.
         settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
         lives = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
         same_lives = all(
@@ -284,12 +283,12 @@ class _BaseTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class _Gather:
-    """Lives from the simulator: the first round at random, the others with the planner in the loop."""
+    """Trajectory collector: the first round with random actions, the others with the planner in the loop."""
 
     spec: "RobotSpec"
     task: str
     lives: tuple[int, int]
-    """In the first round, and in each of the others."""
+    """In the first round, and in each later one."""
     steps: int
     still: float
     seed: int
@@ -323,12 +322,12 @@ class _Gather:
 
         count, policy = self.lives[min(number, 1)], None
         if model is not None:
-            # A coarser search than the robot's: its mistakes are wanted in the data, and it costs a quarter.
+            # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
             planner = MppiConfig(samples=32, iterations=1, rounds=0)
             plans = ImaginedPlans(model, self.spec, task=self.task, planner=planner)
             policy = BatchAgent(ModelLives(model), plans, self.spec, seed=self.seed + number)
         print(
-            f"gathering {count} lives of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
+            f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )
         nominal = [WorldDistribution(self.spec).nominal()]
         return gather_lives(
@@ -344,7 +343,7 @@ class _Gather:
 
 
 def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
-    """Train to the end with a bar, or a line now and then where there is no terminal."""
+    """Train to the end with a progress bar, or single lines without a terminal."""
     import time
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -359,7 +358,7 @@ def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
         SummaryWriter(str(folder / "tensorboard")) as board,
         Progress(*columns, TimeRemainingColumn(), disable=not live) as bar,
     ):
-        row = bar.add_task("gathering", total=updates)
+        row = bar.add_task("collecting", total=updates)
         for metrics in trainer.run():
             update = int(metrics["update"])
             bar.update(row, completed=update)
@@ -371,7 +370,7 @@ def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
             late = mean[max((k for k in mean if k.startswith("error_at_")), key=lambda k: int(k[9:]))]
             words = (
                 f"surprise {mean['surprise']:.3f} nats  open loop {mean['open_loop']:.3f}  "
-                f"error at birth {mean['error_at_0']:.2f}, later {late:.2f}  stage {mean['stage']:.0f}"
+                f"initial error {mean['error_at_0']:.2f}, later {late:.2f}  stage {mean['stage']:.0f}"
             )
             bar.update(row, description=words)
             if not live:
@@ -382,7 +381,7 @@ def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
 def _card(
     trainer: "Trainer", robot: str, seconds: float, config: "TrainConfig", data: Path
 ) -> dict[str, Any]:
-    """How the base was made: command, seed, data, curves."""
+    """Write how the base was made: command, seed, data, curves."""
     from wm_robot.io.durable import digest
     from wm_robot_cli.provenance import versions
 

@@ -1,4 +1,4 @@
-"""`wm-robot up`: the nodes of a graph, started together, without anything but ROS 2 itself."""
+"""Verb `wm-robot up`: starts the nodes of a launch graph with ROS 2 only, without the launch package."""
 
 import json
 import os
@@ -22,15 +22,15 @@ def up(
     show_args: bool = False,
     domain: Domain | None = None,
 ) -> None:
-    """Start the nodes of a graph, bring their life cycles up in order, and end all of them when a required one ends.
+    """Start the nodes of a graph, activate them in order, and end all of them when a required one ends.
 
-    It is what `ros2 launch wm_robot_bringup wm_robot.launch.py graph:=NAME` does, where launch is not installed.
-    What can be wrong with an argument is looked for before a process starts.
+    It is equivalent to `ros2 launch wm_robot_bringup wm_robot.launch.py graph:=NAME`, without the launch package.
+    Arguments are checked before a process starts.
 
     Args:
         graph: Name of one in launch/graphs, such as `sim`, or the path of a YAML file.
         values: Arguments as with launch: `base:=bases/arm-gru`.
-        show_args: Say what arguments and nodes there are, and start nothing.
+        show_args: Print the arguments and nodes, and start nothing.
         domain: ROS_DOMAIN_ID; by default the present one, or 0.
     """
     try:
@@ -64,7 +64,7 @@ def up(
         known = [each.name for each in found.arguments]
         name, _, rest = wrong[0].partition("=")
         better = f"Write {name}:={rest}" if name in known else f"See: wm-robot up {graph} --show-args"
-        raise ConfigError(f"'{wrong[0]}' is no argument of the form name:=value. {better}")
+        raise ConfigError(f"'{wrong[0]}' is not an argument of the form name:=value. {better}")
     chosen = found.values(dict(value.split(":=", 1) for value in values))
     try:
         environment = ros_environment(domain=ros_domain(domain))
@@ -72,5 +72,5 @@ def up(
         raise ConfigError(f"{error}. Or: wm-robot up {graph} --domain 0") from error
     check_named(found, chosen)
     command = [sys.executable, "-m", "wm_robot_ros.launching.bringup", str(path), json.dumps(chosen)]
-    # In our place: Ctrl-C and the exit code are its own.
+    # exec replaces this process: Ctrl-C and the exit code belong to the new one.
     os.execve(sys.executable, command, environment)

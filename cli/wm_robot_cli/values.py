@@ -1,4 +1,4 @@
-"""Kinds of numbers that an argument may have. A verb's annotation says which; `checked` refuses what is outside.
+"""Value ranges of options: annotations of a verb's numbers; `check_before_call` rejects numbers outside.
 
 ::
 
@@ -17,7 +17,7 @@ from wm_robot.errors import ConfigError
 
 @dataclass(frozen=True)
 class Within:
-    """Numbers from `low` to `high`. A number that is not finite is never one of them."""
+    """Range from `low` to `high`. A number that is not finite is outside."""
 
     low: float
     high: float = math.inf
@@ -39,12 +39,12 @@ Count = Annotated[int, Within(1)]
 CountOrZero = Annotated[int, Within(0)]
 Threads = Annotated[int, Within(1, 256)]
 Priority = Annotated[int, Within(0, 99)]
-"""Of a real-time process; 0: an ordinary one."""
+"""Of a real-time process; 0: a normal process."""
 Domain = Annotated[int, Within(0, 232)]
-"""A ROS_DOMAIN_ID: DDS has ports for no others."""
+"""A ROS_DOMAIN_ID: DDS has no ports for larger ones."""
 Share = Annotated[float, Within(0, 1)]
 Duration = Annotated[float, Within(0, above=True)]
-"""In the unit that the argument says."""
+"""In the unit of the option's description."""
 Milliseconds = Annotated[float, Within(1, 10_000)]
 Rate = Annotated[float, Within(0, 10_000, above=True)]
 """In Hz."""
@@ -52,21 +52,21 @@ RateOrZero = Annotated[float, Within(0, 10_000)]
 
 
 def range_of(annotation: Any) -> Within | None:
-    """The range that an annotation names, also inside `tuple[…]` or beside `None`."""
+    """Find the range of an annotation, also inside `tuple[…]` or an optional type."""
     own = (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Within))
     inner = (range_of(each) for each in get_args(annotation))
     return next((each for each in (*own, *inner) if each is not None), None)
 
 
 def check_ranges(verb: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse a number that is outside the range of its annotation.
+    """Reject a number outside the range of its annotation.
 
     Args:
         verb: Function or dataclass with the annotations.
         given: Arguments by name.
 
     Raises:
-        ConfigError: If one is outside.
+        ConfigError: If a number is outside.
     """
     for name, hint in get_type_hints(verb, include_extras=True).items():
         allowed, value = range_of(hint), given.get(name)
@@ -78,10 +78,10 @@ def check_ranges(verb: Callable[..., Any], given: Mapping[str, Any]) -> None:
 
 
 def checked(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb, called only when each of its numbers is in the range of its annotation.
+    """Wrap a verb with a check of its numbers against their annotations.
 
     Raises:
-        ConfigError: If one is not, from the function that is returned.
+        ConfigError: If a number is outside, from the returned function.
     """
 
     @functools.wraps(verb)

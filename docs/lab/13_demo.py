@@ -18,10 +18,10 @@ from wm_robot.evaluation.outcome import Outcome, Track
 from wm_robot.evaluation.recovery import CLOSE, START, level
 from wm_robot.io.base_file import find_base
 from wm_robot.robots import load_spec
+from wm_robot_demo.demo_run import first_visit, second_visit
 from wm_robot_demo.load_session import Tale
 from wm_robot_demo.options import Options
 from wm_robot_demo.progress import Scene
-from wm_robot_demo.run import first_visit, second_visit
 from wm_robot_demo.scenario import Change, Plan
 from wm_robot_demo.single_process import hold
 

@@ -1,7 +1,7 @@
-"""The demo: two arms, one hidden change, one of them learns. Starts the nodes, watches, and tells what happened."""
+"""Demo: two arms, one hidden change, one arm learns. Starts the nodes, monitors them and writes a report."""
 
+from wm_robot_demo.demo_run import run
 from wm_robot_demo.options import Options
 from wm_robot_demo.progress import Scene, Screen
-from wm_robot_demo.run import run
 
 __all__ = ["Options", "Scene", "Screen", "run"]

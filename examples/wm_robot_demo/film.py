@@ -1,4 +1,4 @@
-"""A film of a visit: the arms side by side, drawn after the fact from what was recorded."""
+"""Demo film: renders the arms of a session in parallel, from the recording."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,30 +13,30 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.camera import Camera, open_camera
 
 WIDTH, HEIGHT = 448, 400
-"""Pixels of one arm's picture."""
+"""Size of one arm's image, in pixels."""
 BEFORE, AFTER = 3.0, 8.0
-"""Seconds before and after the change, at least."""
+"""Shortest time before and after the change, in s."""
 BEYOND = 2.0
-"""Seconds after the moment of the largest difference, if the visit lasts so long."""
+"""Seconds after the largest difference, if the session is long enough."""
 PAUSE = 1.5
-"""Seconds for which the film stands still at that moment."""
+"""Seconds for which the film stops at the largest difference."""
 RATES = (25, 20, 15, 12, 10, 8, 6, 4)
-"""Pictures a second, the best first; a machine without a graphics card draws few."""
+"""Frame rates in Hz, the best first. A machine without a graphics card uses a low one."""
 PATIENCE = 25.0
-"""Seconds that drawing may take."""
+"""Time limit for rendering, in s."""
 LARGEST_ERROR = 0.15
-"""Error in m that fills the bar."""
+"""Error in m of a full bar."""
 INK, PAPER, FAINT = (27, 29, 33), (252, 252, 250), (217, 218, 213)
 COLORS = ((0, 103, 184), (194, 80, 10))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One arm during a visit."""
+    """Recorded data of one arm in a session."""
 
     name: str
     time: np.ndarray
-    """`T`, in s since the visit began."""
+    """`T`, in s since the start of the session."""
     joints: np.ndarray
     """`T J`, in rad."""
     target: np.ndarray
@@ -55,14 +55,14 @@ def shoot(
     outcome: Outcome,
     patience: float = PATIENCE,
 ) -> Path | None:
-    """Draw a film into a folder: from before the change to after the moment at which two arms differ most.
+    """Render a film into a folder: from before the change to after the largest difference of two arms.
 
     Args:
-        outcome: Of the visit, with a change.
-        patience: Seconds that drawing may take, about.
+        outcome: Outcome of the session, with a change.
+        timeout: Approximate time limit for rendering, in s.
 
     Returns:
-        `video.mp4`, or `video.gif` where there is no encoder; None where this machine cannot draw.
+        `video.mp4`, or `video.gif` without an encoder; None if this machine cannot render.
     """
     camera = open_camera(spec, width=WIDTH, height=HEIGHT)
     if camera is None:
@@ -78,7 +78,7 @@ def shoot(
 
 
 def span(scenes: Sequence[Scene], outcome: Outcome) -> tuple[float, float]:
-    """The part of a visit that its film shows, in s since the visit began."""
+    """Return the part of a session in its film, in s since the start of the session."""
     assert outcome.change is not None
     start = max(outcome.change - BEFORE, max(float(scene.time[0]) for scene in scenes))
     wanted = outcome.change + AFTER
@@ -88,7 +88,7 @@ def span(scenes: Sequence[Scene], outcome: Outcome) -> tuple[float, float]:
 
 
 def shown_moments(start: float, stop: float, rate: int, outcome: Outcome) -> np.ndarray:
-    """Moment of each picture; that of the largest difference is there for `PAUSE`."""
+    """Return the time of each frame. The largest difference is repeated for `PAUSE_SECONDS`."""
     moments = np.arange(start, stop, 1 / rate)
     if outcome.largest is None:
         return moments
@@ -107,7 +107,7 @@ def _affordable_rate(drawer: "_Drawer", start: float, stop: float, patience: flo
 
 
 class _Drawer:
-    """Composes pictures: every arm, its name, its error as a bar, and what is happening."""
+    """Frame renderer: every arm, its name, its error as a bar, and a caption."""
 
     def __init__(self, camera: Camera, spec: RobotSpec, scenes: Sequence[Scene], outcome: Outcome):
         self._camera, self._scenes, self._outcome = camera, scenes, outcome
@@ -116,7 +116,7 @@ class _Drawer:
         self._large, self._small = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
 
     def draw(self, moment: float) -> np.ndarray:
-        """The picture of a moment, `H W 3`, uint8, with even sides as encoders want."""
+        """Render one frame, `H W 3`, uint8, with even sides for encoders."""
         header, footer = 60, 34
         page = Image.new("RGB", (WIDTH * len(self._scenes), header + HEIGHT + footer), PAPER)
         pen = ImageDraw.Draw(page)
@@ -148,7 +148,7 @@ class _Drawer:
 
 
 def caption(moment: float, outcome: Outcome) -> str:
-    """What is written below the picture of a moment."""
+    """Return the text below the frame of a time."""
     since = moment - (outcome.change or 0.0)
     if since < 0:
         return "before the change"
@@ -158,10 +158,10 @@ def caption(moment: float, outcome: Outcome) -> str:
 
 
 def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
-    """Whole or not at all: a film that was cut short keeps its other name."""
+    """Encode the video, whole or not at all: an incomplete video keeps its temporary name."""
     first = next(pictures, None)
     if first is None:
-        raise ValueError("the visit is too short for a picture")
+        raise ValueError("the visit is too short for a film frame")
     part = folder / "video.part.mp4"
     try:
         import imageio_ffmpeg

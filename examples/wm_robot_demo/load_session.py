@@ -1,4 +1,4 @@
-"""From a recorded session to plain arrays: the report and the film are made from what was recorded, nothing else."""
+"""Session loader: converts a recorded session into plain arrays for report and film."""
 
 import json
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from wm_robot.recording.session_file import Session
 
 MERGED = 5
-"""Bins of the latency histogram that the report draws as one."""
+"""Bins of the latency histogram in one bin of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tale:
-    """One robot's visit, as recorded. Times are in s since its first command."""
+    """Recording of one robot in a session. Times are in s since its first command."""
 
     name: str
     time: np.ndarray
-    """`T+1`, of each observation."""
+    """`T+1`, time of each observation."""
     obs: np.ndarray
     """`T+1 O`."""
     applied: np.ndarray
-    """`T A`: what led from each observation to the next."""
+    """`T A`: applied action from each observation to the next."""
     target: np.ndarray
     """`T+1 3`, in m."""
     error: np.ndarray
@@ -35,20 +35,20 @@ class Tale:
     surprise_time: np.ndarray
     surprise: np.ndarray
     change: float | None
-    """When its world changed."""
+    """Time of the change of its world."""
     worlds: dict[str, Any]
     """World after each event."""
     status: dict[str, Any]
-    """The agent's last."""
+    """Last status of the agent."""
 
     @property
     def late(self) -> float:
-        """Share of control steps that came too late to be learned from, or not at all."""
+        """Share of control steps that were too late for an update, or missing."""
         life = self.status.get("life", {})
         return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("watched", 0), 1))
 
     def run(self, *, color: int, until: float) -> Run:
-        """What the report needs of it: everything up to a moment."""
+        """Select the data for the report, up to a time."""
         kept = (self.time >= 0) & (self.time <= until)
         heard = (self.surprise_time >= 0) & (self.surprise_time <= until)
         return Run(
@@ -63,7 +63,7 @@ class Tale:
         )
 
     def payload(self) -> np.ndarray:
-        """Mass in the gripper at each observation, in kg."""
+        """Compute the mass in the gripper at each observation, in kg."""
         before = self.worlds["start"]["payload"]
         after = self.worlds.get("change", self.worlds["start"])["payload"]
         changed = np.zeros(len(self.time), bool) if self.change is None else self.time >= self.change
@@ -71,15 +71,15 @@ class Tale:
 
 
 def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
-    """What was recorded of one robot.
+    """Read the recording of one robot.
 
     Raises:
-        DeviceError: If it never got a command.
+        DeviceError: If it never received a command.
     """
     topic = _topics(session, robot)
     events = {e["event"]: e for e in (json.loads(m.data) for _, m in topic("ground_truth/event"))}
     if "start" not in events:
-        raise DeviceError(f"robot '{robot}' never got a command. Its logs say why")
+        raise DeviceError(f"robot '{robot}' received no command. Read its logs")
     sensed = {_stamp(m): _joints(m, spec) for _, m in topic("joint_states")}
     applied = {
         _stamp(m): np.array(m.position if len(m.position) else m.effort) for _, m in topic("applied_command")
@@ -88,11 +88,13 @@ def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
     gripper = {_stamp(m): _point(m) for _, m in topic("ground_truth/gripper")}
     stamps = sorted(sensed.keys() & applied.keys() & target.keys() & gripper.keys())
     if len(stamps) < 2:
-        raise DeviceError(f"robot '{robot}' left {len(stamps)} complete steps in the recording; too few")
+        raise DeviceError(
+            f"robot '{robot}' has {len(stamps)} complete steps in the recording; it must have at least 2"
+        )
     start = events["start"]["stamp"]
     goals, tips = (np.array([points[s] for s in stamps]) for points in (target, gripper))
     heard, surprised = topic("agent/surprise"), topic("agent/prediction")
-    # A surprise has no stamp of its own, but a prediction goes before each.
+    # A surprise has no stamp of its own, but a prediction is published before each.
     if len(heard) == len(surprised):
         when = np.array([_stamp(m) - start for _, m in surprised]) / 1e9
     else:

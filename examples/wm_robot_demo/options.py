@@ -1,4 +1,4 @@
-"""What a demo is asked to do, and where it leaves what."""
+"""Demo options: settings of a demo and the paths of its output files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a demo is asked to do."""
+    """Settings of a demo."""
 
     out: Path
-    """Folder for all that it leaves."""
+    """Output folder."""
     base: Path
-    """Base of the arm that learns."""
+    """Base of the learning arm."""
     frozen: Path
-    """Base of the arm that knows only by weights."""
+    """Base of the arm without adaptation."""
     seed: int = 4
     fresh: bool = False
-    """Begin at birth, even where `out` holds a state to go on from."""
+    """Start from the initial state, even if `output_folder` contains a saved state."""
     quick: bool = False
     ros: bool = True
-    """Over ROS 2 where it is installed; False: in one process, without a recording."""
+    """Use ROS 2 where it is installed. False: one process, without a recording."""
     command: str = "wm-robot demo"
     facts: Callable[[], Mapping[str, str]] = dict
-    """Versions and commit, for the report; asked at the end, since the robots should move at once."""
+    """Versions and commit for the report; called at the end, so that the robots start at once."""
 
     @property
     def session(self) -> Path:

@@ -1,4 +1,4 @@
-"""The processes of a demo: started side by side, watched, and ended by their own pids."""
+"""Demo processes: starts node processes, monitors them and ends them by pid."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from wm_robot.errors import DeviceError
 from wm_robot_ros.middleware.environment import NodeProcess, node_command
 
 TAIL = 15
-"""Lines of a log that explain a death."""
+"""Lines of a log in the error message of a failed process."""
 PATIENCE = 2.0
-"""Seconds that a process has to end in order when somebody waits for it."""
+"""Time limit for a process to end after an interrupt, in s."""
 LOOK_EVERY = 0.02
 
 
@@ -26,7 +26,7 @@ class Crew:
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, module: str, parameters: Mapping[str, Any], *, namespace: str = "") -> None:
-        """Start a node; its output goes to a log of its name."""
+        """Start a node; its output goes to a log with its name."""
         command = node_command(module, parameters, namespace=namespace)
         self._members[name] = NodeProcess(command, self._environment, log=self.log(name))
 
@@ -34,26 +34,26 @@ class Crew:
         return self._logs / f"{name}.log"
 
     def check(self) -> None:
-        """Notice the dead.
+        """Check that all processes are running.
 
         Raises:
-            DeviceError: With the end of its log, if a process has ended by itself.
+            DeviceError: If a process has ended. The message contains the end of its log.
         """
         for name, process in self._members.items():
             if not process.running:
                 raise DeviceError(self.explain(name, f"'{name}' ended with code {process.wait(0)}"))
 
     def explain(self, name: str, what: str) -> str:
-        """A complaint with the end of the log of whom it is about."""
+        """Format an error message with the end of a process's log."""
         lines = self.log(name).read_text(errors="replace").splitlines()[-TAIL:]
         shown = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
         return f"{what}. The end of {self.log(name)}:\n{shown}"
 
     def stop(self, *names: str, patience: float = PATIENCE) -> dict[str, int]:
-        """End some, or all, at once; returns their exit codes. Interrupted, it can be called again.
+        """Interrupt processes, or all, and return their exit codes. It can be called again after an interrupt.
 
         Args:
-            patience: Seconds after which who has not ended is killed.
+            timeout: Seconds after which a running process is killed.
         """
         ending = {name: self._members[name] for name in names or tuple(self._members)}
         for process in ending.values():

@@ -1,4 +1,4 @@
-"""What a demo tells while it runs; who shows it, and how, is the caller's business."""
+"""Demo progress: the data and the interface of a progress display."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from wm_robot_demo.status_reader import RobotView
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One moment of a visit."""
+    """Progress of a session at one time."""
 
     title: str
-    """Which visit this is."""
+    """Title of the session."""
     story: str
-    """What is happening, in a plain sentence."""
+    """Current event, in a plain sentence."""
     time: float
-    """Seconds since the visit began."""
+    """Seconds since the start of the session."""
     length: float
     period: float
     """Control period, in s."""
@@ -24,13 +24,13 @@ class Scene:
 
 
 class Screen(Protocol):
-    """Where a demo is shown."""
+    """Progress display of a demo."""
 
     def say(self, words: str) -> None:
-        """Tell something that stays."""
+        """Write a permanent message."""
 
     def show(self, scene: Scene) -> None:
-        """Show a moment; the next one replaces it."""
+        """Show the progress; the next call replaces it."""
 
     def clear(self) -> None:
-        """The visit is over: leave its last moment and go on below."""
+        """End the progress of a session. Later messages appear below."""

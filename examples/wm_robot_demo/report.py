@@ -1,4 +1,4 @@
-"""What a demo leaves for people: the report, the film and the last words, made from what was recorded."""
+"""Demo output: report, film and closing messages, written from the recording."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,27 +23,27 @@ from wm_robot_demo.scenario import Plan
 from wm_robot_sim.worlds import DRIVE_SPREAD, PAYLOAD_SPREAD, World, WorldDistribution
 
 AHEAD = 15
-"""Steps that the figure of expectations looks ahead."""
+"""Prediction horizon in the figure of joint predictions, in steps."""
 AROUND = (1.5, 3.0)
-"""Seconds before and after the change that it shows."""
+"""Seconds before and after the change in that figure."""
 NOTABLE = 0.1
-"""Least change of a number of the physics, in the deviations of its draws, for which its belief is shown."""
+"""Smallest shown change of a physics parameter, in standard deviations of its distribution."""
 UNITS = {
     "payload": ("payload, kg", PAYLOAD_SPREAD, 0.0),
     "drive": ("strength, %", 100 * DRIVE_SPREAD, 100.0),
     "stiffness": ("stiffness, %", 100 * DRIVE_SPREAD, 100.0),
 }
-"""Numbers of the physics that a demo changes: what to call them, and the factor and the offset to their unit."""
+"""Physics parameters that a demo changes: label, and factor and offset to their unit."""
 SECOND_VISITS = (
-    "With base arm-ekf, over seeds 0 to 9, that ratio was 0.83 in the median, from 0.74 to 1.05. A restored arm is "
-    "hardly surprised by its changed body, 1.7 times as much as usual in the median as against 190 times; but a "
-    "newborn arm has learned a change like this before it is at its target."
+    "With base arm-ekf, over seeds 0 to 9, that ratio was 0.83 in the median, from 0.74 to 1.05. The surprise of a "
+    "restored arm in its changed body is 1.7 times the usual one in the median, that of a newborn arm 190 times. "
+    "But a newborn arm has learned a change like this before it is at its target."
 )
-"""What a restored state was worth, in simulated time: docs/lab/13-demo.md."""
+"""Effect of a restored state, in simulated time: docs/lab/13-demo.md."""
 TOO_LATE = 0.1
-"""Share of late steps from which the figures say more about the machine than about the robots."""
+"""Share of late steps above which the figures describe the machine more than the robots."""
 QUICK_PATIENCE = 8.0
-"""Seconds for a film of a quick demo."""
+"""Time limit for the film of a quick demo, in s."""
 KINDS = {".mp4": "video/mp4", ".gif": "image/gif"}
 LARGEST_VIDEO = 2_000_000
 
@@ -60,12 +60,13 @@ def write_account(
     whole: bool,
     over_ros: bool,
 ) -> None:
-    """Write `report.html`, and a film where this machine can draw, and say how it ended.
+    """Write `report.html`, a film if this machine can render, and the closing messages.
 
     Args:
-        began_with: State of the learning arm at the start of the first visit; None for birth.
-        tales: Of the adaptive, the frozen, the restored and the newborn arm.
-        whole: Whether the recording was closed in order.
+        initial_arrays: State of the learning arm at the start of the first session; None for the initial state.
+        recordings: Recordings of the adaptive, the frozen, the restored and the fourth arm. The fourth starts
+            from the initial state.
+        is_complete: Whether the recording was closed in order.
         over_ros: Whether the robots ran in real time, over ROS 2.
     """
     adaptive, frozen, restored, newborn = tales
@@ -92,7 +93,7 @@ def write_account(
             else "in one process without ROS 2, in simulated time",
             "base of the learning arms": f"{options.base}, {manifests[options.base]['digest']}",
             "base of the frozen arm": f"{options.frozen}, {manifests[options.frozen]['digest']}",
-            "state at the start": "birth"
+            "state at the start": "initial state"
             if began_with is None
             else f"{int(began_with['step'].max())} steps lived",
             "state at the end": f"{saved.steps} steps lived, snapshot {saved.digest}",
@@ -114,8 +115,8 @@ def write_account(
 
 
 def _notes(tales: Sequence[Tale], *, whole: bool) -> tuple[str, ...]:
-    """What keeps the figures from meaning what they should."""
-    notes = [] if whole else ["The recording was cut short; the figures show what is there."]
+    """Return the conditions that limit the meaning of the figures."""
+    notes = [] if whole else ["The recording is incomplete; the figures show its complete part."]
     worst = max(tales, key=lambda told: told.late)
     if worst.late > TOO_LATE:
         notes.append(
@@ -127,7 +128,7 @@ def _notes(tales: Sequence[Tale], *, whole: bool) -> tuple[str, ...]:
     if apart > WINDOW:
         notes.append(
             f"The two worlds changed {apart:.1f} s apart: this machine was too busy for both. The frozen arm's "
-            "figures are counted from the other's change."
+            "figures use the time of the other's change."
         )
     return tuple(notes)
 
@@ -168,7 +169,7 @@ def _belief(
         return None
     model, names = load_base(options.base).model, WorldDistribution(spec).names
     if model.config.truth != len(names):
-        # Trained with other numbers of physics than this simulator's: nothing to lay beside them.
+        # The base was trained with other physics parameters than this simulator has: no truth to compare.
         return None
     span = _around(told, told.change)
     before, after = (World.from_dict(told.worlds[name]).vector() for name in ("start", "change"))
@@ -188,14 +189,14 @@ def _belief(
 
 
 def _in_unit(name: str) -> tuple[str, float, float]:
-    """What to call a number of the physics, and the factor and the offset to its unit."""
+    """Return the label of a physics parameter, and the factor and the offset to its unit."""
     joint, _, kind = name.rpartition("/")
     label, factor, offset = UNITS[kind]
     return f"{joint}\n{label}" if joint else label, factor, offset
 
 
 def _around(told: Tale, change: float) -> tuple[int, int]:
-    """The steps from somewhat before the change to somewhat after it."""
+    """Return the range of steps around the change."""
     inside = np.flatnonzero((told.time >= change - AROUND[0]) & (told.time <= change + AROUND[1]))
     return int(inside[0]), int(inside[-1]) + 1
 
@@ -224,12 +225,12 @@ def _film(
             outcome=outcome,
             patience=QUICK_PATIENCE if options.quick else film.PATIENCE,
         )
-    # A film is an extra: whatever a driver or an encoder does, the demo has succeeded.
+    # The film is optional: an error of a driver or an encoder does not fail the demo.
     except Exception as error:
         screen.say(f"No film: {type(error).__name__}: {error}")
         return None
     if picture is None:
-        screen.say("No film: this machine cannot draw. Install EGL or OSMesa to have one.")
+        screen.say("No film: this machine cannot render. Install EGL or OSMesa to get one.")
     return picture
 
 
@@ -246,9 +247,12 @@ def _go_on(options: Options, *, over_ros: bool) -> tuple[tuple[str, str], ...]:
         f"ros2 bag play {shlex.quote(str(options.session))}",
     )
     return (
-        ("Go on with this life: the next run starts from the saved state.", f"wm-robot demo{out}"),
-        ("Meet another hidden change.", f"wm-robot demo{out} --seed {options.seed + 1}"),
-        ("Be born again; the saved state is kept aside.", f"wm-robot demo{out} --fresh"),
+        ("Continue this lifetime: the next run starts from the saved state.", f"wm-robot demo{out}"),
+        ("Run another hidden change.", f"wm-robot demo{out} --seed {options.seed + 1}"),
+        (
+            "Start from the initial state; the saved state is moved, not deleted.",
+            f"wm-robot demo{out} --fresh",
+        ),
         *((played,) if over_ros else ()),
-        ("Judge over hundreds of worlds instead of one.", "wm-robot bench control --robot arm"),
+        ("Evaluate hundreds of worlds instead of one.", "wm-robot bench control --robot arm"),
     )

@@ -1,4 +1,4 @@
-"""What will happen in a demo: two visits, and one hidden change that the seed decides."""
+"""Demo scenario: two sessions, and one hidden change that the seed selects."""
 
 import json
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 STREAM = 20
-"""Keeps the draw of the change apart from other draws by the same seed."""
+"""Random stream of the change, separate from other draws with the same seed."""
 CARRYING = ("shoulder_pitch",)
-"""Joints that bear the arm: where a tired motor shows. At the elbow a planner that only replans copes as well."""
+"""Joints that carry the arm, where a weak motor has an effect. At the elbow, replanning alone compensates as well."""
 PAYLOAD = (0.2, 0.3)
 STRENGTH = (0.18, 0.23)
-"""Within the `weak` fault of the robot's spec, and strong enough to hold the arm out: at 0.1 none is."""
+"""Within the `weak` fault of the robot's spec, and strong enough to hold the arm out; at 0.1 no motor is."""
 CHANGE = (7.0, 9.0)
 QUICK_CHANGE = (3.0, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """The hidden change."""
+    """Hidden change of a demo."""
 
     time: float
     """In s after the first command."""
@@ -30,9 +30,9 @@ class Change:
 
     @classmethod
     def draw(cls, seed: int, *, quick: bool = False) -> "Change":
-        """The change of a seed."""
+        """Draw the change of a seed."""
         rng = np.random.default_rng([seed, STREAM])
-        return cls(
+        return Change(
             payload=round(float(rng.uniform(*PAYLOAD)), 3),
             joint=str(rng.choice(CARRYING)),
             strength=round(float(rng.uniform(*STRENGTH)), 3),
@@ -41,12 +41,12 @@ class Change:
 
     @property
     def words(self) -> str:
-        """What happens, for people."""
+        """Description of the change."""
         return f"{self.payload:.2f} kg in the gripper, {self.joint} at {100 * self.strength:.0f} % strength"
 
     @property
     def world(self) -> str:
-        """The world after it, as the plant node reads it."""
+        """World after the change, in the format of the plant node."""
         return json.dumps(
             {"loaded": {"payload": self.payload, "weak_joint": self.joint, "gain": self.strength}}
         )
@@ -54,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Lengths of the visits, in s, and the change."""
+    """Durations of the sessions, in s, and the change."""
 
     first: float
     second: float
@@ -62,10 +62,10 @@ class Plan:
 
     @classmethod
     def of(cls, seed: int, *, quick: bool = False) -> "Plan":
-        """The plan of a seed."""
+        """Return the plan of a seed."""
         change = Change.draw(seed, quick=quick)
         return (
-            cls(first=10.0, second=4.0, change=change)
+            Plan(first=10.0, second=4.0, change=change)
             if quick
-            else cls(first=22.0, second=10.0, change=change)
+            else Plan(first=22.0, second=10.0, change=change)
         )

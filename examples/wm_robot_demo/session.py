@@ -1,4 +1,4 @@
-"""One visit: robots side by side, each a plant and an agent in a namespace of its own."""
+"""Demo session: robots in parallel, each a plant and an agent in its own namespace."""
 
 import time
 from collections.abc import Sequence
@@ -13,49 +13,49 @@ from wm_robot_demo.progress import Scene, Screen
 from wm_robot_demo.status_reader import RobotView, Watch
 
 LOOK_EVERY = 0.12
-"""Seconds between two looks at the robots."""
+"""Seconds between two updates of the display."""
 SILENCE = 10.0
-"""Seconds without news of a robot that mean trouble."""
+"""Seconds without a status of a robot that count as a fault."""
 ITERATIONS = 2
-"""Of each agent's planner, one fewer than a robot's: two agents, two plants and who watches them may share two
-cores, and a late command costs more than a coarser plan."""
+"""Planner iterations of each agent, one fewer than on a robot. Two agents, two plants and the recorder may share
+two cores, and a late command costs more than a coarser plan."""
 PRIORITY = 10
-"""Real-time priority of the agents, where the system permits it; those who need less time go before them."""
+"""Real-time priority of the agents, where the system permits it. Shorter tasks have a higher priority."""
 LISTENERS = 2
-"""Plant and recorder: a robot begins when both hear it, so that the recording has its first step."""
+"""Plant and recorder: a robot starts when both have subscribed, so that the recording has its first step."""
 SAVING = 10.0
-"""Patience for an agent to save its state at the end of a visit, in s."""
+"""Time limit for an agent to save its state at the end of a session, in s."""
 START_UP = 40.0
-"""Patience for an agent to load its base on a busy machine, in s."""
+"""Time limit for an agent to load its base on a busy machine, in s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """One robot of a visit."""
+    """Settings of one robot in a session."""
 
     name: str
     """Also its namespace."""
     base: Path
     learning: bool
     restore: Path | None = None
-    """State that it goes on from; None is birth."""
+    """Saved state to start from; None for the initial state."""
     state: Path | None = None
-    """Where its state is saved at the end."""
+    """Folder for its state at the end."""
     world: str = "nominal"
     change_time: float = -1.0
-    """Seconds to the hidden change; below 0 for none."""
+    """Seconds before the hidden change; below 0 for none."""
     change_world: str = "nominal"
 
 
 class Teller(Protocol):
-    """Says what is happening."""
+    """Function that returns a sentence about the current event."""
 
     def __call__(self, robots: Sequence[RobotView]) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """What is common to the robots of a visit."""
+    """Settings of a session that its robots share."""
 
     title: str
     robot: str
@@ -64,15 +64,15 @@ class Visit:
     """Its control period, in s."""
     seed: int
     length: float
-    """In s, from the first command of the robot that began last."""
+    """In s, from the first command of the robot that started last."""
     roles: Sequence[Role]
 
 
 def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -> None:
-    """Start the robots, watch them until the visit is over, and end them; the states are saved then.
+    """Start the robots, monitor them until the session is over, and end them; the states are saved then.
 
     Raises:
-        DeviceError: If a process dies, falls silent, or does not save its state.
+        DeviceError: If a process ends, sends no status, or does not save its state.
     """
     for role in visit.roles:
         _start(crew, visit, role)
@@ -91,7 +91,7 @@ def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -
             )
         )
     screen.clear()
-    # First those who save; a plant keeps its robot still meanwhile.
+    # The agents first, because they save; a plant stops its robot in the absence of commands.
     codes = crew.stop(*(agent_of(role.name) for role in visit.roles), patience=SAVING)
     for role in visit.roles:
         code = codes[agent_of(role.name)]
@@ -102,7 +102,7 @@ def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -
 
 
 class _Watched:
-    """Notices what goes wrong."""
+    """Session monitor: detects failed processes and silent robots."""
 
     def __init__(self, visit: Visit, crew: Crew, watch: Watch):
         self._visit, self._crew, self._watch = visit, crew, watch
@@ -116,7 +116,7 @@ class _Watched:
 
     @property
     def time(self) -> float:
-        """Seconds since the first command of the robot that began last; 0 before."""
+        """Seconds since the first command of the robot that started last; 0 before."""
         return min(view.time or 0.0 for view in self.views)
 
     @property
@@ -134,15 +134,15 @@ class _Watched:
                     self._crew.explain(agent_of(view.name), f"'{view.name}' stopped: {view.trouble}")
                 )
             if now - self._heard.get(view.name, now) > SILENCE:
-                what = f"nothing was heard of '{view.name}' for {SILENCE:.0f} s"
+                what = f"'{view.name}' sent no status for {SILENCE:.0f} s"
                 raise DeviceError(self._crew.explain(_plant(view.name), what))
             if view.time is None and now - self._began > START_UP:
-                what = f"'{view.name}' got no command within {START_UP:.0f} s"
+                what = f"'{view.name}' received no command within {START_UP:.0f} s"
                 raise DeviceError(self._crew.explain(agent_of(view.name), what))
 
 
 def agent_of(name: str) -> str:
-    """Name of a robot's agent in the crew."""
+    """Return the process name of a robot's agent."""
     return f"{name}-agent"
 
 
@@ -170,7 +170,7 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "world": role.world,
         "change.time": float(role.change_time),
         "change.world": role.change_world,
-        # Nothing can break here, and a machine that is busy for a moment should not end the story.
+        # A simulated robot cannot break, and a short load of the machine should not end the demo.
         "hold_if_late": False,
         "realtime.priority": PRIORITY + 1,
     }

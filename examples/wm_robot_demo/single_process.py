@@ -1,6 +1,6 @@
-"""A visit without ROS: every robot and its agent in this process, one control period after another.
+"""Single-process session: every robot and its agent in this process, without ROS.
 
-The loop is the library's own, as on a robot. Time is simulated, so a visit takes as long as it takes to compute.
+It uses the library's own control loop, as on a robot. Time is simulated, so the duration is the computing time.
 """
 
 import time
@@ -25,13 +25,13 @@ from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.world_parameter import read_world
 
 SECOND = 1_000_000_000
-"""In ns."""
+"""Nanoseconds in a second."""
 HEARD_EVERY = 0.1
-"""Simulated seconds between two looks at a robot, as often as a recorder tells of one."""
+"""Simulated seconds between two status updates, as in a recording."""
 
 
 class SimulatedLife:
-    """A simulated robot and its agent, and what a recording of the two would hold."""
+    """Simulated robot with its agent, and the data that a recording of both would contain."""
 
     def __init__(self, role: Role, visit: Visit, spec: RobotSpec):
         self.role, self.spec = role, spec
@@ -60,22 +60,22 @@ class SimulatedLife:
         self._applied: list[np.ndarray] = []
         self._surprise: list[float] = []
         self._decided = Histogram()
-        # Simulated time stands still while a step is computed, so none is late.
+        # Simulated time stops while a step is computed, so no step is late.
         self._loop = make_local_loop(self.robot, self, clock=lambda: 0.0)
-        # The simulated robot stands where it was put; there is no way home that must be cleared first.
+        # The simulated robot starts at its initial pose, so no move to the home pose is needed.
         self._loop.supervisor.mode = Mode.LEARNED
         self._note()
 
     @property
     def time(self) -> float:
-        """Simulated, in s since the first command."""
+        """Simulated time, in s since the first command."""
         return self._steps * self.spec.dt
 
     def step(self) -> None:
-        """Go through one control period.
+        """Run one control period.
 
         Raises:
-            DeviceError: If the supervisor has ended the agent's turn.
+            DeviceError: If the supervisor has disabled the agent.
         """
         if self.role.change_time >= 0 and self.change is None and self.time >= self.role.change_time:
             self.robot.change(self._changed)
@@ -90,7 +90,7 @@ class SimulatedLife:
         self._note()
 
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """The agent's next action, `A`; see `Controller`."""
+        """Return the agent's next action, `A`; see `Controller`."""
         began = time.perf_counter()
         applied = self.robot.hold if self._steps else None
         action = self._life.agent.act(obs, self._goals[-1], applied=applied)
@@ -100,18 +100,18 @@ class SimulatedLife:
     def live(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
     ) -> float:
-        """Have the agent live a transition; see `Controller`."""
+        """Update the agent with a transition; see `Controller`."""
         surprise = self._life.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
         self._surprise.append(float(surprise))
         return self._surprise[-1]
 
     def save(self) -> None:
-        """Save the agent's state, where its role names a store."""
+        """Save the agent's state, if its settings name a store."""
         if self.role.state is not None and self._surprise:
             self._life.agent.save(str(self.role.state))
 
     def tell(self) -> None:
-        """Bring its view up to date."""
+        """Update its view."""
         said: dict[str, Any] = {
             "start": 0,
             "stamp": round(self.time * SECOND),
@@ -126,7 +126,7 @@ class SimulatedLife:
         self.view.hear(said)
 
     def tale(self) -> Tale:
-        """What a recording would give."""
+        """Return the data in the form of a recording."""
         return Tale(
             name=self.role.name,
             time=np.arange(self._steps + 1) * self.spec.dt,
@@ -134,7 +134,7 @@ class SimulatedLife:
             applied=np.array(self._applied, np.float32),
             target=np.array(self._goals),
             error=np.linalg.norm(np.array(self._goals, float) - np.array(self._tips), axis=-1),
-            # That of a transition is known at its end.
+            # The surprise of a transition is computed at its end.
             surprise_time=np.arange(1, len(self._surprise) + 1) * self.spec.dt,
             surprise=np.array(self._surprise),
             change=self.change,
@@ -149,7 +149,7 @@ class SimulatedLife:
 
 
 def hold(visit: Visit, spec: RobotSpec, screen: Screen, tell: Teller) -> Sequence[Tale]:
-    """Go through a visit; the states are saved then, and if somebody interrupts it.
+    """Run a session. The states are saved at its end and after an interrupt.
 
     Raises:
         DeviceError: If a robot stops, or does not save its state.

@@ -1,4 +1,4 @@
-"""What a demo sees of its robots while they run: the recorder's digest, read as it grows."""
+"""Status reader: reads the recorder's status file while it grows."""
 
 import json
 from collections import deque
@@ -11,12 +11,12 @@ import numpy as np
 from wm_robot.evaluation.recovery import START, WINDOW
 
 SHOWN = 6.0
-"""Seconds of error that the screen shows."""
+"""Seconds of error on the display."""
 
 
 @dataclass(kw_only=True)
 class RobotView:
-    """One robot, as far as it has spoken."""
+    """Latest status of one robot."""
 
     name: str
     time: float | None = None
@@ -36,7 +36,7 @@ class RobotView:
 
     @property
     def before(self) -> float:
-        """Mean error before the change, from where errors count, in m; 0 if nothing was heard then."""
+        """Mean error before the change, from the start of evaluation, in m; 0 without data."""
         return self._sum_before / max(self._heard_before, 1)
 
     @property
@@ -46,7 +46,7 @@ class RobotView:
         return float(np.mean(recent)) if recent else None
 
     def hear(self, said: dict[str, Any]) -> bool:
-        """Take what the digest says; whether there was something new."""
+        """Update from a status. Return whether it is new."""
         self.active = bool(said.get("active", False))
         self.trouble = str(said.get("trouble", ""))
         self.surprise = said.get("surprise")
@@ -70,7 +70,7 @@ class RobotView:
 
 
 class Watch:
-    """Follows the digest file of a recorder."""
+    """Reader of a recorder's status file."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -78,7 +78,7 @@ class Watch:
         self.robots: dict[str, RobotView] = {}
 
     def look(self) -> set[str]:
-        """Read what was added; returns the names of those with something new."""
+        """Read the appended lines. Return the names of robots with a new status."""
         if not self._path.exists():
             return set()
         with self._path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Robots in MuJoCo: randomised worlds, batched rollouts, lifetimes of experience."""
+"""MuJoCo simulation: randomised worlds, batched rollouts and trajectory collection."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def make_robot(robot: str | Path | RobotSpec, world: "World | None" = None, *, seed: int) -> "SimRobot":
-    """A robot ready to run.
+    """Create a simulated robot.
 
     Args:
         robot: Name, path or spec.
-        world: World that it starts in; nominal without one.
+        world: Initial world. None: the nominal world.
 
     Raises:
         SpecError: If there is no such robot.
@@ -26,7 +26,7 @@ def make_robot(robot: str | Path | RobotSpec, world: "World | None" = None, *, s
     """
     if find_spec("mujoco") is None:
         raise MissingExtraError("wm_robot_sim", "sim")
-    # A spec can be read without MuJoCo; only a robot needs it.
+    # Reading a spec needs no MuJoCo; only a robot does.
     from wm_robot_sim.robot import SimRobot
 
     return SimRobot(robot if isinstance(robot, RobotSpec) else load_spec(robot), world, seed=seed)

@@ -1,4 +1,4 @@
-"""Many robots side by side on `mujoco.rollout`; one alone in real time runs the same lines."""
+"""Batched simulation on `mujoco.rollout`. A single robot in real time uses the same code."""
 
 import copy
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ NOISE_STREAM, START_STREAM = 0, 1
 
 
 class BatchSim:
-    """`B` robots of one spec, each in its own world, moved on together.
+    """`B` simulated robots of one spec, each in its own world, stepped together.
 
-    Every random number is a function of seed, row and step, so that a batch of one equals a row of
-    many, and a saved and restored batch goes on like one never stopped.
+    Every random number is a function of seed, row and step. So a batch of one equals a row of many,
+    and a saved and restored batch equals one that never stopped.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class BatchSim:
         threads: int = 1,
         first_row: int = 0,
     ):
-        """Start at random comfortable poses.
+        """Start at random reachable poses.
 
         Args:
-            threads: Threads for physics; 1 runs on the caller's.
+            num_threads: Threads for physics. 1 uses the caller's thread.
             first_row: Number of the first row, for a part of a larger batch.
         """
         self.spec = spec
@@ -77,11 +77,11 @@ class BatchSim:
 
     @property
     def hold(self) -> Float[np.ndarray, "B A"]:
-        """The action in force."""
+        """Last applied action, `B A`."""
         return self._commands[:, -1].copy()
 
     def set_worlds(self, rows: Sequence[int], worlds: Sequence[World]) -> None:
-        """Change the world under some rows; where they are and how they move carries on.
+        """Change the world of some rows. Their positions and velocities stay.
 
         Raises:
             SpecError: If a delay is longer than the spec's ranges allow.
@@ -104,7 +104,10 @@ class BatchSim:
             self._sigma[row, 0] = np.repeat([noise[i] for i in self.spec.interfaces], len(self.spec.joints))
 
     def reset(self, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Put some rows, or all, at rest in a random comfortable pose, their commands holding it.
+        """Reset rows to rest in a random reachable pose, with commands that hold it.
+
+        Args:
+            rows: None: all rows.
 
         Returns:
             Observation of all rows, `B O`.
@@ -125,7 +128,7 @@ class BatchSim:
         return self.obs.copy()
 
     def _holding(self, pose: np.ndarray) -> np.ndarray:
-        """Action that holds a pose: itself for servos, zero for motors."""
+        """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
         held = [pose[joint(a.joint)] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
         return np.clip(np.array(held, np.float32), self._low, self._high)
@@ -133,20 +136,20 @@ class BatchSim:
     def step(
         self, action: Float[np.ndarray, "B A"]
     ) -> tuple[Float[np.ndarray, "B O"], Float[np.ndarray, "B A"]]:
-        """One control period: the observation after it, and the applied action."""
+        """Run one control period. Return the next observation and the applied action."""
         obs, applied = self.rollout(np.asarray(action)[:, None])
         return obs[:, 0], applied[:, 0]
 
     def rollout(
         self, action: Float[np.ndarray, "B T A"]
     ) -> tuple[Float[np.ndarray, "B T O"], Float[np.ndarray, "B T A"]]:
-        """`T` control periods without looking.
+        """Run `T` control periods open-loop.
 
         Returns:
-            Observations after each step, and what reached the motors.
+            Observations after each step, and the applied actions.
 
         Raises:
-            UnsafeActionError: If a number is not finite; nothing has moved then.
+            UnsafeActionError: If a number is not finite. The simulation is unchanged then.
         """
         applied = self._limit(action)
         steps, per = applied.shape[1], self.plant.substeps
@@ -172,7 +175,7 @@ class BatchSim:
         return obs, applied
 
     def _limit(self, action: np.ndarray) -> np.ndarray:
-        """Clip to range and rate."""
+        """Clip actions to range and rate."""
         action = np.asarray(action, np.float32)
         if action.ndim != 3 or action.shape[::2] != (self.rows, self.spec.action_dim):
             wanted = f"({self.rows}, steps, {self.spec.action_dim})"
@@ -181,7 +184,7 @@ class BatchSim:
             row, _, motor = np.argwhere(~np.isfinite(action))[0]
             name = self.spec.action_names[motor]
             raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
-        # `minimum` and `maximum` take half the time of `clip` on the few numbers of a single robot.
+        # `minimum` and `maximum` take half the time of `clip` on the few values of one robot.
         applied = np.minimum(np.maximum(action, self._low), self._high)
         before = self._commands[:, -1]
         for t in range(applied.shape[1]):
@@ -190,7 +193,7 @@ class BatchSim:
         return applied
 
     def _control(self, applied: np.ndarray) -> np.ndarray:
-        """Commands at the motors at every physics step: late, and turned where a motor is reversed."""
+        """Return the motor commands at every physics step: delayed, and with the sign of reversed motors."""
         known = np.concatenate([self._commands, applied], 1)
         physics_step = np.arange(applied.shape[1] * self.plant.substeps)
         index = (physics_step - self._delay) // self.plant.substeps + self._past
@@ -199,13 +202,13 @@ class BatchSim:
         return control
 
     def _sense(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
-        """What the sensors make of physical states `B T S`."""
+        """Compute the sensor readings of physical states `B T S`."""
         channels = {"position": state[..., self._qpos] + self._bias[rows], "velocity": state[..., self._qvel]}
         clean = np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
         return clean + self._sigma[rows] * noise
 
     def _draw_noise(self, steps: int) -> np.ndarray:
-        """Standard normal noise of the next steps, `B T O`."""
+        """Return standard normal noise of the next steps, `B T O`."""
         parts, at, stop = [], self.steps, self.steps + steps
         while at < stop:
             block, offset = divmod(at, NOISE_BLOCK)
@@ -215,7 +218,7 @@ class BatchSim:
                     rng.standard_normal(dtype=np.float32, out=self._noise[row])
                 self._block = block
             taken = min(NOISE_BLOCK - offset, stop - at)
-            # A copy, for the next block overwrites this one.
+            # A copy, because the next block overwrites this one.
             parts.append(self._noise[:, offset : offset + taken].copy())
             at += taken
         return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
@@ -229,7 +232,7 @@ class BatchSim:
         return self._physical[:, self._qpos]
 
     def qpos(self) -> np.ndarray:
-        """True position of everything in the model, `B nq`, for a camera."""
+        """True generalised positions of the whole model, `B nq`, for a camera."""
         return self._physical[:, 1 : 1 + self.plant.model.nq].copy()
 
     def tip(self) -> Float[np.ndarray, "B 3"]:
@@ -237,7 +240,7 @@ class BatchSim:
         return gripper_points(self.spec, self.pose())
 
     def save(self) -> dict[str, Any]:
-        """All that `restore` needs, in a batch of the same spec, seed and size."""
+        """Return all values that `restore` needs, in a batch of the same spec, seed and size."""
         return {
             "steps": self.steps,
             "physical": self._physical.copy(),
@@ -248,7 +251,7 @@ class BatchSim:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from a `save`."""
+        """Continue from the result of `save`."""
         self.steps = int(saved["steps"])
         self._physical, self._commands = saved["physical"].copy(), saved["commands"].copy()
         self._starts, self.obs = saved["starts"].copy(), saved["obs"].copy()

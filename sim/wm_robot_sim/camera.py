@@ -1,4 +1,4 @@
-"""Pictures of a simulated robot."""
+"""Offscreen camera: renders images of a simulated robot."""
 
 import os
 import warnings
@@ -14,11 +14,11 @@ from wm_robot_sim.plant import compile_model
 
 BACKENDS = ("egl", "osmesa", "glfw")
 DENSITY = 4000.0
-"""Of the ball that stands for a payload, in kg/m³."""
+"""Density of the ball that represents a payload, in kg/m³."""
 
 
 class Camera:
-    """Draws one robot off screen; holds a graphics context until closed."""
+    """Offscreen camera for one robot. Owns a graphics context until it is closed."""
 
     def __init__(self, spec: RobotSpec, context: Any, *, width: int, height: int, view: str | int = 0):
         """Use `open_camera`, which finds a context.
@@ -50,12 +50,12 @@ class Camera:
     def render(
         self, qpos: np.ndarray, *, target: np.ndarray | None = None, payload: float = 0.0
     ) -> np.ndarray:
-        """One picture, `height width 3`, uint8.
+        """Render one image, `height width 3`, uint8.
 
         Args:
-            qpos: Position of everything in the model, as `SimRobot.qpos` gives it.
-            target: Where to show the goal, in m.
-            payload: Mass in the gripper, in kg, shown as a ball.
+            qpos: Generalised positions of the model, from `SimRobot.qpos`.
+            target: Position of the goal marker, in m. None: hidden.
+            payload: Mass in the gripper, in kg, drawn as a ball.
         """
         self._context.make_current()
         self._data.qpos[:] = qpos
@@ -72,7 +72,7 @@ class Camera:
     def _show_target(self, target: np.ndarray | None) -> None:
         body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, "target")
         geom = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "target")
-        # Out of sight is under the floor: a mocap body or geom cannot be left out of one frame.
+        # The hidden place is under the floor: a mocap body or geom cannot be left out of one frame.
         place = np.array([0.0, 0.0, -50.0]) if target is None else target
         if body >= 0:
             self._data.mocap_pos[self.model.body_mocapid[body]] = place
@@ -86,7 +86,7 @@ class Camera:
             self.model.geom_rgba[geom, 3] = float(payload > 0)
 
     def close(self) -> None:
-        """Give the graphics context back."""
+        """Release the graphics context."""
         self._renderer.free()
         self._context.free()
 
@@ -94,9 +94,9 @@ class Camera:
 def open_camera(
     spec: RobotSpec, *, width: int = 640, height: int = 480, view: str | int = 0
 ) -> Camera | None:
-    """A camera, or None and one warning where this machine cannot draw.
+    """Open a camera, or return None with one warning if this machine cannot render.
 
-    `MUJOCO_GL` chooses the way of drawing; without it, each is tried.
+    `MUJOCO_GL` selects the back end. Without it, each back end is tried.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower()
     reasons = []
@@ -104,12 +104,14 @@ def open_camera(
         try:
             context = import_module(f"mujoco.{backend}").GLContext(width, height)
             context.make_current()
-        # Drivers fail in any way they like, an AttributeError in a ctypes stub included.
+        # Drivers raise any kind of exception, including AttributeError in a ctypes stub.
         except Exception as error:
             reasons.append(f"{backend}: {error}")
             continue
         return Camera(spec, context, width=width, height=height, view=view)
-    warnings.warn(f"no pictures: {'; '.join(reasons)}. Install EGL or OSMesa", RuntimeWarning, stacklevel=2)
+    warnings.warn(
+        f"no camera images: {'; '.join(reasons)}. Install EGL or OSMesa", RuntimeWarning, stacklevel=2
+    )
     return None
 
 
@@ -120,7 +122,7 @@ def frames(
     targets: Sequence[np.ndarray] | None = None,
     payloads: Sequence[float] | None = None,
 ) -> Iterator[np.ndarray]:
-    """A picture for each position in a sequence; see `Camera.render`."""
+    """Yield one image for each position in a sequence; see `Camera.render`."""
     for step, position in enumerate(qpos):
         yield camera.render(
             position,

@@ -1,4 +1,4 @@
-"""Goals that move: where the gripper is asked to be."""
+"""Moving goals: target positions for the gripper."""
 
 import numpy as np
 
@@ -8,15 +8,15 @@ from wm_robot_sim.reachable_poses import comfortable, gripper_points
 
 MOVE_S, REST_S = (0.8, 2.0), (0.3, 1.5)
 JOINT_SPEED = 0.7
-"""Largest mean speed of any joint in a move, in rad/s: a long move takes longer than `MOVE_S`."""
+"""Largest mean speed of any joint in a move, in rad/s. A long move takes longer than `MOVE_SECONDS`."""
 AHEAD = 16
 
 
 class MovingTarget:
-    """A reachable point that moves smoothly from place to place and rests at each.
+    """Reachable target that moves smoothly from place to place and rests at each.
 
-    It is the gripper of a phantom that moves between comfortable poses, so that it never crosses
-    places where no pose leads: a straight line from left to right would run through the base.
+    It is the gripper of a phantom that moves between reachable poses. So it never crosses unreachable
+    places: a straight line from left to right would run through the base.
     A robot without a chain has an empty goal.
     """
 
@@ -29,11 +29,11 @@ class MovingTarget:
         self._end = 0.0
 
     def goal(self, step: int) -> np.ndarray:
-        """Where the target is at a step, float32 `G`, in m."""
+        """Target position at a step, float32 `G`, in m."""
         return self._at(np.array([step]))[0]
 
     def path(self, steps: int) -> np.ndarray:
-        """Where it is at steps 0 to `steps` − 1, float32 `T G`, in m."""
+        """Target positions at steps 0 to `steps` − 1, float32 `T G`, in m."""
         return self._at(np.arange(steps))
 
     def _at(self, step: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Paths through points: smooth moves with rests between, and the random ways a robot may be moved about."""
+"""Motion generation: minimum-jerk paths through points, and random actions for data collection."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from wm_robot_sim.reachable_poses import comfortable
 from wm_robot_sim.worlds import log_uniform
 
 SEGMENT = 64
-"""Steps after which a life takes up another kind of random behaviour."""
+"""Steps between two changes of the kind of random motion."""
 
 
 def minimum_jerk(fraction: np.ndarray) -> np.ndarray:
-    """Way done, 0 to 1, at a fraction of the time of a minimum-jerk move.
+    """Return the part of the way done, 0 to 1, at a fraction of the time of a minimum-jerk move.
 
     Source: Flash and Hogan (1985), J. Neurosci. 5(7).
     """
@@ -22,12 +22,12 @@ def minimum_jerk(fraction: np.ndarray) -> np.ndarray:
 
 
 def along(points: np.ndarray, start: np.ndarray, duration: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Where each of many paths is at each time.
+    """Compute the position on each of many paths at each time.
 
     Args:
         points: `B K+1 D`.
-        start: When the move from each point to the next begins, `B K`, in s.
-        duration: How long it takes, `B K`, in s.
+        start: Start time of the move from each point to the next, `B K`, in s.
+        duration: Duration of each move, `B K`, in s.
         times: `T`, in s.
 
     Returns:
@@ -38,17 +38,17 @@ def along(points: np.ndarray, start: np.ndarray, duration: np.ndarray, times: np
 
 
 def random_actions(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """Random behaviour of `B` lives: each segment of a life is of one kind, drawn by chance.
+    """Return random actions of `B` trajectories. Each segment has one random kind of motion.
 
-    Kinds: coloured noise, jumps, moves with rests, one joint alone, standing still. A planner's
-    actions are jumpy and a settled robot's are not, so a model has to have met both. A life begins with
-    one of the first two, which move every joint: from a joint at rest nobody learns anything.
+    Kinds: coloured noise, jumps, moves with rests, one moving joint, standing still. A planner's
+    actions are jumpy and a settled robot's are not, so training data needs both. A trajectory starts
+    with one of the first two kinds, which move every joint: a joint at rest gives no information.
 
     Args:
-        hold: Action in force before, `B A`.
+        last_action: Last action before, `B A`.
 
     Returns:
-        `B T A`, within range; the robot's own rate limit still applies.
+        `B T A`, within range. The robot's own rate limit still applies.
     """
     lives = len(hold)
     segments = -(-steps // SEGMENT)
@@ -68,7 +68,7 @@ def random_actions(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, 
 
 
 def coloured(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """Twice low-passed noise about where the life is or a random place, of any band and size."""
+    """Generate twice low-passed noise of random band and size, around the last action or a random target."""
     lives, motors = hold.shape
     band = log_uniform(rng, (0.4, 4.0), (lives, 1))
     keep = np.exp(-2 * np.pi * band * spec.dt)
@@ -85,7 +85,7 @@ def coloured(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps:
 
 
 def moves(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """Minimum-jerk moves between comfortable poses, resting after each."""
+    """Generate minimum-jerk moves between reachable poses, with a rest after each."""
     lives = len(hold)
     count = int(steps * spec.dt / 0.5) + 1
     points = _targets(spec, rng, lives * count).reshape(lives, count, -1)
@@ -96,14 +96,14 @@ def moves(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
 
 
 def single(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """One joint moves, the others hold."""
+    """Generate coloured noise of one joint. The others keep the last action."""
     alone = np.zeros(hold.shape, bool)
     alone[np.arange(len(hold)), rng.integers(hold.shape[1], size=len(hold))] = True
     return np.where(alone[:, None], coloured(spec, rng, hold, steps), hold[:, None])
 
 
 def jumps(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """Targets that jump about, the first at once, each held for a while."""
+    """Generate targets that jump at random steps and stay constant in between. The first step is a jump."""
     lives, motors = hold.shape
     size = log_uniform(rng, (0.1, 1.0), (lives, 1, 1))
     chance = log_uniform(rng, (0.05, 0.3), (lives, 1, 1))
@@ -117,7 +117,7 @@ def jumps(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
 
 
 def still(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: int) -> np.ndarray:
-    """A move to a random place, or none, then nothing."""
+    """Generate at most one move to a random target, then a constant action."""
     lives = len(hold)
     there = np.where(rng.random((lives, 1)) < 0.4, hold, _targets(spec, rng, lives))
     points = np.stack([hold, there], 1)
@@ -126,7 +126,7 @@ def still(spec: RobotSpec, rng: np.random.Generator, hold: np.ndarray, steps: in
 
 
 def _targets(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Actions to go to, `count A`: comfortable joint angles for servos, anything for motors."""
+    """Draw random actions, `count A`: reachable joint angles for servos, any value for motors."""
     wanted = rng.uniform(spec.action_low, spec.action_high, (count, spec.action_dim))
     servos = [a for a, actuator in enumerate(spec.actuators) if actuator.unit == "rad"]
     if servos:

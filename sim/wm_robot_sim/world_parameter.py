@@ -1,4 +1,4 @@
-"""A world as the text of a parameter."""
+"""World parameter: parses a world from the text of a ROS parameter or option."""
 
 import json
 
@@ -12,14 +12,14 @@ EXPECTED = """it must be nominal, random, or JSON with the fields that differ, s
 
 
 def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
-    """The world that a text names.
+    """Parse a world from text.
 
     Args:
         text: `nominal`; `random`, drawn by the seed; or JSON: fields of `World` that differ from the
             nominal one, or `{"loaded": {"payload": …, "weak_joint": …, "gain": …}}`.
 
     Raises:
-        ConfigError: If it is none of these.
+        ConfigError: If the text has another form.
     """
     distribution = WorldDistribution(spec)
     if text == "nominal":

@@ -1,4 +1,7 @@
-"""Worlds: what a robot may meet that it was not told. Masses, motors, friction, sensors, gravity, faults."""
+"""Worlds: hidden physical parameters of a simulated robot, and the distribution they are drawn from.
+
+Parameters: masses, motors, friction, sensors, gravity and faults.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +18,7 @@ HEALTHY = "ok"
 ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
 LOG_RANGES = ("mass", "gain", "torque", "friction", "damping")
-"""Ranges of factors, whose logarithm is drawn."""
+"""Ranges of factors that are drawn log-uniformly."""
 RANGES = (*LOG_RANGES, "payload", "delay")
 DRIVE_SPREAD = 0.65
 LOG_SPREADS = {"torque": 0.3, "friction": 0.7, "damping": 0.25, "mass": 0.12}
@@ -27,7 +30,7 @@ TILT_SPREAD = 0.04
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """One world: factors on the nominal robot, faults already in them."""
+    """Physical parameters of one simulated robot: factors on the nominal robot, faults included."""
 
     gain: np.ndarray
     """`A`, factor on the motor's gain; negative is reversed, 0 is dead."""
@@ -40,7 +43,7 @@ class World:
     mass: np.ndarray
     """`J`, factor on the mass of the link that the joint moves."""
     bias: np.ndarray
-    """`J`, what the position sensor reads at zero, in rad (m)."""
+    """`J`, reading of the position sensor at zero, in rad (m)."""
     tilt: np.ndarray
     """`2`, slope of the ground along x and y, in rad."""
     payload: float = 0.0
@@ -54,7 +57,7 @@ class World:
     sensor_delay: int = 0
     """Age of a reading, in physics steps; less than a control period."""
     fault: tuple[str, ...] = ()
-    """`A`, fault of each motor, `ok` for none. A label for people: the arrays above have its effect."""
+    """`A`, fault of each motor, `ok` for none. A label for reports: the arrays above have its effect."""
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -69,7 +72,7 @@ class World:
                 raise SpecError(f"world.{name} is {value!r}; it must be a number, not below 0")
 
     def check(self, spec: RobotSpec) -> "World":
-        """Itself, if it can be a world of that robot.
+        """Return the world itself, after a check of its sizes against a spec.
 
         Raises:
             SpecError: If it has another number of motors or joints.
@@ -80,10 +83,10 @@ class World:
         return self
 
     def vector(self) -> np.ndarray:
-        """True physics for an oracle, float32 `P`: 0 is nominal, a usual deviation is about 1.
+        """Return the true physics, float32 `P`, for the `oracle` variant: 0 is nominal, a usual deviation is about 1.
 
-        The order is that of `WorldDistribution.names`. A motor's gain comes twice, with its sign
-        (what a command does) and without (how stiff the servo is).
+        The order is that of `DomainRandomization.parameter_names`. A motor's gain occurs twice: with its sign
+        (the effect of a command) and without (the stiffness of the servo).
         """
         logs = [np.log(np.maximum(getattr(self, name), 1e-3)) / s for name, s in LOG_SPREADS.items()]
         parts = (
@@ -97,17 +100,17 @@ class World:
         return np.concatenate(parts).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
+        """Return plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v
                 for k, v in values.items()}  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "World":
-        """Inverse of `to_dict`.
+        """Build a world from the result of `to_dict`.
 
         Raises:
-            SpecError: If a key is unknown or a value cannot be.
+            SpecError: If a key is unknown or a value is invalid.
         """
         _known(cls, values)
         try:
@@ -119,14 +122,14 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldRanges:
-    """The `world:` section of a spec. Pairs are low and high; factors are drawn log-uniformly."""
+    """World ranges: the `world:` section of a spec. Pairs are low and high; factors are drawn log-uniformly."""
 
     payload: tuple[float, float] = (0.0, 0.0)
     """In kg, drawn uniformly."""
     payload_chance: float = 1.0
-    """Share of worlds that have a payload at all."""
+    """Share of worlds with a payload."""
     payload_body: str = ""
-    """Body that carries it."""
+    """Body that carries the payload."""
     mass: tuple[float, float] = (1.0, 1.0)
     gain: tuple[float, float] = (1.0, 1.0)
     torque: tuple[float, float] = (1.0, 1.0)
@@ -146,18 +149,18 @@ class WorldRanges:
     faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """For each kind its `chance` among faults and the `range` of its factor."""
     pose_center: tuple[float, ...] = ()
-    """Middle of the comfortable poses, in rad (m); empty for zero."""
+    """Center of the reachable poses, in rad (m); empty for zero."""
     pose_spread: tuple[float, ...] = ()
-    """How far from it a comfortable pose may be, in rad (m); empty for a third of the joint range."""
+    """Largest distance of a reachable pose from the center, in rad (m); empty for a third of the joint range."""
     clearance: float = -np.inf
-    """Lowest height of the gripper in a comfortable pose, in m."""
+    """Lowest height of the gripper in a reachable pose, in m."""
     timestep: float = 0.0
     """Physics step in s; 0 for the model's own."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.faults) - set(FAULTS))
         if unknown:
-            raise SpecError(f"world.faults has {unknown}; known are {list(FAULTS)}")
+            raise SpecError(f"world.faults has {unknown}; it must be some of {list(FAULTS)}")
         if abs(sum(self.fault_counts) - 1) > 1e-6:
             raise SpecError(f"world.fault_counts is {self.fault_counts}; it must sum to 1")
         for name in RANGES:
@@ -167,10 +170,10 @@ class WorldRanges:
 
     @classmethod
     def of(cls, spec: RobotSpec) -> "WorldRanges":
-        """The ranges of a spec.
+        """Read the ranges of a spec.
 
         Raises:
-            SpecError: If a key is unknown or a value cannot be.
+            SpecError: If a key is unknown or a value is invalid.
         """
         _known(cls, spec.world)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.world.items()}
@@ -178,7 +181,7 @@ class WorldRanges:
 
 
 class WorldDistribution:
-    """Draws worlds for a robot."""
+    """Domain randomisation: the distribution of a robot's worlds."""
 
     def __init__(self, spec: RobotSpec):
         self.spec = spec
@@ -186,7 +189,7 @@ class WorldDistribution:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each number of `World.vector` is."""
+        """Names of the numbers of `World.to_vector`."""
         motors, joints = self.spec.action_names, self.spec.joint_names
         listed = [(motors, "drive"), (motors, "stiffness")]
         listed += [(motors if name == "torque" else joints, name) for name in LOG_SPREADS]
@@ -195,7 +198,7 @@ class WorldDistribution:
         return (*each, "payload", "delay", "tilt_x", "tilt_y")
 
     def nominal(self) -> World:
-        """The robot as its spec describes it: no load, no fault, true sensors with their noise."""
+        """Return the robot as its spec describes it: no load, no fault, unbiased sensors with their noise."""
         motors, joints = self.spec.action_dim, len(self.spec.joints)
         return World(
             gain=np.ones(motors),
@@ -212,7 +215,7 @@ class WorldDistribution:
         )
 
     def sample(self, rng: np.random.Generator) -> World:
-        """One world."""
+        """Draw one world."""
         ranges, nominal = self.ranges, self.nominal()
         motors, joints = self.spec.action_dim, len(self.spec.joints)
         loaded = rng.random() < ranges.payload_chance
@@ -231,7 +234,7 @@ class WorldDistribution:
         return self._with_faults(world, rng)
 
     def loaded(self, *, payload: float, weak_joint: str, gain: float) -> World:
-        """The nominal robot after a named change: a load in the gripper and one tired motor.
+        """Return the nominal robot after a named change: a load in the gripper and one weak motor.
 
         Raises:
             SpecError: If no motor moves that joint.
@@ -246,7 +249,7 @@ class WorldDistribution:
         moved = [actuator.joint for actuator in self.spec.actuators]
         if joint not in moved:
             raise SpecError(
-                f"robot '{self.spec.name}' has no motor on joint '{joint}'; it has one on {moved}"
+                f"robot '{self.spec.name}' has no motor on joint '{joint}'; its motors move {moved}"
             )
         return moved.index(joint)
 
@@ -275,16 +278,16 @@ class WorldDistribution:
 def log_uniform(
     rng: np.random.Generator, bounds: tuple[float, float], shape: int | tuple[int, ...]
 ) -> np.ndarray:
-    """Numbers whose logarithm is uniform between those of the bounds."""
+    """Draw numbers whose logarithm is uniform between those of the bounds."""
     low, high = np.log(bounds)
     return np.exp(rng.uniform(low, high, shape))
 
 
 def _check_range(name: str, bounds: Any, *, above: bool) -> None:
-    """Refuse what is no range.
+    """Reject a value that is no range.
 
     Args:
-        above: Whether it must be above 0, and not only no less.
+        must_be_positive: Whether the numbers must be above 0, instead of at least 0.
     """
     pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
     fits = len(pair) == 2 and all(isinstance(x, Real) and np.isfinite(float(x)) for x in pair)

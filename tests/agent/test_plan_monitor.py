@@ -24,7 +24,7 @@ class Point:
 
     def expect(self, obs, recent, action):
         mean = obs.copy()
-        mean[:, :1] += self.model * (action - obs[:, :1])
+        mean[..., :1] += self.model * (action - obs[..., :1])
         return mean, np.full_like(mean, -30.0)
 
     def plan(self):
@@ -96,7 +96,7 @@ def test_it_is_told_whether_reward_follows_what_plans_promise(watch, follows):
 
     def expect(obs, recent, action):
         place = np.where(action > 0, action, 0.6)
-        return np.concatenate([place, np.zeros_like(place)], 1), np.full_like(obs, -30.0)
+        return np.concatenate([place, np.zeros_like(place)], -1), np.full_like(obs, -30.0)
 
     for step in range(400):
         if step % HORIZON == 0:

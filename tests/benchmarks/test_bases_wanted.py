@@ -108,7 +108,7 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run,
     ("run", "options"), [(control.run, (100,)), (pigeon.run, (24,)), (onboard.run, (200, 24))]
 )
 def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, run, options):
-    with pytest.raises(ConfigError, match="robot is 'cartpole', which has no chain .*--robot arm"):
+    with pytest.raises(ConfigError, match="robot is 'cartpole', whose spec has no chain, .*--robot arm"):
         run(setting(tmp_path, "cartpole"), "ekf", *options)
 
 

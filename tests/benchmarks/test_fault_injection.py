@@ -128,6 +128,6 @@ def test_a_control_process_that_cannot_begin_is_an_error(tmp_path, capfd):
     def make(robot):
         raise ValueError("no controller")
 
-    with pytest.raises(DeviceError, match="the control process did not begin"):
+    with pytest.raises(DeviceError, match="the control process did not start"):
         try_deaths(SPECS["plain"], "learner", log=tmp_path / "log", rounds=1, seconds=0.1, make=make)
     assert "no controller" in capfd.readouterr().err

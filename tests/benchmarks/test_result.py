@@ -61,7 +61,7 @@ def test_what_was_measured_is_told_so_that_it_can_be_repeated(capsys, monkeypatc
 
 
 def test_of_one_seed_no_spread_is_told():
-    assert spread_in_words({"gap": [0.9]}) == "one seed: nothing is known of the spread over seeds"
+    assert spread_in_words({"gap": [0.9]}) == "one seed: no spread over seeds"
     assert spread_in_words({"gap": [0.9, 1.0], "refused": [None, 1.0]}) == (
         "spread over seeds: gap 0.9 to 1 (±0.05)"
     )

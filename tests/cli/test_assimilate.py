@@ -129,7 +129,7 @@ def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):
     store = Store(arms / "lives")
     head, own = store.find("main"), arms / "light.parquet"
     why = asked(arms, "assimilate", store.folder, own, "--own", own, capsys=capsys, code=2)
-    assert "is no better for this experience" in why and "Nothing is saved" in why
+    assert "does not improve with this experience" in why and "Nothing is saved" in why
     assert store.find("main") == head
 
 
@@ -163,4 +163,4 @@ def test_lives_that_are_no_sums_are_not_pooled(arms, capsys):
     why = asked(arms, "pool", *lives, "--into", f"{arms}/pool", capsys=capsys, code=2)
     assert "cannot merge 2 states" in why and "recorded experience" in why
     why = asked(arms, "pool", lives[0], lives[0], "--into", f"{arms}/pool", capsys=capsys, code=2)
-    assert "not 2 different lives" in why
+    assert "not 2 different lifetime states" in why

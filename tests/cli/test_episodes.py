@@ -97,7 +97,7 @@ def test_what_the_episodes_lack_is_said_beside_them(tmp_path, words, capsys):
     path.write_bytes(path.read_bytes()[:-1])
     rows, complaints = cut(capsys, *words(path))
     assert [row["robot"] for row in rows] == ["one"]
-    assert f"{path} was cut, as a killed recorder leaves it; the episodes end there" in complaints
+    assert f"{path} is incomplete, because its recorder was killed; the episodes end there" in complaints
     assert f"{path}: robot 'two' is left out: it has no topic /two/applied_command" in complaints
 
 

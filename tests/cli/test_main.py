@@ -46,15 +46,15 @@ FULL, GONE = (
     [
         (ConfigError("rate is 0"), 2, "ConfigError: rate is 0. See: wm-robot train --help"),
         (ConfigError("rate is 0. See: wm-robot keys ls"), 2, "ConfigError: rate is 0. See: wm-robot keys ls"),
-        (FULL, 2, "OSError: 'runs/x': No space left on device. Make room there, or name a folder on another disk."),
-        (GONE, 2, "FileNotFoundError: 'a': No such file. Check how it is spelt"),
-        (ValueError("a\nb"), 2, "ValueError: a b. Check the values that you gave"),
+        (FULL, 2, "OSError: 'runs/x': No space left on device. Free disk space there, or select a"),
+        (GONE, 2, "FileNotFoundError: 'a': No such file. Check its spelling"),
+        (ValueError("a\nb"), 2, "ValueError: a b. Check the given values"),
         (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2,
-         r"UnicodeEncodeError: 'a\udcff' is no text in this locale, utf-8. Run: export PYTHONUTF8=1"),
-        (MemoryError(), 2, "MemoryError: there is not enough memory for this; ask for less."),
-        (TypeError("no"), 70, "TypeError: no. This is a fault of wm_robot, not yours. Run the same command with"),
+         r"UnicodeEncodeError: 'a\udcff' is not valid text in this locale, utf-8. Run: export PYTHONUTF8=1"),
+        (MemoryError(), 2, "MemoryError: there is not enough memory for this; select smaller values."),
+        (TypeError("no"), 70, "TypeError: no. This is a fault of wm_robot. Run the same command with"),
         (AssertionError(), 70, "AssertionError: no reason was given. This is a fault of wm_robot"),
-        (KeyboardInterrupt(), 130, "Stopped. A training goes on with the same command."),
+        (KeyboardInterrupt(), 130, "Stopped. The same command continues the training."),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_one_line(monkeypatch, capsys, error, code, words):
@@ -67,7 +67,7 @@ def test_a_bench_that_was_stopped_is_no_training(monkeypatch, capsys):
     monkeypatch.setattr(cli, "GROUPS", {"bench": ({"sim": verb(KeyboardInterrupt())}, "")})
     assert ends(capsys, "bench", "sim") == (
         130,
-        "Stopped. A bench that was stopped has no figures; run it again.\n",
+        "Stopped. A stopped bench has no figures; run it again.\n",
     )
 
 
@@ -89,11 +89,11 @@ def test_the_environment_may_ask_for_a_traceback(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["trian"], "verb 'trian' is not known. Did you mean 'train'?"),
-        (["bench", "adaption"], "bench 'adaption' is not known. Did you mean 'adaptation'?"),
-        (["state", "brunch"], "state verb 'brunch' is not known. Did you mean 'branch'?"),
-        (["keys", "trsut"], "keys verb 'trsut' is not known. Did you mean 'trust'?"),
-        (["xyzzy"], "verb 'xyzzy' is not known. There are train, export,"),
+        (["trian"], "verb 'trian' is unknown. Did you mean 'train'?"),
+        (["bench", "adaption"], "bench 'adaption' is unknown. Did you mean 'adaptation'?"),
+        (["state", "brunch"], "state verb 'brunch' is unknown. Did you mean 'branch'?"),
+        (["keys", "trsut"], "keys verb 'trsut' is unknown. Did you mean 'trust'?"),
+        (["xyzzy"], "verb 'xyzzy' is unknown. There are train, export,"),
     ],
 )
 def test_a_misspelt_verb_is_told_its_likeness_and_where_all_are_listed(capsys, args, words):
@@ -233,4 +233,4 @@ def test_what_cannot_be_written_is_told():
             [sys.executable, "-m", "wm_robot_cli", "--version"], stdout=full, stderr=subprocess.PIPE
         )
     assert done.returncode == 2
-    assert done.stderr.startswith(b"OSError: No space left on device. Make room there")
+    assert done.stderr.startswith(b"OSError: No space left on device. Free disk space there")

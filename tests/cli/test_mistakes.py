@@ -208,7 +208,7 @@ def test_a_bench_that_is_stopped_says_so_and_nothing_of_a_training(place):
     bench.send_signal(signal.SIGINT)
     said = bench.communicate(timeout=30)[0].decode()
     assert bench.returncode == 130
-    assert said.splitlines()[-1] == "Stopped. A bench that was stopped has no figures; run it again."
+    assert said.splitlines()[-1] == "Stopped. A stopped bench has no figures; run it again."
     assert "Traceback" not in said and "training" not in said
 
 
@@ -232,7 +232,7 @@ def test_a_training_in_the_folder_of_another_is_refused(place, option):
 def test_a_file_in_place_of_a_folder_is_refused_before_the_training(place):
     words = ["train", "cartpole", "--out", "point.yaml"]
     end = called(*words)
-    assert grade(end, words, ("--out", "point.yaml", "no folder")) == 3, end
+    assert grade(end, words, ("--out", "point.yaml", "not a folder")) == 3, end
     assert not Path("runs").exists()
 
 

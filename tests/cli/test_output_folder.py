@@ -16,9 +16,9 @@ def test_a_folder_that_is_there_or_can_be_made_is_taken_and_not_made(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="--out is .*file: that is no folder"):
+    with pytest.raises(ConfigError, match="--out is .*file: that is not a folder"):
         check_writable(tmp_path / "file", "--out")
-    with pytest.raises(ConfigError, match="--out is .*file/a, to be made in .*file: that is no folder"):
+    with pytest.raises(ConfigError, match="--out is .*file/a, to be created in .*file: that is not a folder"):
         check_writable(tmp_path / "file" / "a", "--out")
 
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_written_is_left_as_it_was_and_the_others_are_recovered(f
     monkeypatch.setattr(session_recovery, "_replacing", refuse)
     shutil.copy(folder / "cut.mcap", folder / "other.mcap")
     said = refused(capsys, "recover", folder)
-    assert f"{folder}/cut.mcap is left as it was: Read-only file system. Mend that" in said
+    assert f"{folder}/cut.mcap is unchanged: Read-only file system. Correct that" in said
     assert read_session(folder / "other.mcap").whole and not read_session(folder / "cut.mcap").whole
 
 
@@ -241,8 +241,8 @@ def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys)
 
 
 def test_a_path_without_anything_to_recover_is_refused_by_name(tmp_path, capsys):
-    assert "holds no session and no episode" in refused(capsys, "recover", tmp_path)
-    assert "nowhere is not there" in refused(capsys, "recover", tmp_path / "nowhere")
+    assert "contains no session and no episode" in refused(capsys, "recover", tmp_path)
+    assert "nowhere does not exist" in refused(capsys, "recover", tmp_path / "nowhere")
     assert "no path given" in refused(capsys, "recover")
 
 

@@ -78,7 +78,7 @@ def take_in(place: Path, *more: object) -> list[object]:
 def test_a_life_arrives_with_its_base_and_goes_on(here, capsys):
     assert "'point-gru' number 1" in said(capsys, *ship(here))
     told = said(capsys, *take_in(here))
-    assert "branch 'new' begins at" in told and f"is now in {here / 'bases' / 'point-gru'}" in told
+    assert "branch 'new' starts at" in told and f"is now in {here / 'bases' / 'point-gru'}" in told
     store = Store(here / "store")
     arrived, sent = store.show("new"), Store(here / "lives").show()
     assert arrived.origin["snapshot"] == sent.digest and arrived.object == sent.object
@@ -95,10 +95,10 @@ def test_taken_in_twice_nothing_changes(here, capsys):
     said(capsys, *take_in(here))
     before = sorted((path, path.read_bytes()) for path in here.glob("store/*s/*"))
     told = said(capsys, *take_in(here))
-    assert "branch 'new' begins at" in told and "was already in" in told
+    assert "branch 'new' starts at" in told and "was already in" in told
     assert sorted((path, path.read_bytes()) for path in here.glob("store/*s/*")) == before
     lived(here / "store", 3, branch="new")
-    assert "branch 'new' came from it already, by" in said(capsys, *take_in(here))
+    assert "branch 'new' already descends from it, by" in said(capsys, *take_in(here))
     assert Store(here / "store").show("new").steps == 3
 
 
@@ -174,7 +174,9 @@ def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
 
 def test_a_measurement_of_another_base_is_refused(here, capsys):
     (here / "x.json").write_text(json.dumps(RECORD | {"bases": {"gru": "f" * 64}}))
-    assert "none of which is this life's" in refused(capsys, *ship(here, "--evaluation", here / "x.json"))
+    assert "none of which is the base of this state" in refused(
+        capsys, *ship(here, "--evaluation", here / "x.json")
+    )
     (here / "x.json").write_text("no JSON")
     assert "not valid JSON" in refused(capsys, *ship(here, "--evaluation", here / "x.json"))
     (here / "x.json").write_text('{"bench":"x"}')
@@ -243,9 +245,9 @@ def test_a_folder_that_is_exported_can_be_read_by_others(here, capsys):
     front = next(yaml.safe_load_all((here / "plain" / "README.md").read_text().split("\n---\n")[0]))
     assert front["library_name"] == "wm_robot" and front["pipeline_tag"] == "robotics"
     assert front["model-index"][0]["results"][0]["metrics"] == [{"type": "ratio", "value": 0.5}]
-    assert "is there already" in refused(capsys, *export(here))
+    assert "exists already" in refused(capsys, *export(here))
     again = ["state", "import", here / "plain", here / "store", "--bases", here / "bases"]
-    assert "say --openssf PUBLIC.pem" in refused(capsys, *again)
+    assert "give --openssf PUBLIC.pem" in refused(capsys, *again)
     said(capsys, *again, "--unsigned")
     assert Store(here / "store").show().origin["snapshot"] == Store(here / "lives").find("main")
 

@@ -110,7 +110,7 @@ def test_the_command_of_a_clone_that_was_refused_succeeds(store, tmp_path, capsy
     line = refused(capsys, "clone", store.folder, tmp_path / "the other").rpartition("Run: wm-robot state ")[
         2
     ]
-    assert "branch 'main-2' begins" in said(capsys, *shlex.split(line))
+    assert "branch 'main-2' starts" in said(capsys, *shlex.split(line))
 
 
 def test_diff_compares_only_what_means_the_same(store, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_diff_compares_only_what_means_the_same(store, tmp_path, capsys):
     other.save(values, base_digest="d" * 64, spec_digest="c" * 64)
     other.save(values, base_digest="b" * 64, spec_digest="e" * 64, branch="arm")
     words = refused(capsys, "diff", store.folder, other.folder)
-    assert f"{store.folder} was lived with base bbbb" in words and f"{other.folder} with base dddd" in words
+    assert f"{store.folder} was learned with base bbbb" in words and f"{other.folder} with base dddd" in words
     assert "with robot eeee" in refused(capsys, "diff", store.folder, f"{other.folder}@arm")
 
 

@@ -50,7 +50,7 @@ def without_export(monkeypatch):
 @pytest.fixture
 def short_school(monkeypatch):
     """A curriculum of a few steps."""
-    monkeypatch.setattr(graduate, "school", partial(graduate.school, worlds=0, steps=(2, 4)))
+    monkeypatch.setattr(graduate, graduate.school.__name__, partial(graduate.school, worlds=0, steps=(2, 4)))
 
 
 def train(*words: str) -> int:
@@ -112,8 +112,8 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     (line,) = capsys.readouterr().err.splitlines()
     base = load_base(out)
     assert line == (
-        f"GraphError: base {base.digest[:12]} in {out} is usable in torch, and has no graphs: the exported life "
-        "differs from torch by 1.2; at most 0.001 is allowed"
+        f"{GraphError.__name__}: base {base.digest[:12]} in {out} is usable in torch, and has no ONNX models: the "
+        "exported life differs from torch by 1.2; at most 0.001 is allowed"
     )
     assert load_calibration(out, base).horizons
     assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest
@@ -138,7 +138,7 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED]
     assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
-    assert capsys.readouterr().out.count("gathering") == 3
+    assert capsys.readouterr().out.count("collecting") == 3
     assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
     monkeypatch.setattr(onnx_files, "load_graphs", lambda *_: object())
     calibration = Path("bases/cartpole-robust/calibration.json")

@@ -84,7 +84,7 @@ def test_it_leaves_report_recording_and_state_and_nothing_running(finished, out)
 def test_without_a_terminal_it_prints_plain_lines(finished):
     text, _ = finished
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
-    assert "The adaptive arm is born" in text
+    assert "The adaptive arm starts from the initial state" in text
     assert re.search(r"^ *\d+\.\d s  adaptive \d+ mm, frozen \d+ mm, latency p99 ", text, re.MULTILINE)
     assert re.search(r"The world has changed: 0\.\d\d kg in the gripper, \w+ at \d\d % strength", text)
 
@@ -158,7 +158,7 @@ def running(finished, out, bases) -> Iterator[subprocess.Popen[str]]:
         while not re.search(r"s  adaptive \d+ mm", said[-1]):
             said.append(process.stdout.readline())
             assert said[-1], f"it ended before the robots moved: {said}"
-        assert "goes on from" in "".join(said)
+        assert "continues from" in "".join(said)
         time.sleep(2.0)
         yield process
     finally:

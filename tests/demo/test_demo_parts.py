@@ -102,7 +102,7 @@ def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, m
     from wm_robot.errors import MissingExtraError
     from wm_robot_demo import Options, run
 
-    monkeypatch.setattr("wm_robot_demo.run.find_spec", lambda name: None if name == module else name)
+    monkeypatch.setattr("wm_robot_demo.demo_run.find_spec", lambda name: None if name == module else name)
     options = Options(out=tmp_path / "out", base=tmp_path, frozen=tmp_path)
     with pytest.raises(MissingExtraError, match=rf'pip install "wm_robot\[{extra}\]"'):
         run(options, Quiet())
@@ -118,15 +118,15 @@ def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or name another folder: --out FOLDER. "
-        "See: wm-robot demo --help"
+        f"ConfigError: another demo writes to {tmp_path}. Wait until it ends, or select another folder: --out "
+        "FOLDER. See: wm-robot demo --help"
     ]
     assert [path.name for path in tmp_path.iterdir()] == [".lock"], "the other's files are left alone"
 
 
 def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
     """Above 1.5 times its mean error before the change, and above 10 mm."""
-    from wm_robot_demo.run import _standing
+    from wm_robot_demo.demo_run import _standing
 
     def heard(name: str, before: float, now: float) -> RobotView:
         view = RobotView(name=name)

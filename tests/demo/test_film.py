@@ -68,7 +68,7 @@ def test_without_an_encoder_it_is_a_gif_with_every_other_picture(tmp_path, monke
 
 
 def test_a_visit_too_short_for_a_picture_has_no_film(tmp_path):
-    with pytest.raises(ValueError, match="too short for a picture"):
+    with pytest.raises(ValueError, match="too short for a film frame"):
         _encode(tmp_path, pictures(0), 10)
     assert not list(tmp_path.iterdir())
 

@@ -103,7 +103,7 @@ def test_the_restored_arm_went_on_with_the_life_of_the_adaptive_one(short):
 def test_an_interrupt_saves_what_was_lived(tmp_path):
     facts = watched(tmp_path, "--short", "--interrupt-at", "1.0")
     assert facts["code"] == 130
-    assert facts["said"][-1] == f"Stopped. state in {tmp_path}; the next run goes on from the state."
+    assert facts["said"][-1] == f"Stopped. state in {tmp_path}; the next run continues from the state."
     assert Store(tmp_path / "state").show().steps >= 50
     assert not (tmp_path / "report.html").exists()
 
@@ -120,7 +120,7 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
     assert adaptive < 10 < frozen < facts["top"]
     # The headline and the story.
     assert (
-        page.headline == "The change threw the frozen arm off its target; the arm that learns stayed on it."
+        page.headline == "The change moved the frozen arm off its target; the arm that learns stayed on it."
     )
     assert f"by {frozen:.0f} mm at worst" in page.words
     # The terminal.

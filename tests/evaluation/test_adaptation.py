@@ -58,7 +58,7 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)
 
 
-def test_another_worlds_history_is_the_life_of_the_next_row(lives):
+def test_another_worlds_history_is_the_life_of_the_next_row(lives: Lives):
     # A robot whose neighbour lived exactly what it lived has a true history.
     same = lives.rows(np.array([1, 1, 1]))
     false = error_after_false_history(arm(), same, steps=20, change_std=UNIT, history="other_world", seed=0)

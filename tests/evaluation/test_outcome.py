@@ -42,10 +42,10 @@ def outcome(*errors: np.ndarray, change: float | None = CHANGE, until: float = 2
     ("adaptive", "frozen", "words"),
     [
         (STAYS, STAYS, "The change disturbed neither arm."),
-        (STAYS, OFF_EARLY, "threw the frozen arm off its target; the arm that learns stayed on it."),
-        (STAYS, OFF_LATE, "threw the frozen arm off its target; the arm that learns stayed on it."),
-        (STAYS, LOST, "threw the frozen arm off its target; the arm that learns stayed on it."),
-        (OFF_EARLY, STAYS, "threw the arm that learns off its target; the frozen arm stayed on it."),
+        (STAYS, OFF_EARLY, "moved the frozen arm off its target; the arm that learns stayed on it."),
+        (STAYS, OFF_LATE, "moved the frozen arm off its target; the arm that learns stayed on it."),
+        (STAYS, LOST, "moved the frozen arm off its target; the arm that learns stayed on it."),
+        (OFF_EARLY, STAYS, "moved the arm that learns off its target; the frozen arm stayed on it."),
         (OFF_EARLY, LOST, "The arm that learns came back to its target to stay; the frozen arm did not."),
         (LOST, OFF_EARLY, "The frozen arm came back to its target to stay; the arm that learns did not."),
         (LOST, LOST, "Neither arm came back to its target to stay"),
@@ -72,7 +72,7 @@ def test_a_disturbance_at_the_end_of_the_visit_is_told_as_the_chart_shows_it():
     told = outcome(STAYS, OFF_LATE)
     story = " ".join(told.story)
     assert (
-        "by 75 mm at worst; when the visit ended it had been back for 0.4 s, and 2 s are asked for." in story
+        "by 75 mm at worst; when the visit ended it had been back for 0.4 s, and 2 s are required." in story
     )
     assert "The adaptive arm stayed on its target" in story
     assert told.largest is not None
@@ -88,7 +88,7 @@ def test_a_disturbance_at_the_end_of_the_visit_is_told_as_the_chart_shows_it():
     [
         (OFF_EARLY, "it was back to stay after 2.5 s."),
         (LOST, ", and up to the end of the visit."),
-        (error((1.0, 12.5, 0.3)), "when the visit ended it had been back for 1.0 s, and 2 s are asked for."),
+        (error((1.0, 12.5, 0.3)), "when the visit ended it had been back for 1.0 s, and 2 s are required."),
     ],
 )
 def test_the_story_says_whether_an_arm_came_back(frozen, ending):
@@ -111,11 +111,11 @@ def test_the_largest_difference_is_that_of_the_drawn_curves():
     [
         ({"change": None}, "ended before the world changed"),
         ({"until": 3.0}, "ended before the world changed"),
-        ({"until": CHANGE + 1}, "ended too soon after it to say"),
+        ({"until": CHANGE + 1}, "ended too soon after it to show"),
     ],
 )
 def test_a_visit_that_was_cut_short_is_not_judged(cut, words):
     told = outcome(STAYS, LOST, **cut)
-    assert told.headline == "The visit ended before it could tell what a change does."
+    assert told.headline == "The visit ended too early to show the effect of a change."
     assert words in " ".join(told.story) and told.largest is None
     assert not re.search(r"\d mm", " ".join(told.story))

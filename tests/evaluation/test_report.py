@@ -129,7 +129,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def one_width(monkeypatch):
     """Each figure once, where only the words count."""
-    monkeypatch.setattr(page_module, "_figure", lambda draw: draw(figures.WIDE))
+    monkeypatch.setattr(page_module, page_module._figure.__name__, lambda draw: draw(figures.WIDE))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,9 @@ def test_the_story_does_not_flatter(one_width, tmp_path):
 def test_what_the_page_says_is_what_its_chart_shows(monkeypatch):
     """The chart is read where its lines are still numbers."""
     drawn: list[Any] = []
-    monkeypatch.setattr(figures, "_inline", lambda figure, name, title: drawn.append(figure) or "")
+    monkeypatch.setattr(
+        figures, figures._inline.__name__, lambda figure, name, title: drawn.append(figure) or ""
+    )
     for seed in range(3):
         runs = tuple(
             run(name, recovers=seed != i, seed=seed + i) for i, name in enumerate(("adaptive", "frozen"))
@@ -269,13 +271,17 @@ def cut(seconds: float) -> Visit:
             "at worst, adaptive",
         ),
         ({"first": cut(3.0)}, "The visit ended before the world changed.", "at worst, adaptive"),
-        ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to say", "at worst, adaptive"),
+        ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to show", "at worst, adaptive"),
         (
             {"second": Visit(runs=(nothing("restored"), nothing("newborn")))},
             "it was back to stay",
-            "waking up",
+            "a start from the saved state",
         ),
-        ({"second": Visit(runs=(brief("restored"), brief("newborn")))}, "not recorded from its start", "÷"),
+        (
+            {"second": Visit(runs=(brief("restored"), brief("newborn")))},
+            "The start of the visit was not",
+            "÷",
+        ),
         ({"notes": ("The recording was cut short.",)}, "The recording was cut short.", "too soon"),
     ],
     ids=[

@@ -64,9 +64,7 @@ def test_what_is_foreseen_is_what_is_imagined_with_all_the_noise_on_the_way(memo
 def test_samples_have_the_posterior_variance(family):
     made = model(family)
     memory = made.memories[0]
-    state = {
-        name.removeprefix("0."): value for name, value in lived(made, 50).items() if name.startswith("0.")
-    }
+    (state,) = lived(made, 50).memory
     query = memory._unit(memory.query(torch.randn(2, 1, 16)))
     read = (query[:, None] @ memory.sampled(state, 4000)["S"].unflatten(0, (2, 4000)))[..., 0, :]
     if family == "ridge":

@@ -230,6 +230,7 @@ def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     assert kinds == ["act", "act", "live", "act", "live", "act", "live"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("thinks, late", [(0.0, False), (0.05, True)])
 def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(agent, peer, thinks, late):
     client = agent(thinks=thinks)

@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from wm_robot.robots import load_spec
 from wm_robot.streams.source_lock import OneSource
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import node_command
 from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
@@ -149,11 +150,11 @@ WRONG_COMMANDS = {
     ),
     "time that runs back": (
         lambda p: p.message(p.stamp - 3 * PERIOD, position=[0.5] * SPEC.action_dim),
-        "command rejected: it is older than the one before",
+        "command rejected: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**10, position=[0.5] * SPEC.action_dim),
-        "command rejected: it is of later than now",
+        "command rejected: its stamp is in the future",
     ),
 }
 
@@ -171,9 +172,7 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
     played = plant(**{"qos_overrides./joint_command.subscription.reliability": "reliable"})
     played.until_learned()
     careless_publisher(peer, "joint_command")
-    words = (
-        "/joint_command is not received from every publisher: /peer offers best effort, and reliable is asked"
-    )
+    words = "/joint_command is not received from all publishers: /peer offers best effort, and reliable is required"
     played.told.until(words)
     played.told.is_well(words)
     played.is_unharmed()
@@ -182,7 +181,7 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
 def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
     played = plant(answers=False)
     # Nobody else commands: a flood is then a controller as any other.
-    controller = start(node_command("flood_node", {"rate": 200.0}))
+    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     os.kill(controller.pid, signal.SIGKILL)
     played.told.until("no commands, holding position")
@@ -194,7 +193,7 @@ def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
 def test_a_flood_is_not_used_even_while_the_controller_stalls(plant, peer, start):
     played = plant()
     played.until_learned()
-    start(node_command("flood_node", {"rate": 10_000.0}))
+    start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_command': that of /peer is used, that of /flood is not"
     played.told.until(words)
     played.answers = False
@@ -241,12 +240,12 @@ def test_what_was_started_in_the_place_of_a_killed_controller_is_followed_once_a
     plant, peer, start, name
 ):
     played = plant(answers=False)
-    controller = start(node_command("flood_node", {"rate": 200.0}))
+    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     introduced(peer, "flood")
     os.kill(controller.pid, signal.SIGKILL)
     peer.until(lambda: played.status["holding"], "it does not hold")
-    start(node_command("flood_node", {"rate": 200.0}, name=name))
+    start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}, name=name))
     played.told.until(f"two nodes publish 'joint_command': that of /flood is used, that of /{name} is not")
     accepted = played.status["commands"]["accepted"]
     arm(peer)
@@ -363,11 +362,11 @@ WRONG_OBSERVATIONS = {
     ),
     "time that runs back": (
         lambda p: p.message(p.begun, position=[0.5] * 6),
-        "observation rejected: it is older than the one before",
+        "observation rejected: it is older than the previous one",
     ),
     "a clock that is ahead": (
         lambda p: p.message(p.stamp + 10**12, position=[0.5] * 6),
-        "observation rejected: it is of later than now",
+        "observation rejected: its stamp is in the future",
     ),
 }
 
@@ -386,9 +385,7 @@ def test_an_agent_says_whose_qos_does_not_fit(agent, peer):
     played = agent(**{"qos_overrides./joint_states.subscription.reliability": "reliable"})
     played.until_it_acts()
     careless_publisher(peer, "joint_states")
-    words = (
-        "/joint_states is not received from every publisher: /peer offers best effort, and reliable is asked"
-    )
+    words = "/joint_states is not received from all publishers: /peer offers best effort, and reliable is required"
     played.told.until(words)
     played.told.is_well(words)
 
@@ -405,7 +402,7 @@ def test_an_agent_says_that_its_plant_is_silent_and_goes_on_when_it_is_back(agen
 def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start):
     played = agent()
     played.until_it_acts()
-    flood = start(node_command("flood_node", {"rate": 10_000.0}))
+    flood = start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_states': that of /peer is used, that of /flood is not"
     played.told.until(words, played.step)
     played.until_it_acts()

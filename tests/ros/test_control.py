@@ -201,7 +201,7 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
 @pytest.mark.parametrize(
     ("description", "why"),
     [
-        (None, "no robot description: /robot_description has 1 publisher (/peer), and nothing has come"),
+        (None, "no robot description: /robot_description has 1 publisher (/peer), and no usable message"),
         (urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"'), "goes up to 1.5"),
     ],
 )

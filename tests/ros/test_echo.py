@@ -33,6 +33,7 @@ def test_where_nothing_comes_back_there_is_no_time():
     assert told["sent"] == told["lost"] == 0 and told["p50_ms"] is None
 
 
+@pytest.mark.alone
 def test_the_real_agent_answers_and_one_that_stalls_loses(environment):
     # Slower than the bench: here other work shares the machine.
     shared = {"seconds": 1.0, "rate": 50.0, "joints": 3}

@@ -107,7 +107,8 @@ def test_parameters_that_cannot_be_end_a_node_with_one_sentence(environment, tmp
 
 
 @pytest.mark.parametrize(
-    "node", ["agent_node", "control_node", "recorder_node", "display_node", "replay_node", "ask_node"]
+    "node",
+    ["agent_node", "control_node", "recorder_node", "display_node", "replay_node", "action_client_node"],
 )
 def test_every_node_ends_with_one_sentence_where_ros_has_no_such_domain(environment, node):
     environment = {**environment, "ROS_DOMAIN_ID": "lab"}

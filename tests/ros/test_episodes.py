@@ -130,6 +130,7 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
     assert read_origin(file)[0].source == "session.mcap" and not open_in(place.episodes / "one")
 
 
+@pytest.mark.alone
 def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_path):
     def command(attempt):
         return agent_command(base=str(BASE), state=str(tmp_path / f"lives{attempt}"))
@@ -140,7 +141,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     agent.begin(episode.hold)
     lived = place.told["life"]
     for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
-        agent.live(step.obs, step.action, step.next_obs, valid=step.valid)
+        agent.live(step.obs, step.action, step.next_obs, valid=bool(step.valid))
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
@@ -151,6 +152,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+@pytest.mark.alone
 def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment, tmp_path):
     environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS="0")
     session, folder = tmp_path / "session.mcap", tmp_path / "episodes"

@@ -47,6 +47,7 @@ def test_an_agent_without_a_base_is_an_error_that_says_so(environment, tmp_path)
         measure(robot="arm", base=tmp_path / "nowhere", seconds=1.0)
 
 
+@pytest.mark.alone
 def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_else(environment, base):
     found = measure(
         robot="arm",

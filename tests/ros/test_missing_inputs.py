@@ -25,7 +25,7 @@ from wm_robot_ros.middleware.environment import node_command
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
 NO_CLOCK = (
-    "use_sim_time is set and nothing is published on /clock: without time this node neither acts nor learns; "
+    "use_sim_time is set and nothing is published on /clock: without a clock this node neither acts nor learns; "
     "start the simulator's clock or set use_sim_time:=false"
 )
 
@@ -160,10 +160,8 @@ def test_without_a_simulators_clock_plant_and_agent_wait_say_so_and_begin_with_i
 def test_a_slow_clock_is_told_with_its_pace_and_with_what_comes_of_it(begin, peer):
     end = run_clock(peer, pace=0.3)
     plant, agent = begin(use_sim_time=True), begin.agent(use_sim_time=True)
-    slow = (
-        "/clock runs at 0.3 times real time: a plant that keeps real time stamps its periods of 20 ms by 6 ms"
-    )
-    early = "observations follow one another, by their stamps, faster than the period of 20 ms"
+    slow = "/clock runs at 0.3 times real time: a plant in real time stamps its periods of 20 ms as 6 ms"
+    early = "observations have stamps closer together than the period of 20 ms"
     peer.until(
         lambda: slow in plant.log and slow in agent.log and early in agent.log, "it is not told", timeout=40
     )
@@ -194,7 +192,7 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
     lacking = "no recent target, so the agent does not act"
     agent.until_told(f"{lacking}: /target has no publisher. {publish}", answers=False)
     wrong = careless_publisher(peer, String, "target")
-    none_fits = "/target has 1 publisher of which none fits: /peer publishes std_msgs/msg/String"
+    none_fits = "/target has 1 publisher, none of them compatible: /peer publishes std_msgs/msg/String"
     agent.until_told(f"{lacking}: {none_fits}. {publish}", answers=False)
     peer.node.destroy_publisher(wrong)
 
@@ -240,9 +238,9 @@ def test_an_agent_names_the_node_whose_qos_offers_too_little(begin, peer):
     agent = begin.agent(**{"qos_overrides./joint_states.subscription.reliability": "reliable"})
     for topic in ("joint_states", "applied_command"):
         careless_publisher(peer, JointState, topic, reliability=ReliabilityPolicy.BEST_EFFORT)
-    agent.until_told("none fits: /peer offers best effort, and reliable is asked for")
+    agent.until_told("none of them compatible: /peer offers best effort, and reliable is required")
     # What is asked for on one topic is not asked for on the other.
-    assert sum("is asked for" in each for each in agent.status["missing"]) == 1
+    assert sum("is required" in each for each in agent.status["missing"]) == 1
 
 
 def test_a_control_node_says_why_the_states_that_come_are_not_used(begin, peer):
@@ -272,7 +270,7 @@ def test_a_control_node_says_why_the_states_that_come_are_not_used(begin, peer):
         "and transient local. Start robot_state_publisher, or set description.topic to ''"
     )
     careless_publisher(peer, String, "/robot_description", durability=DurabilityPolicy.VOLATILE)
-    plant.until_told("none fits: /peer offers volatile, and transient local is asked for")
+    plant.until_told("none of them compatible: /peer offers volatile, and transient local is required")
 
 
 def test_a_plant_that_nobody_commands_says_so_when_it_is_armed(begin):

@@ -154,7 +154,7 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
         plant.until("learned", sending=plant.start)
         os.kill(control, how)
         plant.until("safe-stop")
-        assert "control process" in plant.status["reason"] or "guard is gone" in plant.status["reason"]
+        assert "control process" in plant.status["reason"] or "guard does not run" in plant.status["reason"]
         for _ in range(20):
             plant.send(plant.start + np.float32(0.05))
             peer.spin(0.02)
@@ -170,9 +170,9 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
 def test_a_plant_whose_guard_is_gone_stands_still(start, peer, tmp_path):
     plant = Plant(start, peer, guard=str(tmp_path / "page"))
     plant.until("safe-stop")
-    assert "the guard is gone" in plant.status["reason"]
+    assert "the guard does not run" in plant.status["reason"]
     answer = plant.ask("arm")
-    assert not answer.success and "the guard is gone" in answer.message
+    assert not answer.success and "the guard does not run" in answer.message
 
 
 def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path):
@@ -269,7 +269,7 @@ def test_an_agent_that_ends_in_order_is_not_late(start, peer):
     agent.until("learned", agent.say)
     agent.answers = False
     agent.until("ready", lambda: agent.say(active=False))
-    assert plant.status["reason"] == "the controller fell silent" and plant.status["holding"]
+    assert plant.status["reason"] == "the controller stopped sending commands" and plant.status["holding"]
     agent.answers = True
     agent.until("learned", agent.say)
 

@@ -274,7 +274,7 @@ def test_a_state_that_no_place_takes_is_only_in_memory(robot):
     for _ in range(2):
         robot.session.save_and_wait()
     assert robot.session.only_in_memory and len(robot.log.lines) == 1
-    assert "no second place takes it either" in robot.record.error
+    assert "no rescue folder can be written either" in robot.record.error
     robot.agent.fails = False
     robot.session.save_and_wait()
     assert not robot.session.only_in_memory and robot.log.lines[-1].startswith("saved 000000000000 in ")

@@ -235,6 +235,7 @@ def test_a_node_with_parameters_that_cannot_be_ends_all_with_its_sentence(enviro
     assert "/plant ended with 2; its output is above" in said
 
 
+@pytest.mark.alone
 def test_a_second_robot_of_one_name_is_refused_and_the_first_goes_on(environment, tmp_path):
     graph = graph_of(tmp_path / "graph.yaml", "name: plant, executable: plant_node")
     domain = environment["ROS_DOMAIN_ID"]

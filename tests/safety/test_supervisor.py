@@ -35,11 +35,11 @@ def test_from_the_start_to_acting_it_takes_a_person_and_the_way_home():
 @pytest.mark.parametrize(
     ("report", "mode", "words"),
     [
-        (Report(cuts=(Cut(Rule.FINITE, "m2", math.nan, 0.0),)), Mode.HOLD, "refused an action (finite: m2 is nan"),
-        (Report(cuts=(Cut(Rule.STALE, "the age", 1.0, 0.1),)), Mode.HOLD, "refused to act on an observation"),
+        (Report(cuts=(Cut(Rule.FINITE, "m2", math.nan, 0.0),)), Mode.HOLD, "rejected an action (finite: m2 is nan"),
+        (Report(cuts=(Cut(Rule.STALE, "the age", 1.0, 0.1),)), Mode.HOLD, "rejected an observation"),
         (Report(broken="ValueError: no"), Mode.HOLD, "ValueError: no"),
         (Report(guard="no progress for 31 ms"), Mode.SAFE_STOP, "no progress for 31 ms"),
-        (Report(silent=True), Mode.READY, "the controller fell silent"),
+        (Report(silent=True), Mode.READY, "the controller stopped sending commands"),
     ],
 )  # fmt: skip
 def test_what_ends_the_learned_controllers_turn_at_once(report, mode, words):
@@ -55,7 +55,7 @@ def test_what_ends_the_learned_controllers_turn_at_once(report, mode, words):
         (Report(surprise=10.1), 2, "surprise above 10 nats in 2 of 2 steps"),
         (Report(surprise=math.nan), 2, "surprise above 10 nats"),
         (Report(late=True), 3, "3 of 3 deadlines missed"),
-        (Report(cuts=(CUT,)), 3, "the gate cut 3 actions in a row (the last: rate: m1 2 became 1)"),
+        (Report(cuts=(CUT,)), 3, "the gate limited 3 actions in a row (the last: rate: m1 2 became 1)"),
     ],
 )
 def test_what_ends_it_when_it_comes_often(bad, steps, words):

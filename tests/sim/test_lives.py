@@ -128,7 +128,7 @@ def test_a_few_worlds_are_nominal():
 
 
 def test_worlds_of_another_count_are_refused():
-    with pytest.raises(ConfigError, match="worlds has 1 lives"):
+    with pytest.raises(ConfigError, match="worlds has 1 trajectories"):
         gather(ARM, lives=2, steps=8, seed=0, worlds=[[ARM_WORLDS.nominal()]])
 
 

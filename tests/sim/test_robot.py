@@ -104,7 +104,7 @@ def test_a_camera_sees_the_robot_and_its_target(scene):
 def test_where_nothing_draws_there_is_one_warning_and_no_camera(monkeypatch):
     monkeypatch.setattr("wm_robot_sim.camera.BACKENDS", ("no_such_way",))
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    with pytest.warns(RuntimeWarning, match="no pictures: no_such_way") as caught:
+    with pytest.warns(RuntimeWarning, match="no camera images: no_such_way") as caught:
         assert open_camera(ARM) is None
     assert len(caught) == 1
 

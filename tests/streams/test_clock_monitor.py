@@ -45,7 +45,7 @@ def test_a_simulators_clock_that_never_came_is_never_acted_on():
     told = clock.pass_time(3, pace=0)
     assert not any(clock.runs)
     assert told["still"] == (
-        "use_sim_time is set and nothing is published on /clock: without time this node neither acts nor learns; "
+        "use_sim_time is set and nothing is published on /clock: without a clock this node neither acts nor learns; "
         "start the simulator's clock or set use_sim_time:=false"
     )
 
@@ -61,7 +61,7 @@ def test_a_clock_that_stops_is_acted_on_for_half_a_second_and_again_when_it_goes
     clock.runs.clear()
     told = clock.pass_time(1)
     assert all(clock.runs) and "still" not in told
-    assert told["stops"] == "/clock stood still for 2.0 s and went on; it is published by /gz_bridge"
+    assert told["stops"] == "/clock stood still for 2.0 s and continued; it is published by /gz_bridge"
     assert clock.watch.stops == 1
 
 
@@ -85,7 +85,7 @@ def test_a_pace_that_is_not_that_of_real_time_is_measured_and_told(pace, words):
 
 def test_what_a_slow_clock_does_to_stamps_is_told():
     told = Clock().pass_time(5, pace=0.3)["pace"]
-    assert "stamps its periods of 20 ms by 6 ms, and these are not learned from" in told
+    assert "stamps its periods of 20 ms as 6 ms, and these are not learned from" in told
 
 
 def test_a_jump_back_is_told_once_and_the_pace_is_not_measured_across_it():

@@ -10,16 +10,15 @@ RELIABLE = Delivery(reliability="reliable", durability="volatile")
 LATCHED = Delivery(reliability="reliable", durability="transient local")
 
 
-def wanted(delivery=BEST, **changes):
-    parts = {
-        "topic": "/arm/joint_states",
-        "kind": KIND,
-        "delivery": delivery,
-        "missing": "no observation",
-        "needs": "50 times a second",
-        "remedy": "Is the plant running?",
-    }
-    return Input(**{**parts, **changes})
+def wanted(delivery=BEST):
+    return Input(
+        topic="/arm/joint_states",
+        kind=KIND,
+        delivery=delivery,
+        missing="no observation",
+        needs="50 times a second",
+        remedy="Is the plant running?",
+    )
 
 
 def publisher(node="/plant", kind=KIND, delivery=RELIABLE):
@@ -42,7 +41,7 @@ def test_where_the_same_is_published_in_another_namespace_it_is_named():
 def test_a_publisher_of_another_type_is_named_with_its_type():
     told = sentence(wanted(), [publisher("/talker", "std_msgs/msg/String")])
     assert told == (
-        "no observation: /arm/joint_states has 1 publisher of which none fits: /talker publishes "
+        "no observation: /arm/joint_states has 1 publisher, none of them compatible: /talker publishes "
         "std_msgs/msg/String. Publish sensor_msgs/msg/JointState there with any QoS, 50 times a second."
     )
 
@@ -53,34 +52,36 @@ def test_a_publisher_of_another_type_is_named_with_its_type():
         (BEST, BEST, ""),
         (BEST, LATCHED, ""),
         (RELIABLE, LATCHED, ""),
-        (RELIABLE, BEST, "offers best effort, and reliable is asked for"),
-        (LATCHED, RELIABLE, "offers volatile, and transient local is asked for"),
+        (RELIABLE, BEST, "offers best effort, and reliable is required"),
+        (LATCHED, RELIABLE, "offers volatile, and transient local is required"),
         (
             LATCHED,
             BEST,
-            "offers best effort, and reliable is asked for and offers volatile, and transient local is asked for",
+            "offers best effort, and reliable is required and offers volatile, and transient local is required",
         ),
     ],
 )
 def test_a_qos_that_offers_less_than_is_asked_for_is_told_policy_by_policy(asked, offered, misfit):
     assert publisher(delivery=offered).misfit(wanted(asked)) == misfit
     told = sentence(wanted(asked), [publisher(delivery=offered)])
-    assert (f"none fits: /plant {misfit}. " in told) == bool(misfit)
+    assert (f"none of them compatible: /plant {misfit}. " in told) == bool(misfit)
 
 
 def test_a_publisher_that_is_silent_is_told_from_one_that_stopped_and_from_one_that_is_late():
     told = [sentence(wanted(), [publisher()], age=age) for age in (None, 3.0, 0.4)]
     assert told[0] == (
-        "no observation: /arm/joint_states has 1 publisher (/plant), and nothing has come that could be used. "
+        "no observation: /arm/joint_states has 1 publisher (/plant), and no usable message has arrived. "
         "Is the plant running?"
     )
     assert "and its messages have stopped. Is the plant running?" in told[1]
-    assert "come too seldom or are too old. Publish sensor_msgs/msg/JointState there with any QoS" in told[2]
+    assert (
+        "arrive too rarely or are too old. Publish sensor_msgs/msg/JointState there with any QoS" in told[2]
+    )
 
 
 def test_the_last_refusal_is_told_with_its_cause():
     told = sentence(wanted(), [publisher()], refusal="velocity is not finite for ['elbow'].")
-    assert "; the last message was refused: velocity is not finite for ['elbow']. Is the plant" in told
+    assert "; the last message was rejected: velocity is not finite for ['elbow']. Is the plant" in told
 
 
 def test_many_publishers_are_counted_and_a_few_named():
@@ -92,6 +93,6 @@ def test_a_publisher_in_vain_beside_one_that_is_received_is_named():
     both = [publisher(), publisher("/careless", delivery=BEST)]
     assert misfits(wanted(), both) == ""
     assert misfits(wanted(RELIABLE), both) == (
-        "/arm/joint_states is not received from every publisher: /careless offers best effort, and reliable is asked "
-        "for. Publish sensor_msgs/msg/JointState there with reliable, 50 times a second."
+        "/arm/joint_states is not received from all publishers: /careless offers best effort, and reliable is "
+        "required. Publish sensor_msgs/msg/JointState there with reliable, 50 times a second."
     )

@@ -5,6 +5,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
+from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 from wm_robot.training.competence import Exam
@@ -21,16 +22,18 @@ class Pushed(WorldModel):
         return obs
 
     def imagine(self, state, z, actions):
-        mean = z[:, None, None] + state["gain"] * actions.cumsum(2)
+        mean = z[:, None, None] + state.memory[0]["gain"] * actions.cumsum(2)
         return Prediction(mean, torch.zeros_like(mean))
 
 
 def marked(gain: float, *, true_gain: float = 1.0, steps: int = 60) -> Exam:
     generator = torch.Generator().manual_seed(0)
     exam, obs = Exam(Pushed(), horizon=3, every=2, questions=10), torch.zeros(1, 1)
+    recent, learned = torch.zeros(1, 1, 1), LearnedState(({"gain": torch.tensor([gain])},))
+    state = LifetimeState(torch.zeros(1, dtype=torch.int64), recent, learned)
     for _ in range(steps):
         action = torch.randn(1, 1, generator=generator)
-        exam.watch({"gain": torch.tensor(gain)}, obs, action)
+        exam.watch(state, obs, action)
         obs = obs + true_gain * action
     return exam
 

@@ -1,1 +1,1 @@
-"""Protocols that decide whether to believe a base: open-loop error by steps lived, closed-loop error, controls."""
+"""Evaluation: open-loop error over steps, calibration, closed-loop error and recovery from a change."""

@@ -1,4 +1,4 @@
-"""Whether a life may take over what another robot lived: what it foresees of both robots' recent experience."""
+"""Acceptance test of assimilation: prediction error on both robots' recent experience, before and after."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,18 +17,18 @@ from wm_robot.sharing.assimilate import Stretch, assimilated, backend_of
 from wm_robot.types import Episode
 
 EVERY = 4
-"""Steps between moments at which a life is asked to foresee."""
+"""Steps between two predictions."""
 HELD_OUT = 0.25
-"""Part of each robot's experience, its last, on which it is decided."""
+"""Share of each robot's experience that is held out: its last part."""
 SETTLED = 16
-"""Steps in a world after which what a life foresees of it counts: until then it has to recognise it."""
+"""Steps in a world before predictions count: the state needs them to identify the world."""
 ALLOWED = 1.02
-"""Factor by which its own world may be foreseen worse."""
+"""Largest accepted factor on the error in its own world."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Squared errors, as `errors` has them, of a life before and after."""
+    """Acceptance result: squared errors, as in `compute_errors`, of a lifetime state before and after."""
 
     own_before: float
     own_after: float
@@ -37,14 +37,14 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether its own world is foreseen as well as before, and the other one better."""
+        """Whether the error in its own world stays within the limit, and the error in the other world decreases."""
         return self.own_after <= ALLOWED * self.own_before and self.other_after < self.other_before
 
     def told(self) -> str:
-        """The same in words."""
+        """Format the result as a sentence."""
         return (
-            f"its error in its own world goes from {self.own_before:.3g} to {self.own_after:.3g} ({ALLOWED} times as "
-            f"much is allowed), in the other's from {self.other_before:.3g} to {self.other_after:.3g}"
+            f"its error in its own world changes from {self.own_before:.3g} to {self.own_after:.3g} "
+            f"(limit: {ALLOWED} times), in the other world from {self.other_before:.3g} to {self.other_after:.3g}"
         )
 
     def figures(self) -> dict[str, float]:
@@ -58,12 +58,12 @@ def tried(
     own: Sequence[Episode],
     other: Sequence[Episode],
 ) -> tuple[ArrayState, Verdict]:
-    """A life with another's experience, and whether it is better for it.
+    """Assimilate another robot's experience into a copy of a state, and measure both states.
 
     Args:
-        lives: The model by torch or ONNX.
-        own: Recent experience of its own.
-        other: What it is to take over; the last part is held out.
+        backend: Back end of the model: torch or ONNX.
+        own: Recent experience of the robot itself.
+        other: Experience to assimilate; the last part is held out.
     """
     (_, mine), (taken, theirs) = (
         parted([Stretch.of(each) for each in episodes]) for episodes in (own, other)
@@ -78,7 +78,7 @@ def tried(
 
 
 def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
-    """What may be lived, and what is held out: the last steps of all."""
+    """Split experience into a part to assimilate and a held-out part: the last steps."""
     left = round((1 - HELD_OUT) * sum(each.steps for each in stretches))
     lived, kept = [], []
     for each in stretches:
@@ -94,7 +94,7 @@ def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
 def mean_error(
     model: WorldModel, lives: ModelBackend[np.ndarray], state: ArrayState, stretches: Sequence[Stretch]
 ) -> float:
-    """Mean of `errors` from `SETTLED` steps on; each stretch is entered by the life as it is given."""
+    """Compute the mean of `compute_errors` from `SETTLE_STEPS` steps on. Each stretch starts from the given state."""
     found = [errors(model, lives, state, each)[:, SETTLED // EVERY :].ravel() for each in stretches]
     return float(np.nanmean(np.concatenate(found)))
 
@@ -107,9 +107,9 @@ def errors(
     stretch: Stretch,
     progress: Progress = unreported,
 ) -> Float[np.ndarray, "B K"]:
-    """Squared error of what is foreseen `HORIZON` steps ahead while a stretch is lived, at every `EVERY`th step.
+    """Compute the squared error `HORIZON` steps ahead, every `PREDICTION_INTERVAL` steps of a stretch, with updates.
 
-    In units of the one-step change, mean over channels; NaN where a step ahead is invalid.
+    Unit: the one-step change; mean over channels. NaN where a step within the horizon is invalid.
     """
     state, found, lives = stretch.entered(state), [], backend_of(lives, state)
     obs, action, valid = map(torch.from_numpy, (stretch.obs, stretch.action, stretch.valid))

@@ -1,4 +1,4 @@
-"""How fast a life learns its world: open-loop error by steps lived, between knowing nothing and being told."""
+"""Adaptation speed: open-loop error by the number of updates, between no adaptation and the true physics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +13,14 @@ from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives, Step
 
 HORIZON = 8
-"""Steps imagined open-loop."""
+"""Steps of open-loop prediction."""
 MOMENTS = (0, 2, 4, 6)
-"""Errors at a step are averaged over these steps after it, to tame the noise of one moment."""
+"""Offsets in steps whose errors are averaged, to reduce the noise of a single step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to carry knowledge, under one name."""
+    """Experimental variant: a model and its name."""
 
     name: str
     model: WorldModel
@@ -37,13 +37,13 @@ def error_by_step(
     horizon: int = HORIZON,
     progress: Progress = unreported,
 ) -> np.ndarray:
-    """Squared error of the observation `horizon` steps ahead, by life and steps lived.
+    """Compute the squared error `horizon` steps ahead, by trajectory and number of updates.
 
     Args:
-        points: Steps lived.
+        update_counts: Numbers of updates.
         change_std: Unit of the error, `O`: standard deviation of the one-step change.
-        moments: Steps after each point at which to imagine; those beyond the end of the lives are left out.
-        progress: Of the steps lived.
+        offsets: Offsets after each point; those beyond the end of the trajectories are left out.
+        progress: Progress in steps.
 
     Returns:
         `B P`, mean over channels.
@@ -73,10 +73,10 @@ def error_after_false_history(
     seed: int,
     horizon: int = HORIZON,
 ) -> np.ndarray:
-    """The same error, `B`, after a life that was not this robot's.
+    """Compute the same error, `B`, after updates with transitions of another robot.
 
     Args:
-        history: `shuffled`: own steps, each with the outcome of another; `other_world`: the steps of the next life.
+        history: `shuffled`: own steps, each with the outcome of another; `other_world`: steps of the next trajectory.
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
     state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
@@ -101,7 +101,7 @@ def error_after_false_history(
 
 
 class LivesView:
-    """Lives as tensors."""
+    """Trajectory batch as tensors."""
 
     def __init__(self, lives: Lives):
         self.obs = torch.from_numpy(lives.obs)
@@ -111,14 +111,14 @@ class LivesView:
         self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
 
     def told(self, model: WorldModel, at: int | slice) -> Tensor | None:
-        """The true physics, for an oracle alone."""
+        """Return the true physics for a model of the `oracle` variant, else None."""
         return self.truth[:, at] if model.told else None
 
 
 def live(
     model: WorldModel, state: LifetimeState[Tensor], view: LivesView, start: int, stop: int
 ) -> LifetimeState[Tensor]:
-    """Live steps `start` to `stop`, in pieces that fit in memory."""
+    """Update the state with steps `start` to `stop`, in pieces that fit in memory."""
     for at in range(start, stop, 128):
         end = min(stop, at + 128)
         part = slice(at, end)
@@ -136,7 +136,7 @@ def open_loop(
     unit: Tensor,
     horizon: int = HORIZON,
 ) -> Tensor:
-    """Squared error `horizon` steps after a point, `B`: mean over channels, in squares of `unit`."""
+    """Compute the squared error `horizon` steps after a point, `B`: mean over channels, in squares of `unit`."""
     plans = view.action[:, None, point : point + horizon]
     mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
     return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)

@@ -1,4 +1,4 @@
-"""Errors over the deviations that were foreseen, by how far ahead and by how long a life has lived."""
+"""Calibration: prediction errors divided by predicted deviations, by horizon and number of updates."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ from wm_robot.progress import Progress, unreported
 from wm_robot.types import Lives
 
 HORIZONS = (1, 2, 4, 8, 16, 32, 64, 100)
-"""Steps ahead."""
+"""Prediction horizons in steps."""
 AGES = (0, 4, 16, 64, 256)
-"""Steps lived, at which a life foresees."""
+"""Numbers of updates before the predictions."""
 
 
 @torch.inference_mode()
@@ -29,11 +29,11 @@ def standardised_errors(
     calibration: Calibration | None = None,
     progress: Progress = unreported,
 ) -> tuple[Float[np.ndarray, "B A K O"], Float[np.ndarray, "B A K O"]]:
-    """What happened less what was expected, over the deviation that was foreseen; and that deviation.
+    """Compute the prediction errors divided by the predicted deviation, and that deviation.
 
     Args:
-        calibration: Sets the deviations right; without one they are the model's own.
-        progress: Of the ages.
+        calibration: Correction of the deviations. None: the model's own deviations.
+        progress: Progress in ages.
     """
     view = LivesView(lives)
     state = model.birth(hold=view.hold, truth=view.told(model, 0))
@@ -52,5 +52,5 @@ def standardised_errors(
 
 
 def coverage(standardised: np.ndarray) -> float:
-    """Part of the errors within one deviation."""
+    """Compute the share of errors within one deviation."""
     return float((np.abs(standardised) <= 1).mean())

@@ -1,4 +1,4 @@
-"""How well an agent does its task before and after a change it is not told of."""
+"""Closed-loop evaluation: the target error of agents before and after a hidden change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from wm_robot.progress import Progress, unreported
 
 @runtime_checkable
 class Crew(Protocol):
-    """`B` agents side by side, as this evaluation needs them."""
+    """Batch of `B` agents with the methods that this evaluation needs."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None: ...
 
@@ -24,7 +24,7 @@ class Crew(Protocol):
 
 @runtime_checkable
 class Plants(Protocol):
-    """`B` robots whose worlds change by themselves at one moment."""
+    """Batch of `B` robots."""
 
     obs: np.ndarray
 
@@ -38,25 +38,25 @@ class Plants(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A hidden change during an evaluation."""
+    """Hidden change during an evaluation."""
 
     step: int
-    """Control step at which it happens."""
+    """Control step of the change."""
     apply: Callable[[], None]
-    """Makes it happen."""
+    """Applies the change."""
     truth_before: np.ndarray
-    """True physics, `B P`, for the oracle."""
+    """True physics, `B P`, for the `oracle` variant."""
     truth_after: np.ndarray
 
 
 def target_error(
     plants: Plants, crew: Crew, goals: np.ndarray, change: Change, *, progress: Progress = unreported
 ) -> np.ndarray:
-    """Distance from the true gripper to where the goal is by then, after every step: `B T`, in m.
+    """Measure the distance from the true gripper to the goal at the same time, after every step: `B T`, in m.
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
-        progress: Of the steps.
+        progress: Progress in steps.
     """
     truth = change.truth_before
     crew.begin(plants.hold, truth)

@@ -1,4 +1,4 @@
-"""What a model that watched a robot would have said of it: of what comes next, and of its physics."""
+"""Offline prediction: observations and physics that a model predicts from a recorded trajectory."""
 
 from dataclasses import replace
 
@@ -21,17 +21,17 @@ def foresee(
     state: dict[str, np.ndarray] | None = None,
     learning: bool = True,
 ) -> np.ndarray:
-    """Observations as they were expected `horizon` steps ahead, from the actions that were then taken.
+    """Predict observations `horizon` steps ahead, from the recorded actions.
 
     Args:
-        obs: One life, `T+1 O`.
-        applied: What reached the motors, `T A`.
-        span: Steps of `obs` to foresee, from and to.
-        state: Saved life that it began with; without it, birth.
-        learning: False: the life is read and never written.
+        obs: One trajectory, `T+1 O`.
+        applied: Applied actions, `T A`.
+        span: First and last step of `obs` to predict, last excluded.
+        state: Saved lifetime state at the start. None: the initial state.
+        update_state: False: the state is read and never updated.
 
     Returns:
-        `span O`, in sensor units; NaN where the life is shorter than the horizon.
+        `span O`, in sensor units; NaN for steps with fewer than `horizon` steps before them.
     """
     seen, done = _row(obs), _row(applied)
     weight = torch.full((1, done.shape[1]), float(learning))
@@ -59,9 +59,9 @@ def believe(
     span: tuple[int, int],
     state: dict[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The physics that a life believed in at each step of `span`, before it lived that step: `span P`.
+    """Estimate the physics at each step of `span`, before the update with that step: `span P`.
 
-    Arguments are those of `foresee`; the numbers are those of `WorldModel.physics`.
+    The arguments are those of `predict_observations`. The numbers are those of `WorldModel.physics`.
     """
     seen, done = _row(obs), _row(applied)
     life, lived, believed = _begun(model, done[:, 0], state), 0, []
@@ -76,7 +76,7 @@ def believe(
 
 
 def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> LifetimeState[Tensor]:
-    """A newborn, or a saved life in the body as it is now."""
+    """Return the initial state, or a saved state with the recent actions of this robot."""
     born = model.birth(hold=hold)
     if state is None:
         return born

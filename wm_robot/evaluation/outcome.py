@@ -1,6 +1,6 @@
-"""How a visit with a hidden change ended: the one account that report, terminal and film give, in numbers and words.
+"""Outcome of a session with a hidden change, in numbers and words, for report, terminal and film.
 
-All that is said of it comes from the errors that were recorded, by the definitions of `Recovery`.
+All statements come from the recorded errors, by the definitions of `Recovery`.
 """
 
 from collections.abc import Sequence
@@ -13,63 +13,63 @@ from wm_robot.evaluation.recovery import START, STAY, Recovery, rolling_mean
 FOLLOWING = 0.06
 """Error in m above which a robot does not follow its target at all."""
 LEAST_TOLD = 0.05
-"""Shortest time in s that is told: the next one rounds to zero."""
+"""Shortest reported time in s: a shorter one rounds to zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """One robot's error over a visit."""
+    """Target error of one robot over a session."""
 
     name: str
     time: np.ndarray
-    """`T`, in s since the visit began."""
+    """`T`, in s since the start of the session."""
     error: np.ndarray
     """`T`, distance from gripper to target, in m."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The moment after the change at which two robots differ most."""
+    """Time after the change of the largest difference between two robots."""
 
     time: float
-    """In s since the visit began."""
+    """In s since the start of the session."""
     errors: tuple[float, float]
-    """Mean error of the last `WINDOW` of each, in m."""
+    """Mean error of the last `WINDOW_SECONDS` of each robot, in m."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a change did to the robots of a visit."""
+    """Effect of a change on the robots of a session."""
 
     changed: str
-    """The change, in words."""
+    """Description of the change."""
     change: float | None
-    """When it came, in s since the visit began; None if it did not."""
+    """Time of the change, in s since the start of the session; None without a change."""
     names: tuple[str, ...]
-    """First the robot that learns."""
+    """Names of the robots, the learning one first."""
     recoveries: tuple[Recovery | None, ...]
-    """Of each robot; None if the visit does not tell."""
+    """Recovery of each robot; None if the session is too short."""
     largest: Difference | None
-    """Of the first two robots; None if there are not two that the visit tells of."""
+    """Largest difference of the first two robots; None without two recoveries."""
 
     @classmethod
     def of(
         cls, tracks: Sequence[Track], *, change: float | None, changed: str, start: float = START
     ) -> "Outcome":
-        """Judge a visit.
+        """Evaluate a session.
 
         Args:
-            start: From when the error before the change counts, in s.
+            start: Time from which the error before the change counts, in s.
         """
         if change is not None and not any(len(track.time) and track.time[-1] >= change for track in tracks):
-            # The visit ended before it.
+            # The session ended before the change.
             change = None
         recoveries: tuple[Recovery | None, ...] = tuple(
             None if change is None else Recovery.of(track.time, track.error, change=change, start=start)
             for track in tracks
         )
         told = len(tracks) > 1 and None not in recoveries
-        return cls(
+        return Outcome(
             changed=changed,
             change=change,
             names=tuple(track.name for track in tracks),
@@ -79,11 +79,11 @@ class Outcome:
 
     @property
     def headline(self) -> str:
-        """What happened, in one line; never more than `story` says."""
+        """Result in one line. It contains no claim beyond `sentences`."""
         learning, *rest = self.recoveries
         other = rest[0] if rest else None
         if learning is None or (rest and other is None):
-            return "The visit ended before it could tell what a change does."
+            return "The visit ended too early to show the effect of a change."
         if not learning.before < FOLLOWING:
             return "The arm that learns did not follow its target, even before the change."
         if other is None:
@@ -94,9 +94,9 @@ class Outcome:
         if not (learning.disturbed or other.disturbed):
             return "The change disturbed neither arm."
         if not learning.disturbed:
-            return f"The change threw {twin} off its target; the arm that learns stayed on it."
+            return f"The change moved {twin} off its target; the arm that learns stayed on it."
         if not other.disturbed:
-            return f"The change threw the arm that learns off its target; {twin} stayed on it."
+            return f"The change moved the arm that learns off its target; {twin} stayed on it."
         if learning.recovered and other.recovered:
             return (
                 "Both arms lost their target and came back; the arm that learns was off it for "
@@ -110,13 +110,15 @@ class Outcome:
 
     @property
     def story(self) -> tuple[str, ...]:
-        """What happened, in plain sentences, whatever happened."""
+        """Result in plain sentences."""
         if self.change is None:
             return ("The visit ended before the world changed.",)
         begun = f"{self.change:.1f} s after the start the world changed: {self.changed}."
         if None in self.recoveries:
-            return (f"{begun} The visit ended too soon after it to say what that did.",)
-        told = [f"{begun} Neither robot was told; both had the same target and the same seed."]
+            return (f"{begun} The visit ended too soon after it to show the effect.",)
+        told = [
+            f"{begun} Neither robot received this information; both had the same target and the same seed."
+        ]
         for name, recovery in zip(self.names, self.recoveries, strict=True):
             assert recovery is not None
             told.append(_sentence(name, recovery))
@@ -126,7 +128,7 @@ class Outcome:
 
     @property
     def difference(self) -> str:
-        """The largest difference, as a sentence; empty if there is none to tell of."""
+        """Sentence about the largest difference; empty without one."""
         if self.largest is None or self.change is None:
             return ""
         errors = ", ".join(
@@ -144,7 +146,7 @@ def _headline_of_one(learning: Recovery) -> str:
 
 
 def _sentence(name: str, recovery: Recovery) -> str:
-    """What the change did to one robot."""
+    """Describe the effect of the change on one robot."""
     if not recovery.disturbed:
         return (
             f"The {name} arm stayed on its target: {_mm(recovery.after)} off on average, as against "
@@ -159,13 +161,13 @@ def _sentence(name: str, recovery: Recovery) -> str:
         return f"{told}; it was back to stay after {recovery.last_off:.1f} s."
     if left >= LEAST_TOLD:
         return (
-            f"{told}; when the visit ended it had been back for {left:.1f} s, and {STAY:.0f} s are asked for."
+            f"{told}; when the visit ended it had been back for {left:.1f} s, and {STAY:.0f} s are required."
         )
     return f"{told}, and up to the end of the visit."
 
 
 def _largest(one: Track, other: Track, change: float) -> Difference:
-    """The moment of the largest difference; each robot's time counts from its own first command."""
+    """Find the time of the largest difference. Each robot's time counts from its own first command."""
     time = one.time[(one.time >= change) & (one.time <= other.time[-1])]
     first, second = (
         np.interp(time, track.time, rolling_mean(track.time, track.error)) for track in (one, other)

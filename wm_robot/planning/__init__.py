@@ -1,1 +1,1 @@
-"""Choosing actions by imagining them. Handed a model; imports none."""
+"""Planning: selects actions by predicted rollouts. It receives a model and imports none."""

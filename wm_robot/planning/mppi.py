@@ -1,4 +1,4 @@
-"""Model predictive path integral control: the search, whose iterations somebody else computes."""
+"""Model predictive path integral control (MPPI): the search loop. Its iterations are computed elsewhere."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,40 +10,40 @@ from jaxtyping import Float, Int
 from wm_robot.errors import check_at_least
 
 WORD = 2**64 - 1
-"""Lowest 64 bits of a number."""
+"""Mask of the lowest 64 bits of a number."""
 Improve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""One iteration of the search: mean plan `B H A`, noise `B N H A` and action in force `B A` → a better mean."""
+"""One iteration of the search: mean plan `B H A`, noise `B N H A` and last action `B A` → improved mean plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MppiConfig:
-    """Size and temper of the search."""
+    """Size and noise of the MPPI search."""
 
     samples: int = 64
-    """Plans that each iteration and each of its rounds chooses from."""
+    """Number of plans in each iteration and in each of its rounds."""
     imagined: int = 8
-    """How many of them are imagined. Of the others is taken, as in the rounds, that what follows is linear in
-    the plan; without rounds all are imagined."""
+    """Number of those plans that are imagined. The others, and all plans of the rounds, use a linear prediction
+    in the plan; without rounds all plans are imagined."""
     horizon: int = 6
-    """Steps that each looks ahead: a little beyond the delay and lag of the servos. A longer plan has more numbers to
-    search, and takes longer."""
+    """Steps of a plan: slightly more than the delay and lag of the servos. A longer plan has more numbers to search,
+    and takes longer."""
     iterations: int = 1
     rounds: int = 6
-    """Searches of an iteration after its first, each narrower than the one before: they take what follows for linear
-    in the plan. 0: none."""
+    """Refinements of an iteration, each with less noise than the one before. They use a linear prediction in the
+    plan. 0: none."""
     elites: int = 8
-    """Best plans that the next mean is made of; all of them where there are fewer."""
+    """Number of best plans whose weighted mean is the next mean plan; all plans if there are fewer."""
     temperature: float = 0.5
-    """Weights fall by e for every `temperature` deviations of the elites' scores."""
+    """Weights decrease by a factor of e for every `temperature` standard deviations of the elites' scores."""
     noise: float = 0.12
-    """Largest deviation of the search, as a fraction of each action's range."""
+    """Largest standard deviation of the noise, as a fraction of each action's range."""
     finest: float = 0.03
-    """Smallest deviation, as a fraction of `noise`; each plan draws its own between the two."""
+    """Smallest standard deviation, as a fraction of `noise`; each plan draws its own between the two."""
     knots: int = 2
-    """Points between which the noise runs straight: plans are smooth, and there is less to search."""
+    """Points between which the noise is linear: plans are smooth, and the search has fewer dimensions."""
     control_cost: float = 0.05
-    """What an action at an end of its range costs a step, in the unit of the score; half-way it is a quarter. Joints
-    that a task leaves free otherwise drift into corners from which no short plan leads out."""
+    """Cost per step of an action at an end of its range, in the unit of the score; quadratic, so half-way it is a
+    quarter. Without it, joints that a task leaves free drift into corners that no short plan can leave."""
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -53,10 +53,10 @@ class MppiConfig:
 
 
 class Mppi:
-    """Plans for `B` robots at once, each warm-started from its plan of the step before.
+    """MPPI planner for `B` robots at once, each warm-started from its plan of the previous step.
 
     Source: Williams et al. (2017), arXiv:1509.01149. Differs: elites as in the cross-entropy method, and every
-    plan draws its own scale of noise, so that one iteration searches coarsely and finely.
+    plan draws its own noise scale, so that one iteration searches on coarse and fine scales.
     """
 
     def __init__(
@@ -73,20 +73,20 @@ class Mppi:
         self.generator = np.random.Generator(np.random.PCG64(seed))
         weights = knot_weights(config.horizon, config.knots)
         self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
-        """What each knot of each action adds to a plan, `K·A H·A`: one product for all plans."""
+        """Contribution of each knot of each action to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
         self._carries_over = False
-        """Whether the next plan is the last one, a step on."""
+        """Whether the next plan is the last one, shifted by a step."""
         self.searched = True
-        """Whether the last plan was: not where it was carried over."""
+        """Whether the last plan was searched; False where it was reused."""
 
     def reset(self) -> None:
-        """Forget the plan of the step before."""
+        """Discard the plan of the previous step."""
         self._mean, self._carries_over, self.searched = None, False, True
 
     @property
     def random(self) -> Int[np.ndarray, "6"]:
-        """Where its noise has got to; set it to go on from there. The plan itself is of a moment and is not kept."""
+        """State of the noise generator; set it to continue from there. The plan itself is not stored."""
         at: Any = self.generator.bit_generator.state
         wide = (at["state"][name] >> shift & WORD for name in ("state", "inc") for shift in (0, 64))
         return np.array([*wide, at["has_uint32"], at["uinteger"]], np.uint64).view(np.int64)
@@ -102,14 +102,15 @@ class Mppi:
         }
 
     def plan(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
-        """The plan to follow; its first action is the one to take.
+        """Search the next plan; its first action is the one to apply.
 
         Args:
-            improve: An `Improvement` of a score, or the same as a graph.
-            hold: Action in force, from which the rate limit counts.
+            improve: An `MppiIteration` of an objective, or the same as an ONNX model.
+            hold: Last action, from which the rate limit counts.
 
         Returns:
-            NaN for a robot of whose plans none has a finite score; its next search starts anew.
+            Plan of each robot. NaN for a robot without any plan of finite score; its next search starts from the last
+            action.
         """
         mean, self.searched = self._shifted(hold), not self._carries_over
         if self.searched:
@@ -117,18 +118,18 @@ class Mppi:
                 mean = improve(mean, self._noise(len(hold)), hold)
         else:
             mean = self._limit(mean, hold)
-        # The weights of the elites add up to 1 but for the last digit.
+        # The weights of the elites add up to 1 except for the last digit.
         mean = np.minimum(np.maximum(mean, self.low), self.high)
         finite = np.isfinite(mean).all((1, 2))[:, None, None]
         self._mean, self._carries_over = np.where(finite, mean, hold[:, None]), False
         return mean
 
     def carry_over(self) -> None:
-        """Let the next plan be this one, a step on, and not search for it: for when time is short."""
+        """Reuse this plan, shifted by a step, as the next plan: for a step without time for a search."""
         self._carries_over = True
 
     def _limit(self, mean: np.ndarray, hold: np.ndarray) -> Float[np.ndarray, "B H A"]:
-        """A plan as the robot carries it out from another action than was expected: no faster than allowed."""
+        """Apply the rate limit to a plan that starts from another action than expected."""
         steps, last = [], hold
         for step in mean.swapaxes(0, 1):
             last = np.clip(step, last - self.step, last + self.step)
@@ -136,7 +137,7 @@ class Mppi:
         return np.stack(steps, 1)
 
     def _shifted(self, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
-        """The plan of the step before, one step on; at the beginning, to stay."""
+        """Return the previous plan shifted by one step; without one, a plan that holds the last action."""
         if self._mean is None or len(self._mean) != len(hold):
             return np.repeat(hold[:, None], self.config.horizon, 1)
         return np.concatenate([self._mean[:, 1:], self._mean[:, -1:]], 1)
@@ -152,17 +153,19 @@ class Mppi:
 
 
 def largest_step(step: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "A"]:
-    """The largest change of an action that stays a robot's own, `step`, when the sum is rounded: a plan at its limits
-    is cut by no gate."""
+    """Compute the largest change of an action that stays within `step` after rounding of the sum.
+
+    The gate thus does not limit a plan at its own limits.
+    """
     rounding = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
     return np.asarray(step - rounding, np.float32)
 
 
 def knot_weights(horizon: int, knots: int) -> Float[np.ndarray, "H K"]:
-    """Straight lines between knots, scaled so that every step's noise has the same deviation.
+    """Compute linear interpolation weights of the knots, with equal standard deviation of the noise at every step.
 
     Args:
-        knots: As many as there are steps where it is more.
+        knots: Number of knots; at most one for each step is used.
     """
     knots = min(knots, horizon)
     position = np.linspace(0, knots - 1, horizon)

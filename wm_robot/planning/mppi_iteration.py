@@ -1,4 +1,4 @@
-"""One iteration of the search in torch: as experiments run it, and as it is exported."""
+"""MPPI iteration in torch: used by experiments and exported to ONNX."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -11,31 +11,30 @@ from torch import Tensor
 from wm_robot.planning.mppi import Improve, MppiConfig, knot_weights, largest_step
 
 SLOPE = 0.25
-"""How far a plan is changed to see what follows from it, in deviations of the search."""
+"""Change of a plan for the finite differences, in standard deviations of the noise."""
 NARROWER = 0.65
-"""Width of a round's search, in that of the round before."""
+"""Noise scale of a round, relative to the previous round."""
 
 
 @runtime_checkable
 class Score(Protocol):
-    """How good plans are, in two parts, of which the first is the one that takes long."""
+    """Objective of the planner in two parts; the first one takes most of the time."""
 
     def imagine(self, plans: Float[Tensor, "B N H A"]) -> Float[Tensor, "B N H F"]:
-        """What of all that follows from plans counts."""
+        """Predict the features of the plans that the objective needs."""
 
     def judge(
         self, followed: Float[Tensor, "B N H F"], plans: Float[Tensor, "B N H A"]
     ) -> Float[Tensor, "B N"]:
-        """How good plans are of which that follows."""
+        """Return the value of plans from their predicted features."""
 
 
 class Improvement:
-    """Takes a mean plan to the mean of the best that are around it. Pure.
+    """MPPI iteration: replaces a mean plan by the mean of the best plans around it. Pure.
 
-    What the best of them are is found in rounds. A few plans are imagined, and the mean with each of its knots
-    changed; of all others is taken that what follows is linear in them. Imagination says where it leads, and what
-    the slopes are; they say how far to go. Source of the slopes: the linearised dynamics of Li and Todorov (2004),
-    ICINCO 1; here along the knots, by differences.
+    The best plans are searched in rounds. A few plans are imagined, and the mean plan with each of its knots changed.
+    For all other plans the prediction is linear in the plan, with slopes from those rollouts. Source of the slopes:
+    the linearised dynamics of Li and Todorov (2004), ICINCO 1; here along the knots, by finite differences.
     """
 
     def __init__(self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, step: np.ndarray):
@@ -50,16 +49,16 @@ class Improvement:
         weight = (config.control_cost / len(self.low)) ** 0.5 / ((self.high - self.low) / 2)
         self._weight = weight.repeat(config.horizon)
         self._center = ((self.high + self.low) / 2 * weight).repeat(config.horizon)
-        """Units of a plan in which its square is the cost of control, and the middle of the range in them, `H·A`."""
+        """Center of the range in units in which the square of a plan is its control cost, `H·A`."""
         weights = torch.from_numpy(knot_weights(config.horizon, config.knots))
         change = torch.diag(SLOPE * config.noise * (self.high - self.low))
         self._changes = torch.einsum("hk,ab->kahb", weights, change).flatten(0, 1)
-        """Of a knot of one action each, `D H A`."""
+        """Finite change of each knot of each action, `D H A`."""
         self._parts = torch.linalg.pinv(self._changes.flatten(1))
-        """How much of each of them is in a plan, `H·A D`."""
+        """Projection of a plan on these changes, `H·A D`."""
 
     def of(self, score: Score) -> Improve:
-        """What `Mppi.plan` asks for, on arrays."""
+        """Bind an objective, and return the iteration on arrays that `Mppi.plan` takes."""
 
         @torch.inference_mode()
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
@@ -74,19 +73,19 @@ class Improvement:
         noise: Float[Tensor, "B N H A"],
         hold: Float[Tensor, "B A"],
     ) -> Float[Tensor, "B H A"]:
-        """A better mean.
+        """Compute an improved mean plan.
 
         Args:
-            score: Row 0 of what it is asked to imagine is the mean itself.
+            score: Objective; row 0 of the plans that it imagines is the mean itself.
 
         Returns:
-            Mean of the elites, within range and rate.
+            Mean of the elites, within the limits of range and rate.
         """
         plans = self._limit(mean[:, None] + noise, hold)
         if not self.config.rounds:
             return self._first(plans, self.value(score, score.imagine(plans), plans))[:, 0]
         imagined, others = plans[:, : self.config.imagined], plans[:, self.config.imagined :]
-        # They need not be feasible, since nobody follows them.
+        # They need not be feasible, since they are never applied.
         changed = plans[:, :1] + self._changes
         followed, around = score.imagine(torch.cat([imagined, changed], 1)).split(
             [imagined.shape[1], len(self._changes)], 1
@@ -97,7 +96,7 @@ class Improvement:
         better = self._first(plans, self.value(score, followed, plans))
         refined = better
         for number in range(1, self.config.rounds + 1):
-            # To and fro, so that what was drawn serves twice.
+            # With alternating sign, so that each noise sample is used twice.
             near = refined + (-NARROWER) ** number * noise
             scores = self.value(score, foretold(near), near)
             refined = self._average(near, scores, self._best(scores))
@@ -107,7 +106,7 @@ class Improvement:
     def value(
         self, score: Score, followed: Float[Tensor, "B N H F"], plans: Float[Tensor, "B N H A"]
     ) -> Float[Tensor, "B N"]:
-        """How good plans are, less the quadratic cost of control of Williams et al. about the middle of the range."""
+        """Compute the value of plans minus the quadratic control cost of Williams et al. about mid-range."""
         off = plans.flatten(2) * self._weight - self._center
         return score.judge(followed, plans) - off.square().sum(-1)
 
@@ -117,18 +116,18 @@ class Improvement:
         followed: Float[Tensor, "B 1 H F"],
         around: Float[Tensor, "B D H F"],
     ) -> Callable[[Float[Tensor, "B N H A"]], Float[Tensor, "B N H F"]]:
-        """What follows from plans where that is linear in them.
+        """Return a linear prediction of the features in the plan.
 
         Args:
-            followed: From the plan around which it is.
-            around: From that plan with each of the changes.
+            followed: Features of the plan around which it is linear.
+            around: Features of that plan with each of the changes.
         """
         slopes = self._parts @ (around - followed).flatten(2)
         start = followed.flatten(2) - plan.flatten(2) @ slopes
         return lambda plans: (start + plans.flatten(2) @ slopes).unflatten(2, followed.shape[2:])
 
     def _limit(self, plans: Float[Tensor, "B N H A"], hold: Float[Tensor, "B A"]) -> Float[Tensor, "B N H A"]:
-        """The plans as the robot would carry them out: within range, no faster than allowed."""
+        """Limit plans to range and rate, as the robot would apply them."""
         plans = plans.clamp(self.low, self.high)
         last, limited = hold[:, None, None], []
         for now in plans.split(1, 2):
@@ -139,22 +138,22 @@ class Improvement:
     def _first(
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"]
     ) -> Float[Tensor, "B 1 H A"]:
-        """The mean of the elites, where what is not finite weighs nothing; NaN where no score is."""
+        """Compute the mean of the elites; plans without a finite score have no weight. NaN if no score is finite."""
         scores = torch.where(_finite(scores), scores, -torch.inf)
         best = self._best(scores)
         return self._average(plans, scores, torch.where(best > -torch.inf, best, best[:, :1]))
 
     def _best(self, scores: Float[Tensor, "B N"]) -> Float[Tensor, "B E"]:
-        """Scores of the elites."""
+        """Return the scores of the elites."""
         return scores.topk(min(self.config.elites, self.config.samples), dim=1)[0]
 
     def _average(
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"], best: Float[Tensor, "B E"]
     ) -> Float[Tensor, "B 1 H A"]:
-        """The mean of the elites, by their scores; NaN where one of these is not finite."""
+        """Compute the mean of the elites, weighted by their scores; NaN if one score is not finite."""
         middle = best.mean(1, keepdim=True)
         deviation = torch.linalg.vector_norm(best - middle, dim=1, keepdim=True)
-        # A bound, not an addition: the exporter takes `+ 1e-9` for nothing, and elites that tie would be 0 / 0.
+        # A bound, not an addition: the exporter drops `+ 1e-9`, and elites with equal scores would give 0 / 0.
         unit = (deviation * (self.config.temperature / best.shape[1] ** 0.5)).clamp_min(1e-9)
         above = torch.where(scores >= best.amin(1, keepdim=True), (scores - middle) / unit, -torch.inf)
         weight = torch.softmax(above, 1)
@@ -162,5 +161,5 @@ class Improvement:
 
 
 def _finite(x: Tensor) -> Tensor:
-    """Whether a number is one: two steps of a graph, where `isfinite` is five."""
+    """Return whether numbers are finite: two ONNX operations, where `isfinite` takes five."""
     return x - x == 0

@@ -1,4 +1,4 @@
-"""Robots that ship: their specs and models, and how a spec is found by name or path."""
+"""Bundled robots: their specs and models, found by name or path."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +10,7 @@ ROBOTS = Path(__file__).parent
 
 
 def load_spec(name_or_path: str | Path) -> RobotSpec:
-    """The spec of a robot that ships here, by name, or of any YAML file.
+    """Read the spec of a bundled robot, by name, or of any YAML file.
 
     Raises:
         SpecError: If there is no such robot.
@@ -19,7 +19,7 @@ def load_spec(name_or_path: str | Path) -> RobotSpec:
 
 
 def spec_path(name_or_path: str | Path) -> Path:
-    """Where the spec of a robot lies; see `load_spec`."""
+    """Find the path of a robot's spec; see `load_spec`."""
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         path = ROBOTS / f"{name_or_path}.yaml"
@@ -27,5 +27,5 @@ def spec_path(name_or_path: str | Path) -> Path:
         known = sorted(p.stem for p in ROBOTS.glob("*.yaml"))
         close = get_close_matches(str(name_or_path), known, n=1)
         guess = f"Did you mean '{close[0]}'? " if close else ""
-        raise SpecError(f"there is no robot '{name_or_path}'. {guess}Known are {known}, or give a YAML file")
+        raise SpecError(f"there is no robot '{name_or_path}'. {guess}Use one of {known}, or give a YAML file")
     return path

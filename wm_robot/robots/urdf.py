@@ -1,4 +1,4 @@
-"""A robot's description as other tools have it, URDF, beside its spec: made from one, and checked against it."""
+"""URDF robot description: written from a spec, and compared with a spec."""
 
 from collections.abc import Iterator
 from xml.etree import ElementTree
@@ -8,15 +8,15 @@ from wm_robot.errors import SpecError
 from wm_robot.spec import Joint, RobotSpec
 
 LARGEST = 1 << 24
-"""Characters of a description that is read."""
+"""Largest description that is parsed, in characters."""
 SLACK = 1e-3
-"""Difference of a limit that is no difference, in its unit."""
+"""Largest ignored difference of two limits, in their unit."""
 RADIUS = 0.015
-"""Of a link that is drawn, in m."""
+"""Radius of a drawn link, in m."""
 
 
 def urdf_of(spec: RobotSpec) -> str:
-    """A stick figure with the joints and limits of a spec: base_link, a link after each hinge, and `gripper`.
+    """Write a URDF stick figure with a spec's joints and limits: base_link, a link after each hinge, and `gripper`.
 
     Raises:
         SpecError: If the spec has no chain.
@@ -47,9 +47,9 @@ def urdf_of(spec: RobotSpec) -> str:
 
 
 def differences(spec: RobotSpec, description: str) -> list[str]:
-    """What a description says otherwise than the spec, a sentence each; empty if they agree.
+    """Return the differences between a spec and a description, one sentence each; empty if they agree.
 
-    A spec may ask for less than the robot can: only what it allows and the description does not is told.
+    A spec may allow less than the robot can do. Only limits that are wider in the spec are differences.
 
     Raises:
         SpecError: If the description is no URDF.
@@ -66,18 +66,20 @@ def differences(spec: RobotSpec, description: str) -> list[str]:
 
 def _joints(description: str) -> dict[str, ElementTree.Element]:
     if len(description) > LARGEST or "<!" in description.replace("<!--", ""):
-        raise SpecError("the description is too large, or declares entities: it is no URDF that is read")
+        raise SpecError(
+            f"the description has over {LARGEST} characters, or declares entities; it must be a plain URDF"
+        )
     try:
         root = ElementTree.fromstring(description)
     except ElementTree.ParseError as error:
-        raise SpecError(f"the description is no XML: {error}") from error
+        raise SpecError(f"the description is not valid XML: {error}") from error
     if root.tag != "robot":
         raise SpecError(f"the description is a '{root.tag}', not a 'robot'")
     return {joint.get("name", ""): joint for joint in root.findall("joint") if joint.get("type") != "fixed"}
 
 
 def _beyond(joint: Joint, there: ElementTree.Element) -> Iterator[str]:
-    """Limits that the spec has wider than the description."""
+    """Yield the limits that are wider in the spec than in the description."""
     limit = there.find("limit")
     if limit is None:
         if there.get("type") != "continuous":
@@ -87,7 +89,7 @@ def _beyond(joint: Joint, there: ElementTree.Element) -> Iterator[str]:
         said = {name: float(value) for name, value in limit.attrib.items()}
     except ValueError as error:
         raise SpecError(
-            f"a limit of joint '{joint.name}' in the description is no number: {error}"
+            f"a limit of joint '{joint.name}' in the description is not a number: {error}"
         ) from error
     low, high = joint.position
     if there.get("type") != "continuous":
@@ -103,7 +105,7 @@ def _beyond(joint: Joint, there: ElementTree.Element) -> Iterator[str]:
 
 
 def _link(name: str, end: tuple[float, float, float]) -> str:
-    """A link drawn as a ball half-way to where the next hinge is."""
+    """Write a link drawn as a ball half-way to the next hinge."""
     middle = tuple(value / 2 for value in end)
     return (
         f'<link name="{name}"><visual><origin xyz="{_text(middle)}"/>'

@@ -1,1 +1,1 @@
-"""What stands between any controller and the motors: gate, supervisor and guard. Numpy only, nothing learned."""
+"""Safety layer between controller and motors: action gate, supervisor and guard. NumPy only, nothing learned."""

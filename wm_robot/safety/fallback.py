@@ -1,4 +1,4 @@
-"""The controller that takes over: it goes home on a path without jerk and stays there. It senses nothing.
+"""Fallback controller: moves home on a minimum-jerk path and holds there. It reads no sensors.
 
 Source of the path: Flash and Hogan (1985), "The coordination of arm movements".
 """
@@ -11,19 +11,19 @@ from wm_robot.safety.limits import Limits
 from wm_robot.spec import RobotSpec
 
 PEAK_SPEED, PEAK_ACCELERATION = 1.875, 10 / math.sqrt(3)
-"""Of a minimum-jerk path of length 1 in time 1."""
+"""Peak speed and acceleration of a minimum-jerk path of length 1 in time 1."""
 SHARE = 0.5
-"""Of what joint and actuator may do, so that the gate has nothing to cut."""
+"""Share of the limits of joint and actuator, so that the gate has nothing to limit."""
 RAMP = 0.25
 """Time to full speed where no acceleration is given, in s."""
 
 
 class Baseline:
-    """Servos go home or hold; motors are released."""
+    """Fallback controller: servos move home or hold, and motors are released."""
 
     def __init__(self, spec: RobotSpec, hold: np.ndarray):
         """Args:
-        hold: Action in force, `A`.
+        hold: Action in force at the start, `A`.
         """
         limits = Limits.of(spec)
         rest = [spec.safety.home.get(actuator.joint, 0.0) for actuator in spec.actuators]
@@ -36,23 +36,25 @@ class Baseline:
 
     @property
     def homed(self) -> bool:
-        """Whether the path home is behind it."""
+        """Whether the path home is complete."""
         return self._step >= self._steps
 
     def stay(self, hold: np.ndarray) -> None:
-        """Hold where the targets are, from now on."""
+        """Hold the targets of `hold` from now on."""
         self._from = self._to = np.where(self._servo, hold, 0.0)
         self._step = self._steps = 0
 
     def go_home(self, hold: np.ndarray) -> None:
-        """Go home from where the targets are, all at once and no faster than the slowest can."""
+        """Start the path home from the targets of `hold`.
+
+        All servos move at once, and no faster than the slowest servo can."""
         self._from, self._to = np.where(self._servo, hold, 0.0), self.home.astype(np.float64)
         way = np.abs(self._to - self._from)
         periods = np.maximum(PEAK_SPEED * way / self._speed, np.sqrt(PEAK_ACCELERATION * way / self._change))
         self._step, self._steps = 0, math.ceil(periods.max())
 
     def act(self) -> np.ndarray:
-        """The next action, `A`."""
+        """Return the next action, `A`."""
         self._step = min(self._step + 1, self._steps)
         part = self._step / self._steps if self._steps else 1.0
         smooth = part**3 * (10 - 15 * part + 6 * part**2)

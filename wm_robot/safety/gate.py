@@ -1,7 +1,7 @@
-"""The last function before the motors: whatever goes in, what comes out can be applied.
+"""Action gate: the last function before the motors. Its output can always be applied, for any input.
 
-The order of the rules is what makes it hold. What the sensors say narrows an action first. What the action's own
-past allows comes last, and always leaves something: from every action that was let through, the next can slow down.
+The order of the rules guarantees this. The limits from the sensor readings come first. The limits from the previous
+actions come last, and their intervals are never empty: from every applied action, the next one can slow down.
 """
 
 import math
@@ -18,37 +18,39 @@ from wm_robot.types import Observation
 
 FLOATS = frozenset(np.dtype(kind) for kind in ("f2", "f4", "f8"))
 AHEAD = 0.5
-"""Control periods that a stamp may be later than now: two clocks are never quite the same."""
+"""Control periods that a stamp may be later than now: two clocks never agree exactly."""
 
 
 class Gated(NamedTuple):
-    """What came of an action."""
+    """Result of the gate for one action."""
 
     applied: np.ndarray
     """`A`, float32: finite, within range and rate, and the motors can still be stopped in time."""
     cuts: tuple[Cut, ...]
-    """At most one for each rule, the worst."""
+    """Limit violations: at most one for each rule, the worst."""
 
     @property
     def refused(self) -> bool:
-        """Whether nothing of the action was used."""
+        """Whether the whole action was rejected."""
         return bool(self.cuts) and self.cuts[0].rule in REFUSALS
 
 
 class Gate:
-    """Limits actions to what a spec allows. It has no switch, it never raises, and it counts what it does."""
+    """Action gate: limits actions to what a spec allows.
+
+    It cannot be switched off, it never raises, and it counts its interventions."""
 
     def __init__(self, spec: RobotSpec, hold: np.ndarray):
         """Args:
-        hold: Action in force, `A`.
+        hold: Action in force at the start, `A`.
         """
         self.spec, self.limits = spec, Limits.of(spec)
         self.counts = dict.fromkeys(Rule, 0)
-        """How often each rule changed an action."""
+        """Number of actions that each rule changed."""
         self.cuts: tuple[Cut, ...] = ()
-        """What was cut of the last action."""
+        """Limit violations of the last action."""
         self.last: Cut | None = None
-        """The last cut of any action."""
+        """Last limit violation of any action."""
         self._workspace = Workspace(spec)
         self._least, self._most = possible(spec)
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
@@ -61,10 +63,10 @@ class Gate:
         self.begin(hold)
 
     def begin(self, hold: np.ndarray) -> None:
-        """Go on from an action in force, at rest, whatever was before.
+        """Restart from an action in force, at rest, independent of all actions before.
 
         Args:
-            hold: `A`; what is outside the range counts as at its end, what is not finite as the middle.
+            hold: `A`; values outside the range are clipped, values that are not finite become the middle.
         """
         limits = self.limits
         middle = 0.5 * (limits.low + limits.high)
@@ -74,25 +76,25 @@ class Gate:
         self._stamp = -math.inf
 
     def clear_cuts(self) -> None:
-        """Begin a period: nothing of its action was cut yet."""
+        """Start a period: clear the limit violations of the last action."""
         self.cuts = ()
 
     @property
     def hold(self) -> np.ndarray:
-        """The action that was let through last, `A`."""
+        """Action that was applied last, `A`."""
         return self._now.astype(np.float32)
 
     def __call__(self, action: Any, obs: Observation | None, *, now: float) -> Gated:
-        """What of an action may reach the motors over the coming period.
+        """Limit an action to what may reach the motors in the coming period.
 
         Args:
-            action: Anything; `A` floats if it is to be followed.
+            action: Any object; only an array of `A` floats can be applied.
             obs: The newest observation.
             now: In s, on the clock of the observation's stamp.
 
         Returns:
-            The action that is applied, and what was cut. Of an action that is refused nothing is left: a servo
-            stops where its target is, a motor is released.
+            The applied action, and its limit violations. For a rejected action a servo holds its present
+            target, and a motor is released.
         """
         cuts: list[Cut] = []
         refused = self._refusal(action) or self._doubt(obs, now)
@@ -107,7 +109,7 @@ class Gate:
         return self._let_through(cuts)
 
     def _refusal(self, action: Any) -> Cut | None:
-        """Why an action cannot be followed at all."""
+        """Return why an action is rejected as a whole; None if it is not."""
         if type(action) is not np.ndarray or action.dtype.newbyteorder("=") not in FLOATS:
             kind = action.dtype if type(action) is np.ndarray else type(action).__name__
             return Cut(Rule.DTYPE, f"an action of {kind}", math.nan, math.nan)
@@ -126,7 +128,7 @@ class Gate:
         return Cut(rule, self.spec.action_names[first], float(action[first]), float(limit[first]))
 
     def _doubt(self, obs: Observation | None, now: float) -> Cut | None:
-        """Why nobody can say what the robot does."""
+        """Return why the observation does not show the state of the robot; None if it does."""
         if obs is None:
             return Cut(Rule.SENSED, "the number of observations", 0.0, 1.0)
         if obs.values.shape != (self.spec.obs_dim,):
@@ -141,7 +143,7 @@ class Gate:
             )
             return Cut(Rule.SENSED, self.spec.observation_names[first], value, limit)
         age = now - obs.stamp
-        # Turned round, so that a stamp that is not a number is refused too.
+        # Negated, so that a stamp of NaN is rejected too.
         if not age <= self._max_age:
             return Cut(Rule.STALE, "the age of the observation in s", age, self._max_age)
         if not age >= -self._ahead:
@@ -152,7 +154,7 @@ class Gate:
         return None
 
     def _narrow(self, sensed: np.ndarray, cuts: list[Cut]) -> None:
-        """What the sensors say: a joint that is too fast, or has too far to stop, is not driven on."""
+        """Limit the action by the sensor readings: stop driving a joint that is too fast or cannot stop in range."""
         limits, column = self.limits, self._column
         if "velocity" in column:
             velocity = sensed[column["velocity"]]
@@ -168,7 +170,7 @@ class Gate:
             self._brake(sensed[column["position"]], sensed[column["velocity"]], cuts)
 
     def _brake(self, position: np.ndarray, velocity: np.ndarray, cuts: list[Cut]) -> None:
-        """Drive a joint back that would come to a stop only beyond its range."""
+        """Drive a joint back if it would stop only outside its range."""
         limits = self.limits
         stop = position + velocity * np.abs(velocity) * limits.braking
         beyond = (stop > limits.last) | (stop < limits.first)
@@ -179,7 +181,9 @@ class Gate:
             self._limit(Rule.STOPPING, lower, upper, cuts)
 
     def _keep(self, cuts: list[Cut]) -> None:
-        """What the action's own past allows; these intervals always meet, so the last rule keeps all before it."""
+        """Limit the action by the previous actions.
+
+        These intervals always intersect, so the last rule keeps all rules before it."""
         limits, now = self.limits, self._now
         self._limit(Rule.RANGE, limits.low, limits.high, cuts)
         self._limit(Rule.RATE, now - limits.step, now + limits.step, cuts)
@@ -192,7 +196,7 @@ class Gate:
             self._stay_inside(cuts)
 
     def _stay_inside(self, cuts: list[Cut]) -> None:
-        """Slow down if the gripper would come to a stop outside its box, and further out than by slowing down."""
+        """Slow down if the gripper would stop outside its box, and further outside than after slowing down."""
         slower = np.sign(self._moved) * np.maximum(np.abs(self._moved) - self.limits.change, 0.0)
         slower += self._now
         out = self._outside_after(self._wanted)
@@ -201,15 +205,15 @@ class Gate:
             np.copyto(self._wanted, slower)
 
     def _outside_after(self, target: np.ndarray) -> float:
-        """How far outside its box the gripper would stop, in m."""
+        """Compute how far outside its box the gripper would stop, in m."""
         moved = target - self._now
         way = np.sign(moved) * braking_distance(np.abs(moved), self.limits.change)
         return self._workspace.outside((target + way).tolist())
 
     def _limit(self, rule: Rule, lower: np.ndarray, upper: np.ndarray, cuts: list[Cut]) -> None:
-        """Bring the action into an interval."""
+        """Clip the action to an interval, and record the violation of `rule`."""
         limited = np.minimum(np.maximum(self._wanted, lower), upper)
-        # Nearly always nothing is cut, and comparing bytes takes a tenth of the time.
+        # Nearly always the action is unchanged, and comparing bytes takes a tenth of the time.
         if limited.tobytes() != self._wanted.tobytes() and (limited != self._wanted).any():
             worst = int(np.abs(limited - self._wanted).argmax())
             name = self.spec.action_names[worst]
@@ -229,7 +233,7 @@ class Gate:
         return Gated(applied=after.astype(np.float32), cuts=self.cuts)
 
     def status(self) -> dict[str, Any]:
-        """Counts of each rule and the last cut, as plain values."""
+        """Return the count of each rule and the last limit violation, as plain values."""
         return {
             "cuts": {rule.value: count for rule, count in self.counts.items()},
             "last": self.last.to_dict() if self.last else None,

@@ -1,4 +1,4 @@
-"""A robot whose every action goes through the gate: there is no other way to its motors."""
+"""Gated robot: passes every action to a driver through the action gate. There is no other path to the motors."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -12,28 +12,28 @@ from wm_robot.types import Observation
 
 @runtime_checkable
 class Driver(Protocol):
-    """A plant that does what it is told. It is no `Robot`, so that no control loop takes it for one."""
+    """Plant that applies every action unchecked. It is not a `Robot`, so a control loop cannot use it directly."""
 
     @property
     def spec(self) -> RobotSpec: ...
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `A`."""
+        """Action in force, `A`."""
 
     def read(self) -> Observation:
-        """What the sensors say now."""
+        """Return the current sensor readings."""
 
     def drive(self, action: np.ndarray) -> np.ndarray:
-        """Apply an action over the coming period, `A`; returns what is applied."""
+        """Apply an action over the coming period; return the applied action, `A`."""
 
 
 class GatedRobot:
-    """A `Robot` made of a driver. What it is asked for is judged by the reading that was taken last."""
+    """`Robot` made of a driver and a gate. The gate checks each action against the last reading."""
 
     def __init__(self, driver: Driver, *, clock: Callable[[], float]):
         """Args:
-        clock: In s, the one that stamps the driver's observations; nobody may set it.
+        clock: In s; stamps the driver's observations. A monotonic clock: it is never set.
         """
         self._driver, self._clock = driver, clock
         self._obs: Observation | None = None
@@ -45,22 +45,22 @@ class GatedRobot:
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `A`."""
+        """Action in force, `A`."""
         return self._driver.hold
 
     def read(self) -> Observation:
-        """What the sensors say now."""
+        """Return the current sensor readings."""
         self._obs = self._driver.read()
         return self._obs
 
     def write(self, action: Any) -> np.ndarray:
-        """Ask for an action, `A`; returns what is applied over the coming period.
+        """Write an action, `A`; return the action that is applied over the coming period.
 
-        It never raises for what it is asked: what cannot be applied becomes a hold, and `gate.cuts` says why.
-        Whoever has not read for longer than `safety.max_age` drives blind, and is refused.
+        It never raises for any action: one that cannot be applied becomes a hold, and `gate.violations` has the
+        reason. An action is rejected if the last `read` is older than `safety.max_age`.
         """
         hold = self._driver.hold
         if not np.array_equal(hold, self.gate.hold):
-            # Somebody put the plant elsewhere: a reset, or a driver that applied less than it was told.
+            # The plant was moved by other means: a reset, or a driver that applied less than the command.
             self.gate.begin(hold)
         return self._driver.drive(self.gate(action, self._obs, now=self._clock()).applied)

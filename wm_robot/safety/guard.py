@@ -1,4 +1,4 @@
-"""The guard: a process of its own that stops the plant when control dies or stalls. No numpy, no torch, no ROS."""
+"""Guard: a separate process that stops the plant when the control process dies or stalls. No numpy, torch or ROS."""
 
 import os
 import select
@@ -6,13 +6,13 @@ import select
 from wm_robot.safety.heartbeat import Heartbeat
 
 ROUND = 0.001
-"""Time from one look to the next, in s."""
+"""Time between two checks, in s."""
 PRIORITY = 60
-"""Among real-time processes: before the loops that it watches."""
+"""Real-time priority: above the loops that it monitors."""
 
 
 class Guard:
-    """Watches one heartbeat."""
+    """Monitors one heartbeat and stops the plant when the heartbeat stops."""
 
     def __init__(self, heartbeat: Heartbeat, *, limit: float):
         """Args:
@@ -23,7 +23,7 @@ class Guard:
         self.stops = 0
 
     def look(self) -> str:
-        """One round; why it stopped the plant just now, or nothing."""
+        """Run one check; return why it stopped the plant just now, or an empty text."""
         heartbeat = self._heartbeat
         heartbeat.attend()
         self._follow(heartbeat.driver)
@@ -31,7 +31,7 @@ class Guard:
         if not reason:
             return ""
         heartbeat.stop(reason)
-        # Whoever drove does so no more; the next one begins anew.
+        # The driving process is deregistered; the next one registers itself.
         heartbeat.end()
         self.stops += 1
         return reason
@@ -47,7 +47,7 @@ class Guard:
         return ""
 
     def _follow(self, driver: int) -> None:
-        """Hold on to the process that drives, so that its death is seen at once."""
+        """Open a handle to the driving process, so that its death is detected at once."""
         if driver == self._watched:
             return
         if self._handle >= 0:
@@ -57,9 +57,9 @@ class Guard:
             try:
                 self._handle = os.pidfd_open(driver)
             except OSError:
-                # Of another container, perhaps: there its silence tells.
+                # A process of another container, perhaps: there its silence is detected.
                 self._handle = -1
 
     def wait(self) -> None:
-        """Until the next look, or the death of the process that drives."""
+        """Wait until the next check, or the death of the driving process."""
         select.select([self._handle] if self._handle >= 0 else [], [], [], ROUND)

@@ -1,7 +1,8 @@
-"""A page of shared memory in which control, guard and plant see each other.
+"""Heartbeat: a page of shared memory between control process, guard and plant.
 
-Words of eight bytes, aligned, so that none is ever read half-written; each has one writer, but for the emergency,
-which the guard raises and a person lowers. Times are of the monotonic clock, which all processes of a machine share.
+It holds aligned words of eight bytes, so that none is ever read half-written. Each word has one writer, except for
+the emergency: the guard sets it and a person clears it. Times are of the monotonic clock, which all processes of a
+machine share.
 """
 
 import mmap
@@ -14,63 +15,63 @@ from wm_robot.errors import DeviceError
 
 SIZE = 4096
 MARK = 0x5745_4142_4F52_0001
-"""First word: what the page is, and its version."""
+"""First word: file type and version."""
 _MARK, _PID, _COUNT, _PROGRESS, _GUARD, _EMERGENCY = range(6)
 _REASON, _LONGEST = 64, 256
-"""Where the reason's text begins, and how long it may be, in bytes."""
+"""Offset and largest size of the reason's text, in bytes."""
 GUARD_GONE = 0.03
-"""Longest time without a round of the guard, in s: a plant that has a guard does nothing without it."""
+"""Longest time without a check by the guard, in s: a plant with a guard does not move without it."""
 
 
 class Heartbeat:
-    """One page, mapped from a file; on `/dev/shm` it never touches a disk."""
+    """Shared page, mapped from a file; on `/dev/shm` it is never written to a disk."""
 
     def __init__(self, path: Path, *, clock: Callable[[], int] = time.monotonic_ns):
-        """Map the page, and make it if it is not there.
+        """Map the page; create the file if it does not exist.
 
         Args:
             clock: In ns, the same for all processes.
 
         Raises:
-            DeviceError: If the file is something else.
+            DeviceError: If the file is not a heartbeat of this version.
         """
         self.path, self._clock = path, clock
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(handle).st_size not in (0, SIZE):
-                raise DeviceError(
-                    f"{path} is no heartbeat: it has another size than {SIZE}. Name another file"
-                )
+                raise DeviceError(f"{path} is no heartbeat: its size is not {SIZE} bytes. Use another file")
             os.ftruncate(handle, SIZE)
             self._page = mmap.mmap(handle, SIZE)
         finally:
             os.close(handle)
         self._words = memoryview(self._page).cast("Q")
         if self._words[_MARK] not in (0, MARK):
-            raise DeviceError(f"{path} is a heartbeat of another version. Remove it and start all again")
+            raise DeviceError(
+                f"{path} is a heartbeat of another version. Remove it and restart all processes"
+            )
         self._words[_MARK] = MARK
 
     # What the control process writes
 
     def beat(self) -> None:
-        """Say that this process drives the plant and that its loop got on; the loop itself says so, nothing else."""
+        """Record that this process drives the plant and its loop made progress. Only the loop itself calls it."""
         self._words[_COUNT] = (self._words[_COUNT] + 1) & (2**64 - 1)
         self._words[_PROGRESS] = self._clock()
-        # Every time: whoever was thought dead and comes back is watched again.
+        # At every beat: a process that counted as dead and returns is monitored again.
         self._words[_PID] = os.getpid()
 
     def end(self) -> None:
-        """Say that nobody drives the plant any more: an end in order, which is no emergency."""
+        """Record that no process drives the plant any more: a regular end, which is no emergency."""
         self._words[_PID] = 0
 
     # What the guard writes
 
     def attend(self) -> None:
-        """Say that the guard is there."""
+        """Record that the guard is running."""
         self._words[_GUARD] = self._clock()
 
     def stop(self, reason: str) -> None:
-        """Stop the plant; the first reason stays."""
+        """Stop the plant; the first reason is kept."""
         if not self._words[_EMERGENCY]:
             text = reason.encode()[: _LONGEST - 1]
             self._page[_REASON : _REASON + _LONGEST] = text.ljust(_LONGEST, b"\0")
@@ -80,32 +81,32 @@ class Heartbeat:
 
     @property
     def driver(self) -> int:
-        """Process that drives the plant; 0 for none."""
+        """Id of the process that drives the plant; 0 for none."""
         return int(self._words[_PID])
 
     @property
     def count(self) -> int:
-        """How often the loop said that it got on."""
+        """Number of beats of the loop."""
         return int(self._words[_COUNT])
 
     @property
     def progress(self) -> int:
-        """When the loop last got on, in ns."""
+        """Time of the last beat of the loop, in ns."""
         return int(self._words[_PROGRESS])
 
     def silence(self) -> float:
-        """Since when the loop did not get on, in s."""
+        """Compute the time since the last beat of the loop, in s."""
         return max(0, self._clock() - self.progress) / 1e9
 
     def stopped(self) -> str:
-        """Why the plant must stand still; empty if it need not."""
+        """Return why the plant must stand still; empty if it need not."""
         if self._words[_EMERGENCY]:
             return self._page[_REASON : _REASON + _LONGEST].rstrip(b"\0").decode(errors="replace")
         away = (self._clock() - int(self._words[_GUARD])) / 1e9
-        return f"the guard is gone: no round for {1e3 * away:.0f} ms" if away > GUARD_GONE else ""
+        return f"the guard does not run: no check for {1e3 * away:.0f} ms" if away > GUARD_GONE else ""
 
     def release(self) -> None:
-        """Lower the emergency: a person's decision, and never the control process's."""
+        """Clear the emergency: a person's decision, never that of the control process."""
         self._words[_EMERGENCY] = 0
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which rule changed an action, and how often each did."""
+"""Limit violations: which rule of the action gate changed an action, and by how much."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Rule(str, Enum):
-    """The gate's rules. A refusal drops the whole action; any other makes it smaller."""
+    """Rules of the action gate. A rejection drops the whole action; any other rule limits it."""
 
     DTYPE = "dtype"
     """Not an array of floats."""
@@ -16,49 +16,49 @@ class Rule(str, Enum):
     FINITE = "finite"
     """NaN or infinite."""
     FAR = "far"
-    """So far outside the range that no controller can have meant it."""
+    """So far outside the range that it must be an error of the controller."""
     SENSED = "sensed"
-    """There is no observation, or it is not finite, of another shape, or nothing that the robot can do."""
+    """The observation is missing, not finite, of another shape, or physically impossible for the robot."""
     STALE = "stale"
     """The observation is too old."""
     SEQUENCE = "sequence"
-    """The observation is older than the one before."""
+    """The observation is older than the previous one."""
     FUTURE = "future"
-    """The observation is of later than now."""
+    """The observation has a stamp in the future."""
     VELOCITY = "velocity"
-    """The joint moves faster than it may; it is not driven further that way."""
+    """The joint exceeds its speed limit; it is not driven further in that direction."""
     EFFORT = "effort"
-    """The target is so far ahead of the joint that the servo would give more than it may."""
+    """The target is so far ahead of the joint that the servo would exceed its effort limit."""
     STOPPING = "stopping"
-    """The joint would come to a stop only beyond its range; it is braked."""
+    """The joint would stop only outside its range; it is braked."""
     RANGE = "range"
     RATE = "rate"
     ACCELERATION = "acceleration"
     BRAKING = "braking"
     """The target could no longer be stopped within its range."""
     WORKSPACE = "workspace"
-    """The gripper would be told to leave its box."""
+    """The target would move the gripper out of its box."""
 
 
 OF_ACTION = frozenset({Rule.DTYPE, Rule.SHAPE, Rule.FINITE, Rule.FAR})
 OF_OBSERVATION = frozenset({Rule.SENSED, Rule.STALE, Rule.SEQUENCE, Rule.FUTURE})
 REFUSALS = OF_ACTION | OF_OBSERVATION
 CONTACT = frozenset(Rule) - {Rule.RANGE, Rule.RATE, Rule.ACCELERATION}
-"""Where the gate stood between robot and controller. The others are limits of the action that a controller meets
-every day; what they left of it was applied, and is learned from."""
+"""Rules whose violation is a safety intervention. A controller reaches the other limits in normal operation: the
+limited action was applied, and is learned from."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What one rule did to one action."""
+    """Violation of one rule by one action."""
 
     rule: Rule
     what: str
-    """The actuator that was cut most, or what else was wrong."""
+    """The actuator that was limited most, or another quantity that was wrong."""
     value: float
-    """As it was; NaN where it is no number."""
+    """Value before the rule; NaN where it is no number."""
     limit: float
-    """What the rule left of it; NaN where nothing."""
+    """Value after the rule; NaN where there is none."""
 
     def __str__(self) -> str:
         if self.rule in REFUSALS:
@@ -66,7 +66,7 @@ class Cut:
         return f"{self.rule.value}: {self.what} {self.value:.6g} became {self.limit:.6g}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; a number that is not finite is a word."""
+        """Return plain values for JSON; a number that is not finite becomes a text."""
         numbers = {"value": self.value, "limit": self.limit}
         return {"rule": self.rule.value, "what": self.what} | {
             name: number if math.isfinite(number) else str(number) for name, number in numbers.items()

@@ -1,4 +1,4 @@
-"""The limits of a spec as arrays that nobody can change."""
+"""Limits of a spec as read-only arrays."""
 
 from dataclasses import dataclass, fields
 
@@ -7,15 +7,17 @@ import numpy as np
 from wm_robot.spec import RobotSpec
 
 FAR = 10.0
-"""Widths of its range that an action may be outside before it is refused and not cut."""
+"""Widths of its range that an action may be outside; beyond this it is rejected instead of limited."""
 BEYOND_RANGE, BEYOND_SPEED = 1.0, 20.0
-"""Widths of its range outside, and times its largest speed, from which on a reading is broken and not the robot."""
+"""Bounds of a plausible reading: widths of its range outside, and multiples of its largest speed. Beyond these the
+sensor is broken."""
 FREE = 4.0
-"""Rate limits that a step may change by where no acceleration is given: it never binds, as a step changes by two."""
+"""Largest change of a step without an acceleration in the spec, in rate limits: never active, as a step changes by at
+most two."""
 
 
 def possible(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Least and most that each channel of an observation can be, `O` each."""
+    """Return lower and upper bounds of plausible readings for each channel of an observation, `O` each."""
     low, high = np.array([joint.position for joint in spec.joints]).T
     fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
     wide = BEYOND_RANGE * (high - low)
@@ -26,33 +28,33 @@ def possible(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of each actuator, `A`, float64 in the unit of its action, or of the joint that it moves."""
+    """Limits of each actuator, `A`: float64, in the unit of its action or of the joint that it moves."""
 
     low: np.ndarray
     high: np.ndarray
     lowest: np.ndarray
-    """Below this an action is refused, and above `highest`."""
+    """An action below this, or above `highest`, is rejected."""
     highest: np.ndarray
     step: np.ndarray
     """Largest change in one control period."""
     change: np.ndarray
-    """Largest change of that change."""
+    """Largest change of the step from one period to the next."""
     accelerates: bool
-    """Whether an acceleration is given for any."""
+    """Whether the spec has an acceleration limit for any actuator."""
     servo: np.ndarray
-    """Which take positions, bool."""
+    """Which actuators take positions, bool."""
     joint: np.ndarray
-    """Number of the joint that it moves."""
+    """Number of the joint that the actuator moves."""
     velocity: np.ndarray
-    """Of the joint, in rad/s."""
+    """Largest speed of the joint, in rad/s."""
     first: np.ndarray
-    """Where the joint must have come to a stop, in rad; infinite where no deceleration is given."""
+    """Lower end of the range in which the joint must stop, in rad; infinite without a deceleration."""
     last: np.ndarray
-    """Likewise, at the other end."""
+    """Upper end of that range."""
     braking: np.ndarray
-    """Way to stop for each (rad/s)², in rad; 0 where no deceleration is given."""
+    """Stopping distance for each (rad/s)², in rad; 0 without a deceleration."""
     lead: np.ndarray
-    """How far a servo's target may be ahead of its joint, in rad; infinite where no stiffness is given."""
+    """Largest distance of a servo's target from its joint, in rad; infinite without a stiffness."""
 
     @classmethod
     def of(cls, spec: RobotSpec) -> "Limits":
@@ -60,7 +62,7 @@ class Limits:
         joint = np.array([spec.joint_names.index(actuator.joint) for actuator in spec.actuators])
         joints = [spec.joints[number] for number in joint]
         servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
-        # By way of float32, which is what reaches the motors: what is rounded stays within.
+        # Rounded to float32, which reaches the motors: rounded values stay within the limits.
         ends = np.array([each.position for each in joints], np.float32).astype(np.float64).T
         low = np.where(servo, np.maximum(spec.action_low, ends[0]), spec.action_low)
         high = np.where(servo, np.minimum(spec.action_high, ends[1]), spec.action_high)

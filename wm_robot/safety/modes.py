@@ -1,52 +1,52 @@
-"""What a robot may be doing, what can happen to it, and what it does then. Pure: a table and how it is read."""
+"""Safety modes: the modes of a robot, the events of a period, and the transition table. Pure functions."""
 
 from collections.abc import Collection
 from enum import Enum
 
 
 class Mode(str, Enum):
-    """From the least severe to the most: where events lead to several, the last of these wins."""
+    """Safety modes, from the least severe to the most: if events lead to several modes, the most severe wins."""
 
     LIMP = "limp"
-    """Motors without power, or told nothing."""
+    """Motors without power, or without commands."""
     HOMING = "homing"
-    """The baseline goes home."""
+    """The fallback controller moves home."""
     READY = "ready"
-    """The baseline holds; a controller may begin."""
+    """The fallback controller holds; a controller may start."""
     LEARNED = "learned"
     """The learned controller acts."""
     HOLD = "hold"
-    """The baseline holds; nobody acts until somebody arms it again."""
+    """The fallback controller holds; no controller acts until a person arms the robot again."""
     SAFE_STOP = "safe-stop"
-    """The plant is stopped by the guard; it goes on by way of homing, and only if somebody arms it again."""
+    """The guard has stopped the plant; it continues with homing, and only after a person arms the robot again."""
 
 
 class Event(str, Enum):
-    """What a period can bring."""
+    """Events that a control period can report to the supervisor."""
 
     ARM = "arm"
-    """A person asks."""
+    """A person requests the next mode."""
     DISARM = "disarm"
-    """A person asks."""
+    """A person requests motors without power."""
     HOMED = "homed"
     COMMANDED = "commanded"
-    """A controller wants to act."""
+    """A controller sends commands."""
     SILENT = "silent"
-    """No controller wants to act any more."""
+    """The controller stopped sending commands."""
     REFUSED = "refused"
-    """The gate refused an action."""
+    """The gate rejected an action."""
     CUTS = "cuts"
-    """The gate has cut too many actions in a row."""
+    """The gate limited too many actions in a row."""
     SURPRISE = "surprise"
-    """Too many observations were not expected at all."""
+    """Too many observations had a large prediction error."""
     STALE = "stale"
-    """Nobody can say what the robot does."""
+    """No valid observation shows the state of the robot."""
     MISSES = "misses"
     """Too many deadlines were missed."""
     BROKEN = "broken"
     """The controller or the robot raised an error."""
     GUARD = "guard"
-    """The guard has tripped, or is gone."""
+    """The guard has stopped the plant, or does not run."""
 
 
 FAULTS = frozenset(
@@ -61,19 +61,19 @@ TABLE: dict[tuple[Mode, Event], Mode] = {
     (Mode.HOMING, Event.HOMED): Mode.READY,
     (Mode.READY, Event.COMMANDED): Mode.LEARNED,
     (Mode.LEARNED, Event.SILENT): Mode.READY,
-    # Surprise is the learned controller's: the baseline expects nothing.
+    # Surprise counts for the learned controller only: the fallback controller predicts nothing.
     (Mode.LEARNED, Event.SURPRISE): Mode.HOLD,
     **{(mode, event): Mode.HOLD for mode in MOVING for event in FAULTS - {Event.SURPRISE, Event.GUARD}},
     **{(mode, Event.GUARD): Mode.SAFE_STOP for mode in Mode},
     **{(mode, Event.DISARM): Mode.LIMP for mode in Mode},
 }
-"""Mode and event → mode; what is not listed changes nothing."""
+"""Mode and event → next mode; an event that is not listed changes nothing."""
 
 
 def next_mode(mode: Mode, events: Collection[Event]) -> tuple[Mode, Event | None]:
-    """The mode that follows, and the event that decided it; None if nothing changes.
+    """Return the next mode, and the event that decided it; None if nothing changes.
 
-    The most severe mode wins. Nobody arms a robot while a fault lasts.
+    The most severe mode wins. A robot cannot be armed while a fault lasts.
     """
     faulty = any(event in FAULTS for event in events)
     order = list(Mode)

@@ -1,7 +1,7 @@
-"""Who acts: the learned controller as long as all is well, and the baseline as soon as it is not.
+"""Safety supervisor: selects the learned controller while no fault is present, and the fallback controller otherwise.
 
-Source: Sha (2001), "Using simplicity to control complexity". Differs: when to switch is a table of events and not a
-proof over the plant's model, and the way back is a person's.
+Source: Sha (2001), "Using simplicity to control complexity". Differs: a table of events decides when to switch,
+instead of a proof over the plant's model, and a person decides when to switch back.
 """
 
 from collections import deque
@@ -12,34 +12,37 @@ from wm_robot.safety.modes import Event, Mode, next_mode
 from wm_robot.spec import Safety
 
 KEPT = 64
-"""Changes of mode that are remembered."""
+"""Number of mode changes that are stored."""
 
 
 class Report(NamedTuple):
-    """What one control period showed. Made in every period, and so no dataclass, which takes three times as long."""
+    """Facts of one control period that the supervisor evaluates.
+
+    Made in every period, and so no dataclass, which takes three times as long.
+    """
 
     cuts: tuple[Cut, ...] = ()
-    """By the gate, of the action of this period."""
+    """Limit violations of the action of this period."""
     refused: str = ""
-    """Why an action was refused before it came to the gate; empty if none was."""
+    """Why an action was rejected before it reached the gate; empty if none was."""
     surprise: float | None = None
-    """Negative log-likelihood of the newest observation, in nats per channel; None if nobody expected anything."""
+    """Negative log-likelihood of the newest observation, in nats per channel; None without a prediction."""
     late: bool = False
     """The period's deadline was missed."""
     commanded: bool = False
-    """A controller wants to act."""
+    """A controller sends commands."""
     silent: bool = False
-    """No controller wants to act any more."""
+    """The controller stopped sending commands."""
     homed: bool = False
-    """The baseline is at home."""
+    """The fallback controller is at home."""
     guard: str = ""
-    """Why the guard has tripped; empty if it has not."""
+    """Why the guard has stopped the plant; empty if it has not."""
     broken: str = ""
-    """What controller or robot raised; empty if nothing."""
+    """Error that controller or robot raised; empty if none."""
 
 
 class Change(NamedTuple):
-    """One change of mode."""
+    """One change of the safety mode."""
 
     step: int
     before: Mode
@@ -48,7 +51,7 @@ class Change(NamedTuple):
 
 
 class Supervisor:
-    """Turns reports into events, and events into modes."""
+    """Safety supervisor: converts reports to events, and events to modes."""
 
     def __init__(self, safety: Safety, *, mode: Mode = Mode.LIMP):
         self.mode, self.reason, self.steps = mode, "started", 0
@@ -60,15 +63,15 @@ class Supervisor:
         self._cut = 0
 
     def arm(self) -> None:
-        """Ask for the next mode on the way to acting; it is answered at the next step, once."""
-        self._asked[Event.ARM] = "somebody armed it"
+        """Request the next mode towards learned control; handled once, at the next step."""
+        self._asked[Event.ARM] = "a person armed the robot"
 
     def disarm(self) -> None:
-        """Ask for motors without power; it is answered at the next step, once."""
-        self._asked[Event.DISARM] = "somebody disarmed it"
+        """Request motors without power; handled once, at the next step."""
+        self._asked[Event.DISARM] = "a person disarmed the robot"
 
     def step(self, report: Report) -> Mode:
-        """The mode of the next period."""
+        """Return the mode of the next period."""
         self.steps += 1
         events = self._asked | self._seen(report)
         self._asked = {}
@@ -80,7 +83,7 @@ class Supervisor:
         return self.mode
 
     def _seen(self, report: Report) -> dict[Event, str]:
-        """Event → what happened, in words."""
+        """Collect the events of a report, each with its reason as text."""
         safety = self._safety
         surprised = report.surprise is not None and not report.surprise <= safety.surprise
         self._surprised.append(surprised)
@@ -89,11 +92,11 @@ class Supervisor:
         seen: dict[Event, str] = {}
         for cut in report.cuts:
             if cut.rule in OF_ACTION:
-                seen[Event.REFUSED] = f"the gate refused an action ({cut})"
+                seen[Event.REFUSED] = f"the gate rejected an action ({cut})"
             if cut.rule in OF_OBSERVATION:
-                seen[Event.STALE] = f"the gate refused to act on an observation ({cut})"
+                seen[Event.STALE] = f"the gate rejected an observation ({cut})"
         if self._cut >= safety.cuts:
-            seen[Event.CUTS] = f"the gate cut {self._cut} actions in a row (the last: {report.cuts[-1]})"
+            seen[Event.CUTS] = f"the gate limited {self._cut} actions in a row (the last: {report.cuts[-1]})"
         if sum(self._surprised) >= safety.surprises[0]:
             seen[Event.SURPRISE] = (
                 f"surprise above {safety.surprise:g} nats in {sum(self._surprised)} of {len(self._surprised)} steps"
@@ -101,9 +104,9 @@ class Supervisor:
         if sum(self._late) >= safety.misses[0]:
             seen[Event.MISSES] = f"{sum(self._late)} of {len(self._late)} deadlines missed"
         for event, happened, words in (
-            (Event.HOMED, report.homed, "it is at home"),
-            (Event.COMMANDED, report.commanded, "a controller began"),
-            (Event.SILENT, report.silent, "the controller fell silent"),
+            (Event.HOMED, report.homed, "the fallback controller is at home"),
+            (Event.COMMANDED, report.commanded, "a controller started to send commands"),
+            (Event.SILENT, report.silent, "the controller stopped sending commands"),
             (Event.REFUSED, report.refused, report.refused),
             (Event.GUARD, report.guard, report.guard),
             (Event.BROKEN, report.broken, report.broken),
@@ -113,12 +116,12 @@ class Supervisor:
         return seen
 
     def _forget(self) -> None:
-        """What counted towards the last change counts no more."""
+        """Reset the counters after a change of mode."""
         self._surprised.clear()
         self._late.clear()
         self._cut = 0
 
     @property
     def may_learn(self) -> bool:
-        """Whether what happens now may be learned from."""
+        """Whether the current transitions may be learned from."""
         return self.mode in (Mode.HOMING, Mode.READY, Mode.LEARNED)

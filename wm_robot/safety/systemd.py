@@ -1,4 +1,4 @@
-"""What systemd is told: that a service is ready, and that its loop gets on. One datagram each, no library.
+"""Service notifications for systemd: ready, watchdog and stopping. One datagram each, no library.
 
 Source: sd_notify(3).
 """
@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 
 PART = 0.4
-"""Of the watchdog's time from one ping to the next: below half, even if a period lies between."""
+"""Time between two pings, as a share of the watchdog's timeout: below half, even if a period lies between."""
 
 
 class Service:
-    """A service of systemd; where there is none, it says nothing."""
+    """Notifier of a systemd service; without systemd it sends nothing."""
 
     def __init__(
         self, environment: Mapping[str, str] = os.environ, *, clock: Callable[[], float] = time.monotonic
@@ -23,7 +23,7 @@ class Service:
         limit = environment.get("WATCHDOG_USEC", "")
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.interval = PART * int(limit) / 1e6 if limit.isdigit() and mine else 0.0
-        """From one ping to the next, in s; 0: systemd does not watch."""
+        """Time between two pings, in s; 0: no watchdog."""
         self._socket: socket.socket | None = None
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -33,7 +33,7 @@ class Service:
         self._say("READY=1")
 
     def progress(self) -> None:
-        """The loop got on: called by the loop itself, at every period. A loop that hangs pings no more."""
+        """Ping the watchdog. The loop itself calls it at every period: a loop that hangs sends no ping."""
         now = self._clock()
         if self.interval and now - self._told >= self.interval:
             self._told = now
@@ -45,12 +45,12 @@ class Service:
     def _say(self, what: str) -> None:
         if self._socket is None:
             return
-        # An address that begins with @ has no file.
+        # An address that starts with @ is an abstract socket, without a file.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             self._socket.sendto(what.encode(), address)
         except OSError:
-            # A robot does not stop because nobody listens; systemd will, if it is its watchdog that is deaf.
+            # A robot does not stop because no process receives this; systemd will, if its watchdog gets no ping.
             self.failed += 1
 
     def close(self) -> None:

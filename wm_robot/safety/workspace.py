@@ -1,4 +1,4 @@
-"""Where the gripper is told to go, and whether that is within its box. In plain floats: one pose takes some µs."""
+"""Workspace check: gripper position at the targets, and its distance outside the box. Plain floats: µs per pose."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ Point = tuple[float, float, float]
 
 
 class Workspace:
-    """The box of a spec."""
+    """Workspace box of a spec, with the kinematics of its gripper."""
 
     def __init__(self, spec: RobotSpec):
         """Raises nothing: a spec with a box has a chain of servos."""
@@ -23,10 +23,10 @@ class Workspace:
         return bool(self._box)
 
     def tip(self, targets: Sequence[float]) -> Point:
-        """Where the gripper would be with every servo at its target, in m.
+        """Compute the position of the gripper with every servo at its target, in m.
 
         Args:
-            targets: Of each actuator, in rad.
+            targets: Target of each actuator, in rad.
 
         Source: Rodrigues' rotation formula.
         """
@@ -42,7 +42,7 @@ class Workspace:
         return x, y, z
 
     def outside(self, targets: Sequence[float]) -> float:
-        """How far outside the box that is, in m along the worst axis; 0 inside."""
+        """Compute how far outside the box the gripper would be, in m along the worst axis; 0 inside."""
         excess = (
             max(low - value, value - high)
             for value, (low, high) in zip(self.tip(targets), self._box, strict=True)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.adaptation.context_bank import Recall
+from wm_robot.adaptation.context_bank import Recall, RecallConfig
+from wm_robot.memory.lifetime_state import ContextBankState
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
 from wm_robot.progress import Progress, unreported
@@ -54,7 +55,12 @@ class Stretch(NamedTuple):
 
 def backend_of(backend: ModelBackend[np.ndarray], state: ArrayState) -> ModelBackend[np.ndarray]:
     """The backend with a context bank around it, where a state has one."""
-    return backend if state.bank is None else Recall(backend)
+    return backend if state.bank is None else _recall(backend, state.bank)
+
+
+def _recall(backend: ModelBackend[np.ndarray], bank: ContextBankState[np.ndarray]) -> Recall:
+    """A context bank of as many slots as the state has."""
+    return Recall(backend, RecallConfig(slots=bank.last_used.shape[1]))
 
 
 def lived(
@@ -97,6 +103,6 @@ def assimilated(
     """
     if state.bank is None:
         return replace(lived(backend, state, stretches, progress), recent=state.recent)
-    bank = Recall(backend)
+    bank = _recall(backend, state.bank)
     after = lived(backend, bank.anew(state), stretches, progress)
     return bank.back(replace(after, recent=state.recent), state)

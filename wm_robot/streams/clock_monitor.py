@@ -1,19 +1,19 @@
-"""Whether the clock that stamps are compared with runs, how fast it runs, and whether it jumped."""
+"""Clock monitor: checks that the clock of the stamps runs, at which pace, and whether it jumped."""
 
 from collections.abc import Sequence
 
 STILL = 0.5
-"""For so long a simulator's clock may show the same time, in s of real time."""
+"""Longest time that a simulator's clock may show the same time, in s of real time."""
 WINDOW = 2.0
 """Real time over which the pace of a clock is measured, in s."""
 SLOWEST, FASTEST = 0.8, 1.25
-"""Paces between which a clock counts as one of real time."""
+"""Paces between which a clock counts as real time."""
 JUMP = 0.1
-"""From so many s on a step of the system's clock is reported."""
+"""Smallest jump of the system's clock that is reported, in s."""
 
 
 class ClockWatch:
-    """Compares a clock with one that nobody sets, in ns and s.
+    """Clock monitor: compares a clock, in ns, with a monotonic clock, in s.
 
     A simulator's clock may stop, run slowly and run back. The system's clock may be set.
     """
@@ -29,20 +29,20 @@ class ClockWatch:
     def _begin(self, simulated: bool) -> None:
         self.simulated = simulated
         self.stops = 0
-        """Times that it stood still and went on."""
+        """Number of times that the clock stopped and continued."""
         self.pace: float | None = None
-        """Its time by real time, as last measured."""
+        """Last measured ratio of its time to real time."""
         self._now, self._changed, self._read_at = 0, 0.0, 0.0
         self._window: tuple[int, float] | None = None
         self._stopped = self._back = 0.0
         """Longest stop, and largest jump back, since the last `troubles`; in s."""
 
     def runs(self, now: int, moment: float) -> bool:
-        """Whether the clock may be acted on; a simulator's must be read often, and has to go on.
+        """Whether the clock can be used. A simulator's clock must be read often, and must advance.
 
         Args:
             now: Reading in ns.
-            moment: In s on a clock that nobody sets.
+            moment: In s on a monotonic clock.
         """
         if not self.simulated:
             return True
@@ -61,7 +61,7 @@ class ClockWatch:
     def troubles(
         self, now: int, moment: float, *, simulated: bool, publishers: Sequence[str]
     ) -> dict[str, str]:
-        """What is wrong since the last time, a sentence by cause; to be asked about once a second.
+        """Return what went wrong since the last call, one sentence for each cause. Call it about once a second.
 
         Args:
             now: As for `runs`.
@@ -79,12 +79,12 @@ class ClockWatch:
         else:
             self._measure(now, moment)
         if self._stopped:
-            stopped = f"/clock stood still for {self._stopped:.1f} s and went on"
+            stopped = f"/clock stood still for {self._stopped:.1f} s and continued"
             found["stops"] = f"{stopped}; {self._publishers(publishers)}"
         if self._back:
             name = "/clock" if self.simulated else "the system's clock"
             found["back"] = (
-                f"{name} jumped back by {self._back:.1f} s: what was sensed before is not continued"
+                f"{name} jumped back by {self._back:.1f} s: earlier observations are discarded"
                 + (f"; {self._publishers(publishers)}" if self.simulated else "")
             )
         if self.simulated and self.pace is not None and not SLOWEST <= self.pace <= FASTEST:
@@ -110,20 +110,20 @@ class ClockWatch:
         if not publishers:
             what = "nothing is published on /clock" if not now else "/clock has no publisher any more"
             return (
-                f"use_sim_time is set and {what}: without time this node neither acts nor learns; "
+                f"use_sim_time is set and {what}: without a clock this node neither acts nor learns; "
                 "start the simulator's clock or set use_sim_time:=false"
             )
         return (
-            f"use_sim_time is set and /clock stands still at {now / 1e9:.3f} s: until it goes on this node neither "
+            f"use_sim_time is set and /clock stands still at {now / 1e9:.3f} s: until it advances this node neither "
             f"acts nor learns; {self._publishers(publishers)}. Is the simulation paused?"
         )
 
     def _off_pace(self, pace: float) -> str:
-        # In one digit, so that a pace which wavers a little is one line in a log.
+        # One digit, so that small changes of the pace give one line in a log.
         pace, period = float(f"{pace:.1g}"), 1e3 * self._period
         return (
-            f"/clock runs at {pace:g} times real time: a plant that keeps real time stamps its periods of "
-            f"{period:g} ms by {period * pace:g} ms, and these are not learned from. Run the simulator at real time"
+            f"/clock runs at {pace:g} times real time: a plant in real time stamps its periods of "
+            f"{period:g} ms as {period * pace:g} ms, and these are not learned from. Run the simulator at real time"
         )
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which command is in force: the last good one, and none that is doubtful."""
+"""Command buffer: holds the last valid command of a plant."""
 
 import numpy as np
 
@@ -6,25 +6,25 @@ from wm_robot.streams.rejection import Refusal, Refusals, check_time
 
 
 class CommandIntake:
-    """Holds the command in force for a plant.
+    """Command buffer: holds the command in force for a plant.
 
-    Without commands for `timeout`, a motor is released and a servo keeps its last target: handing
-    over to the measured pose would let an arm sag by what its servo gives under load.
+    Without commands for `timeout`, a motor is released and a servo keeps its last target. With the measured pose as
+    target, an arm would sag by the servo's deflection under load.
     """
 
     def __init__(self, hold: np.ndarray, *, servo: np.ndarray, max_age: float, timeout: float):
         """Args:
         hold: Command in force at the start, `A`.
-        servo: Which actuators take positions, bool `A`.
-        max_age: Oldest command that is used on arrival, in s.
-        timeout: Silence after which the robot holds its position, in s.
+        servo: Whether each actuator takes positions, bool `A`.
+        max_age: Largest age of a command on arrival, in s.
+        timeout: Time without commands after which the robot holds its position, in s.
         """
         self.refusals = Refusals()
         self.accepted = 0
         self.silent_periods = 0
         """Periods without a new command, since the first."""
         self.longest_silence = 0
-        """Most periods in a row without a new command, since the first."""
+        """Largest number of consecutive periods without a new command, since the first."""
         self._command, self._servo = np.array(hold, np.float32), servo
         self._max_age, self._timeout = round(max_age * 1e9), round(timeout * 1e9)
         self._last = self._arrived = self._silence = 0
@@ -32,33 +32,33 @@ class CommandIntake:
 
     @property
     def started(self) -> bool:
-        """Whether a good command has ever come."""
+        """Whether any valid command was received."""
         return self.accepted > 0
 
     @property
     def silence(self) -> int:
-        """Periods in a row without a new command, up to the last."""
+        """Consecutive periods without a new command, up to the last period."""
         return self._silence
 
     @property
     def holding(self) -> bool:
-        """Whether commands have been missing for so long that the robot holds its position."""
+        """Whether the robot holds its position because commands have been missing for `timeout`."""
         return self._holding
 
     def untimely(self, stamp: int, now: int) -> Refusal | None:
-        """Why a command of that stamp is refused, whatever it says; counted. In ns, as `offer` has them."""
+        """Return why a command of that stamp is rejected, and count it; None if it is not. All in ns."""
         refusal = check_time(stamp, now, self._last, self._max_age)
         if refusal:
             self.refusals.add(refusal)
         return refusal
 
     def offer(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> Refusal | None:
-        """Take a command; with a reason it is refused and changes nothing.
+        """Store a command. If it is rejected, return the reason and change nothing.
 
         Args:
-            stamp: Of the observation that it answers, in ns.
+            stamp: Stamp of the observation that the command answers, in ns.
             now: In ns on the same clock.
-            moment: In ns on a clock that nobody sets.
+            moment: In ns on a monotonic clock.
         """
         refusal = self.untimely(stamp, now)
         if refusal:
@@ -69,7 +69,7 @@ class CommandIntake:
         return None
 
     def take(self, moment: int) -> np.ndarray:
-        """The command for one period that ends at a moment, in ns on a clock that nobody sets."""
+        """Return the command for the period that ends at `moment`, in ns on a monotonic clock."""
         if self.started and not self._fresh:
             self.silent_periods += 1
             self._silence += 1
@@ -82,6 +82,6 @@ class CommandIntake:
         return self._command
 
     def end(self) -> None:
-        """Hold the position until there is a new command: whoever commanded is gone."""
+        """Hold the position until a new command arrives: the controller has disconnected."""
         self._holding = True
         self._command = np.where(self._servo, self._command, np.float32(0))

@@ -1,4 +1,4 @@
-"""From a JointState to numbers in the order of a spec. It refuses: what comes out may be acted on, and lived."""
+"""Joint messages: convert a JointState to arrays in the order of a spec, and reject invalid messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,25 +11,25 @@ from wm_robot.streams.rejection import BadMessageError, Refusal
 
 NANO = 1_000_000_000
 BEYOND_SPEED = 20.0
-"""Times its largest speed that a joint may be said to move."""
+"""Multiples of its largest speed up to which a measured joint speed is plausible."""
 NOT_SENSED = (
     "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
     "joint_state_broadcaster publish them"
 )
-"""The next move where joints have no reading of a kind."""
+"""Next move where joints have no reading of a kind."""
 
 
 def stamp_of(message: Any) -> int:
-    """Stamp of a message in ns, exact: as a float it could not be compared."""
+    """Return the stamp of a message in ns, as an exact integer: a float could not be compared."""
     return int(message.header.stamp.sec) * NANO + int(message.header.stamp.nanosec)
 
 
 def sensed(message: Any, spec: RobotSpec) -> np.ndarray:
-    """What the robot sensed, float64 `O`. Joints that the spec does not list are ignored.
+    """Decode an observation from a joint state, float64 `O`. Joints that the spec does not list are ignored.
 
     Raises:
         BadMessageError: If a joint is missing or listed twice, an array has another size than the
-            names, or a number is not finite or cannot be.
+            names, or a number is not finite or not plausible.
     """
     order = _order(message.name, spec.joint_names)
     parts = {f: _readings(message, order, f) for f in spec.interfaces}
@@ -44,26 +44,27 @@ def sensed(message: Any, spec: RobotSpec) -> np.ndarray:
 
 
 def _readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
-    """One kind of reading of each joint.
+    """Return one kind of reading for each joint.
 
     Raises:
-        BadMessageError: If there is not one finite number for each; with how to get them, where they are unknown.
+        BadMessageError: If there is not one finite number for each. If none is published, it includes the next move.
     """
     numbers = getattr(message, field)
     try:
         return _values(numbers, message.name, order, field)
     except BadMessageError as error:
-        # A broadcaster leaves them out, or says NaN, where the hardware has no such sensor.
+        # A broadcaster omits them, or sends NaN, where the hardware has no such sensor.
         if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
             raise
         raise BadMessageError(error.reason, f"{error}. {NOT_SENSED.format(field)}") from error
 
 
 def told(message: Any, spec: RobotSpec) -> np.ndarray:
-    """What the actuators are told, float64 `A`.
+    """Decode an action from a joint command, float64 `A`.
 
     Raises:
-        BadMessageError: As for `sensed`, and if an actuator is unknown: whoever sent it means another robot.
+        BadMessageError: As for `decode_observation`, and if an actuator is not in the spec, as in a command for
+            another robot.
     """
     unknown = sorted(set(message.name) - set(spec.action_names))
     if unknown:
@@ -75,10 +76,10 @@ def told(message: Any, spec: RobotSpec) -> np.ndarray:
 
 
 def action_field(spec: RobotSpec) -> str:
-    """Array of a JointState that carries the actions of a robot: servos take positions, motors effort.
+    """Return the JointState array that carries the actions: `position` for servos, `effort` for motors.
 
     Raises:
-        SpecError: If it has both.
+        SpecError: If the robot has both kinds.
     """
     fields = {"position" if actuator.unit == "rad" else "effort" for actuator in spec.actuators}
     if len(fields) != 1:
@@ -87,10 +88,10 @@ def action_field(spec: RobotSpec) -> str:
 
 
 def finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
-    """Numbers as float64.
+    """Convert numbers to float64 and check that they are finite.
 
     Raises:
-        BadMessageError: If one is not finite, or would not be as the float32 that agents reckon with.
+        BadMessageError: If one is not finite, or not as the float32 that agents compute with.
     """
     values = np.asarray(numbers, np.float64)
     with np.errstate(over="ignore"):
@@ -102,7 +103,7 @@ def finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
 
 
 def _possible(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of what a sensor may say of each joint: beyond them the reading is broken, and not the robot."""
+    """Return bounds of plausible readings for each joint: beyond them the sensor is broken."""
     if field == "velocity":
         fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
         return -fastest, fastest
@@ -111,7 +112,7 @@ def _possible(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _order(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where each wanted name is."""
+    """Return the index of each wanted name; reject names that are missing or listed twice."""
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

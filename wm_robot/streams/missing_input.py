@@ -1,21 +1,21 @@
-"""What keeps an input of a node from being used, in one sentence with the next move.
+"""Missing inputs: describes in one sentence why a node has no usable input, with the next move.
 
-Log, /diagnostics and services use the same sentence. It holds no number that changes from second to second, so that a
-log has it once.
+Log, /diagnostics and services use the same sentence. It contains no number that changes from second to second, so
+that it occurs once in a log.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST = 4
-"""Publishers and topics that a sentence names."""
+"""Largest number of publishers or topics in one sentence."""
 RECENT = 1.0
-"""Age in s up to which the last used message counts as one that still comes."""
+"""Age of the last used message, in s, up to which messages count as arriving."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """How the messages of a topic are delivered, in the words of ROS."""
+    """Quality of service of a topic, in ROS terms."""
 
     reliability: str
     """`best effort` or `reliable`."""
@@ -24,20 +24,20 @@ class Delivery:
 
     @property
     def accepts(self) -> str:
-        """What a publisher must offer to a subscription that asks for this."""
+        """QoS that a publisher must offer to a subscription with this QoS."""
         asked = [
             word for word in ("reliable", "transient local") if word in (self.reliability, self.durability)
         ]
         return " and ".join(asked) or "any QoS"
 
     def weaker(self, asked: "Delivery") -> list[str]:
-        """What is offered here and is less than a subscription asks for."""
+        """List the QoS that is offered here and is weaker than a subscription requests."""
         pairs = (
             (self.reliability, "best effort", asked.reliability, "reliable"),
             (self.durability, "volatile", asked.durability, "transient local"),
         )
         return [
-            f"offers {offered}, and {wanted} is asked for"
+            f"offers {offered}, and {wanted} is required"
             for offered, weak, wanted, strong in pairs
             if offered == weak and wanted == strong
         ]
@@ -45,16 +45,16 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Publisher:
-    """One publisher of a topic."""
+    """Publisher of a topic."""
 
     node: str
-    """Full name."""
+    """Full name of its node."""
     kind: str
-    """Type of its messages, as `sensor_msgs/msg/JointState`."""
+    """Type of its messages, such as `sensor_msgs/msg/JointState`."""
     delivery: Delivery
 
     def misfit(self, wanted: "Input") -> str:
-        """Why its messages cannot reach an input; empty if they can."""
+        """Return why its messages cannot reach an input; empty if they can."""
         if self.kind != wanted.kind:
             return f"publishes {self.kind}"
         return " and ".join(self.delivery.weaker(wanted.delivery))
@@ -62,18 +62,18 @@ class Publisher:
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An input as its node declares it."""
+    """Input topic of a node, as the node declares it."""
 
     topic: str
     """Resolved name."""
     kind: str
     delivery: Delivery
     missing: str
-    """What the node lacks without it, as `no observation to act on`."""
+    """What is missing without it, such as `no observation to act on`."""
     needs: str = ""
-    """What else must be true of its messages, as `in frame 'base_link'`."""
+    """Further requirement on its messages, such as `in frame 'base_link'`."""
     remedy: str = ""
-    """The next move where nothing is published."""
+    """Next move if nothing is published."""
 
     @property
     def _publish(self) -> str:
@@ -89,13 +89,13 @@ def sentence(
     age: float | None = None,
     refusal: str = "",
 ) -> str:
-    """Why nothing that can be used comes in, and what to do.
+    """Describe why no usable message arrives, and the next move.
 
     Args:
-        publishers: All of the topic, ours included.
-        elsewhere: Topics of the same last name and type that have a publisher.
-        age: Of the last message that was used, in s; None if there was none.
-        refusal: Why the last message was refused; empty if it was used, or none came.
+        publishers: All publishers of the topic, including this node's own.
+        elsewhere: Other topics with a publisher, of the same base name and type.
+        age: Age of the last used message, in s; None if there was none.
+        refusal: Why the last message was rejected; empty if it was used, or none arrived.
     """
     unfit = {each: why for each in publishers if (why := each.misfit(wanted))}
     fit = [each.node for each in publishers if each not in unfit]
@@ -108,27 +108,29 @@ def sentence(
     elif not fit:
         causes = _listed([f"{each.node} {why}" for each, why in unfit.items()], between="; ")
         found, next_move = (
-            f"{topic} has {_count(publishers)} of which none fits: {causes}",
+            f"{topic} has {_count(publishers)}, none of them compatible: {causes}",
             f"{wanted._publish}.",
         )
     elif age is None:
-        found = f"{topic} has {_count(fit)} ({_listed(fit)}), and nothing has come that could be used"
+        found = f"{topic} has {_count(fit)} ({_listed(fit)}), and no usable message has arrived"
     elif age > RECENT:
         found = f"{topic} has {_count(fit)} ({_listed(fit)}), and its messages have stopped"
     else:
-        found = f"{topic} has {_count(fit)} ({_listed(fit)}), and its messages come too seldom or are too old"
+        found = (
+            f"{topic} has {_count(fit)} ({_listed(fit)}), and its messages arrive too rarely or are too old"
+        )
         next_move = f"{wanted._publish}."
     if refusal:
-        found += f"; the last message was refused: {refusal.rstrip('.')}"
+        found += f"; the last message was rejected: {refusal.rstrip('.')}"
     return f"{wanted.missing}: {found}. {next_move}".strip()
 
 
 def misfits(wanted: Input, publishers: Sequence[Publisher]) -> str:
-    """Whose messages cannot be received, though those of others may be; empty if there is no such publisher."""
+    """Describe the publishers whose messages cannot be received; empty if there are none."""
     causes = [f"{each.node} {why}" for each in publishers if (why := each.misfit(wanted))]
     if not causes:
         return ""
-    return f"{wanted.topic} is not received from every publisher: {_listed(causes, between='; ')}. {wanted._publish}."
+    return f"{wanted.topic} is not received from all publishers: {_listed(causes, between='; ')}. {wanted._publish}."
 
 
 def _count(publishers: Sequence[object]) -> str:

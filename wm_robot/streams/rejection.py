@@ -1,4 +1,4 @@
-"""Why a message is not used."""
+"""Rejection of messages: reasons, counters and the check of stamps."""
 
 from collections import Counter
 from enum import Enum
@@ -7,7 +7,7 @@ from wm_robot.errors import WmRobotError
 
 
 class Refusal(str, Enum):
-    """Reasons, as the counters name them."""
+    """Reasons for the rejection of a message, as the counters name them."""
 
     NAMES = "names"
     """A joint is missing, listed twice or unknown."""
@@ -16,42 +16,43 @@ class Refusal(str, Enum):
     NOT_FINITE = "not_finite"
     """NaN or infinite."""
     RANGE = "range"
-    """Far outside what the joint can do."""
+    """Far outside the range of the joint."""
     FRAME = "frame"
-    """A point in another frame than the base's."""
+    """Point in a frame other than that of the base."""
     NO_STAMP = "no_stamp"
     DUPLICATE = "duplicate"
-    """The stamp of the message before."""
+    """Same stamp as the previous message."""
     OUT_OF_ORDER = "out_of_order"
-    """Older than the message before."""
+    """Older than the previous message."""
     STALE = "stale"
     """Too old on arrival."""
     FUTURE = "future"
-    """Stamped later than now: two clocks disagree."""
+    """Stamp in the future: two clocks disagree."""
     GAP = "gap"
-    """Not one period since the observation before."""
+    """Not one period since the previous observation."""
     UNPAIRED = "unpaired"
-    """No applied command came for the observation."""
+    """No applied command arrived for the observation."""
     SOURCE = "source"
-    """Of another publisher than the one that is heard."""
+    """From a publisher other than the followed one."""
     NO_CLOCK = "no_clock"
-    """It came while our own clock stood still, so that nobody knows how old it is."""
+    """Arrived while the clock of this node stood still: its age is undefined."""
 
 
 UNTIMELY = {
     Refusal.NO_STAMP: "it has no stamp",
-    Refusal.DUPLICATE: "it has the stamp of the one before",
-    Refusal.OUT_OF_ORDER: "it is older than the one before. Does its sender's clock run back, or do two send?",
-    Refusal.STALE: "it is too old. Is its sender's clock behind ours, use_sim_time set on one side alone, or the "
-    "machine too busy?",
-    Refusal.FUTURE: "it is of later than now. Is its sender's clock ahead of ours, or use_sim_time set on one side "
-    "alone?",
+    Refusal.DUPLICATE: "it has the same stamp as the previous one",
+    Refusal.OUT_OF_ORDER: "it is older than the previous one. Did its sender's clock jump back, or are there two "
+    "senders?",
+    Refusal.STALE: "it is too old. Is its sender's clock behind that of this node, use_sim_time set on one side "
+    "only, or the machine too busy?",
+    Refusal.FUTURE: "its stamp is in the future. Is its sender's clock ahead of that of this node, or "
+    "use_sim_time set on one side only?",
 }
-"""What `check_time` found, in words."""
+"""Text for each result of `check_stamp`."""
 
 
 class BadMessageError(WmRobotError):
-    """A message that must not be acted on nor learned from."""
+    """Raised for a message that must be neither acted on nor learned from."""
 
     def __init__(self, reason: Refusal, detail: str):
         super().__init__(detail)
@@ -59,7 +60,7 @@ class BadMessageError(WmRobotError):
 
 
 class Refusals:
-    """How often each reason was met."""
+    """Counters of rejected messages, one for each reason."""
 
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
@@ -72,21 +73,21 @@ class Refusals:
         return self._count.total()
 
     def to_dict(self) -> dict[str, int]:
-        """Every reason with its count, zeros included."""
+        """Return every reason with its count, including zeros."""
         return {reason.value: self._count[reason.value] for reason in Refusal}
 
 
 def check_time(stamp: int, now: int, last: int, max_age: int) -> Refusal | None:
-    """Whether a stamp may follow the last one; all in ns.
+    """Return why a stamp must not follow the last one; None if it may. All in ns.
 
     Args:
-        last: Stamp of the newest message that was used; 0 for none.
-        max_age: How late, and how early, a message may be.
+        last: Stamp of the newest used message; 0 for none.
+        max_age: Largest difference between stamp and now, in both directions.
     """
     if stamp <= 0:
         return Refusal.NO_STAMP
     if last - now > max_age:
-        # The clock was set back; without this nothing would pass until it has caught up.
+        # The clock was set back; without this all messages would be rejected until it has caught up.
         last = 0
     if stamp == last:
         return Refusal.DUPLICATE

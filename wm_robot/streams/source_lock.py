@@ -1,26 +1,26 @@
-"""Whom to hear on a topic where one alone may speak."""
+"""Source lock: locks a topic to one publisher."""
 
 MOST = 64
-"""Sources that are remembered as refused."""
+"""Largest number of sources that are stored as rejected."""
 
 
 class OneSource:
-    """The first that said something good is heard, and no other until it is gone.
+    """Source lock: accepts the first source with a valid message, and no other until it is released.
 
-    Two controllers that take turns are none, however good the commands of each are.
+    Alternating commands of two controllers are invalid, even if the commands of each are valid.
     """
 
     def __init__(self, *, wary: bool):
         """Args:
-        wary: Who was refused once stays refused when the other is gone, until `forget`.
+        wary: Whether a rejected source stays rejected after the followed one is released, until `reset`.
         """
         self.followed: bytes | None = None
-        """Id of the source that is heard; None while anybody may begin."""
+        """Id of the followed source; None while any source may start."""
         self._wary = wary
         self._refused: dict[bytes, None] = {}
 
     def refuses(self, source: bytes) -> bool:
-        """Whether what a source says does not count, whatever it is."""
+        """Whether all messages of a source are rejected, independent of their content."""
         if source == self.followed or (self.followed is None and source not in self._refused):
             return False
         if self._wary:
@@ -30,20 +30,20 @@ class OneSource:
         return True
 
     def follow(self, source: bytes) -> None:
-        """It said something good."""
+        """Lock to a source that sent a valid message, if no source is followed."""
         if self.followed is None:
             self.followed = source
 
     def hand_over(self, source: bytes) -> None:
-        """Hear another from now on."""
+        """Follow another source from now on."""
         self.followed = source
         self._refused.pop(source, None)
 
     def gone(self) -> None:
-        """The one that was heard says nothing any more."""
+        """Release the followed source: it stopped publishing."""
         self.followed = None
 
     def forget(self) -> None:
-        """Anybody may begin, whatever was before."""
+        """Accept any source again, including rejected ones."""
         self.followed = None
         self._refused.clear()

@@ -1,17 +1,17 @@
-"""What is wrong with what others send: each cause in one line, however often it is met."""
+"""Throttled log: writes one line per cause of a fault, independent of how often it occurs."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 AGAIN = 60.0
-"""From one line to the next that says the same, in s."""
+"""Time between two equal lines, in s."""
 REFRESH = 1.0
-"""From one look at what exactly is wrong to the next, in s."""
+"""Time between two descriptions of the same cause, in s."""
 MOST = 4
-"""Different lines about one cause, within `AGAIN`."""
+"""Largest number of different lines about one cause within `AGAIN`."""
 RECENT = 3.0
-"""For so long after it was last met a cause is wrong now, in s."""
+"""Time after its last occurrence for which a cause is active, in s."""
 
 
 @dataclass
@@ -22,7 +22,7 @@ class _Cause:
     count: int = 0
     lasting: bool = False
     told: dict[str, float] = field(default_factory=dict)
-    """Line → when it was said."""
+    """Line → time at which it was logged."""
 
     @property
     def counted(self) -> str:
@@ -30,23 +30,23 @@ class _Cause:
 
 
 class Complaints:
-    """Says what is wrong when it begins, keeps count while it lasts, and says it again once a minute."""
+    """Throttled log: logs a cause at its first occurrence, counts it, and logs it again once a minute."""
 
     def __init__(self, say: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic):
         """Args:
-        say: Gets a line.
-        clock: In s; nobody may set it.
+        say: Function that writes one line.
+        clock: Monotonic clock, in s.
         """
         self._say, self._clock = say, clock
         self._causes: dict[str, _Cause] = {}
 
     def add(self, cause: str, words: Callable[[], str], *, lasting: bool = False) -> None:
-        """A cause was met.
+        """Count one occurrence of a cause, and log it if it is due.
 
         Args:
-            cause: Few, and known: each is remembered for ever.
-            words: What exactly is wrong; asked for once a second at most.
-            lasting: It is a condition that was looked at again, and no event: the lines do not count it.
+            cause: Name of the cause, from a small fixed set: each is stored permanently.
+            words: Returns the description; called at most once a second.
+            lasting: Whether it is a condition that is checked repeatedly, and not an event: its lines have no count.
         """
         now, known = self._clock(), self._causes.setdefault(cause, _Cause(lasting=lasting))
         known.met, known.count = now, known.count + 1
@@ -59,11 +59,11 @@ class Complaints:
             self._say(known.words if known.count == 1 else known.counted)
 
     def present(self) -> list[str]:
-        """What is wrong now, a sentence for each cause."""
+        """Return the active causes, one sentence for each."""
         return [known.counted for known in self._causes.values() if self._recent(known)]
 
     def sentence(self, cause: str) -> str:
-        """What is wrong now by one cause, as `present` has it; empty if nothing is."""
+        """Return the sentence of one cause, as in `list_active_causes`; empty if it is not active."""
         known = self._causes.get(cause)
         return known.counted if known and self._recent(known) else ""
 

@@ -1,4 +1,4 @@
-"""From two streams, what was sensed and what was applied, to transitions that may be lived."""
+"""Transition assembler: pairs observations and applied commands of two streams to transitions."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ import numpy as np
 from wm_robot.streams.rejection import Refusal, Refusals, check_time
 
 AFTER_CONTACT = 10
-"""Steps, the one of the contact among them, that are not to be learned from: gate or baseline came between controller
-and robot, and what follows is of that too."""
+"""Steps after a safety intervention that are not learned from, including its own: gate or fallback controller changed
+the action, and the next steps depend on that too."""
 KEPT = 8
-"""Applied commands that wait for their observation."""
+"""Largest number of applied commands that wait for their observation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lived:
-    """One transition of the stream."""
+    """Transition of the stream, with its stamp and validity."""
 
     stamp: int
-    """Of the observation that it led to, in ns."""
+    """Stamp of the next observation, in ns."""
     obs: np.ndarray
     applied: np.ndarray
     next_obs: np.ndarray
     valid: bool
-    """False: count it, move the context on, and learn nothing from it."""
+    """False: count it, advance the context, and learn nothing from it."""
     cause: str = ""
-    """Why it is not valid, as `Unlearned` counts it; empty if it is."""
+    """Why it is not valid, as `UnusableTransitions` counts it; empty if it is valid."""
     missed: int = 0
-    """Periods in it for which there is no observation."""
+    """Number of its periods without an observation."""
     contact: bool = False
-    """Whether the safety layer stood between controller and motors."""
+    """Whether a safety intervention changed the action."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Sensed:
 
 
 class Pairing:
-    """Pairs each observation with the command that led to it, by stamp and never by order of arrival.
+    """Transition assembler: pairs each observation with the command before it, by stamp and not by order of arrival.
 
     A transition is valid if it spans one control period and its applied command is known.
     """
@@ -48,45 +48,45 @@ class Pairing:
     def __init__(self, *, period: float, max_age: float, max_gap: float = 1.5):
         """Args:
         period: Control period, in s.
-        max_age: Oldest observation that is used on arrival, in s.
-        max_gap: How many times longer or shorter than a period a transition may be.
+        max_age: Largest age of an observation on arrival, in s.
+        max_gap: Largest factor by which a transition may be longer or shorter than a period.
         """
         self.refusals = Refusals()
         self._max_age, self._period = round(max_age * 1e9), period * 1e9
         self._step = round(period * 1e9 / max_gap), round(period * 1e9 * max_gap)
         self._newest: _Sensed | None = None
-        # Two, since a transition is overdue once the next is there; only before a birth are more left.
+        # Two: a transition is overdue once the next exists. More are dropped only before the initial state exists.
         self._open: deque[tuple[_Sensed, _Sensed]] = deque(maxlen=2)
         self._applied: dict[int, np.ndarray] = {}
         self._last = 0
 
     @property
     def applied(self) -> np.ndarray | None:
-        """The command that was last said to have been applied, `A`."""
+        """Command that was last reported as applied, `A`."""
         return next(reversed(self._applied.values()), None)
 
     def applied_at(self, stamp: int) -> np.ndarray | None:
-        """The command that was in force up to `stamp`, `A`; None if nobody said so lately."""
+        """Return the command in force up to `stamp`, `A`; None if it was not reported recently."""
         return self._applied.get(stamp)
 
     def forget(self) -> None:
-        """Begin again, as after a pause: the next observation continues nothing."""
+        """Reset, as after a pause: the next observation starts a new sequence."""
         self._newest = None
         self._open.clear()
         self._applied.clear()
 
     def untimely(self, stamp: int, now: int) -> Refusal | None:
-        """Why an observation of that stamp is refused, whatever it says; counted. In ns, as `sense` has them."""
+        """Return why an observation of that stamp is rejected, and count it; None if it is not. All in ns."""
         refusal = check_time(stamp, now, self._last, self._max_age)
         if refusal:
             self.refusals.add(refusal)
         return refusal
 
     def sense(self, stamp: int, now: int, obs: np.ndarray) -> Refusal | None:
-        """Take an observation; with a reason it is refused and changes nothing.
+        """Add an observation. If it is rejected, return the reason and change nothing.
 
         Args:
-            stamp: Of the measurement, in ns.
+            stamp: Time of the measurement, in ns.
             now: In ns on the same clock.
         """
         refusal = self.untimely(stamp, now)
@@ -99,8 +99,8 @@ class Pairing:
         return None
 
     def apply(self, stamp: int, action: np.ndarray) -> None:
-        """Take the command that was in force up to `stamp`, in ns."""
-        # By arrival and not by stamp: a clock may be set back.
+        """Add the command that was in force up to `stamp`, in ns."""
+        # In order of arrival and not of stamps: a clock may be set back.
         self._applied.pop(stamp, None)
         self._applied[stamp] = action
         while len(self._applied) > KEPT:
@@ -108,11 +108,11 @@ class Pairing:
 
     @property
     def overdue(self) -> bool:
-        """Whether a transition still waits for its command though the next has begun."""
+        """Whether a transition still waits for its command although the next one has started."""
         return len(self._open) > 1
 
     def take(self) -> Lived | None:
-        """The oldest transition whose command is known or overdue."""
+        """Return the oldest transition whose command has arrived or is overdue; None if there is none."""
         while self._open:
             before, after = self._open[0]
             applied = self._applied.get(after.stamp)

@@ -1,1 +1,1 @@
-"""What can go wrong around a robot, done on purpose: to its numbers, its streams and its processes."""
+"""Fault injection: faults in the numbers, streams and processes of a robot."""

@@ -1,4 +1,4 @@
-"""A robot without a simulator, that judges by the spec alone whatever reaches its motors."""
+"""Motor emulator: a robot without a simulator that checks all motor values against the spec."""
 
 from collections.abc import Callable
 
@@ -11,23 +11,23 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 LAG = 0.5
-"""Part of the way to its target that a joint makes in a period."""
+"""Fraction of the way to its target that a joint moves in a period."""
 ROUNDING = 2e-6
-"""Of positions in float32, in rad."""
+"""Rounding tolerance of positions in float32, in rad."""
 
 
 class Motors:
-    """Joints that follow their targets, and a count of all that they should never have been told.
+    """Emulated motors: joints that follow their targets, and a count of all unsafe targets.
 
-    It moves by a period with each action. Nothing is refused: this is what a bus would do.
+    Each action advances them by a period. Nothing is rejected, as on a real bus.
     """
 
     def __init__(self, spec: RobotSpec, hold: np.ndarray):
         self.spec, self.time = spec, 0.0
         self.driven = self.unsafe = 0
-        """Values that reached the motors, and those of them that are not finite or outside a limit."""
+        """Number of values that reached the motors, and of those that are not finite or outside a limit."""
         self.spoil: Callable[[Observation], Observation] = lambda obs: obs
-        """What becomes of a reading on its way."""
+        """Change of a reading in transmission."""
         self.hold = np.array(hold, np.float32)
         self.position = np.zeros(len(spec.joints))
         self.velocity = np.zeros(len(spec.joints))
@@ -44,7 +44,7 @@ class Motors:
         return self.spoil(Observation(stamp=self.time, values=sensed))
 
     def drive(self, action: np.ndarray) -> np.ndarray:
-        """Count what is unsafe, and move."""
+        """Count the unsafe values, and move the joints."""
         unsafe = self.judge(action)
         self.driven += action.size
         self.unsafe += int(unsafe.sum())
@@ -59,7 +59,10 @@ class Motors:
         return self.hold.copy()
 
     def judge(self, action: np.ndarray) -> np.ndarray:
-        """Which values must not reach a motor, bool `A`: not finite, out of range, too fast, or not to be braked."""
+        """Return which values must not reach a motor, bool `A`.
+
+        These are values that are not finite, out of range, too fast or impossible to brake.
+        """
         spec, action = self.spec, action.astype(np.float64)
         low, high, step = (
             x.astype(np.float64) for x in (spec.action_low, spec.action_high, spec.action_step)
@@ -76,11 +79,11 @@ class Motors:
 
 
 class EmulatedRobot:
-    """Those motors behind the gate."""
+    """Robot of emulated motors behind the action gate."""
 
     def __init__(self, spec: RobotSpec, hold: np.ndarray | None = None):
         """Args:
-        hold: Action in force, `A`; zero, or what the range has nearest to it, by default.
+        hold: Action in force, `A`; by default zero, clipped to the range.
         """
         neutral = np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)
         self.motors = Motors(spec, neutral if hold is None else hold)
@@ -96,13 +99,13 @@ class EmulatedRobot:
 
     @property
     def hold(self) -> np.ndarray:
-        """The action in force, `A`."""
+        """Action in force, `A`."""
         return self.motors.hold
 
     def read(self) -> Observation:
-        """What the sensors say now."""
+        """Return the current sensor readings."""
         return self._gated.read()
 
     def write(self, action: np.ndarray) -> np.ndarray:
-        """Ask for an action; returns what reached the motors."""
+        """Write an action; return what reached the motors."""
         return self._gated.write(action)

@@ -1,7 +1,7 @@
-"""Helpers of a control process that are stopped and killed, and what its periods take meanwhile.
+"""Process faults: stops and kills helpers of a control process, and measures its periods during the faults.
 
-Control is the shipped loop with the shipped agent, its learner and its log; the motors are emulated. Well and unwell
-alternate, so that what else the machine does falls on both.
+Control is the shipped loop with the shipped agent, its learner and its log; the motors are emulated. Phases with and
+without a fault alternate, so that other load of the machine affects both.
 """
 
 import mmap
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from wm_robot.agent.agent import Agent
 
 WARM_UP = 100
-"""Periods that do not count: the first ones take longer."""
+"""Warm-up periods that do not count: the first ones take longer."""
 START_UP = 90.0
-"""Patience for base and learner to load, in s."""
+"""Timeout for base and learner to load, in s."""
 CAPACITY = 1 << 16
-"""Periods that are noted."""
+"""Largest number of recorded periods."""
 NEVER = 1e9
-"""A surprise that nothing is: emulated motors are not what a base knows."""
+"""Surprise above any observation: the base was not trained for emulated motors."""
 MESSAGE = 4096
-"""Bytes of a period, as a loop might write them that waits for its recorder."""
+"""Bytes per period, as written by a loop that waits for its recorder."""
 Victim = Literal["learner", "recorder"]
 
 
 class Crew(NamedTuple):
-    """A controller and the learner beside it."""
+    """Controller and its learner process."""
 
     controller: Controller
     learner: int
-    """Its process; 0 for none."""
+    """Process id of the learner; 0 for none."""
     end: Callable[[], None]
 
 
 def still(robot: EmulatedRobot) -> Crew:
-    """One that holds still, and learns nothing."""
+    """Make a controller that holds still and learns nothing."""
     return Crew(Still(robot.spec), 0, lambda: None)
 
 
 class Phase(IntEnum):
-    """What is done to the helper."""
+    """Phase of the helper: running, stopped or killed."""
 
     WARM = 0
     WELL = 1
@@ -69,20 +69,20 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Timed:
-    """Periods of one kind."""
+    """Latencies and misses of the periods of one kind."""
 
     latency: np.ndarray
-    """From deadline to command, in ms."""
+    """Time from deadline to command, in ms."""
     missed: int
-    """Deadlines that passed without a period of their own."""
+    """Deadlines without a period."""
 
     def percentile(self, q: float) -> float:
-        """Latency that `q` per cent stay within, in ms; not a number without any."""
+        """Compute the `q`-th percentile of the latency, in ms; NaN without periods."""
         return float(np.percentile(self.latency, q)) if self.latency.size else float("nan")
 
 
 class Tape:
-    """What control notes and its watcher reads, over a fork."""
+    """Shared record: written by the control process and read by its parent, across a fork."""
 
     def __init__(self) -> None:
         # Phase, process ids of learner and recorder, count of rows.
@@ -99,7 +99,7 @@ class Tape:
 
     @property
     def helpers(self) -> dict[Victim, int]:
-        """Process ids."""
+        """Process ids of the helpers."""
         return {"learner": int(self._words[1]), "recorder": int(self._words[2])}
 
     def introduce(self, *, learner: int, recorder: int) -> None:
@@ -110,7 +110,7 @@ class Tape:
         return int(self._words[3])
 
     def note(self, period: Period) -> None:
-        """Control's: one period."""
+        """Record one period; called by the control process."""
         row = int(self._words[3])
         if row < CAPACITY:
             self._rows[row] = self._words[0], period.latency_ms, period.late_ms
@@ -118,7 +118,7 @@ class Tape:
 
     def timed(self, phases: Sequence[Phase], period: float) -> Timed:
         """Args:
-        period: Of the loop, in s.
+        period: Control period, in s.
         """
         rows = self._rows[: self.count]
         rows = rows[np.isin(rows[:, 0], [int(phase) for phase in phases])]
@@ -127,18 +127,18 @@ class Tape:
 
 @dataclass(frozen=True)
 class Deaths:
-    """What a helper's stops and its death did to control."""
+    """Effect of a helper's stops and death on control."""
 
     well: Timed
     unwell: Timed
 
     def ratio(self, q: float) -> float:
-        """Percentile of the latency while it was stopped or dead, in parts of that while it was well."""
+        """Compute a percentile of the latency while the helper was stopped or dead, relative to that while it ran."""
         return self.unwell.percentile(q) / self.well.percentile(q)
 
     @property
     def missed(self) -> int:
-        """Deadlines missed in all; who was held up notes it when it goes on."""
+        """Number of missed deadlines; a delayed process records them when it continues."""
         return self.well.missed + self.unwell.missed
 
 
@@ -152,16 +152,16 @@ def try_deaths(
     make: Callable[[EmulatedRobot], Crew] = still,
     waits: bool = False,
 ) -> Deaths:
-    """Stop a helper twice and then kill it, with times between in which it is well; as often as there are rounds.
+    """Stop a helper twice and then kill it, with normal phases in between; repeat for each round.
 
     Args:
-        log: File of the recorder.
+        log: Path of the recorder's file.
         seconds: Length of each phase.
-        make: Makes the controller, in the control process.
-        waits: The control: a loop that waits for its recorder, through a pipe.
+        make: Function that makes the controller, in the control process.
+        waits: Control condition: a loop that waits for its recorder, through a pipe.
 
     Raises:
-        DeviceError: If the control process does not live.
+        DeviceError: If the control process ends.
     """
     well, unwell = list[Timed](), list[Timed]()
     for _ in range(rounds):
@@ -172,7 +172,7 @@ def try_deaths(
 
 
 def _round(victim: Victim, tape: Tape, control: Callable[[Tape], None], seconds: float) -> Tape:
-    """One control process and the death of its helper."""
+    """Run one control process, and stop and kill its helper."""
     with _control(tape, lambda: control(tape)) as living:
         _until(lambda: tape.count >= WARM_UP, living, START_UP)
         _torment(tape, tape.helpers[victim], seconds, living)
@@ -185,7 +185,7 @@ def _torment(tape: Tape, helper: int, seconds: float, living: Callable[[], bool]
         try:
             os.kill(helper, signal.SIGSTOP)
         except ProcessLookupError as error:
-            raise DeviceError("the helper died by itself; what it printed says why") from error
+            raise DeviceError("the helper ended by itself; its output shows the reason") from error
         try:
             _go_on(tape, Phase.STOPPED, seconds, living)
         finally:
@@ -199,12 +199,12 @@ def _go_on(tape: Tape, phase: Phase, seconds: float, living: Callable[[], bool])
     tape.phase = phase
     time.sleep(seconds)
     if not living():
-        raise DeviceError(f"the control process died while its helper was {phase.name.lower()}")
+        raise DeviceError(f"the control process ended while its helper was {phase.name.lower()}")
 
 
 @contextmanager
 def _control(tape: Tape, work: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """With a control process; gives whether it lives."""
+    """Run a control process; yield a function that returns whether it is running."""
     child = forked(work)
     ended = list[int]()
 
@@ -229,7 +229,7 @@ def _until(holds: Callable[[], bool], living: Callable[[], bool], patience: floa
     deadline = time.monotonic() + patience
     while not holds():
         if not living() or time.monotonic() > deadline:
-            raise DeviceError("the control process did not begin; what it printed says why")
+            raise DeviceError("the control process did not start; its output shows the reason")
         time.sleep(0.05)
 
 
@@ -240,7 +240,7 @@ def _all(parts: Sequence[Timed]) -> Timed:
 def _be_control(
     spec: RobotSpec, tape: Tape, make: Callable[[EmulatedRobot], Crew], log: Path, waits: bool
 ) -> None:
-    """Run the shipped loop in real time until the watcher ends it."""
+    """Run the shipped loop in real time until the parent ends it."""
     robot = EmulatedRobot(replace(spec, safety=replace(spec.safety, surprise=NEVER, misses=(10**6, 10**6))))
     recorder = _Waited() if waits else PeriodLog(log)
     controller, learner, end = make(robot)
@@ -259,7 +259,7 @@ def _be_control(
 
 
 class _Waited:
-    """A recorder that its loop waits for."""
+    """Recorder that blocks its loop."""
 
     def __init__(self) -> None:
         reading, self._writing = os.pipe()
@@ -284,7 +284,7 @@ def _read(reading: int, writing: int) -> None:
 
 
 class Driver:
-    """The library's agent, with a point to go to."""
+    """Controller with the library's agent and a target point."""
 
     def __init__(self, robot: EmulatedRobot, agent: "Agent", goal: np.ndarray):
         self._robot, self._agent, self._goal = robot, agent, goal

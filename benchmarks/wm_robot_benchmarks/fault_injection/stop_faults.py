@@ -1,7 +1,7 @@
-"""Control processes that are killed or stopped, and how long their plant goes on.
+"""Stop faults: kills or stops control processes, and measures how long the plant continues.
 
-Guard, control and plant are processes of their own. The guard is the one that ships; control is the shipped loop on
-an emulated robot; the plant looks at the shared page as a motor controller would at its line.
+Guard, control and plant are separate processes. The guard is the shipped one; control is the shipped loop on an
+emulated robot; the plant polls the shared page as a motor controller polls its line.
 """
 
 import mmap
@@ -32,7 +32,7 @@ from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
 LOOK = 0.002
-"""Time from one look of the plant at the page to the next, in s."""
+"""Time between two polls of the page by the plant, in s."""
 PATIENCE = 10.0
 MODES = list(Mode)
 _MODE, _SINCE, _ARM = range(3)
@@ -40,18 +40,18 @@ _MODE, _SINCE, _ARM = range(3)
 
 @dataclass(frozen=True)
 class Stop:
-    """What came of one kill."""
+    """Result of one kill or stop of a control process."""
 
     after: float
     """Time from the signal until the plant was in safe-stop, in s."""
     silence: float
-    """Time from the loop's last progress until then, in s."""
+    """Time from the loop's last progress until safe-stop, in s."""
     resumed: bool
-    """It moved again without being armed."""
+    """Whether the plant moved again without being armed."""
 
 
 class Board:
-    """Words that the plant and whoever watches it share, over a fork."""
+    """Shared words between the plant and the test process, across a fork."""
 
     def __init__(self) -> None:
         self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
@@ -67,7 +67,7 @@ class Board:
 
     @property
     def since(self) -> int:
-        """When it came to this mode, in ns."""
+        """Time of the change to this mode, in ns."""
         return int(self._words[_SINCE])
 
     def arm(self) -> None:
@@ -79,23 +79,23 @@ class Board:
 
 
 class Stage:
-    """A guard and a plant, and one control process after another that is ended."""
+    """Test stage: a guard, a plant and a sequence of control processes that are ended."""
 
     def __init__(self, spec: RobotSpec, page: Path):
         self._spec, self._page = spec, page
         self.heartbeat, self.board = Heartbeat(page), Board()
         self.spurious = 0
-        """Stops of a control process that was well."""
+        """Number of stops of a control process without a fault."""
 
     @contextmanager
     def open(self) -> "Iterator[Stage]":
-        """With guard and plant running."""
+        """Run guard and plant in this context."""
         command = [sys.executable, "-m", "wm_robot_cli", "guard", str(self._page)]
         limit = ["--limit-ms", str(1e3 * self._spec.safety.heartbeat)]
         guard = subprocess.Popen([*command, *limit], stdout=subprocess.DEVNULL)
         plant = forked(lambda: be_plant(self._spec, self._page, self.board))
         try:
-            self._until(lambda: self.heartbeat.stopped() == "", "the guard does not begin")
+            self._until(lambda: self.heartbeat.stopped() == "", "the guard does not start")
             yield self
         finally:
             guard.terminate()
@@ -105,11 +105,11 @@ class Stage:
             self.heartbeat.close()
 
     def stop(self, how: signal.Signals, after: float) -> Stop | None:
-        """End a control process that drives the plant; None if the plant had stopped before.
+        """End a control process that drives the plant; return None if the plant had stopped before.
 
         Args:
             how: SIGKILL or SIGSTOP.
-            after: Time that it drives, in s.
+            after: Time for which it drives, in s.
         """
         control = forked(lambda: be_control(self._spec, self._page))
         try:
@@ -123,19 +123,19 @@ class Stage:
                 return None
             sent = time.monotonic_ns()
             os.kill(control, how)
-            self._until(lambda: self.board.mode is Mode.SAFE_STOP, "the plant goes on")
+            self._until(lambda: self.board.mode is Mode.SAFE_STOP, "the plant does not stop")
             stopped, progress = self.board.since, self.heartbeat.progress
             if how is signal.SIGSTOP:
                 os.kill(control, signal.SIGCONT)
-            # Whoever comes back, or would: without being armed nothing moves.
+            # A process that continues must not move the plant without arming.
             time.sleep(3 * self._spec.safety.heartbeat)
             resumed = self.board.mode is not Mode.SAFE_STOP
             return Stop((stopped - sent) / 1e9, (stopped - progress) / 1e9, resumed)
         finally:
             os.kill(control, signal.SIGKILL)
             os.waitpid(control, 0)
-            # The guard is to see the end of this one before there is a next.
-            self._until(lambda: self.heartbeat.driver != control, "the guard is asleep")
+            # The guard must detect the end of this process before the next one starts.
+            self._until(lambda: self.heartbeat.driver != control, "the guard does not react")
 
     def _until(self, holds: Callable[[], bool], why: str, *, strict: bool = True) -> None:
         end = time.monotonic() + (PATIENCE if strict else 1.0)
@@ -150,7 +150,7 @@ class Stage:
 
 
 def be_plant(spec: RobotSpec, page: Path, board: Board) -> None:
-    """Look at the page for ever, and do what the shipped arbiter and the guard say."""
+    """Poll the page without end, and apply the decisions of the shipped arbiter and the guard."""
     go_first(PRIORITY)
     rest = Baseline(spec, np.zeros(spec.action_dim)).home
     arbiter = CommandArbiter(spec, LocalCommands(Still(spec), spec.dt), rest, guard=Heartbeat(page))
@@ -164,7 +164,7 @@ def be_plant(spec: RobotSpec, page: Path, board: Board) -> None:
 
 
 def be_control(spec: RobotSpec, page: Path) -> None:
-    """Run the shipped loop in real time for ever."""
+    """Run the shipped loop in real time without end."""
     go_real_time(PRIORITY - 10)
     heartbeat = Heartbeat(page)
     loop = make_local_loop(EmulatedRobot(spec), Still(spec), progress=heartbeat.beat)
@@ -173,7 +173,7 @@ def be_control(spec: RobotSpec, page: Path) -> None:
 
 
 class Still:
-    """A controller that holds still, and is never surprised."""
+    """Controller that holds still, with zero surprise."""
 
     def __init__(self, spec: RobotSpec):
         self._action = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
@@ -188,7 +188,7 @@ class Still:
 
 
 def forked(work: Callable[[], None]) -> int:
-    """Process id of a child that does nothing else."""
+    """Fork a child that runs `work`; return its process id."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,4 +1,4 @@
-"""Messages of another time: old, doubled, out of order, of the future, by clocks that were set, and far too many."""
+"""Stream faults: messages that are old, duplicate, out of order or in the future, clocks that jump, and floods."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -13,37 +13,37 @@ from wm_robot.streams.transition_assembler import Pairing
 from wm_robot.types import Observation
 
 MAX_AGE = 0.1
-"""As the nodes have it by default, in s."""
+"""Default of the nodes, in s."""
 HOUR = 3_600_000_000_000
 FALSE = 0.77
-"""What every false message says, so that it is recognised wherever it turns up."""
+"""Content of every false message, so that it is recognisable everywhere."""
 START = 10**18
-"""In ns."""
+"""One hour, in ns."""
 
 
 @dataclass
 class Streamed:
-    """What became of false messages."""
+    """Counters of the effects of false messages."""
 
     sent: int = 0
     learned: int = 0
-    """Transitions with one of them that could be learned from."""
+    """Valid transitions with a false message."""
     acted: int = 0
-    """Periods in which one of them was in force, or led to an action."""
+    """Periods in which a false message was in force, or led to an action."""
     memory: int = 0
-    """Bytes that were held at the end and not at the beginning."""
+    """Growth of the memory, in bytes."""
 
 
 @dataclass
 class _Moment:
-    """When a message comes, and when its sender says that it was."""
+    """Arrival time and stamp of a message."""
 
     stamp: int
     now: int
 
 
 def false_stamps(period: int) -> dict[str, Callable[[int, int], _Moment]]:
-    """Kind → moment of a false message, from the moment and stamp of the last good one."""
+    """Return kind → stamp and arrival of a false message, from those of the last valid one."""
     late = round(1e9 * MAX_AGE)
     return {
         "stale": lambda now, last: _Moment(now - late - 1, now),
@@ -57,7 +57,7 @@ def false_stamps(period: int) -> dict[str, Callable[[int, int], _Moment]]:
 
 
 def try_stamps(spec: RobotSpec, each: int) -> dict[str, Streamed]:
-    """Kind → what became of so many false messages of it, one between each two good ones."""
+    """Inject `each` false messages of every kind, one between two valid ones; return kind → counters."""
     period = round(1e9 * spec.dt)
     return {kind: _between_good_ones(spec, each, when) for kind, when in false_stamps(period).items()}
 
@@ -75,7 +75,7 @@ def _between_good_ones(spec: RobotSpec, count: int, when: Callable[[int, int], _
 
 
 def try_flood(spec: RobotSpec, count: int, rate: float = 10_000.0) -> Streamed:
-    """So many messages at a rate in Hz, each a copy of the last good one with something else in it."""
+    """Inject `count` messages at a rate in Hz, each a copy of the last valid one with false content."""
     node, result = _Node(spec), Streamed()
     good = _periods(spec, 2 + int(count / rate / spec.dt))
     begin, last = next(good)
@@ -100,9 +100,9 @@ def try_flood(spec: RobotSpec, count: int, rate: float = 10_000.0) -> Streamed:
 
 
 def try_clock_jumps(spec: RobotSpec, count: int) -> tuple[int, int]:
-    """Periods lost, and false starts, where the wall clock is set by an hour to and fro once in a hundred periods.
+    """Count lost periods and false starts when the wall clock jumps by an hour back and forth every hundred periods.
 
-    Sender and receiver share the clock, as on one machine. A message that was under way when it was set is lost.
+    Sender and receiver share the clock, as on one machine. A message in transit during the change is lost.
     """
     node, jump, lost = _Node(spec), 0, 0
     for number, (now, stamp) in enumerate(_periods(spec, count)):
@@ -116,14 +116,14 @@ def try_clock_jumps(spec: RobotSpec, count: int) -> tuple[int, int]:
 
 
 def _periods(spec: RobotSpec, count: int) -> Iterator[tuple[int, int]]:
-    """When good messages come, and their stamps, in ns."""
+    """Yield arrival time and stamp of valid messages, in ns."""
     period = round(1e9 * spec.dt)
     for number in range(count):
         yield START + number * period + 1_000_000, START + number * period
 
 
 class _Node:
-    """What an agent and a plant do with a message: the parts that the nodes are made of, without ROS."""
+    """Message processing of agent and plant: the parts of the nodes, without ROS."""
 
     def __init__(self, spec: RobotSpec):
         self._spec = spec
@@ -133,10 +133,10 @@ class _Node:
         self._pairing = Pairing(period=spec.dt, max_age=MAX_AGE)
         self._intake = CommandIntake(neutral, servo=servo, max_age=MAX_AGE, timeout=0.5)
         self.learned = 0
-        """Transitions with a false message in them that could be learned from."""
+        """Valid transitions with a false message."""
 
     def hear(self, stamp: int, now: int, *, good: bool) -> bool:
-        """Take an observation and a command; whether either was used."""
+        """Process an observation and a command; return whether either was used."""
         obs = np.full(self._spec.obs_dim, 0.0 if good else FALSE, np.float32)
         action = self._neutral if good else np.full(self._spec.action_dim, FALSE, np.float32)
         if good:
@@ -149,7 +149,7 @@ class _Node:
         return bool(used)
 
     def period(self, now: int) -> bool:
-        """One period of the plant; whether what was applied is false."""
+        """Run one period of the plant; return whether the applied command is false."""
         obs = Observation(stamp=0.0, values=np.zeros(self._spec.obs_dim, np.float32))
         applied = self._gate(self._intake.take(now), obs, now=0.0).applied
         return bool((applied != self._neutral).any())

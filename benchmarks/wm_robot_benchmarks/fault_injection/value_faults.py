@@ -1,4 +1,4 @@
-"""Wrong numbers on their way to and from a robot: what of them reaches its motors, and how soon the mode tells."""
+"""Value faults: wrong numbers to and from a robot, how many reach its motors, and how fast the mode changes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,45 +22,45 @@ VALUES = {
     "-1e308": -1e308,
     "1e30": 1e30,
 }
-"""Numbers that no robot can mean."""
+"""Numbers that are invalid for every robot."""
 TINY = {"denormal": 5e-324, "-denormal": -5e-324, "-0": -0.0}
-"""Numbers that look odd and are fine."""
+"""Unusual numbers that are valid."""
 SOON = 8
-"""Steps after which a mode that has not changed counts as never."""
+"""Steps after which an unchanged mode counts as never changed."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong for one step."""
+    """Fault that is injected for one step."""
 
     name: str
     action: Callable[[np.ndarray], Any] = lambda action: action
-    """What becomes of the controller's action."""
+    """Change of the controller's action."""
     reading: Callable[[Observation], Observation] = lambda obs: obs
-    """What becomes of the reading."""
+    """Change of the reading."""
     serious: bool = True
-    """Whether the learned controller's turn must end."""
+    """Whether the learned controller must be disabled."""
 
 
 @dataclass
 class Tally:
-    """What came of many faults."""
+    """Counters over many faults."""
 
     tried: int = 0
     driven: int = 0
     """Values that reached motors."""
     unsafe: int = 0
-    """Values that never should have."""
+    """Unsafe values that reached motors."""
     steps: int = 0
-    """Most steps in mode `learned` from a fault on, the one of the fault among them."""
+    """Largest number of steps in mode `learned` after a fault, including its own."""
     harmed: int = 0
-    """Faults of which an unsafe value reached a motor."""
+    """Faults with an unsafe value that reached a motor."""
     not_finite: int = 0
-    """Those of them by which it was not even finite."""
+    """Faults with a value that was not finite and reached a motor."""
 
 
 class Wave:
-    """A controller that moves every actuator to and fro through most of its range."""
+    """Controller that moves every actuator back and forth through most of its range."""
 
     def __init__(self, spec: RobotSpec):
         self._middle = 0.5 * (spec.action_low + spec.action_high)
@@ -80,7 +80,7 @@ class Wave:
 
 
 def every_fault(spec: RobotSpec) -> Iterator[Fault]:
-    """Each value in each number that is told or sensed, each wrong type and size, and each wrong stamp."""
+    """Yield every fault: wrong values in each number of action and reading, wrong types, sizes and stamps."""
     for name, value in (VALUES | TINY).items():
         for motor, label in enumerate(spec.action_names):
             yield Fault(f"action {label} {name}", _in_action(motor, value), serious=name in VALUES)
@@ -103,7 +103,7 @@ def every_fault(spec: RobotSpec) -> Iterator[Fault]:
 
 
 def try_faults(spec: RobotSpec) -> Tally:
-    """Every fault once, for one step, in a loop that is under way."""
+    """Inject every fault once, for one step, in a running loop."""
     tally = Tally()
     for fault in every_fault(spec):
         robot, loop, controller = under_way(spec)
@@ -122,7 +122,7 @@ def try_faults(spec: RobotSpec) -> Tally:
 
 
 def try_generated(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
-    """So many random actions and readings, wild ones among them, one after the other to one robot."""
+    """Inject `count` random actions and readings, including invalid ones, one after the other into one robot."""
     tally, robot = Tally(), EmulatedRobot(spec)
     for _ in range(count):
         unsafe = robot.motors.unsafe
@@ -136,7 +136,7 @@ def try_generated(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tall
 
 
 def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
-    """The control: the same random actions through `np.clip`, which is what many robots have."""
+    """Run the control condition: the same random actions through `np.clip`, as on many robots."""
     tally, motors = (
         Tally(),
         Motors(spec, np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)),
@@ -147,7 +147,7 @@ def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
         try:
             clipped = np.clip(np.asarray(np.real(action), np.float64), spec.action_low, spec.action_high)
         except (TypeError, ValueError):
-            # It ends there, and leaves the motors on their last action.
+            # It ends here, with the motors on their last action.
             continue
         if clipped.shape == motors.hold.shape:
             tally.harmed += bool(motors.judge(clipped).any())
@@ -158,7 +158,7 @@ def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
 
 
 def under_way(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, Wave]:
-    """A robot whose controller has been acting for a while."""
+    """Return a robot whose controller is already acting."""
     robot, controller = EmulatedRobot(spec), Wave(spec)
     loop = make_local_loop(robot, controller)
     loop.supervisor.arm()
@@ -196,7 +196,7 @@ def _stamped(shift: float) -> Callable[[Observation], Observation]:
 
 
 def _random_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
-    """Mostly an action of some size, now and then with one wild number, a wrong size or a wrong type."""
+    """Draw a random action, sometimes with one invalid number, a wrong size or a wrong type."""
     size = spec.action_dim
     action = rng.standard_normal(size) * 10.0 ** rng.uniform(-3, 3)
     kind = rng.integers(8)
@@ -205,7 +205,7 @@ def _random_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
     elif kind == 1:
         action = rng.standard_normal(rng.integers(0, 2 * size))
     elif kind == 2:
-        # Any bits at all, as from a broken bus.
+        # Random bits, as from a broken bus.
         action = np.frombuffer(rng.bytes(8 * size), np.float64)
     elif kind == 3:
         action = action.astype(rng.choice(["f2", "f4", ">f8", "i4", "c16", "U8", "?"]))

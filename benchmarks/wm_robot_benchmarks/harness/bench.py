@@ -1,4 +1,4 @@
-"""Options that benches share. A bench is one of these dataclasses with its own options, in a module of its own.
+"""Bench base classes: the options that benches share. A bench is a dataclass with its own options, in its own module.
 
 ::
 
@@ -29,7 +29,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(ABC):
-    """A measurement and its options. Its name on the command line is the name of its module."""
+    """Bench: a measurement and its options. Its name on the command line is the name of its module."""
 
     quick: bool = False
     """A smaller sample of the same."""
@@ -37,22 +37,22 @@ class Bench(ABC):
     """Print one JSON object as the last line."""
 
     def measure(self) -> None:
-        """Run while progress is shown, and print the result."""
+        """Run the bench with a progress meter, and print the result."""
         measure(self.run, self.setting(), as_json=self.as_json)
 
     def setting(self) -> Setting:
-        """What results name of the options."""
+        """Return the options that every result reports."""
         name = type(self).__module__.rpartition(".")[2]
         return Setting(name, "none", (0,), self.quick, BASES)
 
     @abstractmethod
     def run(self, setting: Setting, *, progress: Progress) -> Result:
-        """Measure. Large libraries are imported here and not by the module, so that help answers at once."""
+        """Run the measurement. It imports large libraries here and not in the module, so that help is fast."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RobotBench(Bench):
-    """A bench of one robot."""
+    """Bench of one robot."""
 
     robot: str = "arm"
     """Name of the robot."""
@@ -63,7 +63,7 @@ class RobotBench(Bench):
 
 @dataclass(frozen=True, kw_only=True)
 class BasesBench(Bench):
-    """A bench that loads trained bases."""
+    """Bench that loads trained bases."""
 
     bases: Path = BASES
     """Folder with the trained bases."""
@@ -74,18 +74,18 @@ class BasesBench(Bench):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryBench(RobotBench, BasesBench):
-    """A bench of a robot that has a memory."""
+    """Bench of a robot with a memory."""
 
     memory: str = "ekf"
-    """Family of memory that the figures are of."""
+    """Memory family of the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeededBench(Bench):
-    """A bench that is repeated for several seeds."""
+    """Bench that is repeated for several seeds."""
 
     seeds: tuple[Seed, ...] = (0, 1)
-    """Of worlds, motion and noise."""
+    """Seeds of worlds, motion and noise."""
 
     def setting(self) -> Setting:
         return replace(super().setting(), asked=self.seeds)
@@ -93,10 +93,10 @@ class SeededBench(Bench):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstSeedBench(Bench):
-    """A bench that takes one seed. It accepts several, as the others do, and uses the first."""
+    """Bench with one seed. It accepts several, like the others, and uses the first."""
 
     seeds: tuple[Seed, ...] = (0,)
-    """The first is used."""
+    """Seeds; the first is used."""
 
     def setting(self) -> Setting:
         return replace(super().setting(), asked=self.seeds[:1])

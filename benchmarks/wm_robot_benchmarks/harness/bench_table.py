@@ -1,4 +1,4 @@
-"""Table of the benches: each module of the package `wm_robot_benchmarks` is one; its folders are what they use."""
+"""Bench table: maps each module of the package `wm_robot_benchmarks` to its bench. The folders hold shared code."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 class BenchTable(Mapping[str, type[Bench]]):
-    """Benches by name. A module is imported when its bench is looked up: the names alone cost no import."""
+    """Bench classes by name. A module is imported on access only: listing the names imports nothing."""
 
     def __init__(self) -> None:
         self._names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -32,7 +32,7 @@ class BenchTable(Mapping[str, type[Bench]]):
 
 
 def find_bench(module: str) -> type[Bench]:
-    """The one bench that a module defines."""
+    """Import a module and return the one bench that it defines."""
     (bench,) = (
         each
         for each in vars(import_module(module)).values()

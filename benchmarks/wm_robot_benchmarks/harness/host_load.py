@@ -1,4 +1,4 @@
-"""What the machine of a bench had to do beside it, and what it takes from whoever goes first on it."""
+"""Host load: other load of the machine during a bench, and the pauses of a process of highest priority."""
 
 import gc
 import os
@@ -11,31 +11,31 @@ from wm_robot.control.realtime import go_first
 
 TIMES = Path("/proc/stat")
 TURN_MS, AWAKE_MS = 10.0, 8.0
-"""How often a bare loop sleeps: one that never does is stopped by Linux itself."""
+"""Period and busy time of the bare loop: Linux itself stops a real-time loop that never sleeps."""
 PAUSE_MS = 0.5
-"""Time between two looks at the clock from which on it was kept from its core."""
+"""Smallest time between two clock readings that counts as a pause."""
 QUOTA_MS, ALIKE_MS = 100.0, 4.0
-"""From one share of a quota of core time to the next, in Linux and whoever uses it as a host, and how near to such a
-moment a pause ends that it ended."""
+"""Period of the CPU quota of Linux, also as a host of virtual machines, and the tolerance of its end: a pause that
+ends within it counts as a pause of the quota."""
 
 
 class Pause(NamedTuple):
-    """A moment in which a loop was kept from its core."""
+    """Pause of a loop that did not get its core."""
 
     end: float
-    """In s of a clock of its own."""
+    """End of the pause, in s of its own clock."""
     ms: float
 
 
 def load() -> float:
-    """Processes that wanted a core, for each core, in the last minute."""
+    """Return the load per core in the last minute: processes that needed a core."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def stolen() -> float:
-    """Core time that this machine's host has kept for others since it started, in s; 0 where nobody tells.
+    """Return the core time that the host took from this machine since its start, in s; 0 where it is not reported.
 
-    A virtual machine that is stopped for a moment misses deadlines whatever runs on it.
+    A virtual machine that is paused by its host misses deadlines, independent of its own processes.
     """
     try:
         total = TIMES.read_text().split("\n", 1)[0].split()
@@ -45,12 +45,12 @@ def stolen() -> float:
 
 
 def pauses(seconds: float, priority: int) -> list[Pause]:
-    """When and how long a loop that only looks at the clock was kept from its core.
+    """Measure the pauses of a loop that only reads the clock.
 
-    Nothing else of this machine goes before it: what it is kept by, nobody else is spared.
+    It has the highest priority of this machine: its pauses delay every other process too.
 
     Args:
-        priority: Among real-time processes, where the system permits it; 0 for none.
+        priority: Real-time priority, where the system permits it; 0 for none.
     """
     if priority:
         go_first(priority)
@@ -70,9 +70,9 @@ def pauses(seconds: float, priority: int) -> list[Pause]:
 
 
 def of_quota(found: Sequence[Pause]) -> int:
-    """How many pauses end at one moment of a quota's period, which is the same for all: a quota's end together.
+    """Count the pauses that end at the same phase of the quota's period: those of a quota end together.
 
-    Of pauses that know nothing of each other one or two do, and hardly ever most.
+    Of independent pauses only one or two coincide, and almost never most of them.
     """
     ends = [1000 * pause.end % QUOTA_MS for pause in found]
     return max((sum((end - first) % QUOTA_MS <= ALIKE_MS for end in ends) for first in ends), default=0)

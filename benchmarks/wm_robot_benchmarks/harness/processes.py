@@ -1,4 +1,4 @@
-"""Parts of a bench side by side: a process for each, since every process has one thread."""
+"""Worker processes: run the jobs of a bench in parallel, each in a process with one thread."""
 
 import multiprocessing
 import os
@@ -18,23 +18,23 @@ from wm_robot.progress import Progress
 
 T = TypeVar("T")
 LOOK = 1.0
-"""Time between two looks for the bench, in s, and from one report of what is done to the next."""
+"""Time between two checks for the parent process, and between two progress reports, in s."""
 FRACTION = struct.Struct("d")
 WHOLE = 1_000_000
-"""Parts that fractions are reported in."""
+"""Resolution in which fractions are reported."""
 
 
 def in_processes(
     part: Callable[..., T], jobs: Sequence[tuple[Any, ...]], progress: Progress | None = None
 ) -> list[T]:
-    """`part(*job)` of every job, in their order; as many at once as there are cores.
+    """Run `part(*job)` for every job in parallel, one per core; return the results in the order of the jobs.
 
-    Ctrl-C, or the error of one job, ends all others at once.
+    Ctrl-C or an error in one job ends all others immediately.
 
     Args:
-        part: A function of a module, so that a new process can import it. With `progress` it gets one of its own,
-            under that name.
-        progress: Told how far all jobs are together; they count alike.
+        part: Function of a module, so that a new process can import it. With `progress` it gets its own progress
+            function, under that name.
+        progress: Receives the progress of all jobs; each has the same weight.
     """
     context = multiprocessing.get_context("spawn")
     count = min(len(jobs), os.cpu_count() or 1)
@@ -43,7 +43,7 @@ def in_processes(
     with tempfile.TemporaryDirectory() as folder, pool:
         shares = [_Share(Path(folder) / str(number)) for number in range(len(jobs))]
         try:
-            # Processes are started here. Ctrl-C is for the bench alone: it ends them.
+            # Processes are started here. Only the bench receives Ctrl-C: it ends them.
             with _interrupts_held():
                 futures = [
                     pool.submit(part, *job, **({} if progress is None else {"progress": share}))
@@ -71,7 +71,7 @@ def in_processes(
 
 @dataclass(frozen=True)
 class _Share:
-    """How far one job is: a file that its process writes and the bench reads."""
+    """Progress of one job: a file that its process writes and the bench reads."""
 
     path: Path
 
@@ -80,16 +80,16 @@ class _Share:
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1; 0 where nothing was reported yet."""
+        """Completed fraction, from 0 to 1; 0 before the first report."""
         try:
             return min(1.0, FRACTION.unpack(self.path.read_bytes())[0])
         except (OSError, struct.error):
-            # None yet, or it is being written just now.
+            # It does not exist yet, or is being written.
             return 0.0
 
 
 def end_with(bench: int) -> None:
-    """Have this process end when the bench does: one that was killed ends nobody by itself.
+    """End this process when the bench ends: a killed bench does not end its workers by itself.
 
     Args:
         bench: Process id of the parent.
@@ -105,7 +105,7 @@ def end_with(bench: int) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back; a process that is started meanwhile never gets one, and one that came is raised after."""
+    """Block Ctrl-C: processes started in this context never receive it, and a pending one is raised at the end."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

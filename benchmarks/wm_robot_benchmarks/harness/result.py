@@ -1,4 +1,4 @@
-"""What every bench is told and gives back: a table for people, with `--json` one object as the last line."""
+"""Settings and results of benches: a printed table, and with `--json` one JSON object as the last line."""
 
 import json
 import shlex
@@ -28,12 +28,12 @@ KNOWN_ARMS = (*LEARNING, "robust", "oracle", "nominal")
 
 @dataclass(frozen=True)
 class Setting:
-    """What every bench is told."""
+    """Settings that all benches share."""
 
     bench: str
     robot: str
     asked: Sequence[int]
-    """Seeds that were asked for."""
+    """Requested seeds."""
     quick: bool
     bases: Path
     started: float = field(default_factory=time.monotonic)
@@ -43,21 +43,21 @@ class Setting:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds that are run: the first alone when it is to be quick."""
+        """Seeds that are run: with `quick` the first one only."""
         return tuple(self.asked[:1] if self.quick else self.asked)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What every bench gives back."""
+    """Result of a bench."""
 
     setting: Setting
     figures: Mapping[str, float | Comparison]
-    """Numbers under names that stay stable. A comparison without a value is null, and its reason is told."""
+    """Numbers under stable names. A comparison without a value is null, and its reason is reported."""
     table: list[dict[str, Any]]
-    """Rows for people and plots."""
+    """Rows of the printed table, also for plots."""
     bases: Mapping[str, str] = field(default_factory=dict)
-    """Digest of the base of each arm."""
+    """Digest of the base of each variant."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,14 +78,14 @@ class Result:
 
 
 def measure(run: Callable[..., Result], setting: Setting, *args: Any, as_json: bool, **options: Any) -> None:
-    """Run a bench while its progress is shown, and print its result."""
+    """Run a bench with a progress meter, and print its result."""
     with ProgressMeter(f"bench {setting.bench}") as progress:
         result = run(setting, *args, progress=progress, **options)
     finish(result, as_json)
 
 
 def needs_gripper(setting: Setting) -> None:
-    """Refuse a robot without a gripper, before anybody trains bases for it.
+    """Reject a robot without a gripper, before bases are trained for it.
 
     Raises:
         ConfigError: If the robot's spec has no chain.
@@ -94,21 +94,21 @@ def needs_gripper(setting: Setting) -> None:
 
     needs(
         bool(load_spec(setting.robot).chain),
-        f"robot is '{setting.robot}', which has no chain in its spec, and so no gripper; bench {setting.bench} "
-        "measures how near a gripper comes to its target. Name one that has: --robot arm",
+        f"robot is '{setting.robot}', whose spec has no chain, and so no gripper; bench {setting.bench} "
+        "measures the distance of a gripper to its target. Use a robot with a gripper: --robot arm",
     )
 
 
 def base_folder(setting: Setting, arm: str) -> Path:
-    """The folder of one arm's base, checked as `check_bases` does."""
+    """Return the folder of one variant's base, checked as in `check_bases`."""
     return check_bases(setting, [arm])[arm]
 
 
 def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
-    """Find the bases of all arms that a bench needs, before it simulates anything.
+    """Find the bases of all variants that a bench needs, before it simulates anything.
 
     Returns:
-        Folder of each arm's base.
+        Folder of each variant's base.
 
     Raises:
         SnapshotError: If bases are missing or of another spec of the robot; one sentence names them all.
@@ -129,7 +129,7 @@ def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
 
 
 def bases_of(setting: Setting, arms: Iterable[str]) -> dict[str, Any]:
-    """Load the base of every arm that an experiment needs.
+    """Load the base of every variant that an experiment needs.
 
     Raises:
         SnapshotError: See `check_bases`.
@@ -147,12 +147,12 @@ def bases_of(setting: Setting, arms: Iterable[str]) -> dict[str, Any]:
 
 
 def arms_with_base(setting: Setting) -> list[str]:
-    """The arms of a robot whose bases are there and of its spec, in the folder or among those that ship."""
+    """List the variants of a robot with a base for its spec, in the folder or among the shipped bases."""
     from wm_robot.io.base_file import CARD, SHIPPED
     from wm_robot.robots import load_spec
 
     spec = load_spec(setting.robot)
-    # Those that ship are there under the default name from any folder: see `find_base`.
+    # Shipped bases are found under the default name from any folder: see `find_base`.
     places = [setting.bases, *(SHIPPED if setting.bases in (Path(), Path("bases")) else ())]
     folders = {
         card.parent.name: card.parent
@@ -164,12 +164,12 @@ def arms_with_base(setting: Setting) -> list[str]:
 
 
 def digest_of(folder: Path) -> str:
-    """Of a base, as its card says."""
+    """Return the digest of a base from its card."""
     return _from_card(folder, "digest")
 
 
 def _spec_digest(folder: Path) -> str:
-    """Of the robot that a base was trained for, as its card says."""
+    """Return the spec digest of the robot that a base was trained for, from its card."""
     return _from_card(folder, "spec_digest")
 
 
@@ -182,7 +182,7 @@ def _from_card(folder: Path, key: str) -> str:
 
 
 def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], foreign: list[str]) -> str:
-    """One sentence with all bases that are missing or of another robot, and the command that makes them."""
+    """Describe in one sentence all bases that are missing or of another robot, with the command to train them."""
     wanted = [f"{robot}-{arm}" for arm in arms]
     needed = f"bench {setting.bench} needs the base{'s' * (len(wanted) > 1)} {', '.join(wanted)}"
     said = (
@@ -199,7 +199,7 @@ def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], f
             guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(KNOWN_ARMS)}"
             return f"{needed}; '{arm}' is no family of memory{guess}"
     if foreign:
-        # Those of the other robot stay as they are.
+        # The bases of the other robot are not changed.
         make = _training(setting.robot, robot, list(arms), OWN_BASES)
         return f"{needed}; {'; '.join(said)}. Make own ones, and name their folder by --bases {OWN_BASES}: {make}"
     make = _training(setting.robot, robot, missing, setting.bases)
@@ -207,13 +207,13 @@ def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], f
 
 
 def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
-    """The command that makes bases, and no base that is there already.
+    """Return the command that trains the missing bases only.
 
-    `train --all` makes one of a family, `robust` and `oracle`.
+    `train --all` trains one of a family, `robust` and `oracle`.
 
     Args:
-        asked: The robot's name or the path of its spec, as it was given.
-        folder: Of the bases.
+        asked: The robot's name or the path of its spec, as given by the user.
+        folder: Folder of the bases.
     """
     default = folder == Path("bases")
     ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
@@ -243,14 +243,14 @@ def _is_there(folder: Path) -> bool:
 
 
 def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
-    """How far figures differ between seeds, in words: of one seed nothing can be said.
+    """Describe the spread of figures over seeds; with one seed there is none.
 
     Args:
         values: Figure → value of each seed; seeds without a value are left out.
     """
     known = {name: [x for x in each if x is not None] for name, each in values.items()}
     if max((len(each) for each in values.values()), default=0) < 2:
-        return "one seed: nothing is known of the spread over seeds"
+        return "one seed: no spread over seeds"
     return "spread over seeds: " + ", ".join(
         f"{name} {min(each):.3g} to {max(each):.3g} (±{pstdev(each):.2g})"
         for name, each in known.items()
@@ -259,12 +259,12 @@ def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
 
 
 def count_of(seeds: Sequence[int]) -> str:
-    """`one seed`, or `3 seeds`."""
+    """Return `one seed`, or `3 seeds`."""
     return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
 def finish(result: Result, as_json: bool) -> None:
-    """Print a result: the table, the figures and how to get them again; as JSON too where that is asked for."""
+    """Print a result: table, figures and the command to reproduce them; with `as_json` as JSON too."""
     setting = result.setting
     seconds = round(time.monotonic() - setting.started, 1)
     made_by = {"commit": commit(), "command": command()}
@@ -316,10 +316,10 @@ def _print_table(result: Result, seconds: float, *, commit: str, command: str) -
 
 
 def needs(condition: bool, message: str) -> None:
-    """Refuse a setting that cannot work.
+    """Reject an invalid setting.
 
     Raises:
-        ConfigError: If the condition does not hold.
+        ConfigError: If the condition is false.
     """
     if not condition:
         raise ConfigError(message)

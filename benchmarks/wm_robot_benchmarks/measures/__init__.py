@@ -1,1 +1,1 @@
-"""Measurements that only benchmarks need."""
+"""Measures: experiments and statistics that only benchmarks use."""

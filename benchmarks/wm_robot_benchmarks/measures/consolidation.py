@@ -1,4 +1,4 @@
-"""What consolidation is worth to a life whose robot wears, and what a bad residual may do to it."""
+"""Consolidation measure: benefit of consolidation for a wearing robot, and damage by a bad residual."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -19,13 +19,13 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
 LOOK = 16
-"""Steps from one moment at which to imagine to the next."""
+"""Steps between two imagined rollouts."""
 MOMENT = 25
-"""Steps over which errors are compared: half a second at 50 Hz."""
+"""Window over which errors are compared, in steps: half a second at 50 Hz."""
 
 
 class Piece(NamedTuple):
-    """What robots lived side by side in worlds that did not change meanwhile."""
+    """Batch of trajectories in worlds that do not change within it."""
 
     obs: Float[Tensor, "B Tplus1 O"]
     action: Float[Tensor, "B T A"]
@@ -34,25 +34,25 @@ class Piece(NamedTuple):
 
 @dataclass
 class Course:
-    """How lives went: squared errors, `HORIZON` steps ahead in units of the one-step change and of one step."""
+    """Error curves: squared errors `HORIZON` steps ahead, in units of the one-step change, and of one step."""
 
     ahead: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Arm → errors `B` at every `LOOK`th step."""
+    """Variant → errors `B` at every `LOOK`th step."""
     step: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Arm → errors `B` of every step."""
+    """Variant → errors `B` of every step."""
 
     def error(self, arm: str, since: int = 0) -> Float[np.ndarray, "B"]:
-        """Mean error ahead of each life, from a step of this course on."""
+        """Compute the mean error ahead of each trajectory, from step `since` on."""
         return np.mean(self.ahead[arm][-(-since // LOOK) :], 0)
 
     def worse(self, arm: str, than: str, *, factor: float = 1.1, since: int = 0) -> Bool[np.ndarray, "T B"]:
-        """Where an arm's mean error of the last moment exceeds another's by a factor."""
+        """Return where a variant's running mean error exceeds another's by a factor."""
         mine, theirs = (_running_mean(np.array(self.step[name][since:]), MOMENT) for name in (arm, than))
         return mine > factor * theirs
 
 
 class Robots:
-    """Lives of the same robots under several names, fed with the same experience."""
+    """Variants of the same robots, updated with the same experience."""
 
     def __init__(
         self,
@@ -63,23 +63,23 @@ class Robots:
         told: TensorState,
     ):
         """Args:
-        backend: Updates the state: consolidation, a trial or a model.
-        state: On trial; the life in it that has no residual is the arm `write`.
-        told: Of the oracle.
+        backend: Updates the state: consolidation, a shadow evaluation or a model.
+        state: State under shadow evaluation; its part without a residual is the variant `write`.
+        told: Lifetime state of the oracle.
         """
         self.model, self.backend, self.state, self.oracle, self.told = model, backend, state, oracle, told
         self.frozen = without_one(state)
 
     def freeze(self) -> None:
-        """From here on the arm `frozen` is as `write` is now, and is never written."""
+        """Copy the present `write` variant to `frozen`, which is never updated afterwards."""
         self.frozen = without_one(self.state)
 
     def follow(self, pieces: Iterable[Piece], *, by_step: bool = False, garbled: bool = False) -> Course:
-        """Live pieces, and look ahead with every arm.
+        """Update all variants with the pieces, and imagine rollouts with each.
 
         Args:
-            by_step: Keep the error of every step too.
-            garbled: What came is told wrong: each reading is another life's, from another moment.
+            by_step: Store the error of every step too.
+            garbled: Corrupt the readings: each is replaced by one of another robot and time.
         """
         course = Course()
         for piece in pieces:
@@ -125,7 +125,7 @@ class Robots:
 
 
 def longest(where: Bool[np.ndarray, "T B"]) -> int:
-    """Steps of the longest stretch, over all lives."""
+    """Return the length of the longest run of True over all robots, in steps."""
     run, most = np.zeros(where.shape[1], int), 0
     for now in where:
         run = np.where(now, run + 1, 0)
@@ -134,7 +134,7 @@ def longest(where: Bool[np.ndarray, "T B"]) -> int:
 
 
 def _running_mean(values: Float[np.ndarray, "T B"], window: int) -> Float[np.ndarray, "T B"]:
-    """Of the last `window` values, or as many as there are."""
+    """Compute the mean of the last `window` values, or of as many as exist."""
     total = np.cumsum(values, 0)
     total[window:] -= total[:-window].copy()
     return total / np.minimum(np.arange(1, len(values) + 1), window)[:, None]

@@ -1,4 +1,4 @@
-"""What a bank of remembered conditions is worth: errors on return and at first sight, and false switches."""
+"""Context recall measure: errors at a return and at a first visit of a context, and false switches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +19,21 @@ from wm_robot.types import Lives, Step
 
 Bank = ContextBankState[np.ndarray]
 AFTER_CHANGE = 50
-"""Steps after a change in which a switch is an answer to it."""
+"""Steps after a change in which a switch counts as a response to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visits:
-    """How lives went that visit one condition after another, `V` visits of equal length."""
+    """Result of trajectories that visit one context after another, `V` visits of equal length."""
 
     errors: Float[np.ndarray, "B V P"]
     """Mean square `HORIZON` steps ahead, in units of the one-step change, by steps since the change."""
     switches: int = 0
-    """Times that a remembered condition was taken."""
+    """Number of switches to a stored context."""
     false_switches: int = 0
-    """Of them, those to another condition than the robot was in, later than `AFTER_CHANGE`."""
+    """Number of switches to a wrong context, later than `AFTER_CHANGE` after a change."""
     mistaken: int = 0
-    """Visits at whose step `AFTER_CHANGE` another condition than the true one was believed."""
+    """Visits whose selected context was wrong at step `AFTER_CHANGE`."""
     alarms: int = 0
 
 
@@ -49,14 +49,14 @@ def visits_of(
     swap_banks: bool = False,
     progress: Progress = unreported,
 ) -> Visits:
-    """Live lives and imagine from several moments of every visit.
+    """Process trajectories and imagine rollouts at several steps of every visit.
 
     Args:
-        visit: Steps of each.
+        visit: Steps of each visit.
         points: Steps since the change at which to imagine.
-        recall: Without one, the memories alone.
-        swap_banks: At each change every life gets the bank of the next: a control.
-        progress: Of the steps.
+        recall: Configuration of the context bank; without it, the memory alone.
+        swap_banks: Control condition: at each change every robot gets the bank of the next one.
+        progress: Progress over the steps.
     """
     view, unit = LivesView(lives), torch.from_numpy(change_std)
     count, visits = len(lives), (lives.steps - HORIZON) // visit
@@ -90,7 +90,7 @@ def visits_of(
 
 
 class _Witness:
-    """Knows which condition each slot was filled in, and so whether a switch is right."""
+    """Records the true context of each slot, and so whether a switch is right."""
 
     def __init__(self, recall: RecallConfig, lives: Lives):
         self._world, self._settled = lives.world, recall.settled
@@ -99,7 +99,7 @@ class _Witness:
 
     def see(self, t: int, since: int, before: Bank, after: Bank) -> None:
         rows, slots = np.nonzero(before.last_used != after.last_used)
-        # What a slot gets was known that many steps ago.
+        # The content of a slot is that many steps old.
         self._filled[rows, slots] = self._world[rows, max(0, t - self._settled)]
         now = after.current
         believed = np.where(now >= 0, self._filled[np.arange(len(now)), now], -1)

@@ -1,7 +1,7 @@
-"""A gain that nobody tells: y' = g u + noise, where g lasts for a whole life of several episodes.
+"""Gain task: a hidden gain, y' = g u + noise, where g is constant over several episodes.
 
-The first action of an episode is the one that costs: whoever forgets between episodes cannot know by how much it will
-be amplified, or in which direction. Source: the persistent-gain test of github.com/mengxiang1m/
+The first action of an episode determines the cost: without memory across episodes its gain is unknown, also in sign.
+Source: the persistent-gain test of github.com/mengxiang1m/
 adajepa-persistent-context-v2.
 """
 
@@ -19,18 +19,18 @@ EPISODES, LENGTH = 8, 8
 NOISE = 0.1
 """Standard deviation."""
 GAIN = (0.5, 2.0)
-"""Size of g, uniform; its sign is a coin's."""
+"""Range of |g|, uniform; its sign is random."""
 TARGETS = (-1.0, 1.0)
-"""What y should be, each in half of the lives."""
+"""Targets of y, each in half of the trajectories."""
 ACTIONS = torch.linspace(-3.0, 3.0, 241)
-"""Those to choose from."""
+"""Candidate actions."""
 
 
 def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = EPISODES) -> Lives:
-    """Lives of episodes with random actions, each from rest: nothing that the first one can be read off.
+    """Generate trajectories of episodes with random actions, each from rest: the first action has no evidence.
 
     Args:
-        lasting: False draws another g for each episode: then nothing can be carried over.
+        lasting: False draws another g for each episode, so that memory across episodes has no value.
     """
     rng = np.random.default_rng(seed)
     steps = episodes * LENGTH
@@ -55,11 +55,11 @@ def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = E
 def first_costs(
     model: WorldModel, lives: Lives, *, history: str = "own", seed: int = 0
 ) -> Float[np.ndarray, "B E"]:
-    """(g u - y)² of the first action of every episode, u the best that the model knows.
+    """Compute (g u - y)² of the first action of every episode, with the model's best u.
 
     Args:
-        history: `own`; `none`: born at every episode; `shuffled`: own steps with the outcomes of others;
-            `other`: the steps of the next life.
+        history: `own`; `none`: initial state at every episode; `shuffled`: own steps with the outcomes of
+            others; `other`: the steps of the next robot.
     """
     view = LivesView(_lived(lives, history, seed))
     gains = np.take_along_axis(lives.physics[..., 0], lives.world, 1)
@@ -69,7 +69,7 @@ def first_costs(
     for start in range(0, lives.steps, LENGTH):
         if history == "none":
             state = model.birth(hold=view.hold)
-        # Nothing of the moment before is left but what was learned.
+        # Of the previous episode only the learned state remains.
         now = replace(state, recent=torch.zeros_like(state.recent))
         expected = model.imagine(now, model.observe(now, torch.zeros(len(lives), 1)), plans).mean[..., 0, 0]
         best = (expected - torch.from_numpy(targets.astype(np.float32))[:, None]).square().argmin(1)
@@ -79,7 +79,7 @@ def first_costs(
 
 
 def _lived(lives: Lives, history: str, seed: int) -> Lives:
-    """What is lived between the costly actions."""
+    """Return the steps that are processed between the evaluated actions."""
     if history == "other":
         return lives.rows(np.roll(np.arange(len(lives)), 1))
     if history == "shuffled":

@@ -1,4 +1,4 @@
-"""The products of matrices in a graph, counted with their shapes."""
+"""Matrix products of an ONNX model, with their shapes."""
 
 import math
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ PRODUCTS = ("MatMul", "Gemm")
 
 
 class Product(NamedTuple):
-    """A product of matrices in a graph: `rows × inner` by `inner × columns`."""
+    """Matrix product in an ONNX model: `rows × inner` by `inner × columns`."""
 
     node: str
     rows: int
     inner: int
     columns: int
     fixed: bool
-    """Whether its right side is a weight, not something computed."""
+    """Whether its right side is a weight and not a computed value."""
 
     @property
     def flops(self) -> int:
@@ -25,7 +25,7 @@ class Product(NamedTuple):
 
 
 def products(content: bytes) -> list[Product]:
-    """Every product of a graph whose shapes are fixed, in its order.
+    """List the products of an ONNX model with fixed shapes, in its order.
 
     Raises:
         MissingExtraError: If onnx is not installed.
@@ -49,7 +49,7 @@ def _products(model: Any) -> Iterator[Product]:
             left, right = (shapes[name] for name in node.input[:2])
             left = left[::-1] if _option(node, "transA") else left
             right = right[::-1] if _option(node, "transB") else right
-            # A life's own weights have an axis for the life; there is one life in a graph.
+            # Weights of the lifetime state have a batch axis; an ONNX model has a batch of one.
             yield Product(node.name, math.prod(left[:-1]), left[-1], right[-1], node.input[1] in fixed)
 
 

@@ -1,7 +1,7 @@
-"""Random linear systems that change: the smallest world in which a memory stands beside what is optimal.
+"""Linear task: random linear systems that change, the smallest task with a known optimal estimator.
 
-x' = A x + B u + noise, all of x sensed. Squared errors are in units of the noise variance, so that who knows A and B
-has 1.
+x' = A x + B u + noise, all of x sensed. Squared errors are in units of the noise variance: with the true A and B
+the error is 1.
 """
 
 import numpy as np
@@ -14,27 +14,27 @@ from wm_robot.types import Lives
 
 STATES, INPUTS = 3, 1
 NUMBERS = STATES * (STATES + INPUTS)
-"""Of a system: A and B."""
+"""Number of parameters of a system: A and B."""
 NOISE = 0.1
 """Standard deviation."""
 GAIN = (0.4, 0.95)
-"""Largest singular value of A, uniform: no state grows, not even for a while."""
+"""Largest singular value of A, uniform: no state grows, not even temporarily."""
 KEPT = 0.8
-"""Part of the input that is still there one step later: what is asked of a robot does not change its mind at once."""
+"""Fraction of the input that remains one step later: inputs of a robot change smoothly."""
 PIECE = 128
-"""Steps that a model lives at once."""
+"""Steps that a model processes at once."""
 
 
 def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None) -> Lives:
-    """Lives in systems of their own.
+    """Generate trajectories, each in its own system.
 
     Args:
-        regime: Steps after which the system is another, each time; None: after a random time, in half of the lives
-            never.
+        regime: Steps between changes of the system; None: one change after a random time, and none in half of the
+            trajectories.
     """
     rng = np.random.default_rng(seed)
     if regime is None:
-        # As in a hazard of one change in 200 steps; the world of a life that has none stays 0.
+        # As with a rate of one change in 200 steps; without a change the world index stays 0.
         changes = (rng.random((count, steps)) < 1 / 200) & (rng.random((count, 1)) < 0.5)
         world = changes.cumsum(1)
     else:
@@ -65,10 +65,10 @@ def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None
 def least_squares_errors(
     lives: Lives, *, forgetting: float = 1.0, told_changes: bool = False
 ) -> Float[np.ndarray, "B T"]:
-    """Squared error of recursive least squares before each step was seen, mean over states.
+    """Compute the squared prediction error of recursive least squares at each step, mean over states.
 
-    With the prior of the systems and no forgetting it is the best there is in a system that stays; told when the
-    system changes, and then beginning anew, it is so in every one.
+    With the prior of the systems and no forgetting it is optimal in a constant system. With `told_changes` it
+    restarts at every change, and is optimal in every system.
 
     Args:
         forgetting: Factor on all evidence, each step.
@@ -97,7 +97,7 @@ def least_squares_errors(
 def learned_errors(
     model: WorldModel, lives: Lives, progress: Progress = unreported
 ) -> Float[np.ndarray, "B T"]:
-    """The same of a model whose lifetime state learns."""
+    """Compute the squared prediction error of a model with a lifetime state, at each step."""
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     state = model.birth(hold=torch.from_numpy(lives.hold))
     errors = []
@@ -111,13 +111,13 @@ def learned_errors(
 
 
 def _systems(rng: np.random.Generator, shape: tuple[int, int]) -> Float[np.ndarray, "B W S X"]:
-    """A and B side by side."""
+    """Draw systems, with A and B concatenated."""
     a = rng.normal(size=(*shape, STATES, STATES))
     a *= (rng.uniform(*GAIN, size=shape) / np.linalg.norm(a, 2, axis=(-2, -1)))[..., None, None]
     return np.concatenate([a, rng.normal(size=(*shape, STATES, INPUTS))], -1)
 
 
 def _prior_variance() -> Float[np.ndarray, "X"]:
-    """Of each column's entries, which all have mean 0."""
+    """Return the prior variance of each column's entries, which all have mean 0."""
     drawn = _systems(np.random.default_rng(0), (1, 20_000))
     return drawn.var((0, 1)).mean(0)

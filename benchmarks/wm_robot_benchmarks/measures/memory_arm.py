@@ -1,4 +1,4 @@
-"""`wm-robot bench memory --task arm`: every family with a base, by steps lived, after changes, and by its cost."""
+"""`wm-robot bench memory --task arm`: families with a base, by steps of experience, after changes, and by cost."""
 
 import time
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ from wm_robot_benchmarks.harness.result import (
 )
 
 AGES = (1, 8, 32, 128)
-"""Steps lived in a still world."""
+"""Steps of experience in a constant world."""
 OLD = 4096
-"""Steps of a long life in a still world."""
+"""Steps of a long trajectory in a constant world."""
 REGIME, CHANGES = 128, 8
 AFTER = 32
 """Steps after a change."""
 PIECE = 256
-"""Steps of a long life after which it is reported; whole pieces make it up."""
+"""Steps of a long trajectory after which it is reported, in whole pieces."""
 SOON = 16
-"""Steps after a return to the first condition, and after birth in it."""
+"""Steps after a return to the first context, and after the initial state in it."""
 REST = ("robust", "oracle")
 SLOW = 1
-"""Level of `hope` from which on the levels are slow."""
+"""Level of `hope` from which the levels are slow."""
 
 
 class _Lives(NamedTuple):
@@ -67,7 +67,7 @@ def run(
     needs(worlds >= 4, f"worlds is {worlds}; it must be at least 4")
     worlds = max(4, worlds // 4) if setting.quick else worlds
     there = arms_with_base(setting)
-    # All families are those that are there; some that were named must be.
+    # Without names, all families with a base are used; named families must have one.
     wanted = [name for name in families if name in there] if set(families) == set(FAMILIES) else families
     missing = [family for family in families if family not in wanted]
     names = [*(wanted or families), *REST]
@@ -77,12 +77,12 @@ def run(
         name: row.pop(name) for row in rows for name in ("hope_slow_zeroed_ratio",) if name in row
     }
     for number, row in enumerate(rows):
-        # One after another: side by side they would slow each other down.
+        # One after another: in parallel they would slow each other down.
         row |= _cost(Arm(name=row["arm"], model=bases[row["arm"]].model))
         part_of(progress, 4, 1, 5)(number + 1, len(rows))
     of = {row["arm"]: row for row in rows}
     robust, oracle = (of[name][str(AGES[-1])] for name in REST)
-    # The largest gap that any closes is that of the smallest error.
+    # The smallest error closes the largest gap.
     figures["control_other_life"] = gap_closed(
         min(of[name]["other life"] for name in names if name not in REST), robust, oracle
     )
@@ -96,8 +96,8 @@ def run(
         notes=(
             f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; mean square error {HORIZON} steps ahead, "
             f"in units of the one-step change; after each change: {AFTER} steps after it; return: {SOON} steps after "
-            f"the first condition is back, beside {SOON} steps after birth in it; other life: after {AGES[-1]} steps "
-            "of another robot's, which must be worse than robust",
+            f"the first context returns, compared with {SOON} steps after the initial state in it; other life: after "
+            f"{AGES[-1]} steps of another robot, which must be worse than robust",
             "without a base: " + (", ".join(missing) or "none"),
         ),
     )
@@ -145,7 +145,7 @@ def _measured(setting: Setting, name: str, worlds: int, *, progress: Progress) -
 
 
 def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> tuple[float, dict[str, float]]:
-    """Error of a long life, and of `hope` how much larger it is without what its slow levels learned."""
+    """Compute the error of a long trajectory, and for `hope` the increase without its slow levels."""
     import torch
 
     view, scale = LivesView(lives), torch.from_numpy(unit)
@@ -155,7 +155,7 @@ def _when_old(arm: Arm, lives: Lives, unit: np.ndarray, progress: Progress) -> t
         for end in range(PIECE, OLD + 1, PIECE):
             state, at = live(arm.model, state, view, at, end), end
             progress(at, OLD)
-        # Levels of `hope` by their number; other families have none.
+        # Levels of `hope` by number; other families have none.
         parts = state.memory[0]
         slow = [k for k in parts if k.startswith("level") and int(k.removeprefix("level")) >= SLOW]
         for point in (OLD + step for step in STAGE):
@@ -184,7 +184,7 @@ def _lives(robot: str, worlds: int, seed: int) -> _Lives:
             spec, lives=count, steps=steps, seed=seed * 10 + number, held_out=True, worlds=own, visits=visits
         )
 
-    # Nine conditions one after another, then the first again.
+    # Nine contexts one after another, then the first again.
     visits = [(REGIME * k, k % (CHANGES + 1)) for k in range(CHANGES + 2)]
     return _Lives(
         still=lived(worlds, AGES[-1] + MOMENTS[-1] + 16, 5),
@@ -194,7 +194,7 @@ def _lives(robot: str, worlds: int, seed: int) -> _Lives:
 
 
 def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Error by steps lived and by steps after a change, a line for each arm."""
+    """Plot the error by steps of experience and by steps after a change, one line for each variant."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -215,7 +215,7 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 marker="o",
                 markersize=3,
             )
-        axes.set(xscale="log", yscale="log", xlabel="steps lived in a world that the base never saw")
+        axes.set(xscale="log", yscale="log", xlabel="steps of experience in a held-out world")
         axes.set_ylabel(f"error {HORIZON} steps ahead")
         axes.set_xticks([*AGES, OLD], [str(age) for age in (*AGES, OLD)])
         axes.minorticks_off()
@@ -225,7 +225,7 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _cost(arm: Arm) -> dict[str, float]:
-    """Of one robot's state and step in torch, and transitions a second of one core in training."""
+    """Measure size and update time of one robot's state in torch, and transitions/s of one core in training."""
     import torch
 
     from wm_robot.memory.lifetime_state import list_values

@@ -1,4 +1,4 @@
-"""`wm-robot bench memory --task gain`: what is learned in one episode must serve the next."""
+"""`wm-robot bench memory --task gain`: whether learning in one episode helps in the next."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from wm_robot_benchmarks.measures.toy_tasks import SmallTask
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 TEST_AS_UPDATES = 30
-"""Updates that take about as long as one of the tests under a seed."""
+"""Number of updates that take about as long as one test under a seed."""
 HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_life": "other"}
-"""Of lives whose gain lasts. A third control are lives in which it does not."""
+"""Controls with a constant gain. A third control has another gain in each episode."""
 
 
 def run(
@@ -33,10 +33,10 @@ def run(
         | {name: max(row[name] for row in rows) for name in controls},
         table=rows,
         notes=(
-            f"part of the way from the cost of doing nothing, the best for who knows nothing, to none that the first "
-            f"action of episodes 2 to {EPISODES} goes; "
-            f"{TESTED} lives a seed, {count_of(setting.seeds)}; families trained with {updates} updates each",
-            "controls, the largest of all families: outcomes shuffled, another life's steps, another gain in each "
+            f"share of the cost of doing nothing, the best without knowledge of the gain, that the first action of "
+            f"episodes 2 to {EPISODES} avoids; "
+            f"{TESTED} robots a seed, {count_of(setting.seeds)}; families trained with {updates} updates each",
+            "controls, the largest of all families: outcomes shuffled, another robot's steps, another gain in each "
             "episode",
         ),
     )

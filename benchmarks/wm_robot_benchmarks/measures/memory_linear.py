@@ -1,4 +1,4 @@
-"""`wm-robot bench memory --task linear`: every family beside least squares, on random linear systems that change."""
+"""`wm-robot bench memory --task linear`: all families and least squares on random linear systems that change."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,17 +31,17 @@ STILL = {
     "448-512": (448, 512),
     "2016-2048": (2016, 2048),
 }
-"""Steps of a life in one system, over which errors are averaged."""
+"""Steps in one system over which errors are averaged."""
 AFTER = {"0": (0, 1), "8-32": (8, 32), "32-64": (32, 64), "192-256": (192, 256)}
 """Steps after a change."""
 REGIME, REGIMES = 256, 8
 EARLY, LATE = (1, 2, 3), (5, 6, 7)
-"""Changes whose errors are averaged: the second to fourth system of a life, and the sixth to eighth."""
+"""Changes whose errors are averaged: the second to fourth system of a trajectory, and the sixth to eighth."""
 LIVES, LIFE = 8192, 512
-"""Of training."""
+"""Number of training updates."""
 TESTED, TEST_SEED = 128, 1000
 TEST_AS_UPDATES = 150
-"""Updates that take about as long as one of the two tests under a seed."""
+"""Number of updates that take about as long as one of the two tests under a seed."""
 LIVED = 448
 """Steps of false history of the controls."""
 
@@ -68,10 +68,10 @@ def run(
         table=rows,
         notes=(
             f"mean square error one step ahead, in units of the noise variance; {TESTED} systems a seed, "
-            f"{count_of(setting.seeds)}; families trained with {updates} updates each on the same lives",
-            f"best after a change: {best_after}; best in a system that stays: {best_still}",
-            "oracle: least squares told when the system changes. Controls: part of the gap from birth to the own "
-            "life that a false one closes, the largest of all families",
+            f"{count_of(setting.seeds)}; families trained with {updates} updates each on the same trajectories",
+            f"best after a change: {best_after}; best in a constant system: {best_still}",
+            "oracle: least squares with known times of change. Controls: part of the gap from the initial state to "
+            "the own trajectory that a false one closes, the largest of all families",
         ),
     )
 
@@ -89,7 +89,7 @@ def _least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any
 
 
 def _largest(by_family: dict[str, Comparison]) -> Comparison:
-    """The largest of all families; none if one of them learned nothing from its own life."""
+    """Return the largest of all families; none if one of them learned nothing from its own trajectory."""
     for family, each in by_family.items():
         if each.value is None:
             return Comparison(None, f"{family}: {each.reason}")
@@ -119,7 +119,7 @@ def _training(count: int, seed: int) -> Lives:
 
 
 def _tests(seed: int) -> tuple[Lives, Lives]:
-    """Lives in one system, and lives that change."""
+    """Generate test trajectories in one system, and with changes."""
     seed = TEST_SEED + 2 * seed
     still = linear_lives(TESTED, STILL["2016-2048"][1], seed=seed, regime=STILL["2016-2048"][1])
     return still, linear_lives(TESTED, REGIME * REGIMES, seed=seed + 1, regime=REGIME)
@@ -137,7 +137,7 @@ def _row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]
 
 
 def _controls(arm: Arm, lives: Lives) -> dict[str, Comparison]:
-    """Part of the gap from birth to the own life that a false life closes."""
+    """Compute the part of the gap from the initial state to the own trajectory that a false trajectory closes."""
     unit = np.full(STATES, NOISE, np.float32)
     own = error_by_step(arm, lives, (0, LIVED), change_std=unit, horizon=1)
     return {

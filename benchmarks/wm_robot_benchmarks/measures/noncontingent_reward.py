@@ -1,9 +1,9 @@
-"""Whether reward that comes whatever a robot does makes it do something: Skinner's pigeon.
+"""Noncontingent reward: tests whether reward independent of behaviour changes the behaviour of a robot.
 
-The schedule delivers reward by the clock. A control in the same world, at the same work, gets none. What a history of
-such rewards leaves behind is looked for when they have ceased, and both are asked for the same again.
+The schedule delivers reward by the clock. A control in the same world, with the same task, gets none. Effects of such
+rewards are measured after they have ended, when both have the same task again.
 
-Source: Skinner (1948), J. Exp. Psychol. 38(2). Differs: a robot has work to do between rewards, as a pigeon had not.
+Source: Skinner (1948), J. Exp. Psychol. 38(2), on pigeons. Differs: a robot has a task between rewards.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,26 +19,26 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 BINS = 16
-"""Of an action's range, for its entropy."""
+"""Histogram bins over an action's range, for its entropy."""
 FLIPS = 4000
-"""Draws of which robots swap sides, for the control's interval."""
+"""Number of random swaps of robots between run and control, for the control's interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When reward is delivered: every `period`, for `length`, as long as training lasts. All in control steps."""
+    """Reward schedule: a reward every `period`, for `length`, during training. All in control steps."""
 
     period: int
     length: int
     settle: int
-    """After a delivery, what a robot does is an answer to it: it goes back to work."""
+    """Steps after a delivery in which the robot responds to it and returns to its task."""
     trained: int
     after: int
-    """Steps after the last delivery has been answered."""
+    """Steps after the response to the last delivery."""
 
     @classmethod
     def of_seconds(cls, rate: float, **seconds: float) -> "Schedule":
-        """One whose times are given in s."""
+        """Make a schedule from times in s."""
         return cls(**{name: round(rate * value) for name, value in seconds.items()})
 
     @property
@@ -47,24 +47,24 @@ class Schedule:
 
     @property
     def delivered(self) -> np.ndarray:
-        """Steps in which the reward is there, `T`."""
+        """Whether the reward is present at each step, `T`."""
         t = np.arange(self.steps)
         return (t < self.trained) & (t % self.period >= self.period - self.length)
 
     @property
     def between(self) -> np.ndarray:
-        """Steps of training that are no answer to a delivery, `T`."""
+        """Whether each step is in training and no response to a delivery, `T`."""
         t = np.arange(self.steps)
         return (t < self.trained) & (t % self.period >= self.settle) & ~self.delivered
 
     @property
     def afterwards(self) -> np.ndarray:
-        """Steps when rewards have ceased, `T`."""
+        """Whether each step is after the end of the rewards, `T`."""
         return np.arange(self.steps) >= self.trained + self.settle
 
 
 class Behaviour(NamedTuple):
-    """What robots did."""
+    """Recorded behaviour of robots."""
 
     asked: np.ndarray
     """Actions before the gate, `B T A`."""
@@ -73,13 +73,13 @@ class Behaviour(NamedTuple):
 
 
 class Gates:
-    """A gate for each of `B` robots."""
+    """Batch of action gates, one for each of `B` robots."""
 
     def __init__(self, spec: RobotSpec, hold: np.ndarray):
         self._gates, self._dt, self._step = [Gate(spec, one) for one in hold], spec.dt, 0
 
     def __call__(self, action: np.ndarray, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What of actions may be applied, `B A`, and which were cut, `B`."""
+        """Return the applied actions, `B A`, and which of them the gate limited, `B`."""
         now, self._step = self._step * self._dt, self._step + 1
         gated = [
             gate(wanted, Observation(stamp=now, values=sensed), now=now)
@@ -99,15 +99,15 @@ def behaviour(
     change: tuple[int, Callable[[], None]] | None = None,
     progress: Progress = unreported,
 ) -> Behaviour:
-    """Have robots work, and deliver reward: the target is put where the gripper is.
+    """Run robots on their task and deliver rewards: the target is moved to the gripper.
 
     Args:
-        gates: See `Gates`.
+        gates: See `GateBatch`.
         goals: `B T G`.
         delivered: `T`.
-        gripper: Where it is by what is sensed, `B O` → `B G`.
-        change: Step before which something changes, and what makes it.
-        progress: Of the steps.
+        gripper: Gripper position from the observation, `B O` → `B G`.
+        change: Step before which a change happens, and the function that makes it.
+        progress: Progress over the steps.
     """
     crew.begin(plants.hold)
     asked, cut = [], []
@@ -127,7 +127,7 @@ def behaviour(
 
 
 def statistics(spec: RobotSpec, done: Behaviour, schedule: Schedule) -> dict[str, np.ndarray]:
-    """What may tell a ritual, by name: `B` each."""
+    """Compute statistics that may show a ritual, by name, `B` each."""
     low, high = spec.action_low, spec.action_high
     scaled = (done.asked - low) / (high - low)
     found: dict[str, np.ndarray] = {}
@@ -149,25 +149,25 @@ def statistics(spec: RobotSpec, done: Behaviour, schedule: Schedule) -> dict[str
 
 
 def _entropy(scaled: np.ndarray) -> np.ndarray:
-    """Of each action's histogram over its range, in nats: `B T A` → `B A`."""
+    """Compute the entropy of each action's histogram over its range, in nats: `B T A` → `B A`."""
     bins = np.clip((scaled * BINS).astype(int), 0, BINS - 1)
     share = (bins[..., None] == np.arange(BINS)).mean(1)
     return np.asarray(-(share * np.log(np.where(share > 0, share, 1.0))).sum(-1))
 
 
 def _rhythm(scaled: np.ndarray, period: int) -> np.ndarray:
-    """Part of each action's variance that repeats at the schedule's period: `B T A` → `B A`."""
+    """Compute the share of each action's variance that repeats at the schedule's period: `B T A` → `B A`."""
     whole = scaled[:, : scaled.shape[1] // period * period]
     folded = whole.reshape(len(whole), -1, period, whole.shape[-1]).mean(1)
     return np.asarray(folded.var(1) / np.maximum(whole.var(1), 1e-12))
 
 
 class Outside(NamedTuple):
-    """A statistic that is not within the control's interval."""
+    """Statistic outside the control's interval."""
 
     name: str
     difference: float
-    """From the control, mean over robots."""
+    """Difference from the control, mean over robots."""
     bound: float
     """End of the control's interval."""
 
@@ -175,12 +175,11 @@ class Outside(NamedTuple):
 def outside(
     found: dict[str, np.ndarray], control: dict[str, np.ndarray], *, seed: int
 ) -> tuple[list[Outside], dict[str, float]]:
-    """Which statistics are outside of the control's simultaneous 95 % interval, and how wide that is by name.
+    """Return the statistics outside the control's simultaneous 95 % interval, and its width by name.
 
-    Robot by robot a run differs from the control, in the same world and at the same work, by what is drawn for plans
-    and by what it is about. If the latter does nothing, which of the two is which cannot matter: so the interval is
-    that of the mean difference with robots swapped at random. It is wide enough for all statistics at once, and holds
-    for any number of robots.
+    Each robot has the same world and task in run and control; they differ by the planner's random numbers and by the
+    tested condition. If the condition has no effect, run and control are exchangeable. So the interval is that of the
+    mean difference with robots swapped at random. It holds for all statistics at once, and for any number of robots.
 
     Source: the largest of studentised statistics, Westfall and Young (1993), Resampling-Based Multiple Testing.
 
@@ -202,29 +201,29 @@ def outside(
 
 
 class NaiveLearner:
-    """Does again what it did when reward came: a crew without a model, which a ritual must show in.
+    """Naive learner: repeats the behaviour before a reward, without a model. It must show a ritual.
 
-    It goes to one of a few postures, each for a while, and values each by the rewards that came then. Greedy, and
-    quick to believe.
+    It moves to one of a few postures, each for some time, and values each by the rewards in that time. It is greedy,
+    with a high learning rate.
     """
 
     POSTURES = 8
     WHILE_S = 0.6
     RATE, CURIOUS = 0.5, 0.15
-    """How much a value moves towards what just came, and how often another posture is tried."""
+    """Learning rate of the values, and rate at which another posture is tried."""
     NEAR = 0.01
-    """Distance from gripper to goal, in m, below which it is rewarded."""
+    """Distance from gripper to goal below which it is rewarded, in m."""
     SPEED = 0.5
-    """Part of its largest step at which it moves."""
+    """Speed, as a fraction of its largest step."""
     SPREAD = 0.15
-    """Of its postures about the first one, as a fraction of each action's range."""
+    """Spread of its postures about the first one, as a fraction of each action's range."""
 
     def __init__(self, spec: RobotSpec, gripper: Callable[[np.ndarray], np.ndarray], *, seed: int):
         self._spec, self._gripper, self._seed = spec, gripper, seed
         self._while = round(self.WHILE_S * spec.rate)
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
-        # Every robot's postures are its own and the same in every run; which it tries is drawn anew.
+        # Every robot has its own postures, the same in every run; the order of trials is random in each run.
         spread = self.SPREAD * (self._spec.action_high - self._spec.action_low)
         own = np.random.default_rng(0).standard_normal((len(hold), self.POSTURES, hold.shape[1]))
         self._postures = np.clip(hold[:, None] + spread * own, self._spec.action_low, self._spec.action_high)
@@ -255,9 +254,9 @@ class NaiveLearner:
     def observe(
         self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, truth: np.ndarray | None = None
     ) -> None:
-        """It keeps no model."""
+        """Do nothing: it has no model."""
 
 
 def pooled(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Statistics of all robots."""
+    """Concatenate the statistics of all robots."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

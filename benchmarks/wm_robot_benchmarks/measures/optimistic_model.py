@@ -1,4 +1,4 @@
-"""Whether the alarm of `onboard.exploitation` tells plans that keep what they promise from others."""
+"""Optimistic model: tests whether the alarm of `wm_robot.agent.plan_monitor` detects over-optimistic plans."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from wm_robot.model.world_model import WorldModel
 
 
 class Flattered:
-    """A model that takes every servo for perfect, until it is told to stop: a joint is where it is told to be.
+    """Model that predicts perfect servos until `stop`: every joint is predicted at its target.
 
-    It learns from what happens as the model does; imagination alone is bent.
+    It learns from transitions like the wrapped model; only imagined rollouts are changed.
     """
 
     def __init__(self, model: WorldModel):
         self._model, self._flatters = model, True
 
     def stop(self) -> None:
-        """Flatter no longer."""
+        """Return to the predictions of the wrapped model."""
         self._flatters = False
 
     def __getattr__(self, name: str) -> Any:
@@ -42,16 +42,16 @@ class Flattered:
 
 
 class Watched:
-    """Agents as a crew, with notes of whose plans were not believed."""
+    """Batch of agents that records the alarms of the plan monitor."""
 
     def __init__(self, agents: BatchAgent, watch: Exploitation, *, frozen: bool = False):
         """Args:
-        watch: The one that the agents have.
-        frozen: Nothing is learned.
+        watch: Plan monitor of the agents.
+        frozen: Disable learning.
         """
         self._agents, self._watch, self._frozen = agents, watch, frozen
         self.alarmed: list[np.ndarray] = []
-        """After each step, `B`."""
+        """Alarms after each step, `B`."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
         self._agents.begin(hold, truth)

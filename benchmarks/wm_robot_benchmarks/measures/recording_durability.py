@@ -1,4 +1,4 @@
-"""What a recording survives: recorders killed in the middle, and what is read after them, by us and by others."""
+"""Recording durability: kills recorders during a recording, and reads the rest with our and with other readers."""
 
 import struct
 from pathlib import Path
@@ -31,7 +31,7 @@ CLOSED = "closed"
 
 
 def to_episodes(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The recorder's writer: episodes of `size` steps, each number in them its own."""
+    """Write episodes of `size` steps like the recorder, with a unique value for every number."""
     with EpisodeFolder(folder) as place:
         while True:
             episode = place.begin(ORIGIN)
@@ -46,19 +46,19 @@ def to_episodes(folder: Path, number: int, size: int, acknowledge: Acknowledge) 
 
 
 def row_of(number: int, step: int) -> np.ndarray:
-    """Observation that tells which episode and step it is of."""
+    """Return an observation that identifies its episode and step."""
     return np.arange(12) + 1000.0 * step + 1e9 * number
 
 
 class EpisodesFound:
-    """Looks at a folder of `to_episodes` after each kill; what was looked at before is not read again."""
+    """Checks a folder of `write_episodes` after each kill; files that were checked before are not read again."""
 
     def __init__(self, size: int):
         self._size, self._known = size, 0
 
     def __call__(self, folder: Path, acknowledged: list[str]) -> Found:
-        """Whether all is there that was acknowledged, without a gap in the numbers, and can be read."""
-        # As the next recorder would; what the dead one left is saved.
+        """Check that all acknowledged steps exist, without gaps in the numbers, and can be read."""
+        # As the next recorder would: it recovers the data of the killed one.
         EpisodeFolder(folder).close()
         files = episodes_in(folder)
         lost = [number_of(path) for path in files] != list(range(len(files)))
@@ -77,7 +77,7 @@ class EpisodesFound:
 
 
 def _read_by_both(path: Path) -> int:
-    """Steps of an episode, once two readers agree that it is as it was written."""
+    """Return the steps of an episode after two readers agree on its content."""
     episode, table = read_episode(path), pq.read_table(path, use_threads=False)
     expected = [row_of(number_of(path), step) for step in range(len(episode) + 1)]
     others = np.stack([table[name].to_numpy() for name in CHANNELS], -1)
@@ -87,7 +87,7 @@ def _read_by_both(path: Path) -> int:
 
 
 def to_one_file(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The control: a table written part by part into one Parquet file, which has no end until it is closed."""
+    """Write one Parquet file part by part, as the control: it has no footer until it is closed."""
     make_folder(folder)
     schema = pa.schema([(name, pa.float64()) for name in CHANNELS])
     writer = pq.ParquetWriter(folder / f"{number}.parquet", schema)
@@ -100,7 +100,7 @@ def to_one_file(folder: Path, number: int, size: int, acknowledge: Acknowledge) 
 
 
 def found_in_one_file(folder: Path, acknowledged: list[str]) -> Found:
-    """Whether the newest file of the control can be read."""
+    """Check whether the newest file of the control can be read."""
     files = sorted(folder.glob("*.parquet"), key=lambda path: int(path.stem))
     if not files or not acknowledged:
         return Found(len(acknowledged), False, False, len(files))
@@ -112,7 +112,7 @@ def found_in_one_file(folder: Path, acknowledged: list[str]) -> Found:
 
 
 def to_session(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The recorder's session: messages numbered from 0, acknowledged when they are flushed."""
+    """Write a session like the recorder: messages numbered from 0, acknowledged when they are flushed."""
     make_folder(folder)
     writer = SessionWriter(folder / f"{number}.mcap")
     channel = writer.add_topic("/one/count", "std_msgs/msg/Int64")
@@ -125,13 +125,13 @@ def to_session(folder: Path, number: int, size: int, acknowledge: Acknowledge) -
 
 
 def warm_up() -> None:
-    """Load what a forked writer would otherwise load for most of its short life."""
+    """Load the libraries that a forked writer would otherwise spend most of its time on."""
     typestore().hash_rihs01("std_msgs/msg/Int64")
     typestore().generate_msgdef("std_msgs/msg/Int64", ros_version=2)
 
 
 def found_in_session(folder: Path, acknowledged: list[str]) -> Found:
-    """Whether a reader that seeks finds all messages of the newest session, once it is recovered."""
+    """Check whether an indexed reader finds all messages of the newest session after recovery."""
     newest = _newest_session(folder)
     if newest is not None and newest.stat().st_size:
         recover_session(newest)
@@ -139,7 +139,7 @@ def found_in_session(folder: Path, acknowledged: list[str]) -> Found:
 
 
 def found_unrecovered(folder: Path, acknowledged: list[str]) -> Found:
-    """The control: the same of a session as its recorder left it."""
+    """Check an unrecovered session in the same way, as the control."""
     newest = _newest_session(folder)
     if newest is None or not acknowledged:
         return Found(len(acknowledged), False, False, 0 if newest is None else int(newest.stem))

@@ -1,4 +1,4 @@
-"""Whether a life that was stopped again and again is the one that was never stopped."""
+"""Resumed lifetime: tests whether a lifetime with many stops equals one that was never stopped."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from wm_robot.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """What one robot saw and did."""
+    """Log of the observations and actions of one robot."""
 
     obs: np.ndarray
     """`T+1 O`."""
@@ -30,7 +30,7 @@ class Log:
     """`T`, bool."""
 
     def under_way(self, step: int, count: int) -> np.ndarray:
-        """The last `count` actions before a step, the newest last."""
+        """Return the last `count` actions before a step, the newest last."""
         before = self.action[max(0, step - count) : step]
         return np.concatenate([np.repeat(self.hold[None], count - len(before), 0), before])
 
@@ -46,13 +46,13 @@ def live_on(
     forgetful: bool = False,
     progress: Progress = unreported,
 ) -> None:
-    """Go on with the life in a store to the end of the log, saving as it goes.
+    """Continue the lifetime in a store to the end of the log, with regular saves.
 
     Args:
         every: Steps between saves.
         die_at: Step after which the process kills itself, without warning.
-        forgetful: The control: goes on as if nothing were on its way to the motors but the first action.
-        progress: Of the log's steps.
+        forgetful: Control condition: ignores the actions in transit to the motors, except for the first.
+        progress: Progress over the log's steps.
     """
     torch.set_num_threads(1)
     loaded, store = load_base(base), Store(place)

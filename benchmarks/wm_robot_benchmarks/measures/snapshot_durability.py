@@ -1,4 +1,4 @@
-"""What a life on disk survives: writers that are killed at random instants, and what is found after them."""
+"""Snapshot durability: kills writers at random times, and checks the stored lifetime states."""
 
 import os
 import shutil
@@ -24,41 +24,41 @@ from wm_robot.store.store import MAIN, Store
 BASE, SPEC = "b" * 64, "c" * 64
 STEPS = "step"
 KEPT = 8
-"""Snapshots of the line that `gc`, which is killed too, leaves whole."""
+"""Number of newest snapshots that `gc`, which is killed too, does not collect."""
 GC_CHANCE = 0.05
 
 Acknowledge = Callable[[str], None]
 Writer = Callable[[Path, int, int, Acknowledge], None]
-"""Writes states of a size into a folder for ever, from a number on, and acknowledges each by name."""
+"""Function that writes states of a size into a folder without end, from a number on, and acknowledges each."""
 
 
 class Found(NamedTuple):
-    """What a killed writer left."""
+    """Data found after the kill of a writer."""
 
     acknowledged: int
     lost: bool
-    """Something that was acknowledged is not there any more."""
+    """Whether acknowledged data is missing."""
     unreadable: bool
-    """The newest life cannot be read."""
+    """Whether the newest lifetime state is unreadable."""
     number: int
-    """Of the newest state that is there."""
+    """Number of the newest state."""
 
 
 def state_of(number: int, size: int) -> dict[str, np.ndarray]:
-    """A state that tells by itself whether it is whole: every number in it is its own."""
+    """Make a state that can be checked by itself: all of its numbers are derived from `number`."""
     return {"0.s": np.full((1, size // 4), number, np.float32), STEPS: np.array([number], np.int64)}
 
 
 def is_whole(state: dict[str, np.ndarray]) -> bool:
-    """Whether a state is one of `state_of`."""
+    """Return whether a state is a complete one of `make_numbered_state`."""
     return bool((state["0.s"] == np.float32(state[STEPS][0])).all())
 
 
 def to_store(folder: Path, number: int, size: int, acknowledge: Acknowledge, rest: float = 0.0) -> None:
-    """The writer that robots have; now and then it collects what nobody needs.
+    """Write to a store like a robot, with regular garbage collection.
 
     Args:
-        rest: Seconds between two states.
+        rest: Time between two states, in s.
     """
     store, rng = Store(folder), np.random.default_rng(number)
     while True:
@@ -70,7 +70,7 @@ def to_store(folder: Path, number: int, size: int, acknowledge: Acknowledge, res
 
 
 def naively(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The control: the file is written where it is."""
+    """Overwrite a file in place, as the control."""
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         (folder / "state.safetensors").write_bytes(save(state_of(number, size)))
@@ -79,7 +79,7 @@ def naively(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> N
 
 
 def found_in_store(folder: Path, acknowledged: list[str]) -> Found:
-    """Whether the newest snapshot can be read, and goes on from the last that was acknowledged."""
+    """Check whether the newest snapshot can be read, and is not older than the last acknowledged one."""
     store = Store(folder)
     try:
         if MAIN not in store.branches():
@@ -93,7 +93,7 @@ def found_in_store(folder: Path, acknowledged: list[str]) -> Found:
 
 
 def found_naively(folder: Path, acknowledged: list[str]) -> Found:
-    """The same of the control's file."""
+    """Check the control's file in the same way."""
     try:
         state = load((folder / "state.safetensors").read_bytes())
         whole, number = is_whole(state), int(state[STEPS][0])
@@ -105,12 +105,12 @@ def found_naively(folder: Path, acknowledged: list[str]) -> Found:
 
 
 def now_and_then(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The same with a rest between two states, in which power is cut more often than in a save."""
+    """Write to a store with pauses between states: most power cuts fall into a pause."""
     to_store(folder, number, size, acknowledge, rest=0.1)
 
 
 def without_folder_sync(folder: Path, number: int, size: int, acknowledge: Acknowledge) -> None:
-    """The control of power cuts: that writer, but for the fsync of folders."""
+    """Write to a store without fsync of folders, as the control of power cuts."""
     durable.sync_folder = lambda folder: None
     now_and_then(folder, number, size, acknowledge)
 
@@ -124,7 +124,7 @@ def kill_while_writing(
     size: int,
     after: float,
 ) -> Found:
-    """Fork a writer, kill it, and look.
+    """Fork a writer, kill it, and check its data.
 
     Args:
         number: Of the first state.
@@ -148,7 +148,7 @@ def cut_power_while_writing(
     size: int,
     after: float,
 ) -> Found:
-    """Fork a writer on a disk of its own, and look at what that holds at an instant: nothing that was not synced."""
+    """Fork a writer on its own disk, and check the synced data at one instant."""
     place = "lives"
     child, pipe = _forked(writer, disk.mounted / place, number, size)
     try:
@@ -162,7 +162,7 @@ def cut_power_while_writing(
 
 
 class Disk:
-    """An ext4 file system in a file, mounted through a loop device."""
+    """Disk image: an ext4 file system in a file, mounted through a loop device."""
 
     def __init__(self, folder: Path, megabytes: int = 512):
         self.image, self.mounted = folder / "disk.img", folder / "mounted"
@@ -177,14 +177,14 @@ class Disk:
         _call("umount", str(self.mounted))
 
     def as_it_is(self) -> AbstractContextManager[Path]:
-        """What a power cut at this moment would leave, to be mounted: the journal is replayed as after one."""
+        """Mount the data that a power cut now would leave: the journal is replayed as after one."""
         copy = self.image.with_name("copy.img")
         _call("cp", "--sparse=always", str(self.image), str(copy))
         return _mounted(copy)
 
     @staticmethod
     def unavailable() -> str:
-        """Why there can be none here; empty if there can."""
+        """Return why a disk image is not possible here; empty if it is."""
         if os.geteuid() != 0:
             return "mounting a loop device needs root"
         missing = [tool for tool in ("mkfs.ext4", "mount", "umount") if not shutil.which(tool)]
@@ -217,12 +217,12 @@ def _call(*command: str) -> None:
 
 
 def _forked(writer: Writer, folder: Path, number: int, size: int) -> tuple[int, int]:
-    """Process id of a writer, and the pipe in which it acknowledges."""
+    """Fork a writer; return its process id and the pipe of its acknowledgements."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            # Ctrl-C is for the parent alone, which kills this one.
+            # Only the parent handles Ctrl-C, and kills this process.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.close(reading)
             writer(folder, number, size, lambda name: _tell(writing, name))
@@ -235,7 +235,7 @@ def _forked(writer: Writer, folder: Path, number: int, size: int) -> tuple[int, 
 
 
 def _ended(child: int, pipe: int, folder: Path) -> list[str]:
-    """Kill a writer; what it had acknowledged."""
+    """Kill a writer; return its acknowledgements."""
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with open(pipe, "rb") as said:

@@ -1,4 +1,4 @@
-"""Small models trained on worlds that are a few lines: for benches that compare families by themselves."""
+"""Toy tasks: small models trained on worlds of a few lines, for benches that compare memory families alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from wm_robot.types import Lives
 
 @dataclass(frozen=True)
 class SmallTask:
-    """A world to train on."""
+    """Toy task: a small world to train on."""
 
     name: str
     states: int
     inputs: int
     numbers: int
-    """Of its physics."""
+    """Number of physics parameters."""
     lives: int
-    """Of training."""
+    """Number of training trajectories."""
     live: Callable[[int, int], Lives]
-    """Number of lives and seed → lives."""
+    """Function from number of trajectories and seed to trajectories."""
 
     def train(self, family: str, updates: int, work: Path, progress: Progress) -> WorldModel:
-        """A model of that family; goes on from its checkpoint in `work`, or takes the training that is there.
+        """Train a model of a family; continue from its checkpoint in `work`, or load the finished training.
 
         Args:
-            progress: Of the updates that were left.
+            progress: Progress over the remaining updates.
         """
         import torch
 
@@ -64,7 +64,7 @@ class SmallTask:
 
 @dataclass(frozen=True)
 class _Gather:
-    """Lives to train on."""
+    """Generator of training trajectories."""
 
     task: SmallTask
 

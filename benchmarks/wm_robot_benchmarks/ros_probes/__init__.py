@@ -1,1 +1,4 @@
-"""Nodes and processes that measure ROS 2 itself."""
+"""ROS probes: nodes and processes that measure ROS 2 itself."""
+
+PROBES = __name__
+"""Package of the probe nodes, for `node_command`."""

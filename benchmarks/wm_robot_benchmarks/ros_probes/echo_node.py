@@ -1,6 +1,6 @@
-"""An agent that only answers: the real node, its topics and its checks, with a life that repeats what it senses.
+"""Echo agent node: the real agent node with its topics and checks, and an agent that returns what it senses.
 
-For `wm-robot bench ros`. What is left of an answer when nothing is planned and nothing learned is what ROS costs.
+For `wm-robot bench ros`. Without planning and learning, the time of an answer is the cost of ROS.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from wm_robot_ros.nodes.agent_node import AgentNode, run
 
 
 class Known(NamedTuple):
-    """An observation that was foreseen as it came."""
+    """Prediction that equals the observation."""
 
     nll: float
     mean: np.ndarray
@@ -28,12 +28,12 @@ class Known(NamedTuple):
 
 
 class Echo:
-    """A life without a model: its action is the positions that it sensed."""
+    """Agent without a model: its action is the sensed positions."""
 
     def __init__(self, spec: RobotSpec, *, stall_every: int = 0, stall: float = 0.0):
         """Args:
-        stall_every: Answers from one stall to the next; 0: it never stalls.
-        stall: How long it does, in s.
+        stall_every: Answers between two stalls; 0: none.
+        stall: Duration of a stall, in s.
         """
         self.counters: Mapping[str, int] = {"lived": 0, "watched": 0, "invalid": 0}
         self.agent, self._spec, self._every, self._stall = self, spec, stall_every, stall
@@ -61,10 +61,10 @@ class Echo:
         return None
 
     def save(self, place: str) -> str:
-        raise AssertionError("an echo has nothing to save")
+        raise AssertionError("an echo agent has no state to save")
 
     def report(self) -> dict[str, object]:
-        """`cpu`: of this process, in s for each s from the first answer to the last; `stalled`: how often."""
+        """Return `cpu`, time of this process per second between first and last answer, and `stalled`, its stalls."""
         cpu, wall = (last - first for first, last in zip(self._first, self._last, strict=True))
         return {"cpu": cpu / wall if wall else 0.0, "stalled": self._stalled}
 
@@ -84,7 +84,7 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "events": _events,
     "multi": MultiThreadedExecutor,
 }
-"""What may call a node back; ours take the second where it is there, and never the last."""
+"""Executors that can run the callbacks; our nodes use the second where it is available, and never the last."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What ROS alone costs: a robot of twelve joints sounds at 200 Hz, and an agent that plans nothing answers."""
+"""Echo timing: cost of ROS alone, with twelve joints at 200 Hz and an agent that plans nothing."""
 
 import json
 import subprocess
@@ -13,17 +13,18 @@ import yaml
 
 from wm_robot.errors import DeviceError
 from wm_robot.spec import Actuator, Joint, RobotSpec, Task
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
 
 JOINTS, RATE = 12, 200.0
 TASK = "echo"
 QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "worst": 100.0}
 PATIENCE = 70.0
-"""Beyond the time that is counted, in s: both nodes load, and find each other."""
+"""Additional time in which both nodes load and discover each other, in s."""
 
 
 def synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
-    """A robot that is nowhere: servos alone, and a task without a goal."""
+    """Make the spec of a synthetic robot: servos only, and a task without a goal."""
     names = [f"joint_{index}" for index in range(joints)]
     return RobotSpec(
         name=f"synthetic{joints}",
@@ -38,7 +39,7 @@ def synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
 
 
 class Sounding:
-    """What was sent, and what came back for it."""
+    """Log of the sent observations and of their answers."""
 
     def __init__(self) -> None:
         self._sent: dict[int, tuple[np.ndarray, float]] = {}
@@ -46,18 +47,18 @@ class Sounding:
         self._count = self._wrong = 0
 
     def send(self, stamp: int, places: np.ndarray, moment: float) -> None:
-        """Say what was sent, and when.
+        """Record a sent observation.
 
         Args:
-            stamp: By which its answer is known, in ns.
-            places: What the answer must hold, `A`.
-            moment: In s on a clock that nobody sets.
+            stamp: Stamp that identifies its answer, in ns.
+            places: Expected content of the answer, `A`.
+            moment: In s on a monotonic clock.
         """
         self._sent[stamp] = places, moment
         self._count += 1
 
     def hear(self, stamp: int, action: np.ndarray, moment: float) -> None:
-        """Say what was heard, and when; what answers nothing, or a second time, does not count."""
+        """Record an answer; one without an observation, or a second one, does not count."""
         sent = self._sent.pop(stamp, None)
         if sent is None:
             return
@@ -66,7 +67,7 @@ class Sounding:
         self._taken.append(1e3 * (moment - then))
 
     def to_dict(self) -> dict[str, Any]:
-        """Counts, and percentiles of the time from sending to hearing in ms, None where nothing was heard."""
+        """Return counts, and percentiles of the round-trip time in ms; None without answers."""
         taken = self._taken
         return {
             "sent": self._count,
@@ -91,19 +92,19 @@ def measure_echo(
     joints: int = JOINTS,
     rate: float = RATE,
 ) -> dict[str, Any]:
-    """Run both and say what they measured.
+    """Run probe and echo, and return what they measured.
 
     Args:
-        seconds: That are counted, from the second after the first answer on.
-        executor: That calls the answering node back, one of `echo_node.EXECUTORS`; empty: as every agent has it.
+        seconds: Measured time, from one second after the first answer.
+        executor: Executor of the answering node, one of `echo_node.EXECUTORS`; empty: that of every agent.
         stall_every: Answers after which the answering process stalls; 0: never.
-        stall: How long it does, in s.
-        priority: Of both among real-time processes, where the system permits it; 0 for none.
-        seed: Of what the robot says that it senses.
+        stall: Duration of a stall, in s.
+        priority: Real-time priority of both, where the system permits it; 0 for none.
+        seed: Seed of the readings.
 
     Returns:
-        What `Sounding.to_dict` has; `skipped`, deadlines that the robot missed by itself; `cpu`, time of a processor
-        that the answering process took, in s for each s; `stalled`, how often it was made to; `realtime`.
+        The keys of `RoundTripLog.to_dict`; `skipped`, deadlines that the probe itself missed; `cpu`, processor time
+        of the answering process per second; `stalled`, number of its stalls; `realtime`.
 
     Raises:
         DeviceError: If one of the two fails.
@@ -119,21 +120,21 @@ def measure_echo(
 
         def begin(part: str, parameters: Mapping[str, Any], *own: str) -> NodeProcess:
             report = {"report": str(folder / f"{part}.json")}
-            command = node_command(f"{part}_node", {**shared, **report, **parameters})
+            command = node_command(f"{PROBES}.{part}_node", {**shared, **report, **parameters})
             # Before what is for ROS: python -m MODULE.
             command[3:3] = own
             return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
 
         stalls = ["--stall-every", str(stall_every), "--stall", str(stall)]
         echo = begin("echo", {"autostart": True}, *(["--executor", executor] if executor else []), *stalls)
-        sounder = begin("sounder", {"seconds": float(seconds), "seed": seed})
+        sounder = begin("latency_probe", {"seconds": float(seconds), "seed": seed})
         try:
             sounder.wait(seconds + PATIENCE)
         except subprocess.TimeoutExpired:
             pass
         echo.stop()
         sounder.stop()
-        heard, answered = (_report(folder, part) for part in ("sounder", "echo"))
+        heard, answered = (_report(folder, part) for part in ("latency_probe", "echo"))
     permitted = [part["realtime"].get("priority") == "" for part in (heard, answered)]
     return heard | {
         "cpu": answered["cpu"],

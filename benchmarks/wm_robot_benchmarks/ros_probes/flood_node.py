@@ -1,7 +1,7 @@
-"""What a network may do to a loop: false observations and false commands, far faster than it has periods.
+"""Flood node: publishes false observations and false commands at a far higher rate than the loop.
 
-For `wm-robot bench safety` and nobody's robot. Each message says that it is of the period before the last that was
-heard, and holds what nobody sensed and nobody wants.
+For `wm-robot bench safety`, never for a real robot. Each message has the stamp of the period before the last received
+one, and a recognisable false content.
 """
 
 import struct
@@ -21,16 +21,16 @@ from wm_robot_ros.middleware.parameters import declare
 from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
 
 FALSE = 0.77
-"""In every number."""
+"""Value of every number in a false message."""
 STAMP = struct.Struct("<iI")
 AT = 4
-"""Where the stamp begins in a serialised message, after the four bytes that say how it is encoded."""
+"""Offset of the stamp in a serialised message, after the four bytes of its encoding."""
 BURST = 0.001
-"""From one burst to the next, in s."""
+"""Time between two bursts, in s."""
 
 
 class FloodNode(Node):
-    """Listens for stamps, and sends."""
+    """Flood node: reads stamps from the topics and publishes false messages."""
 
     def __init__(self) -> None:
         super().__init__("flood")
@@ -51,7 +51,7 @@ class FloodNode(Node):
         self._stamps = [*self._stamps[-1:], convert.stamp_of(message)]
 
     def send(self, count: int) -> None:
-        """So many messages, of one kind and the other in turn."""
+        """Publish `count` messages, alternating between both kinds."""
         if len(self._stamps) < 2:
             return
         seconds, part = divmod(self._stamps[0], 10**9)
@@ -63,7 +63,7 @@ class FloodNode(Node):
 
 
 def main() -> None:
-    """Flood until Ctrl-C, then say how many it were."""
+    """Publish until Ctrl-C, then report the number of messages."""
     stop = start()
     node = FloodNode()
     executor = executor_of(node, quick=True)
@@ -72,7 +72,7 @@ def main() -> None:
         while not stop.asked:
             spin_once(executor, node, BURST)
             now = time.monotonic()
-            # Who was kept away does not make up for it all at once.
+            # After a pause it does not send the missed messages at once.
             owed = min(owed + node.rate * (now - last), 0.02 * node.rate)
             last = now
             node.send(int(owed))

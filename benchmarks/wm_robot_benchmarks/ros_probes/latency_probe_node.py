@@ -1,6 +1,6 @@
-"""A robot that only sounds: observations at its spec's rate, and how long after each its command comes back.
+"""Latency probe node: publishes observations at the spec's rate and measures the delay of each command.
 
-For `wm-robot bench ros`. It speaks and hears as the plant does: the same topics, the same delivery, the same checks.
+For `wm-robot bench ros`. It uses the same topics, QoS and checks as the plant.
 """
 
 import json
@@ -25,17 +25,17 @@ from wm_robot_ros.middleware.parameters import declare
 from wm_robot_ros.middleware.qos import COMMAND, OUTPUT
 
 PATIENCE = 60.0
-"""For the first answer, in s."""
+"""Timeout of the first answer, in s."""
 WARM = 1.0
-"""From the first answer until it counts, in s."""
+"""Warm-up from the first answer to the start of the measurement, in s."""
 DRAIN = 0.5
-"""For the last answers, in s."""
+"""Time for the last answers, in s."""
 SPIN_SHORTEST = 0.0005
-"""As the plant's."""
+"""QoS of the plant."""
 
 
 class SounderNode(Node):
-    """Sounds, and listens."""
+    """Latency probe: publishes observations and receives commands."""
 
     def __init__(self) -> None:
         super().__init__("plant")
@@ -43,8 +43,8 @@ class SounderNode(Node):
         self.seconds = declare(self, "seconds", 60.0, "s that are counted", bounds=(0.01, 1e6))
         self.report = declare(self, "report", "", "file for what it measured; empty: none")
         self.priority = declare(self, "realtime.priority", 0, "of SCHED_FIFO; 0: none", bounds=(0, 99))
-        self._rng = np.random.default_rng(declare(self, "seed", 0, "of what it says that it senses"))
-        # Where every reading is within what its joint can do, and every answer is an action.
+        self._rng = np.random.default_rng(declare(self, "seed", 0, "of the readings"))
+        # Range in which every reading is possible for its joint, and every answer is an action.
         self._low, self._high = spec.action_low, spec.action_high
         hold = (self._low + self._high) / 2
         self.intake = CommandIntake(hold, servo=np.ones(spec.action_dim, bool), max_age=0.1, timeout=0.5)
@@ -70,7 +70,7 @@ class SounderNode(Node):
             self.sounding.hear(stamp, action, time.perf_counter())
 
     def sound(self) -> None:
-        """One observation, and the command that led to it."""
+        """Publish one observation, and the command before it."""
         spec = self.spec
         stamp = self._stamp = max(self._now(), self._stamp + 1)
         places = self._rng.uniform(self._low, self._high).astype(np.float32)
@@ -87,13 +87,13 @@ class SounderNode(Node):
 
 
 def listen(executor: Executor, node: SounderNode, until: float) -> None:
-    """Hear what comes until a moment of the monotonic clock, in s."""
+    """Receive messages until a time of the monotonic clock, in s."""
     while (left := until - time.monotonic()) > 0:
         spin_once(executor, node, left)
 
 
 def keep_sounding(executor: Executor, node: SounderNode, stop: Stop, until: float) -> int:
-    """Sound on absolute deadlines until a moment of the monotonic clock, or Ctrl-C; how many were missed."""
+    """Publish at absolute deadlines until a time of the monotonic clock, or Ctrl-C; return how many were missed."""
     deadlines, missed = Deadlines(node.spec.dt), 0
     while not stop.asked and deadlines.next < until:
         left = deadlines.left()
@@ -107,15 +107,17 @@ def keep_sounding(executor: Executor, node: SounderNode, stop: Stop, until: floa
 
 
 def run(executor: Executor, node: SounderNode, stop: Stop) -> dict[str, object]:
-    """Sound until somebody answers, a little longer, and then so that it counts.
+    """Publish until the first answer, during a warm-up, and then for the measurement.
 
     Raises:
-        DeviceError: If nobody answers.
+        DeviceError: If no answer arrives.
     """
     patience = time.monotonic() + PATIENCE
     while not (node.heard or stop.asked):
         if time.monotonic() > patience:
-            raise DeviceError(f"nobody answered within {PATIENCE:.0f} s; is an echo on this domain?")
+            raise DeviceError(
+                f"no answer arrived within {PATIENCE:.0f} s; does an echo node run on this domain?"
+            )
         keep_sounding(executor, node, stop, time.monotonic() + 0.1)
     keep_sounding(executor, node, stop, time.monotonic() + WARM)
     listen(executor, node, time.monotonic() + DRAIN)
@@ -126,11 +128,11 @@ def run(executor: Executor, node: SounderNode, stop: Stop) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure once, and end."""
+    """Run one measurement."""
     with running(SounderNode) as (node, stop):
         executor = executor_of(node, quick=True)
         realtime = use_real_time(node, node.priority)
-        # Over so short a time nothing needs collecting.
+        # The run is too short to need garbage collection.
         garbage = take_over_collection()
         measured = run(executor, node, stop) | {"realtime": realtime, "garbage": garbage.status()}
         if node.report:

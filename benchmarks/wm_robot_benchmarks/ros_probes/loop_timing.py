@@ -1,4 +1,4 @@
-"""How fast and how steady the loop through ROS is: plant and agent in processes of their own."""
+"""Loop timing: latency and jitter of the loop through ROS, with plant and agent in separate processes."""
 
 import json
 import math
@@ -17,14 +17,15 @@ import yaml
 
 from wm_robot.errors import DeviceError
 from wm_robot.robots import load_spec
+from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
 
 START_UP = 60.0
-"""Patience for both nodes to load, find each other and begin, in s."""
+"""Timeout for both nodes to load, discover each other and start, in s."""
 PHYSICS = 0.004
 """Longest step of the physics at a rate that is not the robot's own, in s."""
 NEVER = 1e9
-"""A surprise that no observation is."""
+"""Surprise above that of any observation."""
 SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
@@ -40,25 +41,25 @@ def measure(
     plant: Mapping[str, Any] | None = None,
     flood: float = 0.0,
 ) -> dict[str, Any]:
-    """Run the loop and say what the two nodes measured.
+    """Run the loop and return what the two nodes measured.
 
     Args:
         seconds: Length of the run from the first command on.
-        priority: Of both nodes among real-time processes, where the system permits it; 0 for none.
-        hogs: Processes of ordinary priority that spin for as long as it lasts.
+        priority: Real-time priority of both nodes, where the system permits it; 0 for none.
+        hogs: Number of busy processes of ordinary priority during the run.
         agent: Further parameters of the agent.
-        plant: Likewise of the plant.
-        flood: False observations and commands of another process, a second.
+        plant: Further parameters of the plant.
+        flood: False observations and commands per second, from another process.
 
     Returns:
         `p50_ms`, `p99_ms`, `p999_ms` and `worst_ms` from a sensor's stamp to its command's arrival at the plant;
-        `missed_periods`, all that had no new command or were skipped, and `longest_miss`, the most of them in a
-        row; `realtime`, whether both had priority; `log`, the lines that the plant's log has; `grown`, the bytes of
-        memory that the two nodes grew by in the second half; `flooded`, the false messages; and under `plant` and
-        `agent` all that each of them counted.
+        `missed_periods`, all without a new command or skipped, and `longest_miss`, the most of them in a
+        row; `realtime`, whether both had priority; `log`, the number of lines in the plant's log; `grown`, memory
+        growth of the two nodes in the second half, in bytes; `flooded`, the false messages; and under `plant` and
+        `agent` all counters of each.
 
     Raises:
-        DeviceError: If one of the nodes fails, or the run is not whole.
+        DeviceError: If one of the nodes fails, or the run is incomplete.
     """
     environment = private_environment()
     with ExitStack() as stack:
@@ -71,14 +72,16 @@ def measure(
             return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
 
         agent_node = begin("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
-        # A figure is worth more than a hold: what comes late is counted.
+        # No hold for late commands: they are counted instead.
         plant_node = begin("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
         stack.enter_context(spinning(hogs))
         deadline = time.monotonic() + seconds + START_UP
         _until_begun(agent_node, folder / "agent.ndjson", deadline)
         sent = folder / "flood.txt"
         if flood:
-            command = node_command("flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)})
+            command = node_command(
+                f"{PROBES}.flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)}
+            )
             flooding = stack.enter_context(NodeProcess(command, environment, log=folder / "flood.log"))
         grown = _until_over(plant_node, agent_node, deadline)
         if flood:
@@ -110,7 +113,7 @@ def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, 
         raise DeviceError(f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}")
     if plant["lived"] < round(seconds / dt):
         raise DeviceError(
-            f"the plant lived {plant['lived']} periods of {round(seconds / dt)}; the machine is too busy"
+            f"the plant ran {plant['lived']} of {round(seconds / dt)} periods; the machine is too busy"
         )
     permitted = [part["realtime"].get("priority") == "" for part in (plant, agent)]
     return {
@@ -124,7 +127,7 @@ def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, 
 
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
-    """With so many processes that use all the time they get; none outlives us."""
+    """Run `count` busy processes; all end with this process."""
     hogs = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     try:
         yield
@@ -135,10 +138,10 @@ def spinning(count: int) -> Iterator[None]:
 
 
 def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:
-    """The same robot and base at another rate, for their timing alone: the base foresees nothing at that rate.
+    """Write robot and base for another rate, for timing only: the base cannot predict at that rate.
 
     Args:
-        folder: For both; it must outlive their use.
+        folder: Folder for both; it must exist during their use.
 
     Returns:
         The spec's file and the base's folder.
@@ -151,7 +154,7 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     loaded.check_spec(known)
     model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
     world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
-    # Nobody is to be stopped for a surprise that is ours.
+    # The surprise comes from the changed rate, so it must not stop the robot.
     safety = replace(known.safety, surprise=NEVER)
     spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
     file, copy = folder / f"{known.name}.yaml", folder / "base"
@@ -167,13 +170,13 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
 
 
 def _until_begun(agent: NodeProcess, log: Path, deadline: float) -> None:
-    """Until the agent has acted, or is no more."""
+    """Wait until the agent has acted, or has ended."""
     while agent.running and time.monotonic() < deadline and not (log.exists() and log.stat().st_size):
         time.sleep(0.1)
 
 
 def _until_over(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
-    """Until the plant has lived its time, or one of the two is no more; bytes by which the two have grown."""
+    """Wait until the plant has run its time, or one of the two has ended; return their memory growth in bytes."""
     sizes = list[int]()
     while agent.running and time.monotonic() < deadline:
         try:
@@ -186,7 +189,7 @@ def _until_over(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
 
 
 def _resident(pid: int) -> int:
-    """Memory of a process, in bytes; 0 once it is gone."""
+    """Return the memory of a process, in bytes; 0 after its end."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError):

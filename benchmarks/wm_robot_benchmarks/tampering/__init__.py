@@ -1,1 +1,1 @@
-"""Whether a reader of bundles can be made to take what nobody trusted has signed, or to fall over it."""
+"""Tampering: attacks that try to make a bundle reader accept untrusted content, or crash."""

@@ -1,4 +1,4 @@
-"""All attacks, by class."""
+"""Attack classes: all attacks of the tamper bench, by class."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from wm_robot_benchmarks.tampering import foreign_files, signed_attacks, tensor_
 from wm_robot_benchmarks.tampering.target import Target
 
 Attack = Callable[[Target, np.random.Generator], bytes | None]
-"""Gives the bytes of a file, or puts something at the target's path."""
+"""Attack: returns the bytes of a file, or creates an object at the target's path."""
 
 CLASSES: dict[str, tuple[Attack, ...]] = {
     "bit flips": (unsigned_attacks.flip,),
@@ -68,11 +68,11 @@ CLASSES: dict[str, tuple[Attack, ...]] = {
     "signed millions": (tensor_attacks.a_million_tensors, tensor_attacks.a_million_listed),
 }
 SELDOM = {"signed millions"}
-"""Classes whose attacks are always the same and take long to make: each is tried once."""
+"""Classes of deterministic attacks that take long to make: each is tried once."""
 
 
 def tries(count: int) -> dict[str, list[Attack]]:
-    """Class → the attacks to try, one after the other, so many in all."""
+    """Return class → attacks to try in order, `count` in total."""
     once = {name: list(CLASSES[name]) for name in SELDOM}
     others = [name for name in CLASSES if name not in SELDOM]
     left = max(count - sum(map(len, once.values())), len(others))
@@ -84,7 +84,7 @@ def tries(count: int) -> dict[str, list[Attack]]:
 
 
 def put(attack: Attack, target: Target, rng: np.random.Generator) -> None:
-    """Put an attack at the target's path, where nothing is."""
+    """Write an attack to the target's path, which is empty."""
     content = attack(target, rng)
     if content is not None:
         target.path.write_bytes(content)

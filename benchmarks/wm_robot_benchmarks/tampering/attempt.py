@@ -1,4 +1,4 @@
-"""One attempt: a reader in a process of its own, with its time and memory measured; and a reader that trusts."""
+"""Attempt: runs a reader in its own process and measures its time and memory. Also a naive reader as control."""
 
 import faulthandler
 import json
@@ -16,31 +16,31 @@ from wm_robot.errors import SnapshotError
 from wm_robot.sharing.bundle import HEADER
 
 MORE = 512 << 20
-"""Bytes of address space that a reader may add to what its parent has; what asks for more is ended."""
+"""Address space that a reader may add to that of its parent, in bytes; a reader that needs more is ended."""
 LATEST = 10
-"""Seconds after which it is ended."""
+"""Time after which a reader is ended, in s."""
 
 Verdict = Literal["accepted", "refused", "crashed"]
 
 
 class Outcome(NamedTuple):
-    """What a reader did with a file."""
+    """Result of a reader for one file."""
 
     verdict: Verdict
     why: str
     seconds: float
     peak_mb: float
-    """Most memory that its process ever had resident, with what it began with, in MB of a million bytes."""
+    """Peak resident memory of its process, including its initial memory, in MB of a million bytes."""
 
 
 def tried(read: Callable[[], object]) -> Outcome:
-    """Let a child process read: the typed error is a refusal, any other and any signal a crash."""
+    """Run a reader in a child process: the typed error is a rejection, any other error or signal a crash."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
-            # What is said before an abort is told by the status too.
+            # The status also covers an abort after the message.
             faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             _limit()
@@ -60,7 +60,7 @@ def tried(read: Callable[[], object]) -> Outcome:
 
 
 def read_naively(path: Path) -> dict[str, object]:
-    """The control: all that is in a bundle, by one who believes what stands there."""
+    """Read all content of a bundle without checks, as the control."""
     if not path.is_file():
         raise SnapshotError(f"{path} is no file")
     content = path.read_bytes()
@@ -86,7 +86,7 @@ def _said(read: Callable[[], object]) -> bytes:
     except SnapshotError as error:
         verdict, why = "refused", str(error)
     except BaseException as error:
-        # Whatever it is: this process is there to find out.
+        # Any error: this process exists to detect it.
         verdict, why = "crashed", f"{type(error).__name__}: {error}"
     return json.dumps([verdict, time.monotonic() - began, why[:500]]).encode()
 

@@ -1,4 +1,4 @@
-"""What a trusted key may have signed by mistake or theft: hostile names, manifests and files. Only care is left."""
+"""Signed attacks: hostile names, manifests and files with a trusted signature, as after a mistake or a stolen key."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "code": (None, 1, []),
     "unknown": (1,),
 }
-"""Values that a field of a manifest cannot have."""
+"""Invalid values of the fields of a manifest."""
 SIZES = (-1, 1.0, True, "1", None, 1 << 40, 1 << 70, 0)
 SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "a key twice": lambda manifest: (
@@ -80,7 +80,7 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "many keys": lambda manifest: canonical_json({str(i): 0 for i in range(80_000)}),
     "too long": lambda manifest: manifest + b" " * LARGEST_MANIFEST,
 }
-"""What else than the one spelling may stand for a manifest."""
+"""Invalid spellings of a manifest."""
 CONTENTS: tuple[tuple[str, bytes], ...] = (
     (README, b"\x1b]0;owned\x07\x1b[2J"),
     (README, b"\xff\xfe\x00"),
@@ -110,18 +110,18 @@ CONTENTS: tuple[tuple[str, bytes], ...] = (
     (SPEC, b'{"joints":[],"name":"x"}'),
     (SPEC, b"[" * 100_000),
 )
-"""Files that are not what their name says."""
+"""Files whose content does not match their name."""
 
 
 def hostile_name(target: Target, rng: np.random.Generator) -> bytes:
-    """A file under a name that leads elsewhere, or is none."""
+    """Return a bundle with a file whose name points elsewhere or is invalid."""
     files = listed(target.parts)
     files[rng.integers(0, len(files))]["name"] = NAMES[rng.integers(0, len(NAMES))]
     return target.bundle(target.parts, files=files)
 
 
 def file_twice(target: Target, rng: np.random.Generator) -> bytes:
-    """A file more, under a name that is there or is not."""
+    """Return a bundle with an extra file, under an existing or a new name."""
     parts, files = list(target.parts.values()), listed(target.parts)
     chosen = int(rng.integers(0, len(files)))
     files.append(files[chosen] | ({} if rng.random() < 0.5 else {"name": f"x{rng.integers(1 << 30)}.py"}))
@@ -130,7 +130,7 @@ def file_twice(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def file_missing(target: Target, rng: np.random.Generator) -> bytes:
-    """A file less than there must be."""
+    """Return a bundle with a missing file."""
     gone = str(rng.choice([name for name in target.parts if name != CALIBRATION]))
     left = {name: content for name, content in target.parts.items() if name != gone}
     return seal(
@@ -139,7 +139,7 @@ def file_missing(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def file_order(target: Target, rng: np.random.Generator) -> bytes:
-    """All files, in another order than theirs."""
+    """Return a bundle with all files in another order."""
     names, order = list(target.parts), list(target.parts)
     while order == names:
         order = [str(name) for name in rng.permutation(names)]
@@ -147,7 +147,7 @@ def file_order(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def hostile_field(target: Target, rng: np.random.Generator) -> bytes:
-    """A field of the manifest with a value that it cannot have, or gone."""
+    """Return a bundle with an invalid or missing field in the manifest."""
     name = str(rng.choice(list(FIELDS)))
     values = target.values(target.parts)
     if name in values and rng.random() < 0.1:
@@ -158,7 +158,7 @@ def hostile_field(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def hostile_size(target: Target, rng: np.random.Generator) -> bytes:
-    """A size or digest of a file that cannot be."""
+    """Return a bundle with an impossible size or digest of a file."""
     files = listed(target.parts)
     chosen = files[rng.integers(0, len(files))]
     if rng.random() < 0.3:
@@ -169,23 +169,23 @@ def hostile_size(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def hostile_spelling(target: Target, rng: np.random.Generator) -> bytes:
-    """A manifest in another than its one spelling."""
+    """Return a bundle whose manifest is not in canonical form."""
     spell = SPELLINGS[str(rng.choice(list(SPELLINGS)))]
     return target.with_manifest(spell(canonical_json(target.values(target.parts))))
 
 
 def hostile_content(target: Target, rng: np.random.Generator) -> bytes:
-    """A file that is not what its name says."""
+    """Return a bundle with a file whose content does not match its name."""
     name, content = CONTENTS[rng.integers(0, len(CONTENTS))]
     return target.bundle({**target.parts, name: content})
 
 
 def hostile_snapshot(target: Target, rng: np.random.Generator) -> bytes:
-    """A manifest of the state in which one value is of another kind, or leads elsewhere."""
+    """Return a bundle with a state manifest in which one value has another type or points elsewhere."""
     values = json.loads(target.parts[MANIFEST])
     name = str(rng.choice(list(values)))
     others: list[Any] = [None, -1, 1e300, "", "../x", [], {}, [[]], {"x": None}, "0" * 64, ["../x"]]
-    # Free text, and what is but for people, may be anything of its kind.
+    # Free text, and fields for human readers, may have any value of their type.
     free = {"note": (str,), "code": (str,), "created": (str,), "origin": (dict,)}.get(name, ())
     others = [each for each in others if not (free and isinstance(each, free)) and each != values[name]]
     values[name] = others[rng.integers(0, len(others))]
@@ -193,14 +193,14 @@ def hostile_snapshot(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def another_robot(target: Target, rng: np.random.Generator) -> bytes:
-    """The spec of a robot that moves faster than the one that the life was lived on."""
+    """Return a bundle with the spec of a faster robot than that of the lifetime."""
     values = json.loads(target.parts[SPEC])
     values["joints"][0]["velocity"] = float(rng.uniform(2, 100))
     return target.bundle({**target.parts, SPEC: canonical_json(values)})
 
 
 def another_base(target: Target, rng: np.random.Generator) -> bytes:
-    """A base that the life was not lived with."""
+    """Return a bundle with another base than that of the lifetime."""
     known = json.loads(target.parts[BASE])
     known["config"]["width"] = int(rng.integers(1, 1 << 30))
     return target.bundle({**target.parts, BASE: json.dumps(known).encode()})

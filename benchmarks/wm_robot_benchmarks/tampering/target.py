@@ -1,4 +1,4 @@
-"""Who is attacked: a keyring that has taken in one product's newest bundle."""
+"""Attack target: a keyring that has accepted one product's newest bundle."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ from wm_robot.sharing.signature import SigningKey
 from wm_robot.spec import canonical_json
 
 PRODUCT, SEEN = "life", 1000
-"""The product, and the number that was taken in last."""
+"""Product, and its last accepted sequence number."""
 
 Parts = Mapping[str, bytes]
 
 
 class Target:
-    """A keyring, its keys, and all that an attacker may know of what it has taken in.
+    """Attack target: a keyring, its keys, and all information about its bundles that an attacker may have.
 
-    `genuine` is the path of the bundle that it took, `path` where attacks are put.
+    `genuine` is the path of the accepted bundle, `path` that of the attacks.
     """
 
     def __init__(self, shipment: Shipment, folder: Path):
@@ -48,25 +48,25 @@ class Target:
         self.ring.seen.note(taken.signer, taken.product, taken.mark)
 
     def values(self, parts: Parts, **changes: Any) -> dict[str, Any]:
-        """The manifest of these files; by default newer than what was taken in."""
+        """Return the manifest of these files; by default newer than the accepted one."""
         known = describe(self.shipment, product=PRODUCT, sequence=SEEN + 1)
         return {**known, "files": listed(parts), "snapshot": digest(parts[MANIFEST]), **changes}
 
     def bundle(self, parts: Parts, key: SigningKey | None = None, **changes: Any) -> bytes:
-        """A bundle of these files, signed whatever they are."""
+        """Return a bundle of these files, signed without checks."""
         return seal(canonical_json(self.values(parts, **changes)), list(parts.values()), key or self.owner)
 
     def with_manifest(self, manifest: bytes) -> bytes:
-        """The true files under this manifest, signed."""
+        """Return the genuine files with this manifest, signed."""
         return seal(manifest, list(self.parts.values()), self.owner)
 
     def with_state(self, state: bytes) -> bytes:
-        """Another state's file, and all digests as they must be for it, signed."""
+        """Return a bundle with another state file and matching digests, signed."""
         snapshot = replace(self.shipment.snapshot, object=digest(state), size=len(state)).named()
         return self.bundle({**self.parts, MANIFEST: snapshot.manifest(), STATE: state})
 
     def with_weights(self, weights: bytes) -> bytes:
-        """Other weights, and all digests as they must be for them, signed."""
+        """Return a bundle with other weights and matching digests, signed."""
         known = dict(self.shipment.base, weights_sha256=digest(weights))
         known["digest"] = base_digest(known["config"], known["weights_sha256"])
         snapshot = replace(self.shipment.snapshot, base_digest=known["digest"]).named()
@@ -83,7 +83,7 @@ class Target:
 
 
 def with_numbers(shipment: Shipment, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, bytes]:
-    """The files of the same life with other numbers in its state, and a manifest that knows."""
+    """Return the files of the same lifetime with other numbers in its state and a matching manifest."""
     arrays = {name: change(value).astype(value.dtype) for name, value in tensors_of(shipment).items()}
     state = save(arrays)
     tensors = {
@@ -95,11 +95,11 @@ def with_numbers(shipment: Shipment, change: Callable[[np.ndarray], np.ndarray])
 
 
 def tensors_of(shipment: Shipment) -> dict[str, np.ndarray]:
-    """The state of a shipment."""
+    """Return the state tensors of a shipment."""
     return read_tensors(shipment.parts[STATE], STATE)
 
 
 def split(bundle: bytes) -> tuple[bytes, bytes, bytes]:
-    """Header, manifest and files of a bundle."""
+    """Split a bundle into header, manifest and files."""
     end = HEADER.size + HEADER.unpack_from(bundle)[3]
     return bundle[: HEADER.size], bundle[HEADER.size : end], bundle[end:]

@@ -1,4 +1,4 @@
-"""Tensor files that a trusted key may have signed: headers that lie, and numbers that are none."""
+"""Tensor attacks: signed tensor files with false headers, and numbers that are not finite."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from wm_robot.sharing.shipment import STATE, WEIGHTS
 from wm_robot_benchmarks.tampering.target import Target, tensors_of
 
 PICKLE = b"cposix\nsystem\n(S'id'\ntR."
-"""Bytes that would run a command where somebody unpickled them."""
+"""Bytes that would run a command when unpickled."""
 ZIP = b"PK\x03\x04\x14\x00\x00\x00\x08\x00" + bytes(20) + b"PK\x05\x06" + bytes(18)
 MANY = 1_000_000
 """Tensors in one header."""
@@ -20,17 +20,17 @@ Header = dict[str, Any]
 
 
 def file_of(header: Mapping[str, Any] | bytes, body: bytes = b"", claimed: int | None = None) -> bytes:
-    """A tensor file with this header.
+    """Make a tensor file with this header.
 
     Args:
-        claimed: Length that it claims for the header; the true one by default.
+        claimed: Length that the file states for its header; by default the true one.
     """
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if claimed is None else claimed).to_bytes(8, "little") + text + body
 
 
 def tensor(begin: Any = 0, end: Any = 4, dtype: Any = "F32", shape: Any = (1,)) -> Header:
-    """What a header says of one tensor."""
+    """Make the header entry of one tensor."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
@@ -74,21 +74,21 @@ FILES: dict[str, Callable[[], bytes]] = {
     "zip": lambda: ZIP,
     "no tensors": lambda: file_of({}),
 }
-"""Files that are no tensors of anything."""
+"""Invalid tensor files."""
 
 
 def hostile_state(target: Target, rng: np.random.Generator) -> bytes:
-    """One of `FILES` as the state."""
+    """Return a bundle with one of `FILES` as the state."""
     return target.with_state(FILES[str(rng.choice(list(FILES)))]())
 
 
 def hostile_weights(target: Target, rng: np.random.Generator) -> bytes:
-    """One of `FILES` as the weights."""
+    """Return a bundle with one of `FILES` as the weights."""
     return target.with_weights(FILES[str(rng.choice(list(FILES)))]())
 
 
 def other_state(target: Target, rng: np.random.Generator) -> bytes:
-    """A valid tensor file that is not what its manifest says: a number that is none, another type, shape or name."""
+    """Return a bundle with a valid state file that differs from its manifest: a NaN, another type, shape or name."""
     arrays = dict(tensors_of(target.shipment))
     name = str(rng.choice([name for name, value in arrays.items() if value.dtype.kind == "f" and value.size]))
     broken = arrays[name].copy()
@@ -103,24 +103,24 @@ def other_state(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def unfinished_state(target: Target, rng: np.random.Generator) -> bytes:
-    """A state with a number that is none, of which its manifest knows."""
+    """Return a bundle with a state that has a NaN, and a matching manifest."""
     return target.bundle(target.broken)
 
 
 def other_weights(target: Target, rng: np.random.Generator) -> bytes:
-    """Weights with a number that is none, or another name, while the manifest describes the true ones."""
+    """Return a bundle with weights that have a NaN or another name, under the manifest of the genuine ones."""
     value = np.full((2, 2), np.nan, np.float32)
     return target.with_weights(save({"x": value, f"y{rng.integers(1 << 30)}": value}))
 
 
 def a_million_tensors(target: Target, rng: np.random.Generator) -> bytes:
-    """A header of very many tensors, in the file that may be largest."""
+    """Return a bundle with very many tensors in the header of the largest file."""
     entries = (b'"%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % i for i in range(MANY))
     return target.with_weights(file_of(b"{" + b",".join(entries) + b"}"))
 
 
 def a_million_listed(target: Target, rng: np.random.Generator) -> bytes:
-    """A manifest of very many tensors."""
+    """Return a bundle with very many tensors in its manifest."""
     tensors: Header = {STATE: {str(i): {} for i in range(MANY)}, WEIGHTS: {}}
     return target.bundle(target.parts, tensors=tensors)
 

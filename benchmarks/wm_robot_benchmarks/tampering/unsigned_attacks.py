@@ -1,4 +1,4 @@
-"""What can be done to a bundle without a trusted key. Each attack gives the bytes of a file."""
+"""Unsigned attacks: changes of a bundle without a trusted key. Each attack returns the bytes of a file."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ SIGNED_INSTEAD: dict[str, Callable[[Target, bytes], bytes]] = {
     "without an id": lambda target, manifest: target.owner.sign(DOMAIN + manifest),
     "its digest": lambda target, manifest: target.owner.sign(digest(manifest).encode()),
 }
-"""Signatures that are none of a newer manifest."""
+"""Invalid signatures of a newer manifest."""
 
 
 def flip(target: Target, rng: np.random.Generator) -> bytes:
-    """One to eight bits, half of the times in header and manifest alone."""
+    """Flip one to eight bits, half of the time only in header and manifest."""
     content = bytearray(target.newest)
     end = len(content) - (len(split(target.newest)[2]) if rng.random() < 0.5 else 0)
     for bit in {int(each) for each in rng.integers(0, 8 * end, rng.integers(1, 9))}:
@@ -29,40 +29,40 @@ def flip(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def cut(target: Target, rng: np.random.Generator) -> bytes:
-    """The beginning, up to anywhere or to where a part ends."""
+    """Truncate at a random byte or at the end of a part."""
     sizes = [0, 8, 32, 64, 4, len(split(target.newest)[1]), *map(len, target.parts.values())]
     anywhere, ends = int(rng.integers(0, len(target.newest))), np.cumsum(sizes)[:-1]
     return target.newest[: int(rng.choice(ends)) if rng.random() < 0.5 else anywhere]
 
 
 def extend(target: Target, rng: np.random.Generator) -> bytes:
-    """More after the end."""
+    """Append bytes after the end."""
     more = (b"\0", b"\n", rng.bytes(4096), target.newest, target.older, bytes(int(rng.integers(1, 1 << 20))))
     return target.newest + more[rng.integers(0, len(more))]
 
 
 def mixed_files(target: Target, rng: np.random.Generator) -> bytes:
-    """The manifest of one valid bundle before the files of another."""
+    """Combine the manifest of one valid bundle with the files of another."""
     header, manifest, _ = split(target.newest)
     return header + manifest + split(target.older)[2]
 
 
 def mixed_manifest(target: Target, rng: np.random.Generator) -> bytes:
-    """The signature of one valid bundle over the manifest of another."""
+    """Combine the signature of one valid bundle with the manifest of another."""
     header, _, files = split(target.newest)
     manifest = split(target.older)[1]
     return _with_signature(HEADER.unpack(header)[2], header, manifest) + manifest + files
 
 
 def swapped_file(target: Target, rng: np.random.Generator) -> bytes:
-    """One file of another valid bundle in place of its own."""
+    """Replace one file by that of another valid bundle."""
     header, manifest, _ = split(target.newest)
     name = (STATE, MANIFEST)[rng.integers(0, 2)]
     return header + manifest + b"".join({**target.parts, name: target.other[name]}.values())
 
 
 def swapped_order(target: Target, rng: np.random.Generator) -> bytes:
-    """Two files in each other's place."""
+    """Swap two files."""
     header, manifest, _ = split(target.newest)
     files = list(target.parts.values())
     one, two = rng.choice(len(files), 2, replace=False)
@@ -71,7 +71,7 @@ def swapped_order(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def swapped_bytes(target: Target, rng: np.random.Generator) -> bytes:
-    """Two pieces of one length in each other's place."""
+    """Swap two pieces of equal length."""
     content, length = bytearray(target.newest), int(rng.integers(1, 64))
     while content == target.newest:
         one, two = (int(each) for each in rng.integers(0, len(content) - length, 2))
@@ -82,31 +82,31 @@ def swapped_bytes(target: Target, rng: np.random.Generator) -> bytes:
 
 
 def replayed(target: Target, rng: np.random.Generator) -> bytes:
-    """A version that was valid before."""
+    """Return an older version that was valid before."""
     if rng.random() < 0.1:
         return target.older
     return target.bundle(target.other, sequence=int(rng.integers(1, SEEN)))
 
 
 def same_number(target: Target, rng: np.random.Generator) -> bytes:
-    """Another version under the number that was taken in."""
+    """Return another version with the accepted sequence number."""
     return target.bundle(target.other, sequence=SEEN, code=f"0.{rng.integers(1 << 30)}")
 
 
 def signed_by(owner: str, target: Target, rng: np.random.Generator) -> bytes:
-    """A newer version, signed by another key."""
+    """Return a newer version, signed by another key."""
     return target.bundle(target.other, getattr(target, owner), sequence=SEEN + int(rng.integers(1, 1 << 40)))
 
 
 def signed_under_another_id(owner: str, target: Target, rng: np.random.Generator) -> bytes:
-    """The same, under the id of the trusted key."""
+    """Return a newer version, signed by another key under the id of the trusted key."""
     header, manifest, files = split(signed_by(owner, target, rng))
     magic, _, signature, length = HEADER.unpack(header)
     return HEADER.pack(magic, bytes.fromhex(target.owner.id), signature, length) + manifest + files
 
 
 def signed_instead(what: str, target: Target, rng: np.random.Generator) -> bytes:
-    """A newer version, with a signature that is not of it; see `SIGNED_INSTEAD`."""
+    """Return a newer version with the signature of other bytes; see `SIGNED_INSTEAD`."""
     header, manifest, files = split(
         target.bundle(target.other, sequence=SEEN + int(rng.integers(1, 1 << 40)))
     )
@@ -114,7 +114,7 @@ def signed_instead(what: str, target: Target, rng: np.random.Generator) -> bytes
 
 
 def signed_by_chance(target: Target, rng: np.random.Generator) -> bytes:
-    """A newer version, with noise for a signature."""
+    """Return a newer version with a random signature."""
     header, manifest, files = split(target.bundle(target.other))
     return _with_signature(rng.bytes(64), header, manifest) + manifest + files
 

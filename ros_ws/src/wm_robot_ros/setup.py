@@ -26,7 +26,7 @@ setup(
             "control_node = wm_robot_ros.nodes.control_node:main",
             "display_node = wm_robot_ros.nodes.display_node:main",
             "replay_node = wm_robot_ros.nodes.replay_node:main",
-            "ask_node = wm_robot_ros.nodes.action_client_node:main",
+            "action_client_node = wm_robot_ros.nodes.action_client_node:main",
         ]
     },
 )

@@ -1,4 +1,4 @@
-"""The report of a demo: one HTML file that needs nothing else, made from plain arrays."""
+"""Demo report: one self-contained HTML file, written from plain arrays."""
 
 from wm_robot.evaluation.report.contents import Belief, Foresight, Latency, Report, Run, Video, Visit
 from wm_robot.evaluation.report.page import write_report

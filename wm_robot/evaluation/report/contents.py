@@ -1,4 +1,4 @@
-"""What a report is made of: plain arrays and words, nothing that needs a robot or a model."""
+"""Contents of a report: plain arrays and texts, without a robot or a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from wm_robot.evaluation.outcome import Outcome, Track
 from wm_robot.evaluation.recovery import START, level
 
 EARLY = (0.0, 1.0)
-"""Seconds of a visit that show with what knowledge a robot came."""
+"""Seconds of a session that show the effect of prior experience."""
 LATER = (1.0, 10.0)
-"""Seconds of a visit after those."""
+"""Seconds of a session after those."""
 LATEST_START = 0.1
-"""Seconds of a visit that may be missing at its start before its first second is not told of."""
+"""Seconds that may be missing at the start; with more, the first second is not reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Time from sensor reading to command."""
+    """Latency statistics from sensor reading to command."""
 
     edges_ms: np.ndarray
     """`N+1` edges of the bins; the last may be infinite."""
@@ -32,55 +32,55 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One robot during one visit."""
+    """Recorded data of one robot in one session."""
 
     name: str
-    """As in the figures, a word or two."""
+    """Label in the figures, a word or two."""
     time: np.ndarray
-    """`T`, in s since the visit began."""
+    """`T`, in s since the start of the session."""
     error: np.ndarray
     """`T`, true distance from gripper to target, in m."""
     surprise_time: np.ndarray
     """`K`, in s."""
     surprise: np.ndarray
-    """`K`, negative log-likelihood of what was sensed, in nats per channel."""
+    """`K`, negative log-likelihood of the observation, in nats per channel."""
     latency: Latency | None = None
     lived: int = 0
-    """Control steps in its life at the end of the visit."""
+    """Control steps in its lifetime at the end of the session."""
     color: int = 0
-    """Which of the report's colours is its own: 0 learns, 1 is frozen, 2 is newborn."""
+    """Number of its colour: 0 learns, 1 is frozen, 2 has the initial state."""
 
     def early(self) -> float:
-        """Mean error while it begins, in m; NaN unless that was recorded from its start on."""
+        """Mean error in the first second, in m; NaN if its start was not recorded."""
         begun = len(self.time) and self.time[0] < EARLY[0] + LATEST_START
         return level(self.time, self.error, EARLY) if begun else float("nan")
 
     def later(self) -> float:
-        """Mean error after that, in m."""
+        """Mean error after the first second, in m."""
         return level(self.time, self.error, LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """Robots side by side, with one seed and one target."""
+    """Session: robots in parallel with one seed and one target."""
 
     runs: tuple[Run, ...]
-    """First the one that learns."""
+    """Robots, the learning one first."""
     change: float | None = None
-    """When the hidden world changed, in s since the visit began."""
+    """Time of the hidden change, in s since the start of the session."""
     start: float = START
-    """From when errors count, in s: the target has to be reached first."""
+    """Time from which errors count, in s: the robot has to reach the target first."""
 
     @property
     def seen(self) -> bool:
-        """Whether anything of it was recorded, of every robot."""
+        """Whether every robot has recorded data."""
         return all(len(run.time) for run in self.runs)
 
     def outcome(self, changed: str) -> Outcome:
-        """What the change did to its robots.
+        """Evaluate the effect of the change.
 
         Args:
-            changed: The change, in words.
+            change_description: Description of the change.
         """
         tracks = [Track(name=run.name, time=run.time, error=run.error) for run in self.runs]
         return Outcome.of(tracks, change=self.change, changed=changed, start=self.start)
@@ -88,15 +88,15 @@ class Visit:
 
 @dataclass(frozen=True, kw_only=True)
 class Foresight:
-    """One arm's joints around the change, and what models that watched it had expected."""
+    """Joint predictions: measured angles around the change, and predictions of models on the same data."""
 
     ahead: float
-    """How far ahead they looked, in s."""
+    """Prediction horizon, in s."""
     joints: tuple[str, ...]
     changed: tuple[str, ...]
     """Joints whose motor changed."""
     time: np.ndarray
-    """`T`, in s since the visit began."""
+    """`T`, in s since the start of the session."""
     measured: np.ndarray
     """`T J`, in rad."""
     expected: Mapping[str, np.ndarray]
@@ -105,12 +105,12 @@ class Foresight:
 
 @dataclass(frozen=True, kw_only=True)
 class Belief:
-    """What the arm that learns held its physics to be, in the numbers that the hidden change changed."""
+    """Physics estimate of the learning robot, for the parameters of the hidden change."""
 
     names: tuple[str, ...]
     """`P`, each with its unit: `payload, kg`."""
     time: np.ndarray
-    """`T`, in s since the visit began."""
+    """`T`, in s since the start of the session."""
     believed: np.ndarray
     """`T P`."""
     truth: np.ndarray
@@ -119,7 +119,7 @@ class Belief:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A moving picture to embed."""
+    """Embedded video or animated image."""
 
     content: bytes
     kind: str
@@ -128,14 +128,14 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that one report tells."""
+    """Contents of one report."""
 
     robot: str
     changed: str
-    """The hidden change, in words: `0.34 kg in the gripper, shoulder_pitch at 31 % strength`."""
+    """Description of the hidden change: `0.34 kg in the gripper, shoulder_pitch at 31 % strength`."""
     first: Visit
     second: Visit | None = None
-    """The same robot, woken in the changed world with what it had learned, beside one without a past."""
+    """The same robot, started in the changed world from its saved state, and one from the initial state."""
     foresight: Foresight | None = None
     belief: Belief | None = None
     period: float = 0.02
@@ -144,21 +144,21 @@ class Report:
     """Seeds, versions, digests, commit."""
     command: str = ""
     go_on: tuple[tuple[str, str], ...] = ()
-    """What can be done next: what it does, and the command."""
+    """Next steps for the reader: a description and a command each."""
     video: Video | None = None
     notes: tuple[str, ...] = ()
-    """What did not go as planned, in plain sentences."""
+    """Deviations from the plan, in plain sentences."""
     second_visits: str = ""
-    """How second visits went over many seeds, in a plain sentence."""
+    """Result of second sessions over many seeds, in a plain sentence."""
 
     @cached_property
     def outcome(self) -> Outcome:
-        """What the change did: all that the page says of it comes from here."""
+        """Effect of the change; the source of all statements on the page."""
         return self.first.outcome(self.changed)
 
     @property
     def usual_surprise(self) -> float:
-        """Median surprise of the arm that learns before the change, in nats per channel; 0 if none was recorded."""
+        """Median surprise of the learning robot before the change, in nats per channel; 0 without a recording."""
         learning, end = self.first.runs[0], self.first.change
         until = np.inf if end is None else end
         usual = (learning.surprise_time >= self.first.start) & (learning.surprise_time < until)

@@ -1,4 +1,4 @@
-"""The report's figures: inline SVG with the page's own colours and letters, so that it follows light and dark."""
+"""Report figures: inline SVG with the colours and fonts of the page, for light and dark mode."""
 
 import io
 import re
@@ -22,11 +22,11 @@ except ImportError as error:
 
 INK, MUTED, GRID = "#000001", "#000002", "#000003"
 SERIES = ("#000011", "#000012", "#000013")
-"""The one that learns, the one beside it, a third."""
+"""Colours of the learning robot, the second and a third."""
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"series-{i}" for i, c in enumerate(SERIES)}
-"""Colours that stand for the page's own, so that one figure serves light and dark."""
+"""Placeholder colours for the CSS variables of the page, so that one figure serves light and dark mode."""
 DASHES = ("-", (0, (5, 1.6)), (0, (1, 1)))
-"""A second sign beside colour, for eyes and printers that see none."""
+"""Line styles: a second code in addition to colour, for colour-blind readers and printers."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10.5,
@@ -53,16 +53,16 @@ STYLE: Any = {
     "path.simplify_threshold": 0.3,
 }
 WIDE, NARROW = 9.0, 4.6
-"""Widths of a figure in inches: of a page, and of a page on a telephone."""
+"""Widths of a figure in inches: for a wide page, and for a telephone."""
 MOST_SURPRISE = 50.0
-"""Nats beyond which a surprise is drawn no higher."""
+"""Largest drawn surprise, in nats."""
 
 
 def target_error(visit: Visit, name: str, width: float = WIDE, difference: Difference | None = None) -> str:
-    """Distance from gripper to target over time, every robot in one frame.
+    """Draw the distance from gripper to target over time, all robots in one frame.
 
     Args:
-        difference: Moment that is marked: that at which two robots differ most.
+        difference: Largest difference of two robots, which is marked.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(3.5, width)
@@ -81,7 +81,7 @@ def target_error(visit: Visit, name: str, width: float = WIDE, difference: Diffe
 
 
 def first_seconds(visit: Visit, name: str, until: float, width: float = WIDE) -> str:
-    """Distance from gripper to target at every step of the first seconds, where averages would hide the way there."""
+    """Draw the distance from gripper to target at every step of the first seconds, without averages."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(3.0, width)
         for run in visit.runs:
@@ -103,7 +103,7 @@ def first_seconds(visit: Visit, name: str, until: float, width: float = WIDE) ->
 
 
 def surprise(visit: Visit, usual: float, width: float = WIDE) -> str:
-    """How much less likely than usual each robot's model held what it sensed, over time.
+    """Draw how much less likely than usual the observations were under each robot's model, over time.
 
     Args:
         usual: Surprise that is drawn as 1, in nats per channel.
@@ -134,7 +134,7 @@ def surprise(visit: Visit, usual: float, width: float = WIDE) -> str:
 
 
 def foresight(view: Foresight, change: float, width: float = WIDE) -> str:
-    """Measured and expected angle of every joint around the change."""
+    """Draw the measured and the predicted angle of every joint around the change."""
     with matplotlib.rc_context(STYLE):
         columns = 3 if len(view.joints) > 4 else 2
         figure, grid = _grid(len(view.joints), columns=columns, row=1.85, width=width)
@@ -151,7 +151,7 @@ def foresight(view: Foresight, change: float, width: float = WIDE) -> str:
 
 
 def belief(view: Belief, change: float, width: float = WIDE) -> str:
-    """Believed and true physics around the change, one frame for each number that it changed."""
+    """Draw the estimated and the true physics around the change, one frame for each parameter."""
     with matplotlib.rc_context(STYLE):
         figure, grid = _grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
         for p, (name, axes) in enumerate(zip(view.names, grid, strict=True)):
@@ -163,7 +163,7 @@ def belief(view: Belief, change: float, width: float = WIDE) -> str:
 
 
 def latency(runs: Sequence[Run], period: float, width: float = WIDE) -> str:
-    """How long each control step took from sensor to command."""
+    """Draw the histogram of latencies from sensor to command."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _frame(2.3, width)
         end = 1e3 * period
@@ -180,7 +180,7 @@ def latency(runs: Sequence[Run], period: float, width: float = WIDE) -> str:
         # On the side with more room: most steps end well before the period does.
         left = end > 0.6 * axes.get_xlim()[1]
         axes.annotate(
-            "the period ends", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, -2),
+            "end of the period", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, -2),
             textcoords="offset points", ha="right" if left else "left", va="top", color=MUTED,
         )  # fmt: skip
         axes.set_xlabel("from sensor reading to command, ms")
@@ -190,12 +190,12 @@ def latency(runs: Sequence[Run], period: float, width: float = WIDE) -> str:
 
 
 def _id(name: str, width: float) -> str:
-    """What tells the parts of a figure from those of its other width."""
+    """Return the SVG identifier of a figure, different for each width."""
     return name if width == WIDE else f"{name}-narrow"
 
 
 def times_usual(nats: Any) -> Any:
-    """How many times less likely than usual something is that is so many nats more surprising, shape by shape."""
+    """Convert a surprise above the usual one, in nats, into a likelihood ratio."""
     return np.exp(np.clip(nats, -MOST_SURPRISE, MOST_SURPRISE))
 
 
@@ -208,7 +208,7 @@ def _frame(height: float, width: float) -> tuple[Figure, Axes]:
 
 
 def _grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure, list[Axes]]:
-    """Small frames over the same seconds, each `row` inches high; a narrow figure has fewer side by side."""
+    """Create small frames over the same seconds, each `row` inches high; fewer columns if narrow."""
     columns = min(columns, round(width / 2.3))
     rows = -(-count // columns)
     figure = Figure(figsize=(width, row * rows + 0.3), layout="constrained")
@@ -222,7 +222,7 @@ def _grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure
 
 
 def _counted(run: Run, visit: Visit) -> np.ndarray:
-    """Smooth error in mm once the target has been reached, by which the axis is scaled."""
+    """Return the smooth error in mm after the target was reached, for the scale of the axis."""
     return 1e3 * rolling_mean(run.time, run.error)[run.time >= min(visit.start + WINDOW, run.time[-1])]
 
 
@@ -242,10 +242,10 @@ def _mark_change(axes: Axes, change: float | None, words: str) -> None:
 
 
 def _mark_difference(axes: Axes, difference: Difference) -> None:
-    """A bar between the two curves where they differ most, with its end values."""
+    """Draw a bar between two curves at their largest difference, with its end values."""
     low, high = sorted(1e3 * error for error in difference.errors)
     axes.vlines(difference.time, low, high, color=INK, linewidth=1.2)
-    # Towards the middle of the frame, since the moment may lie at its end.
+    # Towards the middle of the frame, because the bar may be at its end.
     left = difference.time > float(np.mean(axes.get_xlim()))
     axes.annotate(
         f"{low:.0f} and {high:.0f} mm", (difference.time, high), xytext=(-5 if left else 5, 2),
@@ -254,13 +254,13 @@ def _mark_difference(axes: Axes, difference: Difference) -> None:
 
 
 def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
-    """Write each name beside the end of its curve, apart from one another."""
+    """Write each name at the end of its curve, with a distance between names."""
     places = (axes.transScale + axes.transLimits).transform([(0.0, end) for end in ends])[:, 1]
     places = np.clip(places, 0.03, 0.97)
     order, apart = np.argsort(places), 0.1
     for before, after in zip(order[:-1], order[1:], strict=True):
         places[after] = max(places[after], places[before] + apart)
-    # What was pushed out above comes back, pushing down.
+    # Names above the frame move back inside, and push the others down.
     over = max(0.0, float(places.max()) - 0.97)
     places -= over
     for i, run in enumerate(runs):
@@ -271,7 +271,7 @@ def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
 
 
 def _inline(figure: Figure, name: str, title: str) -> str:
-    """The figure as SVG for a page: no XML header, no address, colours by variable."""
+    """Encode the figure as SVG for a page: no XML header, no address, colours by variable."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -281,7 +281,7 @@ def _inline(figure: Figure, name: str, title: str) -> str:
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1)
-    # One page holds several figures, and each calls its parts `axes_1`.
+    # One page contains several figures, and each has an identifier `axes_1`.
     svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\1{name}-", svg)
     svg = re.sub(r"font: (.*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)
     for color, variable in VARIABLES.items():

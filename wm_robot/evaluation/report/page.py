@@ -1,4 +1,4 @@
-"""The page around the figures: plain sentences first, then numbers, then how to go on."""
+"""Report page: HTML with a summary first, then figures, tables and next steps."""
 
 import base64
 import html
@@ -13,17 +13,17 @@ from wm_robot.evaluation.report.contents import EARLY, LATER, Report, Run, Video
 from wm_robot.io.durable import write_file
 
 LARGEST = 5_000_000
-"""Bytes of the whole page."""
+"""Largest page in bytes."""
 TEMPLATE = Path(__file__).with_name("page.html")
 NOTHING = "–"
 SHOWN_OF_SECOND = 3.0
-"""Seconds of the second visit that are drawn: after those a newborn arm has learned the same."""
+"""Drawn seconds of the second session: after those a robot from the initial state has learned the same."""
 MOST_TIMES = 1_000_000
-"""How many times the usual surprise is told as no more than that."""
+"""Largest reported ratio to the usual surprise."""
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page, whole or not at all; it needs no other file and no network.
+    """Write the page, whole or not at all. It needs no other file and no network.
 
     Raises:
         ConfigError: If it would be larger than 5 MB.
@@ -34,7 +34,7 @@ def write_report(path: Path, report: Report) -> None:
     content = page.encode()
     if len(content) > LARGEST:
         raise ConfigError(
-            f"the report is {len(content)} bytes; it must be at most {LARGEST}. Shorten the visit"
+            f"the report has {len(content)} bytes; it must have at most {LARGEST}. Shorten the visit"
         )
     write_file(path, content)
 
@@ -47,7 +47,7 @@ def _sections(report: Report) -> Iterable[str]:
     yield from (f'<p class="note">{_text(note)}</p>' for note in report.notes)
     yield _tiles(report)
     if report.video:
-        words = "Green is the target; both arms were told the same."
+        words = "Green is the target; both arms received the same target."
         yield _section("What it looked like", f"{words} {report.outcome.difference}".rstrip())
         yield f"<figure>{_video(report.video)}</figure>"
     yield _section(
@@ -58,24 +58,24 @@ def _sections(report: Report) -> Iterable[str]:
     yield _figure(lambda width: figures.target_error(first, "first-visit", width, difference))
     yield _section(
         "How surprised each robot was",
-        "How many times less likely, for each sensor, a model held what it sensed next than the arm that learns did "
-        "before the change; 1 is as usual. A robot that learns its new body comes to expect it.",
+        "How many times less likely an observation was, per sensor, than for the arm that learns before the change; "
+        "1 is as usual. A robot that learns its new body predicts it again.",
     )
     yield _figure(lambda width: figures.surprise(first, report.usual_surprise, width))
     change, foresight, belief = first.change, report.foresight, report.belief
     if foresight and change is not None:
         yield _section(
-            "What each model expected of the joints",
-            f"Both models watch the same arm and say, {1e3 * foresight.ahead:.0f} ms ahead, where "
-            "each joint will be. The broad line is what the encoders then measured.",
+            "Joint angles that each model predicted",
+            f"Both models receive data of the same arm and predict each joint {1e3 * foresight.ahead:.0f} ms ahead. "
+            "The broad line is the angle that the encoders then measured.",
         )
         yield f'<p class="muted">{_legend(tuple(foresight.expected))}</p>'
         yield _figure(lambda width: figures.foresight(foresight, change, width))
     if belief and change is not None:
         yield _section(
-            "What the arm that learns believed of its own body",
-            "Nobody told it: it asks its model which body would have moved as its own did. The broad line is the "
-            "truth, which only the simulator knows.",
+            "Physics that the arm that learns estimated",
+            "The estimate comes from its model: the physics that best explain its own motion. The broad line is the "
+            "truth, which only the simulator contains.",
         )
         yield _figure(lambda width: figures.belief(belief, change, width))
     yield _section("The figures", "")
@@ -85,8 +85,8 @@ def _sections(report: Report) -> Iterable[str]:
     if any(run.latency for run in first.runs):
         yield _section(
             "How long a decision took",
-            "From the moment the joints were read to the moment the command left, for every step. Everything "
-            "right of the dotted line would have come too late.",
+            "Time from the joint reading to the command, for every step. Steps right of the dotted line "
+            "would be too late.",
         )
         yield _figure(lambda width: figures.latency(first.runs, report.period, width))
     yield from _going_on(report)
@@ -95,9 +95,9 @@ def _sections(report: Report) -> Iterable[str]:
 def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
     woken = visit.runs[0]
     yield _section(
-        "The second visit: waking up with what was learned",
-        "The robot was stopped, its state was saved, and it woke in the world that had changed "
-        f"({report.changed}). The one beside it has the same weights and no past.",
+        "The second visit: a start from the saved state",
+        "The robot was stopped, its state was saved, and it started in the changed world "
+        f"({report.changed}). The other robot has the same weights and the initial state.",
     )
     yield _figure(lambda width: figures.first_seconds(visit, "second-visit", SHOWN_OF_SECOND, width))
     usual = report.usual_surprise
@@ -120,33 +120,33 @@ def _second_visit(report: Report, visit: Visit) -> Iterable[str]:
 
 
 def _second_story(woken: Run, others: Sequence[Run]) -> str:
-    """What the saved state was worth in this visit."""
+    """Describe the effect of the saved state in this session."""
     if not others:
         return ""
     newborn = others[0]
     ratio = woken.early() / newborn.early()
     if ratio != ratio:
-        return "The visit was not recorded from its start on, so nothing can be said of its first second."
+        return "The start of the visit was not recorded, so its first second is not reported."
     return (
         f"In its first second the {woken.name} arm was {_mm(woken.early())} off its target on average, the "
-        f"{newborn.name} one {_mm(newborn.early())}: {ratio:.2f} ×. Both begin away from the target, so most of that "
-        "is the way there."
+        f"{newborn.name} one {_mm(newborn.early())}: {ratio:.2f} ×. Both start away from the target, so most of that "
+        "is the way to it."
     )
 
 
 def _going_on(report: Report) -> Iterable[str]:
     if report.go_on:
-        yield _section("How to go on", "")
+        yield _section("Next steps", "")
         for what, command in report.go_on:
             yield f"<p>{_text(what)}</p><pre><code>{_text(command)}</code></pre>"
-    yield _section("What it was made with", "")
+    yield _section("Settings and versions", "")
     facts = {"command": report.command, **report.facts} if report.command else report.facts
     rows = "".join(
         f"<tr><td>{_text(name)}</td><td><code>{_text(value)}</code></td></tr>"
         for name, value in facts.items()
     )
     yield f'<table class="facts">{rows}</table>'
-    yield "<footer>One file, no network: keep it, mail it, or open it in ten years.</footer>"
+    yield "<footer>One self-contained file: it needs no network.</footer>"
 
 
 def _tiles(report: Report) -> str:
@@ -220,7 +220,7 @@ def _back(recovery: Recovery) -> str:
 
 
 def _surprise(run: Run, usual: float) -> str:
-    """Mean surprise while a visit begins, in times the usual one."""
+    """Format the mean surprise of the first second, as a ratio to the usual one."""
     inside = (run.surprise_time >= EARLY[0]) & (run.surprise_time < EARLY[1])
     if not inside.any():
         return NOTHING
@@ -251,7 +251,7 @@ def _section(title: str, words: str) -> str:
 
 
 def _figure(draw: Callable[[float], str]) -> str:
-    """A figure in both widths, of which the page shows the one that fits."""
+    """Write a figure in both widths; the page shows the one that fits."""
     wide, narrow = draw(figures.WIDE), draw(figures.NARROW)
     return f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>'
 

@@ -119,7 +119,7 @@ def nodes() -> dict[str, Callable[[], Node]]:
         "display_node": DisplayNode,
         "recorder_node": RecorderNode,
         "replay_node": ReplayNode,
-        "ask_node": AskNode,
+        "action_client_node": AskNode,
     }
 
 

@@ -103,15 +103,16 @@ def wheels() -> bool:
 def node_command(
     module: str, parameters: Mapping[str, Any], *, namespace: str = "", name: str = ""
 ) -> list[str]:
-    """Return the command line of a node of this package.
+    """Return the command line of a node.
 
     Args:
-        module: Module of the node, such as `plant_node`.
+        module: Node of this package, such as `plant_node`, or full module name with dots.
         parameters: Values by name. A float stays a double, and text stays text even if it has the form of a number.
         namespace: Namespace of the node; empty: none.
         name: Name of the node; empty: its default name.
     """
-    arguments = [sys.executable, "-m", f"wm_robot_ros.nodes.{module}", "--ros-args"]
+    module = module if "." in module else f"wm_robot_ros.nodes.{module}"
+    arguments = [sys.executable, "-m", module, "--ros-args"]
     if namespace:
         arguments += ["-r", f"__ns:=/{namespace.strip('/')}"]
     if name:

@@ -1,4 +1,4 @@
-"""The whole demo: a first visit with a hidden change, a second one that starts from what was learned, a report."""
+"""Demo run: a first session with a hidden change, a second one from the saved state, and a report."""
 
 import json
 import shutil
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 ROBOT = "arm"
 ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
 LOCK = ".lock"
-"""File in the folder of a demo that the demo holds while it runs."""
+"""Lock file in the folder of a running demo."""
 NOTICED = 0.7
-"""Seconds after the change in which the story is the change itself."""
+"""Seconds after the change in which the display shows the change itself."""
 FAILED, INTERRUPTED = 1, 130
 
 
 def run(options: Options, screen: Screen) -> int:
-    """Run the demo; returns the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
+    """Run the demo. Return the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
 
-    Without ROS 2 it runs in this process, by the library's own loop, and leaves no recording. After Ctrl-C further
-    ones are ignored, so that the process ends with that code.
+    Without ROS 2 it runs in this process with the library's own loop, and writes no recording. A second Ctrl-C is
+    ignored, so that the process ends with that code.
 
     Raises:
-        MissingExtraError: If a part is not installed.
-        SnapshotError: If a base is missing or another robot's.
+        MissingExtraError: If a package is not installed.
+        SnapshotError: If a base is missing or belongs to another robot.
         ConfigError: If another demo runs in the same folder.
     """
     over_ros = options.ros and find_spec("rclpy") is not None
@@ -56,9 +56,9 @@ def run(options: Options, screen: Screen) -> int:
     with _alone_in(options.out):
         environment = private_environment() if over_ros else None
         if environment is None:
-            why = "ROS 2 is not installed" if options.ros else "As asked, without ROS 2"
+            why = "ROS 2 is not installed" if options.ros else "Option --no-ros"
             screen.say(
-                f"{why}: the demo runs in one process, in simulated seconds, and leaves no {options.session.name}."
+                f"{why}: the demo runs in one process, in simulated seconds, and writes no {options.session.name}."
             )
         restore = _state_to_go_on_from(options, manifests[options.base], screen)
         _clear(options)
@@ -69,7 +69,7 @@ def run(options: Options, screen: Screen) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Demo:
-    """One demo: two visits, and the account of them."""
+    """One demo: two sessions and their report."""
 
     options: Options
     spec: RobotSpec
@@ -82,7 +82,7 @@ class _Demo:
         return Plan.of(self.options.seed, quick=self.options.quick)
 
     def run_over_ros(self, environment: Mapping[str, str]) -> int:
-        """Each node in a process of its own, in real time."""
+        """Run each node in its own process, in real time."""
         options, screen = self.options, self.screen
         crew = Crew(environment, options.out / "logs")
         try:
@@ -98,15 +98,17 @@ class _Demo:
             for name in (agent_of(ADAPTIVE), agent_of(RESTORED)):
                 if codes.get(name):
                     screen.say(
-                        crew.explain(name, f"'{name}' ended with code {codes[name]}: its last save is older")
+                        crew.explain(
+                            name, f"'{name}' ended with code {codes[name]}: its saved state is older"
+                        )
                     )
             return INTERRUPTED
         finally:
             crew.stop()
 
     def run_here(self) -> int:
-        """All robots in this process, in simulated time."""
-        # Here, since a demo over ROS needs none of it, and its robots have to start at once.
+        """Run all robots in this process, in simulated time."""
+        # Imported here: a demo over ROS does not need it, and its robots have to start at once.
         from wm_robot_demo import single_process
 
         options, spec, screen = self.options, self.spec, self.screen
@@ -144,7 +146,7 @@ class _Demo:
         codes = crew.stop("recorder", patience=SAVING)
         if codes["recorder"]:
             raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
-        # Here, since they load matplotlib, and without ROS the reader of recordings may be missing.
+        # Imported here: they load matplotlib, and without ROS the reader of recordings may be missing.
         from wm_robot.recording.session_file import read_session
         from wm_robot_demo.load_session import tale
 
@@ -153,8 +155,8 @@ class _Demo:
         return self._account(tales, began_with, whole=session.whole, over_ros=True)
 
     def _account(self, tales: "Sequence[Tale]", began_with: Any, *, whole: bool, over_ros: bool) -> int:
-        self.screen.say("Writing the report, and drawing the film …")
-        # Here, since it loads torch and matplotlib, and the robots had to start at once.
+        self.screen.say("Writing the report and rendering the film …")
+        # Imported here: it loads torch and matplotlib, and the robots had to start at once.
         from wm_robot_demo.report import write_account
 
         write_account(
@@ -178,7 +180,7 @@ class _Demo:
 
     def _failed(self, error: DeviceError) -> int:
         self.screen.say(f"DeviceError: {error}")
-        self.screen.say(f"What was recorded until then is in {self.options.out}")
+        self.screen.say(f"The recording up to this error is in {self.options.out}")
         return FAILED
 
 
@@ -209,7 +211,7 @@ def first_visit(options: Options, spec: RobotSpec, plan: Plan, restore: Path | N
 def second_visit(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
     newborn = Role(name=NEWBORN, base=options.base, learning=True, world=plan.change.world)
     return Visit(
-        title="second visit: waking with what was learned",
+        title="second visit: start from the saved state",
         robot=spec.name,
         period=spec.dt,
         seed=options.seed + 1,
@@ -219,7 +221,7 @@ def second_visit(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
 
 
 class _Storyteller:
-    """What is happening in the first visit, as of now: what the change did in the end is the account's to say."""
+    """Sentence for the current event of the first session. The report contains the final result."""
 
     def __init__(self, plan: Plan):
         self._plan = plan
@@ -229,14 +231,14 @@ class _Storyteller:
         if learning.since_change is None:
             if (learning.time or 0.0) < START:
                 return "Both arms go to their target."
-            return "Both arms follow the target. Soon their world will change; neither will be told."
+            return "Both arms follow the target. Soon their world will change, without a signal to them."
         if learning.since_change < NOTICED:
             return f"The world has changed: {self._plan.change.words}."
         return _standing(robots)
 
 
 def _standing(robots: Sequence[RobotView]) -> str:
-    """Which of two arms is on its target now."""
+    """Return a sentence about the arms that are on their target."""
     off = [view.name for view in robots if (view.error or 0.0) > threshold(view.before)]
     on = [view.name for view in robots if view.name not in off]
     if not off:
@@ -248,20 +250,20 @@ def _standing(robots: Sequence[RobotView]) -> str:
 
 def _between(options: Options) -> str:
     return (
-        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it wakes from it in the changed world."
+        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it starts from it in the changed world."
     )
 
 
 def _waking(robots: Sequence[RobotView]) -> str:
     restored, newborn = robots
     return (
-        f"Same weights, same changed world. The {restored.name} arm begins with what it learned, "
-        f"the {newborn.name} one without."
+        f"Same weights, same changed world. The {restored.name} arm starts from its saved state, "
+        f"the {newborn.name} one from the initial state."
     )
 
 
 def _require_extras(over_ros: bool) -> None:
-    """Miss at the start, by name, what would be missed at the end."""
+    """Check the packages of the whole demo at its start."""
     needed = {"torch": "learn", "mujoco": "sim", "matplotlib": "report"} | (
         {"mcap": "ros"} if over_ros else {}
     )
@@ -271,10 +273,10 @@ def _require_extras(over_ros: bool) -> None:
 
 
 def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
-    """What a base says of itself, without the weights and the library that reads them."""
+    """Read the manifest of a base, without its weights and the library that reads them."""
     arm = " --arm robust" if base.name.endswith("robust") else ""
     again = (
-        f"Name another with --base or --frozen, or train one: wm-robot train {spec.name}{arm} --out {base}"
+        f"Select another with --base or --frozen, or train one: wm-robot train {spec.name}{arm} --out {base}"
     )
     try:
         manifest = dict(json.loads((base / "base.json").read_bytes()))
@@ -282,7 +284,7 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
         manifest["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(
-            f"{base.absolute()} is no base: {type(error).__name__}: {error}. {again}"
+            f"{base.absolute()} is not a base: {type(error).__name__}: {error}. {again}"
         ) from error
     if lived_by != spec.digest():
         raise SnapshotError(
@@ -294,7 +296,7 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Keep another demo out of the folder for as long as this one writes to it.
+    """Lock the output folder against another demo.
 
     Raises:
         ConfigError: If another demo runs there.
@@ -303,23 +305,23 @@ def _alone_in(out: Path) -> Iterator[None]:
     with (out / LOCK).open("w") as file:
         if not claim(file):
             raise ConfigError(
-                f"another demo writes to {out}. Wait until it ends, or name another folder: --out FOLDER"
+                f"another demo writes to {out}. Wait until it ends, or select another folder: --out FOLDER"
             )
         yield
 
 
 def _clear(options: Options) -> None:
-    """Remove what a run before left and this one makes anew; never a state."""
+    """Delete the output of an earlier run that this run writes again; never a state."""
     for name in ("session.mcap", "report.html", "video.mp4", "video.gif", "video.part.mp4", "video.part.gif"):
         (options.out / name).unlink(missing_ok=True)
     shutil.rmtree(options.out / "logs", ignore_errors=True)
 
 
 def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Screen) -> Path | None:
-    """The saved state, if it is this base's; another is put aside, since no life is to be lost."""
+    """Select the saved state of this base. A state of another base is moved, so that no state is lost."""
     store = Store(options.state)
     if not options.state.exists():
-        screen.say("The adaptive arm is born: there is no saved state yet.")
+        screen.say("The adaptive arm starts from the initial state: there is no saved state yet.")
         return None
     try:
         saved = store.show()
@@ -328,18 +330,20 @@ def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Scre
         fits = False
     if fits and not options.fresh:
         screen.say(
-            f"The adaptive arm goes on from {options.state}: {saved.steps} steps of life. (--fresh: birth)"
+            f"The adaptive arm continues from {options.state}: {saved.steps} steps. (--fresh: initial state)"
         )
         return options.state
     aside = next(p for n in range(1, 10_000) if not (p := options.out / f"state-before-{n}").exists())
     options.state.rename(aside)
-    why = "as asked" if fits else "the saved state belongs to another base or robot"
-    screen.say(f"The adaptive arm is born: {why}. The saved state is kept in {aside}.")
+    why = "option --fresh" if fits else "the saved state belongs to another base or robot"
+    screen.say(
+        f"The adaptive arm starts from the initial state: {why}. The saved state was moved to {aside}."
+    )
     return None
 
 
 def _arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> Any:
-    """The state that the visit begins with: at its end, its folder holds another."""
+    """Read the state at the start of the session. At its end, the folder contains another one."""
     if restore is None:
         return None
     return Store(restore).load(base_digest=base["digest"], spec_digest=spec.digest())
@@ -347,12 +351,12 @@ def _arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> A
 
 def _what_is_there(options: Options) -> str:
     there = [path.name for path in (options.session, options.state) if path.exists()]
-    return f"{' and '.join(there) or 'Nothing'} in {options.out}; the next run goes on from the state."
+    return f"{' and '.join(there) or 'Nothing'} in {options.out}; the next run continues from the state."
 
 
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
-    """Take Ctrl-C or SIGTERM as one interrupt, and ignore all further ones until what was lived is saved."""
+    """Handle Ctrl-C or SIGTERM as one interrupt, and ignore further ones until the state is saved."""
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(*_: object) -> None:
