@@ -33,7 +33,7 @@ class RemoteCommands:
         clock: Callable[[], int] = time.monotonic_ns,
     ):
         """Args:
-        last_action: Action in force, `A`; see `restart`.
+        last_action: Action in force, `A`; see `restart_from`.
         max_age: Largest age of a command on arrival that is accepted, in s.
         timeout: Time without commands after which the controller counts as absent, in s.
         clock: Monotonic clock, in ns.

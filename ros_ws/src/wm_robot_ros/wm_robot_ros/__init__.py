@@ -1,1 +1,1 @@
-"""Nodes that translate between ROS 2 and wm_robot; the one place that knows rclpy."""
+"""ROS 2 package of wm_robot: nodes that translate between topics and the library; the only part with rclpy."""

@@ -12,7 +12,7 @@ An argument has the type of its default. Optional fields of an argument:
 
 * `choices: [sim, hardware]`: the permitted values;
 * `least: 0`: the smallest value of a number;
-* `names: base`: the kind of thing that the text names, one of `NAMED`; it is checked before a process starts.
+* `names: base`: the kind of thing that the text names, one of `NAMED_KINDS`; it is checked before a process starts.
 
 A value `$(base)` alone keeps the type of the argument's default; inside text it is inserted as text. Optional fields
 of a node:

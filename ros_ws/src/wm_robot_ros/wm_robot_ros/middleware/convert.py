@@ -43,7 +43,7 @@ def observation(message: JointState, spec: RobotSpec) -> Observation:
     """Convert a message to an observation, float32, in the order of the spec.
 
     Raises:
-        BadMessageError: See `joint_message.sensed`.
+        BadMessageError: See `joint_message.decode_observation`.
     """
     values = joint_message.sensed(message, spec).astype(np.float32)
     return Observation(stamp=stamp_of(message) / NANO, values=values)
@@ -53,7 +53,7 @@ def action(message: JointState, spec: RobotSpec) -> np.ndarray:
     """Convert a message to an action, float32 `A`, in the order of the spec's actuators.
 
     Raises:
-        BadMessageError: See `joint_message.told`.
+        BadMessageError: See `joint_message.decode_action`.
     """
     return joint_message.told(message, spec).astype(np.float32)
 
@@ -144,7 +144,7 @@ def diagnostics_message(
     Args:
         stamp: Stamp of the message, in ns.
         hardware: Name of the robot model.
-        components: Name, level (a key of `LEVELS`), message and values of each component.
+        components: Name, level (a key of `DIAGNOSTIC_LEVELS`), message and values of each component.
     """
     message = DiagnosticArray()
     message.header.stamp = time_message(stamp)

@@ -77,7 +77,7 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
 
 
 def private_environment() -> dict[str, str]:
-    """Return `ros_environment` with a random other domain, limited to this machine.
+    """Return `make_ros_environment` with a random other domain, limited to this machine.
 
     For simulated robots, whose commands must never reach a real one.
     """
@@ -106,8 +106,8 @@ def node_command(
     """Return the command line of a node.
 
     Args:
-        module: Module of the node in this package, such as `plant_node`, or a full module name with dots.
-        parameters: Values by name. A float stays a double, and text stays text even if it looks like a number.
+        module: Node of this package, such as `plant_node`, or full module name with dots.
+        parameters: Values by name. A float stays a double, and text stays text even if it has the form of a number.
         namespace: Namespace of the node; empty: none.
         name: Name of the node; empty: its default name.
     """

@@ -104,8 +104,8 @@ class OneSpeaker:
     def __init__(self, node: Node, topic: str, complaints: Complaints, *, wary: bool):
         """Args:
         complaints: Log of other publishers, and of the end of the accepted one.
-        block_rejected: Whether a publisher that was rejected stays rejected until `arm`, even after the accepted one
-            has ended.
+        block_rejected: Whether a publisher that was rejected stays rejected until `accept_new_publisher`, even after
+            the accepted one has ended.
         """
         self._node, self._topic, self._complaints = node, topic, complaints
         self._source = OneSource(wary=wary)
@@ -187,7 +187,7 @@ class OneSpeaker:
         return next((node for each, node in self._publishers() if _same(each, source)), NOBODY)
 
     def _publishers(self) -> list[tuple[bytes, str]]:
-        """Return id and full name of the node, or `UNNAMED`, of each publisher in the ROS graph."""
+        """Return id and full name of the node, or `UNNAMED_NODE`, of each publisher in the ROS graph."""
         return [
             (
                 bytes(info.endpoint_gid),
@@ -198,7 +198,7 @@ class OneSpeaker:
 
 
 def node_of(info: TopicEndpointInfo) -> str:
-    """Return the full name of the node of an endpoint, or `UNNAMED`."""
+    """Return the full name of the node of an endpoint, or `UNNAMED_NODE`."""
     return UNNAMED if info.node_name == UNKNOWN else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 

@@ -123,7 +123,7 @@ class Scribe:
                         self._episodes.close()
                 writer.close()
         except BaseException as error:
-            # Raised again in `close`, in the thread that can report it.
+            # Raised again in `close_session`, in the thread that can report it.
             self.error = error
 
     def _write_until_end(self, writer: SessionWriter) -> None:

@@ -72,7 +72,7 @@ class LifetimeActions:
             self._surprises.append(float(surprise.nll))
 
     def _server(self, kind: Any, name: str, execute: Execute) -> ActionServer:
-        async def guarded(goal: ServerGoalHandle) -> Any:
+        async def run_goal(goal: ServerGoalHandle) -> Any:
             self._busy, self._tick = True, Future(executor=self._node.executor)
             self._timer = timer(self._node, LOOK, self._look)
             result = kind.Result()
@@ -93,7 +93,7 @@ class LifetimeActions:
             self._node,
             kind,
             f"~/{name}",
-            execute_callback=guarded,
+            execute_callback=run_goal,
             goal_callback=self._accept,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),

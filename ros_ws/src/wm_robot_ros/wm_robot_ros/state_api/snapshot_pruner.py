@@ -22,7 +22,7 @@ class Thinning:
         self._process: subprocess.Popen[bytes] | None = None
 
     def saved(self) -> None:
-        """Count a save; start a pruning process after every `keep` saves."""
+        """Count a save; start a pruning process after every `keep_last` saves."""
         self._saves += 1
         if self._keep and self._saves % self._keep == 0 and not self.running:
             collect = ["-m", "wm_robot_cli", "state", "gc", self._folder, "--keep-last", str(self._keep)]
