@@ -25,18 +25,18 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 from wm_robot_ros.launching.launch_graph import (
-    DELAYS,
-    LEASE,
-    MISTAKE,
+    LEAVE_TIME,
     OPTIONAL,
     REQUIRED,
+    RESTART_DELAYS,
     RESTARTED,
-    STEADY,
-    Graph,
-    find,
-    known_graphs,
-    resolved,
-    spelt,
+    STEADY_TIME,
+    USER_ERROR_CODE,
+    LaunchGraph,
+    find_graph,
+    format_value,
+    list_graphs,
+    resolve_nodes,
 )
 
 GRAPH = "graph"
@@ -50,7 +50,9 @@ TERMINATE_S = "15"
 
 def generate_launch_description():
     """Declare the arguments of the graph on the command line; the nodes start with the launch context."""
-    about = f"one of {', '.join(known_graphs())}, or path of a YAML file. To list its arguments, set {GRAPH}:=NAME"
+    about = (
+        f"one of {', '.join(list_graphs())}, or path of a YAML file. To list its arguments, set {GRAPH}:=NAME"
+    )
     given = command_line_arguments(sys.argv)
     declared = declare_arguments(read_graph(given)) if GRAPH in given else []
     choice = DeclareLaunchArgument(GRAPH, description=about)
@@ -67,21 +69,21 @@ def command_line_arguments(words):
 
 def read_graph(given):
     """Read the graph of a command line, and reject unknown arguments."""
-    graph = Graph.read(find(given[GRAPH]))
-    graph.values({name: value for name, value in given.items() if name != GRAPH})
+    graph = LaunchGraph.read(find_graph(given[GRAPH]))
+    graph.parse_values({name: value for name, value in given.items() if name != GRAPH})
     return graph
 
 
 def declare_arguments(graph):
     return [
-        DeclareLaunchArgument(each.name, default_value=spelt(each.default), description=each.about)
+        DeclareLaunchArgument(each.name, default_value=format_value(each.default), description=each.about)
         for each in graph.arguments
     ]
 
 
 def open_graph(context):
     """Declare the arguments of the graph, then start its nodes. Another launch file may have named the graph."""
-    graph = Graph.read(find(LaunchConfiguration(GRAPH).perform(context)))
+    graph = LaunchGraph.read(find_graph(LaunchConfiguration(GRAPH).perform(context)))
     return [*declare_arguments(graph), OpaqueFunction(function=start_nodes, args=[graph])]
 
 
@@ -90,7 +92,7 @@ def start_nodes(context, graph):
     values = graph.values(
         {each.name: LaunchConfiguration(each.name).perform(context) for each in graph.arguments}
     )
-    nodes = [(node, create_action(context, node)) for node in resolved(graph.nodes, values)]
+    nodes = [(node, create_action(context, node)) for node in resolve_nodes(graph.nodes, values)]
     first = [action for node, action in nodes if not node["ends"]]
     last = [action for node, action in nodes if node["ends"]]
     cycles = [action for node, action in nodes if node["lifecycle"]]
@@ -134,18 +136,18 @@ def handle_exit(node, event, context, failures, began):
     message = f"{node['name']} ended with exit code {event.returncode}"
     if node["policy"] == OPTIONAL:
         return [LogInfo(msg=f"{message}. It is optional: the other nodes continue")]
-    if context.asyncio_loop.time() - began > STEADY:
+    if context.asyncio_loop.time() - began > STEADY_TIME:
         failures = 0
-    elif node["policy"] == RESTARTED and not failures and event.returncode == MISTAKE:
+    elif node["policy"] == RESTARTED and not failures and event.returncode == USER_ERROR_CODE:
         shut_down(message)
     if node["policy"] == REQUIRED:
         shut_down(message)
-    if failures >= len(DELAYS):
+    if failures >= len(RESTART_DELAYS):
         return [
             LogInfo(msg=f"{message}, {failures + 1} times. It is not restarted; the other nodes continue")
         ]
     killed = node["lifecycle"] and event.returncode < 0
-    delay = max(DELAYS[failures], LEASE) if killed else DELAYS[failures]
+    delay = max(RESTART_DELAYS[failures], LEAVE_TIME) if killed else RESTART_DELAYS[failures]
     again = OpaqueFunction(function=restart_node, args=[node, failures + 1])
     log = LogInfo(msg=f"{message}. It is restarted in {delay:g} s; the other nodes continue")
     return [log, TimerAction(period=delay, actions=[again])]

@@ -15,8 +15,15 @@ pytestmark = pytest.mark.ros
 
 from wm_robot.errors import ConfigError
 from wm_robot_ros.launching import launch_graph
-from wm_robot_ros.launching.launch_graph import DELAYS, LEASE, STEADY, Graph, find, resolved
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.launching.launch_graph import (
+    LEAVE_TIME,
+    RESTART_DELAYS,
+    STEADY_TIME,
+    LaunchGraph,
+    find_graph,
+    resolve_nodes,
+)
+from wm_robot_ros.middleware.environment import make_node_command
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 LAUNCH_FILE = LAUNCH / "wm_robot.launch.py"
@@ -151,8 +158,8 @@ def test_every_graph_is_tried():
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "given"])
 def test_the_launch_file_starts_what_up_starts(path, given, launch):
-    graph, asked = Graph.read(path), GIVEN[path.stem] if given else {}
-    wanted = resolved(graph.nodes, graph.values(asked))
+    graph, asked = LaunchGraph.read(path), GIVEN[path.stem] if given else {}
+    wanted = resolve_nodes(graph.nodes, graph.parse_values(asked))
     assert wanted
     found = [plain(node) for node in nodes_of(launch(), path.stem, asked)]
     ends = {node["name"] for node in wanted if node["ends"]}
@@ -168,12 +175,12 @@ def test_the_arguments_of_the_graph_on_the_command_line_are_declared(path, launc
     # `ros2 launch --show-args` lists what is declared, and runs nothing.
     declared, _ = described(launch(), f"graph:={path.stem}", "--show-args")
     assert "default_value" not in declared["graph"] and path.stem in declared.pop("graph")["description"]
-    graph = Graph.read(path)
+    graph = LaunchGraph.read(path)
     assert {name: told["description"] for name, told in declared.items()} == {
         each.name: each.about for each in graph.arguments
     }
     texts = {name: told["default_value"] for name, told in declared.items()}
-    assert graph.values(texts) == {each.name: each.default for each in graph.arguments}
+    assert graph.parse_values(texts) == {each.name: each.default for each in graph.arguments}
 
 
 def test_without_a_graph_on_the_command_line_its_argument_alone_is_declared(launch, monkeypatch):
@@ -187,7 +194,9 @@ def test_without_a_graph_on_the_command_line_its_argument_alone_is_declared(laun
     (description,) = module.generate_launch_description().given
     assert len(description) == 2
     *declared, _ = called(opened, Context({"graph": "sim"}))
-    assert [one.given[0] for one in declared] == [each.name for each in Graph.read(find("sim")).arguments]
+    assert [one.given[0] for one in declared] == [
+        each.name for each in LaunchGraph.read(find_graph("sim")).arguments
+    ]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +213,7 @@ def test_what_cannot_be_launched_is_refused_before_anything_starts(words, told, 
 
 
 def test_a_graph_may_be_a_file(launch, tmp_path):
-    shutil.copy(find("adapt"), tmp_path / "mine.yaml")
+    shutil.copy(find_graph("adapt"), tmp_path / "mine.yaml")
     nodes = nodes_of(launch(), f"{tmp_path / 'mine.yaml'}", {})
     assert [node.named["name"] for node in nodes] == ["plant", "agent", "ask"]
 
@@ -303,25 +312,25 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
         (activate,) = (handler.given[0].named for handler in handlers)
         assert (activate["start_state"], activate["goal_state"]) == ("configuring", "inactive")
         assert activate["entities"][0].named["event"].named["transition_id"] == 3
-    assert waits == list(DELAYS)
+    assert waits == list(RESTART_DELAYS)
     assert "7 times. It is not restarted; the other nodes continue" in told.named["msg"]
     # One that worked for a minute has the first wait before it again.
-    context.now = STEADY + 1
+    context.now = STEADY_TIME + 1
     _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=1), context)
-    assert timer.named["period"] == DELAYS[0]
+    assert timer.named["period"] == RESTART_DELAYS[0]
     # What it refuses at its first start, the user is to mend.
     with pytest.raises(RuntimeError, match="agent ended with exit code 2"):
         nodes_of(launch(), "multi", given)[2].named["on_exit"](types.SimpleNamespace(returncode=2), Context())
     # The services of one that was killed seem to be there for a while, and answer nobody.
     _, timer = agent.named["on_exit"](types.SimpleNamespace(returncode=-9), context)
-    assert timer.named["period"] == LEASE
+    assert timer.named["period"] == LEAVE_TIME
 
 
 def test_every_process_of_a_graph_has_a_policy():
     found = {
         (path.stem, node["executable"]): "ends" if node.get("ends") else node["policy"]
         for path in GRAPHS
-        for node in Graph.read(path).nodes
+        for node in LaunchGraph.read(path).nodes
     }
     viewers = {kind for (_, executable), kind in found.items() if executable == "display_node"}
     recorders = {kind for (_, executable), kind in found.items() if executable == "recorder_node"}
@@ -383,7 +392,7 @@ def test_graphs_are_found_in_a_workspace_that_colcon_built(tmp_path):
 def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
     setup = (NODES.parents[1] / "setup.py").read_text(encoding="utf-8")
     modules = dict(re.findall(r'"(\w+) = wm_robot_ros\.nodes\.(\w+):main"', setup))
-    for node in Graph.read(path).nodes:
+    for node in LaunchGraph.read(path).nodes:
         source = (NODES / f"{modules[node['executable']]}.py").read_text(encoding="utf-8")
         for part in ("command_subscription", "agent_parameters"):
             if f"nodes.{part} import" in source:
@@ -393,11 +402,11 @@ def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
 
 
 def test_text_becomes_what_the_default_is():
-    graph = Graph.read(find("sim"))
-    values = graph.values({"learning": "False", "seed": "12", "world": '{"payload": 0.2}'})
+    graph = LaunchGraph.read(find_graph("sim"))
+    values = graph.parse_values({"learning": "False", "seed": "12", "world": '{"payload": 0.2}'})
     assert values["learning"] is False and values["seed"] == 12 and values["world"] == '{"payload": 0.2}'
-    (plant, agent, *_) = resolved(graph.nodes, values)
-    command = node_command("plant_node", plant["parameters"], namespace="left", name="plant")
+    (plant, agent, *_) = resolve_nodes(graph.nodes, values)
+    command = make_node_command("plant_node", plant["parameters"], namespace="left", name="plant")
     assert "seed:=12" in command and r'world:="{\"payload\": 0.2}"' in command and "__node:=plant" in command
     assert agent["parameters"]["learning"] is False
 
@@ -423,28 +432,30 @@ def test_text_becomes_what_the_default_is():
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_one_that_can(graph, given, mended):
-    found = Graph.read(find(graph))
+    found = LaunchGraph.read(find_graph(graph))
     with pytest.raises(ConfigError) as refused:
-        found.values(dict([given.split(":=")]))
+        found.parse_values(dict([given.split(":=")]))
     assert f"{refused.value}".startswith(f"{given}: ") and f"Write {mended}" in f"{refused.value}"
-    found.values(dict([mended.split(":=")]))
+    found.parse_values(dict([mended.split(":=")]))
 
 
 def test_an_unknown_argument_is_refused_with_the_one_that_is_meant():
     with pytest.raises(ConfigError, match=r"lerning:=true: .*Did you mean 'learning'\?") as refused:
-        Graph.read(find("sim")).values({"lerning": "true"})
+        LaunchGraph.read(find_graph("sim")).parse_values({"lerning": "true"})
     assert f"{refused.value}".endswith("See: wm-robot up sim --show-args")
 
 
 def test_a_graph_without_namespaces_may_have_an_argument_of_that_name():
-    graph = Graph.read(find("evaluate"))
-    *_, ask = resolved(graph.nodes, graph.values({"namespace": "adaptive"}))
+    graph = LaunchGraph.read(find_graph("evaluate"))
+    *_, ask = resolve_nodes(graph.nodes, graph.parse_values({"namespace": "adaptive"}))
     assert ask["namespace"] == "" and ask["parameters"]["robot"] == "adaptive"
 
 
 def test_a_recorder_hears_the_robot_in_its_namespace():
-    graph = Graph.read(find("sim"))
-    *_, recorder = resolved(graph.nodes, graph.values({"namespace": "left", "record": "session.mcap"}))
+    graph = LaunchGraph.read(find_graph("sim"))
+    *_, recorder = resolve_nodes(
+        graph.nodes, graph.parse_values({"namespace": "left", "record": "session.mcap"})
+    )
     assert recorder["executable"] == "recorder_node" and recorder["parameters"]["robots"] == "left"
 
 
@@ -476,9 +487,9 @@ def test_a_recorder_hears_the_robot_in_its_namespace():
 def test_a_file_that_is_no_graph_is_refused(tmp_path, text, told):
     (tmp_path / "graph.yaml").write_text(text)
     with pytest.raises(ConfigError, match=told):
-        Graph.read(tmp_path / "graph.yaml")
+        LaunchGraph.read(tmp_path / "graph.yaml")
 
 
 def test_an_unknown_graph_is_refused_with_those_that_are():
     with pytest.raises(ConfigError, match=r"'simm'\. Did you mean 'sim'\? There are adapt.*sim"):
-        find("simm")
+        find_graph("simm")

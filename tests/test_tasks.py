@@ -3,7 +3,7 @@ import pytest
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec, Task
-from wm_robot.tasks import REWARDS, gripper_position, reward_of
+from wm_robot.tasks import REWARDS, compute_gripper_position, make_reward
 
 
 def robot(names=("lift", "turn"), **changes) -> RobotSpec:
@@ -34,17 +34,21 @@ ACTION = np.zeros(2)
 
 
 def test_the_gripper_follows_the_chain_by_name_and_not_by_index():
-    np.testing.assert_allclose(gripper_position(robot(), obs(turn=np.pi / 2)), [0, 0.75, 0], atol=1e-12)
-    np.testing.assert_allclose(gripper_position(robot(), obs(lift=np.pi / 2)), [0.5, 0.25, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        compute_gripper_position(robot(), obs(turn=np.pi / 2)), [0, 0.75, 0], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        compute_gripper_position(robot(), obs(lift=np.pi / 2)), [0.5, 0.25, 0], atol=1e-12
+    )
 
 
 def test_a_robot_without_a_chain_has_no_gripper():
     with pytest.raises(SpecError, match="'pair' has no chain"):
-        gripper_position(robot(chain=[]), obs())
+        compute_gripper_position(robot(chain=[]), obs())
 
 
 def test_reach_is_minus_the_distance_after_the_step():
-    reward = reward_of(robot(), Task(reward="reach"))
+    reward = make_reward(robot(), Task(reward="reach"))
     away, there = obs(), obs(turn=np.pi / 2)
     goal = np.array([0.0, 0.75, 0.0])
     assert reward(away, ACTION, there, goal) == pytest.approx(-1e-3)
@@ -54,33 +58,33 @@ def test_reach_is_minus_the_distance_after_the_step():
 def test_reach_charges_for_speed_when_asked():
     goal = np.array([0.75, 0.0, 0.0])
     moving = obs(turning=2.0, lifting=1.0)
-    free = reward_of(robot(), Task(reward="reach"))(moving, ACTION, moving, goal)
-    paid = reward_of(robot(), Task(reward="reach", parameters={"speed_cost": 0.1}))
+    free = make_reward(robot(), Task(reward="reach"))(moving, ACTION, moving, goal)
+    paid = make_reward(robot(), Task(reward="reach", parameters={"speed_cost": 0.1}))
     assert paid(moving, ACTION, moving, goal) == pytest.approx(free - 0.1 * 2.5)
 
 
 def test_channels_are_found_by_name_in_any_order_of_interfaces():
     turned = robot(interfaces=["velocity", "position"])
     seen = np.array([1.0, 2.0, 0.0, np.pi / 2])
-    np.testing.assert_allclose(gripper_position(turned, seen), [0, 0.75, 0], atol=1e-12)
+    np.testing.assert_allclose(compute_gripper_position(turned, seen), [0, 0.75, 0], atol=1e-12)
     goal = np.array([0.0, 0.75, 0.0])
-    paid = reward_of(turned, Task(reward="reach", parameters={"speed_cost": 0.1}))
+    paid = make_reward(turned, Task(reward="reach", parameters={"speed_cost": 0.1}))
     assert paid(seen, ACTION, seen, goal) == pytest.approx(-1e-3 - 0.1 * 2.5)
 
 
 @pytest.mark.parametrize("name", ["reach", "swingup"])
 def test_a_robot_that_does_not_sense_what_the_reward_needs_is_refused(name):
     with pytest.raises(SpecError, match="does not sense '.*/velocity'"):
-        reward_of(robot(interfaces=["position"]), Task(reward=name))
+        make_reward(robot(interfaces=["position"]), Task(reward=name))
 
 
 def test_swingup_needs_a_cart_and_a_pole():
     with pytest.raises(SpecError, match="needs a cart and a pole"):
-        reward_of(robot(("a", "b", "c"), chain=[]), Task(reward="swingup"))
+        make_reward(robot(("a", "b", "c"), chain=[]), Task(reward="swingup"))
 
 
 def test_swingup_is_best_upright_at_rest_in_the_middle():
-    reward = reward_of(robot(("slide", "hinge"), chain=[]), Task(reward="swingup"))
+    reward = make_reward(robot(("slide", "hinge"), chain=[]), Task(reward="swingup"))
 
     def of(slide, hinge, spin):
         return reward(np.zeros(4), ACTION, np.array([slide, hinge, 0.0, spin]), np.zeros(0))
@@ -94,7 +98,7 @@ def test_rewards_of_many_steps_are_rewards_of_each():
     rng = np.random.default_rng(0)
     before, after, goal = rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), rng.normal(size=(6, 3))
     for name in sorted(REWARDS):
-        reward = reward_of(robot(), Task(reward=name))
+        reward = make_reward(robot(), Task(reward=name))
         many = reward(before, np.zeros((6, 2)), after, goal)
         one = [reward(before[i], ACTION, after[i], goal[i]) for i in range(6)]
         np.testing.assert_allclose(many, one)
@@ -102,7 +106,7 @@ def test_rewards_of_many_steps_are_rewards_of_each():
 
 def test_an_unknown_reward_names_the_known():
     with pytest.raises(SpecError, match=r"reward 'fame' is unknown; known are \['reach', 'swingup'\]"):
-        reward_of(robot(), Task(reward="fame"))
+        make_reward(robot(), Task(reward="fame"))
 
 
 @pytest.mark.learn
@@ -112,6 +116,6 @@ def test_planner_and_report_judge_alike():
     rng = np.random.default_rng(1)
     parts = [rng.normal(size=(6, size)) for size in (4, 2, 4, 3)]
     for name in sorted(REWARDS):
-        reward = reward_of(robot(), Task(reward=name))
+        reward = make_reward(robot(), Task(reward=name))
         by_torch = reward(*(torch.from_numpy(part) for part in parts))
         np.testing.assert_allclose(by_torch.numpy(), reward(*parts), atol=1e-12)

@@ -2,18 +2,18 @@ import numpy as np
 import pytest
 
 from wm_robot.errors import SpecError
-from wm_robot.types import Episode, Lives
+from wm_robot.types import Episode, TrajectoryBatch
 
 LIVES, STEPS, OBS, ACT, GOAL, WORLDS, PHYSICS = 2, 5, 3, 2, 1, 2, 4
 
 
-def lives() -> Lives:
+def lives() -> TrajectoryBatch:
     """Every element is recognisable: life, step and channel can be read off it."""
 
     def numbered(*shape):
         return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
-    return Lives(
+    return TrajectoryBatch(
         obs=numbered(LIVES, STEPS + 1, OBS),
         action=numbered(LIVES, STEPS, ACT) + 1000,
         hold=numbered(LIVES, ACT) + 2000,
@@ -72,12 +72,12 @@ def test_lives_need_one_observation_and_one_goal_more_than_actions(name):
     whole = lives()
     parts = {name: getattr(whole, name) for name in whole.__dataclass_fields__}
     with pytest.raises(SpecError, match=name + r" is \(2, 5, \d\) with action \(2, 5, 2\)"):
-        Lives(**{**parts, name: parts[name][:, :-1]})
+        TrajectoryBatch(**{**parts, name: parts[name][:, :-1]})
 
 
 def test_the_truth_at_a_step_is_that_of_the_world_in_force():
     whole = lives()
-    truth = whole.truth()
+    truth = whole.true_physics()
     assert truth.shape == (LIVES, STEPS, PHYSICS)
     for life in range(LIVES):
         for step in range(STEPS):
@@ -86,7 +86,7 @@ def test_the_truth_at_a_step_is_that_of_the_world_in_force():
 
 
 def test_rows_take_whole_lives():
-    row = lives().rows(np.array([1]))
-    assert len(row) == 1 and row.steps == STEPS
+    row = lives().select_rows(np.array([1]))
+    assert len(row) == 1 and row.num_steps == STEPS
     for name in row.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(row, name)[0], getattr(lives(), name)[1])

@@ -21,7 +21,7 @@ class InferenceError(WmRobotError):
     """A base, or its ONNX model, returned values that a robot cannot use to act or to learn."""
 
 
-class GraphError(SnapshotError):
+class OnnxMismatchError(SnapshotError):
     """An ONNX model computes other values than torch. The base can still be used with torch."""
 
 
@@ -36,11 +36,11 @@ class DeviceError(WmRobotError):
 class MissingExtraError(WmRobotError, ImportError):
     """An optional package is not installed. The message contains the install command."""
 
-    def __init__(self, what: str, extra: str):
-        super().__init__(f'{what} needs the "{extra}" extra: pip install "wm_robot[{extra}]"')
+    def __init__(self, feature: str, extra: str):
+        super().__init__(f'{feature} needs the "{extra}" extra: pip install "wm_robot[{extra}]"')
 
 
-def check_at_least(least: float, config: object, *names: str, part: str) -> None:
+def check_at_least(minimum: float, config: object, *field_names: str, section: str) -> None:
     """Reject a config with a field below a minimum.
 
     Args:
@@ -51,7 +51,7 @@ def check_at_least(least: float, config: object, *names: str, part: str) -> None
     Raises:
         ConfigError: If a field is smaller, or not a number.
     """
-    for name in names:
+    for name in field_names:
         value = getattr(config, name)
-        if not value >= least:
-            raise ConfigError(f"{part}.{name} is {value}; it must be at least {least}")
+        if not value >= minimum:
+            raise ConfigError(f"{section}.{name} is {value}; it must be at least {minimum}")

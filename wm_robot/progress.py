@@ -7,11 +7,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of finished parts and of all parts, at any rate."""
 
 
-def unreported(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Ignore the progress of a task."""
 
 
-def part_of(progress: Progress, start: int, size: int, whole: int) -> Progress:
+def make_part_progress(whole_progress: Progress, start: int, size: int, whole: int) -> Progress:
     """Return the callback for one part of a larger task.
 
     Args:
@@ -21,6 +21,6 @@ def part_of(progress: Progress, start: int, size: int, whole: int) -> Progress:
     """
 
     def report(done: int, total: int) -> None:
-        progress(start * total + size * done, whole * total)
+        whole_progress(start * total + size * done, whole * total)
 
     return report

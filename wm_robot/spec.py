@@ -33,9 +33,9 @@ class Joint:
 
     def __post_init__(self) -> None:
         low, high = self.position
-        _require(low < high, f"joint '{self.name}' has position range {self.position}", "low < high")
-        _require(self.velocity > 0, f"joint '{self.name}' has velocity {self.velocity}", "above 0")
-        _require(self.effort > 0, f"joint '{self.name}' has effort {self.effort}", "above 0")
+        _require_valid(low < high, f"joint '{self.name}' has position range {self.position}", "low < high")
+        _require_valid(self.velocity > 0, f"joint '{self.name}' has velocity {self.velocity}", "above 0")
+        _require_valid(self.effort > 0, f"joint '{self.name}' has effort {self.effort}", "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,11 @@ class Actuator:
 
     def __post_init__(self) -> None:
         low, high = self.range
-        _require(self.unit in UNITS, f"actuator '{self.name}' has unit '{self.unit}'", f"one of {UNITS}")
-        _require(low < high, f"actuator '{self.name}' has range {self.range}", "low < high")
-        _require(self.rate > 0, f"actuator '{self.name}' has rate {self.rate}", "above 0")
+        _require_valid(
+            self.unit in UNITS, f"actuator '{self.name}' has unit '{self.unit}'", f"one of {UNITS}"
+        )
+        _require_valid(low < high, f"actuator '{self.name}' has range {self.range}", "low < high")
+        _require_valid(self.rate > 0, f"actuator '{self.name}' has rate {self.rate}", "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,9 @@ class Link:
 
     def __post_init__(self) -> None:
         length = math.hypot(*self.axis)
-        _require(abs(length - 1) < 1e-3, f"the axis of '{self.joint}' has length {length:.4g}", "of length 1")
+        _require_valid(
+            abs(length - 1) < 1e-3, f"the axis of '{self.joint}' has length {length:.4g}", "of length 1"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +122,19 @@ class Safety:
     def __post_init__(self) -> None:
         for kind in ("acceleration", "deceleration", "stiffness"):
             for name, value in getattr(self, kind).items():
-                _require(0 < value < math.inf, f"safety.{kind} of '{name}' is {value}", "above 0 and finite")
+                _require_valid(
+                    0 < value < math.inf, f"safety.{kind} of '{name}' is {value}", "above 0 and finite"
+                )
         for name in ("max_age", "surprise", "cuts", "heartbeat"):
             value = getattr(self, name)
-            _require(0 < value < math.inf, f"safety.{name} is {value}", "above 0 and finite")
+            _require_valid(0 < value < math.inf, f"safety.{name} is {value}", "above 0 and finite")
         for name in ("surprises", "misses"):
             pair = getattr(self, name)
             fits = len(pair) == 2 and 0 < pair[0] <= pair[1]
-            _require(fits, f"safety.{name} is {pair}", "a count and a number of steps, as [3, 5]")
+            _require_valid(fits, f"safety.{name} is {pair}", "a count and a number of steps, as [3, 5]")
         box = self.workspace
         fits = len(box) in (0, 3) and all(len(side) == 2 and side[0] < side[1] for side in box)
-        _require(fits, f"safety.workspace is {box}", "three ranges, low < high")
+        _require_valid(fits, f"safety.workspace is {box}", "three ranges, low < high")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,17 +164,19 @@ class RobotSpec:
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        _require(self.rate > 0, f"robot '{self.name}' has rate {self.rate} Hz", "above 0")
+        _require_valid(self.rate > 0, f"robot '{self.name}' has rate {self.rate} Hz", "above 0")
         names = [joint.name for joint in self.joints]
         motors = [actuator.name for actuator in self.actuators]
         for kind, listed in (("joints", names), ("actuators", motors)):
-            _require(len(listed) > 0, f"robot '{self.name}' has no {kind}", "at least one")
-            _require(len(set(listed)) == len(listed), f"robot '{self.name}' has {kind} {listed}", "unique")
+            _require_valid(len(listed) > 0, f"robot '{self.name}' has no {kind}", "at least one")
+            _require_valid(
+                len(set(listed)) == len(listed), f"robot '{self.name}' has {kind} {listed}", "unique"
+            )
         parts: tuple[Actuator | Link, ...] = (*self.actuators, *self.chain)
         for part in parts:
-            _require(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
+            _require_valid(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
         unknown = set(self.interfaces) - set(INTERFACES)
-        _require(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
+        _require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
         self._check_safety(names, motors)
 
     def _check_safety(self, joints: list[str], motors: list[str]) -> None:
@@ -180,14 +188,16 @@ class RobotSpec:
             ("home", joints),
         ):
             unknown = sorted(set(getattr(safety, kind)) - set(known))
-            _require(not unknown, f"safety.{kind} names {unknown}", f"some of {known}")
+            _require_valid(not unknown, f"safety.{kind} names {unknown}", f"some of {known}")
         for joint in self.joints:
             low, high = joint.position
             rest = safety.home.get(joint.name, low)
-            _require(low <= rest <= high, f"safety.home of '{joint.name}' is {rest}", f"in {joint.position}")
+            _require_valid(
+                low <= rest <= high, f"safety.home of '{joint.name}' is {rest}", f"in {joint.position}"
+            )
         if safety.workspace:
             loose = sorted({link.joint for link in self.chain} - set(servos.values()))
-            _require(bool(self.chain) and not loose, f"safety.workspace has no servo for {loose}",
+            _require_valid(bool(self.chain) and not loose, f"safety.workspace has no servo for {loose}",
                      "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
 
     @property
@@ -229,7 +239,7 @@ class RobotSpec:
         """Largest change of the action from one control step to the next, in its own units."""
         return np.array([a.rate * self.dt for a in self.actuators], np.float32)
 
-    def task(self, name: str) -> Task:
+    def find_task(self, name: str) -> Task:
         """Return the task with a name.
 
         Raises:
@@ -239,16 +249,16 @@ class RobotSpec:
             raise SpecError(f"robot '{self.name}' has no task '{name}'; it has {sorted(self.tasks)}")
         return self.tasks[name]
 
-    def digest(self) -> str:
+    def compute_digest(self) -> str:
         """Compute the SHA-256 of the canonical form, in hex."""
         kept = {
             "name": self.name,
             "rate": float(self.rate),
             "interfaces": list(self.interfaces),
-            "joints": [_numbers_as_floats(asdict(joint)) for joint in self.joints],
-            "actuators": [_numbers_as_floats(asdict(actuator)) for actuator in self.actuators],
+            "joints": [_convert_to_floats(asdict(joint)) for joint in self.joints],
+            "actuators": [_convert_to_floats(asdict(actuator)) for actuator in self.actuators],
         }
-        return hashlib.sha256(canonical_json(kept)).hexdigest()
+        return hashlib.sha256(encode_canonical_json(kept)).hexdigest()
 
     @classmethod
     def load(cls, path: str | Path) -> "RobotSpec":
@@ -264,10 +274,10 @@ class RobotSpec:
             raise SpecError(
                 f"spec {path} cannot be read: {error.strerror}. Give a robot's YAML file"
             ) from error
-        return cls.read(content, path)
+        return cls.parse(content, path)
 
     @classmethod
-    def read(cls, content: bytes, path: Path) -> "RobotSpec":
+    def parse(cls, content: bytes, path: Path) -> "RobotSpec":
         """Parse a spec from the bytes of its file; see `read_file`.
 
         Args:
@@ -295,26 +305,28 @@ class RobotSpec:
         """Build a spec from plain values; see `read_file`."""
         values = dict(values)
         parts: dict[str, Any] = {
-            "joints": tuple(_build(Joint, joint) for joint in values.pop("joints", ())),
-            "actuators": tuple(_build(Actuator, actuator) for actuator in values.pop("actuators", ())),
-            "tasks": {name: _build(Task, task) for name, task in values.pop("tasks", {}).items()},
-            "chain": tuple(_build(Link, link) for link in values.pop("chain", ())),
-            "safety": _safety(values.pop("safety", {})),
+            "joints": tuple(_build_section(Joint, joint) for joint in values.pop("joints", ())),
+            "actuators": tuple(
+                _build_section(Actuator, actuator) for actuator in values.pop("actuators", ())
+            ),
+            "tasks": {name: _build_section(Task, task) for name, task in values.pop("tasks", {}).items()},
+            "chain": tuple(_build_section(Link, link) for link in values.pop("chain", ())),
+            "safety": _build_safety(values.pop("safety", {})),
         }
-        return _build(cls, {**values, **parts, "folder": folder})
+        return _build_section(cls, {**values, **parts, "folder": folder})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `from_dict`, without the folder."""
         return {name: value for name, value in asdict(self).items() if name != "folder"}
 
 
-def canonical_json(values: Any) -> bytes:
+def encode_canonical_json(values: Any) -> bytes:
     """Encode values so that equal values give equal bytes: sorted keys, no spaces, UTF-8, no NaN."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
 
 
-def _build(kind: type, values: Any) -> Any:
+def _build_section(kind: type, values: Any) -> Any:
     """Build an object from a section of the spec."""
     if not isinstance(values, Mapping):
         raise SpecError(f"{kind.__name__} is {values!r}; it must be a mapping of fields to values")
@@ -333,21 +345,21 @@ def _build(kind: type, values: Any) -> Any:
         raise SpecError(f"{whose}: {error}") from error
 
 
-def _safety(values: Mapping[str, Any]) -> Safety:
+def _build_safety(values: Mapping[str, Any]) -> Safety:
     box = tuple(tuple(side) for side in values.get("workspace", ()))
-    safety: Safety = _build(Safety, {**values, "workspace": box})
+    safety: Safety = _build_section(Safety, {**values, "workspace": box})
     return safety
 
 
-def _numbers_as_floats(value: Any) -> Any:
+def _convert_to_floats(value: Any) -> Any:
     """Convert integers to floats, so that 3 and 3.0 in a YAML file are equal."""
     if isinstance(value, Mapping):
-        return {key: _numbers_as_floats(part) for key, part in value.items()}
+        return {key: _convert_to_floats(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
-        return [_numbers_as_floats(part) for part in value]
+        return [_convert_to_floats(part) for part in value]
     return float(value) if isinstance(value, int) else value
 
 
-def _require(holds: bool, what: str, expected: str) -> None:
-    if not holds:
-        raise SpecError(f"{what}; it must be {expected}")
+def _require_valid(condition: bool, finding: str, expected: str) -> None:
+    if not condition:
+        raise SpecError(f"{finding}; it must be {expected}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wm_robot.errors import SpecError
-from wm_robot.math.kinematics import Array, cosine, joined, root, tip_position
+from wm_robot.math.kinematics import Array, compute_tip_position, concatenate, cosine, sqrt
 from wm_robot.spec import RobotSpec, Task
 
 
@@ -16,17 +16,17 @@ from wm_robot.spec import RobotSpec, Task
 class Reward:
     """Reward of a step in two parts, so that a planner may linearise the first one over a short distance."""
 
-    look: Callable[[Array], Array]
+    features: Callable[[Array], Array]
     """next_obs `… O` → features `… F`."""
-    judge: Callable[[Array, Array, Array], Array]
+    score: Callable[[Array, Array, Array], Array]
     """features `… F`, action `… A`, goal `… G` → reward `…`."""
 
     def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
         """obs `… O`, action `… A`, next_obs `… O`, goal `… G` → reward `…`."""
-        return self.judge(self.look(next_obs), action, goal)
+        return self.score(self.features(next_obs), action, goal)
 
 
-def gripper_position(spec: RobotSpec, obs: Array) -> Array:
+def compute_gripper_position(spec: RobotSpec, obs: Array) -> Array:
     """Compute the gripper position from the joint angles of an observation, in m, `… 3`.
 
     Raises:
@@ -34,31 +34,33 @@ def gripper_position(spec: RobotSpec, obs: Array) -> Array:
     """
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
-    angles = obs[..., _places(spec, [f"{link.joint}/position" for link in spec.chain])]
-    return tip_position(angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip)
+    angles = obs[..., _find_channels(spec, [f"{link.joint}/position" for link in spec.chain])]
+    return compute_tip_position(
+        angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip
+    )
 
 
-def reach(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
+def make_reach_reward(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     """Return the reward: minus the distance from gripper to goal after the step, in m, minus a cost of joint speed.
 
     Args:
         speed_cost: Cost of the mean squared joint velocity, in m / (rad/s)².
     """
-    velocities = _places(spec, [f"{joint}/velocity" for joint in spec.joint_names])
+    velocities = _find_channels(spec, [f"{joint}/velocity" for joint in spec.joint_names])
     each = speed_cost / len(spec.joints)
 
-    def look(next_obs: Array) -> Array:
-        return joined(gripper_position(spec, next_obs), next_obs[..., velocities])
+    def compute_features(next_obs: Array) -> Array:
+        return concatenate(compute_gripper_position(spec, next_obs), next_obs[..., velocities])
 
-    def judge(seen: Array, action: Array, goal: Array) -> Array:
+    def compute_reward(seen: Array, action: Array, goal: Array) -> Array:
         square = ((seen[..., :3] - goal[..., :3]) ** 2).sum(-1)
         # The root is smooth at the goal, so that the last millimetres still have a gradient.
-        return (seen[..., 3:] ** 2).sum(-1) * -each - root(square + 1e-6)
+        return (seen[..., 3:] ** 2).sum(-1) * -each - sqrt(square + 1e-6)
 
-    return Reward(look, judge)
+    return Reward(compute_features, compute_reward)
 
 
-def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
+def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
     """Return the reward of a cart-pole: 1 for the pole upright, at rest, in the middle of the rail; else less.
 
     The first joint is the cart, the second the pole.
@@ -69,20 +71,20 @@ def swingup(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
     if len(spec.joints) != 2:
         raise SpecError(f"swingup needs a cart and a pole; robot '{spec.name}' has joints {spec.joint_names}")
     cart, pole = spec.joint_names
-    counted = _places(spec, [f"{cart}/position", f"{pole}/position", f"{pole}/velocity"])
+    counted = _find_channels(spec, [f"{cart}/position", f"{pole}/position", f"{pole}/velocity"])
 
-    def look(next_obs: Array) -> Array:
+    def compute_features(next_obs: Array) -> Array:
         return next_obs[..., counted]
 
-    def judge(seen: Array, action: Array, goal: Array) -> Array:
+    def compute_reward(seen: Array, action: Array, goal: Array) -> Array:
         slide, hinge, spin = (seen[..., i] for i in range(3))
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
-    return Reward(look, judge)
+    return Reward(compute_features, compute_reward)
 
 
-def _places(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
+def _find_channels(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
     """Find the indices of channels in an observation.
 
     Adjacent channels give a slice, because an index is three nodes of an ONNX model.
@@ -101,11 +103,11 @@ def _places(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:
     return slice(whole.start, whole.stop) if places == list(whole) else places
 
 
-REWARDS: dict[str, Callable[..., Reward]] = {"reach": reach, "swingup": swingup}
+REWARDS: dict[str, Callable[..., Reward]] = {"reach": make_reach_reward, "swingup": make_swingup_reward}
 """Reward functions that a spec may name."""
 
 
-def reward_of(spec: RobotSpec, task: Task) -> Reward:
+def make_reward(spec: RobotSpec, task: Task) -> Reward:
     """Build the reward function of a task.
 
     Raises:

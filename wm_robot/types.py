@@ -79,9 +79,9 @@ class Episode:
                 f"stamp {self.stamp[late[0] + 1]} of observation {late[0] + 1} is not after the stamp before it; "
                 "split the episode there"
             )
-        object.__setattr__(self, "valid", self.valid & self._finite())
+        object.__setattr__(self, "valid", self.valid & self._find_finite_steps())
 
-    def _finite(self) -> np.ndarray:
+    def _find_finite_steps(self) -> np.ndarray:
         obs = np.isfinite(self.obs).all(-1)
         return obs[:-1] & obs[1:] & np.isfinite(self.action).all(-1)
 
@@ -100,7 +100,7 @@ class Episode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lives:
+class TrajectoryBatch:
     """Trajectory batch: `B` trajectories of `T` control steps each."""
 
     obs: np.ndarray
@@ -127,13 +127,13 @@ class Lives:
         return len(self.obs)
 
     @property
-    def steps(self) -> int:
+    def num_steps(self) -> int:
         return self.action.shape[1]
 
-    def truth(self) -> np.ndarray:
+    def true_physics(self) -> np.ndarray:
         """Return the true parameters at every step, `B T P`."""
         return np.take_along_axis(self.physics, self.world[..., None], axis=1)
 
-    def rows(self, index: np.ndarray | slice) -> "Lives":
+    def select_rows(self, index: np.ndarray | slice) -> "TrajectoryBatch":
         """Select trajectories by index."""
-        return Lives(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+        return TrajectoryBatch(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.gap import Comparison, gap_closed, mean_over_seeds
-from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.types import Lives
+from wm_robot.evaluation.gap import Comparison, average_over_seeds, compute_gap_closed
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
-    arms_with_base,
-    bases_of,
     check_bases,
-    count_of,
-    needs,
-    spread_in_words,
+    describe_seed_count,
+    describe_spread,
+    list_variants_with_base,
+    load_bases,
+    require,
 )
 from wm_robot_cli.values import Count, Seed
 
@@ -40,7 +40,7 @@ LONG_LIVES = 128
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _VariantErrors:
     """Errors of one variant for one seed, `B P` each."""
 
     still: np.ndarray
@@ -63,107 +63,121 @@ class AdaptationBench(MemoryBench, SeededBench):
         return run(setting, self.memory, self.worlds, progress=progress)
 
 
-def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench adaptation --help`."""
-    needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
+    require(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     seeds = setting.seeds
     worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
     # The table has all available bases; the figures need only these three.
     needed = ("robust", "oracle", memory)
     check_bases(setting, needed)
-    bases = bases_of(setting, sorted({*needed, *arms_with_base(setting)}))
-    found = in_processes(_lived, [(setting, memory, list(bases), worlds, seed) for seed in seeds], progress)
+    bases = load_bases(setting, sorted({*needed, *list_variants_with_base(setting)}))
+    found = in_processes(
+        _measure_seed, [(setting, memory, list(bases), worlds, seed) for seed in seeds], progress
+    )
     errors = {name: [seen[name] for seen, _ in found] for name in bases}
-    by_seed = {seed: _figures(seen, memory, false) for seed, (seen, false) in zip(seeds, found, strict=True)}
+    by_seed = {
+        seed: _compute_figures(seen, memory, false) for seed, (seen, false) in zip(seeds, found, strict=True)
+    }
     each = {name: {seed: of[name] for seed, of in by_seed.items()} for name in by_seed[seeds[0]]}
     return Result(
         setting=setting,
-        figures={name: mean_over_seeds(of) for name, of in each.items()},
-        table=_table(errors),
+        figures={name: average_over_seeds(of) for name, of in each.items()},
+        table=_make_table(errors),
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{worlds} held-out worlds a seed, {count_of(seeds)}; error: mean square 8 steps ahead, in units of the "
+            f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, in units of the "
             "one-step change; of long trajectories: mean of the 256 steps after a step",
-            spread_in_words({name: [one.value for one in of.values()] for name, of in each.items()}),
+            describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
         ),
     )
 
 
-def _lived(
+def _measure_seed(
     setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
-) -> tuple[dict[str, _Seen], dict[str, np.ndarray]]:
+) -> tuple[dict[str, _VariantErrors], dict[str, np.ndarray]]:
     """Compute for one seed the errors of each variant, and of the adaptive one after false histories."""
-    from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
+    from wm_robot.evaluation.adaptation import (
+        Variant,
+        compute_error_after_false_history,
+        compute_error_by_step,
+    )
 
-    arms = {name: Arm(name=name, model=base.model) for name, base in bases_of(setting, names).items()}
-    still, changed, long = _lives(setting.robot, worlds, seed, quick=setting.quick)
+    arms = {name: Variant(name=name, model=base.model) for name, base in load_bases(setting, names).items()}
+    still, changed, long = _generate_trajectories(setting.robot, worlds, seed, quick=setting.quick)
     unit = np.diff(still.obs, axis=1).std((0, 1))
     errors = {}
     for number, (name, arm) in enumerate(arms.items()):
         # Shares of the total time.
         first, second, third = (
-            part_of(part_of(progress, number, 1, len(arms)), start, size, 4)
+            make_part_progress(make_part_progress(progress, number, 1, len(arms)), start, size, 4)
             for start, size in ((0, 1), (1, 1), (2, 2))
         )
-        errors[name] = _Seen(
-            error_by_step(arm, still, POINTS, change_std=unit, progress=first),
-            error_by_step(arm, changed, [CHANGE + a for a in AFTER], change_std=unit, progress=second),
-            error_by_step(arm, long, LONG, change_std=unit, moments=STAGE, progress=third),
+        errors[name] = _VariantErrors(
+            compute_error_by_step(arm, still, POINTS, change_std=unit, progress=first),
+            compute_error_by_step(
+                arm, changed, [CHANGE + a for a in AFTER], change_std=unit, progress=second
+            ),
+            compute_error_by_step(arm, long, LONG, change_std=unit, offsets=STAGE, progress=third),
         )
     false = {
-        history: error_after_false_history(
-            arms[memory], still, steps=50, change_std=unit, history=history, seed=seed
+        history: compute_error_after_false_history(
+            arms[memory], still, num_steps=50, change_std=unit, history=history, seed=seed
         )
         for history in ("shuffled", "other_world")
     }
     return errors, false
 
 
-def _lives(robot: str, worlds: int, seed: int, *, quick: bool) -> tuple[Lives, Lives, Lives]:
+def _generate_trajectories(
+    robot: str, worlds: int, seed: int, *, quick: bool
+) -> tuple[TrajectoryBatch, TrajectoryBatch, TrajectoryBatch]:
     """Generate trajectories in one world, with one change, and long ones."""
     from wm_robot.robots import load_spec
-    from wm_robot_sim.rollouts import gather
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.rollouts import collect_trajectories
+    from wm_robot_sim.worlds import DomainRandomization
 
     spec = load_spec(robot)
-    draw = WorldDistribution(spec).sample
+    draw = DomainRandomization(spec).sample
     rng = np.random.default_rng([seed, 20_000])
     own = [[draw(rng)] for _ in range(worlds)]
     pairs = [[world[0], draw(rng)] for world in own]
 
-    def live(own_worlds: Any, steps: int, number: int, visits: Any = None) -> Lives:
-        return gather(
+    def generate(own_worlds: Any, steps: int, number: int, visits: Any = None) -> TrajectoryBatch:
+        return collect_trajectories(
             spec,
-            lives=len(own_worlds),
-            steps=steps,
+            num_trajectories=len(own_worlds),
+            num_steps=steps,
             seed=seed * 10 + number,
             held_out=True,
             worlds=own_worlds,
-            visits=visits,
+            world_schedule=visits,
         )
 
-    still = live(own, POINTS[-1] + 16, 1)
-    changed = live(pairs, CHANGE + AFTER[-1] + 16, 2, [(0, 0), (CHANGE, 1)])
-    long = live(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
+    still = generate(own, POINTS[-1] + 16, 1)
+    changed = generate(pairs, CHANGE + AFTER[-1] + 16, 2, [(0, 0), (CHANGE, 1)])
+    long = generate(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
     return still, changed, long
 
 
-def _figures(errors: dict[str, _Seen], memory: str, false: dict[str, np.ndarray]) -> dict[str, Comparison]:
+def _compute_figures(
+    errors: dict[str, _VariantErrors], memory: str, false: dict[str, np.ndarray]
+) -> dict[str, Comparison]:
     robust, oracle, own = errors["robust"], errors["oracle"], errors[memory]
     at, after = POINTS.index(50), AFTER.index(50)
     long = own.long.mean(0)
     start, end = (float(arm.still[:, at].mean()) for arm in (robust, oracle))
     changed = (float(arm.changed[:, after].mean()) for arm in (own, robust, oracle))
     return {
-        "gap_closed_50": gap_closed(float(own.still[:, at].mean()), start, end),
-        "gap_closed_after_change": gap_closed(*changed),
+        "gap_closed_50": compute_gap_closed(float(own.still[:, at].mean()), start, end),
+        "gap_closed_after_change": compute_gap_closed(*changed),
         "long_life_ratio": Comparison(float(long[-1] / long.min())),
-        "control_shuffled": gap_closed(float(false["shuffled"].mean()), start, end),
-        "control_other_world": gap_closed(float(false["other_world"].mean()), start, end),
+        "control_shuffled": compute_gap_closed(float(false["shuffled"].mean()), start, end),
+        "control_other_world": compute_gap_closed(float(false["other_world"].mean()), start, end),
     }
 
 
-def _table(errors: dict[str, list[_Seen]]) -> list[dict[str, Any]]:
+def _make_table(errors: dict[str, list[_VariantErrors]]) -> list[dict[str, Any]]:
     rows = []
     for name, seen in errors.items():
         for life, points in (("still", POINTS), ("changed", AFTER), ("long", LONG)):

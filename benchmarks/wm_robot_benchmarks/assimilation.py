@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.gap import Comparison, against
-from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.types import Lives
+from wm_robot.evaluation.gap import Comparison, require_gap
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Seed
 
 VISIT, VISITS = 400, 4
@@ -53,30 +53,33 @@ class AssimilationBench(MemoryBench, SeededBench):
         return run(setting, self.memory, self.pairs, progress=progress)
 
 
-def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench assimilation --help`."""
-    needs(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
+    require(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
     pairs = max(2, pairs // 4) if setting.quick else pairs
-    base = bases_of(setting, [memory])[memory]
-    parts = in_processes(_swapped, [(setting, memory, pairs, seed) for seed in setting.seeds], progress)
+    base = load_bases(setting, [memory])[memory]
+    parts = in_processes(_measure_pairs, [(setting, memory, pairs, seed) for seed in setting.seeds], progress)
     errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
-    errors["owner"] = errors["own before"][_partners(len(errors["own before"]))]
-    each = {arm: np.nanmean(_counted(found), (1, 2)) for arm, found in errors.items()}
+    errors["owner"] = errors["own before"][_assign_partners(len(errors["own before"]))]
+    each = {arm: np.nanmean(_select_steps(found), (1, 2)) for arm, found in errors.items()}
     figures: dict[str, float | Comparison] = {}
     stranger, owner = (float(each[name].mean()) for name in ("stranger", "owner"))
     for name, (above, below) in RATIOS.items():
-        found = (float(each[above].mean() / each[below].mean()), *_interval(each[above], each[below]))
+        found = (
+            float(each[above].mean() / each[below].mean()),
+            *_bootstrap_interval(each[above], each[below]),
+        )
         for suffix, value in zip(("", "_low", "_high"), found, strict=True):
             # If the owner predicts its world no better than a stranger, an equal error means nothing.
-            judged = against(value, stranger, owner, names=("stranger", "owner"))
+            judged = require_gap(value, stranger, owner, names=("stranger", "owner"))
             figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
     return Result(
         setting=setting,
         figures=figures,
-        table=[_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
+        table=[_make_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
         bases={memory: base.digest},
         notes=(
-            f"{2 * pairs} arms a seed, {count_of(setting.seeds)}, each with a body and two payloads of its own; "
+            f"{2 * pairs} arms a seed, {describe_seed_count(setting.seeds)}, each with a body and two payloads of its own; "
             f"sessions of {SESSION} steps; error: mean square error of predictions ahead, in units of the "
             "one-step change, by steps since the start of the visit; figures from step 16 on, after recognition",
             "other_vs_owner: the owner's error over that of the robot that assimilated its session; 1 is equal",
@@ -85,89 +88,91 @@ def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = unrep
     )
 
 
-def _partners(arms: int) -> np.ndarray:
+def _assign_partners(arms: int) -> np.ndarray:
     """Return whose session each robot assimilates."""
     return np.arange(arms) ^ 1
 
 
-def _interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
+def _bootstrap_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
     """Compute the 95 % bootstrap interval of a ratio of means. Source: Efron (1979), Ann. Statist. 7(1)."""
     drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
     low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
     return float(low), float(high)
 
 
-def _counted(errors: np.ndarray) -> np.ndarray:
-    from wm_robot.evaluation.acceptance import EVERY, SETTLED
+def _select_steps(errors: np.ndarray) -> np.ndarray:
+    from wm_robot.evaluation.acceptance import PREDICTION_INTERVAL, SETTLE_STEPS
 
-    return errors[..., SETTLED // EVERY :]
+    return errors[..., SETTLE_STEPS // PREDICTION_INTERVAL :]
 
 
-def _row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
-    from wm_robot.evaluation.acceptance import EVERY
+def _make_row(arm: str, told: str, errors: np.ndarray) -> dict[str, Any]:
+    from wm_robot.evaluation.acceptance import PREDICTION_INTERVAL
 
     at = {"0": (0, 1), "4-12": (1, 4), "16-60": (4, 16), "64-": (16, None)}
-    assert EVERY * 16 == 64
+    assert PREDICTION_INTERVAL * 16 == 64
     return {"life": arm, "foresees": told} | {
         steps: round(float(np.nanmean(errors[..., slice(*part)])), 4) for steps, part in at.items()
     }
 
 
-def _swapped(
+def _measure_pairs(
     setting: Setting, memory: str, pairs: int, seed: int, *, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Compute the errors of each robot with both payloads, `B 2 K`, by condition."""
     import torch
 
-    from wm_robot.adaptation.context_bank import Recall
-    from wm_robot.evaluation.acceptance import errors
-    from wm_robot.model.torch_backend import ModelLives
-    from wm_robot.sharing.assimilate import Stretch, assimilated, lived
+    from wm_robot.adaptation.context_bank import ContextBank
+    from wm_robot.evaluation.acceptance import compute_errors
+    from wm_robot.model.torch_backend import TorchBackend
+    from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience, replay_recordings
 
     torch.set_num_threads(1)
-    model = bases_of(setting, [memory])[memory].model
-    backend, lives = ModelLives(model), _lives(setting.robot, 2 * pairs, seed)
+    model = load_bases(setting, [memory])[memory].model
+    backend, lives = TorchBackend(model), _generate_trajectories(setting.robot, 2 * pairs, seed)
     arms = np.arange(2 * pairs)
-    partner, third = _partners(len(arms)), np.roll(arms, 2)
+    partner, third = _assign_partners(len(arms)), np.roll(arms, 2)
 
-    def stretch(owner: np.ndarray, start: int, stop: int) -> Stretch:
-        rows = lives.rows(owner)
+    def cut_stretch(owner: np.ndarray, start: int, stop: int) -> RecordedSteps:
+        rows = lives.select_rows(owner)
         valid = np.ones(rows.action.shape[:2], np.float32)
-        return Stretch(rows.obs, rows.action, rows.hold, valid).part(start, stop)
+        return RecordedSteps(rows.obs, rows.action, rows.hold, valid).select_steps(start, stop)
 
     steps = [SESSION] * 3 + [FRESH] * 10
     starts = iter(np.cumsum([0, *steps]).tolist())
 
-    def share(size: int) -> Progress:
-        return part_of(progress, next(starts), size, sum(steps))
+    def make_progress(size: int) -> Progress:
+        return make_part_progress(progress, next(starts), size, sum(steps))
 
-    def foreseen(state: Any, owner: np.ndarray) -> np.ndarray:
-        fresh = (stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
-        return np.stack([errors(model, backend, state, part, share(FRESH)) for part in fresh], 1)
+    def predict_errors(state: Any, owner: np.ndarray) -> np.ndarray:
+        fresh = (cut_stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
+        return np.stack(
+            [compute_errors(model, backend, state, part, make_progress(FRESH)) for part in fresh], 1
+        )
 
-    def session(owner: np.ndarray) -> list[Stretch]:
-        return [stretch(owner, 0, SESSION)]
+    def cut_session(owner: np.ndarray) -> list[RecordedSteps]:
+        return [cut_stretch(owner, 0, SESSION)]
 
-    born = Recall(backend).birth(hold=lives.hold)
-    own = lived(backend, born, session(arms), share(SESSION))
-    taught = assimilated(backend, own, session(partner), share(SESSION))
-    strange = assimilated(backend, own, session(third), share(SESSION))
+    born = ContextBank(backend).initial_state(initial_action=lives.hold)
+    own = replay_recordings(backend, born, cut_session(arms), make_progress(SESSION))
+    taught = assimilate_experience(backend, own, cut_session(partner), make_progress(SESSION))
+    strange = assimilate_experience(backend, own, cut_session(third), make_progress(SESSION))
     return {
-        "stranger": foreseen(own, partner),
-        "assimilated": foreseen(taught, partner),
-        "third": foreseen(strange, partner),
-        "own before": foreseen(own, arms),
-        "own after": foreseen(taught, arms),
+        "stranger": predict_errors(own, partner),
+        "assimilated": predict_errors(taught, partner),
+        "third": predict_errors(strange, partner),
+        "own before": predict_errors(own, arms),
+        "own after": predict_errors(taught, arms),
     }
 
 
-def _lives(robot: str, arms: int, seed: int) -> Lives:
+def _generate_trajectories(robot: str, arms: int, seed: int) -> TrajectoryBatch:
     from wm_robot.robots import load_spec
-    from wm_robot_sim.rollouts import gather
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.rollouts import collect_trajectories
+    from wm_robot_sim.worlds import DomainRandomization
 
     spec = load_spec(robot)
-    distribution, rng = WorldDistribution(spec), np.random.default_rng([seed, 70_000])
+    distribution, rng = DomainRandomization(spec), np.random.default_rng([seed, 70_000])
     light, heavy = distribution.ranges.payload
 
     def worlds() -> list[Any]:
@@ -177,12 +182,12 @@ def _lives(robot: str, arms: int, seed: int) -> Lives:
         ]
 
     sessions = [(VISIT * number, number % 2) for number in range(VISITS)]
-    return gather(
+    return collect_trajectories(
         spec,
-        lives=arms,
-        steps=SESSION + 2 * FRESH,
+        num_trajectories=arms,
+        num_steps=SESSION + 2 * FRESH,
         seed=seed * 1000 + 7,
         held_out=True,
         worlds=[worlds() for _ in range(arms)],
-        visits=[*sessions, (SESSION, 0), (SESSION + FRESH, 1)],
+        world_schedule=[*sessions, (SESSION, 0), (SESSION + FRESH, 1)],
     )

@@ -5,10 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.result import (
+    Result,
+    Setting,
+    describe_seed_count,
+    find_base_folder,
+    load_bases,
+    require,
+)
 from wm_robot_cli.values import Count
 
 SHOWN = (1, 8, 32, 100)
@@ -30,40 +37,42 @@ class CalibrationBench(MemoryBench, SeededBench):
         return run(setting, self.memory, self.worlds, progress=progress)
 
 
-def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench calibration --help`."""
-    from wm_robot.evaluation.calibration import HORIZONS, coverage
+    from wm_robot.evaluation.calibration import HORIZONS, compute_coverage
     from wm_robot.model.calibration import load_calibration
 
-    needs(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
+    require(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
     worlds = max(2, worlds // 4) if setting.quick else worlds
-    base = bases_of(setting, [memory])[memory]
-    load_calibration(base_folder(setting, memory), base)
-    found = in_processes(_errors, [(setting, memory, worlds, seed) for seed in setting.seeds], progress)
+    base = load_bases(setting, [memory])[memory]
+    load_calibration(find_base_folder(setting, memory), base)
+    found = in_processes(
+        _measure_errors, [(setting, memory, worlds, seed) for seed in setting.seeds], progress
+    )
     own, right, other, deviation, error = (np.concatenate(part) for part in zip(*found, strict=True))
     at = {h: HORIZONS.index(h) for h in SHOWN}
-    figures = {f"coverage_{h}": coverage(right[:, :, k]) for h, k in at.items()}
-    figures |= {f"coverage_{h}_uncalibrated": coverage(own[:, :, k]) for h, k in at.items()}
-    figures["rank_correlation"] = _rank_correlation(deviation, error)
-    figures["control_other_life"] = _rank_correlation(np.roll(deviation, 1, 0), error)
+    figures = {f"coverage_{h}": compute_coverage(right[:, :, k]) for h, k in at.items()}
+    figures |= {f"coverage_{h}_uncalibrated": compute_coverage(own[:, :, k]) for h, k in at.items()}
+    figures["rank_correlation"] = _compute_rank_correlation(deviation, error)
+    figures["control_other_life"] = _compute_rank_correlation(np.roll(deviation, 1, 0), error)
     return Result(
         setting=setting,
         figures=figures,
         table=[
-            *_rows("calibrated", right),
-            *_rows("model alone", own),
-            *_rows("another life's", other),
+            *_make_rows("calibrated", right),
+            *_make_rows("model alone", own),
+            *_make_rows("another life's", other),
         ],
         bases={memory: base.digest},
         notes=(
-            f"{worlds} held-out worlds a seed, {count_of(setting.seeds)}; share of the errors within one predicted "
+            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; share of the errors within one predicted "
             "deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
             "rank correlation of errors with their own predicted deviations, and with those of another robot",
         ),
     )
 
 
-def _errors(
+def _measure_errors(
     setting: Setting, memory: str, worlds: int, seed: int, *, progress: Progress
 ) -> tuple[np.ndarray, ...]:
     """Compute ratios and errors for one seed, `B A K O` each.
@@ -71,42 +80,44 @@ def _errors(
     These are errors over the model's own deviation, over the calibrated one and over that of another robot; the
     calibrated deviation, and the errors in sensor units.
     """
-    from wm_robot.evaluation.calibration import AGES, HORIZONS, standardised_errors
+    from wm_robot.evaluation.calibration import HORIZONS, UPDATE_COUNTS, compute_standardised_errors
     from wm_robot.model.calibration import load_calibration
     from wm_robot.robots import load_spec
-    from wm_robot_sim.rollouts import gather
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.rollouts import collect_trajectories
+    from wm_robot_sim.worlds import DomainRandomization
 
-    base = bases_of(setting, [memory])[memory]
-    calibration = load_calibration(base_folder(setting, memory), base)
+    base = load_bases(setting, [memory])[memory]
+    calibration = load_calibration(find_base_folder(setting, memory), base)
     spec = load_spec(setting.robot)
-    rng, draw = np.random.default_rng([seed, 40_000]), WorldDistribution(spec).sample
-    lives = gather(
+    rng, draw = np.random.default_rng([seed, 40_000]), DomainRandomization(spec).sample
+    lives = collect_trajectories(
         spec,
-        lives=worlds,
-        steps=max(AGES) + max(HORIZONS),
+        num_trajectories=worlds,
+        num_steps=max(UPDATE_COUNTS) + max(HORIZONS),
         seed=seed * 10 + 4,
         held_out=True,
         worlds=[[draw(rng)] for _ in range(worlds)],
     )
-    first, second = (part_of(progress, start, 1, 2) for start in (0, 1))
-    own, _ = standardised_errors(base.model, lives, progress=first)
-    right, deviation = standardised_errors(base.model, lives, calibration=calibration, progress=second)
+    first, second = (make_part_progress(progress, start, 1, 2) for start in (0, 1))
+    own, _ = compute_standardised_errors(base.model, lives, progress=first)
+    right, deviation = compute_standardised_errors(
+        base.model, lives, calibration=calibration, progress=second
+    )
     error = np.abs(right) * deviation
     return own, right, error / np.roll(deviation, 1, 0), deviation, error
 
 
-def _rows(name: str, errors: np.ndarray) -> list[dict[str, Any]]:
-    from wm_robot.evaluation.calibration import AGES, HORIZONS, coverage
+def _make_rows(name: str, errors: np.ndarray) -> list[dict[str, Any]]:
+    from wm_robot.evaluation.calibration import HORIZONS, UPDATE_COUNTS, compute_coverage
 
     return [
         {"deviations": name, "steps lived": str(age)}
-        | {str(h): round(coverage(errors[:, a, k]), 3) for k, h in enumerate(HORIZONS)}
-        for a, age in enumerate(AGES)
+        | {str(h): round(compute_coverage(errors[:, a, k]), 3) for k, h in enumerate(HORIZONS)}
+        for a, age in enumerate(UPDATE_COUNTS)
     ]
 
 
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+def _compute_rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Compute Spearman's rank correlation, mean over steps ahead and channels: only robots and times differ."""
     x, y = (np.moveaxis(v.reshape(-1, *v.shape[2:]), 0, -1) for v in (x, y))
     ranks = [v.argsort(-1).argsort(-1).astype(np.float64) for v in (x, y)]

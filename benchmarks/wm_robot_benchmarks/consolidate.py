@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.evaluation.gap import reason_without_gap
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.evaluation.gap import explain_missing_gap
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs
+from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Duration, Seed
 
 if TYPE_CHECKING:
     from wm_robot.memory.lifetime_state import Residual
     from wm_robot.memory.state_arrays import ArrayState
-    from wm_robot_benchmarks.measures.consolidation import Piece, Robots
-    from wm_robot_sim.wear import Wear
+    from wm_robot_benchmarks.measures.consolidation import RobotVariants, TrajectoryPiece
+    from wm_robot_sim.wear import WearSimulation
 
 WARM, END, BACK = 1024, 3072, 1536
 """Steps of the phases: new, worn out (where the end is evaluated), and new again."""
@@ -48,25 +48,25 @@ class ConsolidateBench(MemoryBench, SeededBench):
 
 
 def run(
-    setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = unreported
+    setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = ignore_progress
 ) -> Result:
     """See `wm-robot bench consolidate --help`."""
-    needs(lives >= 2, f"lives is {lives}; it must be at least 2: garbage readings come from another robot")
-    needs(minutes > 0, f"minutes is {minutes}; it must be positive")
+    require(lives >= 2, f"lives is {lives}; it must be at least 2: garbage readings come from another robot")
+    require(minutes > 0, f"minutes is {minutes}; it must be positive")
     if setting.quick:
         lives, minutes = max(2, lives // 4), minutes / 5
-    seeds, base = setting.seeds, bases_of(setting, [memory, "oracle"])[memory]
-    wearing = _wearing_steps(minutes, 1 / base.model.config.dt)
+    seeds, base = setting.seeds, load_bases(setting, [memory, "oracle"])[memory]
+    wearing = _count_wear_steps(minutes, 1 / base.model.config.dt)
     first, second = WARM + wearing + END + BACK, POISONED
     worn = in_processes(
-        _worn,
+        _measure_wear,
         [(setting, memory, lives, minutes, seed) for seed in seeds],
-        part_of(progress, 0, first, first + second),
+        make_part_progress(progress, 0, first, first + second),
     )
     poison = in_processes(
-        _poisoned,
+        _measure_poison,
         [(setting, memory, lives, seed) for seed in seeds],
-        part_of(progress, first, second, first + second),
+        make_part_progress(progress, first, second, first + second),
     )
     error = {
         when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
@@ -100,20 +100,20 @@ def run(
         ],
         bases={memory: base.digest},
         notes=(
-            f"{lives} robots a seed, {count_of(seeds)}; gains leave the range of training over {minutes:g} min; "
+            f"{lives} robots a seed, {describe_seed_count(seeds)}; gains leave the range of training over {minutes:g} min; "
             "error: mean square error of predictions 8 steps ahead, in units of the one-step change",
             f"in all: {sum(part['events'] for part in worn)} residuals evaluated, "
             f"{sum(part['given_up'] for part in worn)} rejected during the wear",
             "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
-            *_oracle_notes(error),
+            *_describe_oracle_limits(error),
         ),
     )
 
 
-def _oracle_notes(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
+def _describe_oracle_limits(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
     """Describe where the oracle of the table is no bound: it was not trained for so much wear."""
     found = {
-        when: reason_without_gap(
+        when: explain_missing_gap(
             float(arms["frozen"].mean()), float(arms["oracle"].mean()), names=("frozen", "oracle")
         )
         for when, arms in error.items()
@@ -121,47 +121,49 @@ def _oracle_notes(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
     return [f"{when}: {reason}" for when, reason in found.items() if reason]
 
 
-def _wearing_steps(minutes: float, rate: float) -> int:
+def _count_wear_steps(minutes: float, rate: float) -> int:
     return round(minutes * 60 * rate / 64 / 4) * 4 * 64
 
 
-def _worn(
+def _measure_wear(
     setting: Setting, memory: str, lives: int, minutes: float, seed: int, *, progress: Progress
 ) -> dict[str, Any]:
     """Compute the mean errors of each robot by variant and time."""
-    from wm_robot.adaptation.shadow import shadow_state
+    from wm_robot.adaptation.shadow import get_shadow
 
-    wear, robots = _robots(setting, memory, lives, seed)
-    wearing = _wearing_steps(minutes, wear.spec.rate)
-    steps, whole = _Steps(), WARM + wearing + END + BACK
+    wear, robots = _make_robots(setting, memory, lives, seed)
+    wearing = _count_wear_steps(minutes, wear.spec.rate)
+    steps, whole = _StepCounter(), WARM + wearing + END + BACK
 
-    def pieces(count: int, start: float, end: float) -> "Iterator[Piece]":
-        return steps.counted(_pieces(wear, count, start, end), progress, whole)
+    def pieces(count: int, start: float, end: float) -> "Iterator[TrajectoryPiece]":
+        return steps.count_pieces(_generate_pieces(wear, count, start, end), progress, whole)
 
-    new = robots.follow(pieces(WARM, 0, 0))
-    robots.freeze()
-    robots.follow(pieces(wearing // 4, 0, 0.25))
-    half = robots.follow(pieces(wearing // 2, 0.25, 0.75))
-    robots.follow(pieces(wearing // 4, 0.75, 1))
-    worn = robots.follow(pieces(END, 1, 1))
-    back = robots.follow(pieces(BACK, 0, 0))
+    new = robots.process_pieces(pieces(WARM, 0, 0))
+    robots.freeze_variant()
+    robots.process_pieces(pieces(wearing // 4, 0, 0.25))
+    half = robots.process_pieces(pieces(wearing // 2, 0.25, 0.75))
+    robots.process_pieces(pieces(wearing // 4, 0.75, 1))
+    worn = robots.process_pieces(pieces(END, 1, 1))
+    back = robots.process_pieces(pieces(BACK, 0, 0))
     return {
-        "new": {arm: new.error(arm, WARM // 2) for arm in ARMS},
-        "half worn": {arm: half.error(arm) for arm in ARMS},
-        "worn": {arm: worn.error(arm) for arm in ARMS},
-        "new again": {arm: back.error(arm, SETTLED) for arm in ARMS},
-        "events": int(shadow_state(robots.state).offered.sum()),
-        "given_up": int(shadow_state(robots.state).rejected.sum()),
+        "new": {arm: new.compute_error(arm, WARM // 2) for arm in ARMS},
+        "half worn": {arm: half.compute_error(arm) for arm in ARMS},
+        "worn": {arm: worn.compute_error(arm) for arm in ARMS},
+        "new again": {arm: back.compute_error(arm, SETTLED) for arm in ARMS},
+        "events": int(get_shadow(robots.state).offered.sum()),
+        "given_up": int(get_shadow(robots.state).rejected.sum()),
     }
 
 
-class _Steps:
+class _StepCounter:
     """Counter of the processed steps of pieces."""
 
     def __init__(self) -> None:
         self._lived = 0
 
-    def counted(self, pieces: "Iterable[Piece]", progress: Progress, whole: int) -> "Iterator[Piece]":
+    def count_pieces(
+        self, pieces: "Iterable[TrajectoryPiece]", progress: Progress, whole: int
+    ) -> "Iterator[TrajectoryPiece]":
         """Yield the same pieces, and report each after it was processed."""
         for piece in pieces:
             yield piece
@@ -169,38 +171,40 @@ class _Steps:
             progress(self._lived, whole)
 
 
-def _poisoned(
+def _measure_poison(
     setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
 ) -> dict[str, float]:
     """Measure for how long poisoned residuals are worse than frozen states, in s."""
-    from wm_robot.adaptation.shadow import Trial, TrialConfig, believing, shadow_state
-    from wm_robot.model.torch_backend import ModelLives
-    from wm_robot_benchmarks.measures.consolidation import longest
+    from wm_robot.adaptation.shadow import ShadowConfig, ShadowEvaluation, get_shadow, use_without_evaluation
+    from wm_robot.model.torch_backend import TorchBackend
+    from wm_robot_benchmarks.measures.consolidation import compute_longest_run
 
-    wear, robots = _robots(setting, memory, lives, seed, interval=8)
+    wear, robots = _make_robots(setting, memory, lives, seed, interval=8)
     dt, model, everyone = wear.spec.dt, robots.model, np.ones(lives, bool)
-    steps = _Steps()
-    robots.follow(steps.counted(_pieces(wear, WARM, 0, 0), progress, POISONED))
-    robots.freeze()
-    backend = ModelLives(model)
-    trial, learned, kept = Trial(backend), robots.state, robots.backend
+    steps = _StepCounter()
+    robots.process_pieces(steps.count_pieces(_generate_pieces(wear, WARM, 0, 0), progress, POISONED))
+    robots.freeze_variant()
+    backend = TorchBackend(model)
+    trial, learned, kept = ShadowEvaluation(backend), robots.state, robots.backend
     robots.backend = trial
-    poison = _reversed(model, kept.past.latest)  # type: ignore[attr-defined]
-    after = list(_pieces(wear, AFTER, 0, 0))
+    poison = _fit_reversed_residual(model, kept.past.latest)  # type: ignore[attr-defined]
+    after = list(_generate_pieces(wear, AFTER, 0, 0))
 
-    def worse(state: "ArrayState") -> float:
+    def measure_worse(state: "ArrayState") -> float:
         robots.state = state
-        course = robots.follow(steps.counted(after, progress, POISONED), by_step=True)
-        return dt * longest(course.worse("consolidate", "frozen"))
+        course = robots.process_pieces(steps.count_pieces(after, progress, POISONED), keep_steps=True)
+        return dt * compute_longest_run(course.is_worse("consolidate", "frozen"))
 
-    offered_s = worse(trial.tried(learned, poison, everyone))
-    believed_s = worse(believing(learned, poison))
-    rolled_back = float((shadow_state(robots.state).rejected > 0).mean())
-    robots.backend = Trial(backend, config=TrialConfig(worse=float("inf")))
-    unguarded_s = worse(believing(learned, poison))
+    offered_s = measure_worse(trial.start_evaluation(learned, poison, everyone))
+    believed_s = measure_worse(use_without_evaluation(learned, poison))
+    rolled_back = float((get_shadow(robots.state).rejected > 0).mean())
+    robots.backend = ShadowEvaluation(backend, config=ShadowConfig(reject_factor=float("inf")))
+    unguarded_s = measure_worse(use_without_evaluation(learned, poison))
     robots.backend, robots.state = kept, learned
-    robots.follow(steps.counted(_pieces(wear, GARBAGE, 0, 0), progress, POISONED), garbled=True)
-    garbage_s = worse(robots.state)
+    robots.process_pieces(
+        steps.count_pieces(_generate_pieces(wear, GARBAGE, 0, 0), progress, POISONED), corrupt_readings=True
+    )
+    garbage_s = measure_worse(robots.state)
     return {
         "offered_s": offered_s,
         "believed_s": believed_s,
@@ -211,54 +215,58 @@ def _poisoned(
     }
 
 
-def _reversed(model: Any, chapters: Any) -> "Residual[np.ndarray]":
+def _fit_reversed_residual(model: Any, chapters: Any) -> "Residual[np.ndarray]":
     """Fit a residual to these segments with reversed sign of every change."""
     import torch
 
-    from wm_robot.adaptation.candidate import ConsolidateConfig
-    from wm_robot.adaptation.residual_fit import fitted, moments, running_of
+    from wm_robot.adaptation.candidate import ResidualFitConfig
+    from wm_robot.adaptation.residual_fit import collect_moments, fit_residual, get_segment_residual
     from wm_robot.memory.lifetime_state import convert_values
-    from wm_robot.model.torch_backend import array
+    from wm_robot.model.torch_backend import to_array
 
-    config, running = ConsolidateConfig(), running_of(chapters[-1])
+    config, running = ResidualFitConfig(), get_segment_residual(chapters[-1])
     with torch.no_grad():
-        lesson = moments(model, chapters, running, config)
-    turned = 2 * lesson.obs[:, :, None] - lesson.following
-    found = fitted(model, running, [lesson._replace(following=turned)], seed=0, config=config)
-    residual: Residual[np.ndarray] = convert_values(array, found)
+        lesson = collect_moments(model, chapters, running, config)
+    turned = 2 * lesson.obs[:, :, None] - lesson.next_obs
+    found = fit_residual(model, running, [lesson._replace(next_obs=turned)], seed=0, config=config)
+    residual: Residual[np.ndarray] = convert_values(to_array, found)
     return residual
 
 
-def _robots(
+def _make_robots(
     setting: Setting, memory: str, lives: int, seed: int, **consolidation: Any
-) -> "tuple[Wear, Robots]":
+) -> "tuple[WearSimulation, RobotVariants]":
     import torch
 
-    from wm_robot.adaptation.candidate import ConsolidateConfig
-    from wm_robot.adaptation.consolidation import AtOnce, Consolidating
-    from wm_robot.adaptation.residual_fit import Consolidation
-    from wm_robot.adaptation.shadow import Trial
-    from wm_robot.model.torch_backend import ModelLives
+    from wm_robot.adaptation.candidate import ResidualFitConfig
+    from wm_robot.adaptation.consolidation import ConsolidationClient, SynchronousLearner
+    from wm_robot.adaptation.residual_fit import ResidualFitter
+    from wm_robot.adaptation.shadow import ShadowEvaluation
+    from wm_robot.model.torch_backend import TorchBackend
     from wm_robot.robots import load_spec
-    from wm_robot_benchmarks.measures.consolidation import Robots
-    from wm_robot_sim.wear import Wear
+    from wm_robot_benchmarks.measures.consolidation import RobotVariants
+    from wm_robot_sim.wear import WearSimulation
 
-    bases = bases_of(setting, [memory, "oracle"])
+    bases = load_bases(setting, [memory, "oracle"])
     model, oracle = bases[memory].model, bases["oracle"].model
-    wear = Wear(load_spec(setting.robot), robots=lives, seed=seed)
-    lives_of_model, hold = ModelLives(model), torch.from_numpy(wear.hold)
-    trial = Trial(lives_of_model)
-    config = replace(ConsolidateConfig(), **consolidation)
-    consolidating = Consolidating(trial, AtOnce(Consolidation(model, config)))
-    consolidating.begin()
+    wear = WearSimulation(load_spec(setting.robot), num_robots=lives, seed=seed)
+    lives_of_model, hold = TorchBackend(model), torch.from_numpy(wear.last_action)
+    trial = ShadowEvaluation(lives_of_model)
+    config = replace(ResidualFitConfig(), **consolidation)
+    consolidating = ConsolidationClient(trial, SynchronousLearner(ResidualFitter(model, config)))
+    consolidating.restore_experience()
     told = oracle.birth(hold=hold)
-    return wear, Robots(model, consolidating, consolidating.birth(hold=wear.hold), oracle, told)
+    return wear, RobotVariants(
+        model, consolidating, consolidating.initial_state(initial_action=wear.last_action), oracle, told
+    )
 
 
-def _pieces(wear: "Wear", steps: int, start: float, end: float) -> "Iterator[Piece]":
+def _generate_pieces(
+    wear: "WearSimulation", steps: int, start: float, end: float
+) -> "Iterator[TrajectoryPiece]":
     import torch
 
-    from wm_robot_benchmarks.measures.consolidation import Piece
+    from wm_robot_benchmarks.measures.consolidation import TrajectoryPiece
 
-    for piece in wear.lived(steps, worn=(start, end)):
-        yield Piece(*(torch.from_numpy(part) for part in piece))
+    for piece in wear.simulate(steps, wear_range=(start, end)):
+        yield TrajectoryPiece(*(torch.from_numpy(part) for part in piece))

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench
-from wm_robot_benchmarks.harness.result import Result, Setting, needs
+from wm_robot_benchmarks.harness.result import Result, Setting, require
 from wm_robot_benchmarks.measures.snapshot_durability import (
-    Disk,
-    Found,
+    DiskImage,
+    DurabilityFinding,
     Writer,
+    check_overwritten_file,
+    check_store,
     cut_power_while_writing,
-    found_in_store,
-    found_naively,
     kill_while_writing,
-    naively,
-    now_and_then,
-    to_store,
-    without_folder_sync,
+    overwrite_file,
+    write_to_store,
+    write_with_pauses,
+    write_without_folder_sync,
 )
 from wm_robot_cli.values import Count, CountOrZero, Seed
 
@@ -77,33 +77,33 @@ def run(
     size: int,
     folder: Path | None,
     *,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench durability --help`."""
-    needs(kills >= 10, f"kills is {kills}; it must be at least 10")
-    needs(sys.platform != "win32", "writers are forked, which Windows cannot")
+    require(kills >= 10, f"kills is {kills}; it must be at least 10")
+    require(sys.platform != "win32", "writers are forked, which Windows cannot")
     if setting.quick:
         kills, power_cuts = max(10, kills // 20), power_cuts // 20
         recorder_kills = recorder_kills and max(10, recorder_kills // 20)
     rng = np.random.default_rng(setting.seeds[0])
-    shares = _Shares(
+    shares = _ProgressShares(
         progress, {"store": kills, "naive": kills, "recorders": 4 * recorder_kills, "power": 2 * power_cuts}
     )
     rows, figures, notes = [], dict[str, float](), list[str]()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
         store, naive = (
-            _tried(
+            _run_trials(
                 name,
                 "kill -9",
                 kills,
-                _killing(writer, found, place / name, size),
+                _make_kill_trial(writer, found, place / name, size),
                 rng,
                 progress=shares(name),
             )
             for name, writer, found in (
-                ("store", to_store, found_in_store),
-                ("naive", naively, found_naively),
+                ("store", write_to_store, check_store),
+                ("naive", overwrite_file, check_overwritten_file),
             )
         )
         rows += [store, naive]
@@ -117,19 +117,19 @@ def run(
             f"the store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
         )
         if recorder_kills:
-            recorded, told, said = _recorders(place, recorder_kills, rng, shares("recorders"))
+            recorded, told, said = _measure_recorders(place, recorder_kills, rng, shares("recorders"))
             rows, figures = rows + recorded, figures | told
             notes.append(said)
-        why_not = Disk.unavailable() if power_cuts else ""
+        why_not = DiskImage.find_obstacle() if power_cuts else ""
         if why_not:
             notes.append(f"power cuts skipped: {why_not}")
         elif power_cuts:
-            first, second = (part_of(shares("power"), start, 1, 2) for start in (0, 1))
+            first, second = (make_part_progress(shares("power"), start, 1, 2) for start in (0, 1))
             store, control = (
-                _on_disk(name, writer, place / f"power-{name}", power_cuts, size, rng, share)
+                _make_power_cut_trial(name, writer, place / f"power-{name}", power_cuts, size, rng, share)
                 for name, writer, share in (
-                    ("store", now_and_then, first),
-                    ("no folder fsync", without_folder_sync, second),
+                    ("store", write_with_pauses, first),
+                    ("no folder fsync", write_without_folder_sync, second),
                 )
             )
             rows += [store, control]
@@ -144,7 +144,7 @@ def run(
     return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
 
 
-class _Shares:
+class _ProgressShares:
     """Shares of the progress, by name."""
 
     def __init__(self, progress: Progress, trials: dict[str, int]):
@@ -153,10 +153,10 @@ class _Shares:
     def __call__(self, name: str) -> Progress:
         names = list(self._trials)
         start = sum(self._trials[before] for before in names[: names.index(name)])
-        return part_of(self._progress, start, self._trials[name], sum(self._trials.values()))
+        return make_part_progress(self._progress, start, self._trials[name], sum(self._trials.values()))
 
 
-def _recorders(
+def _measure_recorders(
     place: Path, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], str]:
     """Return rows, figures and a note of killed recorders, each with its control."""
@@ -164,22 +164,25 @@ def _recorders(
         from wm_robot_benchmarks.measures import recording_durability
     except MissingExtraError as error:
         return [], {}, f"recorders skipped: {error}"
-    recording_durability.warm_up()
-    trials: dict[str, tuple[Writer, Callable[[Path, list[str]], Found]]] = {
-        "episodes": (recording_durability.to_episodes, recording_durability.EpisodesFound(EPISODE)),
-        "one Parquet file": (recording_durability.to_one_file, recording_durability.found_in_one_file),
-        "session, recovered": (recording_durability.to_session, recording_durability.found_in_session),
-        "session, as it was left": (recording_durability.to_session, recording_durability.found_unrecovered),
+    recording_durability.load_recording_libraries()
+    trials: dict[str, tuple[Writer, Callable[[Path, list[str]], DurabilityFinding]]] = {
+        "episodes": (recording_durability.write_episodes, recording_durability.EpisodeFolderCheck(EPISODE)),
+        "one Parquet file": (recording_durability.write_one_file, recording_durability.check_one_file),
+        "session, recovered": (recording_durability.write_session, recording_durability.check_session),
+        "session, as it was left": (
+            recording_durability.write_session,
+            recording_durability.check_unrecovered_session,
+        ),
     }
     episodes, naive, session, left = rows = [
-        _tried(
+        _run_trials(
             name,
             "kill -9",
             kills,
-            _killing(writer, found, place / name, EPISODE),
+            _make_kill_trial(writer, found, place / name, EPISODE),
             rng,
             LATEST_RECORDER,
-            progress=part_of(progress, number, 1, len(trials)),
+            progress=make_part_progress(progress, number, 1, len(trials)),
         )
         for number, (name, (writer, found)) in enumerate(trials.items())
     ]
@@ -199,15 +202,15 @@ def _recorders(
     return rows, figures, note
 
 
-def _killing(
-    writer: Writer, found: Callable[[Path, list[str]], Found], place: Path, size: int
-) -> Callable[[int, float], Found]:
+def _make_kill_trial(
+    writer: Writer, found: Callable[[Path, list[str]], DurabilityFinding], place: Path, size: int
+) -> Callable[[int, float], DurabilityFinding]:
     return lambda number, after: kill_while_writing(
-        writer, found, place, number=number, size=size, after=after
+        writer, found, place, number=number, size=size, delay=after
     )
 
 
-def _on_disk(
+def _make_power_cut_trial(
     name: str,
     writer: Writer,
     place: Path,
@@ -217,14 +220,14 @@ def _on_disk(
     progress: Progress,
 ) -> dict[str, Any]:
     place.mkdir()
-    disk = Disk(place)
+    disk = DiskImage(place)
     try:
-        return _tried(
+        return _run_trials(
             name,
             "power cut",
             trials,
             lambda number, after: cut_power_while_writing(
-                writer, found_in_store, disk, number=number, size=size, after=after
+                writer, check_store, disk, number=number, size=size, delay=after
             ),
             rng,
             LATEST_CUT,
@@ -234,11 +237,11 @@ def _on_disk(
         disk.close()
 
 
-def _tried(
+def _run_trials(
     name: str,
     end: str,
     trials: int,
-    trial: Callable[[int, float], Found],
+    trial: Callable[[int, float], DurabilityFinding],
     rng: np.random.Generator,
     latest: float = LATEST,
     *,

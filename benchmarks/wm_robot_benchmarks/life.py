@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.evaluation.gap import Comparison, against
-from wm_robot.progress import Progress, unreported
+from wm_robot.evaluation.gap import Comparison, require_gap
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, needs
+from wm_robot_benchmarks.harness.result import Result, Setting, load_bases, require
 from wm_robot_cli.values import Count, Seed
 
 if TYPE_CHECKING:
@@ -48,23 +48,23 @@ class LifeBench(MemoryBench, FirstSeedBench):
         return run(setting, self.memory, self.steps, progress=progress)
 
 
-def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, steps: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench life --help`."""
-    needs(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
+    require(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
     steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
     import torch
 
-    from wm_robot.adaptation.context_bank import Recall, bank_of
+    from wm_robot.adaptation.context_bank import ContextBank, get_bank
     from wm_robot.evaluation.adaptation import HORIZON
     from wm_robot.memory.lifetime_state import LifetimeState, list_values
-    from wm_robot.model.torch_backend import ModelLives, tensors
+    from wm_robot.model.torch_backend import TorchBackend, to_tensors
     from wm_robot.types import Step
 
-    bases = bases_of(setting, [memory, "oracle"])
+    bases = load_bases(setting, [memory, "oracle"])
     model, oracle = bases[memory].model, bases["oracle"].model
-    recall = Recall(ModelLives(model))
+    recall = ContextBank(TorchBackend(model))
     rows: list[dict[str, Any]] = []
-    pieces = _pieces(setting.robot, setting.seeds[0])
+    pieces = _generate_pieces(setting.robot, setting.seeds[0])
     with torch.inference_mode():
         state: LifetimeState[np.ndarray] | None = None
         one, lived = np.ones(1, np.float32), 0
@@ -76,18 +76,18 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                 if state is None:
                     hold = action[:1]
                     newborn = model.birth(hold=hold)
-                    state = recall.birth(hold=hold.numpy())
+                    state = recall.initial_state(initial_action=hold.numpy())
                     told = oracle.birth(hold=hold, truth=physics)
                 for t in range(len(action)):
                     if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
-                        own = tensors(state.model_part())
+                        own = to_tensors(state.model_part())
                         told = replace(oracle.tell(told, physics), recent=own.recent)
                         newborn = replace(newborn, recent=own.recent)
                         plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
                         errors.append(
                             [
                                 float(
-                                    ((_end(arm, life, obs[t], plan) - then) / model.change_std)
+                                    ((_predict_plan_end(arm, life, obs[t], plan) - then) / model.change_std)
                                     .square()
                                     .mean()
                                 )
@@ -96,7 +96,7 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                         )
                     step = Step(obs[t, None].numpy(), action[t, None].numpy(), obs[t + 1, None].numpy(), one)
                     began = time.perf_counter()
-                    _, state = recall.write(state, step)
+                    _, state = recall.update(state, step)
                     writes.append(time.perf_counter() - began)
                 lived += len(action)
                 progress(lived, steps)
@@ -114,13 +114,13 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
                 }
             )
         assert state is not None
-        counted, switches = int(state.step[0]), int(bank_of(state).switches[0])
+        counted, switches = int(state.step[0]), int(get_bank(state).switches[0])
     first, last = rows[0], rows[-1]
     return Result(
         setting=setting,
         figures={
-            "error_vs_oracle_first": _against_oracle(first),
-            "error_vs_oracle_last": _against_oracle(last),
+            "error_vs_oracle_first": _compare_with_oracle(first),
+            "error_vs_oracle_last": _compare_with_oracle(last),
             "write_time_ratio": last["write ms"] / first["write ms"],
             "state_size_ratio": last["state KiB"] / first["state KiB"],
             "process_growth_mib": float(last["process MiB"] - first["process MiB"]),
@@ -136,37 +136,39 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = unrep
     )
 
 
-def _against_oracle(row: dict[str, Any]) -> Comparison:
-    return against(row["error"] / row["oracle"], row["newborn"], row["oracle"], names=("newborn", "oracle"))
+def _compare_with_oracle(row: dict[str, Any]) -> Comparison:
+    return require_gap(
+        row["error"] / row["oracle"], row["newborn"], row["oracle"], names=("newborn", "oracle")
+    )
 
 
-def _end(model: Any, state: Any, obs: Any, plan: Any) -> Any:
+def _predict_plan_end(model: Any, state: Any, obs: Any, plan: Any) -> Any:
     """Predict the observation at the end of a plan."""
     mean, _ = model.imagine(state, model.observe(state, obs[None]), plan)
     return mean[0, 0, -1]
 
 
-def _pieces(robot: str, seed: int) -> Iterator[_Piece]:
+def _generate_pieces(robot: str, seed: int) -> Iterator[_Piece]:
     """Yield the pieces of one robot's lifetime."""
     import torch
 
     from wm_robot.robots import load_spec
     from wm_robot_sim.batch import BatchSim
-    from wm_robot_sim.motion import random_actions
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.motion import draw_random_actions
+    from wm_robot_sim.worlds import DomainRandomization
 
     spec = load_spec(robot)
     rng = np.random.default_rng([seed, 60_000])
-    worlds = [WorldDistribution(spec).sample(rng) for _ in range(CONDITIONS)]
+    worlds = [DomainRandomization(spec).sample(rng) for _ in range(CONDITIONS)]
     now = worlds[0]
     sim = BatchSim(spec, [now], seed=int(rng.integers(2**62)))
-    hold = sim.hold
+    hold = sim.last_action
     while True:
         before = sim.obs.copy()
-        following, applied = sim.rollout(random_actions(spec, rng, hold, PIECE))
+        following, applied = sim.rollout(draw_random_actions(spec, rng, hold, PIECE))
         obs = torch.from_numpy(np.concatenate([before, following[0]]))
         yield _Piece(
-            obs, torch.from_numpy(applied[0]), torch.from_numpy(now.vector().astype(np.float32))[None]
+            obs, torch.from_numpy(applied[0]), torch.from_numpy(now.to_vector().astype(np.float32))[None]
         )
         hold = applied[:, -1]
         if rng.random() > STAY:

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench
-from wm_robot_benchmarks.harness.host_load import QUOTA_MS, load, of_quota, pauses, stolen
+from wm_robot_benchmarks.harness.host_load import (
+    QUOTA_MS,
+    count_quota_pauses,
+    measure_pauses,
+    read_load,
+    read_stolen_time,
+)
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
-from wm_robot_cli.progress import by_the_clock
+from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, read_base_digest, require
+from wm_robot_cli.progress import report_elapsed_time
 from wm_robot_cli.values import CountOrZero, Duration, Priority, RateOrZero
 
 BARE = 0.1
@@ -65,37 +71,37 @@ def run(
     learner: bool = False,
     hogs: int = 0,
     priority: int = 50,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench loop --help`."""
     try:
-        from wm_robot_benchmarks.ros_probes.loop_timing import measure, spinning
+        from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop, run_busy_processes
     except ImportError as error:
         raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
 
-    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
-    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
-    needs(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
-    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
+    require(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    require(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    require(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
+    require(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
-    known = base_folder(setting, memory)
+    known = find_base_folder(setting, memory)
     with (
-        by_the_clock(progress, (1 + BARE) * seconds + start_seconds(setting, rate)),
-        robot_at(setting, known, rate) as (robot, base, own),
+        report_elapsed_time(progress, (1 + BARE) * seconds + estimate_start_time(setting, rate)),
+        make_robot_at_rate(setting, known, rate) as (robot, base, own),
     ):
-        with spinning(hogs):
-            bare = in_processes(pauses, [(BARE * seconds, priority)])[0]
-        before = stolen()
-        measured = measure(
+        with run_busy_processes(hogs):
+            bare = in_processes(measure_pauses, [(BARE * seconds, priority)])[0]
+        before = read_stolen_time()
+        measured = measure_ros_loop(
             robot=robot,
             base=base,
             seconds=seconds,
             priority=priority,
-            hogs=hogs,
+            num_busy_processes=hogs,
             agent={"learner": learner},
         )
-        kept = stolen() - before
-    long = [pause for pause in bare if pause.ms > LONG_MS]
+        kept = read_stolen_time() - before
+    long = [pause for pause in bare if pause.duration_ms > LONG_MS]
     plant, agent = measured["plant"], measured["agent"]
     timing = [
         {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
@@ -113,11 +119,11 @@ def run(
         "log_lines_missing": float(plant["periods"] - measured["log"]),
         "learner_alive": float(agent.get("learner_alive", False)),
         "hurried": float(agent["hurried"]),
-        "load": load(),
+        "load": read_load(),
         "stolen_s": kept,
-        "bare_worst_ms": max((pause.ms for pause in bare), default=0.0),
+        "bare_worst_ms": max((pause.duration_ms for pause in bare), default=0.0),
         "bare_long_pauses_a_minute": len(long) / (BARE * seconds / 60),
-        "bare_pauses_of_quota": of_quota(long) / len(long) if long else 0.0,
+        "bare_pauses_of_quota": count_quota_pauses(long) / len(long) if long else 0.0,
     }
     notes = [
         f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
@@ -136,13 +142,13 @@ def run(
     return Result(
         setting=setting,
         figures=figures,
-        table=[*timing, *_permitted(priority, plant, agent)],
-        bases={memory: digest_of(known)},
+        table=[*timing, *_describe_realtime(priority, plant, agent)],
+        bases={memory: read_base_digest(known)},
         notes=tuple(notes),
     )
 
 
-def start_seconds(setting: Setting, rate: float) -> float:
+def estimate_start_time(setting: Setting, rate: float) -> float:
     """Estimate the time until the loop runs at a rate, in s."""
     from wm_robot.robots import load_spec
 
@@ -150,19 +156,19 @@ def start_seconds(setting: Setting, rate: float) -> float:
 
 
 @contextmanager
-def robot_at(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
+def make_robot_at_rate(setting: Setting, base: Path, rate: float) -> Iterator[tuple[str, Path, bool]]:
     """Yield robot and base, and whether the base was trained for that rate."""
     from wm_robot.robots import load_spec
-    from wm_robot_benchmarks.ros_probes.loop_timing import at_rate
+    from wm_robot_benchmarks.ros_probes.loop_timing import write_at_rate
 
     if not rate or rate == load_spec(setting.robot).rate:
         yield setting.robot, base, True
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield *at_rate(setting.robot, base, rate, Path(folder)), False
+        yield *write_at_rate(setting.robot, base, rate, Path(folder)), False
 
 
-def _permitted(priority: int, plant: dict[str, Any], agent: dict[str, Any]) -> list[dict[str, Any]]:
+def _describe_realtime(priority: int, plant: dict[str, Any], agent: dict[str, Any]) -> list[dict[str, Any]]:
     """Describe the real-time settings that the system permitted."""
     if not priority:
         return [{"real time": "both nodes", "asked for": "nothing", "had": "priority is 0"}]

@@ -7,15 +7,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.errors import GraphError
-from wm_robot.evaluation.control import target_error
-from wm_robot.progress import Progress, part_of, unreported
-from wm_robot_benchmarks.control import scene
+from wm_robot.errors import OnnxMismatchError
+from wm_robot.evaluation.control import measure_target_error
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot_benchmarks.control import make_scene
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, bases_of, needs, needs_gripper
+from wm_robot_benchmarks.harness.result import (
+    Result,
+    Setting,
+    find_base_folder,
+    load_bases,
+    require,
+    require_gripper,
+)
 from wm_robot_benchmarks.measures.corrupted_weights import BITS, change_weights, round_weights, shuffle_rows
-from wm_robot_benchmarks.measures.timing import Clock, Times, side_by_side
+from wm_robot_benchmarks.measures.timing import RunTimes, ThreadClock, time_in_turn
 from wm_robot_cli.values import Count, Seed
 
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
@@ -36,14 +43,14 @@ ARMS = ("large", "small", "float32")
 """Planners: large and small run in torch; the third is the shipped default."""
 
 
-class _Timed(NamedTuple):
+class _SizeTimes(NamedTuple):
     """Run times at one model size."""
 
-    times: dict[str, Times]
+    times: dict[str, RunTimes]
     mflop: float
 
     @property
-    def floor(self) -> float:
+    def fastest_products(self) -> float:
         """Run time of the faster bare products, in ms."""
         return min(self.times[name].median for name in ("products, torch", "products, numpy"))
 
@@ -66,37 +73,37 @@ class OnboardBench(MemoryBench, SeededBench):
 
 
 def run(
-    setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = unreported
+    setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = ignore_progress
 ) -> Result:
     """See `wm-robot bench onboard --help`."""
-    needs_gripper(setting)
-    needs(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
-    needs(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
+    require_gripper(setting)
+    require(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
+    require(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
     if setting.quick:
         repetitions, episodes = repetitions // 4, max(4, episodes // 4)
-    from wm_robot.agent.onnx_files import PLAN, load_graphs
+    from wm_robot.agent.onnx_files import PLAN_FILE, load_functions
 
-    base, folder = bases_of(setting, [memory])[memory], base_folder(setting, memory)
-    graphs = load_graphs(folder, base)
-    needs(graphs is not None, f"{folder} has no graphs; make them: wm-robot export {folder}")
-    shipped = (folder / PLAN).read_bytes()
-    large = _large_model(base.model)
-    first, second, third = (part_of(progress, start, size, 100) for start, size in SHARES)
+    base, folder = load_bases(setting, [memory])[memory], find_base_folder(setting, memory)
+    graphs = load_functions(folder, base)
+    require(graphs is not None, f"{folder} has no graphs; make them: wm-robot export {folder}")
+    shipped = (folder / PLAN_FILE).read_bytes()
+    large = _make_large_model(base.model)
+    first, second, third = (make_part_progress(progress, start, size, 100) for start, size in SHARES)
     sizes = {
-        "default": _plans(setting, base.model, {}, shipped, repetitions, first),
-        "TD-MPC2": _plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
+        "default": _time_plans(setting, base.model, {}, shipped, repetitions, first),
+        "TD-MPC2": _time_plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
     }
-    cycle = _cycle(setting, base, graphs, repetitions)
-    refused = _refused(setting, base, shipped)
-    errors = _driven(setting, memory, episodes, shipped, third)
-    settled = {arm: _settled(error) for arm, error in errors.items()}
+    cycle = _time_steps(setting, base, graphs, repetitions)
+    refused = _check_rejections(setting, base, shipped)
+    errors = _drive_planners(setting, memory, episodes, shipped, third)
+    settled = {arm: _compute_settled_error(error) for arm, error in errors.items()}
     # Same worlds and targets.
     default, large = settled["float32"].ravel(), settled["large"].ravel()
     return Result(
         setting=setting,
         figures={
-            **_ratios(sizes["default"], ""),
-            **_ratios(sizes["TD-MPC2"], "_tdmpc2"),
+            **_compute_ratios(sizes["default"], ""),
+            **_compute_ratios(sizes["TD-MPC2"], "_tdmpc2"),
             "plan_write_ms": cycle["plan + write"].median,
             "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
             "quality_vs_large_planner": float(default.mean() / large.mean()),
@@ -104,32 +111,36 @@ def run(
             "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
         },
         table=[
-            *(_times_row(size, part, t) for size, timed in sizes.items() for part, t in timed.times.items()),
-            *(_times_row("default", part, t) for part, t in cycle.items()),
-            *(_error_row(arm, error) for arm, error in errors.items()),
+            *(
+                _make_times_row(size, part, t)
+                for size, timed in sizes.items()
+                for part, t in timed.times.items()
+            ),
+            *(_make_times_row("default", part, t) for part, t in cycle.items()),
+            *(_make_error_row(arm, error) for arm, error in errors.items()),
         ],
         bases={memory: base.digest},
         notes=(
             "core: time that the one thread had a core; ratios are of its medians, measured in turn in one process",
             "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
             f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
-            f"quality_vs_large_planner {_interval(default, large)}",
-            f"of the graph {_stuck(default)} stayed away, of the large planner {_stuck(large)}",
+            f"quality_vs_large_planner {_bootstrap_interval(default, large)}",
+            f"of the graph {_count_stuck(default)} stayed away, of the large planner {_count_stuck(large)}",
             "rejected by the export check: "
             + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
         ),
     )
 
 
-def _ratios(timed: _Timed, suffix: str) -> dict[str, float]:
+def _compute_ratios(timed: _SizeTimes, suffix: str) -> dict[str, float]:
     torch, graph = (timed.times[name].median for name in ("torch", "float32"))
     return {
-        f"ratio_to_floor{suffix}": graph / timed.floor,
+        f"ratio_to_floor{suffix}": graph / timed.fastest_products,
         f"speedup_vs_torch{suffix}": torch / graph,
     }
 
 
-def _large_model(like: Any) -> Any:
+def _make_large_model(like: Any) -> Any:
     """Make an untrained model of TD-MPC2's size."""
     import torch
 
@@ -141,14 +152,14 @@ def _large_model(like: Any) -> Any:
     return WorldModel(shape).eval().requires_grad_(False)
 
 
-def _plans(
+def _time_plans(
     setting: Setting,
     model: Any,
     sizes: Mapping[str, int],
     content: bytes | None,
     repetitions: int,
     progress: Progress,
-) -> _Timed:
+) -> _SizeTimes:
     """Time whole plans from one state: in torch, in ONNX, and the matrix products alone.
 
     Args:
@@ -156,47 +167,51 @@ def _plans(
     """
     import torch
 
-    from wm_robot.agent.onnx_planner import HOLD, MEAN, NOISE
+    from wm_robot.agent.onnx_planner import LAST_ACTION_INPUT, MEAN_INPUT, NOISE_INPUT
     from wm_robot.memory.lifetime_state import LifetimeState
-    from wm_robot.model.onnx_session import STATE
-    from wm_robot.model.torch_backend import array
+    from wm_robot.model.onnx_session import STATE_PREFIX
+    from wm_robot.model.torch_backend import to_array
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot_benchmarks.measures.graph_products import products
+    from wm_robot_benchmarks.measures.graph_products import list_matrix_products
 
     planner = MppiConfig(**sizes)
-    iteration, graph_of = _iteration(setting, model, planner)
+    iteration, graph_of = _make_iteration(setting, model, planner)
     moment = iteration.example(0)
-    noises = [iteration.example(seed)[NOISE] for seed in range(planner.iterations)]
-    given = {name: array(value) for name, value in moment.items()}
+    noises = [iteration.example(seed)[NOISE_INPUT] for seed in range(planner.iterations)]
+    given = {name: to_array(value) for name, value in moment.items()}
     drawn = [noise.numpy() for noise in noises]
     state = LifetimeState.unflatten(
-        {name.removeprefix(STATE): value for name, value in given.items() if name.startswith(STATE)}
+        {
+            name.removeprefix(STATE_PREFIX): value
+            for name, value in given.items()
+            if name.startswith(STATE_PREFIX)
+        }
     )
 
-    def in_torch(alone: bool) -> Any:
-        found = moment[MEAN]
+    def plan_in_torch(alone: bool) -> Any:
+        found = moment[MEAN_INPUT]
         with torch.inference_mode():
             for noise in noises:
-                found = iteration(*(moment | {MEAN: found, NOISE: noise}).values(), alone=alone)
+                found = iteration(*(moment | {MEAN_INPUT: found, NOISE_INPUT: noise}).values(), alone=alone)
         return found
 
-    def by(graph: Any) -> Callable[[], Any]:
+    def make_onnx_plan(graph: Any) -> Callable[[], Any]:
         def plan() -> Any:
-            improve, found = graph.improving(state, given["obs"], given["goals"]), given[MEAN]
+            improve, found = graph.improving(state, given["obs"], given["goals"]), given[MEAN_INPUT]
             for noise in drawn:
-                found = improve(found, noise, given[HOLD])
+                found = improve(found, noise, given[LAST_ACTION_INPUT])
             return found
 
         return plan
 
     content = content or iteration.graph()
-    found = products(content) * planner.iterations
+    found = list_matrix_products(content) * planner.iterations
     shapes = [((p.rows, p.inner), (p.inner, p.columns), (p.rows, p.columns)) for p in found]
     rng = np.random.default_rng(0)
     factors = [[rng.normal(size=shape).astype(np.float32) for shape in each] for each in shapes]
     tensors = [[torch.from_numpy(array) for array in each] for each in factors]
 
-    def bare(product: Any, factors: Sequence[Any]) -> Callable[[], None]:
+    def make_product(product: Any, factors: Sequence[Any]) -> Callable[[], None]:
         def multiply() -> None:
             for left, right, out in factors:
                 product(left, right, out=out)
@@ -204,77 +219,77 @@ def _plans(
         return multiply
 
     functions: dict[str, Callable[[], Any]] = {
-        "torch": partial(in_torch, False),
-        "torch, folded": partial(in_torch, True),
-        "float32": by(graph_of(content)),
-        "products, torch": bare(torch.mm, tensors),
-        "products, numpy": bare(np.matmul, factors),
+        "torch": partial(plan_in_torch, False),
+        "torch, folded": partial(plan_in_torch, True),
+        "float32": make_onnx_plan(graph_of(content)),
+        "products, torch": make_product(torch.mm, tensors),
+        "products, numpy": make_product(np.matmul, factors),
     }
-    return _Timed(side_by_side(functions, repetitions, progress), sum(p.flops for p in found) / 1e6)
+    return _SizeTimes(time_in_turn(functions, repetitions, progress), sum(p.flops for p in found) / 1e6)
 
 
-def _iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
+def _make_iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
     """Return a planner's iteration for the robot's first task, and a function that opens ONNX models of it."""
-    from wm_robot.agent.onnx_planner import PlanGraph, objective_of
-    from wm_robot.model.onnx_session import Graph
+    from wm_robot.agent.onnx_planner import OnnxPlanner, digest_objective
+    from wm_robot.model.onnx_session import OnnxFunction
     from wm_robot.robots import load_spec
-    from wm_robot.training.export.plan_iteration import Iteration
+    from wm_robot.training.export.plan_iteration import PlanIterationExport
 
     spec = load_spec(setting.robot)
     task = next(iter(spec.tasks))
-    objective = objective_of(spec, task)
+    objective = digest_objective(spec, task)
     return (
-        Iteration(model, spec, task=task, planner=planner),
-        lambda content: PlanGraph(Graph(content, "plan"), objective=objective, planner=planner),
+        PlanIterationExport(model, spec, task=task, planner=planner),
+        lambda content: OnnxPlanner(OnnxFunction(content, "plan"), objective=objective, planner=planner),
     )
 
 
-def _refused(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
+def _check_rejections(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
     """Check that the export check rejects wrong ONNX models, and accepts the right one."""
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot.training.export.base_graphs import check_plan
+    from wm_robot.training.export.base_graphs import check_planner_graph
 
-    iteration, graph_of = _iteration(setting, base.model, MppiConfig())
-    check_plan(iteration, graph_of(content))
+    iteration, graph_of = _make_iteration(setting, base.model, MppiConfig())
+    check_planner_graph(iteration, graph_of(content))
     refused = {}
     for name, change in ((f"{BITS} bits", round_weights), ("shuffled", shuffle_rows)):
         try:
-            check_plan(iteration, graph_of(change_weights(content, change)))
+            check_planner_graph(iteration, graph_of(change_weights(content, change)))
             refused[name] = False
-        except GraphError:
+        except OnnxMismatchError:
             refused[name] = True
     return refused
 
 
-def _cycle(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, Times]:
+def _time_steps(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, RunTimes]:
     """Time the control steps of an agent with default settings."""
     from wm_robot.agent.agent import Agent
     from wm_robot.robots import load_spec
 
     spec = load_spec(setting.robot)
     task = next(iter(spec.tasks))
-    times: dict[str, Times] = {}
+    times: dict[str, RunTimes] = {}
     for suffix, recall in (("", True), (", no recall", False)):
-        agent = Agent(base, spec, task=task, graphs=graphs, recall=recall)
-        sim, goals, _ = scene(spec, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
-        agent.begin(sim.hold[0])
+        agent = Agent(base, spec, task=task, functions=graphs, use_context_bank=recall)
+        sim, goals, _ = make_scene(spec, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
+        agent.begin(sim.last_action[0])
         acting, living = [], []
         for goal in goals[0]:
             obs = sim.obs[0].copy()
-            clock = Clock()
+            clock = ThreadClock()
             action = agent.act(obs, goal)
             acting.append(clock())
             next_obs, applied = sim.step(action[None])
-            clock = Clock()
-            agent.live(obs, applied[0], next_obs[0])
+            clock = ThreadClock()
+            agent.observe(obs, applied[0], next_obs[0])
             living.append(clock())
         act, live = (np.array(part)[-repetitions:] for part in (acting, living))
-        times |= {f"act{suffix}": Times.of(act), f"live{suffix}": Times.of(live)}
-        times[f"plan + write{suffix}"] = Times.of(act + live)
+        times |= {f"act{suffix}": RunTimes.from_seconds(act), f"live{suffix}": RunTimes.from_seconds(live)}
+        times[f"plan + write{suffix}"] = RunTimes.from_seconds(act + live)
     return times
 
 
-class _Each:
+class _AgentBatch:
     """Batch of agents of one robot each: ONNX models have a batch of one."""
 
     def __init__(self, agents: Sequence[Any]):
@@ -294,7 +309,7 @@ class _Each:
             agent.observe(*(x[i : i + 1] for x in (obs, applied, next_obs)))
 
 
-def _driven(
+def _drive_planners(
     setting: Setting, memory: str, episodes: int, content: bytes, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Compute the target error of every planner by seed and episode, `S B T`; worlds and targets are the same.
@@ -306,14 +321,14 @@ def _driven(
     keys = [(arm, seed, part) for arm in ARMS for seed in setting.seeds for part in parts]
     graph = {"float32": content}
     jobs = [(setting, memory, arm, graph.get(arm), seed, *part) for arm, seed, part in keys]
-    done = dict(zip(keys, in_processes(_episodes, jobs, progress), strict=True))
+    done = dict(zip(keys, in_processes(_run_episodes, jobs, progress), strict=True))
     return {
         arm: np.stack([np.concatenate([done[arm, seed, part] for part in parts]) for seed in setting.seeds])
         for arm in ARMS
     }
 
 
-def _episodes(
+def _run_episodes(
     setting: Setting,
     memory: str,
     arm: str,
@@ -326,43 +341,43 @@ def _episodes(
 ) -> np.ndarray:
     """Compute the target error of `count` episodes, `B T`, in m."""
     from wm_robot.agent.batch_agent import BatchAgent
-    from wm_robot.agent.onnx_files import load_graphs
-    from wm_robot.agent.rollout_objective import ImaginedPlans
-    from wm_robot.model.torch_backend import ModelLives
+    from wm_robot.agent.onnx_files import load_functions
+    from wm_robot.agent.rollout_objective import TorchPlanner
+    from wm_robot.model.torch_backend import TorchBackend
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.robots import load_spec
 
-    base = bases_of(setting, [memory])[memory]
+    base = load_bases(setting, [memory])[memory]
     spec, planner = load_spec(setting.robot), MppiConfig()
     task = next(iter(spec.tasks))
-    sim, goals, change = scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
+    sim, goals, change = make_scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
     if content is None:
         samples = MORE * planner.samples if arm == "large" else planner.samples // MORE
         # The reference planner imagines all of its plans.
         planner = replace(planner, samples=samples, imagined=samples)
-        plans = ImaginedPlans(base.model, spec, task=task, planner=planner)
-        crew: Any = BatchAgent(ModelLives(base.model), plans, spec, seed=seed)
+        plans = TorchPlanner(base.model, spec, task=task, planner=planner)
+        crew: Any = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
     else:
-        graphs = load_graphs(base_folder(setting, memory), base)
-        _, graph_of = _iteration(setting, base.model, planner)
+        graphs = load_functions(find_base_folder(setting, memory), base)
+        _, graph_of = _make_iteration(setting, base.model, planner)
         assert graphs is not None and graphs.life is not None
         seeds = (100 * seed + first + i for i in range(count))
-        crew = _Each([BatchAgent(graphs.life, graph_of(content), spec, seed=each) for each in seeds])
-    return target_error(sim, crew, goals, change, progress=progress)
+        crew = _AgentBatch([BatchAgent(graphs.life, graph_of(content), spec, seed=each) for each in seeds])
+    return measure_target_error(sim, crew, goals, change, progress=progress)
 
 
-def _settled(error: np.ndarray) -> np.ndarray:
+def _compute_settled_error(error: np.ndarray) -> np.ndarray:
     """Compute the settled mean error after the change, `… T` → `…`."""
     rate = error.shape[-1] / (BEFORE_S + AFTER_S)
     return error[..., round((BEFORE_S + SETTLED_S) * rate) :].mean(-1)
 
 
-def _stuck(settled: np.ndarray) -> int:
+def _count_stuck(settled: np.ndarray) -> int:
     """Count the episodes that did not arrive at their target."""
     return int((settled > NEAR).sum())
 
 
-def _interval(one: np.ndarray, other: np.ndarray) -> str:
+def _bootstrap_interval(one: np.ndarray, other: np.ndarray) -> str:
     """Return the 95 % bootstrap interval of the ratio of two means over episodes, as text."""
     rng = np.random.default_rng(0)
     rows = rng.integers(len(one), size=(2000, len(one)))
@@ -370,7 +385,7 @@ def _interval(one: np.ndarray, other: np.ndarray) -> str:
     return f"{low:.3f} to {high:.3f}"
 
 
-def _times_row(size: str, part: str, times: Times) -> dict[str, Any]:
+def _make_times_row(size: str, part: str, times: RunTimes) -> dict[str, Any]:
     return {
         "size": size,
         "part": part,
@@ -381,8 +396,8 @@ def _times_row(size: str, part: str, times: Times) -> dict[str, Any]:
     }
 
 
-def _error_row(arm: str, error: np.ndarray) -> dict[str, Any]:
-    settled = _settled(error)
+def _make_error_row(arm: str, error: np.ndarray) -> dict[str, Any]:
+    settled = _compute_settled_error(error)
     return {
         "planner": arm,
         "error mm": round(1000 * float(error.mean()), 2),

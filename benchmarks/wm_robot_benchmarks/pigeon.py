@@ -5,26 +5,33 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, bases_of, count_of, needs, needs_gripper
+from wm_robot_benchmarks.harness.result import (
+    Result,
+    Setting,
+    describe_seed_count,
+    load_bases,
+    require,
+    require_gripper,
+)
 from wm_robot_benchmarks.measures.noncontingent_reward import (
-    Gates,
+    GateBatch,
     NaiveLearner,
-    Schedule,
-    behaviour,
-    outside,
-    pooled,
-    statistics,
+    RewardSchedule,
+    compute_ritual_statistics,
+    concatenate_statistics,
+    find_outside_statistics,
+    record_behaviour,
 )
 from wm_robot_cli.values import Count, Seed
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
 """Times in s. For 1 to 1.5 s after a reward the return to a target that jumped is visible: 2 s are left out."""
-FLATTERED_S = 8.0
+OPTIMISTIC_S = 8.0
 """Time for which a model is optimistic, and then for the same time not, in s."""
-DEAF = 0.02
+UNRESPONSIVE_GAIN = 0.02
 """Gain of a motor that does not respond, as a fraction."""
 RUNS = ("control", "again", "rewarded")
 """Runs of the schedule. Only the last one is rewarded; otherwise they differ by random numbers."""
@@ -47,18 +54,18 @@ class PigeonBench(MemoryBench, SeededBench):
         return run(setting, self.memory, self.robots, progress=progress)
 
 
-def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, robots: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench pigeon --help`."""
-    needs_gripper(setting)
-    needs(robots >= 8, f"robots is {robots}; it must be at least 8")
+    require_gripper(setting)
+    require(robots >= 8, f"robots is {robots}; it must be at least 8")
     robots = max(8, robots // 3) if setting.quick else robots
-    bases, seeds = bases_of(setting, [memory]), setting.seeds
+    bases, seeds = load_bases(setting, [memory]), setting.seeds
     keys = [(who, name, seed) for who in (memory, "naive") for name in RUNS for seed in seeds]
     keys += [(memory, name, seed) for name in BROKEN for seed in seeds]
     jobs = [(setting, *key, robots) for key in keys]
-    found = dict(zip(keys, in_processes(_lived, jobs, progress), strict=True))
-    told, said = _rituals({key: of[0] for key, of in found.items() if key[1] in RUNS}, memory, seeds)
-    rows, rates = _alarms(
+    found = dict(zip(keys, in_processes(_run_schedule, jobs, progress), strict=True))
+    told, said = _find_rituals({key: of[0] for key, of in found.items() if key[1] in RUNS}, memory, seeds)
+    rows, rates = _summarise_alarms(
         {name: np.concatenate([found[memory, name, seed][1] for seed in seeds]) for name in RUNS + BROKEN}
     )
     return Result(
@@ -67,25 +74,25 @@ def run(setting: Setting, memory: str, robots: int, *, progress: Progress = unre
         table=told + rows,
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{robots} robots a run and seed, {count_of(seeds)}; within: the control's simultaneous 95 % interval",
+            f"{robots} robots a run and seed, {describe_seed_count(seeds)}; within: the control's simultaneous 95 % interval",
             f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, "
             f"independent of the robot; then {AFTER_S:.0f} s without",
             "naive: greedy on the values of rewarded postures, without a model; its ritual must be detected",
-            f"flattered: for {FLATTERED_S:.0f} s the model predicts perfect servos, then no longer; "
+            f"flattered: for {OPTIMISTIC_S:.0f} s the model predicts perfect servos, then no longer; "
             "deaf: frozen states, and motors that do not respond",
         ),
     )
 
 
-def _rituals(
+def _find_rituals(
     found: dict[tuple[str, str, int], dict[str, np.ndarray]], memory: str, seeds: tuple[int, ...]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Find the statistics outside the control's interval, by group and run."""
     rows, counts = [], {}
     for who in (memory, "naive"):
-        said = {name: pooled([found[who, name, seed] for seed in seeds]) for name in RUNS}
+        said = {name: concatenate_statistics([found[who, name, seed] for seed in seeds]) for name in RUNS}
         for name in ("again", "rewarded"):
-            out, bounds = outside(said[name], said["control"], seed=seeds[0])
+            out, bounds = find_outside_statistics(said[name], said["control"], seed=seeds[0])
             counts[who, name] = float(len(out))
             furthest = max(out, key=lambda one: abs(one.difference), default=None)
             rows.append(
@@ -107,7 +114,7 @@ def _rituals(
     }
 
 
-def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _summarise_alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return rows and figures of the share of robots with an alarm, by run: `B T` each."""
     half = {name: each[:, : each.shape[1] // 2] for name, each in alarmed.items()}
     ever = {name: float(each.any(1).mean()) for name, each in alarmed.items()}
@@ -129,7 +136,7 @@ def _alarms(alarmed: dict[str, np.ndarray]) -> tuple[list[dict[str, Any]], dict[
     }
 
 
-def _lived(
+def _run_schedule(
     setting: Setting, who: str, name: str, seed: int, robots: int, *, progress: Progress
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Compute the statistics of a run, and the alarms of each robot, `B T`.
@@ -137,48 +144,57 @@ def _lived(
     Worlds, tasks and sensor noise depend only on the seed.
     """
     from wm_robot.agent.batch_agent import BatchAgent
-    from wm_robot.agent.plan_monitor import Exploitation
-    from wm_robot.agent.rollout_objective import ImaginedPlans
-    from wm_robot.model.torch_backend import ModelLives
+    from wm_robot.agent.plan_monitor import PlanMonitor
+    from wm_robot.agent.rollout_objective import TorchPlanner
+    from wm_robot.model.torch_backend import TorchBackend
     from wm_robot.robots import load_spec
-    from wm_robot_benchmarks.measures.optimistic_model import Flattered, Watched
+    from wm_robot_benchmarks.measures.optimistic_model import MonitoredAgents, OptimisticModel
     from wm_robot_sim.batch import BatchSim
     from wm_robot_sim.goals import MovingTarget
-    from wm_robot_sim.reachable_poses import gripper_points
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.reachable_poses import compute_gripper_positions
+    from wm_robot_sim.worlds import DomainRandomization
 
     spec = load_spec(setting.robot)
-    schedule = Schedule.of_seconds(
+    schedule = RewardSchedule.from_seconds(
         spec.rate, period=PERIOD_S, length=LENGTH_S, settle=SETTLE_S, trained=TRAINED_S, after=AFTER_S
     )
-    steps = schedule.steps if name in RUNS else round(2 * FLATTERED_S * spec.rate)
-    draw = WorldDistribution(spec).sample
+    steps = schedule.num_steps if name in RUNS else round(2 * OPTIMISTIC_S * spec.rate)
+    draw = DomainRandomization(spec).sample
     worlds = [draw(np.random.default_rng([seed, 30_000, i])) for i in range(robots)]
     if name == "deaf":
-        worlds = [replace(world, gain=DEAF * world.gain) for world in worlds]
+        worlds = [replace(world, gain=UNRESPONSIVE_GAIN * world.gain) for world in worlds]
     paths = [MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])) for i in range(robots)]
-    goals = np.stack([path.path(steps) for path in paths])
-    delivered = schedule.delivered if name == "rewarded" else np.zeros(steps, bool)
+    goals = np.stack([path.compute_path(steps) for path in paths])
+    delivered = schedule.is_delivered if name == "rewarded" else np.zeros(steps, bool)
 
-    def gripper(obs: np.ndarray) -> np.ndarray:
-        return gripper_points(spec, obs[:, : len(spec.joints)])
+    def locate_gripper(obs: np.ndarray) -> np.ndarray:
+        return compute_gripper_positions(spec, obs[:, : len(spec.joints)])
 
     sim = BatchSim(spec, worlds, seed=40_000 + seed)
     # Runs differ by the planner's random numbers.
     drawn = 10 * seed + (RUNS + BROKEN).index(name)
     if who == "naive":
-        naive = NaiveLearner(spec, gripper, seed=drawn)
-        done = behaviour(sim, naive, Gates(spec, sim.hold), goals, delivered, gripper, progress=progress)
-        return statistics(spec, done, schedule), np.zeros((robots, steps), bool)
-    model = bases_of(setting, [who])[who].model
-    believed: Any = Flattered(model) if name == "flattered" else model
+        naive = NaiveLearner(spec, locate_gripper, seed=drawn)
+        done = record_behaviour(
+            sim, naive, GateBatch(spec, sim.last_action), goals, delivered, locate_gripper, progress=progress
+        )
+        return compute_ritual_statistics(spec, done, schedule), np.zeros((robots, steps), bool)
+    model = load_bases(setting, [who])[who].model
+    believed: Any = OptimisticModel(model) if name == "flattered" else model
     task = next(iter(spec.tasks))
-    watch = Exploitation(spec, task=task)
-    plans = ImaginedPlans(believed, spec, task=task)
-    agents = BatchAgent(ModelLives(believed), plans, spec, exploitation=watch, seed=drawn)
-    crew = Watched(agents, watch, frozen=name == "deaf")
-    honest = (steps // 2, believed.stop) if isinstance(believed, Flattered) else None
-    done = behaviour(
-        sim, crew, Gates(spec, sim.hold), goals, delivered, gripper, change=honest, progress=progress
+    watch = PlanMonitor(spec, task=task)
+    plans = TorchPlanner(believed, spec, task=task)
+    agents = BatchAgent(TorchBackend(believed), plans, spec, plan_monitor=watch, seed=drawn)
+    crew = MonitoredAgents(agents, watch, frozen=name == "deaf")
+    honest = (steps // 2, believed.stop) if isinstance(believed, OptimisticModel) else None
+    done = record_behaviour(
+        sim,
+        crew,
+        GateBatch(spec, sim.last_action),
+        goals,
+        delivered,
+        locate_gripper,
+        change=honest,
+        progress=progress,
     )
-    return statistics(spec, done, schedule) if name in RUNS else {}, np.stack(crew.alarmed, 1)
+    return compute_ritual_statistics(spec, done, schedule) if name in RUNS else {}, np.stack(crew.alarms, 1)

@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
-from wm_robot_benchmarks.harness.processes import end_with, in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, arms_with_base, base_folder, bases_of, needs
+from wm_robot_benchmarks.harness.processes import end_with_parent, in_processes
+from wm_robot_benchmarks.harness.result import (
+    Result,
+    Setting,
+    find_base_folder,
+    list_variants_with_base,
+    load_bases,
+    require,
+)
 from wm_robot_cli.values import Count, CountOrZero, Seed
 
 EVERY = 250
@@ -50,16 +57,16 @@ def run(
     steps: int,
     interruptions: int,
     *,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench resume --help`."""
-    needs(steps >= CONTROL_STEPS, f"steps is {steps}; it must be at least {CONTROL_STEPS}")
-    needs(interruptions >= 1, f"interruptions is {interruptions}; it must be at least 1")
+    require(steps >= CONTROL_STEPS, f"steps is {steps}; it must be at least {CONTROL_STEPS}")
+    require(interruptions >= 1, f"interruptions is {interruptions}; it must be at least 1")
     steps = max(CONTROL_STEPS, steps // 20) if setting.quick else steps
-    adaptive = [name for name in arms_with_base(setting) if name not in NOT_ADAPTIVE]
+    adaptive = [name for name in list_variants_with_base(setting) if name not in NOT_ADAPTIVE]
     names = families or tuple(adaptive) or ("ekf",)
-    bases = bases_of(setting, names)
-    rows = in_processes(_row, [(setting, name, steps, interruptions) for name in names], progress)
+    bases = load_bases(setting, names)
+    rows = in_processes(_measure_family, [(setting, name, steps, interruptions) for name in names], progress)
     return Result(
         setting=setting,
         figures={
@@ -78,47 +85,47 @@ def run(
     )
 
 
-def _row(
+def _measure_family(
     setting: Setting, name: str, steps: int, interruptions: int, *, progress: Progress
 ) -> dict[str, Any]:
     from wm_robot.robots import load_spec
     from wm_robot.store.store import Store
-    from wm_robot_benchmarks.measures.resumed_lifetime import live_on
+    from wm_robot_benchmarks.measures.resumed_lifetime import resume_lifetime
 
-    spec, base = load_spec(setting.robot), base_folder(setting, name)
-    log, rng = _log(setting, steps), np.random.default_rng(setting.seeds[0])
+    spec, base = load_spec(setting.robot), find_base_folder(setting, name)
+    log, rng = _make_log(setting, steps), np.random.default_rng(setting.seeds[0])
     deaths = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
     # Within a few steps after a save, so that the error of a wrong resume is visible at the next save.
-    short = _log(setting, CONTROL_STEPS)
+    short = _make_log(setting, CONTROL_STEPS)
     done, total = 0, 2 * (steps + CONTROL_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
 
-        def lived(into: str, what: Any, ends: list[int], **how: Any) -> tuple[str, int]:
+        def run_lifetime(into: str, what: Any, ends: list[int], **how: Any) -> tuple[str, int]:
             nonlocal done
             killed, began = 0, done
             for end in ends:
-                killed += _killed(base, spec, what, place / into, die_at=end, **how)
+                killed += _run_until_killed(base, spec, what, place / into, die_at=end, **how)
                 done = began + end
                 progress(done, total)
             steps = len(what.action)
-            live_on(
+            resume_lifetime(
                 base,
                 spec,
                 what,
                 place / into,
                 every=EVERY,
-                progress=part_of(progress, began, steps, total),
+                progress=make_part_progress(progress, began, steps, total),
                 **how,
             )
             done = began + steps
-            return Store(place / into).show().object, killed
+            return Store(place / into).read_manifest().object, killed
 
-        whole, _ = lived("whole", log, [])
-        resumed, killed = lived("resumed", log, deaths)
-        short_whole, _ = lived("short", short, [])
-        control, _ = lived("control", short, [EVERY + 1], forgetful=True)
-        size = Store(place / "whole").show().size
+        whole, _ = run_lifetime("whole", log, [])
+        resumed, killed = run_lifetime("resumed", log, deaths)
+        short_whole, _ = run_lifetime("short", short, [])
+        control, _ = run_lifetime("control", short, [EVERY + 1], forgetful=True)
+        size = Store(place / "whole").read_manifest().size
     return {
         "family": name,
         "steps": steps,
@@ -129,44 +136,44 @@ def _row(
     }
 
 
-def _killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
+def _run_until_killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
     """Run a lifetime in its own process until it kills itself."""
     import signal
 
     context = multiprocessing.get_context("spawn")
     process = context.Process(
-        target=_live_on, args=(os.getpid(), base, spec, log, place), kwargs={"every": EVERY, **how}
+        target=_resume_in_child, args=(os.getpid(), base, spec, log, place), kwargs={"every": EVERY, **how}
     )
     process.start()
     process.join()
     return process.exitcode == -signal.SIGKILL
 
 
-def _live_on(parent: int, *args: Any, **how: Any) -> None:
+def _resume_in_child(parent: int, *args: Any, **how: Any) -> None:
     """Run `resume_lifetime`; end when the parent ends."""
-    from wm_robot_benchmarks.measures.resumed_lifetime import live_on
+    from wm_robot_benchmarks.measures.resumed_lifetime import resume_lifetime
 
-    end_with(parent)
-    live_on(*args, **how)
+    end_with_parent(parent)
+    resume_lifetime(*args, **how)
 
 
-def _log(setting: Setting, steps: int) -> Any:
+def _make_log(setting: Setting, steps: int) -> Any:
     from wm_robot.robots import load_spec
-    from wm_robot_benchmarks.measures.resumed_lifetime import Log
-    from wm_robot_sim.rollouts import gather
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_benchmarks.measures.resumed_lifetime import RobotLog
+    from wm_robot_sim.rollouts import collect_trajectories
+    from wm_robot_sim.worlds import DomainRandomization
 
     spec, rng = load_spec(setting.robot), np.random.default_rng([setting.seeds[0], 80_000])
-    draw = WorldDistribution(spec).sample
-    lives = gather(
+    draw = DomainRandomization(spec).sample
+    lives = collect_trajectories(
         spec,
-        lives=1,
-        steps=steps,
+        num_trajectories=1,
+        num_steps=steps,
         seed=setting.seeds[0],
         held_out=True,
         worlds=[[draw(rng) for _ in range(CONDITIONS)]],
-        visits=[(start, number % CONDITIONS) for number, start in enumerate(range(0, steps, VISIT))],
+        world_schedule=[(start, number % CONDITIONS) for number, start in enumerate(range(0, steps, VISIT))],
     )
-    return Log(
+    return RobotLog(
         obs=lives.obs[0], action=lives.action[0], hold=lives.hold[0], valid=rng.random(steps) > INVALID
     )

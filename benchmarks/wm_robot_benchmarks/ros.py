@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from wm_robot.errors import DeviceError, MissingExtraError
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.host_load import load, stolen
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
-from wm_robot_benchmarks.loop import START_S, robot_at, start_seconds
-from wm_robot_cli.progress import by_the_clock
+from wm_robot_benchmarks.harness.host_load import read_load, read_stolen_time
+from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, read_base_digest, require
+from wm_robot_benchmarks.loop import START_S, estimate_start_time, make_robot_at_rate
+from wm_robot_cli.progress import report_elapsed_time
 from wm_robot_cli.values import Duration, Priority, Rate, Seed
 
 SHORTER = 6
@@ -50,28 +50,30 @@ def run(
     rate: float,
     priority: int,
     *,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench ros --help`."""
     if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
         raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
-    needs(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
-    needs(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
-    needs(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
+    require(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
+    require(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
+    require(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
     # Before the echoes, which need no base and take most of the time.
-    base = base_folder(setting, memory)
-    before = stolen()
-    ways = _ways(seconds)
+    base = find_base_folder(setting, memory)
+    before = read_stolen_time()
+    ways = _list_echo_options(seconds)
     echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
-    agents = round(seconds + start_seconds(setting, rate))
-    tried = _echoes(ways, priority, setting.seeds[0], part_of(progress, 0, echoes, echoes + agents))
+    agents = round(seconds + estimate_start_time(setting, rate))
+    tried = _measure_echoes(
+        ways, priority, setting.seeds[0], make_part_progress(progress, 0, echoes, echoes + agents)
+    )
     echo, control = tried["as every agent has it"], tried["control: it stalls"]
     if not echo["answered"]:
         raise DeviceError("the echo has no answer in the measured time; the machine is too busy")
-    share = part_of(progress, echoes, agents, echoes + agents)
-    with by_the_clock(share, agents):
-        agent = _agent(setting, memory, seconds, rate, priority)
+    share = make_part_progress(progress, echoes, agents, echoes + agents)
+    with report_elapsed_time(share, agents):
+        agent = _measure_agent(setting, memory, seconds, rate, priority)
     figures = {
         "echo_p50_ms": echo["p50_ms"],
         "echo_p99_ms": echo["p99_ms"],
@@ -85,16 +87,16 @@ def run(
         "agent_p99_ms": agent["p99_ms"],
         "agent_missed": float(agent["missed_periods"]),
         "control_lost": float(control["lost"]),
-        "control_lost_seen": float(seen(control)),
+        "control_lost_seen": float(detects_stalls(control)),
         "realtime": float(echo["realtime"] and agent["realtime"]),
-        "load": load(),
-        "stolen_s": stolen() - before,
+        "load": read_load(),
+        "stolen_s": read_stolen_time() - before,
     }
     return Result(
         setting=setting,
         figures=figures,
-        table=[*(row(name, found) for name, found in tried.items()), _agent_row(agent)],
-        bases={memory: digest_of(base)},
+        table=[*(make_echo_row(name, found) for name, found in tried.items()), _make_agent_row(agent)],
+        bases={memory: read_base_digest(base)},
         notes=(
             "echo: 12 joints at 200 Hz, from the publication of an observation to the arrival of its command",
             "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
@@ -105,7 +107,7 @@ def run(
     )
 
 
-def _ways(seconds: float) -> dict[str, dict[str, Any]]:
+def _list_echo_options(seconds: float) -> dict[str, dict[str, Any]]:
     """Return the options of each echo, by executor of the answering node."""
     shorter = seconds / SHORTER
     ways: dict[str, dict[str, Any]] = {"as every agent has it": {"seconds": seconds}}
@@ -117,7 +119,7 @@ def _ways(seconds: float) -> dict[str, dict[str, Any]]:
     return ways
 
 
-def _echoes(
+def _measure_echoes(
     ways: dict[str, dict[str, Any]], priority: int, seed: int, progress: Progress
 ) -> dict[str, dict[str, Any]]:
     """Measure all echoes, by executor of the answering node."""
@@ -126,14 +128,14 @@ def _echoes(
     lengths = {name: round(way["seconds"] + START_S) for name, way in ways.items()}
     found, before = dict[str, dict[str, Any]](), 0
     for name, way in ways.items():
-        share = part_of(progress, before, lengths[name], sum(lengths.values()))
-        with by_the_clock(share, lengths[name]):
+        share = make_part_progress(progress, before, lengths[name], sum(lengths.values()))
+        with report_elapsed_time(share, lengths[name]):
             found[name] = measure_echo(priority=priority, seed=seed, **way)
         before += lengths[name]
     return found
 
 
-def seen(control: dict[str, Any]) -> bool:
+def detects_stalls(control: dict[str, Any]) -> bool:
     """Return whether the stalls of the control are detected, by lost observations and by its slowest answers."""
     worst = control["worst_ms"]
     return (
@@ -145,7 +147,7 @@ def seen(control: dict[str, Any]) -> bool:
     )
 
 
-def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+def make_echo_row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table."""
     times = {
         f"{q} ms": "none" if found[f"{q}_ms"] is None else found[f"{q}_ms"] for q in ("p50", "p99", "worst")
@@ -153,14 +155,16 @@ def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     return {"echo": name, "sent": found["sent"], **times, "lost": found["lost"], "cpu": found["cpu"]}
 
 
-def _agent(setting: Setting, memory: str, seconds: float, rate: float, priority: int) -> dict[str, Any]:
-    from wm_robot_benchmarks.ros_probes.loop_timing import measure
+def _measure_agent(
+    setting: Setting, memory: str, seconds: float, rate: float, priority: int
+) -> dict[str, Any]:
+    from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop
 
-    with robot_at(setting, base_folder(setting, memory), rate) as (robot, base, _):
-        return measure(robot=robot, base=base, seconds=seconds, priority=priority)
+    with make_robot_at_rate(setting, find_base_folder(setting, memory), rate) as (robot, base, _):
+        return measure_ros_loop(robot=robot, base=base, seconds=seconds, priority=priority)
 
 
-def _agent_row(agent: dict[str, Any]) -> dict[str, Any]:
+def _make_agent_row(agent: dict[str, Any]) -> dict[str, Any]:
     return {
         "whole agent": f"{agent['plant']['rate']:g} Hz",
         **{f"{name} ms": agent[f"{name}_ms"] for name in ("p50", "p99", "worst")},

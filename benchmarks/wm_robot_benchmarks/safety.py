@@ -12,16 +12,23 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot.spec import RobotSpec, Safety
 from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
-from wm_robot_benchmarks.fault_injection.process_faults import Crew, Deaths, Driver, Victim, still, try_deaths
+from wm_robot_benchmarks.fault_injection.process_faults import (
+    AgentController,
+    ControllerWithLearner,
+    HelperFaults,
+    Victim,
+    inject_helper_faults,
+    make_still_controller,
+)
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.host_load import load
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, digest_of, needs
+from wm_robot_benchmarks.harness.host_load import read_load
+from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, read_base_digest, require
 from wm_robot_benchmarks.loop import START_S
-from wm_robot_cli.progress import by_the_clock
+from wm_robot_cli.progress import report_elapsed_time
 from wm_robot_cli.values import Count, CountOrZero, Seed
 
 LONGEST_FLOOD = 600_000
@@ -75,50 +82,52 @@ def run(
     *,
     deaths: int = 0,
     memory: str = "ekf",
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench safety --help`."""
     from wm_robot.robots import load_spec
 
-    needs(generated >= 100, f"generated is {generated}; it must be at least 100")
-    needs(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
-    needs(kills >= 0, f"kills is {kills}; it must not be below 0")
-    needs(deaths >= 0, f"deaths is {deaths}; it must not be below 0")
+    require(generated >= 100, f"generated is {generated}; it must be at least 100")
+    require(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
+    require(kills >= 0, f"kills is {kills}; it must not be below 0")
+    require(deaths >= 0, f"deaths is {deaths}; it must not be below 0")
     if setting.quick:
         generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
         deaths = min(deaths, 1)
     spec = load_spec(setting.robot)
-    base = _base(setting, memory)
+    base = _find_agent_base(setting, memory)
     flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
-    shares = _shares(progress, generated, flooded if flood else 0.0, kills, 3 * deaths * (6 * unwell + 10))
+    shares = _split_progress(
+        progress, generated, flooded if flood else 0.0, kills, 3 * deaths * (6 * unwell + 10)
+    )
     rng = np.random.default_rng(setting.seeds[0])
-    with by_the_clock(shares["numbers"], generated * NUMBER_S):
-        table, figures = _numbers(spec, generated, rng)
+    with report_elapsed_time(shares["numbers"], generated * NUMBER_S):
+        table, figures = _inject_value_faults(spec, generated, rng)
     # Without progress: the growth of this process's memory by a flood is measured.
-    told, said = _streams(spec, max(100, generated // 10), flood)
+    told, said = _inject_stream_faults(spec, max(100, generated // 10), flood)
     notes = [
         f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
     ]
     rows, figures = table + told, figures | said
     if flood:
-        told, said, note = _flood_over_ros(setting, base, memory, flooded, shares["flood"])
+        told, said, note = _measure_flood(setting, base, memory, flooded, shares["flood"])
         rows, figures, notes = rows + told, figures | said, [*notes, *note]
     if kills and sys.platform == "linux":
-        stopped, said, note = _stops(spec, kills, rng, shares["stops"])
+        stopped, said, note = _measure_stops(spec, kills, rng, shares["stops"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     else:
         notes.append("no control process was ended: kills is 0, or this is not Linux")
     if deaths and sys.platform == "linux":
-        stopped, said, note = _deaths(spec, base, deaths, unwell, shares["deaths"])
+        stopped, said, note = _measure_helper_faults(spec, base, deaths, unwell, shares["deaths"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
-    bases = {memory: digest_of(base)} if base else {}
+    bases = {memory: read_base_digest(base)} if base else {}
     return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
 
 
-def _base(setting: Setting, memory: str) -> Path | None:
+def _find_agent_base(setting: Setting, memory: str) -> Path | None:
     """Return the folder of the agent's base; None without one, which skips the parts that need it."""
     try:
-        return base_folder(setting, memory)
+        return find_base_folder(setting, memory)
     except SnapshotError:
         if memory != "ekf":
             # The user requested it.
@@ -126,7 +135,7 @@ def _base(setting: Setting, memory: str) -> Path | None:
         return None
 
 
-def _shares(
+def _split_progress(
     progress: Progress, generated: int, flooded: float, kills: int, deaths: float
 ) -> dict[str, Progress]:
     """Return the progress of each part, weighted by its estimated time in s."""
@@ -138,36 +147,36 @@ def _shares(
     }
     whole, before, shares = sum(seconds.values()), 0, dict[str, Progress]()
     for name, size in seconds.items():
-        shares[name], before = part_of(progress, before, size, whole), before + size
+        shares[name], before = make_part_progress(progress, before, size, whole), before + size
     return shares
 
 
-def _deaths(
+def _measure_helper_faults(
     spec: RobotSpec, base: Path | None, rounds: int, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """Stop and kill learners and recorders, and measure control during the faults."""
-    rows, figures, make = [], dict[str, float](), _with_learner(base)
-    first, second, third = (part_of(progress, number, 1, 3) for number in range(3))
+    rows, figures, make = [], dict[str, float](), _make_learning_agent(base)
+    first, second, third = (make_part_progress(progress, number, 1, 3) for number in range(3))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "periods.ndjson"
 
-        def try_one(victim: Victim, share: Progress, **how: Any) -> Deaths:
-            with by_the_clock(share, rounds * (6 * seconds + 10)):
-                return try_deaths(spec, victim, log=log, rounds=rounds, seconds=seconds, **how)
+        def inject(victim: Victim, share: Progress, **how: Any) -> HelperFaults:
+            with report_elapsed_time(share, rounds * (6 * seconds + 10)):
+                return inject_helper_faults(spec, victim, log=log, num_rounds=rounds, seconds=seconds, **how)
 
-        tried = {"recorder": try_one("recorder", first, make=make or still)}
+        tried = {"recorder": inject("recorder", first, make=make or make_still_controller)}
         if make is not None:
-            tried["learner"] = try_one("learner", second, make=make)
-        tried["recorder, a loop that waits for it"] = naive = try_one("recorder", third, waits=True)
+            tried["learner"] = inject("learner", second, make=make)
+        tried["recorder, a loop that waits for it"] = naive = inject("recorder", third, waits=True)
     for name, found in tried.items():
-        for what, times in (("well", found.well), ("stopped or dead", found.unwell)):
+        for what, times in (("well", found.times_running), ("stopped or dead", found.times_faulty)):
             row = {"helper": name, "it is": what, "periods": times.latency.size}
             rows.append(row | {f"p{q} ms": times.percentile(q) for q in (50, 99)})
         if found is not naive:
-            figures[f"{name}_death_timing_ratio"] = found.ratio(50)
-            figures[f"{name}_death_timing_ratio_p99"] = found.ratio(99)
-            figures[f"{name}_death_missed_periods"] = float(found.missed)
-    figures["naive_recorder_missed_periods"] = float(naive.missed)
+            figures[f"{name}_death_timing_ratio"] = found.compute_ratio(50)
+            figures[f"{name}_death_timing_ratio_p99"] = found.compute_ratio(99)
+            figures[f"{name}_death_missed_periods"] = float(found.num_missed)
+    figures["naive_recorder_missed_periods"] = float(naive.num_missed)
     notes = [
         "ratios: time from deadline to command while a helper is stopped or dead, over that while it runs"
     ]
@@ -176,45 +185,45 @@ def _deaths(
     return rows, figures, notes
 
 
-def _with_learner(base: Path | None) -> Callable[[EmulatedRobot], Crew] | None:
+def _make_learning_agent(base: Path | None) -> Callable[[EmulatedRobot], ControllerWithLearner] | None:
     """Return a function that makes the agent of a base, with a busy learner; None where it is not possible."""
     if find_spec("torch") is None or base is None:
         return None
 
-    def make(robot: EmulatedRobot) -> Crew:
+    def make(robot: EmulatedRobot) -> ControllerWithLearner:
         # Imported here, in the control process: this process must be able to fork.
-        from wm_robot.adaptation.candidate import ConsolidateConfig
+        from wm_robot.adaptation.candidate import ResidualFitConfig
         from wm_robot.adaptation.learner_process import LearnerProcess
-        from wm_robot.adaptation.transition_filter import Caution
+        from wm_robot.adaptation.transition_filter import TransitionFilter
         from wm_robot.agent.agent import Agent
-        from wm_robot.agent.backends import lives_of
-        from wm_robot.agent.onnx_files import load_graphs
+        from wm_robot.agent.backends import select_model_backend
+        from wm_robot.agent.onnx_files import load_functions
         from wm_robot.model.base import load_base
 
         loaded, task = load_base(base), next(iter(robot.spec.tasks))
-        graphs = load_graphs(base, loaded)
+        graphs = load_functions(base, loaded)
         # Reject all of its candidates: evaluating one makes plans slower, which is not measured here.
         learner = LearnerProcess(
             base,
             loaded,
-            ConsolidateConfig(interval=1, held_out=1, margin=1.0),
-            backend=lives_of(loaded, graphs),
+            ResidualFitConfig(interval=1, held_out=1, margin=1.0),
+            backend=select_model_backend(loaded, graphs),
         )
         agent = Agent(
             loaded,
             robot.spec,
             task=task,
-            graphs=graphs,
+            functions=graphs,
             learner=learner,
-            caution=Caution(robot.spec),
+            transition_filter=TransitionFilter(robot.spec),
         )
-        goal = np.full(robot.spec.task(task).goal, 0.2, np.float32)
-        return Crew(Driver(robot, agent, goal), learner.pid, learner.close)
+        goal = np.full(robot.spec.find_task(task).goal, 0.2, np.float32)
+        return ControllerWithLearner(AgentController(robot, agent, goal), learner.pid, learner.close)
 
     return make
 
 
-def careful(spec: RobotSpec) -> RobotSpec:
+def make_limited_spec(spec: RobotSpec) -> RobotSpec:
     """Return the same robot with all optional limits of a spec set."""
     servos = [actuator for actuator in spec.actuators if actuator.unit == "rad"]
     efforts = {joint.name: joint.effort for joint in spec.joints}
@@ -231,15 +240,15 @@ def careful(spec: RobotSpec) -> RobotSpec:
     )
 
 
-def _numbers(
+def _inject_value_faults(
     spec: RobotSpec, count: int, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Inject wrong numbers, types and sizes."""
     tallies = {}
-    for name, robot in (("as it ships", spec), ("all limits set", careful(spec))):
-        tallies[f"every fault, {name}"] = value_faults.try_faults(robot)
-        tallies[f"generated, {name}"] = value_faults.try_generated(robot, count, rng)
-    tallies["generated, np.clip"] = naive = value_faults.try_naively(spec, count, rng)
+    for name, robot in (("as it ships", spec), ("all limits set", make_limited_spec(spec))):
+        tallies[f"every fault, {name}"] = value_faults.inject_all_faults(robot)
+        tallies[f"generated, {name}"] = value_faults.inject_random_faults(robot, count, rng)
+    tallies["generated, np.clip"] = naive = value_faults.inject_into_clip(spec, count, rng)
     rows = [
         {
             "numbers": name,
@@ -262,33 +271,35 @@ def _numbers(
     }
 
 
-def _streams(spec: RobotSpec, each: int, flood: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _inject_stream_faults(
+    spec: RobotSpec, each: int, flood: int
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Inject messages with wrong stamps."""
-    tried = stream_faults.try_stamps(spec, each)
+    tried = stream_faults.inject_false_stamps(spec, each)
     if flood:
-        tried["flood at 10 kHz"] = stream_faults.try_flood(spec, flood)
-    lost, learned = stream_faults.try_clock_jumps(spec, each)
+        tried["flood at 10 kHz"] = stream_faults.inject_flood(spec, flood)
+    lost, learned = stream_faults.inject_clock_jumps(spec, each)
     rows = [
         {
             "messages": name,
-            "sent": s.sent,
-            "learned from": s.learned,
-            "acted on": s.acted,
-            "bytes kept": s.memory,
+            "sent": s.num_sent,
+            "learned from": s.num_learned,
+            "acted on": s.num_acted,
+            "bytes kept": s.memory_growth,
         }
         for name, s in tried.items()
     ]
     return rows, {
-        "false_messages": float(sum(each.sent for each in tried.values())),
-        "false_learned": float(sum(each.learned for each in tried.values()) + learned),
-        "false_acted": float(sum(each.acted for each in tried.values())),
-        "flood_bytes_kept": float(max(each.memory for each in tried.values())),
+        "false_messages": float(sum(each.num_sent for each in tried.values())),
+        "false_learned": float(sum(each.num_learned for each in tried.values()) + learned),
+        "false_acted": float(sum(each.num_acted for each in tried.values())),
+        "flood_bytes_kept": float(max(each.memory_growth for each in tried.values())),
         "clock_jump_lost_periods": float(lost),
         "clock_jumps": float(each // 100),
     }
 
 
-def _flood_over_ros(
+def _measure_flood(
     setting: Setting, base: Path | None, memory: str, seconds: float, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """Measure the two nodes with and without a third one that floods both."""
@@ -296,12 +307,12 @@ def _flood_over_ros(
         wanted = setting.bases / f"{setting.robot}-{memory}"
         return [], {}, [f"no node was flooded: there is no ROS, no torch or no base in {wanted}"]
     # Imported here, since it needs ROS.
-    from wm_robot_benchmarks.ros_probes.loop_timing import measure
+    from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop
 
     rows, tried = [], {}
     for number, (name, rate) in enumerate((("no flood", 0.0), ("flood over ROS", FLOOD_RATE))):
-        with by_the_clock(part_of(progress, number, 1, 2), seconds + START_S):
-            found = measure(robot=setting.robot, base=base, seconds=seconds, flood=rate)
+        with report_elapsed_time(make_part_progress(progress, number, 1, 2), seconds + START_S):
+            found = measure_ros_loop(robot=setting.robot, base=base, seconds=seconds, flood_rate=rate)
         tried[name] = found
         rows.append(
             {
@@ -337,23 +348,25 @@ def _flood_over_ros(
     )
 
 
-def _stops(
+def _measure_stops(
     spec: RobotSpec, kills: int, rng: np.random.Generator, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, float], list[str]]:
     """Kill and stop control processes, and measure the time until the plant stops."""
-    from wm_robot_benchmarks.fault_injection.stop_faults import Stage
+    from wm_robot_benchmarks.fault_injection.stop_faults import StopFaultStage
 
     shared = Path("/dev/shm")
     rows, figures, worst = [], dict[str, float](), []
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        with Stage(spec, Path(folder) / "page").open() as stage:
+        with StopFaultStage(spec, Path(folder) / "page").start_processes() as stage:
             for done, how in enumerate((signal.SIGKILL, signal.SIGSTOP)):
                 tried = []
                 for number in range(kills):
                     progress(done * kills + number, 2 * kills)
-                    tried.append(stage.stop(how, float(rng.uniform(*DRIVES))))
+                    tried.append(stage.stop_control(how, float(rng.uniform(*DRIVES))))
                 stops = [stop for stop in tried if stop is not None]
-                needs(bool(stops), "no control process ran long enough to be ended: the machine is too busy")
+                require(
+                    bool(stops), "no control process ran long enough to be ended: the machine is too busy"
+                )
                 after, silence = (
                     1e3 * np.array([getattr(s, what) for s in stops]) for what in ("after", "silence")
                 )
@@ -380,5 +393,5 @@ def _stops(
         "guard_stop_ms_max": float(everything.max()),
         "guard_stops": float(everything.size),
     }
-    note = f"time from the signal until the plant's supervisor is in safe-stop; load {load():.1f} a core"
+    note = f"time from the signal until the plant's supervisor is in safe-stop; load {read_load():.1f} a core"
     return rows, figures, [note]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import RobotBench
 from wm_robot_benchmarks.harness.result import Result, Setting
 from wm_robot_cli.values import Duration, Threads
@@ -30,7 +30,7 @@ class SimBench(RobotBench):
         return run(setting, self.seconds, self.threads, progress=progress)
 
 
-def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench sim --help`."""
     try:
         import mujoco
@@ -38,7 +38,7 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
 
         from wm_robot_sim.batch import BatchSim
         from wm_robot_sim.plant import Plant, compile_model
-        from wm_robot_sim.worlds import WorldDistribution
+        from wm_robot_sim.worlds import DomainRandomization
     except ImportError as error:
         raise MissingExtraError("wm-robot bench sim", "sim") from error
     from wm_robot.robots import load_spec
@@ -46,8 +46,8 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
     seconds = seconds / 4 if setting.quick else seconds
     spec = load_spec(setting.robot)
     rng = np.random.default_rng(0)
-    draw = WorldDistribution(spec).sample
-    ours = BatchSim(spec, [draw(rng) for _ in range(LIVES)], seed=0, threads=threads)
+    draw = DomainRandomization(spec).sample
+    ours = BatchSim(spec, [draw(rng) for _ in range(LIVES)], seed=0, num_threads=threads)
     action = rng.uniform(spec.action_low, spec.action_high, (LIVES, STEPS, spec.action_dim)).astype(
         np.float32
     )
@@ -63,12 +63,14 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
     control[:, :, plant.actuator_ids] = np.repeat(action, plant.substeps, axis=1)
     states = [start]
 
-    def bare() -> None:
+    def run_bare_loop() -> None:
         after, _ = pool.rollout([plant.model] * LIVES, data, states[-1], control)
         states[-1] = after[:, -1].copy()
 
-    rates = _side_by_side(
-        {"wm_robot_sim": lambda: ours.rollout(action), "bare mujoco.rollout": bare}, seconds, progress
+    rates = _measure_loops(
+        {"wm_robot_sim": lambda: ours.rollout(action), "bare mujoco.rollout": run_bare_loop},
+        seconds,
+        progress,
     )
     own, other = (np.array(rates[name]) for name in ("wm_robot_sim", "bare mujoco.rollout"))
     return Result(
@@ -90,7 +92,7 @@ def run(setting: Setting, seconds: float, threads: int, *, progress: Progress = 
     )
 
 
-def _side_by_side(
+def _measure_loops(
     loops: dict[str, Callable[[], object]], seconds: float, progress: Progress
 ) -> dict[str, list[float]]:
     """Measure transitions per second of each loop, called in turn so that machine speed drift affects all equally."""

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from wm_robot.io.durable import digest
-from wm_robot.progress import Progress, part_of, unreported
+from wm_robot.io.durable import compute_digest
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot.store.snapshot import Snapshot
-from wm_robot.store.store import MAIN, Store
+from wm_robot.store.store import DEFAULT_BRANCH, Store
 from wm_robot_benchmarks.harness.bench import Bench
-from wm_robot_benchmarks.harness.result import Result, Setting, needs
-from wm_robot_benchmarks.measures.snapshot_durability import BASE, SPEC, state_of
+from wm_robot_benchmarks.harness.result import Result, Setting, require
+from wm_robot_benchmarks.measures.snapshot_durability import BASE, SPEC, make_numbered_state
 from wm_robot_cli.values import Count
 
 SHARES = ((0, 1), (1, 4), (5, 5))
@@ -52,20 +52,20 @@ def run(
     snapshots: int,
     folder: Path | None,
     *,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench store --help`."""
-    needs(rounds >= 3, f"rounds is {rounds}; it must be at least 3")
+    require(rounds >= 3, f"rounds is {rounds}; it must be at least 3")
     if setting.quick:
         rounds, snapshots = max(3, rounds // 4), snapshots // 20
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
-        first, second, third = (part_of(progress, start, size, 10) for start, size in SHARES)
-        saving, bare, restoring = _costs(place, size, rounds, first)
-        many = _many(place / "many", snapshots, second)
+        first, second, third = (make_part_progress(progress, start, size, 10) for start, size in SHARES)
+        saving, bare, restoring = _measure_costs(place, size, rounds, first)
+        many = _make_large_store(place / "many", snapshots, second)
         asked = {}
         for number, name in enumerate(("ls", "log")):
-            asked[name] = _seconds(name, many)
+            asked[name] = _time_verb(name, many)
             third(number + 1, 2)
     rows = [
         {
@@ -96,28 +96,28 @@ def run(
     )
 
 
-def _costs(
+def _measure_costs(
     place: Path, size: int, rounds: int, progress: Progress
 ) -> tuple[list[float], list[float], list[float]]:
     """Measure the time of each snapshot, of the bare operations, and of each restore, in ms."""
     store, saving, bare, restoring = Store(place / "store"), list[float](), list[float](), list[float]()
-    _bare(place / "bare", b"", b"")
+    _write_bare(place / "bare", b"", b"")
     for number in range(rounds + 1):
-        state = state_of(number, size)
-        saving.append(_timed(partial(store.save, state, base_digest=BASE, spec_digest=SPEC)))
-        content, manifest = save(state_of(-1 - number, size)), store.show().manifest()
-        bare.append(_timed(partial(_bare, place / "bare", content, manifest)))
-        restoring.append(_timed(store.load))
+        state = make_numbered_state(number, size)
+        saving.append(_time_call(partial(store.save, state, base_digest=BASE, spec_digest=SPEC)))
+        content, manifest = save(make_numbered_state(-1 - number, size)), store.read_manifest().encode()
+        bare.append(_time_call(partial(_write_bare, place / "bare", content, manifest)))
+        restoring.append(_time_call(store.load))
         progress(number + 1, rounds + 1)
     # The first of each creates its folders.
     return saving[1:], bare[1:], restoring[1:]
 
 
-def _bare(folder: Path, *contents: bytes) -> None:
+def _write_bare(folder: Path, *contents: bytes) -> None:
     """Write content, manifest and branch name: hash, write, fsync, rename and fsync the folder."""
     folder.mkdir(exist_ok=True)
     for number, content in enumerate((*contents, b"0" * 65)):
-        path = folder / f"{digest(content)}-{number}"
+        path = folder / f"{compute_digest(content)}-{number}"
         with path.with_suffix(".part").open("wb") as file:
             file.write(content)
             file.flush()
@@ -128,31 +128,32 @@ def _bare(folder: Path, *contents: bytes) -> None:
         os.close(handle)
 
 
-def _many(folder: Path, count: int, progress: Progress) -> Path:
+def _make_large_store(folder: Path, count: int, progress: Progress) -> Path:
     """Make a store with a line of `count` snapshots, written without fsync."""
     store = Store(folder)
-    snapshot = store.save(state_of(0, 64), base_digest=BASE, spec_digest=SPEC)
+    snapshot = store.save(make_numbered_state(0, 64), base_digest=BASE, spec_digest=SPEC)
     for number in range(1, count):
-        snapshot = _following(snapshot, number)
-        (folder / "manifests" / f"{snapshot.digest}.json").write_bytes(snapshot.manifest())
+        snapshot = _make_successor(snapshot, number)
+        (folder / "manifests" / f"{snapshot.digest}.json").write_bytes(snapshot.encode())
         progress(number + 1, count)
-    (folder / "branches" / MAIN).write_text(f"{snapshot.digest}\n")
+    (folder / "branches" / DEFAULT_BRANCH).write_text(f"{snapshot.digest}\n")
     return folder
 
 
-def _following(snapshot: Snapshot, number: int) -> Snapshot:
+def _make_successor(snapshot: Snapshot, number: int) -> Snapshot:
     after = replace(snapshot, parents=(snapshot.digest,), sequence=snapshot.sequence + 1, steps=number)
-    return replace(after, digest=digest(after.manifest()))
+    return replace(after, digest=compute_digest(after.encode()))
 
 
-def _seconds(verb: str, folder: Path, times: int = 3) -> list[float]:
+def _time_verb(verb: str, folder: Path, times: int = 3) -> list[float]:
     command = [sys.executable, "-m", "wm_robot_cli", "state", verb, str(folder)]
     return [
-        1e-3 * _timed(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(times)
+        1e-3 * _time_call(lambda: subprocess.run(command, check=True, capture_output=True))
+        for _ in range(times)
     ]
 
 
-def _timed(work: Callable[[], object]) -> float:
+def _time_call(work: Callable[[], object]) -> float:
     """Milliseconds."""
     began = time.perf_counter()
     work()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot.sharing.bundle import read_bundle
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.result import Result, Setting, base_folder, needs
-from wm_robot_benchmarks.tampering.attack_classes import put, tries
-from wm_robot_benchmarks.tampering.attempt import Outcome, read_naively, tried
-from wm_robot_benchmarks.tampering.target import Target
-from wm_robot_cli.bundle_inputs import gathered
+from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, require
+from wm_robot_benchmarks.tampering.attack_classes import schedule_attacks, write_attack
+from wm_robot_benchmarks.tampering.attempt import ReaderOutcome, read_naively, run_reader
+from wm_robot_benchmarks.tampering.target import AttackTarget
+from wm_robot_cli.bundle_inputs import collect_shipment
 from wm_robot_cli.values import Count, Seed
 
 if TYPE_CHECKING:
@@ -43,19 +43,19 @@ class TamperBench(MemoryBench, FirstSeedBench):
         return run(setting, self.memory, self.n, progress=progress)
 
 
-def run(setting: Setting, memory: str, count: int, *, progress: Progress = unreported) -> Result:
+def run(setting: Setting, memory: str, count: int, *, progress: Progress = ignore_progress) -> Result:
     """See `wm-robot bench tamper --help`."""
-    needs(count >= LEAST, f"n is {count}; it must be at least {LEAST}")
-    needs(
+    require(count >= LEAST, f"n is {count}; it must be at least {LEAST}")
+    require(
         sys.platform == "linux", "readers are forked and their memory is read from /proc, which needs Linux"
     )
     count = max(LEAST, count // 20) if setting.quick else count
-    base = base_folder(setting, memory)
-    shipment = gathered(f"{base / 'graduate'}", base, "life", None, (), None)
+    base = find_base_folder(setting, memory)
+    shipment = collect_shipment(f"{base / 'graduate'}", base, "life", None, (), None)
     with tempfile.TemporaryDirectory() as folder:
-        target = Target(shipment, Path(folder))
+        target = AttackTarget(shipment, Path(folder))
         check_untouched(target)
-        rows, naive, crash = attacked(target, tries(count), setting.seeds[0], progress)
+        rows, naive, crash = run_attacks(target, schedule_attacks(count), setting.seeds[0], progress)
         check_untouched(target)
     made = sum(row["attempts"] for row in rows)
     figures = {
@@ -76,59 +76,64 @@ def run(setting: Setting, memory: str, count: int, *, progress: Progress = unrep
     return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=notes)
 
 
-def attacked(
-    target: Target, attempts: "Mapping[str, Sequence[Attack]]", seed: int, progress: Progress = unreported
+def run_attacks(
+    target: AttackTarget,
+    attempts: "Mapping[str, Sequence[Attack]]",
+    seed: int,
+    progress: Progress = ignore_progress,
 ) -> tuple[list[dict[str, Any]], int, str]:
     """Run all attempts; return a row per class, the number that the control accepted, and the first crash."""
     rows, naive, crash, number = [], 0, "", 0
     whole = sum(len(attacks) for attacks in attempts.values())
     for name, attacks in attempts.items():
-        seen, trusting = list[Outcome](), 0
+        seen, trusting = list[ReaderOutcome](), 0
         for attack in attacks:
             number += 1
-            outcome, control = attempt(attack, target, np.random.default_rng([seed, number]))
+            outcome, control = run_attempt(attack, target, np.random.default_rng([seed, number]))
             seen.append(outcome)
             trusting += control.verdict == "accepted"
             progress(number, whole)
             crash = crash or (outcome.why if outcome.verdict == "crashed" else "")
-        rows.append(_row(name, seen, trusting))
+        rows.append(_make_row(name, seen, trusting))
         naive += trusting
     return rows, naive, crash
 
 
-def attempt(attack: "Attack", target: Target, rng: np.random.Generator) -> tuple[Outcome, Outcome]:
+def run_attempt(
+    attack: "Attack", target: AttackTarget, rng: np.random.Generator
+) -> tuple[ReaderOutcome, ReaderOutcome]:
     """Run the reader and the control on one attack.
 
     Raises:
         SnapshotError: If the attack could not be made: then nothing was tested.
     """
     # Made in its own process too, or the readers would start with the attacker's memory.
-    made = tried(lambda: put(attack, target, rng))
+    made = run_reader(lambda: write_attack(attack, target, rng))
     if made.verdict != "accepted":
         raise SnapshotError(f"attack {attack} could not be made: {made.why}")
     try:
         return (
-            tried(lambda: read_bundle(target.path, target.ring)),
-            tried(lambda: read_naively(target.path)),
+            run_reader(lambda: read_bundle(target.path, target.ring)),
+            run_reader(lambda: read_naively(target.path)),
         )
     finally:
-        _removed(target.path)
+        _remove_path(target.path)
 
 
-def check_untouched(target: Target) -> None:
+def check_untouched(target: AttackTarget) -> None:
     """Check that the reader accepts the genuine bundle.
 
     Raises:
         SnapshotError: If it does not: rejecting all attacks would then mean nothing.
     """
-    found = tried(lambda: read_bundle(target.genuine, target.ring))
+    found = run_reader(lambda: read_bundle(target.genuine, target.ring))
     if found.verdict != "accepted":
         raise SnapshotError(
             f"the untouched bundle is {found.verdict}: {found.why}. The figures would mean nothing"
         )
 
 
-def _row(name: str, seen: Sequence[Outcome], trusting: int) -> dict[str, Any]:
+def _make_row(name: str, seen: Sequence[ReaderOutcome], trusting: int) -> dict[str, Any]:
     return {
         "class": name,
         "attempts": len(seen),
@@ -140,7 +145,7 @@ def _row(name: str, seen: Sequence[Outcome], trusting: int) -> dict[str, Any]:
     }
 
 
-def _removed(path: Path) -> None:
+def _remove_path(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:

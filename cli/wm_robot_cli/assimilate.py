@@ -10,19 +10,19 @@ from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot_cli.tables import print_rows
 
 if TYPE_CHECKING:
-    from wm_robot.evaluation.acceptance import Verdict
+    from wm_robot.evaluation.acceptance import AcceptanceResult
     from wm_robot.model.base import Base
     from wm_robot.spec import RobotSpec
 
-Life = Annotated[str, tyro.conf.Positional]
-Lifes = Annotated[tuple[str, ...], tyro.conf.Positional]
-Recordings = Annotated[tuple[Path, ...], tyro.conf.Positional]
+StateReference = Annotated[str, tyro.conf.Positional]
+StateReferences = Annotated[tuple[str, ...], tyro.conf.Positional]
+RecordingPaths = Annotated[tuple[Path, ...], tyro.conf.Positional]
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
-def assimilate(
-    life: Life,
-    recordings: Recordings,
+def assimilate_recordings(
+    life: StateReference,
+    recordings: RecordingPaths,
     /,
     *,
     base: Path,
@@ -49,42 +49,42 @@ def assimilate(
         dry_run: Print the result, and save nothing.
         as_json: Print JSON.
     """
-    from wm_robot.agent.saved_lifetime import keep, state_of, steps_of
-    from wm_robot.evaluation.acceptance import tried
-    from wm_robot.io.base_file import check_is_of, find_base
-    from wm_robot.recording.recorded_experience import recorded
-    from wm_robot.store.names import checked_name
-    from wm_robot.store.store import opened
+    from wm_robot.agent.saved_lifetime import load_lifetime_state, load_model_backend, save_lifetime_state
+    from wm_robot.evaluation.acceptance import try_assimilation
+    from wm_robot.io.base_file import check_same_base, find_base
+    from wm_robot.recording.recorded_experience import load_recordings
+    from wm_robot.store.names import check_name
+    from wm_robot.store.store import parse_reference
 
     _check_recordings(recordings=recordings, own=own)
     base = find_base(base)
-    store, reference = opened(life)
-    head = store.find(reference)
-    check_is_of(base, store.manifests.read(head).base_digest, life)
-    target = reference if dry_run else checked_name(branch or reference)
-    loaded, spec = _base(base)
-    state = state_of(store, head, loaded, spec)
-    theirs, mine = recorded(recordings, spec, robot), recorded(own, spec, own_robot)
-    after, verdict = tried(loaded.model, steps_of(base, loaded), state, mine, theirs)
+    store, reference = parse_reference(life)
+    head = store.resolve(reference)
+    check_same_base(base, store.manifests.read(head).base_digest, life)
+    target = reference if dry_run else check_name(branch or reference)
+    loaded, spec = _load_base_and_spec(base)
+    state = load_lifetime_state(store, head, loaded, spec)
+    theirs, mine = load_recordings(recordings, spec, robot), load_recordings(own, spec, own_robot)
+    after, verdict = try_assimilation(loaded.model, load_model_backend(base, loaded), state, mine, theirs)
     if not as_json:
-        _told(verdict)
-    if not verdict.accepted:
+        _print_result(verdict)
+    if not verdict.is_accepted:
         raise SnapshotError(
-            f"{life} does not improve with this experience: {verdict.told()}. Nothing is saved. Record more of the "
+            f"{life} does not improve with this experience: {verdict.to_sentence()}. Nothing is saved. Record more of the "
             "other robot's experience, or let this robot learn by itself"
         )
     saved = None
     if not dry_run:
-        note = "assimilated " + ", ".join(f"{path.name} {_digest(path)[:12]}" for path in recordings)
-        saved = keep(store, target, after, loaded, spec, [head], note, verdict.figures())
+        note = "assimilated " + ", ".join(f"{path.name} {_compute_digest(path)[:12]}" for path in recordings)
+        saved = save_lifetime_state(store, target, after, loaded, spec, [head], note, verdict.to_dict())
     if as_json:
-        print(json.dumps({"accepted": True, "snapshot": saved, **verdict.figures()}))
+        print(json.dumps({"accepted": True, "snapshot": saved, **verdict.to_dict()}))
     else:
         print(f"saved as {saved[:12]} in {store.folder}" if saved else "dry run: nothing was saved")
 
 
-def pool(
-    lives: Lifes,
+def pool_states(
+    lives: StateReferences,
     /,
     *,
     base: Path,
@@ -106,36 +106,38 @@ def pool(
         robot: Namespace of the robot in them.
         as_json: Print JSON.
     """
-    from wm_robot.agent.saved_lifetime import keep, state_of
-    from wm_robot.io.base_file import check_is_of, find_base
-    from wm_robot.model.torch_backend import ModelLives
-    from wm_robot.recording.recorded_experience import recorded
-    from wm_robot.sharing.assimilate import Stretch, assimilated
-    from wm_robot.sharing.pool import pooled
-    from wm_robot.store.store import opened
+    from wm_robot.agent.saved_lifetime import load_lifetime_state, save_lifetime_state
+    from wm_robot.io.base_file import check_same_base, find_base
+    from wm_robot.model.torch_backend import TorchBackend
+    from wm_robot.recording.recorded_experience import load_recordings
+    from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience
+    from wm_robot.sharing.pool import merge_lifetime_states
+    from wm_robot.store.store import parse_reference
 
     _check_recordings(replay=replay)
     base = find_base(base)
-    target, branch = opened(into)
-    if branch in target.branches():
+    target, branch = parse_reference(into)
+    if branch in target.read_branches():
         raise SnapshotError(
             f"branch '{branch}' exists already in {target.folder}. Select another name for the pool"
         )
-    sources = [(store, store.find(reference)) for store, reference in map(opened, lives)]
+    sources = [(store, store.resolve(reference)) for store, reference in map(parse_reference, lives)]
     if len({head for _, head in sources}) < len(sources):
         raise ConfigError(
             f"{list(lives)} are not {len(sources)} different lifetime states; each must be given once"
         )
     for life, (store, head) in zip(lives, sources, strict=True):
-        check_is_of(base, store.manifests.read(head).base_digest, life)
-    loaded, spec = _base(base)
-    state = pooled(loaded.model, [state_of(store, head, loaded, spec) for store, head in sources])
+        check_same_base(base, store.manifests.read(head).base_digest, life)
+    loaded, spec = _load_base_and_spec(base)
+    state = merge_lifetime_states(
+        loaded.model, [load_lifetime_state(store, head, loaded, spec) for store, head in sources]
+    )
     if replay:
-        stretches = [Stretch.of(each) for each in recorded(replay, spec, robot)]
-        state = assimilated(ModelLives(loaded.model), state, stretches)
-    parents = [target.fetch(store, head) for store, head in sources]
+        stretches = [RecordedSteps.from_episode(each) for each in load_recordings(replay, spec, robot)]
+        state = assimilate_experience(TorchBackend(loaded.model), state, stretches)
+    parents = [target.copy_from(store, head) for store, head in sources]
     note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
-    saved = keep(target, branch, state, loaded, spec, parents, note, {})
+    saved = save_lifetime_state(target, branch, state, loaded, spec, parents, note, {})
     if as_json:
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state.step.max())}))
     else:
@@ -155,15 +157,15 @@ def _check_recordings(**given: tuple[Path, ...]) -> None:
             check_recording(path, argument)
 
 
-def _told(verdict: "Verdict") -> None:
+def _print_result(result: "AcceptanceResult") -> None:
     rows = [
-        {"world": "the other's", "error before": verdict.other_before, "after": verdict.other_after},
-        {"world": "its own", "error before": verdict.own_before, "after": verdict.own_after},
+        {"world": "the other's", "error before": result.other_before, "after": result.other_after},
+        {"world": "its own", "error before": result.own_before, "after": result.own_after},
     ]
     print_rows(rows, as_json=False)
 
 
-def _base(folder: Path) -> "tuple[Base, RobotSpec]":
+def _load_base_and_spec(folder: Path) -> "tuple[Base, RobotSpec]":
     try:
         import torch
     except ImportError as error:
@@ -178,18 +180,18 @@ def _base(folder: Path) -> "tuple[Base, RobotSpec]":
     return loaded, spec
 
 
-def _digest(path: Path) -> str:
-    from wm_robot.io.durable import digest
+def _compute_digest(path: Path) -> str:
+    from wm_robot.io.durable import compute_digest
 
     if path.is_dir():
-        return digest("".join(_digest(file) for file in _files_of(path)).encode())
-    return digest(path.read_bytes())
+        return compute_digest("".join(_compute_digest(file) for file in _list_files(path)).encode())
+    return compute_digest(path.read_bytes())
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     """List the episode files of a folder, or the files of a bag."""
     if episodes := sorted(folder.glob("*.parquet")):
         return episodes
-    from wm_robot.recording.rosbag import bag_files
+    from wm_robot.recording.rosbag import list_bag_files
 
-    return bag_files(folder)
+    return list_bag_files(folder)

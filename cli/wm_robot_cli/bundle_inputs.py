@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
 
 
-def gathered(
-    life: str, base: Path, product: str, card: Path | None, evaluation: Sequence[Path], spec: str | None
+def collect_shipment(
+    state_reference: str,
+    base: Path,
+    product: str,
+    card: Path | None,
+    evaluation: Sequence[Path],
+    spec: str | None,
 ) -> "Shipment":
     """Read a lifetime state with its base, its robot and its evaluation, and check that they match.
 
@@ -29,37 +34,37 @@ def gathered(
         SnapshotError: If a part is damaged, or the parts do not match.
         ConfigError: If a file cannot be read, or a measurement belongs to another base.
     """
-    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, check_is_of, find_base
-    from wm_robot.sharing.shipment import CALIBRATION, Shipment, files_of
-    from wm_robot.store.store import opened
-    from wm_robot_cli.model_card import model_card
+    from wm_robot.io.base_file import CARD, WEIGHTS, check_base, check_same_base, find_base
+    from wm_robot.sharing.shipment import CALIBRATION, Shipment, make_parts
+    from wm_robot.store.store import parse_reference
+    from wm_robot_cli.model_card import write_model_card
 
     base = find_base(base)
-    store, reference = opened(life)
-    snapshot = store.show(reference)
-    check_is_of(base, snapshot.base_digest, life)
+    store, reference = parse_reference(state_reference)
+    snapshot = store.read_manifest(reference)
+    check_same_base(base, snapshot.base_digest, state_reference)
     names = [name for name in (CARD, CALIBRATION, WEIGHTS) if name != CALIBRATION or (base / name).exists()]
     files = {name: read_file(base / name, "Select the folder of the state's base") for name in names}
     known = check_base(files[CARD], files[WEIGHTS], str(base))
-    robot = _spec(base, known["robot"], spec)
-    records = [_record(path, known["digest"]) for path in evaluation]
+    robot = _read_spec(base, known["robot"], spec)
+    records = [_read_record(path, known["digest"]) for path in evaluation]
     text = (
         read_file(card, "Select a Markdown file").decode()
         if card
-        else model_card(product, base=known, snapshot=snapshot, spec=robot, evaluation=records)
+        else write_model_card(product, base=known, snapshot=snapshot, spec=robot, evaluation=records)
     )
-    parts = files_of(
+    parts = make_parts(
         card=text,
         base=files,
         snapshot=snapshot,
-        state=store.content(snapshot),
+        state=store.read_object(snapshot),
         spec=robot,
         evaluation=records,
     )
-    return Shipment.of(parts, where=f"{life} with {base}")
+    return Shipment.parse(parts, where=f"{state_reference} with {base}")
 
 
-def read_file(path: Path, otherwise: str) -> bytes:
+def read_file(path: Path, next_step: str) -> bytes:
     """Read the bytes of a file from an option.
 
     Args:
@@ -71,19 +76,19 @@ def read_file(path: Path, otherwise: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}. {otherwise}") from error
+        raise ConfigError(f"{path} cannot be read: {error}. {next_step}") from error
 
 
-def _record(path: Path, base_digest: str) -> dict[str, Any]:
+def _read_record(path: Path, base_digest: str) -> dict[str, Any]:
     """Read the last line of a bench's output, and check that it belongs to this base."""
-    from wm_robot.io.strict_json import read_json
-    from wm_robot.sharing.shipment import RECORD
+    from wm_robot.io.strict_json import parse_json
+    from wm_robot.sharing.shipment import RECORD_KEYS
 
     lines = read_file(path, "Select a file with the output of `wm-robot bench … --json`").strip().splitlines()
-    record = read_json(lines[-1] if lines else b"", f"the last line of {path}")
+    record = parse_json(lines[-1] if lines else b"", f"the last line of {path}")
     written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     record = {"when": written, **record} if isinstance(record, Mapping) else {}
-    if missing := [name for name in RECORD if name not in record]:
+    if missing := [name for name in RECORD_KEYS if name not in record]:
         raise ConfigError(
             f"the last line of {path} has no {', '.join(missing)}: it is not the output of a bench"
         )
@@ -96,14 +101,14 @@ def _record(path: Path, base_digest: str) -> dict[str, Any]:
     return record
 
 
-def _spec(base: Path, robot: str, named: str | None) -> "RobotSpec":
-    from wm_robot.io.strict_json import read_json
+def _read_spec(base: Path, robot: str, spec_option: str | None) -> "RobotSpec":
+    from wm_robot.io.strict_json import parse_json
     from wm_robot.robots import load_spec
     from wm_robot.sharing.shipment import SPEC
     from wm_robot.spec import RobotSpec
 
-    if named is None and (base / SPEC).exists():
-        return RobotSpec.from_dict(read_json((base / SPEC).read_bytes(), str(base / SPEC)))
-    if named is not None and Path(named).is_file():
-        return RobotSpec.load(named)
-    return load_spec(named or robot)
+    if spec_option is None and (base / SPEC).exists():
+        return RobotSpec.from_dict(parse_json((base / SPEC).read_bytes(), str(base / SPEC)))
+    if spec_option is not None and Path(spec_option).is_file():
+        return RobotSpec.load(spec_option)
+    return load_spec(spec_option or robot)

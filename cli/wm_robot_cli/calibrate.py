@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from wm_robot.progress import Progress
     from wm_robot.spec import RobotSpec
 
-SEED = 7_000_000
+SEED_OFFSET = 7_000_000
 """Seed offset, far from the seeds of training trajectories: a base has small errors on its training data."""
 
 
-def calibrate(
+def calibrate_base(
     base: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -41,7 +41,7 @@ def calibrate(
 
     try:
         from wm_robot.model.base import load_base
-        from wm_robot.model.calibration import CARD, save_calibration
+        from wm_robot.model.calibration import CALIBRATION_FILE, save_calibration
     except ImportError as error:
         raise MissingExtraError("wm-robot calibrate", "learn,sim") from error
     base = find_base(base)
@@ -49,16 +49,16 @@ def calibrate(
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("calibrate") as progress:
-        calibration = measure(loaded, spec, lives=lives, seed=seed, progress=progress)
+        calibration = measure_calibration(loaded, spec, num_trajectories=lives, seed=seed, progress=progress)
     save_calibration(base, loaded, calibration)
-    print(f"{base / CARD}: deviations at {', '.join(map(str, calibration.horizons))} steps ahead")
+    print(f"{base / CALIBRATION_FILE}: deviations at {', '.join(map(str, calibration.horizons))} steps ahead")
 
 
-def measure(
+def measure_calibration(
     base: "Base",
     spec: "RobotSpec",
     *,
-    lives: int = 256,
+    num_trajectories: int = 256,
     seed: int = 0,
     progress: "Progress | None" = None,
 ) -> "Calibration":
@@ -66,21 +66,21 @@ def measure(
     import numpy as np
     import torch
 
-    from wm_robot.evaluation.calibration import AGES, HORIZONS, standardised_errors
+    from wm_robot.evaluation.calibration import HORIZONS, UPDATE_COUNTS, compute_standardised_errors
     from wm_robot.model.calibration import Calibration
-    from wm_robot.progress import unreported
-    from wm_robot_sim.rollouts import gather
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot.progress import ignore_progress
+    from wm_robot_sim.rollouts import collect_trajectories
+    from wm_robot_sim.worlds import DomainRandomization
 
     torch.set_num_threads(1)
     base.check_spec(spec)
-    rng, draw = np.random.default_rng([seed, SEED]), WorldDistribution(spec).sample
-    lived = gather(
+    rng, draw = np.random.default_rng([seed, SEED_OFFSET]), DomainRandomization(spec).sample
+    lived = collect_trajectories(
         spec,
-        lives=lives,
-        steps=max(AGES) + max(HORIZONS),
-        seed=SEED + seed,
-        worlds=[[draw(rng)] for _ in range(lives)],
+        num_trajectories=num_trajectories,
+        num_steps=max(UPDATE_COUNTS) + max(HORIZONS),
+        seed=SEED_OFFSET + seed,
+        worlds=[[draw(rng)] for _ in range(num_trajectories)],
     )
-    errors, _ = standardised_errors(base.model, lived, progress=progress or unreported)
+    errors, _ = compute_standardised_errors(base.model, lived, progress=progress or ignore_progress)
     return Calibration.fit(HORIZONS, errors.reshape(-1, *errors.shape[2:]))

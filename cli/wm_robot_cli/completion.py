@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-BASH = """\
+BASH_SCRIPT = """\
 _wm_robot() {
     local line="${COMP_LINE:0:COMP_POINT}" word prefix=""
     word="${line##* }"
@@ -18,15 +18,17 @@ _wm_robot() {
 }
 complete -o default -F _wm_robot wm-robot
 """
-ZSH = """\
+ZSH_SCRIPT = """\
 autoload -U +X bashcompinit && bashcompinit
-""" + BASH.replace("mapfile -t COMPREPLY < <(", "COMPREPLY=($(").replace("2>/dev/null)", "2>/dev/null))")
-SCRIPTS = {"bash": BASH, "zsh": ZSH}
+""" + BASH_SCRIPT.replace("mapfile -t COMPREPLY < <(", "COMPREPLY=($(").replace(
+    "2>/dev/null)", "2>/dev/null))"
+)
+SCRIPTS = {"bash": BASH_SCRIPT, "zsh": ZSH_SCRIPT}
 
-Verbs = Mapping[str, Callable[..., Any]]
+VerbTable = Mapping[str, Callable[..., Any]]
 
 
-def completion_verb(verbs: Verbs, groups: Mapping[str, Verbs]) -> Callable[..., None]:
+def make_completion_verb(verbs: VerbTable, groups: Mapping[str, VerbTable]) -> Callable[..., None]:
     """Create the verb `completion` of a program with these verbs, and with groups of verbs."""
 
     def completion(
@@ -41,12 +43,12 @@ def completion_verb(verbs: Verbs, groups: Mapping[str, Verbs]) -> Callable[..., 
         if line is None:
             print(SCRIPTS[shell])
         else:
-            print("\n".join(candidates(line.split(" ")[1:], verbs, groups)))
+            print("\n".join(find_candidates(line.split(" ")[1:], verbs, groups)))
 
     return completion
 
 
-def candidates(words: Sequence[str], verbs: Verbs, groups: Mapping[str, Verbs]) -> list[str]:
+def find_candidates(words: Sequence[str], verbs: VerbTable, groups: Mapping[str, VerbTable]) -> list[str]:
     """Return the candidates for the last of these words; none for a file name.
 
     Args:
@@ -57,28 +59,28 @@ def candidates(words: Sequence[str], verbs: Verbs, groups: Mapping[str, Verbs]) 
     if before and before[0] in groups:
         verbs, before = groups[before[0]], before[1:]
     if "@" in word:
-        return [name for name in _names(word) if name.startswith(word)]
+        return [name for name in _list_references(word) if name.startswith(word)]
     if not before:
         return [name for name in verbs if name.startswith(word)]
     if word.startswith("-") and before[0] in verbs:
-        return [name for name in _options(verbs[before[0]]) if name.startswith(word)]
+        return [name for name in _list_options(verbs[before[0]]) if name.startswith(word)]
     return []
 
 
-def _names(word: str) -> list[str]:
+def _list_references(word: str) -> list[str]:
     from wm_robot.errors import WmRobotError
     from wm_robot.store.store import Store
 
     folder = word.rpartition("@")[0]
     store = Store(Path(folder).expanduser())
     try:
-        return [f"{folder}@{name}" for name in (*store.branches(), *store.pins())]
+        return [f"{folder}@{name}" for name in (*store.read_branches(), *store.read_pins())]
     except (WmRobotError, OSError):
         # An error message would disturb the command line.
         return []
 
 
-def _options(verb: Callable[..., Any]) -> list[str]:
+def _list_options(verb: Callable[..., Any]) -> list[str]:
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     hints = get_type_hints(verb, include_extras=True)
     options = []

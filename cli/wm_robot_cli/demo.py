@@ -7,10 +7,10 @@ from pathlib import Path
 from wm_robot.errors import MissingExtraError
 from wm_robot_cli.values import Seed
 
-INTERRUPTED = 130
+EXIT_ON_INTERRUPT = 130
 
 
-def demo(
+def run_demo_verb(
     out: Path = Path("runs/demo"),
     seed: Seed = 4,
     fresh: bool = False,
@@ -32,25 +32,25 @@ def demo(
     """
     try:
         raise SystemExit(
-            _run(out=out, seed=seed, fresh=fresh, quick=quick, ros=ros, base=base, frozen=frozen)
+            _run_demo(out=out, seed=seed, fresh=fresh, quick=quick, ros=ros, base=base, frozen=frozen)
         )
     except KeyboardInterrupt:
         # Before a process was started; afterwards the demo itself handles it.
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(EXIT_ON_INTERRUPT) from None
 
 
-def _run(*, out: Path, seed: int, fresh: bool, quick: bool, ros: bool, base: Path, frozen: Path) -> int:
+def _run_demo(*, out: Path, seed: int, fresh: bool, quick: bool, ros: bool, base: Path, frozen: Path) -> int:
     try:
-        from wm_robot_demo import Options, run
+        from wm_robot_demo import DemoOptions, run_demo
     except ImportError as error:
         raise MissingExtraError("wm-robot demo", "learn,sim,report") from error
     from rich.console import Console
 
-    from wm_robot_cli.demo_display import screen_for
-    from wm_robot_cli.provenance import commit, versions
+    from wm_robot_cli.demo_display import select_display
+    from wm_robot_cli.provenance import read_commit, read_versions
 
-    options = Options(
-        out=out,
+    options = DemoOptions(
+        output_folder=out,
         base=base,
         frozen=frozen,
         seed=seed,
@@ -58,6 +58,6 @@ def _run(*, out: Path, seed: int, fresh: bool, quick: bool, ros: bool, base: Pat
         quick=quick,
         ros=ros,
         command=shlex.join(["wm-robot", *sys.argv[1:]]),
-        facts=lambda: {"commit": commit(), **versions()},
+        read_facts=lambda: {"commit": read_commit(), **read_versions()},
     )
-    return run(options, screen_for(Console()))
+    return run_demo(options, select_display(Console()))

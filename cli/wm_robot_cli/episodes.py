@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
 
 
-def episodes(
+def split_episodes(
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional],
     /,
     *,
@@ -38,26 +38,28 @@ def episodes(
         raise ConfigError(
             f"paths are {[str(path) for path in paths]}; they must be recordings, and a folder last"
         )
-    spec, rows = _spec(robot), []
+    spec, rows = _read_spec(robot), []
     *recordings, out = paths
     for recording in recordings:
         check_recording(recording, "RECORDING")
-    _check_folder(out)
-    from wm_robot.recording.recorded_experience import cut_session, robots_in
+    _check_output_folder(out)
+    from wm_robot.recording.recorded_experience import list_robots, split_session
 
     for recording in recordings:
         source = recording.name or recording.resolve().name
         # Without a robot, the request with None raises the error that names the missing topics.
-        names: list[str | None] = [namespace] if namespace is not None else [*robots_in(recording)] or [None]
+        names: list[str | None] = (
+            [namespace] if namespace is not None else [*list_robots(recording)] or [None]
+        )
         for name in names:
-            cut = cut_session(recording, spec, namespace=name)
-            written = _write(cut.episodes, spec, out / cut.namespace, source)
+            cut = split_session(recording, spec, namespace=name)
+            written = _write_episodes(cut.episodes, spec, out / cut.namespace, source)
             rows += [{"session": source, "robot": cut.namespace, **row} for row in written]
-        _print_left_out(recording, namespace)
-    _print(rows, as_json)
+        _print_missing_parts(recording, namespace)
+    _print_episodes(rows, as_json)
 
 
-def _check_folder(out: Path) -> None:
+def _check_output_folder(out: Path) -> None:
     """Reject a recording as the output folder.
 
     Raises:
@@ -72,10 +74,10 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _print_left_out(recording: Path, namespace: str | None) -> None:
+def _print_missing_parts(recording: Path, namespace: str | None) -> None:
     """Print the missing parts of the episodes to stderr, so that stdout stays valid JSON."""
-    from wm_robot.recording.robot_topics import robots_without_actions
-    from wm_robot.recording.session_file import topics_in, was_closed
+    from wm_robot.recording.robot_topics import find_robots_without_actions
+    from wm_robot.recording.session_file import read_topics, was_closed
 
     if not was_closed(recording):
         print(
@@ -83,11 +85,11 @@ def _print_left_out(recording: Path, namespace: str | None) -> None:
             file=sys.stderr,
         )
     if namespace is None:
-        for robot, fault in robots_without_actions(topics_in(recording)).items():
+        for robot, fault in find_robots_without_actions(read_topics(recording)).items():
             print(f"{recording}: robot '{robot}' is left out: {fault}", file=sys.stderr)
 
 
-def _spec(robot: str) -> "RobotSpec":
+def _read_spec(robot: str) -> "RobotSpec":
     path = Path(robot)
     if path.suffix in {".yaml", ".yml"}:
         from wm_robot.spec import RobotSpec
@@ -98,15 +100,15 @@ def _spec(robot: str) -> "RobotSpec":
     return load_spec(robot)
 
 
-def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
+def _write_episodes(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
     """Write the new episodes. Return a row for each episode."""
-    from wm_robot.recording.episode_file import Origin
+    from wm_robot.recording.episode_file import EpisodeOrigin
     from wm_robot.recording.episode_folder import EpisodeFolder
 
     rows = []
     with EpisodeFolder(folder) as place:
         for episode in found:
-            path, new = place.add(episode, Origin.of(spec, source=source))
+            path, new = place.add_episode(episode, EpisodeOrigin.from_robot(spec, source=source))
             rows.append(
                 {
                     "file": str(path),
@@ -119,7 +121,7 @@ def _write(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> li
     return rows
 
 
-def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _print_episodes(rows: list[dict[str, Any]], as_json: bool) -> None:
     print_rows(rows, as_json)
     if not as_json:
         print(f"{sum(row['written'] == 'now' for row in rows)} of {len(rows)} episodes were written")

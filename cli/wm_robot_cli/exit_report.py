@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 from wm_robot.errors import WmRobotError
 
-MISTAKE = 2
+EXIT_USER_ERROR = 2
 """Exit code of an error that the user can correct."""
-FAULT = 70
+EXIT_INTERNAL_ERROR = 70
 """Exit code of a fault in wm_robot; `EX_SOFTWARE` of sysexits.h."""
-STOPPED = 130
+EXIT_STOPPED = 130
 """Exit code after Ctrl-C, as in a shell."""
 
-_COMMAND = re.compile(r"\bwm-robot((?: [a-z-]+)+)((?:(?!\. )[^,;\n])*)")
+_COMMAND_PATTERN = re.compile(r"\bwm-robot((?: [a-z-]+)+)((?:(?!\. )[^,;\n])*)")
 """Command in a message: its words, and the text after them."""
-_PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|…")
+_PLACEHOLDER_PATTERN = re.compile(r"\b[A-Z]{2,}\b|…")
 """Part of a command that the reader has to fill in."""
-_NEXT_MOVE = {
+_NEXT_STEPS = {
     errno.ENOSPC: "Free disk space there, or select a folder on another disk",
     errno.EDQUOT: "Free disk space there, or select a folder on another disk",
     errno.EROFS: "Select a folder with write permission",
@@ -31,13 +31,13 @@ _NEXT_MOVE = {
     errno.EEXIST: "Select another, or remove it",
     errno.ENAMETOOLONG: "Choose a shorter name",
 }
-_STOPPED = {
+_STOPPED_HINTS = {
     "train": "The same command continues the training.",
     "bench": "A stopped bench has no figures; run it again.",
 }
 
 
-def end_of(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
+def report_error(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
     """Print the error to stderr, and return the exit code.
 
     Args:
@@ -46,62 +46,68 @@ def end_of(error: BaseException, words: Sequence[str], *, debug: bool) -> int:
     """
     if debug:
         traceback.print_exception(error)
-    sentence, code = told(error, words)
+    sentence, code = describe_error(error, words)
     print(sentence, file=sys.stderr)
     return code
 
 
-def told(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
+def describe_error(error: BaseException, words: Sequence[str]) -> tuple[str, int]:
     """Return the sentence for an error, and the exit code."""
-    kind, help_of = type(error).__name__, _help_of(words)
+    kind, help_of = type(error).__name__, _format_help_hint(words)
     if isinstance(error, KeyboardInterrupt):
-        return f"Stopped. {_STOPPED.get(words[0] if words else '', '')}".strip(), STOPPED
+        return f"Stopped. {_STOPPED_HINTS.get(words[0] if words else '', '')}".strip(), EXIT_STOPPED
     if isinstance(error, WmRobotError):
-        return _with_command(f"{kind}: {error}", words), MISTAKE
+        return _append_command(f"{kind}: {error}", words), EXIT_USER_ERROR
     if isinstance(error, OSError):
-        return f"{kind}: {_system(error)}. {help_of}", MISTAKE
+        return f"{kind}: {_describe_os_error(error)}. {help_of}", EXIT_USER_ERROR
     if isinstance(error, MemoryError):
-        return f"{kind}: there is not enough memory for this; select smaller values. {help_of}", MISTAKE
+        return (
+            f"{kind}: there is not enough memory for this; select smaller values. {help_of}",
+            EXIT_USER_ERROR,
+        )
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name, encoding = error.object.encode(errors="backslashreplace").decode(), sys.getfilesystemencoding()
         return (
             f"{kind}: '{name}' is not valid text in this locale, {encoding}. Run: export PYTHONUTF8=1",
-            MISTAKE,
+            EXIT_USER_ERROR,
         )
     if isinstance(error, ValueError):
-        text = _ended(f"{kind}: {_one_line(error)}")
-        return f"{text} Check the given values; --debug shows the place of the error. {help_of}", MISTAKE
+        text = _end_sentence(f"{kind}: {_join_lines(error)}")
+        return (
+            f"{text} Check the given values; --debug shows the place of the error. {help_of}",
+            EXIT_USER_ERROR,
+        )
     return (
-        f"{kind}: {_one_line(error)}. This is a fault of wm_robot. Run the same command with --debug, "
+        f"{kind}: {_join_lines(error)}. This is a fault of wm_robot. Run the same command with --debug, "
         "and report its output",
-        FAULT,
+        EXIT_INTERNAL_ERROR,
     )
 
 
-def _with_command(text: str, words: Sequence[str]) -> str:
+def _append_command(text: str, words: Sequence[str]) -> str:
     """Append a command that can be run unchanged."""
-    commands = _COMMAND.findall(text)
-    if any(not _PLACEHOLDER.search(rest) for _, rest in commands):
+    commands = _COMMAND_PATTERN.findall(text)
+    if any(not _PLACEHOLDER_PATTERN.search(rest) for _, rest in commands):
         return text
-    return f"{_ended(text)} {_help_of(commands[0][0].split() if commands else words)}"
+    return f"{_end_sentence(text)} {_format_help_hint(commands[0][0].split() if commands else words)}"
 
 
-def _help_of(words: Sequence[str]) -> str:
+def _format_help_hint(words: Sequence[str]) -> str:
     return f"See: {' '.join(['wm-robot', *words])} --help"
 
 
-def _system(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     """Describe the operating system's error: the file, the reason and the next step."""
     files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
-    reason = error.strerror or _one_line(error)
+    reason = error.strerror or _join_lines(error)
     what = f"{files}: {reason}" if files else reason
-    move = _NEXT_MOVE.get(error.errno or 0)
+    move = _NEXT_STEPS.get(error.errno or 0)
     return f"{what}. {move}" if move else what
 
 
-def _ended(text: str) -> str:
+def _end_sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def _one_line(error: BaseException) -> str:
+def _join_lines(error: BaseException) -> str:
     return " ".join(str(error).split())[:400] or "no reason was given"

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
-from wm_robot.errors import GraphError, MissingExtraError
+from wm_robot.errors import MissingExtraError, OnnxMismatchError
 from wm_robot_cli.output_folder import check_writable
 from wm_robot_cli.values import Count
 
 if TYPE_CHECKING:
     from wm_robot.planning.mppi import MppiConfig
 
-GRAPHS_DIFFER = 3
+EXIT_MODELS_DIFFER = 3
 """Exit code if the ONNX models compute other values than torch. The base is usable without them."""
 
 
-def export(
+def export_base(
     base: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -64,12 +64,12 @@ def export(
         else:
             task = task or next(iter(spec.tasks))
             differences = export_graphs(base, loaded, spec, task=task, planner=planner)
-    except GraphError as error:
-        end_without_graphs(str(error))
-    print(graphs_in_words(base, None if check else planner, differences))
+    except OnnxMismatchError as error:
+        exit_without_onnx_models(str(error))
+    print(describe_onnx_models(base, None if check else planner, differences))
 
 
-def graphs_in_words(folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float]) -> str:
+def describe_onnx_models(folder: Path, planner: "MppiConfig | None", differences: Mapping[str, float]) -> str:
     """Return one line about exported models.
 
     Args:
@@ -80,7 +80,7 @@ def graphs_in_words(folder: Path, planner: "MppiConfig | None", differences: Map
     return f"graphs in {folder}: {what}; largest difference to torch: {apart}"
 
 
-def end_without_graphs(sentence: str) -> NoReturn:
+def exit_without_onnx_models(message: str) -> NoReturn:
     """End the program with the exit code for models that differ from torch."""
-    print(f"{GraphError.__name__}: {sentence}", file=sys.stderr)
-    sys.exit(GRAPHS_DIFFER)
+    print(f"{OnnxMismatchError.__name__}: {message}", file=sys.stderr)
+    sys.exit(EXIT_MODELS_DIFFER)

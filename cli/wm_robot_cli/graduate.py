@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from wm_robot.progress import Progress
     from wm_robot.spec import RobotSpec
 
-FOLDER, TRANSCRIPT = "graduate", "transcript.json"
-GIVEN_UP = "graduate-given-up.json"
+STATE_FOLDER, RECORD_FILE = "graduate", "transcript.json"
+FAILED_RECORD_FILE = "graduate-given-up.json"
 """Record of a curriculum without a passed stage. It is in the base's folder, because there is no pretrained state."""
-SEED = 8_000_000
+SEED_OFFSET = 8_000_000
 """Seed offset of the worlds and targets, far from those of training and of every measurement."""
-CANDIDATES = 256
+NUM_CANDIDATES = 256
 """Number of sampled worlds. The stages are picked from them, evenly by their distance from the nominal world."""
 
 
-def graduate(
+def pretrain_state(
     base: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -70,27 +70,27 @@ def graduate(
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("graduate") as progress:
-        school(
+        run_curriculum(
             base,
             loaded,
             spec,
             task=task or next(iter(spec.tasks)),
             worlds=worlds,
-            enough=enough,
+            min_competence=enough,
             steps=(least, most),
             seed=seed,
             progress=progress,
         )
 
 
-def school(
+def run_curriculum(
     folder: Path,
     base: "Base",
     spec: "RobotSpec",
     *,
     task: str,
     worlds: int = 6,
-    enough: float = 0.97,
+    min_competence: float = 0.97,
     steps: tuple[int, int] = (250, 1500),
     seed: int = 0,
     progress: "Progress | None" = None,
@@ -100,46 +100,46 @@ def school(
     import torch
 
     from wm_robot.agent.agent import Agent
-    from wm_robot.agent.onnx_files import load_graphs
-    from wm_robot.model.torch_backend import tensors
-    from wm_robot.tasks import reward_of
-    from wm_robot.training.competence import Exam
+    from wm_robot.agent.onnx_files import load_functions
+    from wm_robot.model.torch_backend import to_tensors
+    from wm_robot.tasks import make_reward
+    from wm_robot.training.competence import CompetenceEstimator
     from wm_robot_sim.goals import MovingTarget
     from wm_robot_sim.robot import SimRobot
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.worlds import DomainRandomization
 
     torch.set_num_threads(1)
-    agent = Agent(base, spec, task=task, graphs=load_graphs(folder, base), seed=seed)
-    exam, reward = Exam(base.model), reward_of(spec, spec.task(task))
-    distribution = WorldDistribution(spec)
-    rng = np.random.default_rng([seed, SEED])
+    agent = Agent(base, spec, task=task, functions=load_functions(folder, base), seed=seed)
+    exam, reward = CompetenceEstimator(base.model), make_reward(spec, spec.find_task(task))
+    distribution = DomainRandomization(spec)
+    rng = np.random.default_rng([seed, SEED_OFFSET])
     drawn = sorted(
-        (distribution.sample(rng) for _ in range(CANDIDATES)),
-        key=lambda world: float(np.square(world.vector()).mean()),
+        (distribution.sample(rng) for _ in range(NUM_CANDIDATES)),
+        key=lambda world: float(np.square(world.to_vector()).mean()),
     )
-    picked = [drawn[i] for i in np.linspace(0, CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
-    stages = [distribution.nominal(), *picked, distribution.nominal()]
-    robot, target = SimRobot(spec, seed=SEED + seed), MovingTarget(spec, seed=SEED + seed)
-    agent.begin(robot.hold)
+    picked = [drawn[i] for i in np.linspace(0, NUM_CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
+    stages = [distribution.make_nominal_world(), *picked, distribution.make_nominal_world()]
+    robot, target = SimRobot(spec, seed=SEED_OFFSET + seed), MovingTarget(spec, seed=SEED_OFFSET + seed)
+    agent.begin(robot.last_action)
     rows: list[dict[str, Any]] = []
     now = 0
     for number, world in enumerate(stages):
-        robot.change(world)
-        exam.begin()
+        robot.set_world(world)
+        exam.clear_scores()
         rewards: list[float] = []
         while len(rewards) < steps[1]:
             obs, state = robot.read().values, agent.state
-            applied = robot.write(agent.act(obs, target.goal(now)))
+            applied = robot.write(agent.act(obs, target.compute_goal(now)))
             following, now = robot.read().values, now + 1
-            step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.goal(now))]
-            exam.watch(tensors(state.model_part()), *step[:2])
-            agent.live(obs, applied, following)
+            step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.compute_goal(now))]
+            exam.add_step(to_tensors(state.model_part()), *step[:2])
+            agent.observe(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             if progress is not None:
                 # A passed stage counts as a whole stage.
                 progress(number * steps[1] + len(rewards), len(stages) * steps[1])
             competence = exam.competence
-            if len(rewards) >= steps[0] and competence is not None and competence >= enough:
+            if len(rewards) >= steps[0] and competence is not None and competence >= min_competence:
                 break
         rows.append(
             {
@@ -149,44 +149,49 @@ def school(
                 "deviation": round(float(np.square(world.vector()).mean()), 2),
                 "steps": len(rewards),
                 "competence": None if competence is None else round(competence, 3),
-                "passed": competence is not None and competence >= enough,
+                "passed": competence is not None and competence >= min_competence,
                 "reward": [
                     round(float(np.mean(part)), 4) for part in np.array_split(rewards, min(4, len(rewards)))
                 ],
             }
         )
-        print(_line(rows[-1]), flush=True)
-    remove_foreign_graduate(folder, base)
+        print(_format_stage(rows[-1]), flush=True)
+    remove_foreign_state(folder, base)
     if not any(row["passed"] for row in rows):
-        _write_transcript(folder / GIVEN_UP, base, None, rows, seed)
-        left = f"; the earlier one in {folder / FOLDER} stays" if (folder / FOLDER).exists() else ""
+        _write_record(folder / FAILED_RECORD_FILE, base, None, rows, seed)
+        left = (
+            f"; the earlier one in {folder / STATE_FOLDER} stays" if (folder / STATE_FOLDER).exists() else ""
+        )
         print(
             f"no graduate: all {len(rows)} stages were given up{left}. A base with more training may pass them"
         )
         return rows
     # An existing one is replaced: the same command can create it again.
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    digest = agent.save(folder / FOLDER, note="graduate")
-    _write_transcript(folder / FOLDER / TRANSCRIPT, base, digest, rows, seed)
-    (folder / GIVEN_UP).unlink(missing_ok=True)
-    print(f"graduate {digest[:12]} in {folder / FOLDER}: {now} steps lived")
+    shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
+    digest = agent.save(folder / STATE_FOLDER, note="graduate")
+    _write_record(folder / STATE_FOLDER / RECORD_FILE, base, digest, rows, seed)
+    (folder / FAILED_RECORD_FILE).unlink(missing_ok=True)
+    print(f"graduate {digest[:12]} in {folder / STATE_FOLDER}: {now} steps lived")
     return rows
 
 
-def has_attended(folder: Path, base: "Base") -> bool:
+def has_curriculum_record(folder: Path, base: "Base") -> bool:
     """Whether this base has a completed curriculum, with or without a passed stage."""
-    return base.digest in (_base_of(folder / FOLDER / TRANSCRIPT), _base_of(folder / GIVEN_UP))
+    return base.digest in (
+        _read_base_digest(folder / STATE_FOLDER / RECORD_FILE),
+        _read_base_digest(folder / FAILED_RECORD_FILE),
+    )
 
 
-def remove_foreign_graduate(folder: Path, base: "Base") -> None:
+def remove_foreign_state(folder: Path, base: "Base") -> None:
     """Remove the pretrained state in a base's folder if it belongs to another base: no agent can start from it."""
-    if _base_of(folder / FOLDER / TRANSCRIPT) != base.digest:
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    if _base_of(folder / GIVEN_UP) != base.digest:
-        (folder / GIVEN_UP).unlink(missing_ok=True)
+    if _read_base_digest(folder / STATE_FOLDER / RECORD_FILE) != base.digest:
+        shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
+    if _read_base_digest(folder / FAILED_RECORD_FILE) != base.digest:
+        (folder / FAILED_RECORD_FILE).unlink(missing_ok=True)
 
 
-def _base_of(transcript: Path) -> str | None:
+def _read_base_digest(transcript: Path) -> str | None:
     """Read the digest of the base in a record; None without a record."""
     try:
         return str(json.loads(transcript.read_bytes())["base"])
@@ -194,18 +199,18 @@ def _base_of(transcript: Path) -> str | None:
         return None
 
 
-def _line(row: dict[str, Any]) -> str:
+def _format_stage(row: dict[str, Any]) -> str:
     return (
         f"stage {row['stage']}: {row['world']}, {row['payload g']} g  {row['steps']} steps  "
         f"competence {row['competence']}  {'passed' if row['passed'] else 'given up'}"
     )
 
 
-def _write_transcript(
+def _write_record(
     path: Path, base: "Base", digest: str | None, rows: Sequence[dict[str, Any]], seed: int
 ) -> None:
     from wm_robot.io.durable import write_file
-    from wm_robot_cli.provenance import commit
+    from wm_robot_cli.provenance import read_commit
 
-    card = {"base": base.digest, "snapshot": digest, "commit": commit(), "seed": seed, "stages": rows}
+    card = {"base": base.digest, "snapshot": digest, "commit": read_commit(), "seed": seed, "stages": rows}
     write_file(path, json.dumps(card, indent=1).encode())

@@ -11,7 +11,7 @@ from wm_robot.errors import ConfigError
 from wm_robot_cli.values import Milliseconds
 
 
-def guard(
+def run_guard_verb(
     page: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -27,35 +27,35 @@ def guard(
         limit_ms: Time limit instead of the spec's.
         release: Reset an emergency stop, and end: the plant moves again after it is armed.
     """
-    from wm_robot.control.realtime import go_real_time
-    from wm_robot.safety.guard import PRIORITY, Guard
+    from wm_robot.control.realtime import request_real_time
+    from wm_robot.safety.guard import REALTIME_PRIORITY, Guard
     from wm_robot.safety.heartbeat import Heartbeat
-    from wm_robot.safety.systemd import Service
+    from wm_robot.safety.systemd import ServiceNotifier
 
     heartbeat = Heartbeat(page)
     if release:
         print(f"released: {heartbeat.stopped() or 'there was no emergency'}")
         heartbeat.release()
         return
-    limit = _limit(robot, limit_ms)
+    limit = _read_limit(robot, limit_ms)
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: asked.append(number))
-    for why_not in filter(None, go_real_time(PRIORITY).values()):
+    for why_not in filter(None, request_real_time(REALTIME_PRIORITY).values()):
         print(why_not, file=sys.stderr)
-    service, watcher = Service(), Guard(heartbeat, limit=limit)
+    service, watcher = ServiceNotifier(), Guard(heartbeat, max_silence=limit)
     print(f"guarding {page}: stops the plant after {1e3 * limit:.0f} ms without progress", flush=True)
-    service.ready()
+    service.notify_ready()
     while not asked:
-        reason = watcher.look()
+        reason = watcher.run_check()
         if reason:
             print(f"stopped the plant: {reason}", flush=True)
-        service.progress()
-        watcher.wait()
-    service.stopping()
+        service.ping_watchdog()
+        watcher.wait_for_check()
+    service.notify_stopping()
 
 
-def _limit(robot: str, limit_ms: float | None) -> float:
+def _read_limit(robot: str, limit_ms: float | None) -> float:
     """Return the time limit in s."""
     if limit_ms is None:
         from wm_robot.robots import load_spec

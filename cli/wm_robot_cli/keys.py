@@ -17,58 +17,58 @@ from wm_robot_cli.values import Duration
 if TYPE_CHECKING:
     from wm_robot.sharing.keyring import Keyring
 
-Name = Annotated[str, tyro.conf.Positional]
+KeyName = Annotated[str, tyro.conf.Positional]
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
-DAY = 86400.0
+SECONDS_PER_DAY = 86400.0
 
 
-def keys() -> None:
+def list_key_verbs() -> None:
     """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget|sign`."""
     raise AssertionError("main calls the verbs of this group; this function is only listed")
 
 
-def new(name: Name, /, *, keys: Path | None = None) -> None:
+def create_key(name: KeyName, /, *, keys: Path | None = None) -> None:
     """Create a signing key. This machine trusts its signatures.
 
     Args:
         name: Of the key.
         keys: Folder of keys.
     """
-    ring = keyring(keys)
-    made = ring.new(name)
+    ring = open_keyring(keys)
+    made = ring.create_key(name)
     print(f"key '{name}' ({made.id[:12]}) in {ring.folder}; keep private/{name}.pem secret")
     print(f"machines that should trust it need the output of: wm-robot keys show {name}")
 
 
-def ls(*, keys: Path | None = None, as_json: JsonFlag = False) -> None:
+def list_keys(*, keys: Path | None = None, as_json: JsonFlag = False) -> None:
     """List trusted keys and own keys.
 
     Args:
         keys: Folder of keys.
         as_json: Print JSON.
     """
-    from wm_robot.sharing.keyring import day
+    from wm_robot.sharing.keyring import format_time
     from wm_robot_cli.tables import print_rows
 
-    ring = keyring(keys)
-    trusted, own, now = ring.trusted(), ring.own(), time.time()
+    ring = open_keyring(keys)
+    trusted, own, now = ring.read_trusted_keys(), ring.list_private_keys(), time.time()
     rows = []
     for name in sorted({*trusted, *own}):
         known = trusted.get(name)
-        until = known.until if known else None
+        until = known.expires_at if known else None
         rows.append(
             {
                 "name": name,
-                "key": known.id[:12] if known else ring.signing(name).id[:12],
+                "key": known.id[:12] if known else ring.load_private_key(name).id[:12],
                 "trusted": "no" if known is None or (until is not None and until <= now) else "yes",
-                "until": day(until) if until is not None else "",
+                "until": format_time(until) if until is not None else "",
                 "can sign": "yes" if name in own else "no",
             }
         )
     print_rows(rows, as_json)
 
 
-def show(name: Name, /, *, keys: Path | None = None, as_json: JsonFlag = False) -> None:
+def print_key(name: KeyName, /, *, keys: Path | None = None, as_json: JsonFlag = False) -> None:
     """Print a public key, for other machines.
 
     Args:
@@ -76,20 +76,20 @@ def show(name: Name, /, *, keys: Path | None = None, as_json: JsonFlag = False) 
         keys: Folder of keys.
         as_json: Print JSON, with the key's full id.
     """
-    from wm_robot.sharing.signature import key_id, public_pem
+    from wm_robot.sharing.signature import compute_key_id, encode_public_key
 
-    ring = keyring(keys)
-    known = ring.trusted().get(name)
-    public = known.public if known else ring.signing(name).public
-    pem = public_pem(public).decode()
+    ring = open_keyring(keys)
+    known = ring.read_trusted_keys().get(name)
+    public = known.public_key if known else ring.load_private_key(name).public_key
+    pem = encode_public_key(public).decode()
     if as_json:
-        print(json.dumps({"name": name, "key": key_id(public), "public": pem}))
+        print(json.dumps({"name": name, "key": compute_key_id(public), "public": pem}))
     else:
         print(pem, end="")
 
 
-def trust(
-    name: Name,
+def trust_key(
+    name: KeyName,
     file: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -104,8 +104,8 @@ def trust(
         days: Days of trust; unlimited by default.
         keys: Folder of keys.
     """
-    from wm_robot.sharing.keyring import LARGEST_KEY, day
-    from wm_robot.sharing.signature import public_of
+    from wm_robot.sharing.keyring import MAX_KEY_BYTES, format_time
+    from wm_robot.sharing.signature import decode_public_key
 
     if days is not None and not days > 0:
         raise ConfigError(f"days is {days}; it must be above 0")
@@ -115,28 +115,32 @@ def trust(
     )
     try:
         with file.open("rb") as opened:
-            content = opened.read(LARGEST_KEY)
+            content = opened.read(MAX_KEY_BYTES)
     except OSError as error:
         raise ConfigError(f"public key {file} cannot be read: {error.strerror}. {move}") from error
-    until = None if days is None else time.time() + days * DAY
-    known = keyring(keys).trust(name, public_of(content, str(file), move=move), until=until)
+    until = None if days is None else time.time() + days * SECONDS_PER_DAY
+    known = open_keyring(keys).trust_key(
+        name, decode_public_key(content, str(file), advice=move), expires_at=until
+    )
     print(
-        f"key '{name}' ({known.id[:12]}) is trusted {'' if until is None else 'until ' + day(until)}".rstrip()
+        f"key '{name}' ({known.id[:12]}) is trusted {'' if until is None else 'until ' + format_time(until)}".rstrip()
     )
 
 
-def forget(name: Name, /, *, keys: Path | None = None) -> None:
+def distrust_key(name: KeyName, /, *, keys: Path | None = None) -> None:
     """Remove a key from the trusted ones. A private key and the sequence numbers of its products stay.
 
     Args:
         name: Of the key.
         keys: Folder of keys.
     """
-    keyring(keys).forget(name)
+    open_keyring(keys).distrust_key(name)
     print(f"key '{name}' is no longer trusted")
 
 
-def sign(name: Name, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Path | None = None) -> None:
+def sign_robot_spec(
+    name: KeyName, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Path | None = None
+) -> None:
     """Sign the present content of a robot's spec; the signature is a file in the same folder. A plant may require one
     (`require_signed`).
 
@@ -149,11 +153,11 @@ def sign(name: Name, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Pa
 
     if not spec.is_file():
         raise ConfigError(f"there is no spec {spec}. Give the path of its YAML file")
-    key = keyring(keys).signing(name)
+    key = open_keyring(keys).load_private_key(name)
     print(f"key '{name}' ({key.id[:12]}) signed {spec}: {sign_spec(spec, key)}")
 
 
-def keyring(folder: Path | None) -> "Keyring":
+def open_keyring(folder: Path | None) -> "Keyring":
     """Open the keyring of the option, or the user's."""
     from wm_robot.sharing.keyring import Keyring
 
@@ -162,11 +166,11 @@ def keyring(folder: Path | None) -> "Keyring":
     return Keyring(folder)
 
 
-VERBS: dict[str, Callable[..., Any]] = {
-    "new": new,
-    "ls": ls,
-    "show": show,
-    "trust": trust,
-    "forget": forget,
-    "sign": sign,
+KEY_VERBS: dict[str, Callable[..., Any]] = {
+    "new": create_key,
+    "ls": list_keys,
+    "show": print_key,
+    "trust": trust_key,
+    "forget": distrust_key,
+    "sign": sign_robot_spec,
 }

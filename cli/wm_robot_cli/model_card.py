@@ -9,10 +9,10 @@ import yaml
 from wm_robot.spec import RobotSpec
 from wm_robot.store.snapshot import Snapshot
 
-TAGS = ["robotics", "world-model", "continual-learning", "wm_robot"]
+CARD_TAGS = ["robotics", "world-model", "continual-learning", "wm_robot"]
 
 
-def model_card(
+def write_model_card(
     product: str,
     *,
     base: Mapping[str, Any],
@@ -29,7 +29,7 @@ def model_card(
     made = base["card"].get("command", "unknown") if isinstance(base.get("card"), Mapping) else "unknown"
     lines = [
         "---",
-        yaml.safe_dump(_front_matter(product, spec, evaluation), sort_keys=False).rstrip(),
+        yaml.safe_dump(_make_front_matter(product, spec, evaluation), sort_keys=False).rstrip(),
         "---",
         "",
         f"# {product}",
@@ -37,21 +37,21 @@ def model_card(
         f"A lifetime of robot `{spec.name}`: a base that can learn, and one lifetime state that did. It continues to "
         "learn after its import.",
         "",
-        *_table(
+        *_write_table(
             {
                 "base": f"`{base['digest']}`, family `{memory}`",
                 "base made by": f"`{made}`",
                 "state": f"`{snapshot.digest}`, {snapshot.size} bytes",
                 "lived": f"{snapshot.steps} steps at {spec.rate:g} Hz",
                 "saved": f"{snapshot.created} {snapshot.note}".rstrip(),
-                "robot": f"`{spec.name}`, {len(spec.joints)} joints, spec `{spec.digest()}`",
+                "robot": f"`{spec.name}`, {len(spec.joints)} joints, spec `{spec.compute_digest()}`",
                 "wm_robot": snapshot.code,
             }
         ),
         "",
         "## Evaluation",
         "",
-        *_measured(evaluation),
+        *_write_evaluation(evaluation),
         "",
         "## Use",
         "",
@@ -64,8 +64,10 @@ def model_card(
     return "\n".join(lines)
 
 
-def _front_matter(product: str, spec: RobotSpec, evaluation: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    front: dict[str, Any] = {"library_name": "wm_robot", "pipeline_tag": "robotics", "tags": TAGS}
+def _make_front_matter(
+    product: str, spec: RobotSpec, evaluation: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    front: dict[str, Any] = {"library_name": "wm_robot", "pipeline_tag": "robotics", "tags": CARD_TAGS}
     results = [
         {
             "task": {"type": "robotics"},
@@ -85,13 +87,13 @@ def _front_matter(product: str, spec: RobotSpec, evaluation: Sequence[Mapping[st
     return front
 
 
-def _table(rows: Mapping[str, str]) -> Iterator[str]:
+def _write_table(rows: Mapping[str, str]) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     yield from (f"| {name} | {value} |" for name, value in rows.items())
 
 
-def _measured(evaluation: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _write_evaluation(evaluation: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not evaluation:
         yield "No evaluation is included."
         return

@@ -28,7 +28,7 @@ def check_writable(folder: Path, argument: str) -> None:
 
 
 @contextmanager
-def sole_writer(folder: Path, argument: str) -> Iterator[None]:
+def lock_output_folder(folder: Path, argument: str) -> Iterator[None]:
     """Lock a folder against other runs.
 
     The lock is a file next to the folder, so that the folder contains only results. It is removed at the end. The
@@ -40,14 +40,14 @@ def sole_writer(folder: Path, argument: str) -> Iterator[None]:
     Raises:
         ConfigError: If another process writes there, or the folder is not writable.
     """
-    from wm_robot.io.durable import claim, make_folder
+    from wm_robot.io.durable import make_folder, try_lock
 
     check_writable(folder, argument)
     make_folder(folder.absolute().parent)
     path = folder.absolute().parent / f".{folder.name}.lock"
     with path.open("w") as lock:
         # Another run may have removed the opened file, and a third run created a new one.
-        if not (claim(lock) and path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):
+        if not (try_lock(lock) and path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):
             raise ConfigError(
                 f"{argument} is {folder}, and another run writes there. Wait until it ends, or select another "
                 f"folder: {argument} FOLDER"

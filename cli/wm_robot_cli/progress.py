@@ -10,14 +10,14 @@ from typing import Any
 
 from wm_robot.progress import Progress
 
-EVERY_S = 10.0
+SECONDS_PER_LINE = 10.0
 """Seconds to the first plain line, and between two lines. A shorter job prints none."""
-LIVE_EVERY_S = 0.5
+SECONDS_PER_UPDATE = 0.5
 """Seconds between two changes of the terminal line."""
-ESTIMATED_FROM = 0.02
+MIN_SHARE_FOR_ESTIMATE = 0.02
 """Share of the work from which the remaining time is estimated. Before, start-up dominates the measured time."""
-TICK_S = 0.5
-OVERDUE = 1.1
+TIMER_SECONDS = 0.5
+OVERDUE_FACTOR = 1.1
 
 
 class ProgressMeter:
@@ -51,7 +51,7 @@ class ProgressMeter:
                 # Printed output appears above the line; piped output never goes to stderr.
                 redirect_stdout=sys.stdout.isatty(),
             )
-            self._live.add_task(self.line(), total=1.0)
+            self._live.add_task(self.format_line(), total=1.0)
             self._live.start()
         return self
 
@@ -64,24 +64,24 @@ class ProgressMeter:
     def __call__(self, done: int, total: int) -> None:
         self._fraction = max(self._fraction, min(1.0, done / total)) if total else self._fraction
         now = self._clock()
-        if now - self._printed < (EVERY_S if self._live is None else LIVE_EVERY_S):
+        if now - self._printed < (SECONDS_PER_LINE if self._live is None else SECONDS_PER_UPDATE):
             return
         self._printed = now
         if self._live is None:
-            print(self.line(), file=self._out, flush=True)
+            print(self.format_line(), file=self._out, flush=True)
         else:
-            self._live.update(0, completed=self._fraction, description=self.line())
+            self._live.update(0, completed=self._fraction, description=self.format_line())
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """Format the progress: share, elapsed time, and an estimate of the remaining time."""
         seconds = self._clock() - self._began
-        said = f"{self._job}: {int(100 * self._fraction)} % in {in_words(seconds)}"
-        if self._fraction < ESTIMATED_FROM or self._fraction >= 1.0:
+        said = f"{self._job}: {int(100 * self._fraction)} % in {format_duration(seconds)}"
+        if self._fraction < MIN_SHARE_FOR_ESTIMATE or self._fraction >= 1.0:
             return said
-        return f"{said}, about {in_words(seconds * (1 - self._fraction) / self._fraction)} left"
+        return f"{said}, about {format_duration(seconds * (1 - self._fraction) / self._fraction)} left"
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a time: `42 s`, `3 min 20 s`, `1 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
@@ -93,7 +93,7 @@ def in_words(seconds: float) -> str:
 
 
 @contextmanager
-def by_the_clock(progress: Progress, seconds: float) -> Iterator[None]:
+def report_elapsed_time(progress: Progress, expected_seconds: float) -> Iterator[None]:
     """Report elapsed time as progress while a task of expected duration runs.
 
     Args:
@@ -101,12 +101,12 @@ def by_the_clock(progress: Progress, seconds: float) -> Iterator[None]:
     """
     began, over = time.monotonic(), threading.Event()
 
-    def tick() -> None:
-        while not over.wait(TICK_S):
+    def report_ticks() -> None:
+        while not over.wait(TIMER_SECONDS):
             gone = time.monotonic() - began
-            progress(round(1000 * gone), round(1000 * max(seconds, OVERDUE * gone)))
+            progress(round(1000 * gone), round(1000 * max(expected_seconds, OVERDUE_FACTOR * gone)))
 
-    ticking = threading.Thread(target=tick, daemon=True)
+    ticking = threading.Thread(target=report_ticks, daemon=True)
     ticking.start()
     try:
         yield

@@ -11,11 +11,11 @@ import tyro
 from wm_robot.errors import ConfigError, MissingExtraError
 from wm_robot_cli.values import Duration
 
-NODE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+NODE_PATTERN = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 """Name of a node, with or without its namespace."""
 
 
-def save(
+def request_snapshot(
     agent: Annotated[str, tyro.conf.Positional] = "agent",
     /,
     *,
@@ -30,14 +30,14 @@ def save(
         as_json: Print JSON.
     """
     try:
-        from wm_robot_ros.middleware.environment import ros_domain, ros_environment
+        from wm_robot_ros.middleware.environment import make_ros_environment, read_ros_domain
     except ImportError as error:
         raise MissingExtraError("wm-robot state save", "ros") from error
-    if not NODE.fullmatch(agent):
+    if not NODE_PATTERN.fullmatch(agent):
         raise ConfigError(
             f"agent is '{agent}'; a node's name has letters, digits, '_' and '/', such as /left/agent"
         )
-    environment = ros_environment(domain=ros_domain())
+    environment = make_ros_environment(domain=read_ros_domain())
     command = [sys.executable, "-m", "wm_robot_ros.state_api.save_client", agent, str(timeout)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot_cli.bundle_inputs import gathered, read_file
-from wm_robot_cli.keys import keyring
+from wm_robot_cli.bundle_inputs import collect_shipment, read_file
+from wm_robot_cli.keys import open_keyring
 from wm_robot_cli.tables import print_rows
 
 if TYPE_CHECKING:
     from wm_robot.sharing.bundle import Bundle
     from wm_robot.sharing.shipment import Shipment
 
-Life = Annotated[str, tyro.conf.Positional]
-Place = Annotated[Path, tyro.conf.Positional]
+StateReference = Annotated[str, tyro.conf.Positional]
+PathArgument = Annotated[Path, tyro.conf.Positional]
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
-BASES = Path("bases")
+BASES_FOLDER = Path("bases")
 
 
-def ship(
-    life: Life,
-    file: Place,
+def ship_state(
+    life: StateReference,
+    file: PathArgument,
     /,
     *,
     base: Path,
@@ -51,11 +51,11 @@ def ship(
     from wm_robot.sharing.bundle import write_bundle
 
     base = find_base(base)
-    ring = keyring(keys)
-    signing = ring.signing(key)
+    ring = open_keyring(keys)
+    signing = ring.load_private_key(key)
     product = product or base.resolve().name
-    shipment = gathered(life, base, product, card, evaluation, spec)
-    sequence = ring.given.next(signing.id, product)
+    shipment = collect_shipment(life, base, product, card, evaluation, spec)
+    sequence = ring.issued_counters.take_next(signing.id, product)
     write_bundle(file, shipment, product=product, sequence=sequence, key=signing)
     print(
         f"{file}: '{product}' number {sequence}, life {shipment.snapshot.digest[:12]} of {shipment.snapshot.steps} "
@@ -64,12 +64,12 @@ def ship(
     )
 
 
-def take_in(
-    source: Place,
-    life: Life,
+def import_state(
+    source: PathArgument,
+    life: StateReference,
     /,
     *,
-    bases: Path = BASES,
+    bases: Path = BASES_FOLDER,
     allow_rollback: bool = False,
     openssf: Path | None = None,
     unsigned: bool = False,
@@ -88,22 +88,22 @@ def take_in(
         unsigned: Of a folder: accept it without a signature.
         keys: Folder of keys.
     """
-    from wm_robot.sharing.shipment import record_of
-    from wm_robot.store.store import opened
+    from wm_robot.sharing.shipment import strip_table
+    from wm_robot.store.store import parse_reference
     from wm_robot.store.transfer import import_root
 
     if source.is_dir():
-        shipment, origin = _from_folder(source, openssf, unsigned)
+        shipment, origin = _read_folder(source, openssf, unsigned)
     elif openssf or unsigned:
         raise ConfigError(f"{source} is not a folder; --openssf and --unsigned are for folders from `export`")
     else:
-        shipment, origin = _from_bundle(source, keys, allow_rollback)
-    evaluation = [record_of(each) for each in shipment.evaluation]
-    received = shipment.snapshot.received(**origin, evaluation=evaluation)
-    store, branch = opened(life)
+        shipment, origin = _read_bundle(source, keys, allow_rollback)
+    evaluation = [strip_table(each) for each in shipment.evaluation]
+    received = shipment.snapshot.to_imported_root(**origin, evaluation=evaluation)
+    store, branch = parse_reference(life)
     here = import_root(store, received, shipment.parts["state.safetensors"], branch=branch)
-    place, is_new = _base_in(bases, origin["product"], shipment)
-    begins = "starts at" if here.digest == store.find(branch) else "already descends from it, by"
+    place, is_new = _find_or_write_base(bases, origin["product"], shipment)
+    begins = "starts at" if here.digest == store.resolve(branch) else "already descends from it, by"
     print(
         f"branch '{branch}' {begins} {here.digest[:12]} in {store.folder}, life {shipment.snapshot.digest[:12]}"
     )
@@ -112,8 +112,8 @@ def take_in(
         print(f"export its ONNX models with: wm-robot export {place}")
 
 
-def inspect(
-    bundle: Place, /, *, card: bool = False, keys: Path | None = None, as_json: JsonFlag = False
+def inspect_bundle(
+    bundle: PathArgument, /, *, card: bool = False, keys: Path | None = None, as_json: JsonFlag = False
 ) -> None:
     """Verify a bundle and print its contents; nothing is imported.
 
@@ -125,9 +125,11 @@ def inspect(
     """
     from wm_robot.sharing.bundle import read_bundle
 
-    ring = keyring(keys)
+    ring = open_keyring(keys)
     found = read_bundle(bundle, ring, allow_rollback=True)
-    values = _told(found) | {"seen": ring.seen.highest(found.signer, found.product).sequence}
+    values = _describe_bundle(found) | {
+        "seen": ring.received_counters.read_highest(found.signer, found.product).sequence
+    }
     if as_json:
         readme = found.shipment.parts["README.md"].decode()
         print(json.dumps(values | {"evaluation": list(found.shipment.evaluation), "card": readme}))
@@ -143,9 +145,9 @@ def inspect(
         print(found.shipment.parts["README.md"].decode())
 
 
-def export(
-    life: Life,
-    folder: Place,
+def export_state_folder(
+    life: StateReference,
+    folder: PathArgument,
     /,
     *,
     base: Path,
@@ -166,30 +168,30 @@ def export(
         spec: Name of the robot, or the path of its spec; the robot of the base by default.
     """
     from wm_robot.io.durable import write_file
-    from wm_robot.sharing.keyring import read_private
-    from wm_robot.sharing.openssf import SIGNATURE, signer_of
+    from wm_robot.sharing.keyring import read_private_key
+    from wm_robot.sharing.openssf import SIGNATURE_FILE, make_signer
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists already. Give a new or an empty folder")
     sign = None
     if openssf is not None:
-        read_private(openssf)
-        sign = signer_of(openssf)
-    shipment = gathered(life, base, folder.resolve().name, card, evaluation, spec)
+        read_private_key(openssf)
+        sign = make_signer(openssf)
+    shipment = collect_shipment(life, base, folder.resolve().name, card, evaluation, spec)
     for name, content in shipment.parts.items():
         write_file(folder / name, content)
     if sign is not None:
         sign(folder)
-    signed = f"signed in {SIGNATURE}" if sign else "not signed"
+    signed = f"signed in {SIGNATURE_FILE}" if sign else "not signed"
     print(f"{folder}: life {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
 
 
-def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> "tuple[Shipment, dict[str, Any]]":
+def _read_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> "tuple[Shipment, dict[str, Any]]":
     from wm_robot.sharing.bundle import read_bundle
 
-    ring = keyring(keys)
+    ring = open_keyring(keys)
     bundle = read_bundle(path, ring, allow_rollback=allow_rollback)
-    ring.seen.note(bundle.signer, bundle.product, bundle.mark)
+    ring.received_counters.record(bundle.signer, bundle.product, bundle.counter_mark)
     return bundle.shipment, {
         "product": bundle.product,
         "sequence": bundle.sequence,
@@ -198,31 +200,31 @@ def _from_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> "tuple[
     }
 
 
-def _from_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[Shipment, dict[str, Any]]":
-    from wm_robot.io.durable import digest
-    from wm_robot.sharing.openssf import private_copy, verify_folder
-    from wm_robot.sharing.shipment import OPTIONAL, PARTS, Shipment
-    from wm_robot.store.names import checked_name
+def _read_folder(folder: Path, openssf: Path | None, unsigned: bool) -> "tuple[Shipment, dict[str, Any]]":
+    from wm_robot.io.durable import compute_digest
+    from wm_robot.sharing.openssf import open_private_copy, verify_folder
+    from wm_robot.sharing.shipment import MAX_PART_BYTES, OPTIONAL_PARTS, Shipment
+    from wm_robot.store.names import check_name
 
     if (openssf is None) != unsigned:
         raise ConfigError(
             f"{folder} is a folder: give --openssf PUBLIC.pem, the key of its signer, or --unsigned"
         )
-    with private_copy(folder) as copy:
+    with open_private_copy(folder) as copy:
         if openssf is not None:
             verify_folder(copy, openssf, where=folder)
-        there = [name for name in PARTS if (copy / name).is_file()]
-        if missing := PARTS.keys() - OPTIONAL - set(there):
+        there = [name for name in MAX_PART_BYTES if (copy / name).is_file()]
+        if missing := MAX_PART_BYTES.keys() - OPTIONAL_PARTS - set(there):
             raise SnapshotError(
                 f"{folder} has no {', '.join(sorted(missing))}: it is not a folder from `export`"
             )
         parts = {name: read_file(copy / name, "") for name in there}
-    signer = digest(read_file(openssf, "")) if openssf else ""
-    origin = {"product": checked_name(folder.resolve().name), "format": "openssf", "signer": signer}
-    return Shipment.of(parts, where=str(folder)), origin
+    signer = compute_digest(read_file(openssf, "")) if openssf else ""
+    origin = {"product": check_name(folder.resolve().name), "format": "openssf", "signer": signer}
+    return Shipment.parse(parts, where=str(folder)), origin
 
 
-def _base_in(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, bool]:
+def _find_or_write_base(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, bool]:
     """Find the folder of the shipment's base, or write it. Return whether it was written."""
     from wm_robot.io.base_file import CARD, WEIGHTS, check_base
     from wm_robot.io.durable import write_file
@@ -249,7 +251,7 @@ def _base_in(bases: Path, product: str, shipment: "Shipment") -> tuple[Path, boo
     return folder, True
 
 
-def _told(bundle: "Bundle") -> dict[str, Any]:
+def _describe_bundle(bundle: "Bundle") -> dict[str, Any]:
     shipment = bundle.shipment
     return {
         "product": bundle.product,

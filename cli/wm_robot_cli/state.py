@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from wm_robot.store.snapshot import Snapshot
     from wm_robot.store.store import Store
 
-Life = Annotated[str, tyro.conf.Positional]
-More = Annotated[tuple[str, ...], tyro.conf.Positional]
+StateReference = Annotated[str, tyro.conf.Positional]
+ExtraWords = Annotated[tuple[str, ...], tyro.conf.Positional]
 """Extra words after a reference, to print the correct form of the command."""
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
-def state() -> None:
+def list_state_verbs() -> None:
     """Lifetime states on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`, and
     `ship|import|inspect|export` to transfer them.
     """
     raise AssertionError("main calls the verbs of this group; this function is only listed")
 
 
-def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
+def list_branches(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
     """List the branches and pins of a store.
 
     Args:
@@ -47,13 +47,15 @@ def ls(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: JsonFlag = F
     place = Store(store)
     place.check_exists()
     rows = []
-    for kind, names in (("branch", place.branches()), ("pin", place.pins())):
+    for kind, names in (("branch", place.read_branches()), ("pin", place.read_pins())):
         for name, head in names.items():
-            rows.append({"name": name, "kind": kind, **_row(place.manifests.read(head))})
+            rows.append({"name": name, "kind": kind, **_make_row(place.manifests.read(head))})
     print_rows(rows, as_json)
 
 
-def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False) -> None:
+def log_snapshots(
+    life: StateReference, more: ExtraWords = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False
+) -> None:
     """List the snapshots of a lifetime, the newest first.
 
     Args:
@@ -62,23 +64,23 @@ def log(life: Life, more: More = (), /, *, limit: CountOrZero = 20, as_json: Jso
         limit: Largest number of snapshots; 0 for all.
         as_json: Print JSON.
     """
-    _check_one("log", life, more)
-    store, reference = _opened(life)
+    _check_single_reference("log", life, more)
+    store, reference = _open_reference(life)
     names: dict[str, list[str]] = {}
-    for name, head in (*store.branches().items(), *store.pins().items()):
+    for name, head in (*store.read_branches().items(), *store.read_pins().items()):
         names.setdefault(head, []).append(name)
     rows, open_lines = [], list[str]()
-    for snapshot in store.log(reference, limit or None):
-        row = {"": _graph(snapshot, open_lines), **_row(snapshot)}
+    for snapshot in store.iterate_lineage(reference, limit or None):
+        row = {"": _draw_lineage(snapshot, open_lines), **_make_row(snapshot)}
         del row["base"], row["sequence"]
         row["names"] = ", ".join(names.get(snapshot.digest, ()))
-        row["kept"] = "manifest" if store.pruned(snapshot) else "whole"
+        row["kept"] = "manifest" if store.is_pruned(snapshot) else "whole"
         row["note"] = snapshot.note
         rows.append(row)
     print_rows(rows, as_json)
 
 
-def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
+def show_snapshot(life: StateReference, more: ExtraWords = (), /, *, as_json: JsonFlag = False) -> None:
     """Print the manifest of a snapshot.
 
     Args:
@@ -86,10 +88,10 @@ def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
         more: Nothing; a branch is part of the reference.
         as_json: Print JSON.
     """
-    _check_one("show", life, more)
-    store, reference = _opened(life)
-    snapshot = store.show(reference)
-    values = json.loads(snapshot.manifest()) | {"digest": snapshot.digest}
+    _check_single_reference("show", life, more)
+    store, reference = _open_reference(life)
+    snapshot = store.read_manifest(reference)
+    values = json.loads(snapshot.encode()) | {"digest": snapshot.digest}
     if as_json:
         print(json.dumps(values))
         return
@@ -105,18 +107,18 @@ def show(life: Life, more: More = (), /, *, as_json: JsonFlag = False) -> None:
     )
 
 
-def branch(life: Life, name: Life, /) -> None:
+def create_branch(life: StateReference, name: StateReference, /) -> None:
     """Create a branch from a snapshot, in the same store; nothing is copied.
 
     Args:
         life: Snapshot to start from.
         name: Of the new branch.
     """
-    store, reference = _opened(life)
-    print(f"branch '{name}' starts at {store.branch(name, reference)[:12]} in {store.folder}")
+    store, reference = _open_reference(life)
+    print(f"branch '{name}' starts at {store.create_branch(name, reference)[:12]} in {store.folder}")
 
 
-def clone(life: Life, target: Life, /) -> None:
+def clone_lifetime(life: StateReference, target: StateReference, /) -> None:
     """Copy a lifetime with its ancestors into another store; or move its branch forward there.
 
     Args:
@@ -126,44 +128,44 @@ def clone(life: Life, target: Life, /) -> None:
     """
     from wm_robot.store.transfer import clone_branch
 
-    store, reference = _opened(life)
-    other, name = _opened(target)
-    before = other.branches().get(name)
+    store, reference = _open_reference(life)
+    other, name = _open_reference(target)
+    before = other.read_branches().get(name)
     found = clone_branch(other, store, reference, branch=name)
     moved = f"; it was at {before[:12]}" if before else ""
     print(f"branch '{name}' {'is' if before else 'starts'} at {found[:12]} in {other.folder}{moved}")
 
 
-def reset(life: Life, reference: Life = "", /) -> None:
+def reset_branch(life: StateReference, reference: StateReference = "", /) -> None:
     """Move a branch to another snapshot of its store; its old snapshot can be found until `gc`.
 
     Args:
         life: `STORE@BRANCH`, or `STORE` for the default branch.
         reference: Branch, pin or digest, with `~N` for the Nth before it.
     """
-    store, name = _opened(life)
+    store, name = _open_reference(life)
     if not reference:
-        back = f"{name}~1" if store.show(name).parents else name
+        back = f"{name}~1" if store.read_manifest(name).parents else name
         raise ConfigError(
             f"state reset {life} has no snapshot to continue from. One before: wm-robot state reset "
             f"{shlex.quote(life)} {back}. All of them: wm-robot state log {shlex.quote(life)}"
         )
-    before = _head_of(store, name)
-    print(f"branch '{name}' is at {store.reset(name, reference)[:12]}; it was at {before}")
+    before = _describe_head(store, name)
+    print(f"branch '{name}' is at {store.reset_branch(name, reference)[:12]}; it was at {before}")
 
 
-def pin(life: Life, name: Life, /) -> None:
+def pin_snapshot(life: StateReference, name: StateReference, /) -> None:
     """Protect a snapshot, and its place in the lineage, from deletion.
 
     Args:
         life: Snapshot to protect.
         name: Of the pin.
     """
-    store, reference = _opened(life)
-    print(f"pin '{name}' holds {store.pin(name, reference)[:12]}")
+    store, reference = _open_reference(life)
+    print(f"pin '{name}' holds {store.create_pin(name, reference)[:12]}")
 
 
-def unpin(store: Annotated[Path, tyro.conf.Positional], name: Life, /) -> None:
+def remove_pin(store: Annotated[Path, tyro.conf.Positional], name: StateReference, /) -> None:
     """Remove a pin.
 
     Args:
@@ -172,25 +174,25 @@ def unpin(store: Annotated[Path, tyro.conf.Positional], name: Life, /) -> None:
     """
     from wm_robot.store.store import Store
 
-    Store(store).unpin(name)
+    Store(store).delete_pin(name)
     print(f"pin '{name}' is removed")
 
 
-def forget(life: Life, more: More = (), /) -> None:
+def delete_branch(life: StateReference, more: ExtraWords = (), /) -> None:
     """Delete a branch; its snapshots can be found by digest until `gc`.
 
     Args:
         life: `STORE@BRANCH`.
         more: Nothing; a branch is part of the reference.
     """
-    _check_one("forget", life, more)
-    store, name = _opened(life)
-    head = _head_of(store, name)
-    store.forget(name)
+    _check_single_reference("forget", life, more)
+    store, name = _open_reference(life)
+    head = _describe_head(store, name)
+    store.delete_branch(name)
     print(f"branch '{name}' is deleted; it was at {head}")
 
 
-def verify(
+def verify_store(
     store: Annotated[Path, tyro.conf.Positional], /, *, repair: bool = False, as_json: JsonFlag = False
 ) -> None:
     """Check every byte, and change nothing. Exit code 1 if a file is damaged.
@@ -209,7 +211,7 @@ def verify(
     if as_json:
         print(json.dumps({"damaged": found, "repaired": bool(found) and repair}))
     elif not found:
-        print(f"all {len(place.snapshots())} snapshots in {store} are whole")
+        print(f"all {len(place.list_snapshots())} snapshots in {store} are whole")
     else:
         print("\n".join(found))
         aside = shlex.quote(str(store))
@@ -222,7 +224,7 @@ def verify(
         sys.exit(1)
 
 
-def gc(
+def delete_unreachable(
     store: Annotated[Path, tyro.conf.Positional],
     /,
     *,
@@ -248,18 +250,18 @@ def gc(
             json.dumps({"removed": [each.digest for each in gone], "bytes": sum(each.size for each in gone)})
         )
         return
-    print_rows([_row(each) for each in gone], as_json)
+    print_rows([_make_row(each) for each in gone], as_json)
     size = sum(each.size for each in gone) / 2**20
     print(f"{len(gone)} snapshots, {size:.1f} MiB {'would be' if dry_run else 'were'} removed")
 
 
-def _opened(life: str) -> "tuple[Store, str]":
-    from wm_robot.store.store import opened
+def _open_reference(life: str) -> "tuple[Store, str]":
+    from wm_robot.store.store import parse_reference
 
-    return opened(life)
+    return parse_reference(life)
 
 
-def _check_one(verb: str, life: str, more: Sequence[str]) -> None:
+def _check_single_reference(verb: str, life: str, more: Sequence[str]) -> None:
     """Reject a branch that is written after its store and not as part of the reference."""
     if more:
         meant = life if "@" in life else f"{life}@{more[0]}"
@@ -269,16 +271,16 @@ def _check_one(verb: str, life: str, more: Sequence[str]) -> None:
         )
 
 
-def _head_of(store: "Store", name: str) -> str:
+def _describe_head(store: "Store", name: str) -> str:
     """Return the short digest of a branch. A damaged branch can still be reset or deleted."""
     store.check_exists()
     try:
-        return store.branches().get(name, "")[:12]
+        return store.read_branches().get(name, "")[:12]
     except SnapshotError:
         return "no snapshot, because it was damaged"
 
 
-def _row(snapshot: "Snapshot") -> dict[str, Any]:
+def _make_row(snapshot: "Snapshot") -> dict[str, Any]:
     return {
         "snapshot": snapshot.digest[:12],
         "steps": snapshot.steps,
@@ -289,7 +291,7 @@ def _row(snapshot: "Snapshot") -> dict[str, Any]:
     }
 
 
-def _graph(snapshot: "Snapshot", lines: list[str]) -> str:
+def _draw_lineage(snapshot: "Snapshot", lines: list[str]) -> str:
     """Draw one row of the lineage: a column for each open line; `*` is this snapshot."""
     if snapshot.digest not in lines:
         lines.append(snapshot.digest)
@@ -299,24 +301,24 @@ def _graph(snapshot: "Snapshot", lines: list[str]) -> str:
     return drawn
 
 
-VERBS: dict[str, Callable[..., Any]] = {
-    "ls": ls,
-    "log": log,
-    "show": show,
-    "save": save.save,
-    "branch": branch,
-    "clone": clone,
-    "reset": reset,
-    "pin": pin,
-    "unpin": unpin,
-    "forget": forget,
-    "diff": state_diff.diff,
-    "verify": verify,
-    "gc": gc,
-    "ship": ship.ship,
-    "import": ship.take_in,
-    "inspect": ship.inspect,
-    "export": ship.export,
-    "assimilate": assimilate.assimilate,
-    "pool": assimilate.pool,
+STATE_VERBS: dict[str, Callable[..., Any]] = {
+    "ls": list_branches,
+    "log": log_snapshots,
+    "show": show_snapshot,
+    "save": save.request_snapshot,
+    "branch": create_branch,
+    "clone": clone_lifetime,
+    "reset": reset_branch,
+    "pin": pin_snapshot,
+    "unpin": remove_pin,
+    "forget": delete_branch,
+    "diff": state_diff.compare_states,
+    "verify": verify_store,
+    "gc": delete_unreachable,
+    "ship": ship.ship_state,
+    "import": ship.import_state,
+    "inspect": ship.inspect_bundle,
+    "export": ship.export_state_folder,
+    "assimilate": assimilate.assimilate_recordings,
+    "pool": assimilate.pool_states,
 }

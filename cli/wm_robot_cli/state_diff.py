@@ -14,11 +14,13 @@ from wm_robot_cli.tables import print_rows
 if TYPE_CHECKING:
     from wm_robot.store.snapshot import Snapshot
 
-Life = Annotated[str, tyro.conf.Positional]
+StateReference = Annotated[str, tyro.conf.Positional]
 JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
-def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFlag = False) -> None:
+def compare_states(
+    one: StateReference, other: StateReference, /, *, base: Path | None = None, as_json: JsonFlag = False
+) -> None:
     """Compare two lifetime states: their values, and with a base their predictions of each joint.
 
     Args:
@@ -27,13 +29,16 @@ def diff(one: Life, other: Life, /, *, base: Path | None = None, as_json: JsonFl
         base: Folder of their base.
         as_json: Print JSON.
     """
-    from wm_robot.store.store import opened
+    from wm_robot.store.store import parse_reference
 
-    lives = [(store, store.show(reference)) for store, reference in (opened(one), opened(other))]
+    lives = [
+        (store, store.read_manifest(reference))
+        for store, reference in (parse_reference(one), parse_reference(other))
+    ]
     _check_comparable((one, other), [snapshot for _, snapshot in lives])
-    place = None if base is None else _base_of(base, one, lives[0][1])
+    place = None if base is None else _find_base_of(base, one, lives[0][1])
     states = [store.load(snapshot.digest) for store, snapshot in lives]
-    rows = _bytes_apart(*states) if place is None else _expected_apart(place, *states)
+    rows = _compare_values(*states) if place is None else _compare_predictions(place, *states)
     print_rows(rows, as_json)
 
 
@@ -48,16 +53,16 @@ def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None
             )
 
 
-def _base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
+def _find_base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
     """Find the folder of a base, and check that it is the base of a state."""
-    from wm_robot.io.base_file import check_is_of, find_base
+    from wm_robot.io.base_file import check_same_base, find_base
 
     folder = find_base(base)
-    check_is_of(folder, snapshot.base_digest, life)
+    check_same_base(folder, snapshot.base_digest, life)
     return folder
 
 
-def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _compare_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
     import numpy as np
 
     rows = []
@@ -72,7 +77,9 @@ def _bytes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[
     return rows
 
 
-def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _compare_predictions(
+    base: Path, one: Mapping[str, Any], other: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Compute for each sensor the distance of both states' predictions, from equal observations and actions."""
     try:
         import torch
@@ -87,15 +94,15 @@ def _expected_apart(base: Path, one: Mapping[str, Any], other: Mapping[str, Any]
     model, generator = loaded.model, torch.Generator().manual_seed(0)
     spec = load_spec(loaded.manifest["robot"])
 
-    def around(mean: Any, spread: Any, *shape: int) -> Any:
+    def draw_around(mean: Any, spread: Any, *shape: int) -> Any:
         return mean + 0.5 * spread * torch.randn(*shape, len(mean), generator=generator)
 
-    obs = around(model.obs_mean, model.obs_std, moments)
-    plans = around(model.action_mean, model.action_std, moments, 1).expand(-1, horizon, -1)[:, None]
+    obs = draw_around(model.obs_mean, model.obs_std, moments)
+    plans = draw_around(model.action_mean, model.action_std, moments, 1).expand(-1, horizon, -1)[:, None]
     ends = []
     with torch.inference_mode():
         for arrays in (one, other):
-            born = model.birth(hold=plans[:, 0, 0])
+            born = model.initial_state(initial_action=plans[:, 0, 0])
             initial = born.flatten()
             saved = {
                 name: torch.from_numpy(value).expand(moments, *value.shape[1:])

@@ -5,26 +5,26 @@ import os
 import select
 import sys
 
-_PLAIN = {
+_ASCII_REPLACEMENTS = {
     "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "•": "*", "×": "x", "±": "+/-", "→": "->", "≤": "<=",
     "≥": ">=", "²": "2", "³": "3", "°": " deg", "µ": "u", "μ": "u", "θ": "theta", "γ": "gamma", "λ": "lambda",
     "π": "pi", "σ": "sigma", "’": "'", "‘": "'", "“": '"', "”": '"', "✓": "ok", "✗": "x",
 }  # fmt: skip
-HANDLER = "wm_robot.plain"
-CLOSED = 141
+ERROR_HANDLER = "wm_robot.plain"
+EXIT_PIPE_CLOSED = 141
 """Exit code after a write into a closed pipe, as in a shell."""
 
 
-def write_any_text() -> None:
+def accept_any_text() -> None:
     """Configure stdout and stderr to accept any text, in every locale and for every pipe."""
-    codecs.register_error(HANDLER, _in_plain_letters)
+    codecs.register_error(ERROR_HANDLER, _replace_unencodable)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors=HANDLER)
+            reconfigure(errors=ERROR_HANDLER)
 
 
-def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
+def _replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
@@ -32,11 +32,14 @@ def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
         # Bytes of a file name that is not valid text: they are written unchanged.
         return bytes(ord(letter) - 0xDC00 for letter in lacking), error.end
     # Other letters belong to names: they are escaped.
-    plain = (_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking)
+    plain = (
+        _ASCII_REPLACEMENTS.get(letter) or letter.encode("ascii", "backslashreplace").decode()
+        for letter in lacking
+    )
     return "".join(plain), error.end
 
 
-def flush() -> None:
+def flush_output() -> None:
     """Flush stdout, so that an error occurs here and not at interpreter exit.
 
     Raises:
@@ -45,21 +48,21 @@ def flush() -> None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        _write_nowhere()
+        _discard_output()
         if isinstance(error, BrokenPipeError):
-            sys.exit(CLOSED)
+            sys.exit(EXIT_PIPE_CLOSED)
         raise
 
 
-def end_if_closed() -> None:
+def exit_if_closed() -> None:
     """Handle a broken pipe: exit as `flush_output` does if it was stdout, and return if it was another."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
-        _write_nowhere()
-        sys.exit(CLOSED)
+        _discard_output()
+        sys.exit(EXIT_PIPE_CLOSED)
 
 
-def _write_nowhere() -> None:
+def _discard_output() -> None:
     """Redirect stdout to null, because the buffer would fail again at interpreter exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from wm_robot.errors import ConfigError, GraphError, MissingExtraError, SnapshotError
-from wm_robot_cli.export import end_without_graphs
-from wm_robot_cli.output_folder import check_writable, sole_writer
+from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError
+from wm_robot_cli.export import exit_without_onnx_models
+from wm_robot_cli.output_folder import check_writable, lock_output_folder
 from wm_robot_cli.values import Count, Seed, Share, Threads
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
     from wm_robot.spec import RobotSpec
     from wm_robot.training.trainer import TrainConfig, Trainer
-    from wm_robot.types import Lives
+    from wm_robot.types import TrajectoryBatch
 
-MEMORY_OF_ARM = {"robust": "none", "nominal": "none", "oracle": "told"}
-COMPARED = ("adaptive", "robust", "oracle")
+MEMORY_OF_VARIANT = {"robust": "none", "nominal": "none", "oracle": "told"}
+COMPARED_VARIANTS = ("adaptive", "robust", "oracle")
 """Variants whose bases the comparison benches need; `--all` trains them in this order."""
 
 
-def train(
+def train_base(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
@@ -88,16 +88,16 @@ def train(
     try:
         import torch
 
-        from wm_robot_sim.worlds import WorldDistribution
+        from wm_robot_sim.worlds import DomainRandomization
     except ImportError as error:
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
     from wm_robot.robots import load_spec
-    from wm_robot.training.curriculum import STAGES
+    from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.trainer import TrainConfig
 
-    _check_arm(arm, memory, all_bases)
+    _check_variant(arm, memory, all_bases)
     torch.set_num_threads(1)
     spec = load_spec(robot)
     task = task or next(iter(spec.tasks))
@@ -108,7 +108,7 @@ def train(
         )
     begin_from = load_base(start) if start else None
     bases: list[_BaseTraining] = []
-    for each in COMPARED if all_bases else (arm,):
+    for each in COMPARED_VARIANTS if all_bases else (arm,):
         name = f"{spec.name}-{memory if each == 'adaptive' else each}"
         nominal_only = each == "nominal"
         folder = out or Path("bases") / name
@@ -117,19 +117,23 @@ def train(
                 spec=spec,
                 task=task,
                 config=TrainConfig(
-                    updates=updates, rows=rows, steps=steps, seed=seed, stages=STAGES if curriculum else ()
+                    updates=updates,
+                    rows=rows,
+                    steps=steps,
+                    seed=seed,
+                    stages=DEFAULT_STAGES if curriculum else (),
                 ),
-                shape=ModelConfig.of(
+                shape=ModelConfig.from_spec(
                     spec,
-                    truth=len(WorldDistribution(spec).names),
-                    memory=MEMORY_OF_ARM.get(each, memory),
+                    truth=len(DomainRandomization(spec).parameter_names),
+                    memory=MEMORY_OF_VARIANT.get(each, memory),
                 ),
-                gather=_Gather(
+                collector=_TrajectoryCollector(
                     spec=spec,
                     task=task,
-                    lives=(random_lives, planned_lives),
+                    num_trajectories=(random_lives, planned_lives),
                     steps=life_steps,
-                    still=still,
+                    static_share=still,
                     seed=seed,
                     threads=threads,
                     nominal_only=nominal_only,
@@ -139,7 +143,7 @@ def train(
                 start=begin_from,
                 out=folder / name if all_bases and out else folder,
                 calibration_lives=calibration_lives,
-                graduate=graduate and each == "adaptive",
+                pretrains_state=graduate and each == "adaptive",
             )
         )
     for base in bases:
@@ -148,29 +152,31 @@ def train(
     refused = []
     for base in bases:
         if all_bases and (found := base.find_complete()):
-            print(f"base {found.digest[:12]} in {found.where} is complete")
+            print(f"base {found.digest[:12]} in {found.folder} is complete")
             continue
         try:
-            with sole_writer(base.out, "--out"), sole_writer(base.work, "--work"):
-                base.make()
-        except GraphError as error:
+            with lock_output_folder(base.out, "--out"), lock_output_folder(base.work, "--work"):
+                base.train_and_write()
+        except OnnxMismatchError as error:
             refused.append(error)
     if refused:
-        end_without_graphs(". ".join(map(str, refused)))
+        exit_without_onnx_models(". ".join(map(str, refused)))
 
 
-def _check_arm(arm: str, memory: str, all_bases: bool) -> None:
+def _check_variant(variant: str, memory: str, all_bases: bool) -> None:
     """Reject a variant and a memory that do not match.
 
     Raises:
         ConfigError: If they do not match.
     """
-    if all_bases and arm != "adaptive":
-        raise ConfigError(f"arm is '{arm}', and --all makes {', '.join(COMPARED)}. Leave out one of the two")
-    of_memory = [name for name, kept in MEMORY_OF_ARM.items() if kept == memory]
-    if of_memory and arm not in of_memory:
+    if all_bases and variant != "adaptive":
         raise ConfigError(
-            f"memory is '{memory}', which learns nothing, and arm is '{arm}'. To train a base with it: "
+            f"arm is '{variant}', and --all makes {', '.join(COMPARED_VARIANTS)}. Leave out one of the two"
+        )
+    of_memory = [name for name, kept in MEMORY_OF_VARIANT.items() if kept == memory]
+    if of_memory and variant not in of_memory:
+        raise ConfigError(
+            f"memory is '{memory}', which learns nothing, and arm is '{variant}'. To train a base with it: "
             f"--arm {of_memory[0]}"
         )
 
@@ -183,16 +189,16 @@ class _BaseTraining:
     task: str
     config: "TrainConfig"
     shape: "ModelConfig"
-    gather: "_Gather"
+    collector: "_TrajectoryCollector"
     work: Path
     """Checkpoints and curves of this base."""
     data: Path
     start: "Base | None"
     out: Path
     calibration_lives: int
-    graduate: bool
+    pretrains_state: bool
 
-    def make(self) -> None:
+    def train_and_write(self) -> None:
         """Train the base; then write it with its calibration, ONNX models and pretrained state.
 
         Raises:
@@ -206,64 +212,66 @@ class _BaseTraining:
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot.training.export.base_graphs import export_graphs, remove_foreign_graphs
         from wm_robot.training.trainer import Trainer
-        from wm_robot_cli.calibrate import measure
-        from wm_robot_cli.export import graphs_in_words
-        from wm_robot_cli.graduate import remove_foreign_graduate, school
-        from wm_robot_cli.provenance import commit
+        from wm_robot_cli.calibrate import measure_calibration
+        from wm_robot_cli.export import describe_onnx_models
+        from wm_robot_cli.graduate import remove_foreign_state, run_curriculum
+        from wm_robot_cli.provenance import read_commit
 
-        made_by = commit()
+        made_by = read_commit()
         torch.manual_seed(self.config.seed)
         trainer = Trainer(
             WorldModel(self.shape),
             self.config,
             folder=self.work,
             data=self.data,
-            gather=self.gather,
-            start=self.start.model if self.start else None,
+            trajectory_source=self.collector,
+            initial_model=self.start.model if self.start else None,
         )
-        seconds = _run(trainer, self.config.updates, self.work)
-        card = _card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
+        seconds = _run_training(trainer, self.config.updates, self.work)
+        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
         if self.start:
             card["start"] = self.start.digest
         save_base(self.out, trainer.model, self.spec, card)
         base = load_base(self.out)
         remove_foreign_graphs(self.out, base)
-        remove_foreign_graduate(self.out, base)
-        save_calibration(self.out, base, measure(base, self.spec, lives=self.calibration_lives))
+        remove_foreign_state(self.out, base)
+        save_calibration(
+            self.out, base, measure_calibration(base, self.spec, num_trajectories=self.calibration_lives)
+        )
         refusal = None
         try:
             differences = export_graphs(self.out, base, self.spec, task=self.task)
-            print(graphs_in_words(self.out, MppiConfig(), differences))
-        except GraphError as error:
+            print(describe_onnx_models(self.out, MppiConfig(), differences))
+        except OnnxMismatchError as error:
             refusal = error
-        if self.graduate:
-            school(self.out, base, self.spec, task=self.task)
+        if self.pretrains_state:
+            run_curriculum(self.out, base, self.spec, task=self.task)
         print(f"base {base.digest[:12]} in {self.out}{' without ONNX models' if refusal else ''}")
         if refusal:
-            raise GraphError(
+            raise OnnxMismatchError(
                 f"base {base.digest[:12]} in {self.out} is usable in torch, and has no ONNX models: {refusal}"
             ) from refusal
 
     def find_complete(self) -> "Base | None":
         """Return the existing complete base of this training; None without one."""
-        from wm_robot.agent.onnx_files import load_graphs
+        from wm_robot.agent.onnx_files import load_functions
         from wm_robot.model.base import load_base
         from wm_robot.model.calibration import load_calibration
-        from wm_robot_cli.graduate import has_attended
+        from wm_robot_cli.graduate import has_curriculum_record
 
         try:
             base = load_base(self.out)
             base.check_spec(self.spec)
-            load_calibration(base.where, base)
-            graphs = load_graphs(base.where, base)
+            load_calibration(base.folder, base)
+            graphs = load_functions(base.folder, base)
         except SnapshotError:
             return None
-        attended = not self.graduate or has_attended(Path(base.where), base)
-        return base if graphs and attended and self._made(base) else None
+        attended = not self.pretrains_state or has_curriculum_record(Path(base.folder), base)
+        return base if graphs and attended and self._matches_card(base) else None
 
-    def _made(self, base: "Base") -> bool:
+    def _matches_card(self, base: "Base") -> bool:
         """Whether the card of a base has the settings of this training."""
-        from wm_robot.io.durable import digest
+        from wm_robot.io.durable import compute_digest
 
         card = base.manifest["card"]
         wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
@@ -271,7 +279,7 @@ class _BaseTraining:
         settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
         lives = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
         same_lives = all(
-            digest(path.read_bytes()) == sha256 for path, sha256 in lives.items() if path.exists()
+            compute_digest(path.read_bytes()) == sha256 for path, sha256 in lives.items() if path.exists()
         )
         return (
             settings
@@ -282,74 +290,74 @@ class _BaseTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Gather:
+class _TrajectoryCollector:
     """Trajectory collector: the first round with random actions, the others with the planner in the loop."""
 
     spec: "RobotSpec"
     task: str
-    lives: tuple[int, int]
+    num_trajectories: tuple[int, int]
     """In the first round, and in each later one."""
     steps: int
-    still: float
+    static_share: float
     seed: int
     threads: int
     nominal_only: bool
 
-    def recipe(self, number: int) -> dict[str, Any]:
+    def describe_round(self, number: int) -> dict[str, Any]:
         """See `wm_robot.training.trainer.Gather`."""
-        from wm_robot.io.durable import digest
-        from wm_robot.spec import canonical_json
+        from wm_robot.io.durable import compute_digest
+        from wm_robot.spec import encode_canonical_json
 
         return {
-            "robot": self.spec.digest(),
-            "worlds": digest(canonical_json(self.spec.world)),
+            "robot": self.spec.compute_digest(),
+            "worlds": compute_digest(encode_canonical_json(self.spec.world)),
             "task": self.task,
             "round": number,
-            "lives": self.lives[min(number, 1)],
+            "lives": self.num_trajectories[min(number, 1)],
             "steps": self.steps,
-            "still": self.still,
+            "still": self.static_share,
             "seed": self.seed,
             "nominal_only": self.nominal_only,
         }
 
-    def __call__(self, number: int, model: "WorldModel | None") -> "Lives":
+    def __call__(self, number: int, model: "WorldModel | None") -> "TrajectoryBatch":
         from wm_robot.agent.batch_agent import BatchAgent
-        from wm_robot.agent.rollout_objective import ImaginedPlans
-        from wm_robot.model.torch_backend import ModelLives
+        from wm_robot.agent.rollout_objective import TorchPlanner
+        from wm_robot.model.torch_backend import TorchBackend
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot_sim.rollouts import gather as gather_lives
-        from wm_robot_sim.worlds import WorldDistribution
+        from wm_robot_sim.rollouts import collect_trajectories as gather_lives
+        from wm_robot_sim.worlds import DomainRandomization
 
-        count, policy = self.lives[min(number, 1)], None
+        count, policy = self.num_trajectories[min(number, 1)], None
         if model is not None:
             # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
             planner = MppiConfig(samples=32, iterations=1, rounds=0)
-            plans = ImaginedPlans(model, self.spec, task=self.task, planner=planner)
-            policy = BatchAgent(ModelLives(model), plans, self.spec, seed=self.seed + number)
+            plans = TorchPlanner(model, self.spec, task=self.task, planner=planner)
+            policy = BatchAgent(TorchBackend(model), plans, self.spec, seed=self.seed + number)
         print(
             f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )
-        nominal = [WorldDistribution(self.spec).nominal()]
+        nominal = [DomainRandomization(self.spec).make_nominal_world()]
         return gather_lives(
             self.spec,
-            lives=count,
-            steps=self.steps,
-            still=self.still,
+            num_trajectories=count,
+            num_steps=self.steps,
+            static_share=self.static_share,
             seed=self.seed * 1000 + number,
             policy=policy,
-            threads=self.threads,
+            num_threads=self.threads,
             worlds=[nominal] * count if self.nominal_only else None,
         )
 
 
-def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
+def _run_training(trainer: "Trainer", updates: int, folder: Path) -> float:
     """Train to the end with a progress bar, or single lines without a terminal."""
     import time
 
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from torch.utils.tensorboard import SummaryWriter
 
-    from wm_robot.training.trainer import CURVE
+    from wm_robot.training.trainer import CURVE_INTERVAL
 
     started = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -362,7 +370,7 @@ def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
         for metrics in trainer.run():
             update = int(metrics["update"])
             bar.update(row, completed=update)
-            if update % CURVE and update != updates:
+            if update % CURVE_INTERVAL and update != updates:
                 continue
             mean = trainer.history[-1]
             for name, value in mean.items():
@@ -378,19 +386,21 @@ def _run(trainer: "Trainer", updates: int, folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _card(
+def _make_card(
     trainer: "Trainer", robot: str, seconds: float, config: "TrainConfig", data: Path
 ) -> dict[str, Any]:
     """Write how the base was made: command, seed, data, curves."""
-    from wm_robot.io.durable import digest
-    from wm_robot_cli.provenance import versions
+    from wm_robot.io.durable import compute_digest
+    from wm_robot_cli.provenance import read_versions
 
-    lives = {path.name: digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))}
+    lives = {
+        path.name: compute_digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))
+    }
     return {
         "command": shlex.join(["wm-robot", *sys.argv[1:]]),
         "robot": robot,
         "seed": config.seed,
-        "versions": versions(),
+        "versions": read_versions(),
         "train": asdict(config),
         "minutes_since_resume": round(seconds / 60, 1),
         "data_sha256": lives,

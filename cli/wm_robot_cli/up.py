@@ -11,12 +11,12 @@ from wm_robot.errors import ConfigError, MissingExtraError
 from wm_robot_cli.tables import print_rows
 from wm_robot_cli.values import Domain
 
-Values = Annotated[tuple[str, ...], tyro.conf.Positional]
+ArgumentValues = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
-def up(
+def start_graph(
     graph: Annotated[str, tyro.conf.Positional],
-    values: Values = (),
+    values: ArgumentValues = (),
     /,
     *,
     show_args: bool = False,
@@ -34,13 +34,13 @@ def up(
         domain: ROS_DOMAIN_ID; by default the present one, or 0.
     """
     try:
-        from wm_robot_ros.launching.launch_graph import POLICIES, Graph, find
-        from wm_robot_ros.launching.preflight import check_named
-        from wm_robot_ros.middleware.environment import ros_domain, ros_environment
+        from wm_robot_ros.launching.launch_graph import POLICIES, LaunchGraph, find_graph
+        from wm_robot_ros.launching.preflight import check_named_values
+        from wm_robot_ros.middleware.environment import make_ros_environment, read_ros_domain
     except ImportError as error:
         raise MissingExtraError("wm-robot up", "ros") from error
-    path = find(graph)
-    found = Graph.read(path)
+    path = find_graph(graph)
+    found = LaunchGraph.read(path)
     if show_args:
         print(found.about)
         rows = [
@@ -65,12 +65,12 @@ def up(
         name, _, rest = wrong[0].partition("=")
         better = f"Write {name}:={rest}" if name in known else f"See: wm-robot up {graph} --show-args"
         raise ConfigError(f"'{wrong[0]}' is not an argument of the form name:=value. {better}")
-    chosen = found.values(dict(value.split(":=", 1) for value in values))
+    chosen = found.parse_values(dict(value.split(":=", 1) for value in values))
     try:
-        environment = ros_environment(domain=ros_domain(domain))
+        environment = make_ros_environment(domain=read_ros_domain(domain))
     except ConfigError as error:
         raise ConfigError(f"{error}. Or: wm-robot up {graph} --domain 0") from error
-    check_named(found, chosen)
+    check_named_values(found, chosen)
     command = [sys.executable, "-m", "wm_robot_ros.launching.bringup", str(path), json.dumps(chosen)]
     # exec replaces this process: Ctrl-C and the exit code belong to the new one.
     os.execve(sys.executable, command, environment)

@@ -13,34 +13,36 @@ import numpy as np
 import torch
 
 from wm_robot.agent.batch_agent import BatchAgent
-from wm_robot.agent.rollout_objective import ImaginedPlans
-from wm_robot.evaluation.adaptation import Arm, error_by_step
-from wm_robot.evaluation.control import Change, target_error
+from wm_robot.agent.rollout_objective import TorchPlanner
+from wm_robot.evaluation.adaptation import Variant, compute_error_by_step
+from wm_robot.evaluation.control import HiddenChange, measure_target_error
 from wm_robot.model.base import load_base
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
-from wm_robot_sim.rollouts import gather
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_sim.rollouts import collect_trajectories
+from wm_robot_sim.worlds import DomainRandomization
 
 SPEC = load_spec("arm")
-WORLDS = WorldDistribution(SPEC)
+WORLDS = DomainRandomization(SPEC)
 
 
 def infer(worlds, seed, changed, constants):
     rng = np.random.default_rng(seed)
     drawn = [[WORLDS.sample(rng) for _ in range(1 + changed)] for _ in range(worlds)]
     steps, visits = (248, [(0, 0), (128, 1)]) if changed else (136, [(0, 0)])
-    lives = gather(SPEC, lives=worlds, steps=steps, seed=seed, worlds=drawn, visits=visits)
+    lives = collect_trajectories(
+        SPEC, num_trajectories=worlds, num_steps=steps, seed=seed, worlds=drawn, world_schedule=visits
+    )
     points = (136, 144, 160, 178, 228) if changed else (0, 16, 32, 50, 112)
     unit, errors = np.diff(lives.obs, axis=1).std((0, 1)), {}
     for arm in ("robust", "oracle", "ekf"):
         model = load_base(f"bases/arm-{arm}").model
         for name, value in constants.items() if arm == "ekf" else ():
             setattr(model.memories[0], name, value)
-        errors[arm] = error_by_step(Arm(name=arm, model=model), lives, points, change_std=unit)
+        errors[arm] = compute_error_by_step(Variant(name=arm, model=model), lives, points, change_std=unit)
     robust, oracle, own = (errors[arm].mean(0) for arm in ("robust", "oracle", "ekf"))
     for what, row in {
         "steps": np.array(points),
@@ -58,13 +60,15 @@ def plan(worlds, seed, arm, constants, steps=300, settled=50):
     drawn = [WORLDS.sample(rng) for rng in rngs]
     sim = BatchSim(SPEC, drawn, seed=seed)
     targets = [MovingTarget(SPEC, seed=np.random.SeedSequence([seed, 2, i])) for i in range(worlds)]
-    truth = np.stack([world.vector() for world in drawn])
-    change = Change(step=-1, apply=lambda: None, truth_before=truth, truth_after=truth)
+    truth = np.stack([world.to_vector() for world in drawn])
+    change = HiddenChange(step=-1, apply=lambda: None, truth_before=truth, truth_after=truth)
     planner = MppiConfig(**{k: v if k == "control_cost" else int(v) for k, v in constants.items()})
     model = load_base(f"bases/arm-{arm}").model
-    plans = ImaginedPlans(model, SPEC, task="reach", planner=planner)
-    crew = BatchAgent(ModelLives(model), plans, SPEC, seed=seed)
-    error = target_error(sim, crew, np.stack([target.path(steps + 1) for target in targets]), change)
+    plans = TorchPlanner(model, SPEC, task="reach", planner=planner)
+    crew = BatchAgent(TorchBackend(model), plans, SPEC, seed=seed)
+    error = measure_target_error(
+        sim, crew, np.stack([target.compute_path(steps + 1) for target in targets]), change
+    )
     own = np.sort(1000 * error[:, settled:].mean(1))
     trimmed = own[: int(0.9 * worlds)].mean()
     print(f"mean {own.mean():.2f} mm, median {np.median(own):.2f}, without the worst tenth {trimmed:.2f}")

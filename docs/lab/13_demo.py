@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_robot.evaluation.outcome import Outcome, Track
-from wm_robot.evaluation.recovery import CLOSE, START, level
+from wm_robot.evaluation.outcome import ErrorTrack, SessionOutcome
+from wm_robot.evaluation.recovery import MIN_OFF_TARGET_ERROR, START_SECONDS, compute_span_mean
 from wm_robot.io.base_file import find_base
 from wm_robot.robots import load_spec
-from wm_robot_demo.demo_run import first_visit, second_visit
-from wm_robot_demo.load_session import Tale
-from wm_robot_demo.options import Options
-from wm_robot_demo.progress import Scene
-from wm_robot_demo.scenario import Change, Plan
-from wm_robot_demo.single_process import hold
+from wm_robot_demo.demo_run import make_first_session, make_second_session
+from wm_robot_demo.load_session import RobotRecording
+from wm_robot_demo.options import DemoOptions
+from wm_robot_demo.progress import SessionProgress
+from wm_robot_demo.scenario import DemoChange, DemoPlan
+from wm_robot_demo.single_process import run_session_in_process
 
 LEARNS, WAKES = 8.0, 1.0
 """Seconds that a robot lives in a changed world before it is saved, and that it is then watched."""
@@ -36,20 +36,22 @@ class Silent:
     def say(self, words: str) -> None:
         pass
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: SessionProgress) -> None:
         pass
 
     def clear(self) -> None:
         pass
 
 
-def options(seed: int, out: Path) -> Options:
-    return Options(out=out, base=find_base("arm-ekf"), frozen=find_base("arm-robust"), seed=seed, ros=False)
+def options(seed: int, out: Path) -> DemoOptions:
+    return DemoOptions(
+        output_folder=out, base=find_base("arm-ekf"), frozen=find_base("arm-robust"), seed=seed, ros=False
+    )
 
 
-def first_second(tales: list[Tale]) -> tuple[float, float]:
+def first_second(tales: list[RobotRecording]) -> tuple[float, float]:
     """Error of the restored and of the newborn arm in their first second, in m."""
-    restored, newborn = (level(told.time, told.error, (0.0, 1.0)) for told in tales[-2:])
+    restored, newborn = (compute_span_mean(told.time, told.error, (0.0, 1.0)) for told in tales[-2:])
     return restored, newborn
 
 
@@ -57,11 +59,17 @@ def show_seeds(seeds: range) -> None:
     """Two tables with one line a seed: the first visit, and the second."""
     spec, first_lines, second_lines, ratios = load_spec("arm"), [], [], []
     for seed in seeds:
-        plan = Plan.of(seed)
+        plan = DemoPlan.from_seed(seed)
         with tempfile.TemporaryDirectory() as out:
             asked = options(seed, Path(out))
-            tales = [*hold(first_visit(asked, spec, plan, None), spec, Silent(), lambda robots: "")]
-            tales += hold(second_visit(asked, spec, plan), spec, Silent(), lambda robots: "")
+            tales = [
+                *run_session_in_process(
+                    make_first_session(asked, spec, plan, None), spec, Silent(), lambda robots: ""
+                )
+            ]
+            tales += run_session_in_process(
+                make_second_session(asked, spec, plan), spec, Silent(), lambda robots: ""
+            )
         first_lines.append(
             f"| {seed} | {plan.change.payload:.2f} kg, {100 * plan.change.strength:.0f} % | {first(tales)} |"
         )
@@ -81,27 +89,33 @@ def show_seeds(seeds: range) -> None:
     )
 
 
-def first(tales: list[Tale]) -> str:
+def first(tales: list[RobotRecording]) -> str:
     """What the change did, as cells of a table."""
-    tracks = [Track(name=told.name, time=told.time, error=told.error) for told in tales[:2]]
-    outcome = Outcome.of(tracks, change=tales[0].change, changed="")
+    tracks = [ErrorTrack(name=told.name, time=told.time, error=told.error) for told in tales[:2]]
+    outcome = SessionOutcome.from_tracks(tracks, change_time=tales[0].change_time, change_description="")
     learning, frozen = outcome.recoveries
-    back = f"{frozen.last_off:.1f} s" if frozen.recovered else "no" if frozen.disturbed else "never left"
+    back = (
+        f"{frozen.last_off_target:.1f} s"
+        if frozen.has_recovered
+        else "no"
+        if frozen.was_disturbed
+        else "never left"
+    )
     return (
-        f"{1e3 * learning.worst:.0f} mm{', off' if learning.disturbed else ''} | {1e3 * frozen.worst:.0f} mm | "
-        f"{frozen.off:.1f} of {frozen.watched:.1f} s | {back} | at {outcome.largest.time - outcome.change:.1f} s"
+        f"{1e3 * learning.worst_error:.0f} mm{', off' if learning.was_disturbed else ''} | {1e3 * frozen.worst_error:.0f} mm | "
+        f"{frozen.off_target_time:.1f} of {frozen.observed_time:.1f} s | {back} | at {outcome.largest_difference.time - outcome.change_time:.1f} s"
     )
 
 
-def second(tales: list[Tale]) -> str:
+def second(tales: list[RobotRecording]) -> str:
     """What the saved state was worth, as cells of a table."""
     adaptive, *woken = tales[0], *tales[2:]
-    before = (adaptive.surprise_time >= START) & (adaptive.surprise_time < adaptive.change)
+    before = (adaptive.surprise_time >= START_SECONDS) & (adaptive.surprise_time < adaptive.change_time)
     usual = np.median(adaptive.surprise[before])
     restored, newborn = first_second(tales)
-    there = ", ".join(f"{told.time[np.argmax(told.error < CLOSE)]:.2f}" for told in woken)
+    there = ", ".join(f"{told.time[np.argmax(told.error < MIN_OFF_TARGET_ERROR)]:.2f}" for told in woken)
     times = ", ".join(f"{np.exp(told.surprise[told.surprise_time < 1].mean() - usual):.3g}" for told in woken)
-    after = ", ".join(f"{1e3 * level(told.time, told.error, (1.0, 10.0)):.1f}" for told in woken)
+    after = ", ".join(f"{1e3 * compute_span_mean(told.time, told.error, (1.0, 10.0)):.1f}" for told in woken)
     return f"{restored / newborn:.2f} | {there} s | {times} × | {after} mm"
 
 
@@ -123,7 +137,7 @@ def show_changes(wanted: list[str], seeds: range) -> None:
     for kind, world_of in kinds.items():
         if wanted and kind not in wanted:
             continue
-        seen = np.array([wake(seed, world_of(Change.draw(seed)), spec) for seed in seeds])
+        seen = np.array([wake(seed, world_of(DemoChange.draw(seed)), spec) for seed in seeds])
         ratios, (restored, newborn) = seen[:, 0] / seen[:, 1], 1e3 * np.median(seen, 0)
         print(
             f"| {kind} | {np.median(ratios):.2f} | {ratios.min():.2f} to {ratios.max():.2f} | "
@@ -134,14 +148,18 @@ def show_changes(wanted: list[str], seeds: range) -> None:
 
 def wake(seed: int, world: str, spec) -> tuple[float, float]:
     """Live in a world, be saved and wake in it again, beside a newborn."""
-    plan = Plan.of(seed)
+    plan = DemoPlan.from_seed(seed)
     with tempfile.TemporaryDirectory() as out:
         asked = options(seed, Path(out))
-        first, second = first_visit(asked, spec, plan, None), second_visit(asked, spec, plan)
-        learning = replace(first.roles[0], world=world, change_time=-1.0)
-        hold(replace(first, length=LEARNS, roles=(learning,)), spec, Silent(), lambda robots: "")
-        roles = tuple(replace(role, world=world) for role in second.roles)
-        tales = hold(replace(second, length=WAKES, roles=roles), spec, Silent(), lambda robots: "")
+        first, second = make_first_session(asked, spec, plan, None), make_second_session(asked, spec, plan)
+        learning = replace(first.robots[0], world=world, change_time=-1.0)
+        run_session_in_process(
+            replace(first, length=LEARNS, roles=(learning,)), spec, Silent(), lambda robots: ""
+        )
+        roles = tuple(replace(role, world=world) for role in second.robots)
+        tales = run_session_in_process(
+            replace(second, length=WAKES, roles=roles), spec, Silent(), lambda robots: ""
+        )
     return first_second(list(tales))
 
 

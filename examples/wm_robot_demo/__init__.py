@@ -1,7 +1,7 @@
 """Demo: two arms, one hidden change, one arm learns. Starts the nodes, monitors them and writes a report."""
 
-from wm_robot_demo.demo_run import run
-from wm_robot_demo.options import Options
-from wm_robot_demo.progress import Scene, Screen
+from wm_robot_demo.demo_run import run_demo
+from wm_robot_demo.options import DemoOptions
+from wm_robot_demo.progress import DemoDisplay, SessionProgress
 
-__all__ = ["Options", "Scene", "Screen", "run"]
+__all__ = ["DemoOptions", "SessionProgress", "DemoDisplay", "run_demo"]

@@ -11,33 +11,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, DeviceError, MissingExtraError, SnapshotError
-from wm_robot.evaluation.recovery import START, threshold
+from wm_robot.evaluation.recovery import START_SECONDS, compute_off_target_limit
 from wm_robot.io.base_file import find_base
-from wm_robot.io.durable import claim
+from wm_robot.io.durable import try_lock
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
-from wm_robot_demo.options import Options
-from wm_robot_demo.processes import Crew
-from wm_robot_demo.progress import Screen
-from wm_robot_demo.scenario import Plan
-from wm_robot_demo.session import PRIORITY, SAVING, Role, Visit, agent_of, hold
-from wm_robot_demo.status_reader import RobotView, Watch
-from wm_robot_ros.middleware.environment import private_environment
+from wm_robot_demo.options import DemoOptions
+from wm_robot_demo.processes import NodeProcesses
+from wm_robot_demo.progress import DemoDisplay
+from wm_robot_demo.scenario import DemoPlan
+from wm_robot_demo.session import (
+    AGENT_PRIORITY,
+    SAVE_TIMEOUT,
+    DemoSession,
+    RobotSettings,
+    agent_process_name,
+    run_session,
+)
+from wm_robot_demo.status_reader import RobotStatus, StatusReader
+from wm_robot_ros.middleware.environment import make_private_environment
 
 if TYPE_CHECKING:
-    from wm_robot_demo.load_session import Tale
+    from wm_robot_demo.load_session import RobotRecording
 
 ROBOT = "arm"
 ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
-LOCK = ".lock"
+LOCK_FILE = ".lock"
 """Lock file in the folder of a running demo."""
-NOTICED = 0.7
+CHANGE_CAPTION_SECONDS = 0.7
 """Seconds after the change in which the display shows the change itself."""
-FAILED, INTERRUPTED = 1, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
-def run(options: Options, screen: Screen) -> int:
+def run_demo(options: DemoOptions, screen: DemoDisplay) -> int:
     """Run the demo. Return the exit code: 0, 1 if a process failed, 130 after Ctrl-C.
 
     Without ROS 2 it runs in this process with the library's own loop, and writes no recording. A second Ctrl-C is
@@ -52,194 +59,225 @@ def run(options: Options, screen: Screen) -> int:
     _require_extras(over_ros)
     spec = load_spec(ROBOT)
     options = replace(options, base=find_base(options.base), frozen=find_base(options.frozen))
-    manifests = {path: _manifest(path, spec) for path in (options.base, options.frozen)}
-    with _alone_in(options.out):
-        environment = private_environment() if over_ros else None
+    manifests = {path: _read_manifest(path, spec) for path in (options.base, options.frozen)}
+    with _lock_folder(options.output_folder):
+        environment = make_private_environment() if over_ros else None
         if environment is None:
             why = "ROS 2 is not installed" if options.ros else "Option --no-ros"
-            screen.say(
-                f"{why}: the demo runs in one process, in simulated seconds, and writes no {options.session.name}."
+            screen.write_message(
+                f"{why}: the demo runs in one process, in simulated seconds, and writes no {options.session_path.name}."
             )
-        restore = _state_to_go_on_from(options, manifests[options.base], screen)
-        _clear(options)
-        demo = _Demo(options=options, spec=spec, manifests=manifests, restore=restore, screen=screen)
-        with _interrupted_once():
-            return demo.run_over_ros(environment) if environment is not None else demo.run_here()
+        restore = _select_saved_state(options, manifests[options.base], screen)
+        _delete_old_output(options)
+        demo = _DemoRun(options=options, spec=spec, manifests=manifests, restore=restore, screen=screen)
+        with _handle_first_interrupt():
+            return demo.run_over_ros(environment) if environment is not None else demo.run_in_process()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Demo:
+class _DemoRun:
     """One demo: two sessions and their report."""
 
-    options: Options
+    options: DemoOptions
     spec: RobotSpec
     manifests: Mapping[Path, Mapping[str, Any]]
     restore: Path | None
-    screen: Screen
+    screen: DemoDisplay
 
     @property
-    def plan(self) -> Plan:
-        return Plan.of(self.options.seed, quick=self.options.quick)
+    def make_plan(self) -> DemoPlan:
+        return DemoPlan.from_seed(self.options.seed, quick=self.options.quick)
 
     def run_over_ros(self, environment: Mapping[str, str]) -> int:
         """Run each node in its own process, in real time."""
         options, screen = self.options, self.screen
-        crew = Crew(environment, options.out / "logs")
+        crew = NodeProcesses(environment, options.output_folder / "logs")
         try:
-            return self._visit_over_ros(crew)
+            return self._run_sessions_over_ros(crew)
         except DeviceError as error:
-            screen.clear()
-            crew.stop(patience=SAVING)
-            return self._failed(error)
+            screen.end_progress()
+            crew.stop_processes(timeout=SAVE_TIMEOUT)
+            return self._report_failure(error)
         except KeyboardInterrupt:
-            screen.clear()
-            codes = crew.stop(patience=SAVING)
-            screen.say(f"Stopped. {_what_is_there(options)}")
-            for name in (agent_of(ADAPTIVE), agent_of(RESTORED)):
+            screen.end_progress()
+            codes = crew.stop_processes(timeout=SAVE_TIMEOUT)
+            screen.write_message(f"Stopped. {_describe_output(options)}")
+            for name in (agent_process_name(ADAPTIVE), agent_process_name(RESTORED)):
                 if codes.get(name):
-                    screen.say(
-                        crew.explain(
+                    screen.write_message(
+                        crew.format_failure(
                             name, f"'{name}' ended with code {codes[name]}: its saved state is older"
                         )
                     )
-            return INTERRUPTED
+            return EXIT_INTERRUPTED
         finally:
-            crew.stop()
+            crew.stop_processes()
 
-    def run_here(self) -> int:
+    def run_in_process(self) -> int:
         """Run all robots in this process, in simulated time."""
         # Imported here: a demo over ROS does not need it, and its robots have to start at once.
         from wm_robot_demo import single_process
 
         options, spec, screen = self.options, self.spec, self.screen
         try:
-            began_with = self._began_with()
+            began_with = self._read_initial_arrays()
             tales = [
-                *single_process.hold(
-                    first_visit(options, spec, self.plan, self.restore), spec, screen, self._tell()
+                *single_process.run_session_in_process(
+                    make_first_session(options, spec, self.make_plan, self.restore),
+                    spec,
+                    screen,
+                    self._make_commentary(),
                 )
             ]
-            screen.say(_between(options))
-            tales += single_process.hold(second_visit(options, spec, self.plan), spec, screen, _waking)
-            return self._account(tales, began_with, whole=True, over_ros=False)
+            screen.write_message(_describe_saved_state(options))
+            tales += single_process.run_session_in_process(
+                make_second_session(options, spec, self.make_plan), spec, screen, _describe_second_session
+            )
+            return self._write_output(tales, began_with, is_complete=True, over_ros=False)
         except DeviceError as error:
-            return self._failed(error)
+            return self._report_failure(error)
         except KeyboardInterrupt:
-            screen.say(f"Stopped. {_what_is_there(options)}")
-            return INTERRUPTED
+            screen.write_message(f"Stopped. {_describe_output(options)}")
+            return EXIT_INTERRUPTED
 
-    def _visit_over_ros(self, crew: Crew) -> int:
+    def _run_sessions_over_ros(self, crew: NodeProcesses) -> int:
         options, spec, screen = self.options, self.spec, self.screen
-        began_with = self._began_with()
-        digest = options.out / "logs" / "digest.jsonl"
-        watch = Watch(digest)
+        began_with = self._read_initial_arrays()
+        digest = options.output_folder / "logs" / "digest.jsonl"
+        watch = StatusReader(digest)
         recorder = {
-            "path": str(options.session.absolute()),
+            "path": str(options.session_path.absolute()),
             "robots": ",".join(ROBOTS),
             "digest": str(digest.absolute()),
-            "realtime.priority": PRIORITY + 2,
+            "realtime.priority": AGENT_PRIORITY + 2,
         }
-        crew.start("recorder", "recorder_node", recorder)
-        hold(first_visit(options, spec, self.plan, self.restore), crew, watch, screen, self._tell())
-        screen.say(_between(options))
-        hold(second_visit(options, spec, self.plan), crew, watch, screen, _waking)
-        codes = crew.stop("recorder", patience=SAVING)
+        crew.start_process("recorder", "recorder_node", recorder)
+        run_session(
+            make_first_session(options, spec, self.make_plan, self.restore),
+            crew,
+            watch,
+            screen,
+            self._make_commentary(),
+        )
+        screen.write_message(_describe_saved_state(options))
+        run_session(
+            make_second_session(options, spec, self.make_plan), crew, watch, screen, _describe_second_session
+        )
+        codes = crew.stop_processes("recorder", timeout=SAVE_TIMEOUT)
         if codes["recorder"]:
-            raise DeviceError(crew.explain("recorder", f"the recorder ended with code {codes['recorder']}"))
+            raise DeviceError(
+                crew.format_failure("recorder", f"the recorder ended with code {codes['recorder']}")
+            )
         # Imported here: they load matplotlib, and without ROS the reader of recordings may be missing.
         from wm_robot.recording.session_file import read_session
-        from wm_robot_demo.load_session import tale
+        from wm_robot_demo.load_session import read_robot_recording
 
-        session = read_session(options.session)
-        tales = [tale(session, name, spec) for name in ROBOTS]
-        return self._account(tales, began_with, whole=session.whole, over_ros=True)
+        session = read_session(options.session_path)
+        tales = [read_robot_recording(session, name, spec) for name in ROBOTS]
+        return self._write_output(tales, began_with, is_complete=session.is_whole, over_ros=True)
 
-    def _account(self, tales: "Sequence[Tale]", began_with: Any, *, whole: bool, over_ros: bool) -> int:
-        self.screen.say("Writing the report and rendering the film …")
+    def _write_output(
+        self,
+        recordings: "Sequence[RobotRecording]",
+        initial_arrays: Any,
+        *,
+        is_complete: bool,
+        over_ros: bool,
+    ) -> int:
+        self.screen.write_message("Writing the report and rendering the film …")
         # Imported here: it loads torch and matplotlib, and the robots had to start at once.
-        from wm_robot_demo.report import write_account
+        from wm_robot_demo.report import write_output
 
-        write_account(
+        write_output(
             self.options,
             self.spec,
-            self.plan,
+            self.make_plan,
             self.manifests,
-            began_with,
-            tales,
+            initial_arrays,
+            recordings,
             self.screen,
-            whole=whole,
+            is_complete=is_complete,
             over_ros=over_ros,
         )
         return 0
 
-    def _tell(self) -> "_Storyteller":
-        return _Storyteller(self.plan)
+    def _make_commentary(self) -> "_FirstSessionCommentary":
+        return _FirstSessionCommentary(self.make_plan)
 
-    def _began_with(self) -> Any:
-        return _arrays(self.restore, self.manifests[self.options.base], self.spec)
+    def _read_initial_arrays(self) -> Any:
+        return _read_arrays(self.restore, self.manifests[self.options.base], self.spec)
 
-    def _failed(self, error: DeviceError) -> int:
-        self.screen.say(f"DeviceError: {error}")
-        self.screen.say(f"The recording up to this error is in {self.options.out}")
-        return FAILED
+    def _report_failure(self, error: DeviceError) -> int:
+        self.screen.write_message(f"DeviceError: {error}")
+        self.screen.write_message(f"The recording up to this error is in {self.options.output_folder}")
+        return EXIT_FAILED
 
 
-def first_visit(options: Options, spec: RobotSpec, plan: Plan, restore: Path | None) -> Visit:
+def make_first_session(
+    options: DemoOptions, spec: RobotSpec, plan: DemoPlan, restore: Path | None
+) -> DemoSession:
     change = plan.change
-    learning = Role(
+    learning = RobotSettings(
         name=ADAPTIVE,
         base=options.base,
         learning=True,
         restore=restore,
-        state=options.state,
+        state=options.state_path,
         change_time=change.time,
-        change_world=change.world,
+        change_world=change.world_text,
     )
-    return Visit(
+    return DemoSession(
         title="first visit: the world will change",
         robot=spec.name,
         period=spec.dt,
         seed=options.seed,
-        length=plan.first,
-        roles=(
+        duration=plan.first_duration,
+        robots=(
             learning,
             replace(learning, name=FROZEN, base=options.frozen, learning=False, restore=None, state=None),
         ),
     )
 
 
-def second_visit(options: Options, spec: RobotSpec, plan: Plan) -> Visit:
-    newborn = Role(name=NEWBORN, base=options.base, learning=True, world=plan.change.world)
-    return Visit(
+def make_second_session(options: DemoOptions, spec: RobotSpec, plan: DemoPlan) -> DemoSession:
+    newborn = RobotSettings(name=NEWBORN, base=options.base, learning=True, world=plan.change.world_text)
+    return DemoSession(
         title="second visit: start from the saved state",
         robot=spec.name,
         period=spec.dt,
         seed=options.seed + 1,
-        length=plan.second,
-        roles=(replace(newborn, name=RESTORED, restore=options.state, state=options.state), newborn),
+        duration=plan.second_duration,
+        robots=(
+            replace(newborn, name=RESTORED, restore=options.state_path, state=options.state_path),
+            newborn,
+        ),
     )
 
 
-class _Storyteller:
+class _FirstSessionCommentary:
     """Sentence for the current event of the first session. The report contains the final result."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: DemoPlan):
         self._plan = plan
 
-    def __call__(self, robots: Sequence[RobotView]) -> str:
+    def __call__(self, robots: Sequence[RobotStatus]) -> str:
         learning = robots[0]
         if learning.since_change is None:
-            if (learning.time or 0.0) < START:
+            if (learning.time or 0.0) < START_SECONDS:
                 return "Both arms go to their target."
             return "Both arms follow the target. Soon their world will change, without a signal to them."
-        if learning.since_change < NOTICED:
-            return f"The world has changed: {self._plan.change.words}."
-        return _standing(robots)
+        if learning.since_change < CHANGE_CAPTION_SECONDS:
+            return f"The world has changed: {self._plan.change.description}."
+        return _describe_errors(robots)
 
 
-def _standing(robots: Sequence[RobotView]) -> str:
+def _describe_errors(robots: Sequence[RobotStatus]) -> str:
     """Return a sentence about the arms that are on their target."""
-    off = [view.name for view in robots if (view.error or 0.0) > threshold(view.before)]
+    off = [
+        view.name
+        for view in robots
+        if (view.recent_error or 0.0) > compute_off_target_limit(view.error_before)
+    ]
     on = [view.name for view in robots if view.name not in off]
     if not off:
         return "Both arms are on their target."
@@ -248,13 +286,11 @@ def _standing(robots: Sequence[RobotView]) -> str:
     return f"The {on[0]} arm is on its target; the {off[0]} one is off it now."
 
 
-def _between(options: Options) -> str:
-    return (
-        f"The {ADAPTIVE} arm's state is saved in {options.state}; now it starts from it in the changed world."
-    )
+def _describe_saved_state(options: DemoOptions) -> str:
+    return f"The {ADAPTIVE} arm's state is saved in {options.state_path}; now it starts from it in the changed world."
 
 
-def _waking(robots: Sequence[RobotView]) -> str:
+def _describe_second_session(robots: Sequence[RobotStatus]) -> str:
     restored, newborn = robots
     return (
         f"Same weights, same changed world. The {restored.name} arm starts from its saved state, "
@@ -272,7 +308,7 @@ def _require_extras(over_ros: bool) -> None:
         raise MissingExtraError("wm-robot demo", ",".join(missing))
 
 
-def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
+def _read_manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
     """Read the manifest of a base, without its weights and the library that reads them."""
     arm = " --arm robust" if base.name.endswith("robust") else ""
     again = (
@@ -286,76 +322,78 @@ def _manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
         raise SnapshotError(
             f"{base.absolute()} is not a base: {type(error).__name__}: {error}. {again}"
         ) from error
-    if lived_by != spec.digest():
+    if lived_by != spec.compute_digest():
         raise SnapshotError(
-            f"base {base} was trained for another robot than '{spec.name}' ({spec.digest()[:12]}): its spec "
+            f"base {base} was trained for another robot than '{spec.name}' ({spec.compute_digest()[:12]}): its spec "
             f"digest is {lived_by[:12]}. {again}"
         )
     return manifest
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
+def _lock_folder(out: Path) -> Iterator[None]:
     """Lock the output folder against another demo.
 
     Raises:
         ConfigError: If another demo runs there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as file:
-        if not claim(file):
+    with (out / LOCK_FILE).open("w") as file:
+        if not try_lock(file):
             raise ConfigError(
                 f"another demo writes to {out}. Wait until it ends, or select another folder: --out FOLDER"
             )
         yield
 
 
-def _clear(options: Options) -> None:
+def _delete_old_output(options: DemoOptions) -> None:
     """Delete the output of an earlier run that this run writes again; never a state."""
     for name in ("session.mcap", "report.html", "video.mp4", "video.gif", "video.part.mp4", "video.part.gif"):
-        (options.out / name).unlink(missing_ok=True)
-    shutil.rmtree(options.out / "logs", ignore_errors=True)
+        (options.output_folder / name).unlink(missing_ok=True)
+    shutil.rmtree(options.output_folder / "logs", ignore_errors=True)
 
 
-def _state_to_go_on_from(options: Options, base: Mapping[str, Any], screen: Screen) -> Path | None:
+def _select_saved_state(options: DemoOptions, base: Mapping[str, Any], screen: DemoDisplay) -> Path | None:
     """Select the saved state of this base. A state of another base is moved, so that no state is lost."""
-    store = Store(options.state)
-    if not options.state.exists():
-        screen.say("The adaptive arm starts from the initial state: there is no saved state yet.")
+    store = Store(options.state_path)
+    if not options.state_path.exists():
+        screen.write_message("The adaptive arm starts from the initial state: there is no saved state yet.")
         return None
     try:
-        saved = store.show()
+        saved = store.read_manifest()
         fits = (saved.base_digest, saved.spec_digest) == (base["digest"], base["spec_digest"])
     except SnapshotError:
         fits = False
     if fits and not options.fresh:
-        screen.say(
-            f"The adaptive arm continues from {options.state}: {saved.steps} steps. (--fresh: initial state)"
+        screen.write_message(
+            f"The adaptive arm continues from {options.state_path}: {saved.steps} steps. (--fresh: initial state)"
         )
-        return options.state
-    aside = next(p for n in range(1, 10_000) if not (p := options.out / f"state-before-{n}").exists())
-    options.state.rename(aside)
+        return options.state_path
+    aside = next(
+        p for n in range(1, 10_000) if not (p := options.output_folder / f"state-before-{n}").exists()
+    )
+    options.state_path.rename(aside)
     why = "option --fresh" if fits else "the saved state belongs to another base or robot"
-    screen.say(
+    screen.write_message(
         f"The adaptive arm starts from the initial state: {why}. The saved state was moved to {aside}."
     )
     return None
 
 
-def _arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> Any:
+def _read_arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> Any:
     """Read the state at the start of the session. At its end, the folder contains another one."""
     if restore is None:
         return None
-    return Store(restore).load(base_digest=base["digest"], spec_digest=spec.digest())
+    return Store(restore).load(base_digest=base["digest"], spec_digest=spec.compute_digest())
 
 
-def _what_is_there(options: Options) -> str:
-    there = [path.name for path in (options.session, options.state) if path.exists()]
-    return f"{' and '.join(there) or 'Nothing'} in {options.out}; the next run continues from the state."
+def _describe_output(options: DemoOptions) -> str:
+    there = [path.name for path in (options.session_path, options.state_path) if path.exists()]
+    return f"{' and '.join(there) or 'Nothing'} in {options.output_folder}; the next run continues from the state."
 
 
 @contextmanager
-def _interrupted_once() -> Iterator[None]:
+def _handle_first_interrupt() -> Iterator[None]:
     """Handle Ctrl-C or SIGTERM as one interrupt, and ignore further ones until the state is saved."""
     numbers = (signal.SIGINT, signal.SIGTERM)
 

@@ -8,30 +8,30 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wm_robot.evaluation.outcome import Outcome
+from wm_robot.evaluation.outcome import SessionOutcome
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.camera import Camera, open_camera
 
 WIDTH, HEIGHT = 448, 400
 """Size of one arm's image, in pixels."""
-BEFORE, AFTER = 3.0, 8.0
+MIN_SECONDS_BEFORE, MIN_SECONDS_AFTER = 3.0, 8.0
 """Shortest time before and after the change, in s."""
-BEYOND = 2.0
+SECONDS_AFTER_DIFFERENCE = 2.0
 """Seconds after the largest difference, if the session is long enough."""
-PAUSE = 1.5
+PAUSE_SECONDS = 1.5
 """Seconds for which the film stops at the largest difference."""
-RATES = (25, 20, 15, 12, 10, 8, 6, 4)
+FRAME_RATES = (25, 20, 15, 12, 10, 8, 6, 4)
 """Frame rates in Hz, the best first. A machine without a graphics card uses a low one."""
-PATIENCE = 25.0
+RENDER_TIMEOUT = 25.0
 """Time limit for rendering, in s."""
-LARGEST_ERROR = 0.15
+FULL_BAR_ERROR = 0.15
 """Error in m of a full bar."""
-INK, PAPER, FAINT = (27, 29, 33), (252, 252, 250), (217, 218, 213)
-COLORS = ((0, 103, 184), (194, 80, 10))
+INK_RGB, PAPER_RGB, FAINT_RGB = (27, 29, 33), (252, 252, 250), (217, 218, 213)
+ARM_COLORS = ((0, 103, 184), (194, 80, 10))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class FilmTrack:
     """Recorded data of one arm in a session."""
 
     name: str
@@ -47,13 +47,13 @@ class Scene:
     """`T`, in kg."""
 
 
-def shoot(
+def render_film(
     folder: Path,
     spec: RobotSpec,
-    scenes: Sequence[Scene],
+    scenes: Sequence[FilmTrack],
     *,
-    outcome: Outcome,
-    patience: float = PATIENCE,
+    outcome: SessionOutcome,
+    timeout: float = RENDER_TIMEOUT,
 ) -> Path | None:
     """Render a film into a folder: from before the change to after the largest difference of two arms.
 
@@ -68,96 +68,102 @@ def shoot(
     if camera is None:
         return None
     try:
-        drawer = _Drawer(camera, spec, scenes, outcome)
-        start, stop = span(scenes, outcome)
-        rate = _affordable_rate(drawer, start, stop, patience)
-        moments = shown_moments(start, stop, rate, outcome)
-        return _encode(folder, (drawer.draw(float(moment)) for moment in moments), rate)
+        drawer = _FrameRenderer(camera, spec, scenes, outcome)
+        start, stop = compute_film_span(scenes, outcome)
+        rate = _select_frame_rate(drawer, start, stop, timeout)
+        moments = compute_frame_times(start, stop, rate, outcome)
+        return _encode_video(folder, (drawer.render_frame(float(moment)) for moment in moments), rate)
     finally:
         camera.close()
 
 
-def span(scenes: Sequence[Scene], outcome: Outcome) -> tuple[float, float]:
+def compute_film_span(scenes: Sequence[FilmTrack], outcome: SessionOutcome) -> tuple[float, float]:
     """Return the part of a session in its film, in s since the start of the session."""
-    assert outcome.change is not None
-    start = max(outcome.change - BEFORE, max(float(scene.time[0]) for scene in scenes))
-    wanted = outcome.change + AFTER
-    if outcome.largest is not None:
-        wanted = max(wanted, outcome.largest.time + BEYOND)
+    assert outcome.change_time is not None
+    start = max(outcome.change_time - MIN_SECONDS_BEFORE, max(float(scene.time[0]) for scene in scenes))
+    wanted = outcome.change_time + MIN_SECONDS_AFTER
+    if outcome.largest_difference is not None:
+        wanted = max(wanted, outcome.largest_difference.time + SECONDS_AFTER_DIFFERENCE)
     return start, min(wanted, min(float(scene.time[-1]) for scene in scenes))
 
 
-def shown_moments(start: float, stop: float, rate: int, outcome: Outcome) -> np.ndarray:
+def compute_frame_times(start: float, stop: float, rate: int, outcome: SessionOutcome) -> np.ndarray:
     """Return the time of each frame. The largest difference is repeated for `PAUSE_SECONDS`."""
     moments = np.arange(start, stop, 1 / rate)
-    if outcome.largest is None:
+    if outcome.largest_difference is None:
         return moments
-    pause = np.full(round(PAUSE * rate), outcome.largest.time)
-    return np.insert(moments, int(np.searchsorted(moments, outcome.largest.time)), pause)
+    pause = np.full(round(PAUSE_SECONDS * rate), outcome.largest_difference.time)
+    return np.insert(moments, int(np.searchsorted(moments, outcome.largest_difference.time)), pause)
 
 
-def _affordable_rate(drawer: "_Drawer", start: float, stop: float, patience: float) -> int:
-    drawer.draw(start)
+def _select_frame_rate(drawer: "_FrameRenderer", start: float, stop: float, timeout: float) -> int:
+    drawer.render_frame(start)
     began = time.perf_counter()
     for moment in np.linspace(start, stop, 3):
-        drawer.draw(float(moment))
+        drawer.render_frame(float(moment))
     each = (time.perf_counter() - began) / 3
-    affordable = patience / max(each * (stop - start), 1e-6)
-    return next((rate for rate in RATES if rate <= affordable), RATES[-1])
+    affordable = timeout / max(each * (stop - start), 1e-6)
+    return next((rate for rate in FRAME_RATES if rate <= affordable), FRAME_RATES[-1])
 
 
-class _Drawer:
+class _FrameRenderer:
     """Frame renderer: every arm, its name, its error as a bar, and a caption."""
 
-    def __init__(self, camera: Camera, spec: RobotSpec, scenes: Sequence[Scene], outcome: Outcome):
+    def __init__(self, camera: Camera, spec: RobotSpec, scenes: Sequence[FilmTrack], outcome: SessionOutcome):
         self._camera, self._scenes, self._outcome = camera, scenes, outcome
         self._address = [int(camera.model.joint(name).qposadr[0]) for name in spec.joint_names]
         self._rest = camera.model.qpos0.copy()
         self._large, self._small = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
 
-    def draw(self, moment: float) -> np.ndarray:
+    def render_frame(self, moment: float) -> np.ndarray:
         """Render one frame, `H W 3`, uint8, with even sides for encoders."""
         header, footer = 60, 34
-        page = Image.new("RGB", (WIDTH * len(self._scenes), header + HEIGHT + footer), PAPER)
+        page = Image.new("RGB", (WIDTH * len(self._scenes), header + HEIGHT + footer), PAPER_RGB)
         pen = ImageDraw.Draw(page)
         for i, scene in enumerate(self._scenes):
             at = min(int(np.searchsorted(scene.time, moment)), len(scene.time) - 1)
-            page.paste(Image.fromarray(self._arm(scene, at)), (i * WIDTH, header))
-            self._head(pen, i * WIDTH, scene.name, float(scene.error[at]), COLORS[i % len(COLORS)])
-        pen.text((14, header + HEIGHT + 8), caption(moment, self._outcome), INK, self._small)
+            page.paste(Image.fromarray(self._render_arm(scene, at)), (i * WIDTH, header))
+            self._draw_header(
+                pen, i * WIDTH, scene.name, float(scene.error[at]), ARM_COLORS[i % len(ARM_COLORS)]
+            )
+        pen.text((14, header + HEIGHT + 8), make_caption(moment, self._outcome), INK_RGB, self._small)
         for i in range(1, len(self._scenes)):
-            pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER, 4)
+            pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER_RGB, 4)
         return np.asarray(page)
 
-    def _arm(self, scene: Scene, at: int) -> np.ndarray:
+    def _render_arm(self, scene: FilmTrack, at: int) -> np.ndarray:
         qpos = self._rest.copy()
         qpos[self._address] = scene.joints[at]
         return self._camera.render(qpos, target=scene.target[at], payload=float(scene.payload[at]))
 
-    def _head(
+    def _draw_header(
         self, pen: ImageDraw.ImageDraw, left: int, name: str, error: float, color: tuple[int, int, int]
     ) -> None:
         pen.text((left + 14, 8), name, color, self._large)
         pen.text(
-            (left + WIDTH - 14, 10), f"{1e3 * error:.0f} mm from the target", INK, self._small, anchor="ra"
+            (left + WIDTH - 14, 10),
+            f"{1e3 * error:.0f} mm from the target",
+            INK_RGB,
+            self._small,
+            anchor="ra",
         )
         full = WIDTH - 28
-        filled = round(full * min(error / LARGEST_ERROR, 1.0))
-        pen.rounded_rectangle([left + 14, 38, left + 14 + full, 48], 5, FAINT)
+        filled = round(full * min(error / FULL_BAR_ERROR, 1.0))
+        pen.rounded_rectangle([left + 14, 38, left + 14 + full, 48], 5, FAINT_RGB)
         pen.rounded_rectangle([left + 14, 38, left + 14 + max(filled, 10), 48], 5, color)
 
 
-def caption(moment: float, outcome: Outcome) -> str:
+def make_caption(moment: float, outcome: SessionOutcome) -> str:
     """Return the text below the frame of a time."""
-    since = moment - (outcome.change or 0.0)
+    since = moment - (outcome.change_time or 0.0)
     if since < 0:
         return "before the change"
-    if outcome.largest is not None and moment == outcome.largest.time:
-        return outcome.difference
-    return f"{since:.1f} s after the change: {outcome.changed}"
+    if outcome.largest_difference is not None and moment == outcome.largest_difference.time:
+        return outcome.difference_sentence
+    return f"{since:.1f} s after the change: {outcome.change_description}"
 
 
-def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
+def _encode_video(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
     """Encode the video, whole or not at all: an incomplete video keeps its temporary name."""
     first = next(pictures, None)
     if first is None:
@@ -186,11 +192,11 @@ def _encode(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
 
 
 def _encode_gif(folder: Path, first: np.ndarray, pictures: Iterator[np.ndarray], rate: int) -> Path:
-    def small(picture: np.ndarray) -> Image.Image:
+    def shrink_image(picture: np.ndarray) -> Image.Image:
         image = Image.fromarray(picture)
         return image.resize((image.width // 2, image.height // 2)).quantize(64, dither=Image.Dither.NONE)
 
-    others = [small(picture) for i, picture in enumerate(pictures, 1) if i % 2 == 0]
+    others = [shrink_image(picture) for i, picture in enumerate(pictures, 1) if i % 2 == 0]
     part = folder / "video.part.gif"
-    small(first).save(part, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
+    shrink_image(first).save(part, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
     return part.replace(folder / "video.gif")

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.errors import DeviceError
-from wm_robot.evaluation.report import Latency, Run
+from wm_robot.evaluation.report import LatencyStatistics, RobotRun
 from wm_robot.spec import RobotSpec
 
 if TYPE_CHECKING:
     from wm_robot.recording.session_file import Session
 
-MERGED = 5
+BINS_PER_REPORTED_BIN = 5
 """Bins of the latency histogram in one bin of the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tale:
+class RobotRecording:
     """Recording of one robot in a session. Times are in s since its first command."""
 
     name: str
@@ -34,7 +34,7 @@ class Tale:
     """`T+1`, true distance from gripper to target, in m."""
     surprise_time: np.ndarray
     surprise: np.ndarray
-    change: float | None
+    change_time: float | None
     """Time of the change of its world."""
     worlds: dict[str, Any]
     """World after each event."""
@@ -42,50 +42,53 @@ class Tale:
     """Last status of the agent."""
 
     @property
-    def late(self) -> float:
+    def late_share(self) -> float:
         """Share of control steps that were too late for an update, or missing."""
         life = self.status.get("life", {})
         return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("watched", 0), 1))
 
-    def run(self, *, color: int, until: float) -> Run:
+    def to_report_run(self, *, color: int, until: float) -> RobotRun:
         """Select the data for the report, up to a time."""
         kept = (self.time >= 0) & (self.time <= until)
         heard = (self.surprise_time >= 0) & (self.surprise_time <= until)
-        return Run(
+        return RobotRun(
             name=self.name,
             time=self.time[kept],
             error=self.error[kept],
             surprise_time=self.surprise_time[heard],
             surprise=self.surprise[heard],
-            latency=_latency(self.status.get("latency")),
-            lived=int(self.status.get("life", {}).get("lived", 0)),
+            latency=_read_latency(self.status.get("latency")),
+            lifetime_steps=int(self.status.get("life", {}).get("lived", 0)),
             color=color,
         )
 
-    def payload(self) -> np.ndarray:
+    def compute_payload(self) -> np.ndarray:
         """Compute the mass in the gripper at each observation, in kg."""
         before = self.worlds["start"]["payload"]
         after = self.worlds.get("change", self.worlds["start"])["payload"]
-        changed = np.zeros(len(self.time), bool) if self.change is None else self.time >= self.change
+        changed = (
+            np.zeros(len(self.time), bool) if self.change_time is None else self.time >= self.change_time
+        )
         return np.where(changed, after, before)
 
 
-def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
+def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> RobotRecording:
     """Read the recording of one robot.
 
     Raises:
         DeviceError: If it never received a command.
     """
-    topic = _topics(session, robot)
+    topic = _topic_reader(session, robot)
     events = {e["event"]: e for e in (json.loads(m.data) for _, m in topic("ground_truth/event"))}
     if "start" not in events:
         raise DeviceError(f"robot '{robot}' received no command. Read its logs")
-    sensed = {_stamp(m): _joints(m, spec) for _, m in topic("joint_states")}
+    sensed = {_stamp_ns(m): _read_joints(m, spec) for _, m in topic("joint_states")}
     applied = {
-        _stamp(m): np.array(m.position if len(m.position) else m.effort) for _, m in topic("applied_command")
+        _stamp_ns(m): np.array(m.position if len(m.position) else m.effort)
+        for _, m in topic("applied_command")
     }
-    target = {_stamp(m): _point(m) for _, m in topic("target")}
-    gripper = {_stamp(m): _point(m) for _, m in topic("ground_truth/gripper")}
+    target = {_stamp_ns(m): _read_point(m) for _, m in topic("target")}
+    gripper = {_stamp_ns(m): _read_point(m) for _, m in topic("ground_truth/gripper")}
     stamps = sorted(sensed.keys() & applied.keys() & target.keys() & gripper.keys())
     if len(stamps) < 2:
         raise DeviceError(
@@ -96,10 +99,10 @@ def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
     heard, surprised = topic("agent/surprise"), topic("agent/prediction")
     # A surprise has no stamp of its own, but a prediction is published before each.
     if len(heard) == len(surprised):
-        when = np.array([_stamp(m) - start for _, m in surprised]) / 1e9
+        when = np.array([_stamp_ns(m) - start for _, m in surprised]) / 1e9
     else:
         when = np.array([received - start / 1e9 for received, _ in heard])
-    return Tale(
+    return RobotRecording(
         name=robot,
         time=(np.array(stamps) - start) / 1e9,
         obs=np.array([sensed[s] for s in stamps], np.float32),
@@ -108,36 +111,36 @@ def tale(session: "Session", robot: str, spec: RobotSpec) -> Tale:
         error=np.linalg.norm(goals - tips, axis=-1),
         surprise_time=when,
         surprise=np.array([m.data for _, m in heard]),
-        change=(events["change"]["stamp"] - start) / 1e9 if "change" in events else None,
+        change_time=(events["change"]["stamp"] - start) / 1e9 if "change" in events else None,
         worlds={name: event["world"] for name, event in events.items()},
         status=json.loads(topic("agent/status")[-1][1].data) if topic("agent/status") else {},
     )
 
 
-def _topics(session: "Session", robot: str) -> Any:
+def _topic_reader(session: "Session", robot: str) -> Any:
     return lambda name: session.topics.get(f"/{robot}/{name}", [])
 
 
-def _stamp(message: Any) -> int:
+def _stamp_ns(message: Any) -> int:
     return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
 
 
-def _joints(message: Any, spec: RobotSpec) -> np.ndarray:
+def _read_joints(message: Any, spec: RobotSpec) -> np.ndarray:
     order = [message.name.index(name) for name in spec.joint_names]
     return np.concatenate([np.asarray(getattr(message, field))[order] for field in spec.interfaces])
 
 
-def _point(message: Any) -> np.ndarray:
+def _read_point(message: Any) -> np.ndarray:
     return np.array([message.point.x, message.point.y, message.point.z])
 
 
-def _latency(values: dict[str, Any] | None) -> Latency | None:
+def _read_latency(values: dict[str, Any] | None) -> LatencyStatistics | None:
     if not values or not values["count"]:
         return None
-    bins = np.array([int(index) for index in values["counts"]]) // MERGED
+    bins = np.array([int(index) for index in values["counts"]]) // BINS_PER_REPORTED_BIN
     counts = np.bincount(bins, weights=list(values["counts"].values()))
-    return Latency(
-        edges_ms=np.arange(len(counts) + 1) * MERGED * values["width_ms"],
+    return LatencyStatistics(
+        edges_ms=np.arange(len(counts) + 1) * BINS_PER_REPORTED_BIN * values["width_ms"],
         counts=counts,
         p50_ms=values["p50_ms"],
         p99_ms=values["p99_ms"],

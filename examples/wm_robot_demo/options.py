@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class DemoOptions:
     """Settings of a demo."""
 
-    out: Path
+    output_folder: Path
     """Output folder."""
     base: Path
     """Base of the learning arm."""
@@ -22,17 +22,17 @@ class Options:
     ros: bool = True
     """Use ROS 2 where it is installed. False: one process, without a recording."""
     command: str = "wm-robot demo"
-    facts: Callable[[], Mapping[str, str]] = dict
+    read_facts: Callable[[], Mapping[str, str]] = dict
     """Versions and commit for the report; called at the end, so that the robots start at once."""
 
     @property
-    def session(self) -> Path:
-        return self.out / "session.mcap"
+    def session_path(self) -> Path:
+        return self.output_folder / "session.mcap"
 
     @property
-    def state(self) -> Path:
-        return self.out / "state"
+    def state_path(self) -> Path:
+        return self.output_folder / "state"
 
     @property
-    def report(self) -> Path:
-        return self.out / "report.html"
+    def report_path(self) -> Path:
+        return self.output_folder / "report.html"

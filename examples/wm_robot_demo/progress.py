@@ -4,33 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wm_robot_demo.status_reader import RobotView
+from wm_robot_demo.status_reader import RobotStatus
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
+class SessionProgress:
     """Progress of a session at one time."""
 
     title: str
     """Title of the session."""
-    story: str
+    sentence: str
     """Current event, in a plain sentence."""
     time: float
     """Seconds since the start of the session."""
-    length: float
+    duration: float
     period: float
     """Control period, in s."""
-    robots: Sequence[RobotView]
+    robots: Sequence[RobotStatus]
 
 
-class Screen(Protocol):
+class DemoDisplay(Protocol):
     """Progress display of a demo."""
 
-    def say(self, words: str) -> None:
+    def write_message(self, words: str) -> None:
         """Write a permanent message."""
 
-    def show(self, scene: Scene) -> None:
+    def show_progress(self, scene: SessionProgress) -> None:
         """Show the progress; the next call replaces it."""
 
-    def clear(self) -> None:
+    def end_progress(self) -> None:
         """End the progress of a session. Later messages appear below."""

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STREAM = 20
+CHANGE_STREAM = 20
 """Random stream of the change, separate from other draws with the same seed."""
-CARRYING = ("shoulder_pitch",)
+LOADED_JOINTS = ("shoulder_pitch",)
 """Joints that carry the arm, where a weak motor has an effect. At the elbow, replanning alone compensates as well."""
-PAYLOAD = (0.2, 0.3)
-STRENGTH = (0.18, 0.23)
+PAYLOAD_RANGE = (0.2, 0.3)
+STRENGTH_RANGE = (0.18, 0.23)
 """Within the `weak` fault of the robot's spec, and strong enough to hold the arm out; at 0.1 no motor is."""
-CHANGE = (7.0, 9.0)
-QUICK_CHANGE = (3.0, 4.0)
+CHANGE_TIME_RANGE = (7.0, 9.0)
+QUICK_CHANGE_TIME_RANGE = (3.0, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class DemoChange:
     """Hidden change of a demo."""
 
     time: float
@@ -29,23 +29,23 @@ class Change:
     """Factor on the motor's gain."""
 
     @classmethod
-    def draw(cls, seed: int, *, quick: bool = False) -> "Change":
+    def draw(cls, seed: int, *, quick: bool = False) -> "DemoChange":
         """Draw the change of a seed."""
-        rng = np.random.default_rng([seed, STREAM])
-        return Change(
-            payload=round(float(rng.uniform(*PAYLOAD)), 3),
-            joint=str(rng.choice(CARRYING)),
-            strength=round(float(rng.uniform(*STRENGTH)), 3),
-            time=round(float(rng.uniform(*(QUICK_CHANGE if quick else CHANGE))), 2),
+        rng = np.random.default_rng([seed, CHANGE_STREAM])
+        return DemoChange(
+            payload=round(float(rng.uniform(*PAYLOAD_RANGE)), 3),
+            joint=str(rng.choice(LOADED_JOINTS)),
+            strength=round(float(rng.uniform(*STRENGTH_RANGE)), 3),
+            time=round(float(rng.uniform(*(QUICK_CHANGE_TIME_RANGE if quick else CHANGE_TIME_RANGE))), 2),
         )
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the change."""
         return f"{self.payload:.2f} kg in the gripper, {self.joint} at {100 * self.strength:.0f} % strength"
 
     @property
-    def world(self) -> str:
+    def world_text(self) -> str:
         """World after the change, in the format of the plant node."""
         return json.dumps(
             {"loaded": {"payload": self.payload, "weak_joint": self.joint, "gain": self.strength}}
@@ -53,19 +53,19 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class DemoPlan:
     """Durations of the sessions, in s, and the change."""
 
-    first: float
-    second: float
-    change: Change
+    first_duration: float
+    second_duration: float
+    change: DemoChange
 
     @classmethod
-    def of(cls, seed: int, *, quick: bool = False) -> "Plan":
+    def from_seed(cls, seed: int, *, quick: bool = False) -> "DemoPlan":
         """Return the plan of a seed."""
-        change = Change.draw(seed, quick=quick)
+        change = DemoChange.draw(seed, quick=quick)
         return (
-            Plan(first=10.0, second=4.0, change=change)
+            DemoPlan(first_duration=10.0, second_duration=4.0, change=change)
             if quick
-            else Plan(first=22.0, second=10.0, change=change)
+            else DemoPlan(first_duration=22.0, second_duration=10.0, change=change)
         )

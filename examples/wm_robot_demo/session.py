@@ -8,29 +8,29 @@ from typing import Protocol
 
 from wm_robot.errors import DeviceError
 from wm_robot.store.store import Store
-from wm_robot_demo.processes import Crew
-from wm_robot_demo.progress import Scene, Screen
-from wm_robot_demo.status_reader import RobotView, Watch
+from wm_robot_demo.processes import NodeProcesses
+from wm_robot_demo.progress import DemoDisplay, SessionProgress
+from wm_robot_demo.status_reader import RobotStatus, StatusReader
 
-LOOK_EVERY = 0.12
+DISPLAY_SECONDS = 0.12
 """Seconds between two updates of the display."""
-SILENCE = 10.0
+STATUS_TIMEOUT = 10.0
 """Seconds without a status of a robot that count as a fault."""
-ITERATIONS = 2
+PLANNER_ITERATIONS = 2
 """Planner iterations of each agent, one fewer than on a robot. Two agents, two plants and the recorder may share
 two cores, and a late command costs more than a coarser plan."""
-PRIORITY = 10
+AGENT_PRIORITY = 10
 """Real-time priority of the agents, where the system permits it. Shorter tasks have a higher priority."""
-LISTENERS = 2
+MIN_SUBSCRIBERS = 2
 """Plant and recorder: a robot starts when both have subscribed, so that the recording has its first step."""
-SAVING = 10.0
+SAVE_TIMEOUT = 10.0
 """Time limit for an agent to save its state at the end of a session, in s."""
-START_UP = 40.0
+START_TIMEOUT = 40.0
 """Time limit for an agent to load its base on a busy machine, in s."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Role:
+class RobotSettings:
     """Settings of one robot in a session."""
 
     name: str
@@ -47,14 +47,14 @@ class Role:
     change_world: str = "nominal"
 
 
-class Teller(Protocol):
+class CommentaryFunction(Protocol):
     """Function that returns a sentence about the current event."""
 
-    def __call__(self, robots: Sequence[RobotView]) -> str: ...
+    def __call__(self, robots: Sequence[RobotStatus]) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class DemoSession:
     """Settings of a session that its robots share."""
 
     title: str
@@ -63,55 +63,65 @@ class Visit:
     period: float
     """Its control period, in s."""
     seed: int
-    length: float
+    duration: float
     """In s, from the first command of the robot that started last."""
-    roles: Sequence[Role]
+    robots: Sequence[RobotSettings]
 
 
-def hold(visit: Visit, crew: Crew, watch: Watch, screen: Screen, tell: Teller) -> None:
+def run_session(
+    session: DemoSession,
+    processes: NodeProcesses,
+    status_reader: StatusReader,
+    display: DemoDisplay,
+    commentary: CommentaryFunction,
+) -> None:
     """Start the robots, monitor them until the session is over, and end them; the states are saved then.
 
     Raises:
         DeviceError: If a process ends, sends no status, or does not save its state.
     """
-    for role in visit.roles:
-        _start(crew, visit, role)
-    watched = _Watched(visit, crew, watch)
-    while not watched.over:
-        time.sleep(LOOK_EVERY)
-        watched.look()
-        screen.show(
-            Scene(
-                title=visit.title,
-                story=tell(watched.views) if watched.moving else "starting the robots",
+    for role in session.robots:
+        _start_robot(processes, session, role)
+    watched = _SessionMonitor(session, processes, status_reader)
+    while not watched.is_over:
+        time.sleep(DISPLAY_SECONDS)
+        watched.check_robots()
+        display.show_progress(
+            SessionProgress(
+                title=session.title,
+                sentence=commentary(watched.views) if watched.is_moving else "starting the robots",
                 time=watched.time,
-                length=visit.length,
-                period=visit.period,
+                duration=session.duration,
+                period=session.period,
                 robots=watched.views,
             )
         )
-    screen.clear()
+    display.end_progress()
     # The agents first, because they save; a plant stops its robot in the absence of commands.
-    codes = crew.stop(*(agent_of(role.name) for role in visit.roles), patience=SAVING)
-    for role in visit.roles:
-        code = codes[agent_of(role.name)]
-        if code or (role.state and not Store(role.state).branches()):
-            what = f"'{agent_of(role.name)}' ended with code {code} and may not have saved its state"
-            raise DeviceError(crew.explain(agent_of(role.name), what))
-    crew.stop(*(_plant(role.name) for role in visit.roles))
+    codes = processes.stop_processes(
+        *(agent_process_name(role.name) for role in session.robots), timeout=SAVE_TIMEOUT
+    )
+    for role in session.robots:
+        code = codes[agent_process_name(role.name)]
+        if code or (role.state and not Store(role.state).read_branches()):
+            what = (
+                f"'{agent_process_name(role.name)}' ended with code {code} and may not have saved its state"
+            )
+            raise DeviceError(processes.format_failure(agent_process_name(role.name), what))
+    processes.stop_processes(*(_plant_process_name(role.name) for role in session.robots))
 
 
-class _Watched:
+class _SessionMonitor:
     """Session monitor: detects failed processes and silent robots."""
 
-    def __init__(self, visit: Visit, crew: Crew, watch: Watch):
+    def __init__(self, visit: DemoSession, crew: NodeProcesses, watch: StatusReader):
         self._visit, self._crew, self._watch = visit, crew, watch
         self._began = time.monotonic()
         self._heard: dict[str, float] = {}
-        self.views = [self._watch.robots.setdefault(r.name, RobotView(name=r.name)) for r in visit.roles]
+        self.views = [self._watch.robots.setdefault(r.name, RobotStatus(name=r.name)) for r in visit.robots]
 
     @property
-    def moving(self) -> bool:
+    def is_moving(self) -> bool:
         return all(view.time is not None for view in self.views)
 
     @property
@@ -120,37 +130,39 @@ class _Watched:
         return min(view.time or 0.0 for view in self.views)
 
     @property
-    def over(self) -> bool:
-        return self.time >= self._visit.length
+    def is_over(self) -> bool:
+        return self.time >= self._visit.duration
 
-    def look(self) -> None:
-        self._crew.check()
-        news, now = self._watch.look(), time.monotonic()
+    def check_robots(self) -> None:
+        self._crew.check_processes()
+        news, now = self._watch.read_new(), time.monotonic()
         for view in self.views:
             if view.name in news:
                 self._heard[view.name] = now
-            if view.trouble:
+            if view.fault:
                 raise DeviceError(
-                    self._crew.explain(agent_of(view.name), f"'{view.name}' stopped: {view.trouble}")
+                    self._crew.format_failure(
+                        agent_process_name(view.name), f"'{view.name}' stopped: {view.fault}"
+                    )
                 )
-            if now - self._heard.get(view.name, now) > SILENCE:
-                what = f"'{view.name}' sent no status for {SILENCE:.0f} s"
-                raise DeviceError(self._crew.explain(_plant(view.name), what))
-            if view.time is None and now - self._began > START_UP:
-                what = f"'{view.name}' received no command within {START_UP:.0f} s"
-                raise DeviceError(self._crew.explain(agent_of(view.name), what))
+            if now - self._heard.get(view.name, now) > STATUS_TIMEOUT:
+                what = f"'{view.name}' sent no status for {STATUS_TIMEOUT:.0f} s"
+                raise DeviceError(self._crew.format_failure(_plant_process_name(view.name), what))
+            if view.time is None and now - self._began > START_TIMEOUT:
+                what = f"'{view.name}' received no command within {START_TIMEOUT:.0f} s"
+                raise DeviceError(self._crew.format_failure(agent_process_name(view.name), what))
 
 
-def agent_of(name: str) -> str:
+def agent_process_name(name: str) -> str:
     """Return the process name of a robot's agent."""
     return f"{name}-agent"
 
 
-def _plant(name: str) -> str:
+def _plant_process_name(name: str) -> str:
     return f"{name}-plant"
 
 
-def _start(crew: Crew, visit: Visit, role: Role) -> None:
+def _start_robot(crew: NodeProcesses, visit: DemoSession, role: RobotSettings) -> None:
     # The agent takes longest to load.
     agent = {
         "robot": visit.robot,
@@ -160,9 +172,9 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "restore": str(role.restore.absolute()) if role.restore else "",
         "state": str(role.state.absolute()) if role.state else "",
         "autostart": True,
-        "listeners": LISTENERS,
-        "planner.iterations": ITERATIONS,
-        "realtime.priority": PRIORITY,
+        "listeners": MIN_SUBSCRIBERS,
+        "planner.iterations": PLANNER_ITERATIONS,
+        "realtime.priority": AGENT_PRIORITY,
     }
     plant = {
         "robot": visit.robot,
@@ -172,7 +184,7 @@ def _start(crew: Crew, visit: Visit, role: Role) -> None:
         "change.world": role.change_world,
         # A simulated robot cannot break, and a short load of the machine should not end the demo.
         "hold_if_late": False,
-        "realtime.priority": PRIORITY + 1,
+        "realtime.priority": AGENT_PRIORITY + 1,
     }
-    crew.start(agent_of(role.name), "agent_node", agent, namespace=role.name)
-    crew.start(_plant(role.name), "plant_node", plant, namespace=role.name)
+    crew.start_process(agent_process_name(role.name), "agent_node", agent, namespace=role.name)
+    crew.start_process(_plant_process_name(role.name), "plant_node", plant, namespace=role.name)

@@ -9,50 +9,56 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.agent.builder import LifeConfig, load_life
+from wm_robot.agent.builder import AgentConfig, load_agent
 from wm_robot.control.control_loop import make_local_loop
 from wm_robot.control.histogram import Histogram
 from wm_robot.errors import DeviceError
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
-from wm_robot_demo.load_session import Tale
-from wm_robot_demo.progress import Scene, Screen
-from wm_robot_demo.session import ITERATIONS, LOOK_EVERY, Role, Teller, Visit
-from wm_robot_demo.status_reader import RobotView
+from wm_robot_demo.load_session import RobotRecording
+from wm_robot_demo.progress import DemoDisplay, SessionProgress
+from wm_robot_demo.session import (
+    DISPLAY_SECONDS,
+    PLANNER_ITERATIONS,
+    CommentaryFunction,
+    DemoSession,
+    RobotSettings,
+)
+from wm_robot_demo.status_reader import RobotStatus
 from wm_robot_sim import make_robot
 from wm_robot_sim.goals import MovingTarget
-from wm_robot_sim.world_parameter import read_world
+from wm_robot_sim.world_parameter import parse_world
 
-SECOND = 1_000_000_000
+NANOSECONDS = 1_000_000_000
 """Nanoseconds in a second."""
-HEARD_EVERY = 0.1
+STATUS_SECONDS = 0.1
 """Simulated seconds between two status updates, as in a recording."""
 
 
-class SimulatedLife:
+class SimulatedRobotRun:
     """Simulated robot with its agent, and the data that a recording of both would contain."""
 
-    def __init__(self, role: Role, visit: Visit, spec: RobotSpec):
-        self.role, self.spec = role, spec
-        self.robot = make_robot(spec, read_world(role.world, spec, seed=visit.seed), seed=visit.seed)
-        self.change: float | None = None
+    def __init__(self, role: RobotSettings, visit: DemoSession, spec: RobotSpec):
+        self.settings, self.spec = role, spec
+        self.robot = make_robot(spec, parse_world(role.world, spec, seed=visit.seed), seed=visit.seed)
+        self.change_time: float | None = None
         """When the world changed, in s since the first command."""
-        self.view = RobotView(name=role.name)
-        self._changed = read_world(role.change_world, spec, seed=visit.seed + 1)
+        self.view = RobotStatus(name=role.name)
+        self._changed = parse_world(role.change_world, spec, seed=visit.seed + 1)
         self._worlds: dict[str, Any] = {"start": self.robot.world.to_dict()}
         self._target = MovingTarget(spec, seed=visit.seed)
-        self._life = load_life(
-            LifeConfig(
+        self._life = load_agent(
+            AgentConfig(
                 base=str(role.base),
                 task=next(iter(spec.tasks)),
                 learning=role.learning,
                 seed=visit.seed,
-                iterations=ITERATIONS,
+                iterations=PLANNER_ITERATIONS,
             ),
             spec,
         )
-        self._life.agent.begin(self.robot.hold, str(role.restore) if role.restore else None)
+        self._life.agent.begin(self.robot.last_action, str(role.restore) if role.restore else None)
         self._steps = 0
         self._obs: list[np.ndarray] = []
         self._goals: list[np.ndarray] = []
@@ -64,7 +70,7 @@ class SimulatedLife:
         self._loop = make_local_loop(self.robot, self, clock=lambda: 0.0)
         # The simulated robot starts at its initial pose, so no move to the home pose is needed.
         self._loop.supervisor.mode = Mode.LEARNED
-        self._note()
+        self._record_step()
 
     @property
     def time(self) -> float:
@@ -77,58 +83,67 @@ class SimulatedLife:
         Raises:
             DeviceError: If the supervisor has disabled the agent.
         """
-        if self.role.change_time >= 0 and self.change is None and self.time >= self.role.change_time:
-            self.robot.change(self._changed)
-            self.change = self.time
+        if (
+            self.settings.change_time >= 0
+            and self.change_time is None
+            and self.time >= self.settings.change_time
+        ):
+            self.robot.set_world(self._changed)
+            self.change_time = self.time
             self._worlds["change"] = self._changed.to_dict()
-        mode = self._loop.step()
+        mode = self._loop.run_period()
         if mode is not Mode.LEARNED:
             reason = self._loop.supervisor.reason
-            raise DeviceError(f"'{self.role.name}' stopped {self.time:.1f} s after its start: {reason}")
+            raise DeviceError(f"'{self.settings.name}' stopped {self.time:.1f} s after its start: {reason}")
         self._steps += 1
-        self._applied.append(self.robot.hold.copy())
-        self._note()
+        self._applied.append(self.robot.last_action.copy())
+        self._record_step()
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Return the agent's next action, `A`; see `Controller`."""
         began = time.perf_counter()
-        applied = self.robot.hold if self._steps else None
+        applied = self.robot.last_action if self._steps else None
         action = self._life.agent.act(obs, self._goals[-1], applied=applied)
-        self._decided.add(1e3 * (time.perf_counter() - began))
+        self._decided.add_duration(1e3 * (time.perf_counter() - began))
         return action
 
-    def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, intervention: bool
     ) -> float:
         """Update the agent with a transition; see `Controller`."""
-        surprise = self._life.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
+        surprise = self._life.agent.observe(
+            obs, applied, next_obs, valid=valid, intervention=intervention
+        ).nll
         self._surprise.append(float(surprise))
         return self._surprise[-1]
 
     def save(self) -> None:
         """Save the agent's state, if its settings name a store."""
-        if self.role.state is not None and self._surprise:
-            self._life.agent.save(str(self.role.state))
+        if self.settings.state is not None and self._surprise:
+            self._life.agent.save(str(self.settings.state))
 
-    def tell(self) -> None:
+    def update_view(self) -> None:
         """Update its view."""
         said: dict[str, Any] = {
             "start": 0,
-            "stamp": round(self.time * SECOND),
+            "stamp": round(self.time * NANOSECONDS),
             "error": float(np.linalg.norm(self._goals[-1] - self._tips[-1])),
             "active": True,
             "surprise": self._surprise[-1] if self._surprise else None,
             "life": self._life.counters,
-            "latency": {"p50_ms": self._decided.percentile(50), "p99_ms": self._decided.percentile(99)},
+            "latency": {
+                "p50_ms": self._decided.compute_percentile(50),
+                "p99_ms": self._decided.compute_percentile(99),
+            },
         }
-        if self.change is not None:
-            said["change"] = round(self.change * SECOND)
-        self.view.hear(said)
+        if self.change_time is not None:
+            said["change"] = round(self.change_time * NANOSECONDS)
+        self.view.update_from(said)
 
-    def tale(self) -> Tale:
+    def to_recording(self) -> RobotRecording:
         """Return the data in the form of a recording."""
-        return Tale(
-            name=self.role.name,
+        return RobotRecording(
+            name=self.settings.name,
             time=np.arange(self._steps + 1) * self.spec.dt,
             obs=np.array(self._obs, np.float32),
             applied=np.array(self._applied, np.float32),
@@ -137,64 +152,71 @@ class SimulatedLife:
             # The surprise of a transition is computed at its end.
             surprise_time=np.arange(1, len(self._surprise) + 1) * self.spec.dt,
             surprise=np.array(self._surprise),
-            change=self.change,
+            change_time=self.change_time,
             worlds=self._worlds,
             status={"life": dict(self._life.counters), "latency": self._decided.to_dict()},
         )
 
-    def _note(self) -> None:
+    def _record_step(self) -> None:
         self._obs.append(self.robot.read().values.copy())
-        self._goals.append(self._target.goal(self._steps))
-        self._tips.append(self.robot.tip())
+        self._goals.append(self._target.compute_goal(self._steps))
+        self._tips.append(self.robot.compute_gripper_position())
 
 
-def hold(visit: Visit, spec: RobotSpec, screen: Screen, tell: Teller) -> Sequence[Tale]:
+def run_session_in_process(
+    session: DemoSession, spec: RobotSpec, display: DemoDisplay, commentary: CommentaryFunction
+) -> Sequence[RobotRecording]:
     """Run a session. The states are saved at its end and after an interrupt.
 
     Raises:
         DeviceError: If a robot stops, or does not save its state.
     """
-    robots = [SimulatedLife(role, visit, spec) for role in visit.roles]
+    robots = [SimulatedRobotRun(role, session, spec) for role in session.robots]
     try:
-        _step_together(robots, visit, screen, tell)
-        screen.clear()
-        _save(robots)
+        _run_steps(robots, session, display, commentary)
+        display.end_progress()
+        _save_states(robots)
     except KeyboardInterrupt:
-        screen.clear()
-        _save(robots)
+        display.end_progress()
+        _save_states(robots)
         raise
-    for role in visit.roles:
-        if role.state and not Store(role.state).branches():
+    for role in session.robots:
+        if role.state and not Store(role.state).read_branches():
             raise DeviceError(f"'{role.name}' has not saved its state in {role.state}")
-    return [robot.tale() for robot in robots]
+    return [robot.to_recording() for robot in robots]
 
 
-def _save(robots: Sequence[SimulatedLife]) -> None:
+def _save_states(robots: Sequence[SimulatedRobotRun]) -> None:
     for robot in robots:
         robot.save()
 
 
-def _step_together(robots: Sequence[SimulatedLife], visit: Visit, screen: Screen, tell: Teller) -> None:
+def _run_steps(
+    robots: Sequence[SimulatedRobotRun],
+    session: DemoSession,
+    display: DemoDisplay,
+    commentary: CommentaryFunction,
+) -> None:
     due = 0.0
-    every = max(1, round(HEARD_EVERY / visit.period))
-    for step in range(round(visit.length / visit.period)):
+    every = max(1, round(STATUS_SECONDS / session.period))
+    for step in range(round(session.duration / session.period)):
         for robot in robots:
             robot.step()
         if step % every:
             continue
         for robot in robots:
-            robot.tell()
+            robot.update_view()
         if time.monotonic() < due:
             continue
-        due = time.monotonic() + LOOK_EVERY
+        due = time.monotonic() + DISPLAY_SECONDS
         views = [robot.view for robot in robots]
-        screen.show(
-            Scene(
-                title=visit.title,
-                story=tell(views),
+        display.show_progress(
+            SessionProgress(
+                title=session.title,
+                sentence=commentary(views),
                 time=robots[0].time,
-                length=visit.length,
-                period=visit.period,
+                duration=session.duration,
+                period=session.period,
                 robots=views,
             )
         )

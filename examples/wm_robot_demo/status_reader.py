@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.recovery import START, WINDOW
+from wm_robot.evaluation.recovery import START_SECONDS, WINDOW_SECONDS
 
-SHOWN = 6.0
+SHOWN_SECONDS = 6.0
 """Seconds of error on the display."""
 
 
 @dataclass(kw_only=True)
-class RobotView:
+class RobotStatus:
     """Latest status of one robot."""
 
     name: str
@@ -25,59 +25,59 @@ class RobotView:
     errors: deque[tuple[float, float]] = field(default_factory=deque)
     """Time in s and error in m of the last seconds."""
     active: bool = False
-    trouble: str = ""
+    fault: str = ""
     surprise: float | None = None
-    lived: int = 0
+    lifetime_steps: int = 0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     _stamp: int = 0
     _sum_before: float = 0.0
-    _heard_before: int = 0
+    _num_before: int = 0
 
     @property
-    def before(self) -> float:
+    def error_before(self) -> float:
         """Mean error before the change, from the start of evaluation, in m; 0 without data."""
-        return self._sum_before / max(self._heard_before, 1)
+        return self._sum_before / max(self._num_before, 1)
 
     @property
-    def error(self) -> float | None:
+    def recent_error(self) -> float | None:
         """Mean error of the last half second, in m."""
-        recent = [e for t, e in self.errors if t > self.errors[-1][0] - WINDOW]
+        recent = [e for t, e in self.errors if t > self.errors[-1][0] - WINDOW_SECONDS]
         return float(np.mean(recent)) if recent else None
 
-    def hear(self, said: dict[str, Any]) -> bool:
+    def update_from(self, status: dict[str, Any]) -> bool:
         """Update from a status. Return whether it is new."""
-        self.active = bool(said.get("active", False))
-        self.trouble = str(said.get("trouble", ""))
-        self.surprise = said.get("surprise")
-        self.lived = int(said.get("life", {}).get("lived", 0))
-        latency = said.get("latency", {})
+        self.active = bool(status.get("active", False))
+        self.fault = str(status.get("trouble", ""))
+        self.surprise = status.get("surprise")
+        self.lifetime_steps = int(status.get("life", {}).get("lived", 0))
+        latency = status.get("latency", {})
         self.p50_ms, self.p99_ms = latency.get("p50_ms", 0.0), latency.get("p99_ms", 0.0)
-        new, self._stamp = said.get("stamp", 0) > self._stamp, said.get("stamp", 0)
-        if "start" not in said or not self._stamp:
+        new, self._stamp = status.get("stamp", 0) > self._stamp, status.get("stamp", 0)
+        if "start" not in status or not self._stamp:
             return new
-        time = self.time = (said["stamp"] - said["start"]) / 1e9
-        if "change" in said:
-            self.since_change = (said["stamp"] - said["change"]) / 1e9
+        time = self.time = (status["stamp"] - status["start"]) / 1e9
+        if "change" in status:
+            self.since_change = (status["stamp"] - status["change"]) / 1e9
         if new:
-            self.errors.append((time, said["error"]))
-            if self.since_change is None and time >= START:
-                self._sum_before += said["error"]
-                self._heard_before += 1
-        while self.errors and self.errors[0][0] < time - SHOWN:
+            self.errors.append((time, status["error"]))
+            if self.since_change is None and time >= START_SECONDS:
+                self._sum_before += status["error"]
+                self._num_before += 1
+        while self.errors and self.errors[0][0] < time - SHOWN_SECONDS:
             self.errors.popleft()
         return new
 
 
-class Watch:
+class StatusReader:
     """Reader of a recorder's status file."""
 
     def __init__(self, path: Path):
         self._path = path
         self._at = 0
-        self.robots: dict[str, RobotView] = {}
+        self.robots: dict[str, RobotStatus] = {}
 
-    def look(self) -> set[str]:
+    def read_new(self) -> set[str]:
         """Read the appended lines. Return the names of robots with a new status."""
         if not self._path.exists():
             return set()
@@ -89,6 +89,6 @@ class Watch:
         news: set[str] = set()
         for line in whole.splitlines():
             for name, said in json.loads(line)["robots"].items():
-                if self.robots.setdefault(name, RobotView(name=name)).hear(said):
+                if self.robots.setdefault(name, RobotStatus(name=name)).update_from(said):
                     news.add(name)
         return news

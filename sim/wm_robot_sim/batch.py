@@ -12,12 +12,12 @@ from mujoco import rollout as mujoco_rollout
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.plant import Plant, compile_model
-from wm_robot_sim.reachable_poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 from wm_robot_sim.worlds import World, WorldRanges
 
-NOISE_BLOCK = 64
+NOISE_BLOCK_STEPS = 64
 """Steps of sensor noise drawn at a time."""
-NOISE_STREAM, START_STREAM = 0, 1
+NOISE_STREAM, INITIAL_POSE_STREAM = 0, 1
 
 
 class BatchSim:
@@ -33,7 +33,7 @@ class BatchSim:
         worlds: Sequence[World],
         *,
         seed: int,
-        threads: int = 1,
+        num_threads: int = 1,
         first_row: int = 0,
     ):
         """Start at random reachable poses.
@@ -46,37 +46,44 @@ class BatchSim:
         self.plant = Plant(spec, compile_model(spec))
         self.worlds: list[World] = list(worlds)
         self.steps = 0
-        self.rows = len(self.worlds)
+        self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
-        self._ranges = WorldRanges.of(spec)
+        self._ranges = WorldRanges.from_spec(spec)
         model = self.plant.model
         self._models = [copy.copy(model) for _ in self.worlds]
         self._scratch = mujoco.MjData(model)
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
-        self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
-        self._sensordata = np.zeros((self.rows, 0, model.nsensordata))
-        self._size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        self._qpos = 1 + self.plant.positions
-        self._qvel = 1 + model.nq + self.plant.dofs
-        self._past = -(-self._ranges.delay[1] // self.plant.substeps) + 1
-        self._row = np.arange(self.rows)[:, None]
+        self._data = [mujoco.MjData(model) for _ in range(num_threads)]
+        self._pool = mujoco_rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
+        self._sensordata = np.zeros((self.num_robots, 0, model.nsensordata))
+        self._state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._qpos = 1 + self.plant.qpos_ids
+        self._qvel = 1 + model.nq + self.plant.dof_ids
+        self._history_steps = -(-self._ranges.delay[1] // self.plant.substeps) + 1
+        self._row_index = np.arange(self.num_robots)[:, None]
         joints, motors = len(spec.joints), spec.action_dim
-        self._low, self._high, self._step = spec.action_low, spec.action_high, spec.action_step
-        self._sign = np.ones((self.rows, 1, motors))
-        self._delay = np.zeros((self.rows, 1), int)
-        self._sensor_delay = np.zeros((self.rows, 1), int)
-        self._bias = np.zeros((self.rows, 1, joints))
-        self._sigma = np.zeros((self.rows, 1, spec.obs_dim), np.float32)
-        self._physical = np.zeros((self.rows, self._size))
-        self._commands = np.zeros((self.rows, self._past, motors), np.float32)
-        self._starts = np.zeros(self.rows, int)
-        self._block, self._noise = -1, np.zeros((self.rows, NOISE_BLOCK, spec.obs_dim), np.float32)
-        self.obs = np.zeros((self.rows, spec.obs_dim), np.float32)
-        self.set_worlds(range(self.rows), self.worlds)
+        self._action_low, self._action_high, self._action_step = (
+            spec.action_low,
+            spec.action_high,
+            spec.action_step,
+        )
+        self._sign = np.ones((self.num_robots, 1, motors))
+        self._delay = np.zeros((self.num_robots, 1), int)
+        self._sensor_delay = np.zeros((self.num_robots, 1), int)
+        self._bias = np.zeros((self.num_robots, 1, joints))
+        self._noise_std = np.zeros((self.num_robots, 1, spec.obs_dim), np.float32)
+        self._physics_state = np.zeros((self.num_robots, self._state_size))
+        self._commands = np.zeros((self.num_robots, self._history_steps, motors), np.float32)
+        self._num_resets = np.zeros(self.num_robots, int)
+        self._noise_block, self._noise = (
+            -1,
+            np.zeros((self.num_robots, NOISE_BLOCK_STEPS, spec.obs_dim), np.float32),
+        )
+        self.obs = np.zeros((self.num_robots, spec.obs_dim), np.float32)
+        self.set_worlds(range(self.num_robots), self.worlds)
         self.reset()
 
     @property
-    def hold(self) -> Float[np.ndarray, "B A"]:
+    def last_action(self) -> Float[np.ndarray, "B A"]:
         """Last applied action, `B A`."""
         return self._commands[:, -1].copy()
 
@@ -96,12 +103,14 @@ class BatchSim:
                     f"sensor_delay is {world.sensor_delay}; it must be below {self.plant.substeps}"
                 )
             self.worlds[row] = world
-            self.plant.write(world, self._models[row], self._scratch)
+            self.plant.apply_world(world, self._models[row], self._scratch)
             self._sign[row, 0] = np.where(world.gain < 0, -1.0, 1.0)
             self._delay[row], self._sensor_delay[row] = world.delay, world.sensor_delay
             self._bias[row, 0] = world.bias
             noise = {"position": world.position_noise, "velocity": world.velocity_noise}
-            self._sigma[row, 0] = np.repeat([noise[i] for i in self.spec.interfaces], len(self.spec.joints))
+            self._noise_std[row, 0] = np.repeat(
+                [noise[i] for i in self.spec.interfaces], len(self.spec.joints)
+            )
 
     def reset(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """Reset rows to rest in a random reachable pose, with commands that hold it.
@@ -113,25 +122,25 @@ class BatchSim:
             Observation of all rows, `B O`.
         """
         model = self.plant.model
-        for row in range(self.rows) if rows is None else rows:
-            rng = self._generator(row, START_STREAM, self._starts[row])
-            self._starts[row] += 1
-            pose = comfortable(self.spec, rng, 1)[0]
-            state = self._physical[row]
+        for row in range(self.num_robots) if rows is None else rows:
+            rng = self._make_generator(row, INITIAL_POSE_STREAM, self._num_resets[row])
+            self._num_resets[row] += 1
+            pose = sample_reachable_poses(self.spec, rng, 1)[0]
+            state = self._physics_state[row]
             state[:] = 0
             state[1 : 1 + model.nq] = model.qpos0
             state[self._qpos] = pose
-            self._commands[row] = self._holding(pose)
+            self._commands[row] = self._compute_holding_action(pose)
             noise = rng.standard_normal((1, 1, self.spec.obs_dim), np.float32)
             one = slice(row, row + 1)
-            self.obs[one] = self._sense(state[None, None], noise, one)[:, 0]
+            self.obs[one] = self._compute_obs(state[None, None], noise, one)[:, 0]
         return self.obs.copy()
 
-    def _holding(self, pose: np.ndarray) -> np.ndarray:
+    def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
         held = [pose[joint(a.joint)] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
-        return np.clip(np.array(held, np.float32), self._low, self._high)
+        return np.clip(np.array(held, np.float32), self._action_low, self._action_high)
 
     def step(
         self, action: Float[np.ndarray, "B A"]
@@ -151,101 +160,103 @@ class BatchSim:
         Raises:
             UnsafeActionError: If a number is not finite. The simulation is unchanged then.
         """
-        applied = self._limit(action)
+        applied = self._limit_action(action)
         steps, per = applied.shape[1], self.plant.substeps
-        after = np.empty((self.rows, steps * per, self._size))
+        after = np.empty((self.num_robots, steps * per, self._state_size))
         if self._sensordata.shape[1] != steps * per:
-            self._sensordata = np.empty((self.rows, steps * per, self.plant.model.nsensordata))
+            self._sensordata = np.empty((self.num_robots, steps * per, self.plant.model.nsensordata))
         self._pool.rollout(
             self._models,
             self._data,
-            self._physical,
-            self._control(applied),
+            self._physics_state,
+            self._expand_commands(applied),
             nstep=steps * per,
             state=after,
             sensordata=self._sensordata,
             skip_checks=True,
         )
-        self._physical = after[:, -1].copy()
+        self._physics_state = after[:, -1].copy()
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
-        obs = self._sense(after[self._row, read], self._draw_noise(steps), slice(None))
-        self._commands = np.concatenate([self._commands, applied], 1)[:, -self._past :]
+        obs = self._compute_obs(after[self._row_index, read], self._draw_noise(steps), slice(None))
+        self._commands = np.concatenate([self._commands, applied], 1)[:, -self._history_steps :]
         self.steps += steps
         self.obs = obs[:, -1].copy()
         return obs, applied
 
-    def _limit(self, action: np.ndarray) -> np.ndarray:
+    def _limit_action(self, action: np.ndarray) -> np.ndarray:
         """Clip actions to range and rate."""
         action = np.asarray(action, np.float32)
-        if action.ndim != 3 or action.shape[::2] != (self.rows, self.spec.action_dim):
-            wanted = f"({self.rows}, steps, {self.spec.action_dim})"
+        if action.ndim != 3 or action.shape[::2] != (self.num_robots, self.spec.action_dim):
+            wanted = f"({self.num_robots}, steps, {self.spec.action_dim})"
             raise SpecError(f"action is {action.shape}; it must be {wanted}")
         if not np.isfinite(action).all():
             row, _, motor = np.argwhere(~np.isfinite(action))[0]
             name = self.spec.action_names[motor]
             raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
         # `minimum` and `maximum` take half the time of `clip` on the few values of one robot.
-        applied = np.minimum(np.maximum(action, self._low), self._high)
+        applied = np.minimum(np.maximum(action, self._action_low), self._action_high)
         before = self._commands[:, -1]
         for t in range(applied.shape[1]):
-            before = np.minimum(np.maximum(applied[:, t], before - self._step), before + self._step)
+            before = np.minimum(
+                np.maximum(applied[:, t], before - self._action_step), before + self._action_step
+            )
             applied[:, t] = before
         return applied
 
-    def _control(self, applied: np.ndarray) -> np.ndarray:
+    def _expand_commands(self, applied: np.ndarray) -> np.ndarray:
         """Return the motor commands at every physics step: delayed, and with the sign of reversed motors."""
         known = np.concatenate([self._commands, applied], 1)
         physics_step = np.arange(applied.shape[1] * self.plant.substeps)
-        index = (physics_step - self._delay) // self.plant.substeps + self._past
-        control = np.zeros((self.rows, len(physics_step), self.plant.model.nu))
-        control[:, :, self.plant.actuator_ids] = known[self._row, index] * self._sign
+        index = (physics_step - self._delay) // self.plant.substeps + self._history_steps
+        control = np.zeros((self.num_robots, len(physics_step), self.plant.model.nu))
+        control[:, :, self.plant.actuator_ids] = known[self._row_index, index] * self._sign
         return control
 
-    def _sense(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
+    def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
         """Compute the sensor readings of physical states `B T S`."""
         channels = {"position": state[..., self._qpos] + self._bias[rows], "velocity": state[..., self._qvel]}
         clean = np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
-        return clean + self._sigma[rows] * noise
+        return clean + self._noise_std[rows] * noise
 
     def _draw_noise(self, steps: int) -> np.ndarray:
         """Return standard normal noise of the next steps, `B T O`."""
         parts, at, stop = [], self.steps, self.steps + steps
         while at < stop:
-            block, offset = divmod(at, NOISE_BLOCK)
-            if block != self._block:
-                for row in range(self.rows):
-                    rng = self._generator(row, NOISE_STREAM, block)
+            block, offset = divmod(at, NOISE_BLOCK_STEPS)
+            if block != self._noise_block:
+                for row in range(self.num_robots):
+                    rng = self._make_generator(row, NOISE_STREAM, block)
                     rng.standard_normal(dtype=np.float32, out=self._noise[row])
-                self._block = block
-            taken = min(NOISE_BLOCK - offset, stop - at)
+                self._noise_block = block
+            taken = min(NOISE_BLOCK_STEPS - offset, stop - at)
             # A copy, because the next block overwrites this one.
             parts.append(self._noise[:, offset : offset + taken].copy())
             at += taken
         return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
-    def _generator(self, row: int, stream: int, number: int) -> np.random.Generator:
+    def _make_generator(self, row: int, stream: int, number: int) -> np.random.Generator:
         key = np.array([self._seed, self._first_row + row], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, stream, int(number)]))
 
-    def pose(self) -> Float[np.ndarray, "B J"]:
+    def true_joint_positions(self) -> Float[np.ndarray, "B J"]:
         """True joint positions, in rad (m)."""
-        return self._physical[:, self._qpos]
+        return self._physics_state[:, self._qpos]
 
     def qpos(self) -> np.ndarray:
         """True generalised positions of the whole model, `B nq`, for a camera."""
-        return self._physical[:, 1 : 1 + self.plant.model.nq].copy()
+        return self._physics_state[:, 1 : 1 + self.plant.model.nq].copy()
 
-    def tip(self) -> Float[np.ndarray, "B 3"]:
+    def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
         """True gripper positions, in m."""
-        return gripper_points(self.spec, self.pose())
+        return compute_gripper_positions(self.spec, self.true_joint_positions())
 
     def save(self) -> dict[str, Any]:
         """Return all values that `restore` needs, in a batch of the same spec, seed and size."""
         return {
             "steps": self.steps,
-            "physical": self._physical.copy(),
+            "physical": self._physics_state.copy(),
             "commands": self._commands.copy(),
-            "starts": self._starts.copy(),
+            "starts": self._num_resets.copy(),
             "obs": self.obs.copy(),
             "worlds": [world.to_dict() for world in self.worlds],
         }
@@ -253,6 +264,6 @@ class BatchSim:
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`."""
         self.steps = int(saved["steps"])
-        self._physical, self._commands = saved["physical"].copy(), saved["commands"].copy()
-        self._starts, self.obs = saved["starts"].copy(), saved["obs"].copy()
-        self.set_worlds(range(self.rows), [World.from_dict(world) for world in saved["worlds"]])
+        self._physics_state, self._commands = saved["physical"].copy(), saved["commands"].copy()
+        self._num_resets, self.obs = saved["starts"].copy(), saved["obs"].copy()
+        self.set_worlds(range(self.num_robots), [World.from_dict(world) for world in saved["worlds"]])

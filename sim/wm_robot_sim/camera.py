@@ -13,7 +13,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.plant import compile_model
 
 BACKENDS = ("egl", "osmesa", "glfw")
-DENSITY = 4000.0
+PAYLOAD_DENSITY = 4000.0
 """Density of the ball that represents a payload, in kg/m³."""
 
 
@@ -36,9 +36,9 @@ class Camera:
         self._renderer = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._renderer)
         self._viewport = mujoco.MjrRect(0, 0, width, height)
-        self._view = self._named_view(view)
+        self._view = self._select_view(view)
 
-    def _named_view(self, view: str | int) -> mujoco.MjvCamera:
+    def _select_view(self, view: str | int) -> mujoco.MjvCamera:
         camera = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(self.model, camera)
         kind = mujoco.mjtObj.mjOBJ_CAMERA
@@ -59,8 +59,8 @@ class Camera:
         """
         self._context.make_current()
         self._data.qpos[:] = qpos
-        self._show_target(target)
-        self._show_payload(payload)
+        self._place_target(target)
+        self._set_payload(payload)
         mujoco.mj_forward(self.model, self._data)
         every = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._view, every, self._scene)
@@ -69,7 +69,7 @@ class Camera:
         mujoco.mjr_readPixels(frame, None, self._viewport, self._renderer)
         return frame[::-1].copy()
 
-    def _show_target(self, target: np.ndarray | None) -> None:
+    def _place_target(self, target: np.ndarray | None) -> None:
         body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, "target")
         geom = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "target")
         # The hidden place is under the floor: a mocap body or geom cannot be left out of one frame.
@@ -79,10 +79,10 @@ class Camera:
         elif geom >= 0:
             self.model.geom_pos[geom] = place
 
-    def _show_payload(self, payload: float) -> None:
+    def _set_payload(self, payload: float) -> None:
         geom = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "payload")
         if geom >= 0:
-            self.model.geom_size[geom, 0] = max((payload / DENSITY / 4.19) ** (1 / 3), 1e-5)
+            self.model.geom_size[geom, 0] = max((payload / PAYLOAD_DENSITY / 4.19) ** (1 / 3), 1e-5)
             self.model.geom_rgba[geom, 3] = float(payload > 0)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ def open_camera(
     return None
 
 
-def frames(
+def render_frames(
     camera: Camera,
     qpos: Sequence[np.ndarray],
     *,

@@ -16,7 +16,7 @@ PAYLOAD_RADIUS = 0.02
 """Radius of the ball that represents a payload, in m."""
 
 
-def mjcf_path(spec: RobotSpec) -> Path:
+def find_mjcf(spec: RobotSpec) -> Path:
     """Return the path of a spec's model file.
 
     Raises:
@@ -42,9 +42,9 @@ def mjcf_path(spec: RobotSpec) -> Path:
 
 def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
     """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory."""
-    model = mujoco.MjSpec.from_file(str(mjcf_path(spec)))
+    model = mujoco.MjSpec.from_file(str(find_mjcf(spec)))
     model.compiler.discardvisual = not visuals
-    ranges = WorldRanges.of(spec)
+    ranges = WorldRanges.from_spec(spec)
     if ranges.timestep:
         model.option.timestep = ranges.timestep
     return model.compile()
@@ -72,31 +72,31 @@ class Plant:
 
     @cached_property
     def joint_ids(self) -> np.ndarray:
-        return self._ids(mujoco.mjtObj.mjOBJ_JOINT, self.spec.joint_names)
+        return self._find_ids(mujoco.mjtObj.mjOBJ_JOINT, self.spec.joint_names)
 
     @cached_property
     def actuator_ids(self) -> np.ndarray:
-        return self._ids(mujoco.mjtObj.mjOBJ_ACTUATOR, self.spec.action_names)
+        return self._find_ids(mujoco.mjtObj.mjOBJ_ACTUATOR, self.spec.action_names)
 
     @cached_property
-    def dofs(self) -> np.ndarray:
+    def dof_ids(self) -> np.ndarray:
         return self.model.jnt_dofadr[self.joint_ids]
 
     @cached_property
-    def positions(self) -> np.ndarray:
+    def qpos_ids(self) -> np.ndarray:
         return self.model.jnt_qposadr[self.joint_ids]
 
     @cached_property
-    def bodies(self) -> np.ndarray:
+    def body_ids(self) -> np.ndarray:
         """Body of the link that each joint moves."""
         return self.model.jnt_bodyid[self.joint_ids]
 
     @cached_property
-    def payload_body(self) -> int | None:
-        name = WorldRanges.of(self.spec).payload_body
-        return int(self._ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
+    def payload_body_id(self) -> int | None:
+        name = WorldRanges.from_spec(self.spec).payload_body
+        return int(self._find_ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
 
-    def _ids(self, kind: mujoco.mjtObj, names: tuple[str, ...]) -> np.ndarray:
+    def _find_ids(self, kind: mujoco.mjtObj, names: tuple[str, ...]) -> np.ndarray:
         ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
         if -1 in ids:
             raise SpecError(
@@ -104,12 +104,12 @@ class Plant:
             )
         return np.array(ids)
 
-    def write(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
+    def apply_world(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
         """Set the parameters of a world in `model`, a copy of the nominal model.
 
         The sign of a reversed motor is not part of the model: `BatchSim` changes the sign of its commands.
         """
-        nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dofs, self.bodies
+        nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dof_ids, self.body_ids
         strength = np.abs(world.gain)
         model.actuator_gainprm[motors, 0] = nominal.actuator_gainprm[motors, 0] * strength
         model.actuator_biasprm[motors] = nominal.actuator_biasprm[motors] * strength[:, None]
@@ -120,14 +120,14 @@ class Plant:
         model.body_inertia[:] = nominal.body_inertia
         model.body_mass[bodies] *= world.mass
         model.body_inertia[bodies] *= world.mass[:, None]
-        if self.payload_body is not None:
-            model.body_mass[self.payload_body] += world.payload
-            model.body_inertia[self.payload_body] += 0.4 * world.payload * PAYLOAD_RADIUS**2
-        model.opt.gravity[:] = _tilted(nominal.opt.gravity, world.tilt)
+        if self.payload_body_id is not None:
+            model.body_mass[self.payload_body_id] += world.payload
+            model.body_inertia[self.payload_body_id] += 0.4 * world.payload * PAYLOAD_RADIUS**2
+        model.opt.gravity[:] = _tilt_gravity(nominal.opt.gravity, world.tilt)
         mujoco.mj_setConst(model, scratch)
 
 
-def _tilted(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+def _tilt_gravity(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(gravity)
     direction = gravity / max(size, 1e-9) + np.array([tilt[0], tilt[1], 0.0])
     return size * direction / np.linalg.norm(direction)

@@ -3,29 +3,29 @@
 import numpy as np
 
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import gripper_position
+from wm_robot.tasks import compute_gripper_position
 from wm_robot_sim.worlds import WorldRanges
 
-TRIES = 24
+MAX_TRIES = 24
 
 
-def comfortable(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
+def sample_reachable_poses(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw random joint poses, `count J` in rad (m), with the gripper above the ground."""
-    ranges = WorldRanges.of(spec)
+    ranges = WorldRanges.from_spec(spec)
     limits = np.array([joint.position for joint in spec.joints])
     center = np.array(ranges.pose_center or np.zeros(len(limits)))
     spread = np.array(ranges.pose_spread or (limits[:, 1] - limits[:, 0]) / 3)
-    poses = center + spread * rng.uniform(-1, 1, (count, TRIES, len(limits)))
+    poses = center + spread * rng.uniform(-1, 1, (count, MAX_TRIES, len(limits)))
     poses = np.clip(poses, limits[:, 0], limits[:, 1])
     if not spec.chain:
         return poses[:, 0]
     # The first clear try of each pose; the center pose if none is clear.
     poses[:, -1] = center
-    clear = gripper_position(spec, poses)[..., 2] >= ranges.clearance
+    clear = compute_gripper_position(spec, poses)[..., 2] >= ranges.clearance
     clear[:, -1] = True
     return poses[np.arange(count), clear.argmax(1)]
 
 
-def gripper_points(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
+def compute_gripper_positions(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
     """Compute the gripper position of joint poses `… J`, as `… 3` in m."""
-    return gripper_position(spec, poses)
+    return compute_gripper_position(spec, poses)

@@ -7,7 +7,7 @@ from wm_robot.safety.gated_robot import GatedRobot
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.worlds import World, WorldDistribution
+from wm_robot_sim.worlds import DomainRandomization, World
 
 
 class SimRobot:
@@ -19,8 +19,8 @@ class SimRobot:
 
     def __init__(self, spec: RobotSpec, world: World | None = None, *, seed: int):
         self.spec = spec
-        self._batch = BatchSim(spec, [world or WorldDistribution(spec).nominal()], seed=seed)
-        self._motors = _Motors(self._batch)
+        self._batch = BatchSim(spec, [world or DomainRandomization(spec).make_nominal_world()], seed=seed)
+        self._motors = _SimMotors(self._batch)
         self._gated = GatedRobot(self._motors, clock=lambda: self._motors.time)
 
     @property
@@ -34,9 +34,9 @@ class SimRobot:
         return self._batch.worlds[0]
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Last applied action, `A`."""
-        return self._motors.hold
+        return self._motors.last_action
 
     def read(self) -> Observation:
         """Return the last sensor reading. Two reads without a `write` are equal."""
@@ -50,7 +50,7 @@ class SimRobot:
         """
         return self._gated.write(action)
 
-    def change(self, world: World) -> None:
+    def set_world(self, world: World) -> None:
         """Change the world while the robot moves."""
         self._batch.set_worlds([0], [world])
 
@@ -59,16 +59,16 @@ class SimRobot:
         self._batch.reset()
         return self.read()
 
-    def tip(self) -> np.ndarray:
+    def compute_gripper_position(self) -> np.ndarray:
         """True gripper position, `3`, in m."""
-        return self._batch.tip()[0]
+        return self._batch.compute_gripper_position()[0]
 
     def qpos(self) -> np.ndarray:
         """True generalised positions of the whole model, `nq`, for a camera."""
         return self._batch.qpos()[0]
 
 
-class _Motors:
+class _SimMotors:
     """Simulated motors, driven by the gate only."""
 
     def __init__(self, batch: BatchSim):
@@ -80,8 +80,8 @@ class _Motors:
         return self._batch.steps * self.spec.dt
 
     @property
-    def hold(self) -> np.ndarray:
-        return self._batch.hold[0]
+    def last_action(self) -> np.ndarray:
+        return self._batch.last_action[0]
 
     def read(self) -> Observation:
         return Observation(stamp=self.time, values=self._batch.obs[0].copy())

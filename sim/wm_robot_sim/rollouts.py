@@ -7,15 +7,15 @@ import numpy as np
 
 from wm_robot.errors import ConfigError
 from wm_robot.spec import RobotSpec
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
-from wm_robot_sim.motion import random_actions
-from wm_robot_sim.worlds import World, WorldDistribution
+from wm_robot_sim.motion import draw_random_actions
+from wm_robot_sim.worlds import DomainRandomization, World
 
-GRID = 8
+WORLD_CHANGE_STEPS = 8
 """Worlds change at multiples of this number of steps."""
-WORLDS = 3
+WORLDS_PER_TRAJECTORY = 3
 NOMINAL_SHARE = 0.06
 RETURN_CHANCE = 0.6
 TRAINING, HELD_OUT = 0, 1
@@ -25,7 +25,7 @@ SIM_SEED, WORLD_SEED, CHANGE_SEED, MOTION_SEED, GOAL_SEED = range(5)
 class Policy(Protocol):
     """Policy that controls the simulated robots during a collection."""
 
-    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+    def begin(self, last_action: np.ndarray, truth: np.ndarray | None = None) -> None:
         """Start new trajectories.
 
         Args:
@@ -42,20 +42,20 @@ class Policy(Protocol):
         """Receive a transition: observation before, applied action, observation after."""
 
 
-def gather(
+def collect_trajectories(
     spec: RobotSpec,
     *,
-    lives: int,
-    steps: int,
+    num_trajectories: int,
+    num_steps: int,
     seed: int,
     policy: Policy | None = None,
-    threads: int = 1,
+    num_threads: int = 1,
     change_rate: float = 1 / 256,
-    still: float = 0.0,
+    static_share: float = 0.0,
     held_out: bool = False,
     worlds: Sequence[Sequence[World]] | None = None,
-    visits: Sequence[tuple[int, int]] | None = None,
-) -> Lives:
+    world_schedule: Sequence[tuple[int, int]] | None = None,
+) -> TrajectoryBatch:
     """Simulate many robots in parallel and return their trajectories.
 
     Each robot has three worlds. It starts in the first, changes to another at hidden moments, and often
@@ -77,30 +77,37 @@ def gather(
     """
     root = np.random.SeedSequence(seed, spawn_key=(HELD_OUT if held_out else TRAINING,))
     seeds = root.spawn(5)
-    worlds = worlds or draw_worlds(spec, lives, np.random.default_rng(seeds[WORLD_SEED]))
-    if len(worlds) != lives:
-        raise ConfigError(f"worlds has {len(worlds)} trajectories; it must have {lives}")
+    worlds = worlds or draw_worlds(spec, num_trajectories, np.random.default_rng(seeds[WORLD_SEED]))
+    if len(worlds) != num_trajectories:
+        raise ConfigError(f"worlds has {len(worlds)} trajectories; it must have {num_trajectories}")
     count = len(worlds[0])
-    rate = np.where(np.arange(lives) < still * lives, 0.0, change_rate)
-    schedule = change_times(np.random.default_rng(seeds[CHANGE_SEED]), lives, steps, count, rate)
-    if visits is not None:
-        schedule = np.tile(_visited(visits, steps, count), (lives, 1))
-    goal = np.stack([MovingTarget(spec, seed=s).path(steps + 1) for s in seeds[GOAL_SEED].spawn(lives)])
+    rate = np.where(np.arange(num_trajectories) < static_share * num_trajectories, 0.0, change_rate)
+    schedule = draw_world_schedule(
+        np.random.default_rng(seeds[CHANGE_SEED]), num_trajectories, num_steps, count, rate
+    )
+    if world_schedule is not None:
+        schedule = np.tile(_expand_world_schedule(world_schedule, num_steps, count), (num_trajectories, 1))
+    goal = np.stack(
+        [
+            MovingTarget(spec, seed=s).compute_path(num_steps + 1)
+            for s in seeds[GOAL_SEED].spawn(num_trajectories)
+        ]
+    )
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
-    sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, threads=threads)
-    hold, rows = sim.hold, np.arange(lives)
-    physics = np.array([[world.vector() for world in own] for own in worlds], np.float32)
-    planned = np.zeros((lives, steps, 0))
+    sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, num_threads=num_threads)
+    hold, rows = sim.last_action, np.arange(num_trajectories)
+    physics = np.array([[world.to_vector() for world in own] for own in worlds], np.float32)
+    planned = np.zeros((num_trajectories, num_steps, 0))
     if policy is None:
-        planned = random_actions(spec, np.random.default_rng(seeds[MOTION_SEED]), hold, steps)
+        planned = draw_random_actions(spec, np.random.default_rng(seeds[MOTION_SEED]), hold, num_steps)
     else:
         policy.begin(hold, physics[rows, schedule[:, 0]])
 
-    obs = np.empty((lives, steps + 1, spec.obs_dim), np.float32)
-    action = np.empty((lives, steps, spec.action_dim), np.float32)
+    obs = np.empty((num_trajectories, num_steps + 1, spec.obs_dim), np.float32)
+    action = np.empty((num_trajectories, num_steps, spec.action_dim), np.float32)
     obs[:, 0] = sim.obs
-    for t in range(0, steps, GRID):
-        stop = min(t + GRID, steps)
+    for t in range(0, num_steps, WORLD_CHANGE_STEPS):
+        stop = min(t + WORLD_CHANGE_STEPS, num_steps)
         if t:
             _change_worlds(sim, worlds, schedule[:, t - 1], schedule[:, t])
         if policy is None:
@@ -111,21 +118,24 @@ def gather(
             obs[:, now + 1], action[:, now] = sim.step(wanted)
             truth = physics[rows, schedule[:, now]]
             policy.observe(obs[:, now], action[:, now], obs[:, now + 1], truth=truth)
-    return Lives(obs=obs, action=action, hold=hold, goal=goal, physics=physics, world=schedule)
+    return TrajectoryBatch(obs=obs, action=action, hold=hold, goal=goal, physics=physics, world=schedule)
 
 
-def draw_worlds(spec: RobotSpec, lives: int, rng: np.random.Generator) -> list[list[World]]:
+def draw_worlds(spec: RobotSpec, num_trajectories: int, rng: np.random.Generator) -> list[list[World]]:
     """Draw three worlds for each trajectory, a few of them nominal."""
-    distribution = WorldDistribution(spec)
-    nominal = distribution.nominal()
+    distribution = DomainRandomization(spec)
+    nominal = distribution.make_nominal_world()
     return [
-        [nominal if rng.random() < NOMINAL_SHARE else distribution.sample(rng) for _ in range(WORLDS)]
-        for _ in range(lives)
+        [
+            nominal if rng.random() < NOMINAL_SHARE else distribution.sample(rng)
+            for _ in range(WORLDS_PER_TRAJECTORY)
+        ]
+        for _ in range(num_trajectories)
     ]
 
 
-def change_times(
-    rng: np.random.Generator, lives: int, steps: int, worlds: int, rate: float | np.ndarray
+def draw_world_schedule(
+    rng: np.random.Generator, num_trajectories: int, num_steps: int, num_worlds: int, rate: float | np.ndarray
 ) -> np.ndarray:
     """Draw the index of the world in force at each step, int64 `B T`.
 
@@ -134,28 +144,36 @@ def change_times(
     Args:
         rate: Changes per step, of all trajectories or of each.
     """
-    now = np.zeros(lives, np.int64)
+    now = np.zeros(num_trajectories, np.int64)
     blocks = []
-    for block in range(-(-steps // GRID)):
-        change = (rng.random(lives) < rate * GRID) & (block > 0) & (worlds > 1)
-        home = rng.random(lives) < RETURN_CHANCE
-        other = (now + rng.integers(1, max(worlds, 2), lives)) % worlds
+    for block in range(-(-num_steps // WORLD_CHANGE_STEPS)):
+        change = (rng.random(num_trajectories) < rate * WORLD_CHANGE_STEPS) & (block > 0) & (num_worlds > 1)
+        home = rng.random(num_trajectories) < RETURN_CHANCE
+        other = (now + rng.integers(1, max(num_worlds, 2), num_trajectories)) % num_worlds
         now = np.where(change, np.where(home & (now > 0), 0, other), now)
         blocks.append(now)
-    return np.repeat(np.stack(blocks, 1), GRID, axis=1)[:, :steps]
+    return np.repeat(np.stack(blocks, 1), WORLD_CHANGE_STEPS, axis=1)[:, :num_steps]
 
 
-def _visited(visits: Sequence[tuple[int, int]], steps: int, worlds: int) -> np.ndarray:
+def _expand_world_schedule(
+    world_schedule: Sequence[tuple[int, int]], num_steps: int, num_worlds: int
+) -> np.ndarray:
     """Return the index of the world in force at each step, int64 `T`."""
-    starts = [start for start, _ in visits]
-    if starts[:1] != [0] or starts != sorted(set(starts)) or any(start % GRID for start in starts):
+    starts = [start for start, _ in world_schedule]
+    if (
+        starts[:1] != [0]
+        or starts != sorted(set(starts))
+        or any(start % WORLD_CHANGE_STEPS for start in starts)
+    ):
         raise ConfigError(
-            f"visits start at steps {starts}; they must start at 0 and increase in multiples of {GRID}"
+            f"visits start at steps {starts}; they must start at 0 and increase in multiples of {WORLD_CHANGE_STEPS}"
         )
-    if not all(0 <= world < worlds for _, world in visits):
-        raise ConfigError(f"visits name worlds {[w for _, w in visits]}; each trajectory has {worlds} worlds")
-    now = np.searchsorted(starts, np.arange(steps), side="right") - 1
-    return np.array([world for _, world in visits], np.int64)[now]
+    if not all(0 <= world < num_worlds for _, world in world_schedule):
+        raise ConfigError(
+            f"visits name worlds {[w for _, w in world_schedule]}; each trajectory has {num_worlds} worlds"
+        )
+    now = np.searchsorted(starts, np.arange(num_steps), side="right") - 1
+    return np.array([world for _, world in world_schedule], np.int64)[now]
 
 
 def _change_worlds(

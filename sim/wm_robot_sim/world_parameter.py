@@ -6,12 +6,14 @@ import numpy as np
 
 from wm_robot.errors import ConfigError, SpecError
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.worlds import World, WorldDistribution
+from wm_robot_sim.worlds import DomainRandomization, World
 
-EXPECTED = """it must be nominal, random, or JSON with the fields that differ, such as '{"payload": 0.2}'"""
+EXPECTED_FORM = (
+    """it must be nominal, random, or JSON with the fields that differ, such as '{"payload": 0.2}'"""
+)
 
 
-def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
+def parse_world(text: str, spec: RobotSpec, *, seed: int) -> World:
     """Parse a world from text.
 
     Args:
@@ -21,17 +23,17 @@ def read_world(text: str, spec: RobotSpec, *, seed: int) -> World:
     Raises:
         ConfigError: If the text has another form.
     """
-    distribution = WorldDistribution(spec)
+    distribution = DomainRandomization(spec)
     if text == "nominal":
-        return distribution.nominal()
+        return distribution.make_nominal_world()
     if text == "random":
         return distribution.sample(np.random.default_rng(seed))
     try:
         values = json.loads(text)
         if set(values) == {"loaded"}:
-            return distribution.loaded(**values["loaded"])
-        return World.from_dict({**distribution.nominal().to_dict(), **values}).check(spec)
+            return distribution.make_loaded_world(**values["loaded"])
+        return World.from_dict({**distribution.make_nominal_world().to_dict(), **values}).check_sizes(spec)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"world is {text!r}; {EXPECTED}") from error
+        raise ConfigError(f"world is {text!r}; {EXPECTED_FORM}") from error
     except (SpecError, TypeError, ValueError) as error:
-        raise ConfigError(f"world is {text!r}: {error}; {EXPECTED}") from error
+        raise ConfigError(f"world is {text!r}: {error}; {EXPECTED_FORM}") from error

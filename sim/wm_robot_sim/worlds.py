@@ -15,11 +15,11 @@ from wm_robot.spec import RobotSpec
 
 FAULTS = ("weak", "limited", "reversed", "sticky", "dead")
 HEALTHY = "ok"
-ARRAYS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
+ARRAY_FIELDS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
-LOG_RANGES = ("mass", "gain", "torque", "friction", "damping")
+LOG_UNIFORM_RANGES = ("mass", "gain", "torque", "friction", "damping")
 """Ranges of factors that are drawn log-uniformly."""
-RANGES = (*LOG_RANGES, "payload", "delay")
+RANGE_FIELDS = (*LOG_UNIFORM_RANGES, "payload", "delay")
 DRIVE_SPREAD = 0.65
 LOG_SPREADS = {"torque": 0.3, "friction": 0.7, "damping": 0.25, "mass": 0.12}
 BIAS_SPREAD = 0.005
@@ -60,7 +60,7 @@ class World:
     """`A`, fault of each motor, `ok` for none. A label for reports: the arrays above have its effect."""
 
     def __post_init__(self) -> None:
-        for name in ARRAYS:
+        for name in ARRAY_FIELDS:
             values, like = getattr(self, name), "gain" if name in ("gain", "torque") else "friction"
             size = 2 if name == "tilt" else len(getattr(self, like))
             if values.shape != (size,) or not np.isfinite(values).all():
@@ -71,7 +71,7 @@ class World:
             if not (isinstance(value, Real) and 0 <= float(value) < np.inf):
                 raise SpecError(f"world.{name} is {value!r}; it must be a number, not below 0")
 
-    def check(self, spec: RobotSpec) -> "World":
+    def check_sizes(self, spec: RobotSpec) -> "World":
         """Return the world itself, after a check of its sizes against a spec.
 
         Raises:
@@ -82,7 +82,7 @@ class World:
             raise SpecError(f"the world has {found} motors and joints; robot '{spec.name}' has {wanted}")
         return self
 
-    def vector(self) -> np.ndarray:
+    def to_vector(self) -> np.ndarray:
         """Return the true physics, float32 `P`, for the `oracle` variant: 0 is nominal, a usual deviation is about 1.
 
         The order is that of `DomainRandomization.parameter_names`. A motor's gain occurs twice: with its sign
@@ -112,9 +112,9 @@ class World:
         Raises:
             SpecError: If a key is unknown or a value is invalid.
         """
-        _known(cls, values)
+        _reject_unknown_fields(cls, values)
         try:
-            arrays = {name: np.array(values[name], float) for name in ARRAYS}
+            arrays = {name: np.array(values[name], float) for name in ARRAY_FIELDS}
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"world: {type(error).__name__}: {error}") from error
         return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ()))})
@@ -163,32 +163,32 @@ class WorldRanges:
             raise SpecError(f"world.faults has {unknown}; it must be some of {list(FAULTS)}")
         if abs(sum(self.fault_counts) - 1) > 1e-6:
             raise SpecError(f"world.fault_counts is {self.fault_counts}; it must sum to 1")
-        for name in RANGES:
-            _check_range(f"world.{name}", getattr(self, name), above=name in LOG_RANGES)
+        for name in RANGE_FIELDS:
+            _check_range(f"world.{name}", getattr(self, name), must_be_positive=name in LOG_UNIFORM_RANGES)
         for kind, fault in self.faults.items():
-            _check_range(f"world.faults.{kind}.range", fault.get("range"), above=False)
+            _check_range(f"world.faults.{kind}.range", fault.get("range"), must_be_positive=False)
 
     @classmethod
-    def of(cls, spec: RobotSpec) -> "WorldRanges":
+    def from_spec(cls, spec: RobotSpec) -> "WorldRanges":
         """Read the ranges of a spec.
 
         Raises:
             SpecError: If a key is unknown or a value is invalid.
         """
-        _known(cls, spec.world)
+        _reject_unknown_fields(cls, spec.world)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.world.items()}
         return cls(**values)
 
 
-class WorldDistribution:
+class DomainRandomization:
     """Domain randomisation: the distribution of a robot's worlds."""
 
     def __init__(self, spec: RobotSpec):
         self.spec = spec
-        self.ranges = WorldRanges.of(spec)
+        self.ranges = WorldRanges.from_spec(spec)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def parameter_names(self) -> tuple[str, ...]:
         """Names of the numbers of `World.to_vector`."""
         motors, joints = self.spec.action_names, self.spec.joint_names
         listed = [(motors, "drive"), (motors, "stiffness")]
@@ -197,7 +197,7 @@ class WorldDistribution:
         each = tuple(f"{part}/{what}" for parts, what in listed for part in parts)
         return (*each, "payload", "delay", "tilt_x", "tilt_y")
 
-    def nominal(self) -> World:
+    def make_nominal_world(self) -> World:
         """Return the robot as its spec describes it: no load, no fault, unbiased sensors with their noise."""
         motors, joints = self.spec.action_dim, len(self.spec.joints)
         return World(
@@ -216,36 +216,36 @@ class WorldDistribution:
 
     def sample(self, rng: np.random.Generator) -> World:
         """Draw one world."""
-        ranges, nominal = self.ranges, self.nominal()
+        ranges, nominal = self.ranges, self.make_nominal_world()
         motors, joints = self.spec.action_dim, len(self.spec.joints)
         loaded = rng.random() < ranges.payload_chance
         world = replace(
             nominal,
-            gain=log_uniform(rng, ranges.gain, motors),
-            torque=log_uniform(rng, ranges.torque, motors),
-            friction=log_uniform(rng, ranges.friction, joints),
-            damping=log_uniform(rng, ranges.damping, joints),
-            mass=log_uniform(rng, ranges.mass, joints),
+            gain=sample_log_uniform(rng, ranges.gain, motors),
+            torque=sample_log_uniform(rng, ranges.torque, motors),
+            friction=sample_log_uniform(rng, ranges.friction, joints),
+            damping=sample_log_uniform(rng, ranges.damping, joints),
+            mass=sample_log_uniform(rng, ranges.mass, joints),
             bias=ranges.bias * rng.standard_normal(joints),
             tilt=rng.uniform(-ranges.tilt, ranges.tilt, 2),
             payload=float(rng.uniform(*ranges.payload)) * loaded,
             delay=int(rng.integers(ranges.delay[0], ranges.delay[1] + 1)),
         )
-        return self._with_faults(world, rng)
+        return self._add_faults(world, rng)
 
-    def loaded(self, *, payload: float, weak_joint: str, gain: float) -> World:
+    def make_loaded_world(self, *, payload: float, weak_joint: str, gain: float) -> World:
         """Return the nominal robot after a named change: a load in the gripper and one weak motor.
 
         Raises:
             SpecError: If no motor moves that joint.
         """
-        world = self.nominal()
-        motor = self._motor(weak_joint)
+        world = self.make_nominal_world()
+        motor = self._find_motor(weak_joint)
         factor, fault = world.gain, list(world.fault)
         factor[motor], fault[motor] = gain, "weak"
         return replace(world, payload=payload, fault=tuple(fault))
 
-    def _motor(self, joint: str) -> int:
+    def _find_motor(self, joint: str) -> int:
         moved = [actuator.joint for actuator in self.spec.actuators]
         if joint not in moved:
             raise SpecError(
@@ -253,7 +253,7 @@ class WorldDistribution:
             )
         return moved.index(joint)
 
-    def _with_faults(self, world: World, rng: np.random.Generator) -> World:
+    def _add_faults(self, world: World, rng: np.random.Generator) -> World:
         counts, kinds = self.ranges.fault_counts, list(self.ranges.faults)
         count = min(rng.choice(len(counts), p=counts), self.spec.action_dim) if kinds else 0
         if not count:
@@ -275,7 +275,7 @@ class WorldDistribution:
         return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(fault))
 
 
-def log_uniform(
+def sample_log_uniform(
     rng: np.random.Generator, bounds: tuple[float, float], shape: int | tuple[int, ...]
 ) -> np.ndarray:
     """Draw numbers whose logarithm is uniform between those of the bounds."""
@@ -283,7 +283,7 @@ def log_uniform(
     return np.exp(rng.uniform(low, high, shape))
 
 
-def _check_range(name: str, bounds: Any, *, above: bool) -> None:
+def _check_range(name: str, bounds: Any, *, must_be_positive: bool) -> None:
     """Reject a value that is no range.
 
     Args:
@@ -291,12 +291,12 @@ def _check_range(name: str, bounds: Any, *, above: bool) -> None:
     """
     pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
     fits = len(pair) == 2 and all(isinstance(x, Real) and np.isfinite(float(x)) for x in pair)
-    if not fits or not 0 <= pair[0] <= pair[1] or (above and pair[0] == 0):
-        expected = f"two numbers, low and high, {'above' if above else 'from'} 0"
+    if not fits or not 0 <= pair[0] <= pair[1] or (must_be_positive and pair[0] == 0):
+        expected = f"two numbers, low and high, {'above' if must_be_positive else 'from'} 0"
         raise SpecError(f"{name} is {bounds!r}; it must be {expected}, such as [0.5, 1.5]")
 
 
-def _known(kind: type, values: Mapping[str, Any]) -> None:
+def _reject_unknown_fields(kind: type, values: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:

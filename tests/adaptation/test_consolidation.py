@@ -8,29 +8,29 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
-from wm_robot.adaptation.consolidation import AtOnce
+from wm_robot.adaptation.candidate import CandidateErrors, ResidualCandidate, ResidualFitConfig
+from wm_robot.adaptation.consolidation import SynchronousLearner
 from wm_robot.adaptation.learner_process import LearnerProcess
-from wm_robot.adaptation.residual_fit import Consolidation
-from wm_robot.adaptation.transition_filter import Caution
+from wm_robot.adaptation.residual_fit import ResidualFitter
+from wm_robot.adaptation.transition_filter import TransitionFilter
 from wm_robot.agent.agent import Agent
 from wm_robot.memory.lifetime_state import list_values, map_values
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.residual import has_residual
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
-CONFIG = ConsolidateConfig(updates=5, interval=2, held_out=1)
+CONFIG = ResidualFitConfig(updates=5, interval=2, held_out=1)
 STEPS = 64 * CONFIG.interval
 
 
 @pytest.fixture
 def base(tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     return load_base(tmp_path / "base")
 
@@ -50,12 +50,12 @@ def life(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 def live(agent: Agent, start: int, stop: int) -> list[float]:
     obs, action = life(stop)
-    return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(start, stop)]
+    return [agent.observe(obs[t], action[t], obs[t + 1]).nll for t in range(start, stop)]
 
 
 def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
-    config = ConsolidateConfig(updates=60, interval=4, held_out=2)
-    learner = AtOnce(Consolidation(base.model, config))
+    config = ResidualFitConfig(updates=60, interval=4, held_out=2)
+    learner = SynchronousLearner(ResidualFitter(base.model, config))
     acting = agent(base, spec, learner)
     acting.begin(np.zeros(1, np.float32))
     live(acting, 0, 64 * config.interval + 200)
@@ -63,7 +63,7 @@ def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
     assert (counters["offered"], counters["candidates"], counters["tried"]) == (7, 1, 1)
     assert counters["believed"] >= 1
     assert has_residual(acting.state).all()
-    said = [event.what for event in acting.events]
+    said = [event.description for event in acting.events]
     assert said[0].startswith("candidate under evaluation: error") and "residual accepted" in said
 
 
@@ -71,17 +71,17 @@ def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
 def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
     found = []
     for stops in ((), (stop,)):
-        acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+        acting = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
         acting.begin(np.zeros(1, np.float32))
         said, at = [], 0
         for each in stops:
             said += live(acting, at, each)
             acting.save(tmp_path / "state")
-            acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+            acting = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
             acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
             at = each
         said += live(acting, at, STEPS + 100)
-        found.append((said, acting._batch.saved().flatten()))
+        found.append((said, acting._batch.snapshot_state().flatten()))
     (heard, whole), (told, resumed) = found
     assert heard == told and any(name.startswith("past.") for name in whole)
     for name, value in whole.items():
@@ -93,20 +93,22 @@ def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
     plain.begin(np.zeros(1, np.float32))
     live(plain, 0, 70)
     plain.save(tmp_path / "state")
-    resumed = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)))
+    resumed = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
     resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
     live(resumed, 70, 80)
     assert resumed.counters["lived"] == 80 and not has_residual(resumed.state).any()
 
 
 def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
-    acting = agent(base, spec, AtOnce(Consolidation(base.model, CONFIG)), caution=Caution(spec))
+    acting = agent(
+        base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)), caution=TransitionFilter(spec)
+    )
     acting.begin(np.zeros(1, np.float32))
     obs, action = life(64)
     for t in range(64):
-        acting.live(obs[t], action[t], obs[t + 1], contact=t == 20)
+        acting.observe(obs[t], action[t], obs[t + 1], intervention=t == 20)
     assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
-    chapter = acting._batch.consolidating.past.latest[-1]
+    chapter = acting._batch.consolidation.experience.latest[-1]
     assert np.flatnonzero(chapter.steps.valid[0] == 0).tolist() == list(range(20, 30))
 
 
@@ -116,20 +118,20 @@ class Stubborn:
     def __init__(self, residual):
         self.residual = residual
 
-    def begin(self, past):
+    def reset_experience(self, experience):
         self.asked = 0
 
-    def offer(self, chapter):
+    def offer_segment(self, segment):
         return False
 
-    def poll(self):
+    def poll_candidate(self):
         self.asked += 1
-        lie = Verdict(np.zeros(1), np.ones(1), np.ones(1), 0.0)
-        return Candidate(self.residual, lie, 0) if self.asked == 5 else None
+        lie = CandidateErrors(np.zeros(1), np.ones(1), np.ones(1), 0.0)
+        return ResidualCandidate(self.residual, lie, 0) if self.asked == 5 else None
 
 
 def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted(base, spec):
-    born = base.model.birth(hold=torch.zeros(1, 1))
+    born = base.model.initial_state(initial_action=torch.zeros(1, 1))
     bad = map_values(lambda v: 5 * np.ones(v.shape, np.float32), born.residual)
     acting = agent(base, spec, Stubborn(bad))
     acting.begin(np.zeros(1, np.float32))
@@ -142,8 +144,8 @@ def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted
 def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, tmp_path):
     learner, at_once = (
         # Beside other tests it would get no time at all.
-        LearnerProcess(tmp_path / "base", base, CONFIG, backend=ModelLives(base.model), nice=0),
-        AtOnce(Consolidation(base.model, CONFIG)),
+        LearnerProcess(tmp_path / "base", base, CONFIG, backend=TorchBackend(base.model), nice=0),
+        SynchronousLearner(ResidualFitter(base.model, CONFIG)),
     )
     try:
         for each in (learner, at_once):
@@ -151,15 +153,15 @@ def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, 
             acting.begin(np.zeros(1, np.float32))
             live(acting, 0, STEPS)
         deadline = time.monotonic() + 120
-        while (found := learner.poll()) is None and time.monotonic() < deadline:
-            assert learner.alive
+        while (found := learner.poll_candidate()) is None and time.monotonic() < deadline:
+            assert learner.is_alive
             time.sleep(0.05)
-        wanted = at_once.poll()
-        assert found is not None and found.chapter == wanted.chapter
-        np.testing.assert_allclose(np.stack(found.verdict[:3]), np.stack(wanted.verdict[:3]), rtol=1e-3)
+        wanted = at_once.poll_candidate()
+        assert found is not None and found.segment_number == wanted.segment_number
+        np.testing.assert_allclose(np.stack(found.errors[:3]), np.stack(wanted.errors[:3]), rtol=1e-3)
         pairs = zip(list_values(wanted.residual), list_values(found.residual), strict=True)
         for value, elsewhere in pairs:
             np.testing.assert_allclose(elsewhere, value, atol=1e-4, rtol=1e-3)
     finally:
         learner.close()
-    assert not learner.alive
+    assert not learner.is_alive

@@ -6,12 +6,12 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.adaptation.context_bank import Recall, RecallConfig
+from wm_robot.adaptation.context_bank import ContextBank, ContextBankConfig
 from wm_robot.errors import ConfigError
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, map_values
 from wm_robot.model.backend import Prediction
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
@@ -22,16 +22,16 @@ class Mean(WorldModel):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def birth(self, *, hold, truth=None):
-        memory = {"mean": torch.zeros(len(hold), 3)}
-        step = torch.zeros(len(hold), dtype=torch.int64)
-        return LifetimeState(step, hold[:, None].expand(-1, 1, -1), LearnedState((memory,)))
+    def initial_state(self, *, initial_action, truth=None):
+        memory = {"mean": torch.zeros(len(initial_action), 3)}
+        step = torch.zeros(len(initial_action), dtype=torch.int64)
+        return LifetimeState(step, initial_action[:, None].expand(-1, 1, -1), LearnedState((memory,)))
 
     def predict(self, state, obs, action):
         mean = state.memory[0]["mean"]
         return Prediction(mean, torch.zeros_like(mean))
 
-    def write(self, state, step):
+    def update(self, state, step):
         mean, seen = state.memory[0]["mean"], step.valid[:, None] > 0
         after = torch.where(seen, mean + 0.1 * (step.next_obs - mean), mean)
         learned = LearnedState(({"mean": after},))
@@ -46,11 +46,11 @@ HOLD = np.zeros((2, 1), np.float32)
 @pytest.fixture
 def recall():
     torch.manual_seed(0)
-    return Recall(ModelLives(Mean()), RecallConfig(slots=3))
+    return ContextBank(TorchBackend(Mean()), ContextBankConfig(slots=3))
 
 
 def born(recall):
-    return recall.birth(hold=HOLD)
+    return recall.initial_state(initial_action=HOLD)
 
 
 def mean(state):
@@ -66,7 +66,7 @@ def live(recall, state, level, steps=100, *, valid=1.0):
     level = torch.as_tensor(level, dtype=torch.float32).expand(2)[:, None]
     for _ in range(steps):
         outcome = (level + torch.randn(2, 3)).numpy()
-        _, state = recall.write(state, outcome_step(outcome, valid))
+        _, state = recall.update(state, outcome_step(outcome, valid))
     return state
 
 
@@ -125,20 +125,20 @@ def test_it_is_never_worse_than_birth_for_long(recall):
 
 def test_in_another_body_it_is_a_newborn_that_remembers(recall):
     home = live(recall, born(recall), 6.0)
-    there = recall.anew(home)
+    there = recall.restart_from_prior(home)
     assert (mean(there) == 0).all() and (there.bank.current == -1).all()
     assert np.array_equal(there.step, home.step)
     # What it met was remembered before it went, and is recognised there too.
     assert np.abs(mean(live(recall, there, 6.0, 6)) - 6).max() < 1
     # A step there is a newborn's step, to the bit.
     step = outcome_step(np.full((2, 3), 0.5, np.float32))
-    (_, one), (_, other) = recall.write(there, step), recall.write(born(recall), step)
+    (_, one), (_, other) = recall.update(there, step), recall.update(born(recall), step)
     assert np.array_equal(mean(one), mean(other))
 
 
 def test_a_masked_step_leaves_every_bit(recall):
     state = live(recall, live(recall, born(recall), 6.0), -6.0, 48)
-    _, after = recall.write(state, outcome_step(np.full((2, 3), np.nan, np.float32), 0.0))
+    _, after = recall.update(state, outcome_step(np.full((2, 3), np.nan, np.float32), 0.0))
     for name, value in state.flatten().items():
         assert np.array_equal(after.flatten()[name], value), name
 
@@ -147,20 +147,22 @@ def test_a_masked_step_leaves_every_bit(recall):
 def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
     torch.manual_seed(0)
     config = ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8)
-    recall = Recall(ModelLives(WorldModel(config)), RecallConfig(slots=2, settled=4, alarm=4.0))
-    state = recall.birth(hold=np.zeros((2, 2), np.float32))
+    recall = ContextBank(
+        TorchBackend(WorldModel(config)), ContextBankConfig(slots=2, settled=4, alarm_threshold=4.0)
+    )
+    state = recall.initial_state(initial_action=np.zeros((2, 2), np.float32))
     shapes = {name: (value.shape, value.dtype) for name, value in state.flatten().items()}
     steps = [Step(*(torch.randn(2, n).numpy() for n in (4, 2, 4)), np.ones(2, np.float32)) for _ in range(30)]
     for step in steps[:20]:
-        _, state = recall.write(state, step)
+        _, state = recall.update(state, step)
     copy = map_values(np.copy, state)
     for step in steps[20:]:
-        _, state = recall.write(state, step)
-        _, copy = recall.write(copy, step)
+        _, state = recall.update(state, step)
+        _, copy = recall.update(copy, step)
     assert shapes == {name: (value.shape, value.dtype) for name, value in state.flatten().items()}
     assert all(np.array_equal(value, copy.flatten()[name]) for name, value in state.flatten().items())
 
 
 def test_a_bank_without_slots_is_refused():
     with pytest.raises(ConfigError, match="recall.slots is 0"):
-        RecallConfig(slots=0)
+        ContextBankConfig(slots=0)

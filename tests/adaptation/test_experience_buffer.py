@@ -1,24 +1,24 @@
 import numpy as np
 import pytest
 
-from wm_robot.adaptation.experience_buffer import Reservoir, Sizes
+from wm_robot.adaptation.experience_buffer import ExperienceBuffer, ExperienceConfig
 from wm_robot.errors import ConfigError
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.types import Step
 
-SIZES = Sizes(steps=4, kept=8, latest=3)
+SIZES = ExperienceConfig(steps=4, kept=8, latest=3)
 
 
 def state(here: np.ndarray) -> LifetimeState[np.ndarray]:
     return LifetimeState(np.zeros(2, np.int64), here[:, None], LearnedState(({"s": here},)))
 
 
-def lived(steps: int, begun: Reservoir | None = None, start: int = 0) -> Reservoir:
+def lived(steps: int, begun: ExperienceBuffer | None = None, start: int = 0) -> ExperienceBuffer:
     """Lives of which every number says at which step it came."""
-    past = begun or Reservoir(SIZES)
+    past = begun or ExperienceBuffer(SIZES)
     for t in range(start, start + steps):
         here = np.full((2, 1), t, np.float32)
-        past = past.lived(state(here), Step(here, here, here + 1, np.ones(2, np.float32)))
+        past = past.append_step(state(here), Step(here, here, here + 1, np.ones(2, np.float32)))
     return past
 
 
@@ -46,7 +46,7 @@ def test_the_latest_chapters_are_whole():
 
 def test_what_is_kept_is_a_fair_sample_of_the_life():
     # Over 2000 chapters a sample of 8 is uniform: each eighth of the life holds about one of them.
-    past = Reservoir(Sizes(steps=1, kept=200, latest=1))
+    past = ExperienceBuffer(ExperienceConfig(steps=1, kept=200, latest=1))
     kept = numbers(lived(2000, past).kept)
     assert len(kept) == len(set(kept)) == 200
     counts = np.histogram(kept, bins=4, range=(0, 2000))[0]
@@ -56,9 +56,9 @@ def test_what_is_kept_is_a_fair_sample_of_the_life():
 @pytest.mark.parametrize("stop", [3, 4, 30, 61])
 def test_saved_and_resumed_equals_never_stopped(stop):
     stopped = lived(stop)
-    resumed = Reservoir.of(stopped.arrays(*like()), SIZES)
+    resumed = ExperienceBuffer.from_arrays(stopped.to_arrays(*like()), SIZES)
     whole, gone_on = lived(90), lived(90 - stop, resumed, start=stop)
-    one, other = (each.arrays(*like()) for each in (whole, gone_on))
+    one, other = (each.to_arrays(*like()) for each in (whole, gone_on))
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
@@ -66,25 +66,25 @@ def test_saved_and_resumed_equals_never_stopped(stop):
 
 def test_its_arrays_have_the_same_shapes_at_every_age():
     shapes = [
-        {name: (value.shape, value.dtype) for name, value in lived(steps).arrays(*like()).items()}
+        {name: (value.shape, value.dtype) for name, value in lived(steps).to_arrays(*like()).items()}
         for steps in (0, 3, 50)
     ]
     assert shapes[0] == shapes[1] == shapes[2]
 
 
 def test_what_is_not_finite_is_kept_as_invalid():
-    past, bad = Reservoir(SIZES), np.full((2, 1), np.nan, np.float32)
+    past, bad = ExperienceBuffer(SIZES), np.full((2, 1), np.nan, np.float32)
     good, one = np.zeros((2, 1), np.float32), np.ones(2, np.float32)
     for t in range(4):
-        past = past.lived(state(good), Step(good, good, bad if t == 2 else good, one))
+        past = past.append_step(state(good), Step(good, good, bad if t == 2 else good, one))
     assert past.latest[-1].steps.valid.tolist() == [[1, 1, 0, 1]] * 2
     assert np.isfinite(past.latest[-1].steps.next_obs).all()
 
 
 def test_a_state_without_a_past_begins_one():
-    assert Reservoir.of({}).chapters == 0
+    assert ExperienceBuffer.from_arrays({}).chapters == 0
 
 
 def test_sizes_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match="reservoir.kept is 0; it must be at least 1"):
-        Sizes(kept=0)
+        ExperienceConfig(kept=0)

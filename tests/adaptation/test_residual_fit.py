@@ -9,25 +9,25 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from tests.model.small_model import small_model
-from wm_robot.adaptation.experience_buffer import Reservoir
+from wm_robot.adaptation.experience_buffer import ExperienceBuffer
 from wm_robot.adaptation.residual_fit import (
-    ConsolidateConfig,
-    Consolidation,
-    Verdict,
-    beside,
-    bounded,
-    moments,
-    relative_size,
-    running_of,
+    CandidateErrors,
+    ResidualFitConfig,
+    ResidualFitter,
+    collect_moments,
+    compute_relative_norms,
+    compute_weight_norms,
+    get_segment_residual,
+    limit_norm,
 )
 from wm_robot.errors import ConfigError
 from wm_robot.memory.lifetime_state import convert_values, list_values, map_values
-from wm_robot.model.torch_backend import array, arrays
+from wm_robot.model.torch_backend import to_array, to_arrays
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
-CONFIG = ConsolidateConfig(updates=40, interval=6, held_out=2)
-QUICK = ConsolidateConfig(updates=3, interval=3, held_out=1, moments=16)
+CONFIG = ResidualFitConfig(updates=40, interval=6, held_out=2)
+QUICK = ResidualFitConfig(updates=3, interval=3, held_out=1, moments=16)
 """For what holds whether or not anything is learned: three chapters are enough."""
 
 
@@ -47,15 +47,15 @@ def make(memory: str) -> WorldModel:
 def changed(model):
     """The residual of what the robot has become."""
     generator = torch.Generator().manual_seed(5)
-    born = model.birth(hold=torch.zeros(1, 1))
+    born = model.initial_state(initial_action=torch.zeros(1, 1))
     return map_values(lambda v: 0.4 * torch.randn(v.shape, generator=generator), born.residual)
 
 
 @torch.no_grad()
 def chapters(model, changed, count=CONFIG.interval, batch=1, seed=0):
     """Chapters of a robot that moves as the model with a residual expects, with a little noise."""
-    generator, past = torch.Generator().manual_seed(seed), Reservoir()
-    state = model.birth(hold=torch.zeros(batch, 1))
+    generator, past = torch.Generator().manual_seed(seed), ExperienceBuffer()
+    state = model.initial_state(initial_action=torch.zeros(batch, 1))
     other = map_values(lambda value: value.expand(batch, *value.shape[1:]), changed)
     obs, ones = torch.zeros(batch, 2), torch.ones(batch)
     for _ in range(64 * count):
@@ -63,8 +63,8 @@ def chapters(model, changed, count=CONFIG.interval, batch=1, seed=0):
         change = model.predict(state.with_residual(other), obs, action).mean - obs
         then = obs + change + 0.001 * torch.randn(1, 2, generator=generator)
         step = Step(obs, action, then, ones)
-        past = past.lived(arrays(state), convert_values(array, step))
-        _, state = model.write(state, step)
+        past = past.append_step(to_arrays(state), convert_values(to_array, step))
+        _, state = model.update(state, step)
         # Put back where it began, which is a gap, when it has gone far.
         obs = torch.where(then.abs().amax(1, keepdim=True) < 2, then, 0.0)
     return past.latest
@@ -76,16 +76,16 @@ def listed(model, changed):
 
 
 def taken(model, listed, config=CONFIG):
-    consolidation = Consolidation(model, config)
-    return [found for chapter in listed if (found := consolidation.take(chapter))]
+    consolidation = ResidualFitter(model, config)
+    return [found for chapter in listed if (found := consolidation.add_segment(chapter))]
 
 
 def test_what_the_memories_leave_over_is_learned_and_shown_on_what_was_held_out(model, listed):
     (candidate,) = taken(model, listed)
-    assert candidate.chapter == 5
-    assert candidate.verdict.accepted.all()
-    assert candidate.verdict.candidate < 0.8 * candidate.verdict.frozen
-    assert candidate.verdict.running == candidate.verdict.frozen
+    assert candidate.segment_number == 5
+    assert candidate.errors.is_better.all()
+    assert candidate.errors.candidate < 0.8 * candidate.errors.without_residual
+    assert candidate.errors.current == candidate.errors.without_residual
 
 
 def test_the_same_chapters_give_the_same_candidate(model, listed):
@@ -106,23 +106,23 @@ def test_a_candidate_that_is_no_better_is_refused():
     # One step of a robot without a memory is what is expected, and nothing is left over. Further ahead an untrained
     # base errs by itself.
     model, config = make("none"), replace(CONFIG, updates=20, horizon=1)
-    nothing = model.birth(hold=torch.zeros(1, 1)).residual
+    nothing = model.initial_state(initial_action=torch.zeros(1, 1)).residual
     (candidate,) = taken(model, chapters(model, nothing), config)
-    assert not candidate.verdict.accepted.any()
+    assert not candidate.errors.is_better.any()
 
 
 def test_a_verdict_asks_for_a_margin_over_both():
     errors = np.array([0.96, 0.98, 0.5, np.nan], np.float32), np.ones(4), np.array([1.0, 1.0, 0.5, 1.0])
-    assert Verdict(*errors, 0.03).accepted.tolist() == [True, False, False, False]
+    assert CandidateErrors(*errors, 0.03).is_better.tolist() == [True, False, False, False]
 
 
 def test_a_residual_never_grows_beyond_its_bound(model):
-    large = map_values(torch.ones_like, model.birth(hold=torch.zeros(1, 1)).residual)
-    sizes = beside(model)
-    for size in relative_size(bounded(large, sizes, 0.5), sizes).values():
+    large = map_values(torch.ones_like, model.initial_state(initial_action=torch.zeros(1, 1)).residual)
+    sizes = compute_weight_norms(model)
+    for size in compute_relative_norms(limit_norm(large, sizes, 0.5), sizes).values():
         assert float(size) == pytest.approx(0.5, rel=1e-5)
     small = map_values(lambda value: 1e-3 * value, large)
-    for value, as_before in zip(list_values(bounded(small, sizes, 0.5)), list_values(small), strict=True):
+    for value, as_before in zip(list_values(limit_norm(small, sizes, 0.5)), list_values(small), strict=True):
         assert torch.equal(value, as_before)
 
 
@@ -139,8 +139,10 @@ def test_no_lesson_crosses_a_gap(model, changed):
         chapter.steps.obs[:, 1:] = chapter.steps.next_obs[:, :-1]
     listed[0].steps.valid[0, 20] = 0
     listed[1].steps.obs[0, 40] += 1
-    lesson = moments(model, listed, running_of(listed[0]), ConsolidateConfig(every=1, horizon=8))
-    known = lesson.known[0].numpy().reshape(2, -1)
+    lesson = collect_moments(
+        model, listed, get_segment_residual(listed[0]), ResidualFitConfig(every=1, horizon=8)
+    )
+    known = lesson.is_valid[0].numpy().reshape(2, -1)
     assert np.flatnonzero(known[0] == 0).tolist() == list(range(13, 21))
     assert np.flatnonzero(known[1] == 0).tolist() == list(range(33, 40))
 
@@ -151,4 +153,4 @@ def test_chapters_that_are_missing_decide_nothing(model, listed):
 
 def test_a_config_that_cannot_work_is_refused():
     with pytest.raises(ConfigError, match="consolidate.updates is 0; it must be at least 1"):
-        ConsolidateConfig(updates=0)
+        ResidualFitConfig(updates=0)

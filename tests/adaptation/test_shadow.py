@@ -9,11 +9,17 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from tests.model.small_model import small_model
-from wm_robot.adaptation.context_bank import Recall
-from wm_robot.adaptation.shadow import Trial, TrialConfig, believing, shadow_of, without_one
+from wm_robot.adaptation.context_bank import ContextBank
+from wm_robot.adaptation.shadow import (
+    ShadowConfig,
+    ShadowEvaluation,
+    get_residual_free_state,
+    get_unused_state,
+    use_without_evaluation,
+)
 from wm_robot.memory.lifetime_state import map_values
 from wm_robot.model.residual import has_residual
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.types import Step
 
 BOTH = np.ones(2, bool)
@@ -21,8 +27,8 @@ HOLD = np.zeros((2, 1), np.float32)
 
 
 @pytest.fixture(params=["gru", "ekf"])
-def model(request) -> ModelLives:
-    return ModelLives(small_model(request.param))
+def model(request) -> TorchBackend:
+    return TorchBackend(small_model(request.param))
 
 
 def born(trial):
@@ -51,31 +57,31 @@ def live(lives, state, steps=60, teacher=None, seed=0):
 
 
 def test_without_a_residual_it_is_the_life_that_it_was(model):
-    trial = Trial(model)
-    state, plain = born(trial), model.birth(hold=HOLD)
+    trial = ShadowEvaluation(model)
+    state, plain = born(trial), model.initial_state(initial_action=HOLD)
     state, plain = live(trial, state), live(model, plain)
     for name, value in plain.flatten().items():
         assert np.array_equal(state.flatten()[name], value), name
-        assert np.array_equal(shadow_of(state).flatten()[name], value), name
+        assert np.array_equal(get_unused_state(state).flatten()[name], value), name
 
 
 def test_the_life_in_the_shadow_is_the_one_that_never_had_a_residual(model):
-    trial = Trial(model, config=TrialConfig(worse=float("inf")))
-    state, plain = live(trial, born(trial), 5), live(model, model.birth(hold=HOLD), 5)
-    state = live(trial, believing(state, residual(state)), 40, seed=1)
+    trial = ShadowEvaluation(model, config=ShadowConfig(reject_factor=float("inf")))
+    state, plain = live(trial, born(trial), 5), live(model, model.initial_state(initial_action=HOLD), 5)
+    state = live(trial, use_without_evaluation(state, residual(state)), 40, seed=1)
     plain = live(model, plain, 40, seed=1)
     assert has_residual(state).all()
     for name, value in plain.flatten().items():
         # Side by side, two lives are rounded otherwise than one.
-        found = without_one(state).flatten()[name]
+        found = get_residual_free_state(state).flatten()[name]
         np.testing.assert_allclose(found, value, atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 def test_a_good_residual_is_tried_in_the_shadow_and_then_believed(model):
-    trial = Trial(model)
+    trial = ShadowEvaluation(model)
     state = live(trial, born(trial), 5)
     good = residual(state)
-    state = trial.tried(state, good, np.array([True, False]))
+    state = trial.start_evaluation(state, good, np.array([True, False]))
     assert not has_residual(state).any()
     state = live(trial, state, 200, teacher=(model, good), seed=1)
     assert has_residual(state).tolist() == [True, False]
@@ -84,56 +90,62 @@ def test_a_good_residual_is_tried_in_the_shadow_and_then_believed(model):
 
 
 def test_a_bad_residual_is_never_believed(model):
-    trial = Trial(model)
+    trial = ShadowEvaluation(model)
     state = live(trial, born(trial), 5)
     zero = zero_residual(state)
-    state = trial.tried(state, residual(state, 3.0), BOTH)
+    state = trial.start_evaluation(state, residual(state, 3.0), BOTH)
     state = live(trial, state, 150, teacher=(model, zero), seed=1)
     assert not has_residual(state).any() and not state.shadow.accepted.any()
 
 
 def test_a_bad_residual_that_is_believed_is_given_up_within_a_second(model):
-    trial = Trial(model)
+    trial = ShadowEvaluation(model)
     state = live(trial, born(trial), 5)
     zero = zero_residual(state)
-    state = live(trial, believing(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=1)
+    state = live(
+        trial, use_without_evaluation(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=1
+    )
     assert not has_residual(state).any()
     assert state.shadow.rejected.tolist() == [1, 1]
-    unguarded = Trial(model, config=TrialConfig(worse=float("inf")))
-    state = live(unguarded, believing(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=2)
+    unguarded = ShadowEvaluation(model, config=ShadowConfig(reject_factor=float("inf")))
+    state = live(
+        unguarded, use_without_evaluation(state, residual(state, 3.0)), 50, teacher=(model, zero), seed=2
+    )
     assert has_residual(state).all()
 
 
 def test_a_step_that_is_not_seen_decides_nothing_and_may_hold_anything(model):
-    trial = Trial(model)
-    state = believing(live(trial, born(trial), 5), residual(born(trial), 3.0))
+    trial = ShadowEvaluation(model)
+    state = use_without_evaluation(live(trial, born(trial), 5), residual(born(trial), 3.0))
     still, unseen = np.zeros((2, 2), np.float32), np.full((2, 2), np.nan, np.float32)
     for _ in range(60):
-        _, state = trial.write(state, Step(still, HOLD, unseen, np.zeros(2, np.float32)))
+        _, state = trial.update(state, Step(still, HOLD, unseen, np.zeros(2, np.float32)))
     assert has_residual(state).all() and np.isfinite(state.shadow.errors).all()
 
 
 def test_a_trial_of_lives_that_recall_keeps_a_residual_with_its_condition(model):
-    recall = Recall(model)
-    trial = Trial(model, recall)
-    state = trial.birth(hold=HOLD)
-    state = believing(live(trial, state, 30), residual(state, 0.1))
-    state = live(Trial(model, recall, TrialConfig(worse=float("inf"))), state, 30, seed=1)
+    recall = ContextBank(model)
+    trial = ShadowEvaluation(model, recall)
+    state = trial.initial_state(initial_action=HOLD)
+    state = use_without_evaluation(live(trial, state, 30), residual(state, 0.1))
+    state = live(ShadowEvaluation(model, recall, ShadowConfig(reject_factor=float("inf"))), state, 30, seed=1)
     assert {"bank.residual.first.up", "draft.residual.first.up"} <= state.flatten().keys()
     assert np.isfinite(state.shadow.errors).all()
 
 
 def test_both_lives_are_lived_in_one_call_and_each_as_it_would_be_alone(model):
-    class Counted(ModelLives):
+    class Counted(TorchBackend):
         calls = 0
 
         def write(self, *given):
             self.calls += 1
-            return super().write(*given)
+            return super().update(*given)
 
     lives = Counted(model.model)
-    trial = Trial(lives, config=TrialConfig(worse=float("inf"), evidence=float("inf")))
-    state = trial.birth(hold=HOLD)
+    trial = ShadowEvaluation(
+        lives, config=ShadowConfig(reject_factor=float("inf"), decision_threshold=float("inf"))
+    )
+    state = trial.initial_state(initial_action=HOLD)
     generator = np.random.default_rng(0)
 
     def rows_of(row):
@@ -147,14 +159,14 @@ def test_both_lives_are_lived_in_one_call_and_each_as_it_would_be_alone(model):
     )
     side = replace(state.shadow.learned, residual=rows_of(0))
     state = replace(state.with_residual(rows_of(1)), shadow=replace(state.shadow, learned=side))
-    main, other = state.model_part(), shadow_of(state)
+    main, other = state.model_part(), get_unused_state(state)
     for _ in range(10):
         rows = [generator.standard_normal((2, n), np.float32) for n in (2, 1, 2)]
         step = Step(*rows, np.ones(2, np.float32))
         before = lives.calls
-        _, state = trial.write(state, step)
+        _, state = trial.update(state, step)
         assert lives.calls == before + 1
         main, other = (lives.write(each, step)[1] for each in (main, other))
-    for each, alone in ((state, main), (shadow_of(state), other)):
+    for each, alone in ((state, main), (get_unused_state(state), other)):
         for name, value in alone.flatten().items():
             np.testing.assert_allclose(each.flatten()[name], value, atol=1e-5, rtol=1e-5, err_msg=name)

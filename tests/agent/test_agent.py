@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.agent import rollout_objective
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.batch_agent import TREND, BatchAgent
-from wm_robot.agent.rollout_objective import ImaginedPlans
+from wm_robot.agent.batch_agent import NUM_TREND_GOALS, BatchAgent
+from wm_robot.agent.rollout_objective import TorchPlanner
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
@@ -30,7 +30,7 @@ PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
 @pytest.fixture(params=["ekf", "kalman"])
 def base(request, tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)
     model = WorldModel(shape)
     save_base(tmp_path / "base", model, spec, {})
     return load_base(tmp_path / "base")
@@ -46,19 +46,19 @@ def live(agent: Agent, steps: int, seed: int = 0) -> list[float]:
     rng = np.random.default_rng(seed)
     obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
     action = rng.normal(size=(steps, 1)).astype(np.float32)
-    return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(steps)]
+    return [agent.observe(obs[t], action[t], obs[t + 1]).nll for t in range(steps)]
 
 
 def agents_in_torch(base, spec, planner) -> BatchAgent:
-    plans = ImaginedPlans(base.model, spec, task="reach", planner=planner)
-    return BatchAgent(ModelLives(base.model), plans, spec)
+    plans = TorchPlanner(base.model, spec, task="reach", planner=planner)
+    return BatchAgent(TorchBackend(base.model), plans, spec)
 
 
 @pytest.mark.parametrize(("steps", "saves"), [(50, 4), pytest.param(200, 10, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "hope", "kv", "ridge", "ekf"])
 def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, saves):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path / "base", WorldModel(shape), spec, {})
     base = load_base(tmp_path / "base")
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, s
                 now = Agent(base, spec, task="reach", planner=PLANNER)
                 # What is on its way to the motors comes from the body, not from the file.
                 now.begin(action[max(0, t - shape.recent) : t], tmp_path / "state")
-            said.append(now.live(obs[t], action[t], obs[t + 1]).nll)
+            said.append(now.observe(obs[t], action[t], obs[t + 1]).nll)
         return now, said
 
     stops = {shape.recent + int(t) for t in rng.choice(steps - shape.recent, saves, replace=False)}
@@ -81,7 +81,7 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, s
     assert whole.state.flatten().keys() == stopped.state.flatten().keys()
     for name, value in whole.state.flatten().items():
         np.testing.assert_array_equal(stopped.state.flatten()[name], value, err_msg=name)
-    assert len(list(Store(tmp_path / "state").log())) == saves
+    assert len(list(Store(tmp_path / "state").iterate_lineage())) == saves
 
 
 def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(tmp_path, base, spec):
@@ -91,7 +91,7 @@ def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(t
     whole = Agent(base, spec, task="reach", planner=planner)
     whole.begin(np.zeros(1, np.float32))
     for _ in range(3):
-        whole.live(obs, whole.act(obs, goal), obs)
+        whole.observe(obs, whole.act(obs, goal), obs)
     whole.save(tmp_path / "state")
     # A plan is of a moment, and a body that stood still for a while begins a new one.
     whole._batch._planner.reset()
@@ -111,7 +111,7 @@ def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
     for options, valid in (({"learning": False}, True), ({}, False)):
         frozen = agent(base, spec, **options)
         before = {k: v.copy() for k, v in frozen.state.flatten().items()}
-        frozen.live(np.ones(2, np.float32), np.ones(1, np.float32), np.zeros(2, np.float32), valid=valid)
+        frozen.observe(np.ones(2, np.float32), np.ones(1, np.float32), np.zeros(2, np.float32), valid=valid)
         after = frozen.state.flatten()
         assert all(np.array_equal(after[k], before[k]) for k in before if k not in ("recent", "step"))
         assert after["step"].item() == 0
@@ -140,7 +140,7 @@ def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
     applied = np.array([0.7], np.float32)
     first, frozen = agent(base, spec), agent(base, spec, learning=False)
     # A frozen life is the same before and after the step: only the action in force differs.
-    frozen.live(obs[0], applied, obs[1])
+    frozen.observe(obs[0], applied, obs[1])
     np.testing.assert_array_equal(first.act(obs[1], goal, applied=applied), frozen.act(obs[1], goal))
     assert first.counters["lived"] == 0
     assert first.state.recent[0, -1].item() == 0.0
@@ -167,7 +167,7 @@ def test_every_action_keeps_the_limits_of_the_spec(base, spec):
         assert np.isfinite(action).all()
         assert abs(action - hold).item() <= 5.0 / 50 + 1e-6
         assert -1.0 <= action.item() <= 1.0
-        acting.live(obs, action, obs)
+        acting.observe(obs, action, obs)
         hold = action
 
 
@@ -175,9 +175,9 @@ class Noted:
     """A score that tells when it is asked to imagine."""
 
     def __init__(self, score, tell):
-        self.score, self.judge, self.tell = score, score.judge, tell
+        self.score, self.evaluate, self.tell = score, score.judge, tell
 
-    def imagine(self, plans):
+    def predict_features(self, plans):
         self.tell()
         return self.score.imagine(plans)
 
@@ -188,13 +188,13 @@ def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will
     planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
     acting = agents_in_torch(base, spec, planner)
     acting.begin(np.zeros((2, 1)))
-    seen, scoring = [], rollout_objective.scoring
+    seen, scoring = [], rollout_objective.make_objective
 
     def noted(model, reward, state, obs, goals, **options):
         score = scoring(model, reward, state, obs, goals, **options)
         return Noted(score, lambda: seen.append((obs, goals, state.recent)))
 
-    monkeypatch.setattr(rollout_objective, "scoring", noted)
+    monkeypatch.setattr(rollout_objective, "make_objective", noted)
     obs, goal = np.full((2, 2), 0.1, np.float32), np.array([[0.0, 1.0, 0.0]] * 2, np.float32)
     action = acting.act(obs, goal)
     assert len(seen) == 3
@@ -206,9 +206,9 @@ def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will
         torch.testing.assert_close(expected, torch.tensor(obs))
         torch.testing.assert_close(recent[:, -1], torch.tensor(action))
     # A goal that moves is expected to go on as it did.
-    for t in range(TREND):
+    for t in range(NUM_TREND_GOALS):
         acting.act(obs, goal + np.float32([0.01 * t**2, 0.0, 0.0]))
-    now = torch.arange(TREND, TREND + 4) ** 2 / 100
+    now = torch.arange(NUM_TREND_GOALS, NUM_TREND_GOALS + 4) ** 2 / 100
     torch.testing.assert_close(seen[-1][1][0, :, 0], now, atol=1e-4, rtol=0)
 
 
@@ -217,12 +217,12 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
     base, spec, monkeypatch, iterations
 ):
     planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
-    steps, scored, scoring = {}, [], rollout_objective.scoring
+    steps, scored, scoring = {}, [], rollout_objective.make_objective
 
     def noted(*inputs, **options):
         return Noted(scoring(*inputs, **options), lambda: scored.append(inputs))
 
-    monkeypatch.setattr(rollout_objective, "scoring", noted)
+    monkeypatch.setattr(rollout_objective, "make_objective", noted)
     obs, action, goal = np.float32([0.1, 0.2]), np.float32([0.3]), np.float32([0.0, 1.0, 0.0])
     for hurry in (False, True):
         agent = Agent(base, spec, task="reach", planner=planner)
@@ -231,7 +231,7 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
         for _ in range(4):
             before = len(scored)
             agent.act(obs, goal)
-            told = agent.live(obs, action, obs + np.float32(0.05), hurry=hurry)
+            told = agent.observe(obs, action, obs + np.float32(0.05), skip_optional=hurry)
             searched.append(len(scored) - before)
         steps[hurry] = searched, told.nll, agent.state
     assert steps[False][0] == [iterations] * 4
@@ -244,7 +244,7 @@ def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
 def test_a_plan_that_was_not_searched_is_none_where_sensors_tell_nothing(base, spec):
     acting, obs, goal = agent(base, spec), np.zeros(2, np.float32), np.float32([0.0, 1.0, 0.0])
     action = acting.act(obs, goal)
-    acting.live(obs, action, obs, hurry=True)
+    acting.observe(obs, action, obs, skip_optional=True)
     with pytest.raises(InferenceError, match="Sensors .* are not finite"):
         acting.act(np.float32([np.nan, 0.0]), goal)
 
@@ -253,13 +253,13 @@ def test_a_goal_that_jitters_is_not_chased(base, spec):
     planner, rng = MppiConfig(horizon=10), np.random.default_rng(0)
     acting = agents_in_torch(base, spec, planner)
     jitter = 0.001 * rng.standard_normal((300, 1, 3)).astype(np.float32)
-    expected = np.stack([acting._expected_goals(goal) for goal in jitter])[TREND:]
+    expected = np.stack([acting._extrapolate_goals(goal) for goal in jitter])[NUM_TREND_GOALS:]
     assert expected[:, 0, 0].std() < 0.002
     assert expected[:, 0, 9].std() < 0.016
 
 
 def test_surprise_is_the_gaussian_likelihood_of_what_came(base, spec):
-    said = agent(base, spec).live(np.zeros(2, np.float32), np.zeros(1, np.float32), np.ones(2, np.float32))
+    said = agent(base, spec).observe(np.zeros(2, np.float32), np.zeros(1, np.float32), np.ones(2, np.float32))
     expected = -np.log(
         np.exp(-0.5 * ((1 - said.mean) / said.deviation) ** 2) / (said.deviation * np.sqrt(2 * np.pi))
     )
@@ -287,7 +287,7 @@ def test_a_damaged_state_and_one_of_another_base_are_refused(tmp_path, base, spe
     live(lived, 3)
     lived.save(tmp_path / "state")
     torch.manual_seed(1)
-    other = WorldModel(ModelConfig.of(spec, truth=1, width=16, context=4, outcome=8))
+    other = WorldModel(ModelConfig.from_spec(spec, truth=1, width=16, context=4, outcome=8))
     save_base(tmp_path / "other", other, spec, {})
     with pytest.raises(SnapshotError, match="base_digest"):
         agent(load_base(tmp_path / "other"), spec).begin(np.zeros(1), tmp_path / "state")
@@ -304,7 +304,7 @@ def test_a_life_saved_again_goes_on_in_its_line(tmp_path, base, spec):
     for _ in range(3):
         live(lived, 2)
         lived.save(tmp_path / "state")
-    assert [each.steps for each in Store(tmp_path / "state").log()] == [6, 4, 2]
+    assert [each.steps for each in Store(tmp_path / "state").iterate_lineage()] == [6, 4, 2]
 
 
 def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, spec):
@@ -315,7 +315,7 @@ def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, 
     other.begin(np.zeros(1, np.float32), tmp_path / "school")
     live(other, 2)
     second = other.save(f"{tmp_path / 'robot'}@left")
-    line = list(Store(tmp_path / "robot").log("left"))
+    line = list(Store(tmp_path / "robot").iterate_lineage("left"))
     assert [(each.digest, each.steps) for each in line] == [(second, 5), (first, 3)]
     assert find_damage(Store(tmp_path / "robot")) == []
 
@@ -328,8 +328,10 @@ def test_a_copy_that_was_rescued_brings_the_life_back_to_where_it_was(tmp_path, 
     copied = lived.rescue(tmp_path / "second")
     store, second = Store(tmp_path / "state"), Store(tmp_path / "second")
     # What it comes from takes no room there.
-    assert [second.pruned(each) for each in second.log()] == [False, True]
-    assert clone_branch(store, second, "main") == copied and [each.steps for each in store.log()] == [5, 3]
+    assert [second.is_pruned(each) for each in second.iterate_lineage()] == [False, True]
+    assert clone_branch(store, second, "main") == copied and [
+        each.steps for each in store.iterate_lineage()
+    ] == [5, 3]
     back = agent(base, spec)
     back.begin(np.zeros(1, np.float32), tmp_path / "state")
     for name, value in lived.state.flatten().items():
@@ -344,7 +346,7 @@ def test_a_life_that_was_copied_still_goes_on_from_where_it_was_saved(tmp_path, 
     lived.rescue(tmp_path / "second")
     live(lived, 2)
     second = lived.save(tmp_path / "state")
-    assert [each.digest for each in Store(tmp_path / "state").log()] == [second, first]
+    assert [each.digest for each in Store(tmp_path / "state").iterate_lineage()] == [second, first]
 
 
 def test_a_life_whose_store_is_gone_is_copied_without_its_line(tmp_path, base, spec):
@@ -354,7 +356,7 @@ def test_a_life_whose_store_is_gone_is_copied_without_its_line(tmp_path, base, s
     live(lived, 2)
     (tmp_path / "state").rename(tmp_path / "unplugged")
     copied = lived.rescue(tmp_path / "second")
-    (line,) = Store(tmp_path / "second").log()
+    (line,) = Store(tmp_path / "second").iterate_lineage()
     assert (line.digest, line.steps) == (copied, 5)
 
 
@@ -367,7 +369,7 @@ def test_a_newborn_does_not_take_the_place_of_a_life(tmp_path, base, spec):
     with pytest.raises(SnapshotError, match="holds a life.*that this one does not go on from"):
         newborn.save(tmp_path / "state")
     newborn.save(f"{tmp_path / 'state'}@new")
-    assert Store(tmp_path / "state").show().steps == 3
+    assert Store(tmp_path / "state").read_manifest().steps == 3
 
 
 def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
@@ -376,28 +378,28 @@ def test_a_broken_life_is_not_saved_over_a_good_one(tmp_path, base, spec):
     digest = lived.save(tmp_path / "state")
     name, value = max(lived.state.memory[0].items())
     lived._batch._state = lived.state.with_memory(0, **{name: value * float("nan")})
-    lived._batch._settle()
+    lived._batch._update_snapshot_content()
     with pytest.raises(SnapshotError, match=rf"\['0.{name}'\] of the lifetime state are not finite"):
         lived.save(tmp_path / "state")
     agent(base, spec).begin(np.zeros(1, np.float32), tmp_path / "state")
-    assert Store(tmp_path / "state").show().digest == digest
+    assert Store(tmp_path / "state").read_manifest().digest == digest
 
 
 def test_it_imagines_what_it_then_expects_of_the_plan_that_it_acts_on(base, spec):
     acting = agent(base, spec)
-    assert acting.imagined() is None
+    assert acting.predict_plan() is None
     live(acting, 10)
     obs, goal = np.float32([0.3, -0.2]), np.float32([0.1, 0.0, 0.0])
     action = acting.act(obs, goal)
-    imagined = acting.imagined()
+    imagined = acting.predict_plan()
     np.testing.assert_array_equal(imagined.action[0], action)
     assert imagined.mean.shape == imagined.deviation.shape == (PLANNER.horizon, 2)
     assert (np.diff(imagined.deviation, axis=0) > 0).all(), "it is no less sure of what comes later"
     # Nothing is changed by it, and the first step is what it says that it expected when that was lived.
     before = {name: value.copy() for name, value in acting.state.flatten().items()}
-    acting.imagined()
+    acting.predict_plan()
     after = acting.state.flatten()
     assert all(np.array_equal(after[name], value) for name, value in before.items())
-    surprise = acting.live(obs, action, obs)
+    surprise = acting.observe(obs, action, obs)
     np.testing.assert_allclose(imagined.mean[0], surprise.mean, atol=1e-5)
     np.testing.assert_allclose(imagined.deviation[0], surprise.deviation, rtol=1e-4)

@@ -7,17 +7,17 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.memory.film import ModulatedRead
+from wm_robot.agent.onnx_files import load_functions
+from wm_robot.memory.film import FilmReadout
 from wm_robot.memory.memory import Memory
-from wm_robot.memory.registry import FAMILIES, Family
+from wm_robot.memory.registry import FAMILIES, MemoryFamily
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.training.export.base_graphs import export_graphs
 from wm_robot.training.trainer import TrainConfig, Trainer
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, rounds=0, elites=4)
 STEPS = 40
@@ -29,17 +29,17 @@ class MeanMemory(Memory):
     def __init__(self, *, width, outcome, dt):
         super().__init__()
         self.target = torch.nn.Linear(width + outcome, 8)
-        self.reading = ModulatedRead(width, 8)
+        self.reading = FilmReadout(width, 8)
 
     @property
-    def modulated_reading(self):
+    def film_readout(self):
         return self.reading
 
-    def birth(self, batch):
+    def initial_state(self, batch):
         return {"sum": torch.zeros(batch, 8), "count": torch.ones(batch, 1)}
 
-    def reader(self, state):
-        return self.reading.reader(state["sum"] / state["count"], state)
+    def open_reader(self, state):
+        return self.reading.open_reader(state["sum"] / state["count"], state)
 
     def scan(self, state, h, e, w):
         reads = []
@@ -60,7 +60,7 @@ class TorchMeanMemory(MeanMemory):
 
 @pytest.fixture(params=["MeanMemory", "TorchMeanMemory"])
 def family(request, monkeypatch):
-    monkeypatch.setitem(FAMILIES, "mean", Family(__name__, request.param))
+    monkeypatch.setitem(FAMILIES, "mean", MemoryFamily(__name__, request.param))
     return FAMILIES["mean"]
 
 
@@ -68,7 +68,7 @@ def point_lives(count=8):
     rng = np.random.default_rng(0)
     action = rng.normal(size=(count, STEPS, 1)).astype(np.float32)
     position = np.concatenate([np.zeros((count, 1, 1), np.float32), np.cumsum(0.1 * action, 1)], 1)
-    return Lives(
+    return TrajectoryBatch(
         obs=np.concatenate([position, np.gradient(position, axis=1)], 2),
         action=action,
         hold=np.zeros((count, 1), np.float32),
@@ -81,7 +81,7 @@ def point_lives(count=8):
 class PointLives:
     """Where the training of these tests comes from."""
 
-    def recipe(self, number):
+    def describe_round(self, number):
         return {"kind": "point", "round": number}
 
     def __call__(self, number, model):
@@ -91,10 +91,14 @@ class PointLives:
 @pytest.fixture
 def base(family, tmp_path, spec):
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, truth=1, memory="mean", width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory="mean", width=16, context=4, outcome=8)
     config = TrainConfig(updates=3, rows=4, steps=16, horizon=4, checkpoint=2, rounds=())
     training = Trainer(
-        WorldModel(shape), config, folder=tmp_path / "run", data=tmp_path / "data", gather=PointLives()
+        WorldModel(shape),
+        config,
+        folder=tmp_path / "run",
+        data=tmp_path / "data",
+        trajectory_source=PointLives(),
     )
     before = training.model.memories[0].target.weight.clone()
     list(training.run())
@@ -110,11 +114,11 @@ def live(agent, first, last):
 
 def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, spec):
     folder = tmp_path / "base"
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
-    graphs = load_graphs(folder, base)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER, num_steps=20)
+    graphs = load_functions(folder, base)
     assert (graphs.life is not None) == family.memory.exportable
-    whole, restored = (Agent(base, spec, task="reach", planner=PLANNER, graphs=graphs) for _ in range(2))
-    assert ("family 'mean' has no graph" in whole.in_torch) == (not family.memory.exportable)
+    whole, restored = (Agent(base, spec, task="reach", planner=PLANNER, functions=graphs) for _ in range(2))
+    assert ("family 'mean' has no graph" in whole.torch_reason) == (not family.memory.exportable)
     whole.begin(np.zeros(1, np.float32))
     live(whole, 0, 20)
     whole.save(tmp_path / "state")

@@ -14,26 +14,32 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import WRITE, load_graphs
-from wm_robot.agent.onnx_planner import PlanGraph
-from wm_robot.errors import GraphError, SnapshotError
-from wm_robot.io.durable import digest
-from wm_robot.io.tensor_file import read_tensors
+from wm_robot.agent.onnx_files import UPDATE_FILES, load_functions
+from wm_robot.agent.onnx_planner import OnnxPlanner
+from wm_robot.errors import OnnxMismatchError, SnapshotError
+from wm_robot.io.durable import compute_digest
+from wm_robot.io.tensor_file import parse_tensors
 from wm_robot.memory.lifetime_state import map_values
 from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.onnx_backend import LifeGraph
-from wm_robot.model.onnx_session import Graph, apart
-from wm_robot.model.torch_backend import ModelLives
+from wm_robot.model.onnx_backend import OnnxBackend
+from wm_robot.model.onnx_session import OnnxFunction, compute_max_difference
+from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec, Task
 from wm_robot.training.export import base_graphs
-from wm_robot.training.export.base_graphs import FEW, STEPS, TOLERANCE, check_graphs, export_graphs
-from wm_robot.training.export.plan_iteration import Iteration
-from wm_robot.training.export.update_step import UpdateStep
+from wm_robot.training.export.base_graphs import (
+    MAX_DIFFERENCE,
+    NUM_CHECK_STEPS,
+    NUM_REFERENCE_STEPS,
+    check_graphs,
+    export_graphs,
+)
+from wm_robot.training.export.plan_iteration import PlanIterationExport
+from wm_robot.training.export.update_step import UpdateStepExport
 from wm_robot.types import Step
 
 PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
@@ -43,7 +49,7 @@ REFINED = replace(PLANNER, rounds=6)
 
 def make_base(folder, spec, memory, seed=0):
     torch.manual_seed(seed)
-    shape = ModelConfig.of(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), spec, {})
     return load_base(folder)
 
@@ -52,7 +58,7 @@ def make_base(folder, spec, memory, seed=0):
 def exported(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("base")
     base = make_base(folder, spec, "gru")
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER, steps=20)
+    export_graphs(folder, base, spec, task="reach", planner=PLANNER, num_steps=20)
     return folder, base
 
 
@@ -71,26 +77,26 @@ def floats(*shape):
 
 
 def acted(base, spec, graphs, planner=PLANNER, steps=30):
-    agent = Agent(base, spec, task="reach", planner=planner, graphs=graphs)
+    agent = Agent(base, spec, task="reach", planner=planner, functions=graphs)
     agent.begin(np.zeros(1, np.float32))
     rng, actions = np.random.default_rng(0), []
     obs = rng.normal(size=(steps + 1, 2)).astype(np.float32)
     for t in range(steps):
         actions.append(agent.act(obs[t], np.array([0.5, 0.5, 0.0], np.float32)))
-        agent.live(obs[t], actions[-1], obs[t + 1])
+        agent.observe(obs[t], actions[-1], obs[t + 1])
     return np.stack(actions)
 
 
 def test_a_life_driven_by_the_graph_is_the_one_driven_by_torch(exported, spec):
     folder, base = exported
-    graphs = load_graphs(folder, base)
+    graphs = load_functions(folder, base)
     np.testing.assert_allclose(acted(base, spec, graphs), acted(base, spec, None), atol=1e-3)
 
 
 def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
     folder, base = exported
-    graphs = load_graphs(folder, base)
-    monkeypatch.setattr("wm_robot.agent.rollout_objective.scoring", None)
+    graphs = load_functions(folder, base)
+    monkeypatch.setattr("wm_robot.agent.rollout_objective.make_objective", None)
     for name in ("write", "predict", "imagine"):
         monkeypatch.setattr(base.model, name, None)
     acted(base, spec, graphs, steps=2)
@@ -98,8 +104,8 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
 
 def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
     folder, base = exported
-    graphs, other = load_graphs(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
-    assert not graphs.plan.fits(spec, task="reach", planner=other)
+    graphs, other = load_functions(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
+    assert not graphs.plan.is_valid_for(spec, task="reach", planner=other)
     in_torch = graphs._replace(life=None)
     np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
 
@@ -114,17 +120,17 @@ def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec
 )
 def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
     folder, base = exported
-    graph = load_graphs(folder, base).plan
-    assert graph.fits(spec, task="reach", planner=PLANNER)
-    assert graph.fits(spec, task="reach", planner=replace(PLANNER, iterations=7))
-    assert not graph.fits(replace(spec, **change), task="reach", planner=PLANNER)
+    graph = load_functions(folder, base).plan
+    assert graph.is_valid_for(spec, task="reach", planner=PLANNER)
+    assert graph.is_valid_for(spec, task="reach", planner=replace(PLANNER, iterations=7))
+    assert not graph.is_valid_for(replace(spec, **change), task="reach", planner=PLANNER)
 
 
 def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
     folder, base = exported
-    graphs = load_graphs(folder, base)
-    state = graphs.life.birth(hold=floats(1, 1))
-    improve = graphs.plan.improving(state, floats(1, 2), floats(1, 4, 3) + np.float32(0.5))
+    graphs = load_functions(folder, base)
+    state = graphs.life.initial_state(initial_action=floats(1, 1))
+    improve = graphs.plan.iteration_at(state, floats(1, 2), floats(1, 4, 3) + np.float32(0.5))
     mean = floats(1, 4, 1) + np.float32(0.05)
     better = improve(mean, floats(1, PLANNER.samples, 4, 1), floats(1, 1))
     np.testing.assert_allclose(better, mean, rtol=1e-5)
@@ -148,8 +154,8 @@ def family(request, tmp_path_factory, spec):
     """Name, base and graphs of a family."""
     folder = tmp_path_factory.mktemp("family")
     base = make_base(folder, spec, request.param)
-    export_graphs(folder, base, spec, task="reach", planner=REFINED, steps=20)
-    return request.param, base, load_graphs(folder, base)
+    export_graphs(folder, base, spec, task="reach", planner=REFINED, num_steps=20)
+    return request.param, base, load_functions(folder, base)
 
 
 def test_every_family_plans_and_lives_by_graphs(family, spec):
@@ -167,14 +173,17 @@ def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
         return
     if name == "ekf":
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
-        assert np.max(UpdateStep(base.model).differences(graphs.life, steps=min(steps, 300))) <= 1e-4
+        assert (
+            np.max(UpdateStepExport(base.model).compute_differences(graphs.life, num_steps=min(steps, 300)))
+            <= 1e-4
+        )
         return
-    lives, rng, apart = ModelLives(base.model), np.random.default_rng(0), []
-    by_torch, by_graph = (each.birth(hold=floats(1, 1)) for each in (lives, graphs.life))
+    lives, rng, apart = TorchBackend(base.model), np.random.default_rng(0), []
+    by_torch, by_graph = (each.initial_state(hold=floats(1, 1)) for each in (lives, graphs.life))
     for t in range(steps):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
         lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
-        expected, by_torch = lives.write(by_torch, lived)
+        expected, by_torch = lives.update(by_torch, lived)
         likewise, by_graph = graphs.life.write(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
@@ -186,12 +195,15 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(family, spec, 
     birth, generator = base.model.birth, torch.Generator().manual_seed(1)
     zero = birth(hold=torch.zeros(1, 1)).residual
     random = map_values(lambda value: 0.3 * torch.randn(value.shape, generator=generator), zero)
-    step, iteration = UpdateStep(base.model), Iteration(base.model, spec, task="reach", planner=REFINED)
+    step, iteration = (
+        UpdateStepExport(base.model),
+        PlanIterationExport(base.model, spec, task="reach", planner=REFINED),
+    )
     monkeypatch.setattr(base.model, "birth", lambda **options: birth(**options).with_residual(random))
     if graphs.life is not None:
         # That a newborn has no residual, as the graphs have it, is the first difference.
-        assert np.max(step.differences(graphs.life, 100)[1:]) < 1e-4
-    assert np.max(iteration.differences(graphs.plan, bound=1e-4)) <= 1e-4
+        assert np.max(step.compute_differences(graphs.life, 100)[1:]) < 1e-4
+    assert np.max(iteration.compute_differences(graphs.plan, bound=1e-4)) <= 1e-4
 
 
 @pytest.mark.parametrize("memory", ["ridge", pytest.param("kalman", marks=pytest.mark.soak)])
@@ -208,13 +220,13 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path, memory):
         }
     )
     torch.manual_seed(0)
-    shape = ModelConfig.of(pole, truth=1, memory=memory, width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(pole, truth=1, memory=memory, width=16, context=4, outcome=8)
     save_base(tmp_path, WorldModel(shape), pole, {})
     base = load_base(tmp_path)
-    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, steps=20)
+    export_graphs(tmp_path, base, pole, task="swingup", planner=PLANNER, num_steps=20)
     found = []
-    for graphs in (load_graphs(tmp_path, base), None):
-        agent = Agent(base, pole, task="swingup", planner=PLANNER, graphs=graphs)
+    for graphs in (load_functions(tmp_path, base), None):
+        agent = Agent(base, pole, task="swingup", planner=PLANNER, functions=graphs)
         agent.begin(np.zeros(1, np.float32))
         found.append(agent.act(np.array([0.1, 0.2, 0.3, 0.4], np.float32), np.zeros(0, np.float32)))
     np.testing.assert_allclose(*found, atol=1e-3)
@@ -227,18 +239,18 @@ def test_an_export_that_computes_something_else_is_refused(
 ):
     folder, base = exported
     for kind, made, file in (
-        (Iteration, "graph", "plan.onnx"),
-        (UpdateStep, "predict_graph", "predict.onnx"),
+        (PlanIterationExport, "graph", "plan.onnx"),
+        (UpdateStepExport, "predict_graph", "predict.onnx"),
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
-    writes = {lives: (folder / file).read_bytes() for lives, file in WRITE.items()}
-    monkeypatch.setattr(UpdateStep, "write_graph", lambda _, lives: writes[lives])
-    predict = ModelLives(base.model).predict
+    writes = {lives: (folder / file).read_bytes() for lives, file in UPDATE_FILES.items()}
+    monkeypatch.setattr(UpdateStepExport, "export_update", lambda _, lives: writes[lives])
+    predict = TorchBackend(base.model).predict
     wrong = {
-        "plan": (PlanGraph, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
+        "plan": (OnnxPlanner, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
         "life": (
-            LifeGraph,
+            OnnxBackend,
             "predict",
             lambda _, *given: Prediction(*(x + np.float32(error) for x in predict(*given))),
         ),
@@ -247,30 +259,30 @@ def test_an_export_that_computes_something_else_is_refused(
     # Those of an earlier base would keep an agent of this one from starting.
     for name in ("plan.onnx", "predict.onnx", "graphs.json"):
         (tmp_path / name).write_text('{"base": "an earlier one"}')
-    with pytest.raises(GraphError, match=f"the exported {part} differs from torch by"):
-        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
-    assert not list(tmp_path.iterdir()) and load_graphs(tmp_path, base) is None
+    with pytest.raises(OnnxMismatchError, match=f"the exported {part} differs from torch by"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, num_steps=5)
+    assert not list(tmp_path.iterdir()) and load_functions(tmp_path, base) is None
 
 
 def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_path, spec, monkeypatch):
     folder, base = exported
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     plan = (folder / "plan.onnx").read_bytes()
-    monkeypatch.setattr(Iteration, "graph", lambda _: plan)
-    monkeypatch.setattr(Iteration, "differences", lambda *_, **__: [0.1])
+    monkeypatch.setattr(PlanIterationExport, "export_graph", lambda _: plan)
+    monkeypatch.setattr(PlanIterationExport, "compute_differences", lambda *_, **__: [0.1])
     for made in ("predict_graph", "write_graph"):
-        monkeypatch.setattr(UpdateStep, made, lambda *_: (folder / "write.onnx").read_bytes())
-    with pytest.raises(GraphError, match="the exported plan differs"):
-        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, steps=5)
-    assert load_graphs(tmp_path, base) is not None
+        monkeypatch.setattr(UpdateStepExport, made, lambda *_: (folder / "write.onnx").read_bytes())
+    with pytest.raises(OnnxMismatchError, match="the exported plan differs"):
+        export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, num_steps=5)
+    assert load_functions(tmp_path, base) is not None
 
 
-class InTorch(LifeGraph):
+class InTorch(OnnxBackend):
     """What lives by a model in place of graphs."""
 
     def __init__(self, model):
-        lives = ModelLives(model)
-        self.birth, self.predict, self.write = lives.birth, lives.predict, lives.write
+        lives = TorchBackend(model)
+        self.initial_state, self.predict, self.update = lives.initial_state, lives.predict, lives.update
 
 
 def rounded_life(step):
@@ -282,8 +294,8 @@ def rounded_life(step):
 
 
 def exported_life(step):
-    writes = {lives: Graph(step.write_graph(lives), "write") for lives in WRITE}
-    return LifeGraph(Graph(step.predict_graph(), "predict"), writes, step.born())
+    writes = {lives: OnnxFunction(step.write_graph(lives), "write") for lives in UPDATE_FILES}
+    return OnnxBackend(OnnxFunction(step.predict_graph(), "predict"), writes, step.born())
 
 
 @pytest.mark.parametrize("likewise", [rounded_life, pytest.param(exported_life, marks=pytest.mark.soak)])
@@ -291,9 +303,9 @@ def exported_life(step):
     ("memory", "factor", "bound"),
     [
         # A rounding of 1e-7 becomes 1e-3 within a few steps.
-        ("gru", 100, TOLERANCE / 10),
+        ("gru", 100, MAX_DIFFERENCE / 10),
         # A rounding decides which of two hypotheses is the better one, and they are far apart.
-        pytest.param("ekf", 10, TOLERANCE, marks=pytest.mark.soak),
+        pytest.param("ekf", 10, MAX_DIFFERENCE, marks=pytest.mark.soak),
     ],
 )
 def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
@@ -303,25 +315,25 @@ def test_an_unstable_life_is_compared_with_what_rounding_does_to_it_in_torch(
     for weight in model.parameters():
         if weight.ndim == 2:
             weight.data *= factor
-    step = UpdateStep(model)
+    step = UpdateStepExport(model)
     graph = likewise(step)
-    assert max(step.differences(graph, 200)) > bound
-    assert max(step.differences(graph, 200, bound=bound)) <= bound
+    assert max(step.compute_differences(graph, 200)) > bound
+    assert max(step.compute_differences(graph, 200, bound=bound)) <= bound
     # Where most steps would need that excuse, none has it.
-    assert step.differences(graph, 20, bound=1e-9) == step.differences(graph, 20)
+    assert step.compute_differences(graph, 20, bound=1e-9) == step.compute_differences(graph, 20)
     for weight in model.parameters():
         weight.data *= 1.01
-    assert max(step.differences(graph, 200, bound=bound)) > 10 * TOLERANCE
+    assert max(step.compute_differences(graph, 200, bound=bound)) > 10 * MAX_DIFFERENCE
 
 
 def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
     model = make_base(tmp_path, spec, "gru").model
-    iteration = Iteration(model, spec, task="reach", planner=REFINED)
-    content = iteration.graph()
+    iteration = PlanIterationExport(model, spec, task="reach", planner=REFINED)
+    content = iteration.export_graph()
 
     def furthest(content):
-        graph = PlanGraph(Graph(content, "plan"), objective="", planner=REFINED)
-        return max(iteration.differences(graph, bound=1e-4))
+        graph = OnnxPlanner(OnnxFunction(content, "plan"), objective="", planner=REFINED)
+        return max(iteration.compute_differences(graph, bound=1e-4))
 
     assert furthest(content) <= 1e-4 < 1e-3 < furthest(with_weights_times(1.01, content))
 
@@ -333,20 +345,20 @@ def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
     card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
     (tmp_path / "graphs.json").write_text(json.dumps(card))
     with pytest.raises(SnapshotError, match="have format 4, this version reads 8.*wm-robot export"):
-        load_graphs(tmp_path, base)
+        load_functions(tmp_path, base)
 
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_graphs_that_ship_compute_what_torch_does(name, monkeypatch):
     monkeypatch.setattr(base_graphs, "has_reference", lambda: False)
     base = load_base(f"arm-{name}")
-    found = check_graphs(base.where, base, load_spec("arm"), steps=40)
-    assert max(found.values()) <= TOLERANCE
+    found = check_graphs(base.folder, base, load_spec("arm"), num_steps=40)
+    assert max(found.values()) <= MAX_DIFFERENCE
     assert ("life" in found) == (name not in ("hope", "ridge"))
 
 
 def test_no_graphs_are_no_error(tmp_path, spec):
-    assert load_graphs(tmp_path, make_base(tmp_path, spec, "none")) is None
+    assert load_functions(tmp_path, make_base(tmp_path, spec, "none")) is None
 
 
 @pytest.mark.parametrize(
@@ -367,18 +379,20 @@ def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, dam
         base = make_base(tmp_path / "other", spec, "gru", seed=1)
     (tmp_path / "graphs.json").write_text(json.dumps(card))
     with pytest.raises(SnapshotError, match="Export them again: wm-robot export"):
-        load_graphs(tmp_path, base)
+        load_functions(tmp_path, base)
 
 
-@pytest.mark.parametrize(("steps", "few"), [(200, 5), pytest.param(STEPS, FEW, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("steps", "few"), [(200, 5), pytest.param(NUM_CHECK_STEPS, NUM_REFERENCE_STEPS, marks=pytest.mark.soak)]
+)
 def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_life(exported, spec, steps, few):
     folder, base = exported
-    found = check_graphs(folder, base, spec, steps=steps, few=few)
+    found = check_graphs(folder, base, spec, num_steps=steps, num_reference_steps=few)
     assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
     assert max(found.values()) <= 1e-4
 
 
-@pytest.mark.parametrize("part", ["birth.safetensors", *WRITE.values()])
+@pytest.mark.parametrize("part", ["birth.safetensors", *UPDATE_FILES.values()])
 def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
     folder, base = exported
     # A card that says so is not believed: the file is that of other weights.
@@ -386,18 +400,20 @@ def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
     for name in card["sha256"]:
         content = (folder / name).read_bytes()
         if name == part == "birth.safetensors":
-            content = save({name: value + 1 for name, value in read_tensors(content, name).items()})
+            content = save({name: value + 1 for name, value in parse_tensors(content, name).items()})
         elif name == part:
             content = with_weights_times(1.5, content)
         (tmp_path / name).write_bytes(content)
-        card["sha256"][name] = digest(content)
+        card["sha256"][name] = compute_digest(content)
     (tmp_path / "graphs.json").write_text(json.dumps(card))
     with pytest.raises(SnapshotError, match="the exported life differs from torch by"):
-        check_graphs(tmp_path, base, spec, steps=5)
+        check_graphs(tmp_path, base, spec, num_steps=5)
 
 
 def test_nan_differs_from_all_but_nan():
     nan = np.array([1.0, np.nan])
-    assert apart(nan, nan) == 0
-    assert np.isnan(apart(nan, np.ones(2))) and np.isnan(apart(np.ones(2), nan))
-    assert apart(np.array([np.inf, 200.0]), np.array([np.inf, 201.0])) == 1 / 200
+    assert compute_max_difference(nan, nan) == 0
+    assert np.isnan(compute_max_difference(nan, np.ones(2))) and np.isnan(
+        compute_max_difference(np.ones(2), nan)
+    )
+    assert compute_max_difference(np.array([np.inf, 200.0]), np.array([np.inf, 201.0])) == 1 / 200

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from wm_robot.agent.plan_monitor import Exploitation, ExploitationConfig
+from wm_robot.agent.plan_monitor import PlanMonitor, PlanMonitorConfig
 from wm_robot.errors import ConfigError
 
 HORIZON = 4
-SHORT = ExploitationConfig(window=24, last=2)
+SHORT = PlanMonitorConfig(window=24, last=2)
 
 
 class Point:
@@ -34,14 +34,14 @@ class Point:
         most = 0.1 * np.arange(1, HORIZON + 1)[:, None]
         plan = self.hold[:, None] + np.clip((self.goal[:, None] - self.hold)[:, None], -most, most)
         goals = np.repeat(at[:, None], HORIZON, 1)
-        self.watch.planned(self.obs, goals, plan, self.hold[:, None], self.expect, goal=at)
+        self.watch.on_plan(self.obs, goals, plan, self.hold[:, None], self.expect, goal=at)
         return plan[:, 0]
 
     def follow(self, action, world, *, hurry=False):
         self.hold = action
         self.obs = self.obs.copy()
         self.obs[:, :1] += np.reshape(world, (-1, 1)) * (action - self.obs[:, :1])
-        (self.watch.forgo if hurry else self.watch.imagine)()
+        (self.watch.skip if hurry else self.watch.advance)()
         self.time += 1
 
     def live(self, steps, world):
@@ -51,14 +51,14 @@ class Point:
 
 @pytest.fixture
 def watch(spec):
-    return Exploitation(spec, task="reach", config=SHORT)
+    return PlanMonitor(spec, task="reach", config=SHORT)
 
 
 def test_what_a_true_model_promises_of_a_goal_that_stays_is_what_comes(watch):
     point = Point(watch)
     point.live(400, 0.5)
     # A new goal comes in the middle of some plans; between them the promise is exact.
-    promised, staying, got = watch._plans[:, 0]
+    promised, staying, got = watch._plan_rewards[:, 0]
     exact = np.isclose(promised, got, atol=1e-6)
     assert exact.sum() >= 6
     assert (promised > staying + 1e-3).any()
@@ -70,15 +70,15 @@ def test_what_a_true_model_promises_of_a_goal_that_stays_is_what_comes(watch):
 def test_plans_of_which_little_comes_raise_the_alarm_and_it_ends_when_they_are_kept(watch, world):
     point = Point(watch, model=1.0)
     point.live(101, world)
-    assert watch.alarmed.all()
-    assert watch.judged.kept < watch.judged.promised / 2
+    assert watch.is_alarmed.all()
+    assert watch.score.realised < watch.score.predicted / 2
     point.live(200, 1.0)
-    assert not watch.alarmed.any()
+    assert not watch.is_alarmed.any()
     raised, ended = watch.events
     assert re.fullmatch(
-        r"plans predicted 0\.\d+ of reward .* received reward is .* below half\)", raised.what
+        r"plans predicted 0\.\d+ of reward .* received reward is .* below half\)", raised.description
     )
-    assert ended.what == "received reward matches the plans again"
+    assert ended.description == "received reward matches the plans again"
     assert 0 < raised.step <= 101 < ended.step
     assert watch.counts["alarms"] == 1
     assert 0 < watch.counts["alarmed"] < 300
@@ -87,8 +87,8 @@ def test_plans_of_which_little_comes_raise_the_alarm_and_it_ends_when_they_are_k
 def test_the_alarm_is_of_the_life_whose_plans_fail(watch):
     point = Point(watch, lives=3, model=1.0)
     point.live(300, [1.0, 0.0, 1.0])
-    assert watch.alarmed.tolist() == [False, True, False]
-    assert {event.life for event in watch.events} == {1}
+    assert watch.is_alarmed.tolist() == [False, True, False]
+    assert {event.row for event in watch.events} == {1}
 
 
 @pytest.mark.parametrize("follows", [True, False])
@@ -105,13 +105,13 @@ def test_it_is_told_whether_reward_follows_what_plans_promise(watch, follows):
             last = rng.uniform(0.1, 0.6)
         plan = np.full((1, HORIZON, 1), last)
         plan[:, 0] = 0.0
-        watch.planned(obs, np.repeat(goal[:, None], HORIZON, 1), plan, hold, expect, goal=goal)
-        watch.imagine()
+        watch.on_plan(obs, np.repeat(goal[:, None], HORIZON, 1), plan, hold, expect, goal=goal)
+        watch.advance()
         # The mean reward is the same in both cases.
         got = last if follows else rng.uniform(0.1, 0.6)
         obs = np.array([[0.6 if step % HORIZON == 0 else got, 0.0]])
-        if watch.judged is not None:
-            found += watch.judged.insensitive.tolist()
+        if watch.score is not None:
+            found += watch.score.uncorrelated.tolist()
     assert (np.mean(found) > 0.5) == (not follows)
     assert follows == (not any(found))
 
@@ -120,7 +120,7 @@ def test_noise_near_a_goal_is_no_broken_promise(spec):
     """What is sensed there is worse than what a model expects in the mean, and nobody's fault."""
 
     def alarms(told: float) -> int:
-        watch = Exploitation(spec, task="reach", config=SHORT)
+        watch = PlanMonitor(spec, task="reach", config=SHORT)
         watch.begin(1)
         rng = np.random.default_rng(0)
 
@@ -130,8 +130,8 @@ def test_noise_near_a_goal_is_no_broken_promise(spec):
         goal, plan = np.array([[1.0, 0.0, 0.0]]), np.zeros((1, HORIZON, 1))
         for _ in range(600):
             obs = 0.02 * rng.standard_normal((1, 2))
-            watch.planned(obs, np.repeat(goal[:, None], HORIZON, 1), plan, plan[:, :1, :], expect, goal=goal)
-            watch.imagine()
+            watch.on_plan(obs, np.repeat(goal[:, None], HORIZON, 1), plan, plan[:, :1, :], expect, goal=goal)
+            watch.advance()
         return watch.counts["alarms"]
 
     assert alarms(told=0.02) == 0
@@ -145,7 +145,7 @@ def test_plans_that_are_not_followed_or_doubted_are_not_judged(watch):
         if step == 1:
             action = action + 0.05
         if step == 2 * HORIZON:
-            watch.doubt()
+            watch.invalidate()
         point.follow(action, 0.5)
     assert (watch.counts["plans"], watch.counts["broken_off"]) == (3, 2)
 
@@ -153,7 +153,7 @@ def test_plans_that_are_not_followed_or_doubted_are_not_judged(watch):
 def test_a_period_in_which_another_acts_ends_the_plan_under_way(watch):
     point = Point(watch)
     point.live(HORIZON - 1, 0.5)
-    point.watch.imagine()
+    point.watch.advance()
     point.live(1, 0.5)
     assert watch.counts["plans"] == 0
     point.live(HORIZON, 0.5)
@@ -174,6 +174,6 @@ def test_in_a_hurry_the_plan_under_way_is_not_judged_and_one_that_is_over_is_jud
 
 def test_a_setting_that_cannot_work_is_refused():
     with pytest.raises(ConfigError, match="exploitation.window is 4; it must be at least 8"):
-        ExploitationConfig(window=4)
+        PlanMonitorConfig(window=4)
     with pytest.raises(ConfigError, match="exploitation.calm is 9"):
-        ExploitationConfig(calm=9)
+        PlanMonitorConfig(clear_threshold=9)

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.plan_monitor import Exploitation
+from wm_robot.agent.plan_monitor import PlanMonitor
 from wm_robot.model.base import Base, load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
@@ -22,7 +22,7 @@ GOAL = np.array([0.5, 0.5, 0.0], np.float32)
 def base_of(tmp_path_factory):
     def made(spec) -> Base:
         torch.manual_seed(0)
-        shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
+        shape = ModelConfig.from_spec(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
         folder = tmp_path_factory.mktemp("base")
         save_base(folder, WorldModel(shape), spec, {})
         return load_base(folder)
@@ -36,7 +36,7 @@ def acted(base, spec, *, watch=None, alarmed=False, late=False) -> np.ndarray:
     Args:
         late: It acts first and lives the step before while its command is on the way.
     """
-    agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), exploitation=watch)
+    agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), plan_monitor=watch)
     agent.begin(np.zeros(1, np.float32))
     if alarmed:
         watch.alarmed[:] = True
@@ -45,16 +45,16 @@ def acted(base, spec, *, watch=None, alarmed=False, late=False) -> np.ndarray:
         applied = actions[-1] if late and step else None
         actions.append(agent.act(obs, GOAL, applied=applied))
         if not late:
-            agent.live(obs, actions[-1], obs)
+            agent.observe(obs, actions[-1], obs)
         elif step:
-            agent.live(obs, applied, obs)
+            agent.observe(obs, applied, obs)
     assert (watch is not None) == ("plans" in agent.counters)
     return np.stack(actions)
 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_to_be_watched_changes_nothing_and_every_plan_is_judged(spec, base_of, late):
-    base, watch = base_of(spec), Exploitation(spec, task="reach")
+    base, watch = base_of(spec), PlanMonitor(spec, task="reach")
     watched, alone = acted(base, spec, watch=watch, late=late), acted(base, spec, late=late)
     np.testing.assert_array_equal(watched, alone)
     # Who lives late has lived nothing yet when it plans a second time, and begins anew.
@@ -63,16 +63,16 @@ def test_to_be_watched_changes_nothing_and_every_plan_is_judged(spec, base_of, l
 
 
 def test_in_alarm_it_plans_as_before(spec, base_of):
-    base, watch = base_of(spec), Exploitation(spec, task="reach")
+    base, watch = base_of(spec), PlanMonitor(spec, task="reach")
     np.testing.assert_array_equal(acted(base, spec, watch=watch, alarmed=True), acted(base, spec))
     assert watch.counts["alarmed"] == STEPS
 
 
 def test_a_step_that_is_not_valid_is_no_broken_promise(spec, base_of):
-    base, watch = base_of(spec), Exploitation(spec, task="reach")
-    agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), exploitation=watch)
+    base, watch = base_of(spec), PlanMonitor(spec, task="reach")
+    agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), plan_monitor=watch)
     agent.begin(np.zeros(1, np.float32))
     obs = np.zeros(2, np.float32)
     for step in range(STEPS):
-        agent.live(obs, agent.act(obs, GOAL), obs, valid=step != 1)
+        agent.observe(obs, agent.act(obs, GOAL), obs, valid=step != 1)
     assert (watch.counts["plans"], watch.counts["broken_off"]) == (1, 1)

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from tests.safety.specs import every, spec_of
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.agent.onnx_files import load_functions
 from wm_robot.control.control_loop import make_local_loop
 from wm_robot.errors import InferenceError
 from wm_robot.model.base import load_base, save_base
@@ -40,16 +40,16 @@ STEPS, GROWTH = 4000, 32
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    shape = ModelConfig.of(SPEC, truth=1, memory="gru", width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(SPEC, truth=1, memory="gru", width=16, context=4, outcome=8)
     save_base(folder, WorldModel(shape), SPEC, {})
-    export_graphs(folder, load_base(folder), SPEC, task="reach", planner=PLANNER, steps=20)
+    export_graphs(folder, load_base(folder), SPEC, task="reach", planner=PLANNER, num_steps=20)
     return folder
 
 
 def agent(folder, graphs=True, **options) -> Agent:
     base = load_base(folder)
-    graphs = load_graphs(folder, base) if graphs else None
-    return Agent(base, SPEC, task="reach", planner=PLANNER, graphs=graphs, **options)
+    graphs = load_functions(folder, base) if graphs else None
+    return Agent(base, SPEC, task="reach", planner=PLANNER, functions=graphs, **options)
 
 
 def lived(folder, tmp_path, steps, graphs):
@@ -76,15 +76,15 @@ def test_without_graphs_it_runs_with_torch_and_says_so_in_one_line(folder, tmp_p
 
 
 def test_why_it_needs_torch(folder):
-    assert agent(folder).in_torch == ""
+    assert agent(folder).torch_reason == ""
     base = load_base(folder)
-    graphs = load_graphs(folder, base)
+    graphs = load_functions(folder, base)
     given = {"task": "reach", "planner": replace(PLANNER, samples=8)}
-    assert "another task or planner config" in Agent(base, SPEC, graphs=graphs, **given).in_torch
+    assert "another task or planner config" in Agent(base, SPEC, functions=graphs, **given).torch_reason
     given = {"task": "reach", "planner": PLANNER}
     assert (
         "no graph of its state update"
-        in Agent(base, SPEC, graphs=graphs._replace(life=None), **given).in_torch
+        in Agent(base, SPEC, functions=graphs._replace(life=None), **given).torch_reason
     )
 
 
@@ -97,8 +97,8 @@ class Driven:
     def act(self, obs):
         return self.agent.act(obs, self.goal)
 
-    def live(self, obs, applied, next_obs, *, valid, contact):
-        return self.agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
+    def observe(self, obs, applied, next_obs, *, valid, intervention):
+        return self.agent.live(obs, applied, next_obs, valid=valid, contact=intervention).nll
 
 
 def spoil(agent, how):
@@ -117,17 +117,17 @@ def test_the_baseline_takes_over_from_an_agent_that_cannot_go_on(folder, how):
     driven = Driven(agent(folder))
     loop = make_local_loop(EmulatedRobot(SPEC, START), driven, clock=lambda: 0.0)
     driven.agent.begin(START)
-    loop.supervisor.arm()
+    loop.supervisor.request_arming()
     for _ in range(100):
-        if loop.step() is Mode.LEARNED:
+        if loop.run_period() is Mode.LEARNED:
             break
     for _ in range(20):
-        assert loop.step() is Mode.LEARNED
+        assert loop.run_period() is Mode.LEARNED
     spoil(driven.agent, how)
-    loop.step()
-    assert loop.step() is Mode.HOLD
+    loop.run_period()
+    assert loop.run_period() is Mode.HOLD
     for _ in range(50):
-        assert loop.step() is Mode.HOLD
+        assert loop.run_period() is Mode.HOLD
     assert loop.robot.motors.unsafe == 0
     with pytest.raises(InferenceError, match=SPOILED[how]):
         driven.act(loop.robot.read().values)
@@ -138,14 +138,14 @@ def test_a_life_that_would_break_stays_as_it_was(folder, graphs):
     acting = agent(folder, graphs)
     acting.begin(START)
     obs, big = np.zeros(SPEC.obs_dim, np.float32), np.full(SPEC.obs_dim, np.inf, np.float32)
-    acting.live(obs, START, obs)
+    acting.observe(obs, START, obs)
     before = acting.state
     with pytest.raises(InferenceError, match="would not be finite after step 1; the lifetime state"):
-        acting.live(obs, START, big)
-    assert acting.state is before and np.isfinite(acting.live(obs, START, obs).nll)
+        acting.observe(obs, START, big)
+    assert acting.state is before and np.isfinite(acting.observe(obs, START, obs).nll)
     # What must not be learned from may hold anything.
-    acting.live(obs, START, big, valid=False)
-    assert np.isfinite(acting.live(obs, START, obs).nll)
+    acting.observe(obs, START, big, valid=False)
+    assert np.isfinite(acting.observe(obs, START, obs).nll)
 
 
 def test_a_sensor_that_is_no_number_is_named(folder):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.agent.plan_monitor import Exploitation
+from wm_robot.agent.onnx_files import load_functions
+from wm_robot.agent.plan_monitor import PlanMonitor
 from wm_robot.model.base import load_base
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
@@ -29,14 +29,14 @@ def main() -> None:
     folder, spec_file, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     spec = RobotSpec.from_dict(json.loads(Path(spec_file).read_text()))
     base = load_base(folder)
-    graphs = load_graphs(folder, base) if sys.argv[4] == "graphs" else None
+    graphs = load_functions(folder, base) if sys.argv[4] == "graphs" else None
     agent = Agent(
         base,
         spec,
         task="reach",
         planner=MppiConfig(samples=16, horizon=4, rounds=2),
-        graphs=graphs,
-        exploitation=Exploitation(spec, task="reach"),
+        functions=graphs,
+        plan_monitor=PlanMonitor(spec, task="reach"),
     )
     agent.begin(np.zeros(spec.action_dim, np.float32))
     rng, memory = np.random.default_rng(0), []
@@ -46,14 +46,14 @@ def main() -> None:
             memory.append(resident())
         action = agent.act(obs, goal)
         following = (0.9 * obs + rng.normal(size=spec.obs_dim)).astype(np.float32)
-        agent.live(obs, action, following, valid=step % 7 != 6)
+        agent.observe(obs, action, following, valid=step % 7 != 6)
         obs = following
     memory.append(resident())
     store = Path(spec_file).with_name("state")
     agent.save(store)
     agent.begin(action, store)
     agent.act(obs, goal)
-    print(json.dumps({"torch": "torch" in sys.modules, "why": agent.in_torch, "memory": memory,
+    print(json.dumps({"torch": "torch" in sys.modules, "why": agent.torch_reason, "memory": memory,
                       **agent.counters}))  # fmt: skip
 
 

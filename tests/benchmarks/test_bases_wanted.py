@@ -9,10 +9,10 @@ import pytest
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot.robots import load_spec, spec_path
+from wm_robot.robots import find_spec_path, load_spec
 from wm_robot_benchmarks import adaptation, control, onboard, pigeon, recall
 from wm_robot_benchmarks.harness import result
-from wm_robot_benchmarks.harness.result import Setting, arms_with_base, bases_of, check_bases
+from wm_robot_benchmarks.harness.result import Setting, check_bases, list_variants_with_base, load_bases
 from wm_robot_benchmarks.measures import memory_arm
 
 SHIPPED = Path(__file__).parents[2] / "bases"
@@ -28,7 +28,7 @@ def card(folder: Path, digest: str) -> None:
 
 
 def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
-    card(tmp_path / "arm-gru", load_spec("arm").digest())
+    card(tmp_path / "arm-gru", load_spec("arm").compute_digest())
     with pytest.raises(SnapshotError) as caught:
         check_bases(setting(tmp_path), ["robust", "ekf", "oracle", "gru"])
     assert str(caught.value) == (
@@ -54,11 +54,11 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
     ],
 )
 def test_the_command_makes_what_is_missing_and_no_more(arms, commands):
-    assert result._training("pole", "pole", arms, Path("bases")) == commands
+    assert result._compose_train_command("pole", "pole", arms, Path("bases")) == commands
 
 
 def test_a_base_that_is_there_is_not_made_again(tmp_path):
-    card(tmp_path / "arm-oracle", load_spec("arm").digest())
+    card(tmp_path / "arm-oracle", load_spec("arm").compute_digest())
     with pytest.raises(SnapshotError) as caught:
         check_bases(setting(tmp_path), ["robust", "kv", "oracle"])
     assert str(caught.value).endswith(
@@ -115,19 +115,19 @@ def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_pat
 def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert check_bases(setting(Path("bases")), ["ekf"])["ekf"].resolve() == SHIPPED / "arm-ekf"
-    assert {"ekf", "robust", "oracle"} <= set(arms_with_base(setting(Path("bases"))))
-    assert bases_of(setting(Path("bases")), ["ekf"])["ekf"].manifest["robot"] == "arm"
+    assert {"ekf", "robust", "oracle"} <= set(list_variants_with_base(setting(Path("bases"))))
+    assert load_bases(setting(Path("bases")), ["ekf"])["ekf"].manifest["robot"] == "arm"
 
 
 def test_a_folder_that_was_named_is_the_only_one_that_is_looked_in(tmp_path):
-    card(tmp_path / "arm-gru", load_spec("arm").digest())
+    card(tmp_path / "arm-gru", load_spec("arm").compute_digest())
     card(tmp_path / "arm-kv", "0" * 64)
-    assert arms_with_base(setting(tmp_path)) == ["gru"]
+    assert list_variants_with_base(setting(tmp_path)) == ["gru"]
 
 
 def test_a_robot_by_the_path_of_its_spec_has_the_bases_of_its_name(tmp_path):
     for name in ("arm.yaml", "arm.xml"):
-        shutil.copy(spec_path("arm").with_name(name), tmp_path / name.replace(".yaml", "-copy.yaml"))
+        shutil.copy(find_spec_path("arm").with_name(name), tmp_path / name.replace(".yaml", "-copy.yaml"))
     path = tmp_path / "arm-copy.yaml"
     assert set(check_bases(setting(SHIPPED, str(path)), ["ekf"])) == {"ekf"}
     path.write_text(path.read_text().replace("rate: 50", "rate: 25"))

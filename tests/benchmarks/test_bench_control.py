@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from wm_robot.evaluation.gap import Comparison
-from wm_robot_benchmarks.control import AFTER_S, BEFORE_S, SETTLED_S, _figures, _row, _settled
+from wm_robot_benchmarks.control import (
+    AFTER_S,
+    BEFORE_S,
+    SETTLED_S,
+    _compute_figures,
+    _compute_settled_error,
+    _make_row,
+)
 
 RATE = 50
 TIME = np.arange(round((BEFORE_S + AFTER_S) * RATE)) / RATE
@@ -17,11 +24,13 @@ def errors(before: float, early: float, settled: float, episodes: int = 3) -> np
 
 
 def test_settled_leaves_out_the_first_second_after_the_change():
-    np.testing.assert_allclose(_settled(errors(9.0, 5.0, 0.01)), 0.01)
+    np.testing.assert_allclose(_compute_settled_error(errors(9.0, 5.0, 0.01)), 0.01)
 
 
 def test_a_row_names_its_seconds_in_millimetres():
-    row = _row("delta", errors(0.009, 0.005, 0.001), np.array([0.001, 0.002, 0.003]), np.array([0.001] * 3))
+    row = _make_row(
+        "delta", errors(0.009, 0.005, 0.001), np.array([0.001, 0.002, 0.003]), np.array([0.001] * 3)
+    )
     assert (row["before"], row["second 0-1"], row["second 1-2"]) == (9.0, 5.0, 1.0)
     assert (row["settled mean"], row["settled median"], row["above oracle"]) == (2.0, 2.0, 1.0)
 
@@ -32,7 +41,7 @@ def test_ratios_are_of_means_and_of_medians():
         "robust": np.array([5.0, 10.0, 15.0]),
         "oracle": np.array([1.0, 1.0, 1.0]),
     }
-    figures = _figures(settled, "delta")
+    figures = _compute_figures(settled, "delta")
     assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
         0.2
     )
@@ -45,7 +54,7 @@ def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
         "robust": np.array([1.0, 3.0, 5.0]),
         "oracle": np.array([1.0, 1.0, 10.0]),
     }
-    figures = _figures(settled, "delta")
+    figures = _compute_figures(settled, "delta")
     assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
     # The median is not moved by one episode.
     assert figures["median_vs_oracle"] == Comparison(2.0)

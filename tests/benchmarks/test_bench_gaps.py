@@ -5,15 +5,15 @@ import pytest
 
 pytestmark = pytest.mark.learn
 
-from wm_robot.evaluation.gap import Comparison, mean_over_seeds
+from wm_robot.evaluation.gap import Comparison, average_over_seeds
 from wm_robot.training.trainer import TrainConfig
 from wm_robot_benchmarks import adaptation, life, recall
 from wm_robot_benchmarks.measures import memory_linear
 
 
-def seen(error: float) -> adaptation._Seen:
+def seen(error: float) -> adaptation._VariantErrors:
     lives = 4
-    return adaptation._Seen(
+    return adaptation._VariantErrors(
         np.full((lives, len(adaptation.POINTS)), error),
         np.full((lives, len(adaptation.AFTER)), error),
         np.full((lives, len(adaptation.LONG)), error),
@@ -22,7 +22,9 @@ def seen(error: float) -> adaptation._Seen:
 
 def figures(oracle: float) -> dict[str, Comparison]:
     errors = {"robust": seen(0.3), "oracle": seen(oracle), "ekf": seen(0.2)}
-    return adaptation._figures(errors, "ekf", {"shuffled": np.array([0.4]), "other_world": np.array([0.3])})
+    return adaptation._compute_figures(
+        errors, "ekf", {"shuffled": np.array([0.4]), "other_world": np.array([0.3])}
+    )
 
 
 def test_stages_of_a_long_life_begin_at_segments_of_training():
@@ -48,30 +50,30 @@ def test_adaptation_refuses_an_oracle_that_is_not():
 
 def test_adaptation_does_not_average_seeds_of_which_one_has_no_gap():
     by_seed = {0: figures(0.1)["gap_closed_50"], 1: figures(0.31)["gap_closed_50"]}
-    found = mean_over_seeds(by_seed)
+    found = average_over_seeds(by_seed)
     assert found.value is None and found.reason.startswith("seed 1: no gap: oracle 0.31")
 
 
 def test_recall_refuses_a_return_that_begins_as_well_as_it_settles():
     errors = np.full((2, len(recall.ORDER), len(recall.POINTS)), 0.5)
-    assert recall._return_gap(errors, errors) == Comparison(
+    assert recall._compute_return_gap(errors, errors) == Comparison(
         None, "no gap: settled 0.5 is no better than at the return 0.5"
     )
     errors[..., 0] = 1.5
-    assert recall._return_gap(errors, errors).value == pytest.approx(1.0)
+    assert recall._compute_return_gap(errors, errors).value == pytest.approx(1.0)
 
 
 def test_a_life_is_not_measured_against_an_oracle_that_is_no_better_than_a_newborn():
     row = {"error": 0.3, "oracle": 0.2, "newborn": 0.6}
-    assert life._against_oracle(row).value == pytest.approx(1.5)
-    assert life._against_oracle(row | {"newborn": 0.1}) == Comparison(
+    assert life._compare_with_oracle(row).value == pytest.approx(1.5)
+    assert life._compare_with_oracle(row | {"newborn": 0.1}) == Comparison(
         None, "no gap: oracle 0.2 is no better than newborn 0.1"
     )
 
 
 def test_the_largest_of_all_families_is_none_if_one_family_has_no_gap():
     known = {"gru": Comparison(0.1), "ekf": Comparison(0.3)}
-    assert memory_linear._largest(known) == Comparison(0.3)
-    assert memory_linear._largest(known | {"kv": Comparison(None, "no gap: …")}) == Comparison(
+    assert memory_linear._select_largest(known) == Comparison(0.3)
+    assert memory_linear._select_largest(known | {"kv": Comparison(None, "no gap: …")}) == Comparison(
         None, "kv: no gap: …"
     )

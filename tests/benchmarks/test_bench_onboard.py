@@ -2,14 +2,24 @@
 
 import numpy as np
 
-from wm_robot_benchmarks.measures.timing import Times
-from wm_robot_benchmarks.onboard import AFTER_S, BEFORE_S, SETTLED_S, _interval, _ratios, _settled, _Timed
+from wm_robot_benchmarks.measures.timing import RunTimes
+from wm_robot_benchmarks.onboard import (
+    AFTER_S,
+    BEFORE_S,
+    SETTLED_S,
+    _bootstrap_interval,
+    _compute_ratios,
+    _compute_settled_error,
+    _SizeTimes,
+)
 
 
 def test_ratios_are_of_the_core_and_to_the_faster_products():
     core = {"torch": 8, "float32": 4, "products, torch": 3, "products, numpy": 2.5}
-    timed = _Timed({name: Times(core=np.full(3, t), wall=np.full(3, 99.0)) for name, t in core.items()}, 1.0)
-    assert _ratios(timed, "_x") == {
+    timed = _SizeTimes(
+        {name: RunTimes(core=np.full(3, t), wall=np.full(3, 99.0)) for name, t in core.items()}, 1.0
+    )
+    assert _compute_ratios(timed, "_x") == {
         "ratio_to_floor_x": 1.6,
         "speedup_vs_torch_x": 2.0,
     }
@@ -18,11 +28,13 @@ def test_ratios_are_of_the_core_and_to_the_faster_products():
 def test_settled_leaves_out_the_time_until_a_second_after_the_change():
     time = np.arange(round((BEFORE_S + AFTER_S) * 50)) / 50
     error = np.where(time < BEFORE_S + SETTLED_S, 9.0, 0.25)
-    np.testing.assert_allclose(_settled(error[None]), 0.25)
+    np.testing.assert_allclose(_compute_settled_error(error[None]), 0.25)
 
 
 def test_the_interval_is_of_paired_episodes():
     one = np.random.default_rng(0).lognormal(size=30)
-    assert _interval(2 * one, one) == "2.000 to 2.000"
-    low, high = map(float, _interval(np.random.default_rng(1).lognormal(size=30), one).split(" to "))
+    assert _bootstrap_interval(2 * one, one) == "2.000 to 2.000"
+    low, high = map(
+        float, _bootstrap_interval(np.random.default_rng(1).lognormal(size=30), one).split(" to ")
+    )
     assert low < 0.9 and high > 1.1

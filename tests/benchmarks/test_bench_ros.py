@@ -2,7 +2,7 @@ import pytest
 
 from wm_robot.errors import ConfigError, MissingExtraError
 from wm_robot_benchmarks.harness.result import Setting
-from wm_robot_benchmarks.ros import row, run, seen
+from wm_robot_benchmarks.ros import detects_stalls, make_echo_row, run
 
 STALLED = {
     "sent": 1000,
@@ -17,13 +17,13 @@ STALLED = {
 
 
 def test_a_control_that_stalls_is_seen_by_what_it_loses_and_by_how_late_it_is():
-    assert seen(STALLED)
+    assert detects_stalls(STALLED)
     for change in ({"lost": 80}, {"worst_ms": 19.0}, {"worst_ms": None}, {"stalled": 0}):
-        assert not seen(STALLED | change), change
+        assert not detects_stalls(STALLED | change), change
 
 
 def test_who_answered_nothing_has_no_time():
-    told = row("nobody", STALLED | {"p50_ms": None, "p99_ms": None, "worst_ms": None})
+    told = make_echo_row("nobody", STALLED | {"p50_ms": None, "p99_ms": None, "worst_ms": None})
     assert told == {
         "echo": "nobody",
         "sent": 1000,

@@ -7,9 +7,9 @@ import pytest
 from tests.safety.specs import every, spec_of
 from wm_robot.errors import DeviceError
 from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
-from wm_robot_benchmarks.fault_injection.motor_emulator import Motors
-from wm_robot_benchmarks.fault_injection.process_faults import try_deaths
-from wm_robot_benchmarks.fault_injection.stop_faults import Stage
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedMotors
+from wm_robot_benchmarks.fault_injection.process_faults import inject_helper_faults
+from wm_robot_benchmarks.fault_injection.stop_faults import StopFaultStage
 
 SPECS = {
     "plain": spec_of(),
@@ -25,7 +25,7 @@ SPECS = {
 
 @pytest.mark.parametrize("name", SPECS)
 def test_of_no_fault_anything_unsafe_reaches_a_motor_and_the_mode_tells_within_a_step(name):
-    tally = value_faults.try_faults(SPECS[name])
+    tally = value_faults.inject_all_faults(SPECS[name])
     assert tally.tried > 70 and tally.driven > 1000
     assert tally.unsafe == tally.harmed == 0
     assert tally.steps == 1
@@ -33,17 +33,17 @@ def test_of_no_fault_anything_unsafe_reaches_a_motor_and_the_mode_tells_within_a
 
 @pytest.mark.parametrize("name", SPECS)
 def test_of_generated_numbers_none_that_is_unsafe_reaches_a_motor(name):
-    tally = value_faults.try_generated(SPECS[name], 1000, np.random.default_rng(7))
+    tally = value_faults.inject_random_faults(SPECS[name], 1000, np.random.default_rng(7))
     assert (tally.driven, tally.unsafe) == (3000, 0)
 
 
 def test_the_same_numbers_through_a_bare_clip_do_reach_it():
-    tally = value_faults.try_naively(SPECS["plain"], 1000, np.random.default_rng(7))
+    tally = value_faults.inject_into_clip(SPECS["plain"], 1000, np.random.default_rng(7))
     assert tally.harmed > 200 and tally.not_finite > 5
 
 
 def test_every_fault_has_a_name_of_its_own():
-    names = [fault.name for fault in value_faults.every_fault(SPECS["plain"])]
+    names = [fault.name for fault in value_faults.generate_faults(SPECS["plain"])]
     assert len(names) == len(set(names))
 
 
@@ -58,39 +58,39 @@ def test_every_fault_has_a_name_of_its_own():
     ],
 )
 def test_the_judge_knows_what_is_unsafe(action, unsafe):
-    motors = Motors(SPECS["plain"], np.zeros(3))
-    np.testing.assert_array_equal(motors.judge(np.array(action)), np.array(unsafe, bool))
+    motors = EmulatedMotors(SPECS["plain"], np.zeros(3))
+    np.testing.assert_array_equal(motors.find_unsafe(np.array(action)), np.array(unsafe, bool))
 
 
 def test_the_judge_sees_who_cannot_brake_any_more():
-    motors = Motors(spec_of(1, acceleration={"m0": 5.0}), np.zeros(1))
+    motors = EmulatedMotors(spec_of(1, acceleration={"m0": 5.0}), np.zeros(1))
     for _ in range(200):
-        last = motors.hold + np.float32(min(float(motors._moved[0]) + 0.002, 0.1))
-        if motors.judge(last).any():
+        last = motors.last_action + np.float32(min(float(motors._moved[0]) + 0.002, 0.1))
+        if motors.find_unsafe(last).any():
             break
         motors.drive(last)
-    assert 0.4 < motors.hold[0] < 1.2
+    assert 0.4 < motors.last_action[0] < 1.2
 
 
 def test_no_message_of_another_time_is_learned_from_or_acted_on():
-    for kind, result in stream_faults.try_stamps(SPECS["plain"], 200).items():
-        assert (result.sent, result.learned, result.acted) == (200, 0, 0), kind
+    for kind, result in stream_faults.inject_false_stamps(SPECS["plain"], 200).items():
+        assert (result.num_sent, result.num_learned, result.num_acted) == (200, 0, 0), kind
 
 
 def test_a_false_message_that_looks_like_a_good_one_would_be_noticed():
-    now = stream_faults._Moment(stream_faults.START + 5_000_000, stream_faults.START + 6_000_000)
-    result = stream_faults._between_good_ones(SPECS["plain"], 1, lambda *_: now)
-    assert result.acted > 0
+    now = stream_faults._Arrival(stream_faults.START + 5_000_000, stream_faults.START + 6_000_000)
+    result = stream_faults._inject_between_valid(SPECS["plain"], 1, lambda *_: now)
+    assert result.num_acted > 0
 
 
 def test_a_flood_is_not_acted_on_and_not_kept():
-    result = stream_faults.try_flood(SPECS["plain"], 4000)
-    assert (result.sent, result.learned, result.acted) == (4000, 0, 0)
-    assert result.memory < 4096
+    result = stream_faults.inject_flood(SPECS["plain"], 4000)
+    assert (result.num_sent, result.num_learned, result.num_acted) == (4000, 0, 0)
+    assert result.memory_growth < 4096
 
 
 def test_a_clock_that_is_set_costs_what_was_under_way_and_no_more():
-    lost, learned = stream_faults.try_clock_jumps(SPECS["plain"], 10_000)
+    lost, learned = stream_faults.inject_clock_jumps(SPECS["plain"], 10_000)
     assert (lost, learned) == (100, 0)
 
 
@@ -98,8 +98,8 @@ def test_a_clock_that_is_set_costs_what_was_under_way_and_no_more():
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=lambda how: how.name)
 def test_a_plant_does_not_go_on_without_its_control(tmp_path, how):
     # A busy machine may be late: the numbers are for `wm-robot bench safety`, that it stops is for here.
-    with Stage(SPECS["plain"], tmp_path / "page").open() as stage:
-        stops = [stage.stop(how, 0.03) for _ in range(5)]
+    with StopFaultStage(SPECS["plain"], tmp_path / "page").start_processes() as stage:
+        stops = [stage.stop_control(how, 0.03) for _ in range(5)]
     lived = [stop for stop in stops if stop]
     assert lived and not any(stop.resumed for stop in lived)
     assert all(stop.after < 1.0 for stop in lived)
@@ -112,15 +112,17 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked
 def test_a_recorder_that_stops_and_dies_holds_up_nobody_but_a_loop_that_waits_for_it(tmp_path):
     log = tmp_path / "periods.ndjson"
     spec = SPECS["plain"]
-    found = try_deaths(spec, "recorder", log=log, rounds=1, seconds=1.0)
+    found = inject_helper_faults(spec, "recorder", log=log, num_rounds=1, seconds=1.0)
     phase = round(1.0 / spec.dt)
     # Three times well, twice stopped, once dead; less what a busy machine takes.
-    assert all(2 * phase < part.latency.size < 4 * phase for part in (found.well, found.unwell))
-    assert 0.2 < found.ratio(50) < 5.0
+    assert all(
+        2 * phase < part.latency.size < 4 * phase for part in (found.times_running, found.times_faulty)
+    )
+    assert 0.2 < found.compute_ratio(50) < 5.0
     # A hundred periods of warm-up, and what came until it died.
     assert log.read_text().count("\n") > 100
-    waits = try_deaths(spec, "recorder", log=log, rounds=1, seconds=1.0, waits=True)
-    assert waits.missed > found.missed + phase / 2
+    waits = inject_helper_faults(spec, "recorder", log=log, num_rounds=1, seconds=1.0, waits=True)
+    assert waits.num_missed > found.num_missed + phase / 2
 
 
 @LINUX
@@ -129,5 +131,7 @@ def test_a_control_process_that_cannot_begin_is_an_error(tmp_path, capfd):
         raise ValueError("no controller")
 
     with pytest.raises(DeviceError, match="the control process did not start"):
-        try_deaths(SPECS["plain"], "learner", log=tmp_path / "log", rounds=1, seconds=0.1, make=make)
+        inject_helper_faults(
+            SPECS["plain"], "learner", log=tmp_path / "log", num_rounds=1, seconds=0.1, make=make
+        )
     assert "no controller" in capfd.readouterr().err

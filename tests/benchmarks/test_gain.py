@@ -15,22 +15,22 @@ from wm_robot_benchmarks.measures.gain_task import (
     LENGTH,
     NOISE,
     TARGETS,
-    first_costs,
-    gain_lives,
+    compute_first_costs,
+    generate_gain_trajectories,
 )
 
 
 class Regression(WorldModel):
     """A model that expects y = ĝ u, ĝ by least squares over all it lived and a prior that pulls towards 0."""
 
-    told = False
+    uses_privileged_state = False
 
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def birth(self, *, hold, truth=None):
-        zero = torch.zeros(len(hold), 1)
-        return LifetimeState(zero, hold[:, None], LearnedState(({"uu": zero + 1e-3, "uy": zero},)))
+    def initial_state(self, *, initial_action, truth=None):
+        zero = torch.zeros(len(initial_action), 1)
+        return LifetimeState(zero, initial_action[:, None], LearnedState(({"uu": zero + 1e-3, "uy": zero},)))
 
     def observe(self, state, obs):
         return obs
@@ -48,23 +48,23 @@ class Regression(WorldModel):
 
 @pytest.fixture
 def lives():
-    return gain_lives(200, seed=0)
+    return generate_gain_trajectories(200, seed=0)
 
 
 def test_the_gain_lasts_or_does_not(lives):
     gain = np.take_along_axis(lives.physics[..., 0], lives.world, 1)
-    assert (gain == gain[:, :1]).all() and lives.steps == EPISODES * LENGTH
+    assert (gain == gain[:, :1]).all() and lives.num_steps == EPISODES * LENGTH
     noise = lives.obs[:, 1:, 0] - gain * lives.action[..., 0]
     assert noise.std() == pytest.approx(NOISE, rel=0.03)
     assert GAIN[0] <= np.abs(gain).min() and np.abs(gain).max() <= GAIN[1]
     assert 0.4 < (gain > 0).mean() < 0.6
-    fleeting = gain_lives(200, seed=0, lasting=False)
+    fleeting = generate_gain_trajectories(200, seed=0, constant_gain=False)
     gain = np.take_along_axis(fleeting.physics[..., 0], fleeting.world, 1).reshape(200, EPISODES, LENGTH)
     assert (gain == gain[..., :1]).all() and (np.diff(gain[..., 0]) != 0).all()
 
 
 def test_who_remembers_pays_once(lives):
-    own, none = (first_costs(Regression(), lives, history=how) for how in ("own", "none"))
+    own, none = (compute_first_costs(Regression(), lives, history=how) for how in ("own", "none"))
     np.testing.assert_array_equal(own[:, 0], none[:, 0])
     assert own[:, 1:].mean() < 0.01
     # A newborn expects nothing of any action, and takes the first.
@@ -75,13 +75,18 @@ def test_who_remembers_pays_once(lives):
 
 @pytest.mark.parametrize("history", ["shuffled", "other"])
 def test_a_false_history_is_expensive(lives, history):
-    assert first_costs(Regression(), lives, history=history)[:, 1:].mean() > 1
+    assert compute_first_costs(Regression(), lives, history=history)[:, 1:].mean() > 1
 
 
 def test_where_nothing_lasts_memory_is_expensive():
-    assert first_costs(Regression(), gain_lives(200, seed=0, lasting=False))[:, 1:].mean() > 1
+    assert (
+        compute_first_costs(Regression(), generate_gain_trajectories(200, seed=0, constant_gain=False))[
+            :, 1:
+        ].mean()
+        > 1
+    )
 
 
 def test_an_unknown_history_is_refused(lives):
     with pytest.raises(ValueError, match="'mine'; it must be"):
-        first_costs(Regression(), lives, history="mine")
+        compute_first_costs(Regression(), lives, history="mine")

@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from wm_robot.training.export.torch_exporter import exported
-from wm_robot_benchmarks.measures.graph_products import products
+from wm_robot.training.export.torch_exporter import export_function
+from wm_robot_benchmarks.measures.graph_products import list_matrix_products
 
 ROWS, INNER, HIDDEN, OUT = 32, 24, 40, 8
 
@@ -30,7 +30,7 @@ class Small(nn.Module):
 def test_every_product_is_counted_with_its_shape():
     given = {"x": torch.randn(ROWS, INNER), "s": torch.randn(1, OUT), "w": torch.randn(HIDDEN, OUT)}
     model = Small().eval().requires_grad_(False)
-    counted = products(exported(model, model.forward, given, ["y"]))
+    counted = list_matrix_products(export_function(model, model.forward, given, ["y"]))
     assert {(p.rows, p.inner, p.columns) for p in counted} == {
         (ROWS, INNER, HIDDEN),
         (ROWS, HIDDEN, OUT),

@@ -5,16 +5,16 @@ import pytest
 
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.measures.noncontingent_reward import (
-    Behaviour,
-    Gates,
+    GateBatch,
     NaiveLearner,
-    Schedule,
-    behaviour,
-    outside,
-    statistics,
+    RecordedBehaviour,
+    RewardSchedule,
+    compute_ritual_statistics,
+    find_outside_statistics,
+    record_behaviour,
 )
 
-SCHEDULE = Schedule(period=50, length=10, settle=20, trained=1000, after=400)
+SCHEDULE = RewardSchedule(period=50, length=10, settle=20, trained=1000, after=400)
 ROBOTS = 24
 
 
@@ -41,13 +41,13 @@ class Plants:
 
     def __init__(self):
         self.obs = np.zeros((ROBOTS, 6), np.float32)
-        self.hold = np.zeros((ROBOTS, 3), np.float32)
+        self.last_action = np.zeros((ROBOTS, 3), np.float32)
 
     def step(self, action):
         self.obs = np.concatenate([action, 0 * action], 1)
         return self.obs, action
 
-    def tip(self):
+    def compute_gripper_position(self):
         return self.obs[:, :3]
 
 
@@ -79,10 +79,12 @@ def open_gates(action, obs):
 
 def lived(spec, crew, *, rewarded, gates=open_gates):
     rng = np.random.default_rng(7)
-    places = rng.uniform(-0.8, 0.8, (ROBOTS, SCHEDULE.steps // 100 + 1, 3))
-    goals = np.repeat(places, 100, 1)[:, : SCHEDULE.steps]
-    delivered = SCHEDULE.delivered & rewarded
-    return statistics(spec, behaviour(Plants(), crew, gates, goals, delivered, gripper), SCHEDULE)
+    places = rng.uniform(-0.8, 0.8, (ROBOTS, SCHEDULE.num_steps // 100 + 1, 3))
+    goals = np.repeat(places, 100, 1)[:, : SCHEDULE.num_steps]
+    delivered = SCHEDULE.is_delivered & rewarded
+    return compute_ritual_statistics(
+        spec, record_behaviour(Plants(), crew, gates, goals, delivered, gripper), SCHEDULE
+    )
 
 
 @pytest.mark.parametrize("learns", [False, True])
@@ -92,9 +94,9 @@ def test_a_learner_of_habits_has_a_ritual_and_a_worker_has_none(spec, learns):
 
     control, again = (lived(spec, crew(seed), rewarded=False) for seed in range(2))
     rewarded = lived(spec, crew(2), rewarded=True)
-    strays, bounds = outside(rewarded, control, seed=0)
+    strays, bounds = find_outside_statistics(rewarded, control, seed=0)
     assert bounds.keys() == control.keys()
-    assert not outside(again, control, seed=0)[0]
+    assert not find_outside_statistics(again, control, seed=0)[0]
     if learns:
         assert len(strays) > 5
         # It goes on when rewards have ceased.
@@ -111,7 +113,7 @@ def test_the_interval_holds_all_statistics_at_once_in_95_of_100_cases(robots):
         # Rows share a part, as robots' joints do, and columns are of very different size.
         runs = rng.standard_normal((2, robots, 12)) + rng.standard_normal((2, robots, 1))
         one, two = ({str(k): run[:, k] * 10.0 ** (k - 6) for k in range(12)} for run in runs)
-        found += bool(outside(two, one, seed=seed)[0])
+        found += bool(find_outside_statistics(two, one, seed=seed)[0])
     assert 2 <= found <= 20
 
 
@@ -119,7 +121,7 @@ def test_one_statistic_that_moved_is_found_by_name():
     rng = np.random.default_rng(0)
     runs = [{name: rng.standard_normal(50) for name in "abc"} for _ in range(2)]
     runs[1]["b"] += 1.5
-    (stray,), bounds = outside(runs[1], runs[0], seed=0)
+    (stray,), bounds = find_outside_statistics(runs[1], runs[0], seed=0)
     assert stray.name == "b"
     assert 0 < stray.bound < stray.difference
     assert stray.bound == bounds["b"]
@@ -127,32 +129,34 @@ def test_one_statistic_that_moved_is_found_by_name():
 
 def test_what_never_happens_in_a_control_is_outside_as_soon_as_it_does():
     zero = np.zeros(20)
-    strays, _ = outside({"cuts": zero + 0.01}, {"cuts": zero}, seed=0)
+    strays, _ = find_outside_statistics({"cuts": zero + 0.01}, {"cuts": zero}, seed=0)
     assert [stray.name for stray in strays] == ["cuts"]
-    assert not outside({"cuts": zero}, {"cuts": zero}, seed=0)[0]
+    assert not find_outside_statistics({"cuts": zero}, {"cuts": zero}, seed=0)[0]
 
 
 def test_what_is_looked_at_is_no_answer_to_a_delivery():
-    schedule = Schedule(period=10, length=2, settle=3, trained=20, after=10)
+    schedule = RewardSchedule(period=10, length=2, settle=3, trained=20, after=10)
     marks = "".join(
         "d" if d else "b" if b else "a" if a else "."
-        for d, b, a in zip(schedule.delivered, schedule.between, schedule.afterwards, strict=True)
+        for d, b, a in zip(schedule.is_delivered, schedule.is_between, schedule.is_after, strict=True)
     )
     assert marks == "...bbbbbdd" * 2 + "..." + "a" * 10
 
 
 def test_a_rhythm_is_the_part_that_repeats_at_the_schedule_s_period(spec):
-    steps = np.arange(SCHEDULE.steps)
+    steps = np.arange(SCHEDULE.num_steps)
     beats = [np.sin(2 * np.pi * steps / period) for period in (50, 20.5, 25)]
     asked = np.tile(0.5 * np.stack(beats, 1), (2, 1, 1))
-    found = statistics(spec, Behaviour(asked, np.zeros(asked.shape[:2], bool)), SCHEDULE)
+    found = compute_ritual_statistics(
+        spec, RecordedBehaviour(asked, np.zeros(asked.shape[:2], bool)), SCHEDULE
+    )
     assert found["after rhythm x"] == pytest.approx(1.0)
     assert found["after rhythm y"].max() < 0.2
     assert found["after rhythm z"] == pytest.approx(1.0)
 
 
 def test_cuts_of_the_gate_are_counted(spec):
-    gates, still = Gates(spec, np.zeros((2, 3), np.float32)), np.zeros((2, 6), np.float32)
+    gates, still = GateBatch(spec, np.zeros((2, 3), np.float32)), np.zeros((2, 6), np.float32)
     wanted = np.array([[0.1, 0.0, 0.0], [0.9, 0.0, 0.0]], np.float32)
     applied, cut = gates(wanted, still)
     # The rate allows 0.2 a step.

@@ -5,44 +5,44 @@ import pytest
 pytestmark = [pytest.mark.ros, pytest.mark.episodes]
 
 from wm_robot_benchmarks.measures.recording_durability import (
-    EpisodesFound,
-    found_in_one_file,
-    found_in_session,
-    found_unrecovered,
-    to_episodes,
-    to_one_file,
-    to_session,
-    warm_up,
+    EpisodeFolderCheck,
+    check_one_file,
+    check_session,
+    check_unrecovered_session,
+    load_recording_libraries,
+    write_episodes,
+    write_one_file,
+    write_session,
 )
-from wm_robot_benchmarks.measures.snapshot_durability import Found, kill_while_writing
+from wm_robot_benchmarks.measures.snapshot_durability import DurabilityFinding, kill_while_writing
 
 SIZE = 100
 
 
 def ends(writer, found, folder, trials=8):
-    warm_up()
+    load_recording_libraries()
     return [
         kill_while_writing(
-            writer, found, folder, number=trial + 1, size=SIZE, after=0.05 + 0.2 * trial / trials
+            writer, found, folder, number=trial + 1, size=SIZE, delay=0.05 + 0.2 * trial / trials
         )
         for trial in range(trials)
     ]
 
 
 def test_killed_recorders_lose_no_episode_and_no_step_that_was_synced(tmp_path):
-    seen = ends(to_episodes, EpisodesFound(SIZE), tmp_path)
+    seen = ends(write_episodes, EpisodeFolderCheck(SIZE), tmp_path)
     assert sum(each.acknowledged for each in seen) > 20
     assert not any(each.lost or each.unreadable for each in seen)
 
 
 def test_killed_recorders_lose_no_message_that_was_flushed(tmp_path):
-    seen = ends(to_session, found_in_session, tmp_path)
+    seen = ends(write_session, check_session, tmp_path)
     assert sum(each.acknowledged for each in seen) > 20
     assert not any(each.lost or each.unreadable for each in seen)
 
 
 @pytest.mark.parametrize(
-    ("writer", "found"), [(to_one_file, found_in_one_file), (to_session, found_unrecovered)]
+    ("writer", "found"), [(write_one_file, check_one_file), (write_session, check_unrecovered_session)]
 )
 def test_what_has_no_end_cannot_be_read(tmp_path, writer, found):
     seen = ends(writer, found, tmp_path)
@@ -55,9 +55,9 @@ def test_a_recorder_that_loses_something_is_seen(tmp_path, fault):
 
     def listen(folder, acknowledged):
         said.extend(acknowledged)
-        return Found(len(acknowledged), False, False, 0)
+        return DurabilityFinding(len(acknowledged), False, False, 0)
 
-    kill_while_writing(to_episodes, listen, tmp_path, number=1, size=SIZE, after=0.4)
+    kill_while_writing(write_episodes, listen, tmp_path, number=1, size=SIZE, delay=0.4)
     assert "0 closed" in said
     if fault == "gap":
         (tmp_path / "episode_000000.parquet").rename(tmp_path / "episode_009999.parquet")
@@ -65,5 +65,5 @@ def test_a_recorder_that_loses_something_is_seen(tmp_path, fault):
         (tmp_path / "episode_000000.parquet").write_bytes(b"")
     if fault == "short":
         said.append("0 101")
-    result = EpisodesFound(SIZE)(tmp_path, said)
+    result = EpisodeFolderCheck(SIZE)(tmp_path, said)
     assert result.lost or result.unreadable

@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from wm_robot.errors import ConfigError
-from wm_robot.evaluation.gap import Comparison, gap_closed
-from wm_robot_benchmarks.harness.result import Result, Setting, count_of, finish, measure, spread_in_words
+from wm_robot.evaluation.gap import Comparison, compute_gap_closed
+from wm_robot_benchmarks.harness.result import (
+    Result,
+    Setting,
+    describe_seed_count,
+    describe_spread,
+    measure_and_print,
+    print_result,
+)
 
 
 def setting(*seeds: int, quick: bool = False) -> Setting:
@@ -16,7 +23,9 @@ def setting(*seeds: int, quick: bool = False) -> Setting:
 
 def test_the_last_line_is_the_whole_result(capsys):
     row = {"arm": "delta", "settled mean": 1.5}
-    finish(Result(setting=setting(3, 4), figures={"ratio": 0.25}, table=[row], bases={"delta": "ab"}), True)
+    print_result(
+        Result(setting=setting(3, 4), figures={"ratio": 0.25}, table=[row], bases={"delta": "ab"}), True
+    )
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(said) >= {"bench", "robot", "commit", "seeds", "seconds", "figures", "table"}
     assert (said["seeds"], said["figures"], said["table"]) == ([3, 4], {"ratio": 0.25}, [row])
@@ -24,14 +33,14 @@ def test_the_last_line_is_the_whole_result(capsys):
 
 
 def test_a_quick_bench_says_so_and_names_the_seed_that_it_ran(capsys):
-    finish(Result(setting=setting(3, 4, quick=True), figures={}, table=[]), True)
+    print_result(Result(setting=setting(3, 4, quick=True), figures={}, table=[]), True)
     out = capsys.readouterr().out
     assert "quick: a smaller sample" in out and json.loads(out.splitlines()[-1])["seeds"] == [3]
 
 
 def test_a_number_that_is_none_is_no_result():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        finish(Result(setting=setting(0), figures={"ratio": float("nan")}, table=[]), True)
+        print_result(Result(setting=setting(0), figures={"ratio": float("nan")}, table=[]), True)
 
 
 def test_no_seed_is_refused():
@@ -40,8 +49,8 @@ def test_no_seed_is_refused():
 
 
 def test_a_gap_without_a_meaning_is_null_with_its_reason(capsys):
-    figures = {"gap_closed_50": gap_closed(0.2, 0.3, 0.31), "after": Comparison(0.5), "ratio": 2.0}
-    finish(Result(setting=setting(0), figures=figures, table=[]), True)
+    figures = {"gap_closed_50": compute_gap_closed(0.2, 0.3, 0.31), "after": Comparison(0.5), "ratio": 2.0}
+    print_result(Result(setting=setting(0), figures=figures, table=[]), True)
     out = capsys.readouterr().out
     said = json.loads(out.splitlines()[-1])
     assert said["figures"] == {"gap_closed_50": None, "after": 0.5, "ratio": 2.0}
@@ -51,7 +60,7 @@ def test_a_gap_without_a_meaning_is_null_with_its_reason(capsys):
 
 def test_what_was_measured_is_told_so_that_it_can_be_repeated(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/somewhere/wm-robot", "bench", "control", "--robot", "my arm.yaml"])
-    finish(Result(setting=setting(3, 4), figures={}, table=[], bases={"ekf": "ab" * 32}), True)
+    print_result(Result(setting=setting(3, 4), figures={}, table=[], bases={"ekf": "ab" * 32}), True)
     *lines, last = capsys.readouterr().out.splitlines()
     said = json.loads(last)
     assert said["command"] == "wm-robot bench control --robot 'my arm.yaml'"
@@ -61,11 +70,11 @@ def test_what_was_measured_is_told_so_that_it_can_be_repeated(capsys, monkeypatc
 
 
 def test_of_one_seed_no_spread_is_told():
-    assert spread_in_words({"gap": [0.9]}) == "one seed: no spread over seeds"
-    assert spread_in_words({"gap": [0.9, 1.0], "refused": [None, 1.0]}) == (
+    assert describe_spread({"gap": [0.9]}) == "one seed: no spread over seeds"
+    assert describe_spread({"gap": [0.9, 1.0], "refused": [None, 1.0]}) == (
         "spread over seeds: gap 0.9 to 1 (±0.05)"
     )
-    assert (count_of([0]), count_of([0, 1, 2])) == ("one seed", "3 seeds")
+    assert (describe_seed_count([0]), describe_seed_count([0, 1, 2])) == ("one seed", "3 seeds")
 
 
 def test_the_result_is_on_stdout_and_progress_is_not(capsys):
@@ -73,7 +82,7 @@ def test_the_result_is_on_stdout_and_progress_is_not(capsys):
         progress(1, 2)
         return Result(setting=setting, figures={"number": number}, table=[])
 
-    measure(run, setting(0), 2.0, as_json=True)
+    measure_and_print(run, setting(0), 2.0, as_json=True)
     found = capsys.readouterr()
     assert json.loads(found.out.splitlines()[-1])["figures"] == {"number": 2.0} and found.err == ""
 

@@ -16,8 +16,8 @@ pytest.importorskip("cryptography")
 from tests.cli.grades import as_anybody, grade, started, wm_robot
 from tests.recording.sessions import record, step_of
 from tests.sharing.shipments import POINT, base_files, lived
-from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.io.base_file import SHIPPED, beside_base
+from wm_robot.agent.onnx_files import load_functions
+from wm_robot.io.base_file import BASE_FOLDERS, resolve_base_folder
 from wm_robot.model.base import load_base
 
 NOBODY = 65534
@@ -105,10 +105,10 @@ def test_what_lies_beside_a_base_that_ships_is_found_from_any_folder(tmp_path, m
     monkeypatch.chdir(tmp_path)
     for name in ("arm-ekf", "bases/arm-ekf"):
         base = load_base(name)
-        graphs = load_graphs(name, base)
+        graphs = load_functions(name, base)
         assert graphs is not None and graphs.life is not None
-        assert beside_base(name) == Path(base.where)
-    assert beside_base("nowhere") == Path("nowhere")
+        assert resolve_base_folder(name) == Path(base.folder)
+    assert resolve_base_folder("nowhere") == Path("nowhere")
 
 
 @pytest.mark.soak
@@ -138,7 +138,7 @@ TINY += ("--life-steps", "32", "--calibration-lives", "2", "--no-graduate")
 @pytest.mark.episodes
 @pytest.mark.parametrize("elsewhere", ["ein stand"], indirect=True)
 def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewhere):
-    shutil.copytree(SHIPPED[0] / "arm-ekf", elsewhere.own / "arm-ekf")
+    shutil.copytree(BASE_FOLDERS[0] / "arm-ekf", elsewhere.own / "arm-ekf")
     record(elsewhere.own / "sitzung.mcap", [said for step in range(40) for said in step_of(step)])
     elbow = {
         **POINT,

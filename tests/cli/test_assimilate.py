@@ -12,18 +12,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 pytest.importorskip("pyarrow")
 
-from wm_robot.adaptation.context_bank import Recall
+from wm_robot.adaptation.context_bank import ContextBank
 from wm_robot.model.base import load_base
-from wm_robot.model.torch_backend import ModelLives
-from wm_robot.recording.episode_file import Origin, read_episode, write_episode
+from wm_robot.model.torch_backend import TorchBackend
+from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, write_episode
 from wm_robot.robots import load_spec
-from wm_robot.sharing.assimilate import Stretch, lived
+from wm_robot.sharing.assimilate import RecordedSteps, replay_recordings
 from wm_robot.store.store import Store
 from wm_robot.types import Episode
-from wm_robot_cli.assimilate import _digest
+from wm_robot_cli.assimilate import _compute_digest
 from wm_robot_cli.main import main
-from wm_robot_sim.rollouts import gather
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_sim.rollouts import collect_trajectories
+from wm_robot_sim.worlds import DomainRandomization
 
 BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
 STEPS = 480
@@ -33,9 +33,11 @@ STEPS = 480
 def arms(tmp_path_factory):
     """A recording each of a light and of a heavy arm with another body, and a store with the first one's life."""
     folder, spec = tmp_path_factory.mktemp("arms"), load_spec("arm")
-    rng, draw = np.random.default_rng(3), WorldDistribution(spec).sample
+    rng, draw = np.random.default_rng(3), DomainRandomization(spec).sample
     worlds = [[replace(draw(rng), payload=payload)] for payload in (0.0, 0.25)]
-    lives = gather(spec, lives=2, steps=STEPS, seed=5, held_out=True, worlds=worlds)
+    lives = collect_trajectories(
+        spec, num_trajectories=2, num_steps=STEPS, seed=5, held_out=True, worlds=worlds
+    )
     episodes = []
     for row, name in enumerate(("light", "heavy")):
         episode = Episode(
@@ -48,14 +50,18 @@ def arms(tmp_path_factory):
             valid=np.ones(STEPS, bool),
         )
         episodes.append(episode)
-        write_episode(folder / f"{name}.parquet", episode, Origin.of(spec))
+        write_episode(folder / f"{name}.parquet", episode, EpisodeOrigin.from_robot(spec))
     base = load_base(BASE)
-    backend, stretch = ModelLives(base.model), Stretch.of(episodes[0])
-    state = lived(backend, Recall(backend).birth(hold=stretch.hold), [stretch.part(0, 300)])
+    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0])
+    state = replay_recordings(
+        backend,
+        ContextBank(backend).initial_state(initial_action=stretch.initial_action),
+        [stretch.select_steps(0, 300)],
+    )
     Store(folder / "lives").save(
         {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
         base_digest=base.digest,
-        spec_digest=spec.digest(),
+        spec_digest=spec.compute_digest(),
     )
     return folder
 
@@ -74,16 +80,16 @@ def asked(arms, *args, capsys, code=None):
 
 def test_a_life_takes_over_what_another_arm_met(arms, capsys):
     store, life = Store(arms / "lives"), f"{arms}/lives"
-    head, given = store.find("main"), (arms / "heavy.parquet", "--own", arms / "light.parquet")
+    head, given = store.resolve("main"), (arms / "heavy.parquet", "--own", arms / "light.parquet")
     tried = json.loads(asked(arms, "assimilate", life, *given, "--dry-run", "--json", capsys=capsys))
-    assert tried["accepted"] and tried["snapshot"] is None and store.find("main") == head
+    assert tried["accepted"] and tried["snapshot"] is None and store.resolve("main") == head
     done = json.loads(asked(arms, "assimilate", life, *given, "--json", capsys=capsys))
     assert done["own_after"] <= 1.02 * done["own_before"] and done["other_after"] < 0.9 * done["other_before"]
-    snapshot = store.show("main")
+    snapshot = store.read_manifest("main")
     assert snapshot.digest == done["snapshot"] and snapshot.parents == (head,)
     assert snapshot.steps == 300 + round(0.75 * STEPS)
     assert snapshot.note.startswith("assimilated heavy.parquet ")
-    store.reset("main", head)
+    store.reset_branch("main", head)
 
 
 @pytest.mark.soak
@@ -111,7 +117,7 @@ def test_what_ros2_bag_recorded_is_taken_over_as_episode_files_are(arms, capsys,
         given = ("assimilate", f"{arms}/lives", theirs, "--own", mine, "--dry-run", "--json")
         told.append(asked(arms, *given, capsys=capsys))
     assert told[0] == told[1] and json.loads(told[0])["accepted"]
-    digests = {_digest(tmp_path / name) for name in ("light", "heavy")}
+    digests = {_compute_digest(tmp_path / name) for name in ("light", "heavy")}
     assert len(digests) == 2
 
 
@@ -127,10 +133,10 @@ def test_a_recording_that_is_not_there_is_refused_by_its_argument(arms, capsys, 
 
 def test_experience_that_is_of_no_use_is_not_saved(arms, capsys):
     store = Store(arms / "lives")
-    head, own = store.find("main"), arms / "light.parquet"
+    head, own = store.resolve("main"), arms / "light.parquet"
     why = asked(arms, "assimilate", store.folder, own, "--own", own, capsys=capsys, code=2)
     assert "does not improve with this experience" in why and "Nothing is saved" in why
-    assert store.find("main") == head
+    assert store.resolve("main") == head
 
 
 def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
@@ -144,7 +150,7 @@ def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
         goal=np.zeros((3, 0)),
         valid=np.ones(2, bool),
     )
-    write_episode(tmp_path / "other.parquet", episode, Origin.of(spec))
+    write_episode(tmp_path / "other.parquet", episode, EpisodeOrigin.from_robot(spec))
     own = arms / "light.parquet"
     why = asked(
         arms, "assimilate", f"{arms}/lives", tmp_path / "other.parquet", "--own", own, capsys=capsys, code=2
@@ -154,10 +160,13 @@ def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
 
 def test_lives_that_are_no_sums_are_not_pooled(arms, capsys):
     store = Store(arms / "lives")
-    head = store.find("main")
+    head = store.resolve("main")
     values = store.load(head)
     other = store.save(
-        values, base_digest=store.show().base_digest, spec_digest=store.show().spec_digest, note="x"
+        values,
+        base_digest=store.read_manifest().base_digest,
+        spec_digest=store.read_manifest().spec_digest,
+        note="x",
     )
     lives = (f"{arms}/lives@{head}", f"{arms}/lives@{other.digest}")
     why = asked(arms, "pool", *lives, "--into", f"{arms}/pool", capsys=capsys, code=2)

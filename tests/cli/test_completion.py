@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from wm_robot.store.store import Store
-from wm_robot_cli.completion import SCRIPTS, candidates
+from wm_robot_cli.completion import SCRIPTS, find_candidates
 from wm_robot_cli.main import GROUPS, VERBS
 
 
 def offered(line):
-    return candidates(line.split(" "), VERBS, {name: verbs for name, (verbs, _) in GROUPS.items()})
+    return find_candidates(line.split(" "), VERBS, {name: verbs for name, (verbs, _) in GROUPS.items()})
 
 
 @pytest.fixture
 def store(tmp_path):
     place = Store(tmp_path / "lives")
     place.save({"step": np.zeros(1, np.int64)}, base_digest="b" * 64, spec_digest="c" * 64)
-    place.branch("gripper")
-    place.pin("golden")
+    place.create_branch("gripper")
+    place.create_pin("golden")
     return place.folder
 
 

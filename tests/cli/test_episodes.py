@@ -12,7 +12,7 @@ from tests.cli.test_recover import YAML, refused, steps
 from tests.recording.bags import write_bag, write_split_bag
 from tests.recording.sessions import record, say
 from wm_robot.recording.episode_file import read_episode
-from wm_robot.recording.episode_folder import episodes_in
+from wm_robot.recording.episode_folder import list_episodes
 from wm_robot_cli.main import main
 
 SAID = steps(range(1, 61))
@@ -43,7 +43,7 @@ def test_bags_of_all_forms_give_the_same_episode_which_is_written_once(tmp_path,
     assert [(row["session"], row["robot"], row["steps"], row["written"]) for row in rows] == [
         (form.name, "one", 59, "now") for form in forms
     ]
-    first, *others = (read_episode(path) for path in episodes_in(tmp_path / "out" / "one"))
+    first, *others = (read_episode(path) for path in list_episodes(tmp_path / "out" / "one"))
     assert len(others) == 4
     for other in others:
         assert other.obs.tobytes() == first.obs.tobytes() and other.action.tobytes() == first.action.tobytes()

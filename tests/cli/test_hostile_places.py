@@ -119,9 +119,9 @@ def template() -> Iterator[Path]:
         (here / "point.yaml").write_text(yaml.safe_dump(POINT))
         for number in (1, 2):
             lived(here / "lives", number)
-        Store(here / "lives").branch("left", "main~1")
+        Store(here / "lives").create_branch("left", "main~1")
         lived(here / "lives", 3, branch="left")
-        Store(here / "lives").pin("good", "left")
+        Store(here / "lives").create_pin("good", "left")
         record(here / "whole.mcap", (sensed(step) for step in range(500)))
         content = (here / "whole.mcap").read_bytes()
         (here / "cut.mcap").write_bytes(content[: len(content) // 2])
@@ -199,10 +199,10 @@ def test_a_verb_works_or_ends_in_one_sentence_and_nothing_is_lost(template, plac
         store = Store(after / "lives")
         assert find_damage(store) == []
         if name not in CHANGING:
-            assert store.branches().items() >= Store(template / "lives").branches().items()
-        for each in Store(template / "lives").log("main"):
+            assert store.read_branches().items() >= Store(template / "lives").read_branches().items()
+        for each in Store(template / "lives").iterate_lineage("main"):
             if name != "gc":
-                assert store.content(each)
+                assert store.read_object(each)
     finally:
         shutil.rmtree(folder)
 

@@ -12,7 +12,7 @@ import pytest
 
 from wm_robot.errors import ConfigError
 from wm_robot_cli import main as cli
-from wm_robot_cli.values import Count, Seed, Share, Within, checked, range_of
+from wm_robot_cli.values import Count, Seed, Share, ValueRange, check_before_call, find_range
 
 EVERY_VERB = {
     **{(name,): verb for name, verb in cli.VERBS.items() if name not in cli.GROUPS},
@@ -138,7 +138,7 @@ NUMBERS = [
 
 def test_every_number_of_every_verb_has_a_range():
     assert len(NUMBERS) > 70
-    assert [f"{' '.join(words)} {name}" for words, name, hint in NUMBERS if range_of(hint) is None] == []
+    assert [f"{' '.join(words)} {name}" for words, name, hint in NUMBERS if find_range(hint) is None] == []
 
 
 def test_every_verb_refuses_a_number_below_its_range_in_one_sentence(capsys):
@@ -160,10 +160,10 @@ def test_every_verb_refuses_a_number_below_its_range_in_one_sentence(capsys):
 @pytest.mark.parametrize(
     ("allowed", "inside", "outside", "words"),
     [
-        (Within(0), (0, 5), (-1, float("inf"), float("nan")), "at least 0"),
-        (Within(0, above=True), (1e-9,), (0, -1), "above 0"),
-        (Within(1, 256), (1, 256), (0, 257), "at least 1 and at most 256"),
-        (Within(0, 2**32 - 1), (2**32 - 1,), (2**32,), "at least 0 and at most 4294967295"),
+        (ValueRange(0), (0, 5), (-1, float("inf"), float("nan")), "at least 0"),
+        (ValueRange(0, is_low_excluded=True), (1e-9,), (0, -1), "above 0"),
+        (ValueRange(1, 256), (1, 256), (0, 257), "at least 1 and at most 256"),
+        (ValueRange(0, 2**32 - 1), (2**32 - 1,), (2**32,), "at least 0 and at most 4294967295"),
     ],
 )
 def test_a_range_holds_its_ends_and_no_number_that_is_not_finite(allowed, inside, outside, words):
@@ -176,11 +176,11 @@ def test_numbers_in_lists_and_optional_numbers_are_checked_too():
         raise AssertionError("it was called")
 
     with pytest.raises(ConfigError, match="--seeds is 0 -1; each must be at least 0 and at most"):
-        checked(some)(seeds=(0, -1))
+        check_before_call(some)(seeds=(0, -1))
     with pytest.raises(ConfigError, match="--worlds is 0; it must be at least 1"):
-        checked(some)(worlds=0)
+        check_before_call(some)(worlds=0)
     with pytest.raises(AssertionError, match="it was called"):
-        checked(some)(worlds=None, still=1.0)
+        check_before_call(some)(worlds=None, still=1.0)
 
 
 # --- output -------------------------------------------------------------------------------------------------
@@ -206,10 +206,10 @@ def test_an_ascii_pipe_gets_plain_letters(args):
 
 
 def test_letters_of_names_are_escaped_and_bytes_that_are_no_text_go_out_as_they_came():
-    from wm_robot_cli.terminal_output import HANDLER, write_any_text
+    from wm_robot_cli.terminal_output import ERROR_HANDLER, accept_any_text
 
-    write_any_text()
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=HANDLER)
+    accept_any_text()
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=ERROR_HANDLER)
     out.write("± 3 … Zürich \udcff")
     out.flush()
     assert out.buffer.getvalue() == b"+/- 3 ... Z\\xfcrich \xff"

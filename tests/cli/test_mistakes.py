@@ -17,7 +17,7 @@ pytest.importorskip("cryptography")
 
 from tests.cli.grades import as_anybody, called, grade, one_line, start_nothing, started, wm_robot
 from tests.sharing.shipments import POINT, base_files, lived
-from wm_robot.io.base_file import SHIPPED
+from wm_robot.io.base_file import BASE_FOLDERS
 from wm_robot_cli.main import main
 
 ROS = (pytest.mark.ros, pytest.mark.sim, pytest.mark.learn)
@@ -251,7 +251,7 @@ def test_a_demo_in_the_folder_of_another_is_refused(place):
 @pytest.mark.sim
 @pytest.mark.learn
 def test_a_damaged_graph_is_named(place):
-    shutil.copytree(SHIPPED[0] / "arm-ekf", "copy")
+    shutil.copytree(BASE_FOLDERS[0] / "arm-ekf", "copy")
     graph = Path("copy/plan.onnx")
     graph.write_bytes(graph.read_bytes()[:-1])
     words = ["export", "copy", "--check"]

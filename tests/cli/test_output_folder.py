@@ -5,7 +5,7 @@ import os
 import pytest
 
 from wm_robot.errors import ConfigError
-from wm_robot_cli.output_folder import check_writable, sole_writer
+from wm_robot_cli.output_folder import check_writable, lock_output_folder
 
 
 def test_a_folder_that_is_there_or_can_be_made_is_taken_and_not_made(tmp_path):
@@ -29,20 +29,20 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path):
-    with sole_writer(tmp_path / "new" / "base", "--out"):
+    with lock_output_folder(tmp_path / "new" / "base", "--out"):
         with (
             pytest.raises(ConfigError, match="--out is .*base, and another run writes there"),
-            sole_writer(tmp_path / "new" / "base", "--out"),
+            lock_output_folder(tmp_path / "new" / "base", "--out"),
         ):
             raise AssertionError("two write to one folder")
-        with sole_writer(tmp_path / "new" / "other", "--out"):
+        with lock_output_folder(tmp_path / "new" / "other", "--out"):
             pass
-    with sole_writer(tmp_path / "new" / "base", "--out"):
+    with lock_output_folder(tmp_path / "new" / "base", "--out"):
         pass
     assert not (tmp_path / "new" / "base").exists()
 
 
 def test_a_run_leaves_no_lock_behind(tmp_path):
-    with sole_writer(tmp_path / "base", "--out"):
+    with lock_output_folder(tmp_path / "base", "--out"):
         assert [path.name for path in tmp_path.iterdir()] == [".base.lock"]
     assert list(tmp_path.iterdir()) == []

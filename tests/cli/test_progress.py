@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wm_robot_cli.progress import EVERY_S, ProgressMeter, by_the_clock, in_words
+from wm_robot_cli.progress import SECONDS_PER_LINE, ProgressMeter, format_duration, report_elapsed_time
 
 
 class Clock:
@@ -40,7 +40,7 @@ def test_a_log_gets_a_plain_line_every_ten_seconds(capsys):
 def test_what_takes_less_than_ten_seconds_prints_nothing_in_a_log(capsys):
     clock = Clock()
     with ProgressMeter("bench control", clock=clock) as progress:
-        clock.now += EVERY_S - 0.1
+        clock.now += SECONDS_PER_LINE - 0.1
         progress(3, 4)
     assert capsys.readouterr() == ("", "")
 
@@ -49,16 +49,16 @@ def test_nothing_is_estimated_from_the_first_moments():
     clock = Clock()
     meter = ProgressMeter("bench control", clock=clock)
     clock.now += 20
-    assert meter.line() == "bench control: 0 % in 20 s"
+    assert meter.format_line() == "bench control: 0 % in 20 s"
     meter(1, 100)
-    assert meter.line() == "bench control: 1 % in 20 s"
+    assert meter.format_line() == "bench control: 1 % in 20 s"
     meter(1, 4)
-    assert meter.line() == "bench control: 25 % in 20 s, about 1 min 0 s left"
+    assert meter.format_line() == "bench control: 25 % in 20 s, about 1 min 0 s left"
     # Parts that are measured by themselves may step back; what was done stays done.
     meter(1, 8)
-    assert meter.line() == "bench control: 25 % in 20 s, about 1 min 0 s left"
+    assert meter.format_line() == "bench control: 25 % in 20 s, about 1 min 0 s left"
     meter(5, 4)
-    assert meter.line() == "bench control: 100 % in 20 s"
+    assert meter.format_line() == "bench control: 100 % in 20 s"
 
 
 def test_a_terminal_gets_a_live_line_that_is_gone_at_the_end(monkeypatch):
@@ -85,12 +85,12 @@ def test_a_terminal_gets_a_live_line_that_is_gone_at_the_end(monkeypatch):
     ],
 )
 def test_times_are_in_words(seconds, words):
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_what_takes_a_known_time_is_reported_by_the_clock():
     said: list[float] = []
-    with by_the_clock(lambda done, total: said.append(done / total), 2.0):
+    with report_elapsed_time(lambda done, total: said.append(done / total), 2.0):
         time.sleep(1.2)
     assert said[0] == pytest.approx(0.25, abs=0.2)
     assert said == sorted(said) and said[-1] == 1.0 and len(said) >= 3
@@ -98,6 +98,6 @@ def test_what_takes_a_known_time_is_reported_by_the_clock():
 
 def test_what_takes_longer_than_known_is_not_done_before_it_ends():
     said: list[float] = []
-    with by_the_clock(lambda done, total: said.append(done / total), 0.1):
+    with report_elapsed_time(lambda done, total: said.append(done / total), 0.1):
         time.sleep(1.2)
         assert max(said) == pytest.approx(1 / 1.1, abs=0.01)

@@ -21,8 +21,8 @@ from mcap.reader import make_reader
 from tests.recording.sessions import SPEC, act, at, obs, record, say, sensed, step_of
 from wm_robot.io import open_files
 from wm_robot.recording import session_recovery
-from wm_robot.recording.episode_file import Origin, read_episode, read_origin
-from wm_robot.recording.episode_folder import EpisodeFolder, episodes_in
+from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, read_origin
+from wm_robot.recording.episode_folder import EpisodeFolder, list_episodes
 from wm_robot.recording.session_file import read_session
 from wm_robot_cli.main import main
 
@@ -47,13 +47,13 @@ def folder(tmp_path):
     if child == 0:
         place = EpisodeFolder(tmp_path / "episodes" / "one")
         for number in range(2):
-            episode = place.begin(Origin.of(SPEC))
+            episode = place.start_episode(EpisodeOrigin.from_robot(SPEC))
             for step in range(11 + number):
                 episode.append(at(step), obs(step), action=act(step))
             if number:
                 episode.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
-            place.end(episode)
+            place.end_episode(episode)
     os.waitpid(child, 0)
     for path in tmp_path.rglob("*"):
         # So that nobody has to see first whether they still grow.
@@ -86,7 +86,7 @@ def test_recover_makes_whole_what_was_cut_and_leaves_what_is_whole(folder, capsy
         "episode_000000.parquet": "whole",
     }
     assert names_and_finds(looked) == expected
-    assert not read_session(folder / "cut.mcap").whole
+    assert not read_session(folder / "cut.mcap").is_whole
     rows = told(capsys, "recover", folder)
     assert names_and_finds(rows) == expected
     for one, other in zip(looked, rows, strict=True):
@@ -98,8 +98,8 @@ def test_recover_makes_whole_what_was_cut_and_leaves_what_is_whole(folder, capsy
     assert session["as it was"] == str(folder / "cut.mcap.cut")
     assert episode["as it was"] == str(folder / "episodes" / "one" / "episode_000001.cut")
     assert episode["last stamp"] == "2001-09-09T01:46:40.220+00:00"
-    assert read_session(folder / "cut.mcap").whole
-    assert [len(read_episode(path)) for path in episodes_in(folder / "episodes" / "one")] == [10, 11]
+    assert read_session(folder / "cut.mcap").is_whole
+    assert [len(read_episode(path)) for path in list_episodes(folder / "episodes" / "one")] == [10, 11]
 
 
 def test_recover_again_finds_all_whole(folder, capsys):
@@ -118,7 +118,7 @@ def test_recover_takes_files_as_well(folder, capsys):
 
 def test_what_is_being_written_is_left_alone(folder, capsys):
     with EpisodeFolder(folder / "busy") as place:
-        episode = place.begin(Origin.of(SPEC))
+        episode = place.start_episode(EpisodeOrigin.from_robot(SPEC))
         episode.append(at(0), obs(0), action=act(0))
         assert names_and_finds(told(capsys, "recover", folder / "busy")) == {
             "episode_000000.open": "is being recorded"
@@ -194,7 +194,7 @@ def test_what_a_killed_recorder_of_others_left_is_recovered_at_once(another_reco
 
 def test_what_grows_while_nobody_is_seen_to_have_it_open_is_left_alone(folder, capsys, monkeypatch):
     """As over a network, or where the writer is another user's."""
-    monkeypatch.setattr(open_files, "PROCESSES", folder)
+    monkeypatch.setattr(open_files, "PROC_FOLDER", folder)
     path, ended = folder / "cut.mcap", threading.Event()
 
     def grow():
@@ -216,18 +216,18 @@ def test_what_grows_while_nobody_is_seen_to_have_it_open_is_left_alone(folder, c
 
 
 def test_what_cannot_be_written_is_left_as_it_was_and_the_others_are_recovered(folder, capsys, monkeypatch):
-    replacing = session_recovery._replacing
+    replacing = session_recovery._replace_file
 
     def refuse(path):
         if path.name == "cut.mcap":
             raise OSError(errno.EROFS, "Read-only file system", str(path))
         return replacing(path)
 
-    monkeypatch.setattr(session_recovery, "_replacing", refuse)
+    monkeypatch.setattr(session_recovery, "_replace_file", refuse)
     shutil.copy(folder / "cut.mcap", folder / "other.mcap")
     said = refused(capsys, "recover", folder)
     assert f"{folder}/cut.mcap is unchanged: Read-only file system. Correct that" in said
-    assert read_session(folder / "other.mcap").whole and not read_session(folder / "cut.mcap").whole
+    assert read_session(folder / "other.mcap").is_whole and not read_session(folder / "cut.mcap").is_whole
 
 
 def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys):
@@ -236,7 +236,7 @@ def test_what_is_no_session_is_said_and_the_others_are_recovered(folder, capsys)
     said = refused(capsys, "recover", folder)
     assert f"{folder}/a.mcap is no session: it is not an MCAP file" in said
     assert "episode_000000.parquet is no whole episode file" in said
-    assert read_session(folder / "cut.mcap").whole
+    assert read_session(folder / "cut.mcap").is_whole
     assert (folder / "a.mcap").read_text() == "a note of somebody's"
 
 
@@ -259,11 +259,11 @@ def test_episodes_are_cut_from_sessions_once(tmp_path, capsys):
         ("two", 49, 0, "now"),
     ]
     assert [row["file"] for row in rows][-1] == str(tmp_path / "out" / "two" / "episode_000000.parquet")
-    (first, second) = episodes_in(tmp_path / "out" / "one")
+    (first, second) = list_episodes(tmp_path / "out" / "one")
     np.testing.assert_array_equal(read_episode(second).obs, [obs(step) for step in range(200, 301)])
     assert read_origin(first)[0].source == "session.mcap"
     assert {row["written"] for row in told(capsys, *words)} == {"before"}
-    assert len(episodes_in(tmp_path / "out" / "one")) == 2
+    assert len(list_episodes(tmp_path / "out" / "one")) == 2
     main([*map(str, words), "--namespace", "two"])
     assert "0 of 1 episodes were written" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wm_robot_cli.completion import _options
+from wm_robot_cli.completion import _list_options
 from wm_robot_cli.main import GROUPS, VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def wrong(words: str, rest: str) -> str:
         return f"'{verb}' has no '{more[0]}'"
     if known and not more:
         return ""
-    options = _options(known[more[0]] if known else VERBS[verb])
+    options = _list_options(known[more[0]] if known else VERBS[verb])
     # A truth may be denied, and a traceback be asked for everywhere.
     allowed = {*options, *(f"--no-{option[2:]}" for option in options), "--debug"}
     unknown = [option for option in OPTION.findall(rest) if option not in allowed]

@@ -14,12 +14,12 @@ import yaml
 pytest.importorskip("cryptography")
 
 from tests.sharing.shipments import POINT, RECORD, base_files, lived
-from wm_robot.io.durable import digest
+from wm_robot.io.durable import compute_digest
 from wm_robot.spec import RobotSpec
 from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.store import Store
 from wm_robot_cli.main import main
-from wm_robot_cli.model_card import _front_matter
+from wm_robot_cli.model_card import _make_front_matter
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_life_arrives_with_its_base_and_goes_on(here, capsys):
     told = said(capsys, *take_in(here))
     assert "branch 'new' starts at" in told and f"is now in {here / 'bases' / 'point-gru'}" in told
     store = Store(here / "store")
-    arrived, sent = store.show("new"), Store(here / "lives").show()
+    arrived, sent = store.read_manifest("new"), Store(here / "lives").read_manifest()
     assert arrived.origin["snapshot"] == sent.digest and arrived.object == sent.object
     for name in ("base.json", "weights.safetensors", "calibration.json"):
         assert (here / "bases" / "point-gru" / name).read_bytes() == (here / "point-gru" / name).read_bytes()
@@ -99,14 +99,14 @@ def test_taken_in_twice_nothing_changes(here, capsys):
     assert sorted((path, path.read_bytes()) for path in here.glob("store/*s/*")) == before
     lived(here / "store", 3, branch="new")
     assert "branch 'new' already descends from it, by" in said(capsys, *take_in(here))
-    assert Store(here / "store").show("new").steps == 3
+    assert Store(here / "store").read_manifest("new").steps == 3
 
 
 def test_a_branch_that_holds_another_life_is_left_alone(here, capsys):
     said(capsys, *ship(here))
     other = lived(here / "store", 7, branch="new")
     assert "at an unrelated snapshot" in refused(capsys, *take_in(here))
-    assert Store(here / "store").branches() == {"new": other.digest} and not (here / "bases").exists()
+    assert Store(here / "store").read_branches() == {"new": other.digest} and not (here / "bases").exists()
 
 
 def test_another_base_of_that_name_is_left_alone(here, capsys):
@@ -128,9 +128,9 @@ def test_an_older_bundle_needs_a_word(here, capsys):
     said(capsys, *take_in(here))
     again = ["state", "import", here / "old", here / "store@back", "--bases", here / "bases"]
     assert "is older than number 2" in refused(capsys, *again)
-    assert "back" not in Store(here / "store").branches()
+    assert "back" not in Store(here / "store").read_branches()
     said(capsys, *again, "--allow-rollback")
-    assert Store(here / "store").show("back").steps == 2
+    assert Store(here / "store").read_manifest("back").steps == 2
 
 
 def test_a_stranger_is_refused_until_the_key_is_trusted(here, capsys, monkeypatch):
@@ -166,7 +166,7 @@ def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
     assert shown["evaluation"] == [record] and shown["sequence"] == 1 and shown["seen"] == 0
     assert "| control | 2026-01-02T03:04:05Z | abc | ratio 0.5 |" in shown["card"]
     said(capsys, *take_in(here))
-    kept = Store(here / "store").show("new").origin["evaluation"]
+    kept = Store(here / "store").read_manifest("new").origin["evaluation"]
     assert kept == [{name: value for name, value in record.items() if name != "table"}]
     told = said(capsys, "state", "inspect", here / "b", "--card")
     assert "bench control" in told and "# point-gru" in told
@@ -249,7 +249,7 @@ def test_a_folder_that_is_exported_can_be_read_by_others(here, capsys):
     again = ["state", "import", here / "plain", here / "store", "--bases", here / "bases"]
     assert "give --openssf PUBLIC.pem" in refused(capsys, *again)
     said(capsys, *again, "--unsigned")
-    assert Store(here / "store").show().origin["snapshot"] == Store(here / "lives").find("main")
+    assert Store(here / "store").read_manifest().origin["snapshot"] == Store(here / "lives").resolve("main")
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "link"])
@@ -339,7 +339,7 @@ def test_we_verify_what_the_reference_tool_signed(here, capsys, pair):
     assert not (here / "store").exists()
     (plain / "model.sig").write_bytes(signature)
     said(capsys, *again)
-    assert Store(here / "store").show().origin["signer"] == digest(public.read_bytes())
+    assert Store(here / "store").read_manifest().origin["signer"] == compute_digest(public.read_bytes())
 
 
 @pytest.mark.skipif(bool(why_no_openssf()), reason=why_no_openssf())
@@ -367,7 +367,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     (here / "point.yaml").write_text(yaml.safe_dump(POINT | chain))
     spec = RobotSpec.load(here / "point.yaml")
     torch.manual_seed(0)
-    shape = ModelConfig.of(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
+    shape = ModelConfig.from_spec(spec, truth=1, memory="ekf", width=16, context=4, outcome=8)
     for path in (here / "point-gru").iterdir():
         path.unlink()
     save_base(here / "point-gru", WorldModel(shape), spec, {})
@@ -381,7 +381,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
             action[max(0, steps.start - shape.recent) : steps.start] if steps.start else action[0], restore
         )
         for t in steps:
-            agent.live(obs[t], action[t], obs[t + 1])
+            agent.observe(obs[t], action[t], obs[t + 1])
         return agent
 
     born = lives(here / "point-gru", spec, None, range(30))
@@ -396,11 +396,11 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     for name, value in stayed.state.flatten().items():
         np.testing.assert_array_equal(went.state.flatten()[name], value, err_msg=name)
     went.save(f"{here / 'store'}@new")
-    assert [each.steps for each in Store(here / "store").log("new")] == [60, 30]
+    assert [each.steps for each in Store(here / "store").iterate_lineage("new")] == [60, 30]
     assert collect_garbage(Store(here / "store")) == []
 
 
 def test_a_figure_that_a_bench_refused_is_no_metric_of_a_card():
     refused = RECORD | {"figures": {"gap": None, "ratio": 0.5}}
-    (result,) = _front_matter("life", RobotSpec.from_dict(POINT), [refused])["model-index"][0]["results"]
+    (result,) = _make_front_matter("life", RobotSpec.from_dict(POINT), [refused])["model-index"][0]["results"]
     assert result["metrics"] == [{"type": "ratio", "value": 0.5}]

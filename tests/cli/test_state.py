@@ -16,7 +16,7 @@ def store(tmp_path):
     place = Store(tmp_path / "lives")
     for number in range(3):
         save(place, number)
-    place.branch("left", "main~1")
+    place.create_branch("left", "main~1")
     save(place, 7, branch="left")
     return place
 
@@ -55,7 +55,7 @@ def test_ls_and_log_show_lives_and_their_lines(store, capsys):
 
 
 def test_a_life_pooled_from_two_is_drawn_as_two_lines(store, capsys):
-    heads = list(store.branches().values())
+    heads = list(store.read_branches().values())
     save(store, 9, branch="both", parents=heads)
     drawn = [row[""] for row in told(capsys, "log", f"{store.folder}@both")]
     assert drawn[0] == "*" and {"* |", "| *"} & set(drawn) and drawn[-1] == "*"
@@ -63,18 +63,18 @@ def test_a_life_pooled_from_two_is_drawn_as_two_lines(store, capsys):
 
 def test_show_says_all_that_the_manifest_says(store, capsys):
     shown = told(capsys, "show", store.folder)
-    assert shown["digest"] == store.find("main") and shown["tensors"]["0.s"]["shape"] == [1, 3]
+    assert shown["digest"] == store.resolve("main") and shown["tensors"]["0.s"]["shape"] == [1, 3]
     assert shown["digest"] in said(capsys, "show", store.folder)
 
 
 def test_branch_reset_pin_and_forget(store, capsys):
     said(capsys, "branch", f"{store.folder}@main~2", "right")
-    assert store.show("right").steps == 0
+    assert store.read_manifest("right").steps == 0
     said(capsys, "pin", f"{store.folder}@left", "good")
     assert "it was at" in said(capsys, "reset", f"{store.folder}@left", "main")
-    assert store.find("left") == store.find("main")
+    assert store.resolve("left") == store.resolve("main")
     said(capsys, "forget", f"{store.folder}@left")
-    assert store.branches().keys() == {"main", "right"}
+    assert store.read_branches().keys() == {"main", "right"}
     assert told(capsys, "gc", store.folder)["removed"] == []
     said(capsys, "unpin", store.folder, "good")
     assert len(told(capsys, "gc", store.folder, "--dry-run")["removed"]) == 1
@@ -84,9 +84,9 @@ def test_branch_reset_pin_and_forget(store, capsys):
 def test_a_clone_brings_its_line_and_is_a_life_of_its_own(store, tmp_path, capsys):
     said(capsys, "clone", f"{store.folder}@left", tmp_path / "other")
     other = Store(tmp_path / "other")
-    assert [each.steps for each in other.log()] == [7, 1, 0]
+    assert [each.steps for each in other.iterate_lineage()] == [7, 1, 0]
     save(other, 8)
-    assert store.show("left").steps == 7 and Store(tmp_path / "other").show().steps == 8
+    assert store.read_manifest("left").steps == 7 and Store(tmp_path / "other").read_manifest().steps == 8
     assert "is there already" in refused(capsys, "clone", store.folder, tmp_path / "other")
 
 
@@ -99,10 +99,10 @@ def test_diff_names_what_differs(store, capsys):
 def test_a_clone_of_what_goes_on_from_a_branch_moves_it_forward(store, tmp_path, capsys):
     said(capsys, "clone", store.folder, tmp_path / "other")
     ahead = save(Store(tmp_path / "other"), 8)
-    before = store.find("main")
+    before = store.resolve("main")
     moved = said(capsys, "clone", tmp_path / "other", store.folder)
     assert f"is at {ahead.digest[:12]}" in moved and f"it was at {before[:12]}" in moved
-    assert store.find("main") == ahead.digest
+    assert store.resolve("main") == ahead.digest
 
 
 def test_the_command_of_a_clone_that_was_refused_succeeds(store, tmp_path, capsys):
@@ -138,7 +138,7 @@ def test_diff_with_a_base_that_is_not_theirs_is_refused_and_names_theirs(store, 
 
 def test_verify_ends_with_1_where_something_is_damaged_and_only_repair_changes_something(store, capsys):
     assert "all 4 snapshots" in said(capsys, "verify", store.folder)
-    file = store.folder / "objects" / f"{store.show('left').object}.safetensors"
+    file = store.folder / "objects" / f"{store.read_manifest('left').object}.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     for words in (["--json"], []):
         with pytest.raises(SystemExit) as ended:
@@ -158,14 +158,14 @@ def test_a_branch_written_after_its_store_is_told_how_it_is_written(store, capsy
         words = refused(capsys, verb, store.folder, "left")
         assert f"got '{store.folder} left'; a branch is written STORE@BRANCH" in words
         said(capsys, *shlex.split(words.rpartition("Run: wm-robot state ")[2]))
-    assert store.branches().keys() == {"main"}
+    assert store.read_branches().keys() == {"main"}
 
 
 def test_reset_without_a_snapshot_says_how_to_go_back(store, capsys):
     words = refused(capsys, "reset", f"{store.folder}@left")
-    before = store.find("left~1")
+    before = store.resolve("left~1")
     said(capsys, *shlex.split(words.partition("wm-robot state ")[2].partition(". All of them")[0]))
-    assert store.find("left") == before
+    assert store.resolve("left") == before
     said(capsys, *shlex.split(words.rpartition("wm-robot state ")[2]))
     said(capsys, "reset", f"{store.folder}@left", "main~2")
     # Before the first there is nothing.

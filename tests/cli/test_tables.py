@@ -5,7 +5,7 @@ import sys
 
 from rich.console import Console
 
-from wm_robot_cli.tables import columns_that_fit, number_in_words, print_rows, print_table
+from wm_robot_cli.tables import format_number, print_rows, print_table, split_columns
 
 NUMBERS = {f"column {number}": 1234567 * (number + 1) for number in range(30)}
 ROWS = [{"arm": name, **NUMBERS} for name in ("robust", "oracle")]
@@ -36,8 +36,8 @@ def test_a_narrow_terminal_gets_several_tables_with_every_number():
 
 def test_a_terminal_as_wide_as_the_table_gets_one():
     whole = max(len(line) for line in printed(ROWS, 10_000))
-    assert list(columns_that_fit(ROWS, whole)) == [["arm", *NUMBERS]]
-    assert len(list(columns_that_fit(ROWS, whole - 2))) == 2
+    assert list(split_columns(ROWS, whole)) == [["arm", *NUMBERS]]
+    assert len(list(split_columns(ROWS, whole - 2))) == 2
 
 
 def test_numbers_stay_whole_where_even_one_column_does_not_fit():
@@ -57,10 +57,10 @@ def test_a_name_in_brackets_is_no_markup():
 
 
 def test_a_number_keeps_what_is_before_its_point():
-    assert number_in_words(25001.4, 4) == "25001"
-    assert number_in_words(1234.5) == "1234"
-    assert number_in_words(0.123456) == "0.123"
-    assert number_in_words(-123456.0) == "-123456"
+    assert format_number(25001.4, 4) == "25001"
+    assert format_number(1234.5) == "1234"
+    assert format_number(0.123456) == "0.123"
+    assert format_number(-123456.0) == "-123456"
 
 
 def test_no_rows_are_nothing(capsys):

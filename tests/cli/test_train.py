@@ -12,17 +12,17 @@ pytestmark = [pytest.mark.learn, pytest.mark.sim]
 pytest.importorskip("torch")
 
 from wm_robot.agent import onnx_files
-from wm_robot.errors import ConfigError, GraphError
+from wm_robot.errors import ConfigError, OnnxMismatchError
 from wm_robot.model.base import load_base
 from wm_robot.model.calibration import load_calibration
-from wm_robot.robots import ROBOTS
-from wm_robot.training.competence import Exam
+from wm_robot.robots import ROBOTS_FOLDER
+from wm_robot.training.competence import CompetenceEstimator
 from wm_robot.training.export import base_graphs
 from wm_robot.training.trainer import Trainer
 from wm_robot_cli import graduate
-from wm_robot_cli.export import GRAPHS_DIFFER
+from wm_robot_cli.export import EXIT_MODELS_DIFFER
 from wm_robot_cli.main import main
-from wm_robot_cli.train import COMPARED
+from wm_robot_cli.train import COMPARED_VARIANTS
 
 TINY = (
     *("--updates", "2", "--rows", "2", "--steps", "10", "--life-steps", "16", "--random-lives", "4"),
@@ -50,7 +50,9 @@ def without_export(monkeypatch):
 @pytest.fixture
 def short_school(monkeypatch):
     """A curriculum of a few steps."""
-    monkeypatch.setattr(graduate, graduate.school.__name__, partial(graduate.school, worlds=0, steps=(2, 4)))
+    monkeypatch.setattr(
+        graduate, graduate.run_curriculum.__name__, partial(graduate.run_curriculum, worlds=0, steps=(2, 4))
+    )
 
 
 def train(*words: str) -> int:
@@ -100,24 +102,24 @@ def test_the_remedy_for_options_that_do_not_fit_is_one(without_export, capsys, w
 
 def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch, capsys, short_school):
     def differ(*_, **__):
-        raise GraphError("the exported life differs from torch by 1.2; at most 0.001 is allowed")
+        raise OnnxMismatchError("the exported life differs from torch by 1.2; at most 0.001 is allowed")
 
     monkeypatch.setattr(base_graphs, "export_graphs", differ)
-    monkeypatch.setattr(Exam, "competence", 1.0)
+    monkeypatch.setattr(CompetenceEstimator, "competence", 1.0)
     out = Path("bases/cartpole-ekf")
     for name in ("graphs.json", "plan.onnx", "predict.onnx", "graduate/transcript.json", "graduate/old"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text('{"base": "of an earlier training"}')
-    assert train("cartpole", *TINY) == GRAPHS_DIFFER == 3
+    assert train("cartpole", *TINY) == EXIT_MODELS_DIFFER == 3
     (line,) = capsys.readouterr().err.splitlines()
     base = load_base(out)
     assert line == (
-        f"{GraphError.__name__}: base {base.digest[:12]} in {out} is usable in torch, and has no ONNX models: the "
+        f"{OnnxMismatchError.__name__}: base {base.digest[:12]} in {out} is usable in torch, and has no ONNX models: the "
         "exported life differs from torch by 1.2; at most 0.001 is allowed"
     )
     assert load_calibration(out, base).horizons
     assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest
-    assert onnx_files.load_graphs(out, base) is None
+    assert onnx_files.load_functions(out, base) is None
     assert not list(out.glob("*.onnx")) and not (out / "graduate" / "old").exists()
 
 
@@ -135,12 +137,12 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
 ):
     words = "cartpole", "--all", *TINY
     assert train(*words) == 0
-    names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED]
+    names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED_VARIANTS]
     assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
     assert capsys.readouterr().out.count("collecting") == 3
     assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
-    monkeypatch.setattr(onnx_files, "load_graphs", lambda *_: object())
+    monkeypatch.setattr(onnx_files, "load_functions", lambda *_: object())
     calibration = Path("bases/cartpole-robust/calibration.json")
     content = calibration.read_bytes()
     calibration.unlink()
@@ -192,16 +194,16 @@ def test_an_export_prints_one_line(capfd):
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("robot", sorted(path.stem for path in ROBOTS.glob("*.yaml")))
+@pytest.mark.parametrize("robot", sorted(path.stem for path in ROBOTS_FOLDER.glob("*.yaml")))
 def test_every_robot_that_ships_trains_to_bases_with_graphs(robot):
     # In a process of its own: where shapes are checked, the planner that gathers lives is several times slower.
     command = [sys.executable, "-m", "wm_robot_cli", "train", robot, "--all", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sum(line.startswith("graphs in ") for line in done.stdout.splitlines()) == len(COMPARED)
+    assert sum(line.startswith("graphs in ") for line in done.stdout.splitlines()) == len(COMPARED_VARIANTS)
     assert "graduate" in done.stdout
     for folder in Path("bases").iterdir():
         base = load_base(folder)
-        assert onnx_files.load_graphs(folder, base) and load_calibration(folder, base)
+        assert onnx_files.load_functions(folder, base) and load_calibration(folder, base)
     again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout.count("is complete") == len(COMPARED)
+    assert again.returncode == 0 and again.stdout.count("is complete") == len(COMPARED_VARIANTS)

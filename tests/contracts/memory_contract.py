@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wm_robot.memory.memory import Memory, State
+from wm_robot.memory.memory import Memory, MemoryState
 from wm_robot.memory.registry import make_memory
 
 WIDTH, OUTCOME = 16, 10
@@ -19,11 +19,12 @@ class MemoryContract:
         torch.manual_seed(0)
         return make_memory(self.family, width=WIDTH, outcome=OUTCOME, dt=0.02)
 
-    def lived(self, memory: Memory, batch: int = 3) -> State:
+    def lived(self, memory: Memory, batch: int = 3) -> MemoryState:
         """A state that something happened to."""
         h, e = torch.randn(batch, 20, WIDTH), torch.randn(batch, 20, OUTCOME)
         return {
-            k: v.detach() for k, v in memory.scan(memory.birth(batch), h, e, torch.ones(batch, 20))[1].items()
+            k: v.detach()
+            for k, v in memory.scan(memory.initial_state(batch), h, e, torch.ones(batch, 20))[1].items()
         }
 
     @pytest.mark.parametrize(
@@ -55,9 +56,9 @@ class MemoryContract:
         for name in after:
             torch.testing.assert_close(after[name], state[name], atol=1e-10, rtol=1e-10)
 
-    def double(self, memory: Memory) -> State:
+    def double(self, memory: Memory) -> MemoryState:
         """A newborn in double precision, counters aside."""
-        return {k: v.double() if v.is_floating_point() else v for k, v in memory.birth(2).items()}
+        return {k: v.double() if v.is_floating_point() else v for k, v in memory.initial_state(2).items()}
 
     def test_scan_of_two_parts_equals_the_scan_of_the_whole(self, memory):
         state, w = self.lived(memory), torch.ones(3, 60)

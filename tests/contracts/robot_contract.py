@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wm_robot.control.robot import Robot
-from wm_robot.safety.limit_violations import Rule
+from wm_robot.safety.limit_violations import LimitRule
 
 
 class RobotContract:
@@ -44,7 +44,7 @@ class RobotContract:
         middle = robot.write(0.5 * (robot.spec.action_low + robot.spec.action_high))
         robot.read()
         np.testing.assert_array_equal(robot.write(middle), middle)
-        assert not robot.gate.cuts
+        assert not robot.gate.violations
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_a_number_that_is_not_finite_reaches_no_motor(self, bad):
@@ -57,17 +57,17 @@ class RobotContract:
         applied = robot.write(action)
         assert np.isfinite(applied).all()
         assert (np.abs(applied - before) <= robot.spec.action_step * (1 + 1e-5)).all()
-        (cut,) = robot.gate.cuts
-        assert cut.rule is Rule.FINITE and cut.what == robot.spec.action_names[-1]
+        (cut,) = robot.gate.violations
+        assert cut.rule is LimitRule.FINITE and cut.quantity == robot.spec.action_names[-1]
 
     @pytest.mark.parametrize("nonsense", [None, "stop", np.zeros(0, np.float32), np.zeros((1, 99)), [0.0]])
     def test_what_is_no_action_is_a_hold_and_no_error(self, nonsense):
         robot = self.make()
         robot.read()
         assert np.isfinite(robot.write(nonsense)).all()
-        assert robot.gate.cuts[0].rule in {Rule.DTYPE, Rule.SHAPE}
+        assert robot.gate.violations[0].rule in {LimitRule.DTYPE, LimitRule.SHAPE}
 
     def test_nobody_drives_it_blind(self):
         robot = self.make()
         robot.write(robot.spec.action_low)
-        assert robot.gate.cuts[0].rule is Rule.SENSED
+        assert robot.gate.violations[0].rule is LimitRule.SENSED

@@ -7,7 +7,7 @@ import pytest
 
 from wm_robot.control.agent_loop import AgentLoop
 from wm_robot.robots import load_spec
-from wm_robot.streams.transition_assembler import Lived
+from wm_robot.streams.transition_assembler import StampedTransition
 
 SPEC = load_spec("arm")
 GOAL = np.float32([0.3, 0.1, 0.2])
@@ -36,9 +36,9 @@ class Agent:
         self.notes.append(("act", float(obs[0]), None if applied is None else float(applied[0])))
         return self.action
 
-    def live(self, obs, applied, next_obs, *, valid=True, contact=False, hurry=False):
+    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
         self.clock.now += round(self.learn_ms * MS)
-        self.notes.append(("learn", float(next_obs[0]), valid, contact, hurry))
+        self.notes.append(("learn", float(next_obs[0]), valid, intervention, skip_optional))
         return SimpleNamespace(nll=self.nll)
 
 
@@ -51,8 +51,8 @@ class Robot:
             self.agent,
             SPEC,
             send=lambda stamp, action: self.sent.append(stamp),
-            learned=lambda transition, surprise: self.learned.append((transition.stamp, surprise.nll)),
-            failed=self.failed.append,
+            on_update=lambda transition, surprise: self.learned.append((transition.stamp, surprise.nll)),
+            on_error=self.failed.append,
             log=self.periods.append,
             clock=self.clock,
             monotonic=lambda: self.monotonic,
@@ -61,7 +61,7 @@ class Robot:
 
     def step(self, number, ready=(), goal=GOAL):
         stamp = self.clock.now
-        self.loop.run_guarded(self.loop.step, stamp, observation(number), goal, list(ready))
+        self.loop.run_guarded(self.loop.run_step, stamp, observation(number), goal, list(ready))
         return stamp
 
 
@@ -73,7 +73,7 @@ def transition(number, **values):
     """The one that leads to an observation."""
     applied = np.full(SPEC.action_dim, number / 8, np.float32)
     obs, next_obs = observation(number - 1), observation(number)
-    return Lived(
+    return StampedTransition(
         stamp=number,
         obs=obs,
         applied=applied,
@@ -95,7 +95,7 @@ def test_it_acts_before_it_learns_from_the_transition_that_led_to_the_observatio
     stamp = robot.step(2, [transition(2)])
     assert robot.agent.notes == [("act", 2.0, 0.25), ("learn", 2.0, True, False, False)]
     assert robot.sent == [stamp] and robot.learned == [(2, 0.5)]
-    assert (robot.loop.acted, robot.loop.surprise) == (1, 0.5)
+    assert (robot.loop.num_actions, robot.loop.surprise) == (1, 0.5)
 
 
 def test_older_transitions_are_learned_from_before_it_acts(robot):
@@ -107,7 +107,7 @@ def test_older_transitions_are_learned_from_before_it_acts(robot):
 
 def test_without_a_goal_it_learns_and_does_not_act(robot):
     robot.step(2, [transition(2)], goal=None)
-    assert kinds(robot) == ["learn"] and not robot.sent and robot.loop.acted == 0
+    assert kinds(robot) == ["learn"] and not robot.sent and robot.loop.num_actions == 0
     assert robot.loop.latency.count == 0 and robot.loop.learn_time.count == 1
 
 
@@ -118,7 +118,7 @@ def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(
         robot.step(number, [transition(number)])
         hurried.append(robot.agent.notes[-1][-1])
     # The arm's period is 20 ms; a step takes 25 ms.
-    assert not hurried[0] and any(hurried) and robot.loop.slack.hurried == sum(hurried)
+    assert not hurried[0] and any(hurried) and robot.loop.deadline_budget.degraded_steps == sum(hurried)
     # A plan that takes a whole period leaves no time, however short learning is.
     robot.agent.act_ms, robot.agent.learn_ms = 21.0, 0.1
     robot.step(200, [transition(200)])
@@ -129,7 +129,7 @@ def test_times_are_from_the_stamp_to_the_command_and_of_each_part(robot):
     robot.agent.act_ms, robot.agent.learn_ms = 3.0, 2.0
     stamp = robot.clock.now
     robot.clock.now += 4 * MS
-    robot.loop.step(stamp, observation(2), GOAL, [transition(2)])
+    robot.loop.run_step(stamp, observation(2), GOAL, [transition(2)])
     assert robot.loop.latency.last_ms == 7.0
     assert (robot.loop.act_time.last_ms, robot.loop.learn_time.last_ms) == (3.0, 2.0)
     assert robot.periods[-1][:6] == (stamp, robot.periods[-1].late_ms, 7.0, 3.0, 2.0, 0.5)
@@ -149,7 +149,7 @@ def test_an_action_that_is_not_finite_is_not_sent_and_stops_the_agent(robot):
     robot.step(1, [transition(1)])
     bad = [SPEC.action_names[1], SPEC.action_names[4]]
     assert not robot.sent and not robot.loop.active and len(robot.failed) == 1
-    assert robot.loop.trouble == f"FloatingPointError: the action of {bad} is not finite"
+    assert robot.loop.fault == f"FloatingPointError: the action of {bad} is not finite"
     assert kinds(robot) == ["act"]
 
 
@@ -157,7 +157,7 @@ def test_a_surprise_that_is_not_finite_stops_the_agent(robot):
     robot.agent.nll = math.nan
     robot.step(2, [transition(2)])
     assert robot.sent and not robot.learned and robot.loop.surprise is None
-    assert not robot.loop.active and robot.loop.trouble == "FloatingPointError: surprise is nan"
+    assert not robot.loop.active and robot.loop.fault == "FloatingPointError: surprise is nan"
 
 
 def test_an_error_of_what_a_caller_adds_to_a_step_stops_the_agent_until_it_is_started_again(robot):
@@ -166,9 +166,9 @@ def test_an_error_of_what_a_caller_adds_to_a_step_stops_the_agent_until_it_is_st
 
     robot.loop.run_guarded(fall_over)
     assert not robot.loop.active and str(robot.failed[0]) == "the publisher fell over"
-    assert robot.loop.trouble == "RuntimeError: the publisher fell over"
+    assert robot.loop.fault == "RuntimeError: the publisher fell over"
     robot.loop.start()
-    assert robot.loop.active and robot.loop.trouble == ""
+    assert robot.loop.active and robot.loop.fault == ""
 
 
 def test_the_time_left_runs_out_and_is_endless_once_the_plant_is_late_by_a_period_or_the_agent_stopped(robot):

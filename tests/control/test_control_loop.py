@@ -8,7 +8,7 @@ from wm_robot.control.command_arbiter import CommandArbiter
 from wm_robot.control.control_loop import ControlLoop, make_local_loop
 from wm_robot.control.realtime import Deadlines
 from wm_robot.errors import DeviceError
-from wm_robot.safety.limit_violations import Rule
+from wm_robot.safety.limit_violations import LimitRule
 from wm_robot.safety.modes import Mode
 from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
@@ -30,25 +30,25 @@ class Swing:
             return self.act_instead()
         return np.full(len(obs) // 2, 0.2 * np.sin(0.1 * self.steps), np.float32)
 
-    def live(self, obs, applied, next_obs, *, valid, contact):
+    def observe(self, obs, applied, next_obs, *, valid, intervention):
         self.lived.append(valid)
-        self.touched.append(contact)
+        self.touched.append(intervention)
         return self.surprise
 
 
 class Commands:
     """A source of one action."""
 
-    active, overdue, refused, broken, surprise = True, False, "", "", None
+    is_active, is_overdue, rejection, fault, surprise = True, False, "", "", None
     action = np.zeros(3, np.float32)
 
-    def begin_period(self):
+    def start_period(self):
         pass
 
-    def clear(self):
+    def clear_reports(self):
         pass
 
-    def command(self, obs):
+    def select_command(self, obs):
         return self.action
 
 
@@ -58,12 +58,12 @@ def controller_of(loop):
 
 def started(robot=None):
     loop = make_local_loop(robot or EmulatedRobot(SPEC, START), Swing())
-    loop.supervisor.arm()
+    loop.supervisor.request_arming()
     for _ in range(200):
-        if loop.step() is Mode.LEARNED:
+        if loop.run_period() is Mode.LEARNED:
             break
     for _ in range(20):
-        assert loop.step() is Mode.LEARNED
+        assert loop.run_period() is Mode.LEARNED
     return loop
 
 
@@ -74,10 +74,10 @@ def refuse(*arguments):
 def test_armed_it_goes_home_and_then_the_controller_acts():
     robot = EmulatedRobot(SPEC, START)
     loop = make_local_loop(robot, Swing())
-    assert {loop.step() for _ in range(20)} == {Mode.LIMP}
-    np.testing.assert_array_equal(robot.motors.hold, START)
-    loop.supervisor.arm()
-    modes = [loop.step() for _ in range(200)]
+    assert {loop.run_period() for _ in range(20)} == {Mode.LIMP}
+    np.testing.assert_array_equal(robot.motors.last_action, START)
+    loop.supervisor.request_arming()
+    modes = [loop.run_period() for _ in range(200)]
     assert list(dict.fromkeys(modes)) == [Mode.HOMING, Mode.READY, Mode.LEARNED]
     assert controller_of(loop).steps == modes.count(Mode.LEARNED)
     assert robot.motors.unsafe == 0 and not any(robot.gate.counts.values())
@@ -94,14 +94,14 @@ def test_after_one_bad_action_the_baseline_has_taken_over(action):
     robot = loop.robot
     before = robot.motors.hold.copy()
     controller_of(loop).act_instead = action
-    loop.step()
+    loop.run_period()
     # With no more speed than it had, and less with each period.
     assert np.abs(robot.motors.hold - before).max() < 0.05
-    assert loop.step() is Mode.HOLD
+    assert loop.run_period() is Mode.HOLD
     asked = controller_of(loop).steps
     for _ in range(100):
-        assert loop.step() is Mode.HOLD
-    np.testing.assert_allclose(robot.motors.hold, robot.gate.hold)
+        assert loop.run_period() is Mode.HOLD
+    np.testing.assert_allclose(robot.motors.hold, robot.gate.last_action)
     assert np.abs(robot.motors.velocity).max() < 1e-6
     assert controller_of(loop).steps == asked and robot.motors.unsafe == 0
 
@@ -109,36 +109,40 @@ def test_after_one_bad_action_the_baseline_has_taken_over(action):
 def test_after_it_was_armed_again_the_controller_goes_on():
     loop = started()
     controller_of(loop).act_instead = refuse
-    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+    assert [loop.run_period(), loop.run_period()] == [Mode.LEARNED, Mode.HOLD]
     assert loop.supervisor.reason == "ValueError: no plan"
     controller_of(loop).act_instead = None
-    loop.supervisor.arm()
-    assert [loop.step() for _ in range(3)] == [Mode.READY, Mode.LEARNED, Mode.LEARNED]
+    loop.supervisor.request_arming()
+    assert [loop.run_period() for _ in range(3)] == [Mode.READY, Mode.LEARNED, Mode.LEARNED]
 
 
 def test_surprise_and_missed_deadlines_end_its_turn():
     loop = started()
     controller_of(loop).surprise = 11.0
-    assert [loop.step(), loop.step(), loop.step()] == [Mode.LEARNED, Mode.LEARNED, Mode.HOLD]
+    assert [loop.run_period(), loop.run_period(), loop.run_period()] == [
+        Mode.LEARNED,
+        Mode.LEARNED,
+        Mode.HOLD,
+    ]
     loop = started()
-    assert [loop.step(late=True), loop.step(late=True)] == [Mode.LEARNED, Mode.HOLD]
+    assert [loop.run_period(late=True), loop.run_period(late=True)] == [Mode.LEARNED, Mode.HOLD]
 
 
 def test_a_guard_that_has_tripped_ends_it_and_keeps_it_ended():
     why = [""]
     guard = SimpleNamespace(driver=1, stopped=lambda: why[0], release=lambda: None)
     loop = make_local_loop(EmulatedRobot(SPEC, START), Swing(), guard=guard)
-    loop.supervisor.arm()
+    loop.supervisor.request_arming()
     for _ in range(200):
-        loop.step()
+        loop.run_period()
     why[0] = "no progress for 40 ms"
-    assert loop.step() is Mode.SAFE_STOP
-    loop.supervisor.arm()
-    assert loop.step() is Mode.SAFE_STOP
+    assert loop.run_period() is Mode.SAFE_STOP
+    loop.supervisor.request_arming()
+    assert loop.run_period() is Mode.SAFE_STOP
     why[0] = ""
-    assert loop.step() is Mode.SAFE_STOP
-    loop.supervisor.arm()
-    assert loop.step() is Mode.HOMING
+    assert loop.run_period() is Mode.SAFE_STOP
+    loop.supervisor.request_arming()
+    assert loop.run_period() is Mode.HOMING
 
 
 def gone(obs):
@@ -160,12 +164,12 @@ def test_what_was_not_sensed_well_is_neither_acted_on_nor_learned_from(spoil, st
     robot = EmulatedRobot(SPEC, START)
     loop = started(robot)
     controller_of(loop).lived.clear()
-    robot.motors.spoil = spoil
+    robot.motors.corrupt = spoil
     for _ in range(steps):
-        loop.step()
-    assert loop.step() is Mode.HOLD
+        loop.run_period()
+    assert loop.run_period() is Mode.HOLD
     for _ in range(10):
-        loop.step()
+        loop.run_period()
     assert not any(controller_of(loop).lived) and robot.motors.unsafe == 0
 
 
@@ -173,8 +177,8 @@ def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
     robot = EmulatedRobot(SPEC, START)
     loop = started(robot)
     frozen = robot.read()
-    robot.motors.spoil = lambda obs: frozen
-    followed = [loop.step() is Mode.LEARNED and not robot.gate.cuts for _ in range(6)]
+    robot.motors.corrupt = lambda obs: frozen
+    followed = [loop.run_period() is Mode.LEARNED and not robot.gate.violations for _ in range(6)]
     assert loop.mode is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
     assert sum(followed) <= SPEC.safety.max_age + 1
 
@@ -183,7 +187,7 @@ def test_progress_is_told_once_a_period():
     beats = []
     loop = make_local_loop(EmulatedRobot(SPEC), Swing(), progress=lambda: beats.append(1))
     for _ in range(7):
-        loop.step()
+        loop.run_period()
     assert len(beats) == 7
 
 
@@ -214,7 +218,7 @@ def test_it_runs_at_its_deadlines_and_notes_every_period():
         EmulatedRobot(spec_of(misses=[3, 5])),
         swing,
         progress=lambda: beats.append(clock.now),
-        tidy=lefts.append,
+        between_periods=lefts.append,
         log=periods.append,
         clock=clock,
     )
@@ -253,44 +257,44 @@ def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
     loop = started(robot)
     controller_of(loop).touched.clear()
     for _ in range(3):
-        loop.step()
+        loop.run_period()
     # A limit that is met every day is no contact.
     controller_of(loop).act_instead = lambda: np.full(3, 3.0, np.float32)
-    loop.step()
-    assert robot.gate.counts[Rule.RANGE] or robot.gate.counts[Rule.RATE]
+    loop.run_period()
+    assert robot.gate.counts[LimitRule.RANGE] or robot.gate.counts[LimitRule.RATE]
     controller_of(loop).act_instead = None
-    loop.step()
+    loop.run_period()
     controller_of(loop).act_instead = lambda: np.full(3, np.nan, np.float32)
-    loop.step()
-    assert loop.step() is Mode.HOLD
+    loop.run_period()
+    assert loop.run_period() is Mode.HOLD
     assert controller_of(loop).touched == [False] * 6 + [True]
 
 
 def test_what_is_not_written_was_not_cut_and_a_plant_that_is_left_alone_can_be_armed():
     robot = EmulatedRobot(SPEC, START)
     source = Commands()
-    arbiter = CommandArbiter(SPEC, source, robot.hold, mode=Mode.LEARNED)
+    arbiter = CommandArbiter(SPEC, source, robot.last_action, mode=Mode.LEARNED)
     outcomes = []
 
     def write(mode, action):
-        return robot.hold if mode is Mode.LIMP else robot.write(action)
+        return robot.last_action if mode is Mode.LIMP else robot.write(action)
 
     loop = ControlLoop(robot, arbiter, report=lambda *outcome: outcomes.append(outcome), write=write)
     source.action = np.full(3, 3.0, np.float32)
-    loop.step()
-    assert outcomes[-1][2] == robot.gate.cuts != ()
-    arbiter.disarm()
-    assert [loop.step() for _ in range(50)] == [Mode.LIMP] * 50
+    loop.run_period()
+    assert outcomes[-1][2] == robot.gate.violations != ()
+    arbiter.request_disarming()
+    assert [loop.run_period() for _ in range(50)] == [Mode.LIMP] * 50
     assert outcomes[-1][2] == ()
-    arbiter.arm()
-    assert loop.step() is Mode.HOMING
+    arbiter.request_arming()
+    assert loop.run_period() is Mode.HOMING
 
 
 def test_an_outcome_that_cannot_be_reported_stops_the_controller():
     robot = EmulatedRobot(SPEC, START)
-    arbiter = CommandArbiter(SPEC, Commands(), robot.hold, mode=Mode.LEARNED)
+    arbiter = CommandArbiter(SPEC, Commands(), robot.last_action, mode=Mode.LEARNED)
     loop = ControlLoop(robot, arbiter, report=refuse)
-    assert [loop.step(), loop.step()] == [Mode.LEARNED, Mode.HOLD]
+    assert [loop.run_period(), loop.run_period()] == [Mode.LEARNED, Mode.HOLD]
 
 
 def test_a_wait_that_ends_early_is_gone_on_with_and_the_guard_is_heeded_meanwhile():
@@ -304,5 +308,5 @@ def test_a_wait_that_ends_early_is_gone_on_with_and_the_guard_is_heeded_meanwhil
         clock.now += 0.45 * SPEC.dt
         why[0] = "no progress" if len(modes) == 4 else why[0]
 
-    loop.run(Deadlines(SPEC.dt, clock=clock), lambda: loop.periods == 3, wait)
+    loop.run(Deadlines(SPEC.dt, clock=clock), lambda: loop.num_periods == 3, wait)
     assert modes == [Mode.LIMP] * 4 + [Mode.SAFE_STOP] * 3

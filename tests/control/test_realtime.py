@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from wm_robot.control import realtime
-from wm_robot.control.realtime import Deadlines, cores_of, take_over_collection, until
+from wm_robot.control.realtime import Deadlines, defer_garbage_collection, parse_cores, sleep_until_time
 from wm_robot.errors import ConfigError
 
 
@@ -34,9 +34,9 @@ def test_what_a_period_takes_does_not_move_the_deadlines():
     clock, due = deadlines()
     begun = []
     for took in (0.0, 0.019, 0.003, 0.0199, 0.0):
-        due.wait()
+        due.wait_for_next()
         begun.append(clock.now)
-        assert due.reached() == (pytest.approx(0.0, abs=1e-9), 0)
+        assert due.advance_to_next() == (pytest.approx(0.0, abs=1e-9), 0)
         clock.now += took
     assert begun == pytest.approx([100.02, 100.04, 100.06, 100.08, 100.10])
 
@@ -44,18 +44,18 @@ def test_what_a_period_takes_does_not_move_the_deadlines():
 def test_deadlines_that_passed_are_skipped_and_not_made_up_for():
     clock, due = deadlines()
     clock.now += 0.075
-    due.wait()
-    late, skipped = due.reached()
+    due.wait_for_next()
+    late, skipped = due.advance_to_next()
     assert (late, skipped) == (pytest.approx(0.055), 2)
     assert due.next == pytest.approx(100.08)
-    due.wait()
+    due.wait_for_next()
     assert clock.now == pytest.approx(100.08)
 
 
 def test_whoever_waits_says_that_it_is_alive():
     clock, due = deadlines(period=0.1)
     said = []
-    due.wait(lambda: said.append(clock.now))
+    due.wait_for_next(lambda: said.append(clock.now))
     assert len(said) in (20, 21) and max(b - a for a, b in zip(said, said[1:], strict=False)) < 0.0051
     assert clock.now == pytest.approx(100.1)
 
@@ -64,17 +64,17 @@ def test_it_sleeps_until_a_moment_and_no_longer_than_it_must():
     late = []
     for _ in range(20):
         moment = time.monotonic() + 0.01
-        until(moment)
+        sleep_until_time(moment)
         late.append(time.monotonic() - moment)
     # Never early; and the best of twenty, since other work may share the machine.
     assert all(each >= 0 for each in late) and min(late) < 0.005
-    until(time.monotonic() - 1.0)
+    sleep_until_time(time.monotonic() - 1.0)
 
 
 def test_cores_are_numbers():
-    assert cores_of("2,3") == (2, 3) and cores_of("") == () and cores_of(" 1 ") == (1,)
+    assert parse_cores("2,3") == (2, 3) and parse_cores("") == () and parse_cores(" 1 ") == (1,)
     with pytest.raises(ConfigError, match="cores are 'all'; they must be numbers"):
-        cores_of("all")
+        parse_cores("all")
 
 
 def in_a_process(code: str) -> str:
@@ -126,7 +126,7 @@ def test_without_permission_it_says_what_to_permit(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     monkeypatch.setattr(realtime, "_may_lock_all", lambda: False)
-    had = realtime.go_real_time(50, [0])
+    had = realtime.request_real_time(50, [0])
     assert had["priority"] == (
         "no real-time priority (Operation not permitted): a busy machine delays this process. Permit rtprio 50"
     )
@@ -138,7 +138,7 @@ def test_without_permission_it_says_what_to_permit(monkeypatch):
 
 @LINUX
 def test_a_core_that_is_not_there_is_said():
-    assert "the permitted cores are [" in realtime.keep_to([4095])
+    assert "the permitted cores are [" in realtime.restrict_to_cores([4095])
 
 
 class Loop:
@@ -157,21 +157,21 @@ def collector():
 
 def test_garbage_is_collected_when_there_is_time_and_only_then(collector):
     clock = Clock()
-    garbage = take_over_collection(every=3, clock=clock)
+    garbage = defer_garbage_collection(interval=3, clock=clock)
     assert not gc.isenabled()
     left = weakref.ref(Loop())
-    assert [garbage.tidy(0.01) for _ in range(2)] == [False, False]
+    assert [garbage.collect_if_due(0.01) for _ in range(2)] == [False, False]
     assert left() is not None
-    assert garbage.tidy(0.01) and left() is None
-    assert (garbage.status()["collected"], garbage.status()["put_off"]) == (1, 0)
+    assert garbage.collect_if_due(0.01) and left() is None
+    assert (garbage.describe_status()["collected"], garbage.describe_status()["put_off"]) == (1, 0)
 
 
 def test_a_collection_that_would_not_fit_is_put_off_but_not_for_ever(collector):
     takes = iter([0.0, 0.02])
-    garbage = take_over_collection(every=1, clock=lambda: next(takes, 0.0))
-    assert garbage.tidy(1.0)
+    garbage = defer_garbage_collection(interval=1, clock=lambda: next(takes, 0.0))
+    assert garbage.collect_if_due(1.0)
     chances = 0
-    while not garbage.tidy(0.01):
+    while not garbage.collect_if_due(0.01):
         chances += 1
         assert chances < 200
-    assert chances > 20 and garbage.status()["put_off"] == chances
+    assert chances > 20 and garbage.describe_status()["put_off"] == chances

@@ -32,15 +32,15 @@ def bases(tmp_path_factory):
     from wm_robot.model.config import ModelConfig
     from wm_robot.model.world_model import WorldModel
     from wm_robot.robots import load_spec
-    from wm_robot_sim.worlds import WorldDistribution
+    from wm_robot_sim.worlds import DomainRandomization
 
     folder, spec = tmp_path_factory.mktemp("bases"), load_spec("arm")
     torch.manual_seed(0)
-    digests, truth = {}, len(WorldDistribution(spec).names)
+    digests, truth = {}, len(DomainRandomization(spec).parameter_names)
     for name, memory in (("learns", "gru"), ("frozen", "none")):
-        config = ModelConfig.of(spec, truth=truth, memory=memory, width=16, context=8)
+        config = ModelConfig.from_spec(spec, truth=truth, memory=memory, width=16, context=8)
         digests[name] = save_base(folder / name, WorldModel(config), spec, card={})
-    return folder, digests["learns"], spec.digest()
+    return folder, digests["learns"], spec.compute_digest()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_the_report_stands_alone(finished, out):
 
 def test_the_recording_holds_every_topic_of_every_robot(finished, out):
     session = read_session(out / "session.mcap")
-    assert session.whole and "/diagnostics" in session.topics
+    assert session.is_whole and "/diagnostics" in session.topics
     for robot in ("adaptive", "frozen", "restored", "newborn"):
         for name in (
             "joint_states",
@@ -127,13 +127,13 @@ def test_another_reader_agrees_with_the_recording(finished, out):
 
 def test_both_arms_met_the_same_change_at_the_same_time_of_their_lives(finished, out):
     from wm_robot.robots import load_spec
-    from wm_robot_demo.load_session import tale
+    from wm_robot_demo.load_session import read_robot_recording
 
     session, spec = read_session(out / "session.mcap"), load_spec("arm")
-    adaptive, frozen = (tale(session, name, spec) for name in ("adaptive", "frozen"))
+    adaptive, frozen = (read_robot_recording(session, name, spec) for name in ("adaptive", "frozen"))
     assert adaptive.worlds == frozen.worlds
     assert adaptive.worlds["change"]["payload"] > 0 and "weak" in adaptive.worlds["change"]["fault"]
-    assert adaptive.change == pytest.approx(frozen.change, abs=0.3)
+    assert adaptive.change_time == pytest.approx(frozen.change_time, abs=0.3)
     one, other = (told.target[told.time >= 0] for told in (adaptive, frozen))
     # The same path, at whatever pace a busy machine lets them go along it.
     apart = np.linalg.norm(one[:200, None] - other[None, :300], axis=-1).min(1)
@@ -169,7 +169,7 @@ def running(finished, out, bases) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_everything_and_leaves_valid_files(running, out, bases, end):
-    before = Store(out / "state").branches()
+    before = Store(out / "state").read_branches()
     asked = time.monotonic()
     running.send_signal(end)
     text, _ = running.communicate(timeout=10)
@@ -178,9 +178,9 @@ def test_ctrl_c_ends_everything_and_leaves_valid_files(running, out, bases, end)
     assert str(out) in text and "Traceback" not in text
     assert left_running(out) == []
     session = read_session(out / "session.mcap")
-    assert session.whole and session.topics["/adaptive/joint_states"]
+    assert session.is_whole and session.topics["/adaptive/joint_states"]
     Store(out / "state").load(base_digest=bases[1], spec_digest=bases[2])
-    assert Store(out / "state").branches() != before
+    assert Store(out / "state").read_branches() != before
     assert not (out / "report.html").exists()
 
 

@@ -6,10 +6,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from wm_robot_cli.demo_display import PlainScreen, TerminalScreen, screen_for
-from wm_robot_demo.progress import Scene
-from wm_robot_demo.scenario import CHANGE, Change, Plan
-from wm_robot_demo.status_reader import RobotView, Watch
+from wm_robot_cli.demo_display import TerminalDisplay, TextDisplay, select_display
+from wm_robot_demo.progress import SessionProgress
+from wm_robot_demo.scenario import CHANGE_TIME_RANGE, DemoChange, DemoPlan
+from wm_robot_demo.status_reader import RobotStatus, StatusReader
 
 pytestmark = pytest.mark.ros
 
@@ -31,90 +31,92 @@ def said(at: float, error: float, **more: object) -> dict[str, object]:
 
 
 def test_a_seed_decides_the_change_and_seeds_differ():
-    assert Change.draw(3) == Change.draw(3)
-    changes = [Change.draw(seed) for seed in range(50)]
+    assert DemoChange.draw(3) == DemoChange.draw(3)
+    changes = [DemoChange.draw(seed) for seed in range(50)]
     assert len({change.time for change in changes}) > 40
     assert {change.joint for change in changes} == {"shoulder_pitch"}
-    assert all(CHANGE[0] <= change.time <= CHANGE[1] for change in changes)
+    assert all(CHANGE_TIME_RANGE[0] <= change.time <= CHANGE_TIME_RANGE[1] for change in changes)
 
 
 def test_a_change_leaves_time_to_settle_and_to_recover():
     for quick in (False, True):
         for seed in range(20):
-            plan = Plan.of(seed, quick=quick)
-            assert 2.5 < plan.change.time < plan.first - 5
+            plan = DemoPlan.from_seed(seed, quick=quick)
+            assert 2.5 < plan.change.time < plan.first_duration - 5
 
 
 def test_the_changed_world_reads_as_the_plant_reads_it():
     pytest.importorskip("mujoco")
     from wm_robot.robots import load_spec
-    from wm_robot_sim.world_parameter import read_world
+    from wm_robot_sim.world_parameter import parse_world
 
-    change = Change.draw(0)
-    world = read_world(change.world, load_spec("arm"), seed=0)
+    change = DemoChange.draw(0)
+    world = parse_world(change.world_text, load_spec("arm"), seed=0)
     assert world.payload == change.payload
     assert [gain for gain in world.gain if gain != 1] == [change.strength]
 
 
 def test_the_watch_reads_what_is_added_and_never_half_a_line(tmp_path):
     path = tmp_path / "digest.jsonl"
-    watch = Watch(path)
-    assert watch.look() == set()
+    watch = StatusReader(path)
+    assert watch.read_new() == set()
     line = json.dumps({"robots": {"adaptive": said(1.0, 0.02), "frozen": {}}}) + "\n"
     path.write_text(line + line[:30])
-    assert watch.look() == {"adaptive"}
+    assert watch.read_new() == {"adaptive"}
     assert watch.robots["adaptive"].time == pytest.approx(1.0)
     assert watch.robots["frozen"].time is None
     path.write_text(line + line)
-    assert watch.look() == set(), "the same stamp is no news"
+    assert watch.read_new() == set(), "the same stamp is no news"
 
 
 def test_a_view_shows_the_mean_error_of_the_last_half_second():
-    view = RobotView(name="adaptive")
+    view = RobotStatus(name="adaptive")
     for i in range(20):
-        view.hear(said(i / 10, 0.1 if i < 10 else 0.01))
-    assert view.error == pytest.approx(0.01)
-    view.hear(said(2.0, 0.01, change=101 * SECOND))
+        view.update_from(said(i / 10, 0.1 if i < 10 else 0.01))
+    assert view.recent_error == pytest.approx(0.01)
+    view.update_from(said(2.0, 0.01, change=101 * SECOND))
     assert view.since_change == pytest.approx(1.0)
 
 
-def scene(time: float, story: str = "Both arms follow the target.") -> Scene:
-    views = [RobotView(name="adaptive"), RobotView(name="frozen")]
+def scene(time: float, story: str = "Both arms follow the target.") -> SessionProgress:
+    views = [RobotStatus(name="adaptive"), RobotStatus(name="frozen")]
     for view, error in zip(views, (0.009, 0.064), strict=True):
         for i in range(int(time * 10) + 1):
-            view.hear(said(i / 10, error, change=103 * SECOND))
-    return Scene(title="first visit", story=story, time=time, length=22.0, period=0.02, robots=views)
+            view.update_from(said(i / 10, error, change=103 * SECOND))
+    return SessionProgress(
+        title="first visit", sentence=story, time=time, duration=22.0, period=0.02, robots=views
+    )
 
 
 class Quiet:
-    def say(self, words):
+    def write_message(self, words):
         pass
 
-    def show(self, scene):
+    def show_progress(self, scene):
         pass
 
-    def clear(self):
+    def end_progress(self):
         pass
 
 
 @pytest.mark.parametrize(("module", "extra"), [("torch", "learn"), ("mcap", "ros"), ("matplotlib", "report")])
 def test_a_missing_part_is_named_before_anything_starts(tmp_path, monkeypatch, module, extra):
     from wm_robot.errors import MissingExtraError
-    from wm_robot_demo import Options, run
+    from wm_robot_demo import DemoOptions, run_demo
 
     monkeypatch.setattr("wm_robot_demo.demo_run.find_spec", lambda name: None if name == module else name)
-    options = Options(out=tmp_path / "out", base=tmp_path, frozen=tmp_path)
+    options = DemoOptions(output_folder=tmp_path / "out", base=tmp_path, frozen=tmp_path)
     with pytest.raises(MissingExtraError, match=rf'pip install "wm_robot\[{extra}\]"'):
-        run(options, Quiet())
+        run_demo(options, Quiet())
     assert not (tmp_path / "out").exists()
 
 
 def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
-    from wm_robot.io.durable import claim
+    from wm_robot.io.durable import try_lock
 
     command = [sys.executable, "-m", "wm_robot_cli", "demo", "--out", str(tmp_path)]
     with (tmp_path / ".lock").open("w") as other:
-        assert claim(other)
+        assert try_lock(other)
         done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
@@ -126,15 +128,15 @@ def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
 
 def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
     """Above 1.5 times its mean error before the change, and above 10 mm."""
-    from wm_robot_demo.demo_run import _standing
+    from wm_robot_demo.demo_run import _describe_errors
 
-    def heard(name: str, before: float, now: float) -> RobotView:
-        view = RobotView(name=name)
+    def heard(name: str, before: float, now: float) -> RobotStatus:
+        view = RobotStatus(name=name)
         for i in range(40):
-            view.hear(said(i / 10, 0.3 if i < 20 else before))
+            view.update_from(said(i / 10, 0.3 if i < 20 else before))
         for i in range(40, 50):
-            view.hear(said(i / 10, now, change=104 * SECOND))
-        assert view.before == pytest.approx(before), "the way to the target does not count"
+            view.update_from(said(i / 10, now, change=104 * SECOND))
+        assert view.error_before == pytest.approx(before), "the way to the target does not count"
         return view
 
     fine, off, poor = (
@@ -142,17 +144,17 @@ def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
         heard("frozen", 0.002, 0.011),
         heard("frozen", 0.02, 0.025),
     )
-    assert _standing([fine, off]) == "The adaptive arm is on its target; the frozen one is off it now."
-    assert _standing([fine, poor]) == "Both arms are on their target."
+    assert _describe_errors([fine, off]) == "The adaptive arm is on its target; the frozen one is off it now."
+    assert _describe_errors([fine, poor]) == "Both arms are on their target."
 
 
 def test_a_pipe_gets_a_line_now_and_then_and_at_each_turn_of_the_story():
     file = io.StringIO()
-    screen = screen_for(Console(file=file, width=60))
-    assert isinstance(screen, PlainScreen)
+    screen = select_display(Console(file=file, width=60))
+    assert isinstance(screen, TextDisplay)
     for i in range(50):
-        screen.show(scene(1 + i / 10))
-    screen.show(scene(6.0, "The world has changed."))
+        screen.show_progress(scene(1 + i / 10))
+    screen.show_progress(scene(6.0, "The world has changed."))
     lines = file.getvalue().splitlines()
     assert len(lines) == 3 and "\x1b" not in file.getvalue()
     assert lines[0].startswith("  1.0 s  adaptive 9 mm, frozen 64 mm, latency p99 8.0 ms.")
@@ -161,10 +163,10 @@ def test_a_pipe_gets_a_line_now_and_then_and_at_each_turn_of_the_story():
 
 def test_a_terminal_gets_one_screen_with_everything_on_it():
     file = io.StringIO()
-    screen = screen_for(Console(file=file, force_terminal=True, width=110, height=40))
-    assert isinstance(screen, TerminalScreen)
-    screen.show(scene(6.0))
-    screen.clear()
+    screen = select_display(Console(file=file, force_terminal=True, width=110, height=40))
+    assert isinstance(screen, TerminalDisplay)
+    screen.show_progress(scene(6.0))
+    screen.end_progress()
     shown = file.getvalue()
     for words in (
         "Both arms follow the target.",
@@ -179,12 +181,14 @@ def test_a_terminal_gets_one_screen_with_everything_on_it():
 
 def test_a_robot_that_has_not_spoken_yet_can_be_shown():
     file = io.StringIO()
-    views = [RobotView(name="adaptive"), RobotView(name="frozen")]
-    silent = Scene(title="first visit", story="starting", time=0.0, length=22.0, period=0.02, robots=views)
+    views = [RobotStatus(name="adaptive"), RobotStatus(name="frozen")]
+    silent = SessionProgress(
+        title="first visit", sentence="starting", time=0.0, duration=22.0, period=0.02, robots=views
+    )
     for screen in (
-        TerminalScreen(Console(file=file, force_terminal=True, width=110)),
-        PlainScreen(Console(file=file)),
+        TerminalDisplay(Console(file=file, force_terminal=True, width=110)),
+        TextDisplay(Console(file=file)),
     ):
-        screen.show(silent)
-        screen.clear()
+        screen.show_progress(silent)
+        screen.end_progress()
     assert "starting" in file.getvalue()

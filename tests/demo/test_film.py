@@ -9,42 +9,61 @@ pytestmark = pytest.mark.ros
 pytest.importorskip("rclpy")
 Image = pytest.importorskip("PIL.Image")
 
-from wm_robot.evaluation.outcome import Difference, Outcome
-from wm_robot_demo.film import AFTER, BEFORE, PAUSE, Scene, _encode, caption, shown_moments, span
+from wm_robot.evaluation.outcome import LargestDifference, SessionOutcome
+from wm_robot_demo.film import (
+    MIN_SECONDS_AFTER,
+    MIN_SECONDS_BEFORE,
+    PAUSE_SECONDS,
+    FilmTrack,
+    _encode_video,
+    compute_film_span,
+    compute_frame_times,
+    make_caption,
+)
 
 CHANGE = 8.0
 
 
-def scene(seconds: float = 22.0) -> Scene:
+def scene(seconds: float = 22.0) -> FilmTrack:
     time = np.arange(0, seconds, 0.02)
     nothing = np.zeros((len(time), 3))
-    return Scene(name="frozen", time=time, joints=nothing, target=nothing, error=time, payload=time)
+    return FilmTrack(name="frozen", time=time, joints=nothing, target=nothing, error=time, payload=time)
 
 
-def outcome(differ_at: float | None) -> Outcome:
-    largest = None if differ_at is None else Difference(time=CHANGE + differ_at, errors=(0.001, 0.075))
+def outcome(differ_at: float | None) -> SessionOutcome:
+    largest = None if differ_at is None else LargestDifference(time=CHANGE + differ_at, errors=(0.001, 0.075))
     names = ("adaptive", "frozen")
-    return Outcome(changed="0.24 kg", change=CHANGE, names=names, recoveries=(None, None), largest=largest)
+    return SessionOutcome(
+        change_description="0.24 kg",
+        change_time=CHANGE,
+        names=names,
+        recoveries=(None, None),
+        largest_difference=largest,
+    )
 
 
 @pytest.mark.parametrize(
-    ("differ_at", "stop"), [(None, CHANGE + AFTER), (2.0, CHANGE + AFTER), (11.0, 21.0), (13.5, 21.98)]
+    ("differ_at", "stop"),
+    [(None, CHANGE + MIN_SECONDS_AFTER), (2.0, CHANGE + MIN_SECONDS_AFTER), (11.0, 21.0), (13.5, 21.98)],
 )
 def test_the_film_lasts_beyond_the_moment_at_which_the_arms_differ_most(differ_at, stop):
     found = outcome(differ_at)
-    assert span([scene(), scene()], found) == pytest.approx((CHANGE - BEFORE, stop))
-    shown = shown_moments(*span([scene()], found), 10, found)
+    assert compute_film_span([scene(), scene()], found) == pytest.approx((CHANGE - MIN_SECONDS_BEFORE, stop))
+    shown = compute_frame_times(*compute_film_span([scene()], found), 10, found)
     assert (np.diff(shown) >= 0).all()
     if differ_at is not None:
-        assert (shown == CHANGE + differ_at).sum() >= PAUSE * 10
+        assert (shown == CHANGE + differ_at).sum() >= PAUSE_SECONDS * 10
 
 
 def test_the_film_says_there_what_the_report_says():
     found = outcome(11.9)
-    assert caption(CHANGE - 1, found) == "before the change"
-    assert caption(CHANGE + 1, found) == "1.0 s after the change: 0.24 kg"
-    assert caption(CHANGE + 11.9, found) == found.difference
-    assert found.difference == "They differed most 11.9 s after the change: adaptive 1 mm, frozen 75 mm."
+    assert make_caption(CHANGE - 1, found) == "before the change"
+    assert make_caption(CHANGE + 1, found) == "1.0 s after the change: 0.24 kg"
+    assert make_caption(CHANGE + 11.9, found) == found.difference_sentence
+    assert (
+        found.difference_sentence
+        == "They differed most 11.9 s after the change: adaptive 1 mm, frozen 75 mm."
+    )
 
 
 def pictures(count: int):
@@ -54,14 +73,14 @@ def pictures(count: int):
 
 def test_a_film_is_one_file_with_every_picture(tmp_path):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    path = _encode(tmp_path, pictures(10), 10)
+    path = _encode_video(tmp_path, pictures(10), 10)
     assert [p.name for p in tmp_path.iterdir()] == ["video.mp4"] and path == tmp_path / "video.mp4"
     assert imageio_ffmpeg.count_frames_and_secs(str(path))[0] == 10
 
 
 def test_without_an_encoder_it_is_a_gif_with_every_other_picture(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    path = _encode(tmp_path, pictures(10), 10)
+    path = _encode_video(tmp_path, pictures(10), 10)
     assert [p.name for p in tmp_path.iterdir()] == ["video.gif"]
     with Image.open(path) as image:
         assert image.n_frames == 5
@@ -69,7 +88,7 @@ def test_without_an_encoder_it_is_a_gif_with_every_other_picture(tmp_path, monke
 
 def test_a_visit_too_short_for_a_picture_has_no_film(tmp_path):
     with pytest.raises(ValueError, match="too short for a film frame"):
-        _encode(tmp_path, pictures(0), 10)
+        _encode_video(tmp_path, pictures(0), 10)
     assert not list(tmp_path.iterdir())
 
 
@@ -82,5 +101,5 @@ def test_a_film_that_is_interrupted_does_not_look_whole(tmp_path, monkeypatch, e
     if encoder == "gif":
         monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(KeyboardInterrupt):
-        _encode(tmp_path, cut(), 10)
+        _encode_video(tmp_path, cut(), 10)
     assert not (tmp_path / f"video.{encoder}").exists()

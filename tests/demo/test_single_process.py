@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.sim, pytest.mark.learn]
 pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install "wm_robot[report]"')
 
 from wm_robot.store.store import Store
-from wm_robot_demo import Options, film
-from wm_robot_demo.scenario import Plan
+from wm_robot_demo import DemoOptions, film
+from wm_robot_demo.scenario import DemoPlan
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = 4
@@ -97,14 +97,14 @@ def test_the_screen_shows_each_robot_while_it_runs(short):
 def test_the_restored_arm_went_on_with_the_life_of_the_adaptive_one(short):
     out, _ = short
     # Each step but the newest, whose outcome nobody has seen: 300 and 50.
-    assert Store(out / "state").show().steps == 299 + 49
+    assert Store(out / "state").read_manifest().steps == 299 + 49
 
 
 def test_an_interrupt_saves_what_was_lived(tmp_path):
     facts = watched(tmp_path, "--short", "--interrupt-at", "1.0")
     assert facts["code"] == 130
     assert facts["said"][-1] == f"Stopped. state in {tmp_path}; the next run continues from the state."
-    assert Store(tmp_path / "state").show().steps >= 50
+    assert Store(tmp_path / "state").read_manifest().steps >= 50
     assert not (tmp_path / "report.html").exists()
 
 
@@ -115,7 +115,7 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
     """Seed 1: the frozen arm comes back at once; 4, the default: it falls; 8: it is off by millimetres, late."""
     facts, page = watched(tmp_path, "--seed", str(seed)), Page(tmp_path / "report.html")
     # The chart, as far as a person can read it.
-    change = Plan.of(seed).change.time
+    change = DemoPlan.from_seed(seed).change.time
     adaptive, frozen = (np.array(curve)[np.array(time) >= change].max() for time, curve in facts["chart"])
     assert adaptive < 10 < frozen < facts["top"]
     # The headline and the story.
@@ -133,7 +133,7 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
     assert start < change and shown["largest"]["time"] < stop
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     _, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "video.mp4"))
-    assert seconds == pytest.approx(stop - start + film.PAUSE, abs=0.5)
+    assert seconds == pytest.approx(stop - start + film.PAUSE_SECONDS, abs=0.5)
     # The README, whose picture and figures are of a run over ROS 2.
     if seed == DEFAULT:
         lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
@@ -144,4 +144,4 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
 
 
 def test_the_default_seed_is_the_one_of_the_readme():
-    assert Options.seed == DEFAULT
+    assert DemoOptions.seed == DEFAULT

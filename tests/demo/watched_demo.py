@@ -36,15 +36,15 @@ class Recorded:
         self.scenes: list[tuple[float, str, list[float | None]]] = []
         self._interrupt_at = interrupt_at
 
-    def say(self, words: str) -> None:
+    def write_message(self, words: str) -> None:
         self.said += words.splitlines() or [""]
 
-    def show(self, scene: Any) -> None:
+    def show_progress(self, scene: Any) -> None:
         self.scenes.append((scene.time, scene.story, [view.error for view in scene.robots]))
         if scene.time > self._interrupt_at:
             raise KeyboardInterrupt
 
-    def clear(self) -> None:
+    def end_progress(self) -> None:
         pass
 
 
@@ -57,16 +57,20 @@ def main() -> None:
     asked = parser.parse_args()
     hide_ros()
 
-    from wm_robot_demo import Options, run
-    from wm_robot_demo.scenario import Change, Plan
+    from wm_robot_demo import DemoOptions, run_demo
+    from wm_robot_demo.scenario import DemoChange, DemoPlan
 
     screen, facts = Recorded(asked.interrupt_at), {}
     if asked.short:
-        change = Change(time=2.5, payload=0.3, joint="shoulder_pitch", strength=0.2)
-        Plan.of = lambda seed, quick=False: Plan(first=6.0, second=1.0, change=change)
+        change = DemoChange(time=2.5, payload=0.3, joint="shoulder_pitch", strength=0.2)
+        DemoPlan.from_seed = lambda seed, quick=False: DemoPlan(
+            first_duration=6.0, second_duration=1.0, change=change
+        )
     watch(facts, draws=not asked.short)
-    options = Options(out=asked.out, base=Path("arm-ekf"), frozen=Path("arm-robust"), seed=asked.seed)
-    code = run(options, screen)
+    options = DemoOptions(
+        output_folder=asked.out, base=Path("arm-ekf"), frozen=Path("arm-robust"), seed=asked.seed
+    )
+    code = run_demo(options, screen)
     facts |= {"code": code, "said": screen.said, "scenes": screen.scenes}
     (asked.out / "facts.json").write_text(json.dumps(facts))
     loaded = sorted(set(ROS) & {name.partition(".")[0] for name in sys.modules})
@@ -80,7 +84,7 @@ def watch(facts: dict[str, Any], *, draws: bool) -> None:
     from wm_robot.evaluation.report import figures
     from wm_robot_demo import film
 
-    inline, shoot = figures._inline, film.shoot
+    inline, shoot = figures._encode_svg, film.render_film
 
     def keep_chart(figure: Any, name: str, title: str) -> str:
         if name == "first-visit":
@@ -93,14 +97,14 @@ def watch(facts: dict[str, Any], *, draws: bool) -> None:
     def keep_film(folder: Path, spec: Any, scenes: Any, *, outcome: Any, patience: float) -> Path | None:
         largest = outcome.largest
         facts["film"] = {
-            "span": film.span(scenes, outcome),
+            "span": film.compute_film_span(scenes, outcome),
             "largest": asdict(largest) if largest else None,
-            "caption": film.caption(largest.time, outcome) if largest else "",
+            "caption": film.make_caption(largest.time, outcome) if largest else "",
             "errors": [float(np.interp(largest.time, s.time, s.error)) for s in scenes] if largest else [],
         }
-        return shoot(folder, spec, scenes, outcome=outcome, patience=patience) if draws else None
+        return shoot(folder, spec, scenes, outcome=outcome, timeout=patience) if draws else None
 
-    figures._inline, film.shoot = keep_chart, keep_film
+    figures._encode_svg, film.render_film = keep_chart, keep_film
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 import numpy as np
 
-from wm_robot.evaluation.control import Change, target_error
+from wm_robot.evaluation.control import HiddenChange, measure_target_error
 
 
 class Plants:
     """Two robots that go where they are told, and after the change a metre further."""
 
     def __init__(self):
-        self.obs, self.hold, self.off = np.zeros((2, 3)), np.zeros((2, 3)), 0.0
+        self.obs, self.last_action, self.off = np.zeros((2, 3)), np.zeros((2, 3)), 0.0
 
     def step(self, action):
         self.obs = action + self.off
         return self.obs, action
 
-    def tip(self):
+    def compute_gripper_position(self):
         return self.obs
 
 
@@ -41,8 +41,8 @@ def test_the_error_is_measured_after_each_step_and_the_change_comes_in_time():
     def apply():
         plants.off = np.array([1.0, 0.0, 0.0])
 
-    change = Change(step=4, apply=apply, truth_before=np.array([[1.0]]), truth_after=np.array([[2.0]]))
-    error = target_error(plants, crew, goals, change)
+    change = HiddenChange(step=4, apply=apply, truth_before=np.array([[1.0]]), truth_after=np.array([[2.0]]))
+    error = measure_target_error(plants, crew, goals, change)
     np.testing.assert_array_equal(error, [[0, 0, 0, 0, 1, 1]] * 2)
     # The oracle is told of the change with the first step lived in it, and not before.
     assert crew.told == [1, 1, 1, 1, 1, 2, 2]

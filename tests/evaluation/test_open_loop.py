@@ -4,7 +4,7 @@ import torch
 
 pytestmark = pytest.mark.learn
 
-from wm_robot.evaluation.open_loop import believe, foresee
+from wm_robot.evaluation.open_loop import estimate_physics, predict_observations
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
@@ -39,7 +39,7 @@ def by_hand(model, obs, applied, step, *, learning=True):
 
 @pytest.mark.parametrize("learning", [True, False])
 def test_it_is_what_the_model_imagines_at_each_moment_of_the_life(model, life, learning):
-    seen = foresee(model, *life, horizon=HORIZON, span=(10, 20), learning=learning)
+    seen = predict_observations(model, *life, horizon=HORIZON, span=(10, 20), update_state=learning)
     expected = [by_hand(model, *life, step, learning=learning) for step in range(10, 20)]
     np.testing.assert_allclose(seen, expected, atol=1e-5)
 
@@ -50,12 +50,12 @@ def test_what_comes_later_changes_nothing(model, life):
     later[16:] += 1
     args = {"horizon": HORIZON, "span": (10, 20)}
     np.testing.assert_array_equal(
-        foresee(model, obs, applied, **args), foresee(model, later, applied, **args)
+        predict_observations(model, obs, applied, **args), predict_observations(model, later, applied, **args)
     )
 
 
 def test_before_the_horizon_nothing_was_expected(model, life):
-    seen = foresee(model, *life, horizon=HORIZON, span=(0, 6))
+    seen = predict_observations(model, *life, horizon=HORIZON, span=(0, 6))
     assert np.isnan(seen[:HORIZON]).all() and np.isfinite(seen[HORIZON:]).all()
 
 
@@ -68,14 +68,16 @@ def test_a_saved_life_goes_on(model, life):
     row = (torch.from_numpy(obs[None, :11]), torch.from_numpy(applied[None, :10]), torch.ones(1, 10))
     _, state = model.scan(state, *row)
     saved = {name: value.numpy() for name, value in state.flatten().items()}
-    resumed = foresee(model, obs[10:], applied[10:], horizon=HORIZON, span=(HORIZON + 3, 15), state=saved)
-    whole = foresee(model, obs, applied, horizon=HORIZON, span=(10 + HORIZON + 3, 25))
+    resumed = predict_observations(
+        model, obs[10:], applied[10:], horizon=HORIZON, span=(HORIZON + 3, 15), state=saved
+    )
+    whole = predict_observations(model, obs, applied, horizon=HORIZON, span=(10 + HORIZON + 3, 25))
     np.testing.assert_allclose(resumed, whole, atol=1e-5)
 
 
 def test_a_belief_is_that_of_the_life_before_each_step(model, life):
     obs, applied = life
-    found = believe(model, obs, applied, span=(5, 9))
+    found = estimate_physics(model, obs, applied, span=(5, 9))
     state = model.birth(hold=torch.from_numpy(applied[:1]))
     for t in range(9):
         if t >= 5:

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from wm_robot.evaluation.outcome import Outcome, Track
-from wm_robot.evaluation.recovery import rolling_mean
+from wm_robot.evaluation.outcome import ErrorTrack, SessionOutcome
+from wm_robot.evaluation.recovery import compute_rolling_mean
 
 TIME = np.arange(0, 22, 0.02)
 CHANGE = 8.0
@@ -29,13 +29,13 @@ STAYS, OFF_EARLY, OFF_LATE, LOST = (
 )
 
 
-def outcome(*errors: np.ndarray, change: float | None = CHANGE, until: float = 22.0) -> Outcome:
+def outcome(*errors: np.ndarray, change: float | None = CHANGE, until: float = 22.0) -> SessionOutcome:
     seen = TIME < until
     tracks = [
-        Track(name=name, time=TIME[seen], error=each[seen])
+        ErrorTrack(name=name, time=TIME[seen], error=each[seen])
         for name, each in zip(("adaptive", "frozen"), errors, strict=False)
     ]
-    return Outcome.of(tracks, change=change, changed=WORDS)
+    return SessionOutcome.from_tracks(tracks, change_time=change, change_description=WORDS)
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,23 @@ def test_the_headline_is_what_happened(adaptive, frozen, words):
 )
 def test_an_arm_alone_has_a_headline_too(adaptive, words):
     alone = outcome(adaptive)
-    assert words in alone.headline and alone.largest is None and alone.difference == ""
+    assert words in alone.headline and alone.largest_difference is None and alone.difference_sentence == ""
 
 
 def test_a_disturbance_at_the_end_of_the_visit_is_told_as_the_chart_shows_it():
     """As demo seed 0: the frozen arm was fine for ten seconds, and 75 mm off after twelve."""
     told = outcome(STAYS, OFF_LATE)
-    story = " ".join(told.story)
+    story = " ".join(told.sentences)
     assert (
         "by 75 mm at worst; when the visit ended it had been back for 0.4 s, and 2 s are required." in story
     )
     assert "The adaptive arm stayed on its target" in story
-    assert told.largest is not None
+    assert told.largest_difference is not None
     # Anywhere where the window of half a second lies in the bad second.
-    assert told.largest.time == pytest.approx(CHANGE + 11.75, abs=0.27)
+    assert told.largest_difference.time == pytest.approx(CHANGE + 11.75, abs=0.27)
     assert re.fullmatch(
-        r"They differed most 1[12]\.\d s after the change: adaptive 2 mm, frozen 75 mm\.", told.difference
+        r"They differed most 1[12]\.\d s after the change: adaptive 2 mm, frozen 75 mm\.",
+        told.difference_sentence,
     )
 
 
@@ -92,15 +93,15 @@ def test_a_disturbance_at_the_end_of_the_visit_is_told_as_the_chart_shows_it():
     ],
 )
 def test_the_story_says_whether_an_arm_came_back(frozen, ending):
-    assert ending in outcome(STAYS, frozen).story[2]
+    assert ending in outcome(STAYS, frozen).sentences[2]
 
 
 def test_the_largest_difference_is_that_of_the_drawn_curves():
     rng = np.random.default_rng(0)
     one, other = (np.abs(0.05 * np.cumsum(rng.standard_normal(len(TIME)))) for _ in range(2))
-    found = outcome(one, other).largest
+    found = outcome(one, other).largest_difference
     after = TIME >= CHANGE
-    curves = [rolling_mean(TIME, each)[after] for each in (one, other)]
+    curves = [compute_rolling_mean(TIME, each)[after] for each in (one, other)]
     at = np.abs(curves[0] - curves[1]).argmax()
     assert found is not None and found.time == TIME[after][at]
     assert found.errors == (curves[0][at], curves[1][at])
@@ -117,5 +118,5 @@ def test_the_largest_difference_is_that_of_the_drawn_curves():
 def test_a_visit_that_was_cut_short_is_not_judged(cut, words):
     told = outcome(STAYS, LOST, **cut)
     assert told.headline == "The visit ended too early to show the effect of a change."
-    assert words in " ".join(told.story) and told.largest is None
-    assert not re.search(r"\d mm", " ".join(told.story))
+    assert words in " ".join(told.sentences) and told.largest_difference is None
+    assert not re.search(r"\d mm", " ".join(told.sentences))

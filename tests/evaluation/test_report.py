@@ -14,13 +14,13 @@ pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip insta
 
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.report import (
-    Belief,
-    Foresight,
-    Latency,
+    JointPredictions,
+    LatencyStatistics,
+    PhysicsEstimate,
     Report,
-    Run,
+    ReportedSession,
+    RobotRun,
     Video,
-    Visit,
     figures,
     write_report,
 )
@@ -30,7 +30,9 @@ CHANGE = 8.0
 JOINTS = ("base_yaw", "shoulder_pitch", "elbow_pitch", "forearm_roll", "wrist_pitch", "wrist_roll")
 
 
-def run(name: str, *, recovers: bool, seed: int, change: float | None = CHANGE, seconds: float = 22.0) -> Run:
+def run(
+    name: str, *, recovers: bool, seed: int, change: float | None = CHANGE, seconds: float = 22.0
+) -> RobotRun:
     """A run like a real one: an approach, a tracking error, and after the change a hump or a plateau."""
     rng = np.random.default_rng(seed)
     time, coarse = np.arange(0, seconds, 0.02), np.arange(0, seconds, 0.1)
@@ -43,41 +45,44 @@ def run(name: str, *, recovers: bool, seed: int, change: float | None = CHANGE, 
         surprise = surprise + np.where(coarse >= change, 6 * (np.exp(-late / 0.4) if recovers else 0.6), 0)
     edges = np.append(np.arange(0.0, 21.0, 1.0), np.inf)
     counts = np.histogram(3 + rng.gamma(4, 0.5, 1100), edges)[0]
-    latency = Latency(edges_ms=edges, counts=counts, p50_ms=4.8, p99_ms=8.1, max_ms=11.4)
-    return Run(
+    latency = LatencyStatistics(edges_ms=edges, counts=counts, p50_ms=4.8, p99_ms=8.1, max_ms=11.4)
+    return RobotRun(
         name=name,
         time=time,
         error=error,
         surprise_time=coarse,
         surprise=surprise,
         latency=latency,
-        lived=len(time),
+        lifetime_steps=len(time),
     )
 
 
-def foresight() -> Foresight:
+def foresight() -> JointPredictions:
     time = np.arange(CHANGE - 1.5, CHANGE + 3, 0.02)
     phase = np.arange(6) * 0.9
     measured = 0.4 * np.sin(1.3 * time[:, None] + phase)
     wrong = np.where(time >= CHANGE, 1.0, 0.0)[:, None] * np.array([0.02, 0.12, 0.04, 0, 0.02, 0])
     settles = np.exp(-np.maximum(time - CHANGE, 0) / 0.3)[:, None]
     expected = {"adaptive": measured + wrong * settles, "frozen": measured + wrong}
-    return Foresight(
-        ahead=0.16,
+    return JointPredictions(
+        horizon_seconds=0.16,
         joints=JOINTS,
-        changed=("shoulder_pitch",),
+        changed_joints=("shoulder_pitch",),
         time=time,
         measured=measured,
-        expected=expected,
+        predicted=expected,
     )
 
 
-def belief() -> Belief:
+def belief() -> PhysicsEstimate:
     time = np.arange(CHANGE - 1.5, CHANGE + 3, 0.02)
     truth = np.where(time >= CHANGE, 1.0, 0.0)[:, None] * np.array([2.0, -1.5])
     settles = 1 - np.exp(-np.maximum(time - CHANGE, 0) / 0.3)[:, None]
-    return Belief(
-        names=("payload, kg", "shoulder_pitch\nstrength, %"), time=time, truth=truth, believed=truth * settles
+    return PhysicsEstimate(
+        names=("payload, kg", "shoulder_pitch\nstrength, %"),
+        time=time,
+        truth=truth,
+        estimated=truth * settles,
     )
 
 
@@ -85,11 +90,11 @@ def report(**changes: object) -> Report:
     values: dict[str, object] = {
         "robot": "arm",
         "changed": "0.34 kg in the gripper, shoulder_pitch at 31 % strength",
-        "first": Visit(
+        "first": ReportedSession(
             runs=(run("adaptive", recovers=True, seed=1), run("frozen", recovers=False, seed=2)),
-            change=CHANGE,
+            change_time=CHANGE,
         ),
-        "second": Visit(
+        "second": ReportedSession(
             runs=(
                 run("restored", recovers=True, seed=3, change=None, seconds=10),
                 run("newborn", recovers=True, seed=4, change=0.2, seconds=10),
@@ -129,7 +134,9 @@ class Page(HTMLParser):
 @pytest.fixture
 def one_width(monkeypatch):
     """Each figure once, where only the words count."""
-    monkeypatch.setattr(page_module, page_module._figure.__name__, lambda draw: draw(figures.WIDE))
+    monkeypatch.setattr(
+        page_module, page_module._write_figure.__name__, lambda draw: draw(figures.WIDE_INCHES)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +179,9 @@ def test_the_story_is_told_in_words(page):
 
 
 def test_the_story_does_not_flatter(one_width, tmp_path):
-    swapped = Visit(
-        runs=(run("adaptive", recovers=False, seed=1), run("frozen", recovers=True, seed=2)), change=CHANGE
+    swapped = ReportedSession(
+        runs=(run("adaptive", recovers=False, seed=1), run("frozen", recovers=True, seed=2)),
+        change_time=CHANGE,
     )
     write_report(tmp_path / "report.html", report(first=swapped))
     words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
@@ -184,14 +192,14 @@ def test_what_the_page_says_is_what_its_chart_shows(monkeypatch):
     """The chart is read where its lines are still numbers."""
     drawn: list[Any] = []
     monkeypatch.setattr(
-        figures, figures._inline.__name__, lambda figure, name, title: drawn.append(figure) or ""
+        figures, figures._encode_svg.__name__, lambda figure, name, title: drawn.append(figure) or ""
     )
     for seed in range(3):
         runs = tuple(
             run(name, recovers=seed != i, seed=seed + i) for i, name in enumerate(("adaptive", "frozen"))
         )
-        told = report(first=Visit(runs=runs, change=CHANGE))
-        figures.target_error(told.first, "first-visit", difference=told.outcome.largest)
+        told = report(first=ReportedSession(runs=runs, change_time=CHANGE))
+        figures.draw_target_error(told.first, "first-visit", difference=told.outcome.largest_difference)
         axes = drawn[-1].axes[0]
         bold = [line for line in axes.lines if line.get_linewidth() == 2.2]
         assert len(bold) == 2
@@ -199,12 +207,12 @@ def test_what_the_page_says_is_what_its_chart_shows(monkeypatch):
             time, curve = (np.asarray(values) for values in line.get_data())
             assert time[-1] > CHANGE + 13, "to the end of the visit"
             worst = curve[time >= CHANGE].max()
-            assert recovery.worst == pytest.approx(worst / 1e3)
-            assert f"The {name} arm was off its target" in " ".join(told.outcome.story)
-            assert f"by {worst:.0f} mm at worst" in " ".join(told.outcome.story)
+            assert recovery.worst_error == pytest.approx(worst / 1e3)
+            assert f"The {name} arm was off its target" in " ".join(told.outcome.sentences)
+            assert f"by {worst:.0f} mm at worst" in " ".join(told.outcome.sentences)
             assert worst < axes.get_ylim()[1], "the axis holds it"
         marked = [text.get_text() for text in axes.texts]
-        low, high = sorted(1e3 * error for error in told.outcome.largest.errors)
+        low, high = sorted(1e3 * error for error in told.outcome.largest_difference.errors)
         assert f"{low:.0f} and {high:.0f} mm" in marked
 
 
@@ -217,7 +225,7 @@ def test_surprise_is_told_in_times_and_never_in_negative_nats(page):
 
 def test_an_arm_that_never_left_its_target_has_no_time_to_come_back(one_width, tmp_path):
     stays = dataclasses.replace(run("adaptive", recovers=True, seed=1, change=None), color=0)
-    first = Visit(runs=(stays, run("frozen", recovers=False, seed=2)), change=CHANGE)
+    first = ReportedSession(runs=(stays, run("frozen", recovers=False, seed=2)), change_time=CHANGE)
     write_report(tmp_path / "report.html", report(first=first))
     words = Page((tmp_path / "report.html").read_text(encoding="utf-8")).words
     assert "never" in words and "never left" in words
@@ -232,27 +240,27 @@ def test_every_figure_is_there_for_a_wide_and_for_a_narrow_page(page):
 def test_who_never_followed_has_not_recovered(one_width, tmp_path):
     lost = run("adaptive", recovers=True, seed=1)
     lost = dataclasses.replace(lost, error=lost.error + 0.3)
-    write_report(tmp_path / "report.html", report(first=Visit(runs=(lost,), change=CHANGE)))
+    write_report(tmp_path / "report.html", report(first=ReportedSession(runs=(lost,), change_time=CHANGE)))
     assert "did not follow its target" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def nothing(name: str) -> Run:
+def nothing(name: str) -> RobotRun:
     return dataclasses.replace(
         run(name, recovers=True, seed=1), time=np.zeros(0), error=np.zeros(0), surprise_time=np.zeros(0)
     )
 
 
-def brief(name: str) -> Run:
+def brief(name: str) -> RobotRun:
     """Recorded from its fourth second on."""
     whole = run(name, recovers=True, seed=1)
     return dataclasses.replace(whole, time=whole.time[200:], error=whole.error[200:])
 
 
-def cut(seconds: float) -> Visit:
+def cut(seconds: float) -> ReportedSession:
     """A visit that somebody ended."""
-    return Visit(
+    return ReportedSession(
         runs=tuple(run(name, recovers=True, seed=1, seconds=seconds) for name in ("adaptive", "frozen")),
-        change=CHANGE,
+        change_time=CHANGE,
     )
 
 
@@ -266,19 +274,22 @@ def cut(seconds: float) -> Visit:
             "What it looked like",
         ),
         (
-            {"first": Visit(runs=(run("adaptive", recovers=True, seed=1, change=None),)), "second": None},
+            {
+                "first": ReportedSession(runs=(run("adaptive", recovers=True, seed=1, change=None),)),
+                "second": None,
+            },
             "The visit ended before the world changed.",
             "at worst, adaptive",
         ),
         ({"first": cut(3.0)}, "The visit ended before the world changed.", "at worst, adaptive"),
         ({"first": cut(CHANGE + 1.0)}, "ended too soon after it to show", "at worst, adaptive"),
         (
-            {"second": Visit(runs=(nothing("restored"), nothing("newborn")))},
+            {"second": ReportedSession(runs=(nothing("restored"), nothing("newborn")))},
             "it was back to stay",
             "a start from the saved state",
         ),
         (
-            {"second": Visit(runs=(brief("restored"), brief("newborn")))},
+            {"second": ReportedSession(runs=(brief("restored"), brief("newborn")))},
             "The start of the visit was not",
             "÷",
         ),

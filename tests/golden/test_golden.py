@@ -30,15 +30,15 @@ torch = pytest.importorskip("torch")
 import onnxruntime
 
 from wm_robot import types
-from wm_robot.adaptation.transition_filter import Caution
+from wm_robot.adaptation.transition_filter import TransitionFilter
 from wm_robot.agent.agent import Agent
-from wm_robot.agent.onnx_files import load_graphs
-from wm_robot.agent.plan_monitor import Exploitation
-from wm_robot.agent.plan_prediction import Thought, imagined
-from wm_robot.agent.rollout_objective import ImaginedPlans
+from wm_robot.agent.onnx_files import load_functions
+from wm_robot.agent.plan_monitor import PlanMonitor
+from wm_robot.agent.plan_prediction import LastPlan, predict_plan
+from wm_robot.agent.rollout_objective import TorchPlanner
 from wm_robot.model.base import load_base
-from wm_robot.model.torch_backend import ModelLives, tensors
-from wm_robot.model.uncertainty import foresee
+from wm_robot.model.torch_backend import TorchBackend, to_tensors
+from wm_robot.model.uncertainty import predict_uncertainty
 from wm_robot.planning.mppi import Mppi, MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
@@ -135,14 +135,14 @@ class Model:
         self.folder = ROOT / "bases" / name
         self.spec = load_spec()
         self.base = load_base(self.folder)
-        self.graphs = load_graphs(self.folder, self.base)
-        self.backends = {"torch": ModelLives(self.base.model)}
+        self.graphs = load_functions(self.folder, self.base)
+        self.backends = {"torch": TorchBackend(self.base.model)}
         if self.graphs.life is not None:
             self.backends["graph"] = self.graphs.life
 
     def plan_searches(self) -> dict[str, Any]:
         """What improves plans, by backend."""
-        planned = ImaginedPlans(self.base.model, self.spec, task=TASK, planner=MppiConfig())
+        planned = TorchPlanner(self.base.model, self.spec, task=TASK, planner=MppiConfig())
         return {"torch": planned, "graph": self.graphs.plan}
 
     def agent(self, seed: int = 0) -> Agent:
@@ -152,9 +152,9 @@ class Model:
             self.spec,
             task=TASK,
             planner=MppiConfig(),
-            graphs=self.graphs,
-            caution=Caution(self.spec),
-            exploitation=Exploitation(self.spec, task=TASK),
+            functions=self.graphs,
+            transition_filter=TransitionFilter(self.spec),
+            plan_monitor=PlanMonitor(self.spec, task=TASK),
             seed=seed,
         )
 
@@ -186,16 +186,19 @@ def imagine_by_steps(
     backend: Any, state: Any, obs: np.ndarray, plan: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation after each action of a plan, `H O` each."""
-    found = imagined(backend, Thought(state, obs[None], plan[None]))
+    found = predict_plan(backend, LastPlan(state, obs[None], plan[None]))
     return found.mean, found.deviation
 
 
 @torch.inference_mode()
 def imagine_in_torch(model: Model, state: Any, obs: np.ndarray, plans: np.ndarray) -> Arrays:
     """What the model expects of plans, `N H A`, and its doubt about the first."""
-    network, lived = model.base.model, tensors(state)
+    network, lived = model.base.model, to_tensors(state)
     z, actions = network.observe(lived, torch.from_numpy(obs[None])), torch.from_numpy(plans[None])
-    followed, doubted = network.imagine(lived, z, actions), foresee(network, lived, z, actions[:, 0])
+    followed, doubted = (
+        network.imagine(lived, z, actions),
+        predict_uncertainty(network, lived, z, actions[:, 0]),
+    )
     return {
         "imagined mean": followed.mean[0].numpy(),
         "imagined log variance": followed.log_variance[0].numpy(),
@@ -210,7 +213,7 @@ def scan_in_torch(
     """The whole stream at once, as in training: mean, log variance and the state after it."""
     stream = (torch.from_numpy(each[None]) for each in (obs, action, valid))
     told = None if truth is None else torch.from_numpy(truth)[:, None].expand(-1, len(obs), -1)
-    found, after = model.base.model.scan(tensors(state), *stream, told)
+    found, after = model.base.model.scan(to_tensors(state), *stream, told)
     return (
         found.mean[0].numpy(),
         found.log_variance[0].numpy(),
@@ -219,7 +222,9 @@ def scan_in_torch(
 
 
 def make_planner(spec: RobotSpec, seed: int) -> Mppi:
-    return Mppi(MppiConfig(), low=spec.action_low, high=spec.action_high, step=spec.action_step, seed=seed)
+    return Mppi(
+        MppiConfig(), low=spec.action_low, high=spec.action_high, max_step=spec.action_step, seed=seed
+    )
 
 
 def plan_once(
@@ -240,7 +245,7 @@ def choose_action(agent: Agent, obs: np.ndarray, goal: np.ndarray) -> np.ndarray
 def observe_step(agent: Agent, step: Step, *, contact: bool = False, hurry: bool = False) -> float:
     """Surprise of a transition, nats per channel."""
     valid = bool(step.valid)
-    return agent.live(*step[:3], valid=valid, contact=contact, hurry=hurry).nll
+    return agent.observe(*step[:3], valid=valid, intervention=contact, skip_optional=hurry).nll
 
 
 def read_counters(agent: Agent) -> np.ndarray:
@@ -251,8 +256,8 @@ def read_counters(agent: Agent) -> np.ndarray:
 
 def read_judgement(agent: Agent) -> np.ndarray:
     """What the watch of plans found last: promised, kept, gap and insensitive."""
-    judged = agent._exploitation.judged
-    return np.concatenate([judged.promised, judged.kept, judged.gap, judged.insensitive])
+    judged = agent._plan_monitor.score
+    return np.concatenate([judged.predicted, judged.realised, judged.gap, judged.uncorrelated])
 
 
 def read_state(agent: Agent) -> Arrays:

@@ -1,13 +1,13 @@
 import pytest
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.base_file import CARD, SHIPPED, find_base
+from wm_robot.io.base_file import BASE_FOLDERS, CARD, find_base
 
 
 @pytest.mark.parametrize("name", ["arm-ekf", "bases/arm-ekf"])
 def test_a_base_that_ships_is_found_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_base(name) == SHIPPED[0] / "arm-ekf"
+    assert find_base(name) == BASE_FOLDERS[0] / "arm-ekf"
 
 
 def test_a_base_of_ones_own_comes_before_one_that_ships(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from wm_robot.io import durable
-from wm_robot.io.durable import claim, is_claimed, locked, unchanged, write_file
+from wm_robot.io.durable import is_locked, lock_exclusive, lock_shared, try_lock, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -41,15 +41,15 @@ def test_what_the_system_refuses_names_the_file_that_was_meant(tmp_path, monkeyp
 
 def test_who_only_reads_waits_for_who_changes_and_makes_no_lock(tmp_path):
     lock = tmp_path / ".lock"
-    with unchanged(lock):
-        assert not lock.exists() and not is_claimed(lock)
-    with locked(lock):
-        assert is_claimed(lock)
-    with unchanged(lock), unchanged(lock):
+    with lock_shared(lock):
+        assert not lock.exists() and not is_locked(lock)
+    with lock_exclusive(lock):
+        assert is_locked(lock)
+    with lock_shared(lock), lock_shared(lock):
         # A shared lock does not exclude other readers.
-        assert not is_claimed(lock)
+        assert not is_locked(lock)
         with lock.open("rb") as other:
-            assert not claim(other)
+            assert not try_lock(other)
     assert lock.read_bytes() == b""
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from wm_robot.io import open_files
-from wm_robot.io.open_files import QUIET, find_growing, find_writer
+from wm_robot.io.open_files import QUIET_TIME, find_growing_files, find_writer
 
 linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux tells who has a file open"
@@ -45,7 +45,7 @@ def test_who_has_a_file_open_to_write_is_found_and_who_reads_is_not(tmp_path, mo
 
 
 def test_where_the_system_tells_nothing_no_writer_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(open_files, "PROCESSES", tmp_path / "nothing")
+    monkeypatch.setattr(open_files, "PROC_FOLDER", tmp_path / "nothing")
     path = tmp_path / "file"
     with path.open("wb"):
         assert find_writer(path) is None
@@ -56,7 +56,7 @@ def test_files_that_were_left_alone_for_long_are_not_watched(tmp_path):
     path.write_bytes(b"x")
     os.utime(path, (0, 0))
     began = time.monotonic()
-    assert find_growing([path]) == set() and find_growing([]) == set()
+    assert find_growing_files([path]) == set() and find_growing_files([]) == set()
     assert time.monotonic() - began < 0.5
 
 
@@ -70,6 +70,6 @@ def test_a_fresh_file_is_watched_and_one_that_grows_is_found(tmp_path, ahead):
     later = threading.Timer(0.5, lambda: grown.write_bytes(b"xy"))
     later.start()
     began = time.monotonic()
-    assert find_growing([still, grown]) == {grown}
-    assert time.monotonic() - began == pytest.approx(QUIET, abs=0.5)
+    assert find_growing_files([still, grown]) == {grown}
+    assert time.monotonic() - began == pytest.approx(QUIET_TIME, abs=0.5)
     later.join()

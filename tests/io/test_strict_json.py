@@ -3,7 +3,7 @@
 import pytest
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.strict_json import read_canonical, read_json
+from wm_robot.io.strict_json import parse_canonical_json, parse_json
 
 
 @pytest.mark.parametrize(
@@ -23,19 +23,19 @@ from wm_robot.io.strict_json import read_canonical, read_json
 )
 def test_what_could_be_read_in_two_ways_is_refused(content):
     with pytest.raises(SnapshotError, match="it is not valid JSON"):
-        read_json(content, "it")
+        parse_json(content, "it")
 
 
 def test_a_spelling_of_its_own_is_read_where_it_is_nobodys_signature():
-    assert read_json(b' {"b": 1.50, "a": [] }\n', "it") == {"a": [], "b": 1.5}
+    assert parse_json(b' {"b": 1.50, "a": [] }\n', "it") == {"a": [], "b": 1.5}
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1}', b'{"b":1,"a":2}', b"1.50", b'"\\u0061"', b"1\n", b"1E2"])
 def test_a_second_spelling_is_refused_where_one_is_signed(content):
-    assert read_json(content, "it") is not None
+    assert parse_json(content, "it") is not None
     with pytest.raises(SnapshotError, match="not in canonical form"):
-        read_canonical(content, "it")
+        parse_canonical_json(content, "it")
 
 
 def test_the_one_spelling_is_read():
-    assert read_canonical(b'{"a":[1,2.5,"\\u00e4"],"b":null}', "it") == {"a": [1, 2.5, "ä"], "b": None}
+    assert parse_canonical_json(b'{"a":[1,2.5,"\\u00e4"],"b":null}', "it") == {"a": [1, 2.5, "ä"], "b": None}

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.tensor_file import described, read_tensors
+from wm_robot.io.tensor_file import describe_tensors, parse_tensors
 from wm_robot_benchmarks.tampering.tensor_attacks import FILES
 
 VALUES = {
@@ -24,7 +24,7 @@ VALUES = {
 
 def test_what_the_reference_writes_is_read_as_the_reference_reads_it():
     content = save(VALUES)
-    ours, theirs = read_tensors(content, "it"), load(content)
+    ours, theirs = parse_tensors(content, "it"), load(content)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         assert ours[name].dtype == value.dtype and ours[name].shape == value.shape
@@ -33,11 +33,11 @@ def test_what_the_reference_writes_is_read_as_the_reference_reads_it():
 
 def test_what_is_read_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
-        read_tensors(save(VALUES), "it")["x"][0, 0] = 1
+        parse_tensors(save(VALUES), "it")["x"][0, 0] = 1
 
 
 def test_a_description_says_where_a_number_is_none():
-    found = described({"x": np.array([1.0, np.nan], np.float32), "n": np.array([1])})
+    found = describe_tensors({"x": np.array([1.0, np.nan], np.float32), "n": np.array([1])})
     assert found == {
         "x": {"dtype": "float32", "shape": [2], "finite": False},
         "n": {"dtype": "int64", "shape": [1], "finite": True},
@@ -47,7 +47,7 @@ def test_a_description_says_where_a_number_is_none():
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"no tensors"}))
 def test_a_header_that_lies_is_refused(name):
     with pytest.raises(SnapshotError, match="of it|it is no"):
-        read_tensors(FILES[name](), "it")
+        parse_tensors(FILES[name](), "it")
 
 
 @settings(max_examples=300, deadline=None)
@@ -59,7 +59,7 @@ def test_whatever_is_read_at_all_the_reference_reads_alike(data):
     ):
         content[at] = value
     try:
-        ours = read_tensors(bytes(content), "it")
+        ours = parse_tensors(bytes(content), "it")
     except SnapshotError:
         return
     try:

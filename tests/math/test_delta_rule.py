@@ -3,7 +3,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.math.delta_rule import delta_scan, delta_write
+from wm_robot.math.delta_rule import delta_scan, delta_update
 
 
 def problem(steps: int, size: int = 4, dtype=torch.float64):
@@ -25,7 +25,7 @@ def test_the_parallel_form_equals_the_loop(steps):
     read, last = delta_scan(state, query, key, value, strength, log_decay)
     for t in range(steps):
         torch.testing.assert_close(read[:, t], (query[:, t, None] @ state)[:, 0], atol=1e-10, rtol=1e-10)
-        state = delta_write(state, key[:, t], value[:, t], strength[:, t], log_decay[:, t])
+        state = delta_update(state, key[:, t], value[:, t], strength[:, t], log_decay[:, t])
     torch.testing.assert_close(last, state, atol=1e-10, rtol=1e-10)
 
 
@@ -39,7 +39,7 @@ def test_orthonormal_keys_are_recalled_exactly_after_many_writes():
     state = torch.zeros(8, 8, dtype=torch.float64)
     half, none = torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
     for i in range(400):
-        state = delta_write(state, keys[i % 8], values[i % 8], half, none)
+        state = delta_update(state, keys[i % 8], values[i % 8], half, none)
     torch.testing.assert_close(keys @ state, values, atol=1e-3, rtol=0)
 
 

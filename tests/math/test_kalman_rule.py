@@ -3,7 +3,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.math.kalman_rule import kalman_scan, kalman_write
+from wm_robot.math.kalman_rule import kalman_scan, kalman_update
 
 K, V = 4, 3
 
@@ -28,11 +28,11 @@ def test_a_scan_is_its_writes(count):
     query, key, value, noise, decay = steps(count)
     belief = born()
     for _, k, v, r, g in zip(*(x.unbind(1) for x in steps(5, seed=1)), strict=True):
-        belief = kalman_write(belief, k, v, r, g)
+        belief = kalman_update(belief, k, v, r, g)
     reads, after = kalman_scan(belief, query, key, value, noise, decay)
     for t in range(count):
         torch.testing.assert_close((query[:, t, None] @ belief[0])[:, 0], reads[:, t])
-        belief = kalman_write(belief, key[:, t], value[:, t], noise[:, t], decay[:, t])
+        belief = kalman_update(belief, key[:, t], value[:, t], noise[:, t], decay[:, t])
     torch.testing.assert_close(after, belief)
 
 
@@ -68,7 +68,7 @@ def test_evidence_of_a_noiseless_world_makes_it_exact_and_sure():
 def test_what_is_forgotten_is_unknown_again():
     _, key, value, noise, _ = steps(6)
     _, belief = kalman_scan(born(), key, key, value, noise, torch.zeros_like(noise))
-    mean, covariance = kalman_write(
+    mean, covariance = kalman_update(
         belief,
         torch.zeros(2, K).double(),
         torch.zeros(2, V).double(),

@@ -3,7 +3,13 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.math.ridge_regression import Evidence, ridge_scan, ridge_variance, ridge_weights, ridge_write
+from wm_robot.math.ridge_regression import (
+    Evidence,
+    compute_ridge_variance,
+    ridge_scan,
+    ridge_update,
+    solve_ridge_weights,
+)
 
 K, V = 4, 3
 
@@ -30,7 +36,7 @@ def test_weights_are_those_of_ridge_regression():
     for row in range(2):
         x, y, r = key[row], value[row], noise[row, :, None]
         expected = torch.linalg.solve(x.T @ (x / r) + torch.diag(PRIOR[row]), x.T @ (y / r))
-        torch.testing.assert_close(ridge_weights(evidence, PRIOR)[row], expected, atol=1e-9, rtol=0)
+        torch.testing.assert_close(solve_ridge_weights(evidence, PRIOR)[row], expected, atol=1e-9, rtol=0)
 
 
 def test_without_forgetting_it_is_recursive_least_squares():
@@ -42,21 +48,21 @@ def test_without_forgetting_it_is_recursive_least_squares():
         gain = covariance @ k / (k.mT @ covariance @ k + noise[:, t, None, None])
         weights = weights + gain @ (v - k.mT @ weights)
         covariance = covariance - gain @ k.mT @ covariance
-        evidence = ridge_write(evidence, key[:, t], value[:, t], noise[:, t], torch.zeros(2).double())
-        torch.testing.assert_close(ridge_weights(evidence, PRIOR), weights, atol=1e-9, rtol=0)
-    said = ridge_variance(evidence, PRIOR, key)
+        evidence = ridge_update(evidence, key[:, t], value[:, t], noise[:, t], torch.zeros(2).double())
+        torch.testing.assert_close(solve_ridge_weights(evidence, PRIOR), weights, atol=1e-9, rtol=0)
+    said = compute_ridge_variance(evidence, PRIOR, key)
     torch.testing.assert_close(said, (key @ covariance * key).sum(-1), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 33])
 def test_a_scan_reads_before_each_write(count):
     key, value, noise, log_decay = steps(count)
-    query, evidence = steps(count, seed=1)[0], ridge_write(nothing(), *(x[:, 0] for x in steps(1, seed=2)))
+    query, evidence = steps(count, seed=1)[0], ridge_update(nothing(), *(x[:, 0] for x in steps(1, seed=2)))
     reads, last = ridge_scan(evidence, PRIOR, query, key, value, noise, log_decay)
     for t in range(count):
-        expected = (query[:, t, None] @ ridge_weights(evidence, PRIOR))[:, 0]
+        expected = (query[:, t, None] @ solve_ridge_weights(evidence, PRIOR))[:, 0]
         torch.testing.assert_close(reads[:, t], expected, atol=1e-9, rtol=0)
-        evidence = ridge_write(evidence, key[:, t], value[:, t], noise[:, t], log_decay[:, t])
+        evidence = ridge_update(evidence, key[:, t], value[:, t], noise[:, t], log_decay[:, t])
     for found, wanted in zip(last, evidence, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-9, rtol=0)
 
@@ -67,7 +73,9 @@ def test_evidence_added_is_evidence_of_both():
     joint = [torch.cat(pair, 1) for pair in zip(first, second, strict=True)]
     _, both = ridge_scan(nothing(), PRIOR, joint[0], *joint[:3], 0 * joint[3])
     pooled = Evidence(one.gram + other.gram, one.moment + other.moment)
-    torch.testing.assert_close(ridge_weights(pooled, PRIOR), ridge_weights(both, PRIOR), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        solve_ridge_weights(pooled, PRIOR), solve_ridge_weights(both, PRIOR), atol=1e-9, rtol=0
+    )
 
 
 def test_gradients_are_exact():

@@ -14,7 +14,9 @@ PERIODS = (4, 8, 32)
 @pytest.fixture
 def levels():
     torch.manual_seed(0)
-    made = Continuum(width=WIDTH, outcome=OUTCOME, periods=PERIODS, features=FEATURES, values=VALUES, dt=0.02)
+    made = Continuum(
+        width=WIDTH, outcome=OUTCOME, periods=PERIODS, num_features=FEATURES, num_values=VALUES, dt=0.02
+    )
     return made.double().requires_grad_(False)
 
 

@@ -6,8 +6,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.memory.ekf import EkfMemory
-from wm_robot.memory.memory import Sensed
+from wm_robot.memory.ekf import MultipleModelEkf
+from wm_robot.memory.memory import HypothesisPrediction
 
 NOISE = 0.05
 
@@ -19,8 +19,8 @@ def gains(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 @pytest.fixture
-def memory() -> EkfMemory:
-    made = EkfMemory(width=4, outcome=3, dt=0.02)
+def memory() -> MultipleModelEkf:
+    made = MultipleModelEkf(width=4, outcome=3, dt=0.02)
     made.fit_prior(gains(np.random.default_rng(0), 4000))
     return made
 
@@ -39,7 +39,7 @@ class Plant:
         def sense(physics):
             each = slope[:, None].expand(-1, physics.shape[1], -1, -1)
             mean = (each @ physics[..., None])[..., 0]
-            return Sensed(mean, torch.full_like(mean, 2 * np.log(NOISE)), each)
+            return HypothesisPrediction(mean, torch.full_like(mean, 2 * np.log(NOISE)), each)
 
         noise = torch.tensor(self.rng.normal(size=push.shape), dtype=torch.float32)
         outcome = (slope @ self.physics[..., None])[..., 0] + NOISE * noise
@@ -50,14 +50,14 @@ class Plant:
         for t in range(steps):
             sense, outcome = self.step()
             counted = torch.full((batch,), age + t)
-            _, state = memory.infer(state, counted, sense, outcome, torch.full((batch,), weight))
+            _, state = memory.infer_physics(state, counted, sense, outcome, torch.full((batch,), weight))
         return state
 
 
 def says_nothing(physics):
     """A step at rest: all hypotheses expect the same."""
     expected = torch.zeros(*physics.shape[:2], 2)
-    return Sensed(expected, expected, torch.zeros(*expected.shape, 3))
+    return HypothesisPrediction(expected, expected, torch.zeros(*expected.shape, 3))
 
 
 def error(state, plant) -> float:
@@ -81,12 +81,12 @@ def test_a_uniform_number_has_one_side(memory):
     assert torch.isnan(memory.turn).all()
     # And then there is nothing to turn; it lives all the same.
     plant = Plant(3)
-    assert torch.isfinite(plant.live(memory, memory.birth(3), 20)["truth"]).all()
+    assert torch.isfinite(plant.live(memory, memory.initial_state(3), 20)["truth"]).all()
 
 
 def test_it_finds_the_physics_reversed_motors_and_all(memory):
     plant = Plant(64)
-    newborn = memory.birth(64)
+    newborn = memory.initial_state(64)
     lived = plant.live(memory, newborn, 40)
     assert (plant.physics[:, :2] < 0).any()
     assert error(newborn, plant) > 0.4
@@ -95,7 +95,7 @@ def test_it_finds_the_physics_reversed_motors_and_all(memory):
 
 def test_after_a_change_it_finds_the_new_physics(memory):
     plant = Plant(64)
-    lived = plant.live(memory, memory.birth(64), 200)
+    lived = plant.live(memory, memory.initial_state(64), 200)
     before = error(lived, plant)
     plant.physics = torch.tensor(gains(np.random.default_rng(5), 64), dtype=torch.float32)
     assert error(lived, plant) > 10 * before
@@ -104,7 +104,7 @@ def test_after_a_change_it_finds_the_new_physics(memory):
 
 def test_a_long_life_stays_sound_and_sure(memory):
     plant = Plant(4)
-    lived = plant.live(memory, memory.birth(4), 2000)
+    lived = plant.live(memory, memory.initial_state(4), 2000)
     assert error(lived, plant) < 0.03
     assert all(torch.isfinite(value).all() for value in lived.values())
     best = lived["covariance"][:, 0]
@@ -112,11 +112,13 @@ def test_a_long_life_stays_sound_and_sure(memory):
 
 
 def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_newborn(memory):
-    lived = Plant(2).live(memory, memory.birth(2), 50)
+    lived = Plant(2).live(memory, memory.initial_state(2), 50)
 
     before = lived["truth"]
     for t in range(2000):
-        _, lived = memory.infer(lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2))
+        _, lived = memory.infer_physics(
+            lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2)
+        )
     believed = lived["covariance"][:, 0]
     torch.testing.assert_close(believed, memory.prior_covariance.expand(2, -1, -1), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(lived["truth"], before)
@@ -124,7 +126,7 @@ def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_ne
 
 def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(memory):
     plant = Plant(16)
-    lived = plant.live(memory, memory.birth(16), 7)
+    lived = plant.live(memory, memory.initial_state(16), 7)
     best = lived["mean"][:, 0]
     assert torch.equal(lived["truth"], best)
     assert (lived["mean"] >= memory.low).all() and (lived["mean"] <= memory.high).all()
@@ -132,11 +134,11 @@ def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(me
 
 @pytest.mark.parametrize(("ahead", "believed"), [(0.8, 0), (1.5, 3)])
 def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, believed):
-    lived = Plant(2).live(memory, memory.birth(2), 50)
+    lived = Plant(2).live(memory, memory.initial_state(2), 50)
     lived["mean"][:, 3] = memory.prior_mean
-    lived["score"] = torch.full((2, memory.HYPOTHESES), -100.0)
-    lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SURE
-    _, after = memory.infer(
+    lived["score"] = torch.full((2, memory.NUM_HYPOTHESES), -100.0)
+    lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SWITCH_THRESHOLD
+    _, after = memory.infer_physics(
         lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
     )
     torch.testing.assert_close(after["truth"], lived["mean"][:, believed])
@@ -145,11 +147,11 @@ def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, 
 
 def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
     plant = Plant(3)
-    lived = plant.live(memory, memory.birth(3), 10)
+    lived = plant.live(memory, memory.initial_state(3), 10)
     sense, outcome = plant.step()
     outcome[1] = torch.nan
     weight = torch.tensor([1.0, 0.0, 1.0])
-    _, after = memory.infer(lived, torch.full((3,), 10), sense, outcome, weight)
+    _, after = memory.infer_physics(lived, torch.full((3,), 10), sense, outcome, weight)
     for name, value in lived.items():
         assert torch.equal(after[name][1], value[1])
         assert torch.isfinite(after[name]).all()
@@ -158,7 +160,7 @@ def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
 
 def test_a_hypothesis_that_breaks_is_given_up(memory):
     plant = Plant(2)
-    lived = plant.live(memory, memory.birth(2), 10)
+    lived = plant.live(memory, memory.initial_state(2), 10)
     sense, outcome = plant.step()
 
     def broken(physics):
@@ -167,14 +169,14 @@ def test_a_hypothesis_that_breaks_is_given_up(memory):
         mean[0, 0] = torch.inf
         return sensed._replace(mean=mean)
 
-    _, after = memory.infer(lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
+    _, after = memory.infer_physics(lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not torch.equal(after["mean"][0, 0], lived["mean"][0, 0])
 
 
 def test_a_step_of_half_the_weight_moves_it_less(memory):
     full, half = Plant(8), Plant(8)
-    sure = full.live(memory, memory.birth(8), 1)["covariance"]
-    unsure = half.live(memory, memory.birth(8), 1, weight=0.5)["covariance"]
+    sure = full.live(memory, memory.initial_state(8), 1)["covariance"]
+    unsure = half.live(memory, memory.initial_state(8), 1, weight=0.5)["covariance"]
     volumes = [torch.linalg.slogdet(c[:, 0]).logabsdet for c in (sure, unsure)]
     assert (volumes[0] < volumes[1]).all()

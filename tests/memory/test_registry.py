@@ -24,7 +24,7 @@ class FastWeightsContract(MemoryContract):
             for parameter in (memory.forget.weight, memory.forget.bias):
                 parameter.data.zero_()
             self.silence(memory)
-            state = memory.birth(1) | {"S": memory.initial.detach()[None] + 1.0}
+            state = memory.initial_state(1) | {"S": memory.initial.detach()[None] + 1.0}
             half_life = memory.log_half_life.exp()[0].item()
             steps = round(half_life / dt)
             h, e = torch.randn(1, steps, 16), torch.randn(1, steps, 10)
@@ -50,7 +50,7 @@ class TestDeltaGram(TestDelta):
         plain.load_state_dict(memory.state_dict())
         h, e, w = torch.randn(2, 40, 16), torch.randn(2, 40, 10), torch.ones(2, 40)
         read, after = memory.scan(memory.birth(2), h, e, w)
-        same, known = plain.scan(plain.birth(2), h, e, w)
+        same, known = plain.scan(plain.initial_state(2), h, e, w)
         assert torch.equal(read, same) and torch.equal(after["S"], known["S"])
 
     def test_pooled_lives_know_what_either_of_them_explored(self, memory):
@@ -113,7 +113,7 @@ class TestRidge(MemoryContract):
             memory = make_memory(self.family, width=16, outcome=10, dt=dt)
             for parameter in (memory.forget.weight, memory.forget.bias, memory.key.weight):
                 parameter.data.zero_()
-            state = memory.birth(1)
+            state = memory.initial_state(1)
             state["H"] = torch.ones_like(state["H"])
             steps = round(memory.log_half_life.exp()[0].item() / dt)
             _, after = memory.scan(
@@ -245,17 +245,17 @@ def test_an_unknown_family_is_named_with_the_known_ones():
 def test_lives_that_cannot_be_merged_say_what_to_do(family):
     memory = make_memory(family, width=4, outcome=4, dt=0.02)
     with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):
-        memory.merge([memory.birth(1)] * 2)
+        memory.merge_states([memory.initial_state(1)] * 2)
 
 
 def test_no_memory_stays_empty():
     memory = make_memory("none", width=4, outcome=4, dt=0.02)
-    state = memory.birth(2)
-    after = memory.write(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
+    state = memory.initial_state(2)
+    after = memory.update(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
     assert torch.equal(after["s"], state["s"])
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_registry_says_without_torch_what_the_class_says(family):
-    assert FAMILIES[family].needs_truth == FAMILIES[family].memory.needs_truth
-    assert FAMILIES[family].learns_as in ("", *FAMILIES)
+    assert FAMILIES[family].uses_privileged_state == FAMILIES[family].memory_class.uses_privileged_state
+    assert FAMILIES[family].same_predictions_as in ("", *FAMILIES)

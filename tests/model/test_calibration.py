@@ -9,12 +9,12 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import SnapshotError
-from wm_robot.math.ridge_regression import Evidence, ridge_variance
+from wm_robot.math.ridge_regression import Evidence, compute_ridge_variance
 from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.calibration import Calibration, load_calibration, save_calibration
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.uncertainty import foresee
+from wm_robot.model.uncertainty import predict_uncertainty
 from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
 
@@ -27,7 +27,7 @@ def model(memory: str) -> WorldModel:
 
 
 def lived(made: WorldModel, steps: int):
-    state = made.birth(hold=torch.zeros(2, 2))
+    state = made.initial_state(initial_action=torch.zeros(2, 2))
     torch.manual_seed(1)
     with torch.no_grad():
         return made.scan(state, torch.randn(2, steps + 1, 4), torch.randn(2, steps, 2), torch.ones(2, steps))[
@@ -38,7 +38,7 @@ def lived(made: WorldModel, steps: int):
 @torch.no_grad()
 def foreseen(made: WorldModel, state, **options) -> Prediction:
     z = made.observe(state, torch.zeros(2, 4))
-    return foresee(made, state, z, torch.ones(2, 6, 2), **options)
+    return predict_uncertainty(made, state, z, torch.ones(2, 6, 2), **options)
 
 
 @pytest.mark.parametrize("memory", ["gru", "delta", "ridge", "kalman", "ekf"])
@@ -68,7 +68,7 @@ def test_samples_have_the_posterior_variance(family):
     query = memory._unit(memory.query(torch.randn(2, 1, 16)))
     read = (query[:, None] @ memory.sampled(state, 4000)["S"].unflatten(0, (2, 4000)))[..., 0, :]
     if family == "ridge":
-        exact = ridge_variance(Evidence(state["H"], state["R"]), memory._prior(2), query)[..., 0]
+        exact = compute_ridge_variance(Evidence(state["H"], state["R"]), memory._prior(2), query)[..., 0]
     else:
         exact = (query @ state["P"] @ query.mT)[..., 0, 0]
     torch.testing.assert_close(read.var(1).mean(-1), exact, rtol=0.1, atol=1e-3)
@@ -81,7 +81,7 @@ def test_a_fitted_calibration_covers_as_it_should():
     errors[:200] *= 1000
     calibration = Calibration.fit((1, 4), errors)
     expected = Prediction(torch.zeros(1, 6, 2), torch.zeros(1, 6, 2))
-    deviation = calibration.applied(expected).log_variance[0].mul(0.5).exp().numpy()
+    deviation = calibration.apply_factors(expected).log_variance[0].mul(0.5).exp().numpy()
     np.testing.assert_allclose(deviation[[0, 3]], size, rtol=0.05)
     # Between two horizons by the logarithm, and flat beyond the last.
     np.testing.assert_allclose(deviation[1], np.sqrt(size[0] * size[1]), rtol=0.05)
@@ -99,7 +99,7 @@ def base(tmp_path):
             "actuators": [{"name": "a", "joint": "a", "unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}],
         }
     )
-    save_base(tmp_path, WorldModel(ModelConfig.of(spec, truth=2, memory="gru", width=8)), spec, {})
+    save_base(tmp_path, WorldModel(ModelConfig.from_spec(spec, truth=2, memory="gru", width=8)), spec, {})
     return load_base(tmp_path)
 
 

@@ -11,11 +11,11 @@ from wm_robot.memory.lifetime_state import list_values, map_values
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.physics_inference import sense_physics
+from wm_robot.model.physics_inference import predict_under_physics
 from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
 from wm_robot.training.export.folded_rollout import imagine_folded
-from wm_robot.training.input_scales import fit_prior, fit_scales
+from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.types import Step
 
 
@@ -49,13 +49,13 @@ def test_scan_equals_single_writes(memory, residual):
     model = make(memory)
     obs, action, valid, truth = life()
     valid[1, 4] = 0
-    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
+    born = model.initial_state(initial_action=action[:, 0], truth=truth[:, 0])
     born = with_residual(born) if residual else born
     predicted, after = model.scan(born, obs, action, valid, truth)
     state = born
     for t in range(20):
         step = Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t], truth=truth[:, t + 1])
-        one, state = model.write(state, step)
+        one, state = model.update(state, step)
         torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5)
     for one, other in zip(list_values(state), list_values(after), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_scan_equals_single_writes(memory, residual):
 def test_the_first_imagined_step_is_what_was_predicted(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    state = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
+    state = with_residual(model.initial_state(initial_action=action[:, 0], truth=truth[:, 0]))
     predicted, _ = model.scan(state, obs[:, :2], action[:, :1], valid[:, :1], truth[:, :2])
     mean, log_variance = model.imagine(state, model.observe(state, obs[:, 0]), action[:, None, :1])
     torch.testing.assert_close(mean[:, 0, 0], predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
@@ -78,10 +78,10 @@ def test_the_first_imagined_step_is_what_was_predicted(memory):
 def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
     model = make(memory, blocks=1 if memory == "ekf" else 2)
     obs, action, valid, truth = life(batch=1)
-    born = with_residual(model.birth(hold=action[:, 0], truth=truth[:, 0]))
+    born = with_residual(model.initial_state(initial_action=action[:, 0], truth=truth[:, 0]))
     _, state = model.scan(born, obs, action, valid, truth)
     z, plans = model.observe(state, obs[:, -1]), torch.randn(1, 7, 5, 2)
-    alone = imagine_folded(model, state, z, plans, together=together)
+    alone = imagine_folded(model, state, z, plans, block_size=together)
     among, _ = model.imagine(state, z, plans)
     torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
     assert (alone - model.imagine(born, z, plans).mean).abs().max() > 1e-3 or memory in ("none", "told")
@@ -91,7 +91,7 @@ def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
 def test_a_residual_is_what_stands_beside_the_weights(memory):
     model = make(memory).eval().requires_grad_(False)
     obs, action, valid, _ = life(batch=1)
-    born = model.birth(hold=action[:, 0])
+    born = model.initial_state(initial_action=action[:, 0])
     told = with_residual(born)
     changed, _ = model.scan(told, obs, action, valid)
     beside = {name: (part.up @ part.down)[0] for name, part in told.residual.parts.items()}
@@ -110,7 +110,7 @@ def test_a_residual_is_what_stands_beside_the_weights(memory):
 def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
     model = make(memory)
     obs, action, valid, truth = life()
-    born = model.birth(hold=action[:, 0], truth=truth[:, 0])
+    born = model.initial_state(initial_action=action[:, 0], truth=truth[:, 0])
     directions = born.residual.map_parts(lambda _, part: replace(part, down=torch.randn_like(part.down)))
     for one, other in zip(
         model.scan(born, obs, action, valid, truth)[0],
@@ -123,7 +123,7 @@ def test_a_life_without_a_residual_is_the_base_to_the_bit(memory):
 def test_many_plans_equal_single_ones_and_the_state_is_untouched():
     model = make("gru")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
+    _, state = model.scan(model.initial_state(initial_action=action[:, 0]), obs, action, valid)
     kept = map_values(torch.clone, state)
     plans, z = torch.randn(3, 5, 7, 2), model.observe(state, obs[:, -1])
     together, _ = model.imagine(state, z, plans)
@@ -137,7 +137,7 @@ def test_many_plans_equal_single_ones_and_the_state_is_untouched():
 def test_an_outcome_changes_no_earlier_prediction():
     model = make("delta")
     obs, action, valid, _ = life()
-    born = model.birth(hold=action[:, 0])
+    born = model.initial_state(initial_action=action[:, 0])
     before, _ = model.scan(born, obs, action, valid)
     obs[:, 11:] += 1
     after, _ = model.scan(born, obs, action, valid)
@@ -148,15 +148,15 @@ def test_an_outcome_changes_no_earlier_prediction():
 def test_actions_on_their_way_are_part_of_the_latent():
     model = make("gru")
     obs, action, _, _ = life()
-    one = model.birth(hold=action[:, 0])
-    other = model.birth(hold=action[:, 1])
+    one = model.initial_state(initial_action=action[:, 0])
+    other = model.initial_state(initial_action=action[:, 1])
     assert not torch.equal(model.observe(one, obs[:, 0]), model.observe(other, obs[:, 0]))
 
 
 def test_the_gradient_reaches_the_writes():
     model = make("delta")
     obs, action, valid, _ = life()
-    predicted, _ = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
+    predicted, _ = model.scan(model.initial_state(initial_action=action[:, 0]), obs, action, valid)
     predicted.mean[:, -1].sum().backward()
     gate = model.memories[0].strength.weight
     assert gate.grad is not None and gate.grad.abs().max() > 0
@@ -166,13 +166,13 @@ def test_an_oracle_that_is_told_nothing_says_so():
     model = make("told")
     obs, action, valid, _ = life()
     with pytest.raises(ConfigError, match="must be given the true physics"):
-        model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
+        model.scan(model.initial_state(initial_action=action[:, 0]), obs, action, valid)
 
 
 def inferring() -> WorldModel:
     """A model to be asked backwards, whose predictions depend on the physics by much."""
     model = make("ekf")
-    fit_prior(model, np.random.default_rng(0).normal(size=(500, 5)))
+    fit_physics_prior(model, np.random.default_rng(0).normal(size=(500, 5)))
     return model
 
 
@@ -182,11 +182,11 @@ def test_inferring_in_one_scan_equals_single_writes():
     valid[1, 4] = 0
     obs[2, 9] = torch.nan
     valid[2, 8:10] = 0
-    born = model.birth(hold=action[:, 0])
+    born = model.initial_state(initial_action=action[:, 0])
     predicted, after = model.scan(born, obs, action, valid)
     state = born
     for t in range(20):
-        one, state = model.write(state, Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t]))
+        one, state = model.update(state, Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t]))
         torch.testing.assert_close(one.mean, predicted.mean[:, t], atol=1e-4, rtol=1e-5, equal_nan=True)
     for one, other in zip(list_values(state), list_values(after), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
@@ -197,11 +197,15 @@ def test_inferring_in_one_scan_equals_single_writes():
 def test_an_inferring_life_predicts_by_what_it_believes():
     model = inferring()
     obs, action, valid, _ = life()
-    _, lived = model.scan(model.birth(hold=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10])
+    _, lived = model.scan(
+        model.initial_state(initial_action=action[:, 0]), obs[:, :11], action[:, :10], valid[:, :10]
+    )
     inferred, _ = model.scan(lived, obs[:, 10:12], action[:, 10:11], valid[:, :1])
-    believed = model.physics(lived)
+    believed = model.estimate_physics(lived)
     truth = believed[:, None].expand(-1, 2, -1)
-    told, _ = model.scan(model.tell(lived, believed), obs[:, 10:12], action[:, 10:11], valid[:, :1], truth)
+    told, _ = model.scan(
+        model.set_true_physics(lived, believed), obs[:, 10:12], action[:, 10:11], valid[:, :1], truth
+    )
     torch.testing.assert_close(inferred.mean, told.mean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(inferred.log_variance, told.log_variance, atol=1e-5, rtol=1e-5)
 
@@ -209,37 +213,37 @@ def test_an_inferring_life_predicts_by_what_it_believes():
 def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
     model = inferring().eval().requires_grad_(False)
     h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
-    state = with_residual(model.birth(hold=torch.zeros(2, 2)))
+    state = with_residual(model.initial_state(initial_action=torch.zeros(2, 2)))
     with torch.inference_mode():
-        sensed = sense_physics(model, state, h, physics)
+        sensed = predict_under_physics(model, state, h, physics)
     for i in range(5):
         aside = torch.zeros(5)
         aside[i] = 1e-2
-        up, down = (sense_physics(model, state, h, physics + sign * aside).mean for sign in (1, -1))
-        torch.testing.assert_close((up - down) / 2e-2, sensed.slope[..., i], atol=2e-3, rtol=2e-2)
+        up, down = (predict_under_physics(model, state, h, physics + sign * aside).mean for sign in (1, -1))
+        torch.testing.assert_close((up - down) / 2e-2, sensed.jacobian[..., i], atol=2e-3, rtol=2e-2)
 
 
 def test_a_life_that_is_told_infers_no_more():
     model = inferring()
     obs, action, valid, truth = life()
-    state = model.tell(model.birth(hold=action[:, 0]), truth[:, 0])
+    state = model.set_true_physics(model.initial_state(initial_action=action[:, 0]), truth[:, 0])
     assert [parts.keys() for parts in state.memory] == [{"truth"}]
     _, after = model.scan(state, obs, action, valid, truth)
-    assert torch.equal(model.physics(after), truth[:, -1])
+    assert torch.equal(model.estimate_physics(after), truth[:, -1])
 
 
 def test_the_physics_is_read_off_the_memory_and_nothing_else():
     model = make("delta")
     obs, action, valid, _ = life()
-    _, state = model.scan(model.birth(hold=action[:, 0]), obs, action, valid)
-    said = model.physics(state)
+    _, state = model.scan(model.initial_state(initial_action=action[:, 0]), obs, action, valid)
+    said = model.estimate_physics(state)
     assert said.shape == (3, 5)
     moved = replace(state, recent=state.recent + 1, step=state.step + 9)
-    assert torch.equal(model.physics(moved), said)
-    assert not torch.allclose(model.physics(state.with_memory(0, S=state.memory[0]["S"] + 1)), said)
+    assert torch.equal(model.estimate_physics(moved), said)
+    assert not torch.allclose(model.estimate_physics(state.with_memory(0, S=state.memory[0]["S"] + 1)), said)
     # In the order of their names, whatever the order of the state.
     turned = replace(state.learned, memory=tuple(dict(reversed(parts.items())) for parts in state.memory))
-    assert torch.equal(model.physics(replace(state, learned=turned)), said)
+    assert torch.equal(model.estimate_physics(replace(state, learned=turned)), said)
 
 
 def test_a_config_that_cannot_work_is_refused():

@@ -5,14 +5,14 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
-from wm_robot.planning.mppi import Improve, Mppi, MppiConfig, largest_step
-from wm_robot.planning.mppi_iteration import Improvement
+from wm_robot.planning.mppi import Iteration, Mppi, MppiConfig, compute_largest_step
+from wm_robot.planning.mppi_iteration import MppiIteration
 
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 
 
 def planner(seed: int = 0, **config) -> Mppi:
-    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, step=STEP, seed=seed)
+    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, max_step=STEP, seed=seed)
 
 
 class Known:
@@ -21,17 +21,17 @@ class Known:
     def __init__(self, score):
         self.judge_plans, self.asked = score, []
 
-    def imagine(self, plans):
+    def predict_features(self, plans):
         self.asked.append(plans)
         return plans
 
-    def judge(self, followed, plans):
-        return self.judge_plans(followed)
+    def evaluate(self, features, plans):
+        return self.judge_plans(features)
 
 
-def improving(mppi: Mppi, score) -> Improve:
+def improving(mppi: Mppi, score) -> Iteration:
     landscape = score if isinstance(score, Known) else Known(score)
-    return Improvement(mppi.config, low=LOW, high=HIGH, step=STEP).of(landscape)
+    return MppiIteration(mppi.config, low=LOW, high=HIGH, max_step=STEP).bind_objective(landscape)
 
 
 def plan(mppi: Mppi, score, hold: torch.Tensor) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_a_step_as_long_as_allowed_is_no_longer_when_it_is_rounded():
         return (np.abs(moved) > np.float64(0.1)).any()
 
     assert too_long(step)
-    assert not too_long(largest_step(step, low=low, high=high))
+    assert not too_long(compute_largest_step(step, low=low, high=high))
 
 
 def test_it_finds_the_best_of_a_known_landscape():
@@ -203,7 +203,7 @@ def test_a_plan_of_many_iterations_is_that_many_improvements_of_the_plan_before_
         if number == 3:
             np.testing.assert_array_equal(expected, last)
             expected = np.concatenate([expected[:, 1:], expected[:, -1:]], 1)
-        expected = improve(expected, reference._noise(2), hold)
+        expected = improve(expected, reference._sample_noise(2), hold)
     np.testing.assert_array_equal(found, np.clip(expected, reference.low, reference.high))
 
 
@@ -212,14 +212,14 @@ def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searc
     mppi, calls, hold = planner(iterations=iterations), [], np.zeros((1, 2), np.float32)
     improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
     last = mppi.plan(improve, hold)
-    assert len(calls) == iterations and mppi.searched
-    mppi.carry_over()
+    assert len(calls) == iterations and mppi.replanned
+    mppi.reuse_shifted_plan()
     found = mppi.plan(improve, last[:, 0])
-    assert len(calls) == iterations and not mppi.searched
+    assert len(calls) == iterations and not mppi.replanned
     np.testing.assert_allclose(found, np.concatenate([last[:, 1:], last[:, -1:]], 1), rtol=1e-6)
     # The next one is searched again, and from there.
     mppi.plan(improve, found[:, 0])
-    assert len(calls) == 2 * iterations and mppi.searched
+    assert len(calls) == 2 * iterations and mppi.replanned
     np.testing.assert_array_equal(calls[iterations], np.concatenate([found[:, 1:], found[:, -1:]], 1))
 
 
@@ -227,7 +227,7 @@ def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_r
     mppi, rng = planner(), np.random.default_rng(0)
     for _ in range(20):
         plan(mppi, lambda plans: plans.sum((-1, -2)), torch.zeros(1, 2))
-        mppi.carry_over()
+        mppi.reuse_shifted_plan()
         hold = rng.uniform(LOW, HIGH, (1, 2)).astype(np.float32)
         found = plan(mppi, None, torch.from_numpy(hold)).numpy()
         steps = np.diff(np.concatenate([hold[:, None], found], 1), axis=1)

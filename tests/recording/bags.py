@@ -8,7 +8,7 @@ import yaml
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from tests.recording.sessions import START, Said
-from wm_robot.recording.session_file import typestore
+from wm_robot.recording.session_file import load_typestore
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 COMPRESSIONS = {mode.name.lower(): mode for mode in CompressionMode}
@@ -37,8 +37,8 @@ def write_bag(
         for number, (name, kind, message) in enumerate(said, start=first):
             topic = f"/{robot}/{name}" if robot else f"/{name}"
             if topic not in channels:
-                channels[topic] = writer.add_connection(topic, kind, typestore=typestore())
-            data = typestore().serialize_cdr(message, kind)
+                channels[topic] = writer.add_connection(topic, kind, typestore=load_typestore())
+            data = load_typestore().serialize_cdr(message, kind)
             writer.write(channels[topic], START + number * 10**6, data)
     return folder
 

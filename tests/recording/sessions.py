@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.recording.session_file import SessionWriter, typestore
+from wm_robot.recording.session_file import SessionWriter, load_typestore
 from wm_robot.spec import Actuator, Joint, RobotSpec, Task
 
 Said = tuple[str, str, Any]
@@ -70,12 +70,12 @@ def command(step: int) -> Said:
 
 
 def target(step: int) -> Said:
-    point = typestore().types["geometry_msgs/msg/Point"](*map(float, goal(step)))
-    return "target", POINT, typestore().types[POINT](header=_header(at(step)), point=point)
+    point = load_typestore().types["geometry_msgs/msg/Point"](*map(float, goal(step)))
+    return "target", POINT, load_typestore().types[POINT](header=_header(at(step)), point=point)
 
 
 def text(topic: str, words: str) -> Said:
-    return topic, TEXT, typestore().types[TEXT](data=words)
+    return topic, TEXT, load_typestore().types[TEXT](data=words)
 
 
 def step_of(step: int) -> list[Said]:
@@ -85,7 +85,7 @@ def step_of(step: int) -> list[Said]:
 
 def joints(stamp: int, **parts: Any) -> Any:
     nothing = np.zeros(0)
-    return typestore().types[JOINTS](
+    return load_typestore().types[JOINTS](
         **{"header": _header(stamp), "position": nothing, "velocity": nothing, "effort": nothing, **parts}
     )
 
@@ -105,10 +105,12 @@ def say(writer: SessionWriter, said: Iterable[Said], *, robot: str = "one") -> N
         topic = f"/{robot}/{name}" if robot else f"/{name}"
         if topic not in channels:
             channels[topic] = writer.add_topic(topic, kind)
-        writer.write(channels[topic], START + number * 10**6, bytes(typestore().serialize_cdr(message, kind)))
+        writer.write(
+            channels[topic], START + number * 10**6, bytes(load_typestore().serialize_cdr(message, kind))
+        )
 
 
 def _header(stamp: int) -> Any:
-    types = typestore().types
+    types = load_typestore().types
     time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
     return types["std_msgs/msg/Header"](stamp=time, frame_id="base_link")

@@ -16,9 +16,14 @@ import pyarrow.parquet as pq
 
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.recording import episode_file
-from wm_robot.recording.episode_file import Origin, read_episode, read_origin, write_episode
-from wm_robot.recording.episode_folder import EpisodeFolder, episodes_in, number_of, open_in
-from wm_robot.recording.open_episode import OpenEpisode, read_open
+from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, read_origin, write_episode
+from wm_robot.recording.episode_folder import (
+    EpisodeFolder,
+    get_episode_number,
+    list_episodes,
+    list_open_files,
+)
+from wm_robot.recording.open_episode import OpenEpisode, read_open_episode
 from wm_robot.spec import Actuator, Joint, RobotSpec
 from wm_robot.types import Episode
 
@@ -30,7 +35,7 @@ SPEC = RobotSpec(
     joints=(Joint(name="elbow", position=(-9.0, 9.0), velocity=9.0, effort=1.0),),
     actuators=(Actuator(name="elbow", joint="elbow", unit="rad", range=(-9.0, 9.0), rate=9.0),),
 )
-ORIGIN = Origin.of(SPEC, base_digest="b" * 64, source="a test")
+ORIGIN = EpisodeOrigin.from_robot(SPEC, base_digest="b" * 64, source="a test")
 
 
 @pytest.fixture
@@ -111,7 +116,7 @@ def test_a_reader_that_knows_nothing_of_us_sees_named_columns_and_one_row_an_obs
     assert [row["action/elbow"] for row in rows] == [step / 11 for step in range(1, 10)] + [None]
     assert [row["stamp"] - START for row in rows] == [PERIOD * step for step in range(10)]
     about = json.loads(table.schema.metadata[b"wm_robot"])
-    assert (about["robot"], about["spec_digest"], about["steps"]) == ("elbow", SPEC.digest(), 9)
+    assert (about["robot"], about["spec_digest"], about["steps"]) == ("elbow", SPEC.compute_digest(), 9)
     assert (about["terminated"], about["truncated"], about["base_digest"]) == (False, True, "b" * 64)
 
 
@@ -189,7 +194,7 @@ def test_what_is_no_episode_is_refused_with_the_reason(tmp_path, monkeypatch, wh
         monkeypatch.setattr(episode_file, "FORMAT", 2)
         words = "is a 'episode' of format 1; this version reads a 'episode' of format 2"
     if what == "large":
-        monkeypatch.setattr(episode_file, "LARGEST", 60)
+        monkeypatch.setattr(episode_file, "MAX_EPISODE_BYTES", 60)
         words = "is larger than"
     if what == "columns":
         pq.write_table(table.drop_columns(["valid"]), path)
@@ -203,28 +208,28 @@ def test_a_file_that_says_it_holds_more_than_memory_is_refused_before_it_is_read
     still = {"obs": np.zeros((5001, 2)), "action": np.zeros((5000, 1)), "reward": np.zeros(5000)}
     write_episode(path, an_episode(steps=5000, **still, valid=np.ones(5000, bool)), ORIGIN)
     assert path.stat().st_size < 34_000
-    monkeypatch.setattr(episode_file, "LARGEST", 34_000)
+    monkeypatch.setattr(episode_file, "MAX_EPISODE_BYTES", 34_000)
     with pytest.raises(SnapshotError, match="claims 5001 observations"):
         read_episode(path)
 
 
 def test_an_episode_that_ends_is_the_one_that_was_appended(tmp_path):
     with EpisodeFolder(tmp_path) as folder:
-        episode = folder.begin(ORIGIN)
+        episode = folder.start_episode(ORIGIN)
         fill(episode, 9)
-        assert [path.name for path in open_in(tmp_path)] == ["episode_000000.open"]
-        path = folder.end(episode, truncated=True)
-    assert path == tmp_path / "episode_000000.parquet" and not open_in(tmp_path)
+        assert [path.name for path in list_open_files(tmp_path)] == ["episode_000000.open"]
+        path = folder.end_episode(episode, truncated=True)
+    assert path == tmp_path / "episode_000000.parquet" and not list_open_files(tmp_path)
     check_equal(read_episode(path, SPEC), an_episode())
     assert read_origin(path)[0] == ORIGIN
 
 
 def test_a_goal_and_how_it_ended_are_kept(tmp_path):
     with EpisodeFolder(tmp_path) as folder:
-        episode = folder.begin(ORIGIN, goal=2, dtype=np.float32)
+        episode = folder.start_episode(ORIGIN, goal_size=2, dtype=np.float32)
         episode.append(START, obs(0), action=None)
         episode.append(START + PERIOD, obs(1), action=act(1), goal=np.array([1.0, 2.0]))
-        back = read_episode(folder.end(episode, terminated=True))
+        back = read_episode(folder.end_episode(episode, terminated=True))
     assert np.isnan(back.goal[0]).all() and back.goal[1].tolist() == [1.0, 2.0]
     assert np.isnan(back.hold).all() and np.isnan(back.reward).all()
     assert (back.terminated, back.truncated, back.obs.dtype) == (True, False, np.float32)
@@ -233,12 +238,12 @@ def test_a_goal_and_how_it_ended_are_kept(tmp_path):
 def test_episodes_are_numbered_without_gaps_over_restarts(tmp_path):
     for steps in (3, 0, 4, -1, 5):
         with EpisodeFolder(tmp_path) as folder:
-            episode = folder.begin(ORIGIN)
+            episode = folder.start_episode(ORIGIN)
             fill(episode, steps)
             # An episode without a transition is not written.
-            assert (folder.end(episode) is None) == (steps < 1)
-    assert [number_of(path) for path in episodes_in(tmp_path)] == [0, 1, 2]
-    assert [len(read_episode(path)) for path in episodes_in(tmp_path)] == [3, 4, 5]
+            assert (folder.end_episode(episode) is None) == (steps < 1)
+    assert [get_episode_number(path) for path in list_episodes(tmp_path)] == [0, 1, 2]
+    assert [len(read_episode(path)) for path in list_episodes(tmp_path)] == [3, 4, 5]
 
 
 def test_two_processes_do_not_write_in_one_folder(tmp_path):
@@ -249,23 +254,23 @@ def test_two_processes_do_not_write_in_one_folder(tmp_path):
 
 
 def test_a_stamp_that_does_not_rise_and_a_wrong_size_are_refused(folder):
-    episode = folder.begin(ORIGIN)
+    episode = folder.start_episode(ORIGIN)
     fill(episode, 3)
     with pytest.raises(SpecError, match=f"stamp {START} is not after {START + 3 * PERIOD}; end the episode"):
         episode.append(START, obs(4), action=act(4))
     with pytest.raises(SpecError, match=r"action has shape \(2,\); it must have 1 numbers"):
         episode.append(START + 4 * PERIOD, obs(4), action=np.zeros(2))
-    assert episode.steps == 3
+    assert episode.num_steps == 3
 
 
 def test_what_is_appended_is_synced_once_a_second_of_the_robots_clock(folder, monkeypatch):
     synced = []
 
     def note_sync(episode: OpenEpisode) -> None:
-        synced.append(episode.steps)
+        synced.append(episode.num_steps)
 
     monkeypatch.setattr(OpenEpisode, "_sync", note_sync)
-    episode = folder.begin(ORIGIN)
+    episode = folder.start_episode(ORIGIN)
     fill(episode, 160)
     assert synced == [50, 100, 150]
 
@@ -273,7 +278,7 @@ def test_what_is_appended_is_synced_once_a_second_of_the_robots_clock(folder, mo
 def left_by_a_dead_process(folder, steps: int, *, flushed: bool = True) -> None:
     child = os.fork()
     if child == 0:
-        episode = EpisodeFolder(folder).begin(ORIGIN)
+        episode = EpisodeFolder(folder).start_episode(ORIGIN)
         fill(episode, steps)
         if flushed:
             episode.flush()
@@ -284,9 +289,9 @@ def left_by_a_dead_process(folder, steps: int, *, flushed: bool = True) -> None:
 def test_what_a_dead_process_left_is_saved_by_the_next_and_its_file_is_kept(tmp_path):
     left_by_a_dead_process(tmp_path, 9)
     with EpisodeFolder(tmp_path) as folder:
-        (saved,) = folder.salvaged
-        assert folder.begin(ORIGIN).path.name == "episode_000001.open"
-    assert (saved.what, saved.steps, saved.stamp) == ("its process died", 9, START + 9 * PERIOD)
+        (saved,) = folder.salvage_results
+        assert folder.start_episode(ORIGIN).path.name == "episode_000001.open"
+    assert (saved.fault, saved.steps, saved.stamp) == ("its process died", 9, START + 9 * PERIOD)
     check_equal(read_episode(tmp_path / "episode_000000.parquet"), an_episode())
     assert read_origin(tmp_path / "episode_000000.parquet")[0] == replace(ORIGIN, salvaged=True)
     assert (tmp_path / "episode_000000.cut").exists()
@@ -295,8 +300,8 @@ def test_what_a_dead_process_left_is_saved_by_the_next_and_its_file_is_kept(tmp_
 def test_of_an_episode_cut_within_its_first_second_nothing_is_left_and_its_number_is_used_again(tmp_path):
     left_by_a_dead_process(tmp_path, 9, flushed=False)
     with EpisodeFolder(tmp_path) as folder:
-        assert [saved.what for saved in folder.salvaged] == ["it holds no transition"]
-        assert folder.begin(ORIGIN).path.name == "episode_000000.open"
+        assert [saved.fault for saved in folder.salvage_results] == ["it holds no transition"]
+        assert folder.start_episode(ORIGIN).path.name == "episode_000000.open"
 
 
 def test_an_open_file_cut_anywhere_holds_a_true_beginning(tmp_path):
@@ -306,20 +311,20 @@ def test_an_open_file_cut_anywhere_holds_a_true_beginning(tmp_path):
     content, seen = episode.path.read_bytes(), set()
     for length in [*np.random.default_rng(0).integers(len(content), size=60), len(content)]:
         episode.path.write_bytes(content[:length])
-        left = read_open(episode.path)
+        left = read_open_episode(episode.path)
         steps = 0 if left.episode is None else len(left.episode)
         seen.add(steps)
         if left.episode is not None:
             np.testing.assert_array_equal(left.episode.obs, [obs(step) for step in range(steps + 1)])
-    assert left.ended and steps == 400 and len(seen) > 5
+    assert left.has_end and steps == 400 and len(seen) > 5
 
 
 @pytest.mark.parametrize("moment", ["before the episode is written", "before the open file is removed"])
 def test_a_kill_while_an_episode_is_put_away_leaves_one_of_it_and_the_same(tmp_path, monkeypatch, moment):
     with EpisodeFolder(tmp_path / "undisturbed") as folder:
-        episode = folder.begin(ORIGIN)
+        episode = folder.start_episode(ORIGIN)
         fill(episode, 9)
-        undisturbed = folder.end(episode, terminated=True)
+        undisturbed = folder.end_episode(episode, terminated=True)
     child = os.fork()
     if child == 0:
         name = "write_episode" if moment == "before the episode is written" else "remove_file"
@@ -327,17 +332,17 @@ def test_a_kill_while_an_episode_is_put_away_leaves_one_of_it_and_the_same(tmp_p
             f"wm_robot.recording.episode_folder.{name}", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         )
         folder = EpisodeFolder(tmp_path / "killed")
-        episode = folder.begin(ORIGIN)
+        episode = folder.start_episode(ORIGIN)
         fill(episode, 9)
-        folder.end(episode, terminated=True)
+        folder.end_episode(episode, terminated=True)
     os.waitpid(child, 0)
-    assert len(open_in(tmp_path / "killed")) == 1
+    assert len(list_open_files(tmp_path / "killed")) == 1
     EpisodeFolder(tmp_path / "killed").close()
     assert [path.name for path in sorted((tmp_path / "killed").iterdir())] == [
         ".lock",
         "episode_000000.parquet",
     ]
-    assert read_origin(episodes_in(tmp_path / "killed")[0]) == read_origin(undisturbed)
+    assert read_origin(list_episodes(tmp_path / "killed")[0]) == read_origin(undisturbed)
 
 
 def test_a_damaged_episode_beside_its_open_file_is_made_again_from_that(tmp_path):
@@ -351,8 +356,8 @@ def test_a_damaged_episode_beside_its_open_file_is_made_again_from_that(tmp_path
 def test_a_foreign_open_file_keeps_nobody_from_recording_and_is_not_destroyed(tmp_path):
     (tmp_path / "episode_000000.open").write_text("a note of somebody's")
     with EpisodeFolder(tmp_path) as folder:
-        assert "is no open episode" in folder.salvaged[0].what
-        assert folder.begin(ORIGIN).path.name == "episode_000000.open"
+        assert "is no open episode" in folder.salvage_results[0].fault
+        assert folder.start_episode(ORIGIN).path.name == "episode_000000.open"
     assert (tmp_path / "episode_000000.damaged").read_text() == "a note of somebody's"
 
 
@@ -365,13 +370,13 @@ def test_killed_at_random_instants_nothing_that_was_synced_is_lost(tmp_path):
             os.close(reading)
             folder = EpisodeFolder(tmp_path)
             while True:
-                episode = folder.begin(ORIGIN)
+                episode = folder.start_episode(ORIGIN)
                 for step in range(200):
                     episode.append(START + PERIOD * step, obs(step), action=act(step))
                     if step % 20 == 19:
                         episode.flush()
-                        os.write(writing, f"{number_of(episode.path)} {step}\n".encode())
-                folder.end(episode, truncated=True)
+                        os.write(writing, f"{get_episode_number(episode.path)} {step}\n".encode())
+                folder.end_episode(episode, truncated=True)
         os.close(writing)
         time.sleep(0.02 + 0.1 * rng.random())
         os.kill(child, signal.SIGKILL)
@@ -379,8 +384,8 @@ def test_killed_at_random_instants_nothing_that_was_synced_is_lost(tmp_path):
         with open(reading) as pipe:
             said = [tuple(map(int, line.split())) for line in pipe.read().splitlines()]
         EpisodeFolder(tmp_path).close()
-        files = episodes_in(tmp_path)
-        assert [number_of(path) for path in files] == list(range(len(files)))
+        files = list_episodes(tmp_path)
+        assert [get_episode_number(path) for path in files] == list(range(len(files)))
         if said:
             number, step = said[-1]
             assert number < len(files) and len(read_episode(files[number])) >= step
@@ -395,19 +400,19 @@ def test_killed_at_random_instants_nothing_that_was_synced_is_lost(tmp_path):
 @pytest.mark.parametrize("limit", [0, 400, 3000, 9000])
 def test_a_full_disk_is_said_and_costs_nothing_that_was_synced(tmp_path, limit):
     with EpisodeFolder(tmp_path) as folder:
-        episode = folder.begin(ORIGIN)
+        episode = folder.start_episode(ORIGIN)
         fill(episode, 3)
-        folder.end(episode)
+        folder.end_episode(episode)
     child = os.fork()
     if child == 0:
         code = 1
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             folder = EpisodeFolder(tmp_path)
-            episode = folder.begin(ORIGIN)
+            episode = folder.start_episode(ORIGIN)
             for step in range(1000):
                 episode.append(START + PERIOD * step, obs(step), action=act(step))
-            folder.end(episode)
+            folder.end_episode(episode)
         except OSError as error:
             code = 0 if "Make room" in str(error) and "episode_000001.open" in str(error) else 2
         os._exit(code)
@@ -415,11 +420,11 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_synced(tmp_path, limit):
     with EpisodeFolder(tmp_path) as folder:
         assert len(read_episode(tmp_path / "episode_000000.parquet")) == 3
         assert all(path.stat().st_size for path in tmp_path.glob("*.parquet"))
-        assert limit < 9000 or folder.salvaged[0].steps >= 50
+        assert limit < 9000 or folder.salvage_results[0].steps >= 50
 
 
 def test_a_disk_that_is_full_when_an_episode_ends_keeps_its_open_file(folder, tmp_path, monkeypatch):
-    episode = folder.begin(ORIGIN)
+    episode = folder.start_episode(ORIGIN)
     fill(episode, 9)
 
     def full(*_):
@@ -427,7 +432,7 @@ def test_a_disk_that_is_full_when_an_episode_ends_keeps_its_open_file(folder, tm
 
     monkeypatch.setattr("wm_robot.recording.episode_folder.write_episode", full)
     with pytest.raises(OSError, match="No space left on device"):
-        folder.end(episode, truncated=True)
+        folder.end_episode(episode, truncated=True)
     folder.close()
     monkeypatch.undo()
     EpisodeFolder(tmp_path).close()

@@ -27,8 +27,8 @@ from tests.recording.sessions import (
 )
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.recording import episode_splitter
-from wm_robot.recording.episode_file import Origin, write_episode
-from wm_robot.recording.recorded_experience import cut_session, load_experience, robots_in
+from wm_robot.recording.episode_file import EpisodeOrigin, write_episode
+from wm_robot.recording.recorded_experience import list_robots, load_experience, split_session
 from wm_robot.types import Episode
 
 
@@ -156,7 +156,7 @@ def test_an_episode_ends_with(tmp_path, what):
 def test_a_very_long_episode_goes_on_in_the_next_with_the_observation_that_it_ended_with(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(episode_splitter, "LONGEST", 1.0)
+    monkeypatch.setattr(episode_splitter, "MAX_EPISODE_TIME", 1.0)
     found = loaded(tmp_path, steps(*range(1, 121)))
     for episode, (first, last) in zip(found, [(1, 51), (51, 101), (101, 120)], strict=True):
         check(episode, first, last)
@@ -174,9 +174,9 @@ def test_single_readings_that_an_agent_refuses_are_left_out_and_counted(tmp_path
         said[said.index(next(one for one in said[4 * (step - 1) :] if one[0] == "joint_states"))] = message
     said.insert(4 * 170, sensed(170))
     record(tmp_path / "session.mcap", said)
-    cut = cut_session(tmp_path / "session.mcap", SPEC)
+    cut = split_session(tmp_path / "session.mcap", SPEC)
     (episode,) = cut.episodes
-    assert cut.refused == {"names": 1, "size": 1, "not_finite": 1, "range": 1, "duplicate": 1, "gap": 4}
+    assert cut.rejections == {"names": 1, "size": 1, "not_finite": 1, "range": 1, "duplicate": 1, "gap": 4}
     assert np.flatnonzero(~episode.valid).tolist() == [18, 57, 96, 135]
     assert np.isfinite(episode.obs).all() and len(episode) == 195
 
@@ -231,7 +231,7 @@ def test_a_log_that_is_no_good_is_refused_with_the_reason(tmp_path, what, words)
     if what == "slow":
         said.append(text("plant/status", "what anybody may say"))
     if what == "nothing":
-        said = [text("plant/status", json.dumps({"robot": "elbow", "spec_digest": SPEC.digest()}))]
+        said = [text("plant/status", json.dumps({"robot": "elbow", "spec_digest": SPEC.compute_digest()}))]
     with pytest.raises(SpecError, match=words):
         loaded(tmp_path, said)
 
@@ -336,7 +336,7 @@ def test_of_several_robots_one_must_be_named(tmp_path):
     say(writer, steps(*range(201, 301)), robot="two/arm")
     say(writer, steps(*range(401, 501)), robot="")
     writer.close()
-    assert robots_in(path) == ["", "one", "two/arm"]
+    assert list_robots(path) == ["", "one", "two/arm"]
     with pytest.raises(SpecError, match="holds 3 robots: .'', 'one', 'two/arm'.; .* Set namespace"):
         load_experience(path, SPEC)
     with pytest.raises(SpecError, match="holds no robot 'three'"):
@@ -360,7 +360,9 @@ def test_episode_files_give_what_their_session_gives(tmp_path):
     session = load_experience(tmp_path / "session.mcap", SPEC)
     (tmp_path / "episodes").mkdir()
     for number, episode in enumerate(session):
-        write_episode(tmp_path / "episodes" / f"episode_{number:06d}.parquet", episode, Origin.of(SPEC))
+        write_episode(
+            tmp_path / "episodes" / f"episode_{number:06d}.parquet", episode, EpisodeOrigin.from_robot(SPEC)
+        )
     for path, expected in (("episodes", session), ("episodes/episode_000001.parquet", session[1:])):
         found = load_experience(tmp_path / path, SPEC)
         assert len(found) == len(expected)
@@ -373,7 +375,9 @@ def test_numbers_that_are_not_finite_in_a_file_are_not_handed_out(tmp_path):
     record(tmp_path / "session.mcap", steps(*range(1, 101)))
     (whole,) = load_experience(tmp_path / "session.mcap", SPEC)
     whole.obs[40, 0], whole.action[70, 0] = np.nan, np.inf
-    write_episode(tmp_path / "e.parquet", replace(whole, hold=np.array([np.nan])), Origin.of(SPEC))
+    write_episode(
+        tmp_path / "e.parquet", replace(whole, hold=np.array([np.nan])), EpisodeOrigin.from_robot(SPEC)
+    )
     (episode,) = load_experience(tmp_path / "e.parquet", SPEC)
     assert np.isfinite(episode.obs).all() and np.isfinite(episode.action).all() and np.isfinite(episode.hold)
     assert len(episode) == 98
@@ -388,11 +392,11 @@ def test_numbers_that_are_not_finite_in_a_file_are_not_handed_out(tmp_path):
 def test_files_of_another_robot_or_rate_are_refused(tmp_path):
     record(tmp_path / "session.mcap", steps(*range(1, 101)))
     (episode,) = load_experience(tmp_path / "session.mcap", SPEC)
-    write_episode(tmp_path / "e.parquet", episode, Origin.of(replace(SPEC, rate=25)))
+    write_episode(tmp_path / "e.parquet", episode, EpisodeOrigin.from_robot(replace(SPEC, rate=25)))
     with pytest.raises(SpecError, match="is of robot 'elbow' with spec"):
         load_experience(tmp_path, SPEC)
     slow = replace(episode, stamp=episode.stamp[0] + 2 * (episode.stamp - episode.stamp[0]))
-    write_episode(tmp_path / "e.parquet", slow, Origin.of(SPEC))
+    write_episode(tmp_path / "e.parquet", slow, EpisodeOrigin.from_robot(SPEC))
     with pytest.raises(SpecError, match="has an observation every 40 ms"):
         load_experience(tmp_path, SPEC)
 

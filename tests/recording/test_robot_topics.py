@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from wm_robot.errors import SpecError
-from wm_robot.recording.robot_topics import robots_with_actions, robots_without_actions, select_robot
+from wm_robot.recording.robot_topics import (
+    find_robots_with_actions,
+    find_robots_without_actions,
+    select_robot,
+)
 
 KIND, PATH = "sensor_msgs/msg/JointState", Path("bag")
 LEFT = {"/left/joint_states": KIND, "/left/applied_command": KIND}
@@ -19,8 +23,8 @@ def test_a_robot_is_a_namespace_with_states_and_applied_commands():
         "/a/b/joint_states": KIND,
         "/a/b/applied_command": KIND,
     }
-    assert robots_with_actions(LEFT | RIGHT | bare) == ["", "a/b", "left"]
-    assert list(robots_without_actions(LEFT | RIGHT | bare)) == ["right"]
+    assert find_robots_with_actions(LEFT | RIGHT | bare) == ["", "a/b", "left"]
+    assert list(find_robots_without_actions(LEFT | RIGHT | bare)) == ["right"]
 
 
 def test_the_only_robot_that_acts_is_taken_unasked():

@@ -18,9 +18,15 @@ from rosbags.typesys import Stores, get_typestore
 from tests.recording.bags import INFORMATION, read_metadata, write_bag, write_metadata, write_split_bag
 from tests.recording.sessions import JOINTS, SPEC, START, record, step_of
 from wm_robot.errors import MissingExtraError, SnapshotError
-from wm_robot.recording.recorded_experience import load_experience, robots_in
-from wm_robot.recording.rosbag import bag_files
-from wm_robot.recording.session_file import raw_messages, read_session, topics_in, typestore, was_closed
+from wm_robot.recording.recorded_experience import list_robots, load_experience
+from wm_robot.recording.rosbag import list_bag_files
+from wm_robot.recording.session_file import (
+    iterate_raw_messages,
+    load_typestore,
+    read_session,
+    read_topics,
+    was_closed,
+)
 from wm_robot.types import Episode
 
 SAID = [one for step in [*range(1, 61), *range(150, 181)] for one in step_of(step)]
@@ -64,14 +70,14 @@ FORMS = [
 def test_every_form_of_a_bag_gives_the_same_episodes(tmp_path, plain, storage, compression, version, parts):
     options = {"storage": storage, "compression": compression, "version": version}
     folder = write_split_bag(tmp_path / "bag", SAID, parts, **options)
-    assert robots_in(folder) == ["one"] and was_closed(folder)
+    assert list_robots(folder) == ["one"] and was_closed(folder)
     check_same(load_experience(folder, SPEC), plain)
 
 
 @pytest.mark.parametrize(("storage", "compression", "version"), FORMS)
 def test_one_file_of_a_bag_is_a_bag(tmp_path, plain, storage, compression, version):
     folder = write_bag(tmp_path / "bag", SAID, storage=storage, compression=compression, version=version)
-    (file,) = bag_files(folder)
+    (file,) = list_bag_files(folder)
     (folder / "metadata.yaml").unlink()
     # A name with special characters of a URI, and another ending than the recorder gives.
     other = file.rename(tmp_path / "ünser bag?#%20")
@@ -91,7 +97,7 @@ def test_metadata_may_spell_topics_and_profiles_otherwise_than_the_files(tmp_pat
     write_metadata(folder, about)
     check_same(load_experience(folder, SPEC), plain)
     if storage == "sqlite3":
-        for file in bag_files(folder):
+        for file in list_bag_files(folder):
             database = sqlite3.connect(file)
             database.execute("UPDATE topics SET name = ltrim(name, '/')")
             database.commit()
@@ -101,13 +107,13 @@ def test_metadata_may_spell_topics_and_profiles_otherwise_than_the_files(tmp_pat
 
 def test_a_bag_is_read_as_its_messages_were_recorded(tmp_path):
     record(tmp_path / "session.mcap", SAID)
-    said = list(raw_messages(tmp_path / "session.mcap"))
+    said = list(iterate_raw_messages(tmp_path / "session.mcap"))
     for storage in ("mcap", "sqlite3"):
         folder = write_split_bag(tmp_path / storage, SAID, 2, storage=storage, compression="file")
-        assert list(raw_messages(folder)) == said
-        assert topics_in(folder) == topics_in(tmp_path / "session.mcap")
+        assert list(iterate_raw_messages(folder)) == said
+        assert read_topics(folder) == read_topics(tmp_path / "session.mcap")
         session = read_session(folder)
-        assert session.whole and len(session.topics["/one/joint_states"]) == 91
+        assert session.is_whole and len(session.topics["/one/joint_states"]) == 91
 
 
 @pytest.mark.parametrize("compression", [CompressionType.NONE, CompressionType.LZ4, CompressionType.ZSTD])
@@ -121,7 +127,7 @@ def test_chunks_may_be_compressed_in_any_way_that_mcap_knows(tmp_path, plain, co
 def test_a_topic_without_its_slash_is_that_topic(tmp_path, plain):
     path = tmp_path / "bag.mcap"
     write_mcap(path, space="one")
-    assert robots_in(path) == ["one"]
+    assert list_robots(path) == ["one"]
     check_same(load_experience(path, SPEC), plain)
 
 
@@ -136,7 +142,7 @@ def write_mcap(
             if name not in channels:
                 schema = writer.register_schema(kind, "ros2msg", b"")
                 channels[name] = writer.register_channel(f"{space}/{name}", encoding, schema)
-            data, time = bytes(typestore().serialize_cdr(message, kind)), START + number * 10**6
+            data, time = bytes(load_typestore().serialize_cdr(message, kind)), START + number * 10**6
             writer.add_message(channels[name], time, data, time, number)
         writer.finish()
 
@@ -150,7 +156,7 @@ def test_a_killed_recorder_leaves_files_without_metadata_which_are_read_in_their
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 4])
     (folder / "bag_12.mcap").touch()
     found = load_experience(folder, SPEC)
-    assert not was_closed(folder) and not read_session(folder).whole
+    assert not was_closed(folder) and not read_session(folder).is_whole
     check_same(found[:1], plain[:1])
     # The last of twelve parts holds 23 of 364 messages, and its only chunk was cut.
     assert len(found[1]) == 24
@@ -164,7 +170,7 @@ def test_a_file_that_was_being_compressed_when_the_recorder_was_killed_is_read_o
     shutil.copy(whole / "whole_1.mcap", folder / "bag_1.mcap")
     cut = folder / "bag_1.mcap.zstd"
     cut.write_bytes(cut.read_bytes()[:1000])
-    assert [file.name for file in bag_files(folder)] == ["bag_0.mcap.zstd", "bag_1.mcap"]
+    assert [file.name for file in list_bag_files(folder)] == ["bag_0.mcap.zstd", "bag_1.mcap"]
     check_same(load_experience(folder, SPEC), plain)
 
 
@@ -187,7 +193,7 @@ def test_a_compressed_file_that_was_cut_holds_a_true_beginning(tmp_path):
 
 def test_what_a_killed_recorder_left_in_the_journal_of_sqlite_is_read(tmp_path, plain):
     folder = write_bag(tmp_path / "bag", SAID, storage="sqlite3")
-    (file,) = bag_files(folder)
+    (file,) = list_bag_files(folder)
     database = sqlite3.connect(file)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA wal_autocheckpoint=0")
@@ -224,15 +230,15 @@ def test_a_folder_without_a_bag_is_refused_with_what_it_has(tmp_path):
     with pytest.raises(
         SnapshotError, match="is no bag: it has neither metadata.yaml nor a file of MCAP or SQLite. "
     ):
-        bag_files(tmp_path / "empty")
+        list_bag_files(tmp_path / "empty")
     write_bag(tmp_path / "monday", SAID[:8])
     with pytest.raises(SnapshotError, match=r"MCAP or SQLite, but the bags \['monday'\]. Expected"):
-        bag_files(tmp_path)
+        list_bag_files(tmp_path)
     (tmp_path / "empty" / "episode_000000.parquet").touch()
     with pytest.raises(
         SnapshotError, match="MCAP or SQLite, but episode files, which are split already. Expected"
     ):
-        bag_files(tmp_path / "empty")
+        list_bag_files(tmp_path / "empty")
 
 
 def change(folder, **values) -> None:
@@ -307,7 +313,7 @@ def test_a_database_of_something_else_is_refused(tmp_path):
 
 def test_a_damaged_message_is_refused_by_its_topic(tmp_path):
     folder = write_bag(tmp_path / "bag", SAID, storage="sqlite3", compression="message")
-    (file,) = bag_files(folder)
+    (file,) = list_bag_files(folder)
     database = sqlite3.connect(file)
     database.execute("UPDATE messages SET data = x'28b52ffd00112233445566' WHERE id = 50")
     database.commit()
@@ -371,6 +377,6 @@ def test_chunks_compressed_by_a_package_that_is_missing_name_the_extra(tmp_path,
 def test_chunks_compressed_in_a_way_that_is_unknown_are_refused_by_its_name(tmp_path, monkeypatch):
     path = tmp_path / "bag.mcap"
     write_mcap(path, CompressionType.NONE)
-    monkeypatch.setattr("wm_robot.recording.session_file.CHUNKS", ("zstd",))
+    monkeypatch.setattr("wm_robot.recording.session_file.CHUNK_COMPRESSIONS", ("zstd",))
     with pytest.raises(SnapshotError, match="has chunks compressed as ''; supported: zstd and lz4"):
         load_experience(path, SPEC)

@@ -5,7 +5,7 @@ from rosbags.highlevel import AnyReader
 
 from tests.recording.sessions import QOS
 from wm_robot.errors import SnapshotError
-from wm_robot.recording.session_file import SessionWriter, read_session, typestore
+from wm_robot.recording.session_file import SessionWriter, load_typestore, read_session
 
 pytestmark = pytest.mark.ros
 
@@ -13,7 +13,7 @@ KIND = "sensor_msgs/msg/JointState"
 
 
 def joint_state(number: int) -> bytes:
-    types = typestore().types
+    types = load_typestore().types
     stamp = types["builtin_interfaces/msg/Time"](sec=number, nanosec=0)
     message = types[KIND](
         header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=""),
@@ -22,7 +22,7 @@ def joint_state(number: int) -> bytes:
         velocity=np.zeros(0),
         effort=np.zeros(0),
     )
-    return bytes(typestore().serialize_cdr(message, KIND))
+    return bytes(load_typestore().serialize_cdr(message, KIND))
 
 
 def write(path, count, *, flush_each=1000, close=True):
@@ -40,7 +40,7 @@ def write(path, count, *, flush_each=1000, close=True):
 def test_what_was_written_is_read_back(tmp_path):
     write(tmp_path / "session.mcap", 500)
     session = read_session(tmp_path / "session.mcap")
-    assert session.whole
+    assert session.is_whole
     messages = session.topics["/arm/joint_states"]
     assert [time for time, _ in messages] == list(range(500))
     assert [m.position[0] for _, m in messages] == [n / 7 for n in range(500)]
@@ -73,7 +73,7 @@ def test_a_file_that_was_not_closed_holds_all_that_was_flushed(tmp_path):
     path = tmp_path / "session.mcap"
     unclosed = write(path, 450, flush_each=100, close=False)
     session = read_session(path)
-    assert not session.whole
+    assert not session.is_whole
     assert len(session.topics["/arm/joint_states"]) >= 400
     unclosed.close()
 
@@ -85,7 +85,7 @@ def test_a_file_cut_anywhere_holds_a_true_beginning(tmp_path):
     for length in np.random.default_rng(0).integers(1500, len(content) - 1, 20):
         cut.write_bytes(content[:length])
         session = read_session(cut)
-        assert not session.whole
+        assert not session.is_whole
         times = [time for time, _ in session.topics.get("/arm/joint_states", [])]
         assert times == list(range(len(times)))
 

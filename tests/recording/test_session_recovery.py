@@ -16,7 +16,7 @@ from rosbags.highlevel import AnyReader
 from tests.recording.sessions import JOINTS, QOS, START, record, say, sensed
 from wm_robot.errors import SnapshotError
 from wm_robot.recording import session_recovery
-from wm_robot.recording.session_file import SessionWriter, is_whole, read_session, typestore
+from wm_robot.recording.session_file import SessionWriter, is_whole, load_typestore, read_session
 from wm_robot.recording.session_recovery import recover_session
 
 COUNT = 2000
@@ -55,20 +55,20 @@ def kinds_and_topics(path):
 def test_a_recovered_session_holds_all_that_the_cut_one_did(cut):
     before = cut.read_bytes()
     left = read_session(cut)
-    assert not left.whole
+    assert not left.is_whole
     found = recover_session(cut)
-    assert (found.what, found.lost, found.original_copy) == (
+    assert (found.status, found.max_lost_time, found.original_copy) == (
         "its recorder was killed",
         1.0,
         cut.with_name("session.mcap.cut"),
     )
     assert found.original_copy.read_bytes() == before
     messages = read_by_seeking(cut)
-    assert len(messages) == found.messages == len(left.topics["/one/joint_states"]) > 500
-    assert found.stamp == messages[-1][2] == START + (found.messages - 1) * 10**6
-    assert [m[4] for m in messages] == list(range(found.messages))
+    assert len(messages) == found.num_messages == len(left.topics["/one/joint_states"]) > 500
+    assert found.stamp == messages[-1][2] == START + (found.num_messages - 1) * 10**6
+    assert [m[4] for m in messages] == list(range(found.num_messages))
     again = read_session(cut)
-    assert again.whole
+    assert again.is_whole
     for (t, one), (u, other) in zip(
         left.topics["/one/joint_states"], again.topics["/one/joint_states"], strict=True
     ):
@@ -79,7 +79,7 @@ def test_types_qos_and_hash_are_those_of_the_recorder(tmp_path):
     path = tmp_path / "session.mcap"
     writer = SessionWriter(path)
     channels = [writer.add_topic(f"/one/{name}", JOINTS, QOS) for name in ("joint_states", "joint_command")]
-    data = bytes(typestore().serialize_cdr(sensed(1)[2], JOINTS))
+    data = bytes(load_typestore().serialize_cdr(sensed(1)[2], JOINTS))
     for number in range(10):
         writer.write(channels[number % 2], START + number, data)
     writer.flush()
@@ -98,7 +98,7 @@ def test_types_qos_and_hash_are_those_of_the_recorder(tmp_path):
 def test_recovered_twice_is_recovered_once(cut):
     recover_session(cut)
     content, kept = cut.read_bytes(), cut.with_name("session.mcap.cut").read_bytes()
-    assert recover_session(cut).what == "whole"
+    assert recover_session(cut).status == "whole"
     assert (cut.read_bytes(), cut.with_name("session.mcap.cut").read_bytes()) == (content, kept)
     assert len(list(cut.parent.iterdir())) == 2
 
@@ -107,14 +107,14 @@ def test_a_whole_session_is_left_alone(tmp_path):
     path = tmp_path / "session.mcap"
     record(path, [sensed(1)])
     content = path.read_bytes()
-    assert recover_session(path).what == "whole"
+    assert recover_session(path).status == "whole"
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_look_changes_nothing(cut):
     content = cut.read_bytes()
     found = recover_session(cut, dry_run=True)
-    assert found.messages > 500 and found.original_copy is None
+    assert found.num_messages > 500 and found.original_copy is None
     assert cut.read_bytes() == content and list(cut.parent.iterdir()) == [cut]
 
 
@@ -122,9 +122,9 @@ def test_a_session_that_is_being_recorded_is_not_touched(tmp_path):
     path = tmp_path / "session.mcap"
     writer = record(path, [sensed(1)], close=False)
     writer.flush()
-    assert recover_session(path).what == "is being recorded"
+    assert recover_session(path).status == "is being recorded"
     writer.close()
-    assert read_session(path).whole
+    assert read_session(path).is_whole
 
 
 @pytest.mark.parametrize("cut_off", [1, 8, 9, 20, 36, 37])
@@ -132,8 +132,8 @@ def test_a_session_cut_within_its_end_is_seen_and_recovered(tmp_path, cut_off):
     path = tmp_path / "session.mcap"
     record(path, (sensed(step) for step in range(50)))
     path.write_bytes(path.read_bytes()[:-cut_off])
-    assert not is_whole(path) and not read_session(path).whole
-    assert recover_session(path).messages == 50
+    assert not is_whole(path) and not read_session(path).is_whole
+    assert recover_session(path).num_messages == 50
     assert len(read_by_seeking(path)) == 50
 
 
@@ -145,16 +145,16 @@ def test_a_session_cut_anywhere_is_recovered_to_a_true_beginning(tmp_path):
         cut = tmp_path / f"{length}.mcap"
         cut.write_bytes(content[:length])
         found = recover_session(cut)
-        assert [m[4] for m in read_by_seeking(cut)] == list(range(found.messages))
+        assert [m[4] for m in read_by_seeking(cut)] == list(range(found.num_messages))
 
 
 @pytest.mark.parametrize(
     "tail", [b"\0" * 5000, np.random.default_rng(0).bytes(5000)], ids=["zeros", "rubbish"]
 )
 def test_what_a_power_cut_puts_behind_the_last_message_is_left_out(cut, tail):
-    expected = recover_session(cut, dry_run=True).messages
+    expected = recover_session(cut, dry_run=True).num_messages
     cut.write_bytes(cut.read_bytes() + tail)
-    assert recover_session(cut).messages == expected == len(read_by_seeking(cut))
+    assert recover_session(cut).num_messages == expected == len(read_by_seeking(cut))
 
 
 def test_a_damaged_chunk_costs_its_own_messages_and_is_said(tmp_path):
@@ -172,8 +172,8 @@ def test_a_damaged_chunk_costs_its_own_messages_and_is_said(tmp_path):
     path = tmp_path / "damaged.mcap"
     path.write_bytes(content)
     found = recover_session(path)
-    assert found.what == "its recorder was killed; 1 chunks are damaged"
-    assert found.messages == len(read_by_seeking(path)) == 300 and found.lost is None
+    assert found.status == "its recorder was killed; 1 chunks are damaged"
+    assert found.num_messages == len(read_by_seeking(path)) == 300 and found.max_lost_time is None
 
 
 def test_a_recording_of_another_programme_is_recovered_too_and_nothing_is_promised_of_it(tmp_path):
@@ -188,7 +188,7 @@ def test_a_recording_of_another_programme_is_recovered_too_and_nothing_is_promis
             writer.add_message(channel, number, b"{}" * 40, number)
         writer.flush()
     found = recover_session(path)
-    assert (found.messages, found.lost) == (20, None)
+    assert (found.num_messages, found.max_lost_time) == (20, None)
     with path.open("rb") as file:
         reader = make_reader(file)
         assert [a.name for a in reader.iter_attachments()] == ["note"]
@@ -223,7 +223,7 @@ def test_a_recovery_that_is_stopped_anywhere_loses_nothing_and_is_done_by_the_ne
     def no_links(*_):
         raise OSError("no links here")
 
-    expected = recover_session(cut, dry_run=True).messages
+    expected = recover_session(cut, dry_run=True).num_messages
     with monkeypatch.context() as patch:
         if not links:
             patch.setattr(session_recovery.os, "link", no_links)

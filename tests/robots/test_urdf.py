@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 
 from wm_robot.errors import SpecError
-from wm_robot.robots.urdf import differences, urdf_of
+from wm_robot.robots.urdf import find_differences, write_urdf
 from wm_robot.spec import RobotSpec
 
 SPEC = RobotSpec.load(Path(__file__).parents[2] / "wm_robot/robots/arm.yaml")
-URDF = urdf_of(SPEC)
+URDF = write_urdf(SPEC)
 
 
 def test_a_description_made_of_a_spec_agrees_with_it():
-    assert differences(SPEC, URDF) == []
+    assert find_differences(SPEC, URDF) == []
     for joint in SPEC.joints:
         assert f'name="{joint.name}"' in URDF
 
@@ -29,7 +29,7 @@ def test_a_description_made_of_a_spec_agrees_with_it():
 )
 def test_what_the_spec_allows_and_the_description_does_not_is_told(change, by, told):
     assert change in URDF
-    found = differences(SPEC, URDF.replace(change, by, 1))
+    found = find_differences(SPEC, URDF.replace(change, by, 1))
     assert len(found) == 1 and told in found[0]
 
 
@@ -37,10 +37,10 @@ def test_a_spec_may_ask_for_less():
     wider = re.sub(
         r'lower="[-\d.]+" upper="[-\d.]+" velocity="[\d.]+"', 'lower="-9" upper="9" velocity="9"', URDF
     )
-    assert differences(SPEC, wider) == []
+    assert find_differences(SPEC, wider) == []
 
 
 @pytest.mark.parametrize("text", ["", "<robot", "<sdf/>", "<!DOCTYPE x [<!ENTITY a 'b'>]><robot>&a;</robot>"])
 def test_what_is_no_description_is_refused(text):
     with pytest.raises(SpecError, match="description"):
-        differences(SPEC, text)
+        find_differences(SPEC, text)

@@ -17,7 +17,7 @@ def need_messages() -> None:
     Raises:
         AssertionError: If they could be built and are not.
     """
-    missing = interfaces.missing()
+    missing = interfaces.interfaces_unavailable()
     if missing:
         asked = subprocess.run([sys.executable, str(BUILD), "--possible"], capture_output=True, text=True)
         assert asked.returncode, missing

@@ -28,17 +28,17 @@ class Peer:
 
     def hear(self, kind: type, topic: str, *, latched: bool = False) -> list[Any]:
         """Messages of a topic, as they come."""
-        from wm_robot_ros.middleware.qos import LATCHED, OUTPUT
+        from wm_robot_ros.middleware.qos import LATCHED_QOS, OUTPUT_QOS
 
         heard: list[Any] = []
-        self.node.create_subscription(kind, topic, heard.append, LATCHED if latched else OUTPUT)
+        self.node.create_subscription(kind, topic, heard.append, LATCHED_QOS if latched else OUTPUT_QOS)
         return heard
 
     def speak(self, kind: type, topic: str) -> Any:
         """A publisher, once somebody listens."""
-        from wm_robot_ros.middleware.qos import OUTPUT
+        from wm_robot_ros.middleware.qos import OUTPUT_QOS
 
-        publisher = self.node.create_publisher(kind, topic, OUTPUT)
+        publisher = self.node.create_publisher(kind, topic, OUTPUT_QOS)
         self.until(lambda: publisher.get_subscription_count() > 0, f"nobody listens to {topic}")
         return publisher
 
@@ -95,10 +95,10 @@ def environment(
     domain: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """For every process of a test, and for the test itself."""
-    from wm_robot_ros.middleware.environment import ros_environment
+    from wm_robot_ros.middleware.environment import make_ros_environment
 
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
-    environment = ros_environment(domain=domain)
+    environment = make_ros_environment(domain=domain)
     monkeypatch.setenv(
         "ROS_AUTOMATIC_DISCOVERY_RANGE", environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     )
@@ -127,5 +127,5 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
 
     yield begin
     for process, log in started:
-        code = process.stop()
+        code = process.stop_process()
         print(f"--- pid {process.pid} ended with {code}\n{log.read_text(errors='replace')}")

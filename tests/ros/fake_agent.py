@@ -28,7 +28,7 @@ class Notebook:
     def _note(self, **values):
         self._file.write(json.dumps(values) + "\n")
 
-    def begin(self, hold, restore=None):
+    def begin(self, last_action, restore=None):
         self.steps = 0
         self.counters = dict.fromkeys(self.counters, 0)
         if restore is not None:
@@ -36,7 +36,7 @@ class Notebook:
                 self.steps = json.loads((Path(restore) / "life.json").read_text())["steps"]
             except OSError as error:
                 raise SnapshotError(f"no life in {restore}") from error
-        self._note(begin=hold.tolist(), steps=self.steps)
+        self._note(begin=last_action.tolist(), steps=self.steps)
 
     def act(self, obs, goal, *, applied=None):
         assert np.isfinite(obs).all() and np.isfinite(goal).all()
@@ -49,13 +49,13 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def live(self, obs, applied, next_obs, *, valid=True, contact=False, hurry=False):
+    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
         self._note(
             live=[obs.tolist(), applied.tolist(), next_obs.tolist()],
             valid=valid,
-            contact=contact,
-            hurry=hurry,
+            contact=intervention,
+            hurry=skip_optional,
         )
         self.counters["watched" if valid else "invalid"] += 1
         self.counters["lived"] += valid

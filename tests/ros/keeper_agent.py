@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from wm_robot.store.store import opened
+from wm_robot.store.store import parse_reference
 from wm_robot_ros.nodes.agent_node import main
 
 BASE = os.environ.get("KEEPER_BASE", "b" * 64)
@@ -21,11 +21,11 @@ class Keeper:
         self._obs = None
         self.begin(np.zeros(spec.action_dim))
 
-    def begin(self, hold, restore=None):
+    def begin(self, last_action, restore=None):
         self.steps, self.session, self._origin = 0, 0, []
         if restore is not None:
-            self._store, reference = opened(restore)
-            digest = self._store.find(reference)
+            self._store, reference = parse_reference(restore)
+            digest = self._store.resolve(reference)
             self.steps = int(self._store.load(digest)["step"][0])
             self._origin = [digest]
 
@@ -37,7 +37,7 @@ class Keeper:
         self._obs = obs
         return obs[: self.spec.action_dim].copy()
 
-    def live(self, obs, applied, next_obs, *, valid=True, contact=False, hurry=False):
+    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
         self.steps += valid
         self.session += valid
         ones = np.ones_like(obs)
@@ -45,7 +45,7 @@ class Keeper:
             nll=self._rise**self.session, mean=obs, deviation=2 * ones, error=(next_obs - obs) / 2
         )
 
-    def imagined(self):
+    def predict_plan(self):
         if self._obs is None:
             return None
         action = self._obs[: self.spec.action_dim]
@@ -57,15 +57,15 @@ class Keeper:
         )
 
     def save(self, place):
-        store, branch = opened(place)
+        store, branch = parse_reference(place)
         self._origin = [self._write(store, branch, self._origin)]
         self._store = store
         return self._origin[0]
 
     def rescue(self, place):
-        store, branch = opened(place)
+        store, branch = parse_reference(place)
         return self._write(
-            store, branch, [store.fetch(self._store, each, tensors=False) for each in self._origin]
+            store, branch, [store.copy_from(self._store, each, tensors=False) for each in self._origin]
         )
 
     def _write(self, store, branch, parents):

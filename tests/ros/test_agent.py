@@ -21,7 +21,7 @@ from wm_robot.errors import DeviceError
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 SPEC = load_spec("arm")
@@ -54,7 +54,9 @@ class Plant:
         return np.float32(np.arange(6) / 10 + step / 1000)
 
     def state_message(self, step=None, **changes):
-        message = convert.observation_message(self.obs(self.step if step is None else step), SPEC, self.stamp)
+        message = convert.make_observation_message(
+            self.obs(self.step if step is None else step), SPEC, self.stamp
+        )
         for field, value in changes.items():
             setattr(message, field, value)
         return message
@@ -63,9 +65,9 @@ class Plant:
         self.step += 1
         self.stamp += PERIOD
         if target:
-            self.targets.publish(convert.point_message(GOAL, self.stamp))
+            self.targets.publish(convert.make_point_message(GOAL, self.stamp))
         if applied:
-            self.commands.publish(convert.action_message(self.action(self.step), SPEC, self.stamp))
+            self.commands.publish(convert.make_action_message(self.action(self.step), SPEC, self.stamp))
         # Topics keep no order among one another.
         self.peer.spin(0.02 if self.step < 2 else 0.005)
 
@@ -80,7 +82,7 @@ class Plant:
             self.peer.spin(0.05)
 
     def told(self):
-        return convert.json_values(self.status[-1])
+        return convert.decode_json_message(self.status[-1])
 
     def until_counted(self, name, count):
         self.peer.until(
@@ -102,7 +104,7 @@ def agent(start, peer, tmp_path, environment):
     def begin(*, thinks=0.0, **parameters):
         environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS=str(thinks))
         patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
-        command = node_command("agent_node", {**patient, **parameters})
+        command = make_node_command("agent_node", {**patient, **parameters})
         begin.process = start([sys.executable, FAKE, *command[3:]])
         return LifecycleClient(peer.node, peer.executor, "agent")
 
@@ -193,7 +195,7 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     lived, acted = agent.notes("live"), agent.notes("act")
     assert len(acted) == len(plant.heard) == 20 and len(lived) == 19
     # The command answers the observation whose stamp it bears.
-    assert [convert.stamp_of(message) for message in plant.heard] == stamps
+    assert [convert.read_stamp(message) for message in plant.heard] == stamps
     np.testing.assert_allclose(plant.heard[-1].position, plant.obs(plant.step)[:6], atol=1e-6)
     np.testing.assert_allclose(acted[0]["goal"], GOAL, atol=1e-6)
     for step, one in enumerate(lived, 1):
@@ -211,8 +213,10 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     assert sum(told["refused"].values()) == 0
     assert told["acted"] == told["latency"]["count"] == 20
     peer.until(lambda: len(predicted) == len(surprise) == 19, "predictions are missing")
-    np.testing.assert_allclose(convert.observation(predicted[-1], SPEC).values, plant.obs(20), atol=1e-6)
-    assert convert.stamp_of(predicted[-1]) == stamps[-1] and surprise[-1].data == 0.5
+    np.testing.assert_allclose(
+        convert.decode_observation_message(predicted[-1], SPEC).values, plant.obs(20), atol=1e-6
+    )
+    assert convert.read_stamp(predicted[-1]) == stamps[-1] and surprise[-1].data == 0.5
     peer.until(
         lambda: any(s.name == "agent: lifetime" for d in diagnostics for s in d.status), "no diagnostics"
     )
@@ -335,7 +339,7 @@ def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
     for _ in range(3):
         plant.advance()
     peer.until(lambda: len(agent.notes("live")) == 2, "it does not live")
-    contact.publish(convert.json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []}))
+    contact.publish(convert.make_json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []}))
     peer.spin(0.1)
     for _ in range(2):
         plant.advance()
@@ -383,7 +387,7 @@ def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
     for _ in range(3):
         plant.advance()
     late = plant.state_message()
-    late.header.stamp = convert.time_message(plant.stamp + PERIOD)
+    late.header.stamp = convert.make_time_message(plant.stamp + PERIOD)
     peer.spin(1.2)
     plant.states.publish(late)
     plant.until_counted("stale", 1)
@@ -407,7 +411,7 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
         plant.advance()
     # An older one and one in another frame change nothing.
     for reason, late, frame in (("out_of_order", PERIOD, "base_link"), ("frame", 0, "camera")):
-        message = convert.point_message(GOAL + 1, plant.stamp - late)
+        message = convert.make_point_message(GOAL + 1, plant.stamp - late)
         message.header.frame_id = frame
         plant.targets.publish(message)
         plant.until_counted(reason, 1)
@@ -504,7 +508,7 @@ def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked
         plant.begin_step()
         plant.states.publish(plant.state_message())
     assert 10 < len(plant.heard) < 60
-    peer.until(lambda: convert.stamp_of(plant.heard[-1]) == plant.stamp, "it works through what is old")
+    peer.until(lambda: convert.read_stamp(plant.heard[-1]) == plant.stamp, "it works through what is old")
     # Asked in the middle of it, it ends within a step, and saves.
     for _ in range(10):
         plant.begin_step()

@@ -20,12 +20,12 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from wm_robot.robots import load_spec
-from wm_robot.streams.source_lock import OneSource
+from wm_robot.streams.source_lock import SourceLock
 from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
-from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
-from wm_robot_ros.middleware.subscriptions import FromWhom
+from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_ros.middleware.qos import OUTPUT_QOS, SENSOR_QOS
+from wm_robot_ros.middleware.subscriptions import WithPublisherId
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -84,7 +84,7 @@ def plant(start, peer, tmp_path):
     class Played:
         def __init__(self, *, answers=True, **parameters):
             process = start(
-                node_command(
+                make_node_command(
                     "plant_node",
                     {"seed": 1, "status_rate": 50.0, "hold_if_late": False, "command.timeout": 0.3}
                     | parameters,
@@ -97,12 +97,12 @@ def plant(start, peer, tmp_path):
             )
             self.speak = peer.speak(JointState, "joint_command")
             peer.until(lambda: self.applied and self._status, "the plant says nothing")
-            self.place = convert.action(self.applied[-1], SPEC)
+            self.place = convert.decode_action_message(self.applied[-1], SPEC)
             self.answers, self.stamp = answers, 0
-            peer.node.create_subscription(JointState, "joint_states", self._answer, SENSOR)
+            peer.node.create_subscription(JointState, "joint_states", self._answer, SENSOR_QOS)
 
         def _answer(self, message):
-            self.stamp = convert.stamp_of(message)
+            self.stamp = convert.read_stamp(message)
             if self.answers:
                 self.speak.publish(self.message())
 
@@ -111,14 +111,14 @@ def plant(start, peer, tmp_path):
                 self.speak.publish(make(self))
 
         def message(self, stamp=None, **changes):
-            message = convert.action_message(self.place, SPEC, stamp or self.stamp)
+            message = convert.make_action_message(self.place, SPEC, stamp or self.stamp)
             for field, value in changes.items():
                 setattr(message, field, value)
             return message
 
         @property
         def status(self):
-            return convert.json_values(self._status[-1])
+            return convert.decode_json_message(self._status[-1])
 
         def until_learned(self):
             peer.until(lambda: self.status["mode"] == "learned", f"it is in {self.status['mode']}")
@@ -126,7 +126,9 @@ def plant(start, peer, tmp_path):
         def is_unharmed(self):
             """It never was told to go elsewhere than where we had it."""
             for message in self.applied:
-                np.testing.assert_allclose(convert.action(message, SPEC), self.place, atol=1e-6)
+                np.testing.assert_allclose(
+                    convert.decode_action_message(message, SPEC), self.place, atol=1e-6
+                )
 
     return Played
 
@@ -181,7 +183,7 @@ def test_a_plant_says_whose_qos_does_not_fit(plant, peer):
 def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
     played = plant(answers=False)
     # Nobody else commands: a flood is then a controller as any other.
-    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
+    controller = start(make_node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     os.kill(controller.pid, signal.SIGKILL)
     played.told.until("no commands, holding position")
@@ -193,7 +195,7 @@ def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
 def test_a_flood_is_not_used_even_while_the_controller_stalls(plant, peer, start):
     played = plant()
     played.until_learned()
-    start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
+    start(make_node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_command': that of /peer is used, that of /flood is not"
     played.told.until(words)
     played.answers = False
@@ -230,7 +232,9 @@ def test_who_spoke_against_a_controller_follows_it_only_if_armed(plant, peer):
 
     def followed():
         send()
-        return np.allclose(convert.action(played.applied[-1], SPEC), played.place + 0.05, atol=1e-6)
+        return np.allclose(
+            convert.decode_action_message(played.applied[-1], SPEC), played.place + 0.05, atol=1e-6
+        )
 
     peer.until(followed, "it is not followed")
 
@@ -240,12 +244,12 @@ def test_what_was_started_in_the_place_of_a_killed_controller_is_followed_once_a
     plant, peer, start, name
 ):
     played = plant(answers=False)
-    controller = start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
+    controller = start(make_node_command(f"{PROBES}.flood_node", {"rate": 200.0}))
     played.until_learned()
     introduced(peer, "flood")
     os.kill(controller.pid, signal.SIGKILL)
     peer.until(lambda: played.status["holding"], "it does not hold")
-    start(node_command(f"{PROBES}.flood_node", {"rate": 200.0}, name=name))
+    start(make_node_command(f"{PROBES}.flood_node", {"rate": 200.0}, name=name))
     played.told.until(f"two nodes publish 'joint_command': that of /flood is used, that of /{name} is not")
     accepted = played.status["commands"]["accepted"]
     arm(peer)
@@ -284,11 +288,13 @@ def agent(start, peer, tmp_path, environment):
         def __init__(self, **parameters):
             environment.update(NOTEBOOK=str(tmp_path / "notebook"), THINKS="0")
             patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "autostart": True}
-            command = node_command("agent_node", {**patient, **parameters})
+            command = make_node_command("agent_node", {**patient, **parameters})
             process = start([sys.executable, FAKE, *command[3:]])
             self.told = Told(peer, process, tmp_path / "node0.log")
-            self.heard, self._one = [], OneSource(wary=True)
-            peer.node.create_subscription(JointState, "joint_command", FromWhom(self._hear), OUTPUT)
+            self.heard, self._one = [], SourceLock(block_rejected=True)
+            peer.node.create_subscription(
+                JointState, "joint_command", WithPublisherId(self._hear), OUTPUT_QOS
+            )
             self.states = peer.speak(JointState, "joint_states")
             self._applied, self._targets = (
                 peer.speak(JointState, "applied_command"),
@@ -301,16 +307,16 @@ def agent(start, peer, tmp_path, environment):
 
         def _hear(self, message, source):
             """The agent's, and nobody else's: a flood has commands too."""
-            if not self._one.refuses(source):
-                self._one.follow(source)
+            if not self._one.rejects(source):
+                self._one.lock_to(source)
                 self.heard.append(message)
 
         def step(self):
             """What a plant that is well says now; a stamp that runs ahead of the clock would be refused."""
             self.stamp = max(self.stamp + 1, peer.now())
             self.sent.add(self.stamp)
-            self._targets.publish(convert.point_message(GOAL, self.stamp))
-            self._applied.publish(convert.action_message(self.places[:6], SPEC, self.stamp))
+            self._targets.publish(convert.make_point_message(GOAL, self.stamp))
+            self._applied.publish(convert.make_action_message(self.places[:6], SPEC, self.stamp))
             self.states.publish(self.message())
 
         def send_many(self, make):
@@ -319,7 +325,7 @@ def agent(start, peer, tmp_path, environment):
                 self.states.publish(make(self))
 
         def message(self, stamp=None, **changes):
-            message = convert.observation_message(self.places, SPEC, stamp or self.stamp)
+            message = convert.make_observation_message(self.places, SPEC, stamp or self.stamp)
             for field, value in changes.items():
                 setattr(message, field, value)
             return message
@@ -337,8 +343,10 @@ def agent(start, peer, tmp_path, environment):
         def is_unharmed(self):
             """It answered what we said, and nothing else."""
             for message in self.heard:
-                assert convert.stamp_of(message) in self.sent
-                np.testing.assert_allclose(convert.action(message, SPEC), self.places[:6], atol=1e-6)
+                assert convert.read_stamp(message) in self.sent
+                np.testing.assert_allclose(
+                    convert.decode_action_message(message, SPEC), self.places[:6], atol=1e-6
+                )
 
     return Played
 
@@ -402,7 +410,7 @@ def test_an_agent_says_that_its_plant_is_silent_and_goes_on_when_it_is_back(agen
 def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start):
     played = agent()
     played.until_it_acts()
-    flood = start(node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
+    flood = start(make_node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
     words = "two nodes publish 'joint_states': that of /peer is used, that of /flood is not"
     played.told.until(words, played.step)
     played.until_it_acts()

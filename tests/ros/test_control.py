@@ -12,11 +12,11 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from wm_robot.robots import load_spec, spec_path
-from wm_robot.robots.urdf import urdf_of
+from wm_robot.robots import find_spec_path, load_spec
+from wm_robot.robots.urdf import write_urdf
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
-from wm_robot_ros.middleware.qos import LATCHED
+from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_ros.middleware.qos import LATCHED_QOS
 
 SPEC = load_spec("arm")
 PATIENT = "safety: {max_age: 1000}\n"
@@ -34,11 +34,11 @@ class Bench:
 
     def __init__(self, start, peer, folder, *, kind="joint_trajectory", description=None, at=0.1):
         self.peer, self.place = peer, np.full(6, at)
-        patient = spec_path("arm").read_text()
+        patient = find_spec_path("arm").read_text()
         assert "safety:" not in patient
         (folder / "patient.yaml").write_text(patient + PATIENT)
         start(
-            node_command(
+            make_node_command(
                 "control_node",
                 {
                     "robot": str(folder / "patient.yaml"),
@@ -58,7 +58,7 @@ class Bench:
             peer.hear(JointState, "/arm/applied_command"),
         )
         self.status = peer.hear(String, "/arm/plant/status")
-        self._description = peer.node.create_publisher(String, "/robot_description", LATCHED)
+        self._description = peer.node.create_publisher(String, "/robot_description", LATCHED_QOS)
         if description:
             self._description.publish(String(data=description))
         self.states = peer.speak(JointState, STATES)
@@ -80,7 +80,9 @@ class Bench:
             self.states.publish(message)
             if command is not None and self.sensed:
                 self._commands.publish(
-                    convert.action_message(np.float32(command), SPEC, convert.stamp_of(self.sensed[-1]))
+                    convert.make_action_message(
+                        np.float32(command), SPEC, convert.read_stamp(self.sensed[-1])
+                    )
                 )
             return holds()
 
@@ -95,7 +97,7 @@ class Bench:
         return answer.result()
 
     def says(self):
-        return convert.json_values(self.status[-1])
+        return convert.decode_json_message(self.status[-1])
 
     def mode(self):
         return self.says()["mode"] if self.status else ""
@@ -103,7 +105,7 @@ class Bench:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_command_reaches_the_controller_once_it_is_armed(start, peer, tmp_path, kind):
-    bench = Bench(start, peer, tmp_path, kind=kind, description=urdf_of(SPEC))
+    bench = Bench(start, peer, tmp_path, kind=kind, description=write_urdf(SPEC))
     bench.move(lambda: len(bench.sensed) > 10, "nothing is sensed", command=np.full(6, 0.3))
     assert not bench.told, "it sent before anybody armed it"
     assert list(bench.sensed[-1].name) == list(SPEC.joint_names)
@@ -131,7 +133,7 @@ def test_a_command_reaches_the_controller_once_it_is_armed(start, peer, tmp_path
 
 
 def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
-    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
     bench.move(lambda: bench.sensed, "nothing is sensed")
     assert bench.arm().success
     bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
@@ -143,7 +145,7 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
 
 
 def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
-    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
     contact, surprises = peer.hear(String, "/arm/plant/contact"), peer.speak(Float64, "/arm/agent/surprise")
     bench.move(lambda: bench.sensed, "nothing is sensed")
     assert bench.arm().success
@@ -161,7 +163,7 @@ def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, t
 
 
 def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start, peer, tmp_path):
-    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
     bench.move(lambda: bench.sensed, "nothing is sensed")
     assert bench.arm().success
     bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
@@ -169,7 +171,7 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
 
     def refused():
         # Newer than ours, and ours have ended.
-        other.publish(convert.action_message(np.full(6, -0.5), SPEC, peer.now()))
+        other.publish(convert.make_action_message(np.full(6, -0.5), SPEC, peer.now()))
         return bench.says()["commands"]["refused"]["source"] > 20
 
     bench.move(refused, "nothing is refused")
@@ -178,10 +180,10 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
 
 
 def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer, tmp_path):
-    bench = Bench(start, peer, tmp_path, description=urdf_of(SPEC))
+    bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
     bench.move(lambda: bench.sensed and bench.status, "nothing is sensed")
     other = peer.node.create_publisher(JointState, STATES, 10)
-    false = convert.observation_message(np.full(12, 0.7), SPEC, 1)
+    false = convert.make_observation_message(np.full(12, 0.7), SPEC, 1)
 
     def refused():
         for _ in range(20):
@@ -202,7 +204,7 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
     ("description", "why"),
     [
         (None, "no robot description: /robot_description has 1 publisher (/peer), and no usable message"),
-        (urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"'), "goes up to 1.5"),
+        (write_urdf(SPEC).replace('upper="1.5"', 'upper="1.2"'), "goes up to 1.5"),
     ],
 )
 def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, description, why):
@@ -220,7 +222,7 @@ def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, 
 
 
 def test_it_does_not_publish_on_the_topic_that_it_listens_to(start, tmp_path):
-    process = start(node_command("control_node", {"states.topic": "joint_states"}))
+    process = start(make_node_command("control_node", {"states.topic": "joint_states"}))
     assert process.wait(30) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "which this node publishes" in log.read_text()

@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
-from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
 from wm_robot_ros.middleware import convert
 
 SPEC = load_spec("arm")
@@ -22,7 +22,7 @@ ACTION = -np.arange(1, 7, dtype=np.float32) / 10
 
 def sensed(**changes):
     """A good message whose every number is recognisable, and what is changed in it."""
-    message = convert.observation_message(OBS, SPEC, STAMP)
+    message = convert.make_observation_message(OBS, SPEC, STAMP)
     for field, value in changes.items():
         setattr(message, field, value)
     return message
@@ -35,17 +35,17 @@ def reason(call, *arguments):
 
 
 def test_an_observation_survives_the_journey():
-    back = convert.observation(sensed(), SPEC)
+    back = convert.decode_observation_message(sensed(), SPEC)
     np.testing.assert_array_equal(back.values, OBS)
     assert back.values.dtype == np.float32
-    assert convert.stamp_of(sensed()) == STAMP
+    assert convert.read_stamp(sensed()) == STAMP
     assert back.stamp == pytest.approx(STAMP / 1e9)
 
 
 def test_an_action_survives_the_journey():
-    message = convert.action_message(ACTION, SPEC, STAMP)
+    message = convert.make_action_message(ACTION, SPEC, STAMP)
     assert list(message.name) == list(SPEC.action_names)
-    np.testing.assert_array_equal(convert.action(message, SPEC), ACTION)
+    np.testing.assert_array_equal(convert.decode_action_message(message, SPEC), ACTION)
 
 
 def test_joints_are_found_by_name_and_never_by_place():
@@ -53,7 +53,7 @@ def test_joints_are_found_by_name_and_never_by_place():
     turned = sensed(
         name=straight.name[::-1], position=straight.position[::-1], velocity=straight.velocity[::-1]
     )
-    np.testing.assert_array_equal(convert.observation(turned, SPEC).values, OBS)
+    np.testing.assert_array_equal(convert.decode_observation_message(turned, SPEC).values, OBS)
 
 
 def test_joints_of_somebody_else_are_ignored_in_what_is_sensed():
@@ -61,15 +61,15 @@ def test_joints_of_somebody_else_are_ignored_in_what_is_sensed():
     more.name = ["finger", *more.name]
     more.position = [9.0, *more.position]
     more.velocity = [9.0, *more.velocity]
-    np.testing.assert_array_equal(convert.observation(more, SPEC).values, OBS)
+    np.testing.assert_array_equal(convert.decode_observation_message(more, SPEC).values, OBS)
 
 
 def test_an_unknown_actuator_is_refused_in_what_is_commanded():
-    message = convert.action_message(ACTION, SPEC, STAMP)
+    message = convert.make_action_message(ACTION, SPEC, STAMP)
     message.name = [*message.name, "finger"]
     message.position = [*message.position, 0.0]
-    assert reason(convert.action, message, SPEC) == (
-        Refusal.NAMES,
+    assert reason(convert.decode_action_message, message, SPEC) == (
+        RejectionReason.NAMES,
         f"actuators ['finger'] are unknown; known are {SPEC.action_names}",
     )
 
@@ -77,19 +77,27 @@ def test_an_unknown_actuator_is_refused_in_what_is_commanded():
 @pytest.mark.parametrize(
     ("changes", "expected", "words"),
     [
-        ({"name": list(SPEC.joint_names[:-1])}, Refusal.NAMES, "joints ['wrist_roll'] are missing"),
-        ({"name": ["base_yaw"] * 6}, Refusal.NAMES, "joints ['base_yaw'] are listed twice"),
-        ({"name": []}, Refusal.NAMES, "are missing; the message has []"),
-        ({"position": [0.0] * 5}, Refusal.SIZE, "position has 5 numbers for 6 names"),
-        ({"velocity": []}, Refusal.SIZE, "velocity has 0 numbers for 6 names"),
-        ({"position": [0.0] * 7}, Refusal.SIZE, "position has 7 numbers for 6 names"),
+        ({"name": list(SPEC.joint_names[:-1])}, RejectionReason.NAMES, "joints ['wrist_roll'] are missing"),
+        ({"name": ["base_yaw"] * 6}, RejectionReason.NAMES, "joints ['base_yaw'] are listed twice"),
+        ({"name": []}, RejectionReason.NAMES, "are missing; the message has []"),
+        ({"position": [0.0] * 5}, RejectionReason.SIZE, "position has 5 numbers for 6 names"),
+        ({"velocity": []}, RejectionReason.SIZE, "velocity has 0 numbers for 6 names"),
+        ({"position": [0.0] * 7}, RejectionReason.SIZE, "position has 7 numbers for 6 names"),
         (
             {"position": [0, 0, math.nan, 0, 0, 0]},
-            Refusal.NOT_FINITE,
+            RejectionReason.NOT_FINITE,
             "position is not finite for ['elbow_pitch']",
         ),
-        ({"velocity": [math.inf, 0, 0, 0, 0, -math.inf]}, Refusal.NOT_FINITE, "['base_yaw', 'wrist_roll']"),
-        ({"position": [1e300, 0, 0, 0, 0, 0]}, Refusal.NOT_FINITE, "position is not finite for ['base_yaw']"),
+        (
+            {"velocity": [math.inf, 0, 0, 0, 0, -math.inf]},
+            RejectionReason.NOT_FINITE,
+            "['base_yaw', 'wrist_roll']",
+        ),
+        (
+            {"position": [1e300, 0, 0, 0, 0, 0]},
+            RejectionReason.NOT_FINITE,
+            "position is not finite for ['base_yaw']",
+        ),
     ],
 )
 def test_a_bad_message_is_refused_with_its_reason(changes, expected, words):
@@ -97,7 +105,7 @@ def test_a_bad_message_is_refused_with_its_reason(changes, expected, words):
     if "name" in changes and len(changes["name"]) < 6:
         count = len(changes["name"])
         changes |= {"position": [0.0] * count, "velocity": [0.0] * count}
-    kind, text = reason(convert.observation, sensed(**changes), SPEC)
+    kind, text = reason(convert.decode_observation_message, sensed(**changes), SPEC)
     assert kind is expected
     assert words in text
 
@@ -109,30 +117,30 @@ def test_a_reading_that_no_joint_can_give_is_refused(field, value):
     with pytest.raises(
         BadMessageError, match=f"{field} of .'{SPEC.joint_names[1]}'. is far outside"
     ) as refused:
-        convert.observation(convert.observation_message(values, SPEC, 1), SPEC)
-    assert refused.value.reason is Refusal.RANGE
+        convert.decode_observation_message(convert.make_observation_message(values, SPEC, 1), SPEC)
+    assert refused.value.reason is RejectionReason.RANGE
 
 
 def test_a_goal_in_another_frame_is_refused():
-    message = convert.point_message(np.zeros(3), 1)
+    message = convert.make_point_message(np.zeros(3), 1)
     message.header.frame_id = "camera"
     with pytest.raises(BadMessageError, match="'camera'") as refused:
-        convert.goal(message)
-    assert refused.value.reason is Refusal.FRAME
+        convert.decode_goal_message(message)
+    assert refused.value.reason is RejectionReason.FRAME
 
 
 def test_a_goal_that_is_not_finite_is_refused():
-    message = convert.point_message(np.array([0.1, 0.2, 0.3]), STAMP)
-    np.testing.assert_allclose(convert.goal(message), [0.1, 0.2, 0.3], rtol=1e-6)
+    message = convert.make_point_message(np.array([0.1, 0.2, 0.3]), STAMP)
+    np.testing.assert_allclose(convert.decode_goal_message(message), [0.1, 0.2, 0.3], rtol=1e-6)
     message.point.y = math.nan
-    assert reason(convert.goal, message)[0] is Refusal.NOT_FINITE
+    assert reason(convert.decode_goal_message, message)[0] is RejectionReason.NOT_FINITE
 
 
 def test_motors_are_told_an_effort_and_servos_a_position():
     cartpole = load_spec("cartpole")
-    message = convert.action_message(np.array([0.5], np.float32), cartpole, STAMP)
+    message = convert.make_action_message(np.array([0.5], np.float32), cartpole, STAMP)
     assert list(message.effort) == [0.5] and not message.position
-    np.testing.assert_array_equal(convert.action(message, cartpole), np.float32([0.5]))
+    np.testing.assert_array_equal(convert.decode_action_message(message, cartpole), np.float32([0.5]))
 
 
 def test_a_robot_of_both_kinds_has_no_command_message():
@@ -140,31 +148,33 @@ def test_a_robot_of_both_kinds_has_no_command_message():
 
     mixed = (replace(SPEC.actuators[0], unit="1"), *SPEC.actuators[1:])
     with pytest.raises(SpecError, match="'arm' mixes servos and motors"):
-        convert.action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
+        convert.make_action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
 
 
 def test_numpy_scalars_arrive_as_the_numbers_they_are():
     # Unchecked, a numpy float32 in a float64 field arrives as 5e-315.
-    point = convert.point_message(np.float32([0.5, 0.25, 0.125]), STAMP)
+    point = convert.make_point_message(np.float32([0.5, 0.25, 0.125]), STAMP)
     assert [type(x) for x in (point.point.x, point.point.y, point.point.z)] == [float] * 3
-    assert convert.number_message(np.float32(0.5)).data == 0.5
+    assert convert.make_number_message(np.float32(0.5)).data == 0.5
     assert isinstance(point, PointStamped)
 
 
 def test_plain_values_survive_as_text_and_nan_does_not():
     values = {"event": "change", "world": {"payload": 0.4}, "stamp": STAMP}
-    assert convert.json_values(convert.json_message(values)) == values
+    assert convert.decode_json_message(convert.make_json_message(values)) == values
     with pytest.raises(ValueError, match="not JSON compliant"):
-        convert.json_message({"surprise": math.nan})
+        convert.make_json_message({"surprise": math.nan})
 
 
 def test_diagnostics_carry_name_level_and_numbers_as_text():
-    message = convert.diagnostics_message(STAMP, "arm", [("plant: timing", "warn", "late", {"p99": 1.5})])
+    message = convert.make_diagnostics_message(
+        STAMP, "arm", [("plant: timing", "warn", "late", {"p99": 1.5})]
+    )
     (status,) = message.status
     assert (status.name, status.level, status.hardware_id) == ("plant: timing", DiagnosticStatus.WARN, "arm")
     assert [(v.key, v.value) for v in status.values] == [("p99", "1.5")]
 
 
 def test_an_empty_message_is_refused_and_not_a_crash():
-    assert reason(convert.observation, JointState(), SPEC)[0] is Refusal.NAMES
-    assert reason(convert.action, JointState(), SPEC)[0] is Refusal.NAMES
+    assert reason(convert.decode_observation_message, JointState(), SPEC)[0] is RejectionReason.NAMES
+    assert reason(convert.decode_action_message, JointState(), SPEC)[0] is RejectionReason.NAMES

@@ -14,12 +14,12 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 from wm_robot_msgs.msg import Prediction
 
-from wm_robot.math.kinematics import tip_position
+from wm_robot.math.kinematics import compute_tip_position
 from wm_robot.robots import load_spec
-from wm_robot.robots.urdf import differences, urdf_of
-from wm_robot_ros.middleware.environment import node_command
-from wm_robot_ros.nodes.plan_markers import ellipsoid, path_of, quaternion
-from wm_robot_ros.state_api.messages import floats
+from wm_robot.robots.urdf import find_differences, write_urdf
+from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_ros.nodes.plan_markers import compute_ellipsoid, compute_gripper_path, compute_quaternion
+from wm_robot_ros.state_api.messages import flatten_floats
 
 SPEC = load_spec("arm")
 CHAIN = ([link.origin for link in SPEC.chain], [link.axis for link in SPEC.chain], SPEC.tip)
@@ -48,35 +48,35 @@ def turned(q):
 
 def test_the_ellipsoid_of_a_step_is_that_of_samples_drawn_from_it():
     mean, deviation = moved(0)
-    path = path_of(SPEC, mean, deviation)
+    path = compute_gripper_path(SPEC, mean, deviation)
     rng = np.random.default_rng(1)
     angles = mean[2, :6] + deviation[2, :6] * rng.standard_normal((200_000, 6))
-    drawn = tip_position(angles, *CHAIN)
+    drawn = compute_tip_position(angles, *CHAIN)
     np.testing.assert_allclose(path.tip[2], drawn.mean(0), atol=2e-4)
     np.testing.assert_allclose(path.covariance[2], np.cov(drawn.T), atol=0.02 * np.trace(path.covariance[2]))
-    size, axes = ellipsoid(path.covariance[2])
+    size, axes = compute_ellipsoid(path.covariance[2])
     np.testing.assert_allclose(axes @ np.diag(size**2) @ axes.T, path.covariance[2], atol=1e-12)
     assert np.linalg.det(axes) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_quaternion_turns_as_its_rotation_does(seed):
-    path = path_of(SPEC, *moved(seed))
+    path = compute_gripper_path(SPEC, *moved(seed))
     for rotation in path.rotation:
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
-        np.testing.assert_allclose(turned(quaternion(rotation)), rotation, atol=1e-9)
+        np.testing.assert_allclose(turned(compute_quaternion(rotation)), rotation, atol=1e-9)
 
 
 def plan(stamp, mean, deviation, names=SPEC.observation_names):
     message = Prediction(
         header=Header(stamp=stamp, frame_id="base_link"), horizon=len(mean), names=list(names)
     )
-    message.mean, message.stddev = floats(mean), floats(deviation)
+    message.mean, message.stddev = flatten_floats(mean), flatten_floats(deviation)
     return message
 
 
 def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
-    start(node_command("display_node", {"frame_prefix": "left/"}))
+    start(make_node_command("display_node", {"frame_prefix": "left/"}))
     pictures, grippers = (
         peer.hear(MarkerArray, "display/imagined_path"),
         peer.hear(PoseStamped, "display/imagined_gripper"),
@@ -84,7 +84,7 @@ def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
     descriptions = peer.hear(String, "robot_description", latched=True)
     speaks = peer.speak(Prediction, "agent/plan")
     mean, deviation = moved(3)
-    wanted = path_of(SPEC, mean.astype(np.float32), deviation.astype(np.float32))
+    wanted = compute_gripper_path(SPEC, mean.astype(np.float32), deviation.astype(np.float32))
     for bad in (
         plan(peer.now_message(), mean, deviation, names=["x"] * 12),
         plan(peer.now_message(), mean * np.nan, deviation),
@@ -105,11 +105,11 @@ def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
         np.testing.assert_allclose(axes @ np.diag(size**2) @ axes.T, covariance, atol=1e-6)
     pose = grippers[0].pose
     np.testing.assert_allclose([pose.position.x, pose.position.y, pose.position.z], wanted.tip[-1], atol=1e-6)
-    assert differences(SPEC, descriptions[0].data) == []
+    assert find_differences(SPEC, descriptions[0].data) == []
 
 
 def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_path):
-    display = start(node_command("display_node", {"robot": "cartpole"}))
+    display = start(make_node_command("display_node", {"robot": "cartpole"}))
     (log,) = tmp_path.glob("node*.log")
     peer.until(lambda: "robot 'cartpole' has no chain to a gripper" in log.read_text(), "it says nothing")
     spec, publisher = load_spec("cartpole"), peer.node.create_publisher(Prediction, "agent/plan", 10)
@@ -121,11 +121,11 @@ def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_p
 
 
 def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tmp_path):
-    from wm_robot_ros.middleware.qos import LATCHED
+    from wm_robot_ros.middleware.qos import LATCHED_QOS
 
-    publisher = peer.node.create_publisher(String, "robot_description", LATCHED)
-    publisher.publish(String(data=urdf_of(SPEC).replace('upper="1.5"', 'upper="1.2"')))
-    start(node_command("display_node", {}))
+    publisher = peer.node.create_publisher(String, "robot_description", LATCHED_QOS)
+    publisher.publish(String(data=write_urdf(SPEC).replace('upper="1.5"', 'upper="1.2"')))
+    start(make_node_command("display_node", {}))
     (log,) = tmp_path.glob("node*.log")
     peer.until(
         lambda: "'wrist_pitch' goes up to 1.5 in the spec, to 1.2" in log.read_text(), "it says nothing"

@@ -9,54 +9,54 @@ import pytest
 pytestmark = pytest.mark.ros
 
 from wm_robot.errors import ConfigError
-from wm_robot_cli.save import save
+from wm_robot_cli.save import request_snapshot
 from wm_robot_ros.middleware import environment as module
 from wm_robot_ros.middleware.environment import (
     NodeProcess,
-    node_command,
-    private_environment,
-    ros_domain,
-    ros_environment,
-    wheels,
+    has_ros_wheels,
+    make_node_command,
+    make_private_environment,
+    make_ros_environment,
+    read_ros_domain,
 )
 
 
-@pytest.mark.skipif(not wheels(), reason="ROS 2 is not installed as wheels")
+@pytest.mark.skipif(not has_ros_wheels(), reason="ROS 2 is not installed as wheels")
 def test_the_wheels_environment_lets_a_bare_child_import_rclpy():
-    environment = {**ros_environment(domain=42), "PYTHONPATH": ""}
+    environment = {**make_ros_environment(domain=42), "PYTHONPATH": ""}
     code = "import rclpy, os; print(os.environ['ROS_DOMAIN_ID'], os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["42", "LOCALHOST"], done.stderr
 
 
-@pytest.mark.skipif(not wheels(), reason="ROS 2 is not installed as wheels")
+@pytest.mark.skipif(not has_ros_wheels(), reason="ROS 2 is not installed as wheels")
 def test_asking_twice_gives_the_same(monkeypatch):
-    first = ros_environment(domain=42)
+    first = make_ros_environment(domain=42)
     for name, value in first.items():
         monkeypatch.setenv(name, value)
-    assert ros_environment() == first
+    assert make_ros_environment() == first
 
 
 def test_a_sourced_system_ros_is_left_alone(monkeypatch):
     monkeypatch.setenv("ROS_DISTRO", "jazzy")
     monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/ros/jazzy")
-    assert ros_environment() == dict(os.environ)
-    assert ros_environment(domain=3) == {**os.environ, "ROS_DOMAIN_ID": "3"}
+    assert make_ros_environment() == dict(os.environ)
+    assert make_ros_environment(domain=3) == {**os.environ, "ROS_DOMAIN_ID": "3"}
 
 
 def test_a_domain_that_the_user_chose_is_kept(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "17")
-    assert ros_environment()["ROS_DOMAIN_ID"] == "17"
+    assert make_ros_environment()["ROS_DOMAIN_ID"] == "17"
     monkeypatch.delenv("ROS_DOMAIN_ID")
-    assert int(ros_environment()["ROS_DOMAIN_ID"]) in module.DOMAINS
+    assert int(make_ros_environment()["ROS_DOMAIN_ID"]) in module.FREE_DOMAINS
 
 
-@pytest.mark.skipif(not wheels(), reason="ROS 2 is not installed as wheels")
+@pytest.mark.skipif(not has_ros_wheels(), reason="ROS 2 is not installed as wheels")
 def test_an_empty_domain_is_that_of_ros_zero(monkeypatch):
     # As a compose file gives a variable that nobody set.
     monkeypatch.setenv("ROS_DOMAIN_ID", "")
-    assert ros_domain() == 0 and ros_environment()["ROS_DOMAIN_ID"] == "0"
-    assert ros_domain(7) == 7
+    assert read_ros_domain() == 0 and make_ros_environment()["ROS_DOMAIN_ID"] == "0"
+    assert read_ros_domain(7) == 7
 
 
 @pytest.mark.parametrize("text", ["lab", "5000", "233", "-1", "1.5", "٣"])
@@ -65,14 +65,14 @@ def test_a_domain_that_is_none_is_refused_with_those_that_are(monkeypatch, text)
     with pytest.raises(
         ConfigError, match=f"ROS_DOMAIN_ID is '{text}'; it must be a whole number from 0 to 232"
     ):
-        ros_environment()
-    assert int(private_environment()["ROS_DOMAIN_ID"]) in module.DOMAINS
+        make_ros_environment()
+    assert int(make_private_environment()["ROS_DOMAIN_ID"]) in module.FREE_DOMAINS
 
 
 def test_a_save_over_ros_reads_the_domain_that_everything_reads(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "lab")
     with pytest.raises(ConfigError, match="Run: export ROS_DOMAIN_ID=0"):
-        save()
+        request_snapshot()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_agent_with_a_parameter_of_the_wrong_type_ends_with_one_sentence(envi
 
 
 def test_a_misspelt_parameter_is_told_with_the_one_that_is_meant(start, tmp_path):
-    start(node_command("plant_node", {"sede": 3}))
+    start(make_node_command("plant_node", {"sede": 3}))
     (log,) = tmp_path.glob("node*.log")
     deadline = time.monotonic() + 30
     while "Did you mean 'seed' for 'sede'?" not in log.read_text():
@@ -144,7 +144,7 @@ def test_a_misspelt_parameter_is_told_with_the_one_that_is_meant(start, tmp_path
 
 def test_parameters_keep_their_type_on_the_command_line():
     world = {"payload": 0.4}
-    command = node_command("plant_node", {"rate": 50.0, "world": json.dumps(world)}, namespace="left")
+    command = make_node_command("plant_node", {"rate": 50.0, "world": json.dumps(world)}, namespace="left")
     assert command[1:4] == ["-m", "wm_robot_ros.nodes.plant_node", "--ros-args"]
     assert "__ns:=/left" in command and "rate:=50.0" in command
     text = next(part for part in command if part.startswith("world:="))
@@ -169,7 +169,7 @@ def test_a_process_that_holds_something_is_kept_until_it_is_given_up(tmp_path):
         time.sleep(0.01)
     answers = [True, False, False, False]
     # Asked a second time, it ends by itself, and is not killed.
-    assert process.stop(patience=0.5, give_up=answers.pop) == 7
+    assert process.stop_process(kill_timeout=0.5, is_discarded=answers.pop) == 7
     assert not answers
 
 
@@ -182,5 +182,5 @@ def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path):
     while "ready" not in log.read_text():
         time.sleep(0.01)
     began = time.monotonic()
-    assert process.stop(patience=0.2) == -9
+    assert process.stop_process(kill_timeout=0.2) == -9
     assert time.monotonic() - began < 2

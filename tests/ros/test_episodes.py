@@ -13,17 +13,17 @@ import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.episodes]
 
-from wm_robot.agent.builder import LifeConfig, load_life
+from wm_robot.agent.builder import AgentConfig, load_agent
 from wm_robot.memory.lifetime_state import PLANNER_NOISE
 from wm_robot.recording.episode_file import read_episode, read_origin
-from wm_robot.recording.episode_folder import episodes_in, open_in
+from wm_robot.recording.episode_folder import list_episodes, list_open_files
 from wm_robot.recording.recorded_experience import load_experience
 from wm_robot.recording.session_file import read_session
 from wm_robot.recording.session_recovery import recover_session
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
-from wm_robot.streams.joint_message import stamp_of
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot.streams.joint_message import read_stamp
+from wm_robot_ros.middleware.environment import make_node_command
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).parent / "fake_agent.py")
@@ -46,7 +46,7 @@ def live(start, environment, tmp_path):
         living = start([*agent, "-p", f'report:="{place.report}"'])
         # However late an agent is on a busy machine, it is to go on living.
         parameters = {"robot": "arm", "duration": seconds, "hold_if_late": False}
-        plant = start(node_command("plant_node", parameters, namespace="one"))
+        plant = start(make_node_command("plant_node", parameters, namespace="one"))
         assert plant.wait(60) == 0
         assert living.stop() == 0 and recorder.stop() == 0
         place.told = json.loads(place.report.read_text())
@@ -63,14 +63,14 @@ def wait(holds, why, timeout: float = 30.0) -> None:
 
 
 def recorder_command(session: Path, episodes: Path, **more: str) -> list[str]:
-    return node_command(
+    return make_node_command(
         "recorder_node", {"path": str(session), "robots": "one", "episodes": str(episodes), **more}
     )
 
 
 def agent_command(**parameters) -> list[str]:
     common = {"robot": "arm", "autostart": True, "listeners": 2, **PATIENT}
-    return node_command("agent_node", {**common, **parameters}, namespace="one")
+    return make_node_command("agent_node", {**common, **parameters}, namespace="one")
 
 
 def heard_all(place) -> bool:
@@ -78,7 +78,7 @@ def heard_all(place) -> bool:
     topics, told = read_session(place.session).topics, place.told
     if not {"/one/agent/prediction", "/one/joint_states", "/one/applied_command"} <= topics.keys():
         return False
-    predicted = [stamp_of(message) for _, message in topics["/one/agent/prediction"]]
+    predicted = [read_stamp(message) for _, message in topics["/one/agent/prediction"]]
     stamps = load_experience(place.session, SPEC)[0].stamp.tolist()
     lived = told["life"]["watched"] + told["life"]["invalid"]
     # A period of another length is one for both.
@@ -123,11 +123,11 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
         assert note["valid"] == step.valid
 
     # And the recorder's own files hold the same as its session, to the last bit.
-    (file,) = episodes_in(place.episodes / "one")
+    (file,) = list_episodes(place.episodes / "one")
     found = read_episode(file, SPEC)
     for name in episode.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(found, name), getattr(episode, name))
-    assert read_origin(file)[0].source == "session.mcap" and not open_in(place.episodes / "one")
+    assert read_origin(file)[0].source == "session.mcap" and not list_open_files(place.episodes / "one")
 
 
 @pytest.mark.alone
@@ -136,12 +136,12 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
         return agent_command(base=str(BASE), state=str(tmp_path / f"lives{attempt}"))
 
     place, attempt = when_all_is_heard(live, command, seconds=2.0)
-    agent = load_life(LifeConfig(base=str(BASE), task="reach", watch_plans=False), SPEC).agent
+    agent = load_agent(AgentConfig(base=str(BASE), task="reach", monitor_plans=False), SPEC).agent
     (episode,) = load_experience(place.session, SPEC)
     agent.begin(episode.hold)
     lived = place.told["life"]
     for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
-        agent.live(step.obs, step.action, step.next_obs, valid=bool(step.valid))
+        agent.observe(step.obs, step.action, step.next_obs, valid=bool(step.valid))
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived
     saved = Store(tmp_path / f"lives{attempt}").load()
@@ -158,13 +158,18 @@ def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment
     session, folder = tmp_path / "session.mcap", tmp_path / "episodes"
     recorder = start(recorder_command(session, folder))
     start([sys.executable, FAKE, *agent_command()[3:]])
-    start(node_command("plant_node", {"robot": "arm"}, namespace="one"))
-    wait(lambda: open_in(folder / "one") and open_in(folder / "one")[0].stat().st_size > 40_000, "no episode")
+    start(make_node_command("plant_node", {"robot": "arm"}, namespace="one"))
+    wait(
+        lambda: (
+            list_open_files(folder / "one") and list_open_files(folder / "one")[0].stat().st_size > 40_000
+        ),
+        "no episode",
+    )
     os.kill(recorder.pid, signal.SIGKILL)
     killed = time.time_ns()
-    assert recorder.wait(5) == -signal.SIGKILL and not episodes_in(folder / "one")
+    assert recorder.wait(5) == -signal.SIGKILL and not list_episodes(folder / "one")
     recovered = recover_session(session)
-    assert (recovered.what, recovered.lost) == ("its recorder was killed", 1.0)
+    assert (recovered.status, recovered.max_lost_time) == ("its recorder was killed", 1.0)
     (recorded,) = load_experience(session, SPEC)
     # The next recorder saves the episode before it begins one of its own.
     again = tmp_path / "again.mcap"
@@ -185,7 +190,7 @@ def test_of_another_robot_no_episode_is_written_and_the_session_is_whole(start, 
     session, folder = tmp_path / "session.mcap", tmp_path / "episodes"
     recorder = start(recorder_command(session, folder, robot="cartpole"))
     wait(session.exists, "no recorder")
-    plant = start(node_command("plant_node", {"robot": "arm"}, namespace="one"))
+    plant = start(make_node_command("plant_node", {"robot": "arm"}, namespace="one"))
     log = tmp_path / "node0.log"
     wait(lambda: "no more episodes: the plant is robot 'arm'" in log.read_text(), "it does not say so")
     assert plant.stop() == 0 and recorder.stop() == 1
@@ -193,7 +198,7 @@ def test_of_another_robot_no_episode_is_written_and_the_session_is_whole(start, 
         "the session is complete, its episodes are not: SpecError: the plant is robot 'arm'"
         in log.read_text()
     )
-    assert read_session(session).whole and not episodes_in(folder / "one")
+    assert read_session(session).is_whole and not list_episodes(folder / "one")
 
 
 def test_two_recorders_do_not_write_episodes_in_one_folder(start, environment, tmp_path):

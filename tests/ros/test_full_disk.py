@@ -18,7 +18,7 @@ from tests.ros.test_agent import Plant, saver
 from wm_robot.errors import DeviceError
 from wm_robot.store.store import Store
 from wm_robot.store.verification import find_damage
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 KEEPER = str(Path(__file__).with_name("keeper_agent.py"))
@@ -31,11 +31,11 @@ class Robot:
         self.peer, self.store, self.folder = peer, Store(store), folder
         environment.update(XDG_STATE_HOME=str(folder / "user"), TMPDIR=str(folder / "temporary"))
         patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
-        command = node_command("agent_node", {**patient, "state": str(store)})
+        command = make_node_command("agent_node", {**patient, "state": str(store)})
         self.process = start([sys.executable, KEEPER, *command[3:]])
         self.client = LifecycleClient(peer.node, peer.executor, "agent")
-        self.client.configure()
-        self.client.activate()
+        self.client.configure_node()
+        self.client.activate_node()
         self.plant = Plant(peer)
 
     def live(self, steps):

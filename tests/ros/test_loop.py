@@ -8,8 +8,8 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
-from wm_robot_benchmarks.ros_probes.loop_timing import at_rate, measure
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop, write_at_rate
+from wm_robot_sim.worlds import DomainRandomization
 
 SPEC = load_spec("arm")
 SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
@@ -18,44 +18,44 @@ SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
 @pytest.fixture
 def base(tmp_path):
     """A base that was never trained, small enough to be quick."""
-    truth = len(WorldDistribution(SPEC).names)
-    model = WorldModel(ModelConfig.of(SPEC, truth=truth, width=16, blocks=1))
+    truth = len(DomainRandomization(SPEC).parameter_names)
+    model = WorldModel(ModelConfig.from_spec(SPEC, truth=truth, width=16, blocks=1))
     save_base(tmp_path / "base", model, SPEC, {})
     return tmp_path / "base"
 
 
 def test_the_real_agent_lives_over_ros_and_its_next_life_goes_on_from_its_state(environment, base, tmp_path):
     state = tmp_path / "state"
-    first = measure(robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state)})
+    first = measure_ros_loop(robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state)})
     assert first["plant"]["lived"] == 50
     assert 0 < first["p50_ms"] <= first["p99_ms"] <= first["worst_ms"]
     assert first["missed_periods"] >= 0
     lived = first["agent"]["life"]["lived"]
     assert lived > 0
-    saved = Store(state).show().steps
+    saved = Store(state).read_manifest().steps
     assert saved == lived
-    second = measure(
+    second = measure_ros_loop(
         robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state), "restore": str(state)}
     )
     # A life's counters never run back.
-    saved = Store(state).show().steps
+    saved = Store(state).read_manifest().steps
     assert saved == second["agent"]["life"]["lived"] > lived
 
 
 def test_an_agent_without_a_base_is_an_error_that_says_so(environment, tmp_path):
     with pytest.raises(DeviceError, match=r"SnapshotError: no base in .*nowhere"):
-        measure(robot="arm", base=tmp_path / "nowhere", seconds=1.0)
+        measure_ros_loop(robot="arm", base=tmp_path / "nowhere", seconds=1.0)
 
 
 @pytest.mark.alone
 def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_else(environment, base):
-    found = measure(
+    found = measure_ros_loop(
         robot="arm",
         base=base,
         # The flood needs some seconds to begin where other work shares the machine.
         seconds=10.0,
-        hogs=1,
-        flood=2000.0,
+        num_busy_processes=1,
+        flood_rate=2000.0,
         agent={**SMALL, "learner": True},
     )
     plant, agent = found["plant"], found["agent"]
@@ -74,16 +74,16 @@ def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_el
 
 def test_a_base_can_be_timed_at_another_rate_and_is_the_same(environment, base, tmp_path):
     (tmp_path / "at").mkdir()
-    spec, retimed = at_rate("arm", base, 100.0, tmp_path / "at")
+    spec, retimed = write_at_rate("arm", base, 100.0, tmp_path / "at")
     assert load_spec(spec).dt == 0.01
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (base, retimed)]
     assert weights[0] == weights[1]
-    found = measure(robot=spec, base=retimed, seconds=1.0, agent=SMALL)
+    found = measure_ros_loop(robot=spec, base=retimed, seconds=1.0, agent=SMALL)
     assert found["plant"]["lived"] == 100 and found["plant"]["rate"] == 100.0
     with pytest.raises(DeviceError, match="was trained for robot"):
-        measure(robot=spec, base=base, seconds=1.0, agent=SMALL)
+        measure_ros_loop(robot=spec, base=base, seconds=1.0, agent=SMALL)
 
 
 def test_without_priority_it_says_so(environment, base):
-    found = measure(robot="arm", base=base, seconds=1.0, priority=0, agent=SMALL)
+    found = measure_ros_loop(robot="arm", base=base, seconds=1.0, priority=0, agent=SMALL)
     assert found["realtime"] is False and found["plant"]["realtime"] == {}

@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 
 from wm_robot.robots import load_spec
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -44,7 +44,7 @@ class Asked:
 
     @property
     def status(self):
-        return convert.json_values(self._status[-1])
+        return convert.decode_json_message(self._status[-1])
 
     @property
     def log(self):
@@ -85,17 +85,17 @@ def begin(start, peer, tmp_path, environment):
     count = iter(range(9))
 
     def plant(**parameters):
-        start(node_command("plant_node", {"seed": 1, "hold_if_late": False, **parameters}))
+        start(make_node_command("plant_node", {"seed": 1, "hold_if_late": False, **parameters}))
         return Asked(peer, tmp_path / f"node{next(count)}.log", name="plant", service="arm")
 
     def agent(**parameters):
         state = {"autostart": True, "state": str(tmp_path / "state"), "save_every": 0.0}
-        command = node_command("agent_node", {"observation.max_age": 10.0, **state, **parameters})
+        command = make_node_command("agent_node", {"observation.max_age": 10.0, **state, **parameters})
         start([sys.executable, FAKE, *command[3:]])
         return Asked(peer, tmp_path / f"node{next(count)}.log", name="agent", service="save")
 
     def control(**parameters):
-        start(node_command("control_node", {"states.topic": "/robot/joint_states", **parameters}))
+        start(make_node_command("control_node", {"states.topic": "/robot/joint_states", **parameters}))
         return Asked(peer, tmp_path / f"node{next(count)}.log", name="plant", service="arm")
 
     plant.agent, plant.control = agent, control
@@ -114,7 +114,7 @@ def run_clock(peer, *, pace=1.0):
 
     def tick():
         message = Clock()
-        message.clock = convert.time_message(10**9 + round(pace * (peer.now() - began)))
+        message.clock = convert.make_time_message(10**9 + round(pace * (peer.now() - began)))
         out.publish(message)
 
     timer = peer.node.create_timer(0.01, tick)
@@ -180,8 +180,8 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
 
     def step():
         stamp = peer.now()
-        applied.publish(convert.action_message(np.zeros(6, np.float32), SPEC, stamp))
-        states.publish(convert.observation_message(np.zeros(12, np.float32), SPEC, stamp))
+        applied.publish(convert.make_action_message(np.zeros(6, np.float32), SPEC, stamp))
+        states.publish(convert.make_observation_message(np.zeros(12, np.float32), SPEC, stamp))
 
     peer.node.create_timer(SPEC.dt, step)
     publish = (
@@ -209,7 +209,7 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
 
 
 def in_frame(stamp, frame):
-    message = convert.point_message(np.float32([0.3, 0.1, 0.2]), stamp)
+    message = convert.make_point_message(np.float32([0.3, 0.1, 0.2]), stamp)
     message.header.frame_id = frame
     return message
 
@@ -227,7 +227,7 @@ def test_an_agent_that_receives_nothing_names_topic_type_and_where_the_same_is_p
     states = peer.speak(JointState, "joint_states")
     peer.node.create_timer(
         SPEC.dt,
-        lambda: states.publish(convert.observation_message(np.zeros(12, np.float32), SPEC, peer.now())),
+        lambda: states.publish(convert.make_observation_message(np.zeros(12, np.float32), SPEC, peer.now())),
     )
     agent.until_told(
         "no applied command, so the agent neither starts nor learns: /applied_command has no publisher"
@@ -286,7 +286,7 @@ def test_a_plant_that_nobody_commands_says_so_when_it_is_armed(begin):
 def test_a_replay_does_not_wait_for_a_clock_that_it_cannot_hear(start, tmp_path):
     (tmp_path / "session.mcap").touch()
     process = start(
-        node_command("replay_node", {"recording": str(tmp_path / "session.mcap"), "use_sim_time": True})
+        make_node_command("replay_node", {"recording": str(tmp_path / "session.mcap"), "use_sim_time": True})
     )
     assert process.wait(30) == 2
     (log,) = tmp_path.glob("node*.log")

@@ -13,13 +13,13 @@ from std_msgs.msg import String
 
 from wm_robot.robots import load_spec
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 
 SPEC = load_spec("arm")
 
 
 def plant(start, **parameters):
-    return start(node_command("plant_node", {"seed": 1, **parameters}))
+    return start(make_node_command("plant_node", {"seed": 1, **parameters}))
 
 
 def test_it_publishes_at_the_rate_of_the_spec_with_stamps_that_increase(start, peer):
@@ -30,15 +30,15 @@ def test_it_publishes_at_the_rate_of_the_spec_with_stamps_that_increase(start, p
     peer.until(lambda: sensed and applied and targets and tips, "the plant says nothing")
     sensed.clear()
     peer.until(lambda: len(sensed) > 100, "the plant falls silent")
-    stamps = [convert.stamp_of(message) for message in sensed]
+    stamps = [convert.read_stamp(message) for message in sensed]
     steps = np.diff(stamps) / 1e9
     assert (steps > 0).all()
     assert np.median(steps) == pytest.approx(SPEC.dt, rel=0.1)
     # The command in force and the target carry the stamp of the observation that they belong to.
     for others in (applied, targets, tips):
-        assert set(stamps[:-1]) <= {convert.stamp_of(message) for message in others}
+        assert set(stamps[:-1]) <= {convert.read_stamp(message) for message in others}
     assert list(sensed[0].name) == list(SPEC.joint_names)
-    assert np.isfinite(convert.observation(sensed[0], SPEC).values).all()
+    assert np.isfinite(convert.decode_observation_message(sensed[0], SPEC).values).all()
 
 
 def test_a_good_command_moves_it_and_a_bad_one_is_counted_and_not_applied(start, peer):
@@ -46,18 +46,18 @@ def test_a_good_command_moves_it_and_a_bad_one_is_counted_and_not_applied(start,
     applied, status = peer.hear(JointState, "applied_command"), peer.hear(String, "plant/status")
     speak = peer.speak(JointState, "joint_command")
     peer.until(lambda: applied and status, "the plant says nothing")
-    hold = convert.action(applied[-1], SPEC)
+    hold = convert.decode_action_message(applied[-1], SPEC)
     wanted = np.clip(hold + np.float32(0.05), SPEC.action_low, SPEC.action_high)
 
     def send(**changes):
-        message = convert.action_message(wanted, SPEC, peer.now())
+        message = convert.make_action_message(wanted, SPEC, peer.now())
         for field, value in changes.items():
             setattr(message, field, value)
         speak.publish(message)
         return message
 
     def present():
-        return convert.action(applied[-1], SPEC)
+        return convert.decode_action_message(applied[-1], SPEC)
 
     peer.until(lambda: send() and np.allclose(present(), wanted, atol=1e-6), "the command has no effect")
     good = send()
@@ -72,14 +72,17 @@ def test_a_good_command_moves_it_and_a_bad_one_is_counted_and_not_applied(start,
         "duplicate": {"position": far, "header": good.header},
         "stale": {
             "position": far,
-            "header": convert.point_message(hold[:3], peer.now() + 10**7 - 10**9).header,
+            "header": convert.make_point_message(hold[:3], peer.now() + 10**7 - 10**9).header,
         },
-        "future": {"position": far, "header": convert.point_message(hold[:3], peer.now() + 10**10).header},
+        "future": {
+            "position": far,
+            "header": convert.make_point_message(hold[:3], peer.now() + 10**10).header,
+        },
     }
     twice = [SPEC.action_names[1], *SPEC.action_names[1:]]
 
     def refused():
-        return convert.json_values(status[-1])["commands"]["refused"]
+        return convert.decode_json_message(status[-1])["commands"]["refused"]
 
     before = sum(refused().values())
     for count, changes in enumerate([*bad.values(), {"name": twice, "position": far}], 1):
@@ -100,10 +103,10 @@ def test_without_commands_it_holds_and_says_so(start, peer):
     diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
     speak = peer.speak(JointState, "joint_command")
     peer.until(lambda: applied and status, "the plant says nothing")
-    hold = convert.action(applied[-1], SPEC)
-    speak.publish(convert.action_message(hold, SPEC, peer.now()))
-    peer.until(lambda: convert.json_values(status[-1])["holding"], "it does not notice the silence")
-    np.testing.assert_allclose(convert.action(applied[-1], SPEC), hold, atol=1e-6)
+    hold = convert.decode_action_message(applied[-1], SPEC)
+    speak.publish(convert.make_action_message(hold, SPEC, peer.now()))
+    peer.until(lambda: convert.decode_json_message(status[-1])["holding"], "it does not notice the silence")
+    np.testing.assert_allclose(convert.decode_action_message(applied[-1], SPEC), hold, atol=1e-6)
     diagnostics.clear()
     peer.until(lambda: diagnostics, "no diagnostics")
     assert any("holding position" in one.message for one in diagnostics[-1].status)
@@ -125,11 +128,13 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
     applied = peer.hear(JointState, "applied_command")
     speak = peer.speak(JointState, "joint_command")
     peer.until(lambda: applied, "the plant says nothing")
-    speak.publish(convert.action_message(convert.action(applied[-1], SPEC), SPEC, peer.now()))
+    speak.publish(
+        convert.make_action_message(convert.decode_action_message(applied[-1], SPEC), SPEC, peer.now())
+    )
     peer.spin(0.9)
     events = peer.hear(String, "ground_truth/event", latched=True)
     peer.until(lambda: len(events) == 2, "the change was not told")
-    first, second = (convert.json_values(event) for event in events)
+    first, second = (convert.decode_json_message(event) for event in events)
     assert (first["event"], first["world"]["payload"]) == ("start", 0.0)
     assert (second["event"], second["world"]["payload"]) == ("change", 0.4)
     assert second["time"] == pytest.approx(0.5, abs=SPEC.dt)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from wm_robot.recording.session_file import Session, read_session
-from wm_robot_ros.middleware.environment import node_command, ros_environment
+from wm_robot_ros.middleware.environment import make_node_command, make_ros_environment
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
@@ -35,7 +35,7 @@ for number in range(100000):
 
 @pytest.fixture
 def environment():
-    return ros_environment()
+    return make_ros_environment()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def publisher(environment):
 
 
 def record(path, environment, seconds: float, end: signal.Signals, **more: str) -> tuple[int, Session]:
-    command = node_command("recorder_node", {"path": str(path), "robots": "one", **more})
+    command = make_node_command("recorder_node", {"path": str(path), "robots": "one", **more})
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
@@ -74,7 +74,7 @@ def numbers(session: Session) -> list[int]:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_recorder_told_to_stop_leaves_a_whole_file_without_gaps(tmp_path, environment, publisher, end):
     code, session = record(tmp_path / "session.mcap", environment, 1.5, end)
-    assert code == 0 and session.whole
+    assert code == 0 and session.is_whole
     seen = numbers(session)
     assert seen == list(range(seen[0], seen[0] + len(seen))) and len(seen) > RATE
 
@@ -92,7 +92,7 @@ def test_what_was_latched_before_is_recorded_with_its_durability(tmp_path, envir
 
 def test_a_killed_recorder_loses_about_a_second(tmp_path, environment, publisher):
     code, session = record(tmp_path / "session.mcap", environment, 3.0, signal.SIGKILL)
-    assert code == -signal.SIGKILL and not session.whole
+    assert code == -signal.SIGKILL and not session.is_whole
     assert len(numbers(session)) > 1.5 * RATE
 
 
@@ -100,13 +100,13 @@ def test_a_digest_that_cannot_be_written_does_not_stop_the_recording(tmp_path, e
     # The publisher's event is no JSON either: anybody may say anything there.
     path = tmp_path / "session.mcap"
     code, session = record(path, environment, 1.0, signal.SIGINT, digest="/dev/full")
-    assert code == 0 and session.whole and len(numbers(session)) > 0.5 * RATE
+    assert code == 0 and session.is_whole and len(numbers(session)) > 0.5 * RATE
 
 
 def test_a_session_on_disk_is_not_overwritten(tmp_path, environment):
     path = tmp_path / "session.mcap"
     path.write_bytes(b"yesterday's")
-    command = node_command("recorder_node", {"path": str(path), "robots": "one"})
+    command = make_node_command("recorder_node", {"path": str(path), "robots": "one"})
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and "exists already; move it" in done.stderr
     assert path.read_bytes() == b"yesterday's"

@@ -10,14 +10,14 @@ from sensor_msgs.msg import JointState
 
 from tests.recording.bags import write_split_bag
 from tests.recording.sessions import act, at, obs, step_of
-from wm_robot_ros.middleware.convert import stamp_of
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.convert import read_stamp
+from wm_robot_ros.middleware.environment import make_node_command
 
 SAID = [one for step in range(1, 26) for one in step_of(step)]
 
 
 def replay(start, bag, **more):
-    return start(node_command("replay_node", {"recording": str(bag), "listeners": 1, **more}))
+    return start(make_node_command("replay_node", {"recording": str(bag), "listeners": 1, **more}))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_bag_of_several_files_is_replayed_message_by_message(tmp_path, start, 
         list(obs(n)) for n in range(1, 26)
     ]
     assert [message.position[0] for message in applied] == [act(n)[0] for n in range(1, 26)]
-    moved = {stamp_of(message) - at(number) for number, message in enumerate(states, start=1)}
+    moved = {read_stamp(message) - at(number) for number, message in enumerate(states, start=1)}
     assert len(moved) == 1
 
 

@@ -16,9 +16,9 @@ from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.store.store import Store
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_sim.worlds import DomainRandomization
 
 FIRST, THEN = 30, 25
 SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
@@ -32,18 +32,18 @@ def saved_in(store):
 
 def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, environment, tmp_path):
     torch.manual_seed(0)
-    truth = len(WorldDistribution(SPEC).names)
-    shape = ModelConfig.of(SPEC, truth=truth, width=16, blocks=1)
+    truth = len(DomainRandomization(SPEC).parameter_names)
+    shape = ModelConfig.from_spec(SPEC, truth=truth, width=16, blocks=1)
     save_base(tmp_path / "base", WorldModel(shape), SPEC, {})
     store = Store(tmp_path / "state")
 
     def lived(steps, **parameters):
         """The tensors after so many observations, the process being killed after it has saved."""
         given = {"base": str(tmp_path / "base"), "state": str(store.folder), **SMALL, **PATIENT, **parameters}
-        process = start(node_command("agent_node", given))
+        process = start(make_node_command("agent_node", given))
         client = LifecycleClient(peer.node, peer.executor, "agent")
-        client.configure()
-        client.activate()
+        client.configure_node()
+        client.activate_node()
         plant = Plant(peer)
         for _ in range(steps):
             plant.advance()
@@ -69,18 +69,18 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
 
     agent = Agent(load_base(tmp_path / "base"), SPEC, task=next(iter(SPEC.tasks)))
     assert lived(FIRST) == imagined(agent, FIRST)
-    head = store.find("main")
+    head = store.resolve("main")
     assert lived(THEN, restore=str(store.folder)) == imagined(agent, THEN, tmp_path / "library")
-    assert store.show().parents == (head,) and store.show().steps == FIRST + THEN - 2
+    assert store.read_manifest().parents == (head,) and store.read_manifest().steps == FIRST + THEN - 2
 
 
 def test_what_the_library_lives_depends_on_every_message():
     # Otherwise the test above would hold for a life that learns nothing.
-    shape = ModelConfig.of(SPEC, truth=1, width=16, blocks=1, memory="delta")
+    shape = ModelConfig.from_spec(SPEC, truth=1, width=16, blocks=1, memory="delta")
     model = WorldModel(shape)
     obs = torch.from_numpy(np.stack([Plant.obs(None, step) for step in (1, 2)]))[None]
     action = torch.from_numpy(Plant.action(None, 2))[None, None]
-    state = model.birth(hold=action[:, 0])
+    state = model.initial_state(initial_action=action[:, 0])
     after = [
         model.scan(state, obs, action + shift, torch.ones(1, 1))[1].memory[0]["S"] for shift in (0.0, 0.001)
     ]

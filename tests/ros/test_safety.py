@@ -21,10 +21,10 @@ from std_srvs.srv import Trigger
 
 from wm_robot.robots import load_spec
 from wm_robot.safety.heartbeat import Heartbeat
-from wm_robot_benchmarks.fault_injection.stop_faults import forked
+from wm_robot_benchmarks.fault_injection.stop_faults import fork_process
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.environment import node_command
-from wm_robot_ros.middleware.qos import SENSOR
+from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_ros.middleware.qos import SENSOR_QOS
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -35,7 +35,7 @@ class Plant:
 
     def __init__(self, start, peer, **parameters):
         self._peer = peer
-        start(node_command("plant_node", {"seed": 1, "status_rate": 50.0, **parameters}))
+        start(make_node_command("plant_node", {"seed": 1, "status_rate": 50.0, **parameters}))
         self._applied, self._status = (
             peer.hear(JointState, "applied_command"),
             peer.hear(String, "plant/status"),
@@ -46,14 +46,14 @@ class Plant:
 
     @property
     def applied(self):
-        return convert.action(self._applied[-1], SPEC)
+        return convert.decode_action_message(self._applied[-1], SPEC)
 
     @property
     def status(self):
-        return convert.json_values(self._status[-1])
+        return convert.decode_json_message(self._status[-1])
 
     def send(self, wanted, **changes):
-        message = convert.action_message(np.asarray(wanted, np.float32), SPEC, self._peer.now())
+        message = convert.make_action_message(np.asarray(wanted, np.float32), SPEC, self._peer.now())
         for field, value in changes.items():
             setattr(message, field, value)
         self._speak.publish(message)
@@ -145,7 +145,7 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
     command = [sys.executable, "-m", "wm_robot_cli", "guard", str(page), "--limit-ms", "500"]
     guard = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert guard.stdout.readline().startswith("guarding")
-    control = forked(lambda: beat_for_ever(page))
+    control = fork_process(lambda: beat_for_ever(page))
     try:
         plant = Plant(start, peer, guard=str(page))
         if plant.status["mode"] == "safe-stop":
@@ -177,7 +177,7 @@ def test_a_plant_whose_guard_is_gone_stands_still(start, peer, tmp_path):
 
 def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path):
     pytest.importorskip("cryptography")
-    process = start(node_command("plant_node", {"require_signed": True, "keys": str(tmp_path / "keys")}))
+    process = start(make_node_command("plant_node", {"require_signed": True, "keys": str(tmp_path / "keys")}))
     assert process.wait(20) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "arm.yaml is not signed" in log.read_text() and "Traceback" not in log.read_text()
@@ -186,11 +186,13 @@ def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path
 def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, environment, tmp_path):
     environment["NOTEBOOK"] = str(tmp_path / "notebook")
     page = Heartbeat(tmp_path / "page")
-    command = node_command("agent_node", {"robot": "arm", "autostart": True, "heartbeat": str(page.path)})
+    command = make_node_command(
+        "agent_node", {"robot": "arm", "autostart": True, "heartbeat": str(page.path)}
+    )
     process = start([sys.executable, FAKE, *command[3:]])
     peer.until(lambda: page.driver == process.pid, "the agent does not say that it drives")
-    count = page.count
-    peer.until(lambda: page.count > count + 20, "the agent does not say that it gets on")
+    count = page.num_beats
+    peer.until(lambda: page.num_beats > count + 20, "the agent does not say that it gets on")
     process.stop()
     assert page.driver == 0
     page.close()
@@ -207,19 +209,19 @@ class Agent:
             peer.speak(String, "agent/status"),
         )
         # In the callback, so that it is as quick as it can be where other work shares the machine.
-        peer.node.create_subscription(JointState, "joint_states", self._answer, SENSOR)
+        peer.node.create_subscription(JointState, "joint_states", self._answer, SENSOR_QOS)
 
     def _answer(self, message):
         if self.answers:
-            answer = convert.action_message(self.plant.start, SPEC, convert.stamp_of(message))
+            answer = convert.make_action_message(self.plant.start, SPEC, convert.read_stamp(message))
             self.plant._speak.publish(answer)
             self.answered += 1
 
     def be_surprised(self, nats):
-        self._surprise.publish(convert.number_message(nats))
+        self._surprise.publish(convert.make_number_message(nats))
 
     def say(self, **status):
-        self._status.publish(convert.json_message({"active": True, "trouble": ""} | status))
+        self._status.publish(convert.make_json_message({"active": True, "trouble": ""} | status))
 
     def until(self, mode, doing=lambda: None):
         def there():
@@ -297,27 +299,29 @@ def test_it_says_when_its_guard_stood_between_controller_and_motors(start, peer)
     plant.send(plant.start, position=[math.nan] * SPEC.action_dim)
     plant.until("hold")
     peer.until(lambda: contacts, "no contact")
-    said = convert.json_values(contacts[-1])
-    assert said["mode"] == "hold" and said["stamp"] in {convert.stamp_of(one) for one in plant._applied}
+    said = convert.decode_json_message(contacts[-1])
+    assert said["mode"] == "hold" and said["stamp"] in {convert.read_stamp(one) for one in plant._applied}
 
 
 def test_a_plant_writes_down_every_period(start, peer, tmp_path):
     log, report = tmp_path / "log.ndjson", tmp_path / "report.json"
     process = start(
-        node_command(
+        make_node_command(
             "plant_node", {"log": str(log), "report": str(report), "duration": 1.0, "hold_if_late": False}
         )
     )
     applied = peer.hear(JointState, "applied_command")
     speak = peer.speak(JointState, "joint_command")
     peer.until(lambda: applied, "the plant says nothing")
-    speak.publish(convert.action_message(convert.action(applied[-1], SPEC), SPEC, peer.now()))
+    speak.publish(
+        convert.make_action_message(convert.decode_action_message(applied[-1], SPEC), SPEC, peer.now())
+    )
     assert process.wait(30) == 0
     told, lines = json.loads(report.read_text()), [json.loads(line) for line in log.read_text().splitlines()]
     assert told["log"] == {"alive": True, "dropped": 0}
     assert len(lines) == told["periods"] and {"ready", "learned"} <= {line["mode"] for line in lines}
     stamps = [line["stamp"] for line in lines]
-    assert stamps == sorted(set(stamps)) and {convert.stamp_of(one) for one in applied[:-1]} <= set(stamps)
+    assert stamps == sorted(set(stamps)) and {convert.read_stamp(one) for one in applied[:-1]} <= set(stamps)
     assert all(line["late_ms"] >= 0 for line in lines)
     # The one command that was sent, and no other.
     assert sum("latency_ms" in line for line in lines) == told["commands"]["accepted"] == 1

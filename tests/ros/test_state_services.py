@@ -28,7 +28,7 @@ from wm_robot_msgs.srv import (
 from tests.ros.test_agent import SPEC, Plant
 from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.store import Store
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 KEEPER = str(Path(__file__).with_name("keeper_agent.py"))
@@ -39,14 +39,14 @@ class Robot:
 
     def __init__(self, start, peer, store):
         patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
-        command = node_command(
+        command = make_node_command(
             "agent_node", {**patient, "state": str(store), "restore": str(store) if store.exists() else ""}
         )
         start([sys.executable, KEEPER, *command[3:]])
         self.peer, self.store = peer, Store(store)
         self.life_cycle = LifecycleClient(peer.node, peer.executor, "agent")
-        self.life_cycle.configure()
-        self.life_cycle.activate()
+        self.life_cycle.configure_node()
+        self.life_cycle.activate_node()
         self.plant = Plant(peer)
 
     def live(self, steps):
@@ -144,7 +144,7 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
 def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tmp_path):
     robot = robot()
     values = {"step": np.array([3], np.int64)}
-    robot.store.save(values, base_digest="a" * 64, spec_digest=SPEC.digest(), branch="stranger")
+    robot.store.save(values, base_digest="a" * 64, spec_digest=SPEC.compute_digest(), branch="stranger")
     robot.live(10)
     answer = robot.ask(RestoreLifetime, "restore_lifetime", reference="stranger")
     assert not answer.success and "has base_digest aaaa" in answer.message
@@ -177,7 +177,7 @@ def test_what_it_lives_is_told_with_its_uncertainty(robot, peer):
     assert plan.step_duration.nanosec == 20_000_000
 
     assert status.robot == "arm" and status.branch == "main" and status.store.endswith("lives")
-    assert status.active and status.learning and status.spec_digest == SPEC.digest()
+    assert status.active and status.learning and status.spec_digest == SPEC.compute_digest()
 
 
 def test_a_session_of_learning_is_kept_if_its_surprise_does_not_rise(robot, environment):
@@ -248,11 +248,11 @@ def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer
         f"sys.argv[0] = {KEEPER!r}; import runpy; runpy.run_path({KEEPER!r}, run_name='__main__')"
     )
     patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
-    command = node_command("agent_node", patient)
+    command = make_node_command("agent_node", patient)
     start([sys.executable, "-c", code, *command[3:]])
     life_cycle = LifecycleClient(peer.node, peer.executor, "agent")
-    life_cycle.configure()
-    life_cycle.activate()
+    life_cycle.configure_node()
+    life_cycle.activate_node()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()

@@ -67,11 +67,11 @@ class Robot:
         self.session = StateSession(
             place=str(place), restore=restore, resume=False, keep_last=0, name="robot", log=self.log
         )
-        self.session.attach(self.agent, HOLD)
+        self.session.attach_agent(self.agent, HOLD)
         self.start()
 
     def start(self):
-        self.session.start(HOLD)
+        self.session.start_agent(HOLD)
 
     def learn(self, steps=1):
         for _ in range(steps):
@@ -104,22 +104,22 @@ def test_a_request_to_save_after_a_failed_save_leaves_nothing_that_must_be_kept(
     robot.session.save_and_wait()
     assert robot.session.must_be_kept and "state not saved: OSError: disk full" in robot.record.error
     robot.agent.fails = False
-    assert robot.session.save().result() == f"{5:064d}"
-    assert not robot.session.must_be_kept and not robot.record.unsaved and robot.record.error == ""
+    assert robot.session.save_in_worker().result() == f"{5:064d}"
+    assert not robot.session.must_be_kept and not robot.record.is_unsaved and robot.record.error == ""
     assert robot.record.source == robot.session.place
 
 
 def test_what_is_learned_during_a_save_is_unsaved(robot):
     robot.learn(5)
     robot.stop_in_save()
-    job = robot.session.save()
+    job = robot.session.save_in_worker()
     robot.until_saving()
     robot.learn()
     robot.agent.go_on.set()
     job.result()
-    assert robot.agent.saved == [5] and robot.record.unsaved
+    assert robot.agent.saved == [5] and robot.record.is_unsaved
     robot.session.save_and_wait()
-    assert robot.agent.saved == [5, 6] and not robot.record.unsaved
+    assert robot.agent.saved == [5, 6] and not robot.record.is_unsaved
 
 
 def test_a_state_is_unsaved_until_its_save_has_succeeded(robot):
@@ -162,10 +162,10 @@ def test_saves_in_background_do_not_pile_up_behind_a_slow_disk(robot):
 def test_a_state_in_doubt_is_not_saved_by_a_save_that_was_asked_for_before(robot):
     robot.learn()
     robot.stop_in_save()
-    first, second = robot.session.save(), robot.session.save()
+    first, second = robot.session.save_in_worker(), robot.session.save_in_worker()
     robot.until_saving()
     robot.learn()
-    robot.session.mark_suspect("RuntimeError: the planner fell over")
+    robot.session.mark_damaged("RuntimeError: the planner fell over")
     robot.agent.go_on.set()
     assert first.result() == f"{1:064d}"
     with pytest.raises(
@@ -173,7 +173,7 @@ def test_a_state_in_doubt_is_not_saved_by_a_save_that_was_asked_for_before(robot
     ):
         second.result()
     with pytest.raises(SnapshotError, match="What is saved stays"):
-        robot.session.save()
+        robot.session.save_in_worker()
     robot.session.save_and_wait()
     assert robot.agent.saved == [1] and robot.agent.copies == []
 
@@ -184,7 +184,7 @@ def test_a_save_that_fails_after_the_state_fell_in_doubt_does_not_keep_it(robot)
     robot.agent.fails = True
     robot.session.save_in_background()
     robot.until_saving()
-    robot.session.mark_suspect("RuntimeError: the planner fell over")
+    robot.session.mark_damaged("RuntimeError: the planner fell over")
     robot.agent.go_on.set()
     robot.session.worker.wait_until_idle()
     assert not robot.session.must_be_kept
@@ -192,19 +192,19 @@ def test_a_save_that_fails_after_the_state_fell_in_doubt_does_not_keep_it(robot)
 
 def test_a_state_in_doubt_returns_to_what_was_saved_last(robot):
     robot.learn(3)
-    robot.session.save().result()
+    robot.session.save_in_worker().result()
     robot.learn()
-    robot.session.mark_suspect("an error")
-    robot.session.drop_if_suspect()
-    assert not robot.record.started and robot.record.suspect == ""
+    robot.session.mark_damaged("an error")
+    robot.session.discard_if_damaged()
+    assert not robot.record.has_started and robot.record.damage == ""
     robot.start()
     assert robot.agent.started_from == [None, None, robot.session.place]
 
 
 def test_a_sound_state_goes_on_after_a_pause(robot):
     robot.learn()
-    robot.session.drop_if_suspect()
-    assert robot.record.started and robot.record.unsaved
+    robot.session.discard_if_damaged()
+    assert robot.record.has_started and robot.record.is_unsaved
 
 
 def test_no_save_overlaps_with_the_beginning_of_another_state(robot):
@@ -212,9 +212,9 @@ def test_no_save_overlaps_with_the_beginning_of_another_state(robot):
     robot.stop_in_save()
     robot.session.save_in_background()
     robot.until_saving()
-    robot.session.mark_suspect("an error")
+    robot.session.mark_damaged("an error")
     threading.Timer(0.05, robot.agent.go_on.set).start()
-    robot.session.drop_if_suspect()
+    robot.session.discard_if_damaged()
     robot.start()
     assert robot.agent.saved == [1] and robot.agent.started_from[-1] == robot.session.place
 
@@ -225,17 +225,17 @@ def test_a_restart_comes_after_the_saves_before_it_and_stops_those_behind_it(rob
     robot.session.save_in_background()
     robot.until_saving()
     restart = robot.session.restart_from(None, lambda: "prepared")
-    behind = robot.session.save()
+    behind = robot.session.save_in_worker()
     robot.agent.go_on.set()
     assert restart.result() == "prepared"
     with pytest.raises(SnapshotError, match="the agent has not started yet"):
         behind.result()
-    assert robot.record.source is None and not robot.record.started and robot.agent.saved == [1]
+    assert robot.record.source is None and not robot.record.has_started and robot.agent.saved == [1]
     # A step that was under way when the state was given up is not an update of the next one.
     robot.learn()
-    assert not robot.record.unsaved
+    assert not robot.record.is_unsaved
     robot.start()
-    assert robot.agent.started_from[-1] is None and not robot.record.unsaved
+    assert robot.agent.started_from[-1] is None and not robot.record.is_unsaved
 
 
 def test_a_restart_that_cannot_be_prepared_changes_nothing(robot):
@@ -246,7 +246,7 @@ def test_a_restart_that_cannot_be_prepared_changes_nothing(robot):
 
     with pytest.raises(SnapshotError, match="no such snapshot"):
         robot.session.restart_from("elsewhere", refuse).result()
-    assert robot.record.started and robot.record.unsaved and robot.record.source is None
+    assert robot.record.has_started and robot.record.is_unsaved and robot.record.source is None
 
 
 def test_a_save_that_fails_leaves_one_copy_of_each_state_and_names_it_once(robot):
@@ -260,7 +260,7 @@ def test_a_save_that_fails_leaves_one_copy_of_each_state_and_names_it_once(robot
     assert "Restore it: wm-robot state clone" in robot.log.lines[0]
     # A request to save that fails too does not hide where the copy is.
     with pytest.raises(SnapshotError, match="OSError: disk full"):
-        robot.session.save().result()
+        robot.session.save_in_worker().result()
     assert "Nothing is lost" in robot.record.error
     robot.learn()
     assert robot.session.only_in_memory and "Nothing is lost" not in robot.record.error
@@ -294,26 +294,26 @@ def test_without_a_store_nothing_is_saved_and_nothing_must_be_kept():
     robot.learn()
     robot.session.save_and_wait()
     robot.session.save_in_background()
-    assert robot.record.unsaved and not robot.session.must_be_kept and not robot.session.only_in_memory
+    assert robot.record.is_unsaved and not robot.session.must_be_kept and not robot.session.only_in_memory
     with pytest.raises(SnapshotError, match="parameter 'state' is empty"):
-        robot.session.save()
+        robot.session.save_in_worker()
 
 
 def test_before_the_first_step_there_is_nothing_to_save_and_the_caller_can_say_why(tmp_path):
     session = StateSession(
         place=str(tmp_path / "states"), restore="", resume=False, keep_last=0, name="robot", log=Log()
     )
-    session.attach(Agent(), HOLD)
+    session.attach_agent(Agent(), HOLD)
     with pytest.raises(SnapshotError, match="^the agent has not started yet. No observation$"):
-        session.save(explain=lambda words: f"{words}. No observation")
+        session.save_in_worker(explain=lambda words: f"{words}. No observation")
 
 
 def test_a_new_agent_waits_for_the_saves_of_the_one_before(robot):
     robot.learn()
     robot.stop_in_save()
-    job: Future[str] = robot.session.save()
+    job: Future[str] = robot.session.save_in_worker()
     robot.until_saving()
     threading.Timer(0.05, robot.agent.go_on.set).start()
     follower = Agent()
-    robot.session.attach(follower, HOLD)
-    assert job.done() and follower.started_from == [robot.session.place] and not robot.record.started
+    robot.session.attach_agent(follower, HOLD)
+    assert job.done() and follower.started_from == [robot.session.place] and not robot.record.has_started

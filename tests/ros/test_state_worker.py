@@ -16,7 +16,7 @@ from wm_robot_msgs.action import Assimilate, Evaluate
 
 from tests.ros.small_life import BASE, STEPS, newborn, recorded_arm
 from wm_robot.store.store import Store
-from wm_robot_ros.middleware.environment import node_command
+from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
 
 
@@ -26,9 +26,9 @@ class Idle:
     def __init__(self, start, peer, store):
         self.peer = peer
         self.process = start(
-            node_command("agent_node", {"base": str(BASE), "state": str(store), "restore": str(store)})
+            make_node_command("agent_node", {"base": str(BASE), "state": str(store), "restore": str(store)})
         )
-        LifecycleClient(peer.node, peer.executor, "agent").configure(100.0)
+        LifecycleClient(peer.node, peer.executor, "agent").configure_node(100.0)
 
     def ask(self, kind, action, **goal):
         client = ActionClient(self.peer.node, kind, f"agent/{action}")
@@ -65,8 +65,8 @@ def read(path):
 def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_path):
     store, theirs = newborn(tmp_path), recorded_arm(tmp_path, "theirs")
     own, kept = recorded_arm(tmp_path, "own", seed=6), Store(store)
-    kept.branch("twin", "main")
-    agent, before = Idle(start, peer, store), Store(store).branches()
+    kept.create_branch("twin", "main")
+    agent, before = Idle(start, peer, store), Store(store).read_branches()
 
     handle, feedback = agent.ask(Evaluate, "evaluate", recordings=[str(theirs)], references=["main", "twin"])
     result = agent.answer(handle).result
@@ -78,7 +78,7 @@ def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_p
     # The same life in the same world, twice.
     assert values[:3] == values[3:] and [each.unit for each in result.metrics[:2]] == ["nat", "1"]
     assert feedback and [one.progress for one in feedback] == sorted(one.progress for one in feedback)
-    assert kept.branches() == before, "evaluating changed a life"
+    assert kept.read_branches() == before, "evaluating changed a life"
 
     goal = {"recordings": [str(theirs)], "own": [str(own)], "reference": "main", "branch": "taught"}
     handle, _ = agent.ask(Assimilate, "assimilate", **goal)
@@ -86,17 +86,17 @@ def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_p
     told = {each.name: each.value for each in result.metrics}
     assert set(told) == {"own_before", "own_after", "other_before", "other_after"}, result.message
     better = told["own_after"] <= 1.02 * told["own_before"] and told["other_after"] < told["other_before"]
-    assert result.success is better and ("taught" in kept.branches()) is better
+    assert result.success is better and ("taught" in kept.read_branches()) is better
     if better:
-        assert kept.show("taught").parents == (before["main"],) == (kept.find("main"),)
-        assert result.snapshot.digest == kept.find("taught") and result.snapshot.steps == result.steps
+        assert kept.read_manifest("taught").parents == (before["main"],) == (kept.resolve("main"),)
+        assert result.snapshot.digest == kept.resolve("taught") and result.snapshot.steps == result.steps
     else:
         assert "did not improve the state" in result.message and not result.snapshot.digest
 
 
 def test_what_is_cancelled_ends_its_process_and_keeps_nothing(start, peer, tmp_path):
     store, theirs = newborn(tmp_path), recorded_arm(tmp_path)
-    agent, before = Idle(start, peer, store), Store(store).branches()
+    agent, before = Idle(start, peer, store), Store(store).read_branches()
     goal = {"recordings": [str(theirs)] * 20, "own": [str(theirs)], "reference": "main", "branch": "taught"}
     handle, feedback = agent.ask(Assimilate, "assimilate", **goal)
     peer.until(lambda: feedback and feedback[-1].progress > 0, "no progress", timeout=100)
@@ -105,7 +105,7 @@ def test_what_is_cancelled_ends_its_process_and_keeps_nothing(start, peer, tmp_p
     answer = agent.answer(handle)
     assert cancelled.result().goals_canceling and answer.status == GoalStatus.STATUS_CANCELED
     assert not answer.result.success and answer.result.message == "cancelled"
-    assert not children_of(agent.process.pid) and Store(store).branches() == before
+    assert not children_of(agent.process.pid) and Store(store).read_branches() == before
     # And the next may begin; what it is asked for is not there.
     handle, _ = agent.ask(
         Evaluate, "evaluate", recordings=[str(tmp_path / "nothing.mcap")], references=["main"]

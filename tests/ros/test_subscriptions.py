@@ -12,9 +12,15 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Float64
 
-from wm_robot.streams.throttled_log import Complaints
-from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
-from wm_robot_ros.middleware.subscriptions import UNKNOWN, UNNAMED, FromWhom, Newest, OneSpeaker
+from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot_ros.middleware.qos import OUTPUT_QOS, SENSOR_QOS
+from wm_robot_ros.middleware.subscriptions import (
+    ROS_UNKNOWN_NODE,
+    UNNAMED_NODE,
+    LatestSubscription,
+    PublisherLock,
+    WithPublisherId,
+)
 
 FIRST, SECOND = b"first", b"second"
 
@@ -29,9 +35,9 @@ def speaker(names):
         resolve_topic_name=lambda topic: f"/{topic}", get_publishers_info_by_topic=lambda topic: graph
     )
     told = []
-    one = OneSpeaker(node, "joint_command", Complaints(told.append), wary=True)
-    one.follow(FIRST)
-    assert one.refuses(SECOND)
+    one = PublisherLock(node, "joint_command", ThrottledLog(told.append), block_rejected=True)
+    one.lock_to(FIRST)
+    assert one.rejects_publisher(SECOND)
     return one, told
 
 
@@ -41,21 +47,23 @@ def speaker(names):
         ({FIRST: "agent", SECOND: "agent"}, True),
         ({FIRST: "agent", SECOND: "other"}, False),
         # Two that nobody knows are not the same for that.
-        ({FIRST: UNKNOWN, SECOND: UNKNOWN}, False),
-        ({FIRST: UNKNOWN, SECOND: "agent"}, False),
+        ({FIRST: ROS_UNKNOWN_NODE, SECOND: ROS_UNKNOWN_NODE}, False),
+        ({FIRST: ROS_UNKNOWN_NODE, SECOND: "agent"}, False),
     ],
 )
 def test_one_of_the_same_name_takes_the_place_of_a_silent_one_when_armed(names, followed):
     one, _ = speaker(names)
-    one.arm(silent=False)
-    assert one.refuses(SECOND)
-    one.arm(silent=True)
-    assert one.refuses(SECOND) is not followed
+    one.accept_new_publisher(silent=False)
+    assert one.rejects_publisher(SECOND)
+    one.accept_new_publisher(silent=True)
+    assert one.rejects_publisher(SECOND) is not followed
 
 
 def test_a_node_that_is_not_introduced_is_called_so():
-    _, told = speaker({FIRST: UNKNOWN, SECOND: "agent"})
-    assert told == [f"two nodes publish 'joint_command': that of {UNNAMED} is used, that of /agent is not"]
+    _, told = speaker({FIRST: ROS_UNKNOWN_NODE, SECOND: "agent"})
+    assert told == [
+        f"two nodes publish 'joint_command': that of {UNNAMED_NODE} is used, that of /agent is not"
+    ]
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -68,20 +76,23 @@ def test_the_newest_of_the_one_that_counts_is_heard_whatever_others_say_after_it
         followed.append(source)
         heard.append(message.data)
 
-    newest = Newest(
+    newest = LatestSubscription(
         listener,
         Float64,
         "number",
         hear,
-        refuses=lambda source: bool(followed) and source != followed[0],
+        rejects=lambda source: bool(followed) and source != followed[0],
         event_callbacks=SubscriptionEventCallbacks(),
     )
     listener.create_subscription(
-        Float64, "number", FromWhom(lambda message, source: pushed_out.append(message.data)), SENSOR
+        Float64,
+        "number",
+        WithPublisherId(lambda message, source: pushed_out.append(message.data)),
+        SENSOR_QOS,
     )
     executor = events_executor_of(peer.context) if quick else SingleThreadedExecutor(context=peer.context)
     executor.add_node(listener)
-    good, bad = (node.create_publisher(Float64, "number", OUTPUT) for node in (peer.node, others))
+    good, bad = (node.create_publisher(Float64, "number", OUTPUT_QOS) for node in (peer.node, others))
     for publisher in (good, bad):
         peer.until(lambda publisher=publisher: publisher.get_subscription_count() == 2, "nobody listens")
 

@@ -32,8 +32,8 @@ from wm_robot.recording.session_file import read_session
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot_ros.launching import bringup
-from wm_robot_ros.middleware.environment import node_command
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_sim.worlds import DomainRandomization
 
 ROOT = Path(__file__).parents[2]
 UP = [sys.executable, "-m", "wm_robot_cli", "up"]
@@ -121,7 +121,7 @@ def starts_nothing(monkeypatch):
     monkeypatch.setattr(module.os, "execve", refuse)
 
     def call(graph, *values, **options):
-        module.up(graph, values, **options)
+        module.start_graph(graph, values, **options)
 
     return call
 
@@ -209,7 +209,7 @@ def test_saved_lives_are_evaluated_by_one_command(environment, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"success"')))
     assert result["success"] and result["steps"] == STEPS
-    assert [each["digest"] for each in result["snapshots"]] == [Store(store).find("main")]
+    assert [each["digest"] for each in result["snapshots"]] == [Store(store).resolve("main")]
     told = {each["name"]: each["value"] for each in result["metrics"]}
     # What the newborn expects of the next moment is better than that nothing changes.
     assert 0 < told["step_error"] < 1 and told["step_error"] < told["ahead_error"]
@@ -278,7 +278,7 @@ def test_of_two_that_start_at_one_instant_one_comes_up(environment, tmp_path):
 
 
 def test_a_node_that_was_started_by_hand_is_not_doubled(environment, start, tmp_path, peer):
-    start(node_command("plant_node", {}))
+    start(make_node_command("plant_node", {}))
     peer.until(lambda: "plant" in peer.node.get_node_names(), "no plant")
     second = up(environment, graph_of(tmp_path / "graph.yaml", "name: plant, executable: plant_node"))
     assert second.returncode == 2 and "/plant is up already" in second.stderr
@@ -324,14 +324,14 @@ def test_a_restarted_node_is_started_again_after_longer_and_longer_waits_and_the
     now = 0.0
     monkeypatch.setattr(bringup, "time", SimpleNamespace(monotonic=lambda: now))
     node = {"name": "recorder", "namespace": "", "executable": "recorder_node", "policy": "restarted"}
-    member = bringup.Member(node, {})
-    assert [member.set_aside() for _ in range(8)] == [2, 4, 8, 16, 32, 60, None, None]
-    assert not member.waiting
+    member = bringup.GraphMember(node, {})
+    assert [member.record_end() for _ in range(8)] == [2, 4, 8, 16, 32, 60, None, None]
+    assert not member.is_waiting
     # One that worked for more than a minute begins at the first wait again.
     now = 61.0
-    assert member.set_aside() == 2 and member.waiting and member.due == 63
-    optional = bringup.Member({**node, "policy": "optional"}, {})
-    assert optional.set_aside() is None and not optional.waiting
+    assert member.record_end() == 2 and member.is_waiting and member.restart_time == 63
+    optional = bringup.GraphMember({**node, "policy": "optional"}, {})
+    assert optional.record_end() is None and not optional.is_waiting
 
 
 def test_a_required_node_that_ends_ends_all_with_one(environment, tmp_path):
@@ -378,8 +378,8 @@ def test_ctrl_c_ends_all_of_them_in_order(environment, tmp_path):
 def small_base(folder, robot):
     """A base that was never trained, small enough to be quick."""
     spec = load_spec(robot)
-    shape = {"truth": len(WorldDistribution(spec).names), "width": 16, "blocks": 1}
-    save_base(folder, WorldModel(ModelConfig.of(spec, **shape)), spec, {})
+    shape = {"truth": len(DomainRandomization(spec).parameter_names), "width": 16, "blocks": 1}
+    save_base(folder, WorldModel(ModelConfig.from_spec(spec, **shape)), spec, {})
     return folder
 
 
@@ -405,7 +405,7 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
         time.sleep(2.0)
         done = subprocess.run(save, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        saved = Store(lives / "left").show()
+        saved = Store(lives / "left").read_manifest()
         others = [
             robots.node("__ns:=/right", f"wm_robot_ros.nodes.{kind}_node") for kind in ("plant", "agent")
         ]
@@ -419,13 +419,13 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
         # The plant follows what was started in the place of the one that died.
         assert robots.said.count("[left.plant]: mode learned") == 2
         assert robots.stop() == 0
-    ended = Store(lives / "left").show()
+    ended = Store(lives / "left").read_manifest()
     assert ended.parents == (saved.digest,) and ended.steps > saved.steps
 
 
 @pytest.mark.parametrize(("state", "code", "saved"), [("lives", 0, True), ("lives", 1, False), ("", 1, True)])
 def test_the_end_says_whether_those_that_save_a_state_did(state, code, saved):
     nodes = [{"name": "agent", "namespace": "", "policy": "required", "parameters": {"state": state}}]
-    graph = bringup.Bringup(nodes, driver=None, executor=None, stop=SimpleNamespace(requests=0))
+    graph = bringup.GraphBringup(nodes, driver=None, executor=None, shutdown_flag=SimpleNamespace(requests=0))
     graph._members[0].process = SimpleNamespace(stop=lambda **_: code)
-    assert graph.stop() is saved
+    assert graph.stop_members() is saved

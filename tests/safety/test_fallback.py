@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.safety.specs import every, spec_of
-from wm_robot.safety.fallback import Baseline
+from wm_robot.safety.fallback import FallbackController
 from wm_robot.safety.gate import Gate
 from wm_robot.types import Observation
 
@@ -16,13 +16,13 @@ SPECS = {
 
 
 def way_home(spec, hold):
-    baseline, gate = Baseline(spec, hold), Gate(spec, hold)
+    baseline, gate = FallbackController(spec, hold), Gate(spec, hold)
     obs = Observation(stamp=0.0, values=np.zeros(spec.obs_dim, np.float32))
     baseline.go_home(hold)
     path = [hold.astype(np.float64)]
-    while not baseline.homed:
+    while not baseline.is_home:
         gated = gate(baseline.act(), obs, now=0.0)
-        assert not gated.cuts
+        assert not gated.violations
         path.append(gated.applied.astype(np.float64))
     return baseline, np.array(path)
 
@@ -56,22 +56,22 @@ def test_it_begins_and_ends_at_rest():
 
 def test_at_home_it_has_arrived():
     spec = SPECS["plain"]
-    baseline = Baseline(spec, np.zeros(3))
+    baseline = FallbackController(spec, np.zeros(3))
     baseline.go_home(np.zeros(3))
-    assert baseline.homed
+    assert baseline.is_home
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))
 
 
 def test_staying_is_where_the_targets_are():
     hold = np.float32([0.3, -0.2, 0.1])
-    baseline = Baseline(SPECS["plain"], np.zeros(3))
-    baseline.stay(hold)
+    baseline = FallbackController(SPECS["plain"], np.zeros(3))
+    baseline.hold_targets(hold)
     np.testing.assert_array_equal(baseline.act(), hold)
 
 
 def test_motors_are_released():
-    baseline = Baseline(spec_of(unit="1"), np.ones(3))
+    baseline = FallbackController(spec_of(unit="1"), np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))
     baseline.go_home(np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))
-    assert baseline.homed
+    assert baseline.is_home

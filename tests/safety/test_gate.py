@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.safety.specs import every, spec_of
-from wm_robot.safety.braking import braking_distance
+from wm_robot.safety.braking import compute_braking_distance
 from wm_robot.safety.gate import Gate
-from wm_robot.safety.limit_violations import OF_ACTION, OF_OBSERVATION, Rule
+from wm_robot.safety.limit_violations import ACTION_RULES, OBSERVATION_RULES, LimitRule
 from wm_robot.types import Observation
 
 JOINTS = 3
@@ -57,7 +57,7 @@ class Watch:
         assert (np.abs(moved) <= spec.action_step * (1 + 1e-5) + 1e-6).all()
         assert (np.abs(moved - self.moved) <= self.change + 2e-6).all()
         # From here each joint can still brake before the limit that it moves towards.
-        way = braking_distance(np.abs(moved), self.change)
+        way = compute_braking_distance(np.abs(moved), self.change)
         room = np.where(moved > 0, spec.action_high - applied, applied - spec.action_low)
         assert (way <= room + 2e-6).all()
         self.before, self.moved = applied.astype(np.float64), moved
@@ -134,8 +134,8 @@ def test_one_bad_number_refuses_the_whole_action(name, value, joint):
     action = pose(spec).astype(np.float64) + 0.01
     action[joint] = value
     gated = Watch(spec, pose(spec))(gate(action, at_rest(spec), now=0.0))
-    assert gated.refused and gated.cuts[0].rule in {Rule.FINITE, Rule.FAR}
-    assert gated.cuts[0].what == f"m{joint}"
+    assert gated.is_rejected and gated.violations[0].rule in {LimitRule.FINITE, LimitRule.FAR}
+    assert gated.violations[0].quantity == f"m{joint}"
     if name != "motors":
         np.testing.assert_array_equal(gated.applied, pose(spec))
 
@@ -147,7 +147,7 @@ def test_tiny_numbers_are_numbers(value, joint):
     action = np.zeros(JOINTS)
     action[joint] = value
     gated = Gate(spec, np.zeros(JOINTS))(action, at_rest(spec), now=0.0)
-    assert not gated.cuts
+    assert not gated.violations
     np.testing.assert_allclose(gated.applied, 0, atol=1e-37)
 
 
@@ -158,27 +158,27 @@ def test_no_action_follows_from_a_reading_that_is_not_finite(value, field):
     obs = at_rest(spec)
     obs.values[field] = value
     gated = Gate(spec, pose(spec))(pose(spec) + 0.01, obs, now=0.0)
-    assert gated.refused and gated.cuts[0].rule is Rule.SENSED
-    assert gated.cuts[0].what == spec.observation_names[field]
+    assert gated.is_rejected and gated.violations[0].rule is LimitRule.SENSED
+    assert gated.violations[0].quantity == spec.observation_names[field]
     np.testing.assert_array_equal(gated.applied, pose(spec))
 
 
 @pytest.mark.parametrize(
     ("action", "rule"),
     [
-        (None, Rule.DTYPE),
-        ([0.0] * JOINTS, Rule.DTYPE),
-        ("0 0 0", Rule.DTYPE),
-        (np.zeros(JOINTS, int), Rule.DTYPE),
-        (np.zeros(JOINTS, complex), Rule.DTYPE),
-        (np.zeros(JOINTS, np.longdouble), Rule.DTYPE),
-        (np.array([None] * JOINTS), Rule.DTYPE),
-        (np.ma.masked_array(np.zeros(JOINTS), mask=[1, 0, 0]), Rule.DTYPE),
-        (np.zeros(JOINTS + 1), Rule.SHAPE),
-        (np.zeros(JOINTS - 1), Rule.SHAPE),
-        (np.zeros((1, JOINTS)), Rule.SHAPE),
-        (np.zeros(()), Rule.SHAPE),
-        (np.zeros(0), Rule.SHAPE),
+        (None, LimitRule.DTYPE),
+        ([0.0] * JOINTS, LimitRule.DTYPE),
+        ("0 0 0", LimitRule.DTYPE),
+        (np.zeros(JOINTS, int), LimitRule.DTYPE),
+        (np.zeros(JOINTS, complex), LimitRule.DTYPE),
+        (np.zeros(JOINTS, np.longdouble), LimitRule.DTYPE),
+        (np.array([None] * JOINTS), LimitRule.DTYPE),
+        (np.ma.masked_array(np.zeros(JOINTS), mask=[1, 0, 0]), LimitRule.DTYPE),
+        (np.zeros(JOINTS + 1), LimitRule.SHAPE),
+        (np.zeros(JOINTS - 1), LimitRule.SHAPE),
+        (np.zeros((1, JOINTS)), LimitRule.SHAPE),
+        (np.zeros(()), LimitRule.SHAPE),
+        (np.zeros(0), LimitRule.SHAPE),
     ],
     ids=str,
 )
@@ -186,27 +186,27 @@ def test_what_is_no_action_is_refused(action, rule):
     spec = SPECS["plain"]
     gate = Gate(spec, pose(spec))
     gated = gate(action, at_rest(spec), now=0.0)
-    assert gated.refused and [cut.rule for cut in gated.cuts] == [rule]
-    assert gate.counts[rule] == 1 and rule in OF_ACTION
+    assert gated.is_rejected and [cut.rule for cut in gated.violations] == [rule]
+    assert gate.counts[rule] == 1 and rule in ACTION_RULES
     np.testing.assert_array_equal(gated.applied, pose(spec))
 
 
 @pytest.mark.parametrize(
     ("stamp", "now", "rule"),
     [
-        (0.9, 1.0, Rule.STALE),
-        (1.011, 1.0, Rule.FUTURE),
-        (1.0, 3601.0, Rule.STALE),
-        (3601.0, 1.0, Rule.FUTURE),
-        (math.nan, 1.0, Rule.STALE),
-        (math.inf, 1.0, Rule.FUTURE),
-        (-math.inf, 1.0, Rule.STALE),
+        (0.9, 1.0, LimitRule.STALE),
+        (1.011, 1.0, LimitRule.FUTURE),
+        (1.0, 3601.0, LimitRule.STALE),
+        (3601.0, 1.0, LimitRule.FUTURE),
+        (math.nan, 1.0, LimitRule.STALE),
+        (math.inf, 1.0, LimitRule.FUTURE),
+        (-math.inf, 1.0, LimitRule.STALE),
     ],
 )
 def test_no_action_follows_from_an_observation_of_another_time(stamp, now, rule):
     spec = SPECS["plain"]
     gated = Gate(spec, pose(spec))(pose(spec) + 0.01, at_rest(spec, stamp), now=now)
-    assert gated.refused and gated.cuts[0].rule is rule and rule in OF_OBSERVATION
+    assert gated.is_rejected and gated.violations[0].rule is rule and rule in OBSERVATION_RULES
     np.testing.assert_array_equal(gated.applied, pose(spec))
 
 
@@ -214,8 +214,8 @@ def test_an_observation_may_come_twice_and_never_out_of_order():
     spec = SPECS["plain"]
     gate = Gate(spec, pose(spec))
     for stamp, refused in ((1.0, False), (1.0, False), (0.98, True), (1.02, False)):
-        assert gate(pose(spec), at_rest(spec, stamp), now=1.02).refused is refused
-    assert gate.counts[Rule.SEQUENCE] == 1
+        assert gate(pose(spec), at_rest(spec, stamp), now=1.02).is_rejected is refused
+    assert gate.counts[LimitRule.SEQUENCE] == 1
 
 
 def test_within_the_limits_nothing_is_cut():
@@ -225,7 +225,7 @@ def test_within_the_limits_nothing_is_cut():
         action = pose(spec) + np.float32(1e-4 * step)
         obs = Observation(stamp=0.0, values=np.append(pose(spec), np.zeros(JOINTS)))
         gated = gate(action, obs, now=0.0)
-        assert not gated.cuts
+        assert not gated.violations
         np.testing.assert_array_equal(gated.applied, action)
     assert not any(gate.counts.values()) and gate.status()["last"] is None
 
@@ -245,8 +245,8 @@ def test_a_cut_says_what_was_cut_and_to_what():
     spec = SPECS["plain"]
     gate = Gate(spec, np.zeros(JOINTS))
     gate(np.array([0.0, 9.0, 0.0]), at_rest(spec), now=0.0)
-    assert gate.counts[Rule.RANGE] == gate.counts[Rule.RATE] == 1
-    assert str(gate.last) == "rate: m1 1.6 became 0.12"
+    assert gate.counts[LimitRule.RANGE] == gate.counts[LimitRule.RATE] == 1
+    assert str(gate.last_violation) == "rate: m1 1.6 became 0.12"
     assert gate.status()["last"] == {
         "rule": "rate",
         "what": "m1",
@@ -255,7 +255,7 @@ def test_a_cut_says_what_was_cut_and_to_what():
     }
     gate(np.array([0.0, 0.0, np.nan]), at_rest(spec), now=0.0)
     assert gate.status()["last"]["value"] == "nan"
-    assert "finite: m2 is nan" in str(gate.last)
+    assert "finite: m2 is nan" in str(gate.last_violation)
 
 
 def test_a_target_that_is_fast_slows_down_before_the_end_of_its_range():
@@ -266,7 +266,7 @@ def test_a_target_that_is_fast_slows_down_before_the_end_of_its_range():
     assert targets[-1] == pytest.approx(1.5, abs=1e-6) and max(targets) <= 1.5
     speed = np.diff(targets) / spec.dt
     assert speed.max() > 3.0 and np.abs(np.diff(speed) / spec.dt).max() <= 10.0 + 1e-2
-    assert gate.counts[Rule.BRAKING] > 0
+    assert gate.counts[LimitRule.BRAKING] > 0
 
 
 def test_refusing_in_the_middle_of_a_motion_still_slows_down_as_it_may():
@@ -276,7 +276,7 @@ def test_refusing_in_the_middle_of_a_motion_still_slows_down_as_it_may():
         watch(gate(np.array([1.5]), at_rest(spec), now=0.0))
     for _ in range(60):
         watch(gate(np.array([np.nan]), at_rest(spec), now=0.0))
-    before = gate.hold
+    before = gate.last_action
     np.testing.assert_array_equal(watch(gate(None, None, now=0.0)).applied, before)
 
 
@@ -297,7 +297,7 @@ def test_a_blocked_servo_is_not_asked_for_more_than_its_effort():
     for _ in range(50):
         gated = gate(np.array([1.0]), at_rest(spec), now=0.0)
     assert gated.applied[0] == pytest.approx(2.0 / 10.0)
-    assert gated.cuts[0].rule is Rule.EFFORT
+    assert gated.violations[0].rule is LimitRule.EFFORT
 
 
 @pytest.mark.parametrize(("unit", "expected"), [("rad", 1.4), ("1", -1.0)])
@@ -306,7 +306,7 @@ def test_a_joint_that_would_overshoot_its_range_is_braked(unit, expected):
     obs = Observation(stamp=0.0, values=np.array([1.4, 2.0], np.float32))
     gated = Gate(spec, np.array([1.5 if unit == "rad" else 0.0]))(np.array([1.5]), obs, now=0.0)
     assert gated.applied[0] == pytest.approx(expected, abs=1e-6)
-    assert Rule.STOPPING in {cut.rule for cut in gated.cuts}
+    assert LimitRule.STOPPING in {cut.rule for cut in gated.violations}
 
 
 def test_a_motor_is_released_when_its_action_is_refused():
@@ -325,7 +325,7 @@ def test_nothing_changes_a_limit_of_a_gate():
 
 def test_a_hold_that_cannot_be_is_brought_within_range():
     spec = SPECS["plain"]
-    np.testing.assert_allclose(Gate(spec, np.array([np.nan, 99.0, 0.5])).hold, [0.25, 1.6, 0.5])
+    np.testing.assert_allclose(Gate(spec, np.array([np.nan, 99.0, 0.5])).last_action, [0.25, 1.6, 0.5])
 
 
 def test_numbers_that_overflow_make_no_noise():

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from wm_robot.safety.modes import FAULTS, Event, Mode, next_mode
+from wm_robot.safety.modes import FAULT_EVENTS, Mode, SafetyEvent, select_next_mode
 
 COLUMNS = "arm disarm homed commanded silent refused cuts surprise stale misses broken guard"
 ROWS = """
@@ -16,7 +16,7 @@ hold       ready   limp  .      .        .      .     .     .     .     .     . 
 safe-stop  homing  limp  .      .        .      .     .     .     .     .     .     safe-stop
 """
 WRITTEN = {
-    (Mode(mode), Event(event)): mode if cell == "." else cell
+    (Mode(mode), SafetyEvent(event)): mode if cell == "." else cell
     for mode, *cells in (row.split() for row in ROWS.strip().splitlines())
     for event, cell in zip(COLUMNS.split(), cells, strict=True)
 }
@@ -24,29 +24,29 @@ ORDER = [Mode(row.split()[0]) for row in ROWS.strip().splitlines()]
 
 
 def test_the_table_has_every_mode_and_event_once():
-    assert len(WRITTEN) == len(Mode) * len(Event)
+    assert len(WRITTEN) == len(Mode) * len(SafetyEvent)
     assert list(Mode) == ORDER
 
 
 @pytest.mark.parametrize(("mode", "event"), WRITTEN, ids=lambda each: each.value)
 def test_each_event_alone_leads_where_the_table_says(mode, event):
     expected = Mode(WRITTEN[mode, event])
-    assert next_mode(mode, {event}) == (expected, event if expected is not mode else None)
+    assert select_next_mode(mode, {event}) == (expected, event if expected is not mode else None)
 
 
 def test_of_all_events_together_the_most_severe_wins_and_nobody_arms_into_a_fault():
     # All 4096 sets of events in all modes.
     for mode in Mode:
-        for size in range(len(Event) + 1):
-            for events in itertools.combinations(Event, size):
-                heard = set(events) - ({Event.ARM} if FAULTS & set(events) else set())
+        for size in range(len(SafetyEvent) + 1):
+            for events in itertools.combinations(SafetyEvent, size):
+                heard = set(events) - ({SafetyEvent.ARM} if FAULT_EVENTS & set(events) else set())
                 reached = {Mode(WRITTEN[mode, event]) for event in heard} - {mode}
                 expected = max(reached, key=ORDER.index, default=mode)
-                assert next_mode(mode, set(events))[0] is expected
+                assert select_next_mode(mode, set(events))[0] is expected
 
 
 @pytest.mark.parametrize("mode", [Mode.HOLD, Mode.SAFE_STOP])
 def test_nothing_but_a_person_leads_out_of_hold_and_safe_stop(mode):
-    for size in range(len(Event)):
-        for events in itertools.combinations(set(Event) - {Event.ARM, Event.DISARM}, size):
-            assert next_mode(mode, set(events))[0] in (mode, Mode.SAFE_STOP)
+    for size in range(len(SafetyEvent)):
+        for events in itertools.combinations(set(SafetyEvent) - {SafetyEvent.ARM, SafetyEvent.DISARM}, size):
+            assert select_next_mode(mode, set(events))[0] in (mode, Mode.SAFE_STOP)

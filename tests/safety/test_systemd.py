@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from wm_robot.safety.systemd import Service
+from wm_robot.safety.systemd import ServiceNotifier
 
 
 class Clock:
@@ -34,10 +34,10 @@ def heard(listener):
 
 def test_it_says_what_systemd_wants_to_hear(systemd):
     name, listener = systemd
-    service = Service({"NOTIFY_SOCKET": name})
-    service.ready()
-    service.progress()
-    service.stopping()
+    service = ServiceNotifier({"NOTIFY_SOCKET": name})
+    service.notify_ready()
+    service.ping_watchdog()
+    service.notify_stopping()
     service.close()
     assert heard(listener) == ["READY=1", "STOPPING=1"]
 
@@ -45,11 +45,11 @@ def test_it_says_what_systemd_wants_to_hear(systemd):
 def test_while_the_loop_gets_on_it_pings_at_less_than_half_the_time_and_then_no_more(systemd):
     name, listener = systemd
     clock = Clock()
-    service = Service({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"}, clock=clock)
+    service = ServiceNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"}, clock=clock)
     pings = []
     for _ in range(500):
         clock.now += 0.02
-        service.progress()
+        service.ping_watchdog()
         pings += [clock.now for _ in heard(listener)]
     gaps = [after - before for before, after in zip(pings, pings[1:], strict=False)]
     assert 0.3 < min(gaps) and max(gaps) <= 0.5
@@ -61,21 +61,21 @@ def test_while_the_loop_gets_on_it_pings_at_less_than_half_the_time_and_then_no_
 
 def test_the_watchdog_of_another_process_is_not_ours(systemd):
     name, listener = systemd
-    service = Service({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
-    service.progress()
+    service = ServiceNotifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+    service.ping_watchdog()
     service.close()
     assert heard(listener) == []
 
 
 def test_without_systemd_it_says_nothing():
-    service = Service({})
-    for say in (service.ready, service.progress, service.stopping, service.close):
+    service = ServiceNotifier({})
+    for say in (service.notify_ready, service.ping_watchdog, service.notify_stopping, service.close):
         say()
-    assert service.failed == 0
+    assert service.num_failed == 0
 
 
 def test_nobody_who_listens_stops_nobody(tmp_path):
-    service = Service({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
-    service.ready()
+    service = ServiceNotifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    service.notify_ready()
     service.close()
-    assert service.failed == 1
+    assert service.num_failed == 1

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from wm_robot.io.base_file import base_digest
-from wm_robot.io.durable import digest
-from wm_robot.sharing.shipment import Shipment, files_of
-from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.io.base_file import compute_base_digest
+from wm_robot.io.durable import compute_digest
+from wm_robot.sharing.shipment import Shipment, make_parts
+from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
 
@@ -36,13 +36,13 @@ def base_files(number: float = 0.0) -> dict[str, bytes]:
         "format": 1,
         "kind": "base",
         "robot": "point",
-        "spec_digest": SPEC.digest(),
+        "spec_digest": SPEC.compute_digest(),
         "config": config,
-        "weights_sha256": digest(weights),
-        "digest": base_digest(config, digest(weights)),
+        "weights_sha256": compute_digest(weights),
+        "digest": compute_base_digest(config, compute_digest(weights)),
         "card": {"command": "wm-robot train point", "seed": 0},
     }
-    calibration = canonical_json({"base": card["digest"]})
+    calibration = encode_canonical_json({"base": card["digest"]})
     return {
         "base.json": json.dumps(card).encode(),
         "calibration.json": calibration,
@@ -54,7 +54,7 @@ def lived(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None
     """Save a lifetime state of that base."""
     values = {"0.s": np.full((1, 3), number, np.float32), "step": np.array([int(number)], np.int64)}
     known = json.loads((base or base_files())["base.json"])["digest"]
-    return Store(place).save(values, base_digest=known, spec_digest=SPEC.digest(), **options)
+    return Store(place).save(values, base_digest=known, spec_digest=SPEC.compute_digest(), **options)
 
 
 def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None) -> Shipment:
@@ -62,12 +62,12 @@ def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = N
     base = base or base_files()
     lived(place, number - 1, base)
     snapshot = lived(place, number, base)
-    parts = files_of(
+    parts = make_parts(
         card="# A point\n",
         base=base,
         snapshot=snapshot,
-        state=Store(place).content(snapshot),
+        state=Store(place).read_object(snapshot),
         spec=SPEC,
         evaluation=[RECORD],
     )
-    return Shipment.of(parts, where="here")
+    return Shipment.parse(parts, where="here")

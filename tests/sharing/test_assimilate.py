@@ -11,11 +11,18 @@ torch = pytest.importorskip("torch")
 
 from tests.adaptation.test_context_bank import HOLD, Mean, born, live, mean
 from tests.model.small_model import small_model
-from wm_robot.adaptation.context_bank import Recall, RecallConfig
-from wm_robot.evaluation.acceptance import EVERY, HORIZON, Verdict, errors, parted, tried
+from wm_robot.adaptation.context_bank import ContextBank, ContextBankConfig
+from wm_robot.evaluation.acceptance import (
+    HORIZON,
+    PREDICTION_INTERVAL,
+    AcceptanceResult,
+    compute_errors,
+    split_held_out,
+    try_assimilation,
+)
 from wm_robot.memory.lifetime_state import map_values
-from wm_robot.model.torch_backend import ModelLives
-from wm_robot.sharing.assimilate import Stretch, assimilated, lived
+from wm_robot.model.torch_backend import TorchBackend
+from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience, replay_recordings
 from wm_robot.types import Episode
 
 NOTHING = np.zeros((1, 1), np.float32)
@@ -24,18 +31,18 @@ NOTHING = np.zeros((1, 1), np.float32)
 @pytest.fixture
 def backend():
     torch.manual_seed(0)
-    return ModelLives(Mean())
+    return TorchBackend(Mean())
 
 
 @pytest.fixture
 def recall(backend):
-    return Recall(backend, RecallConfig(slots=3))
+    return ContextBank(backend, ContextBankConfig(slots=3))
 
 
 def level(value, steps=100):
     """A stretch of both lives at that level, with noise of deviation 1."""
     obs = (value + torch.randn(2, steps + 1, 3)).numpy()
-    return Stretch(obs, np.zeros((2, steps, 1), np.float32), HOLD, np.ones((2, steps), np.float32))
+    return RecordedSteps(obs, np.zeros((2, steps, 1), np.float32), HOLD, np.ones((2, steps), np.float32))
 
 
 def small(memory="delta"):
@@ -56,13 +63,15 @@ def episode(steps=40, *, seed=0, hold=0.5):
 
 
 def test_assimilating_equals_having_lived_it():
-    backend, one, other = ModelLives(small()), episode(seed=1), episode(seed=2)
-    state = backend.birth(hold=NOTHING)
-    taught = assimilated(backend, state, [Stretch.of(one), Stretch.of(other)])
+    backend, one, other = TorchBackend(small()), episode(seed=1), episode(seed=2)
+    state = backend.initial_state(initial_action=NOTHING)
+    taught = assimilate_experience(
+        backend, state, [RecordedSteps.from_episode(one), RecordedSteps.from_episode(other)]
+    )
     for each in (one, other):
         state = replace(state, recent=np.full_like(state.recent, 0.5))
         for step in each:
-            _, state = backend.write(state, map_values(lambda x: np.float32(x)[None], step))
+            _, state = backend.update(state, map_values(lambda x: np.float32(x)[None], step))
     found = taught.flatten()
     for name, value in replace(state, recent=taught.recent).flatten().items():
         assert np.array_equal(value, found[name]), name
@@ -72,7 +81,7 @@ def test_assimilating_equals_having_lived_it():
 
 def test_a_life_is_at_home_again_and_knows_where_the_other_was(backend, recall):
     home = live(recall, born(recall), 6.0)
-    taught = assimilated(backend, home, [level(-6.0)])
+    taught = assimilate_experience(backend, home, [level(-6.0)])
     assert np.array_equal(mean(taught), mean(home))
     assert (taught.bank.current == home.bank.current).all()
     assert (taught.step == home.step + 100).all()
@@ -90,38 +99,44 @@ def test_a_life_that_was_not_taught_is_a_stranger_there(recall):
 def test_nothing_given_is_changed(backend, recall):
     home = live(recall, born(recall), 6.0)
     before = map_values(np.copy, home).flatten()
-    assimilated(backend, home, [level(-6.0)])
+    assimilate_experience(backend, home, [level(-6.0)])
     assert all(np.array_equal(home.flatten()[name], value) for name, value in before.items())
 
 
 def test_the_last_quarter_is_held_out():
     first, last = level(0.0, 40), level(0.0, 80)
-    taken, kept = parted([first, last])
-    assert [each.steps for each in taken] == [40, 50] and [each.steps for each in kept] == [30]
-    assert np.array_equal(kept[0].obs, last.obs[:, 50:]) and np.array_equal(kept[0].hold, last.action[:, 49])
+    taken, kept = split_held_out([first, last])
+    assert [each.num_steps for each in taken] == [40, 50] and [each.num_steps for each in kept] == [30]
+    assert np.array_equal(kept[0].obs, last.obs[:, 50:]) and np.array_equal(
+        kept[0].initial_action, last.action[:, 49]
+    )
 
 
 def test_moments_before_an_invalid_step_are_not_counted():
-    model, each = small(), Stretch.of(episode(80))
-    found = errors(model, ModelLives(model), ModelLives(model).birth(hold=HOLD[:1]), each)[0]
-    wholly = [bool(each.valid[0, t : t + HORIZON].all()) for t in range(0, 80 - HORIZON + 1, EVERY)]
+    model, each = small(), RecordedSteps.from_episode(episode(80))
+    found = compute_errors(
+        model, TorchBackend(model), TorchBackend(model).initial_state(initial_action=HOLD[:1]), each
+    )[0]
+    wholly = [
+        bool(each.valid[0, t : t + HORIZON].all()) for t in range(0, 80 - HORIZON + 1, PREDICTION_INTERVAL)
+    ]
     assert np.isfinite(found).tolist() == wholly
 
 
 def test_experience_that_is_no_better_is_refused():
     verdict = {"own_before": 1.0, "own_after": 1.01, "other_before": 2.0, "other_after": 1.0}
-    assert Verdict(**verdict).accepted
-    assert not Verdict(**verdict | {"own_after": 1.03}).accepted
-    assert not Verdict(**verdict | {"other_after": 2.0}).accepted
-    assert "from 1 to 1.01" in Verdict(**verdict).told()
+    assert AcceptanceResult(**verdict).is_accepted
+    assert not AcceptanceResult(**verdict | {"own_after": 1.03}).is_accepted
+    assert not AcceptanceResult(**verdict | {"other_after": 2.0}).is_accepted
+    assert "from 1 to 1.01" in AcceptanceResult(**verdict).to_sentence()
 
 
 def test_a_trial_lives_what_is_not_held_out():
     own, other = ([replace(episode(160, seed=seed), valid=np.ones(160, bool))] for seed in (1, 2))
     model = small()
-    backend = ModelLives(model)
-    state = backend.birth(hold=NOTHING)
-    after, verdict = tried(model, backend, state, own, other)
-    wanted = lived(backend, state, [Stretch.of(other[0]).part(0, 120)])
+    backend = TorchBackend(model)
+    state = backend.initial_state(initial_action=NOTHING)
+    after, verdict = try_assimilation(model, backend, state, own, other)
+    wanted = replay_recordings(backend, state, [RecordedSteps.from_episode(other[0]).select_steps(0, 120)])
     assert np.array_equal(after.memory[0]["S"], wanted.memory[0]["S"])
     assert verdict.own_before != verdict.own_after

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from tests.sharing.shipments import RECORD, SPEC, base_files, lived, shipment
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import digest
-from wm_robot.io.strict_json import read_json
+from wm_robot.io.durable import compute_digest
+from wm_robot.io.strict_json import parse_json
 from wm_robot.sharing import bundle as bundle_module
-from wm_robot.sharing.bundle import HEADER, MAGIC, describe, read_bundle, seal, write_bundle
+from wm_robot.sharing.bundle import HEADER, MAGIC, describe_bundle, read_bundle, seal_bundle, write_bundle
 from wm_robot.sharing.keyring import Keyring
-from wm_robot.sharing.rollback_counters import Mark
-from wm_robot.sharing.shipment import PARTS, Shipment
-from wm_robot.spec import canonical_json
+from wm_robot.sharing.rollback_counters import CounterMark
+from wm_robot.sharing.shipment import MAX_PART_BYTES, Shipment
+from wm_robot.spec import encode_canonical_json
 from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
@@ -39,7 +39,7 @@ def ring(place):
 
 @pytest.fixture(scope="module")
 def key(ring):
-    return ring.new("me")
+    return ring.create_key("me")
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,15 @@ def refused(ring: Keyring, path, content: bytes, words: str | None = None) -> No
 def test_what_was_shipped_comes_back(ring, key, shipped, file):
     found = read_bundle(file, ring)
     assert (found.product, found.sequence, found.signer) == ("point", 3, key.id)
-    assert found.shipment == shipped and found.shipment.spec.digest() == SPEC.digest()
+    assert found.shipment == shipped and found.shipment.spec.compute_digest() == SPEC.compute_digest()
     assert found.shipment.evaluation == (RECORD,) and found.shipment.snapshot.parents
-    assert list(found.shipment.parts) == list(PARTS)
+    assert list(found.shipment.parts) == list(MAX_PART_BYTES)
 
 
 def test_a_spec_comes_back_as_the_same_robot(shipped):
-    assert shipped.spec.to_dict() == SPEC.to_dict() and shipped.spec.task("reach") == SPEC.task("reach")
+    assert shipped.spec.to_dict() == SPEC.to_dict() and shipped.spec.find_task("reach") == SPEC.find_task(
+        "reach"
+    )
 
 
 def test_every_byte_of_header_and_manifest_counts(place, ring, file):
@@ -92,7 +94,7 @@ def test_nothing_is_parsed_before_it_is_verified(place, ring, file, monkeypatch)
     def parsed(*_):
         raise AssertionError("it was parsed")
 
-    monkeypatch.setattr(bundle_module, "read_canonical", parsed)
+    monkeypatch.setattr(bundle_module, "parse_canonical_json", parsed)
     content = file.read_bytes()
     for at in (0, 8, 40, 104, HEADER.size + 20):
         refused(ring, place / "unparsed", content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
@@ -101,7 +103,7 @@ def test_nothing_is_parsed_before_it_is_verified(place, ring, file, monkeypatch)
 
 
 def test_no_file_is_read_before_its_digest_is_known_to_be_right(place, ring, file, monkeypatch):
-    monkeypatch.setattr(Shipment, "of", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(Shipment, "parse", lambda *_, **__: pytest.fail("it was read"))
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     refused(ring, place / "unread", bytes(content), "weights.safetensors of .* is damaged")
@@ -109,47 +111,47 @@ def test_no_file_is_read_before_its_digest_is_known_to_be_right(place, ring, fil
 
 def test_a_key_that_is_not_trusted_or_not_any_more_is_refused(tmp_path, shipped):
     ring = Keyring(tmp_path / "keys", clock=lambda: 1000.0)
-    key = Keyring(tmp_path / "others").new("them")
+    key = Keyring(tmp_path / "others").create_key("them")
     write_bundle(tmp_path / "x", shipped, product="point", sequence=1, key=key)
     with pytest.raises(SnapshotError, match="is not trusted in .*wm-robot keys trust"):
         read_bundle(tmp_path / "x", ring)
-    ring.trust("them", key.public, until=1000.5)
+    ring.trust_key("them", key.public_key, expires_at=1000.5)
     assert read_bundle(tmp_path / "x", ring).signer == key.id
-    ring.trust("them", key.public, until=999.5)
+    ring.trust_key("them", key.public_key, expires_at=999.5)
     with pytest.raises(SnapshotError, match="was trusted until"):
         read_bundle(tmp_path / "x", ring)
 
 
 def test_an_older_version_is_refused_unless_it_is_asked_for(tmp_path, shipped):
     ring = Keyring(tmp_path / "keys")
-    key = ring.new("me")
+    key = ring.create_key("me")
     for number in (1, 2):
         write_bundle(tmp_path / str(number), shipped, product="point", sequence=number, key=key)
     newer = read_bundle(tmp_path / "2", ring)
     assert read_bundle(tmp_path / "1", ring).sequence == 1
-    ring.seen.note(newer.signer, newer.product, newer.mark)
+    ring.received_counters.record(newer.signer, newer.product, newer.counter_mark)
     with pytest.raises(SnapshotError, match="'point' number 1 .* is older than number 2"):
         read_bundle(tmp_path / "1", ring)
     assert read_bundle(tmp_path / "1", ring, allow_rollback=True).sequence == 1
     assert read_bundle(tmp_path / "2", ring) == newer
-    ring.seen.note(newer.signer, newer.product, Mark(2, "another"))
-    assert ring.seen.highest(newer.signer, newer.product) == newer.mark
+    ring.received_counters.record(newer.signer, newer.product, CounterMark(2, "another"))
+    assert ring.received_counters.read_highest(newer.signer, newer.product) == newer.counter_mark
 
 
 def test_another_bundle_under_the_same_number_is_refused(tmp_path, shipped):
     ring = Keyring(tmp_path / "keys")
-    key = ring.new("me")
+    key = ring.create_key("me")
     other = shipment(tmp_path / "other", 5.0)
     write_bundle(tmp_path / "one", shipped, product="point", sequence=1, key=key)
     write_bundle(tmp_path / "two", other, product="point", sequence=1, key=key)
     taken = read_bundle(tmp_path / "one", ring)
-    ring.seen.note(taken.signer, taken.product, taken.mark)
+    ring.received_counters.record(taken.signer, taken.product, taken.counter_mark)
     with pytest.raises(SnapshotError, match="is not the number 1"):
         read_bundle(tmp_path / "two", ring)
 
 
 def test_a_signature_made_for_something_else_fits_no_bundle(place, ring, key, shipped):
-    manifest = canonical_json(describe(shipped, product="point", sequence=9))
+    manifest = encode_canonical_json(describe_bundle(shipped, product="point", sequence=9))
     header = HEADER.pack(MAGIC, bytes.fromhex(key.id), key.sign(manifest), len(manifest))
     refused(ring, place / "x", header + manifest + b"".join(shipped.parts.values()), "is not what key")
 
@@ -188,7 +190,7 @@ def test_weights_may_hold_a_nan_where_the_sender_says_so(tmp_path, ring, key):
     write_bundle(tmp_path / "x", sent, product="nan", sequence=1, key=key)
     assert (
         read_bundle(tmp_path / "x", ring).shipment.base["digest"]
-        == read_json(base["base.json"], "")["digest"]
+        == parse_json(base["base.json"], "")["digest"]
     )
 
 
@@ -197,53 +199,55 @@ def test_what_does_not_belong_together_is_not_shipped(tmp_path, shipped):
     names = ("base.json", "calibration.json", "weights.safetensors")
     mixed = {**shipped.parts, **{name: other.parts[name] for name in names}}
     with pytest.raises(SnapshotError, match="does not belong together: the state's base is"):
-        Shipment.of(mixed, where="here")
+        Shipment.parse(mixed, where="here")
     with pytest.raises(SnapshotError, match="the calibration's base is"):
-        Shipment.of({**other.parts, "calibration.json": shipped.parts["calibration.json"]}, where="here")
+        Shipment.parse({**other.parts, "calibration.json": shipped.parts["calibration.json"]}, where="here")
     faster = dataclasses.replace(SPEC, rate=100.0)
     with pytest.raises(SnapshotError, match="the state's robot is"):
-        Shipment.of({**shipped.parts, "spec.json": canonical_json(faster.to_dict())}, where="here")
+        Shipment.parse({**shipped.parts, "spec.json": encode_canonical_json(faster.to_dict())}, where="here")
 
 
 def test_manifests_from_before_there_was_an_origin_keep_their_digest(tmp_path):
     snapshot = lived(tmp_path)
-    assert b"origin" not in snapshot.manifest()
-    assert Snapshot.of(snapshot.digest, snapshot.manifest()) == snapshot
+    assert b"origin" not in snapshot.encode()
+    assert Snapshot.parse(snapshot.digest, snapshot.encode()) == snapshot
 
 
 def test_a_life_taken_in_goes_on_and_its_store_is_whole(tmp_path, shipped):
     store = Store(tmp_path / "there")
-    received = shipped.snapshot.received(product="point")
+    received = shipped.snapshot.to_imported_root(product="point")
     here = import_root(store, received, shipped.parts["state.safetensors"], branch="new")
     assert here.parents == () and here.origin["parents"] == list(shipped.snapshot.parents)
     assert here.origin["snapshot"] == shipped.snapshot.digest and here.sequence == shipped.snapshot.sequence
     assert store.load("new")["0.s"].tobytes() == Store(tmp_path / "there").load(here.digest)["0.s"].tobytes()
     after = lived(store.folder, 9.0, branch="new")
-    assert [each.digest for each in store.log("new")] == [after.digest, here.digest]
-    assert find_damage(store) == [] and collect_garbage(store) == [] and store.snapshots()
+    assert [each.digest for each in store.iterate_lineage("new")] == [after.digest, here.digest]
+    assert find_damage(store) == [] and collect_garbage(store) == [] and store.list_snapshots()
     other = Store(tmp_path / "clone")
-    other.branch("x", other.fetch(store, "new"))
-    assert [each.origin for each in other.log("x")] == [{}, here.origin] and collect_garbage(other) == []
+    other.create_branch("x", other.copy_from(store, "new"))
+    assert [each.origin for each in other.iterate_lineage("x")] == [{}, here.origin] and collect_garbage(
+        other
+    ) == []
 
 
 def test_a_life_taken_in_twice_is_there_once(tmp_path, shipped):
     store, content = Store(tmp_path / "there"), shipped.parts["state.safetensors"]
-    here = import_root(store, shipped.snapshot.received(sequence=1), content)
+    here = import_root(store, shipped.snapshot.to_imported_root(sequence=1), content)
     lived(store.folder, 9.0)
-    assert import_root(store, shipped.snapshot.received(sequence=2), content) == here
-    assert len(store.snapshots()) == 2
+    assert import_root(store, shipped.snapshot.to_imported_root(sequence=2), content) == here
+    assert len(store.list_snapshots()) == 2
     other = shipment(tmp_path / "other", 5.0)
     with pytest.raises(SnapshotError, match="branch 'main' .* is at an unrelated snapshot"):
-        import_root(store, other.snapshot.received(), other.parts["state.safetensors"])
+        import_root(store, other.snapshot.to_imported_root(), other.parts["state.safetensors"])
     with pytest.raises(SnapshotError, match="is not the first of a line, with its tensors"):
-        import_root(store, other.snapshot.received(), content, branch="x")
+        import_root(store, other.snapshot.to_imported_root(), content, branch="x")
 
 
 def test_where_a_life_was_before_is_kept_over_two_journeys(shipped):
-    first = shipped.snapshot.received(product="a")
-    second = first.received(product="b")
+    first = shipped.snapshot.to_imported_root(product="a")
+    second = first.to_imported_root(product="b")
     assert second.origin["snapshot"] == first.digest and second.origin["origin"] == first.origin
-    assert Snapshot.of(second.digest, second.manifest()) == second
+    assert Snapshot.parse(second.digest, second.encode()) == second
 
 
 CHANGE = st.tuples(st.integers(0, 2**31), st.integers(0, 255))
@@ -288,22 +292,22 @@ def test_a_trusted_key_that_signs_nonsense_is_refused_with_the_same_error(place,
     named = data.draw(
         st.sampled_from(["values", "manifest.json", "spec.json", "evaluation.json", "base.json"])
     )
-    values = describe(shipped, product="point", sequence=9)
+    values = describe_bundle(shipped, product="point", sequence=9)
     if named == "values":
         changed = values
     else:
-        changed = read_json(parts[named], named)
+        changed = parse_json(parts[named], named)
     if isinstance(changed, list) or data.draw(st.booleans()):
         changed = data.draw(JSON)
     else:
         changed[data.draw(st.sampled_from(sorted(changed)))] = data.draw(JSON)
     if named != "values":
-        parts[named] = canonical_json(changed)
+        parts[named] = encode_canonical_json(changed)
         changed = values | {
-            "files": bundle_module.listed(parts),
-            "snapshot": digest(parts["manifest.json"]),
+            "files": bundle_module.make_file_entries(parts),
+            "snapshot": compute_digest(parts["manifest.json"]),
         }
-    (place / "nonsense").write_bytes(seal(canonical_json(changed), list(parts.values()), key))
+    (place / "nonsense").write_bytes(seal_bundle(encode_canonical_json(changed), list(parts.values()), key))
     try:
         read_bundle(place / "nonsense", ring)
     except SnapshotError:

@@ -8,22 +8,22 @@ import numpy as np
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.worlds import World, WorldDistribution
+from wm_robot_sim.worlds import DomainRandomization, World
 
 ROBOTS = ("arm", "cartpole", "reacher")
 ARM = load_spec("arm")
-ARM_WORLDS = WorldDistribution(ARM)
+ARM_WORLDS = DomainRandomization(ARM)
 
 
 def silent(world: World | None = None, **changes: object) -> World:
     """A world, nominal by default, whose sensors tell the truth at once."""
     clean = {"position_noise": 0.0, "velocity_noise": 0.0, "sensor_delay": 0, "bias": np.zeros(6)}
-    return replace(world or ARM_WORLDS.nominal(), **{**clean, **changes})
+    return replace(world or ARM_WORLDS.make_nominal_world(), **{**clean, **changes})
 
 
 def some_worlds(spec: RobotSpec, count: int, *, seed: int = 0) -> list[World]:
     rng = np.random.default_rng(seed)
-    return [WorldDistribution(spec).sample(rng) for _ in range(count)]
+    return [DomainRandomization(spec).sample(rng) for _ in range(count)]
 
 
 def wander(spec: RobotSpec, hold: np.ndarray, steps: int, *, seed: int = 0) -> np.ndarray:
@@ -45,4 +45,4 @@ def arms(worlds: Sequence[World], *, seed: int = 0) -> BatchSim:
 
 def held(sim: BatchSim, steps: int) -> np.ndarray:
     """The action in force, `B T A`."""
-    return np.repeat(sim.hold[:, None], steps, axis=1)
+    return np.repeat(sim.last_action[:, None], steps, axis=1)

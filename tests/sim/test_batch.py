@@ -10,7 +10,7 @@ from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.plant import Plant, compile_model
-from wm_robot_sim.reachable_poses import comfortable, gripper_points
+from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 
 pytestmark = pytest.mark.sim
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.sim
 def test_a_robot_loads_and_steps(robot):
     spec = load_spec(robot)
     sim = BatchSim(spec, some_worlds(spec, 3), seed=0)
-    obs, applied = sim.step(sim.hold)
+    obs, applied = sim.step(sim.last_action)
     assert obs.shape == (3, spec.obs_dim) and obs.dtype == np.float32
     assert applied.shape == (3, spec.action_dim) and np.isfinite(obs).all()
     np.testing.assert_array_equal(obs, sim.obs)
@@ -29,9 +29,9 @@ def test_a_robot_loads_and_steps(robot):
 def test_the_chain_of_the_spec_is_the_model_s(visuals):
     model = compile_model(ARM, visuals=visuals)
     data = mujoco.MjData(model)
-    poses = comfortable(ARM, np.random.default_rng(0), 50) * 1.3
-    for pose, point in zip(poses, gripper_points(ARM, poses), strict=True):
-        data.qpos[Plant(ARM, model).positions] = pose
+    poses = sample_reachable_poses(ARM, np.random.default_rng(0), 50) * 1.3
+    for pose, point in zip(poses, compute_gripper_positions(ARM, poses), strict=True):
+        data.qpos[Plant(ARM, model).qpos_ids] = pose
         mujoco.mj_kinematics(model, data)
         np.testing.assert_allclose(data.site("gripper").xpos, point, atol=1e-6)
 
@@ -42,7 +42,9 @@ def test_the_reacher_s_chain_is_the_model_s():
     data = mujoco.MjData(model)
     data.qpos[:] = 0.7, -1.9
     mujoco.mj_kinematics(model, data)
-    np.testing.assert_allclose(data.body("finger").xpos, gripper_points(spec, data.qpos), atol=1e-6)
+    np.testing.assert_allclose(
+        data.body("finger").xpos, compute_gripper_positions(spec, data.qpos), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -58,7 +60,7 @@ def test_same_seed_same_run():
     runs = []
     for _ in range(2):
         sim = BatchSim(ARM, some_worlds(ARM, 4), seed=5)
-        runs.append(sim.rollout(wander(ARM, sim.hold, 30))[0])
+        runs.append(sim.rollout(wander(ARM, sim.last_action, 30))[0])
     np.testing.assert_array_equal(*runs)
 
 
@@ -74,14 +76,14 @@ def test_a_batch_of_one_equals_a_row_of_many(robot):
     many = BatchSim(spec, worlds, seed=9)
     one = BatchSim(spec, worlds[3:4], seed=9, first_row=3)
     np.testing.assert_array_equal(one.obs[0], many.obs[3])
-    actions = wander(spec, many.hold, 40)
+    actions = wander(spec, many.last_action, 40)
     np.testing.assert_array_equal(one.rollout(actions[3:4])[0][0], many.rollout(actions)[0][3])
 
 
 def test_two_threads_give_what_one_gives():
     worlds = some_worlds(ARM, 12)
-    one, two = (BatchSim(ARM, worlds, seed=0, threads=threads) for threads in (1, 2))
-    actions = wander(ARM, one.hold, 20)
+    one, two = (BatchSim(ARM, worlds, seed=0, num_threads=threads) for threads in (1, 2))
+    actions = wander(ARM, one.last_action, 20)
     np.testing.assert_array_equal(one.rollout(actions)[0], two.rollout(actions)[0])
 
 
@@ -91,19 +93,19 @@ def test_a_rollout_equals_its_steps(robot):
     worlds = some_worlds(spec, 4)
     whole, stepped = (BatchSim(spec, worlds, seed=0) for _ in range(2))
     # More steps than a block of noise.
-    actions = wander(spec, whole.hold, 80)
+    actions = wander(spec, whole.last_action, 80)
     obs, applied = whole.rollout(actions)
     for t in range(80):
         now, got = stepped.step(actions[:, t])
         np.testing.assert_array_equal(got, applied[:, t])
         np.testing.assert_allclose(now, obs[:, t], atol=1e-5)
-    np.testing.assert_array_equal(whole.hold, stepped.hold)
+    np.testing.assert_array_equal(whole.last_action, stepped.last_action)
 
 
 def test_saved_and_restored_equals_never_stopped():
     worlds = some_worlds(ARM, 3)
     never = BatchSim(ARM, worlds, seed=2)
-    actions = wander(ARM, never.hold, 100)
+    actions = wander(ARM, never.last_action, 100)
     never.rollout(actions[:, :37])
     saved = copy.deepcopy(never.save())
     resumed = BatchSim(ARM, some_worlds(ARM, 3, seed=1), seed=2)
@@ -119,26 +121,26 @@ def test_a_world_that_returns_is_the_one_that_was():
     saved = plain.save()
     changed.set_worlds([0], [other])
     changed.rollout(held(changed, 10))
-    assert not np.allclose(changed.pose(), plain.pose(), atol=1e-3)
+    assert not np.allclose(changed.true_joint_positions(), plain.true_joint_positions(), atol=1e-3)
     changed.set_worlds([0], [first])
     changed.restore(saved)
-    actions = wander(ARM, plain.hold, 20)
+    actions = wander(ARM, plain.last_action, 20)
     np.testing.assert_array_equal(changed.rollout(actions)[0], plain.rollout(actions)[0])
 
 
 def test_a_change_of_world_leaves_the_robot_where_it_is():
     sim = BatchSim(ARM, some_worlds(ARM, 2), seed=0)
-    sim.rollout(wander(ARM, sim.hold, 10))
-    pose, hold = sim.pose().copy(), sim.hold
-    sim.set_worlds([1], [ARM_WORLDS.nominal()])
-    np.testing.assert_array_equal(sim.pose(), pose)
-    np.testing.assert_array_equal(sim.hold, hold)
+    sim.rollout(wander(ARM, sim.last_action, 10))
+    pose, hold = sim.true_joint_positions().copy(), sim.last_action
+    sim.set_worlds([1], [ARM_WORLDS.make_nominal_world()])
+    np.testing.assert_array_equal(sim.true_joint_positions(), pose)
+    np.testing.assert_array_equal(sim.last_action, hold)
 
 
 def test_only_the_row_that_changes_changes():
     worlds = some_worlds(ARM, 2)
     one, two = (BatchSim(ARM, worlds, seed=0) for _ in range(2))
-    two.set_worlds([1], [ARM_WORLDS.loaded(payload=0.5, weak_joint="elbow_pitch", gain=0.3)])
+    two.set_worlds([1], [ARM_WORLDS.make_loaded_world(payload=0.5, weak_joint="elbow_pitch", gain=0.3)])
     a, b = (sim.rollout(held(sim, 20))[0] for sim in (one, two))
     np.testing.assert_array_equal(a[0], b[0])
     assert not np.allclose(a[1], b[1], atol=1e-3)
@@ -149,19 +151,19 @@ def test_a_reversed_joint_goes_the_other_way():
     gain[0] = -1
     sim = arms([silent(), silent(gain=gain)])
     sim.rollout(held(sim, 1))
-    target = sim.hold
+    target = sim.last_action
     target[:, 0] = 0.8
     for _ in range(60):
         sim.step(target)
-    ahead, behind = sim.pose()[:, 0]
+    ahead, behind = sim.true_joint_positions()[:, 0]
     assert ahead == pytest.approx(0.8, abs=0.03) and behind == pytest.approx(-0.8, abs=0.03)
 
 
 def test_a_command_is_late_by_exactly_its_delay():
     sim = BatchSim(ARM, [silent(delay=delay) for delay in range(11)], seed=0)
-    before = sim.hold
-    applied = sim._limit((before + 0.05)[:, None].repeat(3, axis=1))
-    control = sim._control(applied)[:, :, sim.plant.actuator_ids[1]]
+    before = sim.last_action
+    applied = sim._limit_action((before + 0.05)[:, None].repeat(3, axis=1))
+    control = sim._expand_commands(applied)[:, :, sim.plant.actuator_ids[1]]
     for delay, row in enumerate(control):
         np.testing.assert_allclose(row[:delay], before[delay, 1])
         np.testing.assert_allclose(row[delay:], before[delay, 1] + 0.05, rtol=1e-6)
@@ -182,13 +184,13 @@ def test_a_late_robot_does_later_what_a_prompt_one_does():
 
 def test_readings_are_as_old_as_the_sensor_delay():
     sim = arms([silent(), silent(sensor_delay=3)])
-    action = sim.hold + 0.1
+    action = sim.last_action + 0.1
     obs, _ = sim.step(action)
     late = arms([silent()])
-    states = np.empty((1, 5, late._size))
+    states = np.empty((1, 5, late._state_size))
     data = np.zeros((1, 5, 0))
     late._pool.rollout(
-        late._models, late._data, late._physical, late._control(late._limit(action[:1, None])),
+        late._models, late._data, late._physics_state, late._expand_commands(late._limit_action(action[:1, None])),
         nstep=5, state=states, sensordata=data, skip_checks=True,
     )  # fmt: skip
     np.testing.assert_allclose(obs[0, :6], states[0, 4, late._qpos], atol=1e-6)
@@ -224,9 +226,9 @@ def test_a_payload_weighs_what_it_weighs():
 def test_the_sensor_bias_is_read_and_not_true():
     bias = np.arange(1, 7) / 100
     sim = arms([silent(), silent(bias=bias)])
-    sim.step(sim.hold)
+    sim.step(sim.last_action)
     np.testing.assert_allclose((sim.obs[1] - sim.obs[0])[:6], bias, atol=1e-6)
-    np.testing.assert_array_equal(sim.tip()[0], sim.tip()[1])
+    np.testing.assert_array_equal(sim.compute_gripper_position()[0], sim.compute_gripper_position()[1])
 
 
 def test_noise_is_as_large_as_declared():
@@ -237,10 +239,10 @@ def test_noise_is_as_large_as_declared():
 
 
 def test_a_nominal_arm_holds_a_pose_with_a_small_droop():
-    sim = BatchSim(ARM, [ARM_WORLDS.nominal()] * 32, seed=0)
-    wanted = gripper_points(ARM, sim.hold)
+    sim = BatchSim(ARM, [ARM_WORLDS.make_nominal_world()] * 32, seed=0)
+    wanted = compute_gripper_positions(ARM, sim.last_action)
     sim.rollout(held(sim, 150))
-    droop = np.linalg.norm(sim.tip() - wanted, axis=1)
+    droop = np.linalg.norm(sim.compute_gripper_position() - wanted, axis=1)
     assert 0.002 < np.median(droop) < 0.04 and droop.max() < 0.08
 
 
@@ -254,7 +256,7 @@ def test_a_tilted_world_pulls_sideways():
 def test_an_action_that_is_not_finite_moves_nothing(bad):
     sim = BatchSim(ARM, some_worlds(ARM, 2), seed=0)
     saved = sim.save()
-    action = sim.hold
+    action = sim.last_action
     action[1, 2] = bad
     with pytest.raises(UnsafeActionError, match="motor 'elbow_pitch' in row 1 is not finite"):
         sim.step(action)
@@ -264,7 +266,7 @@ def test_an_action_that_is_not_finite_moves_nothing(bad):
 
 def test_applied_keeps_range_and_rate():
     sim = BatchSim(ARM, some_worlds(ARM, 3), seed=0)
-    before = sim.hold
+    before = sim.last_action
     wild = np.random.default_rng(0).normal(size=(3, 50, 6)) * 5
     _, applied = sim.rollout(wild)
     change = np.abs(np.diff(np.concatenate([before[:, None], applied], 1), axis=1))
@@ -274,20 +276,20 @@ def test_applied_keeps_range_and_rate():
 
 def test_an_action_within_limits_is_applied_as_it_is():
     sim = BatchSim(ARM, some_worlds(ARM, 2), seed=0)
-    action = sim.hold + np.float32(0.01)
+    action = sim.last_action + np.float32(0.01)
     np.testing.assert_array_equal(sim.step(action)[1], action)
 
 
 def test_a_robot_starts_at_rest_clear_of_the_table():
     sim = BatchSim(ARM, [silent()] * 64, seed=0)
-    np.testing.assert_allclose(sim.obs[:, :6], sim.hold, atol=1e-6)
+    np.testing.assert_allclose(sim.obs[:, :6], sim.last_action, atol=1e-6)
     assert not sim.obs[:, 6:].any()
-    assert (sim.tip()[:, 2] >= sim._ranges.clearance).all()
-    assert sim.pose().std(0).min() > 0.2
+    assert (sim.compute_gripper_position()[:, 2] >= sim._ranges.clearance).all()
+    assert sim.true_joint_positions().std(0).min() > 0.2
 
 
 def test_a_reset_row_starts_elsewhere_and_the_others_go_on():
-    sim = BatchSim(ARM, [ARM_WORLDS.nominal()] * 2, seed=0)
+    sim = BatchSim(ARM, [ARM_WORLDS.make_nominal_world()] * 2, seed=0)
     first = sim.obs.copy()
     sim.reset([1])
     np.testing.assert_array_equal(sim.obs[0], first[0])
@@ -300,11 +302,11 @@ def test_a_delay_beyond_the_ranges_is_refused():
 
 
 def test_a_wrong_shape_is_refused():
-    sim = BatchSim(ARM, [ARM_WORLDS.nominal()], seed=0)
+    sim = BatchSim(ARM, [ARM_WORLDS.make_nominal_world()], seed=0)
     with pytest.raises(SpecError, match=r"action is \(1, 1, 5\)"):
         sim.step(np.zeros((1, 5)))
 
 
 def test_a_rate_that_is_no_whole_number_of_physics_steps_is_refused():
     with pytest.raises(SpecError, match="Set world.timestep"):
-        BatchSim(replace(ARM, rate=60.0), [ARM_WORLDS.nominal()], seed=0)
+        BatchSim(replace(ARM, rate=60.0), [ARM_WORLDS.make_nominal_world()], seed=0)

@@ -7,30 +7,36 @@ pytestmark = pytest.mark.sim
 
 from wm_robot.robots import load_spec
 from wm_robot_sim.motion import (
-    SEGMENT,
-    along,
-    coloured,
-    jumps,
+    SEGMENT_STEPS,
+    draw_coloured_noise,
+    draw_constant_target,
+    draw_moves_with_rests,
+    draw_random_actions,
+    draw_random_jumps,
+    draw_single_joint_noise,
+    interpolate_paths,
     minimum_jerk,
-    moves,
-    random_actions,
-    single,
-    still,
 )
 
 SPEC = load_spec("arm")
 HOLD = np.full((50, SPEC.action_dim), 0.1, np.float32)
-KINDS = {"coloured": coloured, "jumps": jumps, "moves": moves, "single": single, "still": still}
+KINDS = {
+    "coloured": draw_coloured_noise,
+    "jumps": draw_random_jumps,
+    "moves": draw_moves_with_rests,
+    "single": draw_single_joint_noise,
+    "still": draw_constant_target,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_has_an_action_for_every_step(kind):
-    actions = KINDS[kind](SPEC, np.random.default_rng(0), HOLD, SEGMENT)
-    assert actions.shape == (*HOLD.shape[:1], SEGMENT, SPEC.action_dim) and np.isfinite(actions).all()
+    actions = KINDS[kind](SPEC, np.random.default_rng(0), HOLD, SEGMENT_STEPS)
+    assert actions.shape == (*HOLD.shape[:1], SEGMENT_STEPS, SPEC.action_dim) and np.isfinite(actions).all()
 
 
 def test_a_move_begins_at_once_and_rests_after():
-    actions = moves(SPEC, np.random.default_rng(0), HOLD, 200)
+    actions = draw_moves_with_rests(SPEC, np.random.default_rng(0), HOLD, 200)
     path = np.concatenate([HOLD[:, None], actions], 1)
     speed = np.abs(np.diff(path, axis=1)).max(-1)
     assert (speed[:, :20] > 0).all(), "some life rests before its first move"
@@ -39,21 +45,21 @@ def test_a_move_begins_at_once_and_rests_after():
 
 
 def test_the_first_jump_comes_at_once():
-    actions = jumps(SPEC, np.random.default_rng(0), HOLD, 200)
+    actions = draw_random_jumps(SPEC, np.random.default_rng(0), HOLD, 200)
     assert (actions[:, 0] != HOLD).all(), "some joint rests before its first jump"
 
 
 def test_one_joint_alone_moves_one_joint():
-    actions = single(SPEC, np.random.default_rng(0), HOLD, SEGMENT)
+    actions = draw_single_joint_noise(SPEC, np.random.default_rng(0), HOLD, SEGMENT_STEPS)
     moved = (actions != HOLD[:, None]).any(1)
     np.testing.assert_array_equal(moved.sum(1), 1)
 
 
 def test_a_life_begins_by_moving_every_joint_and_stays_in_range():
-    actions = random_actions(SPEC, np.random.default_rng(0), HOLD, 3 * SEGMENT + 5)
-    assert actions.shape[1] == 3 * SEGMENT + 5
+    actions = draw_random_actions(SPEC, np.random.default_rng(0), HOLD, 3 * SEGMENT_STEPS + 5)
+    assert actions.shape[1] == 3 * SEGMENT_STEPS + 5
     assert (actions >= SPEC.action_low - 1e-6).all() and (actions <= SPEC.action_high + 1e-6).all()
-    assert (np.ptp(actions[:, :SEGMENT], axis=1) > 0).all()
+    assert (np.ptp(actions[:, :SEGMENT_STEPS], axis=1) > 0).all()
 
 
 def test_minimum_jerk_starts_and_ends_at_rest():
@@ -65,5 +71,7 @@ def test_minimum_jerk_starts_and_ends_at_rest():
 
 def test_along_passes_its_points():
     points = np.array([[[0.0], [1.0], [-1.0]]])
-    path = along(points, np.array([[0.0, 2.0]]), np.array([[1.0, 1.0]]), np.array([0.0, 1.0, 2.0, 3.0]))
+    path = interpolate_paths(
+        points, np.array([[0.0, 2.0]]), np.array([[1.0, 1.0]]), np.array([0.0, 1.0, 2.0, 3.0])
+    )
     np.testing.assert_allclose(path[0, :, 0], [0, 1, 1, -1])

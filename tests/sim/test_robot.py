@@ -6,7 +6,7 @@ import pytest
 from tests.sim.robots import ARM, ARM_WORLDS
 from wm_robot.errors import SpecError
 from wm_robot_sim import make_robot, plant
-from wm_robot_sim.camera import frames, open_camera
+from wm_robot_sim.camera import open_camera, render_frames
 from wm_robot_sim.robot import SimRobot
 
 pytestmark = pytest.mark.sim
@@ -17,7 +17,7 @@ def test_reading_twice_gives_the_same_and_writing_moves_time_on():
     one, two = robot.read(), robot.read()
     assert one.stamp == two.stamp == 0
     np.testing.assert_array_equal(one.values, two.values)
-    robot.write(robot.hold)
+    robot.write(robot.last_action)
     after = robot.read()
     assert after.stamp == pytest.approx(0.02)
     assert (after.values != one.values).any()
@@ -32,44 +32,44 @@ def test_a_reading_cannot_be_changed_by_its_reader():
 
 def test_a_robot_is_a_batch_of_one():
     robot = SimRobot(ARM, seed=4)
-    np.testing.assert_array_equal(robot.write(robot.hold + np.float32(0.01)), robot.hold)
-    assert robot.hold.shape == (6,) and robot.tip().shape == (3,)
+    np.testing.assert_array_equal(robot.write(robot.last_action + np.float32(0.01)), robot.last_action)
+    assert robot.last_action.shape == (6,) and robot.compute_gripper_position().shape == (3,)
 
 
 def test_a_change_makes_it_droop():
     robot = make_robot("arm", seed=2)
     for _ in range(50):
-        robot.write(robot.hold)
-    before = robot.tip()[2]
-    robot.change(ARM_WORLDS.loaded(payload=0.35, weak_joint="shoulder_pitch", gain=0.4))
+        robot.write(robot.last_action)
+    before = robot.compute_gripper_position()[2]
+    robot.set_world(ARM_WORLDS.make_loaded_world(payload=0.35, weak_joint="shoulder_pitch", gain=0.4))
     for _ in range(100):
-        robot.write(robot.hold)
-    assert robot.tip()[2] < before - 0.005
+        robot.write(robot.last_action)
+    assert robot.compute_gripper_position()[2] < before - 0.005
     assert robot.world.fault[1] == "weak"
 
 
 def test_an_action_that_is_not_finite_is_a_hold():
     robot = make_robot("arm", seed=0)
-    before = robot.hold
+    before = robot.last_action
     robot.read()
     np.testing.assert_array_equal(robot.write(np.full(6, np.nan)), before)
-    assert str(robot.gate.cuts[0]).startswith("finite: base_yaw is nan")
+    assert str(robot.gate.violations[0]).startswith("finite: base_yaw is nan")
 
 
 def test_after_a_reset_the_gate_goes_on_from_the_new_pose():
     robot = make_robot("arm", seed=0)
     robot.read()
-    robot.write(robot.hold + np.float32(0.1))
+    robot.write(robot.last_action + np.float32(0.1))
     robot.reset()
-    placed = robot.hold
+    placed = robot.last_action
     np.testing.assert_array_equal(robot.write(placed), placed)
-    assert not robot.gate.cuts
+    assert not robot.gate.violations
 
 
 @pytest.mark.parametrize("name", ["arm", "cartpole", "reacher"])
 def test_the_gate_of_a_shipped_robot_is_range_and_rate_as_in_training(name):
     robot, rng = make_robot(name, seed=0), np.random.default_rng(1)
-    spec, before = robot.spec, robot.hold
+    spec, before = robot.spec, robot.last_action
     middle, width = 0.5 * (spec.action_low + spec.action_high), spec.action_high - spec.action_low
     for _ in range(200):
         sensed = robot.read().values
@@ -96,7 +96,7 @@ def scene(request):
 def test_a_camera_sees_the_robot_and_its_target(scene):
     robot, camera = scene
     place = np.array([0.05, 0.1, 0.2]) if robot.spec.name == "arm" else np.array([0.05, 0.1, 0.01])
-    bare, aimed = frames(camera, [robot.qpos()] * 2, targets=[None, place])
+    bare, aimed = render_frames(camera, [robot.qpos()] * 2, targets=[None, place])
     assert bare.shape == (72, 96, 3) and bare.dtype == np.uint8 and bare.std() > 5
     assert (bare != aimed).any(-1).sum() > 4
 

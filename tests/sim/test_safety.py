@@ -7,7 +7,7 @@ from tests.sim.robots import ARM
 from wm_robot.control.control_loop import make_local_loop
 from wm_robot.safety.modes import Mode
 from wm_robot_sim.robot import SimRobot
-from wm_robot_sim.worlds import WorldDistribution
+from wm_robot_sim.worlds import DomainRandomization
 
 pytestmark = pytest.mark.sim
 
@@ -21,23 +21,23 @@ class Jitter:
     def act(self, obs):
         return self._rng.uniform(self._spec.action_low, self._spec.action_high).astype(np.float32)
 
-    def live(self, obs, applied, next_obs, *, valid, contact):
+    def observe(self, obs, applied, next_obs, *, valid, intervention):
         return 0.0
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_in_worlds_never_seen_the_baseline_brings_it_home_and_takes_over_from_anything(seed):
     rng = np.random.default_rng(seed)
-    robot = SimRobot(ARM, WorldDistribution(ARM).sample(rng), seed=seed)
+    robot = SimRobot(ARM, DomainRandomization(ARM).sample(rng), seed=seed)
     loop = make_local_loop(robot, Jitter(ARM, seed))
-    loop.supervisor.arm()
-    modes = [loop.step() for _ in range(250)]
+    loop.supervisor.request_arming()
+    modes = [loop.run_period() for _ in range(250)]
     assert list(dict.fromkeys(modes))[:3] == [Mode.HOMING, Mode.READY, Mode.LEARNED]
     # A controller that is cut at every step does not keep its turn.
     assert modes[-1] is Mode.HOLD and "actions in a row" in loop.supervisor.reason
-    loop.supervisor.disarm()
-    loop.step()
-    loop.supervisor.arm()
-    while loop.step() is not Mode.READY:
+    loop.supervisor.request_disarming()
+    loop.run_period()
+    loop.supervisor.request_arming()
+    while loop.run_period() is not Mode.READY:
         continue
-    np.testing.assert_allclose(robot.hold, np.zeros(ARM.action_dim), atol=1e-6)
+    np.testing.assert_allclose(robot.last_action, np.zeros(ARM.action_dim), atol=1e-6)

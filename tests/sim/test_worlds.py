@@ -7,31 +7,33 @@ import pytest
 from tests.sim.robots import ROBOTS
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
-from wm_robot_sim.worlds import FAULTS, World, WorldDistribution, WorldRanges
+from wm_robot_sim.worlds import FAULTS, DomainRandomization, World, WorldRanges
 
 pytestmark = pytest.mark.sim
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_the_nominal_vector_is_zero_and_every_number_has_a_name(robot):
-    distribution = WorldDistribution(load_spec(robot))
-    vector = distribution.nominal().vector()
+    distribution = DomainRandomization(load_spec(robot))
+    vector = distribution.make_nominal_world().to_vector()
     assert vector.dtype == np.float32 and not vector.any()
-    assert len(set(distribution.names)) == len(distribution.names) == len(vector)
+    assert len(set(distribution.parameter_names)) == len(distribution.parameter_names) == len(vector)
 
 
 def test_a_usual_deviation_is_about_one():
-    distribution = WorldDistribution(load_spec("arm"))
+    distribution = DomainRandomization(load_spec("arm"))
     rng = np.random.default_rng(0)
-    spread = np.std([distribution.sample(rng).vector() for _ in range(500)], axis=0)
-    assert (0.4 < spread).all() and (spread < 2).all(), dict(zip(distribution.names, spread, strict=True))
+    spread = np.std([distribution.sample(rng).to_vector() for _ in range(500)], axis=0)
+    assert (0.4 < spread).all() and (spread < 2).all(), dict(
+        zip(distribution.parameter_names, spread, strict=True)
+    )
 
 
 def test_names_point_at_the_right_numbers():
-    distribution = WorldDistribution(load_spec("arm"))
+    distribution = DomainRandomization(load_spec("arm"))
     value = dict(zip(
-        distribution.names,
-        distribution.loaded(payload=0.4, weak_joint="elbow_pitch", gain=0.35).vector(),
+        distribution.parameter_names,
+        distribution.make_loaded_world(payload=0.4, weak_joint="elbow_pitch", gain=0.35).to_vector(),
         strict=True,
     ))  # fmt: skip
     assert {name for name, x in value.items() if x} == {
@@ -43,18 +45,18 @@ def test_names_point_at_the_right_numbers():
 
 
 def test_a_reversed_motor_is_as_stiff_as_a_healthy_one():
-    distribution = WorldDistribution(load_spec("arm"))
-    world = replace(distribution.nominal(), gain=np.array([1.0, 1, -1, 1, 1, 1]))
-    changed = {name for name, x in zip(distribution.names, world.vector(), strict=True) if x}
+    distribution = DomainRandomization(load_spec("arm"))
+    world = replace(distribution.make_nominal_world(), gain=np.array([1.0, 1, -1, 1, 1, 1]))
+    changed = {name for name, x in zip(distribution.parameter_names, world.to_vector(), strict=True) if x}
     assert changed == {"elbow_pitch/drive"}
 
 
 def test_a_world_survives_json():
     rng = np.random.default_rng(3)
-    for world in (WorldDistribution(load_spec("arm")).sample(rng) for _ in range(10)):
+    for world in (DomainRandomization(load_spec("arm")).sample(rng) for _ in range(10)):
         back = World.from_dict(json.loads(json.dumps(world.to_dict())))
         assert back.to_dict() == world.to_dict()
-        np.testing.assert_array_equal(back.vector(), world.vector())
+        np.testing.assert_array_equal(back.to_vector(), world.to_vector())
 
 
 @pytest.mark.parametrize(
@@ -69,23 +71,23 @@ def test_a_world_survives_json():
 )
 def test_a_world_that_cannot_be_is_refused(change, words):
     with pytest.raises(SpecError, match=words):
-        replace(WorldDistribution(load_spec("arm")).nominal(), **change)
+        replace(DomainRandomization(load_spec("arm")).make_nominal_world(), **change)
 
 
 def test_a_world_of_another_robot_is_refused():
     arm, reacher = load_spec("arm"), load_spec("reacher")
     with pytest.raises(SpecError, match=r"has \(6, 6\) motors and joints; robot 'reacher' has \(2, 2\)"):
-        WorldDistribution(arm).nominal().check(reacher)
+        DomainRandomization(arm).make_nominal_world().check_sizes(reacher)
 
 
 def test_same_seed_same_worlds():
-    distribution = WorldDistribution(load_spec("arm"))
+    distribution = DomainRandomization(load_spec("arm"))
     one, two = (distribution.sample(np.random.default_rng(7)).to_dict() for _ in range(2))
     assert one == two
 
 
 def test_faults_come_as_often_as_declared():
-    distribution = WorldDistribution(load_spec("arm"))
+    distribution = DomainRandomization(load_spec("arm"))
     rng = np.random.default_rng(0)
     faults = [[f for f in distribution.sample(rng).fault if f != "ok"] for _ in range(2000)]
     counts = np.bincount([len(f) for f in faults], minlength=3) / len(faults)
@@ -100,9 +102,9 @@ def test_faults_come_as_often_as_declared():
 def test_an_unknown_range_is_refused():
     arm = load_spec("arm")
     with pytest.raises(SpecError, match="'paylod'"):
-        WorldRanges.of(replace(arm, world={"paylod": [0, 1]}))
+        WorldRanges.from_spec(replace(arm, world={"paylod": [0, 1]}))
     with pytest.raises(SpecError, match="no motor on joint 'elbow'"):
-        WorldDistribution(arm).loaded(payload=0.1, weak_joint="elbow", gain=0.5)
+        DomainRandomization(arm).make_loaded_world(payload=0.1, weak_joint="elbow", gain=0.5)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_an_unknown_range_is_refused():
 )
 def test_a_range_that_is_none_is_refused(ranges, words):
     with pytest.raises(SpecError, match=words):
-        WorldDistribution(replace(load_spec("arm"), world=ranges))
+        DomainRandomization(replace(load_spec("arm"), world=ranges))
 
 
 def test_an_unknown_robot_names_those_there_are():

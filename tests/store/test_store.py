@@ -15,7 +15,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.io import durable
 from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.index import StoreIndex
-from wm_robot.store.store import Store, opened
+from wm_robot.store.store import Store, parse_reference
 from wm_robot.store.store_folder import FOLDERS
 from wm_robot.store.transfer import clone_branch
 from wm_robot.store.verification import find_damage, quarantine_damaged
@@ -56,14 +56,14 @@ def test_what_was_saved_comes_back_bit_for_bit(store):
     assert back.keys() == values.keys()
     for name, value in values.items():
         assert back[name].dtype == value.dtype and back[name].tobytes() == value.tobytes()
-    shown = store.show()
+    shown = store.read_manifest()
     assert shown == snapshot and shown.steps == 2**40 and shown.metrics == {"nll": -1.5}
 
 
 def test_a_life_that_cannot_go_on_is_not_saved(store):
     with pytest.raises(SnapshotError, match="'0.s'.*not finite"):
         kept(store, float("nan"))
-    assert not store.branches()
+    assert not store.read_branches()
 
 
 def test_another_base_or_robot_is_refused(store):
@@ -78,8 +78,8 @@ def test_another_base_or_robot_is_refused(store):
 def test_every_ancestor_can_be_had_back(store):
     snapshots = [kept(store, i) for i in range(5)]
     assert [number(store, f"main~{back}") for back in range(5)] == [4, 3, 2, 1, 0]
-    assert [each.digest for each in store.log()] == [each.digest for each in reversed(snapshots)]
-    assert [each.sequence for each in store.log(limit=2)] == [5, 4]
+    assert [each.digest for each in store.iterate_lineage()] == [each.digest for each in reversed(snapshots)]
+    assert [each.sequence for each in store.iterate_lineage(limit=2)] == [5, 4]
     assert number(store, snapshots[1].digest[:10]) == 1
     with pytest.raises(SnapshotError, match="'main~5' is before the initial state"):
         store.load("main~5")
@@ -87,14 +87,14 @@ def test_every_ancestor_can_be_had_back(store):
 
 def test_lives_that_branch_do_not_touch_each_other(store):
     kept(store, 1)
-    store.branch("other")
+    store.create_branch("other")
     kept(store, 2)
     kept(store, 3, branch="other")
     assert (number(store), number(store, "other")) == (2, 3)
     assert number(store, "main~1") == number(store, "other~1") == 1
     with pytest.raises(SnapshotError, match="branch 'other' is there already"):
-        store.branch("other")
-    store.reset("main", "other")
+        store.create_branch("other")
+    store.reset_branch("main", "other")
     assert number(store) == 3 and number(store, "other") == 3
 
 
@@ -102,15 +102,15 @@ def test_a_life_pooled_from_two_has_both_as_parents(store):
     one, two = kept(store, 1), kept(store, 2, branch="two")
     both = kept(store, 3, branch="both", parents=[one.digest, two.digest])
     assert both.parents == (one.digest, two.digest)
-    assert {each.digest for each in store.log("both")} == {one.digest, two.digest, both.digest}
+    assert {each.digest for each in store.iterate_lineage("both")} == {one.digest, two.digest, both.digest}
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "x" * 101, "a b"])
 def test_a_name_that_is_no_name_is_refused(store, name):
     kept(store, 1)
     with pytest.raises(SnapshotError):
-        store.branch(name)
-    assert store.branches().keys() == {"main"}
+        store.create_branch(name)
+    assert store.read_branches().keys() == {"main"}
 
 
 def test_unknown_references_say_what_there_is(store):
@@ -120,10 +120,10 @@ def test_unknown_references_say_what_there_is(store):
     ):
         store.load("mian")
     with pytest.raises(SnapshotError, match="no branch 'mian'.*there are: main. Did you mean 'main'?"):
-        store.forget("mian")
+        store.delete_branch("mian")
     with pytest.raises(SnapshotError, match="must be '~' and a number"):
         store.load("main~x")
-    store.forget("main")
+    store.delete_branch("main")
     with pytest.raises(SnapshotError, match="no lifetime state 'main'.*branches are: none"):
         store.load()
 
@@ -151,9 +151,9 @@ def test_damage_is_found_isolated_and_leaves_the_rest(store, kind, damage):
     assert not file.exists()
     with pytest.raises(SnapshotError):
         store.load()
-    first = next(each for each in Store(store.folder).snapshots() if each.sequence == 1)
+    first = next(each for each in Store(store.folder).list_snapshots() if each.sequence == 1)
     assert number(store, first.digest) == 1
-    store.reset("main", first.digest)
+    store.reset_branch("main", first.digest)
     assert find_damage(store) == []
     kept(store, 3)
     assert number(store) == 3
@@ -165,20 +165,20 @@ def test_the_index_may_be_lost_at_any_moment(store, content):
     (store.folder / "index.sqlite3").write_bytes(content)
     second = kept(store, 2)
     (store.folder / "index.sqlite3").write_bytes(content)
-    assert [each.digest for each in store.snapshots()] == [first.digest, second.digest]
+    assert [each.digest for each in store.list_snapshots()] == [first.digest, second.digest]
     (store.folder / "index.sqlite3").unlink()
     assert number(store, first.digest[:8]) == 1
 
 
 READS: dict[str, Callable[[Store], object]] = {
-    "find": lambda store: store.find("main"),
-    "digest": lambda store: store.find(store.branches()["main"][:8]),
-    "show": lambda store: store.show().steps,
+    "find": lambda store: store.resolve("main"),
+    "digest": lambda store: store.resolve(store.read_branches()["main"][:8]),
+    "show": lambda store: store.read_manifest().steps,
     "load": lambda store: sorted(store.load()),
-    "log": lambda store: [each.digest for each in store.log()],
-    "branches": lambda store: store.branches(),
-    "pins": lambda store: store.pins(),
-    "snapshots": lambda store: [each.digest for each in store.snapshots()],
+    "log": lambda store: [each.digest for each in store.iterate_lineage()],
+    "branches": lambda store: store.read_branches(),
+    "pins": lambda store: store.read_pins(),
+    "snapshots": lambda store: [each.digest for each in store.list_snapshots()],
     "verify": lambda store: find_damage(store),
     "gc": lambda store: [each.digest for each in collect_garbage(store, keep_last=1, dry_run=True)],
 }
@@ -202,7 +202,7 @@ def test_what_only_reads_writes_nothing(store, read, index):
     content = (store.folder / "index.sqlite3").read_bytes()
     if index == "stale":
         last = kept(store, 9)
-        store.reset("main", f"{last.digest}~1")
+        store.reset_branch("main", f"{last.digest}~1")
         collect_garbage(store)
         (store.folder / "index.sqlite3").write_bytes(content)
     if index == "lost":
@@ -214,14 +214,14 @@ def test_what_only_reads_writes_nothing(store, read, index):
 
 
 CHANGES: dict[str, Callable[[Store], object]] = {
-    "branch": lambda store: store.branch("new"),
-    "reset": lambda store: store.reset("main", "main"),
-    "forget": lambda store: store.forget("main"),
-    "pin": lambda store: store.pin("good"),
-    "unpin": lambda store: store.unpin("good"),
+    "branch": lambda store: store.create_branch("new"),
+    "reset": lambda store: store.reset_branch("main", "main"),
+    "forget": lambda store: store.delete_branch("main"),
+    "pin": lambda store: store.create_pin("good"),
+    "unpin": lambda store: store.delete_pin("good"),
     "gc": lambda store: collect_garbage(store),
     "repair": lambda store: quarantine_damaged(store),
-    "fetch": lambda store: Store(store.folder.parent / "new").fetch(store, "main"),
+    "fetch": lambda store: Store(store.folder.parent / "new").copy_from(store, "main"),
     "clone": lambda store: clone_branch(Store(store.folder.parent / "new"), store, "main"),
 }
 
@@ -244,7 +244,7 @@ def test_the_store_that_was_meant_is_named(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     kept(Store("x/lives"), 1)
     with pytest.raises(SnapshotError, match="Run: wm-robot state ls .*x/lives$"):
-        Store(path).show()
+        Store(path).read_manifest()
 
 
 def test_where_no_store_is_near_the_agents_parameter_is_named(tmp_path):
@@ -273,7 +273,9 @@ def test_a_lost_index_is_made_again_by_gc(store):
         kept(store, i)
     (store.folder / "index.sqlite3").unlink()
     collect_garbage(store)
-    assert {each.digest for each in store.index.all()} == {each.digest for each in store.snapshots()}
+    assert {each.digest for each in store.index.read_all()} == {
+        each.digest for each in store.list_snapshots()
+    }
 
 
 def test_a_damaged_branch_is_found_and_can_be_reset(store):
@@ -285,7 +287,7 @@ def test_a_damaged_branch_is_found_and_can_be_reset(store):
     with pytest.raises(SnapshotError, match="state reset .*@main DIGEST"):
         store.load()
     assert number(store, "other") == 3
-    store.reset("main", first.digest[:12])
+    store.reset_branch("main", first.digest[:12])
     assert find_damage(store) == [] and number(store) == 1
 
 
@@ -294,8 +296,8 @@ def test_a_clone_moves_a_branch_forward_and_never_aside(store, tmp_path):
     copy = Store(tmp_path / "copy")
     clone_branch(copy, store, "main")
     ahead = kept(copy, 2)
-    assert clone_branch(store, copy, "main") == ahead.digest == store.find("main")
-    assert clone_branch(store, copy, "main~1", branch="back") == store.find("main~1")
+    assert clone_branch(store, copy, "main") == ahead.digest == store.resolve("main")
+    assert clone_branch(store, copy, "main~1", branch="back") == store.resolve("main~1")
     kept(store, 3)
     kept(copy, 4)
     with pytest.raises(SnapshotError, match="is there already.*at an unrelated snapshot.*@main-2$"):
@@ -309,21 +311,26 @@ def test_a_line_fetched_without_tensors_leads_back_to_where_they_are(store, tmp_
     for i in range(3):
         kept(store, i)
     thin = Store(tmp_path / "thin")
-    parent = thin.fetch(store, "main", tensors=False)
+    parent = thin.copy_from(store, "main", tensors=False)
     kept(thin, 9, parents=[parent])
-    assert [thin.pruned(each) for each in thin.log()] == [False, True, True, True] and find_damage(thin) == []
+    assert [thin.is_pruned(each) for each in thin.iterate_lineage()] == [
+        False,
+        True,
+        True,
+        True,
+    ] and find_damage(thin) == []
     clone_branch(store, thin, "main")
     assert [number(store, f"main~{back}") for back in range(4)] == [9, 2, 1, 0]
-    assert not any(map(store.pruned, store.log())) and find_damage(store) == []
+    assert not any(map(store.is_pruned, store.iterate_lineage())) and find_damage(store) == []
 
 
 def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
     kept(store, 1)
-    store.branch("aside")
+    store.create_branch("aside")
     lost = kept(store, 2, branch="aside")
     pinned = kept(store, 3, branch="aside")
-    store.pin("good", "aside~1")
-    store.forget("aside")
+    store.create_pin("good", "aside~1")
+    store.delete_branch("aside")
     (store.folder / "objects" / ".x.1.part").write_bytes(b"left by a kill")
     assert [each.digest for each in collect_garbage(store, dry_run=True)] == [pinned.digest]
     assert number(store, pinned.digest) == 3
@@ -332,18 +339,18 @@ def test_gc_removes_what_nobody_leads_to_and_nothing_else(store):
     assert len(list((store.folder / "objects").iterdir())) == 2
     with pytest.raises(SnapshotError):
         store.load(pinned.digest)
-    store.unpin("good")
+    store.delete_pin("good")
     assert [each.digest for each in collect_garbage(store)] == [lost.digest]
 
 
 def test_thinned_out_lines_keep_their_lineage_and_what_is_pinned(store):
     for i in range(20):
         kept(store, i)
-    store.pin("good", "main~12")
+    store.create_pin("good", "main~12")
     collect_garbage(store, keep_last=3)
-    whole = [i for i, each in enumerate(store.log()) if not store.pruned(each)]
+    whole = [i for i, each in enumerate(store.iterate_lineage()) if not store.is_pruned(each)]
     assert whole == [0, 1, 2, 3, 4, 6, 12]
-    assert len(list(store.log())) == 20 and number(store, "main~12") == 7
+    assert len(list(store.iterate_lineage())) == 20 and number(store, "main~12") == 7
     with pytest.raises(SnapshotError, match="was pruned"):
         store.load("main~10")
     assert find_damage(store) == [] and collect_garbage(store, keep_last=3) == []
@@ -352,7 +359,10 @@ def test_thinned_out_lines_keep_their_lineage_and_what_is_pinned(store):
 def test_a_state_saved_twice_is_held_once(store):
     kept(store, 1)
     kept(store, 1)
-    assert len(list((store.folder / "objects").glob("*.safetensors"))) == 1 and len(list(store.log())) == 2
+    assert (
+        len(list((store.folder / "objects").glob("*.safetensors"))) == 1
+        and len(list(store.iterate_lineage())) == 2
+    )
 
 
 def test_gc_takes_nothing_while_a_line_is_broken(store):
@@ -364,7 +374,7 @@ def test_gc_takes_nothing_while_a_line_is_broken(store):
     with pytest.raises(SnapshotError, match="nothing is removed"):
         collect_garbage(store)
     assert number(store, snapshots[1].digest) == 1
-    store.reset("main", snapshots[1].digest)
+    store.reset_branch("main", snapshots[1].digest)
     assert [each.digest for each in collect_garbage(store)] == [snapshots[3].digest]
     assert number(store, "main~1") == 0
 
@@ -372,7 +382,7 @@ def test_gc_takes_nothing_while_a_line_is_broken(store):
 def test_gc_does_not_trust_the_index(store, monkeypatch):
     for i in range(3):
         kept(store, i)
-    monkeypatch.setattr(StoreIndex, "all", lambda index: [])
+    monkeypatch.setattr(StoreIndex, "read_all", lambda index: [])
     assert collect_garbage(store) == [] and number(store, "main~2") == 0
 
 
@@ -402,10 +412,10 @@ def test_an_index_that_fails_does_not_keep_a_life_from_being_saved(store, monkey
     def fails(index):
         raise sqlite3.OperationalError("database is locked")
 
-    monkeypatch.setattr(StoreIndex, "_open", fails)
+    monkeypatch.setattr(StoreIndex, "_open_or_recreate", fails)
     first = kept(store, 1)
     monkeypatch.undo()
-    assert [each.digest for each in store.snapshots()] == [first.digest]
+    assert [each.digest for each in store.list_snapshots()] == [first.digest]
 
 
 def test_nothing_is_named_before_it_is_there(store, monkeypatch):
@@ -443,7 +453,7 @@ def test_nothing_is_named_before_it_is_there(store, monkeypatch):
     ],
 )
 def test_a_life_is_written_as_folder_and_reference(written, folder, reference):
-    store, inside = opened(written)
+    store, inside = parse_reference(written)
     assert (str(store.folder), inside) == (folder, reference)
 
 
@@ -475,9 +485,9 @@ class Algebra(RuleBasedStateMachine):
     def branch(self, name, new):
         if new in self.heads:
             with pytest.raises(SnapshotError):
-                self.store.branch(new, name)
+                self.store.create_branch(new, name)
         else:
-            self.store.branch(new, name)
+            self.store.create_branch(new, name)
             self.heads[new] = self.heads[name]
         return new
 
@@ -485,16 +495,16 @@ class Algebra(RuleBasedStateMachine):
     def reset(self, name, number):
         # By its position: digests contain the time, and differ when Hypothesis repeats the sequence.
         to = list(self.held)[number % len(self.held)]
-        self.store.reset(name, to)
+        self.store.reset_branch(name, to)
         self.heads[name] = to
 
     @rule(name=names)
     def clone_and_live_on_there(self, name):
         with tempfile.TemporaryDirectory() as folder:
             there = Store(folder)
-            there.branch("main", there.fetch(self.store, name))
-            line = [each.digest for each in there.log()]
-            assert line == [each.digest for each in self.store.log(name)]
+            there.create_branch("main", there.copy_from(self.store, name))
+            line = [each.digest for each in there.iterate_lineage()]
+            assert line == [each.digest for each in self.store.iterate_lineage(name)]
             kept(there, -1)
             assert number(there) == -1 and number(there, "main~1") == self.held[self.heads[name]]
 
@@ -510,19 +520,19 @@ class Algebra(RuleBasedStateMachine):
     def collect(self):
         gone = {each.digest for each in collect_garbage(self.store)}
         assert not gone & set(self.heads.values())
-        there = {each.digest for each in self.store.snapshots()}
+        there = {each.digest for each in self.store.list_snapshots()}
         self.held = {name: value for name, value in self.held.items() if name in there}
 
     @invariant()
     def every_life_is_where_it_was_left(self):
-        assert self.store.branches() == self.heads
+        assert self.store.read_branches() == self.heads
         for name, head in self.heads.items():
             assert number(self.store, name) == self.held[head]
 
     @invariant()
     def every_ancestor_is_there(self):
         for name in self.heads:
-            for each in self.store.log(name):
+            for each in self.store.iterate_lineage(name):
                 assert number(self.store, each.digest) == self.held[each.digest]
 
     def teardown(self):
@@ -546,6 +556,6 @@ TestAlgebra.settings = settings(
 
 def test_the_graduate_of_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store, reference = opened("bases/arm-ekf/graduate")
-    assert reference == "main" and store.show(reference).steps > 1000
+    store, reference = parse_reference("bases/arm-ekf/graduate")
+    assert reference == "main" and store.read_manifest(reference).steps > 1000
     assert list(tmp_path.iterdir()) == []

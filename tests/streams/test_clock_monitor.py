@@ -2,7 +2,7 @@
 
 import pytest
 
-from wm_robot.streams.clock_monitor import ClockWatch
+from wm_robot.streams.clock_monitor import ClockMonitor
 
 SECOND = 10**9
 SIMULATOR = ["/gz_bridge"]
@@ -12,7 +12,7 @@ class Clock:
     """A clock and real time, both of which the test moves; read fifty times a second, looked at once a second."""
 
     def __init__(self, *, simulated=True, start=100 * SECOND):
-        self.watch = ClockWatch(0.02, simulated=simulated)
+        self.watch = ClockMonitor(0.02, simulated=simulated)
         self.simulated, self.now, self.moment = simulated, start, 5000.0
         self.publishers, self.runs = SIMULATOR, []
 
@@ -22,13 +22,13 @@ class Clock:
         for step in range(1, round(50 * seconds) + 1):
             self.moment += 0.02
             self.now += round(0.02 * pace * SECOND)
-            self.runs.append(self.watch.runs(self.now, self.moment))
+            self.runs.append(self.watch.is_running(self.now, self.moment))
             if step % 50 == 0:
                 told |= self.look()
         return told
 
     def look(self):
-        return self.watch.troubles(
+        return self.watch.find_faults(
             self.now, self.moment, simulated=self.simulated, publishers=self.publishers
         )
 
@@ -62,7 +62,7 @@ def test_a_clock_that_stops_is_acted_on_for_half_a_second_and_again_when_it_goes
     told = clock.pass_time(1)
     assert all(clock.runs) and "still" not in told
     assert told["stops"] == "/clock stood still for 2.0 s and continued; it is published by /gz_bridge"
-    assert clock.watch.stops == 1
+    assert clock.watch.num_stops == 1
 
 
 def test_a_gap_between_two_looks_is_told_and_a_shorter_one_is_none():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from wm_robot.spec import Actuator, Joint, RobotSpec
-from wm_robot.streams.joint_message import sensed
-from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot.streams.joint_message import decode_observation
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
 NAMES = ["knee", "elbow"]
 SPEC = RobotSpec(
@@ -29,20 +29,24 @@ def message(velocity):
 
 
 def test_states_are_read_in_the_order_of_the_spec():
-    np.testing.assert_array_equal(sensed(message([0.3, 0.4]), SPEC), [0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_array_equal(decode_observation(message([0.3, 0.4]), SPEC), [0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.mark.parametrize(
     ("velocity", "reason", "words"),
     [
-        ([math.nan, math.nan], Refusal.NOT_FINITE, f"velocity is not finite for ['knee', 'elbow']. {MEND}"),
-        ([math.nan, 0.1], Refusal.NOT_FINITE, f"velocity is not finite for ['knee']. {MEND}"),
-        ([], Refusal.SIZE, f"velocity has 0 numbers for 2 names. {MEND}"),
-        ([0.1, math.inf], Refusal.NOT_FINITE, "velocity is not finite for ['elbow']"),
-        ([0.1], Refusal.SIZE, "velocity has 1 numbers for 2 names"),
+        (
+            [math.nan, math.nan],
+            RejectionReason.NOT_FINITE,
+            f"velocity is not finite for ['knee', 'elbow']. {MEND}",
+        ),
+        ([math.nan, 0.1], RejectionReason.NOT_FINITE, f"velocity is not finite for ['knee']. {MEND}"),
+        ([], RejectionReason.SIZE, f"velocity has 0 numbers for 2 names. {MEND}"),
+        ([0.1, math.inf], RejectionReason.NOT_FINITE, "velocity is not finite for ['elbow']"),
+        ([0.1], RejectionReason.SIZE, "velocity has 1 numbers for 2 names"),
     ],
 )
 def test_where_the_hardware_knows_no_velocity_it_is_told_what_to_add(velocity, reason, words):
     with pytest.raises(BadMessageError) as refused:
-        sensed(message(velocity), SPEC)
+        decode_observation(message(velocity), SPEC)
     assert (refused.value.reason, str(refused.value)) == (reason, words)

@@ -2,44 +2,50 @@
 
 import pytest
 
-from wm_robot.streams.missing_input import Delivery, Input, Publisher, misfits, sentence
+from wm_robot.streams.missing_input import (
+    DeliveryQos,
+    InputTopic,
+    PublisherInfo,
+    describe_mismatches,
+    describe_missing_input,
+)
 
 KIND = "sensor_msgs/msg/JointState"
-BEST = Delivery(reliability="best effort", durability="volatile")
-RELIABLE = Delivery(reliability="reliable", durability="volatile")
-LATCHED = Delivery(reliability="reliable", durability="transient local")
+BEST = DeliveryQos(reliability="best effort", durability="volatile")
+RELIABLE = DeliveryQos(reliability="reliable", durability="volatile")
+LATCHED = DeliveryQos(reliability="reliable", durability="transient local")
 
 
 def wanted(delivery=BEST):
-    return Input(
+    return InputTopic(
         topic="/arm/joint_states",
-        kind=KIND,
+        message_type=KIND,
         delivery=delivery,
-        missing="no observation",
-        needs="50 times a second",
+        effect="no observation",
+        requirement="50 times a second",
         remedy="Is the plant running?",
     )
 
 
 def publisher(node="/plant", kind=KIND, delivery=RELIABLE):
-    return Publisher(node=node, kind=kind, delivery=delivery)
+    return PublisherInfo(node=node, message_type=kind, delivery=delivery)
 
 
 def test_no_publisher_is_told_with_topic_type_and_qos():
-    assert sentence(wanted(), []) == (
+    assert describe_missing_input(wanted(), []) == (
         "no observation: /arm/joint_states has no publisher. Publish sensor_msgs/msg/JointState there with any QoS, "
         "50 times a second. Is the plant running?"
     )
-    assert "there with reliable and transient local, 50" in sentence(wanted(LATCHED), [])
+    assert "there with reliable and transient local, 50" in describe_missing_input(wanted(LATCHED), [])
 
 
 def test_where_the_same_is_published_in_another_namespace_it_is_named():
-    told = sentence(wanted(), [], elsewhere=["/joint_states"])
+    told = describe_missing_input(wanted(), [], other_topics=["/joint_states"])
     assert told.endswith("JointState is published on /joint_states: use one namespace, or remap.")
 
 
 def test_a_publisher_of_another_type_is_named_with_its_type():
-    told = sentence(wanted(), [publisher("/talker", "std_msgs/msg/String")])
+    told = describe_missing_input(wanted(), [publisher("/talker", "std_msgs/msg/String")])
     assert told == (
         "no observation: /arm/joint_states has 1 publisher, none of them compatible: /talker publishes "
         "std_msgs/msg/String. Publish sensor_msgs/msg/JointState there with any QoS, 50 times a second."
@@ -62,13 +68,13 @@ def test_a_publisher_of_another_type_is_named_with_its_type():
     ],
 )
 def test_a_qos_that_offers_less_than_is_asked_for_is_told_policy_by_policy(asked, offered, misfit):
-    assert publisher(delivery=offered).misfit(wanted(asked)) == misfit
-    told = sentence(wanted(asked), [publisher(delivery=offered)])
+    assert publisher(delivery=offered).describe_mismatch(wanted(asked)) == misfit
+    told = describe_missing_input(wanted(asked), [publisher(delivery=offered)])
     assert (f"none of them compatible: /plant {misfit}. " in told) == bool(misfit)
 
 
 def test_a_publisher_that_is_silent_is_told_from_one_that_stopped_and_from_one_that_is_late():
-    told = [sentence(wanted(), [publisher()], age=age) for age in (None, 3.0, 0.4)]
+    told = [describe_missing_input(wanted(), [publisher()], age=age) for age in (None, 3.0, 0.4)]
     assert told[0] == (
         "no observation: /arm/joint_states has 1 publisher (/plant), and no usable message has arrived. "
         "Is the plant running?"
@@ -80,19 +86,19 @@ def test_a_publisher_that_is_silent_is_told_from_one_that_stopped_and_from_one_t
 
 
 def test_the_last_refusal_is_told_with_its_cause():
-    told = sentence(wanted(), [publisher()], refusal="velocity is not finite for ['elbow'].")
+    told = describe_missing_input(wanted(), [publisher()], rejection="velocity is not finite for ['elbow'].")
     assert "; the last message was rejected: velocity is not finite for ['elbow']. Is the plant" in told
 
 
 def test_many_publishers_are_counted_and_a_few_named():
-    told = sentence(wanted(), [publisher(f"/node{number}") for number in range(9)])
+    told = describe_missing_input(wanted(), [publisher(f"/node{number}") for number in range(9)])
     assert "has 9 publishers (/node0, /node1, /node2, /node3, 5 more)" in told
 
 
 def test_a_publisher_in_vain_beside_one_that_is_received_is_named():
     both = [publisher(), publisher("/careless", delivery=BEST)]
-    assert misfits(wanted(), both) == ""
-    assert misfits(wanted(RELIABLE), both) == (
+    assert describe_mismatches(wanted(), both) == ""
+    assert describe_mismatches(wanted(RELIABLE), both) == (
         "/arm/joint_states is not received from all publishers: /careless offers best effort, and reliable is "
         "required. Publish sensor_msgs/msg/JointState there with reliable, 50 times a second."
     )

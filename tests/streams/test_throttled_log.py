@@ -1,4 +1,10 @@
-from wm_robot.streams.throttled_log import AGAIN, MOST, RECENT, REFRESH, Complaints
+from wm_robot.streams.throttled_log import (
+    ACTIVE_TIME,
+    DESCRIPTION_INTERVAL,
+    MAX_LINES,
+    REPEAT_INTERVAL,
+    ThrottledLog,
+)
 
 
 class Listener:
@@ -6,14 +12,14 @@ class Listener:
 
     def __init__(self):
         self.now, self.lines, self.asked = 100.0, [], 0
-        self.complaints = Complaints(self.lines.append, clock=lambda: self.now)
+        self.complaints = ThrottledLog(self.lines.append, clock=lambda: self.now)
 
     def complain(self, cause, words="bad"):
         def said():
             self.asked += 1
             return words
 
-        self.complaints.add(cause, said)
+        self.complaints.report_cause(cause, said)
 
 
 def test_a_flood_of_one_cause_is_one_line():
@@ -21,7 +27,7 @@ def test_a_flood_of_one_cause_is_one_line():
     for _ in range(10_000):
         heard.complain("nan")
     assert heard.lines == ["bad"] and heard.asked == 1
-    assert heard.complaints.present() == ["bad (10000 times so far)"]
+    assert heard.complaints.list_active_causes() == ["bad (10000 times so far)"]
 
 
 def test_each_cause_has_a_line_of_its_own():
@@ -36,23 +42,25 @@ def test_what_lasts_is_said_again_with_how_often_it_was():
     heard = Listener()
     for _ in range(2):
         heard.complain("nan")
-        heard.now += AGAIN / 2
+        heard.now += REPEAT_INTERVAL / 2
     heard.complain("nan")
     assert heard.lines == ["bad", "bad (3 times so far)"]
 
 
 def test_what_is_wrong_in_another_way_is_said_too_but_not_in_ever_so_many():
     heard = Listener()
-    for number in range(2 * MOST):
+    for number in range(2 * MAX_LINES):
         heard.complain("names", f"who is {number}?")
         heard.complain("names", "nobody asks so soon")
-        heard.now += REFRESH
-    assert len(heard.lines) == MOST and heard.lines[0] == "who is 0?"
-    assert heard.complaints.present() == [f"who is {2 * MOST - 1}? ({4 * MOST} times so far)"]
+        heard.now += DESCRIPTION_INTERVAL
+    assert len(heard.lines) == MAX_LINES and heard.lines[0] == "who is 0?"
+    assert heard.complaints.list_active_causes() == [
+        f"who is {2 * MAX_LINES - 1}? ({4 * MAX_LINES} times so far)"
+    ]
 
 
 def test_what_is_over_is_no_longer_wrong():
     heard = Listener()
     heard.complain("nan")
-    heard.now += RECENT
-    assert heard.complaints.present() == []
+    heard.now += ACTIVE_TIME
+    assert heard.complaints.list_active_causes() == []

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
-from wm_robot.training.competence import Exam
+from wm_robot.training.competence import CompetenceEstimator
 
 
 class Pushed(WorldModel):
@@ -26,14 +26,14 @@ class Pushed(WorldModel):
         return Prediction(mean, torch.zeros_like(mean))
 
 
-def marked(gain: float, *, true_gain: float = 1.0, steps: int = 60) -> Exam:
+def marked(gain: float, *, true_gain: float = 1.0, steps: int = 60) -> CompetenceEstimator:
     generator = torch.Generator().manual_seed(0)
-    exam, obs = Exam(Pushed(), horizon=3, every=2, questions=10), torch.zeros(1, 1)
+    exam, obs = CompetenceEstimator(Pushed(), horizon=3, interval=2, num_scores=10), torch.zeros(1, 1)
     recent, learned = torch.zeros(1, 1, 1), LearnedState(({"gain": torch.tensor([gain])},))
     state = LifetimeState(torch.zeros(1, dtype=torch.int64), recent, learned)
     for _ in range(steps):
         action = torch.randn(1, 1, generator=generator)
-        exam.watch(state, obs, action)
+        exam.add_step(state, obs, action)
         obs = obs + true_gain * action
     return exam
 
@@ -49,7 +49,7 @@ def test_there_is_none_before_enough_questions_and_after_a_new_beginning():
     # The first of ten questions is asked of the fourth step or the one after.
     assert marked(1.0, steps=20).competence is None
     exam = marked(1.0)
-    exam.begin()
+    exam.clear_scores()
     assert exam.competence is None
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from wm_robot.errors import ConfigError
-from wm_robot.training.curriculum import STAGES, Stage, mildest_first
+from wm_robot.training.curriculum import DEFAULT_STAGES, Stage, sort_by_severity
 from wm_robot.training.segments import SegmentSampler
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 
-def lives(deviations: list[list[float]], world: list[list[int]]) -> Lives:
+def lives(deviations: list[list[float]], world: list[list[int]]) -> TrajectoryBatch:
     """Lives whose worlds deviate as told in their one number of physics; what is sensed is the life's number."""
     steps = len(world[0])
-    return Lives(
+    return TrajectoryBatch(
         obs=np.tile(np.arange(len(world), dtype=np.float32)[:, None, None], (1, steps + 1, 1)),
         action=np.zeros((len(world), steps, 1), np.float32),
         hold=np.zeros((len(world), 1), np.float32),
@@ -27,33 +27,33 @@ def lives(deviations: list[list[float]], world: list[list[int]]) -> Lives:
 def test_what_a_life_meets_decides_how_mild_it_is():
     # The worst world of the first is never met, and in the second it is met most of the time.
     some = lives([[0.1, 9.0], [0.1, -2.0], [1.0, 1.0]], [[0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 1, 1]])
-    assert mildest_first(some).tolist() == [0, 2, 1]
+    assert sort_by_severity(some).tolist() == [0, 2, 1]
 
 
 def test_only_the_mildest_lives_are_drawn_until_all_are():
     count, steps = 20, 8
     worlds = [[float(count - i)] for i in range(count)]
     pool = lives(worlds, [[0] * steps] * count)
-    sampler = SegmentSampler([(pool, 1.0)], rows=4, steps=4, recent=1, seed=0)
+    sampler = SegmentSampler([(pool, 1.0)], num_rows=4, num_steps=4, num_recent=1, seed=0)
 
     def met() -> set[int]:
-        return {int(i) for _ in range(100) for i in sampler.draw().obs[:, 0, 0]}
+        return {int(i) for _ in range(100) for i in sampler.draw_segments().obs[:, 0, 0]}
 
-    sampler.shape(rows=8, steps=2, carried=0.5, worlds=0.25)
+    sampler.set_shape(num_rows=8, num_steps=2, continued_share=0.5, world_share=0.25)
     assert met() == set(range(15, 20))
-    assert sampler.draw().obs.shape[:2] == (8, 3)
-    sampler.shape(rows=4, steps=4, carried=0.5)
+    assert sampler.draw_segments().obs.shape[:2] == (8, 3)
+    sampler.set_shape(num_rows=4, num_steps=4, continued_share=0.5)
     assert met() == set(range(count))
 
 
 def test_competence_or_time_ends_a_stage():
     stage = Stage(competence=0.8, until=0.5)
-    assert not stage.ends(0.79, 0.49)
-    assert stage.ends(0.8, 0.0) and stage.ends(-1.0, 0.5)
+    assert not stage.is_complete(0.79, 0.49)
+    assert stage.is_complete(0.8, 0.0) and stage.is_complete(-1.0, 0.5)
 
 
 def test_the_stages_that_ship_go_from_easy_to_hard():
-    stages = (*STAGES, Stage())
+    stages = (*DEFAULT_STAGES, Stage())
     for before, after in zip(stages, stages[1:], strict=False):
         assert before.worlds < after.worlds and before.carried < after.carried
         assert before.length <= after.length and before.physics > after.physics

@@ -10,7 +10,7 @@ from wm_robot.memory.lifetime_state import list_values
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.training.input_scales import fit_scales
-from wm_robot.training.loss import ANCHORS, segment_loss
+from wm_robot.training.loss import ANCHOR_STEPS, compute_segment_loss
 from wm_robot.types import Step
 
 HORIZON, STEPS = 4, 20
@@ -37,17 +37,23 @@ def segment() -> dict:
 
 
 def losses_of(model, segment, horizon=HORIZON):
-    state = model.birth(hold=segment["action"][:, 0])
-    return segment_loss(model, state, *segment.values(), horizon=horizon)
+    state = model.initial_state(initial_action=segment["action"][:, 0])
+    return compute_segment_loss(model, state, *segment.values(), horizon=horizon)
 
 
 def test_every_part_is_what_living_step_by_step_gives(model, segment):
     losses, after = losses_of(model, segment)
     obs, action, unit = segment["obs"], segment["action"], model.change_std
-    state, surprise, physics, imagined, last = model.birth(hold=action[:, 0]), [], [], [], []
+    state, surprise, physics, imagined, last = (
+        model.initial_state(initial_action=action[:, 0]),
+        [],
+        [],
+        [],
+        [],
+    )
     for t in range(STEPS):
-        if t in ANCHORS and t + HORIZON <= STEPS:
-            physics.append((model.physics(state) - segment["truth"][:, t]).square().mean())
+        if t in ANCHOR_STEPS and t + HORIZON <= STEPS:
+            physics.append((model.estimate_physics(state) - segment["truth"][:, t]).square().mean())
             plans = action[:, None, t : t + HORIZON]
             mean = model.imagine(state, model.observe(state, obs[:, t]), plans).mean[:, 0]
             error = (mean - obs[:, t + 1 : t + 1 + HORIZON]) / unit
@@ -56,7 +62,7 @@ def test_every_part_is_what_living_step_by_step_gives(model, segment):
             )
             last.append(error[:, -1].square().mean())
         step = Step(obs[:, t], action[:, t], obs[:, t + 1], torch.ones(3))
-        expected, state = model.write(state, step)
+        expected, state = model.update(state, step)
         law = torch.distributions.Normal(expected.mean / unit, (0.5 * expected.log_variance).exp() / unit)
         surprise.append(-law.log_prob(obs[:, t + 1] / unit).mean() - 0.5 * np.log(2 * np.pi))
     torch.testing.assert_close(losses.surprise, torch.stack(surprise).mean(), atol=1e-4, rtol=1e-4)
@@ -73,7 +79,7 @@ def test_a_segment_lived_at_once_is_the_same_without_what_is_imagined(model, seg
     for one, other in zip(list_values(whole[1]), list_values(parts[1]), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert whole[0].open_loop == 0 and not len(whole[0].by_anchor)
-    end = (model.physics(parts[1]) - segment["truth"][:, -1]).square().mean()
+    end = (model.estimate_physics(parts[1]) - segment["truth"][:, -1]).square().mean()
     torch.testing.assert_close(whole[0].physics, end)
 
 

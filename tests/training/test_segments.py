@@ -5,15 +5,15 @@ import pytest
 
 from wm_robot.errors import ConfigError
 from wm_robot.training.segments import SegmentSampler
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 STEPS, ROWS, FRESH = 16, 4, 2
 
 
-def numbered(lives: int = 5, steps: int = 80, worlds: int = 3) -> Lives:
+def numbered(lives: int = 5, steps: int = 80, worlds: int = 3) -> TrajectoryBatch:
     """Lives whose every number tells life and step; worlds change every 7 steps."""
     at = 1000.0 * np.arange(lives)[:, None, None] + np.arange(steps + 1)[None, :, None]
-    return Lives(
+    return TrajectoryBatch(
         obs=at.astype(np.float32),
         action=at[:, :-1].astype(np.float32) + 0.5,
         hold=np.full((lives, 1), -1, np.float32),
@@ -25,8 +25,10 @@ def numbered(lives: int = 5, steps: int = 80, worlds: int = 3) -> Lives:
     )
 
 
-def sampler(lives: Lives | None = None, **options) -> SegmentSampler:
-    return SegmentSampler([(lives or numbered(), 1.0)], rows=ROWS, steps=STEPS, recent=3, seed=0, **options)
+def sampler(lives: TrajectoryBatch | None = None, **options) -> SegmentSampler:
+    return SegmentSampler(
+        [(lives or numbered(), 1.0)], num_rows=ROWS, num_steps=STEPS, num_recent=3, seed=0, **options
+    )
 
 
 def place(drawn, row: int) -> tuple[int, int]:
@@ -39,7 +41,7 @@ def test_a_row_is_one_piece_of_one_life():
     source = sampler()
     lives = numbered()
     for _ in range(20):
-        drawn = source.draw()
+        drawn = source.draw_segments()
         for row in range(ROWS):
             life, start = place(drawn, row)
             stop = start + STEPS
@@ -52,21 +54,21 @@ def test_a_row_is_one_piece_of_one_life():
 def test_the_truth_is_that_of_the_world_in_force_after_the_last_step_too():
     source, lives = sampler(), numbered()
     for _ in range(40):
-        drawn = source.draw()
+        drawn = source.draw_segments()
         for row in range(ROWS):
             life, start = place(drawn, row)
-            steps = np.minimum(np.arange(start, start + STEPS + 1), lives.steps - 1)
+            steps = np.minimum(np.arange(start, start + STEPS + 1), lives.num_steps - 1)
             np.testing.assert_array_equal(drawn.truth[row], lives.physics[life, lives.world[life, steps]])
 
 
 def test_carried_rows_go_on_where_they_were_and_fresh_rows_are_born():
     source = sampler(restart=0.0)
-    last = source.draw()
-    assert last.born.tolist() == [True] * ROWS
+    last = source.draw_segments()
+    assert last.is_initial.tolist() == [True] * ROWS
     went_on = 0
     for _ in range(30):
-        now = source.draw()
-        assert now.fresh == FRESH and now.born[:FRESH].all() and not now.born[FRESH:].any()
+        now = source.draw_segments()
+        assert now.num_fresh == FRESH and now.is_initial[:FRESH].all() and not now.is_initial[FRESH:].any()
         for row in range(FRESH, ROWS):
             if last.obs[row, -1, 0] % 1000 + STEPS <= 80:
                 went_on += 1
@@ -80,17 +82,17 @@ def test_carried_rows_begin_off_the_grid_and_near_the_beginning_of_a_life():
     source = sampler(restart=1.0)
     begun = set()
     for _ in range(200):
-        drawn = source.draw()
-        begun |= {place(drawn, row)[1] for row in range(FRESH, ROWS) if drawn.born[row]}
+        drawn = source.draw_segments()
+        begun |= {place(drawn, row)[1] for row in range(FRESH, ROWS) if drawn.is_initial[row]}
     assert begun == set(range(STEPS))
 
 
 def test_a_sampler_restored_draws_the_same():
     one, other = sampler(), sampler()
     for _ in range(7):
-        one.draw()
-    other.restore(one.state())
-    np.testing.assert_array_equal(one.draw().obs, other.draw().obs)
+        one.draw_segments()
+    other.restore_state(one.get_state())
+    np.testing.assert_array_equal(one.draw_segments().obs, other.draw_segments().obs)
 
 
 def test_lives_shorter_than_a_segment_are_refused():

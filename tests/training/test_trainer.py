@@ -13,19 +13,25 @@ from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
-from wm_robot.recording.trajectory_file import save_lives
+from wm_robot.recording.trajectory_file import save_trajectories
 from wm_robot.training.curriculum import Stage
-from wm_robot.training.trainer import CURVE, TrainConfig, Trainer, _optimizers, _schedule
-from wm_robot.types import Lives
+from wm_robot.training.trainer import (
+    CURVE_INTERVAL,
+    TrainConfig,
+    Trainer,
+    _compute_rate_share,
+    _make_optimizers,
+)
+from wm_robot.types import TrajectoryBatch
 
 
-def gain_lives(number: int, lives: int = 24, steps: int = 80) -> Lives:
+def gain_lives(number: int, lives: int = 24, steps: int = 80) -> TrajectoryBatch:
     """A point pushed with a gain that differs from life to life: nothing but the life tells which."""
     rng = np.random.default_rng(number)
     gain = rng.choice([-1.0, 1.0], size=(lives, 1, 1)).astype(np.float32)
     action = rng.normal(size=(lives, steps, 1)).astype(np.float32)
     obs = np.concatenate([np.zeros((lives, 1, 1), np.float32), np.cumsum(0.1 * gain * action, 1)], 1)
-    return Lives(
+    return TrajectoryBatch(
         obs=obs,
         action=action,
         hold=np.zeros((lives, 1), np.float32),
@@ -38,10 +44,10 @@ def gain_lives(number: int, lives: int = 24, steps: int = 80) -> Lives:
 class GainLives:
     """Where the lives of these tests come from."""
 
-    def recipe(self, number: int) -> dict:
+    def describe_round(self, number: int) -> dict:
         return {"kind": "gain", "round": number}
 
-    def __call__(self, number: int, model: object) -> Lives:
+    def __call__(self, number: int, model: object) -> TrajectoryBatch:
         return gain_lives(number)
 
 
@@ -68,8 +74,8 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         TrainConfig(**values),
         folder=folder / "run",
         data=folder / "data",
-        gather=GainLives(),
-        start=start,
+        trajectory_source=GainLives(),
+        initial_model=start,
     )
 
 
@@ -81,7 +87,11 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         ("delta", 5, {}),
         ("told", 11, {}),
         ("ekf", 7, {}),
-        ("gru", CURVE + 6, {"updates": CURVE + 10, "stages": (Stage(length=0.5, worlds=0.5, until=0.1),)}),
+        (
+            "gru",
+            CURVE_INTERVAL + 6,
+            {"updates": CURVE_INTERVAL + 10, "stages": (Stage(length=0.5, worlds=0.5, until=0.1),)},
+        ),
     ],
 )
 def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at, more):
@@ -123,21 +133,21 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     # The prior is that of the training's lives: a coin, and so one number with two sides.
     assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
     obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
-    born = model.birth(hold=torch.from_numpy(new.hold))
+    born = model.initial_state(initial_action=torch.from_numpy(new.hold))
     _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
     gain = torch.from_numpy(new.physics[:, 0])
-    assert ((model.physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
-    assert ((model.physics(born) > 0) == (gain > 0)).float().mean() < 0.8
+    assert ((model.estimate_physics(lived) > 0) == (gain > 0)).float().mean() > 0.95
+    assert ((model.estimate_physics(born) > 0) == (gain > 0)).float().mean() < 0.8
 
 
 def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
     stages = (Stage(length=0.5, worlds=0.5, competence=-np.inf), Stage(carried=0.0, until=1.0))
-    run = trainer(tmp_path, updates=2 * CURVE + 1, stages=stages, rounds=())
-    shapes, draw = [], run._draw
+    run = trainer(tmp_path, updates=2 * CURVE_INTERVAL + 1, stages=stages, rounds=())
+    shapes, draw = [], run._draw_segments
     monkeypatch.setattr(run, "_draw", lambda: shapes.append(draw()) or shapes[-1])
     for _ in run.run():
         pass
-    first, second = shapes[:CURVE], shapes[CURVE : 2 * CURVE]
+    first, second = shapes[:CURVE_INTERVAL], shapes[CURVE_INTERVAL : 2 * CURVE_INTERVAL]
     assert {s.action.shape[:2] for s in first} == {(12, 12)} and first[0].fresh == 6
     assert {s.action.shape[:2] for s in second} == {(6, 24)} and second[0].fresh == 6
     assert [point["stage"] for point in run.history] == [0, 1, 1]
@@ -163,7 +173,7 @@ def refused(folder: Path, other_lives: bool = False, **config):
         run.folder = options.get("--work", folder) / "run"
         run.data = options.get("--data", run.data)
         if other_lives:
-            run._gather.recipe = lambda number: {"kind": "other", "round": number}
+            run._trajectory_source.describe_round = lambda number: {"kind": "other", "round": number}
         # To the end: lives of later rounds are asked for on the way.
         for _ in run.run():
             pass
@@ -176,7 +186,7 @@ def refused(folder: Path, other_lives: bool = False, **config):
     before = {path: path.read_bytes() for path in files}
     elsewhere = attempt(options)
     assert all(path.read_bytes() == content for path, content in before.items())
-    for path in {*files, elsewhere.checkpoint}:
+    for path in {*files, elsewhere.checkpoint_path}:
         path.unlink()
     attempt({})
     return str(error.value), set(options), [path.name for path in files]
@@ -200,7 +210,7 @@ def test_lives_gathered_otherwise_are_refused(tmp_path):
 def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp_path):
     for _ in trainer(tmp_path).run():
         pass
-    trainer(tmp_path).checkpoint.unlink()
+    trainer(tmp_path).checkpoint_path.unlink()
     _, options, files = refused(tmp_path, other_lives=True)
     assert options == {"--data"} and files == ["lives-0.safetensors", "lives-1.safetensors"]
 
@@ -208,7 +218,7 @@ def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp
 def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
     list(trainer(tmp_path).run())
     path = tmp_path / "data" / "lives-0.safetensors"
-    save_lives(path, gain_lives(5), GainLives().recipe(0))
+    save_trajectories(path, gain_lives(5), GainLives().describe_round(0))
     message, options, files = refused(tmp_path)
     assert "trained on other trajectories" in message
     assert options == {"--work"} and files == ["checkpoint.safetensors"]
@@ -264,7 +274,7 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
 
 def test_the_rate_rises_and_then_falls():
     config = TrainConfig(updates=1000, warmup=100)
-    rates = [_schedule(update, config) for update in range(1000)]
+    rates = [_compute_rate_share(update, config) for update in range(1000)]
     assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(1.0)
     assert max(rates) <= 1.0 and rates[-1] == pytest.approx(0.01, abs=1e-3)
     assert all(later <= earlier for earlier, later in zip(rates[99:], rates[100:], strict=False))
@@ -275,13 +285,13 @@ def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
     for value in start.state_dict().values():
         value.add_(1.0)
     new, taken = trainer(tmp_path / "new", start=start), start.state_dict()
-    new._begin()
+    new._start_or_resume()
     for name, value in new.model.state_dict().items():
         if not name.startswith(("memories.", "physics_head.")):
             assert torch.equal(value, taken[name]), name
     list(trainer(tmp_path, start=start).run())
     again = trainer(tmp_path, start=start)
-    again._begin()
+    again._start_or_resume()
     # It goes on from its checkpoint, not from the start.
     assert not torch.equal(again.model.ask.weight, taken["ask.weight"])
 
@@ -289,14 +299,14 @@ def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
 def test_a_start_of_another_shape_is_refused(tmp_path):
     run = trainer(tmp_path, start=model_of("told", width=8))
     with pytest.raises(ConfigError, match="start has other shapes.*ask.weight"):
-        run._begin()
+        run._start_or_resume()
 
 
 @pytest.mark.parametrize("memory", sorted(FAMILIES))
 def test_every_parameter_has_one_optimizer_and_only_matrices_decay(tmp_path, memory):
     model = trainer(tmp_path, memory=memory).model
     names = {id(p): name for name, p in model.named_parameters()}
-    muon, adam = _optimizers(model)
+    muon, adam = _make_optimizers(model)
     groups = [*muon.param_groups, *adam.param_groups]
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.GRU)]
     decaying = {id(p) for m in linear for p in m.parameters() if p.ndim == 2}

@@ -11,11 +11,11 @@ from wm_robot.memory.lifetime_state import Residual
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsolidateConfig:
+class ResidualFitConfig:
     """Config of the residual fit and of the acceptance of a candidate."""
 
     updates: int = 150
-    rate: float = 1e-2
+    learning_rate: float = 1e-2
     """Learning rate of Adam; decays to zero over the second half."""
     moments: int = 64
     """Start moments per gradient step; half of them from the recent segments."""
@@ -25,9 +25,9 @@ class ConsolidateConfig:
     """Steps between moments of a segment."""
     held_out: int = 4
     """Number of recent segments that only evaluate a candidate."""
-    anchor: float = 1e-4
+    anchor_weight: float = 1e-4
     """Weight of the squared residual norm, relative to the norm of the corrected weights."""
-    largest: float = 0.5
+    max_relative_norm: float = 0.5
     """Upper bound of the residual norm, relative to the norm of the corrected weights."""
     interval: int = 32
     """Segments between two candidates."""
@@ -36,30 +36,30 @@ class ConsolidateConfig:
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "updates", "moments", "horizon", "every", "held_out", "interval", part="consolidate"
+            1, self, "updates", "moments", "horizon", "every", "held_out", "interval", section="consolidate"
         )
 
 
-class Verdict(NamedTuple):
+class CandidateErrors(NamedTuple):
     """Errors on held-out segments, for each row: of the candidate, of the current residual, and of none."""
 
     candidate: Float[np.ndarray, "B"]
-    running: Float[np.ndarray, "B"]
-    frozen: Float[np.ndarray, "B"]
+    current: Float[np.ndarray, "B"]
+    without_residual: Float[np.ndarray, "B"]
     """Error without a residual."""
     margin: float = 0.0
     """See `ResidualFitConfig`."""
 
     @property
-    def accepted(self) -> Bool[np.ndarray, "B"]:
+    def is_better(self) -> Bool[np.ndarray, "B"]:
         """Rows whose candidate is better than both alternatives."""
-        return self.candidate < (1 - self.margin) * np.minimum(self.running, self.frozen)
+        return self.candidate < (1 - self.margin) * np.minimum(self.current, self.without_residual)
 
 
-class Candidate(NamedTuple):
+class ResidualCandidate(NamedTuple):
     """Residual proposed by a learner, with its errors."""
 
     residual: Residual[np.ndarray]
-    verdict: Verdict
-    chapter: int
+    errors: CandidateErrors
+    segment_number: int
     """Number of the newest segment used in its evaluation."""

@@ -2,15 +2,15 @@
 
 from typing import NamedTuple
 
-EVENTS = 100
+MAX_EVENTS = 100
 """Number of events that are stored; counters count all."""
 
 
-class Event(NamedTuple):
+class AgentEvent(NamedTuple):
     """Event of one agent: step, row and description."""
 
     step: int
     """Step of the session or of the lifetime, as its source counts."""
-    life: int
+    row: int
     """Row of the batch; 0 for a single robot."""
-    what: str
+    description: str

@@ -14,13 +14,13 @@ from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.types import Step
 
-STEP = ("obs", "action", "next_obs", "valid")
+STEP_FIELDS = ("obs", "action", "next_obs", "valid")
 """Fields of a step that a segment stores."""
-NUMBER = "chapter"
+SEGMENT_NUMBER = "chapter"
 
 
 @dataclass(frozen=True)
-class Chapter:
+class ExperienceSegment:
     """Sequence of steps, and the state before the first of them."""
 
     steps: Step[np.ndarray]
@@ -32,27 +32,27 @@ class Chapter:
 
     def flatten(self) -> Arrays:
         """Return the flat form, for shared memory and files."""
-        return flatten_step(self.steps) | self.start.flatten() | {NUMBER: self.number}
+        return flatten_step(self.steps) | self.start.flatten() | {SEGMENT_NUMBER: self.number}
 
     @classmethod
-    def unflatten(cls, flat: Mapping[str, np.ndarray]) -> "Chapter":
+    def unflatten(cls, flat: Mapping[str, np.ndarray]) -> "ExperienceSegment":
         """Inverse of `flatten`."""
-        state = {name: value for name, value in flat.items() if name not in (*STEP, NUMBER)}
-        return cls(unflatten_step(flat), LifetimeState.unflatten(state), flat[NUMBER])
+        state = {name: value for name, value in flat.items() if name not in (*STEP_FIELDS, SEGMENT_NUMBER)}
+        return cls(unflatten_step(flat), LifetimeState.unflatten(state), flat[SEGMENT_NUMBER])
 
 
 def flatten_step(step: Step[np.ndarray]) -> Arrays:
     """Return the fields of a step that a segment stores, by name."""
-    return {name: getattr(step, name) for name in STEP}
+    return {name: getattr(step, name) for name in STEP_FIELDS}
 
 
 def unflatten_step(flat: Mapping[str, np.ndarray]) -> Step[np.ndarray]:
     """Inverse of `flatten_step`."""
-    return Step(*(flat[name] for name in STEP))
+    return Step(*(flat[name] for name in STEP_FIELDS))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
+class ExperienceConfig:
     """Config of the experience buffer: its sizes."""
 
     steps: int = 64
@@ -63,16 +63,16 @@ class Sizes:
     """Number of recent segments."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "steps", "kept", "latest", part="reservoir")
+        check_at_least(1, self, "steps", "kept", "latest", section="reservoir")
 
 
 @dataclass(frozen=True)
-class Reservoir:
+class ExperienceBuffer:
     """Experience of a batch of agents: sampled segments, recent segments and the open one."""
 
-    sizes: Sizes = field(default_factory=Sizes)
-    kept: tuple[Chapter, ...] = ()
-    latest: tuple[Chapter, ...] = ()
+    sizes: ExperienceConfig = field(default_factory=ExperienceConfig)
+    kept: tuple[ExperienceSegment, ...] = ()
+    latest: tuple[ExperienceSegment, ...] = ()
     """The newest last."""
     chapters: int = 0
     """Finished segments of the whole lifetime."""
@@ -81,7 +81,7 @@ class Reservoir:
     start: ArrayState | None = None
     """The state before its first step."""
 
-    def lived(self, state: ArrayState, step: Step[np.ndarray]) -> "Reservoir":
+    def append_step(self, state: ArrayState, step: Step[np.ndarray]) -> "ExperienceBuffer":
         """Append one transition; return the new buffer.
 
         Args:
@@ -89,22 +89,22 @@ class Reservoir:
             step: A step with values that are not finite counts as invalid.
         """
         start = self.start if self.open and self.start else state.model_part()
-        steps = (*self.open, _finite(step))
+        steps = (*self.open, _mark_invalid(step))
         if len(steps) < self.sizes.steps:
             return replace(self, open=steps, start=start)
-        whole = Step(*(np.stack([getattr(each, name) for each in steps], 1) for name in STEP))
-        chapter = Chapter(whole, start, np.full(len(step.valid), self.chapters))
-        return replace(self.with_chapter(chapter), open=(), start=None)
+        whole = Step(*(np.stack([getattr(each, name) for each in steps], 1) for name in STEP_FIELDS))
+        chapter = ExperienceSegment(whole, start, np.full(len(step.valid), self.chapters))
+        return replace(self.append_segment(chapter), open=(), start=None)
 
-    def with_chapter(self, chapter: Chapter) -> "Reservoir":
+    def append_segment(self, segment: ExperienceSegment) -> "ExperienceBuffer":
         """Return the buffer with one more finished segment."""
-        kept, place = self.kept, self._place()
+        kept, place = self.kept, self._select_place()
         if place < self.sizes.kept:
-            kept = (*kept[:place], chapter, *kept[place + 1 :])
-        latest = (*self.latest, chapter)[-self.sizes.latest :]
+            kept = (*kept[:place], segment, *kept[place + 1 :])
+        latest = (*self.latest, segment)[-self.sizes.latest :]
         return replace(self, kept=kept, latest=latest, chapters=self.chapters + 1)
 
-    def _place(self) -> int:
+    def _select_place(self) -> int:
         """Select the place of the next segment in the sample; a place beyond its size rejects the segment.
 
         The draw is a function of the segment number, so that a resumed lifetime draws the same.
@@ -115,7 +115,7 @@ class Reservoir:
         generator = np.random.Generator(np.random.Philox(key=self.chapters))
         return int(generator.integers(self.chapters + 1))
 
-    def arrays(self, state: ArrayState, step: Step[np.ndarray]) -> Arrays:
+    def to_arrays(self, state: ArrayState, step: Step[np.ndarray]) -> Arrays:
         """Return the whole buffer as arrays of fixed shapes; empty places are zero.
 
         Args:
@@ -125,11 +125,11 @@ class Reservoir:
         blank = {name: np.zeros_like(value) for name, value in state.flatten_model_part().items()}
         nothing = {name: np.zeros_like(value) for name, value in flatten_step(step).items()}
         empty = {name: np.stack([value] * self.sizes.steps, 1) for name, value in nothing.items()} | blank
-        empty[NUMBER] = np.zeros(len(step.valid), np.int64)
+        empty[SEGMENT_NUMBER] = np.zeros(len(step.valid), np.int64)
         parts = {
-            "kept": _filled([each.flatten() for each in self.kept], empty, self.sizes.kept),
-            "latest": _filled([each.flatten() for each in self.latest], empty, self.sizes.latest),
-            "open": _filled([flatten_step(each) for each in self.open], nothing, self.sizes.steps),
+            "kept": _pad_list([each.flatten() for each in self.kept], empty, self.sizes.kept),
+            "latest": _pad_list([each.flatten() for each in self.latest], empty, self.sizes.latest),
+            "open": _pad_list([flatten_step(each) for each in self.open], nothing, self.sizes.steps),
         }
         arrays = {
             f"{part}.{name}": np.stack([each[name] for each in listed], 1)
@@ -142,23 +142,25 @@ class Reservoir:
         return arrays | {"counts": np.tile(counts, (len(step.valid), 1))}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray], sizes: Sizes | None = None) -> "Reservoir":
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], sizes: ExperienceConfig | None = None
+    ) -> "ExperienceBuffer":
         """Inverse of `to_arrays`; an empty buffer without arrays."""
-        sizes = sizes or Sizes()
+        sizes = sizes or ExperienceConfig()
         if "counts" not in arrays:
             return cls(sizes)
         chapters, count = (int(number) for number in arrays["counts"][0])
         return cls(
             sizes,
-            kept=_listed(arrays, "kept", min(chapters, sizes.kept)),
-            latest=_listed(arrays, "latest", min(chapters, sizes.latest)),
+            kept=_unflatten_segments(arrays, "kept", min(chapters, sizes.kept)),
+            latest=_unflatten_segments(arrays, "latest", min(chapters, sizes.latest)),
             chapters=chapters,
-            open=tuple(map(unflatten_step, _rows(_under(arrays, "open"), count))),
-            start=LifetimeState.unflatten(_under(arrays, "start")) if count else None,
+            open=tuple(map(unflatten_step, _split_axis(_select_prefix(arrays, "open"), count))),
+            start=LifetimeState.unflatten(_select_prefix(arrays, "start")) if count else None,
         )
 
 
-def _finite(step: Step[np.ndarray]) -> Step[np.ndarray]:
+def _mark_invalid(step: Step[np.ndarray]) -> Step[np.ndarray]:
     parts = step.obs, step.action, step.next_obs
     finite = np.logical_and.reduce([np.isfinite(part).all(-1) for part in parts])
     known = [np.nan_to_num(part, posinf=0.0, neginf=0.0) for part in parts]
@@ -166,19 +168,21 @@ def _finite(step: Step[np.ndarray]) -> Step[np.ndarray]:
     return Step(obs, action, next_obs, np.where(finite, step.valid, np.float32(0)))
 
 
-def _filled(listed: Sequence[Arrays], empty: Arrays, count: int) -> list[Arrays]:
+def _pad_list(listed: Sequence[Arrays], empty: Arrays, count: int) -> list[Arrays]:
     return [*listed, *[empty] * (count - len(listed))]
 
 
-def _under(arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
+def _select_prefix(arrays: Mapping[str, np.ndarray], part: str) -> Arrays:
     prefix = f"{part}."
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def _listed(arrays: Mapping[str, np.ndarray], part: str, count: int) -> tuple[Chapter, ...]:
-    return tuple(map(Chapter.unflatten, _rows(_under(arrays, part), count)))
+def _unflatten_segments(
+    arrays: Mapping[str, np.ndarray], part: str, count: int
+) -> tuple[ExperienceSegment, ...]:
+    return tuple(map(ExperienceSegment.unflatten, _split_axis(_select_prefix(arrays, part), count)))
 
 
-def _rows(arrays: Arrays, count: int) -> list[Arrays]:
+def _split_axis(arrays: Arrays, count: int) -> list[Arrays]:
     """List the first entries of the axis after the batch."""
     return [{name: value[:, i] for name, value in arrays.items()} for i in range(count)]

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.adaptation.candidate import Candidate, ConsolidateConfig, Verdict
-from wm_robot.adaptation.experience_buffer import Chapter, Reservoir
+from wm_robot.adaptation.candidate import CandidateErrors, ResidualCandidate, ResidualFitConfig
+from wm_robot.adaptation.experience_buffer import ExperienceBuffer, ExperienceSegment
 from wm_robot.memory.lifetime_state import (
     LearnedState,
     LifetimeState,
@@ -26,67 +26,74 @@ from wm_robot.memory.lifetime_state import (
     list_values,
     map_values,
 )
-from wm_robot.model.torch_backend import array
+from wm_robot.model.torch_backend import to_array
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
 TensorResidual = Residual[Tensor]
 
 
-class Moments(NamedTuple):
+class StartMoments(NamedTuple):
     """Start moments of imagination with their recorded future, `B N …`."""
 
     state: LifetimeState[Tensor]
     """Part of the state that imagination reads, without the residual."""
     obs: Tensor
     action: Float[Tensor, "B N H A"]
-    following: Float[Tensor, "B N H O"]
-    known: Float[Tensor, "B N"]
+    next_obs: Float[Tensor, "B N H O"]
+    is_valid: Float[Tensor, "B N"]
     """0 where a step ahead is invalid."""
 
 
-class Consolidation:
+class ResidualFitter:
     """Residual fitter: collects segments of one or more robots and computes a candidate at intervals."""
 
     def __init__(
-        self, model: WorldModel, config: ConsolidateConfig | None = None, past: Reservoir | None = None
+        self,
+        model: WorldModel,
+        config: ResidualFitConfig | None = None,
+        experience: ExperienceBuffer | None = None,
     ):
         """Args:
         experience: Experience buffer to start with.
         """
-        self.model, self.config, self.past = model, config or ConsolidateConfig(), past or Reservoir()
+        self.model, self.config, self.experience = (
+            model,
+            config or ResidualFitConfig(),
+            experience or ExperienceBuffer(),
+        )
 
-    def take(self, chapter: Chapter) -> Candidate | None:
+    def add_segment(self, segment: ExperienceSegment) -> ResidualCandidate | None:
         """Add a segment; return a candidate, if one is due.
 
         Segments may be missing, but the held-out ones must be consecutive.
         """
-        self.past = past = self.past.with_chapter(chapter)
-        number, held_out = int(chapter.number[0]), self.config.held_out
+        self.experience = past = self.experience.append_segment(segment)
+        number, held_out = int(segment.number[0]), self.config.held_out
         if (number + 1) % self.config.interval or len(past.latest) <= held_out:
             return None
         if number - past.latest[-held_out].number[0] != held_out - 1:
             return None
-        residual, verdict = consolidated(self.model, past.kept, past.latest, seed=number, config=self.config)
-        return Candidate(convert_values(array, residual), verdict, number)
+        residual, verdict = fit_candidate(self.model, past.kept, past.latest, seed=number, config=self.config)
+        return ResidualCandidate(convert_values(to_array, residual), verdict, number)
 
 
-def running_of(chapter: Chapter) -> TensorResidual:
+def get_segment_residual(segment: ExperienceSegment) -> TensorResidual:
     """Return the residual in use during a segment."""
-    residual = _state(chapter).residual
+    residual = _get_start_state(segment).residual
     assert residual is not None, "the chapter has no residual"
     return residual
 
 
 @torch.inference_mode(mode=False)
-def consolidated(
+def fit_candidate(
     model: WorldModel,
-    kept: Sequence[Chapter],
-    latest: Sequence[Chapter],
+    sampled: Sequence[ExperienceSegment],
+    recent: Sequence[ExperienceSegment],
     *,
     seed: int,
-    config: ConsolidateConfig,
-) -> tuple[TensorResidual, Verdict]:
+    config: ResidualFitConfig,
+) -> tuple[TensorResidual, CandidateErrors]:
     """Fit a candidate for the residual of each row, and evaluate it on held-out segments.
 
     The current residual is that of the last segment.
@@ -96,22 +103,24 @@ def consolidated(
         recent: More segments than are held out, the newest last.
         seed: Seed of the draws; equal arguments give an equal candidate.
     """
-    learned, decide = latest[: -config.held_out], latest[-config.held_out :]
-    running = running_of(decide[-1])
-    old = [chapter for chapter in kept if chapter.number[0] < decide[0].number[0]]
+    learned, decide = recent[: -config.held_out], recent[-config.held_out :]
+    running = get_segment_residual(decide[-1])
+    old = [chapter for chapter in sampled if chapter.number[0] < decide[0].number[0]]
     with torch.no_grad():
-        lessons = [moments(model, chapters, running, config) for chapters in (learned, old) if chapters]
-    candidate = fitted(model, running, lessons, seed=seed, config=config)
-    return candidate, judged(model, candidate, running, decide, config)
+        lessons = [
+            collect_moments(model, chapters, running, config) for chapters in (learned, old) if chapters
+        ]
+    candidate = fit_residual(model, running, lessons, seed=seed, config=config)
+    return candidate, evaluate_candidate(model, candidate, running, decide, config)
 
 
-def fitted(
+def fit_residual(
     model: WorldModel,
-    running: TensorResidual,
-    lessons: Sequence[Moments],
+    current: TensorResidual,
+    moment_sets: Sequence[StartMoments],
     *,
     seed: int,
-    config: ConsolidateConfig,
+    config: ResidualFitConfig,
 ) -> TensorResidual:
     """Fit the residual with the least imagination error, starting from the current one.
 
@@ -119,96 +128,106 @@ def fitted(
         moment_sets: Sets of moments; each gives an equal share of a gradient step.
     """
     generator = torch.Generator().manual_seed(seed)
-    weights = _begun(running, generator)
-    optimizer = torch.optim.Adam(list_values(weights), lr=config.rate)
-    sizes = beside(model)
-    each = max(1, config.moments // len(lessons))
+    weights = _initialise_fit(current, generator)
+    optimizer = torch.optim.Adam(list_values(weights), lr=config.learning_rate)
+    sizes = compute_weight_norms(model)
+    each = max(1, config.moments // len(moment_sets))
     for update in range(config.updates):
         for group in optimizer.param_groups:
-            group["lr"] = config.rate * min(1.0, 2 * (1 - update / config.updates))
-        drawn = [_drawn(lesson, each, generator) for lesson in lessons]
+            group["lr"] = config.learning_rate * min(1.0, 2 * (1 - update / config.updates))
+        drawn = [_sample_moments(lesson, each, generator) for lesson in moment_sets]
         # A separate mean for each row: rows of a batch are fitted as each would be alone.
-        loss = torch.stack([imagined_error(model, lesson, weights).mean() for lesson in drawn]).mean()
-        loss = loss + config.anchor * sum(
-            part.square().mean() for part in relative_size(weights, sizes).values()
+        loss = torch.stack(
+            [compute_imagination_error(model, lesson, weights).mean() for lesson in drawn]
+        ).mean()
+        loss = loss + config.anchor_weight * sum(
+            part.square().mean() for part in compute_relative_norms(weights, sizes).values()
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return bounded(map_values(Tensor.detach, weights), sizes, config.largest)
+    return limit_norm(map_values(Tensor.detach, weights), sizes, config.max_relative_norm)
 
 
-def imagined_error(model: WorldModel, lesson: Moments, residual: TensorResidual) -> Float[Tensor, "B"]:
+def compute_imagination_error(
+    model: WorldModel, moments: StartMoments, residual: TensorResidual
+) -> Float[Tensor, "B"]:
     """Compute the mean Huber error over the horizon, in units of the one-step change."""
-    count = lesson.obs.shape[1]
-    state = map_values(lambda value: value.flatten(0, 1), lesson.state)
+    count = moments.obs.shape[1]
+    state = map_values(lambda value: value.flatten(0, 1), moments.state)
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
-    z = model.observe(state, lesson.obs.flatten(0, 1))
-    mean, _ = model.imagine(state, z, lesson.action.flatten(0, 1)[:, None])
-    error = (mean[:, 0] - lesson.following.flatten(0, 1)) / model.change_std
+    z = model.observe(state, moments.obs.flatten(0, 1))
+    mean, _ = model.imagine(state, z, moments.action.flatten(0, 1)[:, None])
+    error = (mean[:, 0] - moments.next_obs.flatten(0, 1)) / model.change_std
     huber = F.huber_loss(error, torch.zeros_like(error), reduction="none").mean((1, 2))
-    known = lesson.known
+    known = moments.is_valid
     return (huber.unflatten(0, known.shape) * known).sum(1) / known.sum(1).clamp_min(1)
 
 
-def moments(
-    model: WorldModel, chapters: Sequence[Chapter], residual: TensorResidual, config: ConsolidateConfig
-) -> Moments:
+def collect_moments(
+    model: WorldModel,
+    segments: Sequence[ExperienceSegment],
+    residual: TensorResidual,
+    config: ResidualFitConfig,
+) -> StartMoments:
     """Replay segments in parallel, each from its start state, and collect moments."""
-    batch, count = len(chapters[0].number), len(chapters)
+    batch, count = len(segments[0].number), len(segments)
 
     def side_by_side(*values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.stack(values, 1)).flatten(0, 1)
 
-    steps: Step[Tensor] = convert_values(side_by_side, *(chapter.steps for chapter in chapters))
-    state: LifetimeState[Tensor] = convert_values(side_by_side, *(chapter.start for chapter in chapters))
-    known, found = _known_ahead(steps, config.horizon), []
+    steps: Step[Tensor] = convert_values(side_by_side, *(chapter.steps for chapter in segments))
+    state: LifetimeState[Tensor] = convert_values(side_by_side, *(chapter.start for chapter in segments))
+    known, found = _find_valid_starts(steps, config.horizon), []
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
     for t in range(steps.obs.shape[1] - config.horizon + 1):
         if t % config.every == 0:
             ahead = slice(t, t + config.horizon)
             lesson = steps.obs[:, t], steps.action[:, ahead], steps.next_obs[:, ahead], known[:, t]
-            found.append((_readable(model, state), lesson))
-        _, state = model.write(state, _step_at(steps, t))
+            found.append((_select_read_view(model, state), lesson))
+        _, state = model.update(state, _get_step(steps, t))
 
     def of_lives(*values: Tensor) -> Tensor:
         return torch.stack(values, 1).unflatten(0, (batch, count)).flatten(1, 2)
 
     states, lessons = zip(*found, strict=True)
-    return Moments(map_values(of_lives, *states), *map_values(of_lives, *lessons))
+    return StartMoments(map_values(of_lives, *states), *map_values(of_lives, *lessons))
 
 
 @torch.inference_mode()
-def judged(
+def evaluate_candidate(
     model: WorldModel,
     candidate: TensorResidual,
-    running: TensorResidual,
-    chapters: Sequence[Chapter],
-    config: ConsolidateConfig,
-) -> Verdict:
+    current: TensorResidual,
+    segments: Sequence[ExperienceSegment],
+    config: ResidualFitConfig,
+) -> CandidateErrors:
     """Evaluate each residual by imagination while these segments are replayed in sequence.
 
     All start from the memories of the current residual; the first segment lets them settle.
     """
-    nothing = map_values(torch.zeros_like, running)
+    nothing = map_values(torch.zeros_like, current)
     tried, is_, without = (
-        foreseen(model, residual, chapters, config).numpy() for residual in (candidate, running, nothing)
+        replay_error(model, residual, segments, config).numpy() for residual in (candidate, current, nothing)
     )
-    return Verdict(tried, is_, without, config.margin)
+    return CandidateErrors(tried, is_, without, config.margin)
 
 
-def foreseen(
-    model: WorldModel, residual: TensorResidual, chapters: Sequence[Chapter], config: ConsolidateConfig
+def replay_error(
+    model: WorldModel,
+    residual: TensorResidual,
+    segments: Sequence[ExperienceSegment],
+    config: ResidualFitConfig,
 ) -> Float[Tensor, "B"]:
     """Compute the mean Huber error of imagination while segments are replayed in sequence, without the first."""
 
     def one_after_another(*values: np.ndarray) -> Tensor:
         return torch.cat([torch.from_numpy(value) for value in values], 1)
 
-    steps: Step[Tensor] = convert_values(one_after_another, *(chapter.steps for chapter in chapters))
-    known = _known_ahead(steps, config.horizon)
-    settled = chapters[0].steps.obs.shape[1] if len(chapters) > 1 else 0
-    state, errors, counted = _state(chapters[0]).with_residual(residual), [], []
+    steps: Step[Tensor] = convert_values(one_after_another, *(chapter.steps for chapter in segments))
+    known = _find_valid_starts(steps, config.horizon)
+    settled = segments[0].steps.obs.shape[1] if len(segments) > 1 else 0
+    state, errors, counted = _get_start_state(segments[0]).with_residual(residual), [], []
     for t in range(steps.obs.shape[1] - config.horizon + 1):
         if t >= settled and t % config.every == 0:
             ahead = slice(t, t + config.horizon)
@@ -219,38 +238,46 @@ def foreseen(
                 F.huber_loss(error, torch.zeros_like(error), reduction="none").mean((1, 2)) * known[:, t]
             )
             counted.append(known[:, t])
-        _, state = model.write(state, _step_at(steps, t))
+        _, state = model.update(state, _get_step(steps, t))
     return torch.stack(errors).sum(0) / torch.stack(counted).sum(0).clamp_min(1)
 
 
-def beside(model: WorldModel) -> dict[str, float]:
+def compute_weight_norms(model: WorldModel) -> dict[str, float]:
     """Compute the norm of the weights that each part of a residual corrects."""
     first = torch.cat([model.ask.weight, model.skip.weight])
     sizes = {"first": first, "last": cast(Tensor, model.head[1].weight)[: model.config.obs]}
     for i, memory in enumerate(model.memory_layers):
-        if (reading := memory.modulated_reading) is not None:
+        if (reading := memory.film_readout) is not None:
             sizes[f"read.{i}"] = reading.modulate.weight
     return {part: float(weight.norm()) for part, weight in sizes.items()}
 
 
-def relative_size(residual: TensorResidual, sizes: Mapping[str, float]) -> dict[str, Float[Tensor, "B"]]:
+def compute_relative_norms(
+    residual: TensorResidual, weight_norms: Mapping[str, float]
+) -> dict[str, Float[Tensor, "B"]]:
     """Compute the norm of each part, relative to the norm of the corrected weights."""
     return {
-        name: (part.up @ part.down).norm(dim=(1, 2)) / sizes[name] for name, part in residual.parts.items()
+        name: (part.up @ part.down).norm(dim=(1, 2)) / weight_norms[name]
+        for name, part in residual.parts.items()
     }
 
 
-def bounded(residual: TensorResidual, sizes: Mapping[str, float], largest: float) -> TensorResidual:
+def limit_norm(
+    residual: TensorResidual, weight_norms: Mapping[str, float], max_relative_norm: float
+) -> TensorResidual:
     """Scale down parts of a residual whose relative norm exceeds the bound."""
-    relative = relative_size(residual, sizes)
+    relative = compute_relative_norms(residual, weight_norms)
 
     def shrink(name: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
-        return replace(part, up=part.up * (largest / relative[name].clamp_min(largest))[:, None, None])
+        return replace(
+            part,
+            up=part.up * (max_relative_norm / relative[name].clamp_min(max_relative_norm))[:, None, None],
+        )
 
     return residual.map_parts(shrink)
 
 
-def _begun(running: TensorResidual, generator: torch.Generator) -> TensorResidual:
+def _initialise_fit(current: TensorResidual, generator: torch.Generator) -> TensorResidual:
     """Return the start value of the fit: a zero residual gets random directions, and stays zero."""
 
     def begin(_: str, part: LowRank[Tensor]) -> LowRank[Tensor]:
@@ -259,34 +286,34 @@ def _begun(running: TensorResidual, generator: torch.Generator) -> TensorResidua
         unused = ~part.down.flatten(1).any(1)[:, None, None]
         return LowRank(torch.where(unused, directions, part.down), part.up.clone())
 
-    return map_values(Tensor.requires_grad_, running.map_parts(begin))
+    return map_values(Tensor.requires_grad_, current.map_parts(begin))
 
 
-def _drawn(lesson: Moments, count: int, generator: torch.Generator) -> Moments:
+def _sample_moments(moments: StartMoments, num_moments: int, generator: torch.Generator) -> StartMoments:
     """Sample moments, the same for all rows."""
-    index = torch.randint(lesson.obs.shape[1], (count,), generator=generator)
-    state = map_values(lambda value: value[:, index], lesson.state)
-    return Moments(state, *(x[:, index] for x in lesson[1:]))
+    index = torch.randint(moments.obs.shape[1], (num_moments,), generator=generator)
+    state = map_values(lambda value: value[:, index], moments.state)
+    return StartMoments(state, *(x[:, index] for x in moments[1:]))
 
 
-def _state(chapter: Chapter) -> LifetimeState[Tensor]:
+def _get_start_state(segment: ExperienceSegment) -> LifetimeState[Tensor]:
     """Return the state before a segment, as tensors."""
-    state: LifetimeState[Tensor] = convert_values(torch.as_tensor, chapter.start)
+    state: LifetimeState[Tensor] = convert_values(torch.as_tensor, segment.start)
     return state
 
 
-def _readable(model: WorldModel, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
+def _select_read_view(model: WorldModel, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
     """Return the part of a state that `WorldModel.imagine` reads, without the residual."""
     layers = zip(model.memory_layers, state.memory, strict=True)
-    memory = tuple(layer.readable(part) for layer, part in layers)
+    memory = tuple(layer.read_view(part) for layer, part in layers)
     return LifetimeState(state.step, state.recent, LearnedState(memory))
 
 
-def _step_at(steps: Step[Tensor], t: int) -> Step[Tensor]:
+def _get_step(steps: Step[Tensor], t: int) -> Step[Tensor]:
     return map_values(lambda value: value[:, t], steps)
 
 
-def _known_ahead(steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
+def _find_valid_starts(steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
     """Return 1 where the steps up to the horizon are valid and consecutive."""
     follows = F.pad((steps.next_obs[:, :-1] == steps.obs[:, 1:]).all(-1), (0, 1), value=True)
     whole = steps.valid.unfold(1, horizon, 1).amin(-1) > 0

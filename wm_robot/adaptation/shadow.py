@@ -11,55 +11,59 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wm_robot.adaptation.context_bank import Recall, Tree, choose_rows, unsettled
+from wm_robot.adaptation.context_bank import ContextBank, Tree, choose_rows, mark_unsettled
 from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.lifetime_state import LifetimeState, Residual, ShadowState, map_values
-from wm_robot.memory.state_arrays import ArrayState, beside
+from wm_robot.memory.state_arrays import ArrayState, expand_array_like
 from wm_robot.model.backend import ModelBackend, Prediction
 from wm_robot.model.residual import has_residual
 from wm_robot.types import Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialConfig:
+class ShadowConfig:
     """Config of the acceptance and rejection of a residual."""
 
     window: int = 50
     """Steps that are compared: one second at 50 Hz."""
-    better: float = 0.95
+    accept_factor: float = 0.95
     """Factor on the squared error without a residual; an error below that is evidence for the residual."""
-    worse: float = 1.1
+    reject_factor: float = 1.1
     """The same; an error above that is evidence against the residual."""
-    evidence: float = 3.0
+    decision_threshold: float = 3.0
     """Threshold of the evidence summed over the window, in predicted variances of a channel. Errors below the noise,
     as in a robot at rest, decide nothing."""
     clip: float = 16.0
     """Upper bound of the squared error of a channel, in predicted variances."""
 
     def __post_init__(self) -> None:
-        check_at_least(2, self, "window", part="trial")
-        if not self.better <= self.worse:
-            raise ConfigError(f"trial.better is {self.better}; it must be at most worse, {self.worse}")
+        check_at_least(2, self, "window", section="trial")
+        if not self.accept_factor <= self.reject_factor:
+            raise ConfigError(
+                f"trial.better is {self.accept_factor}; it must be at most worse, {self.reject_factor}"
+            )
 
 
-class Trial:
+class ShadowEvaluation:
     """Model backend around another one that updates states with and without a residual."""
 
     def __init__(
         self,
         backend: ModelBackend[np.ndarray],
-        recall: Recall | None = None,
-        config: TrialConfig | None = None,
+        context_bank: ContextBank | None = None,
+        config: ShadowConfig | None = None,
     ):
         """Args:
         backend: Updates both states: torch or ONNX.
         context_bank: Context bank of the state in use; the one in the shadow has none.
         """
-        self.backend, self.recall, self.config = backend, recall, config or TrialConfig()
+        self.backend, self.context_bank, self.config = backend, context_bank, config or ShadowConfig()
 
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+    def initial_state(self, *, initial_action: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
         """Return the initial state with a shadow; see `ModelBackend.initial_state`."""
-        return self.add_shadow((self.recall or self.backend).birth(hold=hold, truth=truth))
+        return self.add_shadow(
+            (self.context_bank or self.backend).initial_state(initial_action=initial_action, truth=truth)
+        )
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
         return self.backend.predict(state, obs, action)
@@ -73,126 +77,132 @@ class Trial:
         shadow = ShadowState(state.learned, errors, count, count.copy(), count.copy())
         return replace(state, shadow=shadow)
 
-    def tried(
-        self, state: ArrayState, residual: Residual[np.ndarray], chosen: Bool[np.ndarray, "B"]
+    def start_evaluation(
+        self, state: ArrayState, residual: Residual[np.ndarray], row_mask: Bool[np.ndarray, "B"]
     ) -> ArrayState:
         """Start the evaluation of a residual in some rows: in place of the one in use, or in the shadow."""
-        main = chosen & has_residual(state)
-        begun, shadow = replace(state.learned, residual=residual), shadow_state(state)
-        state = state.with_residual(_where(main, residual, state.residual))
+        main = row_mask & has_residual(state)
+        begun, shadow = replace(state.learned, residual=residual), get_shadow(state)
+        state = state.with_residual(_select_rows(main, residual, state.residual))
         shadow = replace(
-            _counted(shadow, offered=chosen, anew=chosen),
-            learned=_where(chosen & ~main, begun, shadow.learned),
+            _increment_counters(shadow, offered=row_mask, restarts=row_mask),
+            learned=_select_rows(row_mask & ~main, begun, shadow.learned),
         )
         return replace(state, shadow=shadow)
 
-    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+    def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         """Update as `ModelBackend.update`, with and without a residual; then use the better state."""
-        shadow, other = shadow_state(state), shadow_of(state)
+        shadow, other = get_shadow(state), get_unused_state(state)
         with_one, seen = has_residual(state), step.valid > 0
         trying = with_one | has_residual(other)
         if not trying.any():
-            predicted, written = self.backend.write(state, step)
-            after = self._recalled(state, predicted, written, step)
+            predicted, written = self.backend.update(state, step)
+            after = self._update_context_bank(state, predicted, written, step)
             return predicted, replace(after, shadow=replace(shadow, learned=after.learned))
         # Both in one call, which takes 1.5 times as long as one state; two calls take twice as long.
         both = map_values(lambda *rows: np.concatenate(rows), state.model_part(), other)
-        found = self.backend.write(both, map_values(_twice, step))
-        (predicted, written), (expected, other) = (map_values(half, found) for half in (_first, _second))
+        found = self.backend.update(both, map_values(_repeat_rows, step))
+        (predicted, written), (expected, other) = (
+            map_values(half, found) for half in (_first_half, _second_half)
+        )
         written = replace(state, step=written.step, recent=written.recent, learned=written.learned)
-        after = self._recalled(state, predicted, written, step)
-        errors = self._judged(shadow.errors, predicted, expected, with_one, step.next_obs, seen)
-        given_up, believed = self._decided(errors, with_one, trying & seen)
+        after = self._update_context_bank(state, predicted, written, step)
+        errors = self._update_errors(shadow.errors, predicted, expected, with_one, step.next_obs, seen)
+        given_up, believed = self._decide(errors, with_one, trying & seen)
         changed = given_up | believed
         main = after.learned
         # Without a residual both states are equal.
-        side = _where(trying, other.learned, main)
-        shadow = replace(shadow, learned=_where(changed, main, side), errors=errors)
-        shadow = _counted(shadow, rejected=given_up, accepted=believed, anew=changed)
-        after = replace(after, learned=_where(changed, side, main), shadow=shadow)
-        return predicted, unsettled(after, changed)
+        side = _select_rows(trying, other.learned, main)
+        shadow = replace(shadow, learned=_select_rows(changed, main, side), errors=errors)
+        shadow = _increment_counters(shadow, rejected=given_up, accepted=believed, restarts=changed)
+        after = replace(after, learned=_select_rows(changed, side, main), shadow=shadow)
+        return predicted, mark_unsettled(after, changed)
 
-    def _recalled(
+    def _update_context_bank(
         self,
         state: ArrayState,
-        expected: Prediction[np.ndarray],
-        written: ArrayState,
+        prediction: Prediction[np.ndarray],
+        updated: ArrayState,
         step: Step[np.ndarray],
     ) -> ArrayState:
         """Update the context bank of the state in use after a step."""
-        return self.recall.recalled(state, expected, written, step) if self.recall else written
+        return (
+            self.context_bank.update_bank(state, prediction, updated, step) if self.context_bank else updated
+        )
 
-    def _judged(
+    def _update_errors(
         self,
         errors: np.ndarray,
-        predicted: Prediction[np.ndarray],
-        expected: Prediction[np.ndarray],
-        with_one: np.ndarray,
+        prediction: Prediction[np.ndarray],
+        shadow_prediction: Prediction[np.ndarray],
+        uses_residual: np.ndarray,
         outcome: np.ndarray,
-        seen: np.ndarray,
+        is_valid: np.ndarray,
     ) -> Float[np.ndarray, "B W 2"]:
         """Append the errors of a step to the window. Both are scaled by the deviation without a residual."""
-        spread = np.where(with_one[:, None], expected.log_variance, predicted.log_variance)
+        spread = np.where(uses_residual[:, None], shadow_prediction.log_variance, prediction.log_variance)
         clip = np.float32(self.config.clip)
         # An invalid step may contain any value.
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = [(outcome - each.mean) ** 2 * np.exp(-spread) for each in (predicted, expected)]
+            squares = [
+                (outcome - each.mean) ** 2 * np.exp(-spread) for each in (prediction, shadow_prediction)
+            ]
             now = np.stack([np.minimum(square, clip).mean(1) for square in squares], 1)
-        now = np.where(with_one[:, None], now, now[:, ::-1])
-        return np.where(seen[:, None, None], np.concatenate([errors[:, 1:], now[:, None]], 1), errors)
+        now = np.where(uses_residual[:, None], now, now[:, ::-1])
+        return np.where(is_valid[:, None, None], np.concatenate([errors[:, 1:], now[:, None]], 1), errors)
 
-    def _decided(
-        self, errors: np.ndarray, with_one: np.ndarray, open_to: np.ndarray
+    def _decide(
+        self, errors: np.ndarray, uses_residual: np.ndarray, is_open: np.ndarray
     ) -> tuple[Bool[np.ndarray, "B"], Bool[np.ndarray, "B"]]:
         """Return the rows whose residual is rejected, and those whose residual is accepted."""
         c = self.config
         own, without = errors[..., 0], errors[..., 1]
         # An infinite `reject_factor` rejects nothing: infinity times an error of 0 is NaN, which decides nothing.
         with np.errstate(invalid="ignore"):
-            worse = (own - c.worse * without).sum(1) > c.evidence
-        better = (c.better * without - own).sum(1) > c.evidence
-        return open_to & with_one & worse, open_to & ~with_one & better
+            worse = (own - c.reject_factor * without).sum(1) > c.decision_threshold
+        better = (c.accept_factor * without - own).sum(1) > c.decision_threshold
+        return is_open & uses_residual & worse, is_open & ~uses_residual & better
 
 
-def believing(state: ArrayState, residual: Residual[np.ndarray]) -> ArrayState:
+def use_without_evaluation(state: ArrayState, residual: Residual[np.ndarray]) -> ArrayState:
     """Use a residual without an evaluation; the shadow is the state without one."""
-    shadow = replace(shadow_state(state), learned=without_one(state).learned)
-    shadow = _counted(shadow, anew=np.ones(len(state.step), bool))
+    shadow = replace(get_shadow(state), learned=get_residual_free_state(state).learned)
+    shadow = _increment_counters(shadow, restarts=np.ones(len(state.step), bool))
     return replace(state.with_residual(residual), shadow=shadow)
 
 
-def shadow_state(state: ArrayState) -> ShadowState[np.ndarray]:
+def get_shadow(state: ArrayState) -> ShadowState[np.ndarray]:
     """Return the shadow of a state that has one."""
     assert state.shadow is not None, "the state has no shadow"
     return state.shadow
 
 
-def shadow_of(state: ArrayState) -> ArrayState:
+def get_unused_state(state: ArrayState) -> ArrayState:
     """Return the state that is not in use, at the same moment."""
-    return LifetimeState(state.step, state.recent, shadow_state(state).learned)
+    return LifetimeState(state.step, state.recent, get_shadow(state).learned)
 
 
-def without_one(state: ArrayState) -> ArrayState:
+def get_residual_free_state(state: ArrayState) -> ArrayState:
     """Return the state that never had a residual."""
-    learned = _where(has_residual(state), shadow_state(state).learned, state.learned)
+    learned = _select_rows(has_residual(state), get_shadow(state).learned, state.learned)
     return LifetimeState(state.step, state.recent, learned)
 
 
-def _twice(rows: np.ndarray) -> np.ndarray:
+def _repeat_rows(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows, rows])
 
 
-def _first(rows: np.ndarray) -> np.ndarray:
+def _first_half(rows: np.ndarray) -> np.ndarray:
     """Return the first half of the rows."""
     return rows[: len(rows) // 2]
 
 
-def _second(rows: np.ndarray) -> np.ndarray:
+def _second_half(rows: np.ndarray) -> np.ndarray:
     """Return the second half of the rows."""
     return rows[len(rows) // 2 :]
 
 
-def _where(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
+def _select_rows(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
     """Select `one` in the rows of a mask, `other` elsewhere."""
     # A robot has a single row. Nothing is copied, since nothing in a state is changed in place.
     if chosen.all():
@@ -200,10 +210,10 @@ def _where(chosen: Bool[np.ndarray, "B"], one: Tree, other: Tree) -> Tree:
     return choose_rows(chosen, one, other) if chosen.any() else other
 
 
-def _counted(
-    shadow: ShadowState[np.ndarray], *, anew: Bool[np.ndarray, "B"], **counts: Bool[np.ndarray, "B"]
+def _increment_counters(
+    shadow: ShadowState[np.ndarray], *, restarts: Bool[np.ndarray, "B"], **counts: Bool[np.ndarray, "B"]
 ) -> ShadowState[np.ndarray]:
     """Increment the counters, and clear the error window of rows whose evaluation restarts."""
-    errors = np.where(beside(anew, shadow.errors), np.float32(0), shadow.errors)
+    errors = np.where(expand_array_like(restarts, shadow.errors), np.float32(0), shadow.errors)
     counted = {name: getattr(shadow, name) + times for name, times in counts.items()}
     return replace(shadow, errors=errors, **counted)

@@ -5,25 +5,25 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_robot.adaptation.consolidation import Consolidating, Learner
-from wm_robot.adaptation.events import Event
-from wm_robot.adaptation.transition_filter import Caution
-from wm_robot.agent.backends import parts_of
+from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
+from wm_robot.adaptation.events import AgentEvent
+from wm_robot.adaptation.transition_filter import TransitionFilter
+from wm_robot.agent.backends import select_backends
 from wm_robot.agent.batch_agent import BatchAgent
-from wm_robot.agent.nan_guard import Finite
-from wm_robot.agent.onnx_files import Graphs
-from wm_robot.agent.plan_monitor import Exploitation
-from wm_robot.agent.plan_prediction import Imagined
+from wm_robot.agent.nan_guard import NanGuard
+from wm_robot.agent.onnx_files import OnnxFunctions
+from wm_robot.agent.plan_monitor import PlanMonitor
+from wm_robot.agent.plan_prediction import PlanPrediction
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.store.store import Store, opened
+from wm_robot.store.store import Store, parse_reference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surprise:
+class PredictionError:
     """Prediction error of the newest observation."""
 
     nll: float
@@ -46,12 +46,12 @@ class Agent:
         *,
         task: str,
         planner: MppiConfig | None = None,
-        graphs: Graphs | None = None,
+        functions: OnnxFunctions | None = None,
         learning: bool = True,
-        recall: bool = True,
+        use_context_bank: bool = True,
         learner: Learner | None = None,
-        caution: Caution | None = None,
-        exploitation: Exploitation | None = None,
+        transition_filter: TransitionFilter | None = None,
+        plan_monitor: PlanMonitor | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -67,22 +67,22 @@ class Agent:
         """
         base.check_spec(spec)
         self.base, self.spec, self.learning = base, spec, learning
-        backend, plans, self.in_torch = parts_of(
-            base, graphs, spec, task=task, planner=planner or MppiConfig()
+        backend, plans, self.torch_reason = select_backends(
+            base, functions, spec, task=task, planner=planner or MppiConfig()
         )
-        learns = learning and not base.told
+        learns = learning and not base.uses_privileged_state
         self._batch = BatchAgent(
-            Finite(backend),
+            NanGuard(backend),
             plans,
             spec,
-            recall=recall and learns,
+            use_context_bank=use_context_bank and learns,
             learner=learner if learns else None,
-            exploitation=exploitation,
+            plan_monitor=plan_monitor,
             seed=seed,
         )
-        self._caution, self._exploitation = caution, exploitation
-        self._watched = {"watched": 0, "invalid": 0}
-        self._origin: tuple[Store, str] | None = None
+        self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
+        self._transition_counts = {"watched": 0, "invalid": 0}
+        self._parent_snapshot: tuple[Store, str] | None = None
         """Snapshot from which this lifetime state continues."""
 
     @property
@@ -95,9 +95,9 @@ class Agent:
         """Counters by name. `lived`: updates of the lifetime, over all sessions. `watched` and `invalid`: valid and
         invalid transitions of this session, whether it learns or not. Parts in use add the outcomes of residuals,
         the reasons of rejected transitions, and the results of the plan monitor."""
-        state = self._batch.state if self._batch.begun else None
-        counted = {"lived": int(state.step.max()) if state else 0, **self._watched}
-        for part in self._parts:
+        state = self._batch.state if self._batch.is_started else None
+        counted = {"lived": int(state.step.max()) if state else 0, **self._transition_counts}
+        for part in self._event_sources:
             counted |= part.counts if part else {}
         if state and (shadow := state.shadow) is not None:
             outcomes = {"tried": shadow.offered, "believed": shadow.accepted, "given_up": shadow.rejected}
@@ -105,17 +105,17 @@ class Agent:
         return counted
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[AgentEvent]:
         """Last events of this session: decisions about residuals, rejected transitions, and alarms of the plan
         monitor."""
-        return sorted(event for part in self._parts if part for event in part.events)
+        return sorted(event for part in self._event_sources if part for event in part.events)
 
     @property
-    def _parts(self) -> tuple[Caution | Consolidating | Exploitation | None, ...]:
+    def _event_sources(self) -> tuple[TransitionFilter | ConsolidationClient | PlanMonitor | None, ...]:
         """Parts with counters and events."""
-        return self._caution, self._batch.consolidating, self._exploitation
+        return self._transition_filter, self._batch.consolidation, self._plan_monitor
 
-    def begin(self, hold: np.ndarray, restore: Path | str | None = None) -> None:
+    def begin(self, last_action: np.ndarray, restore: Path | str | None = None) -> None:
         """Start from the initial state, or from a saved state.
 
         Args:
@@ -125,15 +125,15 @@ class Agent:
         Raises:
             SnapshotError: If the state is damaged or belongs to another base or robot.
         """
-        self._batch.begin(np.atleast_2d(hold)[None])
-        self._watched = dict.fromkeys(self._watched, 0)
-        self._origin = None
+        self._batch.begin(np.atleast_2d(last_action)[None])
+        self._transition_counts = dict.fromkeys(self._transition_counts, 0)
+        self._parent_snapshot = None
         if restore is not None:
-            store, reference = opened(restore)
-            name = store.find(reference)
-            arrays = store.load(name, base_digest=self.base.digest, spec_digest=self.spec.digest())
+            store, reference = parse_reference(restore)
+            name = store.resolve(reference)
+            arrays = store.load(name, base_digest=self.base.digest, spec_digest=self.spec.compute_digest())
             self._batch.restore(arrays)
-            self._origin = store, name
+            self._parent_snapshot = store, name
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """Compute the next action, `A`, for observation `O` and goal `G`.
@@ -162,16 +162,16 @@ class Agent:
             )
         return action
 
-    def live(
+    def observe(
         self,
         obs: np.ndarray,
         applied: np.ndarray,
         next_obs: np.ndarray,
         *,
         valid: bool = True,
-        contact: bool = False,
-        hurry: bool = False,
-    ) -> Surprise:
+        intervention: bool = False,
+        skip_optional: bool = False,
+    ) -> PredictionError:
         """Observe one transition: predict, compare, update.
 
         Args:
@@ -183,25 +183,29 @@ class Agent:
         Raises:
             InferenceError: If the updated state would not be finite; the state stays unchanged.
         """
-        if self._caution is not None:
-            step = self._watched["watched"] + self._watched["invalid"]
-            valid &= not self._caution.doubts(step, obs, applied, next_obs, contact=contact)
-        if self._exploitation is not None and not valid:
-            self._exploitation.doubt()
-        self._watched["watched" if valid else "invalid"] += 1
+        if self._transition_filter is not None:
+            step = self._transition_counts["watched"] + self._transition_counts["invalid"]
+            valid &= not self._transition_filter.rejects(
+                step, obs, applied, next_obs, intervention=intervention
+            )
+        if self._plan_monitor is not None and not valid:
+            self._plan_monitor.invalidate()
+        self._transition_counts["watched" if valid else "invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (
             x[0]
-            for x in self._batch.observe(obs[None], applied[None], next_obs[None], valid=weight, hurry=hurry)
+            for x in self._batch.observe(
+                obs[None], applied[None], next_obs[None], valid=weight, skip_optional=skip_optional
+            )
         )
         deviation = np.exp(0.5 * log_variance)
         error = (next_obs - mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
-        return Surprise(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
+        return PredictionError(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
 
-    def imagined(self) -> Imagined | None:
+    def predict_plan(self) -> PlanPrediction | None:
         """Predict the outcome of the newest plan; None before the first action."""
-        return self._batch.imagined()
+        return self._batch.predict_plan()
 
     def save(self, place: Path | str, *, note: str = "") -> str:
         """Save the lifetime state durably, and return the snapshot's digest.
@@ -212,10 +216,10 @@ class Agent:
         Raises:
             SnapshotError: If the head of that branch is no ancestor of this state.
         """
-        store, branch = opened(place)
-        parents = [] if self._origin is None else [store.fetch(*self._origin)]
-        self._origin = store, self._write(store, branch, parents, note)
-        return self._origin[1]
+        store, branch = parse_reference(place)
+        parents = [] if self._parent_snapshot is None else [store.copy_from(*self._parent_snapshot)]
+        self._parent_snapshot = store, self._save_snapshot(store, branch, parents, note)
+        return self._parent_snapshot[1]
 
     def rescue(self, place: Path | str) -> str:
         """Save a copy of the lifetime state in another store, and return the snapshot's digest.
@@ -226,18 +230,22 @@ class Agent:
         Args:
             place: New store, and with `@` the branch.
         """
-        store, branch = opened(place)
+        store, branch = parse_reference(place)
         try:
-            parents = [] if self._origin is None else [store.fetch(*self._origin, tensors=False)]
+            parents = (
+                []
+                if self._parent_snapshot is None
+                else [store.copy_from(*self._parent_snapshot, tensors=False)]
+            )
         except (OSError, SnapshotError):
             parents = []
-        return self._write(store, branch, parents, "a copy, since its own store could not be written")
+        return self._save_snapshot(store, branch, parents, "a copy, since its own store could not be written")
 
-    def _write(self, store: Store, branch: str, parents: list[str], note: str) -> str:
+    def _save_snapshot(self, store: Store, branch: str, parents: list[str], note: str) -> str:
         return store.save(
-            self._batch.saved().flatten(),
+            self._batch.snapshot_state().flatten(),
             base_digest=self.base.digest,
-            spec_digest=self.spec.digest(),
+            spec_digest=self.spec.compute_digest(),
             branch=branch,
             parents=parents,
             note=note,

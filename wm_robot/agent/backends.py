@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 
-from wm_robot.agent.onnx_files import Graphs
-from wm_robot.agent.onnx_planner import Plans
+from wm_robot.agent.onnx_files import OnnxFunctions
+from wm_robot.agent.onnx_planner import PlannerBackend
 from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
@@ -14,41 +14,43 @@ from wm_robot.spec import RobotSpec
 _log = logging.getLogger(__name__)
 
 
-def lives_of(base: Base, graphs: Graphs | None) -> ModelBackend[np.ndarray]:
+def select_model_backend(base: Base, functions: OnnxFunctions | None) -> ModelBackend[np.ndarray]:
     """Select the model backend of a base: ONNX where available, else torch."""
-    if graphs is not None and graphs.life is not None:
-        return graphs.life
+    if functions is not None and functions.life is not None:
+        return functions.life
     model = base.model
     # Imported here and below, so that a robot with ONNX functions needs no torch.
-    from wm_robot.model.torch_backend import ModelLives
+    from wm_robot.model.torch_backend import TorchBackend
 
-    return ModelLives(model)
+    return TorchBackend(model)
 
 
-def parts_of(
-    base: Base, graphs: Graphs | None, spec: RobotSpec, *, task: str, planner: MppiConfig
-) -> tuple[ModelBackend[np.ndarray], Plans, str]:
+def select_backends(
+    base: Base, functions: OnnxFunctions | None, spec: RobotSpec, *, task: str, planner: MppiConfig
+) -> tuple[ModelBackend[np.ndarray], PlannerBackend, str]:
     """Select model backend and planner backend; return both, and the reason for torch, which is logged, or ''."""
-    lives = lives_of(base, graphs)
-    fits = graphs is not None and graphs.plan.fits(spec, task=task, planner=planner)
-    if graphs is not None and fits:
-        plans: Plans = graphs.plan.with_iterations(planner.iterations)
+    lives = select_model_backend(base, functions)
+    fits = functions is not None and functions.plan.is_valid_for(spec, task=task, planner=planner)
+    if functions is not None and fits:
+        plans: PlannerBackend = functions.plan.with_iterations(planner.iterations)
     else:
         model = base.model
-        from wm_robot.agent.rollout_objective import ImaginedPlans
+        from wm_robot.agent.rollout_objective import TorchPlanner
 
-        plans = ImaginedPlans(model, spec, task=task, planner=planner)
-    why = "" if fits and graphs is not None and lives is graphs.life else _why_torch(base, graphs, fits)
+        plans = TorchPlanner(model, spec, task=task, planner=planner)
+    why = (
+        ""
+        if fits and functions is not None and lives is functions.life
+        else _describe_torch_reason(base, functions, fits)
+    )
     if why:
         _log.warning("this agent runs with torch: %s", why)
     return lives, plans, why
 
 
-def _why_torch(base: Base, graphs: Graphs | None, fits: bool) -> str:
-    if graphs is None:
-        return (
-            f"base {base.digest[:12]} has no graphs here. Export them: wm-robot export {base.where or 'BASE'}"
-        )
-    if not fits:
+def _describe_torch_reason(base: Base, functions: OnnxFunctions | None, plan_fits: bool) -> str:
+    if functions is None:
+        return f"base {base.digest[:12]} has no graphs here. Export them: wm-robot export {base.folder or 'BASE'}"
+    if not plan_fits:
         return f"the graphs of base {base.digest[:12]} are for another task or planner config"
     return f"family '{base.config['memory']}' has no graph of its state update"

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.adaptation.consolidation import Consolidating, Learner
-from wm_robot.adaptation.context_bank import Recall
-from wm_robot.adaptation.experience_buffer import Reservoir
-from wm_robot.adaptation.shadow import Trial
-from wm_robot.agent.onnx_planner import Plans
-from wm_robot.agent.plan_monitor import Exploitation
-from wm_robot.agent.plan_prediction import Imagined, Thought, imagined, with_action
+from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
+from wm_robot.adaptation.context_bank import ContextBank
+from wm_robot.adaptation.experience_buffer import ExperienceBuffer
+from wm_robot.adaptation.shadow import ShadowEvaluation
+from wm_robot.agent.onnx_planner import PlannerBackend
+from wm_robot.agent.plan_monitor import PlanMonitor
+from wm_robot.agent.plan_prediction import LastPlan, PlanPrediction, append_recent_action, predict_plan
 from wm_robot.errors import SnapshotError
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.memory.state_arrays import ArrayState
@@ -23,16 +23,16 @@ from wm_robot.planning.mppi import Mppi
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Step
 
-TREND = 8
+NUM_TREND_GOALS = 8
 """Number of past goals that a parabola fits to extrapolate the next ones."""
 
 
-class _Moment(NamedTuple):
+class _SnapshotContent(NamedTuple):
     """Content of a snapshot, all parts from the same step."""
 
     state: ArrayState
     planner_noise: np.ndarray
-    past: Reservoir | None
+    experience: ExperienceBuffer | None
 
 
 class BatchAgent:
@@ -41,12 +41,12 @@ class BatchAgent:
     def __init__(
         self,
         backend: ModelBackend[np.ndarray],
-        plans: Plans,
+        planner_backend: PlannerBackend,
         spec: RobotSpec,
         *,
-        recall: bool = False,
+        use_context_bank: bool = False,
         learner: Learner | None = None,
-        exploitation: Exploitation | None = None,
+        plan_monitor: PlanMonitor | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -57,27 +57,29 @@ class BatchAgent:
         plan_monitor: Compares the reward that plans predict with the reward that follows.
         """
         self.spec = spec
-        bank = Recall(backend) if recall else None
-        self.consolidating = Consolidating(Trial(backend, bank), learner) if learner else None
-        self._backend: ModelBackend[np.ndarray] = self.consolidating or bank or backend
-        self._plans, self._exploitation = plans, exploitation
+        bank = ContextBank(backend) if use_context_bank else None
+        self.consolidation = (
+            ConsolidationClient(ShadowEvaluation(backend, bank), learner) if learner else None
+        )
+        self._backend: ModelBackend[np.ndarray] = self.consolidation or bank or backend
+        self._planner_backend, self._plan_monitor = planner_backend, plan_monitor
         self._planner = Mppi(
-            plans.planner,
+            planner_backend.planner,
             low=spec.action_low,
             high=spec.action_high,
-            step=spec.action_step,
+            max_step=spec.action_step,
             seed=seed,
         )
-        self._forecast = _parabola(TREND, self._planner.config.horizon)
+        self._forecast_weights = _compute_forecast_weights(NUM_TREND_GOALS, self._planner.config.horizon)
         self._goals: np.ndarray | None = None
-        self._thought: Thought | None = None
-        self._acted = False
+        self._last_plan: LastPlan | None = None
+        self._has_new_plan = False
         """Whether a plan was made since the last transition."""
         self._state: ArrayState | None = None
-        self._moment: _Moment | None = None
+        self._snapshot_content: _SnapshotContent | None = None
 
     @property
-    def begun(self) -> bool:
+    def is_started(self) -> bool:
         """Whether there is a lifetime state."""
         return self._state is not None
 
@@ -87,25 +89,25 @@ class BatchAgent:
         assert self._state is not None, "the agent was not started"
         return self._state
 
-    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+    def begin(self, last_action: np.ndarray, truth: np.ndarray | None = None) -> None:
         """Start from the initial state.
 
         Args:
             last_action: Action in force, `B A`; or those that may still be on their way to the motors, `B K A`.
             truth: True physics, `B P`, for the oracle.
         """
-        under_way = _floats(hold if hold.ndim == 3 else hold[:, None])
-        state = self._backend.birth(hold=under_way[:, -1], truth=_maybe(truth))
+        under_way = _as_float32(last_action if last_action.ndim == 3 else last_action[:, None])
+        state = self._backend.initial_state(initial_action=under_way[:, -1], truth=_as_float32_or_none(truth))
         recent = np.concatenate([state.recent, under_way], 1)[:, -state.recent.shape[1] :]
         self._state = replace(state, recent=recent)
-        if self.consolidating:
-            self.consolidating.begin()
-        if self._exploitation:
-            self._exploitation.begin(len(hold))
+        if self.consolidation:
+            self.consolidation.restore_experience()
+        if self._plan_monitor:
+            self._plan_monitor.begin(len(last_action))
         self._planner.reset()
-        self._goals = self._thought = None
-        self._acted = False
-        self._settle()
+        self._goals = self._last_plan = None
+        self._has_new_plan = False
+        self._update_snapshot_content()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Continue from a saved state, in its flat form; the recent actions stay those of now.
@@ -122,22 +124,22 @@ class BatchAgent:
         if (noise := saved.planner_noise) is not None:
             if (noise.shape, noise.dtype) != ((1, 6), np.int64):
                 raise SnapshotError(f"the planner's noise is {noise.dtype} {noise.shape}, not int64 (1, 6)")
-            self._planner.random = noise[0]
-        if self.consolidating:
-            self.consolidating.begin(saved.experience)
+            self._planner.noise_state = noise[0]
+        if self.consolidation:
+            self.consolidation.restore_experience(saved.experience)
         self._state = replace(saved, recent=born.recent, experience=None, planner_noise=None)
-        self._settle()
+        self._update_snapshot_content()
 
-    def saved(self) -> ArrayState:
+    def snapshot_state(self) -> ArrayState:
         """Return the state after the last step, with all parts that are only saved; safe in another thread."""
-        assert self._moment is not None, "the agent was not started"
-        state, noise, past = self._moment
+        assert self._snapshot_content is not None, "the agent was not started"
+        state, noise, past = self._snapshot_content
         if past is None:
             return replace(state, planner_noise=noise)
         spec, batch = self.spec, len(state.step)
         obs, action = (np.zeros((batch, size), np.float32) for size in (spec.obs_dim, spec.action_dim))
         step = Step(obs, action, obs.copy(), np.zeros(batch, np.float32))
-        return replace(state, experience=past.arrays(state, step), planner_noise=noise)
+        return replace(state, experience=past.to_arrays(state, step), planner_noise=noise)
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         """Compute the next action, `B A`.
@@ -147,14 +149,14 @@ class BatchAgent:
             goal: `B G`; its motion in the last calls is extrapolated.
             applied: Action applied before `obs`, `B A`, if that step is not observed yet.
         """
-        sensed, goals = _floats(obs), self._expected_goals(_floats(goal))
-        state = self.state if applied is None else with_action(self.state, _floats(applied))
-        improve = self._plans.improving(state, sensed, goals)
+        sensed, goals = _as_float32(obs), self._extrapolate_goals(_as_float32(goal))
+        state = self.state if applied is None else append_recent_action(self.state, _as_float32(applied))
+        improve = self._planner_backend.iteration_at(state, sensed, goals)
         plan = self._planner.plan(improve, state.recent[:, -1])
-        self._thought, self._acted = Thought(state, sensed, plan), True
-        if self._exploitation:
-            expect = partial(self._expected, state)
-            self._exploitation.planned(sensed, goals, plan, state.recent, expect, goal=goal)
+        self._last_plan, self._has_new_plan = LastPlan(state, sensed, plan), True
+        if self._plan_monitor:
+            expect = partial(self._predict_at_plan, state)
+            self._plan_monitor.on_plan(sensed, goals, plan, state.recent, expect, goal=goal)
         return plan[:, 0]
 
     def observe(
@@ -165,7 +167,7 @@ class BatchAgent:
         *,
         valid: np.ndarray | None = None,
         truth: np.ndarray | None = None,
-        hurry: bool = False,
+        skip_optional: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Update the states with one transition.
 
@@ -178,29 +180,35 @@ class BatchAgent:
         Returns:
             Prediction of `next_obs`: mean and log variance, `B O` each.
         """
-        if self._acted and hurry and self._planner.searched:
-            self._planner.carry_over()
-        self._acted = False
-        if self._exploitation and hurry:
-            self._exploitation.forgo()
-        elif self._exploitation:
-            self._exploitation.imagine()
-        weight = np.ones(len(obs), np.float32) if valid is None else _floats(valid)
-        step = Step(_floats(obs), _floats(applied), _floats(next_obs), weight, truth=_maybe(truth))
-        expected, self._state = self._backend.write(self.state, step)
-        self._settle()
+        if self._has_new_plan and skip_optional and self._planner.replanned:
+            self._planner.reuse_shifted_plan()
+        self._has_new_plan = False
+        if self._plan_monitor and skip_optional:
+            self._plan_monitor.skip()
+        elif self._plan_monitor:
+            self._plan_monitor.advance()
+        weight = np.ones(len(obs), np.float32) if valid is None else _as_float32(valid)
+        step = Step(
+            _as_float32(obs),
+            _as_float32(applied),
+            _as_float32(next_obs),
+            weight,
+            truth=_as_float32_or_none(truth),
+        )
+        expected, self._state = self._backend.update(self.state, step)
+        self._update_snapshot_content()
         return expected.mean, expected.log_variance
 
-    def imagined(self) -> Imagined | None:
+    def predict_plan(self) -> PlanPrediction | None:
         """Predict the outcome of the newest plan of the first robot; None before its first action."""
-        return imagined(self._backend, self._thought) if self._thought else None
+        return predict_plan(self._backend, self._last_plan) if self._last_plan else None
 
-    def _settle(self) -> None:
+    def _update_snapshot_content(self) -> None:
         """Set the content of the next snapshot; one assignment, since another thread may save."""
-        past = self.consolidating.past if self.consolidating else None
-        self._moment = _Moment(self.state, self._planner.random[None], past)
+        past = self.consolidation.experience if self.consolidation else None
+        self._snapshot_content = _SnapshotContent(self.state, self._planner.noise_state[None], past)
 
-    def _expected(
+    def _predict_at_plan(
         self,
         state: ArrayState,
         obs: Float[np.ndarray, "K B O"],
@@ -209,7 +217,7 @@ class BatchAgent:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean and log variance of the next observation from the planning states; see `PredictStep`."""
         rows, rows_recent, rows_action = (
-            _floats(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
+            _as_float32(each.reshape(-1, *each.shape[2:])) for each in (obs, recent, action)
         )
 
         def repeat(value: np.ndarray) -> np.ndarray:
@@ -219,26 +227,26 @@ class BatchAgent:
         found = self._backend.predict(states, rows, rows_action)
         return found.mean.reshape(obs.shape), found.log_variance.reshape(obs.shape)
 
-    def _expected_goals(self, goal: np.ndarray) -> np.ndarray:
+    def _extrapolate_goals(self, goal: np.ndarray) -> np.ndarray:
         """Extrapolate the goal to each step of the horizon, `B H G`, by its last motion."""
         if self._goals is None or self._goals.shape[::2] != goal.shape:
-            self._goals = np.repeat(goal[:, None], TREND, 1)
+            self._goals = np.repeat(goal[:, None], NUM_TREND_GOALS, 1)
         self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
-        return self._forecast @ self._goals
+        return self._forecast_weights @ self._goals
 
 
-def _parabola(seen: int, ahead: int) -> Float[np.ndarray, "H N"]:
+def _compute_forecast_weights(num_past: int, num_ahead: int) -> Float[np.ndarray, "H N"]:
     """Compute the weights of the last `N` values in the next `H`, by a least-squares parabola."""
 
     def powers(first: int, count: int) -> np.ndarray:
         return np.arange(first, first + count, dtype=np.float64)[:, None] ** np.arange(3)
 
-    return (powers(1, ahead) @ np.linalg.pinv(powers(1 - seen, seen))).astype(np.float32)
+    return (powers(1, num_ahead) @ np.linalg.pinv(powers(1 - num_past, num_past))).astype(np.float32)
 
 
-def _floats(values: np.ndarray) -> np.ndarray:
+def _as_float32(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _maybe(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else _floats(values)
+def _as_float32_or_none(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else _as_float32(values)

@@ -12,14 +12,14 @@ from wm_robot.spec import RobotSpec
 if TYPE_CHECKING:
     from wm_robot.adaptation.learner_process import LearnerProcess
     from wm_robot.agent.agent import Agent
-    from wm_robot.agent.plan_monitor import Exploitation
+    from wm_robot.agent.plan_monitor import PlanMonitor
 
-WARM_UP = 20
+WARM_UP_STEPS = 20
 """Number of steps before the first observation, because the first steps of a process take many times longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LifeConfig:
+class AgentConfig:
     """Configuration of a robot's agent."""
 
     base: str
@@ -32,7 +32,7 @@ class LifeConfig:
     """Contexts of earlier steps are recognised and reused."""
     learner: bool = False
     """A learner process fits a residual, which is evaluated and then accepted or rejected."""
-    watch_plans: bool = True
+    monitor_plans: bool = True
     """Plans whose predicted rewards do not occur are reported; see `PlanMonitor`."""
     seed: int = 0
     """Seed of the planner's noise."""
@@ -42,15 +42,15 @@ class LifeConfig:
     """Number of steps that a plan looks ahead."""
     iterations: int = 0
     """Number of iterations of the planner."""
-    threads: int = 1
+    num_threads: int = 1
     """Number of threads of torch."""
 
 
-class RobotLife:
+class RobotAgent:
     """Agent of a robot, with its learner process and its plan monitor, if they are configured."""
 
-    def __init__(self, agent: "Agent", learner: "LearnerProcess | None", watch: "Exploitation | None"):
-        self.agent, self._learner, self._watch = agent, learner, watch
+    def __init__(self, agent: "Agent", learner: "LearnerProcess | None", plan_monitor: "PlanMonitor | None"):
+        self.agent, self._learner, self._plan_monitor = agent, learner, plan_monitor
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -60,11 +60,11 @@ class RobotLife:
     def report(self) -> dict[str, object]:
         """Return the newest event, the state of the learner process and of the plan monitor, as plain values."""
         events = self.agent.events
-        values: dict[str, object] = {"event": events[-1].what if events else ""}
+        values: dict[str, object] = {"event": events[-1].description if events else ""}
         if self._learner is not None:
-            values["learner_alive"] = self._learner.alive
-        if self._watch is not None:
-            values["plans_kept"] = not self._watch.alarmed.any()
+            values["learner_alive"] = self._learner.is_alive
+        if self._plan_monitor is not None:
+            values["plans_kept"] = not self._plan_monitor.is_alarmed.any()
         return values
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class RobotLife:
             self._learner.close()
 
 
-def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
+def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
     """Load the base of a configuration, and return an agent with its learner process and plan monitor.
 
     Raises:
@@ -86,11 +86,11 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
             "base is ''; it must be the folder of a base, or the name of a base that ships, such as arm-ekf"
         )
     # Imported here, so that a node starts fast and loads only the modules that its agent needs.
-    from wm_robot.adaptation.transition_filter import Caution
+    from wm_robot.adaptation.transition_filter import TransitionFilter
     from wm_robot.agent.agent import Agent
-    from wm_robot.agent.backends import lives_of
-    from wm_robot.agent.onnx_files import load_graphs
-    from wm_robot.agent.plan_monitor import Exploitation
+    from wm_robot.agent.backends import select_model_backend
+    from wm_robot.agent.onnx_files import load_functions
+    from wm_robot.agent.plan_monitor import PlanMonitor
     from wm_robot.io.base_file import find_base
     from wm_robot.model.base import load_base
     from wm_robot.planning.mppi import MppiConfig
@@ -99,40 +99,40 @@ def load_life(config: LifeConfig, spec: RobotSpec) -> RobotLife:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_graphs(folder, base), None
+    graphs, learner = load_functions(folder, base), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 
-        learner = LearnerProcess(folder, base, backend=lives_of(base, graphs))
-    watch = Exploitation(spec, task=config.task) if config.watch_plans else None
+        learner = LearnerProcess(folder, base, backend=select_model_backend(base, graphs))
+    watch = PlanMonitor(spec, task=config.task) if config.monitor_plans else None
     agent = Agent(
         base,
         spec,
         task=config.task,
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
-        graphs=graphs,
+        functions=graphs,
         learning=config.learning,
-        recall=config.recall,
+        use_context_bank=config.recall,
         learner=learner,
-        caution=Caution(spec),
-        exploitation=watch,
+        transition_filter=TransitionFilter(spec),
+        plan_monitor=watch,
         seed=config.seed,
     )
-    if agent.in_torch:
+    if agent.torch_reason:
         import torch
 
-        torch.set_num_threads(config.threads)
-    return RobotLife(agent, learner, watch)
+        torch.set_num_threads(config.num_threads)
+    return RobotAgent(agent, learner, watch)
 
 
-def neutral_action(spec: RobotSpec) -> np.ndarray:
+def compute_neutral_action(spec: RobotSpec) -> np.ndarray:
     """Return the permitted action nearest to zero, `A`."""
     return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
 
 
 def warm_up(agent: "Agent", spec: RobotSpec, *, task: str) -> None:
     """Act and learn for a few steps with an agent that is then discarded, so that the first real step is not slow."""
-    obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(spec.task(task).goal, np.float32)
-    agent.begin(neutral_action(spec))
-    for _ in range(WARM_UP):
-        agent.live(obs, agent.act(obs, goal), obs)
+    obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(spec.find_task(task).goal, np.float32)
+    agent.begin(compute_neutral_action(spec))
+    for _ in range(WARM_UP_STEPS):
+        agent.observe(obs, agent.act(obs, goal), obs)

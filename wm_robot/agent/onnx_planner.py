@@ -5,23 +5,28 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from wm_robot.io.durable import digest
+from wm_robot.io.durable import compute_digest
 from wm_robot.memory.state_arrays import ArrayState
-from wm_robot.model.onnx_session import Function
-from wm_robot.planning.mppi import Improve, MppiConfig
-from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.model.onnx_session import StateFunction
+from wm_robot.planning.mppi import Iteration, MppiConfig
+from wm_robot.spec import RobotSpec, encode_canonical_json
 
-MEAN, NOISE, HOLD, BETTER = "search.mean", "search.noise", "search.hold", "better"
+MEAN_INPUT, NOISE_INPUT, LAST_ACTION_INPUT, PLAN_OUTPUT = (
+    "search.mean",
+    "search.noise",
+    "search.hold",
+    "better",
+)
 
 
 @runtime_checkable
-class Plans(Protocol):
+class PlannerBackend(Protocol):
     """Planner backend: imagines and scores plans."""
 
     planner: MppiConfig
     """Sizes of the search."""
 
-    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def iteration_at(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Iteration:
         """Return the planner's iteration at a moment, for `Mppi.plan`.
 
         Args:
@@ -30,12 +35,12 @@ class Plans(Protocol):
         """
 
 
-def objective_of(spec: RobotSpec, task: str) -> str:
+def digest_objective(spec: RobotSpec, task: str) -> str:
     """Compute the digest of the part of a spec that a graph contains: task, kinematics and limits."""
-    return digest(
-        canonical_json(
+    return compute_digest(
+        encode_canonical_json(
             {
-                "task": {"name": task, **asdict(spec.task(task))},
+                "task": {"name": task, **asdict(spec.find_task(task))},
                 "chain": [asdict(link) for link in spec.chain],
                 "tip": spec.tip,
                 "actuators": [asdict(actuator) for actuator in spec.actuators],
@@ -45,30 +50,30 @@ def objective_of(spec: RobotSpec, task: str) -> str:
     )
 
 
-class PlanGraph:
+class OnnxPlanner:
     """Planner backend of one robot by an ONNX graph. The lifetime state is an input."""
 
-    def __init__(self, graph: Function, *, objective: str, planner: MppiConfig):
+    def __init__(self, function: StateFunction, *, objective: str, planner: MppiConfig):
         """Args:
         objective: Digest of task and limits; see `digest_objective`.
         """
-        self.objective, self.planner, self._graph = objective, planner, graph
+        self.objective, self.planner, self._function = objective, planner, function
 
-    def fits(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
+    def is_valid_for(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
         """Whether the graph is for this task of this spec and this planner config, with any number of iterations."""
-        wanted = objective_of(spec, task), replace(planner, iterations=self.planner.iterations)
+        wanted = digest_objective(spec, task), replace(planner, iterations=self.planner.iterations)
         return wanted == (self.objective, self.planner)
 
-    def with_iterations(self, iterations: int) -> "PlanGraph":
+    def with_iterations(self, iterations: int) -> "OnnxPlanner":
         """Return the same graph for another number of iterations."""
         planner = replace(self.planner, iterations=iterations)
-        return PlanGraph(self._graph, objective=self.objective, planner=planner)
+        return OnnxPlanner(self._function, objective=self.objective, planner=planner)
 
-    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def iteration_at(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Iteration:
         """See `PlannerBackend.iteration_at`; `B` is 1."""
-        moment = self._graph.bound(state.flatten_model_part(), {"obs": obs, "goals": goals})
+        moment = self._function.bind_inputs(state.flatten_model_part(), {"obs": obs, "goals": goals})
 
         def improve(mean: np.ndarray, noise: np.ndarray, hold: np.ndarray) -> np.ndarray:
-            return moment({MEAN: mean, NOISE: noise, HOLD: hold})[BETTER]
+            return moment({MEAN_INPUT: mean, NOISE_INPUT: noise, LAST_ACTION_INPUT: hold})[PLAN_OUTPUT]
 
         return improve

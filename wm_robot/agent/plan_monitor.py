@@ -12,54 +12,56 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.adaptation.events import EVENTS, Event
+from wm_robot.adaptation.events import MAX_EVENTS, AgentEvent
 from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import Reward, reward_of
+from wm_robot.tasks import Reward, make_reward
 
-Expect = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+PredictStep = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """obs `K B O`, recent actions `K B R A`, action `K B A`: `K` moments, each of all robots → mean and log variance of
 the next observation, `K B O` each."""
-FOLLOWED = 0.01
+ACTION_TOLERANCE = 0.01
 """Share of a motor's largest step by which the applied action may differ from the planned one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploitationConfig:
+class PlanMonitorConfig:
     """Config of the plan monitor: its window and the thresholds of the alarm."""
 
     window: int = 48
     """Number of consecutive plans that are scored together, each over its whole horizon."""
-    gap: float = 4.0
+    alarm_threshold: float = 4.0
     """Standard errors by which the received reward must be below half of the predicted reward."""
-    calm: float = 2.0
+    clear_threshold: float = 2.0
     """Standard errors below which the alarm ends, if the received reward also correlates with the predicted one."""
     last: int = 8
     """Number of consecutive equal scores that raise or end the alarm."""
 
     def __post_init__(self) -> None:
-        check_at_least(8, self, "window", part="exploitation")
-        check_at_least(1, self, "last", part="exploitation")
-        if not 0 < self.calm <= self.gap:
-            raise ConfigError(f"exploitation.calm is {self.calm}; it must be above 0 and at most {self.gap}")
+        check_at_least(8, self, "window", section="exploitation")
+        check_at_least(1, self, "last", section="exploitation")
+        if not 0 < self.clear_threshold <= self.alarm_threshold:
+            raise ConfigError(
+                f"exploitation.calm is {self.clear_threshold}; it must be above 0 and at most {self.alarm_threshold}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class PlanScore:
     """Score of the plans in a window, `B` each. Rewards are means over the steps of a horizon."""
 
-    promised: np.ndarray
+    predicted: np.ndarray
     """Predicted reward of the plans, above the predicted reward of holding still."""
-    kept: np.ndarray
+    realised: np.ndarray
     """Received reward, above the predicted reward of holding still."""
     gap: np.ndarray
     """Standard errors by which the received reward is below half of the predicted one."""
-    insensitive: np.ndarray
+    uncorrelated: np.ndarray
     """Whether less than half of the predicted reward follows: the shortfall correlates with the prediction, and most
     of all at zero time shift."""
 
 
-class _Moment(NamedTuple):
+class _RolloutStep(NamedTuple):
     """Step of a reference rollout or of the robot, with any batch axes."""
 
     obs: np.ndarray
@@ -68,44 +70,51 @@ class _Moment(NamedTuple):
     goal: np.ndarray
 
 
-class _Foresight:
+class _ReferenceRollout:
     """Reference rollout of a plan and of holding still, one step per period while the plan is executed."""
 
     def __init__(
-        self, obs: np.ndarray, goals: np.ndarray, plan: np.ndarray, recent: np.ndarray, expect: Expect
+        self,
+        obs: np.ndarray,
+        goals: np.ndarray,
+        plan: np.ndarray,
+        recent: np.ndarray,
+        predict_step: PredictStep,
     ):
-        self.broken = np.zeros(len(obs), bool)
-        self.lived: list[_Moment] = []
-        self._imagined: list[_Moment] = []
-        self._goals, self._expect = goals, expect
+        self.is_excluded = np.zeros(len(obs), bool)
+        self.observed_steps: list[_RolloutStep] = []
+        self._predicted_steps: list[_RolloutStep] = []
+        self._goals, self._predict_step = goals, predict_step
         self._actions = np.stack([plan, np.repeat(recent[:, -1:], plan.shape[1], 1)])
-        self._at = np.stack([obs, obs]), np.stack([recent, recent])
+        self._rollout_state = np.stack([obs, obs]), np.stack([recent, recent])
 
     @property
-    def over(self) -> bool:
-        return len(self.lived) == self._actions.shape[2]
+    def is_complete(self) -> bool:
+        return len(self.observed_steps) == self._actions.shape[2]
 
-    def imagine(self, generator: np.random.Generator) -> None:
+    def advance(self, generator: np.random.Generator) -> None:
         """Predict one step of both, with the same sensor noise, so that noise does not separate them."""
-        k = len(self._imagined)
-        obs, recent = self._at
+        k = len(self._predicted_steps)
+        obs, recent = self._rollout_state
         action = self._actions[:, :, k]
         noise = generator.standard_normal(obs.shape[1:])
-        mean, log_variance = self._expect(obs, recent, action)
+        mean, log_variance = self._predict_step(obs, recent, action)
         seen = mean + np.exp(0.5 * log_variance) * noise
-        self._at = mean, np.concatenate([recent[:, :, 1:], action[:, :, None]], 2)
+        self._rollout_state = mean, np.concatenate([recent[:, :, 1:], action[:, :, None]], 2)
         goal = np.stack([self._goals[:, k]] * 2)
-        self._imagined.append(_Moment(obs, action, seen, goal))
+        self._predicted_steps.append(_RolloutStep(obs, action, seen, goal))
 
-    def rewards(self, reward: Reward) -> np.ndarray:
+    def compute_rewards(self, reward: Reward) -> np.ndarray:
         """Compute the predicted reward of the plan, that of holding still, and the received reward: `3 B`."""
         # All at once: a reward of few elements takes as long as one of many.
-        imagined, lived = (map(np.stack, zip(*each, strict=True)) for each in (self._imagined, self.lived))
+        imagined, lived = (
+            map(np.stack, zip(*each, strict=True)) for each in (self._predicted_steps, self.observed_steps)
+        )
         both = (np.concatenate([one, other[:, None]], 1) for one, other in zip(imagined, lived, strict=True))
         return np.asarray(reward(*both)).mean(0)
 
 
-class Exploitation:
+class PlanMonitor:
     """Plan monitor of `B` agents; a robot has one.
 
     Predicted rewards are those of an observation sampled from the prediction, since near a goal noise alone costs
@@ -117,45 +126,45 @@ class Exploitation:
         spec: RobotSpec,
         *,
         task: str,
-        config: ExploitationConfig | None = None,
+        config: PlanMonitorConfig | None = None,
         seed: int = 0,
     ):
-        self.config = config or ExploitationConfig()
-        self._reward: Reward = reward_of(spec, spec.task(task))
-        self._far = FOLLOWED * spec.action_step
+        self.config = config or PlanMonitorConfig()
+        self._reward: Reward = make_reward(spec, spec.find_task(task))
+        self._action_tolerance = ACTION_TOLERANCE * spec.action_step
         self._seed = seed
         w = self.config.window
         self._shifts = (np.arange(w)[:, None] + np.arange(w)) % w
-        self.events: deque[Event] = deque(maxlen=EVENTS)
+        self.events: deque[AgentEvent] = deque(maxlen=MAX_EVENTS)
         self.begin(1)
 
-    def begin(self, lives: int) -> None:
+    def begin(self, num_rows: int) -> None:
         """Drop all plans and clear the alarm."""
         self.counts = {"plans": 0, "broken_off": 0, "alarms": 0, "alarmed": 0}
-        self.alarmed = np.zeros(lives, bool)
+        self.is_alarmed = np.zeros(num_rows, bool)
         """Rows with an alarm."""
-        self.judged: Judged | None = None
+        self.score: PlanScore | None = None
         """Newest score; NaN and False for rows with fewer plans than a window."""
         self.events.clear()
         self._generator = np.random.default_rng(self._seed)
         self._step = 0
-        self._plans = np.zeros((3, lives, self.config.window))
-        self._count = np.zeros(lives, int)
-        self._agreed = np.zeros(lives, int)
-        self._foresight: _Foresight | None = None
-        self._done: _Foresight | None = None
+        self._plan_rewards = np.zeros((3, num_rows, self.config.window))
+        self._num_plans = np.zeros(num_rows, int)
+        self._num_equal_scores = np.zeros(num_rows, int)
+        self._rollout: _ReferenceRollout | None = None
+        self._complete_rollout: _ReferenceRollout | None = None
         """Completed rollout that is not scored yet."""
-        self._asked: tuple[np.ndarray, np.ndarray] | None = None
+        self._last_request: tuple[np.ndarray, np.ndarray] | None = None
         """Observation and action of the newest plan."""
-        self._lived = True
+        self._is_advanced = True
 
-    def planned(
+    def on_plan(
         self,
         obs: Float[np.ndarray, "B O"],
         goals: Float[np.ndarray, "B H G"],
         plan: Float[np.ndarray, "B H A"],
         recent: Float[np.ndarray, "B R A"],
-        expect: Expect,
+        predict_step: PredictStep,
         *,
         goal: Float[np.ndarray, "B G"],
     ) -> None:
@@ -166,53 +175,53 @@ class Exploitation:
             recent: Actions that reached the motors, the newest last.
             predict_step: Model with the present lifetime state.
         """
-        current, applied = self._foresight if self._lived else None, recent[:, -1]
-        if current is not None and self._asked is not None:
-            before, asked = self._asked
-            current.broken |= (np.abs(applied - asked) > self._far).any(1)
-            current.lived.append(_Moment(before, applied, obs, goal))
-            if current.over:
-                self._done, current = current, None
-        self._foresight = current or _Foresight(obs, goals, plan, recent, expect)
-        self._asked, self._lived = (obs, plan[:, 0]), False
-        self.counts["alarmed"] += int(self.alarmed.sum())
+        current, applied = self._rollout if self._is_advanced else None, recent[:, -1]
+        if current is not None and self._last_request is not None:
+            before, asked = self._last_request
+            current.is_excluded |= (np.abs(applied - asked) > self._action_tolerance).any(1)
+            current.observed_steps.append(_RolloutStep(before, applied, obs, goal))
+            if current.is_complete:
+                self._complete_rollout, current = current, None
+        self._rollout = current or _ReferenceRollout(obs, goals, plan, recent, predict_step)
+        self._last_request, self._is_advanced = (obs, plan[:, 0]), False
+        self.counts["alarmed"] += int(self.is_alarmed.sum())
 
-    def imagine(self) -> None:
+    def advance(self) -> None:
         """Advance the reference rollout by one step and score a completed plan. Call it after sending the command."""
-        if self._lived:
+        if self._is_advanced:
             # A period without a plan: another controller acts.
-            self._foresight = None
-        self._lived = True
+            self._rollout = None
+        self._is_advanced = True
         self._step += 1
-        if self._done is not None:
-            self._keep(self._done)
-            self._done = None
-        if self._foresight is not None:
-            self._foresight.imagine(self._generator)
+        if self._complete_rollout is not None:
+            self._store_rewards(self._complete_rollout)
+            self._complete_rollout = None
+        if self._rollout is not None:
+            self._rollout.advance(self._generator)
 
-    def forgo(self) -> None:
+    def skip(self) -> None:
         """Replace `advance` when time is short: drop the present plan; a completed plan is scored later."""
-        self._lived, self._foresight = True, None
+        self._is_advanced, self._rollout = True, None
         self._step += 1
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Exclude the present plan from scoring, because of an invalid transition."""
-        if self._foresight is not None:
-            self._foresight.broken[:] = True
+        if self._rollout is not None:
+            self._rollout.is_excluded[:] = True
 
-    def _keep(self, done: _Foresight) -> None:
-        rows = np.flatnonzero(~done.broken)
+    def _store_rewards(self, done: _ReferenceRollout) -> None:
+        rows = np.flatnonzero(~done.is_excluded)
         self.counts["plans"] += len(rows)
-        self.counts["broken_off"] += int(done.broken.sum())
-        at = self._count[rows] % self.config.window
-        self._plans[:, rows, at] = done.rewards(self._reward)[:, rows]
-        self._count[rows] += 1
-        self._judge(rows)
+        self.counts["broken_off"] += int(done.is_excluded.sum())
+        at = self._num_plans[rows] % self.config.window
+        self._plan_rewards[:, rows, at] = done.compute_rewards(self._reward)[:, rows]
+        self._num_plans[rows] += 1
+        self._update_score(rows)
 
-    def _judge(self, rows: np.ndarray) -> None:
+    def _update_score(self, rows: np.ndarray) -> None:
         """Score the windows of rows with a new plan."""
         c = self.config
-        promised, staying, got = self._plans
+        promised, staying, got = self._plan_rewards
         effect, kept = promised - staying, got - staying
         short = effect / 2 - kept
         deviation = short.std(1) / np.sqrt(c.window)
@@ -221,37 +230,41 @@ class Exploitation:
         around = (effect - effect.mean(1, keepdims=True))[:, self._shifts]
         with_shift = np.einsum("bsw,bw->bs", around, short)
         insensitive = (with_shift[:, 0] > 0) & (with_shift.argmax(1) == 0)
-        full = self._count >= c.window
-        self.judged = Judged(
-            promised=np.where(full, effect.mean(1), np.nan),
-            kept=np.where(full, kept.mean(1), np.nan),
+        full = self._num_plans >= c.window
+        self.score = PlanScore(
+            predicted=np.where(full, effect.mean(1), np.nan),
+            realised=np.where(full, kept.mean(1), np.nan),
             gap=np.where(full, gap, np.nan),
-            insensitive=full & insensitive,
+            uncorrelated=full & insensitive,
         )
-        self._decide(rows[full[rows]])
+        self._update_alarms(rows[full[rows]])
 
-    def _decide(self, rows: np.ndarray) -> None:
+    def _update_alarms(self, rows: np.ndarray) -> None:
         """Raise or end alarms, where enough consecutive scores agree."""
-        assert self.judged is not None
-        c, gap, insensitive = self.config, self.judged.gap, self.judged.insensitive
-        broken = (gap > c.gap) | (insensitive & (gap > c.calm))
+        assert self.score is not None
+        c, gap, insensitive = self.config, self.score.gap, self.score.uncorrelated
+        broken = (gap > c.alarm_threshold) | (insensitive & (gap > c.clear_threshold))
         for life in rows.tolist():
-            other = ~insensitive[life] & (gap[life] < c.calm) if self.alarmed[life] else broken[life]
-            self._agreed[life] = self._agreed[life] + 1 if other else 0
-            if self._agreed[life] == c.last:
-                self._agreed[life], self.alarmed[life] = 0, not self.alarmed[life]
-                self.counts["alarms"] += int(self.alarmed[life])
-                self.events.append(Event(self._step, life, self._told(life)))
+            other = (
+                ~insensitive[life] & (gap[life] < c.clear_threshold)
+                if self.is_alarmed[life]
+                else broken[life]
+            )
+            self._num_equal_scores[life] = self._num_equal_scores[life] + 1 if other else 0
+            if self._num_equal_scores[life] == c.last:
+                self._num_equal_scores[life], self.is_alarmed[life] = 0, not self.is_alarmed[life]
+                self.counts["alarms"] += int(self.is_alarmed[life])
+                self.events.append(AgentEvent(self._step, life, self._describe_score(life)))
 
-    def _told(self, life: int) -> str:
+    def _describe_score(self, row: int) -> str:
         """Describe the score of a row."""
-        assert self.judged is not None
-        if not self.alarmed[life]:
+        assert self.score is not None
+        if not self.is_alarmed[row]:
             return "received reward matches the plans again"
         promised, kept, gap = (
-            float(found[life]) for found in (self.judged.promised, self.judged.kept, self.judged.gap)
+            float(found[row]) for found in (self.score.predicted, self.score.realised, self.score.gap)
         )
-        follows = ", and is uncorrelated with it" if self.judged.insensitive[life] else ""
+        follows = ", and is uncorrelated with it" if self.score.uncorrelated[row] else ""
         return (
             f"plans predicted {promised:.2g} of reward per step above holding still; received reward is {kept:.2g} "
             f"({gap:.1f} standard errors below half){follows}"

@@ -8,43 +8,45 @@ import torch
 from torch import Tensor
 
 from wm_robot.memory.state_arrays import ArrayState
-from wm_robot.model.torch_backend import TensorState, tensors
+from wm_robot.model.torch_backend import TensorState, to_tensors
 from wm_robot.model.world_model import WorldModel
-from wm_robot.planning.mppi import Improve, MppiConfig
-from wm_robot.planning.mppi_iteration import Improvement, Score
+from wm_robot.planning.mppi import Iteration, MppiConfig
+from wm_robot.planning.mppi_iteration import MppiIteration, Objective
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import Reward, reward_of
+from wm_robot.tasks import Reward, make_reward
 
 Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
 """Model, state, latent `B Z` and plans `B N H A` → observation after each action, `B N H O`."""
 
 
-def imagine_means(model: WorldModel, state: TensorState, z: Tensor, plans: Tensor) -> Tensor:
+def imagine_mean(model: WorldModel, state: TensorState, z: Tensor, plans: Tensor) -> Tensor:
     """Return the means of `WorldModel.imagine`."""
     return model.imagine(state, z, plans).mean
 
 
-class ImaginedPlans:
+class TorchPlanner:
     """Planner backend in torch; see `onnx_planner.PlannerBackend`."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None):
         self.model, self.planner = model, planner or MppiConfig()
-        self._reward = reward_of(spec, spec.task(task))
-        self._improvement = improvement_of(spec, self.planner)
+        self._reward = make_reward(spec, spec.find_task(task))
+        self._iteration = make_iteration(spec, self.planner)
 
     @torch.inference_mode()
-    def improving(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Improve:
+    def iteration_at(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Iteration:
         moment = map(torch.from_numpy, (obs, goals))
-        return self._improvement.of(scoring(self.model, self._reward, tensors(state.model_part()), *moment))
+        return self._iteration.bind_objective(
+            make_objective(self.model, self._reward, to_tensors(state.model_part()), *moment)
+        )
 
 
-def improvement_of(spec: RobotSpec, planner: MppiConfig) -> Improvement:
+def make_iteration(spec: RobotSpec, planner: MppiConfig) -> MppiIteration:
     """Create the MPPI iteration within a robot's limits."""
-    return Improvement(planner, low=spec.action_low, high=spec.action_high, step=spec.action_step)
+    return MppiIteration(planner, low=spec.action_low, high=spec.action_high, max_step=spec.action_step)
 
 
 @dataclass(frozen=True)
-class Imagination:
+class RolloutObjective:
     """Objective of plans at a moment: the summed reward of a rollout; see `Objective`."""
 
     model: WorldModel
@@ -53,24 +55,24 @@ class Imagination:
     z: Tensor
     goals: Tensor
     """`B H G`."""
-    rollout: Rollout = imagine_means
+    rollout: Rollout = imagine_mean
 
-    def imagine(self, plans: Tensor) -> Tensor:
-        return self.reward.look(self.rollout(self.model, self.state, self.z, plans))
+    def predict_features(self, plans: Tensor) -> Tensor:
+        return self.reward.features(self.rollout(self.model, self.state, self.z, plans))
 
-    def judge(self, followed: Tensor, plans: Tensor) -> Tensor:
-        return self.reward.judge(followed, plans, self.goals[:, None]).sum(-1)
+    def evaluate(self, features: Tensor, plans: Tensor) -> Tensor:
+        return self.reward.score(features, plans, self.goals[:, None]).sum(-1)
 
 
-def scoring(
+def make_objective(
     model: WorldModel,
     reward: Reward,
     state: TensorState,
     obs: Tensor,
     goals: Tensor,
     *,
-    rollout: Rollout = imagine_means,
-) -> Score:
+    rollout: Rollout = imagine_mean,
+) -> Objective:
     """Create the objective of plans at a moment: the reward summed over the imagined steps.
 
     Args:
@@ -78,4 +80,4 @@ def scoring(
         goals: Goal at each step of the horizon, `B H G`.
         rollout: Function that computes observations from plans.
     """
-    return Imagination(model, reward, state, model.observe(state, obs), goals, rollout)
+    return RolloutObjective(model, reward, state, model.observe(state, obs), goals, rollout)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_robot.agent import backends
-from wm_robot.agent.onnx_files import load_graphs
+from wm_robot.agent.onnx_files import load_functions
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
@@ -15,24 +15,26 @@ from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
 
 
-def state_of(store: Store, reference: str, base: Base, spec: RobotSpec) -> ArrayState:
+def load_lifetime_state(store: Store, reference: str, base: Base, spec: RobotSpec) -> ArrayState:
     """Load a saved lifetime state with all its parts.
 
     Raises:
         SnapshotError: If it is missing, damaged, or of another base or robot.
     """
-    arrays = store.load(reference, base_digest=base.digest, spec_digest=spec.digest())
+    arrays = store.load(reference, base_digest=base.digest, spec_digest=spec.compute_digest())
     # Parts that were not saved are those of the initial state.
-    born = backends.lives_of(base, None).birth(hold=np.zeros((1, base.config["action"]), np.float32))
+    born = backends.select_model_backend(base, None).initial_state(
+        initial_action=np.zeros((1, base.config["action"]), np.float32)
+    )
     return LifetimeState.unflatten(born.flatten() | {name: value.copy() for name, value in arrays.items()})
 
 
-def steps_of(folder: Path, base: Base) -> ModelBackend[np.ndarray]:
+def load_model_backend(folder: Path, base: Base) -> ModelBackend[np.ndarray]:
     """Select the model backend as on the robot: ONNX where available, else torch."""
-    return backends.lives_of(base, load_graphs(folder, base))
+    return backends.select_model_backend(base, load_functions(folder, base))
 
 
-def keep(
+def save_lifetime_state(
     store: Store,
     branch: str,
     state: ArrayState,
@@ -46,7 +48,7 @@ def keep(
     return store.save(
         {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
         base_digest=base.digest,
-        spec_digest=spec.digest(),
+        spec_digest=spec.compute_digest(),
         branch=branch,
         parents=parents,
         metrics=metrics,

@@ -12,11 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from wm_robot.control.deadline_budget import Slack
+from wm_robot.control.deadline_budget import DeadlineBudget
 from wm_robot.control.histogram import Histogram
-from wm_robot.control.period_log import Period
+from wm_robot.control.period_log import PeriodRecord
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.transition_assembler import Lived
+from wm_robot.streams.transition_assembler import StampedTransition
 
 
 @runtime_checkable
@@ -43,15 +43,15 @@ class LearningAgent(Protocol[AnySurprise_co]):
             applied: Action that reached the motors on the way to `obs`, `A`, if that transition follows later.
         """
 
-    def live(
+    def observe(
         self,
         obs: np.ndarray,
         applied: np.ndarray,
         next_obs: np.ndarray,
         *,
         valid: bool = True,
-        contact: bool = False,
-        hurry: bool = False,
+        intervention: bool = False,
+        skip_optional: bool = False,
     ) -> AnySurprise_co:
         """Update the lifetime state with one transition; see `Agent.observe`."""
 
@@ -68,9 +68,9 @@ class AgentLoop(Generic[AnySurprise]):
         spec: RobotSpec,
         *,
         send: Callable[[int, np.ndarray], object],
-        learned: Callable[[Lived, AnySurprise], object] = lambda transition, surprise: None,
-        failed: Callable[[Exception], object] = lambda error: None,
-        log: Callable[[Period], object] | None = None,
+        on_update: Callable[[StampedTransition, AnySurprise], object] = lambda transition, surprise: None,
+        on_error: Callable[[Exception], object] = lambda error: None,
+        log: Callable[[PeriodRecord], object] | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ):
@@ -83,25 +83,25 @@ class AgentLoop(Generic[AnySurprise]):
         monotonic: Clock of the due times of observations, in s.
         """
         self._agent, self._spec, self._send = agent, spec, send
-        self._learned, self._failed, self._log = learned, failed, log
+        self._on_update, self._on_error, self._log = on_update, on_error, log
         self._clock, self._monotonic = clock, monotonic
-        self._due = 0.0
+        self._next_due = 0.0
         """Earliest time at which the next observation may arrive, in s."""
         self.active = False
         """Whether the agent acts."""
-        self.trouble = ""
+        self.fault = ""
         """Error that stopped the agent; empty if none did."""
-        self.acted = 0
+        self.num_actions = 0
         """Number of actions that were sent."""
         self.surprise: float | None = None
         """Surprise of the newest transition, in nats per channel."""
         self.latency, self.act_time, self.learn_time = Histogram(), Histogram(), Histogram()
         """Times from stamp to command, of planning, and of learning from a transition; in ms."""
-        self.slack = Slack()
+        self.deadline_budget = DeadlineBudget()
 
     def start(self) -> None:
         """Start acting at the next observation."""
-        self.active, self.trouble = True, ""
+        self.active, self.fault = True, ""
 
     def stop(self) -> None:
         """Stop acting."""
@@ -113,10 +113,12 @@ class AgentLoop(Generic[AnySurprise]):
             work(*arguments)
         except Exception as error:
             self.active = False
-            self.trouble = f"{type(error).__name__}: {error}"
-            self._failed(error)
+            self.fault = f"{type(error).__name__}: {error}"
+            self._on_error(error)
 
-    def step(self, stamp: int, obs: np.ndarray, goal: np.ndarray | None, ready: Sequence[Lived]) -> None:
+    def run_step(
+        self, stamp: int, obs: np.ndarray, goal: np.ndarray | None, transitions: Sequence[StampedTransition]
+    ) -> None:
         """Act on an observation, then learn from the transition that led to it.
 
         Args:
@@ -127,17 +129,20 @@ class AgentLoop(Generic[AnySurprise]):
         Raises:
             FloatingPointError: If an action or a surprise is not finite.
         """
-        for transition in ready[:-1]:
-            self.learn(transition)
-        newest = ready[-1] if ready else None
+        for transition in transitions[:-1]:
+            self.learn_transition(transition)
+        newest = transitions[-1] if transitions else None
         if goal is not None:
-            self._act(stamp, obs, goal, None if newest is None else newest.applied)
+            self._send_action(stamp, obs, goal, None if newest is None else newest.applied)
         if newest is not None:
-            self.learn(newest, hurry=goal is not None and self.slack.lacks(self._left_ms))
+            self.learn_transition(
+                newest,
+                skip_optional=goal is not None and self.deadline_budget.is_exceeded(self._time_left_ms),
+            )
         if self._log is not None:
-            self._log(self._period(stamp, acted=goal is not None, learned=newest is not None))
+            self._log(self._make_log_entry(stamp, acted=goal is not None, learned=newest is not None))
 
-    def learn(self, transition: Lived, *, hurry: bool = False) -> None:
+    def learn_transition(self, transition: StampedTransition, *, skip_optional: bool = False) -> None:
         """Learn from one transition.
 
         Args:
@@ -147,34 +152,34 @@ class AgentLoop(Generic[AnySurprise]):
             FloatingPointError: If the surprise is not finite.
         """
         began = self._clock()
-        surprise = self._agent.live(
+        surprise = self._agent.observe(
             transition.obs,
             transition.applied,
             transition.next_obs,
             valid=transition.valid,
-            contact=transition.contact,
-            hurry=hurry,
+            intervention=transition.intervention,
+            skip_optional=skip_optional,
         )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
         self.surprise = float(surprise.nll)
-        self.learn_time.add((self._clock() - began) / 1e6)
-        self.slack.add(self.learn_time.last_ms, hurried=hurry)
-        self._learned(transition, surprise)
+        self.learn_time.add_duration((self._clock() - began) / 1e6)
+        self.deadline_budget.add_step(self.learn_time.last_ms, degraded=skip_optional)
+        self._on_update(transition, surprise)
 
     def expect_observation(self, due: float) -> None:
         """Set the earliest time of the next observation, in s of the monotonic clock."""
-        self._due = due
+        self._next_due = due
 
     def time_left(self) -> float:
         """Return the time until the next observation is due, in s.
 
         It is infinite if the observation is late by a whole period, or if the agent does not act.
         """
-        left = self._due - self._monotonic()
+        left = self._next_due - self._monotonic()
         return left if self.active and left >= -self._spec.dt else math.inf
 
-    def _act(self, stamp: int, obs: np.ndarray, goal: np.ndarray, applied: np.ndarray | None) -> None:
+    def _send_action(self, stamp: int, obs: np.ndarray, goal: np.ndarray, applied: np.ndarray | None) -> None:
         began = self._clock()
         action = self._agent.act(obs, goal, applied=applied)
         finite = np.isfinite(action)
@@ -183,21 +188,21 @@ class AgentLoop(Generic[AnySurprise]):
             raise FloatingPointError(f"the action of {names} is not finite")
         self._send(stamp, action)
         now = self._clock()
-        self.acted += 1
-        self.act_time.add((now - began) / 1e6)
-        self.latency.add((now - stamp) / 1e6)
+        self.num_actions += 1
+        self.act_time.add_duration((now - began) / 1e6)
+        self.latency.add_duration((now - stamp) / 1e6)
 
     @property
-    def _left_ms(self) -> float:
+    def _time_left_ms(self) -> float:
         """Time from the last command to the next observation, in ms."""
         return 1e3 * self._spec.dt - self.latency.last_ms
 
-    def _period(self, stamp: int, *, acted: bool, learned: bool) -> Period:
+    def _make_log_entry(self, stamp: int, *, acted: bool, learned: bool) -> PeriodRecord:
         """Return the log entry of a step; values that the step did not compute are NaN."""
-        return Period(
+        return PeriodRecord(
             stamp=stamp,
             latency_ms=self.latency.last_ms if acted else math.nan,
             act_ms=self.act_time.last_ms if acted else math.nan,
-            live_ms=self.learn_time.last_ms if learned else math.nan,
+            learn_ms=self.learn_time.last_ms if learned else math.nan,
             surprise=math.nan if not learned or self.surprise is None else self.surprise,
         )

@@ -6,10 +6,10 @@ import numpy as np
 
 from wm_robot.control.command_source import CommandSource
 from wm_robot.errors import WmRobotError
-from wm_robot.safety.fallback import Baseline
-from wm_robot.safety.limit_violations import CONTACT, Cut
+from wm_robot.safety.fallback import FallbackController
+from wm_robot.safety.limit_violations import INTERVENTION_RULES, LimitViolation
 from wm_robot.safety.modes import Mode
-from wm_robot.safety.supervisor import Report, Supervisor
+from wm_robot.safety.supervisor import PeriodReport, Supervisor
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
@@ -36,7 +36,7 @@ class CommandArbiter:
         self,
         spec: RobotSpec,
         source: CommandSource,
-        hold: np.ndarray,
+        last_action: np.ndarray,
         *,
         mode: Mode = Mode.LIMP,
         hold_if_late: bool = True,
@@ -49,12 +49,12 @@ class CommandArbiter:
         guard: Shared page of a guard. The plant stands still when the guard stops its checks.
         """
         self.source, self.supervisor = source, Supervisor(spec.safety, mode=mode)
-        self.baseline = Baseline(spec, hold)
-        self.unanswered = 0
+        self.fallback = FallbackController(spec, last_action)
+        self.num_unanswered = 0
         """Number of periods in mode `learned` whose command did not arrive in time."""
         self.surprise: float | None = None
         """Surprise that the last period was judged by, in nats per channel."""
-        self._hold_if_late, self._guard, self._broken = hold_if_late, guard, ""
+        self._hold_if_late, self._guard, self._fault = hold_if_late, guard, ""
 
     @property
     def mode(self) -> Mode:
@@ -66,18 +66,18 @@ class CommandArbiter:
         """Whether the agent may learn from transitions in this mode."""
         return self.supervisor.may_learn
 
-    def begin(self, hold: np.ndarray) -> None:
+    def restart_from(self, last_action: np.ndarray) -> None:
         """Restart from the action in force, `A`, of a plant that has just connected."""
-        self.baseline.stay(hold)
+        self.fallback.hold_targets(last_action)
 
     def step(
         self,
         obs: Observation | None,
-        hold: np.ndarray,
+        last_action: np.ndarray,
         *,
-        cuts: tuple[Cut, ...] = (),
+        violations: tuple[LimitViolation, ...] = (),
         late: bool = False,
-        broken: str = "",
+        fault: str = "",
     ) -> tuple[Mode, Any]:
         """Evaluate the last period, and select mode and action of the next one.
 
@@ -92,48 +92,48 @@ class CommandArbiter:
             Mode of the next period, and its requested action, `A`.
         """
         source, before = self.source, self.supervisor.mode
-        source.begin_period()
+        source.start_period()
         learned = before is Mode.LEARNED
-        overdue = learned and source.overdue
-        self.unanswered += overdue
+        overdue = learned and source.is_overdue
+        self.num_unanswered += overdue
         self.surprise = source.surprise
         # With a guard, commands count only while the guard monitors the process that sends them.
-        driven = source.active and (self._guard is None or self._guard.driver > 0)
-        report = Report(
-            cuts=cuts,
-            refused=source.refused,
+        driven = source.is_active and (self._guard is None or self._guard.driver > 0)
+        report = PeriodReport(
+            violations=violations,
+            rejection=source.rejection,
             surprise=self.surprise,
-            late=self._hold_if_late and learned and (overdue or late),
-            commanded=driven,
-            silent=not driven,
-            homed=self.baseline.homed,
-            guard=self.guard_reason(),
-            broken=self._broken or broken or source.broken,
+            is_late=self._hold_if_late and learned and (overdue or late),
+            has_command=driven,
+            is_silent=not driven,
+            is_home=self.fallback.is_home,
+            guard_reason=self.guard_reason(),
+            error=self._fault or fault or source.fault,
         )
-        self._broken = ""
-        source.clear()
+        self._fault = ""
+        source.clear_reports()
         mode = self.supervisor.step(report)
         if mode is not before:
-            self._enter(mode, hold)
-        return mode, self._action(mode, obs, hold)
+            self._enter_mode(mode, last_action)
+        return mode, self._select_action(mode, obs, last_action)
 
-    def _action(self, mode: Mode, obs: Observation | None, hold: np.ndarray) -> Any:
+    def _select_action(self, mode: Mode, obs: Observation | None, last_action: np.ndarray) -> Any:
         """Return the action of the learned controller in mode `learned`, and of the fallback controller in others."""
         if mode is Mode.LEARNED:
             try:
-                return self.source.command(obs)
+                return self.source.select_command(obs)
             except Exception as error:
-                self._broken = describe(error)
-                self.baseline.stay(hold)
-        return self.baseline.act()
+                self._fault = format_error(error)
+                self.fallback.hold_targets(last_action)
+        return self.fallback.act()
 
-    def _enter(self, mode: Mode, hold: np.ndarray) -> None:
+    def _enter_mode(self, mode: Mode, last_action: np.ndarray) -> None:
         if mode is Mode.HOMING:
-            self.baseline.go_home(hold)
+            self.fallback.go_home(last_action)
         else:
-            self.baseline.stay(hold)
+            self.fallback.hold_targets(last_action)
 
-    def stop(self, hold: np.ndarray) -> None:
+    def stop_if_required(self, last_action: np.ndarray) -> None:
         """Stop between two periods, if the guard requires it.
 
         Args:
@@ -141,21 +141,21 @@ class CommandArbiter:
         """
         why = self.guard_reason()
         if why and self.supervisor.mode is not Mode.SAFE_STOP:
-            self._enter(self.supervisor.step(Report(guard=why)), hold)
+            self._enter_mode(self.supervisor.step(PeriodReport(guard_reason=why)), last_action)
 
     def guard_reason(self) -> str:
         """Return the reason why the guard stopped the plant; empty if it did not, or without a guard."""
         return self._guard.stopped() if self._guard is not None else ""
 
-    def intervened(self, cuts: tuple[Cut, ...]) -> bool:
+    def has_intervened(self, violations: tuple[LimitViolation, ...]) -> bool:
         """Whether gate or fallback controller changed the action of the learned controller.
 
         Args:
             cuts: Limit violations that the gate corrected in this period.
         """
-        return not self.supervisor.may_learn or any(cut.rule in CONTACT for cut in cuts)
+        return not self.supervisor.may_learn or any(cut.rule in INTERVENTION_RULES for cut in violations)
 
-    def arm(self) -> str:
+    def request_arming(self) -> str:
         """Clear the guard's emergency stop, and request the next mode towards acting.
 
         Returns:
@@ -165,14 +165,14 @@ class CommandArbiter:
             self._guard.release()
         why = self.guard_reason()
         if not why:
-            self.supervisor.arm()
+            self.supervisor.request_arming()
         return why
 
-    def disarm(self) -> None:
+    def request_disarming(self) -> None:
         """Request motors without power."""
-        self.supervisor.disarm()
+        self.supervisor.request_disarming()
 
 
-def describe(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Return the text of an error, with its type unless it is an error of this library."""
     return str(error) if isinstance(error, WmRobotError) else f"{type(error).__name__}: {error}"

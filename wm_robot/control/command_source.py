@@ -10,30 +10,30 @@ class CommandSource(Protocol):
     """A source of commands: a controller in this process, or the messages of another one."""
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether a controller sends commands."""
 
     @property
-    def overdue(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether the command of the last period did not arrive in time."""
 
     @property
-    def refused(self) -> str:
+    def rejection(self) -> str:
         """Reason why a command was rejected before the gate; empty if none was."""
 
     @property
-    def broken(self) -> str:
+    def fault(self) -> str:
         """Error that stopped the controller; empty if none did."""
 
     @property
     def surprise(self) -> float | None:
         """Surprise of the newest observation, in nats per channel; None without a prediction."""
 
-    def begin_period(self) -> None:
+    def start_period(self) -> None:
         """Update all properties for the coming period."""
 
-    def clear(self) -> None:
+    def clear_reports(self) -> None:
         """Reset rejection, fault and surprise, because each is evaluated once."""
 
-    def command(self, obs: Observation | None) -> Any:
+    def select_command(self, obs: Observation | None) -> Any:
         """Return the action to request in the coming period, `A`. Called in mode `learned` only; it may raise."""

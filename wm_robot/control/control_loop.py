@@ -11,14 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from wm_robot.control.command_arbiter import CommandArbiter, GuardPage, describe
+from wm_robot.control.command_arbiter import CommandArbiter, GuardPage, format_error
 from wm_robot.control.controller import Controller
 from wm_robot.control.histogram import Histogram
 from wm_robot.control.local_commands import LocalCommands
-from wm_robot.control.period_log import Period
+from wm_robot.control.period_log import PeriodRecord
 from wm_robot.control.realtime import Deadlines
 from wm_robot.control.robot import Robot
-from wm_robot.safety.limit_violations import Cut
+from wm_robot.safety.limit_violations import LimitViolation
 from wm_robot.safety.modes import Mode
 from wm_robot.safety.supervisor import Supervisor
 from wm_robot.types import Observation
@@ -29,7 +29,11 @@ class ReportPeriod(Protocol):
     """Callback with the result of each period: publishes it, or passes it to a controller that learns."""
 
     def __call__(
-        self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+        self,
+        obs: Observation | None,
+        applied: np.ndarray | None,
+        violations: tuple[LimitViolation, ...],
+        latency: float,
     ) -> None:
         """Args:
         obs: Observation at the start of the period; None if reading failed.
@@ -50,8 +54,8 @@ class ControlLoop:
         report: ReportPeriod,
         write: Callable[[Mode, Any], np.ndarray] | None = None,
         progress: Callable[[], None] = lambda: None,
-        tidy: Callable[[float], object] = lambda left: None,
-        log: Callable[[Period], None] | None = None,
+        between_periods: Callable[[float], object] = lambda left: None,
+        log: Callable[[PeriodRecord], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         """Args:
@@ -63,15 +67,15 @@ class ControlLoop:
         clock: Clock of the histograms, in s.
         """
         self.robot, self.arbiter = robot, arbiter
-        self.lateness, self.latency, self.live_time = Histogram(), Histogram(), Histogram()
+        self.lateness, self.latency, self.report_time = Histogram(), Histogram(), Histogram()
         """Times from deadline to start, from deadline to command, and of reporting, in ms; two need a log."""
-        self.periods = self.skipped = self.longest_skip = 0
+        self.num_periods = self.num_skipped = self.max_skipped_in_row = 0
         """Number of periods, of skipped deadlines, and of skipped deadlines in a row at most."""
-        self._report, self._write = report, write or _write_to(robot)
-        self._progress, self._tidy, self._log, self._clock = progress, tidy, log, clock
-        self._cuts: tuple[Cut, ...] = ()
+        self._report, self._write = report, write or _make_write(robot)
+        self._progress, self._between_periods, self._log, self._clock = progress, between_periods, log, clock
+        self._violations: tuple[LimitViolation, ...] = ()
         """Limit violations of the last action."""
-        self._broken = ""
+        self._fault = ""
         """First error since the last step of the arbiter."""
 
     @property
@@ -83,7 +87,7 @@ class ControlLoop:
         return self.arbiter.supervisor
 
     def run(
-        self, deadlines: Deadlines, ended: Callable[[], bool], wait: Callable[[], None] | None = None
+        self, deadlines: Deadlines, should_end: Callable[[], bool], wait: Callable[[], None] | None = None
     ) -> None:
         """Run one period at each deadline until the loop is to end. Skipped deadlines are not made up for.
 
@@ -91,21 +95,21 @@ class ControlLoop:
             ended: Whether the loop is to end.
             wait: Waits for the next deadline. It may return earlier, and is then called again.
         """
-        wait = wait or (lambda: deadlines.wait(self._progress))
-        while not ended():
+        wait = wait or (lambda: deadlines.wait_for_next(self._progress))
+        while not should_end():
             if self.arbiter.guard_reason():
-                self.arbiter.stop(self.robot.hold)
+                self.arbiter.stop_if_required(self.robot.last_action)
             wait()
-            if deadlines.left() > 0:
+            if deadlines.time_left() > 0:
                 continue
-            late, skipped = deadlines.reached()
-            self.lateness.add(1e3 * late)
-            self.skipped += skipped
-            self.longest_skip = max(self.longest_skip, skipped)
-            self.step(late=skipped > 0, behind=late)
-            self._tidy(deadlines.left())
+            late, skipped = deadlines.advance_to_next()
+            self.lateness.add_duration(1e3 * late)
+            self.num_skipped += skipped
+            self.max_skipped_in_row = max(self.max_skipped_in_row, skipped)
+            self.run_period(late=skipped > 0, lateness=late)
+            self._between_periods(deadlines.time_left())
 
-    def step(self, *, late: bool = False, behind: float = 0.0) -> Mode:
+    def run_period(self, *, late: bool = False, lateness: float = 0.0) -> Mode:
         """Run one control period.
 
         Args:
@@ -117,57 +121,59 @@ class ControlLoop:
         """
         began = self._clock()
         gate = self.robot.gate
-        obs = self._attempt(self.robot.read)
-        broken, self._broken = self._broken, ""
-        mode, action = self.arbiter.step(obs, self.robot.hold, cuts=self._cuts, late=late, broken=broken)
+        obs = self._call_guarded(self.robot.read)
+        broken, self._fault = self._fault, ""
+        mode, action = self.arbiter.step(
+            obs, self.robot.last_action, violations=self._violations, late=late, fault=broken
+        )
         acted = self._clock()
         # Without a write there are no limit violations.
-        gate.clear_cuts()
-        applied = self._attempt(self._write, mode, action)
-        cuts = self._cuts = gate.cuts
+        gate.clear_violations()
+        applied = self._call_guarded(self._write, mode, action)
+        cuts = self._violations = gate.violations
         commanded = self._clock()
-        latency = behind + commanded - began
-        self._attempt(self._report, obs, applied, cuts, latency)
-        self.periods += 1
+        latency = lateness + commanded - began
+        self._call_guarded(self._report, obs, applied, cuts, latency)
+        self.num_periods += 1
         if self._log is not None:
-            times = (behind, latency, acted - began, self._clock() - commanded)
-            self._log(self._record(obs, mode, cuts, times))
+            times = (lateness, latency, acted - began, self._clock() - commanded)
+            self._log(self._make_log_entry(obs, mode, cuts, times))
         self._progress()
         return mode
 
-    def _record(
+    def _make_log_entry(
         self,
         obs: Observation | None,
         mode: Mode,
-        cuts: tuple[Cut, ...],
+        violations: tuple[LimitViolation, ...],
         times: tuple[float, float, float, float],
-    ) -> Period:
+    ) -> PeriodRecord:
         """Add the times of a period to the histograms, and return its log entry.
 
         Args:
             times: From the deadline to the start and to the command, of deciding and of reporting, in s.
         """
         late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
-        self.latency.add(latency_ms)
-        self.live_time.add(live_ms)
+        self.latency.add_duration(latency_ms)
+        self.report_time.add_duration(live_ms)
         surprise = self.arbiter.source.surprise
-        return Period(
-            stamp=_nanoseconds(obs),
+        return PeriodRecord(
+            stamp=_stamp_ns(obs),
             late_ms=late_ms,
             latency_ms=latency_ms,
             act_ms=act_ms,
-            live_ms=live_ms,
+            learn_ms=live_ms,
             surprise=math.nan if surprise is None else surprise,
             mode=mode,
-            cuts=tuple(cut.rule for cut in cuts),
+            violations=tuple(cut.rule for cut in violations),
         )
 
-    def _attempt(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _call_guarded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of a call; None if it raises. The arbiter gets the error as a fault."""
         try:
-            return work(*arguments)
+            return function(*arguments)
         except Exception as error:
-            self._broken = self._broken or describe(error)
+            self._fault = self._fault or format_error(error)
             return None
 
 
@@ -177,8 +183,8 @@ def make_local_loop(
     *,
     guard: GuardPage | None = None,
     progress: Callable[[], None] = lambda: None,
-    tidy: Callable[[float], object] = lambda left: None,
-    log: Callable[[Period], None] | None = None,
+    between_periods: Callable[[float], object] = lambda left: None,
+    log: Callable[[PeriodRecord], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ControlLoop:
     """Create a control loop with its controller in the same process, which acts in each period and then learns.
@@ -186,26 +192,37 @@ def make_local_loop(
     The arguments are those of `ControlLoop` and `CommandArbiter`.
     """
     source = LocalCommands(controller, robot.spec.dt)
-    arbiter = CommandArbiter(robot.spec, source, robot.hold, guard=guard)
+    arbiter = CommandArbiter(robot.spec, source, robot.last_action, guard=guard)
 
-    def learn(
-        obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    def learn_period(
+        obs: Observation | None,
+        applied: np.ndarray | None,
+        violations: tuple[LimitViolation, ...],
+        latency: float,
     ) -> None:
-        source.learn(
+        source.learn_transition(
             obs,
             applied,
             latency=latency,
             may_learn=arbiter.may_learn,
-            intervened=arbiter.intervened(cuts),
+            intervened=arbiter.has_intervened(violations),
         )
 
-    return ControlLoop(robot, arbiter, report=learn, progress=progress, tidy=tidy, log=log, clock=clock)
+    return ControlLoop(
+        robot,
+        arbiter,
+        report=learn_period,
+        progress=progress,
+        between_periods=between_periods,
+        log=log,
+        clock=clock,
+    )
 
 
-def _write_to(robot: Robot) -> Callable[[Mode, Any], np.ndarray]:
+def _make_write(robot: Robot) -> Callable[[Mode, Any], np.ndarray]:
     return lambda mode, action: robot.write(action)
 
 
-def _nanoseconds(obs: Observation | None) -> int:
+def _stamp_ns(obs: Observation | None) -> int:
     """Return the stamp of an observation in ns; 0 if it has none."""
     return round(1e9 * obs.stamp) if obs is not None and math.isfinite(obs.stamp) else 0

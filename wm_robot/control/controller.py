@@ -12,8 +12,8 @@ class Controller(Protocol):
     def act(self, obs: np.ndarray) -> np.ndarray:
         """Return the next action, `A`, for an observation, `O`."""
 
-    def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, intervention: bool
     ) -> float:
         """Learn from a transition, and return its surprise, in nats per channel.
 

@@ -3,49 +3,49 @@
 import time
 from collections.abc import Callable
 
-FADES = 0.98
+DECAY = 0.98
 """Factor by which the estimate decays at each run or deferral."""
-ROOM = 1.5
+SAFETY_FACTOR = 1.5
 """Safety factor: a task runs only if this multiple of its estimated run time is left."""
-LEAST = 1e-4
+ALWAYS_RUN_BELOW = 1e-4
 """Estimated run time below which a task always runs, in s. Deferrals reduce the estimate, so each task runs."""
 
 
-class _Takes:
+class _RunTimeEstimate:
     """Estimate of a run time: the longest recent one, in s, with decay."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def add(self, seconds: float) -> None:
+    def add_run(self, seconds: float) -> None:
         """Add a measured run time, in s."""
-        self.seconds = max(FADES * self.seconds, seconds)
+        self.seconds = max(DECAY * self.seconds, seconds)
 
-    def fade(self) -> None:
+    def reduce_estimate(self) -> None:
         """Reduce the estimate after a deferral, so that a task which took long once runs again."""
-        self.seconds *= FADES
+        self.seconds *= DECAY
 
 
-class Chore:
+class IdleTask:
     """Deferrable work that runs if its estimated run time fits into the rest of a period."""
 
     def __init__(self, work: Callable[[], object], *, clock: Callable[[], float] = time.monotonic):
         """Args:
         clock: Monotonic clock, in s.
         """
-        self.asked = False
+        self.is_requested = False
         """Whether the task is requested."""
-        self.done = self.put_off = 0
+        self.num_runs = self.num_deferred = 0
         """Number of runs, and of deferrals."""
-        self.longest = 0.0
+        self.longest_run = 0.0
         """Longest run time, in s."""
-        self._work, self._clock, self._takes = work, clock, _Takes()
+        self._work, self._clock, self._run_time = work, clock, _RunTimeEstimate()
 
-    def ask(self) -> None:
+    def request_run(self) -> None:
         """Request one run."""
-        self.asked = True
+        self.is_requested = True
 
-    def chance(self, left: float) -> bool:
+    def try_run(self, time_left: float) -> bool:
         """Run the task if it is requested and fits.
 
         Args:
@@ -54,18 +54,18 @@ class Chore:
         Returns:
             Whether the task ran.
         """
-        if not self.asked:
+        if not self.is_requested:
             return False
-        takes = self._takes.seconds
-        if left < ROOM * takes and takes > LEAST:
-            self.put_off += 1
-            self._takes.fade()
+        takes = self._run_time.seconds
+        if time_left < SAFETY_FACTOR * takes and takes > ALWAYS_RUN_BELOW:
+            self.num_deferred += 1
+            self._run_time.reduce_estimate()
             return False
-        self.asked = False
+        self.is_requested = False
         began = self._clock()
         self._work()
         took = self._clock() - began
-        self._takes.add(took)
-        self.longest = max(self.longest, took)
-        self.done += 1
+        self._run_time.add_run(took)
+        self.longest_run = max(self.longest_run, took)
+        self.num_runs += 1
         return True

@@ -8,14 +8,14 @@ from wm_robot.control.controller import Controller
 from wm_robot.errors import DeviceError
 from wm_robot.types import Observation
 
-GAP = 1.5
+MAX_PERIOD_RATIO = 1.5
 """Largest ratio between the duration of a step and the control period, either way, for a step to be learned from."""
 
 
 class LocalCommands:
     """A `CommandSource` that calls a controller within the period, and so always has a command."""
 
-    active, refused, broken = True, "", ""
+    is_active, rejection, fault = True, "", ""
 
     def __init__(self, controller: Controller, period: float):
         """Args:
@@ -23,18 +23,18 @@ class LocalCommands:
         """
         self.controller, self._period = controller, period
         self.surprise: float | None = None
-        self.overdue = False
+        self.is_overdue = False
         self._last: tuple[Observation, np.ndarray, bool] | None = None
         """Last observation, the action applied to it, and whether gate or fallback controller intervened."""
 
-    def begin_period(self) -> None:
+    def start_period(self) -> None:
         """See `CommandSource`; a local controller needs no update."""
 
-    def clear(self) -> None:
+    def clear_reports(self) -> None:
         """See `CommandSource`."""
         self.surprise = None
 
-    def command(self, obs: Observation | None) -> Any:
+    def select_command(self, obs: Observation | None) -> Any:
         """See `CommandSource`.
 
         Raises:
@@ -44,7 +44,7 @@ class LocalCommands:
             raise DeviceError("the robot gave no observation")
         return self.controller.act(obs.values)
 
-    def learn(
+    def learn_transition(
         self,
         obs: Observation | None,
         applied: np.ndarray | None,
@@ -61,7 +61,7 @@ class LocalCommands:
             may_learn: Whether the current mode permits learning.
             intervened: Whether gate or fallback controller changed the action.
         """
-        self.surprise, self.overdue = None, latency > self._period
+        self.surprise, self.is_overdue = None, latency > self._period
         last, self._last = self._last, None
         if obs is None:
             return
@@ -70,8 +70,8 @@ class LocalCommands:
         if last is None or not (np.isfinite(last[0].values).all() and np.isfinite(obs.values).all()):
             return
         before, action, contact = last
-        whole = self._period / GAP <= obs.stamp - before.stamp <= self._period * GAP
-        surprise = self.controller.live(
-            before.values, action, obs.values, valid=whole and may_learn, contact=contact
+        whole = self._period / MAX_PERIOD_RATIO <= obs.stamp - before.stamp <= self._period * MAX_PERIOD_RATIO
+        surprise = self.controller.observe(
+            before.values, action, obs.values, valid=whole and may_learn, intervention=contact
         )
         self.surprise = surprise if whole else None

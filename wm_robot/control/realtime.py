@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from functools import cache
 from typing import NamedTuple
 
-from wm_robot.control.idle_tasks import Chore
+from wm_robot.control.idle_tasks import IdleTask
 from wm_robot.errors import ConfigError
 
 LOCK_ALL = 1 | 2 | 4
@@ -25,11 +25,11 @@ LOCK_ALL = 1 | 2 | 4
 CAN_LOCK = 1 << 14
 """CAP_IPC_LOCK: a process with this capability has no limit."""
 MONOTONIC, ABSOLUTE = 1, 1
-SLICE = 0.005
+PROGRESS_INTERVAL = 0.005
 """Longest wait between two reports to the guard, in s."""
 
 
-def go_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:
+def request_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:
     """Request real-time priority, locked memory and cores, after all code is loaded and all helpers are started.
 
     Args:
@@ -39,22 +39,22 @@ def go_real_time(priority: int, cores: Collection[int] = ()) -> dict[str, str]:
     Returns:
         `priority`, `memory` and, if requested, `cores`, each with the reason of its failure; empty on success.
     """
-    had = {"priority": go_first(priority), "memory": lock_memory()}
-    return had | {"cores": keep_to(cores)} if cores else had
+    had = {"priority": request_priority(priority), "memory": lock_memory()}
+    return had | {"cores": restrict_to_cores(cores)} if cores else had
 
 
-def keep_to(cores: Collection[int]) -> str:
+def restrict_to_cores(cores: Collection[int]) -> str:
     """Run only on these cores; return the reason of a failure, or an empty text."""
     try:
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), cores)
     except (OSError, ValueError, AttributeError) as error:
         there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "unknown"
-        return f"cannot run on cores {sorted(cores)} only ({_words(error)}): the permitted cores are {there}"
+        return f"cannot run on cores {sorted(cores)} only ({_error_text(error)}): the permitted cores are {there}"
     return ""
 
 
-def cores_of(text: str) -> tuple[int, ...]:
+def parse_cores(text: str) -> tuple[int, ...]:
     """Parse numbers of cores, such as `1` or `2,3`.
 
     Raises:
@@ -73,7 +73,7 @@ def lock_memory() -> str:
     # With a limit the call would succeed now, and the first allocation beyond the limit would end the process.
     if not _may_lock_all():
         return "memory may be paged out (memlock is limited): the loop may wait for a disk. Set memlock to unlimited"
-    if _libc().mlockall(LOCK_ALL):
+    if _load_libc().mlockall(LOCK_ALL):
         return f"memory may be paged out ({os.strerror(ctypes.get_errno())}): the loop may wait for a disk"
     return ""
 
@@ -88,16 +88,16 @@ def _may_lock_all() -> bool:
     return bool(int(granted, 16) & CAN_LOCK)
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-class Reached(NamedTuple):
+class ReachedDeadline(NamedTuple):
     """Deadline that was reached."""
 
-    late: float
+    lateness: float
     """Time since the deadline, in s."""
-    skipped: int
+    num_skipped: int
     """Number of further deadlines that have passed and are skipped."""
 
 
@@ -118,43 +118,45 @@ class Deadlines:
             clock: Monotonic clock, in s.
             sleep_until: Sleeps until a time of that clock, in s.
         """
-        self._period, self._clock, self._sleep_until = period, clock, sleep_until or until
+        self._period, self._clock, self._sleep_until = period, clock, sleep_until or sleep_until_time
         self.next = clock() + period
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Return the time until the next deadline, in s; negative after it has passed."""
         return self.next - self._clock()
 
-    def wait(self, alive: Callable[[], None] | None = None) -> None:
+    def wait_for_next(self, report_progress: Callable[[], None] | None = None) -> None:
         """Sleep until the next deadline.
 
         Args:
             report_progress: Called every few ms, to report to the guard that the process runs.
         """
-        while (left := self.left()) > 0:
-            self._sleep_until(self.next if alive is None else min(self.next, self.next - left + SLICE))
-            if alive is not None:
-                alive()
+        while (left := self.time_left()) > 0:
+            self._sleep_until(
+                self.next if report_progress is None else min(self.next, self.next - left + PROGRESS_INTERVAL)
+            )
+            if report_progress is not None:
+                report_progress()
 
-    def reached(self) -> Reached:
+    def advance_to_next(self) -> ReachedDeadline:
         """Return the delay since the deadline, and advance to the next deadline in the future."""
-        late = max(0.0, -self.left())
+        late = max(0.0, -self.time_left())
         skipped = int(late / self._period)
         self.next += (1 + skipped) * self._period
-        return Reached(late, skipped)
+        return ReachedDeadline(late, skipped)
 
 
 class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
-def until(moment: float) -> None:
+def sleep_until_time(wake_time: float) -> None:
     """Sleep until a time of the monotonic clock, in s."""
-    sleep = getattr(_libc(), "clock_nanosleep", None) if sys.platform == "linux" else None
+    sleep = getattr(_load_libc(), "clock_nanosleep", None) if sys.platform == "linux" else None
     if sleep is None:
-        time.sleep(max(0.0, moment - time.monotonic()))
+        time.sleep(max(0.0, wake_time - time.monotonic()))
         return
-    seconds, part = divmod(moment, 1.0)
+    seconds, part = divmod(wake_time, 1.0)
     wanted = _Timespec(int(seconds), int(part * 1e9))
     # A signal ends the sleep early; the time to wake up stays the same.
     while sleep(MONOTONIC, ABSOLUTE, ctypes.byref(wanted), None) == errno.EINTR:
@@ -162,21 +164,21 @@ def until(moment: float) -> None:
 
 
 @cache
-def _libc() -> ctypes.CDLL:
+def _load_libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-class Garbage:
+class GarbageCollector:
     """Garbage collection between two periods, which replaces the automatic collection of Python."""
 
-    def __init__(self, collection: Chore, *, every: int):
+    def __init__(self, collection: IdleTask, *, interval: int):
         """Args:
         collection: Task that collects.
         every: Number of opportunities between two collections.
         """
-        self._collection, self._every, self._due = collection, every, every
+        self._collection, self._interval, self._remaining = collection, interval, interval
 
-    def tidy(self, left: float) -> bool:
+    def collect_if_due(self, time_left: float) -> bool:
         """Collect garbage if a collection is due and fits.
 
         Args:
@@ -185,25 +187,27 @@ class Garbage:
         Returns:
             Whether garbage was collected.
         """
-        self._due -= 1
-        if self._due > 0:
+        self._remaining -= 1
+        if self._remaining > 0:
             return False
-        self._collection.ask()
-        taken = self._collection.chance(left)
+        self._collection.request_run()
+        taken = self._collection.try_run(time_left)
         if taken:
-            self._due = self._every
+            self._remaining = self._interval
         return taken
 
-    def status(self) -> dict[str, float]:
+    def describe_status(self) -> dict[str, float]:
         """Return the status values of the collection."""
         return {
-            "collected": self._collection.done,
-            "put_off": self._collection.put_off,
-            "longest_ms": 1e3 * self._collection.longest,
+            "collected": self._collection.num_runs,
+            "put_off": self._collection.num_deferred,
+            "longest_ms": 1e3 * self._collection.longest_run,
         }
 
 
-def take_over_collection(*, every: int = 50, clock: Callable[[], float] = time.perf_counter) -> Garbage:
+def defer_garbage_collection(
+    *, interval: int = 50, clock: Callable[[], float] = time.perf_counter
+) -> GarbageCollector:
     """Disable automatic collection in this process; from here on only the returned object collects garbage.
 
     Objects that exist now are frozen and never collected, so that later collections are short.
@@ -214,10 +218,10 @@ def take_over_collection(*, every: int = 50, clock: Callable[[], float] = time.p
     gc.collect()
     gc.freeze()
     gc.disable()
-    return Garbage(Chore(gc.collect, clock=clock), every=every)
+    return GarbageCollector(IdleTask(gc.collect, clock=clock), interval=interval)
 
 
-def go_first(priority: int) -> str:
+def request_priority(priority: int) -> str:
     """Set a real-time priority for all current threads; return the reason of a failure, or an empty text.
 
     Threads and processes that are started later, for example for saving and learning, have the ordinary priority.

@@ -10,13 +10,13 @@ import numpy as np
 
 from wm_robot.control.histogram import Histogram
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.command_buffer import CommandIntake
-from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot.streams.command_buffer import CommandBuffer
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
 from wm_robot.types import Observation
 
-KEPT = 16
+NUM_RECENT_STAMPS = 16
 """Number of recent observations by whose stamps an answer is recognised."""
-BROKEN = {Refusal.NOT_FINITE, Refusal.SIZE}
+FAULT_REASONS = {RejectionReason.NOT_FINITE, RejectionReason.SIZE}
 """Rejections that only a broken controller causes. A command for another robot or another time is only ignored."""
 
 
@@ -26,7 +26,7 @@ class RemoteCommands:
     def __init__(
         self,
         spec: RobotSpec,
-        hold: np.ndarray,
+        last_action: np.ndarray,
         *,
         max_age: float,
         timeout: float,
@@ -40,28 +40,30 @@ class RemoteCommands:
         """
         self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
         self._max_age, self._timeout, self._clock = max_age, timeout, clock
-        self.refused = self.broken = ""
+        self.rejection = self.fault = ""
         self.surprise: float | None = None
-        self.overdue = False
+        self.is_overdue = False
         self.age_ms = math.nan
         """Age of the last command of this period on arrival; the plant resets it after each period."""
         self.latency = Histogram()
         """Age of each command on arrival, in ms."""
-        self._agent_active = self._answering = False
+        self._agent_active = self._answers_observations = False
         """Whether an agent reports that it acts, and whether its commands answer observations. Then each observation
         requires a command."""
-        self._sent: deque[int] = deque(maxlen=KEPT)
+        self._sent_stamps: deque[int] = deque(maxlen=NUM_RECENT_STAMPS)
         """Stamps of the last observations, in ns."""
-        self._asked = False
+        self._observation_sent = False
         """Whether an observation was published in the last period: without one, no command is required."""
-        self.begin(hold)
+        self.restart_from(last_action)
 
-    def begin(self, hold: np.ndarray) -> None:
+    def restart_from(self, last_action: np.ndarray) -> None:
         """Restart from the action in force, `A`, as before the first command."""
-        self.intake = CommandIntake(hold, servo=self._servo, max_age=self._max_age, timeout=self._timeout)
-        self._command = np.array(hold, np.float32)
+        self.buffer = CommandBuffer(
+            last_action, is_servo=self._servo, max_age=self._max_age, timeout=self._timeout
+        )
+        self._command = np.array(last_action, np.float32)
 
-    def accept(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> None:
+    def accept_command(self, action: np.ndarray, stamp: int, now: int, *, monotonic_now: int) -> None:
         """Store a command that is well-formed and timely.
 
         Args:
@@ -70,16 +72,16 @@ class RemoteCommands:
             now: Current time, in ns on the same clock.
             moment: Current time, in ns on the monotonic clock.
         """
-        self.intake.offer(action, stamp, now, moment=moment)
+        self.buffer.offer_command(action, stamp, now, time=monotonic_now)
         self.age_ms = (now - stamp) / 1e6
-        self.latency.add(self.age_ms)
-        self._answering = stamp in self._sent
+        self.latency.add_duration(self.age_ms)
+        self._answers_observations = stamp in self._sent_stamps
 
-    def refuse(self, error: BadMessageError) -> None:
+    def reject_command(self, error: BadMessageError) -> None:
         """Count a malformed command. If only a broken controller sends such a command, the controller is disabled."""
-        self.intake.refusals.add(error.reason)
-        if error.reason in BROKEN:
-            self.refused = f"a command was rejected: {error}"
+        self.buffer.rejections.count_rejection(error.reason)
+        if error.reason in FAULT_REASONS:
+            self.rejection = f"a command was rejected: {error}"
 
     def update_agent(self, active: bool, fault: str) -> bool:
         """Process the status of an agent, and return whether the agent has just stopped.
@@ -89,36 +91,38 @@ class RemoteCommands:
         """
         stopped, self._agent_active = self._agent_active and not active, active
         if stopped:
-            self.broken = fault and f"the agent stopped: {fault}"
-            self._answering = False
-            self.intake.end()
+            self.fault = fault and f"the agent stopped: {fault}"
+            self._answers_observations = False
+            self.buffer.hold_position()
         return stopped
 
     def expect_answer(self, stamp: int) -> None:
         """Require a command for the observation of a stamp, in ns, which is being published."""
-        self._sent.append(stamp)
-        self._asked = True
+        self._sent_stamps.append(stamp)
+        self._observation_sent = True
 
     @property
-    def started(self) -> bool:
+    def has_started(self) -> bool:
         """Whether a valid command has arrived since the restart."""
-        return self.intake.started
+        return self.buffer.has_started
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether commands arrive."""
-        return self.intake.started and not self.intake.holding
+        return self.buffer.has_started and not self.buffer.is_holding
 
-    def begin_period(self) -> None:
+    def start_period(self) -> None:
         """Select the newest command for the coming period."""
-        self._command = self.intake.take(self._clock())
-        self.overdue = self._answering and self._asked and self.intake.silence > 0
-        self._asked = False
+        self._command = self.buffer.take_command(self._clock())
+        self.is_overdue = (
+            self._answers_observations and self._observation_sent and self.buffer.num_silent_periods > 0
+        )
+        self._observation_sent = False
 
-    def clear(self) -> None:
+    def clear_reports(self) -> None:
         """See `CommandSource`."""
-        self.refused, self.broken, self.surprise = "", "", None
+        self.rejection, self.fault, self.surprise = "", "", None
 
-    def command(self, obs: Observation | None) -> Any:
+    def select_command(self, obs: Observation | None) -> Any:
         """Return the command in force, `A`; it never raises."""
         return self._command

@@ -21,7 +21,7 @@ class Robot(Protocol):
         """Gate that limits every action before the motors, with its limit violations."""
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Action in force, `A`."""
 
     def read(self) -> Observation:

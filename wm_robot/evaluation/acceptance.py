@@ -10,24 +10,24 @@ from jaxtyping import Float
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
-from wm_robot.model.torch_backend import tensors
+from wm_robot.model.torch_backend import to_tensors
 from wm_robot.model.world_model import WorldModel
-from wm_robot.progress import Progress, unreported
-from wm_robot.sharing.assimilate import Stretch, assimilated, backend_of
+from wm_robot.progress import Progress, ignore_progress
+from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience, wrap_backend
 from wm_robot.types import Episode
 
-EVERY = 4
+PREDICTION_INTERVAL = 4
 """Steps between two predictions."""
-HELD_OUT = 0.25
+HELD_OUT_SHARE = 0.25
 """Share of each robot's experience that is held out: its last part."""
-SETTLED = 16
+SETTLE_STEPS = 16
 """Steps in a world before predictions count: the state needs them to identify the world."""
-ALLOWED = 1.02
+MAX_OWN_ERROR_RATIO = 1.02
 """Largest accepted factor on the error in its own world."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class AcceptanceResult:
     """Acceptance result: squared errors, as in `compute_errors`, of a lifetime state before and after."""
 
     own_before: float
@@ -36,28 +36,30 @@ class Verdict:
     other_after: float
 
     @property
-    def accepted(self) -> bool:
+    def is_accepted(self) -> bool:
         """Whether the error in its own world stays within the limit, and the error in the other world decreases."""
-        return self.own_after <= ALLOWED * self.own_before and self.other_after < self.other_before
+        return (
+            self.own_after <= MAX_OWN_ERROR_RATIO * self.own_before and self.other_after < self.other_before
+        )
 
-    def told(self) -> str:
+    def to_sentence(self) -> str:
         """Format the result as a sentence."""
         return (
             f"its error in its own world changes from {self.own_before:.3g} to {self.own_after:.3g} "
-            f"(limit: {ALLOWED} times), in the other world from {self.other_before:.3g} to {self.other_after:.3g}"
+            f"(limit: {MAX_OWN_ERROR_RATIO} times), in the other world from {self.other_before:.3g} to {self.other_after:.3g}"
         )
 
-    def figures(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         return asdict(self)
 
 
-def tried(
+def try_assimilation(
     model: WorldModel,
-    lives: ModelBackend[np.ndarray],
+    backend: ModelBackend[np.ndarray],
     state: ArrayState,
     own: Sequence[Episode],
     other: Sequence[Episode],
-) -> tuple[ArrayState, Verdict]:
+) -> tuple[ArrayState, AcceptanceResult]:
     """Assimilate another robot's experience into a copy of a state, and measure both states.
 
     Args:
@@ -66,60 +68,66 @@ def tried(
         other: Experience to assimilate; the last part is held out.
     """
     (_, mine), (taken, theirs) = (
-        parted([Stretch.of(each) for each in episodes]) for episodes in (own, other)
+        split_held_out([RecordedSteps.from_episode(each) for each in episodes]) for episodes in (own, other)
     )
-    after = assimilated(lives, state, taken)
+    after = assimilate_experience(backend, state, taken)
     found = {
-        f"{whose}_{when}": mean_error(model, lives, life, kept)
+        f"{whose}_{when}": compute_mean_error(model, backend, life, kept)
         for when, life in (("before", state), ("after", after))
         for whose, kept in (("own", mine), ("other", theirs))
     }
-    return after, Verdict(**found)
+    return after, AcceptanceResult(**found)
 
 
-def parted(stretches: Sequence[Stretch]) -> tuple[list[Stretch], list[Stretch]]:
+def split_held_out(stretches: Sequence[RecordedSteps]) -> tuple[list[RecordedSteps], list[RecordedSteps]]:
     """Split experience into a part to assimilate and a held-out part: the last steps."""
-    left = round((1 - HELD_OUT) * sum(each.steps for each in stretches))
+    left = round((1 - HELD_OUT_SHARE) * sum(each.num_steps for each in stretches))
     lived, kept = [], []
     for each in stretches:
-        at = min(max(left, 0), each.steps)
-        left -= each.steps
+        at = min(max(left, 0), each.num_steps)
+        left -= each.num_steps
         if at > 0:
-            lived.append(each.part(0, at))
-        if at < each.steps:
-            kept.append(each.part(at, each.steps))
+            lived.append(each.select_steps(0, at))
+        if at < each.num_steps:
+            kept.append(each.select_steps(at, each.num_steps))
     return lived, kept
 
 
-def mean_error(
-    model: WorldModel, lives: ModelBackend[np.ndarray], state: ArrayState, stretches: Sequence[Stretch]
+def compute_mean_error(
+    model: WorldModel,
+    backend: ModelBackend[np.ndarray],
+    state: ArrayState,
+    stretches: Sequence[RecordedSteps],
 ) -> float:
     """Compute the mean of `compute_errors` from `SETTLE_STEPS` steps on. Each stretch starts from the given state."""
-    found = [errors(model, lives, state, each)[:, SETTLED // EVERY :].ravel() for each in stretches]
+    found = [
+        compute_errors(model, backend, state, each)[:, SETTLE_STEPS // PREDICTION_INTERVAL :].ravel()
+        for each in stretches
+    ]
     return float(np.nanmean(np.concatenate(found)))
 
 
 @torch.inference_mode()
-def errors(
+def compute_errors(
     model: WorldModel,
-    lives: ModelBackend[np.ndarray],
+    backend: ModelBackend[np.ndarray],
     state: ArrayState,
-    stretch: Stretch,
-    progress: Progress = unreported,
+    stretch: RecordedSteps,
+    progress: Progress = ignore_progress,
 ) -> Float[np.ndarray, "B K"]:
     """Compute the squared error `HORIZON` steps ahead, every `PREDICTION_INTERVAL` steps of a stretch, with updates.
 
     Unit: the one-step change; mean over channels. NaN where a step within the horizon is invalid.
     """
-    state, found, lives = stretch.entered(state), [], backend_of(lives, state)
+    state, found, backend = stretch.enter_state(state), [], wrap_backend(backend, state)
     obs, action, valid = map(torch.from_numpy, (stretch.obs, stretch.action, stretch.valid))
-    for t in range(stretch.steps - HORIZON + 1):
-        if t % EVERY == 0:
-            ahead, now = slice(t, t + HORIZON), tensors(state.model_part())
+    for t in range(stretch.num_steps - HORIZON + 1):
+        if t % PREDICTION_INTERVAL == 0:
+            ahead, now = slice(t, t + HORIZON), to_tensors(state.model_part())
             mean, _ = model.imagine(now, model.observe(now, obs[:, t]), action[:, None, ahead])
             error = (mean[:, 0, -1] - obs[:, t + HORIZON]) / model.change_std
             known = valid[:, ahead].all(1)
             found.append(torch.where(known, error.square().mean(-1), torch.nan))
-        state = stretch.step(lives, state, t)
-        progress(t + 1, stretch.steps - HORIZON + 1)
+        state = stretch.update_state(backend, state, t)
+        progress(t + 1, stretch.num_steps - HORIZON + 1)
     return torch.stack(found, 1).numpy()

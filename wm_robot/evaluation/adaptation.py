@@ -9,17 +9,17 @@ from torch import Tensor
 
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.world_model import WorldModel
-from wm_robot.progress import Progress, unreported
-from wm_robot.types import Lives, Step
+from wm_robot.progress import Progress, ignore_progress
+from wm_robot.types import Step, TrajectoryBatch
 
 HORIZON = 8
 """Steps of open-loop prediction."""
-MOMENTS = (0, 2, 4, 6)
+OFFSETS = (0, 2, 4, 6)
 """Offsets in steps whose errors are averaged, to reduce the noise of a single step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class Variant:
     """Experimental variant: a model and its name."""
 
     name: str
@@ -27,15 +27,15 @@ class Arm:
 
 
 @torch.inference_mode()
-def error_by_step(
-    arm: Arm,
-    lives: Lives,
-    points: Sequence[int],
+def compute_error_by_step(
+    variant: Variant,
+    batch: TrajectoryBatch,
+    update_counts: Sequence[int],
     *,
     change_std: np.ndarray,
-    moments: Sequence[int] = MOMENTS,
+    offsets: Sequence[int] = OFFSETS,
     horizon: int = HORIZON,
-    progress: Progress = unreported,
+    progress: Progress = ignore_progress,
 ) -> np.ndarray:
     """Compute the squared error `horizon` steps ahead, by trajectory and number of updates.
 
@@ -48,26 +48,28 @@ def error_by_step(
     Returns:
         `B P`, mean over channels.
     """
-    view, unit = LivesView(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
+    view, unit = TensorBatch(batch), torch.from_numpy(change_std)
+    state = variant.model.initial_state(
+        initial_action=view.initial_action, truth=view.get_privileged_physics(variant.model, 0)
+    )
     errors, at = [], 0
-    wanted = sorted({p + m for p in points for m in moments if p + m + horizon <= lives.steps})
+    wanted = sorted({p + m for p in update_counts for m in offsets if p + m + horizon <= batch.num_steps})
     found: dict[int, Tensor] = {}
     for point in wanted:
-        state = live(arm.model, state, view, at, point)
-        found[point], at = open_loop(arm.model, state, view, point, unit, horizon), point
+        state = update_state(variant.model, state, view, at, point)
+        found[point], at = compute_open_loop_error(variant.model, state, view, point, unit, horizon), point
         progress(point + 1, wanted[-1] + 1)
-    for p in points:
-        errors.append(torch.stack([found[p + m] for m in moments if p + m in found]).mean(0))
+    for p in update_counts:
+        errors.append(torch.stack([found[p + m] for m in offsets if p + m in found]).mean(0))
     return torch.stack(errors, 1).numpy()
 
 
 @torch.inference_mode()
-def error_after_false_history(
-    arm: Arm,
-    lives: Lives,
+def compute_error_after_false_history(
+    variant: Variant,
+    batch: TrajectoryBatch,
     *,
-    steps: int,
+    num_steps: int,
     change_std: np.ndarray,
     history: str,
     seed: int,
@@ -78,60 +80,62 @@ def error_after_false_history(
     Args:
         history: `shuffled`: own steps, each with the outcome of another; `other_world`: steps of the next trajectory.
     """
-    view, unit = LivesView(lives), torch.from_numpy(change_std)
-    state = arm.model.birth(hold=view.hold, truth=view.told(arm.model, 0))
+    view, unit = TensorBatch(batch), torch.from_numpy(change_std)
+    state = variant.model.initial_state(
+        initial_action=view.initial_action, truth=view.get_privileged_physics(variant.model, 0)
+    )
     if history == "other_world":
-        other = LivesView(lives.rows(np.roll(np.arange(len(lives)), 1)))
-        state = live(arm.model, state, other, 0, steps)
+        other = TensorBatch(batch.select_rows(np.roll(np.arange(len(batch)), 1)))
+        state = update_state(variant.model, state, other, 0, num_steps)
     elif history == "shuffled":
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(steps))
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(num_steps))
         change = view.obs[:, order + 1] - view.obs[:, order]
-        for t in range(steps):
+        for t in range(num_steps):
             at = view.obs[:, t]
-            step = Step(at, view.action[:, t], at + change[:, t], torch.ones(len(lives)))
-            _, state = arm.model.write(state, step)
+            step = Step(at, view.action[:, t], at + change[:, t], torch.ones(len(batch)))
+            _, state = variant.model.update(state, step)
     else:
         raise ValueError(f"history is '{history}'; it must be 'shuffled' or 'other_world'")
     errors = []
-    for moment in MOMENTS:
-        point = steps + moment
-        now = replace(state, recent=_recent(view, point, arm.model.config.recent))
-        errors.append(open_loop(arm.model, now, view, point, unit, horizon))
+    for moment in OFFSETS:
+        point = num_steps + moment
+        now = replace(state, recent=_recent_actions(view, point, variant.model.config.recent))
+        errors.append(compute_open_loop_error(variant.model, now, view, point, unit, horizon))
     return torch.stack(errors).mean(0).numpy()
 
 
-class LivesView:
+class TensorBatch:
     """Trajectory batch as tensors."""
 
-    def __init__(self, lives: Lives):
-        self.obs = torch.from_numpy(lives.obs)
-        self.action = torch.from_numpy(lives.action)
-        self.hold = torch.from_numpy(lives.hold)
-        truth = lives.truth()
+    def __init__(self, batch: TrajectoryBatch):
+        self.obs = torch.from_numpy(batch.obs)
+        self.action = torch.from_numpy(batch.action)
+        self.initial_action = torch.from_numpy(batch.hold)
+        truth = batch.true_physics()
         self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
 
-    def told(self, model: WorldModel, at: int | slice) -> Tensor | None:
+    def get_privileged_physics(self, model: WorldModel, at: int | slice) -> Tensor | None:
         """Return the true physics for a model of the `oracle` variant, else None."""
-        return self.truth[:, at] if model.told else None
+        return self.truth[:, at] if model.uses_privileged_state else None
 
 
-def live(
-    model: WorldModel, state: LifetimeState[Tensor], view: LivesView, start: int, stop: int
+def update_state(
+    model: WorldModel, state: LifetimeState[Tensor], view: TensorBatch, start: int, stop: int
 ) -> LifetimeState[Tensor]:
     """Update the state with steps `start` to `stop`, in pieces that fit in memory."""
     for at in range(start, stop, 128):
         end = min(stop, at + 128)
         part = slice(at, end)
         ones = torch.ones(len(view.obs), end - at)
-        truth = view.told(model, slice(at, end + 1))
+        truth = view.get_privileged_physics(model, slice(at, end + 1))
         _, state = model.scan(state, view.obs[:, at : end + 1], view.action[:, part], ones, truth)
     return state
 
 
-def open_loop(
+def compute_open_loop_error(
     model: WorldModel,
     state: LifetimeState[Tensor],
-    view: LivesView,
+    view: TensorBatch,
     point: int,
     unit: Tensor,
     horizon: int = HORIZON,
@@ -142,5 +146,7 @@ def open_loop(
     return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)
 
 
-def _recent(view: LivesView, point: int, count: int) -> Tensor:
-    return torch.cat([view.hold[:, None].expand(-1, count, -1), view.action[:, :point]], 1)[:, -count:]
+def _recent_actions(view: TensorBatch, point: int, count: int) -> Tensor:
+    return torch.cat([view.initial_action[:, None].expand(-1, count, -1), view.action[:, :point]], 1)[
+        :, -count:
+    ]

@@ -6,14 +6,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 
 
 @runtime_checkable
-class Crew(Protocol):
+class EvaluatedAgents(Protocol):
     """Batch of `B` agents with the methods that this evaluation needs."""
 
-    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None: ...
+    def begin(self, last_action: np.ndarray, truth: np.ndarray | None = None) -> None: ...
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray: ...
 
@@ -23,21 +23,21 @@ class Crew(Protocol):
 
 
 @runtime_checkable
-class Plants(Protocol):
+class EvaluatedPlants(Protocol):
     """Batch of `B` robots."""
 
     obs: np.ndarray
 
     @property
-    def hold(self) -> np.ndarray: ...
+    def last_action(self) -> np.ndarray: ...
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def tip(self) -> np.ndarray: ...
+    def compute_gripper_position(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class HiddenChange:
     """Hidden change during an evaluation."""
 
     step: int
@@ -49,8 +49,13 @@ class Change:
     truth_after: np.ndarray
 
 
-def target_error(
-    plants: Plants, crew: Crew, goals: np.ndarray, change: Change, *, progress: Progress = unreported
+def measure_target_error(
+    plants: EvaluatedPlants,
+    agents: EvaluatedAgents,
+    goals: np.ndarray,
+    change: HiddenChange,
+    *,
+    progress: Progress = ignore_progress,
 ) -> np.ndarray:
     """Measure the distance from the true gripper to the goal at the same time, after every step: `B T`, in m.
 
@@ -59,15 +64,15 @@ def target_error(
         progress: Progress in steps.
     """
     truth = change.truth_before
-    crew.begin(plants.hold, truth)
+    agents.begin(plants.last_action, truth)
     errors, steps = [], goals.shape[1] - 1
     for t in range(steps):
         if t == change.step:
             change.apply()
             truth = change.truth_after
         obs = plants.obs.copy()
-        next_obs, applied = plants.step(crew.act(obs, goals[:, t]))
-        crew.observe(obs, applied, next_obs, truth=truth)
-        errors.append(np.linalg.norm(plants.tip() - goals[:, t + 1], axis=-1))
+        next_obs, applied = plants.step(agents.act(obs, goals[:, t]))
+        agents.observe(obs, applied, next_obs, truth=truth)
+        errors.append(np.linalg.norm(plants.compute_gripper_position() - goals[:, t + 1], axis=-1))
         progress(t + 1, steps)
     return np.stack(errors, 1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ENDS = ("robust", "oracle")
+REFERENCE_VARIANTS = ("robust", "oracle")
 
 
 @dataclass(frozen=True)
@@ -15,30 +15,34 @@ class Comparison:
     """Empty if there is a value."""
 
 
-def gap_closed(error: float, start: float, end: float, *, names: tuple[str, str] = ENDS) -> Comparison:
+def compute_gap_closed(
+    error: float, start: float, end: float, *, names: tuple[str, str] = REFERENCE_VARIANTS
+) -> Comparison:
     """Compute the part of the way from error `start` to error `end`: 1 is `end`, below 0 is worse than `start`.
 
     Args:
         names: Names of start and end, for the reason. If the end is no better than the start, there is no gap.
     """
-    reason = reason_without_gap(start, end, names=names)
+    reason = explain_missing_gap(start, end, names=names)
     return Comparison(None, reason) if reason else Comparison(float((start - error) / (start - end)))
 
 
-def against(value: float, start: float, end: float, *, names: tuple[str, str] = ENDS) -> Comparison:
+def require_gap(
+    value: float, start: float, end: float, *, names: tuple[str, str] = REFERENCE_VARIANTS
+) -> Comparison:
     """Return a value that relates to error `end`, unless `end` is no better than `start`."""
-    reason = reason_without_gap(start, end, names=names)
+    reason = explain_missing_gap(start, end, names=names)
     return Comparison(None, reason) if reason else Comparison(float(value))
 
 
-def reason_without_gap(start: float, end: float, *, names: tuple[str, str] = ENDS) -> str:
+def explain_missing_gap(start: float, end: float, *, names: tuple[str, str] = REFERENCE_VARIANTS) -> str:
     """Return why there is no gap from error `start` to error `end`; empty if there is one."""
     if end < start:
         return ""
     return f"no gap: {names[1]} {end:.3g} is no better than {names[0]} {start:.3g}"
 
 
-def mean_over_seeds(by_seed: Mapping[int, Comparison]) -> Comparison:
+def average_over_seeds(by_seed: Mapping[int, Comparison]) -> Comparison:
     """Compute the mean over seeds. If a seed has no value, the result has none and the reason names the seed."""
     values = [each.value for each in by_seed.values() if each.value is not None]
     if len(values) == len(by_seed):

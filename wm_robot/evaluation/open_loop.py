@@ -11,7 +11,7 @@ from wm_robot.model.world_model import WorldModel
 
 
 @torch.inference_mode()
-def foresee(
+def predict_observations(
     model: WorldModel,
     obs: np.ndarray,
     applied: np.ndarray,
@@ -19,7 +19,7 @@ def foresee(
     horizon: int,
     span: tuple[int, int],
     state: dict[str, np.ndarray] | None = None,
-    learning: bool = True,
+    update_state: bool = True,
 ) -> np.ndarray:
     """Predict observations `horizon` steps ahead, from the recorded actions.
 
@@ -33,9 +33,9 @@ def foresee(
     Returns:
         `span O`, in sensor units; NaN for steps with fewer than `horizon` steps before them.
     """
-    seen, done = _row(obs), _row(applied)
-    weight = torch.full((1, done.shape[1]), float(learning))
-    life = _begun(model, done[:, 0], state)
+    seen, done = _add_batch_axis(obs), _add_batch_axis(applied)
+    weight = torch.full((1, done.shape[1]), float(update_state))
+    life = _start_state(model, done[:, 0], state)
     expected, lived = np.full((span[1] - span[0], obs.shape[1]), np.nan, np.float32), 0
     for row, step in enumerate(range(*span)):
         origin = step - horizon
@@ -51,7 +51,7 @@ def foresee(
 
 
 @torch.inference_mode()
-def believe(
+def estimate_physics(
     model: WorldModel,
     obs: np.ndarray,
     applied: np.ndarray,
@@ -63,26 +63,28 @@ def believe(
 
     The arguments are those of `predict_observations`. The numbers are those of `WorldModel.physics`.
     """
-    seen, done = _row(obs), _row(applied)
-    life, lived, believed = _begun(model, done[:, 0], state), 0, []
+    seen, done = _add_batch_axis(obs), _add_batch_axis(applied)
+    life, lived, believed = _start_state(model, done[:, 0], state), 0, []
     for step in range(*span):
         part = slice(lived, step)
         if step > lived:
             ones = torch.ones(1, step - lived)
             _, life = model.scan(life, seen[:, lived : step + 1], done[:, part], ones)
-        believed.append(model.physics(life)[0].numpy())
+        believed.append(model.estimate_physics(life)[0].numpy())
         lived = step
     return np.stack(believed)
 
 
-def _begun(model: WorldModel, hold: Tensor, state: dict[str, np.ndarray] | None) -> LifetimeState[Tensor]:
+def _start_state(
+    model: WorldModel, last_action: Tensor, state: dict[str, np.ndarray] | None
+) -> LifetimeState[Tensor]:
     """Return the initial state, or a saved state with the recent actions of this robot."""
-    born = model.birth(hold=hold)
+    born = model.initial_state(initial_action=last_action)
     if state is None:
         return born
     saved = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
     return replace(LifetimeState.unflatten(born.flatten() | saved).model_part(), recent=born.recent)
 
 
-def _row(values: np.ndarray) -> Tensor:
+def _add_batch_axis(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values[None], dtype=np.float32))

@@ -4,21 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WINDOW = 0.5
+WINDOW_SECONDS = 0.5
 """Length in s of the window of mean errors."""
-START = 2.0
+START_SECONDS = 2.0
 """Seconds of a session before errors count: the robot has to reach the target first."""
-TOLERANCE = 1.5
+OFF_TARGET_FACTOR = 1.5
 """A robot is off its target above this factor on its mean error before the change."""
-CLOSE = 0.01
+MIN_OFF_TARGET_ERROR = 0.01
 """Error in m that always counts as on target. Without it, the limit for a tiny error would be tiny."""
-STAY = 2.0
+RECOVERED_SECONDS = 2.0
 """Seconds on target, up to the end of the session, that count as recovered."""
-SETTLED = 1.0
+SETTLE_SECONDS = 1.0
 """Seconds after the change from which the settled error is measured, up to the end of the session."""
 
 
-def rolling_mean(time: np.ndarray, value: np.ndarray, *, window: float = WINDOW) -> np.ndarray:
+def compute_rolling_mean(
+    time: np.ndarray, value: np.ndarray, *, window: float = WINDOW_SECONDS
+) -> np.ndarray:
     """Compute the mean of the last `window` seconds at each time, `T`; at the start, of the available part."""
     first = np.searchsorted(time, time - window, side="right")
     total = np.concatenate([[0.0], np.cumsum(value, dtype=float)])
@@ -26,15 +28,15 @@ def rolling_mean(time: np.ndarray, value: np.ndarray, *, window: float = WINDOW)
     return (total[after] - total[first]) / (after - first)
 
 
-def level(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> float:
+def compute_span_mean(time: np.ndarray, error: np.ndarray, span: tuple[float, float]) -> float:
     """Compute the mean error in a span of time; NaN without measurements."""
     inside = (time >= span[0]) & (time < span[1])
     return float(error[inside].mean()) if inside.any() else float("nan")
 
 
-def threshold(before: float) -> float:
+def compute_off_target_limit(before: float) -> float:
     """Compute the error in m above which a robot is off its target, from its mean error before the change."""
-    return max(TOLERANCE * before, CLOSE)
+    return max(OFF_TARGET_FACTOR * before, MIN_OFF_TARGET_ERROR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +48,34 @@ class Recovery:
     then was on its target up to the end of the session, for at least `RECOVERED_SECONDS`.
     """
 
-    before: float
+    error_before: float
     """Mean error before the change, in m."""
-    after: float
+    error_after: float
     """Mean error from `SETTLE_SECONDS` after the change on, in m."""
-    worst: float
+    worst_error: float
     """Largest mean error of a `WINDOW_SECONDS` after the change, in m."""
-    worst_after: float
+    worst_time: float
     """Time of that error, in s after the change."""
-    off: float
+    off_target_time: float
     """Time off its target, in s."""
-    last_off: float
+    last_off_target: float
     """Last time off its target, in s after the change; 0 if it never was."""
-    watched: float
+    observed_time: float
     """Time from the change to the end of the session, in s."""
 
     @property
-    def disturbed(self) -> bool:
+    def was_disturbed(self) -> bool:
         """Whether it was off its target at any time."""
-        return self.worst > threshold(self.before)
+        return self.worst_error > compute_off_target_limit(self.error_before)
 
     @property
-    def recovered(self) -> bool:
+    def has_recovered(self) -> bool:
         """Whether it was disturbed and returned for good."""
-        return self.disturbed and self.watched - self.last_off >= STAY
+        return self.was_disturbed and self.observed_time - self.last_off_target >= RECOVERED_SECONDS
 
     @classmethod
-    def of(
-        cls, time: np.ndarray, error: np.ndarray, *, change: float, start: float = START
+    def from_errors(
+        cls, time: np.ndarray, error: np.ndarray, *, change_time: float, start: float = START_SECONDS
     ) -> "Recovery | None":
         """Evaluate one robot; None if the session is too short before or after the change.
 
@@ -83,21 +85,21 @@ class Recovery:
             change_time: Time of the change, in s.
             start: Time from which the error before the change counts, in s.
         """
-        if not len(time) or time[-1] < change + SETTLED + STAY:
+        if not len(time) or time[-1] < change_time + SETTLE_SECONDS + RECOVERED_SECONDS:
             return None
-        before = level(time, error, (start, change))
-        after = level(time, error, (change + SETTLED, np.inf))
+        before = compute_span_mean(time, error, (start, change_time))
+        after = compute_span_mean(time, error, (change_time + SETTLE_SECONDS, np.inf))
         if np.isnan(before) or np.isnan(after):
             return None
-        watched = time >= change
-        since, smooth = time[watched] - change, rolling_mean(time, error)[watched]
-        off = smooth > threshold(before)
+        watched = time >= change_time
+        since, smooth = time[watched] - change_time, compute_rolling_mean(time, error)[watched]
+        off = smooth > compute_off_target_limit(before)
         return Recovery(
-            before=before,
-            after=after,
-            worst=float(smooth.max()),
-            worst_after=float(since[smooth.argmax()]),
-            off=float((np.diff(since) * off[:-1]).sum()),
-            last_off=float(since[off].max(initial=0.0)),
-            watched=float(since[-1]),
+            error_before=before,
+            error_after=after,
+            worst_error=float(smooth.max()),
+            worst_time=float(since[smooth.argmax()]),
+            off_target_time=float((np.diff(since) * off[:-1]).sum()),
+            last_off_target=float(since[off].max(initial=0.0)),
+            observed_time=float(since[-1]),
         )

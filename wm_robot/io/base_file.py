@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import digest
-from wm_robot.io.strict_json import read_json
-from wm_robot.spec import canonical_json
+from wm_robot.io.durable import compute_digest
+from wm_robot.io.strict_json import parse_json
+from wm_robot.spec import encode_canonical_json
 
 FORMAT, KIND = 1, "base"
 CARD, WEIGHTS = "base.json", "weights.safetensors"
 HERE = Path(__file__).resolve()
-SHIPPED = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")
+BASE_FOLDERS = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")
 """Folders of the bases that ship: in the repository, and in an installed package."""
 
 
@@ -29,15 +29,15 @@ def find_base(folder: str | Path) -> Path:
     if (named / CARD).is_file():
         return named
     if not named.is_absolute() and named.parent in (Path(), Path("bases")):
-        for place in SHIPPED:
+        for place in BASE_FOLDERS:
             if (place / named.name / CARD).is_file():
                 return place / named.name
     if named.exists():
-        raise SnapshotError(f"no base in {named}: it has no {CARD}. {_known_bases(named)}")
-    raise SnapshotError(f"no base in {named}. {_known_bases(named)}")
+        raise SnapshotError(f"no base in {named}: it has no {CARD}. {_list_bases(named)}")
+    raise SnapshotError(f"no base in {named}. {_list_bases(named)}")
 
 
-def beside_base(folder: str | Path) -> Path:
+def resolve_base_folder(folder: str | Path) -> Path:
     """Return the folder of a base, for other files in it; the named one if `find_base` finds none."""
     try:
         return find_base(folder)
@@ -45,7 +45,7 @@ def beside_base(folder: str | Path) -> Path:
         return Path(folder)
 
 
-def check_is_of(folder: Path, digest: str, life: str) -> None:
+def check_same_base(folder: Path, expected_digest: str, state_reference: str) -> None:
     """Refuse a base with which a lifetime state was not learned; its weights are not read.
 
     Args:
@@ -55,39 +55,39 @@ def check_is_of(folder: Path, digest: str, life: str) -> None:
     Raises:
         SnapshotError: If it is another base; the error names the right one if it is found.
     """
-    found = _digest_in(folder)
-    if found in (digest, ""):
+    found = _read_digest(folder)
+    if found in (expected_digest, ""):
         return
-    near = (path for place in (*SHIPPED, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
-    right = next((card.parent for card in near if _digest_in(card.parent) == digest), None)
+    near = (path for place in (*BASE_FOLDERS, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
+    right = next((card.parent for card in near if _read_digest(card.parent) == expected_digest), None)
     raise SnapshotError(
-        f"{life} and base {folder} do not belong together: it was learned with base {digest[:12]}, and this is "
+        f"{state_reference} and base {folder} do not belong together: it was learned with base {expected_digest[:12]}, and this is "
         f"{found[:12]}. "
         + (f"Use: --base {right}" if right else "No shipped or nearby base matches; name its folder")
     )
 
 
-def _digest_in(folder: Path) -> str:
+def _read_digest(folder: Path) -> str:
     """Return the digest in a card; empty if it cannot be read, which fails later when the base is used."""
     try:
-        return str(read_json((folder / CARD).read_bytes(), CARD)["digest"])
+        return str(parse_json((folder / CARD).read_bytes(), CARD)["digest"])
     except (OSError, SnapshotError, TypeError, KeyError):
         return ""
 
 
-def _known_bases(wrong: Path) -> str:
+def _list_bases(missing_base: Path) -> str:
     """Return the available bases, for an error: shipped ones, and those in the searched folder."""
-    shipped = sorted({card.parent.name for place in SHIPPED for card in place.glob(f"*/{CARD}")})
-    own = sorted(str(card.parent) for card in wrong.parent.glob(f"*/{CARD}"))
+    shipped = sorted({card.parent.name for place in BASE_FOLDERS for card in place.glob(f"*/{CARD}")})
+    own = sorted(str(card.parent) for card in missing_base.parent.glob(f"*/{CARD}"))
     known = [*shipped, *(path for path in own if Path(path).name not in shipped)]
-    close = get_close_matches(wrong.name, [Path(path).name for path in known], n=1)
+    close = get_close_matches(missing_base.name, [Path(path).name for path in known], n=1)
     there = f"Available bases: {', '.join(known) or 'none'}"
     return f"Did you mean '{close[0]}'? {there}" if close else f"{there}. To train one: wm-robot train ROBOT"
 
 
-def base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:
+def compute_base_digest(config: Mapping[str, Any], weights_sha256: str) -> str:
     """Return the SHA-256 of weights and config, in hex: a lifetime state is valid with this base alone."""
-    return digest(canonical_json({"config": config, "weights": weights_sha256}))
+    return compute_digest(encode_canonical_json({"config": config, "weights": weights_sha256}))
 
 
 def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
@@ -99,10 +99,10 @@ def check_base(card: bytes, weights: bytes, where: str) -> dict[str, Any]:
     Raises:
         SnapshotError: If the card cannot be read, has another format, or belongs to other weights.
     """
-    values, weights_sha256 = read_json(card, f"{CARD} of {where}"), digest(weights)
+    values, weights_sha256 = parse_json(card, f"{CARD} of {where}"), compute_digest(weights)
     try:
         version, found = values["format"], (values["weights_sha256"], values["digest"])
-        known = (weights_sha256, base_digest(values["config"], weights_sha256))
+        known = (weights_sha256, compute_base_digest(values["config"], weights_sha256))
     except (KeyError, TypeError, RecursionError) as error:
         raise SnapshotError(f"{CARD} of {where} is no card of a base: {error}. Fetch it again") from error
     if version != FORMAT:

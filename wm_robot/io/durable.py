@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-PART = ".part"
+PART_SUFFIX = ".part"
 """Ending of files that are being written; such a file is useless after a kill."""
 
 
@@ -27,10 +27,10 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         OSError: If it could not be written; the error names the file. The old content is still there.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
         with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
-            _reserve(file.fileno(), len(content))
+            _reserve_space(file.fileno(), len(content))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -51,7 +51,7 @@ def remove_file(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def digest(content: bytes | memoryview) -> str:
+def compute_digest(content: bytes | memoryview) -> str:
     """Return the SHA-256, in hex."""
     return hashlib.sha256(content).hexdigest()
 
@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_exclusive(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file; it is released if the process dies."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -83,7 +83,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
+def lock_shared(path: Path) -> Iterator[None]:
     """Hold a shared lock on a file against `lock_exclusive`, if the file can be read; nothing is written."""
     try:
         lock = path.open("rb")
@@ -97,7 +97,7 @@ def unchanged(path: Path) -> Iterator[None]:
         yield
 
 
-def is_claimed(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether another process has claimed a file; nothing is written."""
     try:
         with path.open("rb") as file:
@@ -109,7 +109,7 @@ def is_claimed(path: Path) -> bool:
     return False
 
 
-def claim(file: IO[Any]) -> bool:
+def try_lock(file: IO[Any]) -> bool:
     """Try to lock an open file for this process alone, until it is closed or the process dies.
 
     Returns:
@@ -126,7 +126,7 @@ def claim(file: IO[Any]) -> bool:
     return True
 
 
-def _reserve(handle: int, size: int) -> None:
+def _reserve_space(handle: int, size: int) -> None:
     """Reserve space, so that a full disk fails before the first byte is written."""
     if size and hasattr(os, "posix_fallocate"):
         try:

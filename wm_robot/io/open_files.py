@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-QUIET = 2.0
+QUIET_TIME = 2.0
 """Seconds without a change after which a file counts as not being written."""
-LOOK_EVERY = 0.05
-PROCESSES = Path("/proc")
+POLL_PERIOD = 0.05
+PROC_FOLDER = Path("/proc")
 
 
 def find_writer(path: Path) -> str | None:
@@ -17,10 +17,10 @@ def find_writer(path: Path) -> str | None:
     This works on Linux only, for processes of the same user, or for root. So None alone is no proof.
     """
     wanted = os.stat(path)
-    for process in _listed(PROCESSES):
+    for process in _list_folder(PROC_FOLDER):
         if not process.name.isdigit():
             continue
-        for handle in _listed(process / "fd"):
+        for handle in _list_folder(process / "fd"):
             try:
                 if not os.readlink(handle).startswith("/") or not os.path.samestat(os.stat(handle), wanted):
                     continue
@@ -34,23 +34,23 @@ def find_writer(path: Path) -> str | None:
     return None
 
 
-def find_growing(paths: Iterable[Path]) -> set[Path]:
+def find_growing_files(paths: Iterable[Path]) -> set[Path]:
     """Return the files that change while they are watched; immediately if none has changed recently.
 
     Each is watched until it is unchanged for `QUIET` s. A writer that pauses for longer is not found.
     """
-    before = {path: _state_of(path) for path in paths}
+    before = {path: _size_and_time(path) for path in paths}
     # The clock of the file system may be ahead of this one.
     ages = [time.time() - changed / 1e9 for _, changed in before.values()]
-    end = time.monotonic() + max((QUIET - max(age, 0.0) for age in ages), default=0.0)
+    end = time.monotonic() + max((QUIET_TIME - max(age, 0.0) for age in ages), default=0.0)
     growing = set[Path]()
     while time.monotonic() < end and len(growing) < len(before):
-        time.sleep(LOOK_EVERY)
-        growing |= {path for path, state in before.items() if _state_of(path) != state}
+        time.sleep(POLL_PERIOD)
+        growing |= {path for path, state in before.items() if _size_and_time(path) != state}
     return growing
 
 
-def _state_of(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int]:
     """Return size and time of the last change; -1 for a file that does not exist."""
     try:
         about = path.stat()
@@ -59,7 +59,7 @@ def _state_of(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def _listed(folder: Path) -> list[Path]:
+def _list_folder(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:

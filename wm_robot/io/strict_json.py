@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from wm_robot.errors import SnapshotError
-from wm_robot.spec import canonical_json
+from wm_robot.spec import encode_canonical_json
 
 
-def read_json(content: bytes, what: str) -> Any:
+def parse_json(content: bytes, what: str) -> Any:
     """Return the values of a JSON text.
 
     Args:
@@ -20,21 +20,24 @@ def read_json(content: bytes, what: str) -> Any:
     """
     try:
         return json.loads(
-            content.decode(), object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+            content.decode(),
+            object_pairs_hook=_make_unique,
+            parse_float=_parse_finite,
+            parse_constant=_parse_finite,
         )
     except (ValueError, RecursionError) as error:
         raise SnapshotError(f"{what} is not valid JSON: {error}") from error
 
 
-def read_canonical(content: bytes, what: str) -> Any:
+def parse_canonical_json(content: bytes, what: str) -> Any:
     """Return the values of a JSON text in canonical form; see `canonical_json`.
 
     Raises:
         SnapshotError: If it is not JSON, or has another form.
     """
-    values = read_json(content, what)
+    values = parse_json(content, what)
     try:
-        canonical = canonical_json(values)
+        canonical = encode_canonical_json(values)
     except RecursionError as error:
         raise SnapshotError(f"{what} is nested too deep") from error
     if canonical != content:
@@ -42,14 +45,14 @@ def read_canonical(content: bytes, what: str) -> Any:
     return values
 
 
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _make_unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError(f"one of the keys {sorted(values)!r:.100} occurs twice")
     return values
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text:.20} is not a finite number")
     return value

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def delta_write(
+def delta_update(
     state: Float[Tensor, "... K V"],
     key: Float[Tensor, "... K"],
     value: Float[Tensor, "... V"],
@@ -50,19 +50,19 @@ def delta_scan(
     steps = key.shape[-2]
     earlier = torch.ones(steps, steps, dtype=torch.bool, device=key.device).tril(-1)
     # Difference first, mask, then exp: the upper half would overflow.
-    fade = _masked_exp(total[..., :, None] - total[..., None, :], earlier)
+    fade = _exp_masked(total[..., :, None] - total[..., None, :], earlier)
     coupling = strength[..., :, None] * fade * (key @ key.transpose(-1, -2))
     remembered = total.exp()[..., None] * (key @ state)
     unit = torch.eye(steps, dtype=key.dtype, device=key.device)
     update = torch.linalg.solve_triangular(
         unit + coupling, strength[..., None] * (value - remembered), upper=False, unitriangular=True
     )
-    fade_read = _masked_exp(before[..., :, None] - total[..., None, :], earlier)
+    fade_read = _exp_masked(before[..., :, None] - total[..., None, :], earlier)
     read = before.exp()[..., None] * (query @ state) + (fade_read * (query @ key.transpose(-1, -2))) @ update
     left = (total[..., -1:] - total).exp()
     last = total[..., -1].exp()[..., None, None] * state + (key * left[..., None]).transpose(-1, -2) @ update
     return read, last
 
 
-def _masked_exp(exponent: Tensor, mask: Tensor) -> Tensor:
+def _exp_masked(exponent: Tensor, mask: Tensor) -> Tensor:
     return exponent.masked_fill(~mask, -torch.inf).exp()

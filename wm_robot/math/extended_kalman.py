@@ -12,27 +12,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.math.cholesky import whitened
+from wm_robot.math.cholesky import whiten
 
 
-class Corrected(NamedTuple):
+class EkfEstimate(NamedTuple):
     """Estimate after a measurement."""
 
     mean: Float[Tensor, "... P"]
     covariance: Float[Tensor, "... P P"]
-    misfit: Float[Tensor, "... O"]
+    whitened_innovation: Float[Tensor, "... O"]
     """Innovation, whitened: unit variance if the covariances of the filter are right."""
-    log_volume: Float[Tensor, "..."]
+    half_log_det: Float[Tensor, "..."]
     """½ log det S."""
 
 
-def ekf_correct(
+def ekf_update(
     mean: Float[Tensor, "... P"],
     covariance: Float[Tensor, "... P P"],
     innovation: Float[Tensor, "... O"],
     jacobian: Float[Tensor, "... O P"],
-    noise: Float[Tensor, "... O"],
-) -> Corrected:
+    noise_variance: Float[Tensor, "... O"],
+) -> EkfEstimate:
     """Return the estimate after a measurement.
 
     Args:
@@ -45,8 +45,8 @@ def ekf_correct(
     across = covariance @ jacobian.mT
     # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
     both = torch.cat([innovation[..., None], across.mT], -1)
-    white, deviation = whitened(jacobian @ across + torch.diag_embed(noise), both)
+    white, deviation = whiten(jacobian @ across + torch.diag_embed(noise_variance), both)
     misfit, half_gain = white.split([1, mean.shape[-1]], -1)
     mean = mean + (half_gain.mT @ misfit)[..., 0]
     covariance = covariance - half_gain.mT @ half_gain
-    return Corrected(mean, covariance, misfit[..., 0], deviation.log().sum(-1))
+    return EkfEstimate(mean, covariance, misfit[..., 0], deviation.log().sum(-1))

@@ -18,17 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.math.cholesky import cholesky
+from wm_robot.math.cholesky import cholesky_or_nan
 
 Belief = tuple[Tensor, Tensor]
 """Mean M `… K V` and covariance P `… K K`."""
 
 
-def kalman_write(
+def kalman_update(
     belief: Belief,
     key: Float[Tensor, "... K"],
     value: Float[Tensor, "... V"],
-    noise: Float[Tensor, "..."],
+    noise_variance: Float[Tensor, "..."],
     log_decay: Float[Tensor, "..."],
 ) -> Belief:
     """Return mean and covariance after one write.
@@ -40,9 +40,9 @@ def kalman_write(
     """
     mean, covariance = belief
     decay = log_decay.exp()[..., None, None]
-    mean, covariance = decay * mean, _drifted(covariance, decay)
+    mean, covariance = decay * mean, _decay_covariance(covariance, decay)
     towards = (covariance @ key[..., None])[..., 0]
-    gain = towards / ((towards * key).sum(-1) + noise)[..., None]
+    gain = towards / ((towards * key).sum(-1) + noise_variance)[..., None]
     error = value - (key[..., None, :] @ mean)[..., 0, :]
     covariance = covariance - gain[..., :, None] * towards[..., None, :]
     # Rounding must not let the two halves drift apart over a lifetime.
@@ -55,7 +55,7 @@ def kalman_scan(
     query: Float[Tensor, "... T K"],
     key: Float[Tensor, "... T K"],
     value: Float[Tensor, "... T V"],
-    noise: Float[Tensor, "... T"],
+    noise_variance: Float[Tensor, "... T"],
     log_decay: Float[Tensor, "... T"],
 ) -> tuple[Float[Tensor, "... T V"], Belief]:
     """Return the value that each query reads *before* the write of its step, and the belief after all writes.
@@ -73,7 +73,7 @@ def kalman_scan(
     late, early = total[..., :, None], total[..., None, :]
     # Cov(W_i, W_j) = e^{g_i + g_j} (P - I) + e^{-|g_i - g_j|} I, with g counted from the start of the scan.
     values = (late + early).exp() * (known - alike) + (-(late - early).abs()).exp() * alike
-    factor = cholesky(values + torch.diag_embed(noise))
+    factor = cholesky_or_nan(values + torch.diag_embed(noise_variance))
 
     asked = before[..., :, None]
     alike, known = query @ across, query @ turned.transpose(-1, -2)
@@ -93,10 +93,10 @@ def kalman_scan(
     read = read + before.exp()[..., None] * (query @ mean)
     decay = last.exp()[..., None]
     mean = decay * mean + weight.transpose(-1, -2) @ surprise
-    return read, (mean, _drifted(covariance, decay) - weight.transpose(-1, -2) @ weight)
+    return read, (mean, _decay_covariance(covariance, decay) - weight.transpose(-1, -2) @ weight)
 
 
-def _drifted(covariance: Tensor, decay: Tensor) -> Tensor:
+def _decay_covariance(covariance: Tensor, decay: Tensor) -> Tensor:
     """Return the covariance after decay towards the identity."""
     kept = decay.square()
     unit = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)

@@ -9,7 +9,7 @@ Array = Any
 """Numpy array or torch tensor."""
 
 
-def tip_position(
+def compute_tip_position(
     angles: Array,
     origins: Sequence[Sequence[float]],
     axes: Sequence[Sequence[float]],
@@ -36,44 +36,44 @@ def tip_position(
     # The long axis last: the factors are then contiguous in memory.
     columns = angles.reshape(-1, angles.shape[-1]).T
     cos, sin = cosine(columns), sine(columns)
-    vector = columns[:1] * 0 + _like(columns, tip)[:, None]
+    vector = columns[:1] * 0 + _make_like(columns, tip)[:, None]
     for j in reversed(range(len(axes))):
         (a, b, c), along = axes[j], np.outer(axes[j], axes[j])
         turned = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
         parts = np.concatenate([along, np.eye(3) - along, turned], 1)
-        given = joined(vector, vector * cos[j : j + 1], vector * sin[j : j + 1], axis=0)
-        vector = _like(columns, parts) @ given + _like(columns, origins[j])[:, None]
+        given = concatenate(vector, vector * cos[j : j + 1], vector * sin[j : j + 1], axis=0)
+        vector = _make_like(columns, parts) @ given + _make_like(columns, origins[j])[:, None]
     return vector.T.reshape(*angles.shape[:-1], 3)
 
 
 def cosine(angle: Array) -> Array:
     """Return the cosine of an angle in rad."""
-    return np.cos(angle) if _of_numpy(angle) else angle.cos()
+    return np.cos(angle) if _is_numpy(angle) else angle.cos()
 
 
 def sine(angle: Array) -> Array:
     """Return the sine of an angle in rad."""
-    return np.sin(angle) if _of_numpy(angle) else angle.sin()
+    return np.sin(angle) if _is_numpy(angle) else angle.sin()
 
 
-def root(x: Array) -> Array:
+def sqrt(x: Array) -> Array:
     """Return the square root. ONNX has an operation for it; a power of 0.5 becomes a logarithm and an exponential."""
-    return np.sqrt(x) if _of_numpy(x) else x.sqrt()
+    return np.sqrt(x) if _is_numpy(x) else x.sqrt()
 
 
-def joined(*parts: Array, axis: int = -1) -> Array:
+def concatenate(*parts: Array, axis: int = -1) -> Array:
     """Return the concatenation of arrays along an axis."""
-    if _of_numpy(parts[0]):
+    if _is_numpy(parts[0]):
         return np.concatenate(parts, axis)
     import torch  # The argument is a tensor, so torch is installed.
 
     return torch.cat(parts, axis)
 
 
-def _like(x: Array, values: Any) -> Array:
+def _make_like(x: Array, values: Any) -> Array:
     """Return numbers as an array of the same library and type as another one."""
-    return np.asarray(values, x.dtype) if _of_numpy(x) else x.new_tensor(np.asarray(values).tolist())
+    return np.asarray(values, x.dtype) if _is_numpy(x) else x.new_tensor(np.asarray(values).tolist())
 
 
-def _of_numpy(x: Array) -> bool:
+def _is_numpy(x: Array) -> bool:
     return isinstance(x, np.ndarray | np.generic)

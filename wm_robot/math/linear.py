@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def linear(x: Float[Tensor, "*B I"], weight: Tensor) -> Float[Tensor, "*B O"]:
+def apply_linear(x: Float[Tensor, "*B I"], weight: Tensor) -> Float[Tensor, "*B O"]:
     """Apply a linear map to the last axis: one weight `O I` for all, or one for each agent, `B O I`."""
     if weight.ndim == 2:
         return F.linear(x, weight)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.math.cholesky import cholesky
+from wm_robot.math.cholesky import cholesky_or_nan
 
 
 class Evidence(NamedTuple):
@@ -26,29 +26,29 @@ class Evidence(NamedTuple):
     """R."""
 
 
-def ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Tensor, "... K V"]:
+def solve_ridge_weights(evidence: Evidence, prior: Float[Tensor, "... K"]) -> Float[Tensor, "... K V"]:
     """Return W, the weights that fit the evidence best.
 
     Args:
         prior: Diagonal of Λ, > 0.
     """
-    factor = cholesky(evidence.gram + torch.diag_embed(prior))
+    factor = cholesky_or_nan(evidence.gram + torch.diag_embed(prior))
     return torch.cholesky_solve(evidence.moment, factor)
 
 
-def ridge_variance(
+def compute_ridge_variance(
     evidence: Evidence, prior: Float[Tensor, "... K"], query: Float[Tensor, "... N K"]
 ) -> Float[Tensor, "... N"]:
     """Return the posterior variance of the values that the queries read, for noise of the variance r of the steps."""
-    factor = cholesky(evidence.gram + torch.diag_embed(prior))
+    factor = cholesky_or_nan(evidence.gram + torch.diag_embed(prior))
     return torch.linalg.solve_triangular(factor, query.mT, upper=False).square().sum(-2)
 
 
-def ridge_write(
+def ridge_update(
     evidence: Evidence,
     key: Float[Tensor, "... K"],
     value: Float[Tensor, "... V"],
-    noise: Float[Tensor, "..."],
+    noise_variance: Float[Tensor, "..."],
     log_decay: Float[Tensor, "..."],
 ) -> Evidence:
     """Return the evidence after one step.
@@ -58,7 +58,7 @@ def ridge_write(
         noise: Variance r > 0 of the value.
         log_decay: g ≤ 0; 0: no decay.
     """
-    decay, scaled = log_decay.exp()[..., None, None], (key / noise[..., None])[..., None]
+    decay, scaled = log_decay.exp()[..., None, None], (key / noise_variance[..., None])[..., None]
     return Evidence(
         decay * evidence.gram + scaled * key[..., None, :],
         decay * evidence.moment + scaled * value[..., None, :],
@@ -71,7 +71,7 @@ def ridge_scan(
     query: Float[Tensor, "... T K"],
     key: Float[Tensor, "... T K"],
     value: Float[Tensor, "... T V"],
-    noise: Float[Tensor, "... T"],
+    noise_variance: Float[Tensor, "... T"],
     log_decay: Float[Tensor, "... T"],
 ) -> tuple[Float[Tensor, "... T V"], Evidence]:
     """Return the value that each query reads *before* the write of its step, and the evidence after all writes.
@@ -85,11 +85,11 @@ def ridge_scan(
     # Masked before the exp: the upper half would overflow.
     fade = (before[..., :, None] - total[..., None, :]).masked_fill(~earlier, -torch.inf).exp()
     left = (total[..., -1:] - total).exp()
-    scaled = key / noise[..., None]
+    scaled = key / noise_variance[..., None]
     own = (scaled[..., :, None] * key[..., None, :]).flatten(-2)
     start = before.exp()[..., None] * evidence.gram.flatten(-2)[..., None, :]
     grams = (start + fade @ own).unflatten(-1, (size, size))
-    factor = cholesky(grams + torch.diag_embed(prior)[..., None, :, :])
+    factor = cholesky_or_nan(grams + torch.diag_embed(prior)[..., None, :, :])
     # One right-hand side a step, the query: the moments of each step then need not be stored.
     asked = torch.cholesky_solve(query[..., None], factor)[..., 0]
     read = before.exp()[..., None] * (asked @ evidence.moment) + (fade * (asked @ scaled.mT)) @ value

@@ -3,39 +3,39 @@
 import torch
 from torch import Tensor
 
-from wm_robot.memory.film import ModulatedRead
-from wm_robot.memory.memory import Memory, Reader, State
+from wm_robot.memory.film import FilmReadout
+from wm_robot.memory.memory import Memory, MemoryState, Reader
 from wm_robot.memory.physics import PhysicsMemory
 
 
-class NoMemory(Memory):
+class NullMemory(Memory):
     """Memory without state: an update changes nothing, and all knowledge is in the weights (`nominal`, `robust`)."""
 
     def __init__(self, *, width: int, outcome: int, dt: float):
         super().__init__()
-        self.reading = ModulatedRead(width, 1)
+        self.reading = FilmReadout(width, 1)
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         return {"s": torch.zeros(batch, 1, device=self.reading.out.weight.device)}
 
-    def reader(self, state: State) -> Reader:
-        return self.reading.reader(state["s"])
+    def open_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_reader(state["s"])
 
-    def reader_alone(self, state: State) -> Reader:
-        return self.reading.reader_alone(state["s"])
+    def open_single_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_single_reader(state["s"])
 
-    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+    def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
         return state
 
-    def scan(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+    def scan(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
         return self.read(state, h), state
 
 
-class ToldMemory(PhysicsMemory):
+class OracleMemory(PhysicsMemory):
     """Oracle memory: its state is the true physics, given at every step instead of learned."""
 
-    needs_truth = True
+    uses_privileged_state = True
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         """Return the nominal physics, which are zero by the spec's scaling."""
-        return {"truth": torch.zeros(batch, self.truth, device=self.reading.out.weight.device)}
+        return {"truth": torch.zeros(batch, self.num_physics, device=self.reading.out.weight.device)}

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.math.delta_rule import delta_scan, delta_write
+from wm_robot.math.delta_rule import delta_scan, delta_update
 from wm_robot.memory.fast_weights import FastWeights
-from wm_robot.memory.memory import State
+from wm_robot.memory.memory import MemoryState
 
 
 class DeltaMemory(FastWeights):
@@ -22,28 +22,34 @@ class DeltaMemory(FastWeights):
         super().__init__(width=width, outcome=outcome, dt=dt, **shape)
         self.strength = nn.Linear(width + outcome, self.heads)
 
-    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
-        x, key, value, log_decay = self._written(h[:, None], e[:, None], w[:, None])
-        offset = delta_write(
+    def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
+        x, key, value, log_decay = self._compute_update(h[:, None], e[:, None], w[:, None])
+        offset = delta_update(
             state["S"] - self.initial,
             key[..., 0, :],
             value[..., 0, :],
-            self._strength(x, w[:, None])[..., 0],
+            self._compute_strength(x, w[:, None])[..., 0],
             log_decay[..., 0],
         )
         return {"S": torch.where(w[:, None, None, None] > 0, self.initial + offset, state["S"])}
 
     def scan(
-        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], State]:
-        query = self._unit(self.query(h))
-        x, key, value, log_decay = self._written(h, e, w)
-        reads, offset = self._in_chunks(
-            delta_scan, state["S"] - self.initial, query, key, value, self._strength(x, w), log_decay
+        self,
+        state: MemoryState,
+        h: Float[Tensor, "B T D"],
+        e: Float[Tensor, "B T E"],
+        w: Float[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
+        query = self._normalize_heads(self.query(h))
+        x, key, value, log_decay = self._compute_update(h, e, w)
+        reads, offset = self._scan_chunks(
+            delta_scan, state["S"] - self.initial, query, key, value, self._compute_strength(x, w), log_decay
         )
         written = (w > 0).any(1)[:, None, None, None]
         after = torch.where(written, self.initial + offset, state["S"])
-        return self._say(reads + query @ self.initial), {"S": after}
+        return self._project_reading(reads + query @ self.initial), {"S": after}
 
-    def _strength(self, x: Float[Tensor, "B T X"], w: Float[Tensor, "B T"]) -> Float[Tensor, "B heads T"]:
+    def _compute_strength(
+        self, x: Float[Tensor, "B T X"], w: Float[Tensor, "B T"]
+    ) -> Float[Tensor, "B heads T"]:
         return w[:, None] * self.strength(x).sigmoid().transpose(1, 2)

@@ -5,12 +5,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from wm_robot.math.extended_kalman import ekf_correct
-from wm_robot.memory.memory import Sense, Sensed, State, drawn, root
+from wm_robot.math.extended_kalman import ekf_update
+from wm_robot.memory.memory import (
+    HypothesisPrediction,
+    MemoryState,
+    PredictHypotheses,
+    fixed_normal,
+    sqrt_psd,
+)
 from wm_robot.memory.physics import PhysicsMemory
 
 
-class EkfMemory(PhysicsMemory):
+class MultipleModelEkf(PhysicsMemory):
     """Multiple-model extended Kalman filter: inverts the model to estimate the physics.
 
     Training gives the true physics, as for the oracle. At run time the state holds several physics hypotheses. Each
@@ -27,26 +33,26 @@ class EkfMemory(PhysicsMemory):
     infers_physics = True
     max_layers = 1
 
-    HYPOTHESES = 8
-    NOISE = 3.0
+    NUM_HYPOTHESES = 8
+    VARIANCE_FACTOR = 3.0
     """Factor on the predicted variance: successive errors are correlated and carry less evidence."""
-    DRIFT = 0.2
+    DRIFT_RATE = 0.2
     """Share of the distance to the prior covariance that a filter regains per second."""
-    HALF_LIFE = 0.4
+    SCORE_HALF_LIFE = 0.4
     """Half-life of a hypothesis score, in s."""
-    HANDICAP = 5.0
+    NEW_HYPOTHESIS_PENALTY = 5.0
     """Nats by which a new hypothesis starts behind the one in use."""
-    SURE = 15.0
+    SWITCH_THRESHOLD = 15.0
     """Nats by which another hypothesis must lead the one in use. At rest all hypotheses predict the same, and a jolt
     that none of them predicted favours one by chance."""
-    CLIP = 5.0
+    MAX_INNOVATION = 5.0
     """Upper bound of a whitened innovation in the score."""
-    SURPRISED = 3.0
+    FADING_THRESHOLD = 3.0
     """Mean squared whitened innovation above which a filter inflates its covariance."""
-    DOUBT = 0.1
+    FADING_RATE = 0.1
     """Share of the distance to the prior covariance, for each multiple of that bound."""
-    MOST_DOUBT = 0.3
-    SEPARATE = 4.5
+    MAX_FADING = 0.3
+    MIN_MODE_SEPARATION = 4.5
     """Ashman's D of a bimodal parameter above which the reflected value is tried."""
 
     prior_mean: Tensor
@@ -70,7 +76,7 @@ class EkfMemory(PhysicsMemory):
         values = physics.astype(np.float64)
         low, high = values.min(0), values.max(0)
         covariance = np.cov(values.T) + 1e-3 * np.eye(values.shape[1])
-        sides = [_sides(column, self.SEPARATE) for column in values.T]
+        sides = [_split_bimodal(column, self.MIN_MODE_SEPARATION) for column in values.T]
         margin = 0.05 * (high - low)
         for buffer, value in (
             (self.prior_mean, values.mean(0)),
@@ -81,88 +87,98 @@ class EkfMemory(PhysicsMemory):
         ):
             buffer.copy_(torch.from_numpy(value))
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         """Return hypotheses of the prior: one unchanged, and one for each reflected parameter."""
-        mean = self.prior_mean.repeat(batch, self.HYPOTHESES, 1)
-        for k, i in enumerate(self._turning[: self.HYPOTHESES - 1].tolist(), start=1):
+        mean = self.prior_mean.repeat(batch, self.NUM_HYPOTHESES, 1)
+        for k, i in enumerate(self._bimodal_parameters[: self.NUM_HYPOTHESES - 1].tolist(), start=1):
             mean[:, k, i] = self.turn[i] - mean[:, k, i]
         return {
             "truth": mean[:, 0],
             "mean": mean,
-            "covariance": self.prior_covariance.expand(batch, self.HYPOTHESES, -1, -1),
-            "score": torch.zeros(batch, self.HYPOTHESES, device=mean.device),
+            "covariance": self.prior_covariance.expand(batch, self.NUM_HYPOTHESES, -1, -1),
+            "score": torch.zeros(batch, self.NUM_HYPOTHESES, device=mean.device),
         }
 
-    def infer(
+    def infer_physics(
         self,
-        state: State,
-        age: Int[Tensor, "B"],
-        sense: Sense,
+        state: MemoryState,
+        num_updates: Int[Tensor, "B"],
+        predict_hypotheses: PredictHypotheses,
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
-    ) -> tuple[Sensed, State]:
+    ) -> tuple[HypothesisPrediction, MemoryState]:
         """See `Memory.infer_physics`; `num_updates` decides which hypothesis is replaced."""
-        sensed = sense(state["mean"])
+        sensed = predict_hypotheses(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.
         innovation = torch.where(seen[..., None], outcome[:, None] - sensed.mean, 0.0)
-        slope = torch.where(seen[..., None, None], sensed.slope, 0.0)
-        noise = torch.where(seen[..., None], self.NOISE * sensed.log_variance.exp() / w[:, None, None], 1.0)
-        drifted = self._doubted(state["covariance"], self.DRIFT * self.dt)
-        mean, covariance, misfit, log_volume = ekf_correct(state["mean"], drifted, innovation, slope, noise)
-        surprise = misfit.square()
-        doubt = (self.DOUBT * (surprise.mean(-1) / self.SURPRISED - 1).clamp_min(0)).clamp_max(
-            self.MOST_DOUBT
+        slope = torch.where(seen[..., None, None], sensed.jacobian, 0.0)
+        noise = torch.where(
+            seen[..., None], self.VARIANCE_FACTOR * sensed.log_variance.exp() / w[:, None, None], 1.0
         )
-        covariance = self._doubted(covariance, doubt[..., None, None])
-        likelihood = -0.5 * surprise.clamp_max(self.CLIP**2).sum(-1) - log_volume
-        score = 0.5 ** (self.dt / self.HALF_LIFE) * state["score"] + likelihood
+        drifted = self._inflate_covariance(state["covariance"], self.DRIFT_RATE * self.dt)
+        mean, covariance, misfit, log_volume = ekf_update(state["mean"], drifted, innovation, slope, noise)
+        surprise = misfit.square()
+        doubt = (self.FADING_RATE * (surprise.mean(-1) / self.FADING_THRESHOLD - 1).clamp_min(0)).clamp_max(
+            self.MAX_FADING
+        )
+        covariance = self._inflate_covariance(covariance, doubt[..., None, None])
+        likelihood = -0.5 * surprise.clamp_max(self.MAX_INNOVATION**2).sum(-1) - log_volume
+        score = 0.5 ** (self.dt / self.SCORE_HALF_LIFE) * state["score"] + likelihood
 
         sound = torch.isfinite(mean).all(-1) & torch.isfinite(score)
         mean = torch.where(sound[..., None], torch.clamp(mean, self.low, self.high), state["mean"])
         covariance = torch.where(sound[..., None, None], covariance, state["covariance"])
-        score = torch.where(sound, score, state["score"] - self.HANDICAP - self.SURE)
-        after = self._renewed(*self._ordered(mean, covariance, score), age)
+        score = torch.where(
+            sound, score, state["score"] - self.NEW_HYPOTHESIS_PENALTY - self.SWITCH_THRESHOLD
+        )
+        after = self._respawn_worst(*self._order_hypotheses(mean, covariance, score), num_updates)
         return sensed, {
             name: torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, state[name])
             for name, value in after.items()
         }
 
-    def sampled(self, state: State, count: int) -> State:
+    def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
         """Sample the posterior of the hypothesis in use."""
-        factor = root(state["covariance"][:, 0])
-        truth = state["truth"][:, None] + drawn(count, factor.shape[-1]) @ factor.mT
-        return super().sampled(state, count) | {"truth": truth.clamp(self.low, self.high).flatten(0, 1)}
+        factor = sqrt_psd(state["covariance"][:, 0])
+        truth = state["truth"][:, None] + fixed_normal(num_samples, factor.shape[-1]) @ factor.mT
+        return super().sample_posterior(state, num_samples) | {
+            "truth": truth.clamp(self.low, self.high).flatten(0, 1)
+        }
 
-    def _doubted(self, covariance: Tensor, part: Tensor | float) -> Tensor:
+    def _inflate_covariance(self, covariance: Tensor, share: Tensor | float) -> Tensor:
         """Move a covariance a share of the way to the prior. ONNX has no `lerp`; it would export both forms."""
-        return (1 - part) * covariance + part * self.prior_covariance
+        return (1 - share) * covariance + share * self.prior_covariance
 
     @property
-    def _turning(self) -> Tensor:
+    def _bimodal_parameters(self) -> Tensor:
         """Indices of bimodal parameters."""
         return torch.isfinite(self.turn).nonzero()[:, 0]
 
-    def _ordered(self, mean: Tensor, covariance: Tensor, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _order_hypotheses(
+        self, mean: Tensor, covariance: Tensor, score: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Order the hypotheses, with the one in use first."""
         best = score.argmax(1, keepdim=True)
-        sure = score.gather(1, best) - score[:, :1] > self.SURE
+        sure = score.gather(1, best) - score[:, :1] > self.SWITCH_THRESHOLD
         first = torch.where(sure, best, 0)
         index = torch.arange(score.shape[1], device=score.device).expand_as(score)
         order = torch.cat([first, index.scatter(1, first, 0)[:, 1:]], 1)
         rows = torch.arange(len(score), device=score.device)[:, None]
         return mean[rows, order], covariance[rows, order], score[rows, order]
 
-    def _renewed(self, mean: Tensor, covariance: Tensor, score: Tensor, age: Tensor) -> State:
+    def _respawn_worst(
+        self, mean: Tensor, covariance: Tensor, score: Tensor, num_updates: Tensor
+    ) -> MemoryState:
         """Replace the worst hypothesis. Kinds alternate: three reflected, one with wide covariance, one prior."""
         rows = torch.arange(len(mean), device=mean.device)
         worst = 1 + score[:, 1:].argmin(1)
         truth, sure = mean[:, 0], covariance[:, 0]
-        kind, turning = age % 5, self._turning
+        kind, turning = num_updates % 5, self._bimodal_parameters
         newborn, doubting = kind == 3, kind == 1
         born, open_to = truth, sure + doubting[:, None, None] * self.prior_covariance
         if len(turning):
-            which = turning[(age // 5 * 3 + (kind + 1) // 2) % len(turning)]
+            which = turning[(num_updates // 5 * 3 + (kind + 1) // 2) % len(turning)]
             turned = torch.zeros_like(truth)
             turned[rows, which] = (~newborn & ~doubting).float()
             born = torch.where(turned > 0, self.turn - truth, truth)
@@ -171,11 +187,11 @@ class EkfMemory(PhysicsMemory):
         open_to = torch.where(newborn[:, None, None], self.prior_covariance, open_to)
         mean, covariance, score = mean.clone(), covariance.clone(), score.clone()
         mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
-        score[rows, worst] = score[:, 0] - self.HANDICAP
+        score[rows, worst] = score[:, 0] - self.NEW_HYPOTHESIS_PENALTY
         return {"truth": truth, "mean": mean, "covariance": covariance, "score": score}
 
 
-def _sides(values: np.ndarray, separate: float) -> float:
+def _split_bimodal(values: np.ndarray, min_separation: float) -> float:
     """Return the sum of the two mode centres of a bimodal parameter; NaN for a unimodal one.
 
     The modes are split by Otsu (1979), IEEE Trans. Syst. Man Cybern. 9(1). Their separation is Ashman's D (Ashman,
@@ -191,4 +207,4 @@ def _sides(values: np.ndarray, separate: float) -> float:
     at = int(between.argmax())
     spread = np.hypot(ordered[: at + 1].std(), ordered[at + 1 :].std())
     apart = np.sqrt(2) * (high[at] - low[at])
-    return float(low[at] + high[at]) if apart > separate * spread else float("nan")
+    return float(low[at] + high[at]) if apart > min_separation * spread else float("nan")

@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.memory.memory import Reader, State, drawn, forgetting
-from wm_robot.memory.multi_head import Headed
+from wm_robot.memory.memory import MemoryState, Reader, decay_rate, fixed_normal
+from wm_robot.memory.multi_head import MultiHeadMemory
 
-Carried = Any
+ScanState = Any
 """State of a rule between chunks: a matrix, or mean and covariance."""
-Rule = Callable[..., tuple[Tensor, Carried]]
+ScanRule = Callable[..., tuple[Tensor, ScanState]]
 """State, then the inputs of each step, `B heads T …` → reads and state."""
 
 
-class FastWeights(Headed):
+class FastWeights(MultiHeadMemory):
     """Key-value matrices `S` that decay towards their learned initial state, each head with its own half-life.
 
     Decay is in physical time. Values encode query and outcome, keys encode the query alone.
     """
 
-    CHUNK = 32
+    CHUNK_STEPS = 32
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class FastWeights(Headed):
         self.log_half_life = nn.Parameter(rates)
         """Half-life of each head, log of s."""
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         return {"S": self.initial.expand(batch, -1, -1, -1)}
 
-    def reader(self, state: State) -> Reader:
+    def open_reader(self, state: MemoryState) -> Reader:
         matrix = state["S"]
 
         def read(h: Tensor) -> Tensor:
-            return self._say(self._unit(self.query(h)) @ matrix)
+            return self._project_reading(self._normalize_heads(self.query(h)) @ matrix)
 
         return read
 
-    def _written(
+    def _compute_update(
         self, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute query and outcome `B T D+E`, key and value `B heads T K`, and log decay `B heads T` of a step.
@@ -70,29 +70,29 @@ class FastWeights(Headed):
         # A step of weight 0 may contain NaN, which a product with 0 would keep.
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
-        rate = forgetting(self.log_half_life, self.dt)[:, None]
+        rate = decay_rate(self.log_half_life, self.dt)[:, None]
         log_decay = -w[:, None] * rate * 2 * self.forget(x).sigmoid().transpose(1, 2)
-        key = self._unit(self.key(h))
-        return x, key, self._split(self.value(x)) - key @ self.initial, log_decay
+        key = self._normalize_heads(self.key(h))
+        return x, key, self._split_heads(self.value(x)) - key @ self.initial, log_decay
 
-    def _in_chunks(self, rule: Rule, carried: Carried, *steps: Tensor) -> tuple[Tensor, Carried]:
+    def _scan_chunks(self, rule: ScanRule, scan_state: ScanState, *steps: Tensor) -> tuple[Tensor, ScanState]:
         """Apply a rule chunk by chunk; return the reads of every step, `B heads T V`, and the last state."""
         reads = []
-        for chunk in zip(*(x.split(self.CHUNK, 2) for x in steps), strict=True):
-            read, carried = rule(carried, *chunk)
+        for chunk in zip(*(x.split(self.CHUNK_STEPS, 2) for x in steps), strict=True):
+            read, scan_state = rule(scan_state, *chunk)
             reads.append(read)
-        return torch.cat(reads, 2), carried
+        return torch.cat(reads, 2), scan_state
 
-    def _say(self, read: Float[Tensor, "B heads T V"]) -> Tensor:
+    def _project_reading(self, read: Float[Tensor, "B heads T V"]) -> Tensor:
         # Soft: a plain RMS norm would amplify the noise of an empty memory.
         soft = read * torch.rsqrt(read.square().mean(-1, keepdim=True) + 0.1)
         return self.out(soft.transpose(1, 2).flatten(-2))
 
 
-class Regression(FastWeights):
+class RegressionMemory(FastWeights):
     """Fast weights with a learned noise for the value of each step."""
 
-    LEAST_NOISE = 0.03
+    MIN_NOISE = 0.03
     """Lower bound of the value noise, for a key of length 1; keeps the inverted matrix well conditioned."""
 
     def __init__(
@@ -107,19 +107,19 @@ class Regression(FastWeights):
         super().__init__(width=width, outcome=outcome, dt=dt, half_life=half_life, **shape)
         self.noise = nn.Linear(width + outcome, self.heads)
 
-    def _evidence(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _compute_evidence(self, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute key and value `B heads T K`, noise and log decay `B heads T`."""
-        x, key, value, log_decay = self._written(h, e, w)
-        noise = F.softplus(self.noise(x)).transpose(1, 2) + self.LEAST_NOISE
+        x, key, value, log_decay = self._compute_update(h, e, w)
+        noise = F.softplus(self.noise(x)).transpose(1, 2) + self.MIN_NOISE
         # A step of weight w counts as one of w times the precision.
         root = w.sqrt()[:, None, :, None]
         return root * key, root * value, noise, log_decay
 
     @staticmethod
-    def _around(
-        mean: Float[Tensor, "B heads K V"], factor: Float[Tensor, "B heads K K"], count: int
+    def _sample_weights(
+        mean: Float[Tensor, "B heads K V"], factor: Float[Tensor, "B heads K K"], num_samples: int
     ) -> Float[Tensor, "BN heads K V"]:
         """Sample weights from a posterior whose covariance over keys is factor · factorᵀ; values have the unit of
         the noise."""
-        noise = drawn(count, *mean.shape[1:])
+        noise = fixed_normal(num_samples, *mean.shape[1:])
         return (mean[:, None] + factor[:, None] @ noise).flatten(0, 1)

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.memory.film import ModulatedRead
-from wm_robot.memory.memory import Memory, Reader, State
+from wm_robot.memory.film import FilmReadout
+from wm_robot.memory.memory import Memory, MemoryState, Reader
 
 
 class GruMemory(Memory):
@@ -14,30 +14,34 @@ class GruMemory(Memory):
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__()
         self.cell = nn.GRU(width + outcome, size, batch_first=True)
-        self.reading = ModulatedRead(width, size)
+        self.reading = FilmReadout(width, size)
         self.initial = nn.Parameter(torch.zeros(size))
 
     @property
-    def modulated_reading(self) -> ModulatedRead:
+    def film_readout(self) -> FilmReadout:
         return self.reading
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         return {"s": self.initial.expand(batch, -1)}
 
-    def reader(self, state: State) -> Reader:
-        return self.reading.reader(state["s"], state)
+    def open_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_reader(state["s"], state)
 
-    def reader_alone(self, state: State) -> Reader:
-        return self.reading.reader_alone(state["s"], state)
+    def open_single_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_single_reader(state["s"], state)
 
     def scan(
-        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], State]:
-        after = self._recur(state["s"], torch.cat([h, e], -1), w)
+        self,
+        state: MemoryState,
+        h: Float[Tensor, "B T D"],
+        e: Float[Tensor, "B T E"],
+        w: Float[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
+        after = self._run_cell(state["s"], torch.cat([h, e], -1), w)
         before = torch.cat([state["s"][:, None], after[:, :-1]], 1)
-        return self.reading(h, *self.reading.modulation(before, state)), {"s": after[:, -1]}
+        return self.reading(h, *self.reading.compute_modulation(before, state)), {"s": after[:, -1]}
 
-    def _recur(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    def _run_cell(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
         # A single step skips this test, so that it can be traced.
         if x.shape[1] > 1 and bool((w == 1).all()):
             return self.cell(x, s[None].contiguous())[0]

@@ -13,7 +13,7 @@ from wm_robot.errors import ConfigError
 from wm_robot.math.delta_rule import delta_scan
 from wm_robot.memory.continuum import Continuum
 from wm_robot.memory.fast_weights import FastWeights
-from wm_robot.memory.memory import Reader, State, beside, forgetting
+from wm_robot.memory.memory import MemoryState, Reader, decay_rate, expand_like
 
 
 class HopeMemory(FastWeights):
@@ -42,9 +42,9 @@ class HopeMemory(FastWeights):
         dt: float,
         chunk: int = 16,
         periods: Sequence[int] = (16, 64, 256, 1024),
-        features: int = 64,
-        values: int = 48,
-        questions: int = 16,
+        num_features: int = 64,
+        num_values: int = 48,
+        num_queries: int = 16,
         half_life: tuple[float, float] = (0.1, 0.5),
         **shape: Any,
     ):
@@ -67,7 +67,7 @@ class HopeMemory(FastWeights):
                 f"chunk, {chunk}"
             )
         self.chunk, heads = chunk, self.heads
-        self.longest = math.log(half_life[1])
+        self._max_log_half_life = math.log(half_life[1])
         made = 2 * self.size + 2
         """Size of the corrections that `M` computes: of key, value, strength and decay."""
         self.strength = nn.Linear(width + outcome, heads)
@@ -81,26 +81,35 @@ class HopeMemory(FastWeights):
         self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Half-life of `M`, log of s."""
         self.continuum = Continuum(
-            width=width, outcome=outcome, periods=periods, features=features, values=values, dt=dt
+            width=width,
+            outcome=outcome,
+            periods=periods,
+            num_features=num_features,
+            num_values=num_values,
+            dt=dt,
         )
         self.known = nn.Linear(width, heads * self.size, bias=False)
         """Projection of the reading of the levels, added to the front values."""
-        self.register_buffer("questions", torch.randn(questions, width))
+        self.register_buffer("questions", torch.randn(num_queries, width))
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         made = self.initial_made.expand(batch, -1, -1, -1)
         nothing = torch.zeros_like(made)
         state = {"M": made, "pending": nothing, "pace": nothing.clone()}
         state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
-        return super().birth(batch) | state | self.continuum.birth(batch)
+        return super().initial_state(batch) | state | self.continuum.initial_state(batch)
 
-    def reader(self, state: State) -> Reader:
-        in_front, behind = super().reader(state), self.continuum.reader(state)
+    def open_reader(self, state: MemoryState) -> Reader:
+        in_front, behind = super().open_reader(state), self.continuum.open_reader(state)
         return lambda h: in_front(h) + behind(h)
 
     def scan(
-        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], State]:
+        self,
+        state: MemoryState,
+        h: Float[Tensor, "B T D"],
+        e: Float[Tensor, "B T E"],
+        w: Float[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         # A chunk ends where the update count of any row is a multiple of it; rows that start together end together.
         written = w > 0
         lived = state["lived"][:, None] + written.cumsum(1)
@@ -108,60 +117,63 @@ class HopeMemory(FastWeights):
         cuts = sorted({0, *ends.tolist(), w.shape[1]})
         said = []
         for start, end in zip(cuts, cuts[1:], strict=False):
-            read, state = self._chunk(state, *(x[:, start:end] for x in (h, e, w)))
+            read, state = self._scan_chunk(state, *(x[:, start:end] for x in (h, e, w)))
             said.append(read)
         return torch.cat(said, 1), state
 
-    def summary(self, state: State) -> Float[Tensor, "B X"]:
+    def summarize(self, state: MemoryState) -> Float[Tensor, "B X"]:
         """Return the readings of a few fixed queries: the matrices have too many elements."""
         asked = self.questions.expand(len(state["lived"]), -1, -1)
         return self.read(state, asked).flatten(1)
 
-    def _chunk(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+    def _scan_chunk(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
         """Read and update with steps in which no row's chunk ends before the last step."""
-        query, known = self._unit(self.query(h)), self.continuum.reader(state)(h)
+        query, known = self._normalize_heads(self.query(h)), self.continuum.open_reader(state)(h)
         h, e = (torch.where(w[..., None] > 0, x, 0.0) for x in (h, e))
         x = torch.cat([h, e], -1)
-        basis = self._unit(self.key(h))
+        basis = self._normalize_heads(self.key(h))
         made = basis @ state["M"]
-        key, value, strength, log_decay = self._corrected(x, basis, made, w)
-        value = value + self._split(self.known(torch.where(w[..., None] > 0, known, 0.0)))
+        key, value, strength, log_decay = self._apply_corrections(x, basis, made, w)
+        value = value + self._split_heads(self.known(torch.where(w[..., None] > 0, known, 0.0)))
         reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
-        y = self._say(reads + query @ self.initial) + known
+        y = self._project_reading(reads + query @ self.initial) + known
 
         written = (w > 0).any(1)
         lived = state["lived"] + (w > 0).sum(1)
-        after = {"S": torch.where(beside(written, offset), self.initial + offset, state["S"]), "lived": lived}
+        after = {
+            "S": torch.where(expand_like(written, offset), self.initial + offset, state["S"]),
+            "lived": lived,
+        }
         target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         # Bounded: a target that grows with the stored value diverges.
         wanted = torch.tanh(target + (target + made) @ self.twist)
         pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
-        after |= self._renewed(state, pending, written & (lived % self.chunk == 0))
-        return y, after | self.continuum.write(state, h, x, w, lived)
+        after |= self._update_corrections(state, pending, written & (lived % self.chunk == 0))
+        return y, after | self.continuum.update(state, h, x, w, lived)
 
-    def _corrected(
+    def _apply_corrections(
         self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute corrected key and value `B H T K`, strength and log decay `B H T`."""
         trust = self.trust[:, None, :, None]
         key, value, gates = made.split([self.size, self.size, 2], -1)
         key = F.normalize(basis + trust[:, :, 0] * key, dim=-1, eps=1e-6)
-        value = self._split(self.value(x)) + trust[:, :, 1] * value - key @ self.initial
+        value = self._split_heads(self.value(x)) + trust[:, :, 1] * value - key @ self.initial
         strength, forget = (
             gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
             for i, gate in enumerate((self.strength, self.forget))
         )
-        rate = forgetting(self.log_half_life.clamp_max(self.longest), self.dt)[:, None]
+        rate = decay_rate(self.log_half_life.clamp_max(self._max_log_half_life), self.dt)[:, None]
         return key, value, w[:, None] * strength.sigmoid(), -w[:, None] * rate * 2 * forget.sigmoid()
 
-    def _renewed(self, state: State, pending: Tensor, due: Bool[Tensor, "B"]) -> State:
+    def _update_corrections(self, state: MemoryState, pending: Tensor, due: Bool[Tensor, "B"]) -> MemoryState:
         """Update `M` at the end of a chunk: decay, then add the mean of the pending changes."""
         each = (-1, 1, 1)
         step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
         pace = self.momentum.sigmoid().view(each) * state["pace"] + step
-        left = torch.exp(-self.chunk * forgetting(self.log_half_life_made, self.dt)).view(each)
+        left = torch.exp(-self.chunk * decay_rate(self.log_half_life_made, self.dt)).view(each)
         made = self.initial_made + left * (state["M"] - self.initial_made) + pace
-        now = beside(due, pending)
+        now = expand_like(due, pending)
         return {
             "M": torch.where(now, made, state["M"]),
             "pace": torch.where(now, pace, state["pace"]),

@@ -7,24 +7,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wm_robot.memory.memory import Reader, State, forgetting
-from wm_robot.memory.multi_head import Headed
+from wm_robot.memory.memory import MemoryState, Reader, decay_rate
+from wm_robot.memory.multi_head import MultiHeadMemory
 
-NEVER = -1e9
+EMPTY_LOGIT = -1e9
 """Logit of an empty slot."""
 
 
-class _Slots(NamedTuple):
+class _SlotEntries(NamedTuple):
     """Content of each slot: the number of its entry, and weight and time of that entry."""
 
     entry: Int[Tensor, "B W"]
     worth: Float[Tensor, "B W"]
     """Number of steps that the entry represents; 0 is empty."""
-    born: Int[Tensor, "B W"]
+    written_at: Int[Tensor, "B W"]
     """Number of updates before the entry was written."""
 
 
-class KvMemory(Headed):
+class KvMemory(MultiHeadMemory):
     """Key-value memory of single steps: half of the slots store the last steps, half a sample of the lifetime.
 
     The weight of an evicted step is added to the most similar entry. An entry decays with its age, at a rate of each
@@ -42,7 +42,7 @@ class KvMemory(Headed):
         dt: float,
         heads: int = 6,
         size: int = 32,
-        slots: int = 128,
+        num_slots: int = 128,
         half_life: tuple[float, float] = (0.3, 3600.0),
     ):
         """Args:
@@ -50,7 +50,13 @@ class KvMemory(Headed):
         half_life: Time in which an entry loses half its weight, for the fastest and the slowest head, in s.
         """
         super().__init__()
-        self.heads, self.size, self.dt, self.slots, self.recent = heads, size, dt, slots, slots // 2
+        self.heads, self.size, self.dt, self.num_slots, self.num_recent = (
+            heads,
+            size,
+            dt,
+            num_slots,
+            num_slots // 2,
+        )
         self.query = nn.Linear(width, heads * size, bias=False)
         self.key = nn.Linear(width, heads * size, bias=False)
         self.value = nn.Linear(width + outcome, heads * size)
@@ -62,94 +68,106 @@ class KvMemory(Headed):
         rates = torch.linspace(math.log(half_life[0]), math.log(half_life[1]), heads)
         self.log_half_life = nn.Parameter(rates)
 
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         device = self.null_key.device
-        nothing = torch.zeros(batch, self.slots, dtype=torch.int64, device=device)
+        nothing = torch.zeros(batch, self.num_slots, dtype=torch.int64, device=device)
         return {
-            "K": torch.zeros(batch, self.heads, self.slots, self.size, device=device),
-            "V": torch.zeros(batch, self.heads, self.slots, self.size, device=device),
-            "worth": torch.zeros(batch, self.slots, device=device),
+            "K": torch.zeros(batch, self.heads, self.num_slots, self.size, device=device),
+            "V": torch.zeros(batch, self.heads, self.num_slots, self.size, device=device),
+            "worth": torch.zeros(batch, self.num_slots, device=device),
             "born": nothing,
             "seen": nothing[:, 0],
         }
 
-    def reader(self, state: State) -> Reader:
+    def open_reader(self, state: MemoryState) -> Reader:
         keys, values = state["K"], state["V"]
-        bias = self._bias(state["worth"], state["seen"][:, None] - state["born"])[:, :, None]
+        bias = self._compute_bias(state["worth"], state["seen"][:, None] - state["born"])[:, :, None]
 
         def read(h: Tensor) -> Tensor:
-            return self._attend(h, keys, values, bias)
+            return self._read_attention(h, keys, values, bias)
 
         return read
 
     def scan(
-        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], State]:
+        self,
+        state: MemoryState,
+        h: Float[Tensor, "B T D"],
+        e: Float[Tensor, "B T E"],
+        w: Float[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         """Read and update with one attention over the old slots and the new steps; slot contents are masks."""
         asked = torch.where(w[..., None] > 0, h, 0.0)
         brought = torch.cat([asked, torch.where(w[..., None] > 0, e, 0.0)], -1)
-        keys = torch.cat([state["K"], self._unit(self.key(asked))], 2)
-        values = torch.cat([state["V"], self._split(self.value(brought))], 2)
-        held, seen = self._kept(state, keys.detach(), w)
+        keys = torch.cat([state["K"], self._normalize_heads(self.key(asked))], 2)
+        values = torch.cat([state["V"], self._split_heads(self.value(brought))], 2)
+        held, seen = self._assign_slots(state, keys.detach(), w)
         # From the content of each slot at each step to the weight of each entry at each step.
         entry, worth, born = (torch.stack(x[:-1], 1) for x in zip(*held, strict=True))
         worths, births = (
             torch.zeros(*w.shape, keys.shape[2], dtype=x.dtype, device=x.device).scatter(2, entry, x)
             for x in (worth, born)
         )
-        bias = self._bias(worths, torch.stack(seen[:-1], 1)[..., None] - births)
+        bias = self._compute_bias(worths, torch.stack(seen[:-1], 1)[..., None] - births)
         last = held[-1]
         at = last.entry[:, None, :, None].expand(-1, self.heads, -1, self.size)
         after = {
             "K": keys.gather(2, at),
             "V": values.gather(2, at),
             "worth": last.worth,
-            "born": last.born,
+            "born": last.written_at,
             "seen": seen[-1],
         }
-        return self._attend(h, keys, values, bias), after
+        return self._read_attention(h, keys, values, bias), after
 
-    def summary(self, state: State) -> Tensor:
+    def summarize(self, state: MemoryState) -> Tensor:
         """Return the weighted mean of the values: the order of slots has no meaning."""
         share = state["worth"] / state["worth"].sum(1, keepdim=True).clamp_min(1e-6)
         return (share[:, None, :, None] * state["V"]).sum(2).flatten(1)
 
-    def _kept(self, state: State, keys: Tensor, w: Float[Tensor, "B T"]) -> tuple[list[_Slots], list[Tensor]]:
+    def _assign_slots(
+        self, state: MemoryState, keys: Tensor, w: Float[Tensor, "B T"]
+    ) -> tuple[list[_SlotEntries], list[Tensor]]:
         """Compute slot contents and update counts before each step and after the last one."""
         alike = keys.transpose(1, 2).flatten(2)
         alike = alike @ alike.mT
-        slots, seen = self.slots, state["seen"]
+        slots, seen = self.num_slots, state["seen"]
         entry = torch.arange(slots, device=seen.device).expand(len(seen), -1)
-        held, counted = [_Slots(entry, state["worth"], state["born"])], [seen]
+        held, counted = [_SlotEntries(entry, state["worth"], state["born"])], [seen]
         for t in range(w.shape[1]):
-            now = self._evicted(held[-1], seen, alike)
-            place = entry == (seen % self.recent)[:, None]
+            now = self._evict_oldest(held[-1], seen, alike)
+            place = entry == (seen % self.num_recent)[:, None]
             written = w[:, t, None] > 0
-            new = _Slots(
+            new = _SlotEntries(
                 torch.where(place, slots + t, now.entry),
                 torch.where(place, w[:, t, None], now.worth),
-                torch.where(place, seen[:, None], now.born),
+                torch.where(place, seen[:, None], now.written_at),
             )
-            held.append(_Slots(*(torch.where(written, x, y) for x, y in zip(new, held[-1], strict=True))))
+            held.append(
+                _SlotEntries(*(torch.where(written, x, y) for x, y in zip(new, held[-1], strict=True)))
+            )
             seen = seen + (w[:, t] > 0)
             counted.append(seen)
         return held, counted
 
-    def _evicted(self, held: _Slots, seen: Int[Tensor, "B"], alike: Float[Tensor, "B N N"]) -> _Slots:
+    def _evict_oldest(
+        self, slots: _SlotEntries, seen: Int[Tensor, "B"], alike: Float[Tensor, "B N N"]
+    ) -> _SlotEntries:
         """Evict the oldest recent step: move it to the sample, or add its weight to the most similar entry."""
-        oldest = (seen % self.recent)[:, None]
-        leaving = _Slots(*(x.gather(1, oldest) for x in held))
-        order, room = seen - self.recent, self.slots - self.recent
-        drawn = torch.where(order < room, order, _hash(order) % (order + 1).clamp_min(1))
+        oldest = (seen % self.num_recent)[:, None]
+        leaving = _SlotEntries(*(x.gather(1, oldest) for x in slots))
+        order, room = seen - self.num_recent, self.num_slots - self.num_recent
+        drawn = torch.where(order < room, order, _hash_int64(order) % (order + 1).clamp_min(1))
         chosen = (order >= 0) & (drawn < room)
-        place = (self.recent + drawn.clamp(0, room - 1))[:, None]
+        place = (self.num_recent + drawn.clamp(0, room - 1))[:, None]
         # The entry without a slot: the replaced one, or the one that was not chosen.
-        replaced = _Slots(*(x.gather(1, place) for x in held))
-        lost = _Slots(*(torch.where(chosen[:, None], x, y) for x, y in zip(replaced, leaving, strict=True)))
-        every = torch.arange(self.slots, device=seen.device)
+        replaced = _SlotEntries(*(x.gather(1, place) for x in slots))
+        lost = _SlotEntries(
+            *(torch.where(chosen[:, None], x, y) for x, y in zip(replaced, leaving, strict=True))
+        )
+        every = torch.arange(self.num_slots, device=seen.device)
         at = (every == place) & chosen[:, None]
-        now = _Slots(*(torch.where(at, x, y) for x, y in zip(leaving, held, strict=True)))
-        sampled = every >= self.recent
+        now = _SlotEntries(*(torch.where(at, x, y) for x, y in zip(leaving, slots, strict=True)))
+        sampled = every >= self.num_recent
         near = alike.gather(1, lost.entry[..., None].expand(-1, -1, alike.shape[2]))[:, 0].gather(
             1, now.entry
         )
@@ -158,27 +176,29 @@ class KvMemory(Headed):
         folded = torch.where((order >= 0)[:, None], lost.worth, 0.0)
         return now._replace(worth=now.worth + nearest * folded)
 
-    def _bias(self, worth: Float[Tensor, "B *T N"], age: Int[Tensor, "B *T N"]) -> Float[Tensor, "B H *T N"]:
+    def _compute_bias(
+        self, weight: Float[Tensor, "B *T N"], age: Int[Tensor, "B *T N"]
+    ) -> Float[Tensor, "B H *T N"]:
         """Compute the logit of each entry that does not depend on the query."""
-        rate = forgetting(self.log_half_life, self.dt).view(-1, *[1] * (worth.ndim - 1))
-        full = torch.where(worth > 0, worth, 1.0).log()[:, None] - rate * age[:, None]
-        return torch.where(worth[:, None] > 0, full, NEVER)
+        rate = decay_rate(self.log_half_life, self.dt).view(-1, *[1] * (weight.ndim - 1))
+        full = torch.where(weight > 0, weight, 1.0).log()[:, None] - rate * age[:, None]
+        return torch.where(weight[:, None] > 0, full, EMPTY_LOGIT)
 
-    def _attend(
+    def _read_attention(
         self,
         h: Float[Tensor, "B T D"],
         keys: Float[Tensor, "B H N K"],
         values: Float[Tensor, "B H N K"],
         bias: Float[Tensor, "B H T1 N"],
     ) -> Float[Tensor, "B T D"]:
-        query = self._unit(self.query(h)) * self.log_sharpness.exp()[:, None, None]
+        query = self._normalize_heads(self.query(h)) * self.log_sharpness.exp()[:, None, None]
         null = query @ self.null_key.mT
         weight = torch.softmax(torch.cat([query @ keys.mT + bias, null], -1), -1)
         said = weight[..., :-1] @ values + weight[..., -1:] * self.null_value
         return self.out(said.transpose(1, 2).flatten(-2))
 
 
-def _hash(number: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+def _hash_int64(number: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
     """Compute a pseudo-random number ≥ 0. Source: the mixer of Steele et al. (2014), OOPSLA (SplitMix64)."""
     for factor in (-4658895280553007687, -7723592293110705685):
         number = (number ^ ((number >> 30) & 0x3FFFFFFFF)) * factor

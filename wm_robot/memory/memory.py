@@ -11,28 +11,28 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
-from wm_robot.math.pullback import Pull
+from wm_robot.math.pullback import PullFunction
 
 if TYPE_CHECKING:
-    from wm_robot.memory.film import ModulatedRead
+    from wm_robot.memory.film import FilmReadout
 
-State = dict[str, Tensor]
+MemoryState = dict[str, Tensor]
 """Tensors of one memory layer: flat, fixed shapes, batch first, float32 (counters int64)."""
 
 Reader = Callable[[Tensor], Tensor]
 """Query `B N D` → reading `B N D`. Pure."""
 
 
-class Sensed(NamedTuple):
+class HypothesisPrediction(NamedTuple):
     """Prediction of a step by each of `K` physics hypotheses, in units in which noise is about 1 or less."""
 
     mean: Float[Tensor, "B K O"]
     log_variance: Float[Tensor, "B K O"]
-    slope: Float[Tensor, "B K O P"]
+    jacobian: Float[Tensor, "B K O P"]
     """Jacobian of the mean with respect to the physics."""
 
 
-Sense = Callable[[Tensor], Sensed]
+PredictHypotheses = Callable[[Tensor], HypothesisPrediction]
 """Physics `B K P` → prediction of this step by each of them."""
 
 
@@ -44,7 +44,7 @@ class Memory(nn.Module, ABC):
 
     outcome_is_physics: ClassVar[bool] = False
     """True: `e` of an update is the true physics, `B P`, where they are given, instead of the encoded outcome."""
-    needs_truth: ClassVar[bool] = False
+    uses_privileged_state: ClassVar[bool] = False
     """True: an update without the true physics is an error (the oracle)."""
     infers_physics: ClassVar[bool] = False
     """True: an update without the true physics uses `infer_physics` instead of `scan`."""
@@ -54,30 +54,30 @@ class Memory(nn.Module, ABC):
     """False: the update has operations that ONNX does not support; robots run it with torch."""
 
     @property
-    def modulated_reading(self) -> "ModulatedRead | None":
+    def film_readout(self) -> "FilmReadout | None":
         """Readout layer that a residual may correct; None where the family has none."""
         return None
 
     @abstractmethod
-    def birth(self, batch: int) -> State:
+    def initial_state(self, batch: int) -> MemoryState:
         """Return the learned initial state of `batch` rows."""
 
     @abstractmethod
-    def reader(self, state: State) -> Reader:
+    def open_reader(self, state: MemoryState) -> Reader:
         """Return the read function of a fixed state; planning calls it thousands of times."""
 
-    def reader_alone(self, state: State) -> Reader:
+    def open_single_reader(self, state: MemoryState) -> Reader:
         """Return `open_reader` of a single row; queries and readings are `N D`."""
-        read = self.reader(state)
+        read = self.open_reader(state)
         return lambda h: read(h[None])[0]
 
-    def readable(self, state: State) -> State:
+    def read_view(self, state: MemoryState) -> MemoryState:
         """Return the part of the state that `open_reader` uses; by default all of it."""
         return state
 
-    def write(
-        self, state: State, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
-    ) -> State:
+    def update(
+        self, state: MemoryState, h: Float[Tensor, "B D"], e: Float[Tensor, "B E"], w: Float[Tensor, "B"]
+    ) -> MemoryState:
         """Update the state with one step. By default a scan of one step.
 
         Args:
@@ -87,18 +87,18 @@ class Memory(nn.Module, ABC):
         """
         return self.scan(state, h[:, None], e[:, None], w[:, None])[1]
 
-    def read(self, state: State, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def read(self, state: MemoryState, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Read `N` queries from one state, which does not change."""
-        return self.reader(state)(h)
+        return self.open_reader(state)(h)
 
-    def infer(
+    def infer_physics(
         self,
-        state: State,
-        age: Int[Tensor, "B"],
-        sense: Sense,
+        state: MemoryState,
+        num_updates: Int[Tensor, "B"],
+        predict_hypotheses: PredictHypotheses,
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
-    ) -> tuple[Sensed, State]:
+    ) -> tuple[HypothesisPrediction, MemoryState]:
         """Update the physics estimate with one step, by the model's own prediction.
 
         Args:
@@ -112,17 +112,17 @@ class Memory(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} infers no physics")
 
-    def read_with_slope(
-        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: State | None = None
-    ) -> tuple[Float[Tensor, "B N D"], Pull]:
+    def read_with_pullback(
+        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: MemoryState | None = None
+    ) -> tuple[Float[Tensor, "B N D"], PullFunction]:
         """Read a query under given physics; return the reading and the pullback of its gradients to the physics."""
         raise NotImplementedError(f"{type(self).__name__} infers no physics")
 
-    def with_physics(self, state: State, physics: Float[Tensor, "B P"]) -> State:
+    def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
         """Return the state with the given true physics; families without physics ignore them."""
         return state
 
-    def physics(self, state: State) -> Float[Tensor, "B P"] | None:
+    def read_physics(self, state: MemoryState) -> Float[Tensor, "B P"] | None:
         """Return the physics stored in the state; None where a linear map of `summarize` estimates them."""
         return None
 
@@ -131,22 +131,26 @@ class Memory(nn.Module, ABC):
 
     @abstractmethod
     def scan(
-        self, state: State, h: Float[Tensor, "B T D"], e: Float[Tensor, "B T E"], w: Float[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], State]:
+        self,
+        state: MemoryState,
+        h: Float[Tensor, "B T D"],
+        e: Float[Tensor, "B T E"],
+        w: Float[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         """Read, then update, at each of `T` steps. Equals the loop; parallel where the family allows it."""
 
-    def summary(self, state: State) -> Float[Tensor, "B X"]:
+    def summarize(self, state: MemoryState) -> Float[Tensor, "B X"]:
         """Return the state as one vector, from which a linear map estimates the physics."""
         return torch.cat([x.flatten(1) for _, x in sorted(state.items()) if x.is_floating_point()], 1)
 
-    def sampled(self, state: State, count: int) -> State:
+    def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
         """Sample `num_samples` states for each row from the posterior of the state, `B·num_samples` rows.
 
         The random numbers are the same in every call. Without an uncertainty estimate all samples are equal.
         """
-        return {name: value.repeat_interleave(count, 0) for name, value in state.items()}
+        return {name: value.repeat_interleave(num_samples, 0) for name, value in state.items()}
 
-    def merge(self, states: Sequence[State]) -> State:
+    def merge_states(self, states: Sequence[MemoryState]) -> MemoryState:
         """Return the state of one robot with the experience of all, where it follows from the states alone.
 
         Raises:
@@ -158,22 +162,22 @@ class Memory(nn.Module, ABC):
         )
 
 
-def drawn(*shape: int) -> Tensor:
+def fixed_normal(*shape: int) -> Tensor:
     """Return normal random numbers, the same in every call: a sample is a function of the state."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def root(covariance: Float[Tensor, "*B K K"]) -> Float[Tensor, "*B K K"]:
+def sqrt_psd(covariance: Float[Tensor, "*B K K"]) -> Float[Tensor, "*B K K"]:
     """Compute the symmetric square root, which is continuous in the covariance; negative eigenvalues become 0."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
 
 
-def forgetting(log_half_life: Tensor, dt: float) -> Tensor:
+def decay_rate(log_half_life: Tensor, dt: float) -> Tensor:
     """Compute the decay rate per step of a half-life that is given as log of s."""
     return math.log(2) * dt * torch.exp(-log_half_life)
 
 
-def beside(chosen: Bool[Tensor, "*B"], like: Tensor) -> Tensor:
+def expand_like(row_mask: Bool[Tensor, "*B"], like: Tensor) -> Tensor:
     """Add axes to a row mask until it has the rank of `like`."""
-    return chosen.view(*chosen.shape, *[1] * (like.ndim - chosen.ndim))
+    return row_mask.view(*row_mask.shape, *[1] * (like.ndim - row_mask.ndim))

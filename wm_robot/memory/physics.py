@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.math.pullback import Pull, pullback
-from wm_robot.memory.film import ModulatedRead
-from wm_robot.memory.memory import Memory, Reader, State
+from wm_robot.math.pullback import PullFunction, pullback
+from wm_robot.memory.film import FilmReadout
+from wm_robot.memory.memory import Memory, MemoryState, Reader
 
 
 class PhysicsMemory(Memory):
@@ -16,45 +16,47 @@ class PhysicsMemory(Memory):
 
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__()
-        self.truth = outcome
+        self.num_physics = outcome
         self.embed = nn.Sequential(
             nn.Linear(outcome, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size)
         )
-        self.reading = ModulatedRead(width, size)
+        self.reading = FilmReadout(width, size)
 
     @property
-    def modulated_reading(self) -> ModulatedRead:
+    def film_readout(self) -> FilmReadout:
         return self.reading
 
-    def reader(self, state: State) -> Reader:
-        return self.reading.reader(self.embed(state["truth"]), state)
+    def open_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_reader(self.embed(state["truth"]), state)
 
-    def reader_alone(self, state: State) -> Reader:
-        return self.reading.reader_alone(self.embed(state["truth"]), state)
+    def open_single_reader(self, state: MemoryState) -> Reader:
+        return self.reading.open_single_reader(self.embed(state["truth"]), state)
 
-    def readable(self, state: State) -> State:
+    def read_view(self, state: MemoryState) -> MemoryState:
         return {"truth": state["truth"]}
 
-    def with_physics(self, state: State, physics: Float[Tensor, "B P"]) -> State:
+    def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
         """Return a state of the given physics alone, without earlier estimates."""
         return {"truth": physics}
 
-    def physics(self, state: State) -> Float[Tensor, "B P"]:
+    def read_physics(self, state: MemoryState) -> Float[Tensor, "B P"]:
         return state["truth"]
 
-    def read_with_slope(
-        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: State | None = None
-    ) -> tuple[Float[Tensor, "B N D"], Pull]:
+    def read_with_pullback(
+        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: MemoryState | None = None
+    ) -> tuple[Float[Tensor, "B N D"], PullFunction]:
         embedded, to_physics = pullback(self.embed, physics)
-        read, to_embedded = self.reading.with_slope(embedded, h, state)
+        read, to_embedded = self.reading.read_with_pullback(embedded, h, state)
         return read, lambda g: to_physics(to_embedded(g))
 
-    def write(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> State:
+    def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
         return {"truth": torch.where(w[:, None] > 0, e, state["truth"])}
 
-    def scan(self, state: State, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, State]:
+    def scan(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
         given = [state["truth"]]
         for t in range(h.shape[1]):
             given.append(torch.where(w[:, t, None] > 0, e[:, t], given[-1]))
         before = torch.stack(given[:-1], 1)
-        return self.reading(h, *self.reading.modulation(self.embed(before), state)), {"truth": given[-1]}
+        return self.reading(h, *self.reading.compute_modulation(self.embed(before), state)), {
+            "truth": given[-1]
+        }

@@ -14,39 +14,41 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Family:
+class MemoryFamily:
     """Entry of the registry: module and class of a memory family."""
 
     module: str
     class_name: str
-    needs_truth: bool = False
+    uses_privileged_state: bool = False
     """As `Memory.uses_privileged_state`, for a process without torch."""
-    learns: bool = True
+    is_learned: bool = True
     """False: a baseline, whose state is never learned."""
-    learns_as: str = ""
+    same_predictions_as: str = ""
     """Family with the same predictions; benchmarks that compare families leave this one out."""
 
     @property
-    def memory(self) -> "type[Memory]":
+    def memory_class(self) -> "type[Memory]":
         """Class of the family; loads torch."""
         return cast("type[Memory]", getattr(importlib.import_module(self.module), self.class_name))
 
 
-FAMILIES: dict[str, Family] = {
-    "gru": Family("wm_robot.memory.gru", "GruMemory"),
-    "kv": Family("wm_robot.memory.kv", "KvMemory"),
-    "delta": Family("wm_robot.memory.delta", "DeltaMemory"),
-    "delta-gram": Family("wm_robot.memory.delta_gram", "DeltaGramMemory", learns_as="delta"),
-    "hope": Family("wm_robot.memory.hope", "HopeMemory"),
-    "ridge": Family("wm_robot.memory.ridge", "RidgeMemory"),
-    "kalman": Family("wm_robot.memory.kalman", "KalmanMemory"),
-    "ekf": Family("wm_robot.memory.ekf", "EkfMemory"),
-    "none": Family("wm_robot.memory.baselines", "NoMemory", learns=False),
-    "told": Family("wm_robot.memory.baselines", "ToldMemory", needs_truth=True, learns=False),
+FAMILIES: dict[str, MemoryFamily] = {
+    "gru": MemoryFamily("wm_robot.memory.gru", "GruMemory"),
+    "kv": MemoryFamily("wm_robot.memory.kv", "KvMemory"),
+    "delta": MemoryFamily("wm_robot.memory.delta", "DeltaMemory"),
+    "delta-gram": MemoryFamily("wm_robot.memory.delta_gram", "DeltaGramMemory", same_predictions_as="delta"),
+    "hope": MemoryFamily("wm_robot.memory.hope", "HopeMemory"),
+    "ridge": MemoryFamily("wm_robot.memory.ridge", "RidgeMemory"),
+    "kalman": MemoryFamily("wm_robot.memory.kalman", "KalmanMemory"),
+    "ekf": MemoryFamily("wm_robot.memory.ekf", "EkfMemory"),
+    "none": MemoryFamily("wm_robot.memory.baselines", "NoMemory", is_learned=False),
+    "told": MemoryFamily(
+        "wm_robot.memory.baselines", "ToldMemory", uses_privileged_state=True, is_learned=False
+    ),
 }
 
 
-def find_family(name: str) -> Family:
+def find_family(name: str) -> MemoryFamily:
     """Return the memory family of that name.
 
     Raises:
@@ -63,4 +65,4 @@ def make_memory(family: str, *, width: int, outcome: int, dt: float) -> "Memory"
     Raises:
         ConfigError: If the family is unknown.
     """
-    return find_family(family).memory(width=width, outcome=outcome, dt=dt)
+    return find_family(family).memory_class(width=width, outcome=outcome, dt=dt)

@@ -10,6 +10,6 @@ Arrays = dict[str, np.ndarray]
 ArrayState = LifetimeState[np.ndarray]
 
 
-def beside(chosen: Bool[np.ndarray, "*B"], like: np.ndarray) -> np.ndarray:
+def expand_array_like(row_mask: Bool[np.ndarray, "*B"], like: np.ndarray) -> np.ndarray:
     """Add axes to a row mask until it has the rank of `like`."""
-    return chosen.reshape(*chosen.shape, *[1] * (like.ndim - chosen.ndim))
+    return row_mask.reshape(*row_mask.shape, *[1] * (like.ndim - row_mask.ndim))

@@ -34,7 +34,7 @@ class ModelBackend(Protocol[Value]):
     Arguments are never changed in place; the caller owns the results.
     """
 
-    def birth(self, *, hold: Value, truth: Value | None = None) -> LifetimeState[Value]:
+    def initial_state(self, *, initial_action: Value, truth: Value | None = None) -> LifetimeState[Value]:
         """Return the initial state of robots.
 
         Args:
@@ -45,7 +45,7 @@ class ModelBackend(Protocol[Value]):
     def predict(self, state: LifetimeState[Value], obs: Value, action: Value) -> Prediction[Value]:
         """Predict the observation after one action; see `WorldModel.predict`. For any number of rows."""
 
-    def write(
+    def update(
         self, state: LifetimeState[Value], step: Step[Value]
     ) -> tuple[Prediction[Value], LifetimeState[Value]]:
         """Predict a step before its outcome, then update the state with it; see `WorldModel.update`."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
-from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, base_digest, check_base, find_base
-from wm_robot.io.durable import digest, write_file
+from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, check_base, compute_base_digest, find_base
+from wm_robot.io.durable import compute_digest, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
 
@@ -29,7 +29,7 @@ class Base:
     manifest: dict[str, Any]
     weights: bytes = field(repr=False)
     """Bytes of the weight file, checked against the manifest."""
-    where: str = ""
+    folder: str = ""
     """Folder, for error messages."""
 
     @property
@@ -38,9 +38,9 @@ class Base:
         return dict(self.manifest["config"])
 
     @property
-    def told(self) -> bool:
+    def uses_privileged_state(self) -> bool:
         """Whether it is an oracle; see `WorldModel.uses_privileged_state`."""
-        return find_family(self.config["memory"]).needs_truth
+        return find_family(self.config["memory"]).uses_privileged_state
 
     @cached_property
     def model(self) -> "WorldModel":
@@ -62,7 +62,7 @@ class Base:
             model.load_state_dict(load(self.weights))
         except (TypeError, RuntimeError, ConfigError) as error:
             raise SnapshotError(
-                f"base in {self.where} does not fit the model of this version. Train it again: "
+                f"base in {self.folder} does not fit the model of this version. Train it again: "
                 f"wm-robot train {self.manifest['robot']}"
             ) from error
         return model.eval().requires_grad_(False)
@@ -73,10 +73,10 @@ class Base:
         Raises:
             SnapshotError: If the digests differ.
         """
-        if spec.digest() != self.manifest["spec_digest"]:
+        if spec.compute_digest() != self.manifest["spec_digest"]:
             raise SnapshotError(
                 f"base {self.digest[:12]} was trained for robot '{self.manifest['robot']}' "
-                f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.digest()[:12]}). "
+                f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.compute_digest()[:12]}). "
                 f"Train a base for it: wm-robot train {spec.name}"
             )
 
@@ -95,10 +95,10 @@ def save_base(folder: Path, model: "WorldModel", spec: RobotSpec, card: dict[str
         "format": FORMAT,
         "kind": KIND,
         "robot": spec.name,
-        "spec_digest": spec.digest(),
+        "spec_digest": spec.compute_digest(),
         "config": config,
-        "weights_sha256": digest(weights),
-        "digest": base_digest(config, digest(weights)),
+        "weights_sha256": compute_digest(weights),
+        "digest": compute_base_digest(config, compute_digest(weights)),
         "card": card,
     }
     write_file(folder / WEIGHTS, weights)
@@ -121,4 +121,4 @@ def load_base(folder: str | Path) -> Base:
     except OSError as error:
         raise SnapshotError(f"base in {folder} cannot be read: {error}. Fetch it again") from error
     manifest = check_base(card, weights, str(folder))
-    return Base(digest=manifest["digest"], manifest=manifest, weights=weights, where=str(folder))
+    return Base(digest=manifest["digest"], manifest=manifest, weights=weights, folder=str(folder))

@@ -8,7 +8,7 @@ from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
 
-LOG_VARIANCE = (-7.0, 6.0)
+LOG_VARIANCE_BOUNDS = (-7.0, 6.0)
 """Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
 norms of 5-60."""
 
@@ -39,9 +39,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "obs", "action", "width", "blocks", "context", "recent", "outcome", part="model"
+            1, self, "obs", "action", "width", "blocks", "context", "recent", "outcome", section="model"
         )
-        most = find_family(self.memory).memory.max_layers
+        most = find_family(self.memory).memory_class.max_layers
         if most is not None and self.blocks > most:
             raise ConfigError(
                 f"model.blocks is {self.blocks}; family '{self.memory}' has at most {most} block(s)"
@@ -52,7 +52,7 @@ class ModelConfig:
             )
 
     @classmethod
-    def of(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
+    def from_spec(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
         """Create the config for a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
         servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.math.linear import linear
+from wm_robot.math.linear import apply_linear
 from wm_robot.memory.lifetime_state import LifetimeState
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ class InputLayer(NamedTuple):
     width: int
     """Width of the hidden layer; the remaining outputs are the linear sensor change."""
 
-    def apply(self, given: Float[Tensor, "B *N G"]) -> tuple[Tensor, Tensor]:
+    def apply(self, inputs: Float[Tensor, "B *N G"]) -> tuple[Tensor, Tensor]:
         """Compute the first hidden layer and the linear sensor change."""
-        constant = self.down_bias.unflatten(0, (-1, *[1] * (given.ndim - 2)))
-        aside = linear(given, self.down) + constant
-        both = F.linear(given, self.weight, self.bias) + linear(aside, self.up)
+        constant = self.down_bias.unflatten(0, (-1, *[1] * (inputs.ndim - 2)))
+        aside = apply_linear(inputs, self.down) + constant
+        both = F.linear(inputs, self.weight, self.bias) + apply_linear(aside, self.up)
         h, straight = both.split([self.width, both.shape[-1] - self.width], -1)
         return F.silu(h), straight
 
 
-def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
+def make_input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
     """Fold `ask`, `skip` and the residual into one map of the latent, the previous action and the action."""
     assert state.residual is not None, "the state has no residual"
     first = state.residual.first
-    slopes, constant = affine_input(model, model.config.obs + model.config.context, 2)
+    slopes, constant = compute_affine_input(model, model.config.obs + model.config.context, 2)
     weight = torch.cat([model.ask.weight, model.skip.weight])
     bias = torch.cat([model.ask.bias, torch.zeros_like(model.obs_mean)])
     return InputLayer(
@@ -51,8 +51,8 @@ def input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer
     )
 
 
-def affine_input(
-    model: "WorldModel", latent: int, actions: int
+def compute_affine_input(
+    model: "WorldModel", latent_size: int, num_actions: int
 ) -> tuple[Float[Tensor, "I G"], Float[Tensor, "I"]]:
     """Compute the input of a layer as an affine map of a latent and actions: its matrix, and its value at zero.
 
@@ -61,16 +61,18 @@ def affine_input(
     c = model.config
 
     def layer_input(given: Float[Tensor, "N G"]) -> Float[Tensor, "N I"]:
-        z, *each = given.split([latent] + [c.action] * actions, 1)
-        terms = (_relative_to_joints(model, z[:, : c.obs], _action_terms(model, x)) for x in each)
+        z, *each = given.split([latent_size] + [c.action] * num_actions, 1)
+        terms = (
+            _subtract_joint_positions(model, z[:, : c.obs], _compute_action_terms(model, x)) for x in each
+        )
         return torch.cat([z, *terms], 1)
 
-    unit = torch.eye(latent + actions * c.action, device=model.obs_mean.device)
+    unit = torch.eye(latent_size + num_actions * c.action, device=model.obs_mean.device)
     constant = layer_input(torch.zeros_like(unit[:1]))
     return (layer_input(unit) - constant).mT, constant[0]
 
 
-def _action_terms(model: "WorldModel", action: Tensor) -> Tensor:
+def _compute_action_terms(model: "WorldModel", action: Tensor) -> Tensor:
     """Compute the scaled action, and for servos the scaled set-point: the terms independent of the joint."""
     scaled = (action - model.action_mean) / model.action_std
     origin = model.obs_mean[model.servo_obs] + model.pull_mean
@@ -78,7 +80,7 @@ def _action_terms(model: "WorldModel", action: Tensor) -> Tensor:
     return torch.cat([scaled, (target - origin) / model.pull_std], -1)
 
 
-def _relative_to_joints(model: "WorldModel", y: Tensor, terms: Tensor) -> Tensor:
+def _subtract_joint_positions(model: "WorldModel", y: Tensor, terms: Tensor) -> Tensor:
     """Subtract the joint positions from the set-points: the position error of each servo."""
     if not len(model.servo_obs):
         return terms

@@ -9,27 +9,27 @@ import onnxruntime
 from wm_robot.errors import InferenceError
 from wm_robot.memory.state_arrays import Arrays
 
-SLOW = "SkipLayerNormFusion"
+DISABLED_OPTIMIZER = "SkipLayerNormFusion"
 """Disabled optimizer: it fuses an addition and a norm, 8 us for 64 x 128 elements, into one step of 50 us
 (onnxruntime 1.32)."""
-STATE = "state."
+STATE_PREFIX = "state."
 """Prefix of the inputs that are parts of the state."""
 
 
 @runtime_checkable
-class Function(Protocol):
+class StateFunction(Protocol):
     """Function of a state and of named arrays."""
 
-    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+    def __call__(self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> Arrays:
         """Compute the outputs by name. Inputs may contain unused arrays."""
 
-    def bound(
-        self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+    def bind_inputs(
+        self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
     ) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
         """Return the function with some of its inputs bound."""
 
 
-class Graph:
+class OnnxFunction:
     """Exported function of a state and of named arrays. It is stateless; the caller owns the outputs."""
 
     def __init__(self, content: bytes, name: str):
@@ -39,67 +39,73 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[SLOW]
+            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[DISABLED_OPTIMIZER]
         )
         self.name = name
         names = [node.name for node in self.session.get_inputs()]
-        self.of_state = [(name, name.removeprefix(STATE)) for name in names if name.startswith(STATE)]
+        self.state_inputs = [
+            (name, name.removeprefix(STATE_PREFIX)) for name in names if name.startswith(STATE_PREFIX)
+        ]
         """Inputs that are parts of the state, with their state keys."""
-        self.outputs = [(node.name, _dtype(node.type), node.shape) for node in self.session.get_outputs()]
-        self._others = frozenset(name for name in names if not name.startswith(STATE))
+        self.outputs = [
+            (node.name, _find_dtype(node.type), node.shape) for node in self.session.get_outputs()
+        ]
+        self._other_inputs = frozenset(name for name in names if not name.startswith(STATE_PREFIX))
 
-    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
+    def __call__(self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> Arrays:
         """See `StateFunction`.
 
         Raises:
             InferenceError: If onnxruntime fails.
         """
-        return self.bound(state, {})(given)
+        return self.bind_inputs(state, {})(arrays)
 
-    def bound(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> "Bound":
-        return Bound(self, state, given)
+    def bind_inputs(self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> "BoundInputs":
+        return BoundInputs(self, state, arrays)
 
-    def known(self, given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    def select_inputs(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Select the arrays that are inputs of the graph."""
-        return {name: value for name, value in given.items() if name in self._others}
+        return {name: value for name, value in arrays.items() if name in self._other_inputs}
 
 
-class Bound:
+class BoundInputs:
     """Graph with some inputs bound: many calls with one state bind it once."""
 
-    def __init__(self, graph: Graph, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]):
-        self._graph, self._binding, self._rows = graph, graph.session.io_binding(), 1
+    def __init__(
+        self, graph: OnnxFunction, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
+    ):
+        self._graph, self._binding, self._num_rows = graph, graph.session.io_binding(), 1
         try:
-            for name, part in graph.of_state:
-                self._bind(name, state[part])
-            for name, value in graph.known(given).items():
-                self._bind(name, value)
+            for name, part in graph.state_inputs:
+                self._bind_input(name, state[part])
+            for name, value in graph.select_inputs(arrays).items():
+                self._bind_input(name, value)
         except Exception as error:
-            raise _refused(graph, error) from error
+            raise _make_run_error(graph, error) from error
 
-    def __call__(self, given: Mapping[str, np.ndarray]) -> Arrays:
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
         """See `OnnxFunction.__call__`; bound inputs may be left out."""
         graph, found = self._graph, Arrays()
         try:
-            for name, value in graph.known(given).items():
-                self._bind(name, value)
+            for name, value in graph.select_inputs(arrays).items():
+                self._bind_input(name, value)
             for name, dtype, shape in graph.outputs:
                 # Only the batch axis has no fixed size.
-                value = np.empty([self._rows if isinstance(size, str) else size for size in shape], dtype)
+                value = np.empty([self._num_rows if isinstance(size, str) else size for size in shape], dtype)
                 self._binding.bind_output(name, "cpu", 0, dtype, value.shape, value.ctypes.data)
                 found[name] = value
             graph.session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise _refused(graph, error) from error
+            raise _make_run_error(graph, error) from error
         return found
 
-    def _bind(self, name: str, value: np.ndarray) -> None:
+    def _bind_input(self, name: str, value: np.ndarray) -> None:
         # Without a copy: onnxruntime keeps the array while it is bound.
         self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        self._rows = len(value)
+        self._num_rows = len(value)
 
 
-def apart(one: np.ndarray, other: np.ndarray) -> float:
+def compute_max_difference(one: np.ndarray, other: np.ndarray) -> float:
     """Compute the largest difference, relative where `one` exceeds 1; NaN equals NaN."""
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
@@ -108,11 +114,11 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.where(same, 0, difference).max(initial=0))
 
 
-def _dtype(kind: str) -> Any:
+def _find_dtype(kind: str) -> Any:
     return {"tensor(float)": np.float32, "tensor(int64)": np.int64}[kind]
 
 
-def _refused(graph: Graph, error: Exception) -> InferenceError:
+def _make_run_error(graph: OnnxFunction, error: Exception) -> InferenceError:
     return InferenceError(
         f"graph '{graph.name}' failed: {type(error).__name__}: {str(error):.300}. Stop this agent, and export its "
         "graphs again: wm-robot export BASE"

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.math.pullback import pullback
-from wm_robot.memory.film import layer_state
+from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.memory.memory import Sensed, State
+from wm_robot.memory.memory import HypothesisPrediction, MemoryState
 from wm_robot.model.backend import Prediction
-from wm_robot.model.config import LOG_VARIANCE
+from wm_robot.model.config import LOG_VARIANCE_BOUNDS
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
@@ -25,7 +25,7 @@ def infer_physics(
     h: Float[Tensor, "B T D"],
     straight: Float[Tensor, "B T O"],
     valid: Float[Tensor, "B T"],
-) -> tuple[Prediction[Tensor], State]:
+) -> tuple[Prediction[Tensor], MemoryState]:
     """Predict steps in sequence under each hypothesis, and update the memory after each.
 
     Args:
@@ -36,8 +36,8 @@ def infer_physics(
     changes, spreads = [], []
     happened = (obs[:, 1:] - obs[:, :-1]) / model.change_std - straight
     for t in range(h.shape[1]):
-        sense = partial(sense_physics, model, state, h[:, t])
-        sensed, part = memory.infer(part, age, sense, happened[:, t], valid[:, t])
+        sense = partial(predict_under_physics, model, state, h[:, t])
+        sensed, part = memory.infer_physics(part, age, sense, happened[:, t], valid[:, t])
         age = age + (valid[:, t] > 0)
         # The first hypothesis is in use.
         changes.append(sensed.mean[:, 0])
@@ -47,21 +47,21 @@ def infer_physics(
     return Prediction(mean, torch.stack(spreads, 1) + 2 * model.change_std.log()), part
 
 
-def sense_physics(
+def predict_under_physics(
     model: "WorldModel",
     state: LifetimeState[Tensor],
     h: Float[Tensor, "B D"],
     physics: Float[Tensor, "B K P"],
-) -> Sensed:
+) -> HypothesisPrediction:
     """Predict the nonlinear sensor change under each hypothesis, in units of the one-step change."""
     assert state.residual is not None, "the state has no residual"
     memory, channels, last = model.memory_layers[0], model.config.obs, state.residual.last
     each = h[:, None].expand(-1, physics.shape[1], -1)
-    read, to_physics = memory.read_with_slope(physics, model.norms[0](each), layer_state(state, 0))
+    read, to_physics = memory.read_with_pullback(physics, model.norms[0](each), make_read_state(state, 0))
     mixed, to_read = pullback(model.mix[0], each + read)
     normal, to_mixed = pullback(model.head[0], each + read + mixed)
     change, spread, _ = model.split_head(normal, state)
     weight = cast(Tensor, model.head[1].weight)[:channels] + last.up @ last.down
     through = to_mixed(weight.movedim(1, 0)[:, :, None])
     slope = to_physics(through + to_read(through))
-    return Sensed(change, spread.clamp(*LOG_VARIANCE), slope.movedim(0, 2))
+    return HypothesisPrediction(change, spread.clamp(*LOG_VARIANCE_BOUNDS), slope.movedim(0, 2))

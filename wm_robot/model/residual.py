@@ -15,12 +15,14 @@ from typing import Any
 
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, LowRank, Residual, map_values
 
-RANK = 8
-Sizes = tuple[int, int]
+RESIDUAL_RANK = 8
+LayerSizes = tuple[int, int]
 """Number of inputs and outputs of the corrected layer."""
 
 
-def no_residual(first: Sizes, last: Sizes, read: Sequence[Sizes | None], like: Any) -> Residual[Any]:
+def make_zero_residual(
+    first: LayerSizes, last: LayerSizes, read: Sequence[LayerSizes | None], like: Any
+) -> Residual[Any]:
     """Create the zero residual of initial states.
 
     Args:
@@ -28,14 +30,17 @@ def no_residual(first: Sizes, last: Sizes, read: Sequence[Sizes | None], like: A
         like: A tensor with a row for each state.
     """
 
-    def zero(sizes: Sizes) -> LowRank[Any]:
+    def zero(sizes: LayerSizes) -> LowRank[Any]:
         inputs, outputs = sizes
-        return LowRank(like.new_zeros(len(like), RANK, inputs), like.new_zeros(len(like), outputs, RANK))
+        return LowRank(
+            like.new_zeros(len(like), RESIDUAL_RANK, inputs),
+            like.new_zeros(len(like), outputs, RESIDUAL_RANK),
+        )
 
     return Residual(zero(first), zero(last), tuple(each and zero(each) for each in read))
 
 
-def without_residual(state: LifetimeState[Any]) -> LifetimeState[Any]:
+def clear_residual(state: LifetimeState[Any]) -> LifetimeState[Any]:
     """Return the same states with a residual of zero, as tensors."""
     return state.with_residual(map_values(lambda value: value.new_zeros(value.shape), state.residual))
 

@@ -15,52 +15,60 @@ from wm_robot.types import Step
 TensorState = LifetimeState[Tensor]
 
 
-def array(value: Tensor) -> np.ndarray:
+def to_array(value: Tensor) -> np.ndarray:
     """Convert a tensor to an array without a copy."""
     return value.detach().numpy()
 
 
-def arrays(state: TensorState) -> ArrayState:
+def to_arrays(state: TensorState) -> ArrayState:
     """Convert a state of tensors to arrays without a copy."""
-    state_arrays: ArrayState = convert_values(array, state)
+    state_arrays: ArrayState = convert_values(to_array, state)
     return state_arrays
 
 
-def tensors(state: ArrayState) -> TensorState:
+def to_tensors(state: ArrayState) -> TensorState:
     """Convert a state of arrays to tensors without a copy."""
     state_tensors: TensorState = convert_values(torch.from_numpy, state)
     return state_tensors
 
 
-class ModelLives:
+class TorchBackend:
     """`ModelBackend` on arrays by a model in torch."""
 
     def __init__(self, model: WorldModel):
         self.model = model
 
     @torch.inference_mode()
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        return arrays(self.model.birth(hold=torch.from_numpy(hold), truth=self._told(truth)))
+    def initial_state(self, *, initial_action: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        return to_arrays(
+            self.model.initial_state(
+                initial_action=torch.from_numpy(initial_action), truth=self._select_truth(truth)
+            )
+        )
 
     @torch.inference_mode()
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
-        found = self.model.predict(tensors(state.model_part()), *map(torch.from_numpy, (obs, action)))
-        return _as_arrays(found)
+        found = self.model.predict(to_tensors(state.model_part()), *map(torch.from_numpy, (obs, action)))
+        return _convert_to_arrays(found)
 
     @torch.inference_mode()
-    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+    def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         of = torch.from_numpy
         given = Step(
-            of(step.obs), of(step.action), of(step.next_obs), of(step.valid), truth=self._told(step.truth)
+            of(step.obs),
+            of(step.action),
+            of(step.next_obs),
+            of(step.valid),
+            truth=self._select_truth(step.truth),
         )
-        expected, after = self.model.write(tensors(state.model_part()), given)
-        written = arrays(after)
-        return _as_arrays(expected), replace(
+        expected, after = self.model.update(to_tensors(state.model_part()), given)
+        written = to_arrays(after)
+        return _convert_to_arrays(expected), replace(
             state, step=written.step, recent=written.recent, learned=written.learned
         )
 
-    def _told(self, truth: np.ndarray | None) -> Tensor | None:
-        return torch.from_numpy(truth) if truth is not None and self.model.told else None
+    def _select_truth(self, truth: np.ndarray | None) -> Tensor | None:
+        return torch.from_numpy(truth) if truth is not None and self.model.uses_privileged_state else None
 
 
 class TensorBackend:
@@ -69,21 +77,25 @@ class TensorBackend:
     def __init__(self, backend: ModelBackend[np.ndarray]):
         self.backend = backend
 
-    def birth(self, *, hold: Tensor, truth: Tensor | None = None) -> TensorState:
-        return tensors(self.backend.birth(hold=array(hold), truth=None if truth is None else array(truth)))
+    def initial_state(self, *, initial_action: Tensor, truth: Tensor | None = None) -> TensorState:
+        return to_tensors(
+            self.backend.initial_state(
+                initial_action=to_array(initial_action), truth=None if truth is None else to_array(truth)
+            )
+        )
 
     def predict(self, state: TensorState, obs: Tensor, action: Tensor) -> Prediction[Tensor]:
-        return _as_tensors(self.backend.predict(arrays(state), array(obs), array(action)))
+        return _convert_to_tensors(self.backend.predict(to_arrays(state), to_array(obs), to_array(action)))
 
-    def write(self, state: TensorState, step: Step[Tensor]) -> tuple[Prediction[Tensor], TensorState]:
-        given: Step[np.ndarray] = convert_values(array, step)
-        expected, after = self.backend.write(arrays(state), given)
-        return _as_tensors(expected), tensors(after)
-
-
-def _as_arrays(found: Prediction[Tensor]) -> Prediction[np.ndarray]:
-    return Prediction(*map(array, found))
+    def update(self, state: TensorState, step: Step[Tensor]) -> tuple[Prediction[Tensor], TensorState]:
+        given: Step[np.ndarray] = convert_values(to_array, step)
+        expected, after = self.backend.update(to_arrays(state), given)
+        return _convert_to_tensors(expected), to_tensors(after)
 
 
-def _as_tensors(found: Prediction[np.ndarray]) -> Prediction[Tensor]:
+def _convert_to_arrays(found: Prediction[Tensor]) -> Prediction[np.ndarray]:
+    return Prediction(*map(to_array, found))
+
+
+def _convert_to_tensors(found: Prediction[np.ndarray]) -> Prediction[Tensor]:
     return Prediction(*map(torch.from_numpy, found))

@@ -10,23 +10,24 @@ from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 
 
-def sample_states(model: WorldModel, state: LifetimeState[Tensor], count: int) -> LifetimeState[Tensor]:
+def sample_states(model: WorldModel, state: LifetimeState[Tensor], num_samples: int) -> LifetimeState[Tensor]:
     """Sample `num_samples` states for each row, `B·num_samples` rows; see `Memory.sample_posterior`."""
     memory = tuple(
-        layer.sampled(part, count) for layer, part in zip(model.memory_layers, state.memory, strict=True)
+        layer.sample_posterior(part, num_samples)
+        for layer, part in zip(model.memory_layers, state.memory, strict=True)
     )
     own = replace(state.model_part(), learned=LearnedState((), state.residual))
-    rows = map_values(lambda value: value.repeat_interleave(count, 0), own)
+    rows = map_values(lambda value: value.repeat_interleave(num_samples, 0), own)
     return replace(rows, learned=LearnedState(memory, rows.residual))
 
 
-def foresee(
+def predict_uncertainty(
     model: WorldModel,
     state: LifetimeState[Tensor],
     z: Float[Tensor, "B Z"],
     actions: Float[Tensor, "B H A"],
     *,
-    samples: int = 8,
+    num_samples: int = 8,
 ) -> Prediction[Tensor]:
     """Predict one plan with the variance of its whole error.
 
@@ -39,7 +40,9 @@ def foresee(
     """
     expected = model.imagine(state, z, actions[:, None])
     mean, noise = expected.mean[:, 0], expected.log_variance[:, 0].exp().cumsum(1)
-    plans = actions.repeat_interleave(samples, 0)[:, None]
-    others, _ = model.imagine(sample_states(model, state, samples), z.repeat_interleave(samples, 0), plans)
-    unknown = (others[:, 0].unflatten(0, (-1, samples)) - mean[:, None]).square().mean(1)
+    plans = actions.repeat_interleave(num_samples, 0)[:, None]
+    others, _ = model.imagine(
+        sample_states(model, state, num_samples), z.repeat_interleave(num_samples, 0), plans
+    )
+    unknown = (others[:, 0].unflatten(0, (-1, num_samples)) - mean[:, None]).square().mean(1)
     return Prediction(mean, (noise + unknown).log())

@@ -18,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
-from wm_robot.math.linear import linear
-from wm_robot.memory.film import layer_state
+from wm_robot.math.linear import apply_linear
+from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
-from wm_robot.memory.memory import Memory, State
+from wm_robot.memory.memory import Memory, MemoryState
 from wm_robot.memory.registry import find_family, make_memory
 from wm_robot.model.backend import Prediction
-from wm_robot.model.config import LOG_VARIANCE, ModelConfig
-from wm_robot.model.input_layer import affine_input, input_layer
+from wm_robot.model.config import LOG_VARIANCE_BOUNDS, ModelConfig
+from wm_robot.model.input_layer import compute_affine_input, make_input_layer
 from wm_robot.model.physics_inference import infer_physics
-from wm_robot.model.residual import no_residual
+from wm_robot.model.residual import make_zero_residual
 from wm_robot.types import Step
 
 
@@ -67,7 +67,7 @@ class WorldModel(nn.Module):
         self.outcome = nn.Sequential(
             nn.Linear(2 * c.obs, c.outcome), nn.SiLU(), nn.Linear(c.outcome, c.outcome)
         )
-        written = c.truth if find_family(c.memory).memory.outcome_is_physics else c.outcome
+        written = c.truth if find_family(c.memory).memory_class.outcome_is_physics else c.outcome
         self.memories = nn.ModuleList(
             make_memory(c.memory, width=c.width, outcome=written, dt=c.dt) for _ in range(c.blocks)
         )
@@ -79,54 +79,60 @@ class WorldModel(nn.Module):
             for _ in range(c.blocks)
         )
         self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
-        memory = self.birth(hold=torch.zeros(1, c.action)).memory
-        if self.memory_layers[0].physics(memory[0]) is None:
-            self.physics_head = nn.Linear(summarize(self.memory_layers, memory).shape[1], max(1, c.truth))
+        memory = self.initial_state(initial_action=torch.zeros(1, c.action)).memory
+        if self.memory_layers[0].read_physics(memory[0]) is None:
+            self.physics_head = nn.Linear(
+                concatenate_summaries(self.memory_layers, memory).shape[1], max(1, c.truth)
+            )
 
     @property
     def memory_layers(self) -> list[Memory]:
         """Memory layers, in the order of reading."""
         return cast(list[Memory], list(self.memories))
 
-    def birth(self, *, hold: Float[Tensor, "B A"], truth: Tensor | None = None) -> LifetimeState[Tensor]:
+    def initial_state(
+        self, *, initial_action: Float[Tensor, "B A"], truth: Tensor | None = None
+    ) -> LifetimeState[Tensor]:
         """Return the initial state of robots.
 
         Args:
             initial_action: Action in force before the first step.
             truth: True physics, `B P`, for families that use them; see `set_true_physics`.
         """
-        c, batch = self.config, len(hold)
-        readings = [memory.modulated_reading for memory in self.memory_layers]
-        residual = no_residual(
+        c, batch = self.config, len(initial_action)
+        readings = [memory.film_readout for memory in self.memory_layers]
+        residual = make_zero_residual(
             (self.ask.in_features, c.width + c.obs),
             (c.width, c.obs),
             [
                 None if each is None else (each.modulate.in_features, each.modulate.out_features)
                 for each in readings
             ],
-            hold,
+            initial_action,
         )
-        memory = tuple(layer.birth(batch) for layer in self.memory_layers)
+        memory = tuple(layer.initial_state(batch) for layer in self.memory_layers)
         state = LifetimeState(
             step=torch.zeros(batch, dtype=torch.int64),
-            recent=hold[:, None].expand(-1, c.recent, -1),
+            recent=initial_action[:, None].expand(-1, c.recent, -1),
             learned=LearnedState(memory, residual),
         )
-        return state if truth is None else self.tell(state, truth)
+        return state if truth is None else self.set_true_physics(state, truth)
 
-    def tell(self, state: LifetimeState[Tensor], truth: Float[Tensor, "B P"]) -> LifetimeState[Tensor]:
+    def set_true_physics(
+        self, state: LifetimeState[Tensor], truth: Float[Tensor, "B P"]
+    ) -> LifetimeState[Tensor]:
         """Return the states with the true physics set. The oracle uses them. `ekf` uses them in training and then
         infers nothing. Other families ignore them."""
         layers = zip(self.memory_layers, state.memory, strict=True)
-        memory = tuple(layer.with_physics(part, truth) for layer, part in layers)
+        memory = tuple(layer.set_true_physics(part, truth) for layer, part in layers)
         return replace(state, learned=LearnedState(memory, state.residual))
 
     @property
-    def told(self) -> bool:
+    def uses_privileged_state(self) -> bool:
         """Whether it needs the true physics at every step: the oracle."""
-        return any(memory.needs_truth for memory in self.memory_layers)
+        return any(memory.uses_privileged_state for memory in self.memory_layers)
 
-    def write(
+    def update(
         self, state: LifetimeState[Tensor], step: Step[Tensor]
     ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
         """Predict a step of each row before its outcome, then update the states with it."""
@@ -153,21 +159,21 @@ class WorldModel(nn.Module):
         Raises:
             ConfigError: If an oracle gets no true physics.
         """
-        if truth is None and self.told:
+        if truth is None and self.uses_privileged_state:
             raise ConfigError("truth is None; family 'told' must be given the true physics at every step")
         known = torch.cat([state.recent, action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
         acted = known[:, self.config.recent - 1 :]
         given = torch.cat([z, acted[:, :-1], acted[:, 1:]], -1)
-        h, straight = input_layer(self, state).apply(given)
+        h, straight = make_input_layer(self, state).apply(given)
         if truth is None and self.memory_layers[0].infers_physics:
             predicted, inferred = infer_physics(self, state, obs, h, straight, valid)
-            memory: tuple[State, ...] = (inferred,)
+            memory: tuple[MemoryState, ...] = (inferred,)
         else:
             told = None if truth is None else truth[:, 1:]
             h, memory = self._scan_memories(state, obs, h, valid, told)
-            predicted = self._decode(*self._next(z, straight, h, state))
+            predicted = self._decode_prediction(*self._predict_latent(z, straight, h, state))
         return predicted, replace(
             state,
             step=state.step + (valid > 0).sum(1),
@@ -177,20 +183,20 @@ class WorldModel(nn.Module):
 
     def _scan_memories(
         self, state: LifetimeState[Tensor], obs: Tensor, h: Tensor, valid: Tensor, truth: Tensor | None
-    ) -> tuple[Tensor, tuple[State, ...]]:
+    ) -> tuple[Tensor, tuple[MemoryState, ...]]:
         """Compute the last hidden layer of each step, and the memories after all steps."""
-        happened, memory = self._outcome(obs[:, :-1], obs[:, 1:]), []
+        happened, memory = self._encode_outcome(obs[:, :-1], obs[:, 1:]), []
         for i, layer in enumerate(self.memory_layers):
             told = truth if layer.outcome_is_physics and truth is not None else happened
-            read, written = layer.scan(layer_state(state, i), self.norms[i](h), told, valid)
+            read, written = layer.scan(make_read_state(state, i), self.norms[i](h), told, valid)
             memory.append(written)
-            h = self.mix_read(i, h, read)
+            h = self.apply_block(i, h, read)
         return h, tuple(memory)
 
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
         """Compute the latent of an observation and of the recent actions."""
         y = (obs - self.obs_mean) / self.obs_std
-        slopes, constant = affine_input(self, y.shape[-1], self.config.recent)
+        slopes, constant = compute_affine_input(self, y.shape[-1], self.config.recent)
         first, last = cast(nn.Linear, self.context[0]), self.context[1:]
         seen = torch.cat([y, recent.flatten(-2)], -1)
         hidden = F.linear(seen, first.weight @ slopes, first.bias + first.weight @ constant)
@@ -215,43 +221,49 @@ class WorldModel(nn.Module):
         Returns:
             Predicted observation after each action, `B N H O`, with the log variance of a single step.
         """
-        readers = [memory.reader(layer_state(state, i)) for i, memory in enumerate(self.memory_layers)]
+        readers = [
+            memory.open_reader(make_read_state(state, i)) for i, memory in enumerate(self.memory_layers)
+        ]
         z = z[:, None].expand(-1, actions.shape[1], -1)
-        enter, zs, spreads = input_layer(self, state), [], []
+        enter, zs, spreads = make_input_layer(self, state), [], []
         before = state.recent[:, None, -1].expand(-1, actions.shape[1], -1)
         for action in actions.unbind(2):
             h, straight = enter.apply(torch.cat([z, before, action], -1))
             before = action
             for i, read in enumerate(readers):
-                h = self.mix_read(i, h, read(self.norms[i](h)))
-            z, spread = self._next(z, straight, h, state)
+                h = self.apply_block(i, h, read(self.norms[i](h)))
+            z, spread = self._predict_latent(z, straight, h, state)
             zs.append(z)
             spreads.append(spread)
-        return self._decode(torch.stack(zs, 2), torch.stack(spreads, 2))
+        return self._decode_prediction(torch.stack(zs, 2), torch.stack(spreads, 2))
 
-    def physics(self, state: LifetimeState[Tensor]) -> Float[Tensor, "B P"]:
+    def estimate_physics(self, state: LifetimeState[Tensor]) -> Float[Tensor, "B P"]:
         """Estimate the physics from the state alone: 0 is nominal, a usual deviation is about 1."""
-        held = self.memory_layers[0].physics(state.memory[0])
-        return self.physics_head(summarize(self.memory_layers, state.memory)) if held is None else held
+        held = self.memory_layers[0].read_physics(state.memory[0])
+        return (
+            self.physics_head(concatenate_summaries(self.memory_layers, state.memory))
+            if held is None
+            else held
+        )
 
-    def mix_read(self, layer: int, h: Tensor, read: Tensor) -> Tensor:
+    def apply_block(self, layer: int, h: Tensor, read: Tensor) -> Tensor:
         """Add the reading of a memory layer to the hidden layer, then apply the feed-forward block."""
         h = h + read
         return h + self.mix[layer](h)
 
-    def _outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+    def _encode_outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
         return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
 
-    def split_head(self, normal: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def split_head(self, normalised: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the output head for the normalised last layer, `B N D`: nonlinear part of the predicted sensor
         change, its log variance, and the next context before its nonlinearity."""
         assert state.residual is not None, "the state has no residual"
         sensors, last = self.config.obs, state.residual.last
-        change, spread, context = self.head[1](normal).split([sensors, sensors, self.config.context], -1)
-        return change + linear(linear(normal, last.down), last.up), spread, context
+        change, spread, context = self.head[1](normalised).split([sensors, sensors, self.config.context], -1)
+        return change + apply_linear(apply_linear(normalised, last.down), last.up), spread, context
 
-    def _next(
+    def _predict_latent(
         self, z: Tensor, straight: Tensor, h: Tensor, state: LifetimeState[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Compute the next latent, and the log variance of its sensors in units of the one-step change."""
@@ -260,12 +272,12 @@ class WorldModel(nn.Module):
         y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
         return torch.cat([y, context.tanh()], -1), spread
 
-    def _decode(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:
+    def _decode_prediction(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:
         """Convert a latent to a prediction in sensor units."""
         mean = z[..., : self.config.obs] * self.obs_std + self.obs_mean
-        return Prediction(mean, spread.clamp(*LOG_VARIANCE) + 2 * self.change_std.log())
+        return Prediction(mean, spread.clamp(*LOG_VARIANCE_BOUNDS) + 2 * self.change_std.log())
 
 
-def summarize(layers: Sequence[Memory], memory: Sequence[State]) -> Float[Tensor, "B X"]:
+def concatenate_summaries(layers: Sequence[Memory], memory: Sequence[MemoryState]) -> Float[Tensor, "B X"]:
     """Concatenate the summaries of all memory layers; see `Memory.summarize`."""
-    return torch.cat([layer.summary(part) for layer, part in zip(layers, memory, strict=True)], 1)
+    return torch.cat([layer.summarize(part) for layer, part in zip(layers, memory, strict=True)], 1)

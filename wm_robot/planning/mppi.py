@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 
 from wm_robot.errors import check_at_least
 
-WORD = 2**64 - 1
+WORD_MASK = 2**64 - 1
 """Mask of the lowest 64 bits of a number."""
-Improve = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Iteration = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """One iteration of the search: mean plan `B H A`, noise `B N H A` and last action `B A` → improved mean plan."""
 
 
@@ -47,9 +47,9 @@ class MppiConfig:
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "samples", "imagined", "horizon", "iterations", "elites", "knots", part="planner"
+            1, self, "samples", "imagined", "horizon", "iterations", "elites", "knots", section="planner"
         )
-        check_at_least(0, self, "rounds", part="planner")
+        check_at_least(0, self, "rounds", section="planner")
 
 
 class Mppi:
@@ -60,7 +60,7 @@ class Mppi:
     """
 
     def __init__(
-        self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, step: np.ndarray, seed: int = 0
+        self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, max_step: np.ndarray, seed: int = 0
     ):
         """Args:
         low: Smallest action, `A`.
@@ -69,30 +69,30 @@ class Mppi:
         """
         self.config = config
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        self.step = largest_step(step, low=self.low, high=self.high)
+        self.max_step = compute_largest_step(max_step, low=self.low, high=self.high)
         self.generator = np.random.Generator(np.random.PCG64(seed))
-        weights = knot_weights(config.horizon, config.knots)
-        self._blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
+        weights = compute_knot_weights(config.horizon, config.knots)
+        self._knot_blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
         """Contribution of each knot of each action to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
-        self._carries_over = False
+        self._reuses_plan = False
         """Whether the next plan is the last one, shifted by a step."""
-        self.searched = True
+        self.replanned = True
         """Whether the last plan was searched; False where it was reused."""
 
     def reset(self) -> None:
         """Discard the plan of the previous step."""
-        self._mean, self._carries_over, self.searched = None, False, True
+        self._mean, self._reuses_plan, self.replanned = None, False, True
 
     @property
-    def random(self) -> Int[np.ndarray, "6"]:
+    def noise_state(self) -> Int[np.ndarray, "6"]:
         """State of the noise generator; set it to continue from there. The plan itself is not stored."""
         at: Any = self.generator.bit_generator.state
-        wide = (at["state"][name] >> shift & WORD for name in ("state", "inc") for shift in (0, 64))
+        wide = (at["state"][name] >> shift & WORD_MASK for name in ("state", "inc") for shift in (0, 64))
         return np.array([*wide, at["has_uint32"], at["uinteger"]], np.uint64).view(np.int64)
 
-    @random.setter
-    def random(self, words: Int[np.ndarray, "6"]) -> None:
+    @noise_state.setter
+    def noise_state(self, words: Int[np.ndarray, "6"]) -> None:
         low, high, low_step, high_step, half, rest = (int(word) for word in words.view(np.uint64))
         self.generator.bit_generator.state = {
             "bit_generator": "PCG64",
@@ -101,7 +101,7 @@ class Mppi:
             "uinteger": rest,
         }
 
-    def plan(self, improve: Improve, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
+    def plan(self, iteration: Iteration, last_action: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
         """Search the next plan; its first action is the one to apply.
 
         Args:
@@ -112,62 +112,64 @@ class Mppi:
             Plan of each robot. NaN for a robot without any plan of finite score; its next search starts from the last
             action.
         """
-        mean, self.searched = self._shifted(hold), not self._carries_over
-        if self.searched:
+        mean, self.replanned = self._shift_plan(last_action), not self._reuses_plan
+        if self.replanned:
             for _ in range(self.config.iterations):
-                mean = improve(mean, self._noise(len(hold)), hold)
+                mean = iteration(mean, self._sample_noise(len(last_action)), last_action)
         else:
-            mean = self._limit(mean, hold)
+            mean = self._limit_rate(mean, last_action)
         # The weights of the elites add up to 1 except for the last digit.
         mean = np.minimum(np.maximum(mean, self.low), self.high)
         finite = np.isfinite(mean).all((1, 2))[:, None, None]
-        self._mean, self._carries_over = np.where(finite, mean, hold[:, None]), False
+        self._mean, self._reuses_plan = np.where(finite, mean, last_action[:, None]), False
         return mean
 
-    def carry_over(self) -> None:
+    def reuse_shifted_plan(self) -> None:
         """Reuse this plan, shifted by a step, as the next plan: for a step without time for a search."""
-        self._carries_over = True
+        self._reuses_plan = True
 
-    def _limit(self, mean: np.ndarray, hold: np.ndarray) -> Float[np.ndarray, "B H A"]:
+    def _limit_rate(self, mean: np.ndarray, last_action: np.ndarray) -> Float[np.ndarray, "B H A"]:
         """Apply the rate limit to a plan that starts from another action than expected."""
-        steps, last = [], hold
+        steps, last = [], last_action
         for step in mean.swapaxes(0, 1):
-            last = np.clip(step, last - self.step, last + self.step)
+            last = np.clip(step, last - self.max_step, last + self.max_step)
             steps.append(last)
         return np.stack(steps, 1)
 
-    def _shifted(self, hold: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
+    def _shift_plan(self, last_action: Float[np.ndarray, "B A"]) -> Float[np.ndarray, "B H A"]:
         """Return the previous plan shifted by one step; without one, a plan that holds the last action."""
-        if self._mean is None or len(self._mean) != len(hold):
-            return np.repeat(hold[:, None], self.config.horizon, 1)
+        if self._mean is None or len(self._mean) != len(last_action):
+            return np.repeat(last_action[:, None], self.config.horizon, 1)
         return np.concatenate([self._mean[:, 1:], self._mean[:, -1:]], 1)
 
-    def _noise(self, batch: int) -> Float[np.ndarray, "B N H A"]:
+    def _sample_noise(self, batch_size: int) -> Float[np.ndarray, "B N H A"]:
         c = self.config
-        draw = self.generator.standard_normal((batch, c.samples, len(self._blend)), np.float32)
-        fineness = self.generator.random((batch, c.samples, 1, 1), np.float32)
+        draw = self.generator.standard_normal((batch_size, c.samples, len(self._knot_blend)), np.float32)
+        fineness = self.generator.random((batch_size, c.samples, 1, 1), np.float32)
         scale = c.noise * (self.high - self.low) * np.float32(c.finest) ** fineness
-        noise = (draw @ self._blend).reshape(batch, c.samples, c.horizon, -1) * scale
+        noise = (draw @ self._knot_blend).reshape(batch_size, c.samples, c.horizon, -1) * scale
         noise[:, 0] = 0.0
         return noise
 
 
-def largest_step(step: np.ndarray, *, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "A"]:
+def compute_largest_step(
+    max_step: np.ndarray, *, low: np.ndarray, high: np.ndarray
+) -> Float[np.ndarray, "A"]:
     """Compute the largest change of an action that stays within `step` after rounding of the sum.
 
     The gate thus does not limit a plan at its own limits.
     """
     rounding = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
-    return np.asarray(step - rounding, np.float32)
+    return np.asarray(max_step - rounding, np.float32)
 
 
-def knot_weights(horizon: int, knots: int) -> Float[np.ndarray, "H K"]:
+def compute_knot_weights(horizon: int, num_knots: int) -> Float[np.ndarray, "H K"]:
     """Compute linear interpolation weights of the knots, with equal standard deviation of the noise at every step.
 
     Args:
         knots: Number of knots; at most one for each step is used.
     """
-    knots = min(knots, horizon)
-    position = np.linspace(0, knots - 1, horizon)
-    weight = np.maximum(1 - np.abs(position[:, None] - np.arange(knots)), 0)
+    num_knots = min(num_knots, horizon)
+    position = np.linspace(0, num_knots - 1, horizon)
+    weight = np.maximum(1 - np.abs(position[:, None] - np.arange(num_knots)), 0)
     return (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)

@@ -23,7 +23,7 @@ import numpy as np
 from wm_robot import __version__
 from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
 from wm_robot.io.durable import write_file
-from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.types import Episode
 
 try:
@@ -33,17 +33,17 @@ except ImportError as error:
     raise MissingExtraError("an episode file", "episodes") from error
 
 FORMAT, KIND = 1, "episode"
-KEY = b"wm_robot"
+METADATA_KEY = b"wm_robot"
 SUFFIX = ".parquet"
-LARGEST = 1 << 30
+MAX_EPISODE_BYTES = 1 << 30
 """Bytes, and eight times as many numbers; a larger file is refused before it is read."""
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+FLOAT_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """Errors that Arrow raises for a damaged or foreign file."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class EpisodeOrigin:
     """Origin of an episode."""
 
     robot: str
@@ -63,25 +63,25 @@ class Origin:
     code: str = __version__
 
     @classmethod
-    def of(cls, spec: RobotSpec, **known: Any) -> "Origin":
+    def from_robot(cls, spec: RobotSpec, **known: Any) -> "EpisodeOrigin":
         """Return the origin for a robot."""
         return cls(
             robot=spec.name,
             rate=float(spec.rate),
-            spec_digest=spec.digest(),
+            spec_digest=spec.compute_digest(),
             observation=spec.observation_names,
             action=spec.action_names,
             **known,
         )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Origin":
+    def from_dict(cls, values: Mapping[str, Any]) -> "EpisodeOrigin":
         """Return the origin from plain values, inverse of `asdict`; other keys are ignored."""
         known = {field.name: values[field.name] for field in fields(cls)}
         return cls(**{**known, "observation": tuple(known["observation"]), "action": tuple(known["action"])})
 
 
-def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
+def write_episode(path: Path, episode: Episode, origin: EpisodeOrigin) -> str:
     """Write an episode, whole or not at all, and return its digest.
 
     Raises:
@@ -89,9 +89,9 @@ def write_episode(path: Path, episode: Episode, origin: Origin) -> str:
         OSError: If it could not be written; then there is no file.
     """
     _check_shapes(episode, origin)
-    about = _about(episode, origin)
-    about["digest"] = _digest(episode, about)
-    table = _table(episode, origin).replace_schema_metadata({KEY: canonical_json(about)})
+    about = _describe_episode(episode, origin)
+    about["digest"] = _compute_digest(episode, about)
+    table = _make_table(episode, origin).replace_schema_metadata({METADATA_KEY: encode_canonical_json(about)})
     sink = pa.BufferOutputStream()
     delta = dict.fromkeys(("step", "stamp"), "DELTA_BINARY_PACKED")
     pq.write_table(
@@ -112,84 +112,84 @@ def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
         SpecError: If it belongs to another robot.
     """
     try:
-        content = _content(path)
-        about = _described(path, pq.read_schema(pa.BufferReader(content)))
-        origin = Origin.from_dict(about)
+        content = _read_content(path)
+        about = _read_metadata(path, pq.read_schema(pa.BufferReader(content)))
+        origin = EpisodeOrigin.from_dict(about)
         if spec is not None:
-            check_robot(origin, spec, "the episode")
-        episode = _episode(_rows(path, content, origin, about["goal"]), origin, about)
-        if _digest(episode, about) != about["digest"]:
+            check_same_robot(origin, spec, "the episode")
+        episode = _make_episode(_read_rows(path, content, origin, about["goal"]), origin, about)
+        if _compute_digest(episode, about) != about["digest"]:
             raise SnapshotError(f"{path} is damaged: its content has another digest. Use another copy of it")
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
-    except DAMAGE as error:
+    except ARROW_ERRORS as error:
         raise SnapshotError(f"{path} is no whole episode file: {error}") from error
     return episode
 
 
-def read_origin(path: Path) -> tuple[Origin, str]:
+def read_origin(path: Path) -> tuple[EpisodeOrigin, str]:
     """Return the origin and digest of an episode; nothing else is read or checked.
 
     Raises:
         SnapshotError: If the file is no episode.
     """
     try:
-        about = _described(path, pq.read_schema(path))
-        return Origin.from_dict(about), str(about["digest"])
-    except DAMAGE as error:
+        about = _read_metadata(path, pq.read_schema(path))
+        return EpisodeOrigin.from_dict(about), str(about["digest"])
+    except ARROW_ERRORS as error:
         raise SnapshotError(f"{path} is no whole episode file: {error}") from error
 
 
-def check_robot(origin: Origin, spec: RobotSpec, what: object) -> None:
+def check_same_robot(origin: EpisodeOrigin, spec: RobotSpec, what: object) -> None:
     """Refuse an episode of another robot.
 
     Raises:
         SpecError: If the digests of the specs differ.
     """
-    if origin.spec_digest != spec.digest():
+    if origin.spec_digest != spec.compute_digest():
         raise SpecError(
             f"{what} is of robot '{origin.robot}' with spec {origin.spec_digest[:12]}; this is robot "
-            f"'{spec.name}' with spec {spec.digest()[:12]}. Use the spec that it was recorded with"
+            f"'{spec.name}' with spec {spec.compute_digest()[:12]}. Use the spec that it was recorded with"
         )
 
 
-def digest_of(episode: Episode, origin: Origin) -> str:
+def compute_episode_digest(episode: Episode, origin: EpisodeOrigin) -> str:
     """Return the digest that the episode's file has, or would have."""
-    return _digest(episode, _about(episode, origin))
+    return _compute_digest(episode, _describe_episode(episode, origin))
 
 
-def columns_of(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
+def make_columns(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
     """Return a column for each channel of `T C`."""
     return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}
 
 
-def action_names(origin: Origin) -> list[str]:
+def action_columns(origin: EpisodeOrigin) -> list[str]:
     return [f"action/{name}" for name in origin.action]
 
 
-def goal_names(size: int) -> list[str]:
-    return [f"goal/{number}" for number in range(size)]
+def goal_columns(goal_size: int) -> list[str]:
+    return [f"goal/{number}" for number in range(goal_size)]
 
 
-def values_of(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+def stack_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     """Return the array `T C` of some columns; null becomes NaN."""
     columns = [table[name].to_numpy(zero_copy_only=False) for name in names]
     return np.stack(columns, axis=-1) if columns else np.zeros((len(table), 0))
 
 
-def _check_shapes(episode: Episode, origin: Origin) -> None:
+def _check_shapes(episode: Episode, origin: EpisodeOrigin) -> None:
     for name, array, channels in (
         ("obs", episode.obs, origin.observation),
         ("action", episode.action, origin.action),
     ):
-        if array.ndim != 2 or array.shape[1] != len(channels) or array.dtype not in FLOATS:
+        if array.ndim != 2 or array.shape[1] != len(channels) or array.dtype not in FLOAT_TYPES:
             raise SpecError(
                 f"{name} is {array.dtype} {array.shape}; robot '{origin.robot}' has {len(channels)} channels, "
                 "float32 or float64"
             )
 
 
-def _about(episode: Episode, origin: Origin) -> dict[str, Any]:
+def _describe_episode(episode: Episode, origin: EpisodeOrigin) -> dict[str, Any]:
     return {
         **asdict(origin),
         "format": FORMAT,
@@ -202,9 +202,9 @@ def _about(episode: Episode, origin: Origin) -> dict[str, Any]:
     }
 
 
-def _digest(episode: Episode, about: Mapping[str, Any]) -> str:
+def _compute_digest(episode: Episode, about: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an episode's content, independent of its encoding in Parquet."""
-    hashed = hashlib.sha256(canonical_json({k: v for k, v in about.items() if k != "digest"}))
+    hashed = hashlib.sha256(encode_canonical_json({k: v for k, v in about.items() if k != "digest"}))
     for name in ("stamp", "obs", "action", "reward", "goal", "valid"):
         array = np.ascontiguousarray(getattr(episode, name))
         if name in ("reward", "goal"):
@@ -214,13 +214,13 @@ def _digest(episode: Episode, about: Mapping[str, Any]) -> str:
     return hashed.hexdigest()
 
 
-def _table(episode: Episode, origin: Origin) -> pa.Table:
+def _make_table(episode: Episode, origin: EpisodeOrigin) -> pa.Table:
     columns = {"step": pa.array(np.arange(len(episode) + 1)), "stamp": pa.array(episode.stamp, pa.int64())}
-    columns |= columns_of(origin.observation, episode.obs)
-    for name, goal in zip(goal_names(episode.goal.shape[1]), episode.goal.T, strict=True):
+    columns |= make_columns(origin.observation, episode.obs)
+    for name, goal in zip(goal_columns(episode.goal.shape[1]), episode.goal.T, strict=True):
         columns[name] = pa.array(goal.astype(np.float64), mask=np.isnan(goal))
     last = np.arange(len(episode) + 1) == len(episode)
-    for name, values in zip(action_names(origin), episode.action.T, strict=True):
+    for name, values in zip(action_columns(origin), episode.action.T, strict=True):
         columns[name] = pa.array(np.append(values, values.dtype.type(0)), mask=last)
     columns["reward"] = pa.array(
         np.append(episode.reward, 0.0), mask=last | np.append(np.isnan(episode.reward), True)
@@ -229,15 +229,15 @@ def _table(episode: Episode, origin: Origin) -> pa.Table:
     return pa.table(columns)
 
 
-def _content(path: Path) -> bytes:
-    if path.stat().st_size > LARGEST:
-        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, the most for an episode")
+def _read_content(path: Path) -> bytes:
+    if path.stat().st_size > MAX_EPISODE_BYTES:
+        raise SnapshotError(f"{path} is larger than {MAX_EPISODE_BYTES >> 20} MiB, the most for an episode")
     return path.read_bytes()
 
 
-def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
+def _read_metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
     """Return the values in the metadata."""
-    about = json.loads((schema.metadata or {})[KEY])
+    about = json.loads((schema.metadata or {})[METADATA_KEY])
     if (about["format"], about["kind"]) != (FORMAT, KIND):
         raise SnapshotError(
             f"{path} is a {about['kind']!r} of format {about['format']}; this version reads a {KIND!r} of format "
@@ -246,14 +246,14 @@ def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
     return dict(about)
 
 
-def _rows(path: Path, content: bytes, origin: Origin, goal: int) -> pa.Table:
+def _read_rows(path: Path, content: bytes, origin: EpisodeOrigin, goal_size: int) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-    if file.metadata.num_rows * file.metadata.num_columns > LARGEST:
+    if file.metadata.num_rows * file.metadata.num_columns > MAX_EPISODE_BYTES:
         raise SnapshotError(
             f"{path} claims {file.metadata.num_rows} observations, more than an episode can have"
         )
-    moments = ["step", "stamp", *origin.observation, *goal_names(goal)]
-    expected = [*moments, *action_names(origin), "reward", "valid"]
+    moments = ["step", "stamp", *origin.observation, *goal_columns(goal_size)]
+    expected = [*moments, *action_columns(origin), "reward", "valid"]
     if file.schema_arrow.names != expected:
         odd = sorted(set(expected) ^ set(file.schema_arrow.names))
         raise SnapshotError(
@@ -262,16 +262,16 @@ def _rows(path: Path, content: bytes, origin: Origin, goal: int) -> pa.Table:
     return file.read(use_threads=False)
 
 
-def _episode(table: pa.Table, origin: Origin, about: Mapping[str, Any]) -> Episode:
+def _make_episode(table: pa.Table, origin: EpisodeOrigin, about: Mapping[str, Any]) -> Episode:
     kept = table.slice(0, len(table) - 1)
-    action = values_of(kept, action_names(origin))
+    action = stack_columns(kept, action_columns(origin))
     return Episode(
         stamp=table["stamp"].to_numpy(),
-        obs=values_of(table, origin.observation),
+        obs=stack_columns(table, origin.observation),
         action=action,
         hold=np.array([np.nan if value is None else value for value in about["hold"]], action.dtype),
         reward=kept["reward"].to_numpy(),
-        goal=values_of(table, goal_names(about["goal"])),
+        goal=stack_columns(table, goal_columns(about["goal"])),
         valid=kept["valid"].to_numpy(zero_copy_only=False).astype(bool),
         terminated=about["terminated"],
         truncated=about["truncated"],

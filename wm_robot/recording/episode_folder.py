@@ -14,31 +14,31 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import PART, claim, is_claimed, make_folder, remove_file, sync_folder
+from wm_robot.io.durable import PART_SUFFIX, is_locked, make_folder, remove_file, sync_folder, try_lock
 from wm_robot.recording.episode_file import (
     SUFFIX,
-    Origin,
-    digest_of,
+    EpisodeOrigin,
+    compute_episode_digest,
     read_episode,
     read_origin,
     write_episode,
 )
-from wm_robot.recording.open_episode import OpenEpisode, read_open
+from wm_robot.recording.open_episode import OpenEpisode, read_open_episode
 from wm_robot.types import Episode
 
 LOCK = ".lock"
-OPEN, CUT, DAMAGED = ".open", ".cut", ".damaged"
+OPEN_SUFFIX, CUT_SUFFIX, DAMAGED_SUFFIX = ".open", ".cut", ".damaged"
 """`.cut` is the unchanged open file of an episode whose end was lost."""
 _NAME = re.compile(r"episode_(\d{6,})(\.[a-z]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Salvaged:
+class SalvageResult:
     """Result of salvaging an open file of a dead process."""
 
     path: Path
     """The open file."""
-    what: str
+    fault: str
     """Description of the fault."""
     steps: int
     stamp: int | None
@@ -59,25 +59,29 @@ class EpisodeFolder:
         make_folder(folder)
         self.folder = folder
         self._lock = (folder / LOCK).open("w")
-        if not claim(self._lock):
+        if not try_lock(self._lock):
             self._lock.close()
             raise SnapshotError(
                 f"another process writes episodes in {folder}. Wait for its end, or name another folder"
             )
-        self.salvaged = [_salvage(path) for path in _of_kind(folder, OPEN)]
-        for left in folder.glob(f".*{PART}"):
+        self.salvage_results = [_salvage_file(path) for path in _list_files(folder, OPEN_SUFFIX)]
+        for left in folder.glob(f".*{PART_SUFFIX}"):
             left.unlink(missing_ok=True)
         self._open: OpenEpisode | None = None
-        self._known: dict[str, Path] | None = None
-        self._next = 1 + max((number_of(path) for path in episodes_in(folder)), default=-1)
+        self._digests: dict[str, Path] | None = None
+        self._next = 1 + max((get_episode_number(path) for path in list_episodes(folder)), default=-1)
 
-    def begin(self, origin: Origin, *, goal: int = 0, dtype: Any = np.float64) -> OpenEpisode:
+    def start_episode(
+        self, origin: EpisodeOrigin, *, goal_size: int = 0, dtype: Any = np.float64
+    ) -> OpenEpisode:
         """Start the next episode; end it before another one starts."""
-        path = self.folder / f"episode_{self._next:06d}{OPEN}"
-        self._open = OpenEpisode(path, origin, goal=goal, dtype=dtype)
+        path = self.folder / f"episode_{self._next:06d}{OPEN_SUFFIX}"
+        self._open = OpenEpisode(path, origin, goal_size=goal_size, dtype=dtype)
         return self._open
 
-    def end(self, episode: OpenEpisode, *, terminated: bool = False, truncated: bool = False) -> Path | None:
+    def end_episode(
+        self, episode: OpenEpisode, *, terminated: bool = False, truncated: bool = False
+    ) -> Path | None:
         """End an episode, durably.
 
         Returns:
@@ -87,7 +91,7 @@ class EpisodeFolder:
             OSError: If it could not be written. The open file is still there, and nothing in it is lost.
         """
         episode.end(terminated=terminated, truncated=truncated)
-        left = read_open(episode.path)
+        left = read_open_episode(episode.path)
         if left.episode is None or left.origin is None:
             remove_file(episode.path)
             return None
@@ -97,7 +101,7 @@ class EpisodeFolder:
         self._next += 1
         return path
 
-    def add(self, episode: Episode, origin: Origin) -> tuple[Path, bool]:
+    def add_episode(self, episode: Episode, origin: EpisodeOrigin) -> tuple[Path, bool]:
         """Write an episode that has ended, unless the folder has it.
 
         Returns:
@@ -106,13 +110,13 @@ class EpisodeFolder:
         Raises:
             OSError: If it could not be written.
         """
-        if self._known is None:
-            self._known = {read_origin(path)[1]: path for path in episodes_in(self.folder)}
-        found = self._known.get(digest_of(episode, origin))
+        if self._digests is None:
+            self._digests = {read_origin(path)[1]: path for path in list_episodes(self.folder)}
+        found = self._digests.get(compute_episode_digest(episode, origin))
         if found is not None:
             return found, False
         path = self.folder / f"episode_{self._next:06d}{SUFFIX}"
-        self._known[write_episode(path, episode, origin)] = path
+        self._digests[write_episode(path, episode, origin)] = path
         self._next += 1
         return path, True
 
@@ -131,60 +135,62 @@ class EpisodeFolder:
         self.close()
 
 
-def episodes_in(folder: Path) -> list[Path]:
+def list_episodes(folder: Path) -> list[Path]:
     """Return the files of the episodes that have ended, in order."""
-    return _of_kind(folder, SUFFIX)
+    return _list_files(folder, SUFFIX)
 
 
-def open_in(folder: Path) -> list[Path]:
+def list_open_files(folder: Path) -> list[Path]:
     """Return the files of episodes in progress, or of dead processes."""
-    return _of_kind(folder, OPEN)
+    return _list_files(folder, OPEN_SUFFIX)
 
 
-def is_written(folder: Path) -> bool:
+def is_being_written(folder: Path) -> bool:
     """Whether a process writes episodes there now."""
-    return is_claimed(folder / LOCK)
+    return is_locked(folder / LOCK)
 
 
-def number_of(path: Path) -> int:
+def get_episode_number(path: Path) -> int:
     """Return the number of an episode."""
     found = _NAME.fullmatch(path.name)
     assert found, path
     return int(found[1])
 
 
-def look(path: Path) -> Salvaged:
+def inspect_open_file(path: Path) -> SalvageResult:
     """Return how `EpisodeFolder` would salvage an open file of a dead process; nothing is changed."""
-    if _finished(path):
-        return Salvaged(path=path, what="its episode is whole", steps=0, stamp=None)
+    if _has_whole_episode(path):
+        return SalvageResult(path=path, fault="its episode is whole", steps=0, stamp=None)
     try:
-        left = read_open(path)
+        left = read_open_episode(path)
     except SnapshotError as error:
-        return Salvaged(path=path, what=str(error), steps=0, stamp=None)
+        return SalvageResult(path=path, fault=str(error), steps=0, stamp=None)
     if left.episode is None:
-        return Salvaged(path=path, what="it holds no transition", steps=0, stamp=None, ended=left.ended)
-    what = "it ended, and was not written as an episode" if left.ended else "its process died"
+        return SalvageResult(
+            path=path, fault="it holds no transition", steps=0, stamp=None, ended=left.has_end
+        )
+    what = "it ended, and was not written as an episode" if left.has_end else "its process died"
     stamp = int(left.episode.stamp[-1])
-    return Salvaged(path=path, what=what, steps=len(left.episode), stamp=stamp, ended=left.ended)
+    return SalvageResult(path=path, fault=what, steps=len(left.episode), stamp=stamp, ended=left.has_end)
 
 
-def _salvage(path: Path) -> Salvaged:
-    seen, final = look(path), path.with_suffix(SUFFIX)
+def _salvage_file(path: Path) -> SalvageResult:
+    seen, final = inspect_open_file(path), path.with_suffix(SUFFIX)
     try:
-        left = None if _finished(path) else read_open(path)
+        left = None if _has_whole_episode(path) else read_open_episode(path)
     except SnapshotError:
-        return replace(seen, original_copy=_put_aside(path, DAMAGED))
+        return replace(seen, original_copy=_rename_file(path, DAMAGED_SUFFIX))
     if left and left.episode and left.origin:
         if final.exists():
-            _put_aside(final, DAMAGED)
+            _rename_file(final, DAMAGED_SUFFIX)
         write_episode(final, left.episode, left.origin)
-        if not left.ended:
-            return replace(seen, original_copy=_put_aside(path, CUT))
+        if not left.has_end:
+            return replace(seen, original_copy=_rename_file(path, CUT_SUFFIX))
     remove_file(path)
     return seen
 
 
-def _finished(path: Path) -> bool:
+def _has_whole_episode(path: Path) -> bool:
     """Whether the episode of an open file exists and is whole."""
     final = path.with_suffix(SUFFIX)
     try:
@@ -193,7 +199,7 @@ def _finished(path: Path) -> bool:
         return False
 
 
-def _put_aside(path: Path, suffix: str) -> Path:
+def _rename_file(path: Path, suffix: str) -> Path:
     """Give a file another ending, and a number if that name is taken."""
     first = path.with_suffix(suffix)
     names = (first if n == 1 else first.with_name(f"{first.name}{n}") for n in itertools.count(1))
@@ -203,7 +209,7 @@ def _put_aside(path: Path, suffix: str) -> Path:
     return free
 
 
-def _of_kind(folder: Path, suffix: str) -> list[Path]:
+def _list_files(folder: Path, suffix: str) -> list[Path]:
     there = folder.iterdir() if folder.is_dir() else ()
     found = [path for path in there if (name := _NAME.fullmatch(path.name)) and name[2] == suffix]
-    return sorted(found, key=number_of)
+    return sorted(found, key=get_episode_number)

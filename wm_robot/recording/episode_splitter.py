@@ -15,29 +15,45 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.joint_message import finite, sensed, stamp_of, told
-from wm_robot.streams.rejection import BadMessageError, Refusal
-from wm_robot.streams.transition_assembler import AFTER_CONTACT, KEPT, Lived, Pairing
+from wm_robot.streams.joint_message import check_finite, decode_action, decode_observation, read_stamp
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
+from wm_robot.streams.transition_assembler import (
+    MAX_PENDING_COMMANDS,
+    STEPS_AFTER_INTERVENTION,
+    StampedTransition,
+    TransitionAssembler,
+)
 from wm_robot.types import Episode
 
-COMMANDS, PLANT, CONTACT = "joint_command", "plant/status", "plant/contact"
-STATES, APPLIED = "joint_states", "applied_command"
-JOINTS, POINT, TEXT = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PointStamped", "std_msgs/msg/String"
-STREAMS = {STATES: JOINTS, APPLIED: JOINTS, COMMANDS: JOINTS, "target": POINT, PLANT: TEXT, CONTACT: TEXT}
+COMMAND_TOPIC, PLANT_TOPIC, INTERVENTION_TOPIC = "joint_command", "plant/status", "plant/contact"
+STATE_TOPIC, APPLIED_TOPIC = "joint_states", "applied_command"
+JOINT_STATE_TYPE, POINT_TYPE, STRING_TYPE = (
+    "sensor_msgs/msg/JointState",
+    "geometry_msgs/msg/PointStamped",
+    "std_msgs/msg/String",
+)
+TOPIC_TYPES = {
+    STATE_TOPIC: JOINT_STATE_TYPE,
+    APPLIED_TOPIC: JOINT_STATE_TYPE,
+    COMMAND_TOPIC: JOINT_STATE_TYPE,
+    "target": POINT_TYPE,
+    PLANT_TOPIC: STRING_TYPE,
+    INTERVENTION_TOPIC: STRING_TYPE,
+}
 """Topics used for episodes: name in a robot's namespace → message type."""
-FRAMES = ("", "base_link")
-PAUSE = 1.0
+GOAL_FRAMES = ("", "base_link")
+MIN_PAUSE = 1.0
 """Seconds on the robot's clock, without an observation or a command, that end an episode."""
-SOME = 5
+MIN_PAUSE_PERIODS = 5
 """Least number of control periods in a pause."""
-SET_BACK = 0.1
+CLOCK_SET_BACK = 0.1
 """Seconds by which a stamp must be older than the last one to count as a clock that was set back."""
-LONGEST = 3600.0
+MAX_EPISODE_TIME = 3600.0
 """Seconds of an episode; a longer one continues in the next, which starts with the last observation."""
 
 
 @runtime_checkable
-class Growing(Protocol):
+class EpisodeSink(Protocol):
     """Episode in progress."""
 
     def append(
@@ -52,44 +68,44 @@ class Growing(Protocol):
         """Add an observation and the transition to it; see `OpenEpisode.append`."""
 
 
-G = TypeVar("G", bound=Growing)
+G = TypeVar("G", bound=EpisodeSink)
 
 
-class Cutter(Generic[G]):
+class EpisodeSplitter(Generic[G]):
     """Splits the messages of one robot, in the order of receipt, into episodes."""
 
     def __init__(
         self,
         spec: RobotSpec,
-        begin: Callable[[], G],
-        end: Callable[[G], object],
+        new_episode: Callable[[], G],
+        on_end: Callable[[G], object],
         *,
-        commanded: bool = True,
+        has_commands: bool = True,
     ):
         """Args:
         begin: Returns a new episode.
         end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
         commanded: False for a robot without recorded commands: its whole motion is an episode.
         """
-        self.spec, self.commanded = spec, commanded
-        self.observations = 0
+        self.spec, self.has_commands = spec, has_commands
+        self.num_observations = 0
         """Observations received, rejected ones included."""
-        self.complaint = ""
+        self.first_rejection = ""
         """Reason of the first rejection."""
-        self.pairing = Pairing(period=spec.dt, max_age=SET_BACK)
-        self._begin, self._end = begin, end
-        self._pause = max(PAUSE, SOME * spec.dt)
-        self._growing: G | None = None
-        self._asked = False
-        self._steps = self._told = self._last = self._begun = 0
-        self._touched: deque[int] = deque(maxlen=KEPT)
-        self._since_contact = AFTER_CONTACT
-        self._sensed: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
-        self._lived: deque[Lived] = deque(maxlen=KEPT)
-        self._goals: deque[tuple[int, np.ndarray]] = deque(maxlen=KEPT)
-        self._goal_size = goal_size(spec)
+        self.pairing = TransitionAssembler(period=spec.dt, max_age=CLOCK_SET_BACK)
+        self._new_episode, self._on_end = new_episode, on_end
+        self._pause = max(MIN_PAUSE, MIN_PAUSE_PERIODS * spec.dt)
+        self._current: G | None = None
+        self._plant_checked = False
+        self._num_steps = self._last_command = self._last_stamp = self._start_stamp = 0
+        self._intervention_stamps: deque[int] = deque(maxlen=MAX_PENDING_COMMANDS)
+        self._steps_since_intervention = STEPS_AFTER_INTERVENTION
+        self._observations: deque[tuple[int, np.ndarray]] = deque(maxlen=MAX_PENDING_COMMANDS)
+        self._transitions: deque[StampedTransition] = deque(maxlen=MAX_PENDING_COMMANDS)
+        self._goals: deque[tuple[int, np.ndarray]] = deque(maxlen=MAX_PENDING_COMMANDS)
+        self._goal_size = get_goal_size(spec)
 
-    def take(self, name: str, message: Any) -> None:
+    def process_message(self, name: str, message: Any) -> None:
         """Process a message.
 
         Args:
@@ -100,107 +116,120 @@ class Cutter(Generic[G]):
             SpecError: If the plant reports another robot.
         """
         try:
-            if name == STATES:
-                self._sense(message)
-            elif name == APPLIED:
-                self._apply(stamp_of(message), told(message, self.spec))
-            elif name == COMMANDS:
-                self._command(stamp_of(message))
+            if name == STATE_TOPIC:
+                self._process_observation(message)
+            elif name == APPLIED_TOPIC:
+                self._process_applied(read_stamp(message), decode_action(message, self.spec))
+            elif name == COMMAND_TOPIC:
+                self._process_command(read_stamp(message))
             elif name == "target" and self._goal_size:
-                self._goals.append((stamp_of(message), _goal(message)))
-            elif name == CONTACT:
-                self._touched.append(_touched_at(message))
-            elif name == PLANT and not self._asked:
-                self._asked = True
+                self._goals.append((read_stamp(message), _parse_goal(message)))
+            elif name == INTERVENTION_TOPIC:
+                self._intervention_stamps.append(_parse_intervention(message))
+            elif name == PLANT_TOPIC and not self._plant_checked:
+                self._plant_checked = True
                 _check_plant(message, self.spec)
         except BadMessageError as error:
-            self.pairing.refusals.add(error.reason)
-            self.complaint = self.complaint or f"{name}: {error}"
+            self.pairing.rejections.count_rejection(error.reason)
+            self.first_rejection = self.first_rejection or f"{name}: {error}"
 
-    def finish(self) -> None:
+    def end_episode(self) -> None:
         """End the episode in progress, if there is one."""
-        if self._growing is not None:
-            growing, self._growing = self._growing, None
-            self._end(growing)
+        if self._current is not None:
+            growing, self._current = self._current, None
+            self._on_end(growing)
 
-    def _sense(self, message: Any) -> None:
-        self.observations += 1
-        obs, stamp = sensed(message, self.spec), stamp_of(message)
-        if self._last and stamp > 0 and not -SET_BACK <= (stamp - self._last) / 1e9 <= self._pause:
-            self._break_off(stamp)
+    def _process_observation(self, message: Any) -> None:
+        self.num_observations += 1
+        obs, stamp = decode_observation(message, self.spec), read_stamp(message)
+        if (
+            self._last_stamp
+            and stamp > 0
+            and not -CLOCK_SET_BACK <= (stamp - self._last_stamp) / 1e9 <= self._pause
+        ):
+            self._restart_after_break(stamp)
         # The time of receipt does not matter here: an observation too late for the agent is still valid data.
-        refusal = self.pairing.sense(stamp, stamp, obs)
+        refusal = self.pairing.add_observation(stamp, stamp, obs)
         if refusal:
-            self.complaint = (
-                self.complaint or f"joint_states: stamp {stamp} after {self._last}: {refusal.value}"
+            self.first_rejection = (
+                self.first_rejection
+                or f"joint_states: stamp {stamp} after {self._last_stamp}: {refusal.value}"
             )
             return
-        self._last = stamp
-        self._sensed.append((stamp, obs))
-        self._begin_at(self._told if self.commanded else stamp)
-        self._live()
-        if self.commanded and (stamp - self._told) / 1e9 > self._pause:
-            self._told = 0
-            self.finish()
+        self._last_stamp = stamp
+        self._observations.append((stamp, obs))
+        self._try_start(self._last_command if self.has_commands else stamp)
+        self._process_transitions()
+        if self.has_commands and (stamp - self._last_command) / 1e9 > self._pause:
+            self._last_command = 0
+            self.end_episode()
 
-    def _break_off(self, stamp: int) -> None:
+    def _restart_after_break(self, stamp: int) -> None:
         """End the episode and clear the history at a break; the observation of that stamp is the first after it."""
-        self._told = 0
-        self.finish()
-        applied = self.pairing.applied_at(stamp)
-        self.pairing.forget()
-        self._sensed.clear()
-        self._lived.clear()
+        self._last_command = 0
+        self.end_episode()
+        applied = self.pairing.find_applied(stamp)
+        self.pairing.reset()
+        self._observations.clear()
+        self._transitions.clear()
         if applied is not None:
-            self.pairing.apply(stamp, applied)
+            self.pairing.add_applied(stamp, applied)
 
-    def _apply(self, stamp: int, action: np.ndarray) -> None:
-        self.pairing.apply(stamp, action)
-        self._begin_at(self._told if self.commanded else stamp)
-        self._live()
+    def _process_applied(self, stamp: int, action: np.ndarray) -> None:
+        self.pairing.add_applied(stamp, action)
+        self._try_start(self._last_command if self.has_commands else stamp)
+        self._process_transitions()
 
-    def _command(self, stamp: int) -> None:
-        self._told = stamp
-        self._begin_at(stamp)
+    def _process_command(self, stamp: int) -> None:
+        self._last_command = stamp
+        self._try_start(stamp)
 
-    def _begin_at(self, stamp: int) -> None:
+    def _try_start(self, stamp: int) -> None:
         """Start an episode at the observation of that stamp, if it and the action before it were received."""
-        obs = next((obs for seen, obs in self._sensed if seen == stamp), None)
-        hold = self.pairing.applied_at(stamp)
-        if self._growing is not None or obs is None or hold is None:
+        obs = next((obs for seen, obs in self._observations if seen == stamp), None)
+        hold = self.pairing.find_applied(stamp)
+        if self._current is not None or obs is None or hold is None:
             return
-        self._start(stamp, obs, hold)
-        for one in tuple(self._lived):
-            self._append(one)
+        self._start_episode(stamp, obs, hold)
+        for one in tuple(self._transitions):
+            self._append_transition(one)
 
-    def _start(self, stamp: int, obs: np.ndarray, hold: np.ndarray) -> None:
-        self._growing, self._begun, self._steps = self._begin(), stamp, 0
-        self._growing.append(stamp, obs, action=hold, goal=self._goal_at(stamp))
+    def _start_episode(self, stamp: int, obs: np.ndarray, last_action: np.ndarray) -> None:
+        self._current, self._start_stamp, self._num_steps = self._new_episode(), stamp, 0
+        self._current.append(stamp, obs, action=last_action, goal=self._find_goal(stamp))
 
-    def _live(self) -> None:
-        while (one := self.pairing.take()) is not None:
-            self._since_contact = 0 if one.stamp in self._touched else self._since_contact + 1
-            one = replace(one, valid=one.valid and self._since_contact >= AFTER_CONTACT)
-            self._lived.append(one)
-            self._append(one)
+    def _process_transitions(self) -> None:
+        while (one := self.pairing.take_transition()) is not None:
+            self._steps_since_intervention = (
+                0 if one.stamp in self._intervention_stamps else self._steps_since_intervention + 1
+            )
+            one = replace(one, valid=one.valid and self._steps_since_intervention >= STEPS_AFTER_INTERVENTION)
+            self._transitions.append(one)
+            self._append_transition(one)
 
-    def _append(self, one: Lived) -> None:
-        if self._growing is None or one.stamp <= self._begun:
+    def _append_transition(self, transition: StampedTransition) -> None:
+        if self._current is None or transition.stamp <= self._start_stamp:
             return
-        goal = self._goal_at(one.stamp)
-        self._growing.append(one.stamp, one.next_obs, action=one.applied, goal=goal, valid=one.valid)
-        self._steps += 1
-        if self._steps * self.spec.dt >= LONGEST:
-            self.finish()
-            self._start(one.stamp, one.next_obs, one.applied)
+        goal = self._find_goal(transition.stamp)
+        self._current.append(
+            transition.stamp,
+            transition.next_obs,
+            action=transition.applied,
+            goal=goal,
+            valid=transition.valid,
+        )
+        self._num_steps += 1
+        if self._num_steps * self.spec.dt >= MAX_EPISODE_TIME:
+            self.end_episode()
+            self._start_episode(transition.stamp, transition.next_obs, transition.applied)
 
-    def _goal_at(self, stamp: int) -> np.ndarray:
+    def _find_goal(self, stamp: int) -> np.ndarray:
         """Return the goal at a time; NaN before the first."""
         known = [goal for said, goal in self._goals if said <= stamp]
         return known[-1] if known else np.full(self._goal_size, np.nan)
 
 
-class Gathered:
+class EpisodeBuilder:
     """Episode in progress, in memory."""
 
     def __init__(self) -> None:
@@ -218,7 +247,7 @@ class Gathered:
         """Add an observation; see `EpisodeSink`."""
         self._rows.append((stamp, obs, action, goal, valid))
 
-    def episode(self) -> Episode | None:
+    def build(self) -> Episode | None:
         """Return the episode; None if it has no transition."""
         if len(self._rows) < 2:
             return None
@@ -235,7 +264,7 @@ class Gathered:
         )
 
 
-def goal_size(spec: RobotSpec) -> int:
+def get_goal_size(spec: RobotSpec) -> int:
     """Return the size of the goal in episodes of a robot: 3 if a task has a point as its goal."""
     return 3 if any(task.goal == 3 for task in spec.tasks.values()) else 0
 
@@ -247,14 +276,14 @@ def _check_plant(message: Any, spec: RobotSpec) -> None:
     # Any program may publish text on this topic.
     except (ValueError, KeyError, TypeError):
         return
-    if digest != spec.digest():
+    if digest != spec.compute_digest():
         raise SpecError(
             f"the plant is robot '{robot}' with spec {digest[:12]}; the given spec is that of '{spec.name}', "
-            f"{spec.digest()[:12]}. Use the plant's"
+            f"{spec.compute_digest()[:12]}. Use the plant's"
         )
 
 
-def _touched_at(message: Any) -> int:
+def _parse_intervention(message: Any) -> int:
     """Return the stamp of the observation after a step with an intervention; 0 if the message is not readable."""
     try:
         return int(json.loads(message.data)["stamp"])
@@ -263,8 +292,10 @@ def _touched_at(message: Any) -> int:
         return 0
 
 
-def _goal(message: Any) -> np.ndarray:
+def _parse_goal(message: Any) -> np.ndarray:
     frame = message.header.frame_id
-    if frame not in FRAMES:
-        raise BadMessageError(Refusal.FRAME, f"the target is in frame '{frame}', not '{FRAMES[-1]}'")
-    return finite([message.point.x, message.point.y, message.point.z], ("x", "y", "z"), "point")
+    if frame not in GOAL_FRAMES:
+        raise BadMessageError(
+            RejectionReason.FRAME, f"the target is in frame '{frame}', not '{GOAL_FRAMES[-1]}'"
+        )
+    return check_finite([message.point.x, message.point.y, message.point.z], ("x", "y", "z"), "point")

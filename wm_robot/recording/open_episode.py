@@ -17,17 +17,17 @@ import numpy as np
 from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
 from wm_robot.io.durable import sync_folder
 from wm_robot.recording.episode_file import (
-    DAMAGE,
-    FLOATS,
+    ARROW_ERRORS,
+    FLOAT_TYPES,
     FORMAT,
-    LARGEST,
-    Origin,
-    action_names,
-    columns_of,
-    goal_names,
-    values_of,
+    MAX_EPISODE_BYTES,
+    EpisodeOrigin,
+    action_columns,
+    goal_columns,
+    make_columns,
+    stack_columns,
 )
-from wm_robot.spec import canonical_json
+from wm_robot.spec import encode_canonical_json
 from wm_robot.types import Episode
 
 try:
@@ -35,17 +35,17 @@ try:
 except ImportError as error:
     raise MissingExtraError("an open episode", "episodes") from error
 
-FLUSH_EVERY = 1.0
+FLUSH_PERIOD = 1.0
 """Seconds on the robot's clock after which rows are synced."""
-KEY, END, KIND = b"wm_robot.open", "end", "open episode"
-BEGINNING = b"\xff\xff\xff\xff"
+METADATA_KEY, END_KEY, KIND = b"wm_robot.open", "end", "open episode"
+STREAM_PREFIX = b"\xff\xff\xff\xff"
 """First bytes of every Arrow stream."""
 
 
 class OpenEpisode:
     """Writer of the file of an episode in progress. One thread only."""
 
-    def __init__(self, path: Path, origin: Origin, *, goal: int = 0, dtype: Any = np.float64):
+    def __init__(self, path: Path, origin: EpisodeOrigin, *, goal_size: int = 0, dtype: Any = np.float64):
         """Args:
         goal: Size of the goal.
         dtype: Of observations and actions, float32 or float64.
@@ -54,19 +54,19 @@ class OpenEpisode:
             OSError: If the file exists already, or cannot be made.
         """
         self.path = path
-        self.steps = -1
+        self.num_steps = -1
         """Transitions so far; -1 before the first observation."""
         self._dtype = np.dtype(dtype)
-        if self._dtype not in FLOATS:
+        if self._dtype not in FLOAT_TYPES:
             raise SpecError(f"dtype is {self._dtype}; it must be float32 or float64")
-        self._origin, self._goal = origin, goal
-        self._schema = _schema(origin, goal, self._dtype)
+        self._origin, self._goal_size = origin, goal_size
+        self._schema = _make_schema(origin, goal_size, self._dtype)
         self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, float, bool]] = []
-        self._last = self._synced = 0
+        self._last_stamp = self._synced_stamp = 0
         self._file = path.open("xb")
-        with _explained(path):
+        with _explain_write_errors(path):
             self._stream = pa.ipc.new_stream(self._file, self._schema)
-        self._named = False
+        self._folder_synced = False
 
     def append(
         self,
@@ -91,23 +91,25 @@ class OpenEpisode:
             SpecError: If the stamp does not rise, or an array has another size.
             OSError: If the rows of the last second could not be written. Earlier rows are saved.
         """
-        if self.steps >= 0 and stamp <= self._last:
-            raise SpecError(f"stamp {stamp} is not after {self._last}; end the episode and start another")
+        if self.num_steps >= 0 and stamp <= self._last_stamp:
+            raise SpecError(
+                f"stamp {stamp} is not after {self._last_stamp}; end the episode and start another"
+            )
         action = np.full(len(self._origin.action), np.nan) if action is None else action
-        goal = np.full(self._goal, np.nan) if goal is None else goal
+        goal = np.full(self._goal_size, np.nan) if goal is None else goal
         for name, array, size in (
             ("obs", obs, len(self._origin.observation)),
             ("action", action, len(self._origin.action)),
-            ("goal", goal, self._goal),
+            ("goal", goal, self._goal_size),
         ):
             if np.shape(array) != (size,):
                 raise SpecError(f"{name} has shape {np.shape(array)}; it must have {size} numbers")
-        if self.steps < 0:
-            self._synced = stamp
+        if self.num_steps < 0:
+            self._synced_stamp = stamp
         self._rows.append((stamp, np.array(obs), np.array(action), np.array(goal), reward, valid))
-        self._last = stamp
-        self.steps += 1
-        if stamp - self._synced >= FLUSH_EVERY * 1e9:
+        self._last_stamp = stamp
+        self.num_steps += 1
+        if stamp - self._synced_stamp >= FLUSH_PERIOD * 1e9:
             self.flush()
 
     def flush(self) -> None:
@@ -116,12 +118,12 @@ class OpenEpisode:
         Raises:
             OSError: If it could not be written.
         """
-        with _explained(self.path):
+        with _explain_write_errors(self.path):
             if self._rows:
-                self._stream.write_batch(_batch(self._rows, self._schema, self._origin, self._dtype))
+                self._stream.write_batch(_make_batch(self._rows, self._schema, self._origin, self._dtype))
                 self._rows.clear()
             self._sync()
-        self._synced = self._last
+        self._synced_stamp = self._last_stamp
 
     def end(self, *, terminated: bool = False, truncated: bool = False) -> None:
         """Write how the episode ended, and close the file.
@@ -129,11 +131,11 @@ class OpenEpisode:
         Raises:
             OSError: If it could not be written.
         """
-        how = canonical_json({"terminated": terminated, "truncated": truncated})
+        how = encode_canonical_json({"terminated": terminated, "truncated": truncated})
         self.flush()
-        with _explained(self.path):
+        with _explain_write_errors(self.path):
             nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
-            self._stream.write_batch(nothing, custom_metadata={END: how})
+            self._stream.write_batch(nothing, custom_metadata={END_KEY: how})
             self._stream.close()
             self._sync()
         self.close()
@@ -145,123 +147,125 @@ class OpenEpisode:
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        if not self._named:
+        if not self._folder_synced:
             sync_folder(self.path.parent)
-            self._named = True
+            self._folder_synced = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
+class OpenEpisodeContent:
     """Content of the file of an open episode."""
 
     episode: Episode | None
     """None if not even one transition was synced."""
-    origin: Origin | None
+    origin: EpisodeOrigin | None
     """None if not even the header of the file was synced."""
-    ended: bool
+    has_end: bool
     """False: the process was killed, and up to one second is lost."""
 
 
-def read_open(path: Path) -> Left:
+def read_open_episode(path: Path) -> OpenEpisodeContent:
     """Return the synced content of an open episode.
 
     Raises:
         SnapshotError: If the file is something else.
     """
-    if path.stat().st_size > LARGEST:
-        raise SnapshotError(f"{path} is larger than {LARGEST >> 20} MiB, the most for an episode")
-    reader = _reader(path, path.read_bytes())
+    if path.stat().st_size > MAX_EPISODE_BYTES:
+        raise SnapshotError(f"{path} is larger than {MAX_EPISODE_BYTES >> 20} MiB, the most for an episode")
+    reader = _open_stream(path, path.read_bytes())
     if reader is None:
-        return Left(episode=None, origin=None, ended=False)
-    about = _described(path, reader.schema)
+        return OpenEpisodeContent(episode=None, origin=None, has_end=False)
+    about = _read_metadata(path, reader.schema)
     batches, end = [], None
-    for batch, said in _whole_batches(reader):
+    for batch, said in _iterate_whole_batches(reader):
         batches.append(batch)
-        end = json.loads(said[END.encode()]) if said else end
-    origin = replace(Origin.from_dict(about), salvaged=end is None)
+        end = json.loads(said[END_KEY.encode()]) if said else end
+    origin = replace(EpisodeOrigin.from_dict(about), salvaged=end is None)
     table = pa.Table.from_batches(batches, reader.schema)
     try:
         how = {"truncated": True} if end is None else end
-        episode = _episode(table, origin, about["goal"], how) if len(table) > 1 else None
+        episode = _make_episode(table, origin, about["goal"], how) if len(table) > 1 else None
     except (SpecError, KeyError, TypeError) as error:
         raise SnapshotError(f"{path} is a damaged open episode: {error}") from error
-    return Left(episode=episode, origin=origin, ended=end is not None)
+    return OpenEpisodeContent(episode=episode, origin=origin, has_end=end is not None)
 
 
-def _reader(path: Path, content: bytes) -> Any:
+def _open_stream(path: Path, content: bytes) -> Any:
     """Return a reader of the batches; None if the file ends before the first."""
     try:
         return pa.ipc.open_stream(content)
-    except DAMAGE as error:
-        beginning = content[: len(BEGINNING)]
-        if not BEGINNING.startswith(beginning) and content.strip(b"\0"):
+    except ARROW_ERRORS as error:
+        beginning = content[: len(STREAM_PREFIX)]
+        if not STREAM_PREFIX.startswith(beginning) and content.strip(b"\0"):
             raise SnapshotError(f"{path} is no open episode: {error}") from error
         return None
 
 
-def _described(path: Path, schema: pa.Schema) -> dict[str, Any]:
+def _read_metadata(path: Path, schema: pa.Schema) -> dict[str, Any]:
     try:
-        about = json.loads((schema.metadata or {})[KEY])
+        about = json.loads((schema.metadata or {})[METADATA_KEY])
         if (about["format"], about["kind"]) != (FORMAT, KIND):
             raise SnapshotError(
                 f"{path} is a {about['kind']!r} of format {about['format']}; this version reads a {KIND!r} of "
                 f"format {FORMAT}. Use the version that wrote it"
             )
         return dict(about)
-    except DAMAGE as error:
+    except ARROW_ERRORS as error:
         raise SnapshotError(f"{path} is no open episode: {error}") from error
 
 
-def _whole_batches(reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:
+def _iterate_whole_batches(reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:
     while True:
         try:
             batch, said = reader.read_next_batch_with_custom_metadata()
             batch.validate(full=True)
         # The end; a partly written batch was never acknowledged.
-        except (StopIteration, *DAMAGE):
+        except (StopIteration, *ARROW_ERRORS):
             return
         yield batch, said
 
 
-def _schema(origin: Origin, goal: int, dtype: np.dtype[Any]) -> pa.Schema:
-    about = {**asdict(origin), "format": FORMAT, "kind": KIND, "goal": goal}
+def _make_schema(origin: EpisodeOrigin, goal_size: int, dtype: np.dtype[Any]) -> pa.Schema:
+    about = {**asdict(origin), "format": FORMAT, "kind": KIND, "goal": goal_size}
     number = pa.from_numpy_dtype(dtype)
     named = [(name, number) for name in origin.observation]
-    named += [(name, number) for name in action_names(origin)]
-    named += [(name, pa.float64()) for name in goal_names(goal)]
+    named += [(name, number) for name in action_columns(origin)]
+    named += [(name, pa.float64()) for name in goal_columns(goal_size)]
     columns = [("stamp", pa.int64()), *named, ("reward", pa.float64()), ("valid", pa.bool_())]
-    return pa.schema(columns, metadata={KEY: canonical_json(about)})
+    return pa.schema(columns, metadata={METADATA_KEY: encode_canonical_json(about)})
 
 
-def _batch(rows: list[Any], schema: pa.Schema, origin: Origin, dtype: np.dtype[Any]) -> pa.RecordBatch:
+def _make_batch(
+    rows: list[Any], schema: pa.Schema, origin: EpisodeOrigin, dtype: np.dtype[Any]
+) -> pa.RecordBatch:
     stamp, obs, action, goal, reward, valid = (np.array(part) for part in zip(*rows, strict=True))
     columns = {
         "stamp": pa.array(stamp, pa.int64()),
-        **columns_of(origin.observation, obs.astype(dtype)),
-        **columns_of(action_names(origin), action.astype(dtype)),
-        **columns_of(goal_names(goal.shape[1]), goal.astype(np.float64)),
+        **make_columns(origin.observation, obs.astype(dtype)),
+        **make_columns(action_columns(origin), action.astype(dtype)),
+        **make_columns(goal_columns(goal.shape[1]), goal.astype(np.float64)),
         "reward": pa.array(reward.astype(np.float64)),
         "valid": pa.array(valid.astype(bool)),
     }
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
 
 
-def _episode(table: pa.Table, origin: Origin, goal: int, end: dict[str, bool]) -> Episode:
-    led = values_of(table, action_names(origin))
+def _make_episode(table: pa.Table, origin: EpisodeOrigin, goal_size: int, end: dict[str, bool]) -> Episode:
+    led = stack_columns(table, action_columns(origin))
     return Episode(
         stamp=table["stamp"].to_numpy(),
-        obs=values_of(table, origin.observation),
+        obs=stack_columns(table, origin.observation),
         action=led[1:],
         hold=led[0],
         reward=table["reward"].to_numpy()[1:],
-        goal=values_of(table, goal_names(goal)),
+        goal=stack_columns(table, goal_columns(goal_size)),
         valid=table["valid"].to_numpy()[1:],
         **end,
     )
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -9,27 +9,34 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError, SpecError
-from wm_robot.recording.episode_splitter import APPLIED, COMMANDS, STATES, STREAMS, Cutter, Gathered
+from wm_robot.recording.episode_splitter import (
+    APPLIED_TOPIC,
+    COMMAND_TOPIC,
+    STATE_TOPIC,
+    TOPIC_TYPES,
+    EpisodeBuilder,
+    EpisodeSplitter,
+)
 from wm_robot.recording.recording_path import check_recording
-from wm_robot.recording.robot_topics import robots_with_actions, select_robot
+from wm_robot.recording.robot_topics import find_robots_with_actions, select_robot
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.joint_message import stamp_of
-from wm_robot.streams.rejection import Refusal
+from wm_robot.streams.joint_message import read_stamp
+from wm_robot.streams.rejection import RejectionReason
 from wm_robot.types import Episode
 
-MOST_REFUSED = 0.05
+MAX_REJECTED_SHARE = 0.05
 """Largest share of messages that may be rejected, by the rules of an agent; with more, the recording is refused."""
-LEAST_VALID = 0.5
+MIN_VALID_SHARE = 0.5
 """Least share of valid transitions."""
-OFF_RATE = 1.1
+MAX_RATE_RATIO = 1.1
 """Largest ratio between the median period and that of the spec, either way."""
-PARQUET = b"PAR1"
-NOT_READINGS = {Refusal.GAP.value, Refusal.UNPAIRED.value}
-NEEDED = (STATES, APPLIED, COMMANDS)
+PARQUET_MAGIC = b"PAR1"
+UNCOUNTED_REJECTIONS = {RejectionReason.GAP.value, RejectionReason.UNPAIRED.value}
+NEEDED_TOPICS = (STATE_TOPIC, APPLIED_TOPIC, COMMAND_TOPIC)
 """Topics that make transitions; without the last, the whole motion of the robot is an episode."""
-MEANING = {
-    APPLIED: "Give each the stamp of the observation that follows it",
-    COMMANDS: "Give each the stamp of the observation that it answers, or leave the topic out of the recording",
+STAMP_ADVICE = {
+    APPLIED_TOPIC: "Give each the stamp of the observation that follows it",
+    COMMAND_TOPIC: "Give each the stamp of the observation that it answers, or leave the topic out of the recording",
 }
 
 
@@ -49,16 +56,16 @@ def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None
     if path.is_dir():
         files = sorted(path.glob("*.parquet"))
         if files:
-            return _checked([_read(file, spec) for file in files], spec, path)
+            return _check_episodes([_read_finite_episode(file, spec) for file in files], spec, path)
         _check_bag(path)
-    elif _is_episode(path):
-        return _checked([_read(path, spec)], spec, path)
-    return cut_session(path, spec, namespace=namespace).episodes
+    elif _is_episode_file(path):
+        return _check_episodes([_read_finite_episode(path, spec)], spec, path)
+    return split_session(path, spec, namespace=namespace).episodes
 
 
-def _is_episode(path: Path) -> bool:
+def _is_episode_file(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(PARQUET)) == PARQUET
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
 
 def _check_bag(folder: Path) -> None:
@@ -70,7 +77,7 @@ def _check_bag(folder: Path) -> None:
         )
 
 
-def recorded(paths: Sequence[Path], spec: RobotSpec, robot: str = "") -> list[Episode]:
+def load_recordings(paths: Sequence[Path], spec: RobotSpec, robot: str = "") -> list[Episode]:
     """Return the episodes of several recordings, in order; see `load_experience`.
 
     Args:
@@ -80,61 +87,65 @@ def recorded(paths: Sequence[Path], spec: RobotSpec, robot: str = "") -> list[Ep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class RobotRecording:
     """Experience of one robot in a session or a bag."""
 
     namespace: str
     episodes: list[Episode]
-    refused: dict[str, int]
+    rejections: dict[str, int]
     """Reason of rejection → number of messages; zeros are left out."""
 
 
-def robots_in(path: Path) -> list[str]:
+def list_robots(path: Path) -> list[str]:
     """Return the namespaces of the robots in a session or a bag with enough topics to learn from.
 
     Raises:
         SnapshotError: If the file is no session.
     """
-    from wm_robot.recording.session_file import topics_in
+    from wm_robot.recording.session_file import read_topics
 
-    return robots_with_actions(topics_in(path))
+    return find_robots_with_actions(read_topics(path))
 
 
-def cut_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> Cut:
+def split_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> RobotRecording:
     """Return a robot's episodes in a session or a bag, split as an agent that receives every message would.
 
     Raises:
         SpecError: If they belong to another robot or rate, or too much is invalid.
         SnapshotError: If the file is no session.
     """
-    from wm_robot.recording.session_file import messages, topics_in, was_closed
+    from wm_robot.recording.session_file import iterate_messages, read_topics, was_closed
 
-    topics = topics_in(path)
+    topics = read_topics(path)
     if not topics:
         why = "nothing was recorded" if was_closed(path) else "it was cut before the first"
         raise SpecError(f"{path} holds no message: {why}. Check that the robot publishes, and record again")
     robot = select_robot(topics, namespace, path)
     prefix = f"/{robot}/".replace("//", "/")
-    wanted = {prefix + name: kind for name, kind in STREAMS.items() if topics.get(prefix + name) == kind}
-    ended: list[Gathered] = []
-    stamps: dict[str, list[int]] = {name: [] for name in NEEDED if prefix + name in wanted}
-    cutter = Cutter(spec, Gathered, ended.append, commanded=COMMANDS in stamps)
+    wanted = {prefix + name: kind for name, kind in TOPIC_TYPES.items() if topics.get(prefix + name) == kind}
+    ended: list[EpisodeBuilder] = []
+    stamps: dict[str, list[int]] = {name: [] for name in NEEDED_TOPICS if prefix + name in wanted}
+    cutter = EpisodeSplitter(spec, EpisodeBuilder, ended.append, has_commands=COMMAND_TOPIC in stamps)
     try:
-        for topic, _, message in messages(path, wanted):
+        for topic, _, message in iterate_messages(path, wanted):
             name = topic.removeprefix(prefix)
             if name in stamps:
-                stamps[name].append(stamp_of(message))
-            cutter.take(name, message)
+                stamps[name].append(read_stamp(message))
+            cutter.process_message(name, message)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
-    cutter.finish()
-    episodes = [episode for gathered in ended if (episode := gathered.episode()) is not None]
-    refused = {name: count for name, count in cutter.pairing.refusals.to_dict().items() if count}
-    _check_refused(path, refused, cutter)
-    return Cut(namespace=robot, episodes=_checked(episodes, spec, path, _unpaired(stamps)), refused=refused)
+    cutter.end_episode()
+    episodes = [episode for gathered in ended if (episode := gathered.build()) is not None]
+    refused = {name: count for name, count in cutter.pairing.rejections.to_dict().items() if count}
+    _check_rejections(path, refused, cutter)
+    return RobotRecording(
+        namespace=robot,
+        episodes=_check_episodes(episodes, spec, path, _find_pairing_fault(stamps)),
+        rejections=refused,
+    )
 
 
-def _unpaired(stamps: Mapping[str, list[int]]) -> str:
+def _find_pairing_fault(stamps: Mapping[str, list[int]]) -> str:
     """Return the fault in the stamps that leaves no valid transition; empty if there is none.
 
     Args:
@@ -143,27 +154,27 @@ def _unpaired(stamps: Mapping[str, list[int]]) -> str:
     for name, given in stamps.items():
         if not given:
             return f"{name} holds no message"
-    sensed = np.unique(stamps[STATES])
+    sensed = np.unique(stamps[STATE_TOPIC])
     if len(sensed) < 2:
-        return f"{STATES} holds one stamp only, and a transition needs two"
+        return f"{STATE_TOPIC} holds one stamp only, and a transition needs two"
     for name, given in stamps.items():
         after = np.searchsorted(sensed, given).clip(1, len(sensed) - 1)
         off = np.minimum(np.abs(sensed[after] - given), np.abs(given - sensed[after - 1]))
         if off.all():
             return (
                 f"no {name} has the stamp of an observation, by which they are paired; the nearest is "
-                f"{off.min() / 1e6:.3g} ms off. {MEANING[name]}"
+                f"{off.min() / 1e6:.3g} ms off. {STAMP_ADVICE[name]}"
             )
     return ""
 
 
-def _read(path: Path, spec: RobotSpec) -> Episode:
+def _read_finite_episode(path: Path, spec: RobotSpec) -> Episode:
     from wm_robot.recording.episode_file import read_episode
 
-    return livable(read_episode(path, spec))
+    return drop_nonfinite(read_episode(path, spec))
 
 
-def livable(episode: Episode) -> Episode:
+def drop_nonfinite(episode: Episode) -> Episode:
     """Return an episode without its non-finite observations, which an agent rejects; a gap is left.
 
     A missing action is replaced by the last one present, in a transition that stays invalid.
@@ -194,19 +205,23 @@ def livable(episode: Episode) -> Episode:
     )
 
 
-def _check_refused(path: Path, refused: dict[str, int], cutter: Cutter[Any]) -> None:
-    readings = Counter({name: count for name, count in refused.items() if name not in NOT_READINGS})
-    if readings.total() > MOST_REFUSED * cutter.observations:
+def _check_rejections(path: Path, rejections: dict[str, int], splitter: EpisodeSplitter[Any]) -> None:
+    readings = Counter(
+        {name: count for name, count in rejections.items() if name not in UNCOUNTED_REJECTIONS}
+    )
+    if readings.total() > MAX_REJECTED_SHARE * splitter.num_observations:
         reasons = ", ".join(f"{count} {name}" for name, count in readings.most_common())
-        other = readings.most_common(1)[0][0] == Refusal.NAMES.value
+        other = readings.most_common(1)[0][0] == RejectionReason.NAMES.value
         advice = ". Use the spec of the robot that was recorded" if other else ""
         raise SpecError(
-            f"{path}: {readings.total()} messages, for {cutter.observations} observations, of robot "
-            f"'{cutter.spec.name}' cannot be used ({reasons}); the first is {cutter.complaint}{advice}"
+            f"{path}: {readings.total()} messages, for {splitter.num_observations} observations, of robot "
+            f"'{splitter.spec.name}' cannot be used ({reasons}); the first is {splitter.first_rejection}{advice}"
         )
 
 
-def _checked(episodes: list[Episode], spec: RobotSpec, path: Path, unpaired: str = "") -> list[Episode]:
+def _check_episodes(
+    episodes: list[Episode], spec: RobotSpec, path: Path, pairing_fault: str = ""
+) -> list[Episode]:
     """Return the episodes, after a check that they can be experience of a robot.
 
     Args:
@@ -217,20 +232,20 @@ def _checked(episodes: list[Episode], spec: RobotSpec, path: Path, unpaired: str
     """
     steps = sum(len(episode) for episode in episodes)
     if not steps:
-        why = f": {unpaired}" if unpaired else ""
+        why = f": {pairing_fault}" if pairing_fault else ""
         raise SpecError(
             f"{path} holds no transition of robot '{spec.name}': no observation that a command answers, with its "
             f"applied command{why}. Record joint_states, joint_command and applied_command"
         )
     period = float(np.median(np.concatenate([np.diff(episode.stamp) for episode in episodes]))) / 1e9
-    if not 1 / OFF_RATE <= period / spec.dt <= OFF_RATE:
+    if not 1 / MAX_RATE_RATIO <= period / spec.dt <= MAX_RATE_RATIO:
         raise SpecError(
             f"{path} has an observation every {1e3 * period:.3g} ms; robot '{spec.name}' runs at {spec.rate:g} Hz, "
             f"one every {1e3 * spec.dt:.3g} ms. Record at its rate, or use the spec of that robot"
         )
     valid = sum(int(episode.valid.sum()) for episode in episodes)
-    if valid < LEAST_VALID * steps:
-        why = f" ({unpaired})" if unpaired else ""
+    if valid < MIN_VALID_SHARE * steps:
+        why = f" ({pairing_fault})" if pairing_fault else ""
         raise SpecError(
             f"{path}: {steps - valid} of {steps} transitions are invalid, by gaps or missing actions{why}; at most "
             "half may be. Check for lost messages"

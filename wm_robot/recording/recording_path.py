@@ -5,9 +5,9 @@ from pathlib import Path
 
 from wm_robot.errors import SnapshotError
 
-ENDINGS = (".mcap", ".db3", ".zstd", ".parquet")
+RECORDING_SUFFIXES = (".mcap", ".db3", ".zstd", ".parquet")
 """Endings of files with recorded data."""
-MOST_LISTED = 5
+MAX_LISTED = 5
 
 
 def check_recording(path: Path, argument: str = "recording") -> None:
@@ -28,7 +28,7 @@ def check_recording(path: Path, argument: str = "recording") -> None:
     if close:
         advice = f"Did you mean '{path.with_name(close[0])}'?"
     elif there:
-        shown = ", ".join(there[:MOST_LISTED]) + (", …" if len(there) > MOST_LISTED else "")
+        shown = ", ".join(there[:MAX_LISTED]) + (", …" if len(there) > MAX_LISTED else "")
         advice = f"Recordings in {path.parent}: {shown}"
     else:
         advice = "Name a bag of ROS 2 (its folder, or a file of it), an episode file, or a folder of them"
@@ -37,5 +37,5 @@ def check_recording(path: Path, argument: str = "recording") -> None:
 
 def _is_recording(path: Path) -> bool:
     if path.is_dir():
-        return any(each.suffix in ENDINGS for each in path.iterdir())
-    return path.suffix in ENDINGS
+        return any(each.suffix in RECORDING_SUFFIXES for each in path.iterdir())
+    return path.suffix in RECORDING_SUFFIXES

@@ -27,16 +27,16 @@ except ImportError as error:
     raise MissingExtraError("a recording", "ros") from error
 
 METADATA = "metadata.yaml"
-FILE = re.compile(r"(?P<name>.+?)(?:_(?P<number>\d+))?\.(?:mcap|db3)(?:\.zstd)?")
+FILE_NAME = re.compile(r"(?P<name>.+?)(?:_(?P<number>\d+))?\.(?:mcap|db3)(?:\.zstd)?")
 """Name of a file of a bag: name of the bag, number, storage, compression."""
-MCAP, SQLITE, ZSTD = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
+MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC = b"\x89MCAP0\r\n", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd"
 """First bytes of a file, by its kind. A message in CDR is never taken for compressed data: its first byte is 0."""
-FOREIGN = {
+FOREIGN_MAGIC = {
     b"#ROSBAG V": "is a bag of ROS 1. Convert it: rosbags-convert --src {path} --dst {path}-ros2",
     b"PAR1": "is an episode file, which is split already. Name the recording from which it was split",
 }
 """First bytes of other kinds of files → advice."""
-EXPECTED = "Expected: a folder that `ros2 bag record` wrote, or one file of it (MCAP or SQLite)"
+EXPECTED_INPUT = "Expected: a folder that `ros2 bag record` wrote, or one file of it (MCAP or SQLite)"
 
 
 class RawMessage(NamedTuple):
@@ -44,21 +44,21 @@ class RawMessage(NamedTuple):
 
     topic: str
     """With a leading slash, which some programs that write bags leave out."""
-    kind: str
+    message_type: str
     """Type such as `sensor_msgs/msg/JointState`."""
     encoding: str
     """`cdr` in every bag of ROS 2."""
-    time: int
+    receive_time: int
     """Time of receipt, in ns."""
     data: bytes
 
 
 def is_bag_folder(folder: Path) -> bool:
     """Whether a folder holds a recording: its metadata, or files with the names that a recorder gives."""
-    return folder.is_dir() and ((folder / METADATA).exists() or bool(_named_files(folder)))
+    return folder.is_dir() and ((folder / METADATA).exists() or bool(_list_named_files(folder)))
 
 
-def bag_files(path: Path) -> list[Path]:
+def list_bag_files(path: Path) -> list[Path]:
     """Return the files with the messages of a bag, in the order of recording.
 
     Args:
@@ -69,10 +69,10 @@ def bag_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    return _listed_files(path) if (path / METADATA).exists() else _left_files(path)
+    return _read_file_list(path) if (path / METADATA).exists() else _find_unlisted_files(path)
 
 
-def _listed_files(folder: Path) -> list[Path]:
+def _read_file_list(folder: Path) -> list[Path]:
     """Return the files of a closed bag, as its metadata lists them."""
     metadata, again = folder / METADATA, f"Make it from the files: ros2 bag reindex {folder}"
     try:
@@ -105,14 +105,14 @@ def _listed_files(folder: Path) -> list[Path]:
     return files
 
 
-def _left_files(folder: Path) -> list[Path]:
+def _find_unlisted_files(folder: Path) -> list[Path]:
     """Return the files of a bag whose recorder was killed before it wrote the metadata."""
-    files = _named_files(folder)
-    names = sorted({_parts(file)[0] for file in files})
+    files = _list_named_files(folder)
+    names = sorted({_parse_name(file)[0] for file in files})
     if not names:
         raise SnapshotError(
-            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite{_contents(folder)}. "
-            f"{EXPECTED}"
+            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite{_describe_contents(folder)}. "
+            f"{EXPECTED_INPUT}"
         )
     if len(names) > 1:
         raise SnapshotError(
@@ -122,7 +122,7 @@ def _left_files(folder: Path) -> list[Path]:
     return [file for file in files if file.stat().st_size] or files[:1]
 
 
-def _contents(folder: Path) -> str:
+def _describe_contents(folder: Path) -> str:
     """Return the other recordings in a folder without a bag, for an error; empty if there are none."""
     bags = sorted(each.name for each in folder.iterdir() if is_bag_folder(each))
     if bags:
@@ -130,20 +130,20 @@ def _contents(folder: Path) -> str:
     return ", but episode files, which are split already" if any(folder.glob("*.parquet")) else ""
 
 
-def _named_files(folder: Path) -> list[Path]:
+def _list_named_files(folder: Path) -> list[Path]:
     """Return the files with the names that a recorder gives, by number."""
     found: dict[tuple[str, int], Path] = {}
     # If the recorder was killed while it compressed, both a file and its compressed copy exist. The copy, which may
     # be cut, comes later by name.
     for file in sorted(folder.iterdir()):
-        if FILE.fullmatch(file.name) and file.is_file():
-            found.setdefault(_parts(file), file)
+        if FILE_NAME.fullmatch(file.name) and file.is_file():
+            found.setdefault(_parse_name(file), file)
     return [found[key] for key in sorted(found)]
 
 
-def _parts(file: Path) -> tuple[str, int]:
+def _parse_name(file: Path) -> tuple[str, int]:
     """Return the name of its bag, and its number."""
-    match = FILE.fullmatch(file.name)
+    match = FILE_NAME.fullmatch(file.name)
     assert match
     return match["name"], int(match["number"] or -1)
 
@@ -152,7 +152,7 @@ def _parts(file: Path) -> tuple[str, int]:
 def open_storage(file: Path) -> Iterator[IO[bytes]]:
     """Yield the content of a file of a bag, from its start; decompressed if the whole file was compressed."""
     with file.open("rb") as content:
-        compressed = content.read(len(ZSTD)) == ZSTD
+        compressed = content.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
         content.seek(0)
         if compressed:
             reader = ZstdDecompressor().stream_reader(content, read_across_frames=True)
@@ -164,10 +164,10 @@ def open_storage(file: Path) -> Iterator[IO[bytes]]:
 def is_compressed(file: Path) -> bool:
     """Whether the whole file was compressed."""
     with file.open("rb") as content:
-        return content.read(len(ZSTD)) == ZSTD
+        return content.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
 
 
-def storage_of(file: Path) -> bytes:
+def detect_storage(file: Path) -> bytes:
     """Return the storage of a file: `MCAP` or `SQLITE`.
 
     Raises:
@@ -175,10 +175,10 @@ def storage_of(file: Path) -> bytes:
     """
     try:
         with open_storage(file) as content:
-            first_bytes = content.read(len(SQLITE))
+            first_bytes = content.read(len(SQLITE_MAGIC))
     except ZstdError as error:
         raise SnapshotError(f"{file} is damaged: {error}. Copy it again") from error
-    for known in (MCAP, SQLITE):
+    for known in (MCAP_MAGIC, SQLITE_MAGIC):
         # This includes a file that was cut within the first bytes.
         if first_bytes and known.startswith(first_bytes[: len(known)]):
             return known
@@ -186,40 +186,40 @@ def storage_of(file: Path) -> bytes:
         raise SnapshotError(f"{file} is compressed, and was cut within its first block. Copy it again")
     if not first_bytes:
         raise SnapshotError(f"{file} is empty: its recorder wrote nothing into it. Leave it out")
-    for magic, advice in FOREIGN.items():
+    for magic, advice in FOREIGN_MAGIC.items():
         if first_bytes.startswith(magic):
             raise SnapshotError(f"{file} {advice.format(path=file)}")
-    raise SnapshotError(f"{file} is no session: it is neither MCAP nor SQLite. {EXPECTED}")
+    raise SnapshotError(f"{file} is no session: it is neither MCAP nor SQLite. {EXPECTED_INPUT}")
 
 
-def decompressed(message: RawMessage) -> RawMessage:
+def decompress_message(message: RawMessage) -> RawMessage:
     """Return a message, decompressed if it was compressed on its own.
 
     Raises:
         ZstdError: If it is damaged.
     """
-    if not message.data.startswith(ZSTD):
+    if not message.data.startswith(ZSTD_MAGIC):
         return message
     return message._replace(data=ZstdDecompressor().decompressobj().decompress(message.data))
 
 
-def full_topic(name: str) -> str:
+def add_leading_slash(name: str) -> str:
     """Return the name of a topic with its leading slash."""
     return name if name.startswith("/") else f"/{name}"
 
 
-def sqlite_topics(file: Path) -> dict[str, str]:
+def read_sqlite_topics(file: Path) -> dict[str, str]:
     """Return the topics of a SQLite file, each with its type.
 
     Raises:
         SnapshotError: If it is damaged, or no bag.
     """
-    with _database(file) as database:
+    with _open_database(file) as database:
         found = database.execute("SELECT name, type FROM topics ORDER BY id")
-        return {full_topic(name): kind for name, kind in found}
+        return {add_leading_slash(name): kind for name, kind in found}
 
 
-def sqlite_messages(file: Path) -> Iterator[RawMessage]:
+def iterate_sqlite_messages(file: Path) -> Iterator[RawMessage]:
     """Yield the messages of a SQLite file, in the order of receipt.
 
     Raises:
@@ -231,13 +231,13 @@ def sqlite_messages(file: Path) -> Iterator[RawMessage]:
         "FROM messages JOIN topics ON messages.topic_id = topics.id WHERE typeof(messages.data) = 'blob' "
         "ORDER BY messages.timestamp, messages.id"
     )
-    with _database(file) as database:
+    with _open_database(file) as database:
         for topic, *others in database.execute(query):
-            yield RawMessage(full_topic(topic), *others)
+            yield RawMessage(add_leading_slash(topic), *others)
 
 
 @contextmanager
-def _database(file: Path) -> Iterator[sqlite3.Connection]:
+def _open_database(file: Path) -> Iterator[sqlite3.Connection]:
     with TemporaryDirectory() as place:
         plain = file
         if is_compressed(file):
@@ -245,7 +245,7 @@ def _database(file: Path) -> Iterator[sqlite3.Connection]:
             with open_storage(file) as content, plain.open("wb") as copy:
                 shutil.copyfileobj(content, copy)
         try:
-            database = sqlite3.connect(f"file:{quote(str(plain))}?{_mode(plain)}", uri=True)
+            database = sqlite3.connect(f"file:{quote(str(plain))}?{_get_sqlite_options(plain)}", uri=True)
             try:
                 yield database
             finally:
@@ -257,7 +257,7 @@ def _database(file: Path) -> Iterator[sqlite3.Connection]:
             ) from error
 
 
-def _mode(file: Path) -> str:
+def _get_sqlite_options(file: Path) -> str:
     """Return options with which SQLite writes nothing, and takes no lock unless it must read a journal."""
     journals = [file.with_name(file.name + ending) for ending in ("-wal", "-journal")]
     left = any(journal.exists() and journal.stat().st_size for journal in journals)

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import MissingExtraError, SnapshotError
-from wm_robot.io.durable import claim
+from wm_robot.io.durable import try_lock
 from wm_robot.recording.rosbag import (
-    MCAP,
+    MCAP_MAGIC,
     RawMessage,
-    bag_files,
-    decompressed,
-    full_topic,
+    add_leading_slash,
+    decompress_message,
+    detect_storage,
     is_compressed,
+    iterate_sqlite_messages,
+    list_bag_files,
     open_storage,
-    sqlite_messages,
-    sqlite_topics,
-    storage_of,
+    read_sqlite_topics,
 )
 
 try:
@@ -40,22 +40,22 @@ try:
 except ImportError as error:
     raise MissingExtraError("a session file", "ros") from error
 
-CHUNK = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 """Bytes compressed at a time: 0.7 ms at most, against 7 ms for a MiB."""
-FLUSH_EVERY = 1.0
+FLUSH_PERIOD = 1.0
 """Largest number of seconds lost in a power cut."""
-MAGIC = MCAP
+MAGIC = MCAP_MAGIC
 """First and last bytes of a whole file."""
-END, FOOTER = struct.pack("<BQ", Opcode.FOOTER, 20), 20 + len(MAGIC)
+FOOTER_START, FOOTER_BYTES = struct.pack("<BQ", Opcode.FOOTER, 20), 20 + len(MAGIC)
 """First bytes of its last record, and the number of bytes after them."""
-DAMAGE = (McapError, struct.error, ZstdError, ValueError, IndexError, OverflowError, RuntimeError)
+MCAP_ERRORS = (McapError, struct.error, ZstdError, ValueError, IndexError, OverflowError, RuntimeError)
 """Errors of the reader at a cut; `lz4` raises RuntimeError, and a damaged length OverflowError."""
-CHUNKS = ("", "zstd", "lz4")
+CHUNK_COMPRESSIONS = ("", "zstd", "lz4")
 """Supported compressions of chunks."""
 
 
 @cache
-def typestore() -> Any:
+def load_typestore() -> Any:
     """Return the definitions of the standard message types."""
     return get_typestore(Stores.ROS2_JAZZY)
 
@@ -67,13 +67,13 @@ class SessionWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb")
         # So that no program takes a session in progress for one whose recorder was killed.
-        claim(self._file)
-        self._mcap = Writer(self._file, chunk_size=CHUNK, compression=CompressionType.ZSTD)
+        try_lock(self._file)
+        self._mcap = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
         self._mcap.start(profile="ros2", library="wm_robot")
         self._schemas: dict[str, int] = {}
-        self.written = 0
+        self.num_written = 0
 
-    def add_topic(self, topic: str, kind: str, qos: str = "") -> int:
+    def add_topic(self, topic: str, message_type: str, qos: str = "") -> int:
         """Declare a topic, and return its channel.
 
         Args:
@@ -81,11 +81,13 @@ class SessionWriter:
             qos: Profiles of its publishers, YAML as in a bag's metadata; without it a latched topic is played
                 back as an ordinary one.
         """
-        if kind not in self._schemas:
-            definition, _ = typestore().generate_msgdef(kind, ros_version=2)
-            self._schemas[kind] = self._mcap.register_schema(kind, "ros2msg", definition.encode())
-        about = {"offered_qos_profiles": qos, "topic_type_hash": typestore().hash_rihs01(kind)}
-        return int(self._mcap.register_channel(topic, "cdr", self._schemas[kind], about))
+        if message_type not in self._schemas:
+            definition, _ = load_typestore().generate_msgdef(message_type, ros_version=2)
+            self._schemas[message_type] = self._mcap.register_schema(
+                message_type, "ros2msg", definition.encode()
+            )
+        about = {"offered_qos_profiles": qos, "topic_type_hash": load_typestore().hash_rihs01(message_type)}
+        return int(self._mcap.register_channel(topic, "cdr", self._schemas[message_type], about))
 
     def write(self, channel: int, stamp: int, data: bytes) -> None:
         """Append a message.
@@ -94,8 +96,8 @@ class SessionWriter:
             stamp: Time of receipt, in ns.
             data: CDR, as received.
         """
-        self._mcap.add_message(channel, stamp, data, stamp, self.written)
-        self.written += 1
+        self._mcap.add_message(channel, stamp, data, stamp, self.num_written)
+        self.num_written += 1
 
     def flush(self) -> None:
         """Sync the file; when this returns, all messages so far survive a power cut."""
@@ -116,7 +118,7 @@ class Session:
 
     topics: dict[str, list[tuple[float, Any]]]
     """Topic → messages, each with its time of receipt in s."""
-    whole: bool
+    is_whole: bool
     """False: the recorder was killed, and up to one second is lost."""
 
 
@@ -127,25 +129,27 @@ def read_session(path: Path) -> Session:
         SnapshotError: If it is no session at all.
     """
     topics: dict[str, list[tuple[float, Any]]] = defaultdict(list)
-    for topic, time, message in messages(path):
+    for topic, time, message in iterate_messages(path):
         topics[topic].append((time / 1e9, message))
-    return Session(topics=dict(topics), whole=was_closed(path))
+    return Session(topics=dict(topics), is_whole=was_closed(path))
 
 
-def messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[tuple[str, int, Any]]:
+def iterate_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[tuple[str, int, Any]]:
     """Yield topic, time of receipt in ns, and decoded message; see `iterate_raw_messages`.
 
     Raises:
         SnapshotError: If it is no session at all, or a message is not of the type of its topic.
     """
-    for raw in raw_messages(path, wanted):
+    for raw in iterate_raw_messages(path, wanted):
         try:
-            yield raw.topic, raw.time, typestore().deserialize_cdr(raw.data, raw.kind)
-        except (SerdeError, TypesysError, KeyError, *DAMAGE) as error:
-            raise SnapshotError(f"{path}: a message of '{raw.topic}' is no '{raw.kind}': {error}") from error
+            yield raw.topic, raw.receive_time, load_typestore().deserialize_cdr(raw.data, raw.message_type)
+        except (SerdeError, TypesysError, KeyError, *MCAP_ERRORS) as error:
+            raise SnapshotError(
+                f"{path}: a message of '{raw.topic}' is no '{raw.message_type}': {error}"
+            ) from error
 
 
-def raw_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[RawMessage]:
+def iterate_raw_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterator[RawMessage]:
     """Yield the messages of a session or a bag, in the order of recording, each in plain CDR.
 
     Args:
@@ -154,10 +158,14 @@ def raw_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterato
     Raises:
         SnapshotError: If it is no session at all, or a message is in another encoding than ROS 2 uses.
     """
-    for file in bag_files(path):
-        stored = _mcap_messages(file) if storage_of(file) == MCAP else sqlite_messages(file)
+    for file in list_bag_files(path):
+        stored = (
+            _iterate_mcap_messages(file)
+            if detect_storage(file) == MCAP_MAGIC
+            else iterate_sqlite_messages(file)
+        )
         for raw in stored:
-            if wanted is not None and wanted.get(raw.topic) != raw.kind:
+            if wanted is not None and wanted.get(raw.topic) != raw.message_type:
                 continue
             if raw.encoding != "cdr":
                 raise SnapshotError(
@@ -165,15 +173,15 @@ def raw_messages(path: Path, wanted: Mapping[str, str] | None = None) -> Iterato
                     "Convert it: ros2 bag convert, or rosbags-convert for ROS 1"
                 )
             try:
-                yield decompressed(raw)
+                yield decompress_message(raw)
             except ZstdError as error:
                 raise SnapshotError(f"{file}: a message of '{raw.topic}' is damaged: {error}") from error
 
 
-def _mcap_messages(file: Path) -> Iterator[RawMessage]:
+def _iterate_mcap_messages(file: Path) -> Iterator[RawMessage]:
     kinds: dict[int, str] = {}
     channels: dict[int, Channel] = {}
-    for record in records(file):
+    for record in iterate_records(file):
         if isinstance(record, Schema):
             kinds[record.id] = record.name
         elif isinstance(record, Channel):
@@ -184,46 +192,48 @@ def _mcap_messages(file: Path) -> Iterator[RawMessage]:
                 # Declared in a chunk that is damaged.
                 continue
             kind = kinds.get(channel.schema_id, "")
-            topic = full_topic(channel.topic)
+            topic = add_leading_slash(channel.topic)
             yield RawMessage(topic, kind, channel.message_encoding, record.log_time, record.data)
 
 
-def topics_in(path: Path) -> dict[str, str]:
+def read_topics(path: Path) -> dict[str, str]:
     """Return the topics of a session or a bag, each with its type; also for a killed recorder.
 
     Raises:
         SnapshotError: If it is no session at all.
     """
     found: dict[str, str] = {}
-    for file in bag_files(path):
-        found.update(_mcap_topics(file) if storage_of(file) == MCAP else sqlite_topics(file))
+    for file in list_bag_files(path):
+        found.update(
+            _read_mcap_topics(file) if detect_storage(file) == MCAP_MAGIC else read_sqlite_topics(file)
+        )
     return found
 
 
-def _mcap_topics(file: Path) -> dict[str, str]:
+def _read_mcap_topics(file: Path) -> dict[str, str]:
     kinds: dict[int, str] = {}
     channels: list[Channel] = []
-    for record in _indexed(file) or records(file):
+    for record in _read_index(file) or iterate_records(file):
         if isinstance(record, Schema):
             kinds[record.id] = record.name
         elif isinstance(record, Channel):
             channels.append(record)
-    return {full_topic(channel.topic): kinds.get(channel.schema_id, "") for channel in channels}
+    return {add_leading_slash(channel.topic): kinds.get(channel.schema_id, "") for channel in channels}
 
 
-def _indexed(file: Path) -> list[Any]:
+def _read_index(file: Path) -> list[Any]:
     """Return schemas and channels from the index at the end, which is fast; none if there is no index."""
     if is_compressed(file) or not is_whole(file):
         return []
     with file.open("rb") as content:
         try:
             summary = make_reader(content).get_summary()
-        except DAMAGE:
+        except MCAP_ERRORS:
             return []
     return [*summary.schemas.values(), *summary.channels.values()] if summary else []
 
 
-def records(path: Path) -> Iterator[Any]:
+def iterate_records(path: Path) -> Iterator[Any]:
     """Yield the records of one file up to its end, or up to a cut.
 
     Raises:
@@ -234,18 +244,18 @@ def records(path: Path) -> Iterator[Any]:
     with open_storage(path) as file:
         try:
             for record in StreamReader(file, emit_chunks=True).records:
-                for one in _opened(path, record) if isinstance(record, Chunk) else [record]:
+                for one in _open_chunk(path, record) if isinstance(record, Chunk) else [record]:
                     has_header |= isinstance(one, Header)
                     yield one
-        except DAMAGE as error:
+        except MCAP_ERRORS as error:
             if not has_header:
                 why = str(error) or "it ends before the first message"
                 raise SnapshotError(f"{path} is no session: {why}") from error
 
 
-def _opened(path: Path, chunk: Chunk) -> list[Any]:
+def _open_chunk(path: Path, chunk: Chunk) -> list[Any]:
     """Return the records of a chunk."""
-    if chunk.compression not in CHUNKS:
+    if chunk.compression not in CHUNK_COMPRESSIONS:
         raise SnapshotError(
             f"{path} has chunks compressed as '{chunk.compression}'; supported: zstd and lz4. Convert it "
             "where it was recorded: ros2 bag convert"
@@ -258,23 +268,23 @@ def _opened(path: Path, chunk: Chunk) -> list[Any]:
 
 def was_closed(path: Path) -> bool:
     """Whether the recorder of a session or a bag closed each file; False if it was killed, or a file was cut."""
-    return all(_was_closed(file) for file in bag_files(path))
+    return all(_was_closed(file) for file in list_bag_files(path))
 
 
 def _was_closed(file: Path) -> bool:
-    if storage_of(file) != MCAP:
+    if detect_storage(file) != MCAP_MAGIC:
         return True
     if not is_compressed(file):
         return is_whole(file)
-    last = deque(records(file), maxlen=1)
+    last = deque(iterate_records(file), maxlen=1)
     return bool(last) and isinstance(last[0], Footer)
 
 
 def is_whole(path: Path) -> bool:
     """Whether a file ends as a closed session does."""
     with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) < len(END) + FOOTER:
+        if file.seek(0, os.SEEK_END) < len(FOOTER_START) + FOOTER_BYTES:
             return False
-        file.seek(-len(END) - FOOTER, os.SEEK_END)
+        file.seek(-len(FOOTER_START) - FOOTER_BYTES, os.SEEK_END)
         end = file.read()
-    return end.startswith(END) and end.endswith(MAGIC)
+    return end.startswith(FOOTER_START) and end.endswith(MAGIC)

@@ -10,20 +10,20 @@ from safetensors.numpy import load_file, save
 
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.io.durable import write_file
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 
-def save_lives(path: Path, lives: Lives, recipe: Mapping[str, Any]) -> None:
+def save_trajectories(path: Path, trajectories: TrajectoryBatch, recipe: Mapping[str, Any]) -> None:
     """Write a trajectory batch, whole or not at all.
 
     Args:
         recipe: Settings of the collection; plain values.
     """
-    tensors = {name: getattr(lives, name) for name in lives.__dataclass_fields__}
+    tensors = {name: getattr(trajectories, name) for name in trajectories.__dataclass_fields__}
     write_file(path, save(tensors, {"recipe": json.dumps(recipe)}))
 
 
-def load_lives(path: Path, recipe: Mapping[str, Any]) -> Lives:
+def load_trajectories(path: Path, recipe: Mapping[str, Any]) -> TrajectoryBatch:
     """Read a trajectory batch.
 
     Args:
@@ -35,7 +35,7 @@ def load_lives(path: Path, recipe: Mapping[str, Any]) -> Lives:
     reason = describe_mismatch(path, recipe)
     if reason is None:
         try:
-            return Lives(**load_file(path))
+            return TrajectoryBatch(**load_file(path))
         except (OSError, SafetensorError, TypeError, SpecError) as error:
             reason = f"{path} holds no trajectories: {error}"
     raise SnapshotError(f"{reason}. Use another folder, or delete the file to collect them again")

@@ -7,15 +7,15 @@ from xml.sax.saxutils import quoteattr
 from wm_robot.errors import SpecError
 from wm_robot.spec import Joint, RobotSpec
 
-LARGEST = 1 << 24
+MAX_CHARACTERS = 1 << 24
 """Largest description that is parsed, in characters."""
-SLACK = 1e-3
+LIMIT_TOLERANCE = 1e-3
 """Largest ignored difference of two limits, in their unit."""
-RADIUS = 0.015
+LINK_RADIUS = 0.015
 """Radius of a drawn link, in m."""
 
 
-def urdf_of(spec: RobotSpec) -> str:
+def write_urdf(spec: RobotSpec) -> str:
     """Write a URDF stick figure with a spec's joints and limits: base_link, a link after each hinge, and `gripper`.
 
     Raises:
@@ -25,28 +25,28 @@ def urdf_of(spec: RobotSpec) -> str:
         raise SpecError(f"robot '{spec.name}' has no chain; a description needs one")
     joints = {joint.name: joint for joint in spec.joints}
     origins = [link.origin for link in spec.chain] + [spec.tip]
-    lines = [f"<robot name={quoteattr(spec.name)}>", _link("base_link", origins[0])]
+    lines = [f"<robot name={quoteattr(spec.name)}>", _format_link("base_link", origins[0])]
     parent = "base_link"
     for link, after in zip(spec.chain, origins[1:], strict=True):
         joint, child = joints[link.joint], f"{link.joint}_link"
         low, high = joint.position
         lines += [
             f'<joint name={quoteattr(joint.name)} type="revolute"><parent link="{parent}"/><child link="{child}"/>'
-            f'<origin xyz="{_text(link.origin)}"/><axis xyz="{_text(link.axis)}"/>'
+            f'<origin xyz="{_format_numbers(link.origin)}"/><axis xyz="{_format_numbers(link.axis)}"/>'
             f'<limit lower="{low}" upper="{high}" velocity="{joint.velocity}" effort="{joint.effort}"/></joint>',
-            _link(child, after),
+            _format_link(child, after),
         ]
         parent = child
     lines += [
         f'<joint name="gripper_fixed" type="fixed"><parent link="{parent}"/><child link="gripper"/>'
-        f'<origin xyz="{_text(spec.tip)}"/></joint>',
+        f'<origin xyz="{_format_numbers(spec.tip)}"/></joint>',
         '<link name="gripper"/>',
         "</robot>",
     ]
     return "\n".join(lines)
 
 
-def differences(spec: RobotSpec, description: str) -> list[str]:
+def find_differences(spec: RobotSpec, description: str) -> list[str]:
     """Return the differences between a spec and a description, one sentence each; empty if they agree.
 
     A spec may allow less than the robot can do. Only limits that are wider in the spec are differences.
@@ -54,20 +54,20 @@ def differences(spec: RobotSpec, description: str) -> list[str]:
     Raises:
         SpecError: If the description is no URDF.
     """
-    found = _joints(description)
-    told = []
+    found = _parse_joints(description)
+    sentences = []
     for joint in spec.joints:
         if joint.name not in found:
-            told.append(f"joint '{joint.name}' is not in the description, which has {sorted(found)}")
+            sentences.append(f"joint '{joint.name}' is not in the description, which has {sorted(found)}")
         else:
-            told += _beyond(joint, found[joint.name])
-    return told
+            sentences += _find_wider_limits(joint, found[joint.name])
+    return sentences
 
 
-def _joints(description: str) -> dict[str, ElementTree.Element]:
-    if len(description) > LARGEST or "<!" in description.replace("<!--", ""):
+def _parse_joints(description: str) -> dict[str, ElementTree.Element]:
+    if len(description) > MAX_CHARACTERS or "<!" in description.replace("<!--", ""):
         raise SpecError(
-            f"the description has over {LARGEST} characters, or declares entities; it must be a plain URDF"
+            f"the description has over {MAX_CHARACTERS} characters, or declares entities; it must be a plain URDF"
         )
     try:
         root = ElementTree.fromstring(description)
@@ -78,40 +78,40 @@ def _joints(description: str) -> dict[str, ElementTree.Element]:
     return {joint.get("name", ""): joint for joint in root.findall("joint") if joint.get("type") != "fixed"}
 
 
-def _beyond(joint: Joint, there: ElementTree.Element) -> Iterator[str]:
+def _find_wider_limits(joint: Joint, described_joint: ElementTree.Element) -> Iterator[str]:
     """Yield the limits that are wider in the spec than in the description."""
-    limit = there.find("limit")
+    limit = described_joint.find("limit")
     if limit is None:
-        if there.get("type") != "continuous":
+        if described_joint.get("type") != "continuous":
             yield f"joint '{joint.name}' has no limits in the description"
         return
     try:
-        said = {name: float(value) for name, value in limit.attrib.items()}
+        described_limits = {name: float(value) for name, value in limit.attrib.items()}
     except ValueError as error:
         raise SpecError(
             f"a limit of joint '{joint.name}' in the description is not a number: {error}"
         ) from error
     low, high = joint.position
-    if there.get("type") != "continuous":
-        lower, upper = said.get("lower", 0.0), said.get("upper", 0.0)
-        if low < lower - SLACK:
+    if described_joint.get("type") != "continuous":
+        lower, upper = described_limits.get("lower", 0.0), described_limits.get("upper", 0.0)
+        if low < lower - LIMIT_TOLERANCE:
             yield f"joint '{joint.name}' goes down to {low} in the spec, to {lower} in the description"
-        if high > upper + SLACK:
+        if high > upper + LIMIT_TOLERANCE:
             yield f"joint '{joint.name}' goes up to {high} in the spec, to {upper} in the description"
     for name in ("velocity", "effort"):
         value = getattr(joint, name)
-        if name in said and value > said[name] + SLACK:
-            yield f"joint '{joint.name}' has {name} {value} in the spec, {said[name]} in the description"
+        if name in described_limits and value > described_limits[name] + LIMIT_TOLERANCE:
+            yield f"joint '{joint.name}' has {name} {value} in the spec, {described_limits[name]} in the description"
 
 
-def _link(name: str, end: tuple[float, float, float]) -> str:
+def _format_link(name: str, end: tuple[float, float, float]) -> str:
     """Write a link drawn as a ball half-way to the next hinge."""
     middle = tuple(value / 2 for value in end)
     return (
-        f'<link name="{name}"><visual><origin xyz="{_text(middle)}"/>'
-        f'<geometry><sphere radius="{RADIUS}"/></geometry></visual></link>'
+        f'<link name="{name}"><visual><origin xyz="{_format_numbers(middle)}"/>'
+        f'<geometry><sphere radius="{LINK_RADIUS}"/></geometry></visual></link>'
     )
 
 
-def _text(values: tuple[float, ...]) -> str:
+def _format_numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:g}" for value in values)

@@ -6,7 +6,7 @@ A target that moved by `step` in the last period moves by `step - change`, `step
 import numpy as np
 
 
-def braking_distance(step: np.ndarray, change: np.ndarray) -> np.ndarray:
+def compute_braking_distance(step: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Compute the distance until the target stands still, in the unit of the action.
 
     Args:
@@ -17,7 +17,7 @@ def braking_distance(step: np.ndarray, change: np.ndarray) -> np.ndarray:
     return periods * step - change * periods * (periods + 1) / 2
 
 
-def furthest_step(room: np.ndarray, change: np.ndarray) -> np.ndarray:
+def compute_furthest_step(room: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Compute the longest step after which the target can still stop within `room`.
 
     The inverse of `step + braking_distance(step)`.

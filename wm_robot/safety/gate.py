@@ -9,30 +9,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.safety.braking import braking_distance, furthest_step
-from wm_robot.safety.limit_violations import REFUSALS, Cut, Rule
-from wm_robot.safety.limits import Limits, possible
+from wm_robot.safety.braking import compute_braking_distance, compute_furthest_step
+from wm_robot.safety.limit_violations import REJECTION_RULES, LimitRule, LimitViolation
+from wm_robot.safety.limits import Limits, compute_plausible_range
 from wm_robot.safety.workspace import Workspace
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
-FLOATS = frozenset(np.dtype(kind) for kind in ("f2", "f4", "f8"))
-AHEAD = 0.5
+FLOAT_DTYPES = frozenset(np.dtype(kind) for kind in ("f2", "f4", "f8"))
+MAX_PERIODS_AHEAD = 0.5
 """Control periods that a stamp may be later than now: two clocks never agree exactly."""
 
 
-class Gated(NamedTuple):
+class GateResult(NamedTuple):
     """Result of the gate for one action."""
 
     applied: np.ndarray
     """`A`, float32: finite, within range and rate, and the motors can still be stopped in time."""
-    cuts: tuple[Cut, ...]
+    violations: tuple[LimitViolation, ...]
     """Limit violations: at most one for each rule, the worst."""
 
     @property
-    def refused(self) -> bool:
+    def is_rejected(self) -> bool:
         """Whether the whole action was rejected."""
-        return bool(self.cuts) and self.cuts[0].rule in REFUSALS
+        return bool(self.violations) and self.violations[0].rule in REJECTION_RULES
 
 
 class Gate:
@@ -40,29 +40,29 @@ class Gate:
 
     It cannot be switched off, it never raises, and it counts its interventions."""
 
-    def __init__(self, spec: RobotSpec, hold: np.ndarray):
+    def __init__(self, spec: RobotSpec, initial_action: np.ndarray):
         """Args:
         hold: Action in force at the start, `A`.
         """
-        self.spec, self.limits = spec, Limits.of(spec)
-        self.counts = dict.fromkeys(Rule, 0)
+        self.spec, self.limits = spec, Limits.from_spec(spec)
+        self.counts = dict.fromkeys(LimitRule, 0)
         """Number of actions that each rule changed."""
-        self.cuts: tuple[Cut, ...] = ()
+        self.violations: tuple[LimitViolation, ...] = ()
         """Limit violations of the last action."""
-        self.last: Cut | None = None
+        self.last_violation: LimitViolation | None = None
         """Last limit violation of any action."""
         self._workspace = Workspace(spec)
-        self._least, self._most = possible(spec)
+        self._obs_low, self._obs_high = compute_plausible_range(spec)
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
-        self._column = {name: first + self.limits.joint for name, first in interfaces.items()}
+        self._columns = {name: first + self.limits.joint_index for name, first in interfaces.items()}
         self._max_age = spec.safety.max_age * spec.dt
-        self._ahead = AHEAD * spec.dt
-        self._stops = bool(self.limits.braking.any()) and len(interfaces) == 2
-        self._leads = bool(np.isfinite(self.limits.lead).any()) and "position" in interfaces
-        self._wanted = np.zeros(spec.action_dim)
-        self.begin(hold)
+        self._max_time_ahead = MAX_PERIODS_AHEAD * spec.dt
+        self._limits_stopping = bool(self.limits.stopping_factor.any()) and len(interfaces) == 2
+        self._limits_lead = bool(np.isfinite(self.limits.max_lead).any()) and "position" in interfaces
+        self._target = np.zeros(spec.action_dim)
+        self.restart(initial_action)
 
-    def begin(self, hold: np.ndarray) -> None:
+    def restart(self, last_action: np.ndarray) -> None:
         """Restart from an action in force, at rest, independent of all actions before.
 
         Args:
@@ -70,21 +70,21 @@ class Gate:
         """
         limits = self.limits
         middle = 0.5 * (limits.low + limits.high)
-        hold = np.where(np.isfinite(hold), hold, middle)
-        self._now = np.clip(hold, limits.low, limits.high).astype(np.float32).astype(np.float64)
-        self._moved = np.zeros_like(self._now)
-        self._stamp = -math.inf
+        last_action = np.where(np.isfinite(last_action), last_action, middle)
+        self._last = np.clip(last_action, limits.low, limits.high).astype(np.float32).astype(np.float64)
+        self._last_step = np.zeros_like(self._last)
+        self._last_stamp = -math.inf
 
-    def clear_cuts(self) -> None:
+    def clear_violations(self) -> None:
         """Start a period: clear the limit violations of the last action."""
-        self.cuts = ()
+        self.violations = ()
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Action that was applied last, `A`."""
-        return self._now.astype(np.float32)
+        return self._last.astype(np.float32)
 
-    def __call__(self, action: Any, obs: Observation | None, *, now: float) -> Gated:
+    def __call__(self, action: Any, obs: Observation | None, *, now: float) -> GateResult:
         """Limit an action to what may reach the motors in the coming period.
 
         Args:
@@ -96,145 +96,172 @@ class Gate:
             The applied action, and its limit violations. For a rejected action a servo holds its present
             target, and a motor is released.
         """
-        cuts: list[Cut] = []
-        refused = self._refusal(action) or self._doubt(obs, now)
+        cuts: list[LimitViolation] = []
+        refused = self._check_action(action) or self._check_observation(obs, now)
         if refused:
             cuts.append(refused)
-            np.copyto(self._wanted, np.where(self.limits.servo, self._now, 0.0))
+            np.copyto(self._target, np.where(self.limits.is_servo, self._last, 0.0))
         else:
-            np.copyto(self._wanted, action)
+            np.copyto(self._target, action)
         if obs is not None and not refused:
-            self._narrow(obs.values, cuts)
-        self._keep(cuts)
-        return self._let_through(cuts)
+            self._limit_by_sensors(obs.values, cuts)
+        self._limit_by_history(cuts)
+        return self._finish_action(cuts)
 
-    def _refusal(self, action: Any) -> Cut | None:
+    def _check_action(self, action: Any) -> LimitViolation | None:
         """Return why an action is rejected as a whole; None if it is not."""
-        if type(action) is not np.ndarray or action.dtype.newbyteorder("=") not in FLOATS:
+        if type(action) is not np.ndarray or action.dtype.newbyteorder("=") not in FLOAT_DTYPES:
             kind = action.dtype if type(action) is np.ndarray else type(action).__name__
-            return Cut(Rule.DTYPE, f"an action of {kind}", math.nan, math.nan)
-        if action.shape != self._now.shape:
-            return Cut(Rule.SHAPE, f"the size of action {action.shape}", action.size, self._now.size)
+            return LimitViolation(LimitRule.DTYPE, f"an action of {kind}", math.nan, math.nan)
+        if action.shape != self._last.shape:
+            return LimitViolation(
+                LimitRule.SHAPE, f"the size of action {action.shape}", action.size, self._last.size
+            )
         if not np.isfinite(action).all():
-            return self._named(Rule.FINITE, action, ~np.isfinite(action), self._now)
+            return self._make_violation(LimitRule.FINITE, action, ~np.isfinite(action), self._last)
         limits = self.limits
-        far = (action < limits.lowest) | (action > limits.highest)
+        far = (action < limits.reject_below) | (action > limits.reject_above)
         if far.any():
-            return self._named(Rule.FAR, action, far, np.where(action > 0, limits.highest, limits.lowest))
+            return self._make_violation(
+                LimitRule.FAR, action, far, np.where(action > 0, limits.reject_above, limits.reject_below)
+            )
         return None
 
-    def _named(self, rule: Rule, action: np.ndarray, bad: np.ndarray, limit: np.ndarray) -> Cut:
-        first = int(bad.argmax())
-        return Cut(rule, self.spec.action_names[first], float(action[first]), float(limit[first]))
+    def _make_violation(
+        self, rule: LimitRule, action: np.ndarray, is_bad: np.ndarray, limit: np.ndarray
+    ) -> LimitViolation:
+        first = int(is_bad.argmax())
+        return LimitViolation(rule, self.spec.action_names[first], float(action[first]), float(limit[first]))
 
-    def _doubt(self, obs: Observation | None, now: float) -> Cut | None:
+    def _check_observation(self, obs: Observation | None, now: float) -> LimitViolation | None:
         """Return why the observation does not show the state of the robot; None if it does."""
         if obs is None:
-            return Cut(Rule.SENSED, "the number of observations", 0.0, 1.0)
+            return LimitViolation(LimitRule.SENSED, "the number of observations", 0.0, 1.0)
         if obs.values.shape != (self.spec.obs_dim,):
             size, wanted = obs.values.size, self.spec.obs_dim
-            return Cut(Rule.SENSED, f"the size of observation {obs.values.shape}", size, wanted)
-        fine = (obs.values >= self._least) & (obs.values <= self._most)
+            return LimitViolation(
+                LimitRule.SENSED, f"the size of observation {obs.values.shape}", size, wanted
+            )
+        fine = (obs.values >= self._obs_low) & (obs.values <= self._obs_high)
         if not fine.all():
             first = int((~fine).argmax())
             value, limit = (
                 float(obs.values[first]),
-                float((self._most if obs.values[first] > 0 else self._least)[first]),
+                float((self._obs_high if obs.values[first] > 0 else self._obs_low)[first]),
             )
-            return Cut(Rule.SENSED, self.spec.observation_names[first], value, limit)
+            return LimitViolation(LimitRule.SENSED, self.spec.observation_names[first], value, limit)
         age = now - obs.stamp
         # Negated, so that a stamp of NaN is rejected too.
         if not age <= self._max_age:
-            return Cut(Rule.STALE, "the age of the observation in s", age, self._max_age)
-        if not age >= -self._ahead:
-            return Cut(Rule.FUTURE, "the age of the observation in s", age, -self._ahead)
-        if obs.stamp < self._stamp:
-            return Cut(Rule.SEQUENCE, "the stamp of the observation", obs.stamp, self._stamp)
-        self._stamp = obs.stamp
+            return LimitViolation(LimitRule.STALE, "the age of the observation in s", age, self._max_age)
+        if not age >= -self._max_time_ahead:
+            return LimitViolation(
+                LimitRule.FUTURE, "the age of the observation in s", age, -self._max_time_ahead
+            )
+        if obs.stamp < self._last_stamp:
+            return LimitViolation(
+                LimitRule.SEQUENCE, "the stamp of the observation", obs.stamp, self._last_stamp
+            )
+        self._last_stamp = obs.stamp
         return None
 
-    def _narrow(self, sensed: np.ndarray, cuts: list[Cut]) -> None:
+    def _limit_by_sensors(self, obs: np.ndarray, violations: list[LimitViolation]) -> None:
         """Limit the action by the sensor readings: stop driving a joint that is too fast or cannot stop in range."""
-        limits, column = self.limits, self._column
+        limits, column = self.limits, self._columns
         if "velocity" in column:
-            velocity = sensed[column["velocity"]]
-            if (np.abs(velocity) > limits.velocity).any():
-                rest = np.where(limits.servo, self._now, 0.0)
-                upper = np.where(velocity > limits.velocity, rest, np.inf)
-                lower = np.where(velocity < -limits.velocity, rest, -np.inf)
-                self._limit(Rule.VELOCITY, lower, upper, cuts)
-        if self._leads:
-            position = sensed[column["position"]]
-            self._limit(Rule.EFFORT, position - limits.lead, position + limits.lead, cuts)
-        if self._stops:
-            self._brake(sensed[column["position"]], sensed[column["velocity"]], cuts)
+            velocity = obs[column["velocity"]]
+            if (np.abs(velocity) > limits.max_velocity).any():
+                rest = np.where(limits.is_servo, self._last, 0.0)
+                upper = np.where(velocity > limits.max_velocity, rest, np.inf)
+                lower = np.where(velocity < -limits.max_velocity, rest, -np.inf)
+                self._clip_to_interval(LimitRule.VELOCITY, lower, upper, violations)
+        if self._limits_lead:
+            position = obs[column["position"]]
+            self._clip_to_interval(
+                LimitRule.EFFORT, position - limits.max_lead, position + limits.max_lead, violations
+            )
+        if self._limits_stopping:
+            self._brake_joints(obs[column["position"]], obs[column["velocity"]], violations)
 
-    def _brake(self, position: np.ndarray, velocity: np.ndarray, cuts: list[Cut]) -> None:
+    def _brake_joints(
+        self, position: np.ndarray, velocity: np.ndarray, violations: list[LimitViolation]
+    ) -> None:
         """Drive a joint back if it would stop only outside its range."""
         limits = self.limits
-        stop = position + velocity * np.abs(velocity) * limits.braking
-        beyond = (stop > limits.last) | (stop < limits.first)
+        stop = position + velocity * np.abs(velocity) * limits.stopping_factor
+        beyond = (stop > limits.stop_high) | (stop < limits.stop_low)
         if beyond.any():
             over, under = beyond & (velocity > 0), beyond & (velocity < 0)
-            upper = np.where(over, np.where(limits.servo, position, limits.low), np.inf)
-            lower = np.where(under, np.where(limits.servo, position, limits.high), -np.inf)
-            self._limit(Rule.STOPPING, lower, upper, cuts)
+            upper = np.where(over, np.where(limits.is_servo, position, limits.low), np.inf)
+            lower = np.where(under, np.where(limits.is_servo, position, limits.high), -np.inf)
+            self._clip_to_interval(LimitRule.STOPPING, lower, upper, violations)
 
-    def _keep(self, cuts: list[Cut]) -> None:
+    def _limit_by_history(self, violations: list[LimitViolation]) -> None:
         """Limit the action by the previous actions.
 
         These intervals always intersect, so the last rule keeps all rules before it."""
-        limits, now = self.limits, self._now
-        self._limit(Rule.RANGE, limits.low, limits.high, cuts)
-        self._limit(Rule.RATE, now - limits.step, now + limits.step, cuts)
-        if limits.accelerates:
-            straight = now + self._moved
-            self._limit(Rule.ACCELERATION, straight - limits.change, straight + limits.change, cuts)
-            down, up = furthest_step(np.array([now - limits.low, limits.high - now]), limits.change)
-            self._limit(Rule.BRAKING, now - down, now + up, cuts)
-        if self._workspace.exists:
-            self._stay_inside(cuts)
+        limits, now = self.limits, self._last
+        self._clip_to_interval(LimitRule.RANGE, limits.low, limits.high, violations)
+        self._clip_to_interval(LimitRule.RATE, now - limits.max_step, now + limits.max_step, violations)
+        if limits.has_acceleration:
+            straight = now + self._last_step
+            self._clip_to_interval(
+                LimitRule.ACCELERATION,
+                straight - limits.step_change,
+                straight + limits.step_change,
+                violations,
+            )
+            down, up = compute_furthest_step(
+                np.array([now - limits.low, limits.high - now]), limits.step_change
+            )
+            self._clip_to_interval(LimitRule.BRAKING, now - down, now + up, violations)
+        if self._workspace.has_box:
+            self._limit_to_workspace(violations)
 
-    def _stay_inside(self, cuts: list[Cut]) -> None:
+    def _limit_to_workspace(self, violations: list[LimitViolation]) -> None:
         """Slow down if the gripper would stop outside its box, and further outside than after slowing down."""
-        slower = np.sign(self._moved) * np.maximum(np.abs(self._moved) - self.limits.change, 0.0)
-        slower += self._now
-        out = self._outside_after(self._wanted)
-        if out > 0 and out > (least := self._outside_after(slower)):
-            cuts.append(Cut(Rule.WORKSPACE, "the gripper's way out of its box in m", out, least))
-            np.copyto(self._wanted, slower)
+        slower = np.sign(self._last_step) * np.maximum(np.abs(self._last_step) - self.limits.step_change, 0.0)
+        slower += self._last
+        out = self._compute_workspace_excess(self._target)
+        if out > 0 and out > (least := self._compute_workspace_excess(slower)):
+            violations.append(
+                LimitViolation(LimitRule.WORKSPACE, "the gripper's way out of its box in m", out, least)
+            )
+            np.copyto(self._target, slower)
 
-    def _outside_after(self, target: np.ndarray) -> float:
+    def _compute_workspace_excess(self, target: np.ndarray) -> float:
         """Compute how far outside its box the gripper would stop, in m."""
-        moved = target - self._now
-        way = np.sign(moved) * braking_distance(np.abs(moved), self.limits.change)
-        return self._workspace.outside((target + way).tolist())
+        moved = target - self._last
+        way = np.sign(moved) * compute_braking_distance(np.abs(moved), self.limits.step_change)
+        return self._workspace.compute_excess((target + way).tolist())
 
-    def _limit(self, rule: Rule, lower: np.ndarray, upper: np.ndarray, cuts: list[Cut]) -> None:
+    def _clip_to_interval(
+        self, rule: LimitRule, lower: np.ndarray, upper: np.ndarray, violations: list[LimitViolation]
+    ) -> None:
         """Clip the action to an interval, and record the violation of `rule`."""
-        limited = np.minimum(np.maximum(self._wanted, lower), upper)
+        limited = np.minimum(np.maximum(self._target, lower), upper)
         # Nearly always the action is unchanged, and comparing bytes takes a tenth of the time.
-        if limited.tobytes() != self._wanted.tobytes() and (limited != self._wanted).any():
-            worst = int(np.abs(limited - self._wanted).argmax())
+        if limited.tobytes() != self._target.tobytes() and (limited != self._target).any():
+            worst = int(np.abs(limited - self._target).argmax())
             name = self.spec.action_names[worst]
-            cuts.append(Cut(rule, name, float(self._wanted[worst]), float(limited[worst])))
-            np.copyto(self._wanted, limited)
+            violations.append(LimitViolation(rule, name, float(self._target[worst]), float(limited[worst])))
+            np.copyto(self._target, limited)
 
-    def _let_through(self, cuts: list[Cut]) -> Gated:
-        for cut in cuts:
+    def _finish_action(self, violations: list[LimitViolation]) -> GateResult:
+        for cut in violations:
             self.counts[cut.rule] += 1
-            self.last = cut
-        self.cuts = tuple(cuts)
-        applied = self._wanted.astype(np.float32)
+            self.last_violation = cut
+        self.violations = tuple(violations)
+        applied = self._target.astype(np.float32)
         # Rounding alone could leave the range here, by one unit in the last place.
         after = np.minimum(np.maximum(applied, self.limits.low), self.limits.high)
-        np.subtract(after, self._now, out=self._moved)
-        np.copyto(self._now, after)
-        return Gated(applied=after.astype(np.float32), cuts=self.cuts)
+        np.subtract(after, self._last, out=self._last_step)
+        np.copyto(self._last, after)
+        return GateResult(applied=after.astype(np.float32), violations=self.violations)
 
     def status(self) -> dict[str, Any]:
         """Return the count of each rule and the last limit violation, as plain values."""
         return {
             "cuts": {rule.value: count for rule, count in self.counts.items()},
-            "last": self.last.to_dict() if self.last else None,
+            "last": self.last_violation.to_dict() if self.last_violation else None,
         }

@@ -11,14 +11,14 @@ from wm_robot.types import Observation
 
 
 @runtime_checkable
-class Driver(Protocol):
+class PlantDriver(Protocol):
     """Plant that applies every action unchecked. It is not a `Robot`, so a control loop cannot use it directly."""
 
     @property
     def spec(self) -> RobotSpec: ...
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Action in force, `A`."""
 
     def read(self) -> Observation:
@@ -31,22 +31,22 @@ class Driver(Protocol):
 class GatedRobot:
     """`Robot` made of a driver and a gate. The gate checks each action against the last reading."""
 
-    def __init__(self, driver: Driver, *, clock: Callable[[], float]):
+    def __init__(self, driver: PlantDriver, *, clock: Callable[[], float]):
         """Args:
         clock: In s; stamps the driver's observations. A monotonic clock: it is never set.
         """
         self._driver, self._clock = driver, clock
         self._obs: Observation | None = None
-        self.gate = Gate(driver.spec, driver.hold)
+        self.gate = Gate(driver.spec, driver.last_action)
 
     @property
     def spec(self) -> RobotSpec:
         return self._driver.spec
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Action in force, `A`."""
-        return self._driver.hold
+        return self._driver.last_action
 
     def read(self) -> Observation:
         """Return the current sensor readings."""
@@ -59,8 +59,8 @@ class GatedRobot:
         It never raises for any action: one that cannot be applied becomes a hold, and `gate.violations` has the
         reason. An action is rejected if the last `read` is older than `safety.max_age`.
         """
-        hold = self._driver.hold
-        if not np.array_equal(hold, self.gate.hold):
+        hold = self._driver.last_action
+        if not np.array_equal(hold, self.gate.last_action):
             # The plant was moved by other means: a reset, or a driver that applied less than the command.
-            self.gate.begin(hold)
+            self.gate.restart(hold)
         return self._driver.drive(self.gate(action, self._obs, now=self._clock()).applied)

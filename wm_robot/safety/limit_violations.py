@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 
-class Rule(str, Enum):
+class LimitRule(str, Enum):
     """Rules of the action gate. A rejection drops the whole action; any other rule limits it."""
 
     DTYPE = "dtype"
@@ -40,20 +40,20 @@ class Rule(str, Enum):
     """The target would move the gripper out of its box."""
 
 
-OF_ACTION = frozenset({Rule.DTYPE, Rule.SHAPE, Rule.FINITE, Rule.FAR})
-OF_OBSERVATION = frozenset({Rule.SENSED, Rule.STALE, Rule.SEQUENCE, Rule.FUTURE})
-REFUSALS = OF_ACTION | OF_OBSERVATION
-CONTACT = frozenset(Rule) - {Rule.RANGE, Rule.RATE, Rule.ACCELERATION}
+ACTION_RULES = frozenset({LimitRule.DTYPE, LimitRule.SHAPE, LimitRule.FINITE, LimitRule.FAR})
+OBSERVATION_RULES = frozenset({LimitRule.SENSED, LimitRule.STALE, LimitRule.SEQUENCE, LimitRule.FUTURE})
+REJECTION_RULES = ACTION_RULES | OBSERVATION_RULES
+INTERVENTION_RULES = frozenset(LimitRule) - {LimitRule.RANGE, LimitRule.RATE, LimitRule.ACCELERATION}
 """Rules whose violation is a safety intervention. A controller reaches the other limits in normal operation: the
 limited action was applied, and is learned from."""
 
 
 @dataclass(frozen=True)
-class Cut:
+class LimitViolation:
     """Violation of one rule by one action."""
 
-    rule: Rule
-    what: str
+    rule: LimitRule
+    quantity: str
     """The actuator that was limited most, or another quantity that was wrong."""
     value: float
     """Value before the rule; NaN where it is no number."""
@@ -61,13 +61,13 @@ class Cut:
     """Value after the rule; NaN where there is none."""
 
     def __str__(self) -> str:
-        if self.rule in REFUSALS:
-            return f"{self.rule.value}: {self.what} is {self.value:.6g}, limit {self.limit:.6g}; holding"
-        return f"{self.rule.value}: {self.what} {self.value:.6g} became {self.limit:.6g}"
+        if self.rule in REJECTION_RULES:
+            return f"{self.rule.value}: {self.quantity} is {self.value:.6g}, limit {self.limit:.6g}; holding"
+        return f"{self.rule.value}: {self.quantity} {self.value:.6g} became {self.limit:.6g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a number that is not finite becomes a text."""
         numbers = {"value": self.value, "limit": self.limit}
-        return {"rule": self.rule.value, "what": self.what} | {
+        return {"rule": self.rule.value, "what": self.quantity} | {
             name: number if math.isfinite(number) else str(number) for name, number in numbers.items()
         }

@@ -6,21 +6,21 @@ import numpy as np
 
 from wm_robot.spec import RobotSpec
 
-FAR = 10.0
+REJECTION_WIDTHS = 10.0
 """Widths of its range that an action may be outside; beyond this it is rejected instead of limited."""
-BEYOND_RANGE, BEYOND_SPEED = 1.0, 20.0
+PLAUSIBLE_RANGE_WIDTHS, PLAUSIBLE_SPEED_RATIO = 1.0, 20.0
 """Bounds of a plausible reading: widths of its range outside, and multiples of its largest speed. Beyond these the
 sensor is broken."""
-FREE = 4.0
+UNLIMITED_STEP_CHANGE = 4.0
 """Largest change of a step without an acceleration in the spec, in rate limits: never active, as a step changes by at
 most two."""
 
 
-def possible(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
+def compute_plausible_range(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper bounds of plausible readings for each channel of an observation, `O` each."""
     low, high = np.array([joint.position for joint in spec.joints]).T
-    fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
-    wide = BEYOND_RANGE * (high - low)
+    fastest = PLAUSIBLE_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
+    wide = PLAUSIBLE_RANGE_WIDTHS * (high - low)
     ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
     least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
     return least, most
@@ -32,32 +32,32 @@ class Limits:
 
     low: np.ndarray
     high: np.ndarray
-    lowest: np.ndarray
-    """An action below this, or above `highest`, is rejected."""
-    highest: np.ndarray
-    step: np.ndarray
+    reject_below: np.ndarray
+    """An action below this, or above `reject_above`, is rejected."""
+    reject_above: np.ndarray
+    max_step: np.ndarray
     """Largest change in one control period."""
-    change: np.ndarray
+    step_change: np.ndarray
     """Largest change of the step from one period to the next."""
-    accelerates: bool
+    has_acceleration: bool
     """Whether the spec has an acceleration limit for any actuator."""
-    servo: np.ndarray
+    is_servo: np.ndarray
     """Which actuators take positions, bool."""
-    joint: np.ndarray
+    joint_index: np.ndarray
     """Number of the joint that the actuator moves."""
-    velocity: np.ndarray
+    max_velocity: np.ndarray
     """Largest speed of the joint, in rad/s."""
-    first: np.ndarray
+    stop_low: np.ndarray
     """Lower end of the range in which the joint must stop, in rad; infinite without a deceleration."""
-    last: np.ndarray
+    stop_high: np.ndarray
     """Upper end of that range."""
-    braking: np.ndarray
+    stopping_factor: np.ndarray
     """Stopping distance for each (rad/s)², in rad; 0 without a deceleration."""
-    lead: np.ndarray
+    max_lead: np.ndarray
     """Largest distance of a servo's target from its joint, in rad; infinite without a stiffness."""
 
     @classmethod
-    def of(cls, spec: RobotSpec) -> "Limits":
+    def from_spec(cls, spec: RobotSpec) -> "Limits":
         safety, dt = spec.safety, spec.dt
         joint = np.array([spec.joint_names.index(actuator.joint) for actuator in spec.actuators])
         joints = [spec.joints[number] for number in joint]
@@ -75,18 +75,18 @@ class Limits:
         made = cls(
             low=low,
             high=high,
-            lowest=low - FAR * width,
-            highest=high + FAR * width,
-            step=step,
-            change=np.where(np.array(given) > 0, np.array(given) * dt**2, FREE * step),
-            accelerates=any(given),
-            servo=servo,
-            joint=joint,
-            velocity=np.array([each.velocity for each in joints]),
-            first=np.where(np.isfinite(slows), ends[0], -np.inf),
-            last=np.where(np.isfinite(slows), ends[1], np.inf),
-            braking=0.5 / np.array(slows),
-            lead=np.divide(effort, stiff, out=np.full(len(joint), np.inf), where=np.array(stiff) > 0),
+            reject_below=low - REJECTION_WIDTHS * width,
+            reject_above=high + REJECTION_WIDTHS * width,
+            max_step=step,
+            step_change=np.where(np.array(given) > 0, np.array(given) * dt**2, UNLIMITED_STEP_CHANGE * step),
+            has_acceleration=any(given),
+            is_servo=servo,
+            joint_index=joint,
+            max_velocity=np.array([each.velocity for each in joints]),
+            stop_low=np.where(np.isfinite(slows), ends[0], -np.inf),
+            stop_high=np.where(np.isfinite(slows), ends[1], np.inf),
+            stopping_factor=0.5 / np.array(slows),
+            max_lead=np.divide(effort, stiff, out=np.full(len(joint), np.inf), where=np.array(stiff) > 0),
         )
         for field in fields(made):
             value = getattr(made, field.name)

@@ -21,7 +21,7 @@ class Mode(str, Enum):
     """The guard has stopped the plant; it continues with homing, and only after a person arms the robot again."""
 
 
-class Event(str, Enum):
+class SafetyEvent(str, Enum):
     """Events that a control period can report to the supervisor."""
 
     ARM = "arm"
@@ -49,38 +49,50 @@ class Event(str, Enum):
     """The guard has stopped the plant, or does not run."""
 
 
-FAULTS = frozenset(
-    {Event.REFUSED, Event.CUTS, Event.SURPRISE, Event.STALE, Event.MISSES, Event.BROKEN, Event.GUARD}
+FAULT_EVENTS = frozenset(
+    {
+        SafetyEvent.REFUSED,
+        SafetyEvent.CUTS,
+        SafetyEvent.SURPRISE,
+        SafetyEvent.STALE,
+        SafetyEvent.MISSES,
+        SafetyEvent.BROKEN,
+        SafetyEvent.GUARD,
+    }
 )
-MOVING = (Mode.HOMING, Mode.READY, Mode.LEARNED)
+MOVING_MODES = (Mode.HOMING, Mode.READY, Mode.LEARNED)
 
-TABLE: dict[tuple[Mode, Event], Mode] = {
-    (Mode.LIMP, Event.ARM): Mode.HOMING,
-    (Mode.HOLD, Event.ARM): Mode.READY,
-    (Mode.SAFE_STOP, Event.ARM): Mode.HOMING,
-    (Mode.HOMING, Event.HOMED): Mode.READY,
-    (Mode.READY, Event.COMMANDED): Mode.LEARNED,
-    (Mode.LEARNED, Event.SILENT): Mode.READY,
+TRANSITIONS: dict[tuple[Mode, SafetyEvent], Mode] = {
+    (Mode.LIMP, SafetyEvent.ARM): Mode.HOMING,
+    (Mode.HOLD, SafetyEvent.ARM): Mode.READY,
+    (Mode.SAFE_STOP, SafetyEvent.ARM): Mode.HOMING,
+    (Mode.HOMING, SafetyEvent.HOMED): Mode.READY,
+    (Mode.READY, SafetyEvent.COMMANDED): Mode.LEARNED,
+    (Mode.LEARNED, SafetyEvent.SILENT): Mode.READY,
     # Surprise counts for the learned controller only: the fallback controller predicts nothing.
-    (Mode.LEARNED, Event.SURPRISE): Mode.HOLD,
-    **{(mode, event): Mode.HOLD for mode in MOVING for event in FAULTS - {Event.SURPRISE, Event.GUARD}},
-    **{(mode, Event.GUARD): Mode.SAFE_STOP for mode in Mode},
-    **{(mode, Event.DISARM): Mode.LIMP for mode in Mode},
+    (Mode.LEARNED, SafetyEvent.SURPRISE): Mode.HOLD,
+    **{
+        (mode, event): Mode.HOLD
+        for mode in MOVING_MODES
+        for event in FAULT_EVENTS - {SafetyEvent.SURPRISE, SafetyEvent.GUARD}
+    },
+    **{(mode, SafetyEvent.GUARD): Mode.SAFE_STOP for mode in Mode},
+    **{(mode, SafetyEvent.DISARM): Mode.LIMP for mode in Mode},
 }
 """Mode and event → next mode; an event that is not listed changes nothing."""
 
 
-def next_mode(mode: Mode, events: Collection[Event]) -> tuple[Mode, Event | None]:
+def select_next_mode(mode: Mode, events: Collection[SafetyEvent]) -> tuple[Mode, SafetyEvent | None]:
     """Return the next mode, and the event that decided it; None if nothing changes.
 
     The most severe mode wins. A robot cannot be armed while a fault lasts.
     """
-    faulty = any(event in FAULTS for event in events)
+    faulty = any(event in FAULT_EVENTS for event in events)
     order = list(Mode)
-    chosen: tuple[Mode, Event | None] = mode, None
-    for event in Event:
-        target = TABLE.get((mode, event), mode)
-        if event not in events or target is mode or (faulty and event is Event.ARM):
+    chosen: tuple[Mode, SafetyEvent | None] = mode, None
+    for event in SafetyEvent:
+        target = TRANSITIONS.get((mode, event), mode)
+        if event not in events or target is mode or (faulty and event is SafetyEvent.ARM):
             continue
         if chosen[1] is None or order.index(target) > order.index(chosen[0]):
             chosen = target, event

@@ -15,14 +15,14 @@ class Workspace:
         """Raises nothing: a spec with a box has a chain of servos."""
         motor = {actuator.joint: number for number, actuator in enumerate(spec.actuators)}
         self._box = spec.safety.workspace
-        self._tip = spec.tip
+        self._tip_offset = spec.tip
         self._links = [(motor[k.joint], k.origin, k.axis) for k in reversed(spec.chain)] if self._box else []
 
     @property
-    def exists(self) -> bool:
+    def has_box(self) -> bool:
         return bool(self._box)
 
-    def tip(self, targets: Sequence[float]) -> Point:
+    def compute_tip(self, targets: Sequence[float]) -> Point:
         """Compute the position of the gripper with every servo at its target, in m.
 
         Args:
@@ -30,7 +30,7 @@ class Workspace:
 
         Source: Rodrigues' rotation formula.
         """
-        x, y, z = self._tip
+        x, y, z = self._tip_offset
         for number, (ox, oy, oz), (a, b, c) in self._links:
             cos, sin = math.cos(targets[number]), math.sin(targets[number])
             along = (a * x + b * y + c * z) * (1 - cos)
@@ -41,10 +41,10 @@ class Workspace:
             )
         return x, y, z
 
-    def outside(self, targets: Sequence[float]) -> float:
+    def compute_excess(self, targets: Sequence[float]) -> float:
         """Compute how far outside the box the gripper would be, in m along the worst axis; 0 inside."""
         excess = (
             max(low - value, value - high)
-            for value, (low, high) in zip(self.tip(targets), self._box, strict=True)
+            for value, (low, high) in zip(self.compute_tip(targets), self._box, strict=True)
         )
         return max(0.0, *excess)

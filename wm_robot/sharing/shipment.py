@@ -13,15 +13,15 @@ import numpy as np
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io import base_file
-from wm_robot.io.durable import digest
-from wm_robot.io.strict_json import read_canonical, read_json
-from wm_robot.io.tensor_file import described, is_finite, read_tensors
-from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.io.durable import compute_digest
+from wm_robot.io.strict_json import parse_canonical_json, parse_json
+from wm_robot.io.tensor_file import describe_tensors, is_finite, parse_tensors
+from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.store.snapshot import Snapshot
 
 README, BASE, CALIBRATION, EVALUATION = "README.md", base_file.CARD, "calibration.json", "evaluation.json"
 MANIFEST, SPEC, STATE, WEIGHTS = "manifest.json", "spec.json", "state.safetensors", base_file.WEIGHTS
-PARTS: dict[str, int] = {
+MAX_PART_BYTES: dict[str, int] = {
     README: 1 << 18,
     BASE: 1 << 20,
     CALIBRATION: 1 << 20,
@@ -32,10 +32,10 @@ PARTS: dict[str, int] = {
     WEIGHTS: 64 << 20,
 }
 """Name of each file, in their order → largest size, in bytes."""
-OPTIONAL = {CALIBRATION}
-RECORD = ("bench", "when", "commit", "figures")
+OPTIONAL_PARTS = {CALIBRATION}
+RECORD_KEYS = ("bench", "when", "commit", "figures")
 """Required keys of a record of an evaluation."""
-_WRONG = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+_VALUE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """Errors raised by values of a wrong type."""
 
 
@@ -57,7 +57,7 @@ class Shipment:
     a number has no meaning; the receiver must find them where the sender lists them. A state may not."""
 
     @classmethod
-    def of(cls, parts: Mapping[str, bytes], *, where: str) -> "Shipment":
+    def parse(cls, parts: Mapping[str, bytes], *, where: str) -> "Shipment":
         """Check and parse files whose origin was verified.
 
         Args:
@@ -66,50 +66,50 @@ class Shipment:
         Raises:
             SnapshotError: If one is missing, too large or unreadable, or they do not belong together.
         """
-        check_names(parts, where)
-        with _reading(README, where):
+        check_part_names(parts, where)
+        with _explain_errors(README, where):
             _check_text(parts[README])
-        with _reading(BASE, where):
+        with _explain_errors(BASE, where):
             base = base_file.check_base(parts[BASE], parts[WEIGHTS], where)
-        with _reading(MANIFEST, where):
-            read_canonical(parts[MANIFEST], f"{MANIFEST} of {where}")
-            snapshot = Snapshot.of(digest(parts[MANIFEST]), parts[MANIFEST])
-            if snapshot.manifest() != parts[MANIFEST]:
+        with _explain_errors(MANIFEST, where):
+            parse_canonical_json(parts[MANIFEST], f"{MANIFEST} of {where}")
+            snapshot = Snapshot.parse(compute_digest(parts[MANIFEST]), parts[MANIFEST])
+            if snapshot.encode() != parts[MANIFEST]:
                 raise ValueError("it is not in the form that a store writes")
-        with _reading(SPEC, where):
-            spec = RobotSpec.from_dict(read_canonical(parts[SPEC], f"{SPEC} of {where}"))
-        with _reading(EVALUATION, where):
-            evaluation = _records(read_canonical(parts[EVALUATION], f"{EVALUATION} of {where}"))
-        tensors = {name: read_tensors(parts[name], f"{name} of {where}") for name in (STATE, WEIGHTS)}
+        with _explain_errors(SPEC, where):
+            spec = RobotSpec.from_dict(parse_canonical_json(parts[SPEC], f"{SPEC} of {where}"))
+        with _explain_errors(EVALUATION, where):
+            evaluation = _check_records(parse_canonical_json(parts[EVALUATION], f"{EVALUATION} of {where}"))
+        tensors = {name: parse_tensors(parts[name], f"{name} of {where}") for name in (STATE, WEIGHTS)}
         found = cls(
             parts=dict(parts),
             base=base,
             snapshot=snapshot,
             spec=spec,
             evaluation=evaluation,
-            tensors={name: described(each) for name, each in tensors.items()},
+            tensors={name: describe_tensors(each) for name, each in tensors.items()},
         )
         if CALIBRATION in parts:
-            with _reading(CALIBRATION, where):
-                calibrated = read_json(parts[CALIBRATION], f"{CALIBRATION} of {where}")["base"]
+            with _explain_errors(CALIBRATION, where):
+                calibrated = parse_json(parts[CALIBRATION], f"{CALIBRATION} of {where}")["base"]
             _check_equal("the calibration's base", calibrated, base["digest"], where)
         found._check_together(tensors[STATE], where)
         return found
 
     def _check_together(self, state: Mapping[str, np.ndarray], where: str) -> None:
-        kept, spec = self.snapshot, self.spec.digest()
+        kept, spec = self.snapshot, self.spec.compute_digest()
         for what, said, found in (
             ("the state's base", kept.base_digest, self.base["digest"]),
             ("the state's robot", kept.spec_digest, spec),
             ("the base's robot", self.base.get("spec_digest"), spec),
-            ("the state's tensors", kept.object, digest(self.parts[STATE])),
+            ("the state's tensors", kept.object, compute_digest(self.parts[STATE])),
         ):
             _check_equal(what, said, found, where)
         expected = {
             name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()
         }
         found_tensors = {
-            name: (str(value.dtype), list(value.shape), digest(value.tobytes()))
+            name: (str(value.dtype), list(value.shape), compute_digest(value.tobytes()))
             for name, value in state.items()
         }
         if expected != found_tensors or kept.size != len(self.parts[STATE]):
@@ -118,46 +118,46 @@ class Shipment:
             raise SnapshotError(f"{STATE} of {where} holds numbers that are not finite, in {broken!r:.200}")
 
 
-def check_names(names: Sequence[str] | Mapping[str, bytes], where: str) -> None:
+def check_part_names(names: Sequence[str] | Mapping[str, bytes], where: str) -> None:
     """Refuse a list of files that differs from that of a shipment, in its order.
 
     Raises:
         SnapshotError: If one is missing, foreign, duplicate, out of order or, where its bytes are given, too large.
     """
-    wanted = [name for name in PARTS if name in names or name not in OPTIONAL]
+    wanted = [name for name in MAX_PART_BYTES if name in names or name not in OPTIONAL_PARTS]
     if list(names) != wanted:
         raise SnapshotError(f"{where} holds {list(names)!r:.200}; it must hold {wanted}")
     if isinstance(names, Mapping):
         for name, content in names.items():
-            if len(content) > PARTS[name]:
+            if len(content) > MAX_PART_BYTES[name]:
                 raise SnapshotError(
-                    f"{name} of {where} has {len(content)} bytes; at most {PARTS[name]} are read"
+                    f"{name} of {where} has {len(content)} bytes; at most {MAX_PART_BYTES[name]} are read"
                 )
 
 
-def record_of(values: Mapping[str, Any]) -> dict[str, Any]:
+def strip_table(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an evaluation record that is shipped: all but the table."""
     return {name: value for name, value in values.items() if name != "table"}
 
 
 @contextmanager
-def _reading(what: str, where: str) -> Iterator[None]:
+def _explain_errors(what: str, where: str) -> Iterator[None]:
     try:
         yield
-    except _WRONG as error:
+    except _VALUE_ERRORS as error:
         raise SnapshotError(f"{what} of {where} is not valid: {error!s:.200}") from error
 
 
-def _records(records: Any) -> tuple[Mapping[str, Any], ...]:
-    if not isinstance(records, list) or not all(set(RECORD) <= set(each) for each in records):
-        raise ValueError(f"it must list records with {', '.join(RECORD)}")
+def _check_records(records: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(records, list) or not all(set(RECORD_KEYS) <= set(each) for each in records):
+        raise ValueError(f"it must list records with {', '.join(RECORD_KEYS)}")
     return tuple(dict(each) for each in records)
 
 
-def _check_equal(what: str, said: Any, found: str, where: str) -> None:
-    if said != found:
+def _check_equal(what: str, claimed: Any, found: str, where: str) -> None:
+    if claimed != found:
         raise SnapshotError(
-            f"{where} does not belong together: {what} is {str(said)[:12]}, here is {found[:12]}"
+            f"{where} does not belong together: {what} is {str(claimed)[:12]}, here is {found[:12]}"
         )
 
 
@@ -167,7 +167,7 @@ def _check_text(content: bytes) -> None:
         raise ValueError("it holds control characters and must be plain text")
 
 
-def files_of(
+def make_parts(
     *,
     card: str,
     base: Mapping[str, bytes],
@@ -186,9 +186,9 @@ def files_of(
     files = {
         **base,
         README: card.encode(),
-        EVALUATION: canonical_json(list(evaluation)),
-        MANIFEST: snapshot.manifest(),
-        SPEC: canonical_json(spec.to_dict()),
+        EVALUATION: encode_canonical_json(list(evaluation)),
+        MANIFEST: snapshot.encode(),
+        SPEC: encode_canonical_json(spec.to_dict()),
         STATE: state,
     }
-    return {name: files[name] for name in PARTS if name in files}
+    return {name: files[name] for name in MAX_PART_BYTES if name in files}

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, MissingExtraError
-from wm_robot.io.durable import digest
+from wm_robot.io.durable import compute_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-SIGNATURE, PUBLIC = 64, 32
+SIGNATURE_BYTES, PUBLIC_KEY_BYTES = 64, 32
 """Bytes."""
 
 
@@ -17,15 +17,15 @@ SIGNATURE, PUBLIC = 64, 32
 class SigningKey:
     """Private key in memory."""
 
-    private: "Ed25519PrivateKey"
+    private_key: "Ed25519PrivateKey"
 
     @classmethod
-    def new(cls) -> "SigningKey":
+    def generate(cls) -> "SigningKey":
         """Generate a random key."""
-        return cls(_ed25519().Ed25519PrivateKey.generate())
+        return cls(_import_ed25519().Ed25519PrivateKey.generate())
 
     @classmethod
-    def of(cls, pem: bytes, where: str, *, move: str = "") -> "SigningKey":
+    def from_pem(cls, pem: bytes, where: str, *, advice: str = "") -> "SigningKey":
         """Read a private key, PKCS #8 in PEM without a password.
 
         Args:
@@ -34,42 +34,44 @@ class SigningKey:
         Raises:
             ConfigError: If it is no private key, or of another kind.
         """
-        move = move or "Make one: wm-robot keys new NAME"
-        found = _read(pem, where, "load_pem_private_key", move, password=None)
-        if not isinstance(found, _ed25519().Ed25519PrivateKey):
+        advice = advice or "Make one: wm-robot keys new NAME"
+        found = _load_key(pem, where, "load_pem_private_key", advice, password=None)
+        if not isinstance(found, _import_ed25519().Ed25519PrivateKey):
             raise ConfigError(
-                f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {move}"
+                f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {advice}"
             )
         return cls(found)
 
     @property
-    def public(self) -> bytes:
+    def public_key(self) -> bytes:
         """The public key, 32 bytes."""
-        return self.private.public_key().public_bytes_raw()
+        return self.private_key.public_key().public_bytes_raw()
 
     @property
     def id(self) -> str:
-        return key_id(self.public)
+        return compute_key_id(self.public_key)
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message, 64 bytes."""
-        return self.private.sign(message)
+        return self.private_key.sign(message)
 
-    def pem(self) -> bytes:
+    def to_pem(self) -> bytes:
         """Return the key as PEM; its file must be readable by the owner alone."""
         from cryptography.hazmat.primitives import serialization as form
 
-        return self.private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+        return self.private_key.private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+        )
 
 
-def key_id(public: bytes) -> str:
+def compute_key_id(public_key: bytes) -> str:
     """Return the SHA-256 of a public key, in hex: its id in every keyring."""
-    return digest(public)
+    return compute_digest(public_key)
 
 
-def is_signed(message: bytes, signature: bytes, public: bytes) -> bool:
+def is_signed(message: bytes, signature: bytes, public_key: bytes) -> bool:
     """Whether the owner of the public key signed exactly this message."""
-    key = _ed25519().Ed25519PublicKey.from_public_bytes(public)
+    key = _import_ed25519().Ed25519PublicKey.from_public_bytes(public_key)
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -79,16 +81,16 @@ def is_signed(message: bytes, signature: bytes, public: bytes) -> bool:
     return True
 
 
-def public_pem(public: bytes) -> bytes:
+def encode_public_key(public_key: bytes) -> bytes:
     """Return a public key as PEM."""
     from cryptography.hazmat.primitives import serialization as form
 
-    key = _ed25519().Ed25519PublicKey.from_public_bytes(public)
+    key = _import_ed25519().Ed25519PublicKey.from_public_bytes(public_key)
     found: bytes = key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
     return found
 
 
-def public_of(pem: bytes, where: str, *, move: str = "") -> bytes:
+def decode_public_key(pem: bytes, where: str, *, advice: str = "") -> bytes:
     """Return the 32 bytes of a public key in PEM.
 
     Args:
@@ -97,28 +99,30 @@ def public_of(pem: bytes, where: str, *, move: str = "") -> bytes:
     Raises:
         ConfigError: If it is no public key, or of another kind.
     """
-    move = move or "Its owner prints it with: wm-robot keys show NAME"
-    found = _read(pem, where, "load_pem_public_key", move)
-    if not isinstance(found, _ed25519().Ed25519PublicKey):
-        raise ConfigError(f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {move}")
+    advice = advice or "Its owner prints it with: wm-robot keys show NAME"
+    found = _load_key(pem, where, "load_pem_public_key", advice)
+    if not isinstance(found, _import_ed25519().Ed25519PublicKey):
+        raise ConfigError(
+            f"{where} holds a {type(found).__name__}; bundles are signed with Ed25519. {advice}"
+        )
     raw: bytes = found.public_bytes_raw()
     return raw
 
 
-def _read(pem: bytes, where: str, reader: str, move: str, **options: Any) -> Any:
-    _ed25519()
+def _load_key(pem: bytes, where: str, reader: str, advice: str, **options: Any) -> Any:
+    _import_ed25519()
     if not pem.strip():
-        raise ConfigError(f"{where} holds no readable key: it is empty. {move}")
+        raise ConfigError(f"{where} holds no readable key: it is empty. {advice}")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     try:
         return getattr(serialization, reader)(pem, **options)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{where} holds no readable key: {error}. {move}") from error
+        raise ConfigError(f"{where} holds no readable key: {error}. {advice}") from error
 
 
-def _ed25519() -> Any:
+def _import_ed25519() -> Any:
     try:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:

@@ -8,19 +8,19 @@ from typing import Any
 
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.io.durable import write_file
-from wm_robot.io.strict_json import read_canonical
+from wm_robot.io.strict_json import parse_canonical_json
 from wm_robot.sharing.keyring import Keyring
-from wm_robot.sharing.signature import SIGNATURE, SigningKey, is_signed
-from wm_robot.spec import RobotSpec, canonical_json
+from wm_robot.sharing.signature import SIGNATURE_BYTES, SigningKey, is_signed
+from wm_robot.spec import RobotSpec, encode_canonical_json
 
-ENDING = ".sig"
-PURPOSE = b"wm_robot: the spec of a robot\n"
+SIGNATURE_SUFFIX = ".sig"
+SIGNATURE_DOMAIN = b"wm_robot: the spec of a robot\n"
 """Prefix of the signed bytes, so that no signature made for another purpose fits a spec."""
 
 
-def signature_of(path: Path) -> Path:
+def signature_path(path: Path) -> Path:
     """Return the file of a spec's signature."""
-    return path.with_name(path.name + ENDING)
+    return path.with_name(path.name + SIGNATURE_SUFFIX)
 
 
 def sign_spec(path: Path, key: SigningKey) -> Path:
@@ -30,10 +30,10 @@ def sign_spec(path: Path, key: SigningKey) -> Path:
         SpecError: If the file is no valid spec.
     """
     content = path.read_bytes()
-    RobotSpec.read(content, path)
-    made = {"key": key.id, "signature": key.sign(PURPOSE + content).hex()}
-    write_file(signature_of(path), canonical_json(made))
-    return signature_of(path)
+    RobotSpec.parse(content, path)
+    made = {"key": key.id, "signature": key.sign(SIGNATURE_DOMAIN + content).hex()}
+    write_file(signature_path(path), encode_canonical_json(made))
+    return signature_path(path)
 
 
 def load_signed_spec(path: Path, keyring: Keyring) -> RobotSpec:
@@ -42,34 +42,34 @@ def load_signed_spec(path: Path, keyring: Keyring) -> RobotSpec:
     Raises:
         SpecError: If it is not signed, was changed since, or was signed by a key that is not trusted.
     """
-    content, signature_file = path.read_bytes(), signature_of(path)
+    content, signature_file = path.read_bytes(), signature_path(path)
     if not signature_file.is_file():
         raise SpecError(
             f"{path} is not signed: there is no {signature_file.name}. Run: wm-robot keys sign NAME {path}"
         )
-    found = _read(signature_file)
+    found = _read_signature(signature_file)
     try:
-        public = keyring.believed(found["key"])
+        public = keyring.find_trusted_key(found["key"])
     except SnapshotError as error:
         raise SpecError(f"{path} cannot be trusted: {error}") from error
-    if not is_signed(PURPOSE + content, found["signature"], public):
+    if not is_signed(SIGNATURE_DOMAIN + content, found["signature"], public):
         raise SpecError(
             f"{path} is not what key {found['key'][:12]} signed: it was changed since. If you changed it, sign it "
             f"again: wm-robot keys sign NAME {path}"
         )
-    return RobotSpec.read(content, path)
+    return RobotSpec.parse(content, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_signature(path: Path) -> dict[str, Any]:
     try:
-        found = read_canonical(path.read_bytes(), str(path))
+        found = parse_canonical_json(path.read_bytes(), str(path))
         signature = bytes.fromhex(found["signature"])
         if (
             set(found) != {"key", "signature"}
             or not isinstance(found["key"], str)
-            or len(signature) != SIGNATURE
+            or len(signature) != SIGNATURE_BYTES
         ):
-            raise ValueError(f"it must have a key and a signature of {SIGNATURE} bytes")
+            raise ValueError(f"it must have a key and a signature of {SIGNATURE_BYTES} bytes")
     except (SnapshotError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SpecError(f"{path} is no signature of a spec: {error}. Sign the spec again") from error
     return {"key": found["key"], "signature": signature}

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from wm_robot.io.durable import PART, sync_folder
+from wm_robot.io.durable import PART_SUFFIX, sync_folder
 from wm_robot.store.lineage import collect_ancestors, select_recent
-from wm_robot.store.objects import OBJECT
+from wm_robot.store.objects import OBJECT_SUFFIX
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
 from wm_robot.store.store_folder import FOLDERS
@@ -28,7 +28,7 @@ def collect_garbage(store: Store, *, keep_last: int | None = None, dry_run: bool
     with store.layout.lock_for_reading() if dry_run else store.layout.lock_for_change():
         # From the manifests themselves: the index may lack some.
         snapshots = {digest: store.manifests.read(digest) for digest in store.manifests.list_digests()}
-        heads, pins = store.branches().values(), store.pins().values()
+        heads, pins = store.read_branches().values(), store.read_pins().values()
         lineage = collect_ancestors([*heads, *pins], snapshots)
         whole = set(lineage)
         if keep_last is not None:
@@ -38,12 +38,12 @@ def collect_garbage(store: Store, *, keep_last: int | None = None, dry_run: bool
             whole = set(pins).union(*lines) & lineage
         objects = {snapshots[digest].object for digest in whole}
         removed = [
-            each for each in snapshots.values() if each.object not in objects and not store.pruned(each)
+            each for each in snapshots.values() if each.object not in objects and not store.is_pruned(each)
         ]
         if not dry_run:
             _remove_files(store, removed, lineage, objects)
             store.index.clear()
-            store.index.add(snapshots[digest] for digest in lineage)
+            store.index.add_snapshots(snapshots[digest] for digest in lineage)
     return removed
 
 
@@ -58,11 +58,11 @@ def _remove_files(store: Store, removed: Sequence[Snapshot], lineage: set[str], 
             store.objects.mark_pruned(snapshot)
     named = {store.manifests.read(digest).object for digest in lineage}
     for path in store.objects.path.iterdir():
-        wanted = objects if path.suffix == OBJECT else named
+        wanted = objects if path.suffix == OBJECT_SUFFIX else named
         if path.stem not in wanted:
             path.unlink(missing_ok=True)
     for name in FOLDERS:
         # Partly written files of a process that was killed.
-        for path in (store.folder / name).glob(f".*{PART}"):
+        for path in (store.folder / name).glob(f".*{PART_SUFFIX}"):
             path.unlink(missing_ok=True)
         sync_folder(store.folder / name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from wm_robot.errors import SnapshotError
 from wm_robot.store.snapshot import Snapshot
 
-_TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
+_CREATE_TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
 
 
 class StoreIndex:
@@ -20,23 +20,23 @@ class StoreIndex:
     def __init__(self, path: Path):
         self.path = path
 
-    def add(self, snapshots: Iterable[Snapshot]) -> None:
+    def add_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
         """Add snapshots that are durable already."""
-        rows = [(each.digest, each.sequence, each.manifest()) for each in snapshots]
+        rows = [(each.digest, each.sequence, each.encode()) for each in snapshots]
         try:
-            with closing(self._open()) as database, database:
+            with closing(self._open_or_recreate()) as database, database:
                 database.executemany("insert or replace into snapshot values (?, ?, ?)", rows)
         except sqlite3.Error:
             # The snapshots are durable: a failed copy must not refuse them.
             self.clear()
 
-    def all(self) -> list[Snapshot]:
+    def read_all(self) -> list[Snapshot]:
         """Return all snapshots; none if the file is lost, damaged or unreadable. Nothing is written."""
         try:
             # In this mode SQLite makes no file, and works on a read-only mount.
             with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
                 rows = database.execute("select name, manifest from snapshot").fetchall()
-            return [Snapshot.of(name, content) for name, content in rows]
+            return [Snapshot.parse(name, content) for name, content in rows]
         except (sqlite3.Error, SnapshotError, TypeError):
             return []
 
@@ -45,19 +45,19 @@ class StoreIndex:
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink(missing_ok=True)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open_or_recreate(self) -> sqlite3.Connection:
         try:
-            return self._connected()
+            return self._connect()
         except sqlite3.DatabaseError:
             self.clear()
-            return self._connected()
+            return self._connect()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30)
         try:
             # The file is only a copy, so it need not be synced.
             database.execute("pragma synchronous = off")
-            database.execute(_TABLE)
+            database.execute(_CREATE_TABLE)
             database.execute("select count(*) from snapshot").fetchone()
         except sqlite3.DatabaseError:
             database.close()

@@ -8,7 +8,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.store.snapshot import SHA256, Snapshot
 from wm_robot.store.store_folder import MANIFESTS, write_if_different
 
-LARGEST_MANIFEST = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 20
 """Bytes; a larger file is refused before it is read."""
 
 
@@ -36,9 +36,9 @@ class ManifestFolder:
         """
         path = self.file_of(digest)
         try:
-            if path.stat().st_size > LARGEST_MANIFEST:
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
                 raise SnapshotError(f"{path} is larger than a manifest can be")
-            return Snapshot.of(digest, path.read_bytes())
+            return Snapshot.parse(digest, path.read_bytes())
         except OSError as error:
             raise SnapshotError(f"snapshot {digest[:12]} is not in {self._store_path}: {error}") from error
 
@@ -53,4 +53,4 @@ class ManifestFolder:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the manifest of a snapshot, unless it is there."""
-        write_if_different(self.file_of(snapshot.digest), snapshot.manifest())
+        write_if_different(self.file_of(snapshot.digest), snapshot.encode())

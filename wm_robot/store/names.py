@@ -4,15 +4,15 @@ import re
 
 from wm_robot.errors import SnapshotError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def is_name(text: str) -> bool:
     """Whether a text is a valid name."""
-    return NAME.fullmatch(text) is not None
+    return NAME_PATTERN.fullmatch(text) is not None
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """Return the name, after a check.
 
     Raises:

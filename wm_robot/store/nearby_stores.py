@@ -9,16 +9,16 @@ from pathlib import Path
 
 from wm_robot.errors import SnapshotError
 
-MARK = "manifests"
+STORE_MARKER = "manifests"
 """Folder in every store."""
-MOST = 2000
+MAX_NAMES = 2000
 """Names of a folder that are searched at most."""
 
 
-def no_store(folder: Path) -> SnapshotError:
+def no_store_error(folder: Path) -> SnapshotError:
     """Return the error for a folder in which no lifetime state was ever saved; it names the next move."""
     what = "there is no such folder" if not os.path.lexists(folder) else "it is no store"
-    found = nearby_stores(folder)
+    found = find_nearby_stores(folder)
     if not found:
         move = "Name the folder that an agent saves in, its parameter 'state'"
     else:
@@ -28,24 +28,26 @@ def no_store(folder: Path) -> SnapshotError:
     return SnapshotError(f"no lifetime states in {folder}: {what}. {move}")
 
 
-def nearby_stores(folder: Path) -> list[Path]:
+def find_nearby_stores(folder: Path) -> list[Path]:
     """Return the stores in a folder, above it and next to it, the likeliest first."""
-    inside = [path for child in _folders(folder) for path in (child, *_folders(child)) if _is_store(path)]
+    inside = [
+        path for child in _list_folders(folder) for path in (child, *_list_folders(child)) if _is_store(path)
+    ]
     above = [path for path in folder.parents if str(path) not in (".", "/") and _is_store(path)]
-    siblings = {path.name: path for path in _folders(folder.parent) if _is_store(path)}
+    siblings = {path.name: path for path in _list_folders(folder.parent) if _is_store(path)}
     close = get_close_matches(folder.name, siblings, n=3)
     rest = [] if inside or above or close else sorted(siblings.values())
     return [*inside, *above, *(siblings[name] for name in close), *rest]
 
 
 def _is_store(folder: Path) -> bool:
-    return os.path.isdir(folder / MARK) and os.path.isdir(folder / "objects")
+    return os.path.isdir(folder / STORE_MARKER) and os.path.isdir(folder / "objects")
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _list_folders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, MOST) if entry.is_dir())
+            names = sorted(entry.name for entry in islice(entries, MAX_NAMES) if entry.is_dir())
     except OSError:
         return
     yield from (folder / name for name in names if not name.startswith("."))

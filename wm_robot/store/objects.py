@@ -7,13 +7,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import digest, write_file
+from wm_robot.io.durable import compute_digest, write_file
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store_folder import OBJECTS, write_if_different
 
-OBJECT, PRUNED = ".safetensors", ".pruned"
+OBJECT_SUFFIX, PRUNED_SUFFIX = ".safetensors", ".pruned"
 """Endings of a file of tensors, and of the empty file in its place after `collect_garbage` removed the tensors."""
-LARGEST_OBJECT = 1 << 30
+MAX_OBJECT_BYTES = 1 << 30
 """Bytes; a larger file is refused before it is read."""
 
 
@@ -26,16 +26,16 @@ class ObjectFolder:
 
     def file_of(self, snapshot: Snapshot) -> Path:
         """Return the file of a snapshot's tensors."""
-        return self.path / f"{snapshot.object}{OBJECT}"
+        return self.path / f"{snapshot.object}{OBJECT_SUFFIX}"
 
     def is_pruned(self, snapshot: Snapshot) -> bool:
         """Whether `collect_garbage` removed its tensors and kept its manifest."""
         path = self.file_of(snapshot)
-        return path.with_suffix(PRUNED).exists() and not path.exists()
+        return path.with_suffix(PRUNED_SUFFIX).exists() and not path.exists()
 
     def mark_pruned(self, snapshot: Snapshot) -> None:
         """Record that the tensors of a snapshot are not in this store on purpose."""
-        write_file(self.file_of(snapshot).with_suffix(PRUNED), b"")
+        write_file(self.file_of(snapshot).with_suffix(PRUNED_SUFFIX), b"")
 
     def write(self, snapshot: Snapshot, content: bytes) -> None:
         """Write the tensors' file of a snapshot, unless it is there."""
@@ -49,7 +49,7 @@ class ObjectFolder:
                 f"{where} was pruned: only its manifest is kept. Continue from another snapshot of `log`"
             )
         try:
-            if path.stat().st_size != snapshot.size or snapshot.size > LARGEST_OBJECT:
+            if path.stat().st_size != snapshot.size or snapshot.size > MAX_OBJECT_BYTES:
                 raise SnapshotError(
                     f"{where} is damaged: its tensors have another size. Continue from an earlier snapshot"
                 )
@@ -58,7 +58,7 @@ class ObjectFolder:
             raise SnapshotError(
                 f"{where} has lost its tensors: {error}. Continue from an earlier snapshot"
             ) from error
-        if digest(content) != snapshot.object:
+        if compute_digest(content) != snapshot.object:
             raise SnapshotError(
                 f"{where} is damaged: its SHA-256 is not the manifest's. Continue from an earlier snapshot"
             )

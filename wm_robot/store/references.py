@@ -9,7 +9,7 @@ from pathlib import Path
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import remove_file, write_file
 from wm_robot.store.manifests import ManifestFolder
-from wm_robot.store.names import checked_name, is_name
+from wm_robot.store.names import check_name, is_name
 from wm_robot.store.snapshot import SHA256
 
 _DIGEST_PREFIX = re.compile("[0-9a-f]{6,64}")
@@ -79,7 +79,7 @@ class ReferenceFolder:
 
     def write(self, name: str, digest: str) -> None:
         """Let a name lead to a snapshot; durable when this returns."""
-        write_file(self.path / checked_name(name), f"{digest}\n".encode())
+        write_file(self.path / check_name(name), f"{digest}\n".encode())
 
     def delete(self, name: str) -> None:
         """Delete a name that is here."""

@@ -11,26 +11,28 @@ from pathlib import Path
 
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import make_folder, sync_folder
-from wm_robot.store.store import opened
+from wm_robot.store.store import parse_reference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescued:
+class RescueCopy:
     """Copy of a lifetime state, in a store of its own."""
 
-    life: str
+    copy_reference: str
     """`STORE@BRANCH` of the copy."""
     digest: str
-    place: str
+    original_reference: str
     """`STORE@BRANCH` of the original."""
 
     @property
-    def command(self) -> str:
+    def restore_command(self) -> str:
         """Command that copies it back, once the original store can be written again."""
-        return f"wm-robot state clone {shlex.quote(self.life)} {shlex.quote(self.place)}"
+        return (
+            f"wm-robot state clone {shlex.quote(self.copy_reference)} {shlex.quote(self.original_reference)}"
+        )
 
 
-def rescue(save: Callable[[str], str], place: str, *, name: str) -> Rescued:
+def save_rescue_copy(save: Callable[[str], str], original_reference: str, *, agent_name: str) -> RescueCopy:
     """Save a copy of a lifetime state in the first rescue folder that can be written.
 
     Args:
@@ -41,14 +43,14 @@ def rescue(save: Callable[[str], str], place: str, *, name: str) -> Rescued:
     Raises:
         OSError: If no folder can be written; the message names each with its reason.
     """
-    store, branch = opened(place)
+    store, branch = parse_reference(original_reference)
     reasons = []
-    for folder, prefix in second_places():
+    for folder, prefix in list_rescue_folders():
         try:
             make_folder(folder)
             # A unique name: every user may write in a folder for temporary files.
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            target = Path(tempfile.mkdtemp(prefix=f"{prefix}{name}-{stamp}-", dir=folder))
+            target = Path(tempfile.mkdtemp(prefix=f"{prefix}{agent_name}-{stamp}-", dir=folder))
             sync_folder(folder)
         except OSError as error:
             reasons.append(f"{folder}: {error.strerror}")
@@ -59,11 +61,15 @@ def rescue(save: Callable[[str], str], place: str, *, name: str) -> Rescued:
             shutil.rmtree(target, ignore_errors=True)
             reasons.append(f"{folder}: {error}")
             continue
-        return Rescued(life=f"{target}@{branch}", digest=digest, place=f"{store.folder.absolute()}@{branch}")
+        return RescueCopy(
+            copy_reference=f"{target}@{branch}",
+            digest=digest,
+            original_reference=f"{store.folder.absolute()}@{branch}",
+        )
     raise OSError(f"no rescue folder can be written either ({'; '.join(reasons) or 'there is none'})")
 
 
-def second_places() -> Iterator[tuple[Path, str]]:
+def list_rescue_folders() -> Iterator[tuple[Path, str]]:
     """Yield the folders for rescued states, the permanent one first, with the name prefix used in each.
 
     They are `$XDG_STATE_HOME/wm_robot`, by default in `~/.local/state`, and `$TMPDIR`, by default `/tmp`.

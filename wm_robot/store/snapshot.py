@@ -12,8 +12,8 @@ import numpy as np
 
 from wm_robot import __version__
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import digest
-from wm_robot.spec import canonical_json
+from wm_robot.io.durable import compute_digest
+from wm_robot.spec import encode_canonical_json
 
 FORMAT, KIND = 2, "lifetime-state"
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -47,22 +47,22 @@ class Snapshot:
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Of a root imported from another store: the snapshot there, its parents, and the data that came with it."""
 
-    def manifest(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the manifest's bytes: equal snapshots have equal ones."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "digest"}
         if not self.origin:
             # Manifests without an origin keep the digest of the older format.
             del values["origin"]
-        return canonical_json(
+        return encode_canonical_json(
             values
             | {"format": FORMAT, "kind": KIND, "parents": list(self.parents), "metrics": dict(self.metrics)}
         )
 
-    def named(self) -> "Snapshot":
+    def with_digest(self) -> "Snapshot":
         """Return a copy with the digest of its manifest."""
-        return replace(self, digest=digest(self.manifest()))
+        return replace(self, digest=compute_digest(self.encode()))
 
-    def received(self, **origin: Any) -> "Snapshot":
+    def to_imported_root(self, **origin: Any) -> "Snapshot":
         """Return the same state as the root of a line here; its ancestors stay in the other store.
 
         Args:
@@ -70,16 +70,16 @@ class Snapshot:
         """
         there = {"snapshot": self.digest, "parents": list(self.parents)}
         before = {"origin": dict(self.origin)} if self.origin else {}
-        return replace(self, parents=(), origin={**origin, **there, **before}).named()
+        return replace(self, parents=(), origin={**origin, **there, **before}).with_digest()
 
     @classmethod
-    def of(cls, name: str, content: bytes) -> "Snapshot":
+    def parse(cls, name: str, content: bytes) -> "Snapshot":
         """Parse a manifest.
 
         Raises:
             SnapshotError: If it is damaged, or of another format or kind.
         """
-        if digest(content) != name:
+        if compute_digest(content) != name:
             raise SnapshotError(f"manifest {name[:12]} is damaged: its SHA-256 is not its name")
         try:
             values = json.loads(content)
@@ -90,15 +90,15 @@ class Snapshot:
                     f"format {FORMAT}. Use the version that wrote it"
                 )
             found = cls(**{**values, "digest": name, "parents": tuple(values["parents"])})
-            found._check_kinds()
+            found._check_types()
             if not all(SHA256.fullmatch(each) for each in (found.object, *found.parents)):
                 raise SnapshotError(f"manifest {name[:12]} names what is no SHA-256")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SnapshotError(f"manifest {name[:12]} is no manifest: {error}") from error
         return found
 
-    def _check_kinds(self) -> None:
-        for kind, names in _KINDS.items():
+    def _check_types(self) -> None:
+        for kind, names in _FIELD_TYPES.items():
             for name in names:
                 if not isinstance(value := getattr(self, name), kind):
                     raise TypeError(f"{name} is {value!r:.60}; it must be of type {kind.__name__}")
@@ -110,7 +110,7 @@ class Snapshot:
             raise ValueError("a metric is not finite")
 
 
-_KINDS: dict[type, tuple[str, ...]] = {
+_FIELD_TYPES: dict[type, tuple[str, ...]] = {
     int: ("size", "steps", "sequence"),
     str: ("base_digest", "spec_digest", "object", "note", "code", "created"),
     Mapping: ("tensors", "metrics", "origin"),
@@ -129,7 +129,7 @@ def create_snapshot(state: StateArrays, content: bytes, **fields: Any) -> Snapsh
     """
     snapshot = Snapshot(
         digest="",
-        object=digest(content),
+        object=compute_digest(content),
         size=len(content),
         tensors={name: _describe_tensor(value) for name, value in sorted(state.items())},
         steps=int(state["step"].max()) if "step" in state else 0,
@@ -138,9 +138,9 @@ def create_snapshot(state: StateArrays, content: bytes, **fields: Any) -> Snapsh
     )
     if any(not math.isfinite(value) for value in snapshot.metrics.values()):
         raise SnapshotError(f"metrics are {dict(snapshot.metrics)}; they must be finite")
-    return snapshot.named()
+    return snapshot.with_digest()
 
 
 def _describe_tensor(value: np.ndarray) -> dict[str, Any]:
     content = np.ascontiguousarray(value).data.cast("B") if value.size else b""
-    return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": digest(content)}
+    return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": compute_digest(content)}

@@ -23,19 +23,19 @@ import numpy as np
 from safetensors.numpy import save
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.base_file import beside_base
+from wm_robot.io.base_file import resolve_base_folder
 from wm_robot.store.index import StoreIndex
 from wm_robot.store.lineage import iterate_lineage
 from wm_robot.store.manifests import ManifestFolder
-from wm_robot.store.names import checked_name
+from wm_robot.store.names import check_name
 from wm_robot.store.objects import ObjectFolder
 from wm_robot.store.references import ReferenceFolder, resolve_reference
 from wm_robot.store.snapshot import Snapshot, StateArrays, create_snapshot
 from wm_robot.store.store_folder import BRANCHES, INDEX, PINS, StoreFolder
 
-MAIN = "main"
+DEFAULT_BRANCH = "main"
 """Default branch."""
-GRADUATE = "graduate"
+PRETRAINED_STORE = "graduate"
 """Store next to a base, with a pretrained lifetime state; see `wm-robot graduate`."""
 
 
@@ -73,7 +73,7 @@ class Store:
         *,
         base_digest: str,
         spec_digest: str,
-        branch: str = MAIN,
+        branch: str = DEFAULT_BRANCH,
         parents: Sequence[str] | None = None,
         metrics: Mapping[str, float] | None = None,
         note: str = "",
@@ -95,7 +95,7 @@ class Store:
             )
         content = save({name: np.ascontiguousarray(value) for name, value in state.items()})
         with self.layout.lock_for_change(create=True):
-            head = self.branch_references.read(checked_name(branch))
+            head = self.branch_references.read(check_name(branch))
             if parents is None:
                 parents = [head] if head else []
             if head and head not in parents:
@@ -126,10 +126,14 @@ class Store:
         self.objects.write(snapshot, content)
         self.manifests.write(snapshot)
         self.branch_references.write(branch, snapshot.digest)
-        self.index.add([snapshot])
+        self.index.add_snapshots([snapshot])
 
     def load(
-        self, reference: str = MAIN, *, base_digest: str | None = None, spec_digest: str | None = None
+        self,
+        reference: str = DEFAULT_BRANCH,
+        *,
+        base_digest: str | None = None,
+        spec_digest: str | None = None,
     ) -> dict[str, np.ndarray]:
         """Return the tensors of a snapshot; its bytes are checked before they are parsed.
 
@@ -141,7 +145,7 @@ class Store:
         Raises:
             SnapshotError: If it is missing, damaged, or of another base or robot.
         """
-        snapshot = self.show(reference)
+        snapshot = self.read_manifest(reference)
         for name, expected in (("base_digest", base_digest), ("spec_digest", spec_digest)):
             if expected is not None and getattr(snapshot, name) != expected:
                 raise SnapshotError(
@@ -151,7 +155,7 @@ class Store:
                 )
         return self.objects.read_tensors(snapshot)
 
-    def content(self, snapshot: Snapshot) -> bytes:
+    def read_object(self, snapshot: Snapshot) -> bytes:
         """Return the bytes of a snapshot's tensor file, checked and not parsed.
 
         Raises:
@@ -159,7 +163,7 @@ class Store:
         """
         return self.objects.read_bytes(snapshot)
 
-    def fetch(self, other: "Store", reference: str, *, tensors: bool = True) -> str:
+    def copy_from(self, source: "Store", reference: str, *, tensors: bool = True) -> str:
         """Copy a snapshot and all its ancestors from another store, so that a branch here can continue from it.
 
         Args:
@@ -168,22 +172,22 @@ class Store:
         Returns:
             The snapshot's digest.
         """
-        if self.folder.resolve() == other.folder.resolve():
-            return self.find(reference)
-        line = list(other.log(reference))
+        if self.folder.resolve() == source.folder.resolve():
+            return self.resolve(reference)
+        line = list(source.iterate_lineage(reference))
         with self.layout.lock_for_change(create=True):
             # The oldest first: the parents that a manifest names are here before it.
             for snapshot in reversed(line):
-                if not tensors or other.pruned(snapshot):
+                if not tensors or source.is_pruned(snapshot):
                     if not self.objects.file_of(snapshot).exists():
                         self.objects.mark_pruned(snapshot)
                 else:
-                    self.objects.write(snapshot, other.content(snapshot))
+                    self.objects.write(snapshot, source.read_object(snapshot))
                 self.manifests.write(snapshot)
-            self.index.add(line)
+            self.index.add_snapshots(line)
         return line[0].digest
 
-    def find(self, reference: str) -> str:
+    def resolve(self, reference: str) -> str:
         """Return the digest of a snapshot.
 
         Args:
@@ -197,85 +201,87 @@ class Store:
             reference, branches=self.branch_references, pins=self.pin_references, manifests=self.manifests
         )
 
-    def show(self, reference: str = MAIN) -> Snapshot:
+    def read_manifest(self, reference: str = DEFAULT_BRANCH) -> Snapshot:
         """Return the manifest of a snapshot; see `resolve`."""
-        return self.manifests.read(self.find(reference))
+        return self.manifests.read(self.resolve(reference))
 
-    def pruned(self, snapshot: Snapshot) -> bool:
+    def is_pruned(self, snapshot: Snapshot) -> bool:
         """Whether `collect_garbage` removed its tensors; its place in the lineage is kept."""
         return self.objects.is_pruned(snapshot)
 
-    def branches(self) -> dict[str, str]:
+    def read_branches(self) -> dict[str, str]:
         """Return name → digest of each branch."""
         return self.branch_references.read_all()
 
-    def pins(self) -> dict[str, str]:
+    def read_pins(self) -> dict[str, str]:
         """Return name → digest of each pin."""
         return self.pin_references.read_all()
 
-    def snapshots(self) -> list[Snapshot]:
+    def list_snapshots(self) -> list[Snapshot]:
         """Return all snapshots, the newest last; damaged manifests are left out."""
         self.check_exists()
         digests = self.manifests.list_digests()
-        indexed = {each.digest: each for each in self.index.all() if each.digest in digests}
+        indexed = {each.digest: each for each in self.index.read_all() if each.digest in digests}
         found = [*indexed.values(), *self.manifests.read_undamaged(digests - indexed.keys())]
         return sorted(found, key=lambda each: (each.sequence, each.digest))
 
-    def log(self, reference: str = MAIN, limit: int | None = None) -> Iterator[Snapshot]:
+    def iterate_lineage(
+        self, reference: str = DEFAULT_BRANCH, limit: int | None = None
+    ) -> Iterator[Snapshot]:
         """Yield a snapshot and its ancestors, the newest first."""
-        yield from iterate_lineage(self.manifests, self.find(reference), limit)
+        yield from iterate_lineage(self.manifests, self.resolve(reference), limit)
 
-    def branch(self, name: str, reference: str = MAIN) -> str:
+    def create_branch(self, name: str, reference: str = DEFAULT_BRANCH) -> str:
         """Create a branch at a snapshot; nothing is copied, and branches never change each other.
 
         Raises:
             SnapshotError: If the name is taken.
         """
         with self.layout.lock_for_change():
-            if self.branch_references.read(checked_name(name)):
+            if self.branch_references.read(check_name(name)):
                 raise SnapshotError(
                     f"branch '{name}' is there already in {self.folder}. Reset it, or choose another, such as "
                     f"'{self.branch_references.find_free_name(name)}'"
                 )
-            found = self.find(reference)
+            found = self.resolve(reference)
             self.branch_references.write(name, found)
         return found
 
-    def reset(self, name: str, reference: str) -> str:
+    def reset_branch(self, name: str, reference: str) -> str:
         """Move a branch to another snapshot; its present one stays in the store until `collect_garbage`."""
         with self.layout.lock_for_change():
             self.branch_references.check_exists(name)
-            found = self.find(reference)
+            found = self.resolve(reference)
             self.branch_references.write(name, found)
         return found
 
-    def forget(self, name: str) -> None:
+    def delete_branch(self, name: str) -> None:
         """Delete a branch; its snapshots stay until `collect_garbage`."""
         with self.layout.lock_for_change():
             self.branch_references.delete(name)
 
-    def pin(self, name: str, reference: str = MAIN) -> str:
+    def create_pin(self, name: str, reference: str = DEFAULT_BRANCH) -> str:
         """Name a snapshot that is kept, with all its ancestors, even if no branch leads to it."""
         with self.layout.lock_for_change():
-            found = self.find(reference)
+            found = self.resolve(reference)
             self.pin_references.write(name, found)
         return found
 
-    def unpin(self, name: str) -> None:
+    def delete_pin(self, name: str) -> None:
         """Delete a pin."""
         with self.layout.lock_for_change():
             self.pin_references.delete(name)
 
 
-def opened(reference: str | Path) -> tuple[Store, str]:
+def parse_reference(reference: str | Path) -> tuple[Store, str]:
     """Return the store and the reference inside it of a text `FOLDER@REFERENCE`; without `@`, branch `main`.
 
     `bases/arm-ekf/graduate` is the store of a base that ships, from any folder.
     """
     folder, at, inside = str(reference).rpartition("@")
     if not at or "/" in inside:
-        folder, inside = str(reference), MAIN
+        folder, inside = str(reference), DEFAULT_BRANCH
     named = Path(folder)
-    if named.name == GRADUATE and not named.exists():
-        named = beside_base(named.parent) / GRADUATE
+    if named.name == PRETRAINED_STORE and not named.exists():
+        named = resolve_base_folder(named.parent) / PRETRAINED_STORE
     return Store(named), inside

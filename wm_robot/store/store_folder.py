@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import locked, make_folder, sync_folder, unchanged, write_file
-from wm_robot.store.nearby_stores import no_store
+from wm_robot.io.durable import lock_exclusive, lock_shared, make_folder, sync_folder, write_file
+from wm_robot.store.nearby_stores import no_store_error
 
 OBJECTS, MANIFESTS, BRANCHES, PINS = FOLDERS = ("objects", "manifests", "branches", "pins")
 QUARANTINE, LOCK, INDEX = "quarantine", ".lock", "index.sqlite3"
@@ -26,7 +26,7 @@ class StoreFolder:
     def check_exists(self) -> None:
         """Refuse a folder that is no store; see `Store.check_exists`."""
         if not self.exists:
-            raise no_store(self.path)
+            raise no_store_error(self.path)
 
     def check_writable(self) -> None:
         """Refuse a folder in which nothing can be saved; see `Store.check_writable`."""
@@ -49,11 +49,11 @@ class StoreFolder:
         # Always: a process may have been killed between two of them.
         for name in FOLDERS:
             make_folder(self.path / name)
-        return locked(self.path / LOCK)
+        return lock_exclusive(self.path / LOCK)
 
     def lock_for_reading(self) -> AbstractContextManager[None]:
         """Return a shared lock; nothing is written."""
-        return unchanged(self.path / LOCK)
+        return lock_shared(self.path / LOCK)
 
     def move_to_quarantine(self, path: Path) -> None:
         """Move a file of the store into `quarantine`, if it is there."""

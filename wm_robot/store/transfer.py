@@ -3,13 +3,13 @@
 import shlex
 
 from wm_robot.errors import SnapshotError
-from wm_robot.io.durable import digest
-from wm_robot.store.names import checked_name
+from wm_robot.io.durable import compute_digest
+from wm_robot.store.names import check_name
 from wm_robot.store.snapshot import Snapshot
-from wm_robot.store.store import MAIN, Store
+from wm_robot.store.store import DEFAULT_BRANCH, Store
 
 
-def clone_branch(store: Store, source: Store, reference: str, *, branch: str = MAIN) -> str:
+def clone_branch(store: Store, source: Store, reference: str, *, branch: str = DEFAULT_BRANCH) -> str:
     """Copy a snapshot of another store with all its ancestors, and let a branch lead to it.
 
     The branch is created; or moved forward, if the snapshot descends from its present one.
@@ -23,16 +23,16 @@ def clone_branch(store: Store, source: Store, reference: str, *, branch: str = M
     Raises:
         SnapshotError: If the branch leads to a snapshot that is no ancestor.
     """
-    found = source.find(reference)
+    found = source.resolve(reference)
     references = store.branch_references
-    head = references.read(checked_name(branch))
-    if head is not None and all(each.digest != head for each in source.log(found)):
+    head = references.read(check_name(branch))
+    if head is not None and all(each.digest != head for each in source.iterate_lineage(found)):
         free = shlex.quote(f"{store.folder}@{references.find_free_name(branch)}")
         raise SnapshotError(
             f"branch '{branch}' is there already in {store.folder}, at an unrelated snapshot, {head[:12]}. Name a "
             f"free one. Run: wm-robot state clone {shlex.quote(f'{source.folder}@{reference}')} {free}"
         )
-    store.fetch(source, found)
+    store.copy_from(source, found)
     with store.layout.lock_for_change():
         if references.read(branch) != head:
             raise SnapshotError(
@@ -42,7 +42,9 @@ def clone_branch(store: Store, source: Store, reference: str, *, branch: str = M
     return found
 
 
-def import_root(store: Store, snapshot: Snapshot, content: bytes, *, branch: str = MAIN) -> Snapshot:
+def import_root(
+    store: Store, snapshot: Snapshot, content: bytes, *, branch: str = DEFAULT_BRANCH
+) -> Snapshot:
     """Create a branch from a snapshot whose ancestors stay in another store; see `Snapshot.received`.
 
     Args:
@@ -54,15 +56,15 @@ def import_root(store: Store, snapshot: Snapshot, content: bytes, *, branch: str
     Raises:
         SnapshotError: If these are not its tensors, or the branch leads to an unrelated snapshot.
     """
-    if digest(content) != snapshot.object or snapshot.parents or not snapshot.origin:
+    if compute_digest(content) != snapshot.object or snapshot.parents or not snapshot.origin:
         raise SnapshotError(f"snapshot {snapshot.digest[:12]} is not the first of a line, with its tensors")
     with store.layout.lock_for_change(create=True):
-        head = store.branch_references.read(checked_name(branch))
+        head = store.branch_references.read(check_name(branch))
         if head is None:
             store.commit(snapshot, content, branch)
             return snapshot
         came_from = snapshot.origin["snapshot"]
-        for each in store.log(head):
+        for each in store.iterate_lineage(head):
             if came_from in (each.digest, each.origin.get("snapshot")):
                 return each
     raise SnapshotError(

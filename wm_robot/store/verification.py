@@ -29,7 +29,7 @@ def quarantine_damaged(store: Store) -> list[str]:
     with store.layout.lock_for_change():
         checked = _check_files(store, store.layout.move_to_quarantine)
         store.index.clear()
-        store.index.add(checked.whole)
+        store.index.add_snapshots(checked.whole)
     return checked.faults
 
 
@@ -49,7 +49,7 @@ def _check_files(store: Store, remove: Callable[[Path], None]) -> _CheckedFiles:
         try:
             snapshot = store.manifests.read(digest)
             files.append(store.objects.file_of(snapshot))
-            if not store.pruned(snapshot):
+            if not store.is_pruned(snapshot):
                 store.objects.read_tensors(snapshot)
             checked.whole.append(snapshot)
         except SnapshotError as error:

@@ -2,57 +2,57 @@
 
 import numpy as np
 
-from wm_robot.streams.rejection import Refusal, Refusals, check_time
+from wm_robot.streams.rejection import RejectionCounters, RejectionReason, check_stamp
 
 
-class CommandIntake:
+class CommandBuffer:
     """Command buffer: holds the command in force for a plant.
 
     Without commands for `timeout`, a motor is released and a servo keeps its last target. With the measured pose as
     target, an arm would sag by the servo's deflection under load.
     """
 
-    def __init__(self, hold: np.ndarray, *, servo: np.ndarray, max_age: float, timeout: float):
+    def __init__(self, initial_action: np.ndarray, *, is_servo: np.ndarray, max_age: float, timeout: float):
         """Args:
         hold: Command in force at the start, `A`.
         servo: Whether each actuator takes positions, bool `A`.
         max_age: Largest age of a command on arrival, in s.
         timeout: Time without commands after which the robot holds its position, in s.
         """
-        self.refusals = Refusals()
-        self.accepted = 0
+        self.rejections = RejectionCounters()
+        self.num_accepted = 0
         self.silent_periods = 0
         """Periods without a new command, since the first."""
         self.longest_silence = 0
         """Largest number of consecutive periods without a new command, since the first."""
-        self._command, self._servo = np.array(hold, np.float32), servo
+        self._command, self._servo = np.array(initial_action, np.float32), is_servo
         self._max_age, self._timeout = round(max_age * 1e9), round(timeout * 1e9)
-        self._last = self._arrived = self._silence = 0
-        self._fresh = self._holding = False
+        self._last_stamp = self._arrived_at = self._num_silent = 0
+        self._is_new = self._is_holding = False
 
     @property
-    def started(self) -> bool:
+    def has_started(self) -> bool:
         """Whether any valid command was received."""
-        return self.accepted > 0
+        return self.num_accepted > 0
 
     @property
-    def silence(self) -> int:
+    def num_silent_periods(self) -> int:
         """Consecutive periods without a new command, up to the last period."""
-        return self._silence
+        return self._num_silent
 
     @property
-    def holding(self) -> bool:
+    def is_holding(self) -> bool:
         """Whether the robot holds its position because commands have been missing for `timeout`."""
-        return self._holding
+        return self._is_holding
 
-    def untimely(self, stamp: int, now: int) -> Refusal | None:
+    def reject_untimely(self, stamp: int, now: int) -> RejectionReason | None:
         """Return why a command of that stamp is rejected, and count it; None if it is not. All in ns."""
-        refusal = check_time(stamp, now, self._last, self._max_age)
+        refusal = check_stamp(stamp, now, self._last_stamp, self._max_age)
         if refusal:
-            self.refusals.add(refusal)
+            self.rejections.count_rejection(refusal)
         return refusal
 
-    def offer(self, action: np.ndarray, stamp: int, now: int, *, moment: int) -> Refusal | None:
+    def offer_command(self, action: np.ndarray, stamp: int, now: int, *, time: int) -> RejectionReason | None:
         """Store a command. If it is rejected, return the reason and change nothing.
 
         Args:
@@ -60,28 +60,28 @@ class CommandIntake:
             now: In ns on the same clock.
             moment: In ns on a monotonic clock.
         """
-        refusal = self.untimely(stamp, now)
+        refusal = self.reject_untimely(stamp, now)
         if refusal:
             return refusal
-        self._command, self._last, self._arrived = action, stamp, moment
-        self._fresh, self._holding = True, False
-        self.accepted += 1
+        self._command, self._last_stamp, self._arrived_at = action, stamp, time
+        self._is_new, self._is_holding = True, False
+        self.num_accepted += 1
         return None
 
-    def take(self, moment: int) -> np.ndarray:
+    def take_command(self, time: int) -> np.ndarray:
         """Return the command for the period that ends at `moment`, in ns on a monotonic clock."""
-        if self.started and not self._fresh:
+        if self.has_started and not self._is_new:
             self.silent_periods += 1
-            self._silence += 1
-            self.longest_silence = max(self.longest_silence, self._silence)
-        if self._fresh:
-            self._silence = 0
-        self._fresh = False
-        if self.started and not self._holding and moment - self._arrived > self._timeout:
-            self.end()
+            self._num_silent += 1
+            self.longest_silence = max(self.longest_silence, self._num_silent)
+        if self._is_new:
+            self._num_silent = 0
+        self._is_new = False
+        if self.has_started and not self._is_holding and time - self._arrived_at > self._timeout:
+            self.hold_position()
         return self._command
 
-    def end(self) -> None:
+    def hold_position(self) -> None:
         """Hold the position until a new command arrives: the controller has disconnected."""
-        self._holding = True
+        self._is_holding = True
         self._command = np.where(self._servo, self._command, np.float32(0))

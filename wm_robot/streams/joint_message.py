@@ -7,43 +7,45 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
-NANO = 1_000_000_000
-BEYOND_SPEED = 20.0
+NS_PER_S = 1_000_000_000
+MAX_SPEED_RATIO = 20.0
 """Multiples of its largest speed up to which a measured joint speed is plausible."""
-NOT_SENSED = (
+MISSING_READING_ADVICE = (
     "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
     "joint_state_broadcaster publish them"
 )
 """Next move where joints have no reading of a kind."""
 
 
-def stamp_of(message: Any) -> int:
+def read_stamp(message: Any) -> int:
     """Return the stamp of a message in ns, as an exact integer: a float could not be compared."""
-    return int(message.header.stamp.sec) * NANO + int(message.header.stamp.nanosec)
+    return int(message.header.stamp.sec) * NS_PER_S + int(message.header.stamp.nanosec)
 
 
-def sensed(message: Any, spec: RobotSpec) -> np.ndarray:
+def decode_observation(message: Any, spec: RobotSpec) -> np.ndarray:
     """Decode an observation from a joint state, float64 `O`. Joints that the spec does not list are ignored.
 
     Raises:
         BadMessageError: If a joint is missing or listed twice, an array has another size than the
             names, or a number is not finite or not plausible.
     """
-    order = _order(message.name, spec.joint_names)
-    parts = {f: _readings(message, order, f) for f in spec.interfaces}
+    order = _find_indices(message.name, spec.joint_names)
+    parts = {f: _decode_readings(message, order, f) for f in spec.interfaces}
     for field, values in parts.items():
-        low, high = _possible(spec, field)
+        low, high = _compute_bounds(spec, field)
         bad = [
             n for n, wrong in zip(spec.joint_names, (values < low) | (values > high), strict=True) if wrong
         ]
         if bad:
-            raise BadMessageError(Refusal.RANGE, f"{field} of {bad} is far outside what the joint can do")
+            raise BadMessageError(
+                RejectionReason.RANGE, f"{field} of {bad} is far outside what the joint can do"
+            )
     return np.concatenate(list(parts.values()))
 
 
-def _readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
+def _decode_readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
     """Return one kind of reading for each joint.
 
     Raises:
@@ -51,15 +53,15 @@ def _readings(message: Any, order: Sequence[int], field: str) -> np.ndarray:
     """
     numbers = getattr(message, field)
     try:
-        return _values(numbers, message.name, order, field)
+        return _select_values(numbers, message.name, order, field)
     except BadMessageError as error:
         # A broadcaster omits them, or sends NaN, where the hardware has no such sensor.
         if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
             raise
-        raise BadMessageError(error.reason, f"{error}. {NOT_SENSED.format(field)}") from error
+        raise BadMessageError(error.reason, f"{error}. {MISSING_READING_ADVICE.format(field)}") from error
 
 
-def told(message: Any, spec: RobotSpec) -> np.ndarray:
+def decode_action(message: Any, spec: RobotSpec) -> np.ndarray:
     """Decode an action from a joint command, float64 `A`.
 
     Raises:
@@ -69,13 +71,15 @@ def told(message: Any, spec: RobotSpec) -> np.ndarray:
     unknown = sorted(set(message.name) - set(spec.action_names))
     if unknown:
         raise BadMessageError(
-            Refusal.NAMES, f"actuators {unknown} are unknown; known are {spec.action_names}"
+            RejectionReason.NAMES, f"actuators {unknown} are unknown; known are {spec.action_names}"
         )
-    field = action_field(spec)
-    return _values(getattr(message, field), message.name, _order(message.name, spec.action_names), field)
+    field = select_action_field(spec)
+    return _select_values(
+        getattr(message, field), message.name, _find_indices(message.name, spec.action_names), field
+    )
 
 
-def action_field(spec: RobotSpec) -> str:
+def select_action_field(spec: RobotSpec) -> str:
     """Return the JointState array that carries the actions: `position` for servos, `effort` for motors.
 
     Raises:
@@ -87,7 +91,7 @@ def action_field(spec: RobotSpec) -> str:
     return fields.pop()
 
 
-def finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
+def check_finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
     """Convert numbers to float64 and check that they are finite.
 
     Raises:
@@ -98,32 +102,36 @@ def finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:
         good = np.isfinite(values.astype(np.float32))
     if not good.all():
         bad = [name for name, fine in zip(names, good, strict=True) if not fine]
-        raise BadMessageError(Refusal.NOT_FINITE, f"{field} is not finite for {bad}")
+        raise BadMessageError(RejectionReason.NOT_FINITE, f"{field} is not finite for {bad}")
     return values
 
 
-def _possible(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray]:
+def _compute_bounds(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray]:
     """Return bounds of plausible readings for each joint: beyond them the sensor is broken."""
     if field == "velocity":
-        fastest = BEYOND_SPEED * np.array([joint.velocity for joint in spec.joints])
+        fastest = MAX_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
         return -fastest, fastest
     low, high = np.array([joint.position for joint in spec.joints]).T
     return low - (high - low), high + (high - low)
 
 
-def _order(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+def _find_indices(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Return the index of each wanted name; reject names that are missing or listed twice."""
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise BadMessageError(Refusal.NAMES, f"joints {twice} are listed twice")
+        raise BadMessageError(RejectionReason.NAMES, f"joints {twice} are listed twice")
     missing = [name for name in wanted if name not in index]
     if missing:
-        raise BadMessageError(Refusal.NAMES, f"joints {missing} are missing; the message has {list(names)}")
+        raise BadMessageError(
+            RejectionReason.NAMES, f"joints {missing} are missing; the message has {list(names)}"
+        )
     return [index[name] for name in wanted]
 
 
-def _values(numbers: Any, names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
+def _select_values(numbers: Any, names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
     if len(numbers) != len(names):
-        raise BadMessageError(Refusal.SIZE, f"{field} has {len(numbers)} numbers for {len(names)} names")
-    return finite(np.asarray(numbers, np.float64)[order], [names[i] for i in order], field)
+        raise BadMessageError(
+            RejectionReason.SIZE, f"{field} has {len(numbers)} numbers for {len(names)} names"
+        )
+    return check_finite(np.asarray(numbers, np.float64)[order], [names[i] for i in order], field)

@@ -6,7 +6,7 @@ from enum import Enum
 from wm_robot.errors import WmRobotError
 
 
-class Refusal(str, Enum):
+class RejectionReason(str, Enum):
     """Reasons for the rejection of a message, as the counters name them."""
 
     NAMES = "names"
@@ -38,14 +38,14 @@ class Refusal(str, Enum):
     """Arrived while the clock of this node stood still: its age is undefined."""
 
 
-UNTIMELY = {
-    Refusal.NO_STAMP: "it has no stamp",
-    Refusal.DUPLICATE: "it has the same stamp as the previous one",
-    Refusal.OUT_OF_ORDER: "it is older than the previous one. Did its sender's clock jump back, or are there two "
+STAMP_FAULTS = {
+    RejectionReason.NO_STAMP: "it has no stamp",
+    RejectionReason.DUPLICATE: "it has the same stamp as the previous one",
+    RejectionReason.OUT_OF_ORDER: "it is older than the previous one. Did its sender's clock jump back, or are there two "
     "senders?",
-    Refusal.STALE: "it is too old. Is its sender's clock behind that of this node, use_sim_time set on one side "
+    RejectionReason.STALE: "it is too old. Is its sender's clock behind that of this node, use_sim_time set on one side "
     "only, or the machine too busy?",
-    Refusal.FUTURE: "its stamp is in the future. Is its sender's clock ahead of that of this node, or "
+    RejectionReason.FUTURE: "its stamp is in the future. Is its sender's clock ahead of that of this node, or "
     "use_sim_time set on one side only?",
 }
 """Text for each result of `check_stamp`."""
@@ -54,30 +54,30 @@ UNTIMELY = {
 class BadMessageError(WmRobotError):
     """Raised for a message that must be neither acted on nor learned from."""
 
-    def __init__(self, reason: Refusal, detail: str):
+    def __init__(self, reason: RejectionReason, detail: str):
         super().__init__(detail)
         self.reason = reason
 
 
-class Refusals:
+class RejectionCounters:
     """Counters of rejected messages, one for each reason."""
 
     def __init__(self) -> None:
-        self._count: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
-    def add(self, reason: Refusal) -> None:
-        self._count[reason.value] += 1
+    def count_rejection(self, reason: RejectionReason) -> None:
+        self._counts[reason.value] += 1
 
     @property
     def total(self) -> int:
-        return self._count.total()
+        return self._counts.total()
 
     def to_dict(self) -> dict[str, int]:
         """Return every reason with its count, including zeros."""
-        return {reason.value: self._count[reason.value] for reason in Refusal}
+        return {reason.value: self._counts[reason.value] for reason in RejectionReason}
 
 
-def check_time(stamp: int, now: int, last: int, max_age: int) -> Refusal | None:
+def check_stamp(stamp: int, now: int, last: int, max_age: int) -> RejectionReason | None:
     """Return why a stamp must not follow the last one; None if it may. All in ns.
 
     Args:
@@ -85,14 +85,14 @@ def check_time(stamp: int, now: int, last: int, max_age: int) -> Refusal | None:
         max_age: Largest difference between stamp and now, in both directions.
     """
     if stamp <= 0:
-        return Refusal.NO_STAMP
+        return RejectionReason.NO_STAMP
     if last - now > max_age:
         # The clock was set back; without this all messages would be rejected until it has caught up.
         last = 0
     if stamp == last:
-        return Refusal.DUPLICATE
+        return RejectionReason.DUPLICATE
     if stamp < last:
-        return Refusal.OUT_OF_ORDER
+        return RejectionReason.OUT_OF_ORDER
     if now - stamp > max_age:
-        return Refusal.STALE
-    return Refusal.FUTURE if stamp - now > max_age else None
+        return RejectionReason.STALE
+    return RejectionReason.FUTURE if stamp - now > max_age else None

@@ -4,43 +4,43 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-AGAIN = 60.0
+REPEAT_INTERVAL = 60.0
 """Time between two equal lines, in s."""
-REFRESH = 1.0
+DESCRIPTION_INTERVAL = 1.0
 """Time between two descriptions of the same cause, in s."""
-MOST = 4
+MAX_LINES = 4
 """Largest number of different lines about one cause within `AGAIN`."""
-RECENT = 3.0
+ACTIVE_TIME = 3.0
 """Time after its last occurrence for which a cause is active, in s."""
 
 
 @dataclass
-class _Cause:
-    words: str = ""
-    asked: float = -AGAIN
-    met: float = 0.0
+class _CauseRecord:
+    text: str = ""
+    described_at: float = -REPEAT_INTERVAL
+    last_seen: float = 0.0
     count: int = 0
-    lasting: bool = False
-    told: dict[str, float] = field(default_factory=dict)
+    is_condition: bool = False
+    logged_lines: dict[str, float] = field(default_factory=dict)
     """Line → time at which it was logged."""
 
     @property
-    def counted(self) -> str:
-        return self.words if self.lasting else f"{self.words} ({self.count} times so far)"
+    def text_with_count(self) -> str:
+        return self.text if self.is_condition else f"{self.text} ({self.count} times so far)"
 
 
-class Complaints:
+class ThrottledLog:
     """Throttled log: logs a cause at its first occurrence, counts it, and logs it again once a minute."""
 
-    def __init__(self, say: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, write_line: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic):
         """Args:
         say: Function that writes one line.
         clock: Monotonic clock, in s.
         """
-        self._say, self._clock = say, clock
-        self._causes: dict[str, _Cause] = {}
+        self._write_line, self._clock = write_line, clock
+        self._causes: dict[str, _CauseRecord] = {}
 
-    def add(self, cause: str, words: Callable[[], str], *, lasting: bool = False) -> None:
+    def report_cause(self, cause: str, describe: Callable[[], str], *, is_condition: bool = False) -> None:
         """Count one occurrence of a cause, and log it if it is due.
 
         Args:
@@ -48,24 +48,26 @@ class Complaints:
             words: Returns the description; called at most once a second.
             lasting: Whether it is a condition that is checked repeatedly, and not an event: its lines have no count.
         """
-        now, known = self._clock(), self._causes.setdefault(cause, _Cause(lasting=lasting))
-        known.met, known.count = now, known.count + 1
-        if now - known.asked < REFRESH:
+        now, known = self._clock(), self._causes.setdefault(cause, _CauseRecord(is_condition=is_condition))
+        known.last_seen, known.count = now, known.count + 1
+        if now - known.described_at < DESCRIPTION_INTERVAL:
             return
-        known.words, known.asked = words(), now
-        known.told = {line: then for line, then in known.told.items() if now - then < AGAIN}
-        if known.words not in known.told and len(known.told) < MOST:
-            known.told[known.words] = now
-            self._say(known.words if known.count == 1 else known.counted)
+        known.text, known.described_at = describe(), now
+        known.logged_lines = {
+            line: then for line, then in known.logged_lines.items() if now - then < REPEAT_INTERVAL
+        }
+        if known.text not in known.logged_lines and len(known.logged_lines) < MAX_LINES:
+            known.logged_lines[known.text] = now
+            self._write_line(known.text if known.count == 1 else known.text_with_count)
 
-    def present(self) -> list[str]:
+    def list_active_causes(self) -> list[str]:
         """Return the active causes, one sentence for each."""
-        return [known.counted for known in self._causes.values() if self._recent(known)]
+        return [known.text_with_count for known in self._causes.values() if self._is_active(known)]
 
-    def sentence(self, cause: str) -> str:
+    def describe_cause(self, cause: str) -> str:
         """Return the sentence of one cause, as in `list_active_causes`; empty if it is not active."""
         known = self._causes.get(cause)
-        return known.counted if known and self._recent(known) else ""
+        return known.text_with_count if known and self._is_active(known) else ""
 
-    def _recent(self, known: _Cause) -> bool:
-        return self._clock() - known.met < RECENT
+    def _is_active(self, record: _CauseRecord) -> bool:
+        return self._clock() - record.last_seen < ACTIVE_TIME

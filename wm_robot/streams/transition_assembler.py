@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_robot.streams.rejection import Refusal, Refusals, check_time
+from wm_robot.streams.rejection import RejectionCounters, RejectionReason, check_stamp
 
-AFTER_CONTACT = 10
+STEPS_AFTER_INTERVENTION = 10
 """Steps after a safety intervention that are not learned from, including its own: gate or fallback controller changed
 the action, and the next steps depend on that too."""
-KEPT = 8
+MAX_PENDING_COMMANDS = 8
 """Largest number of applied commands that wait for their observation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lived:
+class StampedTransition:
     """Transition of the stream, with its stamp and validity."""
 
     stamp: int
@@ -27,19 +27,19 @@ class Lived:
     """False: count it, advance the context, and learn nothing from it."""
     cause: str = ""
     """Why it is not valid, as `UnusableTransitions` counts it; empty if it is valid."""
-    missed: int = 0
+    num_missed: int = 0
     """Number of its periods without an observation."""
-    contact: bool = False
+    intervention: bool = False
     """Whether a safety intervention changed the action."""
 
 
 @dataclass(frozen=True)
-class _Sensed:
+class _StampedObservation:
     stamp: int
     obs: np.ndarray
 
 
-class Pairing:
+class TransitionAssembler:
     """Transition assembler: pairs each observation with the command before it, by stamp and not by order of arrival.
 
     A transition is valid if it spans one control period and its applied command is known.
@@ -51,90 +51,90 @@ class Pairing:
         max_age: Largest age of an observation on arrival, in s.
         max_gap: Largest factor by which a transition may be longer or shorter than a period.
         """
-        self.refusals = Refusals()
+        self.rejections = RejectionCounters()
         self._max_age, self._period = round(max_age * 1e9), period * 1e9
         self._step = round(period * 1e9 / max_gap), round(period * 1e9 * max_gap)
-        self._newest: _Sensed | None = None
+        self._newest: _StampedObservation | None = None
         # Two: a transition is overdue once the next exists. More are dropped only before the initial state exists.
-        self._open: deque[tuple[_Sensed, _Sensed]] = deque(maxlen=2)
+        self._pending: deque[tuple[_StampedObservation, _StampedObservation]] = deque(maxlen=2)
         self._applied: dict[int, np.ndarray] = {}
-        self._last = 0
+        self._last_stamp = 0
 
     @property
-    def applied(self) -> np.ndarray | None:
+    def last_applied(self) -> np.ndarray | None:
         """Command that was last reported as applied, `A`."""
         return next(reversed(self._applied.values()), None)
 
-    def applied_at(self, stamp: int) -> np.ndarray | None:
+    def find_applied(self, stamp: int) -> np.ndarray | None:
         """Return the command in force up to `stamp`, `A`; None if it was not reported recently."""
         return self._applied.get(stamp)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset, as after a pause: the next observation starts a new sequence."""
         self._newest = None
-        self._open.clear()
+        self._pending.clear()
         self._applied.clear()
 
-    def untimely(self, stamp: int, now: int) -> Refusal | None:
+    def reject_untimely(self, stamp: int, now: int) -> RejectionReason | None:
         """Return why an observation of that stamp is rejected, and count it; None if it is not. All in ns."""
-        refusal = check_time(stamp, now, self._last, self._max_age)
+        refusal = check_stamp(stamp, now, self._last_stamp, self._max_age)
         if refusal:
-            self.refusals.add(refusal)
+            self.rejections.count_rejection(refusal)
         return refusal
 
-    def sense(self, stamp: int, now: int, obs: np.ndarray) -> Refusal | None:
+    def add_observation(self, stamp: int, now: int, obs: np.ndarray) -> RejectionReason | None:
         """Add an observation. If it is rejected, return the reason and change nothing.
 
         Args:
             stamp: Time of the measurement, in ns.
             now: In ns on the same clock.
         """
-        refusal = self.untimely(stamp, now)
+        refusal = self.reject_untimely(stamp, now)
         if refusal:
             return refusal
-        sensed = _Sensed(stamp, obs)
+        sensed = _StampedObservation(stamp, obs)
         if self._newest:
-            self._open.append((self._newest, sensed))
-        self._newest, self._last = sensed, stamp
+            self._pending.append((self._newest, sensed))
+        self._newest, self._last_stamp = sensed, stamp
         return None
 
-    def apply(self, stamp: int, action: np.ndarray) -> None:
+    def add_applied(self, stamp: int, action: np.ndarray) -> None:
         """Add the command that was in force up to `stamp`, in ns."""
         # In order of arrival and not of stamps: a clock may be set back.
         self._applied.pop(stamp, None)
         self._applied[stamp] = action
-        while len(self._applied) > KEPT:
+        while len(self._applied) > MAX_PENDING_COMMANDS:
             del self._applied[next(iter(self._applied))]
 
     @property
-    def overdue(self) -> bool:
+    def is_overdue(self) -> bool:
         """Whether a transition still waits for its command although the next one has started."""
-        return len(self._open) > 1
+        return len(self._pending) > 1
 
-    def take(self) -> Lived | None:
+    def take_transition(self) -> StampedTransition | None:
         """Return the oldest transition whose command has arrived or is overdue; None if there is none."""
-        while self._open:
-            before, after = self._open[0]
+        while self._pending:
+            before, after = self._pending[0]
             applied = self._applied.get(after.stamp)
-            if applied is None and not self.overdue:
+            if applied is None and not self.is_overdue:
                 return None
-            self._open.popleft()
+            self._pending.popleft()
             shortest, longest = self._step
             span, cause = after.stamp - before.stamp, ""
             if applied is None:
-                self.refusals.add(Refusal.UNPAIRED)
+                self.rejections.count_rejection(RejectionReason.UNPAIRED)
                 cause = "unpaired"
             if not shortest <= span <= longest:
-                self.refusals.add(Refusal.GAP)
+                self.rejections.count_rejection(RejectionReason.GAP)
                 cause = "gap" if span > longest else "early"
-            if self.applied is not None:
-                return Lived(
+            if self.last_applied is not None:
+                return StampedTransition(
                     stamp=after.stamp,
                     obs=before.obs,
-                    applied=self.applied if applied is None else applied,
+                    applied=self.last_applied if applied is None else applied,
                     next_obs=after.obs,
                     valid=not cause,
                     cause=cause,
-                    missed=max(0, round(span / self._period) - 1),
+                    num_missed=max(0, round(span / self._period) - 1),
                 )
         return None

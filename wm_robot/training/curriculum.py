@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_robot.errors import ConfigError
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +34,19 @@ class Stage:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"stage.{name} is {getattr(self, name)}; it must be from 0 to 1")
 
-    def ends(self, competence: float, part: float) -> bool:
+    def is_complete(self, competence: float, progress: float) -> bool:
         """Whether the stage ends, at this competence and after this share of the training."""
-        return competence >= self.competence or part >= self.until
+        return competence >= self.competence or progress >= self.until
 
 
-STAGES = (
+DEFAULT_STAGES = (
     Stage(length=0.5, carried=0.0, worlds=0.4, physics=2.0, competence=0.9, until=0.1),
     Stage(carried=0.5, worlds=0.7, physics=1.5, competence=0.93, until=0.25),
 )
 """Default stages before the full training."""
 
 
-def mildest_first(lives: Lives) -> np.ndarray:
+def sort_by_severity(lives: TrajectoryBatch) -> np.ndarray:
     """Sort trajectories by the mean distance of their physics from nominal, over their steps."""
     rows = np.arange(len(lives))
     deviation = np.square(lives.physics.astype(np.float64)).mean(-1)

@@ -19,7 +19,7 @@ def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
     model.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
 
 
-def fit_prior(model: WorldModel, physics: np.ndarray) -> None:
+def fit_physics_prior(model: WorldModel, physics: np.ndarray) -> None:
     """Set the physics prior of the initial state from training worlds, `N P`."""
     for memory in model.memory_layers:
         memory.fit_prior(physics)

@@ -11,11 +11,11 @@ from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 
-ANCHORS = (0, 2, 6, 12, 24, 48, 96, 192)
+ANCHOR_STEPS = (0, 2, 6, 12, 24, 48, 96, 192)
 """Steps of a segment at which open-loop imagination starts; dense where learning is fastest."""
 
 
-class Losses(NamedTuple):
+class LossTerms(NamedTuple):
     """Terms of the loss; scalars, and the open-loop error by anchor."""
 
     surprise: Tensor
@@ -31,7 +31,7 @@ class Losses(NamedTuple):
     """Share of the error of predicting no change that the model avoids, from the last anchor."""
 
 
-def segment_loss(
+def compute_segment_loss(
     model: WorldModel,
     state: LifetimeState[Tensor],
     obs: Float[Tensor, "B Tplus1 O"],
@@ -39,7 +39,7 @@ def segment_loss(
     truth: Float[Tensor, "B Tplus1 P"],
     *,
     horizon: int,
-) -> tuple[Losses, LifetimeState[Tensor]]:
+) -> tuple[LossTerms, LifetimeState[Tensor]]:
     """Scan a segment, imagine from several of its steps, and compute the loss.
 
     Gradients flow through every update.
@@ -48,7 +48,7 @@ def segment_loss(
         horizon: Imagined steps; 0 scans the segment at once, and estimates the physics at its end alone.
     """
     steps = action.shape[1]
-    anchors = [t for t in ANCHORS if t + horizon <= steps] if horizon else [0]
+    anchors = [t for t in ANCHOR_STEPS if t + horizon <= steps] if horizon else [0]
     ones = torch.ones(action.shape[:2])
     predicted, moments = [], []
     for start, stop in zip(anchors, [*anchors[1:], steps], strict=True):
@@ -59,21 +59,21 @@ def segment_loss(
         )
         predicted.append(piece)
     change = model.change_std
-    surprise = _surprise(predicted, obs[:, 1:], change)
+    surprise = _compute_one_step_loss(predicted, obs[:, 1:], change)
 
     if not horizon:
         anchors, moments = [steps], [state]
     joined = map_values(lambda *values: torch.cat(values), *moments)
-    open_loop, by_anchor, competence = _open_loop(model, joined, obs, action, anchors, horizon)
+    open_loop, by_anchor, competence = _compute_open_loop_loss(model, joined, obs, action, anchors, horizon)
 
     true = torch.cat([truth[:, t] for t in anchors])
-    physics = (model.physics(joined) - true).square().mean()
-    return Losses(surprise, open_loop, physics, by_anchor, competence), state
+    physics = (model.estimate_physics(joined) - true).square().mean()
+    return LossTerms(surprise, open_loop, physics, by_anchor, competence), state
 
 
-def _open_loop(
+def _compute_open_loop_loss(
     model: WorldModel,
-    joined: LifetimeState[Tensor],
+    state: LifetimeState[Tensor],
     obs: Tensor,
     action: Tensor,
     anchors: list[int],
@@ -85,7 +85,7 @@ def _open_loop(
     seen = torch.cat([obs[:, t] for t in anchors])
     plans = torch.cat([action[:, t : t + horizon] for t in anchors])
     future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
-    mean, _ = model.imagine(joined, model.observe(joined, seen), plans[:, None])
+    mean, _ = model.imagine(state, model.observe(state, seen), plans[:, None])
     error = (mean[:, 0] - future) / model.change_std
     still = (seen - future[:, -1]) / model.change_std
     by_anchor, unforeseen = (
@@ -95,8 +95,8 @@ def _open_loop(
     return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
 
 
-def _surprise(pieces: list[Prediction[Tensor]], outcome: Tensor, change: Tensor) -> Tensor:
-    mean = torch.cat([piece.mean for piece in pieces], 1)
-    log_variance = torch.cat([piece.log_variance for piece in pieces], 1) - 2 * change.log()
+def _compute_one_step_loss(predictions: list[Prediction[Tensor]], outcome: Tensor, change: Tensor) -> Tensor:
+    mean = torch.cat([piece.mean for piece in predictions], 1)
+    log_variance = torch.cat([piece.log_variance for piece in predictions], 1) - 2 * change.log()
     error = (mean - outcome) / change
     return 0.5 * (error.square() * torch.exp(-log_variance) + log_variance).mean()

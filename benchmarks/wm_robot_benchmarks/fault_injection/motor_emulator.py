@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_robot.safety.braking import braking_distance
+from wm_robot.safety.braking import compute_braking_distance
 from wm_robot.safety.gate import Gate
 from wm_robot.safety.gated_robot import GatedRobot
 from wm_robot.spec import RobotSpec
@@ -16,19 +16,19 @@ ROUNDING = 2e-6
 """Rounding tolerance of positions in float32, in rad."""
 
 
-class Motors:
+class EmulatedMotors:
     """Emulated motors: joints that follow their targets, and a count of all unsafe targets.
 
     Each action advances them by a period. Nothing is rejected, as on a real bus.
     """
 
-    def __init__(self, spec: RobotSpec, hold: np.ndarray):
+    def __init__(self, spec: RobotSpec, initial_action: np.ndarray):
         self.spec, self.time = spec, 0.0
         self.driven = self.unsafe = 0
         """Number of values that reached the motors, and of those that are not finite or outside a limit."""
-        self.spoil: Callable[[Observation], Observation] = lambda obs: obs
+        self.corrupt: Callable[[Observation], Observation] = lambda obs: obs
         """Change of a reading in transmission."""
-        self.hold = np.array(hold, np.float32)
+        self.last_action = np.array(initial_action, np.float32)
         self.position = np.zeros(len(spec.joints))
         self.velocity = np.zeros(len(spec.joints))
         self._moved = np.zeros(spec.action_dim)
@@ -36,29 +36,29 @@ class Motors:
         self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
         given = [spec.safety.acceleration.get(name, np.inf) for name in spec.action_names]
         self._change = np.minimum(np.array(given) * spec.dt**2, 2.0 * spec.action_step)
-        self.position[self._joint] = np.where(self._servo, self.hold, 0.0)
+        self.position[self._joint] = np.where(self._servo, self.last_action, 0.0)
 
     def read(self) -> Observation:
         values = {"position": self.position, "velocity": self.velocity}
         sensed = np.concatenate([values[name] for name in self.spec.interfaces]).astype(np.float32)
-        return self.spoil(Observation(stamp=self.time, values=sensed))
+        return self.corrupt(Observation(stamp=self.time, values=sensed))
 
     def drive(self, action: np.ndarray) -> np.ndarray:
         """Count the unsafe values, and move the joints."""
-        unsafe = self.judge(action)
+        unsafe = self.find_unsafe(action)
         self.driven += action.size
         self.unsafe += int(unsafe.sum())
-        told = np.where(unsafe, self.hold, action).astype(np.float32)
-        self._moved = told.astype(np.float64) - self.hold
-        self.hold = told
+        told = np.where(unsafe, self.last_action, action).astype(np.float32)
+        self._moved = told.astype(np.float64) - self.last_action
+        self.last_action = told
         before = self.position.copy()
-        way = np.where(self._servo, self.hold - self.position[self._joint], 0.0)
+        way = np.where(self._servo, self.last_action - self.position[self._joint], 0.0)
         self.position[self._joint] += LAG * way
         self.velocity = (self.position - before) / self.spec.dt
         self.time += self.spec.dt
-        return self.hold.copy()
+        return self.last_action.copy()
 
-    def judge(self, action: np.ndarray) -> np.ndarray:
+    def find_unsafe(self, action: np.ndarray) -> np.ndarray:
         """Return which values must not reach a motor, bool `A`.
 
         These are values that are not finite, out of range, too fast or impossible to brake.
@@ -69,11 +69,11 @@ class Motors:
         )
         finite = np.isfinite(action)
         action = np.where(finite, action, 0.0)
-        moved = action - self.hold
+        moved = action - self.last_action
         fine = finite & (action >= low) & (action <= high)
         fine &= np.abs(moved) <= step + ROUNDING
         fine &= np.abs(moved - self._moved) <= self._change + ROUNDING
-        way = braking_distance(np.abs(moved), self._change)
+        way = compute_braking_distance(np.abs(moved), self._change)
         fine &= way <= np.where(moved > 0, high - action, action - low) + ROUNDING
         return ~fine
 
@@ -81,12 +81,12 @@ class Motors:
 class EmulatedRobot:
     """Robot of emulated motors behind the action gate."""
 
-    def __init__(self, spec: RobotSpec, hold: np.ndarray | None = None):
+    def __init__(self, spec: RobotSpec, initial_action: np.ndarray | None = None):
         """Args:
         hold: Action in force, `A`; by default zero, clipped to the range.
         """
         neutral = np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)
-        self.motors = Motors(spec, neutral if hold is None else hold)
+        self.motors = EmulatedMotors(spec, neutral if initial_action is None else initial_action)
         self._gated = GatedRobot(self.motors, clock=lambda: self.motors.time)
 
     @property
@@ -98,9 +98,9 @@ class EmulatedRobot:
         return self._gated.gate
 
     @property
-    def hold(self) -> np.ndarray:
+    def last_action(self) -> np.ndarray:
         """Action in force, `A`."""
-        return self.motors.hold
+        return self.motors.last_action
 
     def read(self) -> Observation:
         """Return the current sensor readings."""

@@ -19,13 +19,13 @@ import numpy as np
 
 from wm_robot.control.control_loop import make_local_loop
 from wm_robot.control.controller import Controller
-from wm_robot.control.period_log import Period, PeriodLog
-from wm_robot.control.realtime import Deadlines, go_real_time, take_over_collection
+from wm_robot.control.period_log import PeriodLog, PeriodRecord
+from wm_robot.control.realtime import Deadlines, defer_garbage_collection, request_real_time
 from wm_robot.errors import DeviceError
-from wm_robot.safety.guard import PRIORITY
+from wm_robot.safety.guard import REALTIME_PRIORITY
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
-from wm_robot_benchmarks.fault_injection.stop_faults import Still, forked
+from wm_robot_benchmarks.fault_injection.stop_faults import StillController, fork_process
 
 if TYPE_CHECKING:
     from wm_robot.agent.agent import Agent
@@ -43,18 +43,18 @@ MESSAGE = 4096
 Victim = Literal["learner", "recorder"]
 
 
-class Crew(NamedTuple):
+class ControllerWithLearner(NamedTuple):
     """Controller and its learner process."""
 
     controller: Controller
     learner: int
     """Process id of the learner; 0 for none."""
-    end: Callable[[], None]
+    shut_down: Callable[[], None]
 
 
-def still(robot: EmulatedRobot) -> Crew:
+def make_still_controller(robot: EmulatedRobot) -> ControllerWithLearner:
     """Make a controller that holds still and learns nothing."""
-    return Crew(Still(robot.spec), 0, lambda: None)
+    return ControllerWithLearner(StillController(robot.spec), 0, lambda: None)
 
 
 class Phase(IntEnum):
@@ -68,12 +68,12 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True)
-class Timed:
+class PeriodTimes:
     """Latencies and misses of the periods of one kind."""
 
     latency: np.ndarray
     """Time from deadline to command, in ms."""
-    missed: int
+    num_missed: int
     """Deadlines without a period."""
 
     def percentile(self, q: float) -> float:
@@ -81,7 +81,7 @@ class Timed:
         return float(np.percentile(self.latency, q)) if self.latency.size else float("nan")
 
 
-class Tape:
+class SharedRecord:
     """Shared record: written by the control process and read by its parent, across a fork."""
 
     def __init__(self) -> None:
@@ -102,56 +102,56 @@ class Tape:
         """Process ids of the helpers."""
         return {"learner": int(self._words[1]), "recorder": int(self._words[2])}
 
-    def introduce(self, *, learner: int, recorder: int) -> None:
+    def set_helpers(self, *, learner: int, recorder: int) -> None:
         self._words[1:3] = learner, recorder
 
     @property
-    def count(self) -> int:
+    def num_periods(self) -> int:
         return int(self._words[3])
 
-    def note(self, period: Period) -> None:
+    def record_period(self, period: PeriodRecord) -> None:
         """Record one period; called by the control process."""
         row = int(self._words[3])
         if row < CAPACITY:
             self._rows[row] = self._words[0], period.latency_ms, period.late_ms
             self._words[3] = row + 1
 
-    def timed(self, phases: Sequence[Phase], period: float) -> Timed:
+    def select_periods(self, phases: Sequence[Phase], period: float) -> PeriodTimes:
         """Args:
         period: Control period, in s.
         """
-        rows = self._rows[: self.count]
+        rows = self._rows[: self.num_periods]
         rows = rows[np.isin(rows[:, 0], [int(phase) for phase in phases])]
-        return Timed(rows[:, 1].copy(), int((rows[:, 2] / (1e3 * period)).astype(int).sum()))
+        return PeriodTimes(rows[:, 1].copy(), int((rows[:, 2] / (1e3 * period)).astype(int).sum()))
 
 
 @dataclass(frozen=True)
-class Deaths:
+class HelperFaults:
     """Effect of a helper's stops and death on control."""
 
-    well: Timed
-    unwell: Timed
+    times_running: PeriodTimes
+    times_faulty: PeriodTimes
 
-    def ratio(self, q: float) -> float:
+    def compute_ratio(self, q: float) -> float:
         """Compute a percentile of the latency while the helper was stopped or dead, relative to that while it ran."""
-        return self.unwell.percentile(q) / self.well.percentile(q)
+        return self.times_faulty.percentile(q) / self.times_running.percentile(q)
 
     @property
-    def missed(self) -> int:
+    def num_missed(self) -> int:
         """Number of missed deadlines; a delayed process records them when it continues."""
-        return self.well.missed + self.unwell.missed
+        return self.times_running.num_missed + self.times_faulty.num_missed
 
 
-def try_deaths(
+def inject_helper_faults(
     spec: RobotSpec,
     victim: Victim,
     *,
     log: Path,
-    rounds: int,
+    num_rounds: int,
     seconds: float,
-    make: Callable[[EmulatedRobot], Crew] = still,
+    make: Callable[[EmulatedRobot], ControllerWithLearner] = make_still_controller,
     waits: bool = False,
-) -> Deaths:
+) -> HelperFaults:
     """Stop a helper twice and then kill it, with normal phases in between; repeat for each round.
 
     Args:
@@ -163,110 +163,122 @@ def try_deaths(
     Raises:
         DeviceError: If the control process ends.
     """
-    well, unwell = list[Timed](), list[Timed]()
-    for _ in range(rounds):
-        tape = _round(victim, Tape(), lambda tape: _be_control(spec, tape, make, log, waits), seconds)
-        well.append(tape.timed([Phase.WELL], spec.dt))
-        unwell.append(tape.timed([Phase.STOPPED, Phase.KILLED], spec.dt))
-    return Deaths(_all(well), _all(unwell))
+    well, unwell = list[PeriodTimes](), list[PeriodTimes]()
+    for _ in range(num_rounds):
+        tape = _run_round(
+            victim, SharedRecord(), lambda tape: _run_control(spec, tape, make, log, waits), seconds
+        )
+        well.append(tape.select_periods([Phase.WELL], spec.dt))
+        unwell.append(tape.select_periods([Phase.STOPPED, Phase.KILLED], spec.dt))
+    return HelperFaults(_concatenate_times(well), _concatenate_times(unwell))
 
 
-def _round(victim: Victim, tape: Tape, control: Callable[[Tape], None], seconds: float) -> Tape:
+def _run_round(
+    victim: Victim, tape: SharedRecord, control: Callable[[SharedRecord], None], seconds: float
+) -> SharedRecord:
     """Run one control process, and stop and kill its helper."""
-    with _control(tape, lambda: control(tape)) as living:
-        _until(lambda: tape.count >= WARM_UP, living, START_UP)
-        _torment(tape, tape.helpers[victim], seconds, living)
+    with _fork_control(tape, lambda: control(tape)) as living:
+        _wait_until(lambda: tape.num_periods >= WARM_UP, living, START_UP)
+        _inject_faults(tape, tape.helpers[victim], seconds, living)
     return tape
 
 
-def _torment(tape: Tape, helper: int, seconds: float, living: Callable[[], bool]) -> None:
+def _inject_faults(tape: SharedRecord, helper: int, seconds: float, is_running: Callable[[], bool]) -> None:
     for _ in range(2):
-        _go_on(tape, Phase.WELL, seconds, living)
+        _run_phase(tape, Phase.WELL, seconds, is_running)
         try:
             os.kill(helper, signal.SIGSTOP)
         except ProcessLookupError as error:
             raise DeviceError("the helper ended by itself; its output shows the reason") from error
         try:
-            _go_on(tape, Phase.STOPPED, seconds, living)
+            _run_phase(tape, Phase.STOPPED, seconds, is_running)
         finally:
             os.kill(helper, signal.SIGCONT)
-    _go_on(tape, Phase.WELL, seconds, living)
+    _run_phase(tape, Phase.WELL, seconds, is_running)
     os.kill(helper, signal.SIGKILL)
-    _go_on(tape, Phase.KILLED, seconds, living)
+    _run_phase(tape, Phase.KILLED, seconds, is_running)
 
 
-def _go_on(tape: Tape, phase: Phase, seconds: float, living: Callable[[], bool]) -> None:
+def _run_phase(tape: SharedRecord, phase: Phase, seconds: float, is_running: Callable[[], bool]) -> None:
     tape.phase = phase
     time.sleep(seconds)
-    if not living():
+    if not is_running():
         raise DeviceError(f"the control process ended while its helper was {phase.name.lower()}")
 
 
 @contextmanager
-def _control(tape: Tape, work: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+def _fork_control(tape: SharedRecord, work: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Run a control process; yield a function that returns whether it is running."""
-    child = forked(work)
+    child = fork_process(work)
     ended = list[int]()
 
-    def living() -> bool:
+    def is_running() -> bool:
         if not ended and os.waitpid(child, os.WNOHANG)[0]:
             ended.append(child)
         return not ended
 
     try:
-        yield living
+        yield is_running
     finally:
         tape.phase = Phase.END
         deadline = time.monotonic() + 10.0
-        while living() and time.monotonic() < deadline:
+        while is_running() and time.monotonic() < deadline:
             time.sleep(0.05)
-        if living():
+        if is_running():
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 
 
-def _until(holds: Callable[[], bool], living: Callable[[], bool], patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while not holds():
-        if not living() or time.monotonic() > deadline:
+def _wait_until(condition: Callable[[], bool], is_running: Callable[[], bool], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if not is_running() or time.monotonic() > deadline:
             raise DeviceError("the control process did not start; its output shows the reason")
         time.sleep(0.05)
 
 
-def _all(parts: Sequence[Timed]) -> Timed:
-    return Timed(np.concatenate([part.latency for part in parts]), sum(part.missed for part in parts))
+def _concatenate_times(parts: Sequence[PeriodTimes]) -> PeriodTimes:
+    return PeriodTimes(
+        np.concatenate([part.latency for part in parts]), sum(part.num_missed for part in parts)
+    )
 
 
-def _be_control(
-    spec: RobotSpec, tape: Tape, make: Callable[[EmulatedRobot], Crew], log: Path, waits: bool
+def _run_control(
+    spec: RobotSpec,
+    tape: SharedRecord,
+    make_controller: Callable[[EmulatedRobot], ControllerWithLearner],
+    log: Path,
+    wait_for_recorder: bool,
 ) -> None:
     """Run the shipped loop in real time until the parent ends it."""
     robot = EmulatedRobot(replace(spec, safety=replace(spec.safety, surprise=NEVER, misses=(10**6, 10**6))))
-    recorder = _Waited() if waits else PeriodLog(log)
-    controller, learner, end = make(robot)
-    tape.introduce(learner=learner, recorder=recorder.pid)
+    recorder = _BlockingRecorder() if wait_for_recorder else PeriodLog(log)
+    controller, learner, end = make_controller(robot)
+    tape.set_helpers(learner=learner, recorder=recorder.writer_pid)
 
-    def note(period: Period) -> None:
-        recorder.add(period)
-        tape.note(period)
+    def note(period: PeriodRecord) -> None:
+        recorder.add_period(period)
+        tape.record_period(period)
 
-    go_real_time(PRIORITY - 10)
-    loop = make_local_loop(robot, controller, tidy=take_over_collection().tidy, log=note)
-    loop.supervisor.arm()
+    request_real_time(REALTIME_PRIORITY - 10)
+    loop = make_local_loop(
+        robot, controller, between_periods=defer_garbage_collection().collect_if_due, log=note
+    )
+    loop.supervisor.request_arming()
     loop.run(Deadlines(spec.dt), lambda: tape.phase is Phase.END)
     recorder.close()
     end()
 
 
-class _Waited:
+class _BlockingRecorder:
     """Recorder that blocks its loop."""
 
     def __init__(self) -> None:
         reading, self._writing = os.pipe()
-        self.pid = forked(lambda: _read(reading, self._writing))
+        self.writer_pid = fork_process(lambda: _read_until_closed(reading, self._writing))
         os.close(reading)
 
-    def add(self, period: Period) -> None:
+    def add_period(self, period: PeriodRecord) -> None:
         try:
             os.write(self._writing, str(period).encode().ljust(MESSAGE))
         except BrokenPipeError:
@@ -274,26 +286,26 @@ class _Waited:
 
     def close(self) -> None:
         os.close(self._writing)
-        os.waitpid(self.pid, 0)
+        os.waitpid(self.writer_pid, 0)
 
 
-def _read(reading: int, writing: int) -> None:
+def _read_until_closed(reading: int, writing: int) -> None:
     os.close(writing)
     while os.read(reading, MESSAGE):
         continue
 
 
-class Driver:
+class AgentController:
     """Controller with the library's agent and a target point."""
 
     def __init__(self, robot: EmulatedRobot, agent: "Agent", goal: np.ndarray):
         self._robot, self._agent, self._goal = robot, agent, goal
-        agent.begin(robot.gate.hold.astype(np.float32))
+        agent.begin(robot.gate.last_action.astype(np.float32))
 
     def act(self, obs: np.ndarray) -> np.ndarray:
-        return self._agent.act(obs, self._goal, applied=self._robot.gate.hold.astype(np.float32))
+        return self._agent.act(obs, self._goal, applied=self._robot.gate.last_action.astype(np.float32))
 
-    def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, intervention: bool
     ) -> float:
-        return self._agent.live(obs, applied, next_obs, valid=valid, contact=contact).nll
+        return self._agent.observe(obs, applied, next_obs, valid=valid, intervention=intervention).nll

@@ -12,7 +12,7 @@ from wm_robot.control.control_loop import ControlLoop, make_local_loop
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
-from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot, Motors
+from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedMotors, EmulatedRobot
 
 VALUES = {
     "nan": math.nan,
@@ -30,7 +30,7 @@ SOON = 8
 
 
 @dataclass(frozen=True)
-class Fault:
+class ValueFault:
     """Fault that is injected for one step."""
 
     name: str
@@ -43,7 +43,7 @@ class Fault:
 
 
 @dataclass
-class Tally:
+class FaultCounts:
     """Counters over many faults."""
 
     tried: int = 0
@@ -59,59 +59,59 @@ class Tally:
     """Faults with a value that was not finite and reached a motor."""
 
 
-class Wave:
+class WaveController:
     """Controller that moves every actuator back and forth through most of its range."""
 
     def __init__(self, spec: RobotSpec):
         self._middle = 0.5 * (spec.action_low + spec.action_high)
         self._width = 0.4 * (spec.action_high - spec.action_low)
         self._step = 0
-        self.fault = Fault("none")
+        self.fault = ValueFault("none")
 
     def act(self, obs: np.ndarray) -> Any:
         self._step += 1
         action = self._middle + self._width * np.float32(np.sin(0.05 * self._step))
         return self.fault.action(action.astype(np.float32))
 
-    def live(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, contact: bool
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, valid: bool, intervention: bool
     ) -> float:
         return 0.0
 
 
-def every_fault(spec: RobotSpec) -> Iterator[Fault]:
+def generate_faults(spec: RobotSpec) -> Iterator[ValueFault]:
     """Yield every fault: wrong values in each number of action and reading, wrong types, sizes and stamps."""
     for name, value in (VALUES | TINY).items():
         for motor, label in enumerate(spec.action_names):
-            yield Fault(f"action {label} {name}", _in_action(motor, value), serious=name in VALUES)
+            yield ValueFault(f"action {label} {name}", _corrupt_action(motor, value), serious=name in VALUES)
     for name, value in VALUES.items():
         for channel, label in enumerate(spec.observation_names):
-            yield Fault(f"sensed {label} {name}", reading=_in_reading(channel, value))
+            yield ValueFault(f"sensed {label} {name}", reading=_corrupt_reading(channel, value))
     size = spec.action_dim
     odd: tuple[Any, ...] = (None, "go", 0.0, [0.0] * size, {}, np.zeros(size, int), np.zeros(size, bool))
     for what in odd:
-        yield Fault(f"action is {what!r}", _instead(what))
+        yield ValueFault(f"action is {what!r}", _replace_action(what))
     for kind in (complex, np.longdouble, object, "U4", "M8[s]"):
-        yield Fault(f"action of {kind}", _instead(np.zeros(size, kind)))
+        yield ValueFault(f"action of {kind}", _replace_action(np.zeros(size, kind)))
     for shape in ((size + 1,), (size - 1,), (0,), (), (1, size), (size, 1)):
-        yield Fault(f"action of shape {shape}", _instead(np.zeros(shape, np.float32)))
+        yield ValueFault(f"action of shape {shape}", _replace_action(np.zeros(shape, np.float32)))
     for shift in (3600.0, -3600.0, 1.0, -1.0, math.nan, math.inf, -math.inf):
-        yield Fault(f"stamp {shift:+g} s", reading=_stamped(shift))
-    yield Fault(
+        yield ValueFault(f"stamp {shift:+g} s", reading=_shift_stamp(shift))
+    yield ValueFault(
         "reading too long", reading=lambda o: Observation(stamp=o.stamp, values=np.zeros(99, np.float32))
     )
 
 
-def try_faults(spec: RobotSpec) -> Tally:
+def inject_all_faults(spec: RobotSpec) -> FaultCounts:
     """Inject every fault once, for one step, in a running loop."""
-    tally = Tally()
-    for fault in every_fault(spec):
-        robot, loop, controller = under_way(spec)
+    tally = FaultCounts()
+    for fault in generate_faults(spec):
+        robot, loop, controller = start_robot(spec)
         unsafe = robot.motors.unsafe
-        controller.fault, robot.motors.spoil = fault, fault.reading
-        modes = [loop.step()]
-        controller.fault, robot.motors.spoil = Fault("none"), lambda obs: obs
-        modes += [loop.step() for _ in range(SOON - 1)]
+        controller.fault, robot.motors.corrupt = fault, fault.reading
+        modes = [loop.run_period()]
+        controller.fault, robot.motors.corrupt = ValueFault("none"), lambda obs: obs
+        modes += [loop.run_period() for _ in range(SOON - 1)]
         tally.tried += 1
         tally.driven += robot.motors.driven
         tally.unsafe += robot.motors.unsafe
@@ -121,81 +121,81 @@ def try_faults(spec: RobotSpec) -> Tally:
     return tally
 
 
-def try_generated(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
+def inject_random_faults(spec: RobotSpec, count: int, rng: np.random.Generator) -> FaultCounts:
     """Inject `count` random actions and readings, including invalid ones, one after the other into one robot."""
-    tally, robot = Tally(), EmulatedRobot(spec)
+    tally, robot = FaultCounts(), EmulatedRobot(spec)
     for _ in range(count):
         unsafe = robot.motors.unsafe
-        robot.motors.spoil = _random_reading(spec, rng)
+        robot.motors.corrupt = _draw_reading(spec, rng)
         robot.read()
-        robot.write(_random_action(spec, rng))
+        robot.write(_draw_action(spec, rng))
         tally.tried += 1
         tally.harmed += robot.motors.unsafe > unsafe
     tally.driven, tally.unsafe = robot.motors.driven, robot.motors.unsafe
     return tally
 
 
-def try_naively(spec: RobotSpec, count: int, rng: np.random.Generator) -> Tally:
+def inject_into_clip(spec: RobotSpec, count: int, rng: np.random.Generator) -> FaultCounts:
     """Run the control condition: the same random actions through `np.clip`, as on many robots."""
     tally, motors = (
-        Tally(),
-        Motors(spec, np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)),
+        FaultCounts(),
+        EmulatedMotors(spec, np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)),
     )
     for _ in range(count):
-        action = _random_action(spec, rng)
+        action = _draw_action(spec, rng)
         tally.tried += 1
         try:
             clipped = np.clip(np.asarray(np.real(action), np.float64), spec.action_low, spec.action_high)
         except (TypeError, ValueError):
             # It ends here, with the motors on their last action.
             continue
-        if clipped.shape == motors.hold.shape:
-            tally.harmed += bool(motors.judge(clipped).any())
+        if clipped.shape == motors.last_action.shape:
+            tally.harmed += bool(motors.find_unsafe(clipped).any())
             tally.not_finite += not np.isfinite(clipped).all()
             motors.drive(clipped)
     tally.driven, tally.unsafe = motors.driven, motors.unsafe
     return tally
 
 
-def under_way(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, Wave]:
+def start_robot(spec: RobotSpec) -> tuple[EmulatedRobot, ControlLoop, WaveController]:
     """Return a robot whose controller is already acting."""
-    robot, controller = EmulatedRobot(spec), Wave(spec)
+    robot, controller = EmulatedRobot(spec), WaveController(spec)
     loop = make_local_loop(robot, controller)
-    loop.supervisor.arm()
-    while loop.step() is not Mode.LEARNED:
+    loop.supervisor.request_arming()
+    while loop.run_period() is not Mode.LEARNED:
         continue
     for _ in range(3):
-        loop.step()
+        loop.run_period()
     return robot, loop, controller
 
 
-def _instead(what: Any) -> Callable[[np.ndarray], Any]:
+def _replace_action(what: Any) -> Callable[[np.ndarray], Any]:
     return lambda action: what
 
 
-def _in_action(motor: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def spoil(action: np.ndarray) -> np.ndarray:
+def _corrupt_action(motor: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def corrupt(action: np.ndarray) -> np.ndarray:
         spoilt = action.astype(np.float64)
         spoilt[motor] = value
         return spoilt
 
-    return spoil
+    return corrupt
 
 
-def _in_reading(channel: int, value: float) -> Callable[[Observation], Observation]:
-    def spoil(obs: Observation) -> Observation:
+def _corrupt_reading(channel: int, value: float) -> Callable[[Observation], Observation]:
+    def corrupt(obs: Observation) -> Observation:
         values = obs.values.astype(np.float64)
         values[channel] = value
         return Observation(stamp=obs.stamp, values=values)
 
-    return spoil
+    return corrupt
 
 
-def _stamped(shift: float) -> Callable[[Observation], Observation]:
+def _shift_stamp(shift: float) -> Callable[[Observation], Observation]:
     return lambda obs: Observation(stamp=obs.stamp + shift, values=obs.values)
 
 
-def _random_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
+def _draw_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
     """Draw a random action, sometimes with one invalid number, a wrong size or a wrong type."""
     size = spec.action_dim
     action = rng.standard_normal(size) * 10.0 ** rng.uniform(-3, 3)
@@ -212,11 +212,13 @@ def _random_action(spec: RobotSpec, rng: np.random.Generator) -> Any:
     return action
 
 
-def _random_reading(spec: RobotSpec, rng: np.random.Generator) -> Callable[[Observation], Observation]:
+def _draw_reading(spec: RobotSpec, rng: np.random.Generator) -> Callable[[Observation], Observation]:
     kind = rng.integers(16)
     if kind == 0:
-        return _in_reading(int(rng.integers(spec.obs_dim)), float(rng.choice([math.nan, math.inf, 1e30])))
+        return _corrupt_reading(
+            int(rng.integers(spec.obs_dim)), float(rng.choice([math.nan, math.inf, 1e30]))
+        )
     if kind == 1:
-        return _stamped(float(rng.choice([3600, -3600, 1, -1, math.nan])))
+        return _shift_stamp(float(rng.choice([3600, -3600, 1, -1, math.nan])))
     noise = rng.standard_normal(spec.obs_dim).astype(np.float32)
     return lambda obs: Observation(stamp=obs.stamp, values=obs.values + noise)

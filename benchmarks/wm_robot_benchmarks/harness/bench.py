@@ -20,7 +20,7 @@ from typing import Annotated
 import tyro
 
 from wm_robot.progress import Progress
-from wm_robot_benchmarks.harness.result import Result, Setting, measure
+from wm_robot_benchmarks.harness.result import Result, Setting, measure_and_print
 from wm_robot_cli.values import Seed
 
 BASES = Path("bases")
@@ -38,7 +38,7 @@ class Bench(ABC):
 
     def measure(self) -> None:
         """Run the bench with a progress meter, and print the result."""
-        measure(self.run, self.setting(), as_json=self.as_json)
+        measure_and_print(self.run, self.setting(), as_json=self.as_json)
 
     def setting(self) -> Setting:
         """Return the options that every result reports."""

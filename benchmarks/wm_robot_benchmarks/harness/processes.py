@@ -20,7 +20,7 @@ T = TypeVar("T")
 LOOK = 1.0
 """Time between two checks for the parent process, and between two progress reports, in s."""
 FRACTION = struct.Struct("d")
-WHOLE = 1_000_000
+PROGRESS_RESOLUTION = 1_000_000
 """Resolution in which fractions are reported."""
 
 
@@ -39,12 +39,14 @@ def in_processes(
     context = multiprocessing.get_context("spawn")
     count = min(len(jobs), os.cpu_count() or 1)
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=end_with, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
+    )
     with tempfile.TemporaryDirectory() as folder, pool:
-        shares = [_Share(Path(folder) / str(number)) for number in range(len(jobs))]
+        shares = [_JobProgress(Path(folder) / str(number)) for number in range(len(jobs))]
         try:
             # Processes are started here. Only the bench receives Ctrl-C: it ends them.
-            with _interrupts_held():
+            with _block_interrupts():
                 futures = [
                     pool.submit(part, *job, **({} if progress is None else {"progress": share}))
                     for job, share in zip(jobs, shares, strict=True)
@@ -60,7 +62,7 @@ def in_processes(
                         for share, job in zip(shares, futures, strict=True)
                         if not job.done()
                     )
-                    progress(round(WHOLE * (1 - left / len(jobs))), WHOLE)
+                    progress(round(PROGRESS_RESOLUTION * (1 - left / len(jobs))), PROGRESS_RESOLUTION)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
@@ -70,7 +72,7 @@ def in_processes(
 
 
 @dataclass(frozen=True)
-class _Share:
+class _JobProgress:
     """Progress of one job: a file that its process writes and the bench reads."""
 
     path: Path
@@ -88,23 +90,23 @@ class _Share:
             return 0.0
 
 
-def end_with(bench: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when the bench ends: a killed bench does not end its workers by itself.
 
     Args:
         bench: Process id of the parent.
     """
 
-    def watch() -> None:
-        while os.getppid() == bench:
+    def watch_parent() -> None:
+        while os.getppid() == parent:
             time.sleep(LOOK)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _block_interrupts() -> Iterator[None]:
     """Block Ctrl-C: processes started in this context never receive it, and a pending one is raised at the end."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

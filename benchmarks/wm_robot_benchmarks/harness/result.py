@@ -14,15 +14,15 @@ from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.memory import registry
 from wm_robot_cli.progress import ProgressMeter
-from wm_robot_cli.provenance import command, commit
-from wm_robot_cli.tables import console_of_stdout, number_in_words, print_table
+from wm_robot_cli.provenance import read_command, read_commit
+from wm_robot_cli.tables import format_number, make_console, print_table
 
-LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.learns}
-FAMILIES = tuple(name for name, family in LEARNING.items() if not family.learns_as)
+LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.is_learned}
+FAMILIES = tuple(name for name, family in LEARNING.items() if not family.same_predictions_as)
 """Families of memory that benches compare."""
 OWN_BASES = Path("runs/bases")
 """Where to put bases of a robot whose name another has."""
-KNOWN_ARMS = (*LEARNING, "robust", "oracle", "nominal")
+VARIANTS = (*LEARNING, "robust", "oracle", "nominal")
 """Names that a base can have after its robot's."""
 
 
@@ -39,7 +39,7 @@ class Setting:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        needs(len(self.asked) > 0, "seeds is empty; it must have at least one")
+        require(len(self.asked) > 0, "seeds is empty; it must have at least one")
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -77,14 +77,16 @@ class Result:
         }
 
 
-def measure(run: Callable[..., Result], setting: Setting, *args: Any, as_json: bool, **options: Any) -> None:
+def measure_and_print(
+    run: Callable[..., Result], setting: Setting, *args: Any, as_json: bool, **options: Any
+) -> None:
     """Run a bench with a progress meter, and print its result."""
     with ProgressMeter(f"bench {setting.bench}") as progress:
         result = run(setting, *args, progress=progress, **options)
-    finish(result, as_json)
+    print_result(result, as_json)
 
 
-def needs_gripper(setting: Setting) -> None:
+def require_gripper(setting: Setting) -> None:
     """Reject a robot without a gripper, before bases are trained for it.
 
     Raises:
@@ -92,19 +94,19 @@ def needs_gripper(setting: Setting) -> None:
     """
     from wm_robot.robots import load_spec
 
-    needs(
+    require(
         bool(load_spec(setting.robot).chain),
         f"robot is '{setting.robot}', whose spec has no chain, and so no gripper; bench {setting.bench} "
         "measures the distance of a gripper to its target. Use a robot with a gripper: --robot arm",
     )
 
 
-def base_folder(setting: Setting, arm: str) -> Path:
+def find_base_folder(setting: Setting, variant: str) -> Path:
     """Return the folder of one variant's base, checked as in `check_bases`."""
-    return check_bases(setting, [arm])[arm]
+    return check_bases(setting, [variant])[variant]
 
 
-def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
+def check_bases(setting: Setting, variants: Iterable[str]) -> dict[str, Path]:
     """Find the bases of all variants that a bench needs, before it simulates anything.
 
     Returns:
@@ -117,25 +119,25 @@ def check_bases(setting: Setting, arms: Iterable[str]) -> dict[str, Path]:
     from wm_robot.robots import load_spec
 
     spec = load_spec(setting.robot)
-    wanted, found = list(dict.fromkeys(arms)), dict[str, Path]()
+    wanted, found = list(dict.fromkeys(variants)), dict[str, Path]()
     for arm in wanted:
-        if _is_there(folder := setting.bases / f"{spec.name}-{arm}"):
+        if _has_base(folder := setting.bases / f"{spec.name}-{arm}"):
             found[arm] = find_base(folder)
     missing = [arm for arm in wanted if arm not in found]
-    foreign = [arm for arm, folder in found.items() if _spec_digest(folder) != spec.digest()]
+    foreign = [arm for arm, folder in found.items() if _read_spec_digest(folder) != spec.compute_digest()]
     if missing or foreign:
-        raise SnapshotError(_wanted(setting, spec.name, wanted, missing, foreign))
+        raise SnapshotError(_describe_missing_bases(setting, spec.name, wanted, missing, foreign))
     return found
 
 
-def bases_of(setting: Setting, arms: Iterable[str]) -> dict[str, Any]:
+def load_bases(setting: Setting, variants: Iterable[str]) -> dict[str, Any]:
     """Load the base of every variant that an experiment needs.
 
     Raises:
         SnapshotError: See `check_bases`.
         MissingExtraError: If torch is not installed.
     """
-    folders = check_bases(setting, arms)
+    folders = check_bases(setting, variants)
     try:
         import torch
     except ImportError as error:
@@ -146,44 +148,46 @@ def bases_of(setting: Setting, arms: Iterable[str]) -> dict[str, Any]:
     return {arm: load_base(folder) for arm, folder in folders.items()}
 
 
-def arms_with_base(setting: Setting) -> list[str]:
+def list_variants_with_base(setting: Setting) -> list[str]:
     """List the variants of a robot with a base for its spec, in the folder or among the shipped bases."""
-    from wm_robot.io.base_file import CARD, SHIPPED
+    from wm_robot.io.base_file import BASE_FOLDERS, CARD
     from wm_robot.robots import load_spec
 
     spec = load_spec(setting.robot)
     # Shipped bases are found under the default name from any folder: see `find_base`.
-    places = [setting.bases, *(SHIPPED if setting.bases in (Path(), Path("bases")) else ())]
+    places = [setting.bases, *(BASE_FOLDERS if setting.bases in (Path(), Path("bases")) else ())]
     folders = {
         card.parent.name: card.parent
         for place in reversed(places)
         for card in place.glob(f"{spec.name}-*/{CARD}")
     }
-    own = (name for name, folder in folders.items() if _spec_digest(folder) == spec.digest())
+    own = (name for name, folder in folders.items() if _read_spec_digest(folder) == spec.compute_digest())
     return sorted(name.removeprefix(f"{spec.name}-") for name in own)
 
 
-def digest_of(folder: Path) -> str:
+def read_base_digest(folder: Path) -> str:
     """Return the digest of a base from its card."""
-    return _from_card(folder, "digest")
+    return _read_card(folder, "digest")
 
 
-def _spec_digest(folder: Path) -> str:
+def _read_spec_digest(folder: Path) -> str:
     """Return the spec digest of the robot that a base was trained for, from its card."""
-    return _from_card(folder, "spec_digest")
+    return _read_card(folder, "spec_digest")
 
 
-def _from_card(folder: Path, key: str) -> str:
+def _read_card(folder: Path, key: str) -> str:
     from wm_robot.io.base_file import CARD
-    from wm_robot.io.strict_json import read_json
+    from wm_robot.io.strict_json import parse_json
 
-    card = read_json((folder / CARD).read_bytes(), str(folder / CARD))
+    card = parse_json((folder / CARD).read_bytes(), str(folder / CARD))
     return str(card.get(key)) if isinstance(card, dict) else ""
 
 
-def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], foreign: list[str]) -> str:
+def _describe_missing_bases(
+    setting: Setting, robot: str, variants: list[str], missing: list[str], foreign: list[str]
+) -> str:
     """Describe in one sentence all bases that are missing or of another robot, with the command to train them."""
-    wanted = [f"{robot}-{arm}" for arm in arms]
+    wanted = [f"{robot}-{arm}" for arm in variants]
     needed = f"bench {setting.bench} needs the base{'s' * (len(wanted) > 1)} {', '.join(wanted)}"
     said = (
         [f"missing in {setting.bases}: {', '.join(f'{robot}-{arm}' for arm in missing)}"] if missing else []
@@ -194,19 +198,19 @@ def _wanted(setting: Setting, robot: str, arms: list[str], missing: list[str], f
             + ", ".join(f"{robot}-{arm}" for arm in foreign)
         )
     for arm in missing:
-        if arm not in KNOWN_ARMS:
-            close = get_close_matches(arm, KNOWN_ARMS, n=1)
-            guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(KNOWN_ARMS)}"
+        if arm not in VARIANTS:
+            close = get_close_matches(arm, VARIANTS, n=1)
+            guess = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(VARIANTS)}"
             return f"{needed}; '{arm}' is no family of memory{guess}"
     if foreign:
         # The bases of the other robot are not changed.
-        make = _training(setting.robot, robot, list(arms), OWN_BASES)
+        make = _compose_train_command(setting.robot, robot, list(variants), OWN_BASES)
         return f"{needed}; {'; '.join(said)}. Make own ones, and name their folder by --bases {OWN_BASES}: {make}"
-    make = _training(setting.robot, robot, missing, setting.bases)
+    make = _compose_train_command(setting.robot, robot, missing, setting.bases)
     return f"{needed}; {'; '.join(said)}. Make {'them' if len(missing) > 1 else 'it'}: {make}"
 
 
-def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
+def _compose_train_command(robot_argument: str, robot: str, variants: list[str], folder: Path) -> str:
     """Return the command that trains the missing bases only.
 
     `train --all` trains one of a family, `robust` and `oracle`.
@@ -216,10 +220,12 @@ def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
         folder: Folder of the bases.
     """
     default = folder == Path("bases")
-    ends = [arm for arm in arms if arm in ("robust", "oracle", "nominal")]
-    families = [arm for arm in arms if arm not in ends]
-    there = [arm for arm in ("robust", "oracle") if arm not in arms and _is_there(folder / f"{robot}-{arm}")]
-    commands, train = list[str](), ["wm-robot", "train", asked]
+    ends = [arm for arm in variants if arm in ("robust", "oracle", "nominal")]
+    families = [arm for arm in variants if arm not in ends]
+    there = [
+        arm for arm in ("robust", "oracle") if arm not in variants and _has_base(folder / f"{robot}-{arm}")
+    ]
+    commands, train = list[str](), ["wm-robot", "train", robot_argument]
     if families and ends and not there:
         first = families.pop(0)
         of_family = [] if first == "ekf" else ["--memory", first]
@@ -232,7 +238,7 @@ def _training(asked: str, robot: str, arms: list[str], folder: Path) -> str:
     return " && ".join(commands)
 
 
-def _is_there(folder: Path) -> bool:
+def _has_base(folder: Path) -> bool:
     from wm_robot.io.base_file import find_base
 
     try:
@@ -242,7 +248,7 @@ def _is_there(folder: Path) -> bool:
         return False
 
 
-def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
+def describe_spread(values: Mapping[str, Sequence[float | None]]) -> str:
     """Describe the spread of figures over seeds; with one seed there is none.
 
     Args:
@@ -258,16 +264,16 @@ def spread_in_words(values: Mapping[str, Sequence[float | None]]) -> str:
     )
 
 
-def count_of(seeds: Sequence[int]) -> str:
+def describe_seed_count(seeds: Sequence[int]) -> str:
     """Return `one seed`, or `3 seeds`."""
     return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def finish(result: Result, as_json: bool) -> None:
+def print_result(result: Result, as_json: bool) -> None:
     """Print a result: table, figures and the command to reproduce them; with `as_json` as JSON too."""
     setting = result.setting
     seconds = round(time.monotonic() - setting.started, 1)
-    made_by = {"commit": commit(), "command": command()}
+    made_by = {"commit": read_commit(), "command": read_command()}
     _print_table(result, seconds, **made_by)
     if as_json:
         print(
@@ -291,31 +297,31 @@ def finish(result: Result, as_json: bool) -> None:
 
 
 def _print_table(result: Result, seconds: float, *, commit: str, command: str) -> None:
-    console, setting = console_of_stdout(), result.setting
+    console, setting = make_console(), result.setting
 
-    def say(words: str) -> None:
+    def print_line(words: str) -> None:
         console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     quick = " · quick: a smaller sample of the same" if setting.quick else ""
-    say(f"{setting.bench} · {setting.robot}{quick}")
+    print_line(f"{setting.bench} · {setting.robot}{quick}")
     by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in result.table:
         by_columns.setdefault(tuple(row), []).append(row)
     for rows in by_columns.values():
         print_table(console, rows)
     for name, value in result.values.items():
-        say(f"  {name} = {result.reasons[name] if value is None else number_in_words(value, 4)}")
+        print_line(f"  {name} = {result.reasons[name] if value is None else format_number(value, 4)}")
     for note in result.notes:
-        say(f"  {note}")
+        print_line(f"  {note}")
     seeds = ", ".join(map(str, setting.seeds))
     bases = ", ".join(f"{name} {digest[:12]}" for name, digest in result.bases.items())
-    say(f"  seed{'s' * (len(setting.seeds) > 1)} {seeds} · commit {commit} · {seconds:g} s")
+    print_line(f"  seed{'s' * (len(setting.seeds) > 1)} {seeds} · commit {commit} · {seconds:g} s")
     if bases:
-        say(f"  bases: {bases}")
-    say(f"  again: {command}")
+        print_line(f"  bases: {bases}")
+    print_line(f"  again: {command}")
 
 
-def needs(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     """Reject an invalid setting.
 
     Raises:

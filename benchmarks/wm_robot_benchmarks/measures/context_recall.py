@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from wm_robot.adaptation.context_bank import Recall, RecallConfig, bank_of
-from wm_robot.evaluation.adaptation import HORIZON, LivesView, open_loop
+from wm_robot.adaptation.context_bank import ContextBank, ContextBankConfig, get_bank
+from wm_robot.evaluation.adaptation import HORIZON, TensorBatch, compute_open_loop_error
 from wm_robot.memory.lifetime_state import ContextBankState, map_values
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
-from wm_robot.model.torch_backend import ModelLives, tensors
+from wm_robot.model.torch_backend import TorchBackend, to_tensors
 from wm_robot.model.world_model import WorldModel
-from wm_robot.progress import Progress, unreported
-from wm_robot.types import Lives, Step
+from wm_robot.progress import Progress, ignore_progress
+from wm_robot.types import Step, TrajectoryBatch
 
 Bank = ContextBankState[np.ndarray]
 AFTER_CHANGE = 50
@@ -23,32 +23,32 @@ AFTER_CHANGE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visits:
+class ContextVisits:
     """Result of trajectories that visit one context after another, `V` visits of equal length."""
 
     errors: Float[np.ndarray, "B V P"]
     """Mean square `HORIZON` steps ahead, in units of the one-step change, by steps since the change."""
-    switches: int = 0
+    num_switches: int = 0
     """Number of switches to a stored context."""
-    false_switches: int = 0
+    num_false_switches: int = 0
     """Number of switches to a wrong context, later than `AFTER_CHANGE` after a change."""
-    mistaken: int = 0
+    num_wrong_contexts: int = 0
     """Visits whose selected context was wrong at step `AFTER_CHANGE`."""
-    alarms: int = 0
+    num_alarms: int = 0
 
 
 @torch.inference_mode()
-def visits_of(
+def measure_visits(
     model: WorldModel,
-    lives: Lives,
+    lives: TrajectoryBatch,
     *,
-    visit: int,
+    visit_steps: int,
     points: Sequence[int],
     change_std: np.ndarray,
-    recall: RecallConfig | None = None,
+    recall: ContextBankConfig | None = None,
     swap_banks: bool = False,
-    progress: Progress = unreported,
-) -> Visits:
+    progress: Progress = ignore_progress,
+) -> ContextVisits:
     """Process trajectories and imagine rollouts at several steps of every visit.
 
     Args:
@@ -58,46 +58,46 @@ def visits_of(
         swap_banks: Control condition: at each change every robot gets the bank of the next one.
         progress: Progress over the steps.
     """
-    view, unit = LivesView(lives), torch.from_numpy(change_std)
-    count, visits = len(lives), (lives.steps - HORIZON) // visit
-    plain = ModelLives(model)
-    backend: ModelBackend[np.ndarray] = Recall(plain, recall) if recall else plain
-    state = backend.birth(hold=lives.hold)
+    view, unit = TensorBatch(lives), torch.from_numpy(change_std)
+    count, visits = len(lives), (lives.num_steps - HORIZON) // visit_steps
+    plain = TorchBackend(model)
+    backend: ModelBackend[np.ndarray] = ContextBank(plain, recall) if recall else plain
+    state = backend.initial_state(initial_action=lives.hold)
     ones, found = np.ones(count, np.float32), np.empty((count, visits, len(points)))
-    witness = _Witness(recall, lives) if recall else None
-    for t in range(visit * visits):
-        number, since = divmod(t, visit)
+    witness = _SlotContexts(recall, lives) if recall else None
+    for t in range(visit_steps * visits):
+        number, since = divmod(t, visit_steps)
         if swap_banks and t and not since:
-            state = _swapped(state)
+            state = _swap_banks(state)
         if since in points:
-            found[:, number, points.index(since)] = open_loop(
-                model, tensors(state.model_part()), view, t, unit
+            found[:, number, points.index(since)] = compute_open_loop_error(
+                model, to_tensors(state.model_part()), view, t, unit
             ).numpy()
         step = Step(lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1], ones)
-        before, (_, state) = state, backend.write(state, step)
+        before, (_, state) = state, backend.update(state, step)
         if witness:
-            witness.see(t, since, bank_of(before), bank_of(state))
-        progress(t + 1, visit * visits)
+            witness.record_step(t, since, get_bank(before), get_bank(state))
+        progress(t + 1, visit_steps * visits)
     if witness is None:
-        return Visits(errors=found)
-    return Visits(
+        return ContextVisits(errors=found)
+    return ContextVisits(
         errors=found,
-        switches=int(bank_of(state).switches.sum()),
-        false_switches=witness.false,
-        mistaken=witness.mistaken,
-        alarms=int(bank_of(state).alarms.sum()),
+        num_switches=int(get_bank(state).switches.sum()),
+        num_false_switches=witness.false,
+        num_wrong_contexts=witness.mistaken,
+        num_alarms=int(get_bank(state).alarms.sum()),
     )
 
 
-class _Witness:
+class _SlotContexts:
     """Records the true context of each slot, and so whether a switch is right."""
 
-    def __init__(self, recall: RecallConfig, lives: Lives):
+    def __init__(self, recall: ContextBankConfig, lives: TrajectoryBatch):
         self._world, self._settled = lives.world, recall.settled
         self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.slots), -1)
         self.false = self.mistaken = 0
 
-    def see(self, t: int, since: int, before: Bank, after: Bank) -> None:
+    def record_step(self, t: int, since: int, before: Bank, after: Bank) -> None:
         rows, slots = np.nonzero(before.last_used != after.last_used)
         # The content of a slot is that many steps old.
         self._filled[rows, slots] = self._world[rows, max(0, t - self._settled)]
@@ -111,5 +111,5 @@ class _Witness:
             self.mistaken += int(wrong.sum())
 
 
-def _swapped(state: ArrayState) -> ArrayState:
+def _swap_banks(state: ArrayState) -> ArrayState:
     return replace(state, bank=map_values(lambda value: np.roll(value, 1, 0), state.bank))

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from wm_robot.evaluation.adaptation import LivesView, live
+from wm_robot.evaluation.adaptation import TensorBatch, update_state
 from wm_robot.model.world_model import WorldModel
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 EPISODES, LENGTH = 8, 8
 NOISE = 0.1
@@ -26,7 +26,9 @@ ACTIONS = torch.linspace(-3.0, 3.0, 241)
 """Candidate actions."""
 
 
-def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = EPISODES) -> Lives:
+def generate_gain_trajectories(
+    count: int, *, seed: int, constant_gain: bool = True, episodes: int = EPISODES
+) -> TrajectoryBatch:
     """Generate trajectories of episodes with random actions, each from rest: the first action has no evidence.
 
     Args:
@@ -35,13 +37,17 @@ def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = E
     rng = np.random.default_rng(seed)
     steps = episodes * LENGTH
     gains = rng.uniform(*GAIN, (count, episodes)) * rng.choice([-1.0, 1.0], (count, episodes))
-    world = np.zeros((count, steps), np.int64) if lasting else np.tile(np.arange(steps) // LENGTH, (count, 1))
+    world = (
+        np.zeros((count, steps), np.int64)
+        if constant_gain
+        else np.tile(np.arange(steps) // LENGTH, (count, 1))
+    )
     action = rng.normal(size=(count, steps))
     action[:, ::LENGTH] = 0.0
     gain = np.take_along_axis(gains, world, 1)
     outcome = gain * action + NOISE * rng.normal(size=(count, steps))
     obs = np.concatenate([NOISE * rng.normal(size=(count, 1)), outcome], 1)
-    return Lives(
+    return TrajectoryBatch(
         obs=obs[..., None].astype(np.float32),
         action=action[..., None].astype(np.float32),
         hold=np.zeros((count, 1), np.float32),
@@ -52,8 +58,8 @@ def gain_lives(count: int, *, seed: int, lasting: bool = True, episodes: int = E
 
 
 @torch.inference_mode()
-def first_costs(
-    model: WorldModel, lives: Lives, *, history: str = "own", seed: int = 0
+def compute_first_costs(
+    model: WorldModel, lives: TrajectoryBatch, *, history: str = "own", seed: int = 0
 ) -> Float[np.ndarray, "B E"]:
     """Compute (g u - y)² of the first action of every episode, with the model's best u.
 
@@ -61,32 +67,32 @@ def first_costs(
         history: `own`; `none`: initial state at every episode; `shuffled`: own steps with the outcomes of
             others; `other`: the steps of the next robot.
     """
-    view = LivesView(_lived(lives, history, seed))
+    view = TensorBatch(_select_history(lives, history, seed))
     gains = np.take_along_axis(lives.physics[..., 0], lives.world, 1)
     targets = np.resize(np.array(TARGETS), len(lives))
-    state, costs = model.birth(hold=view.hold), []
+    state, costs = model.initial_state(initial_action=view.initial_action), []
     plans = ACTIONS.view(1, -1, 1, 1).expand(len(lives), -1, -1, -1)
-    for start in range(0, lives.steps, LENGTH):
+    for start in range(0, lives.num_steps, LENGTH):
         if history == "none":
-            state = model.birth(hold=view.hold)
+            state = model.initial_state(initial_action=view.initial_action)
         # Of the previous episode only the learned state remains.
         now = replace(state, recent=torch.zeros_like(state.recent))
         expected = model.imagine(now, model.observe(now, torch.zeros(len(lives), 1)), plans).mean[..., 0, 0]
         best = (expected - torch.from_numpy(targets.astype(np.float32))[:, None]).square().argmin(1)
         costs.append((gains[:, start] * ACTIONS[best].numpy() - targets) ** 2)
-        state = live(model, state, view, start, start + LENGTH)
+        state = update_state(model, state, view, start, start + LENGTH)
     return np.stack(costs, 1)
 
 
-def _lived(lives: Lives, history: str, seed: int) -> Lives:
+def _select_history(lives: TrajectoryBatch, history: str, seed: int) -> TrajectoryBatch:
     """Return the steps that are processed between the evaluated actions."""
     if history == "other":
-        return lives.rows(np.roll(np.arange(len(lives)), 1))
+        return lives.select_rows(np.roll(np.arange(len(lives)), 1))
     if history == "shuffled":
-        order = np.random.default_rng(seed).permutation(lives.steps)
+        order = np.random.default_rng(seed).permutation(lives.num_steps)
         parts = {name: getattr(lives, name) for name in lives.__dataclass_fields__}
         obs = np.concatenate([lives.obs[:, :1], lives.obs[:, 1:][:, order]], 1)
-        return Lives(**parts | {"obs": obs})
+        return TrajectoryBatch(**parts | {"obs": obs})
     if history not in ("own", "none"):
         raise ValueError(f"history is '{history}'; it must be 'own', 'none', 'shuffled' or 'other'")
     return lives

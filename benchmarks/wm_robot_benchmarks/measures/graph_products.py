@@ -9,14 +9,14 @@ from wm_robot.errors import MissingExtraError
 PRODUCTS = ("MatMul", "Gemm")
 
 
-class Product(NamedTuple):
+class MatrixProduct(NamedTuple):
     """Matrix product in an ONNX model: `rows × inner` by `inner × columns`."""
 
     node: str
     rows: int
     inner: int
     columns: int
-    fixed: bool
+    is_weight: bool
     """Whether its right side is a weight and not a computed value."""
 
     @property
@@ -24,7 +24,7 @@ class Product(NamedTuple):
         return 2 * self.rows * self.inner * self.columns
 
 
-def products(content: bytes) -> list[Product]:
+def list_matrix_products(content: bytes) -> list[MatrixProduct]:
     """List the products of an ONNX model with fixed shapes, in its order.
 
     Raises:
@@ -34,10 +34,10 @@ def products(content: bytes) -> list[Product]:
         import onnx
     except ImportError as error:
         raise MissingExtraError("wm-robot bench onboard", "learn") from error
-    return list(_products(onnx.shape_inference.infer_shapes(onnx.load_from_string(content))))
+    return list(_iterate_products(onnx.shape_inference.infer_shapes(onnx.load_from_string(content))))
 
 
-def _products(model: Any) -> Iterator[Product]:
+def _iterate_products(model: Any) -> Iterator[MatrixProduct]:
     graph = model.graph
     fixed = {weight.name: tuple(weight.dims) for weight in graph.initializer}
     shapes = fixed | {
@@ -47,11 +47,11 @@ def _products(model: Any) -> Iterator[Product]:
     for node in graph.node:
         if node.op_type in PRODUCTS:
             left, right = (shapes[name] for name in node.input[:2])
-            left = left[::-1] if _option(node, "transA") else left
-            right = right[::-1] if _option(node, "transB") else right
+            left = left[::-1] if _read_option(node, "transA") else left
+            right = right[::-1] if _read_option(node, "transB") else right
             # Weights of the lifetime state have a batch axis; an ONNX model has a batch of one.
-            yield Product(node.name, math.prod(left[:-1]), left[-1], right[-1], node.input[1] in fixed)
+            yield MatrixProduct(node.name, math.prod(left[:-1]), left[-1], right[-1], node.input[1] in fixed)
 
 
-def _option(node: Any, name: str) -> int:
+def _read_option(node: Any, name: str) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == name), 0)

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from wm_robot.model.world_model import WorldModel
-from wm_robot.progress import Progress, unreported
-from wm_robot.types import Lives
+from wm_robot.progress import Progress, ignore_progress
+from wm_robot.types import TrajectoryBatch
 
 STATES, INPUTS = 3, 1
 NUMBERS = STATES * (STATES + INPUTS)
@@ -25,7 +25,9 @@ PIECE = 128
 """Steps that a model processes at once."""
 
 
-def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None) -> Lives:
+def generate_linear_trajectories(
+    count: int, steps: int, *, seed: int, regime_steps: int | None = None
+) -> TrajectoryBatch:
     """Generate trajectories, each in its own system.
 
     Args:
@@ -33,13 +35,13 @@ def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None
             trajectories.
     """
     rng = np.random.default_rng(seed)
-    if regime is None:
+    if regime_steps is None:
         # As with a rate of one change in 200 steps; without a change the world index stays 0.
         changes = (rng.random((count, steps)) < 1 / 200) & (rng.random((count, 1)) < 0.5)
         world = changes.cumsum(1)
     else:
-        world = np.broadcast_to(np.arange(steps) // regime, (count, steps)).copy()
-    systems = _systems(rng, (count, int(world.max()) + 1))
+        world = np.broadcast_to(np.arange(steps) // regime_steps, (count, steps)).copy()
+    systems = _draw_systems(rng, (count, int(world.max()) + 1))
     now = np.take_along_axis(systems, world[..., None, None], 1)
     action = np.empty((count, steps, INPUTS))
     action[:, 0] = rng.normal(size=(count, INPUTS))
@@ -52,7 +54,7 @@ def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None
         asked = np.concatenate([obs[:, t], action[:, t]], -1)
         noise = NOISE * rng.normal(size=(count, STATES))
         obs[:, t + 1] = (now[:, t] @ asked[..., None])[..., 0] + noise
-    return Lives(
+    return TrajectoryBatch(
         obs=obs.astype(np.float32),
         action=action.astype(np.float32),
         hold=np.zeros((count, INPUTS), np.float32),
@@ -62,8 +64,8 @@ def linear_lives(count: int, steps: int, *, seed: int, regime: int | None = None
     )
 
 
-def least_squares_errors(
-    lives: Lives, *, forgetting: float = 1.0, told_changes: bool = False
+def compute_least_squares_errors(
+    lives: TrajectoryBatch, *, forgetting: float = 1.0, told_changes: bool = False
 ) -> Float[np.ndarray, "B T"]:
     """Compute the squared prediction error of recursive least squares at each step, mean over states.
 
@@ -75,11 +77,11 @@ def least_squares_errors(
     """
     obs, action = lives.obs.astype(np.float64), lives.action.astype(np.float64)
     count, size = len(lives), STATES + INPUTS
-    born = np.eye(size) * _prior_variance() / NOISE**2
+    born = np.eye(size) * _compute_prior_variance() / NOISE**2
     covariance = np.broadcast_to(born, (count, size, size)).copy()
     weights = np.zeros((count, size, STATES))
-    errors = np.empty((count, lives.steps))
-    for t in range(lives.steps):
+    errors = np.empty((count, lives.num_steps))
+    for t in range(lives.num_steps):
         if told_changes and t:
             new = lives.world[:, t] != lives.world[:, t - 1]
             covariance[new], weights[new] = born, 0.0
@@ -94,30 +96,30 @@ def least_squares_errors(
 
 
 @torch.inference_mode()
-def learned_errors(
-    model: WorldModel, lives: Lives, progress: Progress = unreported
+def compute_model_errors(
+    model: WorldModel, lives: TrajectoryBatch, progress: Progress = ignore_progress
 ) -> Float[np.ndarray, "B T"]:
     """Compute the squared prediction error of a model with a lifetime state, at each step."""
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
-    state = model.birth(hold=torch.from_numpy(lives.hold))
+    state = model.initial_state(initial_action=torch.from_numpy(lives.hold))
     errors = []
-    for start in range(0, lives.steps, PIECE):
-        stop = min(start + PIECE, lives.steps)
+    for start in range(0, lives.num_steps, PIECE):
+        stop = min(start + PIECE, lives.num_steps)
         valid = torch.ones(len(lives), stop - start)
         predicted, state = model.scan(state, obs[:, start : stop + 1], action[:, start:stop], valid)
         errors.append((predicted.mean - obs[:, start + 1 : stop + 1]).square().mean(-1))
-        progress(stop, lives.steps)
+        progress(stop, lives.num_steps)
     return (torch.cat(errors, 1) / NOISE**2).double().numpy()
 
 
-def _systems(rng: np.random.Generator, shape: tuple[int, int]) -> Float[np.ndarray, "B W S X"]:
+def _draw_systems(rng: np.random.Generator, shape: tuple[int, int]) -> Float[np.ndarray, "B W S X"]:
     """Draw systems, with A and B concatenated."""
     a = rng.normal(size=(*shape, STATES, STATES))
     a *= (rng.uniform(*GAIN, size=shape) / np.linalg.norm(a, 2, axis=(-2, -1)))[..., None, None]
     return np.concatenate([a, rng.normal(size=(*shape, STATES, INPUTS))], -1)
 
 
-def _prior_variance() -> Float[np.ndarray, "X"]:
+def _compute_prior_variance() -> Float[np.ndarray, "X"]:
     """Return the prior variance of each column's entries, which all have mean 0."""
-    drawn = _systems(np.random.default_rng(0), (1, 20_000))
+    drawn = _draw_systems(np.random.default_rng(0), (1, 20_000))
     return drawn.var((0, 1)).mean(0)

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.types import Lives
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, count_of
-from wm_robot_benchmarks.measures.gain_task import EPISODES, TARGETS, first_costs, gain_lives
-from wm_robot_benchmarks.measures.toy_tasks import SmallTask
+from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
+from wm_robot_benchmarks.measures.gain_task import (
+    EPISODES,
+    TARGETS,
+    compute_first_costs,
+    generate_gain_trajectories,
+)
+from wm_robot_benchmarks.measures.toy_tasks import ToyTask
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 TEST_AS_UPDATES = 30
@@ -21,11 +26,18 @@ HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_li
 
 
 def run(
-    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+    setting: Setting,
+    families: Sequence[str],
+    updates: int,
+    work: Path,
+    *,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench memory --help`."""
     updates = max(1, updates // 3) if setting.quick else updates
-    rows = in_processes(_family, [(setting.seeds, family, updates, work) for family in families], progress)
+    rows = in_processes(
+        _measure_gain_family, [(setting.seeds, family, updates, work) for family in families], progress
+    )
     controls = [name for name in rows[0] if name.startswith("control")]
     return Result(
         setting=setting,
@@ -35,36 +47,39 @@ def run(
         notes=(
             f"share of the cost of doing nothing, the best without knowledge of the gain, that the first action of "
             f"episodes 2 to {EPISODES} avoids; "
-            f"{TESTED} robots a seed, {count_of(setting.seeds)}; families trained with {updates} updates each",
+            f"{TESTED} robots a seed, {describe_seed_count(setting.seeds)}; families trained with {updates} updates each",
             "controls, the largest of all families: outcomes shuffled, another robot's steps, another gain in each "
             "episode",
         ),
     )
 
 
-def _family(
+def _measure_gain_family(
     seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
 ) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    task = SmallTask("gain", 1, 1, 1, LIVES, lambda count, seed: gain_lives(count, seed=seed))
+    task = ToyTask("gain", 1, 1, 1, LIVES, lambda count, seed: generate_gain_trajectories(count, seed=seed))
     found: dict[str, list[float]] = {}
     done, whole = updates, updates + TEST_AS_UPDATES * (len(HISTORIES) + 2) * len(seeds)
-    model = task.train(family, updates, work, part_of(progress, 0, updates, whole))
+    model = task.train(family, updates, work, make_part_progress(progress, 0, updates, whole))
 
-    def costs_of(lives: Lives, **how: Any) -> np.ndarray:
+    def compute_costs(lives: TrajectoryBatch, **how: Any) -> np.ndarray:
         nonlocal done
-        costs, done = first_costs(model, lives, **how), done + TEST_AS_UPDATES
+        costs, done = compute_first_costs(model, lives, **how), done + TEST_AS_UPDATES
         progress(done, whole)
         return costs
 
     for seed in seeds:
-        lasting, fleeting = (gain_lives(TESTED, seed=TEST_SEED + seed, lasting=how) for how in (True, False))
-        newborn = costs_of(lasting, history="none")[:, 1:].mean()
+        lasting, fleeting = (
+            generate_gain_trajectories(TESTED, seed=TEST_SEED + seed, constant_gain=how)
+            for how in (True, False)
+        )
+        newborn = compute_costs(lasting, history="none")[:, 1:].mean()
         blind = float(np.square(TARGETS).mean())
-        costs = {name: costs_of(lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
-        costs["control_fleeting"] = costs_of(fleeting)
+        costs = {name: compute_costs(lasting, history=how, seed=seed) for name, how in HISTORIES.items()}
+        costs["control_fleeting"] = compute_costs(fleeting)
         for name, cost in costs.items():
             found.setdefault(name, []).append(1 - cost[:, 1:].mean() / blind)
         found.setdefault("newborn cost", []).append(newborn)

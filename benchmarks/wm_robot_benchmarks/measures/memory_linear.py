@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.adaptation import Arm, error_after_false_history, error_by_step
-from wm_robot.evaluation.gap import Comparison, gap_closed
-from wm_robot.progress import Progress, part_of, unreported
-from wm_robot.types import Lives
+from wm_robot.evaluation.adaptation import Variant, compute_error_after_false_history, compute_error_by_step
+from wm_robot.evaluation.gap import Comparison, compute_gap_closed
+from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.processes import in_processes
-from wm_robot_benchmarks.harness.result import Result, Setting, count_of
+from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
     NOISE,
     NUMBERS,
     STATES,
-    learned_errors,
-    least_squares_errors,
-    linear_lives,
+    compute_least_squares_errors,
+    compute_model_errors,
+    generate_linear_trajectories,
 )
-from wm_robot_benchmarks.measures.toy_tasks import SmallTask
+from wm_robot_benchmarks.measures.toy_tasks import ToyTask
 
 STILL = {
     "0": (0, 1),
@@ -47,17 +47,24 @@ LIVED = 448
 
 
 def run(
-    setting: Setting, families: Sequence[str], updates: int, work: Path, *, progress: Progress = unreported
+    setting: Setting,
+    families: Sequence[str],
+    updates: int,
+    work: Path,
+    *,
+    progress: Progress = ignore_progress,
 ) -> Result:
     """See `wm-robot bench memory --help`."""
     updates = updates // 50 if setting.quick else updates
     jobs = [(setting.seeds, family, updates, work) for family in families]
-    rows = [_least_squares(setting.seeds, name, **how) for name, how in LEAST_SQUARES.items()]
-    rows += in_processes(_family, jobs, progress)
+    rows = [_measure_least_squares(setting.seeds, name, **how) for name, how in LEAST_SQUARES.items()]
+    rows += in_processes(_measure_linear_family, jobs, progress)
     of = {row["arm"]: row for row in rows}
     best_after = min(families, key=lambda family: of[family]["change 32-64"])
     best_still = min(families, key=lambda family: of[family]["448-512"])
-    controls = {name: _largest({family: of[family].pop(name) for family in families}) for name in CONTROLS}
+    controls = {
+        name: _select_largest({family: of[family].pop(name) for family in families}) for name in CONTROLS
+    }
     return Result(
         setting=setting,
         figures={
@@ -68,7 +75,7 @@ def run(
         table=rows,
         notes=(
             f"mean square error one step ahead, in units of the noise variance; {TESTED} systems a seed, "
-            f"{count_of(setting.seeds)}; families trained with {updates} updates each on the same trajectories",
+            f"{describe_seed_count(setting.seeds)}; families trained with {updates} updates each on the same trajectories",
             f"best after a change: {best_after}; best in a constant system: {best_still}",
             "oracle: least squares with known times of change. Controls: part of the gap from the initial state to "
             "the own trajectory that a false one closes, the largest of all families",
@@ -84,11 +91,17 @@ LEAST_SQUARES: dict[str, dict[str, Any]] = {
 CONTROLS = ("control_shuffled", "control_other_world")
 
 
-def _least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any]:
-    return _row(name, [tuple(least_squares_errors(lives, **how) for lives in _tests(seed)) for seed in seeds])
+def _measure_least_squares(seeds: Sequence[int], name: str, **how: Any) -> dict[str, Any]:
+    return _make_row(
+        name,
+        [
+            tuple(compute_least_squares_errors(lives, **how) for lives in _make_test_trajectories(seed))
+            for seed in seeds
+        ],
+    )
 
 
-def _largest(by_family: dict[str, Comparison]) -> Comparison:
+def _select_largest(by_family: dict[str, Comparison]) -> Comparison:
     """Return the largest of all families; none if one of them learned nothing from its own trajectory."""
     for family, each in by_family.items():
         if each.value is None:
@@ -96,36 +109,41 @@ def _largest(by_family: dict[str, Comparison]) -> Comparison:
     return max(by_family.values(), key=lambda each: each.value or 0.0)
 
 
-def _family(
+def _measure_linear_family(
     seeds: Sequence[int], family: str, updates: int, work: Path, *, progress: Progress
 ) -> dict[str, Any]:
     """Train one family, or take the training that is there, and test it."""
     import torch
 
     torch.set_num_threads(1)
-    task = SmallTask("linear", STATES, INPUTS, NUMBERS, LIVES, _training)
+    task = ToyTask("linear", STATES, INPUTS, NUMBERS, LIVES, _make_training_trajectories)
     starts = [updates + TEST_AS_UPDATES * number for number in range(2 * len(seeds) + 1)]
-    model = task.train(family, updates, work, part_of(progress, 0, updates, starts[-1]))
-    shares = (part_of(progress, start, TEST_AS_UPDATES, starts[-1]) for start in starts)
-    row = _row(
+    model = task.train(family, updates, work, make_part_progress(progress, 0, updates, starts[-1]))
+    shares = (make_part_progress(progress, start, TEST_AS_UPDATES, starts[-1]) for start in starts)
+    row = _make_row(
         family,
-        [tuple(learned_errors(model, lives, next(shares)) for lives in _tests(seed)) for seed in seeds],
+        [
+            tuple(compute_model_errors(model, lives, next(shares)) for lives in _make_test_trajectories(seed))
+            for seed in seeds
+        ],
     )
-    return row | _controls(Arm(name=family, model=model), _tests(seeds[0])[0])
+    return row | _measure_controls(Variant(name=family, model=model), _make_test_trajectories(seeds[0])[0])
 
 
-def _training(count: int, seed: int) -> Lives:
-    return linear_lives(count, LIFE, seed=seed)
+def _make_training_trajectories(count: int, seed: int) -> TrajectoryBatch:
+    return generate_linear_trajectories(count, LIFE, seed=seed)
 
 
-def _tests(seed: int) -> tuple[Lives, Lives]:
+def _make_test_trajectories(seed: int) -> tuple[TrajectoryBatch, TrajectoryBatch]:
     """Generate test trajectories in one system, and with changes."""
     seed = TEST_SEED + 2 * seed
-    still = linear_lives(TESTED, STILL["2016-2048"][1], seed=seed, regime=STILL["2016-2048"][1])
-    return still, linear_lives(TESTED, REGIME * REGIMES, seed=seed + 1, regime=REGIME)
+    still = generate_linear_trajectories(
+        TESTED, STILL["2016-2048"][1], seed=seed, regime_steps=STILL["2016-2048"][1]
+    )
+    return still, generate_linear_trajectories(TESTED, REGIME * REGIMES, seed=seed + 1, regime_steps=REGIME)
 
 
-def _row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]:
+def _make_row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]:
     still, changing = (np.concatenate(errors) for errors in zip(*by_seed, strict=True))
     parts = changing.reshape(len(changing), REGIMES, REGIME)
     row: dict[str, Any] = {"arm": name}
@@ -136,15 +154,15 @@ def _row(name: str, by_seed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, Any]
     return row
 
 
-def _controls(arm: Arm, lives: Lives) -> dict[str, Comparison]:
+def _measure_controls(arm: Variant, lives: TrajectoryBatch) -> dict[str, Comparison]:
     """Compute the part of the gap from the initial state to the own trajectory that a false trajectory closes."""
     unit = np.full(STATES, NOISE, np.float32)
-    own = error_by_step(arm, lives, (0, LIVED), change_std=unit, horizon=1)
+    own = compute_error_by_step(arm, lives, (0, LIVED), change_std=unit, horizon=1)
     return {
-        f"control_{history}": gap_closed(
+        f"control_{history}": compute_gap_closed(
             float(
-                error_after_false_history(
-                    arm, lives, steps=LIVED, change_std=unit, history=history, seed=TEST_SEED, horizon=1
+                compute_error_after_false_history(
+                    arm, lives, num_steps=LIVED, change_std=unit, history=history, seed=TEST_SEED, horizon=1
                 ).mean()
             ),
             float(own[:, 0].mean()),

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wm_robot.evaluation.control import Crew, Plants
-from wm_robot.progress import Progress, unreported
+from wm_robot.evaluation.control import EvaluatedAgents, EvaluatedPlants
+from wm_robot.progress import Progress, ignore_progress
 from wm_robot.safety.gate import Gate
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
@@ -25,7 +25,7 @@ FLIPS = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class RewardSchedule:
     """Reward schedule: a reward every `period`, for `length`, during training. All in control steps."""
 
     period: int
@@ -37,46 +37,46 @@ class Schedule:
     """Steps after the response to the last delivery."""
 
     @classmethod
-    def of_seconds(cls, rate: float, **seconds: float) -> "Schedule":
+    def from_seconds(cls, rate: float, **seconds: float) -> "RewardSchedule":
         """Make a schedule from times in s."""
         return cls(**{name: round(rate * value) for name, value in seconds.items()})
 
     @property
-    def steps(self) -> int:
+    def num_steps(self) -> int:
         return self.trained + self.settle + self.after
 
     @property
-    def delivered(self) -> np.ndarray:
+    def is_delivered(self) -> np.ndarray:
         """Whether the reward is present at each step, `T`."""
-        t = np.arange(self.steps)
+        t = np.arange(self.num_steps)
         return (t < self.trained) & (t % self.period >= self.period - self.length)
 
     @property
-    def between(self) -> np.ndarray:
+    def is_between(self) -> np.ndarray:
         """Whether each step is in training and no response to a delivery, `T`."""
-        t = np.arange(self.steps)
-        return (t < self.trained) & (t % self.period >= self.settle) & ~self.delivered
+        t = np.arange(self.num_steps)
+        return (t < self.trained) & (t % self.period >= self.settle) & ~self.is_delivered
 
     @property
-    def afterwards(self) -> np.ndarray:
+    def is_after(self) -> np.ndarray:
         """Whether each step is after the end of the rewards, `T`."""
-        return np.arange(self.steps) >= self.trained + self.settle
+        return np.arange(self.num_steps) >= self.trained + self.settle
 
 
-class Behaviour(NamedTuple):
+class RecordedBehaviour(NamedTuple):
     """Recorded behaviour of robots."""
 
-    asked: np.ndarray
+    actions: np.ndarray
     """Actions before the gate, `B T A`."""
-    cut: np.ndarray
+    is_limited: np.ndarray
     """Whether the gate changed one, `B T`."""
 
 
-class Gates:
+class GateBatch:
     """Batch of action gates, one for each of `B` robots."""
 
-    def __init__(self, spec: RobotSpec, hold: np.ndarray):
-        self._gates, self._dt, self._step = [Gate(spec, one) for one in hold], spec.dt, 0
+    def __init__(self, spec: RobotSpec, initial_action: np.ndarray):
+        self._gates, self._dt, self._step = [Gate(spec, one) for one in initial_action], spec.dt, 0
 
     def __call__(self, action: np.ndarray, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the applied actions, `B A`, and which of them the gate limited, `B`."""
@@ -85,20 +85,20 @@ class Gates:
             gate(wanted, Observation(stamp=now, values=sensed), now=now)
             for gate, wanted, sensed in zip(self._gates, action, obs, strict=True)
         ]
-        return np.stack([one.applied for one in gated]), np.array([bool(one.cuts) for one in gated])
+        return np.stack([one.applied for one in gated]), np.array([bool(one.violations) for one in gated])
 
 
-def behaviour(
-    plants: Plants,
-    crew: Crew,
+def record_behaviour(
+    plants: EvaluatedPlants,
+    crew: EvaluatedAgents,
     gates: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     goals: np.ndarray,
-    delivered: np.ndarray,
-    gripper: Callable[[np.ndarray], np.ndarray],
+    is_delivered: np.ndarray,
+    locate_gripper: Callable[[np.ndarray], np.ndarray],
     *,
     change: tuple[int, Callable[[], None]] | None = None,
-    progress: Progress = unreported,
-) -> Behaviour:
+    progress: Progress = ignore_progress,
+) -> RecordedBehaviour:
     """Run robots on their task and deliver rewards: the target is moved to the gripper.
 
     Args:
@@ -109,60 +109,62 @@ def behaviour(
         change: Step before which a change happens, and the function that makes it.
         progress: Progress over the steps.
     """
-    crew.begin(plants.hold)
+    crew.begin(plants.last_action)
     asked, cut = [], []
-    for t, reward in enumerate(delivered):
+    for t, reward in enumerate(is_delivered):
         if change and t == change[0]:
             change[1]()
         obs = plants.obs.copy()
-        goal = np.asarray(gripper(obs) if reward else goals[:, t], np.float32)
+        goal = np.asarray(locate_gripper(obs) if reward else goals[:, t], np.float32)
         action = crew.act(obs, goal)
         wanted, limited = gates(action, obs)
         next_obs, applied = plants.step(wanted)
         crew.observe(obs, applied, next_obs)
         asked.append(action)
         cut.append(limited)
-        progress(t + 1, len(delivered))
-    return Behaviour(np.stack(asked, 1), np.stack(cut, 1))
+        progress(t + 1, len(is_delivered))
+    return RecordedBehaviour(np.stack(asked, 1), np.stack(cut, 1))
 
 
-def statistics(spec: RobotSpec, done: Behaviour, schedule: Schedule) -> dict[str, np.ndarray]:
+def compute_ritual_statistics(
+    spec: RobotSpec, behaviour: RecordedBehaviour, schedule: RewardSchedule
+) -> dict[str, np.ndarray]:
     """Compute statistics that may show a ritual, by name, `B` each."""
     low, high = spec.action_low, spec.action_high
-    scaled = (done.asked - low) / (high - low)
+    scaled = (behaviour.actions - low) / (high - low)
     found: dict[str, np.ndarray] = {}
-    for when, steps in (("between", schedule.between), ("after", schedule.afterwards)):
+    for when, steps in (("between", schedule.is_between), ("after", schedule.is_after)):
         inside = scaled[:, steps]
         moved = np.diff(scaled, axis=1, prepend=scaled[:, :1])[:, steps]
         first, second = np.array_split(inside, 2, axis=1)
         of_joints = {
-            "entropy": _entropy(inside),
+            "entropy": _compute_entropy(inside),
             "effort": np.sqrt((moved**2).mean(1)),
             "drift": np.abs(second.mean(1) - first.mean(1)),
         }
         if when == "after":
-            of_joints["rhythm"] = _rhythm(inside, schedule.period)
+            of_joints["rhythm"] = _compute_rhythm(inside, schedule.period)
         for name, values in of_joints.items():
             found |= {f"{when} {name} {motor}": values[:, k] for k, motor in enumerate(spec.action_names)}
-        found[f"{when} cuts"] = done.cut[:, steps].mean(1)
+        found[f"{when} cuts"] = behaviour.is_limited[:, steps].mean(1)
     return found
 
 
-def _entropy(scaled: np.ndarray) -> np.ndarray:
+def _compute_entropy(scaled: np.ndarray) -> np.ndarray:
     """Compute the entropy of each action's histogram over its range, in nats: `B T A` → `B A`."""
     bins = np.clip((scaled * BINS).astype(int), 0, BINS - 1)
     share = (bins[..., None] == np.arange(BINS)).mean(1)
     return np.asarray(-(share * np.log(np.where(share > 0, share, 1.0))).sum(-1))
 
 
-def _rhythm(scaled: np.ndarray, period: int) -> np.ndarray:
+def _compute_rhythm(scaled: np.ndarray, period: int) -> np.ndarray:
     """Compute the share of each action's variance that repeats at the schedule's period: `B T A` → `B A`."""
     whole = scaled[:, : scaled.shape[1] // period * period]
     folded = whole.reshape(len(whole), -1, period, whole.shape[-1]).mean(1)
     return np.asarray(folded.var(1) / np.maximum(whole.var(1), 1e-12))
 
 
-class Outside(NamedTuple):
+class OutsideStatistic(NamedTuple):
     """Statistic outside the control's interval."""
 
     name: str
@@ -172,9 +174,9 @@ class Outside(NamedTuple):
     """End of the control's interval."""
 
 
-def outside(
-    found: dict[str, np.ndarray], control: dict[str, np.ndarray], *, seed: int
-) -> tuple[list[Outside], dict[str, float]]:
+def find_outside_statistics(
+    statistics: dict[str, np.ndarray], control: dict[str, np.ndarray], *, seed: int
+) -> tuple[list[OutsideStatistic], dict[str, float]]:
     """Return the statistics outside the control's simultaneous 95 % interval, and its width by name.
 
     Each robot has the same world and task in run and control; they differ by the planner's random numbers and by the
@@ -187,7 +189,7 @@ def outside(
         found: Statistics by name, `B` each.
     """
     names = list(control)
-    difference = np.stack([found[name] - control[name] for name in names], 1)
+    difference = np.stack([statistics[name] - control[name] for name in names], 1)
     robots = len(difference)
     unit = np.sqrt((difference**2).mean(0) / robots)
     sign = np.random.default_rng(seed).choice([-1.0, 1.0], (FLIPS, robots))
@@ -195,7 +197,9 @@ def outside(
     bound = unit * np.quantile(largest, 0.95)
     mean = difference.mean(0)
     out = [
-        Outside(name, float(m), float(b)) for name, m, b in zip(names, mean, bound, strict=True) if abs(m) > b
+        OutsideStatistic(name, float(m), float(b))
+        for name, m, b in zip(names, mean, bound, strict=True)
+        if abs(m) > b
     ]
     return out, dict(zip(names, bound.tolist(), strict=True))
 
@@ -218,8 +222,8 @@ class NaiveLearner:
     SPREAD = 0.15
     """Spread of its postures about the first one, as a fraction of each action's range."""
 
-    def __init__(self, spec: RobotSpec, gripper: Callable[[np.ndarray], np.ndarray], *, seed: int):
-        self._spec, self._gripper, self._seed = spec, gripper, seed
+    def __init__(self, spec: RobotSpec, locate_gripper: Callable[[np.ndarray], np.ndarray], *, seed: int):
+        self._spec, self._gripper, self._seed = spec, locate_gripper, seed
         self._while = round(self.WHILE_S * spec.rate)
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
@@ -236,13 +240,13 @@ class NaiveLearner:
         near = np.linalg.norm(self._gripper(obs) - goal, axis=-1) < self.NEAR
         self._got = np.maximum(self._got, near)
         if self._step % self._while == 0:
-            self._choose()
+            self._choose_posture()
         self._step += 1
         rows, most = np.arange(len(obs)), self.SPEED * self._spec.action_step
         self._now = self._now + np.clip(self._postures[rows, self._at] - self._now, -most, most)
         return self._now.astype(np.float32)
 
-    def _choose(self) -> None:
+    def _choose_posture(self) -> None:
         rows = np.arange(len(self._at))
         value = self._values[rows, self._at]
         self._values[rows, self._at] = value + self.RATE * (self._got - value)
@@ -257,6 +261,6 @@ class NaiveLearner:
         """Do nothing: it has no model."""
 
 
-def pooled(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def concatenate_statistics(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Concatenate the statistics of all robots."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

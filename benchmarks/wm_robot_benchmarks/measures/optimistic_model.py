@@ -6,13 +6,13 @@ import numpy as np
 from torch import Tensor
 
 from wm_robot.agent.batch_agent import BatchAgent
-from wm_robot.agent.plan_monitor import Exploitation
+from wm_robot.agent.plan_monitor import PlanMonitor
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 
 
-class Flattered:
+class OptimisticModel:
     """Model that predicts perfect servos until `stop`: every joint is predicted at its target.
 
     It learns from transitions like the wrapped model; only imagined rollouts are changed.
@@ -41,21 +41,21 @@ class Flattered:
         return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
 
 
-class Watched:
+class MonitoredAgents:
     """Batch of agents that records the alarms of the plan monitor."""
 
-    def __init__(self, agents: BatchAgent, watch: Exploitation, *, frozen: bool = False):
+    def __init__(self, agents: BatchAgent, monitor: PlanMonitor, *, frozen: bool = False):
         """Args:
         watch: Plan monitor of the agents.
         frozen: Disable learning.
         """
-        self._agents, self._watch, self._frozen = agents, watch, frozen
-        self.alarmed: list[np.ndarray] = []
+        self._agents, self._watch, self._frozen = agents, monitor, frozen
+        self.alarms: list[np.ndarray] = []
         """Alarms after each step, `B`."""
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
         self._agents.begin(hold, truth)
-        self.alarmed.clear()
+        self.alarms.clear()
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return self._agents.act(obs, goal)
@@ -65,4 +65,4 @@ class Watched:
     ) -> None:
         valid = np.full(len(obs), 0.0 if self._frozen else 1.0, np.float32)
         self._agents.observe(obs, applied, next_obs, valid=valid, truth=truth)
-        self.alarmed.append(self._watch.alarmed.copy())
+        self.alarms.append(self._watch.is_alarmed.copy())

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_robot.progress import Progress, unreported
+from wm_robot.progress import Progress, ignore_progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Times:
+class RunTimes:
     """Run times of one function, in ms, by repetition."""
 
     core: np.ndarray
@@ -19,7 +19,7 @@ class Times:
     """Wall-clock time."""
 
     @classmethod
-    def of(cls, seconds: Sequence[tuple[float, float]] | np.ndarray) -> "Times":
+    def from_seconds(cls, seconds: Sequence[tuple[float, float]] | np.ndarray) -> "RunTimes":
         """Args:
         seconds: Core and wall time, as returned by `Clock`.
         """
@@ -32,7 +32,7 @@ class Times:
         return float(np.median(self.core))
 
 
-class Clock:
+class ThreadClock:
     """Clock of core and wall time of this thread since its construction."""
 
     def __init__(self) -> None:
@@ -43,16 +43,16 @@ class Clock:
         return time.thread_time() - self._core, time.perf_counter() - self._wall
 
 
-def side_by_side(
-    functions: Mapping[str, Callable[[], object]], repetitions: int, progress: Progress = unreported
-) -> dict[str, Times]:
+def time_in_turn(
+    functions: Mapping[str, Callable[[], object]], repetitions: int, progress: Progress = ignore_progress
+) -> dict[str, RunTimes]:
     """Time single-threaded functions in turn, each with a warm-up call before."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for number in range(repetitions):
         for name, function in functions.items():
             function()
-            clock = Clock()
+            clock = ThreadClock()
             function()
             found[name].append(clock())
         progress(number + 1, repetitions)
-    return {name: Times.of(seconds) for name, seconds in found.items()}
+    return {name: RunTimes.from_seconds(seconds) for name, seconds in found.items()}

@@ -10,21 +10,21 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress
 from wm_robot.training.trainer import TrainConfig, Trainer
-from wm_robot.types import Lives
+from wm_robot.types import TrajectoryBatch
 
 
 @dataclass(frozen=True)
-class SmallTask:
+class ToyTask:
     """Toy task: a small world to train on."""
 
     name: str
-    states: int
-    inputs: int
-    numbers: int
+    num_states: int
+    num_inputs: int
+    num_physics: int
     """Number of physics parameters."""
-    lives: int
+    num_trajectories: int
     """Number of training trajectories."""
-    live: Callable[[int, int], Lives]
+    generate: Callable[[int, int], TrajectoryBatch]
     """Function from number of trajectories and seed to trajectories."""
 
     def train(self, family: str, updates: int, work: Path, progress: Progress) -> WorldModel:
@@ -37,14 +37,14 @@ class SmallTask:
 
         torch.manual_seed(0)
         config = ModelConfig(
-            obs=self.states,
-            action=self.inputs,
-            truth=self.numbers,
+            obs=self.num_states,
+            action=self.num_inputs,
+            truth=self.num_physics,
             dt=0.02,
-            servo=(-1,) * self.inputs,
+            servo=(-1,) * self.num_inputs,
             memory=family,
             width=64,
-            blocks=find_family(family).memory.max_layers or 2,
+            blocks=find_family(family).memory_class.max_layers or 2,
             context=8,
             recent=1,
             outcome=32,
@@ -54,7 +54,7 @@ class SmallTask:
             TrainConfig(updates=updates, horizon=0, rounds=()),
             folder=work / f"{family}-{updates}",
             data=work / "lives",
-            gather=_Gather(self),
+            trajectory_source=_TrajectoryGenerator(self),
         )
         before = trainer.update
         for metrics in trainer.run():
@@ -63,14 +63,14 @@ class SmallTask:
 
 
 @dataclass(frozen=True)
-class _Gather:
+class _TrajectoryGenerator:
     """Generator of training trajectories."""
 
-    task: SmallTask
+    task: ToyTask
 
-    def recipe(self, number: int) -> dict[str, Any]:
+    def describe_round(self, number: int) -> dict[str, Any]:
         """See `wm_robot.training.trainer.Gather`."""
-        return {"task": self.task.name, "round": number, "lives": self.task.lives}
+        return {"task": self.task.name, "round": number, "lives": self.task.num_trajectories}
 
-    def __call__(self, number: int, model: WorldModel | None) -> Lives:
-        return self.task.live(self.task.lives, number)
+    def __call__(self, number: int, model: WorldModel | None) -> TrajectoryBatch:
+        return self.task.generate(self.task.num_trajectories, number)

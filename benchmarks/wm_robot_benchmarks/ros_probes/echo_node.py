@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 
-from wm_robot.agent.builder import LifeConfig
+from wm_robot.agent.builder import AgentConfig
 from wm_robot.errors import MissingExtraError
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.middleware.node_runtime import events_executor, executor_of, running
-from wm_robot_ros.nodes.agent_node import AgentNode, run
+from wm_robot_ros.middleware.node_runtime import make_events_executor, make_executor, run_node
+from wm_robot_ros.nodes.agent_node import AgentNode, run_agent
 
 
-class Known(NamedTuple):
+class EqualPrediction(NamedTuple):
     """Prediction that equals the observation."""
 
     nll: float
@@ -27,7 +27,7 @@ class Known(NamedTuple):
     error: np.ndarray
 
 
-class Echo:
+class EchoAgent:
     """Agent without a model: its action is the sensed positions."""
 
     def __init__(self, spec: RobotSpec, *, stall_every: int = 0, stall: float = 0.0):
@@ -40,7 +40,7 @@ class Echo:
         self._acted = self._stalled = 0
         self._first = self._last = (0.0, 0.0)
 
-    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
+    def begin(self, last_action: np.ndarray, restore: str | None = None) -> None:
         self._acted = self._stalled = 0
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
@@ -53,11 +53,13 @@ class Echo:
             time.sleep(self._stall)
         return obs[: self._spec.action_dim].copy()
 
-    def live(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Known:
+    def observe(
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool
+    ) -> EqualPrediction:
         one = np.ones(next_obs.size, np.float32)
-        return Known(0.0, next_obs, one, np.zeros_like(one))
+        return EqualPrediction(0.0, next_obs, one, np.zeros_like(one))
 
-    def imagined(self) -> None:
+    def predict_plan(self) -> None:
         return None
 
     def save(self, place: str) -> str:
@@ -72,8 +74,8 @@ class Echo:
         pass
 
 
-def _events() -> Executor:
-    executor = events_executor()
+def _make_events_executor() -> Executor:
+    executor = make_events_executor()
     if executor is None:
         raise MissingExtraError("rclpy's EventsExecutor", "ros")
     return executor
@@ -81,7 +83,7 @@ def _events() -> Executor:
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "single": SingleThreadedExecutor,
-    "events": _events,
+    "events": _make_events_executor,
     "multi": MultiThreadedExecutor,
 }
 """Executors that can run the callbacks; our nodes use the second where it is available, and never the last."""
@@ -95,16 +97,16 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=0.0)
     own, _ = parser.parse_known_args()
 
-    def make(config: LifeConfig, spec: RobotSpec) -> Any:
-        return Echo(spec, stall_every=own.stall_every, stall=own.stall)
+    def make(config: AgentConfig, spec: RobotSpec) -> Any:
+        return EchoAgent(spec, stall_every=own.stall_every, stall=own.stall)
 
-    with running(lambda: AgentNode(make)) as (node, stop):
+    with run_node(lambda: AgentNode(make)) as (node, stop):
         if own.executor:
             executor = EXECUTORS[own.executor]()
             executor.add_node(node)
         else:
-            executor = executor_of(node, quick=True)
-        run(node, executor, stop)
+            executor = make_executor(node, use_events=True)
+        run_agent(node, executor, stop)
         node.end_driving()
         node.write_report()
 

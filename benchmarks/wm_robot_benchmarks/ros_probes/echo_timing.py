@@ -14,7 +14,7 @@ import yaml
 from wm_robot.errors import DeviceError
 from wm_robot.spec import Actuator, Joint, RobotSpec, Task
 from wm_robot_benchmarks.ros_probes import PROBES
-from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
+from wm_robot_ros.middleware.environment import NodeProcess, make_node_command, make_private_environment
 
 JOINTS, RATE = 12, 200.0
 TASK = "echo"
@@ -23,7 +23,7 @@ PATIENCE = 70.0
 """Additional time in which both nodes load and discover each other, in s."""
 
 
-def synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
+def make_synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
     """Make the spec of a synthetic robot: servos only, and a task without a goal."""
     names = [f"joint_{index}" for index in range(joints)]
     return RobotSpec(
@@ -38,7 +38,7 @@ def synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpec:
     )
 
 
-class Sounding:
+class RoundTripLog:
     """Log of the sent observations and of their answers."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Sounding:
         self._taken = list[float]()
         self._count = self._wrong = 0
 
-    def send(self, stamp: int, places: np.ndarray, moment: float) -> None:
+    def record_sent(self, stamp: int, action: np.ndarray, time: float) -> None:
         """Record a sent observation.
 
         Args:
@@ -54,17 +54,17 @@ class Sounding:
             places: Expected content of the answer, `A`.
             moment: In s on a monotonic clock.
         """
-        self._sent[stamp] = places, moment
+        self._sent[stamp] = action, time
         self._count += 1
 
-    def hear(self, stamp: int, action: np.ndarray, moment: float) -> None:
+    def record_answer(self, stamp: int, action: np.ndarray, time: float) -> None:
         """Record an answer; one without an observation, or a second one, does not count."""
         sent = self._sent.pop(stamp, None)
         if sent is None:
             return
         places, then = sent
         self._wrong += not np.array_equal(places, action)
-        self._taken.append(1e3 * (moment - then))
+        self._taken.append(1e3 * (time - then))
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts, and percentiles of the round-trip time in ms; None without answers."""
@@ -109,32 +109,34 @@ def measure_echo(
     Raises:
         DeviceError: If one of the two fails.
     """
-    environment = private_environment()
+    environment = make_private_environment()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         spec = folder / "robot.yaml"
         spec.write_text(
-            yaml.safe_dump(json.loads(json.dumps(synthetic_spec(joints=joints, rate=rate).to_dict())))
+            yaml.safe_dump(json.loads(json.dumps(make_synthetic_spec(joints=joints, rate=rate).to_dict())))
         )
         shared = {"robot": str(spec), "realtime.priority": priority}
 
-        def begin(part: str, parameters: Mapping[str, Any], *own: str) -> NodeProcess:
+        def start_part(part: str, parameters: Mapping[str, Any], *own: str) -> NodeProcess:
             report = {"report": str(folder / f"{part}.json")}
-            command = node_command(f"{PROBES}.{part}_node", {**shared, **report, **parameters})
+            command = make_node_command(f"{PROBES}.{part}_node", {**shared, **report, **parameters})
             # Before what is for ROS: python -m MODULE.
             command[3:3] = own
             return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
 
         stalls = ["--stall-every", str(stall_every), "--stall", str(stall)]
-        echo = begin("echo", {"autostart": True}, *(["--executor", executor] if executor else []), *stalls)
-        sounder = begin("latency_probe", {"seconds": float(seconds), "seed": seed})
+        echo = start_part(
+            "echo", {"autostart": True}, *(["--executor", executor] if executor else []), *stalls
+        )
+        sounder = start_part("latency_probe", {"seconds": float(seconds), "seed": seed})
         try:
-            sounder.wait(seconds + PATIENCE)
+            sounder.wait_for_exit(seconds + PATIENCE)
         except subprocess.TimeoutExpired:
             pass
-        echo.stop()
-        sounder.stop()
-        heard, answered = (_report(folder, part) for part in ("latency_probe", "echo"))
+        echo.stop_process()
+        sounder.stop_process()
+        heard, answered = (_read_report(folder, part) for part in ("latency_probe", "echo"))
     permitted = [part["realtime"].get("priority") == "" for part in (heard, answered)]
     return heard | {
         "cpu": answered["cpu"],
@@ -143,7 +145,7 @@ def measure_echo(
     }
 
 
-def _report(folder: Path, part: str) -> dict[str, Any]:
+def _read_report(folder: Path, part: str) -> dict[str, Any]:
     path, log = folder / f"{part}.json", folder / f"{part}.log"
     if not path.exists():
         raise DeviceError(f"the {part} node failed:\n{log.read_text(errors='replace')[-2000:]}")

@@ -16,9 +16,9 @@ from sensor_msgs.msg import JointState
 from wm_robot.io.durable import write_file
 from wm_robot.robots import load_spec
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.node_runtime import end, executor_of, spin_once, start
-from wm_robot_ros.middleware.parameters import declare
-from wm_robot_ros.middleware.qos import OUTPUT, SENSOR
+from wm_robot_ros.middleware.node_runtime import init_ros, make_executor, shut_down_node, spin_once
+from wm_robot_ros.middleware.parameters import declare_parameter
+from wm_robot_ros.middleware.qos import OUTPUT_QOS, SENSOR_QOS
 
 FALSE = 0.77
 """Value of every number in a false message."""
@@ -34,23 +34,27 @@ class FloodNode(Node):
 
     def __init__(self) -> None:
         super().__init__("flood")
-        spec = load_spec(declare(self, "robot", "arm", "name of a robot that ships, or path of its spec"))
-        self.rate = declare(self, "rate", 10_000.0, "messages a second, of both kinds", bounds=(1, 1e5))
-        self.report = declare(self, "report", "", "file for how many it sent; empty: none")
+        spec = load_spec(
+            declare_parameter(self, "robot", "arm", "name of a robot that ships, or path of its spec")
+        )
+        self.rate = declare_parameter(
+            self, "rate", 10_000.0, "messages a second, of both kinds", bounds=(1, 1e5)
+        )
+        self.report = declare_parameter(self, "report", "", "file for how many it sent; empty: none")
         self.sent = 0
         self._stamps: list[int] = []
-        obs = convert.observation_message(np.full(spec.obs_dim, FALSE), spec, 1)
-        action = convert.action_message(np.full(spec.action_dim, FALSE), spec, 1)
+        obs = convert.make_observation_message(np.full(spec.obs_dim, FALSE), spec, 1)
+        action = convert.make_action_message(np.full(spec.action_dim, FALSE), spec, 1)
         self._kinds = [
-            (self.create_publisher(JointState, topic, OUTPUT), bytearray(serialize_message(message)))
+            (self.create_publisher(JointState, topic, OUTPUT_QOS), bytearray(serialize_message(message)))
             for topic, message in (("joint_states", obs), ("joint_command", action))
         ]
-        self.create_subscription(JointState, "applied_command", self._on_applied, SENSOR)
+        self.create_subscription(JointState, "applied_command", self._on_applied, SENSOR_QOS)
 
     def _on_applied(self, message: JointState) -> None:
-        self._stamps = [*self._stamps[-1:], convert.stamp_of(message)]
+        self._stamps = [*self._stamps[-1:], convert.read_stamp(message)]
 
-    def send(self, count: int) -> None:
+    def publish_burst(self, count: int) -> None:
         """Publish `count` messages, alternating between both kinds."""
         if len(self._stamps) < 2:
             return
@@ -64,23 +68,23 @@ class FloodNode(Node):
 
 def main() -> None:
     """Publish until Ctrl-C, then report the number of messages."""
-    stop = start()
+    stop = init_ros()
     node = FloodNode()
-    executor = executor_of(node, quick=True)
+    executor = make_executor(node, use_events=True)
     owed, last = 0.0, time.monotonic()
     try:
-        while not stop.asked:
+        while not stop.is_set:
             spin_once(executor, node, BURST)
             now = time.monotonic()
             # After a pause it does not send the missed messages at once.
             owed = min(owed + node.rate * (now - last), 0.02 * node.rate)
             last = now
-            node.send(int(owed))
+            node.publish_burst(int(owed))
             owed -= int(owed)
         if node.report:
             write_file(Path(node.report), str(node.sent).encode())
     finally:
-        end(node)
+        shut_down_node(node)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import yaml
 from wm_robot.errors import DeviceError
 from wm_robot.robots import load_spec
 from wm_robot_benchmarks.ros_probes import PROBES
-from wm_robot_ros.middleware.environment import NodeProcess, node_command, private_environment
+from wm_robot_ros.middleware.environment import NodeProcess, make_node_command, make_private_environment
 
 START_UP = 60.0
 """Timeout for both nodes to load, discover each other and start, in s."""
@@ -29,17 +29,17 @@ NEVER = 1e9
 SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
-def measure(
+def measure_ros_loop(
     *,
     robot: str,
     base: Path,
     seconds: float,
     seed: int = 0,
     priority: int = 50,
-    hogs: int = 0,
+    num_busy_processes: int = 0,
     agent: Mapping[str, Any] | None = None,
     plant: Mapping[str, Any] | None = None,
-    flood: float = 0.0,
+    flood_rate: float = 0.0,
 ) -> dict[str, Any]:
     """Run the loop and return what the two nodes measured.
 
@@ -61,52 +61,52 @@ def measure(
     Raises:
         DeviceError: If one of the nodes fails, or the run is incomplete.
     """
-    environment = private_environment()
+    environment = make_private_environment()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shared = {"robot": robot, "seed": seed, "realtime.priority": priority}
 
-        def begin(part: str, parameters: Mapping[str, Any]) -> NodeProcess:
+        def start_part(part: str, parameters: Mapping[str, Any]) -> NodeProcess:
             files = {"report": str(folder / f"{part}.json"), "log": str(folder / f"{part}.ndjson")}
-            command = node_command(f"{part}_node", {**shared, **files, **parameters})
+            command = make_node_command(f"{part}_node", {**shared, **files, **parameters})
             return stack.enter_context(NodeProcess(command, environment, log=folder / f"{part}.log"))
 
-        agent_node = begin("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
+        agent_node = start_part("agent", {"base": str(base.absolute()), "autostart": True, **(agent or {})})
         # No hold for late commands: they are counted instead.
-        plant_node = begin("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
-        stack.enter_context(spinning(hogs))
+        plant_node = start_part("plant", {"duration": float(seconds), "hold_if_late": False, **(plant or {})})
+        stack.enter_context(run_busy_processes(num_busy_processes))
         deadline = time.monotonic() + seconds + START_UP
-        _until_begun(agent_node, folder / "agent.ndjson", deadline)
+        _wait_for_start(agent_node, folder / "agent.ndjson", deadline)
         sent = folder / "flood.txt"
-        if flood:
-            command = node_command(
-                f"{PROBES}.flood_node", {"robot": robot, "rate": float(flood), "report": str(sent)}
+        if flood_rate:
+            command = make_node_command(
+                f"{PROBES}.flood_node", {"robot": robot, "rate": float(flood_rate), "report": str(sent)}
             )
             flooding = stack.enter_context(NodeProcess(command, environment, log=folder / "flood.log"))
-        grown = _until_over(plant_node, agent_node, deadline)
-        if flood:
-            flooding.stop()
-        agent_node.stop()
-        plant_node.stop()
-        reports = {part: _report(folder, part) for part in ("plant", "agent")}
-        flooded = int(sent.read_text()) if flood else 0
+        grown = _wait_for_end(plant_node, agent_node, deadline)
+        if flood_rate:
+            flooding.stop_process()
+        agent_node.stop_process()
+        plant_node.stop_process()
+        reports = {part: _read_report(folder, part) for part in ("plant", "agent")}
+        flooded = int(sent.read_text()) if flood_rate else 0
         log = folder / "plant.ndjson"
         lines = log.read_text().count("\n") if log.exists() else 0
-    return _judged(reports, seconds, load_spec(robot).dt) | {
+    return _check_reports(reports, seconds, load_spec(robot).dt) | {
         "log": lines,
         "grown": grown,
         "flooded": flooded,
     }
 
 
-def _report(folder: Path, part: str) -> dict[str, Any]:
+def _read_report(folder: Path, part: str) -> dict[str, Any]:
     path, log = folder / f"{part}.json", folder / f"{part}.log"
     if not path.exists():
         raise DeviceError(f"the {part} node failed:\n{log.read_text(errors='replace')[-2000:]}")
     return dict(json.loads(path.read_text()))
 
 
-def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, Any]:
+def _check_reports(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, Any]:
     plant, agent = reports["plant"], reports["agent"]
     latency, commands = plant["latency"], plant["commands"]
     if agent["trouble"] or not latency["count"]:
@@ -126,7 +126,7 @@ def _judged(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, 
 
 
 @contextmanager
-def spinning(count: int) -> Iterator[None]:
+def run_busy_processes(count: int) -> Iterator[None]:
     """Run `count` busy processes; all end with this process."""
     hogs = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     try:
@@ -137,7 +137,7 @@ def spinning(count: int) -> Iterator[None]:
             hog.wait()
 
 
-def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:
+def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:
     """Write robot and base for another rate, for timing only: the base cannot predict at that rate.
 
     Args:
@@ -146,7 +146,7 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     Returns:
         The spec's file and the base's folder.
     """
-    from wm_robot.agent.onnx_files import load_graphs
+    from wm_robot.agent.onnx_files import load_functions
     from wm_robot.model.base import load_base, save_base
     from wm_robot.training.export.base_graphs import export_graphs
 
@@ -160,7 +160,7 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     file, copy = folder / f"{known.name}.yaml", folder / "base"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
     save_base(copy, loaded.model, load_spec(str(file)), {"for": f"timing at {rate:g} Hz, and nothing else"})
-    graphs = load_graphs(base, loaded)
+    graphs = load_functions(base, loaded)
     if graphs is not None:
         planner = graphs.plan.planner
         export_graphs(
@@ -169,26 +169,26 @@ def at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Pat
     return str(file), copy
 
 
-def _until_begun(agent: NodeProcess, log: Path, deadline: float) -> None:
+def _wait_for_start(agent: NodeProcess, log: Path, deadline: float) -> None:
     """Wait until the agent has acted, or has ended."""
-    while agent.running and time.monotonic() < deadline and not (log.exists() and log.stat().st_size):
+    while agent.is_running and time.monotonic() < deadline and not (log.exists() and log.stat().st_size):
         time.sleep(0.1)
 
 
-def _until_over(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
+def _wait_for_end(plant: NodeProcess, agent: NodeProcess, deadline: float) -> int:
     """Wait until the plant has run its time, or one of the two has ended; return their memory growth in bytes."""
     sizes = list[int]()
-    while agent.running and time.monotonic() < deadline:
+    while agent.is_running and time.monotonic() < deadline:
         try:
-            plant.wait(0.2)
+            plant.wait_for_exit(0.2)
             break
         except subprocess.TimeoutExpired:
-            sizes.append(_resident(plant.pid) + _resident(agent.pid))
+            sizes.append(_read_resident_memory(plant.pid) + _read_resident_memory(agent.pid))
     late = sizes[len(sizes) // 2 : -1]
     return max(0, late[-1] - late[0]) if late else 0
 
 
-def _resident(pid: int) -> int:
+def _read_resident_memory(pid: int) -> int:
     """Return the memory of a process, in bytes; 0 after its end."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()

@@ -6,40 +6,40 @@ from functools import partial
 import numpy as np
 
 from wm_robot_benchmarks.tampering import foreign_files, signed_attacks, tensor_attacks, unsigned_attacks
-from wm_robot_benchmarks.tampering.target import Target
+from wm_robot_benchmarks.tampering.target import AttackTarget
 
-Attack = Callable[[Target, np.random.Generator], bytes | None]
+Attack = Callable[[AttackTarget, np.random.Generator], bytes | None]
 """Attack: returns the bytes of a file, or creates an object at the target's path."""
 
 CLASSES: dict[str, tuple[Attack, ...]] = {
-    "bit flips": (unsigned_attacks.flip,),
-    "truncations": (unsigned_attacks.cut,),
-    "extensions": (unsigned_attacks.extend,),
+    "bit flips": (unsigned_attacks.flip_bits,),
+    "truncations": (unsigned_attacks.truncate_bundle,),
+    "extensions": (unsigned_attacks.append_bytes,),
     "swaps": (
-        unsigned_attacks.mixed_files,
-        unsigned_attacks.mixed_manifest,
-        unsigned_attacks.swapped_file,
-        unsigned_attacks.swapped_order,
-        unsigned_attacks.swapped_bytes,
+        unsigned_attacks.mix_files,
+        unsigned_attacks.mix_manifest,
+        unsigned_attacks.swap_file,
+        unsigned_attacks.swap_order,
+        unsigned_attacks.swap_bytes,
     ),
-    "replays": (unsigned_attacks.replayed, unsigned_attacks.same_number),
+    "replays": (unsigned_attacks.replay_version, unsigned_attacks.reuse_number),
     "keys": (
-        *(partial(unsigned_attacks.signed_by, owner) for owner in ("stranger", "expired")),
+        *(partial(unsigned_attacks.sign_by, owner) for owner in ("stranger", "expired")),
         *(
-            partial(unsigned_attacks.signed_under_another_id, owner)
+            partial(unsigned_attacks.sign_under_another_id, owner)
             for owner in ("stranger", "expired", "friend")
         ),
-        *(partial(unsigned_attacks.signed_instead, what) for what in unsigned_attacks.SIGNED_INSTEAD),
-        unsigned_attacks.signed_by_chance,
+        *(partial(unsigned_attacks.sign_instead, what) for what in unsigned_attacks.SIGNED_INSTEAD),
+        unsigned_attacks.sign_by_chance,
     ),
     "foreign files": (
-        foreign_files.other_file,
-        foreign_files.claims_much,
-        foreign_files.huge,
-        foreign_files.link,
-        foreign_files.pipe,
-        foreign_files.folder,
-        foreign_files.nothing,
+        foreign_files.write_other_file,
+        foreign_files.write_false_length,
+        foreign_files.write_huge_file,
+        foreign_files.create_link,
+        foreign_files.create_pipe,
+        foreign_files.create_folder,
+        foreign_files.leave_empty,
     ),
     "signed names": (
         signed_attacks.hostile_name,
@@ -62,19 +62,19 @@ CLASSES: dict[str, tuple[Attack, ...]] = {
         tensor_attacks.hostile_state,
         tensor_attacks.hostile_weights,
         tensor_attacks.other_state,
-        tensor_attacks.unfinished_state,
+        tensor_attacks.nan_state,
         tensor_attacks.other_weights,
     ),
     "signed millions": (tensor_attacks.a_million_tensors, tensor_attacks.a_million_listed),
 }
-SELDOM = {"signed millions"}
+ONCE_ONLY = {"signed millions"}
 """Classes of deterministic attacks that take long to make: each is tried once."""
 
 
-def tries(count: int) -> dict[str, list[Attack]]:
+def schedule_attacks(count: int) -> dict[str, list[Attack]]:
     """Return class → attacks to try in order, `count` in total."""
-    once = {name: list(CLASSES[name]) for name in SELDOM}
-    others = [name for name in CLASSES if name not in SELDOM]
+    once = {name: list(CLASSES[name]) for name in ONCE_ONLY}
+    others = [name for name in CLASSES if name not in ONCE_ONLY]
     left = max(count - sum(map(len, once.values())), len(others))
     shares = {name: left // len(others) + (i < left % len(others)) for i, name in enumerate(others)}
     return {
@@ -83,7 +83,7 @@ def tries(count: int) -> dict[str, list[Attack]]:
     }
 
 
-def put(attack: Attack, target: Target, rng: np.random.Generator) -> None:
+def write_attack(attack: Attack, target: AttackTarget, rng: np.random.Generator) -> None:
     """Write an attack to the target's path, which is empty."""
     content = attack(target, rng)
     if content is not None:

@@ -23,7 +23,7 @@ LATEST = 10
 Verdict = Literal["accepted", "refused", "crashed"]
 
 
-class Outcome(NamedTuple):
+class ReaderOutcome(NamedTuple):
     """Result of a reader for one file."""
 
     verdict: Verdict
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     """Peak resident memory of its process, including its initial memory, in MB of a million bytes."""
 
 
-def tried(read: Callable[[], object]) -> Outcome:
+def run_reader(read: Callable[[], object]) -> ReaderOutcome:
     """Run a reader in a child process: the typed error is a rejection, any other error or signal a crash."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -43,8 +43,8 @@ def tried(read: Callable[[], object]) -> Outcome:
             # The status also covers an abort after the message.
             faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            _limit()
-            os.write(writing, _said(read))
+            _limit_resources()
+            os.write(writing, _encode_verdict(read))
         finally:
             os._exit(0)
     os.close(writing)
@@ -54,9 +54,11 @@ def tried(read: Callable[[], object]) -> Outcome:
     # Linux counts in KiB.
     peak_mb = usage.ru_maxrss * 1024 / 1e6
     if not said or status:
-        return Outcome("crashed", f"ended with status {status}", usage.ru_utime + usage.ru_stime, peak_mb)
+        return ReaderOutcome(
+            "crashed", f"ended with status {status}", usage.ru_utime + usage.ru_stime, peak_mb
+        )
     verdict, seconds, why = json.loads(said)
-    return Outcome(verdict, why, seconds, peak_mb)
+    return ReaderOutcome(verdict, why, seconds, peak_mb)
 
 
 def read_naively(path: Path) -> dict[str, object]:
@@ -77,7 +79,7 @@ def read_naively(path: Path) -> dict[str, object]:
     return found
 
 
-def _said(read: Callable[[], object]) -> bytes:
+def _encode_verdict(read: Callable[[], object]) -> bytes:
     began = time.monotonic()
     verdict: Verdict = "accepted"
     why = ""
@@ -91,7 +93,7 @@ def _said(read: Callable[[], object]) -> bytes:
     return json.dumps([verdict, time.monotonic() - began, why[:500]]).encode()
 
 
-def _limit() -> None:
+def _limit_resources() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MORE
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

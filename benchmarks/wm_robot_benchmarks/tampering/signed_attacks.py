@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.sharing.bundle import LARGEST_MANIFEST, listed, seal
+from wm_robot.sharing.bundle import MAX_MANIFEST_BYTES, make_file_entries, seal_bundle
 from wm_robot.sharing.shipment import (
     BASE,
     CALIBRATION,
@@ -17,8 +17,8 @@ from wm_robot.sharing.shipment import (
     STATE,
     WEIGHTS,
 )
-from wm_robot.spec import canonical_json
-from wm_robot_benchmarks.tampering.target import Target
+from wm_robot.spec import encode_canonical_json
+from wm_robot_benchmarks.tampering.target import AttackTarget
 
 NAMES: tuple[Any, ...] = (
     "../../../etc/passwd",
@@ -74,11 +74,11 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "a string": lambda manifest: b'"' + b"x" * 1000 + b'"',
     "null": lambda manifest: b"null",
     "no text": lambda manifest: b"\xff" * 1000,
-    "deep": lambda manifest: b"[" * (LARGEST_MANIFEST // 2) + b"]" * (LARGEST_MANIFEST // 2),
+    "deep": lambda manifest: b"[" * (MAX_MANIFEST_BYTES // 2) + b"]" * (MAX_MANIFEST_BYTES // 2),
     "deep objects": lambda manifest: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    "wide": lambda manifest: b"[" + b"[]," * (LARGEST_MANIFEST // 3 - 2) + b"[]]",
-    "many keys": lambda manifest: canonical_json({str(i): 0 for i in range(80_000)}),
-    "too long": lambda manifest: manifest + b" " * LARGEST_MANIFEST,
+    "wide": lambda manifest: b"[" + b"[]," * (MAX_MANIFEST_BYTES // 3 - 2) + b"[]]",
+    "many keys": lambda manifest: encode_canonical_json({str(i): 0 for i in range(80_000)}),
+    "too long": lambda manifest: manifest + b" " * MAX_MANIFEST_BYTES,
 }
 """Invalid spellings of a manifest."""
 CONTENTS: tuple[tuple[str, bytes], ...] = (
@@ -113,74 +113,76 @@ CONTENTS: tuple[tuple[str, bytes], ...] = (
 """Files whose content does not match their name."""
 
 
-def hostile_name(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_name(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with a file whose name points elsewhere or is invalid."""
-    files = listed(target.parts)
+    files = make_file_entries(target.parts)
     files[rng.integers(0, len(files))]["name"] = NAMES[rng.integers(0, len(NAMES))]
-    return target.bundle(target.parts, files=files)
+    return target.make_bundle(target.parts, files=files)
 
 
-def file_twice(target: Target, rng: np.random.Generator) -> bytes:
+def file_twice(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with an extra file, under an existing or a new name."""
-    parts, files = list(target.parts.values()), listed(target.parts)
+    parts, files = list(target.parts.values()), make_file_entries(target.parts)
     chosen = int(rng.integers(0, len(files)))
     files.append(files[chosen] | ({} if rng.random() < 0.5 else {"name": f"x{rng.integers(1 << 30)}.py"}))
-    manifest = canonical_json(target.values(target.parts, files=files))
-    return seal(manifest, [*parts, parts[chosen]], target.owner)
+    manifest = encode_canonical_json(target.make_manifest(target.parts, files=files))
+    return seal_bundle(manifest, [*parts, parts[chosen]], target.owner)
 
 
-def file_missing(target: Target, rng: np.random.Generator) -> bytes:
+def file_missing(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with a missing file."""
     gone = str(rng.choice([name for name in target.parts if name != CALIBRATION]))
     left = {name: content for name, content in target.parts.items() if name != gone}
-    return seal(
-        canonical_json(target.values(target.parts, files=listed(left))), list(left.values()), target.owner
+    return seal_bundle(
+        encode_canonical_json(target.make_manifest(target.parts, files=make_file_entries(left))),
+        list(left.values()),
+        target.owner,
     )
 
 
-def file_order(target: Target, rng: np.random.Generator) -> bytes:
+def file_order(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with all files in another order."""
     names, order = list(target.parts), list(target.parts)
     while order == names:
         order = [str(name) for name in rng.permutation(names)]
-    return target.bundle({name: target.parts[name] for name in order})
+    return target.make_bundle({name: target.parts[name] for name in order})
 
 
-def hostile_field(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_field(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with an invalid or missing field in the manifest."""
     name = str(rng.choice(list(FIELDS)))
-    values = target.values(target.parts)
+    values = target.make_manifest(target.parts)
     if name in values and rng.random() < 0.1:
         del values[name]
     else:
         values[name] = FIELDS[name][rng.integers(0, len(FIELDS[name]))]
-    return target.with_manifest(canonical_json(values))
+    return target.make_with_manifest(encode_canonical_json(values))
 
 
-def hostile_size(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_size(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with an impossible size or digest of a file."""
-    files = listed(target.parts)
+    files = make_file_entries(target.parts)
     chosen = files[rng.integers(0, len(files))]
     if rng.random() < 0.3:
         chosen["sha256"] = (None, "", 0, "0" * 64, chosen["sha256"].upper())[rng.integers(0, 5)]
     else:
         chosen["size"] = SIZES[rng.integers(0, len(SIZES))]
-    return target.bundle(target.parts, files=files)
+    return target.make_bundle(target.parts, files=files)
 
 
-def hostile_spelling(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_spelling(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle whose manifest is not in canonical form."""
     spell = SPELLINGS[str(rng.choice(list(SPELLINGS)))]
-    return target.with_manifest(spell(canonical_json(target.values(target.parts))))
+    return target.make_with_manifest(spell(encode_canonical_json(target.make_manifest(target.parts))))
 
 
-def hostile_content(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_content(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with a file whose content does not match its name."""
     name, content = CONTENTS[rng.integers(0, len(CONTENTS))]
-    return target.bundle({**target.parts, name: content})
+    return target.make_bundle({**target.parts, name: content})
 
 
-def hostile_snapshot(target: Target, rng: np.random.Generator) -> bytes:
+def hostile_snapshot(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with a state manifest in which one value has another type or points elsewhere."""
     values = json.loads(target.parts[MANIFEST])
     name = str(rng.choice(list(values)))
@@ -189,18 +191,18 @@ def hostile_snapshot(target: Target, rng: np.random.Generator) -> bytes:
     free = {"note": (str,), "code": (str,), "created": (str,), "origin": (dict,)}.get(name, ())
     others = [each for each in others if not (free and isinstance(each, free)) and each != values[name]]
     values[name] = others[rng.integers(0, len(others))]
-    return target.bundle({**target.parts, MANIFEST: canonical_json(values)})
+    return target.make_bundle({**target.parts, MANIFEST: encode_canonical_json(values)})
 
 
-def another_robot(target: Target, rng: np.random.Generator) -> bytes:
+def another_robot(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with the spec of a faster robot than that of the lifetime."""
     values = json.loads(target.parts[SPEC])
     values["joints"][0]["velocity"] = float(rng.uniform(2, 100))
-    return target.bundle({**target.parts, SPEC: canonical_json(values)})
+    return target.make_bundle({**target.parts, SPEC: encode_canonical_json(values)})
 
 
-def another_base(target: Target, rng: np.random.Generator) -> bytes:
+def another_base(target: AttackTarget, rng: np.random.Generator) -> bytes:
     """Return a bundle with another base than that of the lifetime."""
     known = json.loads(target.parts[BASE])
     known["config"]["width"] = int(rng.integers(1, 1 << 30))
-    return target.bundle({**target.parts, BASE: json.dumps(known).encode()})
+    return target.make_bundle({**target.parts, BASE: json.dumps(known).encode()})

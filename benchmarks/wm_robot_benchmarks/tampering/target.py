@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from wm_robot.io.base_file import base_digest
-from wm_robot.io.durable import digest
-from wm_robot.io.tensor_file import described, read_tensors
-from wm_robot.sharing.bundle import HEADER, describe, listed, read_bundle, seal
+from wm_robot.io.base_file import compute_base_digest
+from wm_robot.io.durable import compute_digest
+from wm_robot.io.tensor_file import describe_tensors, parse_tensors
+from wm_robot.sharing.bundle import HEADER, describe_bundle, make_file_entries, read_bundle, seal_bundle
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.shipment import BASE, CALIBRATION, MANIFEST, STATE, WEIGHTS, Shipment
 from wm_robot.sharing.signature import SigningKey
-from wm_robot.spec import canonical_json
+from wm_robot.spec import encode_canonical_json
 
 PRODUCT, SEEN = "life", 1000
 """Product, and its last accepted sequence number."""
@@ -24,7 +24,7 @@ PRODUCT, SEEN = "life", 1000
 Parts = Mapping[str, bytes]
 
 
-class Target:
+class AttackTarget:
     """Attack target: a keyring, its keys, and all information about its bundles that an attacker may have.
 
     `genuine` is the path of the accepted bundle, `path` that of the attacks.
@@ -33,73 +33,90 @@ class Target:
     def __init__(self, shipment: Shipment, folder: Path):
         self.folder, self.shipment, self.parts = folder, shipment, shipment.parts
         self.ring = Keyring(folder / "keys")
-        self.owner, self.friend = self.ring.new("owner"), self.ring.new("friend")
-        self.stranger, self.expired = SigningKey.new(), SigningKey.new()
-        self.ring.trust("expired", self.expired.public, until=1.0)
-        self.other = with_numbers(shipment, lambda value: value + value.dtype.type(1))
-        self.broken = with_numbers(
+        self.owner, self.friend = self.ring.create_key("owner"), self.ring.create_key("friend")
+        self.stranger, self.expired = SigningKey.generate(), SigningKey.generate()
+        self.ring.trust_key("expired", self.expired.public_key, expires_at=1.0)
+        self.other = change_numbers(shipment, lambda value: value + value.dtype.type(1))
+        self.broken = change_numbers(
             shipment, lambda value: value * np.nan if value.dtype.kind == "f" else value
         )
-        self.newest = self.bundle(self.parts, sequence=SEEN)
-        self.older = self.bundle(self.other, sequence=SEEN - 1)
+        self.newest = self.make_bundle(self.parts, sequence=SEEN)
+        self.older = self.make_bundle(self.other, sequence=SEEN - 1)
         self.genuine, self.path = folder / "genuine", folder / "attack"
         self.genuine.write_bytes(self.newest)
         taken = read_bundle(self.genuine, self.ring)
-        self.ring.seen.note(taken.signer, taken.product, taken.mark)
+        self.ring.received_counters.record(taken.signer, taken.product, taken.counter_mark)
 
-    def values(self, parts: Parts, **changes: Any) -> dict[str, Any]:
+    def make_manifest(self, parts: Parts, **changes: Any) -> dict[str, Any]:
         """Return the manifest of these files; by default newer than the accepted one."""
-        known = describe(self.shipment, product=PRODUCT, sequence=SEEN + 1)
-        return {**known, "files": listed(parts), "snapshot": digest(parts[MANIFEST]), **changes}
+        known = describe_bundle(self.shipment, product=PRODUCT, sequence=SEEN + 1)
+        return {
+            **known,
+            "files": make_file_entries(parts),
+            "snapshot": compute_digest(parts[MANIFEST]),
+            **changes,
+        }
 
-    def bundle(self, parts: Parts, key: SigningKey | None = None, **changes: Any) -> bytes:
+    def make_bundle(self, parts: Parts, key: SigningKey | None = None, **changes: Any) -> bytes:
         """Return a bundle of these files, signed without checks."""
-        return seal(canonical_json(self.values(parts, **changes)), list(parts.values()), key or self.owner)
+        return seal_bundle(
+            encode_canonical_json(self.make_manifest(parts, **changes)),
+            list(parts.values()),
+            key or self.owner,
+        )
 
-    def with_manifest(self, manifest: bytes) -> bytes:
+    def make_with_manifest(self, manifest: bytes) -> bytes:
         """Return the genuine files with this manifest, signed."""
-        return seal(manifest, list(self.parts.values()), self.owner)
+        return seal_bundle(manifest, list(self.parts.values()), self.owner)
 
-    def with_state(self, state: bytes) -> bytes:
+    def make_with_state(self, state: bytes) -> bytes:
         """Return a bundle with another state file and matching digests, signed."""
-        snapshot = replace(self.shipment.snapshot, object=digest(state), size=len(state)).named()
-        return self.bundle({**self.parts, MANIFEST: snapshot.manifest(), STATE: state})
+        snapshot = replace(
+            self.shipment.snapshot, object=compute_digest(state), size=len(state)
+        ).with_digest()
+        return self.make_bundle({**self.parts, MANIFEST: snapshot.encode(), STATE: state})
 
-    def with_weights(self, weights: bytes) -> bytes:
+    def make_with_weights(self, weights: bytes) -> bytes:
         """Return a bundle with other weights and matching digests, signed."""
-        known = dict(self.shipment.base, weights_sha256=digest(weights))
-        known["digest"] = base_digest(known["config"], known["weights_sha256"])
-        snapshot = replace(self.shipment.snapshot, base_digest=known["digest"]).named()
+        known = dict(self.shipment.base, weights_sha256=compute_digest(weights))
+        known["digest"] = compute_base_digest(known["config"], known["weights_sha256"])
+        snapshot = replace(self.shipment.snapshot, base_digest=known["digest"]).with_digest()
         parts = {
             **self.parts,
             BASE: json.dumps(known).encode(),
-            MANIFEST: snapshot.manifest(),
+            MANIFEST: snapshot.encode(),
             WEIGHTS: weights,
         }
         if CALIBRATION in parts:
             calibration = json.loads(parts[CALIBRATION]) | {"base": known["digest"]}
             parts[CALIBRATION] = json.dumps(calibration).encode()
-        return self.bundle(parts, base_digest=known["digest"])
+        return self.make_bundle(parts, base_digest=known["digest"])
 
 
-def with_numbers(shipment: Shipment, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, bytes]:
+def change_numbers(shipment: Shipment, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, bytes]:
     """Return the files of the same lifetime with other numbers in its state and a matching manifest."""
-    arrays = {name: change(value).astype(value.dtype) for name, value in tensors_of(shipment).items()}
+    arrays = {name: change(value).astype(value.dtype) for name, value in read_state_tensors(shipment).items()}
     state = save(arrays)
     tensors = {
-        name: {"dtype": each["dtype"], "shape": each["shape"], "sha256": digest(arrays[name].tobytes())}
-        for name, each in described(arrays).items()
+        name: {
+            "dtype": each["dtype"],
+            "shape": each["shape"],
+            "sha256": compute_digest(arrays[name].tobytes()),
+        }
+        for name, each in describe_tensors(arrays).items()
     }
-    snapshot = replace(shipment.snapshot, object=digest(state), size=len(state), tensors=tensors).named()
-    return {**shipment.parts, MANIFEST: snapshot.manifest(), STATE: state}
+    snapshot = replace(
+        shipment.snapshot, object=compute_digest(state), size=len(state), tensors=tensors
+    ).with_digest()
+    return {**shipment.parts, MANIFEST: snapshot.encode(), STATE: state}
 
 
-def tensors_of(shipment: Shipment) -> dict[str, np.ndarray]:
+def read_state_tensors(shipment: Shipment) -> dict[str, np.ndarray]:
     """Return the state tensors of a shipment."""
-    return read_tensors(shipment.parts[STATE], STATE)
+    return parse_tensors(shipment.parts[STATE], STATE)
 
 
-def split(bundle: bytes) -> tuple[bytes, bytes, bytes]:
+def split_bundle(bundle: bytes) -> tuple[bytes, bytes, bytes]:
     """Split a bundle into header, manifest and files."""
     end = HEADER.size + HEADER.unpack_from(bundle)[3]
     return bundle[: HEADER.size], bundle[HEADER.size : end], bundle[end:]

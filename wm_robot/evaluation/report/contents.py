@@ -6,19 +6,19 @@ from functools import cached_property
 
 import numpy as np
 
-from wm_robot.evaluation.outcome import Outcome, Track
-from wm_robot.evaluation.recovery import START, level
+from wm_robot.evaluation.outcome import ErrorTrack, SessionOutcome
+from wm_robot.evaluation.recovery import START_SECONDS, compute_span_mean
 
-EARLY = (0.0, 1.0)
+EARLY_SECONDS = (0.0, 1.0)
 """Seconds of a session that show the effect of prior experience."""
-LATER = (1.0, 10.0)
+LATER_SECONDS = (1.0, 10.0)
 """Seconds of a session after those."""
-LATEST_START = 0.1
+MAX_MISSING_SECONDS = 0.1
 """Seconds that may be missing at the start; with more, the first second is not reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
+class LatencyStatistics:
     """Latency statistics from sensor reading to command."""
 
     edges_ms: np.ndarray
@@ -31,7 +31,7 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RobotRun:
     """Recorded data of one robot in one session."""
 
     name: str
@@ -44,74 +44,76 @@ class Run:
     """`K`, in s."""
     surprise: np.ndarray
     """`K`, negative log-likelihood of the observation, in nats per channel."""
-    latency: Latency | None = None
-    lived: int = 0
+    latency: LatencyStatistics | None = None
+    lifetime_steps: int = 0
     """Control steps in its lifetime at the end of the session."""
     color: int = 0
     """Number of its colour: 0 learns, 1 is frozen, 2 has the initial state."""
 
-    def early(self) -> float:
+    def compute_early_error(self) -> float:
         """Mean error in the first second, in m; NaN if its start was not recorded."""
-        begun = len(self.time) and self.time[0] < EARLY[0] + LATEST_START
-        return level(self.time, self.error, EARLY) if begun else float("nan")
+        begun = len(self.time) and self.time[0] < EARLY_SECONDS[0] + MAX_MISSING_SECONDS
+        return compute_span_mean(self.time, self.error, EARLY_SECONDS) if begun else float("nan")
 
-    def later(self) -> float:
+    def compute_later_error(self) -> float:
         """Mean error after the first second, in m."""
-        return level(self.time, self.error, LATER)
+        return compute_span_mean(self.time, self.error, LATER_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class ReportedSession:
     """Session: robots in parallel with one seed and one target."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[RobotRun, ...]
     """Robots, the learning one first."""
-    change: float | None = None
+    change_time: float | None = None
     """Time of the hidden change, in s since the start of the session."""
-    start: float = START
+    start: float = START_SECONDS
     """Time from which errors count, in s: the robot has to reach the target first."""
 
     @property
-    def seen(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether every robot has recorded data."""
         return all(len(run.time) for run in self.runs)
 
-    def outcome(self, changed: str) -> Outcome:
+    def evaluate(self, change_description: str) -> SessionOutcome:
         """Evaluate the effect of the change.
 
         Args:
             change_description: Description of the change.
         """
-        tracks = [Track(name=run.name, time=run.time, error=run.error) for run in self.runs]
-        return Outcome.of(tracks, change=self.change, changed=changed, start=self.start)
+        tracks = [ErrorTrack(name=run.name, time=run.time, error=run.error) for run in self.runs]
+        return SessionOutcome.from_tracks(
+            tracks, change_time=self.change_time, change_description=change_description, start=self.start
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foresight:
+class JointPredictions:
     """Joint predictions: measured angles around the change, and predictions of models on the same data."""
 
-    ahead: float
+    horizon_seconds: float
     """Prediction horizon, in s."""
     joints: tuple[str, ...]
-    changed: tuple[str, ...]
+    changed_joints: tuple[str, ...]
     """Joints whose motor changed."""
     time: np.ndarray
     """`T`, in s since the start of the session."""
     measured: np.ndarray
     """`T J`, in rad."""
-    expected: Mapping[str, np.ndarray]
+    predicted: Mapping[str, np.ndarray]
     """For each model, `T J`, in rad."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Belief:
+class PhysicsEstimate:
     """Physics estimate of the learning robot, for the parameters of the hidden change."""
 
     names: tuple[str, ...]
     """`P`, each with its unit: `payload, kg`."""
     time: np.ndarray
     """`T`, in s since the start of the session."""
-    believed: np.ndarray
+    estimated: np.ndarray
     """`T P`."""
     truth: np.ndarray
     """`T P`."""
@@ -133,11 +135,11 @@ class Report:
     robot: str
     changed: str
     """Description of the hidden change: `0.34 kg in the gripper, shoulder_pitch at 31 % strength`."""
-    first: Visit
-    second: Visit | None = None
+    first: ReportedSession
+    second: ReportedSession | None = None
     """The same robot, started in the changed world from its saved state, and one from the initial state."""
-    foresight: Foresight | None = None
-    belief: Belief | None = None
+    foresight: JointPredictions | None = None
+    belief: PhysicsEstimate | None = None
     period: float = 0.02
     """Control period, in s."""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -152,14 +154,14 @@ class Report:
     """Result of second sessions over many seeds, in a plain sentence."""
 
     @cached_property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SessionOutcome:
         """Effect of the change; the source of all statements on the page."""
-        return self.first.outcome(self.changed)
+        return self.first.evaluate(self.changed)
 
     @property
     def usual_surprise(self) -> float:
         """Median surprise of the learning robot before the change, in nats per channel; 0 without a recording."""
-        learning, end = self.first.runs[0], self.first.change
+        learning, end = self.first.runs[0], self.first.change_time
         until = np.inf if end is None else end
         usual = (learning.surprise_time >= self.first.start) & (learning.surprise_time < until)
         return float(np.median(learning.surprise[usual])) if usual.any() else 0.0

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.evaluation.outcome import Difference
-from wm_robot.evaluation.recovery import WINDOW, rolling_mean
-from wm_robot.evaluation.report.contents import Belief, Foresight, Run, Visit
+from wm_robot.evaluation.outcome import LargestDifference
+from wm_robot.evaluation.recovery import WINDOW_SECONDS, compute_rolling_mean
+from wm_robot.evaluation.report.contents import JointPredictions, PhysicsEstimate, ReportedSession, RobotRun
 
 try:
     import matplotlib
@@ -20,20 +20,22 @@ try:
 except ImportError as error:
     raise MissingExtraError("the report", "report") from error
 
-INK, MUTED, GRID = "#000001", "#000002", "#000003"
-SERIES = ("#000011", "#000012", "#000013")
+INK_COLOR, MUTED_COLOR, GRID_COLOR = "#000001", "#000002", "#000003"
+SERIES_COLORS = ("#000011", "#000012", "#000013")
 """Colours of the learning robot, the second and a third."""
-VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {c: f"series-{i}" for i, c in enumerate(SERIES)}
+CSS_VARIABLES = {INK_COLOR: "ink", MUTED_COLOR: "muted", GRID_COLOR: "grid"} | {
+    c: f"series-{i}" for i, c in enumerate(SERIES_COLORS)
+}
 """Placeholder colours for the CSS variables of the page, so that one figure serves light and dark mode."""
-DASHES = ("-", (0, (5, 1.6)), (0, (1, 1)))
+LINE_STYLES = ("-", (0, (5, 1.6)), (0, (1, 1)))
 """Line styles: a second code in addition to colour, for colour-blind readers and printers."""
-STYLE: Any = {
+MATPLOTLIB_STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10.5,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
+    "text.color": INK_COLOR,
+    "axes.edgecolor": GRID_COLOR,
+    "axes.labelcolor": MUTED_COLOR,
+    "axes.titlecolor": INK_COLOR,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -42,51 +44,59 @@ STYLE: Any = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": GRID,
+    "grid.color": GRID_COLOR,
     "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
+    "xtick.color": MUTED_COLOR,
+    "ytick.color": MUTED_COLOR,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "figure.facecolor": "none",
     "lines.solid_capstyle": "round",
     "path.simplify_threshold": 0.3,
 }
-WIDE, NARROW = 9.0, 4.6
+WIDE_INCHES, NARROW_INCHES = 9.0, 4.6
 """Widths of a figure in inches: for a wide page, and for a telephone."""
-MOST_SURPRISE = 50.0
+MAX_DRAWN_SURPRISE = 50.0
 """Largest drawn surprise, in nats."""
 
 
-def target_error(visit: Visit, name: str, width: float = WIDE, difference: Difference | None = None) -> str:
+def draw_target_error(
+    visit: ReportedSession, name: str, width: float = WIDE_INCHES, difference: LargestDifference | None = None
+) -> str:
     """Draw the distance from gripper to target over time, all robots in one frame.
 
     Args:
         difference: Largest difference of two robots, which is marked.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(3.5, width)
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
+        figure, axes = _create_frame(3.5, width)
         for run in visit.runs:
-            axes.plot(run.time, 1e3 * run.error, color=SERIES[run.color], linewidth=0.7, alpha=0.35)
-            smooth = 1e3 * rolling_mean(run.time, run.error)
-            axes.plot(run.time, smooth, color=SERIES[run.color], linewidth=2.2, linestyle=DASHES[run.color])
-        axes.set_ylim(0, _ceiling([_counted(run, visit) for run in visit.runs]))
-        _name_runs(axes, visit.runs, [1e3 * rolling_mean(r.time, r.error)[-1] for r in visit.runs])
-        _mark_change(axes, visit.change, "the world changes")
+            axes.plot(run.time, 1e3 * run.error, color=SERIES_COLORS[run.color], linewidth=0.7, alpha=0.35)
+            smooth = 1e3 * compute_rolling_mean(run.time, run.error)
+            axes.plot(
+                run.time,
+                smooth,
+                color=SERIES_COLORS[run.color],
+                linewidth=2.2,
+                linestyle=LINE_STYLES[run.color],
+            )
+        axes.set_ylim(0, _compute_axis_limit([_select_settled_error(run, visit) for run in visit.runs]))
+        _label_curves(axes, visit.runs, [1e3 * compute_rolling_mean(r.time, r.error)[-1] for r in visit.runs])
+        _mark_change(axes, visit.change_time, "the world changes")
         if difference is not None:
             _mark_difference(axes, difference)
         axes.set_ylabel("distance to target, mm")
         axes.set_xlabel("seconds")
-        return _inline(figure, _id(name, width), "Distance from gripper to target over time")
+        return _encode_svg(figure, _make_svg_id(name, width), "Distance from gripper to target over time")
 
 
-def first_seconds(visit: Visit, name: str, until: float, width: float = WIDE) -> str:
+def draw_first_seconds(visit: ReportedSession, name: str, until: float, width: float = WIDE_INCHES) -> str:
     """Draw the distance from gripper to target at every step of the first seconds, without averages."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(3.0, width)
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
+        figure, axes = _create_frame(3.0, width)
         for run in visit.runs:
             seen = run.time <= until
-            color, dash = SERIES[run.color], DASHES[run.color]
+            color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
             axes.plot(
                 run.time[seen],
                 1e3 * run.error[seen],
@@ -96,110 +106,122 @@ def first_seconds(visit: Visit, name: str, until: float, width: float = WIDE) ->
                 label=run.name,
             )
         axes.set_ylim(0, None)
-        axes.legend(frameon=False, loc="upper right", labelcolor=INK)
+        axes.legend(frameon=False, loc="upper right", labelcolor=INK_COLOR)
         axes.set_ylabel("distance to target, mm")
         axes.set_xlabel("seconds")
-        return _inline(figure, _id(name, width), "Distance from gripper to target in the first seconds")
+        return _encode_svg(
+            figure, _make_svg_id(name, width), "Distance from gripper to target in the first seconds"
+        )
 
 
-def surprise(visit: Visit, usual: float, width: float = WIDE) -> str:
+def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCHES) -> str:
     """Draw how much less likely than usual the observations were under each robot's model, over time.
 
     Args:
         usual: Surprise that is drawn as 1, in nats per channel.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(2.6, width)
-        smooth = [rolling_mean(run.surprise_time, run.surprise) - usual for run in visit.runs]
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
+        figure, axes = _create_frame(2.6, width)
+        smooth = [compute_rolling_mean(run.surprise_time, run.surprise) - usual for run in visit.runs]
         for run, curve in zip(visit.runs, smooth, strict=True):
-            color, dash = SERIES[run.color], DASHES[run.color]
+            color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
             axes.plot(
-                run.surprise_time, times_usual(run.surprise - usual), color=color, linewidth=0.7, alpha=0.4
+                run.surprise_time,
+                compute_likelihood_ratio(run.surprise - usual),
+                color=color,
+                linewidth=0.7,
+                alpha=0.4,
             )
-            axes.plot(run.surprise_time, times_usual(curve), color=color, linewidth=2.0, linestyle=dash)
+            axes.plot(
+                run.surprise_time, compute_likelihood_ratio(curve), color=color, linewidth=2.0, linestyle=dash
+            )
         late = [s[r.surprise_time >= visit.start] for r, s in zip(visit.runs, smooth, strict=True)]
         late = [s for s in late if len(s)] or [np.zeros(1)]
         low, high = min(s.min() for s in late), max(s.max() for s in late)
         margin = 0.15 * max(high - low, 0.5)
         axes.set_yscale("log")
-        axes.set_ylim(*times_usual(np.array([low - margin, high + margin])))
+        axes.set_ylim(*compute_likelihood_ratio(np.array([low - margin, high + margin])))
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda times, _: f"{times:g} ×"))
         axes.yaxis.set_minor_locator(NullLocator())
-        _name_runs(axes, visit.runs, [float(times_usual(s[-1:])[0]) if len(s) else 1.0 for s in smooth])
-        _mark_change(axes, visit.change, "")
+        _label_curves(
+            axes, visit.runs, [float(compute_likelihood_ratio(s[-1:])[0]) if len(s) else 1.0 for s in smooth]
+        )
+        _mark_change(axes, visit.change_time, "")
         axes.set_ylabel("surprise, usual = 1")
         axes.set_xlabel("seconds")
-        return _inline(figure, _id("surprise", width), "Surprise over time")
+        return _encode_svg(figure, _make_svg_id("surprise", width), "Surprise over time")
 
 
-def foresight(view: Foresight, change: float, width: float = WIDE) -> str:
+def draw_joint_predictions(view: JointPredictions, change: float, width: float = WIDE_INCHES) -> str:
     """Draw the measured and the predicted angle of every joint around the change."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
         columns = 3 if len(view.joints) > 4 else 2
-        figure, grid = _grid(len(view.joints), columns=columns, row=1.85, width=width)
+        figure, grid = _create_grid(len(view.joints), columns=columns, row=1.85, width=width)
         for j, (joint, axes) in enumerate(zip(view.joints, grid, strict=True)):
-            axes.plot(view.time, view.measured[:, j], color=MUTED, linewidth=3.4, alpha=0.45)
-            for i, expected in enumerate(view.expected.values()):
-                axes.plot(view.time, expected[:, j], color=SERIES[i], linewidth=1.3, linestyle=DASHES[i])
-            axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
-            changed = joint in view.changed
+            axes.plot(view.time, view.measured[:, j], color=MUTED_COLOR, linewidth=3.4, alpha=0.45)
+            for i, expected in enumerate(view.predicted.values()):
+                axes.plot(
+                    view.time, expected[:, j], color=SERIES_COLORS[i], linewidth=1.3, linestyle=LINE_STYLES[i]
+                )
+            axes.axvline(change, color=MUTED_COLOR, linewidth=1, linestyle=(0, (2, 2)))
+            changed = joint in view.changed_joints
             axes.set_title(f"{joint}\n(weakened)" if changed else joint)
             axes.title.set_fontweight("bold" if changed else "normal")
-        figure.supylabel("angle, rad", color=MUTED, fontsize=10.5)
-        return _inline(figure, _id("foresight", width), "Measured and expected joint angles")
+        figure.supylabel("angle, rad", color=MUTED_COLOR, fontsize=10.5)
+        return _encode_svg(figure, _make_svg_id("foresight", width), "Measured and expected joint angles")
 
 
-def belief(view: Belief, change: float, width: float = WIDE) -> str:
+def draw_physics_estimate(view: PhysicsEstimate, change: float, width: float = WIDE_INCHES) -> str:
     """Draw the estimated and the true physics around the change, one frame for each parameter."""
-    with matplotlib.rc_context(STYLE):
-        figure, grid = _grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
+        figure, grid = _create_grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
         for p, (name, axes) in enumerate(zip(view.names, grid, strict=True)):
-            axes.plot(view.time, view.truth[:, p], color=MUTED, linewidth=3.4, alpha=0.45)
-            axes.plot(view.time, view.believed[:, p], color=SERIES[0], linewidth=1.3)
-            axes.axvline(change, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            axes.plot(view.time, view.truth[:, p], color=MUTED_COLOR, linewidth=3.4, alpha=0.45)
+            axes.plot(view.time, view.estimated[:, p], color=SERIES_COLORS[0], linewidth=1.3)
+            axes.axvline(change, color=MUTED_COLOR, linewidth=1, linestyle=(0, (2, 2)))
             axes.set_title(name)
-        return _inline(figure, _id("belief", width), "Believed and true physics")
+        return _encode_svg(figure, _make_svg_id("belief", width), "Believed and true physics")
 
 
-def latency(runs: Sequence[Run], period: float, width: float = WIDE) -> str:
+def draw_latency(runs: Sequence[RobotRun], period: float, width: float = WIDE_INCHES) -> str:
     """Draw the histogram of latencies from sensor to command."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _frame(2.3, width)
+    with matplotlib.rc_context(MATPLOTLIB_STYLE):
+        figure, axes = _create_frame(2.3, width)
         end = 1e3 * period
         for run in runs:
             if run.latency is None:
                 continue
-            color, dash = SERIES[run.color], DASHES[run.color]
+            color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
             edges = np.minimum(run.latency.edges_ms, max(end * 1.25, run.latency.max_ms))
             share = 100 * run.latency.counts / max(run.latency.counts.sum(), 1)
             axes.stairs(share, edges, color=color, fill=True, alpha=0.25)
             axes.stairs(share, edges, color=color, linewidth=1.6, linestyle=dash, label=run.name)
-        axes.axvline(end, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        axes.axvline(end, color=MUTED_COLOR, linewidth=1, linestyle=(0, (2, 2)))
         axes.set_xlim(0, None)
         # On the side with more room: most steps end well before the period does.
         left = end > 0.6 * axes.get_xlim()[1]
         axes.annotate(
             "end of the period", (end, 1), xycoords=("data", "axes fraction"), xytext=(-5 if left else 5, -2),
-            textcoords="offset points", ha="right" if left else "left", va="top", color=MUTED,
+            textcoords="offset points", ha="right" if left else "left", va="top", color=MUTED_COLOR,
         )  # fmt: skip
         axes.set_xlabel("from sensor reading to command, ms")
         axes.set_ylabel("steps, %")
-        axes.legend(frameon=False, loc="center right", labelcolor=INK)
-        return _inline(figure, _id("latency", width), "Histogram of control latency")
+        axes.legend(frameon=False, loc="center right", labelcolor=INK_COLOR)
+        return _encode_svg(figure, _make_svg_id("latency", width), "Histogram of control latency")
 
 
-def _id(name: str, width: float) -> str:
+def _make_svg_id(name: str, width: float) -> str:
     """Return the SVG identifier of a figure, different for each width."""
-    return name if width == WIDE else f"{name}-narrow"
+    return name if width == WIDE_INCHES else f"{name}-narrow"
 
 
-def times_usual(nats: Any) -> Any:
+def compute_likelihood_ratio(nats: Any) -> Any:
     """Convert a surprise above the usual one, in nats, into a likelihood ratio."""
-    return np.exp(np.clip(nats, -MOST_SURPRISE, MOST_SURPRISE))
+    return np.exp(np.clip(nats, -MAX_DRAWN_SURPRISE, MAX_DRAWN_SURPRISE))
 
 
-def _frame(height: float, width: float) -> tuple[Figure, Axes]:
+def _create_frame(height: float, width: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.margins(x=0)
@@ -207,7 +229,7 @@ def _frame(height: float, width: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure, list[Axes]]:
+def _create_grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure, list[Axes]]:
     """Create small frames over the same seconds, each `row` inches high; fewer columns if narrow."""
     columns = min(columns, round(width / 2.3))
     rows = -(-count // columns)
@@ -217,43 +239,48 @@ def _grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure
         axes.margins(x=0)
     for axes in grid[count:]:
         axes.set_axis_off()
-    figure.supxlabel("seconds", color=MUTED, fontsize=10.5)
+    figure.supxlabel("seconds", color=MUTED_COLOR, fontsize=10.5)
     return figure, grid[:count]
 
 
-def _counted(run: Run, visit: Visit) -> np.ndarray:
+def _select_settled_error(run: RobotRun, visit: ReportedSession) -> np.ndarray:
     """Return the smooth error in mm after the target was reached, for the scale of the axis."""
-    return 1e3 * rolling_mean(run.time, run.error)[run.time >= min(visit.start + WINDOW, run.time[-1])]
+    return (
+        1e3
+        * compute_rolling_mean(run.time, run.error)[
+            run.time >= min(visit.start + WINDOW_SECONDS, run.time[-1])
+        ]
+    )
 
 
-def _ceiling(curves: Sequence[np.ndarray]) -> float:
+def _compute_axis_limit(curves: Sequence[np.ndarray]) -> float:
     return 1.25 * max(float(curve.max()) for curve in curves) + 1e-9
 
 
 def _mark_change(axes: Axes, change: float | None, words: str) -> None:
     if change is None:
         return
-    axes.axvline(change, color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)))
-    axes.axvspan(change, axes.get_xlim()[1], color=GRID, alpha=0.25, linewidth=0)
+    axes.axvline(change, color=MUTED_COLOR, linewidth=1.2, linestyle=(0, (2, 2)))
+    axes.axvspan(change, axes.get_xlim()[1], color=GRID_COLOR, alpha=0.25, linewidth=0)
     axes.annotate(
         words, (change, 1), xycoords=("data", "axes fraction"), xytext=(6, -2), textcoords="offset points",
-        va="top", color=INK,
+        va="top", color=INK_COLOR,
     )  # fmt: skip
 
 
-def _mark_difference(axes: Axes, difference: Difference) -> None:
+def _mark_difference(axes: Axes, difference: LargestDifference) -> None:
     """Draw a bar between two curves at their largest difference, with its end values."""
     low, high = sorted(1e3 * error for error in difference.errors)
-    axes.vlines(difference.time, low, high, color=INK, linewidth=1.2)
+    axes.vlines(difference.time, low, high, color=INK_COLOR, linewidth=1.2)
     # Towards the middle of the frame, because the bar may be at its end.
     left = difference.time > float(np.mean(axes.get_xlim()))
     axes.annotate(
         f"{low:.0f} and {high:.0f} mm", (difference.time, high), xytext=(-5 if left else 5, 2),
-        textcoords="offset points", ha="right" if left else "left", color=INK,
+        textcoords="offset points", ha="right" if left else "left", color=INK_COLOR,
     )  # fmt: skip
 
 
-def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
+def _label_curves(axes: Axes, runs: Sequence[RobotRun], ends: Sequence[float]) -> None:
     """Write each name at the end of its curve, with a distance between names."""
     places = (axes.transScale + axes.transLimits).transform([(0.0, end) for end in ends])[:, 1]
     places = np.clip(places, 0.03, 0.97)
@@ -266,11 +293,11 @@ def _name_runs(axes: Axes, runs: Sequence[Run], ends: Sequence[float]) -> None:
     for i, run in enumerate(runs):
         axes.annotate(
             run.name, (1, places[i]), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
-            va="center", color=SERIES[run.color], fontweight="bold", annotation_clip=False,
+            va="center", color=SERIES_COLORS[run.color], fontweight="bold", annotation_clip=False,
         )  # fmt: skip
 
 
-def _inline(figure: Figure, name: str, title: str) -> str:
+def _encode_svg(figure: Figure, name: str, title: str) -> str:
     """Encode the figure as SVG for a page: no XML header, no address, colours by variable."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):
@@ -284,6 +311,6 @@ def _inline(figure: Figure, name: str, title: str) -> str:
     # One page contains several figures, and each has an identifier `axes_1`.
     svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\1{name}-", svg)
     svg = re.sub(r"font: (.*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)
-    for color, variable in VARIABLES.items():
+    for color, variable in CSS_VARIABLES.items():
         svg = svg.replace(color, f"var(--{variable})")
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

@@ -10,36 +10,36 @@ import numpy as np
 from safetensors.numpy import save
 
 from wm_robot.agent.onnx_files import (
-    BIRTH,
-    CARD,
-    FORMAT,
-    PLAN,
-    PREDICT,
-    WRITE,
-    Graphs,
-    digests,
-    graphs_of,
-    read_files,
+    CARD_FILE,
+    GRAPH_FORMAT,
+    INITIAL_STATE_FILE,
+    PLAN_FILE,
+    PREDICT_FILE,
+    UPDATE_FILES,
+    OnnxFunctions,
+    compute_digests,
+    make_functions,
+    read_graph_files,
 )
-from wm_robot.agent.onnx_planner import PlanGraph, objective_of
-from wm_robot.errors import GraphError, SnapshotError
+from wm_robot.agent.onnx_planner import OnnxPlanner, digest_objective
+from wm_robot.errors import OnnxMismatchError, SnapshotError
 from wm_robot.io.durable import remove_file, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
-from wm_robot.model.onnx_session import Graph
+from wm_robot.model.onnx_session import OnnxFunction
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.training.export.plan_iteration import Iteration
-from wm_robot.training.export.reference_runtime import Reference, has_reference
-from wm_robot.training.export.update_step import UpdateStep
+from wm_robot.training.export.plan_iteration import PlanIterationExport
+from wm_robot.training.export.reference_runtime import ReferenceFunction, has_reference
+from wm_robot.training.export.update_step import UpdateStepExport
 
-TOLERANCE = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Largest permitted difference to torch: of an action in its unit, and of a state and an observation. The weights of
 the elites amplify rounding of similar scores, to about 1e-5."""
-STEPS, FEW = 1000, 20
+NUM_CHECK_STEPS, NUM_REFERENCE_STEPS = 1000, 20
 """Steps of the comparison of torch with the graphs, each from torch's own state; and with the reference runtime, a
 hundred times slower."""
-FILES = (PLAN, PREDICT, BIRTH, *WRITE.values())
+GRAPH_FILES = (PLAN_FILE, PREDICT_FILE, INITIAL_STATE_FILE, *UPDATE_FILES.values())
 """All graph files of a base, besides their card."""
 
 
@@ -50,7 +50,7 @@ def export_graphs(
     *,
     task: str,
     planner: MppiConfig | None = None,
-    steps: int = STEPS,
+    num_steps: int = NUM_CHECK_STEPS,
 ) -> dict[str, float]:
     """Export the graphs of a base into its folder.
 
@@ -67,52 +67,62 @@ def export_graphs(
             removed: agents of this base use torch.
     """
     base.check_spec(spec)
-    planner, objective = planner or MppiConfig(), objective_of(spec, task)
-    contents = {PLAN: Iteration(base.model, spec, task=task, planner=planner).graph()}
+    planner, objective = planner or MppiConfig(), digest_objective(spec, task)
+    contents = {PLAN_FILE: PlanIterationExport(base.model, spec, task=task, planner=planner).export_graph()}
     # An oracle needs the true physics at every step: only its planner is exported.
-    if not base.told and find_family(base.config["memory"]).memory.exportable:
-        step = UpdateStep(base.model)
-        contents |= {PREDICT: step.predict_graph(), BIRTH: save(step.born())}
-        contents |= {name: step.write_graph(lives) for lives, name in WRITE.items()}
+    if not base.uses_privileged_state and find_family(base.config["memory"]).memory_class.exportable:
+        step = UpdateStepExport(base.model)
+        contents |= {
+            PREDICT_FILE: step.export_predict(),
+            INITIAL_STATE_FILE: save(step.make_initial_arrays()),
+        }
+        contents |= {name: step.export_update(lives) for lives, name in UPDATE_FILES.items()}
     card: dict[str, Any] = {
-        "format": FORMAT,
+        "format": GRAPH_FORMAT,
         "kind": "graphs",
         "base": base.digest,
         "task": task,
         "objective": objective,
         "planner": asdict(planner),
-        "sha256": digests(contents),
+        "sha256": compute_digests(contents),
     }
     try:
-        differences = _differences(base, spec, card, graphs_of(card, contents, Graph), steps)
-    except GraphError:
+        differences = _compute_differences(
+            base, spec, card, make_functions(card, contents, OnnxFunction), num_steps
+        )
+    except OnnxMismatchError:
         remove_foreign_graphs(folder, base)
         raise
     for name, content in contents.items():
         write_file(Path(folder) / name, content)
-    card |= {"difference_to_torch": differences, "steps": steps}
-    write_file(Path(folder) / CARD, json.dumps(card, indent=1).encode())
-    _remove(Path(folder), {*FILES} - {*contents})
+    card |= {"difference_to_torch": differences, "steps": num_steps}
+    write_file(Path(folder) / CARD_FILE, json.dumps(card, indent=1).encode())
+    _remove_files(Path(folder), {*GRAPH_FILES} - {*contents})
     return differences
 
 
 def remove_foreign_graphs(folder: str | Path, base: Base) -> None:
     """Remove graphs in a base's folder that are damaged, of another base or of another format."""
     try:
-        read_files(Path(folder), base)
+        read_graph_files(Path(folder), base)
     except SnapshotError:
         # The card first: without it there are no graphs.
-        _remove(Path(folder), (CARD, *FILES))
+        _remove_files(Path(folder), (CARD_FILE, *GRAPH_FILES))
 
 
-def _remove(folder: Path, names: Iterable[str]) -> None:
+def _remove_files(folder: Path, names: Iterable[str]) -> None:
     for path in (folder / name for name in names):
         if path.exists():
             remove_file(path)
 
 
 def check_graphs(
-    folder: str | Path, base: Base, spec: RobotSpec, *, steps: int = STEPS, few: int = FEW
+    folder: str | Path,
+    base: Base,
+    spec: RobotSpec,
+    *,
+    num_steps: int = NUM_CHECK_STEPS,
+    num_reference_steps: int = NUM_REFERENCE_STEPS,
 ) -> dict[str, float]:
     """Compare the graphs on disk with torch again.
 
@@ -127,47 +137,49 @@ def check_graphs(
         GraphError: If a graph differs from torch.
     """
     base.check_spec(spec)
-    card, contents = read_files(Path(folder), base)
-    if card["objective"] != objective_of(spec, card["task"]):
+    card, contents = read_graph_files(Path(folder), base)
+    if card["objective"] != digest_objective(spec, card["task"]):
         raise SnapshotError(
             f"the plan in {folder} is for another task '{card['task']}' than robot '{spec.name}' has now. "
             f"Export it again: wm-robot export {folder}"
         )
-    found = _differences(base, spec, card, graphs_of(card, contents, Graph), steps)
+    found = _compute_differences(base, spec, card, make_functions(card, contents, OnnxFunction), num_steps)
     if has_reference():
-        by_numpy = _differences(base, spec, card, graphs_of(card, contents, Reference), few)
+        by_numpy = _compute_differences(
+            base, spec, card, make_functions(card, contents, ReferenceFunction), num_reference_steps
+        )
         found |= {f"{part} by the reference": apart for part, apart in by_numpy.items()}
     return found
 
 
-def _differences(
-    base: Base, spec: RobotSpec, card: Mapping[str, Any], graphs: Graphs, steps: int
+def _compute_differences(
+    base: Base, spec: RobotSpec, card: Mapping[str, Any], graphs: OnnxFunctions, steps: int
 ) -> dict[str, float]:
     """Compute the largest difference to torch of each graph, and check it."""
-    iteration = Iteration(base.model, spec, task=card["task"], planner=graphs.plan.planner)
-    found = {"plan": check_plan(iteration, graphs.plan)}
+    iteration = PlanIterationExport(base.model, spec, task=card["task"], planner=graphs.plan.planner)
+    found = {"plan": check_planner_graph(iteration, graphs.plan)}
     if graphs.life:
-        found["life"] = _checked(
-            "life", UpdateStep(base.model).differences(graphs.life, steps, bound=TOLERANCE)
+        found["life"] = _check_difference(
+            "life", UpdateStepExport(base.model).compute_differences(graphs.life, steps, bound=MAX_DIFFERENCE)
         )
     return found
 
 
-def check_plan(iteration: Iteration, graph: PlanGraph) -> float:
+def check_planner_graph(iteration: PlanIterationExport, graph: OnnxPlanner) -> float:
     """Compute the largest difference of a planner graph to torch.
 
     Raises:
         GraphError: If it is too large.
     """
-    return _checked("plan", iteration.differences(graph, bound=TOLERANCE))
+    return _check_difference("plan", iteration.compute_differences(graph, bound=MAX_DIFFERENCE))
 
 
-def _checked(part: str, differences: Sequence[float]) -> float:
+def _check_difference(part: str, differences: Sequence[float]) -> float:
     # numpy's maximum keeps a NaN, which Python's would drop.
     largest = float(np.max(differences))
-    if not largest <= TOLERANCE:
-        raise GraphError(
+    if not largest <= MAX_DIFFERENCE:
+        raise OnnxMismatchError(
             f"the exported {part} differs from torch by {largest:.2g} where rounding does not explain it; at most "
-            f"{TOLERANCE} is allowed. Report this with the versions of torch and onnxruntime"
+            f"{MAX_DIFFERENCE} is allowed. Report this with the versions of torch and onnxruntime"
         )
     return largest

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wm_robot.memory.film import layer_state
+from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.model.input_layer import input_layer
+from wm_robot.model.input_layer import make_input_layer
 from wm_robot.model.world_model import WorldModel
 
 
@@ -19,7 +19,7 @@ def imagine_folded(
     z: Float[Tensor, "1 Z"],
     actions: Float[Tensor, "1 N H A"],
     *,
-    together: int = 128,
+    block_size: int = 128,
 ) -> Float[Tensor, "1 N H O"]:
     """Compute the observations of `WorldModel.imagine` for a single state, with its constants folded into weights.
 
@@ -34,7 +34,7 @@ def imagine_folded(
     sensors, unit, plans = c.obs, model.change_std / model.obs_std, actions[0]
     # Next observation: the observation itself, the linear change, and the output of the last layer.
     rows = torch.cat([torch.ones_like(model.ask.bias), unit])
-    entrance, itself = input_layer(model, state), torch.eye(sensors)
+    entrance, itself = make_input_layer(model, state), torch.eye(sensors)
     weight = entrance.weight * rows[:, None]
     weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
     up = entrance.up[0] * rows[:, None]
@@ -45,11 +45,13 @@ def imagine_folded(
         head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
     ).mT.contiguous()
     context = head.weight[2 * sensors :], head.bias[2 * sensors :]
-    readers = [memory.reader_alone(layer_state(state, i)) for i, memory in enumerate(model.memory_layers)]
+    readers = [
+        memory.open_single_reader(make_read_state(state, i)) for i, memory in enumerate(model.memory_layers)
+    ]
 
     before = state.recent[0, -1:].expand(len(plans), -1)
     following = []
-    for part in torch.cat([before, plans.flatten(1)], 1).split(together):
+    for part in torch.cat([before, plans.flatten(1)], 1).split(block_size):
         y, latent = (x.expand(len(part), -1) for x in z.split([sensors, c.context], 1))
         seen = []
         for k in range(plans.shape[1]):
@@ -60,7 +62,7 @@ def imagine_folded(
             )
             h = F.silu(h)
             for i, read in enumerate(readers):
-                h = model.mix_read(i, h, read(model.norms[i](h)))
+                h = model.apply_block(i, h, read(model.norms[i](h)))
             normal = model.head[0](h)
             y, latent = torch.addmm(straight, normal, last), F.linear(normal, *context).tanh()
             seen.append(y)

@@ -7,99 +7,105 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wm_robot.agent.onnx_planner import BETTER, HOLD, MEAN, NOISE, PlanGraph
-from wm_robot.agent.rollout_objective import imagine_means, improvement_of, scoring
+from wm_robot.agent.onnx_planner import LAST_ACTION_INPUT, MEAN_INPUT, NOISE_INPUT, PLAN_OUTPUT, OnnxPlanner
+from wm_robot.agent.rollout_objective import imagine_mean, make_iteration, make_objective
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.model.onnx_session import STATE, apart
-from wm_robot.model.torch_backend import array
+from wm_robot.model.onnx_session import STATE_PREFIX, compute_max_difference
+from wm_robot.model.torch_backend import to_array
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import reward_of
+from wm_robot.tasks import make_reward
 from wm_robot.training.export.folded_rollout import imagine_folded
-from wm_robot.training.export.torch_exporter import exported
+from wm_robot.training.export.torch_exporter import export_function
 
-ROUNDING, ROUNDED = 1e-6, 8
+PERTURBATION, NUM_PERTURBATIONS = 1e-6, 8
 """Relative perturbation of arguments that measures the effect of rounding, and the number of perturbations."""
-OWN = 4.0
+MAX_DIFFERENCE_RATIO = 4.0
 """Permitted ratio of the graph's difference to torch's own difference under perturbation: rounding may decide which
 plans are elites. In twice 1800 moments of twelve untrained models the largest ratio was 3.0, the second 2.4."""
 
 
-class Iteration:
+class PlanIterationExport:
     """MPPI iteration with a model's rollouts, as a pure function of its arguments."""
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
-        self.model, self.planner, self._goal = model, planner, spec.task(task).goal
-        self._reward = reward_of(spec, spec.task(task))
-        self._improvement = improvement_of(spec, planner)
-        self._hold = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
-        self._names = list(self._born().flatten())
+        self.model, self.planner, self._goal_size = model, planner, spec.find_task(task).goal
+        self._reward = make_reward(spec, spec.find_task(task))
+        self._iteration = make_iteration(spec, planner)
+        self._last_action = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
+        self._names = list(self._make_initial_state().flatten())
 
-    def graph(self) -> bytes:
+    def export_graph(self) -> bytes:
         """Export the iteration as an ONNX graph."""
-        return exported(self.model, partial(self, alone=True), self.example(seed=0), [BETTER])
+        return export_function(
+            self.model, partial(self, folded=True), self.sample_arguments(seed=0), [PLAN_OUTPUT]
+        )
 
     @torch.inference_mode()
-    def differences(self, graph: PlanGraph, *, bound: float, trials: int = 20) -> Sequence[float]:
+    def compute_differences(
+        self, graph: OnnxPlanner, *, bound: float, num_trials: int = 20
+    ) -> Sequence[float]:
         """Compute the differences of a graph over random states and plans, in the unit of an action.
 
         Args:
             bound: Value of a larger difference that rounding explains, since torch itself differs as much.
         """
         found = []
-        for seed in range(trials):
-            inputs = self.example(seed)
+        for seed in range(num_trials):
+            inputs = self.sample_arguments(seed)
             if seed == 0:
                 # All plans tie.
-                inputs[NOISE] = torch.zeros_like(inputs[NOISE])
-            plan = array(self(*inputs.values()))
-            far = apart(plan, self._by(graph, inputs))
+                inputs[NOISE_INPUT] = torch.zeros_like(inputs[NOISE_INPUT])
+            plan = to_array(self(*inputs.values()))
+            far = compute_max_difference(plan, self._run_graph(graph, inputs))
             # NaN satisfies neither test, and stays.
-            if far > bound and far <= OWN * self._moved(inputs, plan, seed):
+            if far > bound and far <= MAX_DIFFERENCE_RATIO * self._compute_own_difference(inputs, plan, seed):
                 far = bound
             found.append(far)
         return found
 
-    def _moved(self, inputs: dict[str, Tensor], plan: np.ndarray, seed: int) -> float:
+    def _compute_own_difference(self, inputs: dict[str, Tensor], plan: np.ndarray, seed: int) -> float:
         """Compute the largest change of torch's own plan under perturbed arguments."""
         generator, moved = torch.Generator().manual_seed(seed), []
-        for _ in range(ROUNDED):
+        for _ in range(NUM_PERTURBATIONS):
             near = (
-                x * (1 + ROUNDING * torch.randn(x.shape, generator=generator)) if x.is_floating_point() else x
+                x * (1 + PERTURBATION * torch.randn(x.shape, generator=generator))
+                if x.is_floating_point()
+                else x
                 for x in inputs.values()
             )
-            moved.append(apart(plan, array(self(*near))))
+            moved.append(compute_max_difference(plan, to_array(self(*near))))
         return max(moved)
 
-    def _by(self, graph: PlanGraph, inputs: dict[str, Tensor]) -> np.ndarray:
+    def _run_graph(self, graph: OnnxPlanner, inputs: dict[str, Tensor]) -> np.ndarray:
         """Run a graph with these arguments."""
-        given = {name: array(value) for name, value in inputs.items()}
-        state = LifetimeState.unflatten({name: given[STATE + name] for name in self._names})
-        improve = graph.improving(state, given["obs"], given["goals"])
-        return improve(given[MEAN], given[NOISE], given[HOLD])
+        given = {name: to_array(value) for name, value in inputs.items()}
+        state = LifetimeState.unflatten({name: given[STATE_PREFIX + name] for name in self._names})
+        improve = graph.iteration_at(state, given["obs"], given["goals"])
+        return improve(given[MEAN_INPUT], given[NOISE_INPUT], given[LAST_ACTION_INPUT])
 
-    def example(self, seed: int) -> dict[str, Tensor]:
+    def sample_arguments(self, seed: int) -> dict[str, Tensor]:
         """Sample random arguments by name."""
         generator = torch.Generator().manual_seed(seed)
-        config, born = self.model.config, self._born().flatten()
+        config, born = self.model.config, self._make_initial_state().flatten()
         horizon, motors = self.planner.horizon, config.action
 
-        def around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
+        def sample_around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
             return center + size * torch.randn(shape, generator=generator)
 
-        def lived(value: Tensor) -> Tensor:
+        def randomise_value(value: Tensor) -> Tensor:
             if value.is_floating_point():
-                return around(value, *value.shape)
+                return sample_around(value, *value.shape)
             return torch.randint(100, value.shape, generator=generator)
 
         return {
-            "obs": around(self.model.obs_mean, 1, config.obs),
-            "goals": around(0.2, 1, horizon, self._goal),
-            MEAN: around(self._hold[:, None], 1, horizon, motors),
-            NOISE: around(0.0, 1, self.planner.samples, horizon, motors),
-            HOLD: around(self._hold, 1, motors),
-            **{STATE + name: lived(born[name]) for name in self._names},
+            "obs": sample_around(self.model.obs_mean, 1, config.obs),
+            "goals": sample_around(0.2, 1, horizon, self._goal_size),
+            MEAN_INPUT: sample_around(self._last_action[:, None], 1, horizon, motors),
+            NOISE_INPUT: sample_around(0.0, 1, self.planner.samples, horizon, motors),
+            LAST_ACTION_INPUT: sample_around(self._last_action, 1, motors),
+            **{STATE_PREFIX + name: randomise_value(born[name]) for name in self._names},
         }
 
     def __call__(
@@ -108,15 +114,15 @@ class Iteration:
         goals: Tensor,
         mean: Tensor,
         noise: Tensor,
-        hold: Tensor,
+        last_action: Tensor,
         *state: Tensor,
-        alone: bool = False,
+        folded: bool = False,
     ) -> Tensor:
         """See `MppiIteration` and `make_objective`."""
         life = LifetimeState.unflatten(dict(zip(self._names, state, strict=True)))
-        rollout = imagine_folded if alone else imagine_means
-        score = scoring(self.model, self._reward, life, obs, goals, rollout=rollout)
-        return self._improvement(score, mean, noise, hold)
+        rollout = imagine_folded if folded else imagine_mean
+        score = make_objective(self.model, self._reward, life, obs, goals, rollout=rollout)
+        return self._iteration(score, mean, noise, last_action)
 
-    def _born(self) -> LifetimeState[Tensor]:
-        return self.model.birth(hold=self._hold)
+    def _make_initial_state(self) -> LifetimeState[Tensor]:
+        return self.model.initial_state(initial_action=self._last_action)

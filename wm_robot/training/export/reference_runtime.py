@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.memory.state_arrays import Arrays
-from wm_robot.model.onnx_session import STATE
+from wm_robot.model.onnx_session import STATE_PREFIX
 
 
 def has_reference() -> bool:
@@ -15,7 +15,7 @@ def has_reference() -> bool:
     return importlib.util.find_spec("onnx") is not None
 
 
-class Reference:
+class ReferenceFunction:
     """ONNX graph run by the reference evaluator; see `StateFunction`."""
 
     def __init__(self, content: bytes, name: str):
@@ -31,14 +31,14 @@ class Reference:
 
         self._run: Any = ReferenceEvaluator(onnx.load_from_string(content), new_ops=[GatherElements])
 
-    def __call__(self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> Arrays:
-        values = {**given, **{STATE + name: value for name, value in state.items()}}
+    def __call__(self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> Arrays:
+        values = {**arrays, **{STATE_PREFIX + name: value for name, value in state.items()}}
         inputs = {name: values[name] for name in self._run.input_names}
         # Values that overflow and are not selected do not matter.
         with np.errstate(all="ignore"):
             return dict(zip(self._run.output_names, self._run.run(None, inputs), strict=True))
 
-    def bound(
-        self, state: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
+    def bind_inputs(
+        self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
     ) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
-        return lambda more: self(state, {**given, **more})
+        return lambda more: self(state, {**arrays, **more})

@@ -13,17 +13,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from wm_robot.errors import MissingExtraError
 
 OPSET = 20
-EXPORTERS = ("torch.onnx", "onnxscript", "onnx_ir")
+EXPORTER_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 """Loggers of the exporter. They report each unfolded operation and each optional package."""
 
 
-def exported(
+def export_function(
     model: nn.Module,
     function: Callable[..., tuple[Tensor, ...] | Tensor],
     inputs: Mapping[str, Tensor],
     outputs: Sequence[str],
     *,
-    rows: bool = False,
+    dynamic_rows: bool = False,
     decompositions: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> bytes:
     """Export a function of tensors as an ONNX graph.
@@ -39,18 +39,18 @@ def exported(
     Raises:
         MissingExtraError: If the exporter is not installed.
     """
-    axis = torch.export.Dim("rows", min=1) if rows else None
-    module: nn.Module = _Function(model, function)
+    axis = torch.export.Dim("rows", min=1) if dynamic_rows else None
+    module: nn.Module = _FunctionModule(model, function)
     if decompositions:
         module = make_fx(function, decomposition_table=dict(decompositions))(*inputs.values())
     try:
-        with _quiet():
+        with _suppress_messages():
             program = torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
                 input_names=list(inputs),
                 output_names=list(outputs),
-                dynamic_shapes=(tuple({0: axis} for _ in inputs),) if rows else None,
+                dynamic_shapes=(tuple({0: axis} for _ in inputs),) if dynamic_rows else None,
                 dynamo=True,
                 opset_version=OPSET,
                 verbose=False,
@@ -68,7 +68,7 @@ def exported(
     return bytes(program.model_proto.SerializeToString())
 
 
-class _Function(nn.Module):
+class _FunctionModule(nn.Module):
     def __init__(self, model: nn.Module, function: Callable[..., tuple[Tensor, ...] | Tensor]):
         super().__init__()
         # Weights without an owning module would be stored once per use.
@@ -79,9 +79,9 @@ class _Function(nn.Module):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_messages() -> Iterator[None]:
     """Suppress the exporter's messages. Errors, and warnings of our modules, are still shown."""
-    logs = [logging.getLogger(name) for name in EXPORTERS]
+    logs = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
     levels = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.ERROR)

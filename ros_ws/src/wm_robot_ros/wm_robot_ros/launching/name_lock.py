@@ -16,14 +16,14 @@ class NameLock:
     which the system gives to one process only, and which leaves no file. Only Linux has such locks.
     """
 
-    def __init__(self, domain: int, names: Sequence[str], elsewhere: str):
+    def __init__(self, domain: int, names: Sequence[str], advice: str):
         """Args:
         domain: ROS domain id.
         names: Full names of nodes, sorted, so that one of two processes with common names gets all of them.
         elsewhere: Advice for the error.
         """
-        self._domain, self._names, self._elsewhere = domain, names, elsewhere
-        self._held: list[socket.socket] = []
+        self._domain, self._names, self._advice = domain, names, advice
+        self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> "NameLock":
         """Raises:
@@ -33,22 +33,22 @@ class NameLock:
             return self
         for name in self._names:
             own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._held.append(own)
+            self._sockets.append(own)
             try:
                 own.bind(b"\0wm_robot up" + sha256(f"{self._domain} {name}".encode()).digest())
             except OSError as error:
-                self.release()
+                self.release_names()
                 raise ConfigError(
-                    f"{name} is up already in ROS domain {self._domain}. {self._elsewhere}"
+                    f"{name} is up already in ROS domain {self._domain}. {self._advice}"
                 ) from error
         return self
 
-    def release(self) -> None:
-        for own in self._held:
+    def release_names(self) -> None:
+        for own in self._sockets:
             own.close()
-        self._held.clear()
+        self._sockets.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self.release_names()

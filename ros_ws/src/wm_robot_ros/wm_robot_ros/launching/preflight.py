@@ -7,26 +7,26 @@ from pathlib import Path
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
-from wm_robot.recording.robot_topics import robots_with_actions, select_robot
-from wm_robot.recording.session_file import topics_in
+from wm_robot.recording.robot_topics import find_robots_with_actions, select_robot
+from wm_robot.recording.session_file import read_topics
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.launching.launch_graph import Graph, Value
+from wm_robot_ros.launching.launch_graph import ArgumentValue, LaunchGraph
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
+class NamedValue:
     """Value of an argument, with the data to check it."""
 
     argument: str
     value: str
     spec: RobotSpec | None
     """Spec of the graph's robot; None if the graph names no robot."""
-    values: Mapping[str, Value]
+    values: Mapping[str, ArgumentValue]
     """Values of all arguments."""
 
 
-def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
+def check_named_values(graph: LaunchGraph, values: Mapping[str, ArgumentValue]) -> None:
     """Check that all named things exist and fit together.
 
     Raises:
@@ -39,8 +39,8 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
         try:
             if kind == "robot":
                 spec = load_spec(value)
-            elif kind in CHECKS:
-                CHECKS[kind](Named(argument=each.name, value=value, spec=spec, values=values))
+            elif kind in VALUE_CHECKS:
+                VALUE_CHECKS[kind](NamedValue(argument=each.name, value=value, spec=spec, values=values))
         except MissingExtraError:
             # This error already has the command to install the package, and no value caused it.
             raise
@@ -48,7 +48,7 @@ def check_named(graph: Graph, values: Mapping[str, Value]) -> None:
             raise type(error)(f"{each.name}:={value}: {error}") from error
 
 
-def _check_base(named: Named) -> None:
+def _check_base(named: NamedValue) -> None:
     """Check that the base exists and was made for this robot; the agent checks its weights."""
     if not named.value:
         raise ConfigError(
@@ -60,27 +60,31 @@ def _check_base(named: Named) -> None:
         robot, digest = str(told["robot"]), str(told["spec_digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"{card} is not a card of a base: {error}. Copy the base again") from error
-    if spec is not None and digest != spec.digest():
-        then = f" with an older spec ({digest[:12]}, now {spec.digest()[:12]})" if robot == spec.name else ""
+    if spec is not None and digest != spec.compute_digest():
+        then = (
+            f" with an older spec ({digest[:12]}, now {spec.compute_digest()[:12]})"
+            if robot == spec.name
+            else ""
+        )
         raise SnapshotError(
             f"this base was trained for robot '{robot}'{then}; the robot is '{spec.name}'. "
             f"Write robot:={robot}, or train a base: wm-robot train {spec.name}"
         )
 
 
-def _check_world(named: Named) -> None:
+def _check_world(named: NamedValue) -> None:
     if named.spec is None:
         return
     # Imported here, because a graph for a real robot has no world and needs no simulator.
-    from wm_robot_sim.world_parameter import read_world
+    from wm_robot_sim.world_parameter import parse_world
 
     try:
-        read_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
+        parse_world(named.value, named.spec, seed=int(named.values.get("seed", 0)))
     except ConfigError as error:
         raise ConfigError(f"{error}. Write {named.argument}:=nominal, or correct the fields") from error
 
 
-def _check_recording(named: Named) -> None:
+def _check_recording(named: NamedValue) -> None:
     for part in (each.strip() for each in named.value.split(",")):
         if not part or not Path(part).exists():
             raise ConfigError(
@@ -89,13 +93,13 @@ def _check_recording(named: Named) -> None:
             )
 
 
-def _check_recorded_robot(named: Named) -> None:
+def _check_recorded_robot(named: NamedValue) -> None:
     """Check that the session has the robot, and that a robot is selected in a session with several."""
     for path in map(Path, str(named.values.get("recording", "")).split(",")):
         if not path.exists() or _holds_episodes(path):
             continue
-        topics = topics_in(path)
-        robots = robots_with_actions(topics)
+        topics = read_topics(path)
+        robots = find_robots_with_actions(topics)
         if not robots:
             # Raises an error with the missing topics.
             select_robot(topics, None, path)
@@ -111,7 +115,7 @@ def _holds_episodes(path: Path) -> bool:
     return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
 
 
-def _check_new_file(named: Named) -> None:
+def _check_new_file(named: NamedValue) -> None:
     path = Path(named.value)
     if named.value and path.exists():
         another = path.with_stem(f"{path.stem}-2")
@@ -120,7 +124,7 @@ def _check_new_file(named: Named) -> None:
         )
 
 
-CHECKS: Mapping[str, Callable[[Named], None]] = {
+VALUE_CHECKS: Mapping[str, Callable[[NamedValue], None]] = {
     "base": _check_base,
     "world": _check_world,
     "recording": _check_recording,

@@ -20,13 +20,13 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
 from wm_robot.streams import joint_message
-from wm_robot.streams.joint_message import NANO, action_field, finite
-from wm_robot.streams.joint_message import stamp_of as stamp_of
-from wm_robot.streams.rejection import BadMessageError, Refusal
+from wm_robot.streams.joint_message import NS_PER_S, check_finite, select_action_field
+from wm_robot.streams.joint_message import read_stamp as read_stamp
+from wm_robot.streams.rejection import BadMessageError, RejectionReason
 from wm_robot.types import Observation
 
-FRAME = "base_link"
-LEVELS = {
+BASE_FRAME = "base_link"
+DIAGNOSTIC_LEVELS = {
     "ok": DiagnosticStatus.OK,
     "warn": DiagnosticStatus.WARN,
     "error": DiagnosticStatus.ERROR,
@@ -34,60 +34,60 @@ LEVELS = {
 }
 
 
-def time_message(stamp: int) -> Time:
+def make_time_message(stamp: int) -> Time:
     """Convert a stamp in ns to a message."""
-    return Time(sec=int(stamp // NANO), nanosec=int(stamp % NANO))
+    return Time(sec=int(stamp // NS_PER_S), nanosec=int(stamp % NS_PER_S))
 
 
-def observation(message: JointState, spec: RobotSpec) -> Observation:
+def decode_observation_message(message: JointState, spec: RobotSpec) -> Observation:
     """Convert a message to an observation, float32, in the order of the spec.
 
     Raises:
         BadMessageError: See `joint_message.decode_observation`.
     """
-    values = joint_message.sensed(message, spec).astype(np.float32)
-    return Observation(stamp=stamp_of(message) / NANO, values=values)
+    values = joint_message.decode_observation(message, spec).astype(np.float32)
+    return Observation(stamp=read_stamp(message) / NS_PER_S, values=values)
 
 
-def action(message: JointState, spec: RobotSpec) -> np.ndarray:
+def decode_action_message(message: JointState, spec: RobotSpec) -> np.ndarray:
     """Convert a message to an action, float32 `A`, in the order of the spec's actuators.
 
     Raises:
         BadMessageError: See `joint_message.decode_action`.
     """
-    return joint_message.told(message, spec).astype(np.float32)
+    return joint_message.decode_action(message, spec).astype(np.float32)
 
 
-def goal(message: PointStamped) -> np.ndarray:
+def decode_goal_message(message: PointStamped) -> np.ndarray:
     """Convert a message to a target position of the gripper, float32 `3`, in m.
 
     Raises:
         BadMessageError: If a number is not finite, or the point is not in the frame of the base.
     """
-    if message.header.frame_id not in ("", FRAME):
+    if message.header.frame_id not in ("", BASE_FRAME):
         raise BadMessageError(
-            Refusal.FRAME, f"the target is in frame '{message.header.frame_id}', not '{FRAME}'"
+            RejectionReason.FRAME, f"the target is in frame '{message.header.frame_id}', not '{BASE_FRAME}'"
         )
     point = [message.point.x, message.point.y, message.point.z]
-    return finite(point, ("x", "y", "z"), "point").astype(np.float32)
+    return check_finite(point, ("x", "y", "z"), "point").astype(np.float32)
 
 
-def observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
+def make_observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
     """Convert an observation `O` to a message; the stamp is in ns."""
-    message = _joint_message(spec.joint_names, stamp)
+    message = _make_joint_message(spec.joint_names, stamp)
     for field, part in zip(spec.interfaces, np.split(values, len(spec.interfaces)), strict=True):
-        setattr(message, field, _doubles(part))
+        setattr(message, field, _make_double_array(part))
     return message
 
 
-def action_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
+def make_action_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
     """Convert an action `A` to a message; the stamp is in ns."""
-    message = _joint_message(spec.action_names, stamp)
-    setattr(message, action_field(spec), _doubles(values))
+    message = _make_joint_message(spec.action_names, stamp)
+    setattr(message, select_action_field(spec), _make_double_array(values))
     return message
 
 
-def trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTrajectory:
+def make_trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTrajectory:
     """Convert an action `A` to a message for a joint_trajectory_controller: one point, one control period ahead.
 
     Raises:
@@ -98,45 +98,47 @@ def trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTrajectory:
         raise SpecError(
             f"actuators {motors} are not position servos. Set command.kind to float64_multi_array"
         )
-    point = JointTrajectoryPoint(positions=_doubles(values), time_from_start=duration_message(spec.dt))
+    point = JointTrajectoryPoint(
+        positions=_make_double_array(values), time_from_start=make_duration_message(spec.dt)
+    )
     # Stamp zero: the controller counts the time from the arrival.
     return JointTrajectory(joint_names=[actuator.joint for actuator in spec.actuators], points=[point])
 
 
-def array_message(values: np.ndarray, spec: RobotSpec) -> Float64MultiArray:
+def make_array_message(values: np.ndarray, spec: RobotSpec) -> Float64MultiArray:
     """Convert an action `A` to a message for a forward controller, in the order of the spec's actuators."""
-    return Float64MultiArray(data=_doubles(values))
+    return Float64MultiArray(data=_make_double_array(values))
 
 
-def duration_message(seconds: float) -> Duration:
+def make_duration_message(seconds: float) -> Duration:
     """Convert a duration in s to a message."""
-    nanoseconds = round(seconds * NANO)
-    return Duration(sec=int(nanoseconds // NANO), nanosec=int(nanoseconds % NANO))
+    nanoseconds = round(seconds * NS_PER_S)
+    return Duration(sec=int(nanoseconds // NS_PER_S), nanosec=int(nanoseconds % NS_PER_S))
 
 
-def point_message(values: np.ndarray, stamp: int) -> PointStamped:
+def make_point_message(values: np.ndarray, stamp: int) -> PointStamped:
     """Convert a point `3`, in m in the frame of the base, to a message; the stamp is in ns."""
     message = PointStamped()
-    message.header.stamp, message.header.frame_id = time_message(stamp), FRAME
+    message.header.stamp, message.header.frame_id = make_time_message(stamp), BASE_FRAME
     message.point.x, message.point.y, message.point.z = (float(value) for value in values)
     return message
 
 
-def number_message(value: float) -> Float64:
+def make_number_message(value: float) -> Float64:
     return Float64(data=float(value))
 
 
-def json_message(values: Mapping[str, Any]) -> String:
+def make_json_message(values: Mapping[str, Any]) -> String:
     """Encode plain values as a message with JSON text."""
     return String(data=json.dumps(values, allow_nan=False, separators=(",", ":")))
 
 
-def json_values(message: String) -> dict[str, Any]:
+def decode_json_message(message: String) -> dict[str, Any]:
     """Decode a message with JSON text."""
     return dict(json.loads(message.data))
 
 
-def diagnostics_message(
+def make_diagnostics_message(
     stamp: int, hardware: str, components: Iterable[tuple[str, str, str, Mapping[str, Any]]]
 ) -> DiagnosticArray:
     """Create the diagnostics message of a node.
@@ -147,10 +149,10 @@ def diagnostics_message(
         components: Name, level (a key of `DIAGNOSTIC_LEVELS`), message and values of each component.
     """
     message = DiagnosticArray()
-    message.header.stamp = time_message(stamp)
+    message.header.stamp = make_time_message(stamp)
     message.status = [
         DiagnosticStatus(
-            level=LEVELS[level],
+            level=DIAGNOSTIC_LEVELS[level],
             name=name,
             message=text,
             hardware_id=hardware,
@@ -161,13 +163,13 @@ def diagnostics_message(
     return message
 
 
-def _joint_message(names: Sequence[str], stamp: int) -> JointState:
+def _make_joint_message(names: Sequence[str], stamp: int) -> JointState:
     message = JointState()
-    message.header.stamp, message.header.frame_id = time_message(stamp), FRAME
+    message.header.stamp, message.header.frame_id = make_time_message(stamp), BASE_FRAME
     message.name = list(names)
     return message
 
 
-def _doubles(values: np.ndarray) -> array:
+def _make_double_array(values: np.ndarray) -> array:
     # Messages store an array.array directly; they convert an ndarray or list element by element.
     return array("d", np.asarray(values, np.float64).tobytes())

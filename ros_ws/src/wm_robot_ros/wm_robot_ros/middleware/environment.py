@@ -17,15 +17,15 @@ from typing import Any
 
 from wm_robot.errors import ConfigError, MissingExtraError
 
-PARENT = "WM_ROBOT_PARENT"
+PARENT_VARIABLE = "WM_ROBOT_PARENT"
 """Variable with the id of the process that started a node; the node ends when that process has ended."""
-DOMAINS = range(1, 102)
+FREE_DOMAINS = range(1, 102)
 """Domain ids whose ports do not overlap with the ephemeral ports of Linux."""
-MOST = 232
+MAX_DOMAIN = 232
 """Largest valid domain id."""
 
 
-def ros_domain(given: int | None = None) -> int:
+def read_ros_domain(domain_option: int | None = None) -> int:
     """Return the ROS domain: the given one, else `ROS_DOMAIN_ID`, else 0.
 
     Args:
@@ -35,15 +35,15 @@ def ros_domain(given: int | None = None) -> int:
         ConfigError: If the value is not a domain id. An empty variable counts as 0, as in ROS.
     """
     name, text = "ROS_DOMAIN_ID", os.environ.get("ROS_DOMAIN_ID", "").strip() or "0"
-    if given is not None:
-        name, text = "--domain", str(given)
-    if not (text.isascii() and text.isdigit() and int(text) <= MOST):
-        better = ". Run: export ROS_DOMAIN_ID=0" if given is None else ""
-        raise ConfigError(f"{name} is '{text}'; it must be a whole number from 0 to {MOST}{better}")
+    if domain_option is not None:
+        name, text = "--domain", str(domain_option)
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_DOMAIN):
+        better = ". Run: export ROS_DOMAIN_ID=0" if domain_option is None else ""
+        raise ConfigError(f"{name} is '{text}'; it must be a whole number from 0 to {MAX_DOMAIN}{better}")
     return int(text)
 
 
-def ros_environment(*, domain: int | None = None) -> dict[str, str]:
+def make_ros_environment(*, domain: int | None = None) -> dict[str, str]:
     """Return the environment of a child process that imports rclpy.
 
     With a sourced system ROS this is the current environment. With ROS 2 from wheels it has their library paths, and
@@ -58,10 +58,10 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
     """
     environment = dict(os.environ)
     if domain is not None or "ROS_DOMAIN_ID" in environment:
-        environment["ROS_DOMAIN_ID"] = str(ros_domain(domain))
-    if system_ros():
+        environment["ROS_DOMAIN_ID"] = str(read_ros_domain(domain))
+    if has_system_ros():
         return environment
-    if not wheels():
+    if not has_ros_wheels():
         raise MissingExtraError("a ROS 2 node", "ros")
     site = Path(sysconfig.get_path("purelib"))
     own = [str(Path(sys.prefix) / "lib"), *map(str, sorted(site.glob("ros_*.libs")))]
@@ -72,27 +72,27 @@ def ros_environment(*, domain: int | None = None) -> dict[str, str]:
     environment["_ROS_WHEELS_BOOTSTRAP_COMPLETE"] = "1"
     environment.setdefault("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().choice(DOMAINS)))
+    environment.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().choice(FREE_DOMAINS)))
     return environment
 
 
-def private_environment() -> dict[str, str]:
+def make_private_environment() -> dict[str, str]:
     """Return `make_ros_environment` with a random other domain, limited to this machine.
 
     For simulated robots, whose commands must never reach a real one.
     """
     present = os.environ.get("ROS_DOMAIN_ID", "")
-    domain = random.SystemRandom().choice([number for number in DOMAINS if str(number) != present])
-    return ros_environment(domain=domain) | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = random.SystemRandom().choice([number for number in FREE_DOMAINS if str(number) != present])
+    return make_ros_environment(domain=domain) | {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
-def system_ros() -> bool:
+def has_system_ros() -> bool:
     """Whether a system ROS, other than the wheels, is sourced."""
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
     return "ROS_DISTRO" in os.environ and any(prefix not in ("", sys.prefix) for prefix in prefixes)
 
 
-def wheels() -> bool:
+def has_ros_wheels() -> bool:
     """Whether ROS 2 is installed as wheels in this environment."""
     try:
         return bool(version("ros-rclpy"))
@@ -100,7 +100,7 @@ def wheels() -> bool:
         return False
 
 
-def node_command(
+def make_node_command(
     module: str, parameters: Mapping[str, Any], *, namespace: str = "", name: str = ""
 ) -> list[str]:
     """Return the command line of a node.
@@ -138,7 +138,7 @@ class NodeProcess:
         # In its own session: Ctrl-C reaches only this process, which then stops its nodes in order.
         self._process = subprocess.Popen(
             command,
-            env={**environment, PARENT: str(os.getpid())},
+            env={**environment, PARENT_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT if self._log else None,
@@ -150,10 +150,10 @@ class NodeProcess:
         return self._process.pid
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self, timeout: float) -> int:
+    def wait_for_exit(self, timeout: float) -> int:
         """Wait until the process has ended, and return its exit code.
 
         Raises:
@@ -161,7 +161,9 @@ class NodeProcess:
         """
         return self._process.wait(timeout)
 
-    def stop(self, *, patience: float = 5.0, give_up: Callable[[], bool] | None = None) -> int:
+    def stop_process(
+        self, *, kill_timeout: float = 5.0, is_discarded: Callable[[], bool] | None = None
+    ) -> int:
         """Terminate the process, kill it after a timeout, and return its exit code.
 
         Args:
@@ -169,26 +171,26 @@ class NodeProcess:
             give_up: Whether the user discards a state that the process cannot save. The process is not killed before
                 that; then it is terminated once more, with the same timeout. None: kill after the first timeout.
         """
-        if self.running:
+        if self.is_running:
             # Not SIGINT: a node that still imports would print a traceback.
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(patience)
+                self._process.wait(kill_timeout)
             except subprocess.TimeoutExpired:
-                self._end_when_given_up(patience, give_up)
+                self._kill_when_discarded(kill_timeout, is_discarded)
         code = self._process.wait()
         if self._log:
             self._log.close()
         return code
 
-    def _end_when_given_up(self, patience: float, give_up: Callable[[], bool] | None) -> None:
-        if give_up is not None:
-            while self.running and not give_up():
+    def _kill_when_discarded(self, kill_timeout: float, is_discarded: Callable[[], bool] | None) -> None:
+        if is_discarded is not None:
+            while self.is_running and not is_discarded():
                 time.sleep(0.1)
-            if self.running:
+            if self.is_running:
                 self._process.send_signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(patience)
+                    self._process.wait(kill_timeout)
         self._process.kill()
 
     def __enter__(self) -> "NodeProcess":
@@ -197,4 +199,4 @@ class NodeProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.stop_process()

@@ -8,22 +8,22 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
-from wm_robot.control.idle_tasks import Chore
+from wm_robot.control.idle_tasks import IdleTask
 
 
-def timer(node: Node, period: float, work: Callable[[], object]) -> Timer:
+def create_steady_timer(node: Node, period: float, work: Callable[[], object]) -> Timer:
     """Create a timer on the steady clock, so that a node still reports its status when a simulated clock stops."""
     return node.create_timer(period, work, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
-class Chores:
+class IdleTasks:
     """Periodic tasks of a node that run in the idle time between two control periods."""
 
     def __init__(self, node: Node):
         self._node = node
-        self._chores: list[Chore] = []
+        self._tasks: list[IdleTask] = []
 
-    def every(self, period: float, work: Callable[[], object]) -> Callable[[], None]:
+    def add_periodic(self, period: float, work: Callable[[], object]) -> Callable[[], None]:
         """Add a periodic task.
 
         Args:
@@ -33,20 +33,20 @@ class Chores:
         Returns:
             Function that removes the task.
         """
-        chore = Chore(work)
-        self._chores.append(chore)
-        return partial(self._end, chore, timer(self._node, period, chore.ask))
+        chore = IdleTask(work)
+        self._tasks.append(chore)
+        return partial(self._remove_task, chore, create_steady_timer(self._node, period, chore.request_run))
 
-    def do(self, left: Callable[[], float]) -> None:
+    def run_due(self, time_left: Callable[[], float]) -> None:
         """Run the tasks that are due and fit.
 
         Args:
             time_left: Returns the idle time, in s.
         """
-        for chore in self._chores:
-            if chore.asked:
-                chore.chance(left())
+        for chore in self._tasks:
+            if chore.is_requested:
+                chore.try_run(time_left())
 
-    def _end(self, chore: Chore, timer: object) -> None:
+    def _remove_task(self, task: IdleTask, timer: object) -> None:
         self._node.destroy_timer(timer)
-        self._chores.remove(chore)
+        self._tasks.remove(task)

@@ -15,19 +15,19 @@ from rclpy.node import Node
 from wm_robot.errors import DeviceError, WmRobotError
 
 Owner = TypeVar("Owner", bound=LifecycleNode)
-ANSWER = 0.5
+ANSWER_TIMEOUT = 0.5
 """Longest wait for the answer of a node that may be absent, in s."""
 Callback = Callable[[Owner, LifecycleState], TransitionCallbackReturn]
 
 
-def transition(callback: Callback[Owner]) -> Callback[Owner]:
+def log_transition_errors(callback: Callback[Owner]) -> Callback[Owner]:
     """Decorate a transition to log its exceptions, which rclpy drops silently.
 
     An error that the user can fix becomes a failure, which keeps the state of the node. All others become an error.
     """
 
     @functools.wraps(callback)
-    def logged(node: Owner, state: LifecycleState) -> TransitionCallbackReturn:
+    def run_transition(node: Owner, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
         except WmRobotError as error:
@@ -37,7 +37,7 @@ def transition(callback: Callback[Owner]) -> Callback[Owner]:
             node.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
 
-    return logged
+    return run_transition
 
 
 class LifecycleClient:
@@ -57,7 +57,7 @@ class LifecycleClient:
         self._get = node.create_client(GetState, f"{name}/get_state")
 
     @property
-    def there(self) -> bool:
+    def is_available(self) -> bool:
         """Whether the node answers; waits for a short time if it does not.
 
         A killed node still offers its services for about 20 s, without answering.
@@ -65,44 +65,44 @@ class LifecycleClient:
         if not self._get.wait_for_service(timeout_sec=0.1):
             return False
         future = self._get.call_async(GetState.Request())
-        self._executor.spin_until_future_complete(future, timeout_sec=ANSWER)
+        self._executor.spin_until_future_complete(future, timeout_sec=ANSWER_TIMEOUT)
         if not future.done():
             self._get.remove_pending_request(future)
         return bool(future.done())
 
-    def configure(self, timeout: float = 30.0) -> None:
-        self._ask(Transition.TRANSITION_CONFIGURE, "configure", timeout)
+    def configure_node(self, timeout: float = 30.0) -> None:
+        self._request_transition(Transition.TRANSITION_CONFIGURE, "configure", timeout)
 
-    def activate(self, timeout: float = 10.0) -> None:
-        self._ask(Transition.TRANSITION_ACTIVATE, "activate", timeout)
+    def activate_node(self, timeout: float = 10.0) -> None:
+        self._request_transition(Transition.TRANSITION_ACTIVATE, "activate", timeout)
 
-    def deactivate(self, timeout: float = 10.0) -> None:
-        self._ask(Transition.TRANSITION_DEACTIVATE, "deactivate", timeout)
+    def deactivate_node(self, timeout: float = 10.0) -> None:
+        self._request_transition(Transition.TRANSITION_DEACTIVATE, "deactivate", timeout)
 
-    def cleanup(self, timeout: float = 10.0) -> None:
-        self._ask(Transition.TRANSITION_CLEANUP, "clean up", timeout)
+    def clean_up_node(self, timeout: float = 10.0) -> None:
+        self._request_transition(Transition.TRANSITION_CLEANUP, "clean up", timeout)
 
-    def state(self, timeout: float = 10.0) -> str:
+    def read_state(self, timeout: float = 10.0) -> str:
         """Return the lifecycle state: `unconfigured`, `inactive`, `active` or `finalized`.
 
         Raises:
             DeviceError: If the node does not answer.
         """
-        return str(self._call(self._get, GetState.Request(), timeout).current_state.label)
+        return str(self._call_service(self._get, GetState.Request(), timeout).current_state.label)
 
-    def _ask(self, number: int, verb: str, timeout: float) -> None:
+    def _request_transition(self, number: int, verb: str, timeout: float) -> None:
         """Request a transition.
 
         Raises:
             DeviceError: If the node does not answer, or the transition fails.
         """
         request = ChangeState.Request(transition=Transition(id=number))
-        if not self._call(self._change, request, timeout).success:
+        if not self._call_service(self._change, request, timeout).success:
             raise DeviceError(
-                f"node '{self.name}' did not {verb}; it is {self.state()}. See its log for the reason"
+                f"node '{self.name}' did not {verb}; it is {self.read_state()}. See its log for the reason"
             )
 
-    def _call(self, client: Any, request: Any, timeout: float) -> Any:
+    def _call_service(self, client: Any, request: Any, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
         # In short waits, so that Ctrl-C and a node that starts during the wait are noticed.
         while not client.wait_for_service(timeout_sec=0.1):

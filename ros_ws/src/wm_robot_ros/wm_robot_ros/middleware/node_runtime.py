@@ -16,39 +16,39 @@ from rclpy.node import Node
 from rclpy.qos import qos_policy_name_from_kind
 from rclpy.signals import SignalHandlerOptions
 
-from wm_robot.control.realtime import cores_of, go_real_time
+from wm_robot.control.realtime import parse_cores, request_real_time
 from wm_robot.errors import ConfigError, WmRobotError
-from wm_robot.streams.throttled_log import Complaints
-from wm_robot_ros.middleware.environment import PARENT, ros_domain
+from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot_ros.middleware.environment import PARENT_VARIABLE, read_ros_domain
 
 AnyNode = TypeVar("AnyNode", bound=Node)
-PATIENCE = 0.1
+MAX_WAIT = 0.1
 """Longest wait for messages, in s: the delay until a request to stop is noticed."""
 
 
-class Stop:
+class ShutdownFlag:
     """Flag that is set by SIGINT, by SIGTERM, or by the end of the parent process.
 
     The signal handlers of rclpy would invalidate every publisher before the node has shut down in order.
     """
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.num_requests = 0
         """Number of signals that requested the end."""
-        self._parent = int(os.environ.get(PARENT, "0"))
+        self._parent = int(os.environ.get(PARENT_VARIABLE, "0"))
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._count_request)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.requests += 1
+    def _count_request(self, number: int, frame: FrameType | None) -> None:
+        self.num_requests += 1
 
     @property
-    def asked(self) -> bool:
-        return self.requests > 0 or (self._parent > 0 and os.getppid() != self._parent)
+    def is_set(self) -> bool:
+        return self.num_requests > 0 or (self._parent > 0 and os.getppid() != self._parent)
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """End the process with one sentence on stderr for an error of this library.
 
     Raises:
@@ -61,25 +61,25 @@ def one_sentence() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def start() -> Stop:
+def init_ros() -> ShutdownFlag:
     """Initialise rclpy with the arguments of the command line.
 
     Raises:
         SystemExit: With 2 and one sentence, if ROS rejects the arguments or the domain.
     """
-    stop = Stop()
-    with one_sentence():
-        ros_domain()
+    stop = ShutdownFlag()
+    with report_errors():
+        read_ros_domain()
         try:
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         except (rclpy._rclpy_pybind11.RCLError, rclpy._rclpy_pybind11.UnknownROSArgsError) as error:
-            raise ConfigError(_refusal(f"{error}", sys.argv)) from error
+            raise ConfigError(_describe_init_error(f"{error}", sys.argv)) from error
     return stop
 
 
-def _refusal(words: str, arguments: list[str]) -> str:
+def _describe_init_error(error_text: str, arguments: list[str]) -> str:
     """Describe why ROS rejects a command line, without positions in its source code."""
-    why = words.removeprefix("failed to initialize rcl: ").partition(", at /")[0].strip()
+    why = error_text.removeprefix("failed to initialize rcl: ").partition(", at /")[0].strip()
     files = [file for option, file in pairwise(arguments) if option == "--params-file"]
     missing = [file for file in files if not os.path.isfile(file)]
     if missing:
@@ -92,7 +92,7 @@ def _refusal(words: str, arguments: list[str]) -> str:
     return f"{why}. See docs/ros.md for the parameters; their form is -p seed:=0"
 
 
-def executor_of(node: Node, *, quick: bool = False) -> Executor:
+def make_executor(node: Node, *, use_events: bool = False) -> Executor:
     """Create the executor of a node.
 
     Args:
@@ -101,7 +101,7 @@ def executor_of(node: Node, *, quick: bool = False) -> Executor:
             processor time.
     """
     # Never the MultiThreadedExecutor: it lost nine of ten messages of a 200 Hz topic.
-    executor = events_executor() if quick else None
+    executor = make_events_executor() if use_events else None
     if executor is None:
         executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -111,7 +111,7 @@ def executor_of(node: Node, *, quick: bool = False) -> Executor:
     return executor
 
 
-def events_executor() -> Executor | None:
+def make_events_executor() -> Executor | None:
     """Create the events executor; None if this rclpy does not have it."""
     try:
         from rclpy.experimental import EventsExecutor
@@ -120,14 +120,14 @@ def events_executor() -> Executor | None:
     return EventsExecutor()
 
 
-def spin_once(executor: Executor, node: Node, timeout: float = PATIENCE) -> None:
+def spin_once(executor: Executor, node: Node, timeout: float = MAX_WAIT) -> None:
     """Run one callback, or wait for one.
 
     One at a time, so that an overloaded node still notices a request to stop. Always with a timeout: without it, the
     events executor of the wheels runs no callback.
     """
     try:
-        executor.spin_once(timeout_sec=min(timeout, PATIENCE))
+        executor.spin_once(timeout_sec=min(timeout, MAX_WAIT))
     except ExternalShutdownException:
         return
     except rclpy._rclpy_pybind11.RCLError as error:
@@ -136,18 +136,18 @@ def spin_once(executor: Executor, node: Node, timeout: float = PATIENCE) -> None
 
 
 @contextmanager
-def running(make: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Stop]]:
+def run_node(make_node: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, ShutdownFlag]]:
     """Run a block with a node, and shut the node down after it; see `report_errors` for errors."""
-    stop, node = start(), None
+    stop, node = init_ros(), None
     try:
-        with one_sentence():
-            node = make()
+        with report_errors():
+            node = make_node()
             yield node, stop
     finally:
-        end(node)
+        shut_down_node(node)
 
 
-def end(node: Node | None) -> None:
+def shut_down_node(node: Node | None) -> None:
     """Destroy the node, and shut rclpy down."""
     if node is not None:
         executor = node.executor
@@ -172,13 +172,13 @@ def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
     """
     if not priority:
         return {}
-    had = go_real_time(priority, cores_of(cores))
+    had = request_real_time(priority, parse_cores(cores))
     for why_not in filter(None, had.values()):
         node.get_logger().warning(why_not)
     return had
 
 
-def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCallbacks:
+def log_incompatible_qos(topic: str, throttled_log: ThrottledLog) -> SubscriptionEventCallbacks:
     """Return event callbacks of a subscription that log an incompatible QoS, which rclpy does not explain.
 
     For a topic that may have no messages for a long time; see `InputMonitor` for other topics.
@@ -189,6 +189,6 @@ def incompatible_qos(topic: str, complaints: Complaints) -> SubscriptionEventCal
         words = (
             f"a node publishes '{topic}' with an incompatible QoS ({policy}): its messages are not received"
         )
-        complaints.add(f"{topic}: qos", lambda: words)
+        throttled_log.report_cause(f"{topic}: qos", lambda: words)
 
     return SubscriptionEventCallbacks(incompatible_qos=report)

@@ -13,11 +13,11 @@ from rclpy.parameter import Parameter
 from wm_robot.errors import ConfigError
 
 Value = TypeVar("Value", bool, int, float, str)
-KINDS = {bool: "true or false", int: "a whole number", float: "a number with a point", str: "text"}
+VALUE_KINDS = {bool: "true or false", int: "a whole number", float: "a number with a point", str: "text"}
 """Expected value of a parameter, by the type of its default."""
 
 
-def declare(
+def declare_parameter(
     node: Node,
     name: str,
     default: Value,
@@ -46,19 +46,21 @@ def declare(
     try:
         value: Value = node.declare_parameter(name, default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        given = _given(node)[name].value
+        given = _read_overrides(node)[name].value
         span = f" from {bounds[0]:g} to {bounds[1]:g}" if bounds else ""
         raise ConfigError(
             f"parameter {name} of {node.get_fully_qualified_name()} is {given!r}; it must be "
-            f"{KINDS[type(default)]}{span}. Write -p {name}:={json.dumps(default)}, or the same in a file"
+            f"{VALUE_KINDS[type(default)]}{span}. Write -p {name}:={json.dumps(default)}, or the same in a file"
         ) from error
     return value
 
 
-def warn_of_unknown(node: Node) -> None:
+def warn_about_unknown(node: Node) -> None:
     """Log the parameters that were set but not declared, which rclpy ignores silently."""
     ours = ("use_sim_time", "qos_overrides.")
-    unknown = sorted(name for name in _given(node) if not (node.has_parameter(name) or name.startswith(ours)))
+    unknown = sorted(
+        name for name in _read_overrides(node) if not (node.has_parameter(name) or name.startswith(ours))
+    )
     if not unknown:
         return
     known = [name for name in node._parameters if not name.startswith(ours)]
@@ -70,7 +72,7 @@ def warn_of_unknown(node: Node) -> None:
     )
 
 
-def _given(node: Node) -> Mapping[str, Parameter]:
+def _read_overrides(node: Node) -> Mapping[str, Parameter]:
     """Return the parameters from the command line and from files."""
     # Private in rclpy, so an older or newer one may lack it.
     return getattr(node, "_parameter_overrides", {})

@@ -10,18 +10,18 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from wm_robot.streams.source_lock import OneSource
-from wm_robot.streams.throttled_log import Complaints
-from wm_robot_ros.middleware.qos import NEWEST
+from wm_robot.streams.source_lock import SourceLock
+from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot_ros.middleware.qos import NEWEST_QOS
 
-NOBODY = "a node that is gone"
-UNNAMED = "a node with an unknown name"
+ENDED_NODE = "a node that is gone"
+UNNAMED_NODE = "a node with an unknown name"
 """Text for a node that published before its discovery was complete, or was killed before that."""
-UNKNOWN = "_NODE_NAME_UNKNOWN_"
+ROS_UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """Name that ROS gives to such a node."""
 
 
-class FromWhom:
+class WithPublisherId:
     """Callback of a subscription that gets the message and its publisher's id, with every executor.
 
     The events executor of rclpy passes message and information as one tuple, the others pass two arguments. So the
@@ -40,10 +40,10 @@ class FromWhom:
 
     def __call__(self, *taken: Any) -> None:
         message, info = taken if len(taken) == 2 else taken[0]
-        self._callback(message, _source(info))
+        self._callback(message, _read_publisher_id(info))
 
 
-class Newest:
+class LatestSubscription:
     """Subscription that empties its queue at each message, and passes on the newest message that is not rejected.
 
     So messages of other publishers do not displace that message, and older messages do not delay it. A rejected
@@ -58,90 +58,90 @@ class Newest:
         topic: str,
         callback: Callable[[Any, bytes], None],
         *,
-        refuses: Callable[[bytes], bool],
+        rejects: Callable[[bytes], bool],
         event_callbacks: SubscriptionEventCallbacks,
     ):
         """Args:
         callback: Gets the message and its publisher's id; see `WithPublisherId`.
         rejects: Whether the messages of a publisher are rejected, by its id.
         """
-        self._callback, self._refuses = callback, refuses
+        self._callback, self._rejects = callback, rejects
         self.subscription = node.create_subscription(
             kind,
             topic,
-            FromWhom(self._hear),
+            WithPublisherId(self._take_newest),
             # A copy, because overriding parameters are written into the profile.
-            copy(NEWEST),
+            copy(NEWEST_QOS),
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _hear(self, first: Any, source: bytes) -> None:
-        newest = None if self._refuses(source) else (first, source)
-        for message, source in self._rest():
-            if not self._refuses(source):
+    def _take_newest(self, first: Any, source: bytes) -> None:
+        newest = None if self._rejects(source) else (first, source)
+        for message, source in self._take_queued():
+            if not self._rejects(source):
                 newest = message, source
         if newest:
             self._callback(*newest)
 
-    def _rest(self) -> Iterator[tuple[Any, bytes]]:
+    def _take_queued(self) -> Iterator[tuple[Any, bytes]]:
         """Iterate over the other queued messages with their publishers' ids; at most one queue, so that it ends."""
         kind, handle = self.subscription.msg_type, self.subscription.handle
         with handle:
-            for _ in range(NEWEST.depth):
+            for _ in range(NEWEST_QOS.depth):
                 taken = handle.take_message(kind, False)
                 if taken is None:
                     return
-                yield taken[0], _source(taken[1])
+                yield taken[0], _read_publisher_id(taken[1])
 
 
-class OneSpeaker:
+class PublisherLock:
     """Lock of a topic to the first publisher of a valid message; messages of others are rejected and logged.
 
     A pause does not release the lock: a node that publishes while the first one stalls is not its successor.
     """
 
-    def __init__(self, node: Node, topic: str, complaints: Complaints, *, wary: bool):
+    def __init__(self, node: Node, topic: str, throttled_log: ThrottledLog, *, block_rejected: bool):
         """Args:
         complaints: Log of other publishers, and of the end of the accepted one.
         block_rejected: Whether a publisher that was rejected stays rejected until `accept_new_publisher`, even after
             the accepted one has ended.
         """
-        self._node, self._topic, self._complaints = node, topic, complaints
-        self._source = OneSource(wary=wary)
+        self._node, self._topic, self._throttled_log = node, topic, throttled_log
+        self._source_lock = SourceLock(block_rejected=block_rejected)
 
-    def refuses(self, source: bytes) -> bool:
+    def rejects_publisher(self, source: bytes) -> bool:
         """Whether a message of a publisher is rejected before it is decoded."""
-        refused = self._source.refuses(source)
-        if refused and self._source.followed is None:
-            self._complain("waits", lambda: self._waits(source))
+        refused = self._source_lock.rejects(source)
+        if refused and self._source_lock.followed_source is None:
+            self._log_cause("waits", lambda: self._describe_blocked(source))
         elif refused:
-            self._complain("two", lambda: self._two(source))
+            self._log_cause("two", lambda: self._describe_two(source))
         return refused
 
-    def follow(self, source: bytes) -> None:
+    def lock_to(self, source: bytes) -> None:
         """Lock to the publisher of a valid message, if there is no lock."""
-        self._source.follow(source)
+        self._source_lock.lock_to(source)
 
-    def look(self) -> None:
+    def check_publisher(self) -> None:
         """Release the lock if its publisher has ended; call from time to time."""
-        source = self._source.followed
+        source = self._source_lock.followed_source
         if source is None:
             return
         if not source:
             # This rclpy does not provide the publisher of a message; only their number is available.
             count = self._node.count_publishers(self._node.resolve_topic_name(self._topic))
             if count > 1:
-                self._complain("several", lambda: self._several(count))
-        elif self._node_of(source) == NOBODY:
-            self._source.gone()
-            self._complain("gone", lambda: f"the node that published '{self._topic}' is gone")
+                self._log_cause("several", lambda: self._describe_several(count))
+        elif self._find_node_name(source) == ENDED_NODE:
+            self._source_lock.release()
+            self._log_cause("gone", lambda: f"the node that published '{self._topic}' is gone")
 
-    def end(self) -> None:
+    def release_ended(self) -> None:
         """Release the lock, because its publisher reported its end."""
-        self._source.gone()
+        self._source_lock.release()
 
-    def arm(self, *, silent: bool) -> None:
+    def accept_new_publisher(self, *, silent: bool) -> None:
         """Accept a new publisher at the request of a user, unless the locked one still exists.
 
         A killed publisher stays in the ROS graph for about 20 s. If it sends nothing and exactly one other node has
@@ -150,63 +150,71 @@ class OneSpeaker:
         Args:
             silent: Whether the locked publisher has sent nothing for so long that no process drives.
         """
-        source = self._source.followed
-        if source is None or (name := self._node_of(source)) == NOBODY:
-            self._source.forget()
-        elif silent and name != UNNAMED:
-            others = [each for each, node in self._publishers() if node == name and not _same(each, source)]
+        source = self._source_lock.followed_source
+        if source is None or (name := self._find_node_name(source)) == ENDED_NODE:
+            self._source_lock.reset()
+        elif silent and name != UNNAMED_NODE:
+            others = [
+                each
+                for each, node in self._list_publishers()
+                if node == name and not _is_same_id(each, source)
+            ]
             if len(others) == 1:
-                self._source.hand_over(others[0])
+                self._source_lock.switch_to(others[0])
 
-    def forget(self) -> None:
+    def reset_lock(self) -> None:
         """Release the lock, and clear the rejected publishers."""
-        self._source.forget()
+        self._source_lock.reset()
 
-    def _complain(self, cause: str, words: Callable[[], str]) -> None:
-        self._complaints.add(f"{self._topic}: {cause}", words)
+    def _log_cause(self, cause: str, describe: Callable[[], str]) -> None:
+        self._throttled_log.report_cause(f"{self._topic}: {cause}", describe)
 
-    def _two(self, source: bytes) -> str:
-        followed = self._source.followed
-        used = NOBODY if followed is None else self._node_of(followed)
-        return f"two nodes publish '{self._topic}': that of {used} is used, that of {self._node_of(source)} is not"
+    def _describe_two(self, source: bytes) -> str:
+        followed = self._source_lock.followed_source
+        used = ENDED_NODE if followed is None else self._find_node_name(followed)
+        return f"two nodes publish '{self._topic}': that of {used} is used, that of {self._find_node_name(source)} is not"
 
-    def _waits(self, source: bytes) -> str:
+    def _describe_blocked(self, source: bytes) -> str:
         return (
-            f"'{self._topic}' of {self._node_of(source)} is not used, because it published against another node. "
+            f"'{self._topic}' of {self._find_node_name(source)} is not used, because it published against another node. "
             "Call ~/arm to use it"
         )
 
-    def _several(self, count: int) -> str:
+    def _describe_several(self, count: int) -> str:
         return (
             f"{count} nodes publish '{self._topic}', and this rclpy does not provide the publisher of a message. "
             "Stop all but one"
         )
 
-    def _node_of(self, source: bytes) -> str:
+    def _find_node_name(self, source: bytes) -> str:
         """Return the full name of the node of a publisher id."""
-        return next((node for each, node in self._publishers() if _same(each, source)), NOBODY)
+        return next((node for each, node in self._list_publishers() if _is_same_id(each, source)), ENDED_NODE)
 
-    def _publishers(self) -> list[tuple[bytes, str]]:
+    def _list_publishers(self) -> list[tuple[bytes, str]]:
         """Return id and full name of the node, or `UNNAMED_NODE`, of each publisher in the ROS graph."""
         return [
             (
                 bytes(info.endpoint_gid),
-                node_of(info),
+                format_node_name(info),
             )
             for info in self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         ]
 
 
-def node_of(info: TopicEndpointInfo) -> str:
+def format_node_name(info: TopicEndpointInfo) -> str:
     """Return the full name of the node of an endpoint, or `UNNAMED_NODE`."""
-    return UNNAMED if info.node_name == UNKNOWN else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    return (
+        UNNAMED_NODE
+        if info.node_name == ROS_UNKNOWN_NODE
+        else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    )
 
 
-def _source(info: Mapping[str, Any]) -> bytes:
+def _read_publisher_id(info: Mapping[str, Any]) -> bytes:
     """Return the publisher's id from the information of a message."""
     return bytes((info.get("publisher_gid") or {}).get("data", b""))
 
 
-def _same(one: bytes, other: bytes) -> bool:
+def _is_same_id(one: bytes, other: bytes) -> bool:
     # Some middlewares pad ids with zeros to 24 bytes, but not in every function.
     return one.rstrip(b"\0") == other.rstrip(b"\0")

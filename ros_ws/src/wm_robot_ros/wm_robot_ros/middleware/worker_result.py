@@ -9,16 +9,16 @@ from rclpy.node import Node
 Result = TypeVar("Result")
 
 
-async def result_of(job: "Future[Result]", node: Node) -> Result:
+async def await_result(job: "Future[Result]", node: Node) -> Result:
     """Await the result of a job in a callback of a node; re-raises the exception of the job."""
     executor = node.executor
     done = rclpy.task.Future(executor=executor)
 
-    def finish(job: "Future[Result]") -> None:
+    def wake_executor(job: "Future[Result]") -> None:
         done.set_result(None)
         # A sleeping executor would not see that the future is done.
         executor.wake()
 
-    job.add_done_callback(finish)
+    job.add_done_callback(wake_executor)
     await done
     return job.result()

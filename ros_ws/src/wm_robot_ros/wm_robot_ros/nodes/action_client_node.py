@@ -11,17 +11,24 @@ from rclpy.executors import Executor
 from rclpy.node import Node
 
 from wm_robot.errors import ConfigError, DeviceError
-from wm_robot_ros.middleware.node_runtime import Stop, end, executor_of, one_sentence, spin_once, start
-from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
+from wm_robot_ros.middleware.node_runtime import (
+    ShutdownFlag,
+    init_ros,
+    make_executor,
+    report_errors,
+    shut_down_node,
+    spin_once,
+)
+from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
 from wm_robot_ros.state_api import interfaces
 
-SAY_EVERY = 2.0
+LOG_INTERVAL = 2.0
 """Time between two log lines of progress, in s."""
-CANCELLING = 5.0
+CANCEL_TIMEOUT = 5.0
 """Longest wait for an agent to end a cancelled goal, in s."""
 
 
-class AskNode(Node):
+class ActionClientNode(Node):
     """Client node of the actions of an agent."""
 
     def __init__(self) -> None:
@@ -29,29 +36,33 @@ class AskNode(Node):
         ConfigError: If `wm_robot_msgs` is not built, or the action does not exist.
         """
         super().__init__("ask")
-        action = declare(self, "action", "evaluate", "action to run: adapt or evaluate")
-        agent = declare(self, "agent", "agent", "name of the agent's node")
-        self.patience = declare(self, "patience", 60.0, "longest wait for the agent, in s", bounds=(0, 3600))
-        steps = declare(self, "steps", 1500, "adapt: number of control steps", bounds=(0, 10**9))
-        allowed = declare(
+        action = declare_parameter(self, "action", "evaluate", "action to run: adapt or evaluate")
+        agent = declare_parameter(self, "agent", "agent", "name of the agent's node")
+        self.timeout = declare_parameter(
+            self, "patience", 60.0, "longest wait for the agent, in s", bounds=(0, 3600)
+        )
+        steps = declare_parameter(self, "steps", 1500, "adapt: number of control steps", bounds=(0, 10**9))
+        allowed = declare_parameter(
             self,
             "allowed",
             0.5,
             "adapt: largest accepted increase of the surprise, in nats per channel; negative: any",
         )
-        pin = declare(self, "pin", "", "adapt: pin for the result; empty: none")
-        recordings = declare(
+        pin = declare_parameter(self, "pin", "", "adapt: pin for the result; empty: none")
+        recordings = declare_parameter(
             self, "recordings", "", "evaluate: sessions, bags or episode files, separated by commas"
         )
-        robot = declare(self, "robot", "", "evaluate: namespace of the robot in a session with several")
-        lives = declare(
+        robot = declare_parameter(
+            self, "robot", "", "evaluate: namespace of the robot in a session with several"
+        )
+        lives = declare_parameter(
             self,
             "lives",
             "",
             "evaluate: branches, pins or digests, separated by commas; empty: the state of the agent",
         )
-        warn_of_unknown(self)
-        missing = interfaces.missing()
+        warn_about_unknown(self)
+        missing = interfaces.interfaces_unavailable()
         if missing:
             raise ConfigError(missing)
         from wm_robot_msgs.action import Adapt, Evaluate
@@ -59,73 +70,77 @@ class AskNode(Node):
         goals = {
             "adapt": lambda: Adapt.Goal(steps=steps, allowed=allowed if allowed >= 0 else math.inf, pin=pin),
             "evaluate": lambda: Evaluate.Goal(
-                recordings=_listed(recordings), robot=robot, references=_listed(lives)
+                recordings=_split_names(recordings), robot=robot, references=_split_names(lives)
             ),
         }
         if action not in goals:
             raise ConfigError(f"action is '{action}'; it must be one of {sorted(goals)}")
         self.goal = goals[action]()
         self.client = ActionClient(self, {"adapt": Adapt, "evaluate": Evaluate}[action], f"{agent}/{action}")
-        self._due = 0.0
+        self._next_log = 0.0
 
     def on_feedback(self, message: Any) -> None:
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + SAY_EVERY
+        if time.monotonic() >= self._next_log:
+            self._next_log = time.monotonic() + LOG_INTERVAL
             self.get_logger().info(f"{100 * message.feedback.progress:.0f} %")
 
 
-def run(node: AskNode, executor: Executor, stop: Stop) -> Any:
+def run_action(node: ActionClientNode, executor: Executor, shutdown_flag: ShutdownFlag) -> Any:
     """Send the goal, and return its result.
 
     Raises:
         DeviceError: If no agent offers the action, or the agent rejects the goal.
     """
-    deadline = time.monotonic() + node.patience
+    deadline = time.monotonic() + node.timeout
     while not node.client.server_is_ready():
-        if stop.asked:
+        if shutdown_flag.is_set:
             raise KeyboardInterrupt
         if time.monotonic() > deadline:
             raise DeviceError(
-                f"no node offers {node.client._action_name} within {node.patience:g} s. Is the agent configured?"
+                f"no node offers {node.client._action_name} within {node.timeout:g} s. Is the agent configured?"
             )
         spin_once(executor, node)
     sent = node.client.send_goal_async(node.goal, feedback_callback=node.on_feedback)
-    _wait(node, executor, stop, sent)
+    _wait_for_future(node, executor, shutdown_flag, sent)
     if not sent.result().accepted:
         raise DeviceError(
             "the agent rejected the goal: another goal is running. Wait until it ends, or cancel it"
         )
     result = sent.result().get_result_async()
     try:
-        _wait(node, executor, stop, result)
+        _wait_for_future(node, executor, shutdown_flag, result)
     except KeyboardInterrupt:
         sent.result().cancel_goal_async()
-        until = time.monotonic() + CANCELLING
+        until = time.monotonic() + CANCEL_TIMEOUT
         while not result.done() and time.monotonic() < until:
             spin_once(executor, node)
         raise
     return result.result().result
 
 
-def _wait(node: AskNode, executor: Executor, stop: Stop, future: Any) -> None:
+def _wait_for_future(
+    node: ActionClientNode, executor: Executor, shutdown_flag: ShutdownFlag, future: Any
+) -> None:
     while not future.done():
-        if stop.asked:
+        if shutdown_flag.is_set:
             raise KeyboardInterrupt
         spin_once(executor, node)
 
 
-def plain(message: Any) -> Any:
+def convert_to_plain(message: Any) -> Any:
     """Convert a message to plain values; numbers that are not finite become None."""
     if hasattr(message, "get_fields_and_field_types"):
-        return {name: plain(getattr(message, name)) for name in message.get_fields_and_field_types()}
+        return {
+            name: convert_to_plain(getattr(message, name)) for name in message.get_fields_and_field_types()
+        }
     if isinstance(message, float) and not math.isfinite(message):
         return None
     if isinstance(message, str | bool | int | float):
         return message
-    return [plain(part) for part in message]
+    return [convert_to_plain(part) for part in message]
 
 
-def _listed(text: str) -> list[str]:
+def _split_names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -135,20 +150,20 @@ def main() -> None:
     Raises:
         SystemExit: With 1 if the action failed, 2 if the goal could not be sent, 130 if it was interrupted.
     """
-    stop = start()
+    stop = init_ros()
     node = None
     try:
-        with one_sentence():
-            node = AskNode()
-            result = run(node, executor_of(node), stop)
-        sys.stdout.write(json.dumps(plain(result)) + "\n")
+        with report_errors():
+            node = ActionClientNode()
+            result = run_action(node, make_executor(node), stop)
+        sys.stdout.write(json.dumps(convert_to_plain(result)) + "\n")
         sys.stdout.flush()
         if not result.success:
             raise SystemExit(f"the action failed: {result.message}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
-        end(node)
+        shut_down_node(node)
 
 
 if __name__ == "__main__":

@@ -18,22 +18,22 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.rejection import UNTIMELY, BadMessageError, Refusal, check_time
-from wm_robot.streams.throttled_log import Complaints
-from wm_robot.streams.transition_assembler import Lived, Pairing
+from wm_robot.streams.rejection import STAMP_FAULTS, BadMessageError, RejectionReason, check_stamp
+from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot.streams.transition_assembler import StampedTransition, TransitionAssembler
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.input_monitor import WATCHED, InputWatch
-from wm_robot_ros.middleware.node_runtime import incompatible_qos
-from wm_robot_ros.middleware.qos import SENSOR
-from wm_robot_ros.middleware.subscriptions import Newest, OneSpeaker
-from wm_robot_ros.nodes.agent_parameters import AgentConfig
-from wm_robot_ros.nodes.input_health import InputHealth, InputNeeds
+from wm_robot_ros.middleware.input_monitor import MONITORED_EVENTS, InputMonitor
+from wm_robot_ros.middleware.node_runtime import log_incompatible_qos
+from wm_robot_ros.middleware.qos import SENSOR_QOS
+from wm_robot_ros.middleware.subscriptions import LatestSubscription, PublisherLock
+from wm_robot_ros.nodes.agent_parameters import AgentParameters
+from wm_robot_ros.nodes.input_health import InputHealth, InputRequirements
 
 
-class InputReceiver(InputNeeds, Protocol):
+class InputReceiver(InputRequirements, Protocol):
     """Receiver of observations and applied commands."""
 
-    def take_observation(self, stamp: int, obs: np.ndarray, due: float) -> None:
+    def act_on_observation(self, stamp: int, obs: np.ndarray, next_due: float) -> None:
         """Act on an observation.
 
         Args:
@@ -42,7 +42,7 @@ class InputReceiver(InputNeeds, Protocol):
             due: Earliest time of the next observation, in s of the monotonic clock.
         """
 
-    def take_applied(self) -> None:
+    def learn_late_transition(self) -> None:
         """Use an applied command that arrived after its observation."""
 
 
@@ -54,71 +54,74 @@ class AgentInputs:
         node: Node,
         receiver: InputReceiver,
         spec: RobotSpec,
-        config: AgentConfig,
-        complaints: Complaints,
+        config: AgentParameters,
+        throttled_log: ThrottledLog,
         resources: ExitStack,
     ):
         """Args:
         resources: Stack that destroys each subscription when it closes.
         """
         self._node, self._receiver, self._spec, self._config = node, receiver, spec, config
-        self.pairing = Pairing(period=spec.dt, max_age=config.max_age)
+        self.assembler = TransitionAssembler(period=spec.dt, max_age=config.max_age)
         self._goal: tuple[int, np.ndarray] | None = None
         """Newest target with its stamp, in ns."""
-        self._contact = False
+        self._intervention = False
         """Whether the plant reported an intervention in the transition that is not complete yet."""
-        self._sensing, self._applying = (
-            OneSpeaker(node, topic, complaints, wary=False) for topic in ("joint_states", "applied_command")
+        self._observation_lock, self._applied_lock = (
+            PublisherLock(node, topic, throttled_log, block_rejected=False)
+            for topic in ("joint_states", "applied_command")
         )
-        contact = incompatible_qos("plant/contact", complaints)
+        contact = log_incompatible_qos("plant/contact", throttled_log)
         # Waiting messages are processed in the order of these subscriptions, so the observation comes last.
-        target = self._subscribe(PointStamped, "target", self._on_target, WATCHED)
-        contacts = self._subscribe(String, "plant/contact", self._on_contact, contact)
-        applied = self._subscribe_newest("applied_command", self._on_applied, self._applying)
-        sensed = self._subscribe_newest("joint_states", self._on_observation, self._sensing)
+        target = self._create_subscription(PointStamped, "target", self._on_target, MONITORED_EVENTS)
+        contacts = self._create_subscription(String, "plant/contact", self._on_intervention, contact)
+        applied = self._create_latest_subscription("applied_command", self._on_applied, self._applied_lock)
+        sensed = self._create_latest_subscription(
+            "joint_states", self._on_observation, self._observation_lock
+        )
         for subscription in (target, contacts, applied, sensed):
             resources.callback(node.destroy_subscription, subscription)
         self.health = InputHealth(
             node,
             receiver,
-            complaints,
+            throttled_log,
             period=spec.dt,
             target_max_age=config.target_max_age,
-            listeners=config.listeners,
+            min_subscribers=config.min_subscribers,
             sensed=sensed,
             applied=applied,
             target=target,
         )
 
-    def start(self) -> None:
+    def start_empty(self) -> None:
         """Discard all earlier messages, as at activation."""
-        self.pairing.forget()
-        for speaker in (self._sensing, self._applying):
-            speaker.forget()
-        self.health.begin()
+        self.assembler.reset()
+        for speaker in (self._observation_lock, self._applied_lock):
+            speaker.reset_lock()
+        self.health.restart_wait()
 
     def start_state(self) -> None:
         """Discard the transitions from before the start of a lifetime state, which must not learn from them."""
-        while self.pairing.take() is not None:
+        while self.assembler.take_transition() is not None:
             continue
         self.health.start_state()
 
-    def take_transitions(self) -> list[Lived]:
+    def take_transitions(self) -> list[StampedTransition]:
         """Return the complete transitions, the oldest first; each is returned once."""
         found = []
         while (transition := self.take_transition()) is not None:
             found.append(transition)
         return found
 
-    def take_transition(self) -> Lived | None:
+    def take_transition(self) -> StampedTransition | None:
         """Return the oldest complete transition, or None."""
-        transition = self.pairing.take()
+        transition = self.assembler.take_transition()
         if transition is None:
             return None
-        contact, self._contact = self._contact, False
-        return replace(transition, contact=contact)
+        intervention, self._intervention = self._intervention, False
+        return replace(transition, intervention=intervention)
 
-    def goal_at(self, stamp: int) -> np.ndarray | None:
+    def find_goal(self, stamp: int) -> np.ndarray | None:
         """Return the goal at a stamp, in ns; None if no target is recent."""
         if not self._receiver.needs_goal:
             goal: np.ndarray | None = np.zeros(0, np.float32)
@@ -126,17 +129,17 @@ class AgentInputs:
             goal = None
         else:
             goal = self._goal[1]
-        self.health.aimless += goal is None
-        self.health.answered += goal is not None
+        self.health.num_without_goal += goal is None
+        self.health.num_with_goal += goal is not None
         return goal
 
-    def check(self) -> None:
+    def check_inputs(self) -> None:
         """Check for lost publishers, for additional publishers, and for missing inputs; call about once a second."""
-        for speaker in (self._sensing, self._applying):
-            speaker.look()
-        self.health.look()
+        for speaker in (self._observation_lock, self._applied_lock):
+            speaker.check_publisher()
+        self.health.check_inputs()
 
-    def _subscribe(
+    def _create_subscription(
         self, kind: type, topic: str, callback: Callable[[Any], None], events: SubscriptionEventCallbacks
     ) -> Subscription:
         return self._node.create_subscription(
@@ -144,87 +147,89 @@ class AgentInputs:
             topic,
             callback,
             # A copy, because overriding parameters are written into the profile.
-            copy(SENSOR),
+            copy(SENSOR_QOS),
             event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _subscribe_newest(
-        self, topic: str, callback: Callable[[JointState, bytes], None], speaker: OneSpeaker
+    def _create_latest_subscription(
+        self, topic: str, callback: Callable[[JointState, bytes], None], publisher_lock: PublisherLock
     ) -> Subscription:
-        return Newest(
+        return LatestSubscription(
             self._node,
             JointState,
             topic,
             callback,
-            refuses=partial(self._ignores, speaker),
-            event_callbacks=WATCHED,
+            rejects=partial(self._rejects_publisher, publisher_lock),
+            event_callbacks=MONITORED_EVENTS,
         ).subscription
 
-    def _ignores(self, speaker: OneSpeaker, source: bytes) -> bool:
+    def _rejects_publisher(self, publisher_lock: PublisherLock, source: bytes) -> bool:
         """Whether a message of a publisher is rejected before it is decoded."""
-        if not self._receiver.active:
+        if not self._receiver.is_active:
             return True
-        refused = speaker.refuses(source)
+        refused = publisher_lock.rejects_publisher(source)
         if refused:
-            self.pairing.refusals.add(Refusal.SOURCE)
+            self.assembler.rejections.count_rejection(RejectionReason.SOURCE)
         return refused
 
     def _on_target(self, message: PointStamped) -> None:
         try:
-            stamp, goal = convert.stamp_of(message), convert.goal(message)
+            stamp, goal = convert.read_stamp(message), convert.decode_goal_message(message)
         except BadMessageError as error:
-            self._refuse(self.health.target, error.reason, str(error))
+            self._reject_message(self.health.target_monitor, error.reason, str(error))
             return
-        last, now = self._goal[0] if self._goal else 0, self._now()
+        last, now = self._goal[0] if self._goal else 0, self._read_clock()
         oldest = max(self._config.target_max_age, self._config.max_age)
-        if not self.health.clock.runs(now):
+        if not self.health.clock.is_running(now):
             return
-        refusal = check_time(stamp, now, last, round(oldest * 1e9))
+        refusal = check_stamp(stamp, now, last, round(oldest * 1e9))
         if refusal:
-            self._refuse(self.health.target, refusal, UNTIMELY[refusal])
+            self._reject_message(self.health.target_monitor, refusal, STAMP_FAULTS[refusal])
             return
         self._goal = stamp, goal
-        self.health.target.use(time.monotonic())
+        self.health.target_monitor.record_use(time.monotonic())
 
-    def _on_contact(self, message: String) -> None:
-        self._contact = True
+    def _on_intervention(self, message: String) -> None:
+        self._intervention = True
 
     def _on_applied(self, message: JointState, source: bytes) -> None:
         try:
-            self.pairing.apply(convert.stamp_of(message), convert.action(message, self._spec))
+            self.assembler.add_applied(
+                convert.read_stamp(message), convert.decode_action_message(message, self._spec)
+            )
         except BadMessageError as error:
-            self._refuse(self.health.applied, error.reason, str(error))
+            self._reject_message(self.health.applied_monitor, error.reason, str(error))
             return
-        self._applying.follow(source)
-        self.health.applied.use(time.monotonic())
-        self._receiver.take_applied()
+        self._applied_lock.lock_to(source)
+        self.health.applied_monitor.record_use(time.monotonic())
+        self._receiver.learn_late_transition()
 
     def _on_observation(self, message: JointState, source: bytes) -> None:
-        stamp, now = convert.stamp_of(message), self._now()
-        if not self.health.clock.runs(now):
-            self.pairing.refusals.add(Refusal.NO_CLOCK)
+        stamp, now = convert.read_stamp(message), self._read_clock()
+        if not self.health.clock.is_running(now):
+            self.assembler.rejections.count_rejection(RejectionReason.NO_CLOCK)
             return
-        refusal = self.pairing.untimely(stamp, now)
+        refusal = self.assembler.reject_untimely(stamp, now)
         if refusal:
-            self.health.sensed.refuse(refusal, UNTIMELY[refusal])
+            self.health.observation_monitor.record_rejection(refusal, STAMP_FAULTS[refusal])
             return
         try:
-            obs = convert.observation(message, self._spec).values
+            obs = convert.decode_observation_message(message, self._spec).values
         except BadMessageError as error:
-            self._refuse(self.health.sensed, error.reason, str(error))
+            self._reject_message(self.health.observation_monitor, error.reason, str(error))
             return
-        if self.pairing.sense(stamp, self._now(), obs) is None:
-            self._sensing.follow(source)
+        if self.assembler.add_observation(stamp, self._read_clock(), obs) is None:
+            self._observation_lock.lock_to(source)
             moment = time.monotonic()
-            self.health.sensed.use(moment)
-            age = max(0, self._now() - stamp) / 1e9
-            self._receiver.take_observation(stamp, obs, moment + self._spec.dt - age)
+            self.health.observation_monitor.record_use(moment)
+            age = max(0, self._read_clock() - stamp) / 1e9
+            self._receiver.act_on_observation(stamp, obs, moment + self._spec.dt - age)
 
-    def _refuse(self, watch: InputWatch, reason: Refusal, words: str) -> None:
+    def _reject_message(self, monitor: InputMonitor, reason: RejectionReason, text: str) -> None:
         """Count a rejected message, and log the reason."""
-        self.pairing.refusals.add(reason)
-        watch.refuse(reason, words)
+        self.assembler.rejections.count_rejection(reason)
+        monitor.record_rejection(reason, text)
 
-    def _now(self) -> int:
+    def _read_clock(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)

@@ -14,45 +14,45 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from wm_robot.agent.builder import LifeConfig, RobotLife, load_life, neutral_action, warm_up
-from wm_robot.control.period_log import PeriodLog, log_status
-from wm_robot.control.realtime import Garbage, take_over_collection
+from wm_robot.agent.builder import AgentConfig, RobotAgent, compute_neutral_action, load_agent, warm_up
+from wm_robot.control.period_log import PeriodLog, describe_log
+from wm_robot.control.realtime import GarbageCollector, defer_garbage_collection
 from wm_robot.errors import SnapshotError
 from wm_robot.robots import load_spec
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.middleware.idle_tasks import Chores
-from wm_robot_ros.middleware.lifecycle import transition
+from wm_robot_ros.middleware.idle_tasks import IdleTasks
+from wm_robot_ros.middleware.lifecycle import log_transition_errors
 from wm_robot_ros.middleware.node_runtime import (
-    PATIENCE,
-    Stop,
-    end,
-    executor_of,
-    one_sentence,
+    MAX_WAIT,
+    ShutdownFlag,
+    init_ros,
+    make_executor,
+    report_errors,
+    shut_down_node,
     spin_once,
-    start,
     use_real_time,
 )
-from wm_robot_ros.middleware.parameters import warn_of_unknown
-from wm_robot_ros.nodes.agent_parameters import AgentConfig
+from wm_robot_ros.middleware.parameters import warn_about_unknown
+from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.configured_agent import ConfiguredAgent
 from wm_robot_ros.state_api.final_save import hold_until_saved
 from wm_robot_ros.state_api.state_session import StateSession
 
-NAME = "agent"
-LOOK = 0.005
+NODE_NAME = "agent"
+GUARDED_WAIT = 0.005
 """Longest wait for messages of an agent that has a guard, in s."""
-MakeLife = Callable[[LifeConfig, RobotSpec], RobotLife]
+MakeAgent = Callable[[AgentConfig, RobotSpec], RobotAgent]
 
 
 class AgentNode(LifecycleNode):
     """Lifecycle node of an agent."""
 
-    def __init__(self, make_life: MakeLife = load_life):
-        super().__init__(NAME)
-        self.config = config = AgentConfig.declare(self)
-        warn_of_unknown(self)
-        self._make_life = make_life
+    def __init__(self, make_agent: MakeAgent = load_agent):
+        super().__init__(NODE_NAME)
+        self.config = config = AgentParameters.declare_parameters(self)
+        warn_about_unknown(self)
+        self._make_agent = make_agent
         self.session = StateSession(
             place=config.state,
             restore=config.restore,
@@ -64,36 +64,38 @@ class AgentNode(LifecycleNode):
         self._agent: ConfiguredAgent | None = None
         """Newest configured agent; kept after a cleanup until the next configuration."""
         self._configured = False
-        self._idle_tasks, self._resources = Chores(self), ExitStack()
+        self._idle_tasks, self._resources = IdleTasks(self), ExitStack()
         self._heartbeat = Heartbeat(Path(config.heartbeat)) if config.heartbeat else None
         self.log = PeriodLog(config.log) if config.log else None
         self._realtime: dict[str, str] = {}
-        self._garbage: Garbage | None = None
+        self._garbage_collector: GarbageCollector | None = None
 
-    @transition
+    @log_transition_errors
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the base, warm up, check the saved state, and create the topics."""
         self.session.check_place()
         spec = load_spec(self.config.robot)
-        life_config = self.config.life
+        life_config = self.config.agent
         life_config = replace(life_config, task=life_config.task or next(iter(spec.tasks), ""))
-        warm_up(self._make_life(replace(life_config, learner=False), spec).agent, spec, task=life_config.task)
-        life = self._make_life(life_config, spec)
+        warm_up(
+            self._make_agent(replace(life_config, learner=False), spec).agent, spec, task=life_config.task
+        )
+        life = self._make_agent(life_config, spec)
         self._resources.callback(life.close)
         try:
-            self.session.attach(life.agent, neutral_action(spec))
+            self.session.attach_agent(life.agent, compute_neutral_action(spec))
         except SnapshotError:
-            self._release()
+            self._release_agent()
             raise
         self._agent = ConfiguredAgent(
             self,
-            replace(self.config, life=life_config),
+            replace(self.config, agent=life_config),
             spec,
             life,
             self.session,
             idle_tasks=self._idle_tasks,
             log=self.log,
-            process=self._describe_process,
+            describe_process=self._describe_process,
             resources=self._resources,
         )
         self._configured = True
@@ -103,17 +105,17 @@ class AgentNode(LifecycleNode):
         )
         # After loading and after the start of the learner, so that neither gets real-time priority.
         self._realtime = use_real_time(self, self.config.priority, self.config.cores)
-        self._garbage = take_over_collection()
+        self._garbage_collector = defer_garbage_collection()
         return TransitionCallbackReturn.SUCCESS
 
-    @transition
+    @log_transition_errors
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
         assert self._agent is not None
-        self._agent.start()
+        self._agent.start_acting()
         return result
 
-    @transition
+    @log_transition_errors
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop acting, then save the lifetime state, if a store is configured.
 
@@ -123,12 +125,12 @@ class AgentNode(LifecycleNode):
         self._stop_acting()
         assert self._agent is not None
         # Immediately: a plant treats missing commands without this status as missed deadlines.
-        self._agent.status.publish()
+        self._agent.status.publish_status()
         result = super().on_deactivate(state)
         self.session.save_and_wait()
         return result
 
-    @transition
+    @log_transition_errors
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the agent; fails while its state cannot be saved."""
         self.session.save_and_wait()
@@ -137,38 +139,38 @@ class AgentNode(LifecycleNode):
                 f"state kept in memory: {self.session.record.error}. Fix this and call ~/save"
             )
             return TransitionCallbackReturn.FAILURE
-        self._release()
+        self._release_agent()
         return TransitionCallbackReturn.SUCCESS
 
-    @transition
+    @log_transition_errors
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_acting()
         self.session.save_and_wait()
-        self._release()
+        self._release_agent()
         return TransitionCallbackReturn.SUCCESS
 
-    @transition
+    @log_transition_errors
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_acting()
-        self._release()
+        self._release_agent()
         return TransitionCallbackReturn.SUCCESS
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """Error that stopped the agent or prevents saving its state; empty if there is none."""
-        return (self._agent.loop.trouble if self._agent else "") or self.session.record.error
+        return (self._agent.loop.fault if self._agent else "") or self.session.record.error
 
     @property
-    def patience(self) -> float:
+    def max_wait(self) -> float:
         """Longest wait for messages, in s."""
-        return LOOK if self.config.heartbeat else PATIENCE
+        return GUARDED_WAIT if self.config.heartbeat else MAX_WAIT
 
     def work_between_steps(self) -> None:
         """Report progress to the guard, then collect garbage and publish the status if time is left."""
         self._report_progress()
-        if self._garbage:
-            self._garbage.tidy(self._time_left())
-        self._idle_tasks.do(self._time_left)
+        if self._garbage_collector:
+            self._garbage_collector.collect_if_due(self._time_left())
+        self._idle_tasks.run_due(self._time_left)
 
     def end_driving(self) -> None:
         """Stop acting without an emergency stop, and publish the last status."""
@@ -182,7 +184,7 @@ class AgentNode(LifecycleNode):
         if not (self.config.report and self._configured and self._agent):
             return
         try:
-            self._agent.status.write(Path(self.config.report))
+            self._agent.status.write_status(Path(self.config.report))
         except OSError as error:
             self.get_logger().error(f"report not written: {error}")
 
@@ -190,10 +192,10 @@ class AgentNode(LifecycleNode):
         """Report to the guard that the loop runs, or that this process does not drive while the agent is inactive."""
         if self._heartbeat is None:
             return
-        if self._agent and self._agent.active:
+        if self._agent and self._agent.is_active:
             self._heartbeat.beat()
         elif self._heartbeat.driver == os.getpid():
-            self._heartbeat.end()
+            self._heartbeat.deregister_driver()
 
     def _time_left(self) -> float:
         """Return the time until the next observation is due, in s."""
@@ -201,12 +203,12 @@ class AgentNode(LifecycleNode):
 
     def _stop_acting(self) -> bool:
         """Stop acting; return whether the agent acted before."""
-        was_active = self._agent is not None and self._agent.active
+        was_active = self._agent is not None and self._agent.is_active
         if self._agent:
             self._agent.loop.stop()
         return was_active
 
-    def _release(self) -> None:
+    def _release_agent(self) -> None:
         self._resources.close()
         self._configured = False
 
@@ -214,12 +216,12 @@ class AgentNode(LifecycleNode):
         """Return the values of real time, garbage collection and log for the status."""
         return {
             "realtime": self._realtime,
-            "garbage": self._garbage.status() if self._garbage else {},
-            "log": log_status(self.log),
+            "garbage": self._garbage_collector.describe_status() if self._garbage_collector else {},
+            "log": describe_log(self.log),
         }
 
 
-def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
+def run_agent(node: AgentNode, executor: Executor, shutdown_flag: ShutdownFlag) -> None:
     """Run the node until it is requested to stop.
 
     Raises:
@@ -229,34 +231,34 @@ def run(node: AgentNode, executor: Executor, stop: Stop) -> None:
         for step in (node.trigger_configure, node.trigger_activate):
             if step() != TransitionCallbackReturn.SUCCESS:
                 raise SystemExit(1)
-    while not stop.asked:
-        spin_once(executor, node, node.patience)
+    while not shutdown_flag.is_set:
+        spin_once(executor, node, node.max_wait)
         node.work_between_steps()
 
 
-def main(make_life: MakeLife = load_life) -> None:
+def main(make_agent: MakeAgent = load_agent) -> None:
     """Run the node until Ctrl-C; then save its state, or a copy of it in a second folder.
 
     Raises:
         SystemExit: With 1 if an error stopped the agent or the state cannot be saved in the store of parameter
             `state`; with 2 if a parameter is invalid.
     """
-    stop = start()
+    stop = init_ros()
     node = None
     try:
-        with one_sentence():
-            node = AgentNode(make_life)
-        run(node, executor_of(node, quick=True), stop)
+        with report_errors():
+            node = AgentNode(make_agent)
+        run_agent(node, make_executor(node, use_events=True), stop)
         node.end_driving()
         node.session.save_and_wait()
         hold_until_saved(node.session, stop, node.get_logger())
         node.write_report()
-        if node.trouble:
+        if node.fault:
             raise SystemExit(1)
     finally:
         if node and node.log:
             node.log.close()
-        end(node)
+        shut_down_node(node)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
 
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.transition_assembler import Lived
+from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.qos import OUTPUT
+from wm_robot_ros.middleware.qos import OUTPUT_QOS
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise
+    from wm_robot.agent.agent import PredictionError
 
 
 class AgentOutputs:
@@ -25,22 +25,24 @@ class AgentOutputs:
         resources: Stack that destroys each publisher when it closes.
         """
         self._spec = spec
-        self._command = node.create_lifecycle_publisher(JointState, "joint_command", OUTPUT)
-        self._predicted = node.create_lifecycle_publisher(JointState, "~/prediction", OUTPUT)
-        self._surprised = node.create_lifecycle_publisher(Float64, "~/surprise", OUTPUT)
-        for publisher in (self._command, self._predicted, self._surprised):
+        self._command = node.create_lifecycle_publisher(JointState, "joint_command", OUTPUT_QOS)
+        self._prediction = node.create_lifecycle_publisher(JointState, "~/prediction", OUTPUT_QOS)
+        self._surprise = node.create_lifecycle_publisher(Float64, "~/surprise", OUTPUT_QOS)
+        for publisher in (self._command, self._prediction, self._surprise):
             resources.callback(node.destroy_publisher, publisher)
 
     @property
-    def listeners(self) -> int:
+    def num_subscribers(self) -> int:
         """Number of subscribers of `joint_command`."""
         return int(self._command.get_subscription_count())
 
-    def send(self, stamp: int, action: np.ndarray) -> None:
+    def send_command(self, stamp: int, action: np.ndarray) -> None:
         """Publish the command that answers the observation with a stamp, in ns."""
-        self._command.publish(convert.action_message(action, self._spec, stamp))
+        self._command.publish(convert.make_action_message(action, self._spec, stamp))
 
-    def publish_surprise(self, transition: Lived, surprise: "Surprise") -> None:
+    def publish_surprise(self, transition: StampedTransition, surprise: "PredictionError") -> None:
         """Publish the prediction of a transition and its surprise."""
-        self._predicted.publish(convert.observation_message(surprise.mean, self._spec, transition.stamp))
-        self._surprised.publish(convert.number_message(surprise.nll))
+        self._prediction.publish(
+            convert.make_observation_message(surprise.mean, self._spec, transition.stamp)
+        )
+        self._surprise.publish(convert.make_number_message(surprise.nll))

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 
-from wm_robot.agent.builder import LifeConfig
-from wm_robot_ros.middleware.parameters import declare
+from wm_robot.agent.builder import AgentConfig
+from wm_robot_ros.middleware.parameters import declare_parameter
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentConfig:
+class AgentParameters:
     """Parameters of an agent node."""
 
     robot: str
-    life: LifeConfig
+    agent: AgentConfig
     restore: str
     resume: bool
     state: str
@@ -24,90 +24,102 @@ class AgentConfig:
     save_every: float
     keep_last: int
     report: str
-    listeners: int
+    min_subscribers: int
     heartbeat: str
     log: str
     priority: int
     cores: str
 
     @classmethod
-    def declare(cls, node: Node) -> "AgentConfig":
+    def declare_parameters(cls, node: Node) -> "AgentParameters":
         """Declare every parameter of a node, and return their values.
 
         Raises:
             ConfigError: If a value has the wrong type or is out of range.
         """
-        life = LifeConfig(
-            base=declare(node, "base", "", "folder of the base, or name of a base that ships"),
-            task=declare(node, "task", "", "task of the robot's spec; empty: the first one"),
-            learning=declare(node, "learning", True, "false: the lifetime state is read and never updated"),
-            recall=declare(
+        agent = AgentConfig(
+            base=declare_parameter(node, "base", "", "folder of the base, or name of a base that ships"),
+            task=declare_parameter(node, "task", "", "task of the robot's spec; empty: the first one"),
+            learning=declare_parameter(
+                node, "learning", True, "false: the lifetime state is read and never updated"
+            ),
+            recall=declare_parameter(
                 node, "recall", True, "recognise and reuse the contexts of earlier steps; false: relearn them"
             ),
-            learner=declare(node, "learner", False, "start a process that fits a residual to recent steps"),
-            watch_plans=declare(
+            learner=declare_parameter(
+                node, "learner", False, "start a process that fits a residual to recent steps"
+            ),
+            monitor_plans=declare_parameter(
                 node, "watch_plans", True, "report plans whose predicted rewards do not occur"
             ),
-            seed=declare(node, "seed", 0, "seed of the planner's noise"),
-            samples=declare(
+            seed=declare_parameter(node, "seed", 0, "seed of the planner's noise"),
+            samples=declare_parameter(
                 node, "planner.samples", 0, "number of plans per iteration; 0: default", bounds=(0, 65536)
             ),
-            horizon=declare(
+            horizon=declare_parameter(
                 node, "planner.horizon", 0, "number of predicted steps; 0: default", bounds=(0, 256)
             ),
-            iterations=declare(
+            iterations=declare_parameter(
                 node, "planner.iterations", 0, "number of planner iterations; 0: default", bounds=(0, 64)
             ),
-            threads=declare(node, "threads", 1, "number of torch threads", bounds=(1, 64)),
+            num_threads=declare_parameter(node, "threads", 1, "number of torch threads", bounds=(1, 64)),
         )
         return cls(
-            life=life,
-            robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            restore=declare(
+            agent=agent,
+            robot=declare_parameter(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            restore=declare_parameter(
                 node, "restore", "", "saved state to start from, STORE or STORE@BRANCH; empty: initial state"
             ),
-            resume=declare(
+            resume=declare_parameter(
                 node, "resume", False, "start from `state` if a state is saved there, and ignore `restore`"
             ),
-            state=declare(
+            state=declare_parameter(
                 node, "state", "", "store for the lifetime state, STORE or STORE@BRANCH; empty: never save"
             ),
-            save_every=declare(
+            save_every=declare_parameter(
                 node,
                 "save_every",
                 60.0,
                 "time between two saves while acting, in s; 0: save at the end only",
                 bounds=(0, 86400),
             ),
-            keep_last=declare(
+            keep_last=declare_parameter(
                 node,
                 "keep_last",
                 64,
                 "number of newest snapshots to keep; the same number of older ones with growing gaps; 0: all",
                 bounds=(0, 1_000_000),
             ),
-            max_age=declare(
+            max_age=declare_parameter(
                 node, "observation.max_age", 0.1, "s; an older observation is rejected", bounds=(0, 10)
             ),
-            target_max_age=declare(
+            target_max_age=declare_parameter(
                 node, "target.max_age", 0.5, "s; the agent does not act on an older target", bounds=(0, 3600)
             ),
-            status_rate=declare(node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)),
-            autostart=declare(node, "autostart", False, "configure and activate the node at its start"),
-            report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
-            listeners=declare(
+            status_rate=declare_parameter(
+                node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)
+            ),
+            autostart=declare_parameter(
+                node, "autostart", False, "configure and activate the node at its start"
+            ),
+            report=declare_parameter(
+                node, "report", "", "file for the last ~/status, written at the end; empty: none"
+            ),
+            min_subscribers=declare_parameter(
                 node,
                 "listeners",
                 0,
                 "minimum number of joint_command subscribers before the agent starts",
                 bounds=(0, 64),
             ),
-            heartbeat=declare(node, "heartbeat", "", "memory page shared with wm-robot guard; empty: none"),
-            log=declare(node, "log", "", "file for one line of JSON per control step; empty: none"),
-            priority=declare(
+            heartbeat=declare_parameter(
+                node, "heartbeat", "", "memory page shared with wm-robot guard; empty: none"
+            ),
+            log=declare_parameter(node, "log", "", "file for one line of JSON per control step; empty: none"),
+            priority=declare_parameter(
                 node, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
             ),
-            cores=declare(
+            cores=declare_parameter(
                 node, "realtime.cores", "", "cores to run on with real time, such as 2,3; empty: any"
             ),
         )

@@ -11,22 +11,22 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from wm_robot.agent.builder import LifeConfig
+from wm_robot.agent.builder import AgentConfig
 from wm_robot.control.agent_loop import AgentLoop
 from wm_robot.io.durable import write_file
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.throttled_log import Complaints
+from wm_robot.streams.throttled_log import ThrottledLog
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.input_monitor import joined
-from wm_robot_ros.middleware.qos import HEARTBEAT, OUTPUT
+from wm_robot_ros.middleware.input_monitor import join_sentences
+from wm_robot_ros.middleware.qos import HEARTBEAT_QOS, OUTPUT_QOS
 from wm_robot_ros.nodes.agent_inputs import AgentInputs
 from wm_robot_ros.state_api.state_session import StateSession
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise
-    from wm_robot.agent.builder import RobotLife
+    from wm_robot.agent.agent import PredictionError
+    from wm_robot.agent.builder import RobotAgent
 
-ACKNOWLEDGED = Duration(seconds=0.5)
+ACKNOWLEDGE_TIMEOUT = Duration(seconds=0.5)
 """Longest wait for the subscribers of the last status."""
 
 
@@ -34,17 +34,17 @@ class StatusSources(NamedTuple):
     """Parts of an agent that its status reads."""
 
     spec: RobotSpec
-    config: LifeConfig
-    life: "RobotLife"
-    loop: "AgentLoop[Surprise]"
+    config: AgentConfig
+    robot_agent: "RobotAgent"
+    loop: "AgentLoop[PredictionError]"
     session: StateSession
     inputs: AgentInputs
-    complaints: Complaints
-    process: Callable[[], dict[str, Any]]
+    throttled_log: ThrottledLog
+    describe_process: Callable[[], dict[str, Any]]
     """Returns the state of the process: real time, garbage collection and log."""
 
 
-Component = tuple[str, str, str, dict[str, Any]]
+DiagnosticComponent = tuple[str, str, str, dict[str, Any]]
 """Name, level, message and values of a diagnostic status."""
 
 
@@ -55,96 +55,108 @@ class AgentStatus:
         """Args:
         resources: Stack that destroys each publisher when it closes.
         """
-        self._node, self._from = node, sources
+        self._node, self._sources = node, sources
         self._name = node.get_fully_qualified_name().lstrip("/")
-        self._status = node.create_publisher(String, "~/status", HEARTBEAT)
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
+        self._status = node.create_publisher(String, "~/status", HEARTBEAT_QOS)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT_QOS)
         for publisher in (self._status, self._diagnostics):
             resources.callback(node.destroy_publisher, publisher)
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """Error that stopped the agent or prevents saving its state; empty if there is none."""
-        return self._from.loop.trouble or self._from.session.record.error
+        return self._sources.loop.fault or self._sources.session.record.error
 
-    def values(self) -> dict[str, Any]:
+    def compute_values(self) -> dict[str, Any]:
         """Return the plain values of `~/status`."""
-        loop, life, inputs = self._from.loop, self._from.life, self._from.inputs
+        loop, life, inputs = self._sources.loop, self._sources.robot_agent, self._sources.inputs
         return {
             "active": loop.active,
-            "trouble": self.trouble,
-            "acted": loop.acted,
-            "hurried": loop.slack.hurried,
+            "trouble": self.fault,
+            "acted": loop.num_actions,
+            "hurried": loop.deadline_budget.degraded_steps,
             "life": dict(life.counters),
             "surprise": loop.surprise,
-            "refused": inputs.pairing.refusals.to_dict(),
+            "refused": inputs.assembler.rejections.to_dict(),
             "latency": loop.latency.to_dict(),
             "act": loop.act_time.to_dict(),
             "live": loop.learn_time.to_dict(),
-            **self._from.process(),
+            **self._sources.describe_process(),
             **inputs.health.to_dict(),
             **life.report(),
         }
 
-    def publish(self) -> None:
+    def publish_status(self) -> None:
         """Publish `~/status`."""
-        self._status.publish(convert.json_message(self.values()))
+        self._status.publish(convert.make_json_message(self.compute_values()))
 
     def publish_last(self) -> None:
         """Publish `~/status` and wait for its subscribers, because the message is lost with its publisher."""
-        self.publish()
-        self._status.wait_for_all_acked(ACKNOWLEDGED)
+        self.publish_status()
+        self._status.wait_for_all_acked(ACKNOWLEDGE_TIMEOUT)
 
     def publish_diagnostics(self) -> None:
         """Check the inputs, and publish `/diagnostics`."""
-        self._from.inputs.check()
-        report = self._from.life.report()
+        self._sources.inputs.check_inputs()
+        report = self._sources.robot_agent.report()
         stamp = int(self._node.get_clock().now().nanoseconds)
-        components = (self._inference(), self._observations(), self._lifetime(report))
-        self._diagnostics.publish(convert.diagnostics_message(stamp, self._from.spec.name, components))
+        components = (
+            self._describe_inference(),
+            self._describe_observations(),
+            self._describe_lifetime(report),
+        )
+        self._diagnostics.publish(
+            convert.make_diagnostics_message(stamp, self._sources.spec.name, components)
+        )
 
-    def write(self, path: Path) -> None:
+    def write_status(self, path: Path) -> None:
         """Write the values of `~/status` to a file.
 
         Raises:
             OSError: If the file cannot be written.
         """
-        write_file(path, json.dumps(self.values()).encode())
+        write_file(path, json.dumps(self.compute_values()).encode())
 
     @property
     def _idle_level(self) -> str:
-        return "ok" if self._from.loop.active else "stale"
+        return "ok" if self._sources.loop.active else "stale"
 
-    def _inference(self) -> Component:
-        loop, missing = self._from.loop, self._from.inputs.health.missing
-        late = loop.latency.percentile(99)
-        slow = late > 1e3 * self._from.spec.dt
+    def _describe_inference(self) -> DiagnosticComponent:
+        loop, missing = self._sources.loop, self._sources.inputs.health.missing
+        late = loop.latency.compute_percentile(99)
+        slow = late > 1e3 * self._sources.spec.dt
         words = (
-            self.trouble
-            or joined(missing)
+            self.fault
+            or join_sentences(missing)
             or ("slower than the control period" if slow else "")
             or ("acting" if loop.active else "idle")
         )
-        level = "error" if self.trouble else "warn" if slow or missing else self._idle_level
-        values = {"acted": loop.acted, "latency_p50_ms": loop.latency.percentile(50), "latency_p99_ms": late}
+        level = "error" if self.fault else "warn" if slow or missing else self._idle_level
+        values = {
+            "acted": loop.num_actions,
+            "latency_p50_ms": loop.latency.compute_percentile(50),
+            "latency_p99_ms": late,
+        }
         return f"{self._name}: inference", level, words, values
 
-    def _observations(self) -> Component:
-        health, refused = self._from.inputs.health, self._from.inputs.pairing.refusals
-        wrong = [words for words in self._from.complaints.present() if words not in health.missing]
-        values = {**refused.to_dict(), **health.unlearned.to_dict(), **health.clock.to_dict()}
-        words = "; ".join(wrong) or health.so_far(refused.total)
+    def _describe_observations(self) -> DiagnosticComponent:
+        health, refused = self._sources.inputs.health, self._sources.inputs.assembler.rejections
+        wrong = [
+            words for words in self._sources.throttled_log.list_active_causes() if words not in health.missing
+        ]
+        values = {**refused.to_dict(), **health.unusable_transitions.to_dict(), **health.clock.to_dict()}
+        words = "; ".join(wrong) or health.describe_past_faults(refused.total)
         return f"{self._name}: observations", "warn" if wrong else "ok", words, values
 
-    def _lifetime(self, report: dict[str, object]) -> Component:
-        config, kept = self._from.config, bool(report.get("plans_kept", True))
+    def _describe_lifetime(self, report: dict[str, object]) -> DiagnosticComponent:
+        config, kept = self._sources.config, bool(report.get("plans_kept", True))
         words = ("learning" if config.learning else "frozen") + (
             "" if kept else "; predicted rewards of plans do not occur"
         )
         values = {
-            **self._from.life.counters,
+            **self._sources.robot_agent.counters,
             **report,
-            "surprise": self._from.loop.surprise,
+            "surprise": self._sources.loop.surprise,
             "base": config.base,
         }
         return f"{self._name}: lifetime", self._idle_level if kept else "warn", words, values

@@ -21,60 +21,62 @@ from std_srvs.srv import Trigger
 from wm_robot.control.command_arbiter import CommandArbiter
 from wm_robot.control.remote_commands import RemoteCommands
 from wm_robot.safety.heartbeat import Heartbeat
-from wm_robot.safety.limit_violations import Cut
+from wm_robot.safety.limit_violations import LimitViolation
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
-from wm_robot.streams.rejection import UNTIMELY, BadMessageError, Refusal
-from wm_robot.streams.throttled_log import Complaints
+from wm_robot.streams.rejection import STAMP_FAULTS, BadMessageError, RejectionReason
+from wm_robot.streams.throttled_log import ThrottledLog
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.input_monitor import WATCHED, InputWatch, NodeClock, joined
-from wm_robot_ros.middleware.parameters import declare
-from wm_robot_ros.middleware.qos import COMMAND, OUTPUT, SENSOR
-from wm_robot_ros.middleware.subscriptions import FromWhom, OneSpeaker
+from wm_robot_ros.middleware.input_monitor import MONITORED_EVENTS, InputMonitor, NodeClock, join_sentences
+from wm_robot_ros.middleware.parameters import declare_parameter
+from wm_robot_ros.middleware.qos import COMMAND_QOS, OUTPUT_QOS, SENSOR_QOS
+from wm_robot_ros.middleware.subscriptions import PublisherLock, WithPublisherId
 
-AGENT_LOADS = 10.0
+FIRST_COMMAND_TIMEOUT = 10.0
 """Time after which a missing first command is logged, in s."""
-LEVELS = {Mode.SAFE_STOP: "error", Mode.HOLD: "warn", Mode.LIMP: "warn"}
-Component = tuple[str, str, str, dict[str, Any]]
+MODE_LEVELS = {Mode.SAFE_STOP: "error", Mode.HOLD: "warn", Mode.LIMP: "warn"}
+CommandDiagnostic = tuple[str, str, str, dict[str, Any]]
 """Name, level, message and values of a diagnostic status."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandConfig:
+class CommandParameters:
     """Command parameters of every plant."""
 
     max_age: float
     timeout: float
-    armed: bool
+    start_armed: bool
     guard: str
     hold_if_late: bool
 
     @classmethod
-    def declare(cls, node: Node, *, armed: bool) -> "CommandConfig":
+    def declare_parameters(cls, node: Node, *, armed: bool) -> "CommandParameters":
         """Declare the parameters, and return their values.
 
         Args:
             armed: Default of the parameter `armed`.
         """
         return cls(
-            max_age=declare(
+            max_age=declare_parameter(
                 node,
                 "command.max_age",
                 0.1,
                 "s; a command for an older observation is rejected",
                 bounds=(0, 10),
             ),
-            timeout=declare(
+            timeout=declare_parameter(
                 node, "command.timeout", 0.5, "s without commands until the plant holds", bounds=(0, 3600)
             ),
-            armed=declare(node, "armed", armed, "follow the first command; false: only after ~/arm"),
-            guard=declare(
+            start_armed=declare_parameter(
+                node, "armed", armed, "follow the first command; false: only after ~/arm"
+            ),
+            guard=declare_parameter(
                 node,
                 "guard",
                 "",
                 "memory page shared with wm-robot guard, which must run for the plant to move; empty: none",
             ),
-            hold_if_late=declare(
+            hold_if_late=declare_parameter(
                 node, "hold_if_late", True, "hold after too many missed deadlines; false: only count them"
             ),
         )
@@ -87,11 +89,11 @@ class CommandSubscription:
         self,
         node: Node,
         spec: RobotSpec,
-        config: CommandConfig,
-        hold: np.ndarray,
+        config: CommandParameters,
+        last_action: np.ndarray,
         *,
         mode: Mode,
-        why_not: Callable[[], str] = lambda: "",
+        arming_obstacle: Callable[[], str] = lambda: "",
         on_first_command: Callable[[], None] = lambda: None,
         on_armed: Callable[[], None] = lambda: None,
     ):
@@ -103,185 +105,189 @@ class CommandSubscription:
         on_armed: Called after `~/arm` succeeded.
         """
         self._node, self.spec, self._max_age = node, spec, config.max_age
-        self._why_not, self._on_first_command, self._on_armed = why_not, on_first_command, on_armed
-        self.remote = RemoteCommands(spec, hold, max_age=config.max_age, timeout=config.timeout)
+        self._arming_obstacle, self._on_first_command, self._on_armed = (
+            arming_obstacle,
+            on_first_command,
+            on_armed,
+        )
+        self.remote = RemoteCommands(spec, last_action, max_age=config.max_age, timeout=config.timeout)
         self.arbiter = CommandArbiter(
             spec,
             self.remote,
-            hold,
+            last_action,
             mode=mode,
             hold_if_late=config.hold_if_late,
             guard=Heartbeat(Path(config.guard)) if config.guard else None,
         )
-        self._logged: Mode | None = None
-        self._stamp = 0
+        self._logged_mode: Mode | None = None
+        self._last_stamp = 0
         """Stamp of the last observation, in ns."""
-        self.complaints = Complaints(node.get_logger().warning)
-        self._commander = OneSpeaker(node, "joint_command", self.complaints, wary=True)
-        self.clock = NodeClock(node, self.complaints, spec.dt)
+        self.throttled_log = ThrottledLog(node.get_logger().warning)
+        self._publisher_lock = PublisherLock(node, "joint_command", self.throttled_log, block_rejected=True)
+        self.clock = NodeClock(node, self.throttled_log, spec.dt)
 
-        self._contact = node.create_publisher(String, "~/contact", OUTPUT)
+        self._intervention_publisher = node.create_publisher(String, "~/contact", OUTPUT_QOS)
         subscription = node.create_subscription(
             JointState,
             "joint_command",
-            FromWhom(self._on_command),
+            WithPublisherId(self._on_command),
             # A copy, because overriding parameters are written into the profile.
-            copy(COMMAND),
-            event_callbacks=WATCHED,
+            copy(COMMAND_QOS),
+            event_callbacks=MONITORED_EVENTS,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._input = InputWatch(
+        self._command_monitor = InputMonitor(
             node,
             subscription,
-            self.complaints,
+            self.throttled_log,
             missing="no commands, holding position",
-            refused="command rejected",
+            rejected="command rejected",
             needs="each with the stamp of the observation that it answers",
             remedy="Start an agent and activate it; its ~/status lists missing inputs.",
-            patience=AGENT_LOADS,
+            log_delay=FIRST_COMMAND_TIMEOUT,
         )
-        node.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR)
-        node.create_subscription(String, "agent/status", self._on_agent, SENSOR)
+        node.create_subscription(Float64, "agent/surprise", self._on_surprise, SENSOR_QOS)
+        node.create_subscription(String, "agent/status", self._on_agent_status, SENSOR_QOS)
         node.create_service(Trigger, "~/arm", self._on_arm)
         node.create_service(Trigger, "~/disarm", self._on_disarm)
 
-    def begin(self, hold: np.ndarray) -> None:
+    def restart_from(self, last_action: np.ndarray) -> None:
         """Restart from the action in force, `A`, as before the first command."""
-        self.remote.begin(hold)
-        self.arbiter.begin(hold)
+        self.remote.restart_from(last_action)
+        self.arbiter.restart_from(last_action)
 
     def _on_command(self, message: JointState, source: bytes) -> None:
-        now, stamp, intake = self._now(), convert.stamp_of(message), self.remote.intake
+        now, stamp, intake = self._read_clock(), convert.read_stamp(message), self.remote.buffer
         # First the cheap check: a flood of messages must neither load the node nor disable the controller.
-        if self._commander.refuses(source):
-            intake.refusals.add(Refusal.SOURCE)
+        if self._publisher_lock.rejects_publisher(source):
+            intake.rejections.count_rejection(RejectionReason.SOURCE)
             return
-        if not self.clock.runs(now):
-            intake.refusals.add(Refusal.NO_CLOCK)
+        if not self.clock.is_running(now):
+            intake.rejections.count_rejection(RejectionReason.NO_CLOCK)
             return
-        refusal = intake.untimely(stamp, now)
+        refusal = intake.reject_untimely(stamp, now)
         if refusal:
-            if refusal is not Refusal.DUPLICATE:
-                self._input.refuse(refusal, UNTIMELY[refusal])
+            if refusal is not RejectionReason.DUPLICATE:
+                self._command_monitor.record_rejection(refusal, STAMP_FAULTS[refusal])
             return
         try:
-            action = convert.action(message, self.spec)
+            action = convert.decode_action_message(message, self.spec)
         except BadMessageError as error:
-            self.remote.refuse(error)
-            self._input.refuse(error.reason, str(error))
+            self.remote.reject_command(error)
+            self._command_monitor.record_rejection(error.reason, str(error))
             return
-        first, moment = not intake.started, time.monotonic_ns()
-        self.remote.accept(action, stamp, now, moment=moment)
-        self._input.use(moment / 1e9)
-        self._commander.follow(source)
+        first, moment = not intake.has_started, time.monotonic_ns()
+        self.remote.accept_command(action, stamp, now, monotonic_now=moment)
+        self._command_monitor.record_use(moment / 1e9)
+        self._publisher_lock.lock_to(source)
         if first:
             self._on_first_command()
 
     def _on_surprise(self, message: Float64) -> None:
         self.remote.surprise = float(message.data)
 
-    def _on_agent(self, message: String) -> None:
+    def _on_agent_status(self, message: String) -> None:
         try:
-            status = convert.json_values(message)
+            status = convert.decode_json_message(message)
             active, trouble = bool(status["active"]), str(status["trouble"])
         except (ValueError, KeyError, TypeError):
             # Status of another kind of agent; only its commands are used.
             return
         if self.remote.update_agent(active, trouble):
-            self._commander.end()
+            self._publisher_lock.release_ended()
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Permit the plant to move."""
-        missing = self.look()
-        why_not = self.clock.words or self._why_not() or self.arbiter.arm()
+        missing = self.check_inputs()
+        why_not = self.clock.fault or self._arming_obstacle() or self.arbiter.request_arming()
         if not why_not:
-            self._commander.arm(silent=self.remote.intake.holding)
+            self._publisher_lock.accept_new_publisher(silent=self.remote.buffer.is_holding)
             self._on_armed()
         response.success = not why_not
-        response.message = why_not or joined([f"armed in mode {self.arbiter.mode.value}", *missing])
+        response.message = why_not or join_sentences([f"armed in mode {self.arbiter.mode.value}", *missing])
         return response
 
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Forbid the plant to move."""
-        self.arbiter.disarm()
+        self.arbiter.request_disarming()
         response.success, response.message = True, f"disarmed in mode {self.arbiter.mode.value}"
         return response
 
-    def next_stamp(self) -> int:
+    def make_stamp(self) -> int:
         """Return a stamp for an observation, in ns. It increases strictly, except after a clock was set back."""
-        now, last = self._now(), self._stamp
+        now, last = self._read_clock(), self._last_stamp
         set_back = last - now > round(self._max_age * 1e9)
-        self._stamp = now if set_back else max(now, last + 1)
-        return self._stamp
+        self._last_stamp = now if set_back else max(now, last + 1)
+        return self._last_stamp
 
-    def publish_contact(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
+    def publish_intervention(self, stamp: int, violations: tuple[LimitViolation, ...]) -> None:
         """Publish an intervention of gate or fallback controller in the period that led to an observation, if any.
 
         The observation with that stamp follows, and requires a command.
         """
         self.remote.expect_answer(stamp)
-        if self.remote.started and self.arbiter.intervened(cuts):
-            rules = tuple(cut.rule for cut in cuts)
+        if self.remote.has_started and self.arbiter.has_intervened(violations):
+            rules = tuple(cut.rule for cut in violations)
             values = {"stamp": stamp, "mode": self.arbiter.mode.value, "cuts": rules}
-            self._contact.publish(convert.json_message(values))
+            self._intervention_publisher.publish(convert.make_json_message(values))
 
     def log_mode(self) -> bool:
         """Log a changed mode; return whether it has changed. Call between two periods, because a line takes time."""
         mode = self.arbiter.mode
-        if mode is self._logged:
+        if mode is self._logged_mode:
             return False
-        self._logged = mode
+        self._logged_mode = mode
         text = f"mode {mode.value}: {self.arbiter.supervisor.reason}"
         # Two calls, because rclpy permits only one level for each line of code.
-        if mode in LEVELS:
+        if mode in MODE_LEVELS:
             self._node.get_logger().warning(text)
         else:
             self._node.get_logger().info(text)
         return True
 
-    def look(self) -> list[str]:
+    def check_inputs(self) -> list[str]:
         """Check the inputs, log the missing ones, and return a sentence for each."""
-        started, holding = self.remote.intake.started, self.remote.intake.holding
-        still = self.clock.look()
+        started, holding = self.remote.buffer.has_started, self.remote.buffer.is_holding
+        still = self.clock.check_clock()
         # After the first command the log of the mode reports a lost controller.
-        self._input.look((holding or not started) and not still, logs=not started)
-        return self.missing
+        self._command_monitor.check_input((holding or not started) and not still, write_log=not started)
+        return self.inputs_missing
 
     @property
-    def missing(self) -> list[str]:
+    def inputs_missing(self) -> list[str]:
         """Missing inputs at the last check, a sentence for each."""
-        return [words for words in (self.clock.words, self._input.words) if words]
+        return [words for words in (self.clock.fault, self._command_monitor.description) if words]
 
-    def status(self) -> dict[str, Any]:
-        intake = self.remote.intake
+    def describe_status(self) -> dict[str, Any]:
+        intake = self.remote.buffer
         return {
-            "missing": self.missing,
+            "missing": self.inputs_missing,
             "clock": self.clock.to_dict(),
-            "holding": intake.holding,
+            "holding": intake.is_holding,
             "mode": self.arbiter.supervisor.mode.value,
             "reason": self.arbiter.supervisor.reason,
             "commands": {
-                "accepted": intake.accepted,
-                "refused": intake.refusals.to_dict(),
+                "accepted": intake.num_accepted,
+                "refused": intake.rejections.to_dict(),
                 "silent_periods": intake.silent_periods,
                 "longest_silence": intake.longest_silence,
-                "unanswered": self.arbiter.unanswered,
+                "unanswered": self.arbiter.num_unanswered,
             },
             "latency": self.remote.latency.to_dict(),
         }
 
-    def diagnostics(self, gate: dict[str, Any]) -> tuple[Component, Component]:
+    def describe_diagnostics(self, gate: dict[str, Any]) -> tuple[CommandDiagnostic, CommandDiagnostic]:
         """Return the diagnostic status of the commands and of the safety mode.
 
         Args:
             gate: Values of the gate, for the safety status.
         """
-        self._commander.look()
-        missing = self.look()
+        self._publisher_lock.check_publisher()
+        missing = self.check_inputs()
         path = self._node.get_fully_qualified_name().lstrip("/")
-        intake = self.remote.intake
-        wrong = [words for words in self.complaints.present() if words not in missing]
-        refused = {f"refused_{name}": count for name, count in intake.refusals.to_dict().items()}
+        intake = self.remote.buffer
+        wrong = [words for words in self.throttled_log.list_active_causes() if words not in missing]
+        refused = {f"refused_{name}": count for name, count in intake.rejections.to_dict().items()}
         mode = self.arbiter.supervisor.mode
         return (
             (
@@ -289,7 +295,7 @@ class CommandSubscription:
                 "warn" if missing or wrong else "ok",
                 "; ".join((*(missing or ["following commands"]), *wrong)),
                 {
-                    "accepted": intake.accepted,
+                    "accepted": intake.num_accepted,
                     "longest_silence": intake.longest_silence,
                     **refused,
                     **self.clock.to_dict(),
@@ -297,11 +303,11 @@ class CommandSubscription:
             ),
             (
                 f"{path}: safety",
-                LEVELS.get(mode, "ok"),
+                MODE_LEVELS.get(mode, "ok"),
                 f"{mode.value}: {self.arbiter.supervisor.reason}",
                 {"mode": mode.value, **gate},
             ),
         )
 
-    def _now(self) -> int:
+    def _read_clock(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)

@@ -16,26 +16,32 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
-from wm_robot.robots.urdf import differences, urdf_of
-from wm_robot_ros.middleware.convert import FRAME
-from wm_robot_ros.middleware.idle_tasks import timer
-from wm_robot_ros.middleware.node_runtime import executor_of, running, spin_once
-from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
-from wm_robot_ros.middleware.qos import LATCHED, OUTPUT, SENSOR
-from wm_robot_ros.nodes.plan_markers import Path, ellipsoid, has_path, path_of, quaternion
+from wm_robot.robots.urdf import find_differences, write_urdf
+from wm_robot_ros.middleware.convert import BASE_FRAME
+from wm_robot_ros.middleware.idle_tasks import create_steady_timer
+from wm_robot_ros.middleware.node_runtime import make_executor, run_node, spin_once
+from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
+from wm_robot_ros.middleware.qos import LATCHED_QOS, OUTPUT_QOS, SENSOR_QOS
+from wm_robot_ros.nodes.plan_markers import (
+    GripperPath,
+    compute_ellipsoid,
+    compute_gripper_path,
+    compute_quaternion,
+    has_path,
+)
 from wm_robot_ros.state_api import interfaces
 
-IMAGINED = "gripper_imagined"
+PREDICTED_FRAME = "gripper_imagined"
 """Frame of the gripper at the end of the plan."""
-SHOWN = 2.0
+ELLIPSOID_DEVIATIONS = 2.0
 """Half-axis of an ellipsoid, in standard deviations."""
-LIFETIME = 0.5
+MARKER_LIFETIME = 0.5
 """Time after which markers disappear, in s."""
-WIDTH = 0.006
+PATH_WIDTH = 0.006
 """Width of the path, in m."""
-DESCRIBE_AFTER = 3.0
+DESCRIPTION_DELAY = 3.0
 """Time to wait for a robot description of another node, in s."""
-SMALLEST = 1e-3
+MIN_ELLIPSOID_SIZE = 1e-3
 """Smallest axis of an ellipsoid, in m, because RViz warns about a size of zero."""
 
 
@@ -48,17 +54,17 @@ class DisplayNode(Node):
         """
         super().__init__("display")
         self.spec = load_spec(
-            declare(self, "robot", "arm", "name of a robot that ships, or path of its spec")
+            declare_parameter(self, "robot", "arm", "name of a robot that ships, or path of its spec")
         )
-        self._prefix = declare(self, "frame_prefix", "", "prefix of frame names, such as `left/`")
-        describe = declare(
+        self._prefix = declare_parameter(self, "frame_prefix", "", "prefix of frame names, such as `left/`")
+        describe = declare_parameter(
             self, "describe", True, "publish a description made from the spec, if no other node does"
         )
-        warn_of_unknown(self)
-        self._markers = self.create_publisher(MarkerArray, "~/imagined_path", OUTPUT)
-        self._gripper = self.create_publisher(PoseStamped, "~/imagined_gripper", OUTPUT)
-        self._frames = self._frame_publisher()
-        missing = interfaces.missing()
+        warn_about_unknown(self)
+        self._markers = self.create_publisher(MarkerArray, "~/imagined_path", OUTPUT_QOS)
+        self._gripper = self.create_publisher(PoseStamped, "~/imagined_gripper", OUTPUT_QOS)
+        self._frames = self._create_frame_publisher()
+        missing = interfaces.interfaces_unavailable()
         if missing:
             self.get_logger().warning(missing)
         elif not has_path(self.spec):
@@ -68,31 +74,31 @@ class DisplayNode(Node):
         else:
             from wm_robot_msgs.msg import Prediction
 
-            self.create_subscription(Prediction, "agent/plan", self._on_plan, SENSOR)
-        self._described = False
-        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+            self.create_subscription(Prediction, "agent/plan", self._on_plan, SENSOR_QOS)
+        self._has_description = False
+        self.create_subscription(String, "robot_description", self._on_description, LATCHED_QOS)
         if describe and self.spec.chain:
-            self._description = self.create_publisher(String, "robot_description", LATCHED)
+            self._description = self.create_publisher(String, "robot_description", LATCHED_QOS)
             # Later, so that this node does not duplicate an existing description.
-            self._wait = timer(self, DESCRIBE_AFTER, self._describe)
+            self._description_timer = create_steady_timer(self, DESCRIPTION_DELAY, self._publish_description)
 
-    def _frame_publisher(self) -> Any:
+    def _create_frame_publisher(self) -> Any:
         # The wheels lack tf2_msgs; every system installation has it.
         if find_spec("tf2_msgs") is None:
             return None
         from tf2_msgs.msg import TFMessage
 
-        return self.create_publisher(TFMessage, "/tf", OUTPUT)
+        return self.create_publisher(TFMessage, "/tf", OUTPUT_QOS)
 
-    def _describe(self) -> None:
-        self._wait.cancel()
-        if not self._described and self.count_publishers(self._description.topic) < 2:
-            self._description.publish(String(data=urdf_of(self.spec)))
+    def _publish_description(self) -> None:
+        self._description_timer.cancel()
+        if not self._has_description and self.count_publishers(self._description.topic) < 2:
+            self._description.publish(String(data=write_urdf(self.spec)))
 
     def _on_description(self, message: String) -> None:
-        self._described = True
+        self._has_description = True
         try:
-            told = differences(self.spec, message.data)
+            told = find_differences(self.spec, message.data)
         except SpecError as error:
             told = [str(error)]
         for what in told:
@@ -112,59 +118,62 @@ class DisplayNode(Node):
                 "plan ignored: its numbers have a wrong size or are not finite", once=True
             )
             return
-        path = path_of(self.spec, mean.reshape(shape), deviation.reshape(shape))
-        self._markers.publish(self._picture(path, message.header.stamp))
+        path = compute_gripper_path(self.spec, mean.reshape(shape), deviation.reshape(shape))
+        self._markers.publish(self._make_markers(path, message.header.stamp))
         self._publish_gripper(path, message.header.stamp)
 
-    def _picture(self, path: Path, stamp: Any) -> MarkerArray:
-        line = self._marker("path", 0, Marker.LINE_STRIP, stamp)
+    def _make_markers(self, path: GripperPath, stamp: Any) -> MarkerArray:
+        line = self._make_marker("path", 0, Marker.LINE_STRIP, stamp)
         line.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in path.tip]
-        line.scale = Vector3(x=WIDTH)
+        line.scale = Vector3(x=PATH_WIDTH)
         line.color = ColorRGBA(r=0.1, g=0.5, b=0.9, a=1.0)
         markers = [line]
         for step, (tip, covariance) in enumerate(zip(path.tip, path.covariance, strict=True)):
-            size, axes = ellipsoid(covariance)
-            ball = self._marker("uncertainty", step, Marker.SPHERE, stamp)
-            ball.pose.position = Point(**_xyz(tip))
-            ball.pose.orientation = _turned(axes)
-            ball.scale = Vector3(**_xyz(np.maximum(2 * SHOWN * size, SMALLEST)))
+            size, axes = compute_ellipsoid(covariance)
+            ball = self._make_marker("uncertainty", step, Marker.SPHERE, stamp)
+            ball.pose.position = Point(**_make_xyz(tip))
+            ball.pose.orientation = _make_quaternion(axes)
+            ball.scale = Vector3(**_make_xyz(np.maximum(2 * ELLIPSOID_DEVIATIONS * size, MIN_ELLIPSOID_SIZE)))
             ball.color = ColorRGBA(r=0.9, g=0.5, b=0.1, a=0.25)
             markers.append(ball)
         return MarkerArray(markers=markers)
 
-    def _marker(self, space: str, number: int, kind: int, stamp: Any) -> Marker:
+    def _make_marker(self, space: str, number: int, kind: int, stamp: Any) -> Marker:
         marker = Marker(ns=space, id=number, type=kind, action=Marker.ADD)
-        marker.header.stamp, marker.header.frame_id = stamp, self._prefix + FRAME
+        marker.header.stamp, marker.header.frame_id = stamp, self._prefix + BASE_FRAME
         marker.pose.orientation.w = 1.0
-        marker.lifetime = rclpy.duration.Duration(seconds=LIFETIME).to_msg()
+        marker.lifetime = rclpy.duration.Duration(seconds=MARKER_LIFETIME).to_msg()
         return marker
 
-    def _publish_gripper(self, path: Path, stamp: Any) -> None:
+    def _publish_gripper(self, path: GripperPath, stamp: Any) -> None:
         pose = PoseStamped()
-        pose.header.stamp, pose.header.frame_id = stamp, self._prefix + FRAME
-        pose.pose.position, pose.pose.orientation = Point(**_xyz(path.tip[-1])), _turned(path.rotation[-1])
+        pose.header.stamp, pose.header.frame_id = stamp, self._prefix + BASE_FRAME
+        pose.pose.position, pose.pose.orientation = (
+            Point(**_make_xyz(path.tip[-1])),
+            _make_quaternion(path.rotation[-1]),
+        )
         self._gripper.publish(pose)
         if self._frames is not None:
-            frame = TransformStamped(header=pose.header, child_frame_id=self._prefix + IMAGINED)
-            frame.transform.translation = Vector3(**_xyz(path.tip[-1]))
+            frame = TransformStamped(header=pose.header, child_frame_id=self._prefix + PREDICTED_FRAME)
+            frame.transform.translation = Vector3(**_make_xyz(path.tip[-1]))
             frame.transform.rotation = pose.pose.orientation
             self._frames.publish(self._frames.msg_type(transforms=[frame]))
 
 
-def _xyz(values: np.ndarray) -> dict[str, float]:
+def _make_xyz(values: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in zip("xyz", values, strict=True)}
 
 
-def _turned(rotation: np.ndarray) -> Quaternion:
-    x, y, z, w = (float(value) for value in quaternion(rotation))
+def _make_quaternion(rotation: np.ndarray) -> Quaternion:
+    x, y, z, w = (float(value) for value in compute_quaternion(rotation))
     return Quaternion(x=x, y=y, z=z, w=w)
 
 
 def main() -> None:
     """Run the node until Ctrl-C."""
-    with running(DisplayNode) as (node, stop):
-        executor = executor_of(node, quick=True)
-        while not stop.asked:
+    with run_node(DisplayNode) as (node, stop):
+        executor = make_executor(node, use_events=True)
+        while not stop.is_set:
             spin_once(executor, node)
 
 

@@ -6,18 +6,24 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
-from wm_robot.recording.episode_file import Origin
-from wm_robot.recording.episode_folder import EpisodeFolder, Salvaged
-from wm_robot.recording.episode_splitter import STREAMS, Cutter, goal_size
+from wm_robot.recording.episode_file import EpisodeOrigin
+from wm_robot.recording.episode_folder import EpisodeFolder, SalvageResult
+from wm_robot.recording.episode_splitter import TOPIC_TYPES, EpisodeSplitter, get_goal_size
 from wm_robot.recording.open_episode import OpenEpisode
 from wm_robot.spec import RobotSpec
 
 
-class EpisodeScribe:
+class EpisodeWriter:
     """Writer of the episodes of several robots with one spec. Use it in one thread only."""
 
     def __init__(
-        self, folder: Path, spec: RobotSpec, robots: Sequence[str], kinds: Mapping[str, type], *, source: str
+        self,
+        folder: Path,
+        spec: RobotSpec,
+        robots: Sequence[str],
+        message_types: Mapping[str, type],
+        *,
+        source: str,
     ):
         """Args:
         folder: Folder with one subfolder for each namespace.
@@ -28,58 +34,58 @@ class EpisodeScribe:
         Raises:
             SnapshotError: If another process writes into the folder.
         """
-        self.salvaged: list[Salvaged] = []
+        self.recovered: list[SalvageResult] = []
         """Episodes that a killed recorder left, and that were recovered."""
-        self.complaints: dict[str, str] = {}
+        self.first_rejections: dict[str, str] = {}
         """First rejection reason of each robot that had one."""
-        self._kinds = kinds
+        self._message_types = message_types
         self._folders: list[EpisodeFolder] = []
-        self._cutters: dict[str, Cutter[OpenEpisode]] = {}
-        self._open: set[OpenEpisode] = set()
-        origin = Origin.of(spec, source=source)
+        self._splitters: dict[str, EpisodeSplitter[OpenEpisode]] = {}
+        self._open_episodes: set[OpenEpisode] = set()
+        origin = EpisodeOrigin.from_robot(spec, source=source)
         for robot in robots:
             place = EpisodeFolder(folder / robot)
-            self.salvaged += place.salvaged
+            self.recovered += place.salvage_results
             self._folders.append(place)
-            self._cutters[robot] = Cutter(
+            self._splitters[robot] = EpisodeSplitter(
                 spec,
-                partial(self._begin, place, origin, goal_size(spec)),
-                partial(self._end, place),
+                partial(self._begin_episode, place, origin, get_goal_size(spec)),
+                partial(self._end_episode, place),
             )
 
-    def take(self, topic: str, data: bytes) -> None:
+    def add_message(self, topic: str, data: bytes) -> None:
         """Add a raw message to the episode of its robot; other topics are ignored.
 
         Raises:
             SpecError: If the plant reports another robot.
             OSError: If an episode cannot be written.
         """
-        for robot, cutter in self._cutters.items():
+        for robot, cutter in self._splitters.items():
             prefix = f"/{robot}/".replace("//", "/")
             name = topic.removeprefix(prefix)
-            if topic.startswith(prefix) and name in STREAMS:
-                cutter.take(name, deserialize_message(data, self._kinds[name]))
+            if topic.startswith(prefix) and name in TOPIC_TYPES:
+                cutter.process_message(name, deserialize_message(data, self._message_types[name]))
                 return
 
-    def flush(self) -> None:
+    def flush_episodes(self) -> None:
         """Write all steps durably: after this call they survive a power cut."""
-        for episode in self._open:
+        for episode in self._open_episodes:
             episode.flush()
 
-    def close(self) -> None:
+    def close_folders(self) -> None:
         """End the open episodes, and unlock the folders."""
         try:
-            for cutter in self._cutters.values():
-                cutter.finish()
+            for cutter in self._splitters.values():
+                cutter.end_episode()
         finally:
             for place in self._folders:
                 place.close()
 
-    def _begin(self, place: EpisodeFolder, origin: Origin, goal: int) -> OpenEpisode:
-        episode = place.begin(origin, goal=goal)
-        self._open.add(episode)
+    def _begin_episode(self, place: EpisodeFolder, origin: EpisodeOrigin, goal: int) -> OpenEpisode:
+        episode = place.start_episode(origin, goal_size=goal)
+        self._open_episodes.add(episode)
         return episode
 
-    def _end(self, place: EpisodeFolder, episode: OpenEpisode) -> None:
-        self._open.discard(episode)
-        place.end(episode, truncated=True)
+    def _end_episode(self, place: EpisodeFolder, episode: OpenEpisode) -> None:
+        self._open_episodes.discard(episode)
+        place.end_episode(episode, truncated=True)

@@ -6,21 +6,21 @@ from typing import Any, Protocol
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
-from wm_robot.streams.throttled_log import Complaints
-from wm_robot.streams.transition_assembler import Lived
-from wm_robot.streams.unusable_transitions import Unlearned
-from wm_robot_ros.middleware.convert import FRAME
-from wm_robot_ros.middleware.input_monitor import SILENCE, InputWatch, NodeClock, joined
+from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot.streams.transition_assembler import StampedTransition
+from wm_robot.streams.unusable_transitions import UnusableTransitions
+from wm_robot_ros.middleware.convert import BASE_FRAME
+from wm_robot_ros.middleware.input_monitor import MAX_SILENCE, InputMonitor, NodeClock, join_sentences
 
-SELDOM = 0.1
+MAX_SHARE_WITHOUT_TARGET = 0.1
 """Share of observations without a target above which the missing target is reported."""
 
 
-class InputNeeds(Protocol):
+class InputRequirements(Protocol):
     """Current input requirements of an agent."""
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the agent acts."""
 
     @property
@@ -38,12 +38,12 @@ class InputHealth:
     def __init__(
         self,
         node: Node,
-        needs: InputNeeds,
-        complaints: Complaints,
+        requirements: InputRequirements,
+        throttled_log: ThrottledLog,
         *,
         period: float,
         target_max_age: float,
-        listeners: int,
+        min_subscribers: int,
         sensed: Subscription,
         applied: Subscription,
         target: Subscription,
@@ -53,106 +53,120 @@ class InputHealth:
         target_max_age: Largest age of a target that is used, in s.
         min_subscribers: Minimum number of `joint_command` subscribers before the agent starts.
         """
-        self._node, self._needs, self._complaints = node, needs, complaints
-        self._period, self._target_max_age, self._listeners = period, target_max_age, listeners
-        self.clock = NodeClock(node, complaints, period)
-        self.unlearned = Unlearned(period)
+        self._node, self._requirements, self._throttled_log = node, requirements, throttled_log
+        self._period, self._target_max_age, self._min_subscribers = period, target_max_age, min_subscribers
+        self.clock = NodeClock(node, throttled_log, period)
+        self.unusable_transitions = UnusableTransitions(period)
         self.missing: list[str] = []
         """Missing inputs at the last check, a sentence for each."""
-        self.answered = self.aimless = 0
+        self.num_with_goal = self.num_without_goal = 0
         """Number of observations since the last check with a target (or without need of one), and without."""
         rate = f"{1 / period:g} times a second"
-        self.sensed = InputWatch(
+        self.observation_monitor = InputMonitor(
             node,
             sensed,
-            complaints,
+            throttled_log,
             missing="no observation to act on",
-            refused="observation rejected",
+            rejected="observation rejected",
             needs=rate,
             remedy="Check that the plant runs without errors.",
         )
-        self.applied = InputWatch(
+        self.applied_monitor = InputMonitor(
             node,
             applied,
-            complaints,
+            throttled_log,
             missing="no applied command, so the agent neither starts nor learns",
-            refused="applied command rejected",
+            rejected="applied command rejected",
             needs="with the stamp of the observation that it led to, and before that observation",
             remedy="Check that the plant runs without errors.",
         )
-        self.target = InputWatch(
+        self.target_monitor = InputMonitor(
             node,
             target,
-            complaints,
+            throttled_log,
             missing="no recent target, so the agent does not act",
-            refused="target rejected",
-            needs=f"in frame '{FRAME}', at least every {target_max_age:g} s (target.max_age)",
+            rejected="target rejected",
+            needs=f"in frame '{BASE_FRAME}', at least every {target_max_age:g} s (target.max_age)",
             remedy="Start the node that publishes the goals of the gripper.",
         )
 
-    def begin(self) -> None:
+    def restart_wait(self) -> None:
         """Restart the wait for every input, after activation."""
-        for watch in (self.sensed, self.applied, self.target):
-            watch.begin()
-        self.answered = self.aimless = 0
+        for watch in (self.observation_monitor, self.applied_monitor, self.target_monitor):
+            watch.restart_wait()
+        self.num_with_goal = self.num_without_goal = 0
         self.missing = []
 
     def start_state(self) -> None:
         """Count the transitions of a lifetime state from its start."""
-        self.unlearned = Unlearned(self._period)
+        self.unusable_transitions = UnusableTransitions(self._period)
 
-    def count(self, transition: Lived) -> None:
+    def count_transition(self, transition: StampedTransition) -> None:
         """Count a transition that the agent got."""
-        self.unlearned.add(transition)
+        self.unusable_transitions.count_transition(transition)
 
-    def look(self) -> None:
+    def check_inputs(self) -> None:
         """Check all inputs, and log the missing ones."""
-        active, still = self._needs.active, self.clock.look()
-        blind = active and not still and self.sensed.silence > SILENCE
-        lame = active and not still and self.applied.silence > SILENCE
-        unobserved = self.sensed.look(blind)
-        unapplied = self.applied.look(lame, explained=bool(unobserved))
-        untargeted = self.target.look(
-            active and not still and self._lacks_target(), explained=bool(unobserved)
+        active, still = self._requirements.is_active, self.clock.check_clock()
+        blind = active and not still and self.observation_monitor.silence > MAX_SILENCE
+        lame = active and not still and self.applied_monitor.silence > MAX_SILENCE
+        unobserved = self.observation_monitor.check_input(blind)
+        unapplied = self.applied_monitor.check_input(lame, has_other_cause=bool(unobserved))
+        untargeted = self.target_monitor.check_input(
+            active and not still and self._lacks_target(), has_other_cause=bool(unobserved)
         )
-        found = (still, unobserved, unapplied, untargeted, self._unheard(active and not (blind or lame)))
+        found = (
+            still,
+            unobserved,
+            unapplied,
+            untargeted,
+            self._describe_missing_subscribers(active and not (blind or lame)),
+        )
         self.missing = [words for words in found if words]
-        for cause, words in self.unlearned.troubles().items():
-            self._complaints.add(f"unlearned: {cause}", partial(str, words), lasting=True)
+        for cause, words in self.unusable_transitions.find_frequent_causes().items():
+            self._throttled_log.report_cause(f"unlearned: {cause}", partial(str, words), is_condition=True)
 
-    def explain(self, what: str) -> str:
+    def explain_failure(self, failure: str) -> str:
         """Return a text about a failed request, with all inputs that are missing now."""
-        self.look()
-        return joined([what, *self.missing])
+        self.check_inputs()
+        return join_sentences([failure, *self.missing])
 
-    def so_far(self, refused: int) -> str:
+    def describe_past_faults(self, num_rejected: int) -> str:
         """Return the counts of earlier input faults, while there are none now."""
-        counted = {"refused": refused, "periods missed": self.unlearned.missed}
+        counted = {"refused": num_rejected, "periods missed": self.unusable_transitions.num_missed_periods}
         return ", ".join(f"{count} {what} so far" for what, count in counted.items() if count) or "all used"
 
     def _lacks_target(self) -> bool:
         """Whether many recent observations lacked a target; before the first observation, whether none arrived."""
-        aimless, answered = self.aimless, self.answered
-        self.aimless = self.answered = 0
-        if not self._needs.needs_goal or self.target.silence < SILENCE and self.target.used_at is None:
+        aimless, answered = self.num_without_goal, self.num_with_goal
+        self.num_without_goal = self.num_with_goal = 0
+        if (
+            not self._requirements.needs_goal
+            or self.target_monitor.silence < MAX_SILENCE
+            and self.target_monitor.used_at is None
+        ):
             return False
         if aimless + answered:
-            return aimless > SELDOM * (aimless + answered)
-        return self.target.silence > max(SILENCE, self._target_max_age)
+            return aimless > MAX_SHARE_WITHOUT_TARGET * (aimless + answered)
+        return self.target_monitor.silence > max(MAX_SILENCE, self._target_max_age)
 
-    def _unheard(self, ready: bool) -> str:
+    def _describe_missing_subscribers(self, inputs_present: bool) -> str:
         """Return a sentence about missing subscribers that the agent waits for; empty if there are enough."""
-        topic, wanted = self._node.resolve_topic_name("joint_command"), self._listeners
-        if not ready or self._needs.has_started or self._node.count_subscribers(topic) >= wanted:
+        topic, wanted = self._node.resolve_topic_name("joint_command"), self._min_subscribers
+        if (
+            not inputs_present
+            or self._requirements.has_started
+            or self._node.count_subscribers(topic) >= wanted
+        ):
             return ""
         words = f"the agent waits until {topic} has {wanted} subscribers (parameter listeners). Start them"
-        self._complaints.add("listeners", lambda: words, lasting=True)
+        self._throttled_log.report_cause("listeners", lambda: words, is_condition=True)
         return words
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `~/status`."""
         return {
             "missing": self.missing,
-            "unlearned": self.unlearned.to_dict(),
+            "unlearned": self.unusable_transitions.to_dict(),
             "clock": self.clock.to_dict(),
         }

@@ -6,14 +6,14 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot.errors import SpecError
-from wm_robot.math.kinematics import tip_position
+from wm_robot.math.kinematics import compute_tip_position
 from wm_robot.spec import RobotSpec
 
-NUDGE = 1e-4
+FINITE_DIFFERENCE = 1e-4
 """Step of an angle for finite differences, in rad."""
 
 
-class Path(NamedTuple):
+class GripperPath(NamedTuple):
     """Predicted path of the gripper in the frame of the base, one row per step."""
 
     tip: Float[np.ndarray, "H 3"]
@@ -29,7 +29,9 @@ def has_path(spec: RobotSpec) -> bool:
     return bool(spec.chain) and "position" in spec.interfaces
 
 
-def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np.ndarray, "H O"]) -> Path:
+def compute_gripper_path(
+    spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np.ndarray, "H O"]
+) -> GripperPath:
     """Compute the path of the gripper through predicted observations.
 
     Args:
@@ -43,17 +45,21 @@ def path_of(spec: RobotSpec, mean: Float[np.ndarray, "H O"], deviation: Float[np
         raise SpecError(f"robot '{spec.name}' has no chain to a gripper or no position sensors")
     columns = [spec.observation_names.index(f"{link.joint}/position") for link in spec.chain]
     angles, spread = mean[:, columns].astype(np.float64), deviation[:, columns].astype(np.float64)
-    tip = _place(spec, angles, spec.tip)
+    tip = _compute_tip(spec, angles, spec.tip)
     slope = np.stack(
-        [(_place(spec, angles + NUDGE * row, spec.tip) - tip) / NUDGE for row in np.eye(len(columns))], 2
+        [
+            (_compute_tip(spec, angles + FINITE_DIFFERENCE * row, spec.tip) - tip) / FINITE_DIFFERENCE
+            for row in np.eye(len(columns))
+        ],
+        2,
     )
     covariance = np.einsum("hik,hk,hjk->hij", slope, spread**2, slope)
     # The displacement by one metre along each axis of the gripper gives that axis.
-    rotation = np.stack([_place(spec, angles, np.add(spec.tip, axis)) - tip for axis in np.eye(3)], 2)
-    return Path(tip, covariance, rotation)
+    rotation = np.stack([_compute_tip(spec, angles, np.add(spec.tip, axis)) - tip for axis in np.eye(3)], 2)
+    return GripperPath(tip, covariance, rotation)
 
 
-def ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndarray]:
+def compute_ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndarray]:
     """Compute the deviations along the axes of an ellipsoid, in m, and a rotation whose columns are these axes."""
     values, axes = np.linalg.eigh(covariance)
     if np.linalg.det(axes) < 0:
@@ -61,7 +67,7 @@ def ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray, np.ndar
     return np.sqrt(np.clip(values, 0.0, None)), axes
 
 
-def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
+def compute_quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
     """Convert a rotation matrix to a quaternion x, y, z, w.
 
     Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, for every angle.
@@ -79,6 +85,8 @@ def quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
     return np.asarray(q if q[3] >= 0 else -q)
 
 
-def _place(spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]) -> np.ndarray:
+def _compute_tip(
+    spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]
+) -> np.ndarray:
     origins, axes = [link.origin for link in spec.chain], [link.axis for link in spec.chain]
-    return tip_position(angles, origins, axes, [float(x) for x in tip])
+    return compute_tip_position(angles, origins, axes, [float(x) for x in tip])

@@ -24,45 +24,45 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from wm_robot.control.control_loop import ControlLoop
-from wm_robot.control.period_log import Period, PeriodLog, log_status
-from wm_robot.control.realtime import Deadlines, Garbage, take_over_collection
+from wm_robot.control.period_log import PeriodLog, PeriodRecord, describe_log
+from wm_robot.control.realtime import Deadlines, GarbageCollector, defer_garbage_collection
 from wm_robot.io.durable import write_file
-from wm_robot.robots import load_spec, spec_path
-from wm_robot.safety.limit_violations import Cut
+from wm_robot.robots import find_spec_path, load_spec
+from wm_robot.safety.limit_violations import LimitViolation
 from wm_robot.safety.modes import Mode
-from wm_robot.safety.systemd import Service
+from wm_robot.safety.systemd import ServiceNotifier
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.signed_spec import load_signed_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_ros.middleware import convert
-from wm_robot_ros.middleware.idle_tasks import Chores
+from wm_robot_ros.middleware.idle_tasks import IdleTasks
 from wm_robot_ros.middleware.node_runtime import (
-    Stop,
-    end,
-    executor_of,
-    one_sentence,
+    ShutdownFlag,
+    init_ros,
+    make_executor,
+    report_errors,
+    shut_down_node,
     spin_once,
-    start,
     use_real_time,
 )
-from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
-from wm_robot_ros.middleware.qos import HEARTBEAT, LATCHED, OUTPUT
-from wm_robot_ros.nodes.command_subscription import CommandConfig, CommandSubscription
+from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
+from wm_robot_ros.middleware.qos import HEARTBEAT_QOS, LATCHED_QOS, OUTPUT_QOS
+from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
 from wm_robot_sim import make_robot
 from wm_robot_sim.goals import MovingTarget
-from wm_robot_sim.world_parameter import read_world
+from wm_robot_sim.world_parameter import parse_world
 from wm_robot_sim.worlds import World
 
-NAME = "plant"
-SPIN_SHORTEST = 0.0005
+NODE_NAME = "plant"
+MIN_SPIN_TIME = 0.0005
 """Shortest wait for messages, in s; a shorter rest is slept, because a wait for messages would end late."""
-LOOK = 0.005
+GUARDED_WAIT = 0.005
 """Longest time between two checks of the guard's page, in s."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlantConfig:
+class PlantParameters:
     """Parameters of a plant node."""
 
     robot: str
@@ -71,7 +71,7 @@ class PlantConfig:
     change_time: float
     change_world: str
     duration: float
-    commands: CommandConfig
+    commands: CommandParameters
     require_signed: bool
     keys: str
     status_rate: float
@@ -81,37 +81,41 @@ class PlantConfig:
     cores: str
 
     @classmethod
-    def declare(cls, node: Node) -> "PlantConfig":
+    def declare_parameters(cls, node: Node) -> "PlantParameters":
         return cls(
-            robot=declare(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            seed=declare(node, "seed", 0, "seed of start pose, target, noise and random worlds"),
-            world=declare(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
-            change_time=declare(
+            robot=declare_parameter(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            seed=declare_parameter(node, "seed", 0, "seed of start pose, target, noise and random worlds"),
+            world=declare_parameter(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
+            change_time=declare_parameter(
                 node,
                 "change.time",
                 -1.0,
                 "time from the first command to a change of the world, in s; negative: never",
             ),
-            change_world=declare(node, "change.world", "nominal", "world after the change"),
-            duration=declare(
+            change_world=declare_parameter(node, "change.world", "nominal", "world after the change"),
+            duration=declare_parameter(
                 node,
                 "duration",
                 0.0,
                 "time from the first command to the end, in s; 0: unlimited",
                 bounds=(0, 1e9),
             ),
-            commands=CommandConfig.declare(node, armed=True),
-            require_signed=declare(
+            commands=CommandParameters.declare_parameters(node, armed=True),
+            require_signed=declare_parameter(
                 node, "require_signed", False, "reject a spec without a signature of a trusted key"
             ),
-            keys=declare(node, "keys", "", "folder of the keys; empty: the user's folder"),
-            status_rate=declare(node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)),
-            report=declare(node, "report", "", "file for the last ~/status, written at the end; empty: none"),
-            log=declare(node, "log", "", "file for one line of JSON per period; empty: none"),
-            priority=declare(
+            keys=declare_parameter(node, "keys", "", "folder of the keys; empty: the user's folder"),
+            status_rate=declare_parameter(
+                node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)
+            ),
+            report=declare_parameter(
+                node, "report", "", "file for the last ~/status, written at the end; empty: none"
+            ),
+            log=declare_parameter(node, "log", "", "file for one line of JSON per period; empty: none"),
+            priority=declare_parameter(
                 node, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
             ),
-            cores=declare(
+            cores=declare_parameter(
                 node, "realtime.cores", "", "cores to run on with real time, such as 2,3; empty: any"
             ),
         )
@@ -127,210 +131,222 @@ class PlantNode(Node):
         Raises:
             WmRobotError: If robot or world is invalid.
         """
-        super().__init__(NAME)
-        self.config = config = PlantConfig.declare(self)
-        warn_of_unknown(self)
+        super().__init__(NODE_NAME)
+        self.config = config = PlantParameters.declare_parameters(self)
+        warn_about_unknown(self)
         self.spec = spec = self._load_spec()
-        self.robot = make_robot(spec, read_world(config.world, spec, seed=config.seed), seed=config.seed)
-        self._changed = read_world(config.change_world, spec, seed=config.seed + 1)
+        self.robot = make_robot(spec, parse_world(config.world, spec, seed=config.seed), seed=config.seed)
+        self._changed_world = parse_world(config.change_world, spec, seed=config.seed + 1)
         self._target = MovingTarget(spec, seed=config.seed)
         self.commands = CommandSubscription(
             self,
             spec,
             config.commands,
-            self.robot.hold,
-            mode=Mode.READY if config.commands.armed else Mode.LIMP,
+            self.robot.last_action,
+            mode=Mode.READY if config.commands.start_armed else Mode.LIMP,
             on_first_command=lambda: self._publish_event("start", self.robot.world),
         )
         self.loop = ControlLoop(
             self.robot,
             self.commands.arbiter,
-            report=self._publish,
-            write=self._move,
+            report=self._publish_period,
+            write=self._simulate_period,
             progress=progress,
-            tidy=self.tidy,
+            between_periods=self.run_between_periods,
         )
         self.log = PeriodLog(config.log) if config.log else None
         self.realtime: dict[str, str] = {}
-        self.garbage: Garbage | None = None
-        self._lived = 0
+        self.garbage_collector: GarbageCollector | None = None
+        self._num_periods = 0
         """Number of periods since the first command."""
         self._change_due = config.change_time >= 0
 
-        self._sensed = self.create_publisher(JointState, "joint_states", OUTPUT)
-        self._applied = self.create_publisher(JointState, "applied_command", OUTPUT)
-        self._goal = self.create_publisher(PointStamped, "target", OUTPUT)
-        self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT)
-        self._events = self.create_publisher(String, "ground_truth/event", LATCHED)
-        self._status = self.create_publisher(String, "~/status", HEARTBEAT)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT)
-        self.chores = Chores(self)
-        self.chores.every(1.0 / config.status_rate, self._publish_status)
-        self.chores.every(1.0, self._publish_diagnostics)
+        self._observation_publisher = self.create_publisher(JointState, "joint_states", OUTPUT_QOS)
+        self._applied_publisher = self.create_publisher(JointState, "applied_command", OUTPUT_QOS)
+        self._goal = self.create_publisher(PointStamped, "target", OUTPUT_QOS)
+        self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT_QOS)
+        self._events = self.create_publisher(String, "ground_truth/event", LATCHED_QOS)
+        self._status = self.create_publisher(String, "~/status", HEARTBEAT_QOS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", OUTPUT_QOS)
+        self.idle_tasks = IdleTasks(self)
+        self.idle_tasks.add_periodic(1.0 / config.status_rate, self._publish_status)
+        self.idle_tasks.add_periodic(1.0, self._publish_diagnostics)
         # The first log line took 23 ms, which is more than a period, so it comes before the first period.
         self.commands.log_mode()
 
     def _load_spec(self) -> RobotSpec:
         if not self.config.require_signed:
             return load_spec(self.config.robot)
-        return load_signed_spec(spec_path(self.config.robot), Keyring(self.config.keys or None))
+        return load_signed_spec(find_spec_path(self.config.robot), Keyring(self.config.keys or None))
 
     @property
-    def finished(self) -> bool:
-        return 0 < self.config.duration <= self._lived * self.spec.dt
+    def is_finished(self) -> bool:
+        return 0 < self.config.duration <= self._num_periods * self.spec.dt
 
-    def _move(self, mode: Mode, action: Any) -> np.ndarray:
+    def _simulate_period(self, mode: Mode, action: Any) -> np.ndarray:
         """Simulate the period that ends now, and return the applied action, `A`."""
-        started = self.commands.remote.started
+        started = self.commands.remote.has_started
         # Before the first command the robot is not simulated: it would sag while its agent loads, and no two runs
         # would start from the same state.
         if not (started or mode is Mode.HOMING):
-            return self.robot.hold
-        if self._change_due and started and self._lived * self.spec.dt >= self.config.change_time:
+            return self.robot.last_action
+        if self._change_due and started and self._num_periods * self.spec.dt >= self.config.change_time:
             self._change_due = False
-            self.robot.change(self._changed)
-            self._publish_event("change", self._changed)
+            self.robot.set_world(self._changed_world)
+            self._publish_event("change", self._changed_world)
         return self.robot.write(action)
 
-    def _publish(
-        self, obs: Observation | None, applied: np.ndarray | None, cuts: tuple[Cut, ...], latency: float
+    def _publish_period(
+        self,
+        obs: Observation | None,
+        applied: np.ndarray | None,
+        violations: tuple[LimitViolation, ...],
+        latency: float,
     ) -> None:
         """Publish the sensor values after a period, and the applied action. See `ReportPeriod`."""
         commands = self.commands
-        self._lived += commands.remote.started
-        goal = self._target.goal(self._lived)
+        self._num_periods += commands.remote.has_started
+        goal = self._target.compute_goal(self._num_periods)
         observation = self.robot.read().values
-        if applied is None or not commands.clock.runs(self._now()):
+        if applied is None or not commands.clock.is_running(self._read_clock()):
             # The agent would act on invalid stamps, and learn from them.
             return
-        stamp = commands.next_stamp()
+        stamp = commands.make_stamp()
         # The observation comes last, so that target and applied command arrive before it.
-        commands.publish_contact(stamp, cuts)
+        commands.publish_intervention(stamp, violations)
         if goal.size:
-            self._goal.publish(convert.point_message(goal, stamp))
-        self._applied.publish(convert.action_message(applied, self.spec, stamp))
-        self._sensed.publish(convert.observation_message(observation, self.spec, stamp))
+            self._goal.publish(convert.make_point_message(goal, stamp))
+        self._applied_publisher.publish(convert.make_action_message(applied, self.spec, stamp))
+        self._observation_publisher.publish(convert.make_observation_message(observation, self.spec, stamp))
         if self.spec.chain:
-            self._gripper.publish(convert.point_message(self.robot.tip(), stamp))
-        self._log_period(stamp, cuts)
+            self._gripper.publish(convert.make_point_message(self.robot.compute_gripper_position(), stamp))
+        self._log_period(stamp, violations)
 
-    def _log_period(self, stamp: int, cuts: tuple[Cut, ...]) -> None:
+    def _log_period(self, stamp: int, violations: tuple[LimitViolation, ...]) -> None:
         remote, arbiter = self.commands.remote, self.commands.arbiter
         if self.log:
-            self.log.add(
-                Period(
+            self.log.add_period(
+                PeriodRecord(
                     stamp=stamp,
                     late_ms=self.loop.lateness.last_ms,
                     latency_ms=remote.age_ms,
                     surprise=math.nan if arbiter.surprise is None else arbiter.surprise,
                     mode=arbiter.mode,
-                    cuts=tuple(cut.rule for cut in cuts),
+                    violations=tuple(cut.rule for cut in violations),
                 )
             )
         remote.age_ms = math.nan
 
-    def tidy(self, left: float) -> None:
+    def run_between_periods(self, time_left: float) -> None:
         """Log the mode, or collect garbage, between two periods.
 
         Args:
             time_left: Time until the next period, in s.
         """
         logged = self.commands.log_mode()
-        if self.garbage and not logged:
-            self.garbage.tidy(left)
+        if self.garbage_collector and not logged:
+            self.garbage_collector.collect_if_due(time_left)
 
-    def status(self) -> dict[str, Any]:
+    def describe_status(self) -> dict[str, Any]:
         return {
             "robot": self.spec.name,
-            "spec_digest": self.spec.digest(),
+            "spec_digest": self.spec.compute_digest(),
             "rate": self.spec.rate,
-            "periods": self.loop.periods,
-            "lived": self._lived,
+            "periods": self.loop.num_periods,
+            "lived": self._num_periods,
             "gate": self.robot.gate.status(),
-            "skipped_periods": self.loop.skipped,
-            "longest_skip": self.loop.longest_skip,
+            "skipped_periods": self.loop.num_skipped,
+            "longest_skip": self.loop.max_skipped_in_row,
             "lateness": self.loop.lateness.to_dict(),
             "realtime": self.realtime,
-            "garbage": self.garbage.status() if self.garbage else {},
-            "log": log_status(self.log),
-            **self.commands.status(),
+            "garbage": self.garbage_collector.describe_status() if self.garbage_collector else {},
+            "log": describe_log(self.log),
+            **self.commands.describe_status(),
         }
 
     def write_report(self) -> None:
         if self.config.report:
-            write_file(Path(self.config.report), json.dumps(self.status()).encode())
+            write_file(Path(self.config.report), json.dumps(self.describe_status()).encode())
 
     def _publish_status(self) -> None:
-        self._status.publish(convert.json_message(self.status()))
+        self._status.publish(convert.make_json_message(self.describe_status()))
 
     def _publish_event(self, kind: str, world: World) -> None:
         values = {
             "event": kind,
-            "stamp": self._now(),
-            "time": round(self._lived * self.spec.dt, 6),
+            "stamp": self._read_clock(),
+            "time": round(self._num_periods * self.spec.dt, 6),
             "seed": self.config.seed,
             "robot": self.spec.name,
-            "spec_digest": self.spec.digest(),
+            "spec_digest": self.spec.compute_digest(),
             "world": world.to_dict(),
         }
-        self._events.publish(convert.json_message(values))
+        self._events.publish(convert.make_json_message(values))
 
     def _publish_diagnostics(self) -> None:
         gate = self.robot.gate
         cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()}
-        commands, safety = self.commands.diagnostics({"last_cut": gate.last or "none", **cut})
-        periods, skipped, late = self.loop.periods, self.loop.skipped, self.loop.lateness.percentile(99)
+        commands, safety = self.commands.describe_diagnostics(
+            {"last_cut": gate.last_violation or "none", **cut}
+        )
+        periods, skipped, late = (
+            self.loop.num_periods,
+            self.loop.num_skipped,
+            self.loop.lateness.compute_percentile(99),
+        )
         timing = (
-            f"{self._path}: timing",
+            f"{self._node_path}: timing",
             "warn" if skipped else "ok",
             f"{skipped} periods skipped" if skipped else "in time",
             {"periods": periods, "late_p99_ms": late, "rate": self.spec.rate},
         )
-        message = convert.diagnostics_message(self._now(), self.spec.name, (commands, timing, safety))
+        message = convert.make_diagnostics_message(
+            self._read_clock(), self.spec.name, (commands, timing, safety)
+        )
         self._diagnostics.publish(message)
 
     @property
-    def _path(self) -> str:
+    def _node_path(self) -> str:
         return self.get_fully_qualified_name().lstrip("/")
 
-    def _now(self) -> int:
+    def _read_clock(self) -> int:
         return int(self.get_clock().now().nanoseconds)
 
 
-def run(node: PlantNode, executor: Executor, stop: Stop) -> None:
+def run_plant_node(node: PlantNode, executor: Executor, shutdown_flag: ShutdownFlag) -> None:
     """Run the control loop at the rate of the spec on absolute deadlines; missed periods are skipped."""
     deadlines = Deadlines(node.spec.dt)
-    longest = LOOK if node.config.commands.guard else node.spec.dt
+    longest = GUARDED_WAIT if node.config.commands.guard else node.spec.dt
 
-    def wait() -> None:
-        node.chores.do(deadlines.left)
-        left = deadlines.left()
-        if left > SPIN_SHORTEST:
-            spin_once(executor, node, min(left - SPIN_SHORTEST, longest))
+    def wait_for_messages() -> None:
+        node.idle_tasks.run_due(deadlines.time_left)
+        left = deadlines.time_left()
+        if left > MIN_SPIN_TIME:
+            spin_once(executor, node, min(left - MIN_SPIN_TIME, longest))
         else:
-            deadlines.wait()
+            deadlines.wait_for_next()
 
-    node.loop.run(deadlines, lambda: stop.asked or node.finished, wait)
+    node.loop.run(deadlines, lambda: shutdown_flag.is_set or node.is_finished, wait_for_messages)
 
 
 def main() -> None:
     """Run the node until Ctrl-C, or until its duration has passed."""
-    stop, service = start(), Service()
+    stop, service = init_ros(), ServiceNotifier()
     node = None
     try:
-        with one_sentence():
-            node = PlantNode(service.progress)
-            executor = executor_of(node, quick=True)
+        with report_errors():
+            node = PlantNode(service.ping_watchdog)
+            executor = make_executor(node, use_events=True)
             node.realtime = use_real_time(node, node.config.priority, node.config.cores)
-            node.garbage = take_over_collection()
-            service.ready()
-            run(node, executor, stop)
+            node.garbage_collector = defer_garbage_collection()
+            service.notify_ready()
+            run_plant_node(node, executor, stop)
             node.write_report()
     finally:
-        service.stopping()
+        service.notify_stopping()
         if node and node.log:
             node.log.close()
-        end(node)
+        shut_down_node(node)
 
 
 if __name__ == "__main__":

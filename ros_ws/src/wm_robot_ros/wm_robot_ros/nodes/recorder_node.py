@@ -23,57 +23,57 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
 from wm_robot.errors import ConfigError
-from wm_robot.recording.session_file import FLUSH_EVERY, SessionWriter
-from wm_robot_ros.middleware.idle_tasks import timer
+from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
+from wm_robot_ros.middleware.idle_tasks import create_steady_timer
 from wm_robot_ros.middleware.node_runtime import (
-    end,
-    executor_of,
-    one_sentence,
+    init_ros,
+    make_executor,
+    report_errors,
+    shut_down_node,
     spin_once,
-    start,
     use_real_time,
 )
-from wm_robot_ros.middleware.parameters import declare, warn_of_unknown
-from wm_robot_ros.middleware.qos import LATCHED
-from wm_robot_ros.nodes.status_summary import Digest, line
+from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
+from wm_robot_ros.middleware.qos import LATCHED_QOS
+from wm_robot_ros.nodes.status_summary import StatusSummary, encode_summaries
 
 if TYPE_CHECKING:
-    from wm_robot_ros.nodes.episode_writer import EpisodeScribe
+    from wm_robot_ros.nodes.episode_writer import EpisodeWriter
 
-LISTEN = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+RECORD_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Compatible with every publisher; no publisher waits for the recorder."""
 TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
-    "joint_states": (JointState, LISTEN),
-    "applied_command": (JointState, LISTEN),
-    "joint_command": (JointState, LISTEN),
-    "target": (PointStamped, LISTEN),
-    "agent/status": (String, LISTEN),
-    "agent/prediction": (JointState, LISTEN),
-    "agent/surprise": (Float64, LISTEN),
-    "plant/status": (String, LISTEN),
-    "plant/contact": (String, LISTEN),
-    "ground_truth/gripper": (PointStamped, LISTEN),
-    "ground_truth/event": (String, LATCHED),
+    "joint_states": (JointState, RECORD_QOS),
+    "applied_command": (JointState, RECORD_QOS),
+    "joint_command": (JointState, RECORD_QOS),
+    "target": (PointStamped, RECORD_QOS),
+    "agent/status": (String, RECORD_QOS),
+    "agent/prediction": (JointState, RECORD_QOS),
+    "agent/surprise": (Float64, RECORD_QOS),
+    "plant/status": (String, RECORD_QOS),
+    "plant/contact": (String, RECORD_QOS),
+    "ground_truth/gripper": (PointStamped, RECORD_QOS),
+    "ground_truth/event": (String, LATCHED_QOS),
 }
 """Recorded topics of each robot, by name in its namespace."""
-SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, LISTEN)}
-QUEUE = 20_000
+SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, RECORD_QOS)}
+QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
-END = object()
+END_OF_QUEUE = object()
 
 
-class Scribe:
+class SessionThread:
     """Writer thread of a session file, and of the episodes in it."""
 
     def __init__(
         self,
         path: Path,
         *,
-        episodes: "EpisodeScribe | None" = None,
-        capacity: int = QUEUE,
-        flush_every: float = FLUSH_EVERY,
+        episodes: "EpisodeWriter | None" = None,
+        capacity: int = QUEUE_CAPACITY,
+        flush_every: float = FLUSH_PERIOD,
     ):
-        self.dropped = 0
+        self.num_dropped = 0
         """Number of messages that arrived while the queue was full."""
         self.error: BaseException | None = None
         """Error that ended the writing."""
@@ -82,29 +82,29 @@ class Scribe:
         self._episodes = episodes
         self._path, self._flush_every = path, flush_every
         self._queue: queue.Queue[Any] = queue.Queue(capacity)
-        self._thread = threading.Thread(target=self._run, name="scribe")
+        self._thread = threading.Thread(target=self._run_writer, name="scribe")
         self._thread.start()
 
     @property
-    def writing(self) -> bool:
+    def is_writing(self) -> bool:
         return self._thread.is_alive()
 
-    def take(self, topic: str, kind: str, data: bytes, qos: str = "") -> None:
+    def add_message(self, topic: str, kind: str, data: bytes, qos: str = "") -> None:
         """Add a message to the queue without waiting; its log time is the current time."""
         try:
             self._queue.put_nowait((topic, kind, time.time_ns(), data, qos))
         except queue.Full:
-            self.dropped += 1
+            self.num_dropped += 1
 
-    def close(self) -> None:
+    def close_session(self) -> None:
         """Write the queued messages, then the index.
 
         Raises:
             BaseException: Error that ended the writing before this call.
         """
-        while self.writing:
+        while self.is_writing:
             try:
-                self._queue.put(END, timeout=0.1)
+                self._queue.put(END_OF_QUEUE, timeout=0.1)
                 break
             except queue.Full:
                 continue
@@ -112,15 +112,15 @@ class Scribe:
         if self.error:
             raise self.error
 
-    def _run(self) -> None:
+    def _run_writer(self) -> None:
         try:
             writer = SessionWriter(self._path)
             try:
                 self._write_until_end(writer)
             finally:
                 if self._episodes:
-                    with self._session_first():
-                        self._episodes.close()
+                    with self._catch_episode_errors():
+                        self._episodes.close_folders()
                 writer.close()
         except BaseException as error:
             # Raised again in `close_session`, in the thread that can report it.
@@ -135,7 +135,7 @@ class Scribe:
                 item = self._queue.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
                 item = None
-            if item is END:
+            if item is END_OF_QUEUE:
                 return
             if item is not None:
                 topic, kind, stamp, data, qos = item
@@ -143,17 +143,17 @@ class Scribe:
                     channels[topic] = writer.add_topic(topic, kind, qos)
                 writer.write(channels[topic], stamp, data)
                 if self._episodes:
-                    with self._session_first():
-                        self._episodes.take(topic, data)
+                    with self._catch_episode_errors():
+                        self._episodes.add_message(topic, data)
             if time.monotonic() >= due:
                 writer.flush()
                 if self._episodes:
-                    with self._session_first():
-                        self._episodes.flush()
+                    with self._catch_episode_errors():
+                        self._episodes.flush_episodes()
                 due = time.monotonic() + self._flush_every
 
     @contextmanager
-    def _session_first(self) -> Iterator[None]:
+    def _catch_episode_errors(self) -> Iterator[None]:
         """Catch errors of the episodes, so that the session, which matters more, continues."""
         try:
             yield
@@ -166,105 +166,115 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder")
-        path = Path(declare(self, "path", "session.mcap", "file to record to"))
-        numbered = declare(
+        path = Path(declare_parameter(self, "path", "session.mcap", "file to record to"))
+        numbered = declare_parameter(
             self,
             "numbered",
             False,
             "if path exists, record to the first free one of path-2, path-3 and so on",
         )
-        robots = declare(
+        robots = declare_parameter(
             self, "robots", "", "namespaces of the robots, separated by commas; empty: no namespace"
         ).split(",")
-        episodes = declare(self, "episodes", "", "folder for one file per episode; empty: no episodes")
-        model = declare(self, "robot", "arm", "for episodes: name of a robot that ships, or path of its spec")
-        digest = declare(self, "digest", "", "file for lines of JSON with a status summary; empty: none")
-        rate = declare(self, "digest_rate", 10.0, "rate of the status summary, in Hz", bounds=(0.1, 50))
-        priority = declare(
+        episodes = declare_parameter(
+            self, "episodes", "", "folder for one file per episode; empty: no episodes"
+        )
+        model = declare_parameter(
+            self, "robot", "arm", "for episodes: name of a robot that ships, or path of its spec"
+        )
+        digest = declare_parameter(
+            self, "digest", "", "file for lines of JSON with a status summary; empty: none"
+        )
+        rate = declare_parameter(
+            self, "digest_rate", 10.0, "rate of the status summary, in Hz", bounds=(0.1, 50)
+        )
+        priority = declare_parameter(
             self, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
         )
-        warn_of_unknown(self)
+        warn_about_unknown(self)
         use_real_time(self, priority)
         if numbered:
-            path = _next_free(path)
+            path = _find_free_path(path)
         elif path.exists():
             raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
-        self._offered: dict[str, str] = {}
-        self._digest = Digest() if digest else None
+        self._offered_qos: dict[str, str] = {}
+        self._summary = StatusSummary() if digest else None
         for robot in robots:
             namespace = f"/{robot.strip('/ ')}".rstrip("/")
             for name, (kind, qos) in TOPICS.items():
-                self._listen(f"{namespace}/{name}", kind, qos)
+                self._subscribe_raw(f"{namespace}/{name}", kind, qos)
         for topic, (kind, qos) in SHARED.items():
-            self._listen(topic, kind, qos)
-        if self._digest:
-            self._told = Path(digest).open("w", encoding="utf-8")
+            self._subscribe_raw(topic, kind, qos)
+        if self._summary:
+            self._summary_file = Path(digest).open("w", encoding="utf-8")
             self._robots = [robot.strip("/ ") for robot in robots]
-            timer(self, 1.0 / rate, self._tell)
+            create_steady_timer(self, 1.0 / rate, self._write_summary)
         names = [name.strip("/ ") for name in robots]
-        self.scribe = Scribe(
-            path, episodes=self._episode_scribe(episodes, model, names, path) if episodes else None
+        self.scribe = SessionThread(
+            path, episodes=self._make_episode_writer(episodes, model, names, path) if episodes else None
         )
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
 
-    def _episode_scribe(self, folder: str, model: str, names: list[str], path: Path) -> "EpisodeScribe":
+    def _make_episode_writer(self, folder: str, model: str, names: list[str], path: Path) -> "EpisodeWriter":
         # Imported here, so that a recorder without episodes needs neither module.
         from wm_robot.robots import load_spec
-        from wm_robot_ros.nodes.episode_writer import EpisodeScribe
+        from wm_robot_ros.nodes.episode_writer import EpisodeWriter
 
         kinds = {name: kind for name, (kind, _) in TOPICS.items()}
-        scribe = EpisodeScribe(Path(folder), load_spec(model), names, kinds, source=path.name)
-        for one in scribe.salvaged:
-            self.get_logger().warning(f"{one.path}: {one.what}; {one.steps} steps were recovered")
-        timer(self, 1.0, self._complain)
+        scribe = EpisodeWriter(Path(folder), load_spec(model), names, kinds, source=path.name)
+        for one in scribe.recovered:
+            self.get_logger().warning(f"{one.path}: {one.fault}; {one.steps} steps were recovered")
+        create_steady_timer(self, 1.0, self._log_episode_error)
         return scribe
 
-    def _complain(self) -> None:
+    def _log_episode_error(self) -> None:
         if self.scribe.episodes_error:
             self.get_logger().error(f"no more episodes: {self.scribe.episodes_error}", once=True)
 
-    def _listen(self, topic: str, kind: type, qos: QoSProfile) -> None:
-        self.create_subscription(kind, topic, self._hand_over(topic, _name_of(kind)), qos, raw=True)
+    def _subscribe_raw(self, topic: str, kind: type, qos: QoSProfile) -> None:
+        self.create_subscription(kind, topic, self._make_callback(topic, _format_type(kind)), qos, raw=True)
 
-    def _hand_over(self, topic: str, kind: str) -> Callable[[bytes], None]:
-        def hand_over(data: bytes) -> None:
+    def _make_callback(self, topic: str, kind: str) -> Callable[[bytes], None]:
+        def record_message(data: bytes) -> None:
             # Requested once, when a publisher exists.
-            if topic not in self._offered:
-                self._offered[topic] = _profiles_yaml(
+            if topic not in self._offered_qos:
+                self._offered_qos[topic] = _encode_profiles(
                     [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
                 )
-            self.scribe.take(topic, kind, data, self._offered[topic])
-            if self._digest:
-                self._digest.take(topic, data)
+            self.scribe.add_message(topic, kind, data, self._offered_qos[topic])
+            if self._summary:
+                self._summary.add_message(topic, data)
 
-        return hand_over
+        return record_message
 
-    def _tell(self) -> None:
-        assert self._digest
+    def _write_summary(self) -> None:
+        assert self._summary
         try:
-            self._told.write(line({robot: self._digest.of(robot) for robot in self._robots}))
-            self._told.flush()
+            self._summary_file.write(
+                encode_summaries({robot: self._summary.summarise_robot(robot) for robot in self._robots})
+            )
+            self._summary_file.flush()
         # The summary is only for display; the recording continues without it.
         except OSError as error:
             self.get_logger().error(f"no status summary: {error}", once=True)
 
 
-def _next_free(path: Path) -> Path:
+def _find_free_path(path: Path) -> Path:
     """Return the path, or its first numbered variant that does not exist, so that no recording is overwritten."""
     numbers = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(one for one in itertools.chain([path], numbers) if not one.exists())
 
 
-def _name_of(kind: type) -> str:
+def _format_type(kind: type) -> str:
     package, folder = kind.__module__.split(".")[:2]
     return f"{package}/{folder}/{kind.__name__}"
 
 
-def _profiles_yaml(profiles: list[QoSProfile]) -> str:
+def _encode_profiles(profiles: list[QoSProfile]) -> str:
     """Encode offered QoS profiles as in the metadata of a bag."""
 
-    def seconds(duration: Any) -> dict[str, int]:
+    def _split_duration(duration: Any) -> dict[str, int]:
         sec, nsec = divmod(duration.nanoseconds, 10**9)
         return {"sec": sec, "nsec": nsec}
 
@@ -274,10 +284,10 @@ def _profiles_yaml(profiles: list[QoSProfile]) -> str:
             "depth": profile.depth,
             "reliability": profile.reliability.name.lower(),
             "durability": profile.durability.name.lower(),
-            "deadline": seconds(profile.deadline),
-            "lifespan": seconds(profile.lifespan),
+            "deadline": _split_duration(profile.deadline),
+            "lifespan": _split_duration(profile.lifespan),
             "liveliness": profile.liveliness.name.lower(),
-            "liveliness_lease_duration": seconds(profile.liveliness_lease_duration),
+            "liveliness_lease_duration": _split_duration(profile.liveliness_lease_duration),
             "avoid_ros_namespace_conventions": profile.avoid_ros_namespace_conventions,
         }
         for profile in profiles
@@ -285,13 +295,13 @@ def _profiles_yaml(profiles: list[QoSProfile]) -> str:
     return str(yaml.safe_dump(offered, sort_keys=False))
 
 
-def _why_no_episodes(error: BaseException) -> str:
+def _describe_episode_error(error: BaseException) -> str:
     return f"the session is complete, its episodes are not: {type(error).__name__}: {error}"
 
 
-def _close(scribe: Scribe, path: Path) -> None:
+def _close_session(scribe: SessionThread, path: Path) -> None:
     try:
-        scribe.close()
+        scribe.close_session()
     except OSError as error:
         if path.exists() and not path.stat().st_size:
             # An empty file; a restarted recorder creates it again.
@@ -299,28 +309,28 @@ def _close(scribe: Scribe, path: Path) -> None:
         left = f". To recover its messages, run: wm-robot recover {path}" if path.exists() else ""
         sys.exit(f"{path} is incomplete: {error}{left}")
     if scribe.episodes_error:
-        sys.exit(_why_no_episodes(scribe.episodes_error))
+        sys.exit(_describe_episode_error(scribe.episodes_error))
 
 
 def main() -> None:
     """Record until SIGINT or SIGTERM, then close the file; exit code 1 if it could not be written."""
-    stop = start()
+    stop = init_ros()
     node = None
     try:
-        with one_sentence():
+        with report_errors():
             node = RecorderNode()
-            executor = executor_of(node, quick=True)
-            while node.scribe.writing and not stop.asked:
+            executor = make_executor(node, use_events=True)
+            while node.scribe.is_writing and not stop.is_set:
                 spin_once(executor, node)
     except OSError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     finally:
-        end(node)
+        shut_down_node(node)
         # After every error too: an open writer keeps the process alive and its file without an index.
         if node is not None:
-            _close(node.scribe, node.path)
-    if node.scribe.dropped:
-        sys.exit(f"{node.scribe.dropped} messages were lost: the disk is too slow for these topics")
+            _close_session(node.scribe, node.path)
+    if node.scribe.num_dropped:
+        sys.exit(f"{node.scribe.num_dropped} messages were lost: the disk is too slow for these topics")
 
 
 if __name__ == "__main__":

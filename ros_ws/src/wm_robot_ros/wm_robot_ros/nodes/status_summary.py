@@ -12,7 +12,7 @@ from std_msgs.msg import String
 from wm_robot_ros.middleware import convert
 
 
-class Digest:
+class StatusSummary:
     """Store of the newest raw message of every topic, decoded on request."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Digest:
         self._events: dict[str, dict[str, int]] = {}
         """Time of each event in ns, by robot and event."""
 
-    def take(self, topic: str, data: bytes) -> None:
+    def add_message(self, topic: str, data: bytes) -> None:
         """Store a message; an event is decoded immediately, because the next one replaces it.
 
         Args:
@@ -29,18 +29,18 @@ class Digest:
         robot, _, name = topic[1:].partition("/")
         if name == "ground_truth/event":
             try:
-                event = convert.json_values(deserialize_message(data, String))
+                event = convert.decode_json_message(deserialize_message(data, String))
                 self._events.setdefault(robot, {})[str(event["event"])] = int(event["stamp"])
             # Any node may publish other text on this topic.
             except (ValueError, KeyError, TypeError):
                 return
         self._newest[topic] = data
 
-    def of(self, robot: str) -> dict[str, Any]:
+    def summarise_robot(self, robot: str) -> dict[str, Any]:
         """Return the summary of a robot; values that it has not published yet are missing."""
         said: dict[str, Any] = dict(self._events.get(robot, {}))
-        gripper = self._point(f"/{robot}/ground_truth/gripper")
-        target = self._point(f"/{robot}/target")
+        gripper = self._decode_point(f"/{robot}/ground_truth/gripper")
+        target = self._decode_point(f"/{robot}/target")
         if gripper and target:
             said["stamp"] = gripper[0]
             said["error"] = float(np.linalg.norm(gripper[1] - target[1]))
@@ -56,14 +56,14 @@ class Digest:
             }
         return said
 
-    def _point(self, topic: str) -> tuple[int, np.ndarray] | None:
+    def _decode_point(self, topic: str) -> tuple[int, np.ndarray] | None:
         data = self._newest.get(topic)
         if data is None:
             return None
         message = deserialize_message(data, PointStamped)
-        return convert.stamp_of(message), np.array([message.point.x, message.point.y, message.point.z])
+        return convert.read_stamp(message), np.array([message.point.x, message.point.y, message.point.z])
 
 
-def line(robots: Mapping[str, Mapping[str, Any]]) -> str:
+def encode_summaries(robots: Mapping[str, Mapping[str, Any]]) -> str:
     """Encode the summaries of robots as one line of JSON."""
     return json.dumps({"robots": robots}, separators=(",", ":")) + "\n"

@@ -20,26 +20,26 @@ from rclpy.task import Future
 from wm_robot_msgs.action import Adapt, Assimilate, Evaluate
 
 from wm_robot.errors import ConfigError, DeviceError, SnapshotError, WmRobotError
-from wm_robot.streams.transition_assembler import Lived
-from wm_robot_ros.middleware.idle_tasks import timer
-from wm_robot_ros.middleware.worker_result import result_of
-from wm_robot_ros.state_api.messages import metrics, snapshot_message
+from wm_robot.streams.transition_assembler import StampedTransition
+from wm_robot_ros.middleware.idle_tasks import create_steady_timer
+from wm_robot_ros.middleware.worker_result import await_result
+from wm_robot_ros.state_api.messages import metric_messages, snapshot_message
 from wm_robot_ros.state_api.served_agent import ServedAgent
-from wm_robot_ros.state_api.services import restore
-from wm_robot_ros.state_api.state_place import open_place
+from wm_robot_ros.state_api.services import restore_state
+from wm_robot_ros.state_api.state_place import open_store_branch
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise
+    from wm_robot.agent.agent import PredictionError
 
-LOOK = 0.2
+CHECK_INTERVAL = 0.2
 """Time between two progress checks, and between two feedback messages, in s."""
-LEAST_STEPS = 8
+MIN_STEPS = 8
 """Smallest number of steps of `adapt`: two in each quarter."""
-MODULE = "wm_robot_ros.state_api.worker"
+WORKER_MODULE = "wm_robot_ros.state_api.worker"
 Execute = Callable[[ServerGoalHandle, Any, Any], Awaitable[bool]]
 
 
-class Cancelled(Exception):
+class GoalCancelledError(Exception):
     """The client cancelled the goal."""
 
 
@@ -55,38 +55,38 @@ class LifetimeActions:
         self._timer: Any = None
         """Timer of the progress checks while a goal runs."""
         self._servers = [
-            self._server(Adapt, "adapt", self._adapt),
-            self._server(Assimilate, "assimilate", self._assimilate),
-            self._server(Evaluate, "evaluate", self._evaluate),
+            self._create_server(Adapt, "adapt", self._run_adapt),
+            self._create_server(Assimilate, "assimilate", self._run_assimilate),
+            self._create_server(Evaluate, "evaluate", self._run_evaluate),
         ]
 
-    def destroy(self) -> None:
+    def destroy_all(self) -> None:
         """Destroy the action servers, and stop a running worker process."""
-        self._end()
+        self._end_goal()
         for server in self._servers:
             server.destroy()
 
-    def lived(self, lived: Lived, surprise: "Surprise") -> None:
+    def record_transition(self, transition: StampedTransition, surprise: "PredictionError") -> None:
         """Store the surprise of a transition that the agent learned from."""
-        if self._surprises is not None and lived.valid:
+        if self._surprises is not None and transition.valid:
             self._surprises.append(float(surprise.nll))
 
-    def _server(self, kind: Any, name: str, execute: Execute) -> ActionServer:
+    def _create_server(self, kind: Any, name: str, execute: Execute) -> ActionServer:
         async def run_goal(goal: ServerGoalHandle) -> Any:
             self._busy, self._tick = True, Future(executor=self._node.executor)
-            self._timer = timer(self._node, LOOK, self._look)
+            self._timer = create_steady_timer(self._node, CHECK_INTERVAL, self._wake_goal)
             result = kind.Result()
             try:
                 result.success = bool(await execute(goal, goal.request, result))
                 goal.succeed()
-            except Cancelled:
+            except GoalCancelledError:
                 result.message = result.message or "cancelled"
                 goal.canceled()
             except (WmRobotError, OSError) as error:
                 result.message = f"{type(error).__name__}: {error}"
                 goal.abort()
             finally:
-                self._end()
+                self._end_goal()
             return result
 
         return ActionServer(
@@ -94,12 +94,12 @@ class LifetimeActions:
             kind,
             f"~/{name}",
             execute_callback=run_goal,
-            goal_callback=self._accept,
+            goal_callback=self._accept_goal,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
         )
 
-    def _accept(self, goal: Any) -> GoalResponse:
+    def _accept_goal(self, goal: Any) -> GoalResponse:
         if self._busy:
             self._node.get_logger().warning(
                 "goal rejected: another goal is running. Wait until it ends, or cancel it"
@@ -107,15 +107,15 @@ class LifetimeActions:
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    async def _adapt(self, goal: ServerGoalHandle, asked: Adapt.Goal, result: Adapt.Result) -> bool:
+    async def _run_adapt(self, goal: ServerGoalHandle, asked: Adapt.Goal, result: Adapt.Result) -> bool:
         agent, wanted = self._agent, int(asked.steps)
-        if wanted < LEAST_STEPS:
-            raise ConfigError(f"steps is {wanted}; it must be at least {LEAST_STEPS}")
+        if wanted < MIN_STEPS:
+            raise ConfigError(f"steps is {wanted}; it must be at least {MIN_STEPS}")
         if math.isnan(asked.allowed):
             raise ConfigError("allowed is NaN; it must be a number in nats per channel, or infinity")
         if not (agent.loop.active and agent.learning):
             raise SnapshotError("the agent does not act or does not learn. Activate it with learning: true")
-        store, _ = open_place(agent.session.place)
+        store, _ = open_store_branch(agent.session.place)
         before = await self._save_state()
         result.before = snapshot_message(store, before)
         surprises: list[float] = []
@@ -123,11 +123,9 @@ class LifetimeActions:
         cancelled = False
         try:
             while len(surprises) < wanted:
-                await self._next(goal)
+                await self._wait_for_check(goal)
                 if not agent.loop.active:
-                    raise DeviceError(
-                        f"the agent stopped acting: {agent.loop.trouble or 'it was deactivated'}"
-                    )
+                    raise DeviceError(f"the agent stopped acting: {agent.loop.fault or 'it was deactivated'}")
                 newest = surprises[-1] if surprises else math.nan
                 goal.publish_feedback(
                     Adapt.Feedback(
@@ -136,30 +134,32 @@ class LifetimeActions:
                         surprise=float(newest),
                     )
                 )
-        except Cancelled:
+        except GoalCancelledError:
             cancelled = True
         result.steps = len(surprises)
-        result.surprise_first, result.surprise_last = _ends(surprises)
+        result.surprise_first, result.surprise_last = _compute_quarter_means(surprises)
         worse = result.surprise_last - result.surprise_first > asked.allowed
         result.kept = not (asked.undo_on_cancel if cancelled else worse)
         if result.kept:
             after = await self._save_state()
         else:
-            _, after = await restore(self._node, agent.session, before)
+            _, after = await restore_state(self._node, agent.session, before)
         if asked.pin:
-            await result_of(agent.session.worker.submit(lambda: store.pin(asked.pin, after)), self._node)
+            await await_result(
+                agent.session.worker.submit_job(lambda: store.create_pin(asked.pin, after)), self._node
+            )
         result.after = snapshot_message(store, after)
         if cancelled:
-            raise Cancelled
+            raise GoalCancelledError
         if not result.kept:
             result.message = "the session was undone: the surprise increased by more than the allowed value"
         return bool(result.kept)
 
-    async def _assimilate(
+    async def _run_assimilate(
         self, goal: ServerGoalHandle, asked: Assimilate.Goal, result: Assimilate.Result
     ) -> bool:
-        store, _ = open_place(self._agent.session.place)
-        told = await self._beside(
+        store, _ = open_store_branch(self._agent.session.place)
+        told = await self._run_worker(
             goal,
             Assimilate.Feedback,
             work="assimilate",
@@ -171,15 +171,17 @@ class LifetimeActions:
             own_robot=asked.own_robot,
         )
         result.steps = int(told["steps"])
-        result.metrics = metrics(told["metrics"], "1")
+        result.metrics = metric_messages(told["metrics"], "1")
         result.snapshot = snapshot_message(store, told["snapshot"])
         if not told["accepted"]:
             result.message = f"the recordings did not improve the state: {told['told']}. No branch was saved"
         return bool(told["accepted"])
 
-    async def _evaluate(self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result) -> bool:
-        store, _ = open_place(self._agent.session.place)
-        told = await self._beside(
+    async def _run_evaluate(
+        self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result
+    ) -> bool:
+        store, _ = open_store_branch(self._agent.session.place)
+        told = await self._run_worker(
             goal,
             Evaluate.Feedback,
             work="evaluate",
@@ -191,19 +193,19 @@ class LifetimeActions:
         result.steps = int(told["steps"])
         for row in told["metrics"]:
             surprise = {"surprise": row.pop("surprise")}
-            result.metrics = [*result.metrics, *metrics(surprise, "nat"), *metrics(row, "1")]
+            result.metrics = [*result.metrics, *metric_messages(surprise, "nat"), *metric_messages(row, "1")]
         return True
 
-    async def _beside(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
+    async def _run_worker(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
         """Run a request in a worker process, publish its progress as feedback, and return its result."""
         agent = self._agent
         request |= {
             "base": agent.base,
             "spec": agent.robot,
-            "store": str(open_place(agent.session.place)[0].folder),
+            "store": str(open_store_branch(agent.session.place)[0].folder),
         }
         self._child = child = subprocess.Popen(
-            [sys.executable, "-m", MODULE, json.dumps(request)],
+            [sys.executable, "-m", WORKER_MODULE, json.dumps(request)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             # In its own session, so that Ctrl-C reaches only the agent, which then stops the worker.
@@ -225,13 +227,13 @@ class LifetimeActions:
                 raise DeviceError(
                     f"the worker process ended with code {child.returncode} and no result. See the log of the agent"
                 )
-            await self._next(goal)
+            await self._wait_for_check(goal)
 
     async def _save_state(self) -> str:
         """Save the lifetime state, and return the digest of the snapshot."""
-        return await result_of(self._agent.session.save(), self._node)
+        return await await_result(self._agent.session.save_in_worker(), self._node)
 
-    async def _next(self, goal: ServerGoalHandle) -> None:
+    async def _wait_for_check(self, goal: ServerGoalHandle) -> None:
         """Wait for the next progress check.
 
         Raises:
@@ -239,13 +241,13 @@ class LifetimeActions:
         """
         await self._tick
         if goal.is_cancel_requested:
-            raise Cancelled
+            raise GoalCancelledError
 
-    def _look(self) -> None:
+    def _wake_goal(self) -> None:
         self._tick, past = Future(executor=self._node.executor), self._tick
         past.set_result(None)
 
-    def _end(self) -> None:
+    def _end_goal(self) -> None:
         """Reset all values of the goal, and stop its worker process."""
         self._surprises, self._busy = None, False
         if self._timer is not None:
@@ -259,7 +261,7 @@ class LifetimeActions:
         self._child = None
 
 
-def _ends(surprises: Iterable[float]) -> tuple[float, float]:
+def _compute_quarter_means(surprises: Iterable[float]) -> tuple[float, float]:
     """Compute the means over the first and the last quarter; NaN for too few values."""
     values = np.array(list(surprises))
     part = len(values) // 4

@@ -4,17 +4,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias
 
-from wm_robot.streams.transition_assembler import Lived
+from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot_ros.state_api import interfaces
 from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise
+    from wm_robot.agent.agent import PredictionError
 
-Watch: TypeAlias = "Callable[[Lived, Surprise], None]"
+TransitionCallback: TypeAlias = "Callable[[StampedTransition, PredictionError], None]"
 
 
-def attach(agent: ServedAgent, resources: ExitStack) -> list[Watch]:
+def create_state_interfaces(agent: ServedAgent, resources: ExitStack) -> list[TransitionCallback]:
     """Create the services, actions and topics of a lifetime state, or log in one line what is missing.
 
     Args:
@@ -23,7 +23,7 @@ def attach(agent: ServedAgent, resources: ExitStack) -> list[Watch]:
     Returns:
         Callbacks for each transition that the agent learned from.
     """
-    missing = interfaces.missing()
+    missing = interfaces.interfaces_unavailable()
     if missing:
         agent.node.get_logger().warning(missing)
         return []
@@ -34,5 +34,5 @@ def attach(agent: ServedAgent, resources: ExitStack) -> list[Watch]:
     topics, actions = LifetimeTopics(agent), LifetimeActions(agent)
     services = LifetimeServices(agent.node, agent.session)
     for part in (topics, services, actions):
-        resources.callback(part.destroy)
-    return [topics.lived, actions.lived]
+        resources.callback(part.destroy_all)
+    return [topics.publish_transition, actions.record_transition]

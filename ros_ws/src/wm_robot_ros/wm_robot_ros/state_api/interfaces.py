@@ -10,15 +10,15 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-INSTALLED = Path(__file__).resolve().parents[4] / "install"
+INSTALL_FOLDER = Path(__file__).resolve().parents[4] / "install"
 """Install folder of the workspace that contains this package."""
 
 
 @functools.cache
-def missing() -> str:
+def interfaces_unavailable() -> str:
     """Make `wm_robot_msgs` importable; return the reason of a failure in one line, or an empty text."""
     if find_spec("wm_robot_msgs") is None:
-        lib = INSTALLED / "lib"
+        lib = INSTALL_FOLDER / "lib"
         site = lib / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         if not (site / "wm_robot_msgs").is_dir():
             return (

@@ -10,8 +10,8 @@ from wm_robot_msgs.msg import Snapshot as SnapshotMessage
 
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
-from wm_robot.streams.joint_message import NANO
-from wm_robot_ros.middleware.convert import time_message
+from wm_robot.streams.joint_message import NS_PER_S
+from wm_robot_ros.middleware.convert import make_time_message
 
 
 def snapshot_message(store: Store, digest: str) -> SnapshotMessage:
@@ -21,13 +21,15 @@ def snapshot_message(store: Store, digest: str) -> SnapshotMessage:
         SnapshotError: If the store has no such snapshot.
     """
     return (
-        described(store.manifests.read(digest), whole=not store.pruned(store.manifests.read(digest)))
+        manifest_message(
+            store.manifests.read(digest), whole=not store.is_pruned(store.manifests.read(digest))
+        )
         if digest
         else SnapshotMessage()
     )
 
 
-def described(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
+def manifest_message(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
     """Convert a manifest to a message.
 
     Args:
@@ -39,30 +41,30 @@ def described(snapshot: Snapshot, *, whole: bool) -> SnapshotMessage:
         parents=list(snapshot.parents),
         base_digest=snapshot.base_digest,
         spec_digest=snapshot.spec_digest,
-        created=time_message(_nanoseconds(snapshot.created)),
+        created=make_time_message(_parse_created(snapshot.created)),
         steps=int(snapshot.steps),
         sequence=int(snapshot.sequence),
         size=int(snapshot.size),
         whole=bool(whole),
         note=snapshot.note,
-        metrics=metrics(snapshot.metrics, "1"),
+        metrics=metric_messages(snapshot.metrics, "1"),
     )
 
 
-def metrics(values: Mapping[str, float], unit: str) -> list[Metric]:
+def metric_messages(values: Mapping[str, float], unit: str) -> list[Metric]:
     """Convert numbers with names to messages, all with one unit (UCUM)."""
     return [Metric(name=name, unit=unit, value=float(value)) for name, value in values.items()]
 
 
-def floats(values: np.ndarray) -> array:
+def flatten_floats(values: np.ndarray) -> array:
     """Flatten numbers to a `float32` array.array, which messages store without conversion."""
     return array("f", np.ascontiguousarray(values, np.float32).tobytes())
 
 
-def _nanoseconds(created: str) -> int:
+def _parse_created(created: str) -> int:
     """Convert the creation time of a manifest to ns; 0 if it has none."""
     try:
         moment = datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     except ValueError:
         return 0
-    return int(moment.timestamp()) * NANO
+    return int(moment.timestamp()) * NS_PER_S

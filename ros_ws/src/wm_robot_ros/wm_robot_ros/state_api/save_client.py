@@ -10,7 +10,7 @@ from std_srvs.srv import Trigger
 from wm_robot.errors import DeviceError
 
 
-def saved_by(name: str, seconds: float) -> str:
+def request_save(name: str, timeout: float) -> str:
     """Call `~/save` of an agent, and return the digest of the snapshot.
 
     Args:
@@ -24,7 +24,7 @@ def saved_by(name: str, seconds: float) -> str:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     client = node.create_client(Trigger, f"{name}/save")
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout
     while not client.wait_for_service(timeout_sec=0.1):
         if time.monotonic() > deadline:
             raise DeviceError(
@@ -34,7 +34,7 @@ def saved_by(name: str, seconds: float) -> str:
     answer = client.call_async(Trigger.Request())
     executor.spin_until_future_complete(answer, timeout_sec=max(0.0, deadline - time.monotonic()))
     if not answer.done():
-        raise DeviceError(f"{name} did not answer within {seconds:g} s")
+        raise DeviceError(f"{name} did not answer within {timeout:g} s")
     if not answer.result().success:
         raise DeviceError(f"{name} did not save: {answer.result().message}")
     return str(answer.result().message)
@@ -49,7 +49,7 @@ def main() -> None:
     name, seconds = sys.argv[1:]
     rclpy.init()
     try:
-        sys.stdout.write(f"{saved_by(name, float(seconds))}\n")
+        sys.stdout.write(f"{request_save(name, float(seconds))}\n")
     except DeviceError as error:
         sys.stderr.write(f"DeviceError: {error}\n")
         raise SystemExit(2) from None

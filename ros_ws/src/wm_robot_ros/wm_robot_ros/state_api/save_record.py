@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wm_robot.store.rescue_store import Rescued
+from wm_robot.store.rescue_store import RescueCopy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,35 +11,35 @@ class SaveRecord:
 
     source: str | None
     """Reference of the state that the agent starts from next, STORE or STORE@REFERENCE; None: the initial state."""
-    started: bool = False
+    has_started: bool = False
     """Whether the agent updates the state."""
-    updates: int = 0
+    num_updates: int = 0
     """Number of updates since the start."""
-    saved: int = 0
+    num_saved: int = 0
     """Number of updates in the newest snapshot."""
-    suspect: str = ""
+    damage: str = ""
     """Error that may have damaged the state, which then must not replace the saved one; empty if there is none."""
     failure: str = ""
     """Reason why the last attempt to save failed; empty on success."""
-    copy: Rescued | None = None
+    copy: RescueCopy | None = None
     """Newest emergency copy."""
-    copied: int = 0
+    num_copied: int = 0
     """Number of updates in this copy."""
 
     @property
-    def unsaved(self) -> bool:
+    def is_unsaved(self) -> bool:
         """Whether the state has an update that no snapshot of its own store holds."""
-        return self.started and not self.suspect and self.updates > self.saved
+        return self.has_started and not self.damage and self.num_updates > self.num_saved
 
     @property
-    def present_copy(self) -> Rescued | None:
+    def complete_copy(self) -> RescueCopy | None:
         """Emergency copy, if it holds every update."""
-        return self.copy if self.copied == self.updates else None
+        return self.copy if self.num_copied == self.num_updates else None
 
     @property
     def error(self) -> str:
         """Reason why the state is not saved, and the place of its copy; empty if the last attempt succeeded."""
-        copy = self.present_copy
-        if not (self.failure and self.unsaved and copy):
+        copy = self.complete_copy
+        if not (self.failure and self.is_unsaved and copy):
             return self.failure
-        return f"{self.failure}. Nothing is lost: a copy is {copy.life}. Restore it: {copy.command}"
+        return f"{self.failure}. Nothing is lost: a copy is {copy.copy_reference}. Restore it: {copy.restore_command}"

@@ -8,11 +8,11 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import WmRobotError
-from wm_robot_ros.middleware.worker_result import result_of
+from wm_robot_ros.middleware.worker_result import await_result
 from wm_robot_ros.state_api.state_session import StateSession
 
 
-def offer_save(
+def create_save_service(
     node: Node, session: StateSession, resources: ExitStack, *, explain: Callable[[str], str]
 ) -> None:
     """Create `~/save`, which answers with the digest of the snapshot or with the reason of a failure.
@@ -24,7 +24,7 @@ def offer_save(
 
     async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            response.message = await result_of(session.save(explain=explain), node)
+            response.message = await await_result(session.save_in_worker(explain=explain), node)
             response.success = True
         except WmRobotError as error:
             response.success, response.message = False, str(error)

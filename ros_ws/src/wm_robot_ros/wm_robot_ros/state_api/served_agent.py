@@ -7,12 +7,12 @@ from rclpy.node import Node
 
 from wm_robot.control.agent_loop import AgentLoop
 from wm_robot.spec import RobotSpec
-from wm_robot_ros.middleware.idle_tasks import Chores
+from wm_robot_ros.middleware.idle_tasks import IdleTasks
 from wm_robot_ros.state_api.state_session import StateSession
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise
-    from wm_robot.agent.builder import RobotLife
+    from wm_robot.agent.agent import PredictionError
+    from wm_robot.agent.builder import RobotAgent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,10 @@ class ServedAgent:
 
     node: Node
     spec: RobotSpec
-    life: "RobotLife"
-    loop: "AgentLoop[Surprise]"
+    robot_agent: "RobotAgent"
+    loop: "AgentLoop[PredictionError]"
     session: StateSession
-    idle_tasks: Chores
+    idle_tasks: IdleTasks
     base: str
     """Folder of the base."""
     robot: str

@@ -10,12 +10,12 @@ from wm_robot_msgs.srv import BranchLifetime, ListLifetimes, ResetLifetime, Rest
 
 from wm_robot.errors import SnapshotError, WmRobotError
 from wm_robot.store.store import Store
-from wm_robot_ros.middleware.worker_result import result_of
-from wm_robot_ros.state_api.messages import described, snapshot_message
-from wm_robot_ros.state_api.state_place import open_place
+from wm_robot_ros.middleware.worker_result import await_result
+from wm_robot_ros.state_api.messages import manifest_message, snapshot_message
+from wm_robot_ros.state_api.state_place import open_store_branch
 from wm_robot_ros.state_api.state_session import StateSession
 
-Answer = Callable[[Any, Any], Awaitable[None]]
+ServiceHandler = Callable[[Any, Any], Awaitable[None]]
 
 
 class LifetimeServices:
@@ -25,85 +25,89 @@ class LifetimeServices:
         self._node, self._session = node, session
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, f"~/{name}", _guarded(answer), callback_group=group)
-            for name, (kind, answer) in self._answers().items()
+            node.create_service(kind, f"~/{name}", _report_user_errors(answer), callback_group=group)
+            for name, (kind, answer) in self._list_handlers().items()
         ]
 
-    def _answers(self) -> dict[str, tuple[type, Answer]]:
+    def _list_handlers(self) -> dict[str, tuple[type, ServiceHandler]]:
         return {
-            "save_lifetime": (SaveLifetime, self._save),
-            "restore_lifetime": (RestoreLifetime, self._restore),
-            "branch_lifetime": (BranchLifetime, self._branch),
-            "reset_lifetime": (ResetLifetime, self._reset),
-            "list_lifetimes": (ListLifetimes, self._list),
+            "save_lifetime": (SaveLifetime, self._save_lifetime),
+            "restore_lifetime": (RestoreLifetime, self._restore_lifetime),
+            "branch_lifetime": (BranchLifetime, self._branch_lifetime),
+            "reset_lifetime": (ResetLifetime, self._reset_lifetime),
+            "list_lifetimes": (ListLifetimes, self._list_lifetimes),
         }
 
-    def destroy(self) -> None:
+    def destroy_all(self) -> None:
         for service in self._services:
             self._node.destroy_service(service)
 
-    async def _save(self, request: SaveLifetime.Request, response: SaveLifetime.Response) -> None:
+    async def _save_lifetime(self, request: SaveLifetime.Request, response: SaveLifetime.Response) -> None:
         digest = await self._save_state()
-        store, _ = open_place(self._session.place)
+        store, _ = open_store_branch(self._session.place)
 
-        def kept() -> Any:
+        def pin_snapshot() -> Any:
             if request.pin:
-                store.pin(request.pin, digest)
+                store.create_pin(request.pin, digest)
             return snapshot_message(store, digest)
 
-        response.snapshot = await self._run_in_worker(kept)
+        response.snapshot = await self._run_in_worker(pin_snapshot)
 
-    async def _restore(self, request: RestoreLifetime.Request, response: RestoreLifetime.Response) -> None:
-        response.before, digest = await restore(self._node, self._session, request.reference)
-        response.snapshot = snapshot_message(open_place(self._session.place)[0], digest)
+    async def _restore_lifetime(
+        self, request: RestoreLifetime.Request, response: RestoreLifetime.Response
+    ) -> None:
+        response.before, digest = await restore_state(self._node, self._session, request.reference)
+        response.snapshot = snapshot_message(open_store_branch(self._session.place)[0], digest)
 
-    async def _branch(self, request: BranchLifetime.Request, response: BranchLifetime.Response) -> None:
+    async def _branch_lifetime(
+        self, request: BranchLifetime.Request, response: BranchLifetime.Response
+    ) -> None:
         reference = request.reference or await self._save_state()
-        store, _ = open_place(self._session.place)
+        store, _ = open_store_branch(self._session.place)
         response.snapshot = await self._run_in_worker(
-            lambda: snapshot_message(store, store.branch(request.name, reference))
+            lambda: snapshot_message(store, store.create_branch(request.name, reference))
         )
 
-    async def _reset(self, request: ResetLifetime.Request, response: ResetLifetime.Response) -> None:
-        store, name = open_place(self._session.place)
-        if self._session.record.started:
+    async def _reset_lifetime(self, request: ResetLifetime.Request, response: ResetLifetime.Response) -> None:
+        store, name = open_store_branch(self._session.place)
+        if self._session.record.has_started:
             await self._save_state()
 
-        def ended() -> str:
-            kept = _aside(store, name)
+        def keep_and_delete() -> str:
+            kept = _keep_branch(store, name)
             if kept:
-                store.forget(name)
+                store.delete_branch(name)
             return kept
 
-        response.before = await result_of(self._session.restart_from(None, ended), self._node)
+        response.before = await await_result(self._session.restart_from(None, keep_and_delete), self._node)
 
-    async def _list(self, request: ListLifetimes.Request, response: ListLifetimes.Response) -> None:
-        store, name = open_place(self._session.place)
+    async def _list_lifetimes(self, request: ListLifetimes.Request, response: ListLifetimes.Response) -> None:
+        store, name = open_store_branch(self._session.place)
 
-        def listed() -> None:
-            branches, pins = store.branches(), store.pins()
+        def fill_response() -> None:
+            branches, pins = store.read_branches(), store.read_pins()
             response.branches, response.heads = list(branches), list(branches.values())
             response.pins, response.pinned = list(pins), list(pins.values())
             # A store without a save has no branch, which is no error.
             if request.reference or name in branches:
-                line = store.log(request.reference or name)
+                line = store.iterate_lineage(request.reference or name)
                 response.snapshots = [
-                    described(each, whole=not store.pruned(each))
+                    manifest_message(each, whole=not store.is_pruned(each))
                     for each in islice(line, request.limit or None)
                 ]
 
-        await self._run_in_worker(listed)
+        await self._run_in_worker(fill_response)
 
     async def _save_state(self) -> str:
         """Save the lifetime state, and return the digest of the snapshot."""
-        return await result_of(self._session.save(), self._node)
+        return await await_result(self._session.save_in_worker(), self._node)
 
     async def _run_in_worker(self, work: Callable[[], Any]) -> Any:
         """Run a function in the worker thread, and return its result."""
-        return await result_of(self._session.worker.submit(work), self._node)
+        return await await_result(self._session.worker.submit_job(work), self._node)
 
 
-async def restore(node: Node, session: StateSession, reference: str) -> tuple[str, str]:
+async def restore_state(node: Node, session: StateSession, reference: str) -> tuple[str, str]:
     """Save the state, then continue its branch from another snapshot at the agent's next step.
 
     Returns:
@@ -112,14 +116,14 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
     Raises:
         SnapshotError: If there is no such snapshot, or it has another base or robot. Then the state is unchanged.
     """
-    store, name = open_place(session.place)
+    store, name = open_store_branch(session.place)
     # Before any change, so that an unknown reference has no effect.
-    target = await result_of(session.worker.submit(lambda: store.show(reference)), node)
-    if session.record.started:
-        await result_of(session.save(), node)
+    target = await await_result(session.worker.submit_job(lambda: store.read_manifest(reference)), node)
+    if session.record.has_started:
+        await await_result(session.save_in_worker(), node)
 
-    def turned() -> tuple[str, str]:
-        present = store.show(name)
+    def reset_branch() -> tuple[str, str]:
+        present = store.read_manifest(name)
         for what in ("base_digest", "spec_digest"):
             if getattr(target, what) != getattr(present, what):
                 raise SnapshotError(
@@ -127,28 +131,28 @@ async def restore(node: Node, session: StateSession, reference: str) -> tuple[st
                     f"has {getattr(present, what)[:12]}. Name a snapshot with the same base and robot"
                 )
         # Read and check the tensors before the present state is replaced.
-        store.content(target)
-        return _aside(store, name), store.reset(name, target.digest)
+        store.read_object(target)
+        return _keep_branch(store, name), store.reset_branch(name, target.digest)
 
-    return await result_of(session.restart_from(session.place, turned), node)
+    return await await_result(session.restart_from(session.place, reset_branch), node)
 
 
-def _aside(store: Store, name: str) -> str:
+def _keep_branch(store: Store, name: str) -> str:
     """Create a branch at the head of a branch that will move, so that its snapshots are never collected.
 
     Returns:
         Name of the new branch; empty if there was no such branch.
     """
-    head = store.branches().get(name)
+    head = store.read_branches().get(name)
     if head is None:
         return ""
     kept = f"{name}-{head[:12]}"
-    if store.branches().get(kept) != head:
-        store.branch(kept, head)
+    if store.read_branches().get(kept) != head:
+        store.create_branch(kept, head)
     return kept
 
 
-def _guarded(answer: Answer) -> Callable[[Any, Any], Awaitable[Any]]:
+def _report_user_errors(answer: ServiceHandler) -> Callable[[Any, Any], Awaitable[Any]]:
     """Return a callback that reports errors of the user in the response."""
 
     async def callback(request: Any, response: Any) -> Any:

@@ -1,10 +1,10 @@
 """State place: the store and branch where an agent saves its lifetime state, and checks of it."""
 
 from wm_robot.errors import SnapshotError
-from wm_robot.store.store import Store, opened
+from wm_robot.store.store import Store, parse_reference
 
 
-def open_place(place: str) -> tuple[Store, str]:
+def open_store_branch(place: str) -> tuple[Store, str]:
     """Open the store of STORE or STORE@BRANCH, and return it with the branch.
 
     Raises:
@@ -12,7 +12,7 @@ def open_place(place: str) -> tuple[Store, str]:
     """
     if not place:
         raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with a store")
-    return opened(place)
+    return parse_reference(place)
 
 
 def select_source(place: str, restore: str, *, resume: bool) -> str | None:
@@ -24,8 +24,8 @@ def select_source(place: str, restore: str, *, resume: bool) -> str | None:
         resume: Whether a state that is saved in `place` takes precedence over `restore`.
     """
     if resume and place:
-        store, branch = opened(place)
-        if branch in store.branches():
+        store, branch = parse_reference(place)
+        if branch in store.read_branches():
             return place
     return restore or None
 
@@ -38,15 +38,15 @@ def check_place(place: str, source: str | None) -> None:
     """
     if not place:
         return
-    store, branch = opened(place)
+    store, branch = parse_reference(place)
     store.check_writable()
-    head = store.branches().get(branch)
+    head = store.read_branches().get(branch)
     if head is None:
         return
     given = source or ""
-    origin, reference = opened(given)
+    origin, reference = parse_reference(given)
     same = given and origin.folder.resolve() == store.folder.resolve()
-    if not same or origin.find(reference) != head:
+    if not same or origin.resolve(reference) != head:
         raise SnapshotError(
             f"state {place} holds a lifetime state, and restore is {given!r}. "
             f"Write restore:={place} to continue it, or name another branch: FOLDER@BRANCH"

@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.store.rescue_store import rescue
+from wm_robot.store.rescue_store import save_rescue_copy
 from wm_robot_ros.state_api.save_record import SaveRecord
-from wm_robot_ros.state_api.snapshot_pruner import Thinning
+from wm_robot_ros.state_api.snapshot_pruner import SnapshotPruner
 from wm_robot_ros.state_api.state_place import check_place, select_source
 from wm_robot_ros.state_api.worker_thread import WorkerThread
 
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 class SavableAgent(Protocol):
     """Agent whose lifetime state can be saved in one thread while the agent acts in another."""
 
-    def begin(self, hold: np.ndarray, restore: str | None = None) -> None:
+    def begin(self, last_action: np.ndarray, restore: str | None = None) -> None:
         """Start from the initial state under an action, `A`, or from a saved state; see `Agent.begin`."""
 
     def save(self, place: str) -> str:
@@ -63,7 +63,7 @@ class StateSession:
         self._lock = threading.Lock()
         self._agent: SavableAgent | None = None
         self._background_save: Future[str] | None = None
-        self._pruner = Thinning(place, keep_last)
+        self._pruner = SnapshotPruner(place, keep_last)
 
     @property
     def record(self) -> SaveRecord:
@@ -73,45 +73,45 @@ class StateSession:
     @property
     def must_be_kept(self) -> bool:
         """Whether the state has a store that lacks some of its updates."""
-        return bool(self.place) and self._record.unsaved
+        return bool(self.place) and self._record.is_unsaved
 
     @property
     def only_in_memory(self) -> bool:
         """Whether the end of this process would lose an update."""
-        return self.must_be_kept and self._record.present_copy is None
+        return self.must_be_kept and self._record.complete_copy is None
 
     def check_place(self) -> None:
         """Check that the state can be saved and replaces no unrelated state; see `check_place`."""
         check_place(self.place, self._record.source)
 
-    def attach(self, agent: SavableAgent, hold: np.ndarray) -> None:
+    def attach_agent(self, agent: SavableAgent, last_action: np.ndarray) -> None:
         """Set the agent, and check that the saved state fits it, before its first step.
 
         Raises:
             SnapshotError: If the state is damaged, or has another base or robot.
         """
         self.worker.wait_until_idle()
-        agent.begin(hold, self._record.source)
+        agent.begin(last_action, self._record.source)
         self._agent, self._record = agent, SaveRecord(source=self._record.source)
 
-    def start(self, hold: np.ndarray) -> None:
+    def start_agent(self, last_action: np.ndarray) -> None:
         """Start the agent from the source under the action in force, `A`."""
         assert self._agent is not None
-        self._agent.begin(hold, self._record.source)
-        self._change(started=True, updates=0, saved=0, copy=None)
+        self._agent.begin(last_action, self._record.source)
+        self._change_record(has_started=True, num_updates=0, num_saved=0, copy=None)
 
     def record_update(self) -> None:
         """Count one update."""
         with self._lock:
-            self._record = replace(self._record, updates=self._record.updates + 1)
+            self._record = replace(self._record, num_updates=self._record.num_updates + 1)
 
-    def mark_suspect(self, error: str) -> None:
+    def mark_damaged(self, error: str) -> None:
         """Stop saving the state, because an error may have damaged it."""
-        self._change(suspect=error)
+        self._change_record(damage=error)
 
-    def drop_if_suspect(self) -> None:
+    def discard_if_damaged(self) -> None:
         """Return to the source, if an error may have damaged the state."""
-        if self._record.suspect:
+        if self._record.damage:
             self.worker.wait_until_idle()
             self._record = SaveRecord(source=self._record.source)
 
@@ -123,15 +123,15 @@ class StateSession:
             prepare: Changes the store, in the worker thread. If it raises, the agent keeps its state.
         """
 
-        def turn() -> Result:
+        def change_source() -> Result:
             result = prepare()
             with self._lock:
                 self._record = SaveRecord(source=source)
             return result
 
-        return self.worker.submit(turn)
+        return self.worker.submit_job(change_source)
 
-    def save(self, *, explain: Callable[[str], str] = str) -> "Future[str]":
+    def save_in_worker(self, *, explain: Callable[[str], str] = str) -> "Future[str]":
         """Save the state in the worker thread.
 
         Args:
@@ -144,19 +144,19 @@ class StateSession:
             SnapshotError: If there is no state or no store.
         """
         self._check_savable(explain)
-        return self.worker.submit(self._save)
+        return self.worker.submit_job(self._save_state)
 
     def save_in_background(self) -> None:
         """Save unsaved updates in the worker thread, unless such a save still runs; `record` has the error."""
         if self.must_be_kept and (self._background_save is None or self._background_save.done()):
-            self._background_save = self.worker.submit(self._save)
+            self._background_save = self.worker.submit_job(self._save_state)
 
     def save_and_wait(self) -> None:
         """Save unsaved updates, and wait. On failure, save an emergency copy; `record` has the error."""
         if self.must_be_kept:
-            self.worker.submit(self._save_or_copy).result()
+            self.worker.submit_job(self._save_or_copy).result()
 
-    def _save(self) -> str:
+    def _save_state(self) -> str:
         """Save the state in its own store, in the worker thread; every save uses this method.
 
         Returns:
@@ -168,15 +168,15 @@ class StateSession:
         self._check_savable()
         assert self._agent is not None
         # An update during the save may be in the snapshot or not, so it counts as unsaved.
-        updates = self._record.updates
+        updates = self._record.num_updates
         try:
             digest = str(self._agent.save(self.place))
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
-            self._change(failure=f"state not saved: {words}")
+            self._change_record(failure=f"state not saved: {words}")
             raise SnapshotError(words) from error
-        self._change(saved=updates, source=self.place, failure="")
-        self._pruner.saved()
+        self._change_record(num_saved=updates, source=self.place, failure="")
+        self._pruner.count_save()
         return digest
 
     def _save_or_copy(self) -> None:
@@ -185,38 +185,38 @@ class StateSession:
             return
         before = self._record.error
         try:
-            digest = self._save()
+            digest = self._save_state()
         except SnapshotError:
-            self._copy()
+            self._save_copy()
             if self._record.error != before:
                 self._log.error(self._record.error)
             return
         self._log.info(f"saved {digest[:12]} in {self.place}")
 
-    def _copy(self) -> None:
+    def _save_copy(self) -> None:
         """Save an emergency copy in a second folder, unless a copy holds every update."""
         assert self._agent is not None
-        if self._record.present_copy is not None:
+        if self._record.complete_copy is not None:
             return
-        updates = self._record.updates
+        updates = self._record.num_updates
         try:
-            copy = rescue(self._agent.rescue, self.place, name=self._name)
+            copy = save_rescue_copy(self._agent.rescue, self.place, agent_name=self._name)
         except Exception as error:
-            self._change(failure=f"{self._record.failure}. And {error}")
+            self._change_record(failure=f"{self._record.failure}. And {error}")
             return
-        self._change(copy=copy, copied=updates)
+        self._change_record(copy=copy, num_copied=updates)
 
     def _check_savable(self, explain: Callable[[str], str] = str) -> None:
         if not self.place:
             raise SnapshotError("parameter 'state' is empty")
-        if not self._record.started:
+        if not self._record.has_started:
             raise SnapshotError(explain("the agent has not started yet"))
-        if self._record.suspect:
+        if self._record.damage:
             raise SnapshotError(
-                f"the state may be damaged by the error that stopped the agent: {self._record.suspect}. "
+                f"the state may be damaged by the error that stopped the agent: {self._record.damage}. "
                 "The saved state is unchanged"
             )
 
-    def _change(self, **values: Any) -> None:
+    def _change_record(self, **values: Any) -> None:
         with self._lock:
             self._record = replace(self._record, **values)

@@ -11,21 +11,21 @@ from std_msgs.msg import Header
 from wm_robot_msgs.msg import LifetimeStatus, Prediction, Surprise
 
 from wm_robot.control.histogram import Histogram
-from wm_robot.store.store import opened
-from wm_robot.streams.transition_assembler import Lived
-from wm_robot_ros.middleware.convert import FRAME, duration_message, time_message
-from wm_robot_ros.middleware.qos import OUTPUT
-from wm_robot_ros.state_api.messages import floats
+from wm_robot.store.store import parse_reference
+from wm_robot.streams.transition_assembler import StampedTransition
+from wm_robot_ros.middleware.convert import BASE_FRAME, make_duration_message, make_time_message
+from wm_robot_ros.middleware.qos import OUTPUT_QOS
+from wm_robot_ros.state_api.messages import flatten_floats
 from wm_robot_ros.state_api.served_agent import ServedAgent
 
 if TYPE_CHECKING:
-    from wm_robot.agent.agent import Surprise as AgentSurprise
+    from wm_robot.agent.agent import PredictionError as AgentSurprise
 
 STATUS_PERIOD = 0.5
 """Time between two messages of `~/lifetime`, in s."""
 PLAN_PERIOD = 0.2
 """Time between two messages of `~/plan`, in s. Predicting a plan takes time of the loop, so the rate is low."""
-UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
+UCUM_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
 
 
 class LifetimeTopics:
@@ -33,91 +33,91 @@ class LifetimeTopics:
 
     def __init__(self, agent: ServedAgent):
         self._agent, node = agent, agent.node
-        self._status = node.create_publisher(LifetimeStatus, "~/lifetime", OUTPUT)
-        self._surprised = node.create_publisher(Surprise, "~/surprise_by_channel", OUTPUT)
-        self._planned = node.create_publisher(Prediction, "~/plan", OUTPUT)
-        self._end = agent.idle_tasks.every(STATUS_PERIOD, self._publish_status)
-        self._plan_due = 0.0
+        self._status_publisher = node.create_publisher(LifetimeStatus, "~/lifetime", OUTPUT_QOS)
+        self._surprise_publisher = node.create_publisher(Surprise, "~/surprise_by_channel", OUTPUT_QOS)
+        self._plan_publisher = node.create_publisher(Prediction, "~/plan", OUTPUT_QOS)
+        self._remove_task = agent.idle_tasks.add_periodic(STATUS_PERIOD, self._publish_status)
+        self._next_plan = 0.0
         self._channels = list(agent.spec.observation_names)
-        self._units = [UNITS[name.rpartition("/")[2]] for name in self._channels]
+        self._units = [UCUM_UNITS[name.rpartition("/")[2]] for name in self._channels]
 
-    def destroy(self) -> None:
-        self._end()
-        for publisher in (self._status, self._surprised, self._planned):
+    def destroy_all(self) -> None:
+        self._remove_task()
+        for publisher in (self._status_publisher, self._surprise_publisher, self._plan_publisher):
             self._agent.node.destroy_publisher(publisher)
 
-    def lived(self, lived: Lived, surprise: "AgentSurprise") -> None:
+    def publish_transition(self, transition: StampedTransition, surprise: "AgentSurprise") -> None:
         """Publish the surprise of a transition, and the predicted plan if it is due."""
-        if self._surprised.get_subscription_count():
-            self._surprised.publish(self._surprise_message(lived, surprise))
-        if self._planned.get_subscription_count() and time.monotonic() >= self._plan_due:
-            self._plan_due = time.monotonic() + PLAN_PERIOD
-            self._publish_plan(lived.stamp)
+        if self._surprise_publisher.get_subscription_count():
+            self._surprise_publisher.publish(self._surprise_message(transition, surprise))
+        if self._plan_publisher.get_subscription_count() and time.monotonic() >= self._next_plan:
+            self._next_plan = time.monotonic() + PLAN_PERIOD
+            self._publish_plan(transition.stamp)
 
-    def _surprise_message(self, lived: Lived, surprise: "AgentSurprise") -> Surprise:
+    def _surprise_message(self, transition: StampedTransition, surprise: "AgentSurprise") -> Surprise:
         return Surprise(
-            header=Header(stamp=time_message(lived.stamp)),
-            lived=self._count("lived"),
+            header=Header(stamp=make_time_message(transition.stamp)),
+            lived=self._read_counter("lived"),
             negative_log_likelihood=float(surprise.nll),
-            valid=bool(lived.valid),
+            valid=bool(transition.valid),
             names=self._channels,
             units=self._units,
-            expected=floats(surprise.mean),
-            stddev=floats(surprise.deviation),
-            error=floats(surprise.error),
+            expected=flatten_floats(surprise.mean),
+            stddev=flatten_floats(surprise.deviation),
+            error=flatten_floats(surprise.error),
         )
 
     def _publish_plan(self, stamp: int) -> None:
         spec = self._agent.spec
-        imagined = self._agent.life.agent.imagined()
+        imagined = self._agent.robot_agent.agent.predict_plan()
         if imagined is None:
             return
         message = Prediction(
-            header=Header(stamp=time_message(stamp), frame_id=FRAME),
-            lived=self._count("lived"),
-            step_duration=duration_message(spec.dt),
+            header=Header(stamp=make_time_message(stamp), frame_id=BASE_FRAME),
+            lived=self._read_counter("lived"),
+            step_duration=make_duration_message(spec.dt),
             horizon=len(imagined.action),
             action_names=list(spec.action_names),
             action_units=[actuator.unit for actuator in spec.actuators],
-            actions=floats(imagined.action),
+            actions=flatten_floats(imagined.action),
             names=self._channels,
             units=self._units,
-            mean=floats(imagined.mean),
-            stddev=floats(imagined.deviation),
+            mean=flatten_floats(imagined.mean),
+            stddev=flatten_floats(imagined.deviation),
         )
-        self._planned.publish(message)
+        self._plan_publisher.publish(message)
 
     def _publish_status(self) -> None:
-        if not self._status.get_subscription_count():
+        if not self._status_publisher.get_subscription_count():
             return
         agent, loop, session = self._agent, self._agent.loop, self._agent.session
-        store, branch = opened(session.place) if session.place else (None, "")
-        self._status.publish(
+        store, branch = parse_reference(session.place) if session.place else (None, "")
+        self._status_publisher.publish(
             LifetimeStatus(
                 header=Header(stamp=agent.node.get_clock().now().to_msg()),
                 robot=agent.spec.name,
-                spec_digest=agent.spec.digest(),
+                spec_digest=agent.spec.compute_digest(),
                 store=str(store.folder) if store else "",
                 branch=branch,
-                snapshot=store.branches().get(branch, "") if store else "",
+                snapshot=store.read_branches().get(branch, "") if store else "",
                 active=loop.active,
                 learning=agent.learning,
-                unsaved=session.record.unsaved,
-                trouble=loop.trouble or session.record.error,
-                lived=self._count("lived"),
-                watched=self._count("watched"),
-                invalid=self._count("invalid"),
-                acted=loop.acted,
+                unsaved=session.record.is_unsaved,
+                trouble=loop.fault or session.record.error,
+                lived=self._read_counter("lived"),
+                watched=self._read_counter("watched"),
+                invalid=self._read_counter("invalid"),
+                acted=loop.num_actions,
                 negative_log_likelihood=math.nan if loop.surprise is None else loop.surprise,
-                latency_p50=_seconds(loop.latency, 50),
-                latency_p99=_seconds(loop.latency, 99),
+                latency_p50=_percentile_seconds(loop.latency, 50),
+                latency_p99=_percentile_seconds(loop.latency, 99),
             )
         )
 
-    def _count(self, name: str) -> int:
-        return int(self._agent.life.counters[name])
+    def _read_counter(self, name: str) -> int:
+        return int(self._agent.robot_agent.counters[name])
 
 
-def _seconds(times: Histogram, percentile: float) -> float:
+def _percentile_seconds(times: Histogram, percentile: float) -> float:
     """Return a percentile in s; NaN for an empty histogram."""
-    return times.percentile(percentile) / 1e3 if times.count else math.nan
+    return times.compute_percentile(percentile) / 1e3 if times.count else math.nan

@@ -15,82 +15,82 @@ from typing import Any
 import numpy as np
 import torch
 
-from wm_robot.agent.saved_lifetime import keep, state_of, steps_of
+from wm_robot.agent.saved_lifetime import load_lifetime_state, load_model_backend, save_lifetime_state
 from wm_robot.errors import SnapshotError, SpecError, WmRobotError
-from wm_robot.evaluation.acceptance import SETTLED, mean_error, parted, tried
+from wm_robot.evaluation.acceptance import SETTLE_STEPS, compute_mean_error, split_held_out, try_assimilation
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.io.base_file import find_base
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend, Prediction
 from wm_robot.model.base import Base, load_base
-from wm_robot.recording.recorded_experience import recorded
+from wm_robot.recording.recorded_experience import load_recordings
 from wm_robot.robots import load_spec
-from wm_robot.sharing.assimilate import Stretch
+from wm_robot.sharing.assimilate import RecordedSteps
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
 from wm_robot.types import Episode, Step
 
-LOWEST = 19
-SAY_EVERY = 0.2
+WORKER_NICENESS = 19
+PROGRESS_INTERVAL = 0.2
 """Time between two lines of progress, in s."""
 
 
-class Watched:
+class MonitoredBackend:
     """Model backend that measures the error of each one-step prediction, and counts the steps."""
 
-    def __init__(self, lives: ModelBackend[np.ndarray], base: Base, lived: Callable[[], None]):
+    def __init__(self, backend: ModelBackend[np.ndarray], base: Base, on_step: Callable[[], None]):
         """Args:
         on_step: Called after each step.
         """
-        self._lives, self._lived, self._unit = lives, lived, base.model.change_std.numpy()
+        self._backend, self._on_step, self._unit = backend, on_step, base.model.change_std.numpy()
         self._nll: list[float] = []
         self._error: list[float] = []
 
-    def birth(self, *, hold: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        return self._lives.birth(hold=hold, truth=truth)
+    def initial_state(self, *, initial_action: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
+        return self._backend.initial_state(initial_action=initial_action, truth=truth)
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
-        return self._lives.predict(state, obs, action)
+        return self._backend.predict(state, obs, action)
 
-    def write(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
-        expected, after = self._lives.write(state, step)
+    def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
+        expected, after = self._backend.update(state, step)
         if step.valid.all():
             apart = step.next_obs - expected.mean
             nll = apart**2 / np.exp(expected.log_variance) + expected.log_variance + np.log(2 * np.pi)
             self._nll.append(float(0.5 * nll.mean()))
             self._error.append(float(((apart / self._unit) ** 2).mean()))
-        self._lived()
+        self._on_step()
         return expected, after
 
-    def figures(self) -> dict[str, float]:
+    def compute_errors(self) -> dict[str, float]:
         """Compute the means over the valid steps."""
         return {"surprise": float(np.mean(self._nll)), "step_error": float(np.mean(self._error))}
 
 
-class Teller:
+class WorkerProgress:
     """Progress report on stdout."""
 
-    def __init__(self, total: int):
-        self._total, self._done, self._due, self._parent = max(total, 1), 0, 0.0, os.getppid()
-        self.doing = ""
+    def __init__(self, num_steps: int):
+        self._total, self._num_done, self._next_line, self._parent = max(num_steps, 1), 0, 0.0, os.getppid()
+        self.current_work = ""
 
-    def step(self) -> None:
-        self._done += 1
-        if time.monotonic() < self._due:
+    def count_step(self) -> None:
+        self._num_done += 1
+        if time.monotonic() < self._next_line:
             return
         if os.getppid() != self._parent:
             # The agent that waits for the result has ended.
             raise SystemExit(1)
-        self._due = time.monotonic() + SAY_EVERY
-        say(progress=min(self._done / self._total, 1.0), doing=self.doing)
+        self._next_line = time.monotonic() + PROGRESS_INTERVAL
+        write_line(progress=min(self._num_done / self._total, 1.0), doing=self.current_work)
 
 
-def say(**values: Any) -> None:
+def write_line(**values: Any) -> None:
     sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 
 
-def evaluate(
+def evaluate_states(
     base: Base,
     spec: RobotSpec,
     folder: Path,
@@ -102,20 +102,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute the prediction errors of saved states on recordings, with each state updated along them."""
     place = Store(store)
-    heads = [place.find(reference) for reference in references]
-    stretches = _long_enough(recorded([Path(path) for path in recordings], spec, robot))
-    steps = sum(stretch.steps for stretch in stretches)
-    teller, rows = Teller(steps * len(heads)), []
+    heads = [place.resolve(reference) for reference in references]
+    stretches = _select_long_episodes(load_recordings([Path(path) for path in recordings], spec, robot))
+    steps = sum(stretch.num_steps for stretch in stretches)
+    teller, rows = WorkerProgress(steps * len(heads)), []
     for head in heads:
-        state = state_of(place, head, base, spec)
-        teller.doing = f"state {head[:12]}"
-        watched = Watched(steps_of(folder, base), base, teller.step)
-        ahead = mean_error(base.model, watched, state, stretches)
-        rows.append(watched.figures() | {"ahead_error": ahead})
+        state = load_lifetime_state(place, head, base, spec)
+        teller.current_work = f"state {head[:12]}"
+        watched = MonitoredBackend(load_model_backend(folder, base), base, teller.count_step)
+        ahead = compute_mean_error(base.model, watched, state, stretches)
+        rows.append(watched.compute_errors() | {"ahead_error": ahead})
     return {"snapshots": heads, "steps": steps, "metrics": rows}
 
 
-def assimilate(
+def assimilate_and_save(
     base: Base,
     spec: RobotSpec,
     folder: Path,
@@ -130,65 +130,68 @@ def assimilate(
 ) -> dict[str, Any]:
     """Update a copy of a state with the recordings of another robot, and save it as a branch if it improves."""
     place = Store(store)
-    if branch and branch in place.branches():
+    if branch and branch in place.read_branches():
         raise SnapshotError(
             f"branch '{branch}' exists already in {store}. Name another branch for the result"
         )
-    head = place.find(reference)
-    state = state_of(place, head, base, spec)
-    theirs = recorded([Path(path) for path in recordings], spec, robot)
-    mine = recorded([Path(path) for path in own], spec, own_robot)
+    head = place.resolve(reference)
+    state = load_lifetime_state(place, head, base, spec)
+    theirs = load_recordings([Path(path) for path in recordings], spec, robot)
+    mine = load_recordings([Path(path) for path in own], spec, own_robot)
     (_, mine_kept), (taken, theirs_kept) = (
-        parted([Stretch.of(each) for each in episodes]) for episodes in (mine, theirs)
+        split_held_out([RecordedSteps.from_episode(each) for each in episodes]) for episodes in (mine, theirs)
     )
-    lived, held_out = (sum(each.steps for each in part) for part in (taken, [*mine_kept, *theirs_kept]))
-    teller = Teller(lived + 2 * held_out)
-    teller.doing = f"{lived} steps, and {held_out} held out"
-    lives = Watched(steps_of(folder, base), base, teller.step)
-    after, verdict = tried(base.model, lives, state, mine, theirs)
+    lived, held_out = (sum(each.num_steps for each in part) for part in (taken, [*mine_kept, *theirs_kept]))
+    teller = WorkerProgress(lived + 2 * held_out)
+    teller.current_work = f"{lived} steps, and {held_out} held out"
+    lives = MonitoredBackend(load_model_backend(folder, base), base, teller.count_step)
+    after, verdict = try_assimilation(base.model, lives, state, mine, theirs)
     saved = ""
-    if branch and verdict.accepted:
+    if branch and verdict.is_accepted:
         note = "assimilated " + ", ".join(Path(path).name for path in recordings)
-        saved = keep(place, branch, after, base, spec, [head], note, verdict.figures())
+        saved = save_lifetime_state(place, branch, after, base, spec, [head], note, verdict.to_dict())
     return {
-        "accepted": verdict.accepted,
-        "told": verdict.told(),
+        "accepted": verdict.is_accepted,
+        "told": verdict.to_sentence(),
         "steps": lived,
-        "metrics": verdict.figures(),
+        "metrics": verdict.to_dict(),
         "snapshot": saved,
     }
 
 
-def _long_enough(episodes: Sequence[Episode]) -> list[Stretch]:
+def _select_long_episodes(episodes: Sequence[Episode]) -> list[RecordedSteps]:
     """Select the episodes that have steps left after the excluded first part.
 
     Raises:
         SpecError: If no episode is long enough.
     """
-    least = SETTLED + HORIZON + 1
-    found = [Stretch.of(each) for each in episodes if len(each) >= least]
+    least = SETTLE_STEPS + HORIZON + 1
+    found = [RecordedSteps.from_episode(each) for each in episodes if len(each) >= least]
     if not found:
         raise SpecError(f"no episode in the recordings has {least} steps. Record for longer")
     return found
 
 
-WORK: dict[str, Callable[..., dict[str, Any]]] = {"assimilate": assimilate, "evaluate": evaluate}
+WORK_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "assimilate": assimilate_and_save,
+    "evaluate": evaluate_states,
+}
 
 
 def main() -> None:
     """Run the request; exit with code 2 for an error that the user can fix."""
-    os.nice(LOWEST)
+    os.nice(WORKER_NICENESS)
     torch.set_num_threads(1)
     request = json.loads(sys.argv[1])
-    work = WORK[request.pop("work")]
+    work = WORK_FUNCTIONS[request.pop("work")]
     try:
         spec = load_spec(request.pop("spec"))
         folder = find_base(request.pop("base"))
         base = load_base(folder)
         base.check_spec(spec)
-        say(result=work(base, spec, folder, **request))
+        write_line(result=work(base, spec, folder, **request))
     except (WmRobotError, OSError) as error:
-        say(error=f"{type(error).__name__}: {error}")
+        write_line(error=f"{type(error).__name__}: {error}")
         raise SystemExit(2) from None
 
 

@@ -14,7 +14,7 @@ class WorkerThread:
         self._executor = ThreadPoolExecutor(1)
         self._newest_job: Future[Any] | None = None
 
-    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+    def submit_job(self, work: Callable[[], Result]) -> "Future[Result]":
         """Add a job to the queue."""
         job = self._executor.submit(work)
         self._newest_job = job
