@@ -78,7 +78,7 @@ def transition(number, **values):
         obs=obs,
         applied=applied,
         next_obs=next_obs,
-        **{"valid": True, "contact": False, **values},
+        **{"valid": True, "intervention": False, **values},
     )
 
 
@@ -99,7 +99,7 @@ def test_it_acts_before_it_learns_from_the_transition_that_led_to_the_observatio
 
 
 def test_older_transitions_are_learned_from_before_it_acts(robot):
-    robot.step(4, [transition(2), transition(3, contact=True), transition(4, valid=False)])
+    robot.step(4, [transition(2), transition(3, intervention=True), transition(4, valid=False)])
     assert kinds(robot) == ["learn", "learn", "act", "learn"]
     assert robot.agent.notes[1] == ("learn", 3.0, True, True, False)
     assert robot.agent.notes[3] == ("learn", 4.0, False, False, False)
@@ -139,8 +139,8 @@ def test_what_a_step_did_not_do_is_no_number_in_its_log(robot):
     robot.step(1)
     robot.step(2, [transition(2)], goal=None)
     first, second = robot.periods
-    assert math.isnan(first.live_ms) and math.isnan(first.surprise) and first.act_ms == 1.0
-    assert math.isnan(second.act_ms) and math.isnan(second.latency_ms) and second.live_ms == 1.0
+    assert math.isnan(first.learn_ms) and math.isnan(first.surprise) and first.act_ms == 1.0
+    assert math.isnan(second.act_ms) and math.isnan(second.latency_ms) and second.learn_ms == 1.0
     json.dumps(first._asdict())
 
 

@@ -92,16 +92,16 @@ def test_armed_it_goes_home_and_then_the_controller_acts():
 def test_after_one_bad_action_the_baseline_has_taken_over(action):
     loop = started()
     robot = loop.robot
-    before = robot.motors.hold.copy()
+    before = robot.motors.last_action.copy()
     controller_of(loop).act_instead = action
     loop.run_period()
     # With no more speed than it had, and less with each period.
-    assert np.abs(robot.motors.hold - before).max() < 0.05
+    assert np.abs(robot.motors.last_action - before).max() < 0.05
     assert loop.run_period() is Mode.HOLD
     asked = controller_of(loop).steps
     for _ in range(100):
         assert loop.run_period() is Mode.HOLD
-    np.testing.assert_allclose(robot.motors.hold, robot.gate.last_action)
+    np.testing.assert_allclose(robot.motors.last_action, robot.gate.last_action)
     assert np.abs(robot.motors.velocity).max() < 1e-6
     assert controller_of(loop).steps == asked and robot.motors.unsafe == 0
 
@@ -233,7 +233,7 @@ def test_it_runs_at_its_deadlines_and_notes_every_period():
     # From the deadline, and not from when it began.
     assert periods[10].latency_ms == pytest.approx(1.75 * milliseconds)
     assert periods[9].act_ms == pytest.approx(2.5 * milliseconds)
-    assert {period.mode for period in periods} == {Mode.LEARNED} and all(p.cuts == () for p in periods)
+    assert {period.mode for period in periods} == {Mode.LEARNED} and all(p.violations == () for p in periods)
     assert lefts[0] == pytest.approx(0.75 * SPEC.dt) and min(lefts) < 0
     assert max(b - a for a, b in zip(beats, beats[1:], strict=False)) == pytest.approx(2.5 * SPEC.dt)
 

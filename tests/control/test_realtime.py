@@ -91,8 +91,8 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")
 def test_what_is_had_is_had_and_what_is_not_is_said():
     told = in_a_process(
         "import os\n"
-        "from wm_robot.control.realtime import go_real_time\n"
-        "had = go_real_time(10, [min(os.sched_getaffinity(0))])\n"
+        "from wm_robot.control.realtime import request_real_time\n"
+        "had = request_real_time(10, [min(os.sched_getaffinity(0))])\n"
         "assert set(had) == {'priority', 'memory', 'cores'}\n"
         "fifo = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO\n"
         "locked = int([l for l in open('/proc/self/status') if l.startswith('VmLck')][0].split()[1]) > 0\n"
@@ -108,8 +108,8 @@ def test_what_is_had_is_had_and_what_is_not_is_said():
 def test_children_of_a_loop_are_ordinary():
     in_a_process(
         "import os\n"
-        "from wm_robot.control.realtime import go_real_time\n"
-        "go_real_time(10)\n"
+        "from wm_robot.control.realtime import request_real_time\n"
+        "request_real_time(10)\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    os._exit(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)\n"

@@ -62,7 +62,7 @@ def test_the_truth_is_that_of_the_world_in_force_after_the_last_step_too():
 
 
 def test_carried_rows_go_on_where_they_were_and_fresh_rows_are_born():
-    source = sampler(restart=0.0)
+    source = sampler(restart_probability=0.0)
     last = source.draw_segments()
     assert last.is_initial.tolist() == [True] * ROWS
     went_on = 0
@@ -79,7 +79,7 @@ def test_carried_rows_go_on_where_they_were_and_fresh_rows_are_born():
 
 
 def test_carried_rows_begin_off_the_grid_and_near_the_beginning_of_a_life():
-    source = sampler(restart=1.0)
+    source = sampler(restart_probability=1.0)
     begun = set()
     for _ in range(200):
         drawn = source.draw_segments()

@@ -40,10 +40,10 @@ FAMILIES: dict[str, MemoryFamily] = {
     "hope": MemoryFamily("wm_robot.memory.hope", "HopeMemory"),
     "ridge": MemoryFamily("wm_robot.memory.ridge", "RidgeMemory"),
     "kalman": MemoryFamily("wm_robot.memory.kalman", "KalmanMemory"),
-    "ekf": MemoryFamily("wm_robot.memory.ekf", "EkfMemory"),
-    "none": MemoryFamily("wm_robot.memory.baselines", "NoMemory", is_learned=False),
+    "ekf": MemoryFamily("wm_robot.memory.ekf", "MultipleModelEkf"),
+    "none": MemoryFamily("wm_robot.memory.baselines", "NullMemory", is_learned=False),
     "told": MemoryFamily(
-        "wm_robot.memory.baselines", "ToldMemory", uses_privileged_state=True, is_learned=False
+        "wm_robot.memory.baselines", "OracleMemory", uses_privileged_state=True, is_learned=False
     ),
 }
 

@@ -90,7 +90,7 @@ class SegmentSampler:
             if row < self.num_fresh:
                 born[row] = True
                 self._positions[row] = self._draw_start(anywhere=True)
-            elif pool < 0 or start + self.num_steps > self._pools[pool].steps:
+            elif pool < 0 or start + self.num_steps > self._pools[pool].num_steps:
                 born[row] = pool < 0 or self.rng.random() < self.restart_probability
                 self._positions[row] = self._draw_start(anywhere=False)
         parts = [self._cut_segment(*place) for place in self._positions.tolist()]
