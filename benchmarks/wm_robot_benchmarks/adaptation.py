@@ -86,8 +86,8 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = igno
         table=_make_table(errors),
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, in units of the "
-            "one-step change; of long trajectories: mean of the 256 steps after a step",
+            f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, in "
+            "units of the one-step change; of long trajectories: mean of the 256 steps after a step",
             describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
         ),
     )

@@ -79,8 +79,8 @@ def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = ignor
         table=[_make_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
         bases={memory: base.digest},
         notes=(
-            f"{2 * pairs} arms a seed, {describe_seed_count(setting.seeds)}, each with a body and two payloads of its own; "
-            f"sessions of {SESSION} steps; error: mean square error of predictions ahead, in units of the "
+            f"{2 * pairs} arms a seed, {describe_seed_count(setting.seeds)}, each with a body and two payloads of "
+            f"its own; sessions of {SESSION} steps; error: mean square error of predictions ahead, in units of the "
             "one-step change, by steps since the start of the visit; figures from step 16 on, after recognition",
             "other_vs_owner: the owner's error over that of the robot that assimilated its session; 1 is equal",
             "low and high: 95 % bootstrap interval of the ratio over robots",

@@ -65,8 +65,8 @@ def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = igno
         ],
         bases={memory: base.digest},
         notes=(
-            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; share of the errors within one predicted "
-            "deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
+            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; share of the errors within one "
+            "predicted deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
             "rank correlation of errors with their own predicted deviations, and with those of another robot",
         ),
     )

@@ -100,8 +100,9 @@ def run(
         ],
         bases={memory: base.digest},
         notes=(
-            f"{lives} robots a seed, {describe_seed_count(seeds)}; gains leave the range of training over {minutes:g} min; "
-            "error: mean square error of predictions 8 steps ahead, in units of the one-step change",
+            f"{lives} robots a seed, {describe_seed_count(seeds)}; gains leave the range of training over "
+            f"{minutes:g} min; error: mean square error of predictions 8 steps ahead, in units of the one-step "
+            "change",
             f"in all: {sum(part['events'] for part in worn)} residuals evaluated, "
             f"{sum(part['given_up'] for part in worn)} rejected during the wear",
             "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",

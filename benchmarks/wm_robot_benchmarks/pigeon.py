@@ -74,7 +74,8 @@ def run(setting: Setting, memory: str, robots: int, *, progress: Progress = igno
         table=told + rows,
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{robots} robots a run and seed, {describe_seed_count(seeds)}; within: the control's simultaneous 95 % interval",
+            f"{robots} robots a run and seed, {describe_seed_count(seeds)}; within: the control's simultaneous 95 % "
+            "interval",
             f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, "
             f"independent of the robot; then {AFTER_S:.0f} s without",
             "naive: greedy on the values of rewarded postures, without a model; its ritual must be detected",

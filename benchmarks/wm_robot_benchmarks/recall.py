@@ -75,7 +75,8 @@ def run(setting: Setting, memory: str, lives: int, *, progress: Progress = ignor
             f"{lives} robots a seed with {len(ORDER)} visits of {VISIT} steps, {describe_seed_count(setting.seeds)}, "
             f"{hours:.1f} h of robot time; error: mean square {HORIZON} steps ahead, in units of the one-step change",
             f"{sum(v.num_switches for v in bank)} switches, {sum(v.num_alarms for v in bank)} alarms, "
-            f"{sum(v.num_wrong_contexts for v in bank)} of {changes} changes after which the selected context was wrong",
+            f"{sum(v.num_wrong_contexts for v in bank)} of {changes} changes after which the selected context was "
+            "wrong",
         ),
     )
 

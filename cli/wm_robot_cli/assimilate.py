@@ -70,8 +70,8 @@ def assimilate_recordings(
         _print_result(verdict)
     if not verdict.is_accepted:
         raise SnapshotError(
-            f"{life} does not improve with this experience: {verdict.to_sentence()}. Nothing is saved. Record more of the "
-            "other robot's experience, or let this robot learn by itself"
+            f"{life} does not improve with this experience: {verdict.to_sentence()}. Nothing is saved. Record more "
+            "of the other robot's experience, or let this robot learn by itself"
         )
     saved = None
     if not dry_run:

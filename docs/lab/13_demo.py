@@ -102,8 +102,9 @@ def first(tales: list[RobotRecording]) -> str:
         else "never left"
     )
     return (
-        f"{1e3 * learning.worst_error:.0f} mm{', off' if learning.was_disturbed else ''} | {1e3 * frozen.worst_error:.0f} mm | "
-        f"{frozen.off_target_time:.1f} of {frozen.observed_time:.1f} s | {back} | at {outcome.largest_difference.time - outcome.change_time:.1f} s"
+        f"{1e3 * learning.worst_error:.0f} mm{', off' if learning.was_disturbed else ''} | "
+        f"{1e3 * frozen.worst_error:.0f} mm | {frozen.off_target_time:.1f} of {frozen.observed_time:.1f} s | {back} "
+        f"| at {outcome.largest_difference.time - outcome.change_time:.1f} s"
     )
 
 

@@ -65,7 +65,8 @@ def run_demo(options: DemoOptions, screen: DemoDisplay) -> int:
         if environment is None:
             why = "ROS 2 is not installed" if options.ros else "Option --no-ros"
             screen.write_message(
-                f"{why}: the demo runs in one process, in simulated seconds, and writes no {options.session_path.name}."
+                f"{why}: the demo runs in one process, in simulated seconds, and writes no "
+                f"{options.session_path.name}."
             )
         restore = _select_saved_state(options, manifests[options.base], screen)
         _delete_old_output(options)

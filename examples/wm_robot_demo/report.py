@@ -135,8 +135,8 @@ def _collect_notes(recordings: Sequence[RobotRecording], *, is_complete: bool) -
     worst = max(recordings, key=lambda told: told.late_share)
     if worst.late_share > MAX_LATE_SHARE:
         notes.append(
-            f"This machine was too busy for four robots' processes: {100 * worst.late_share:.0f} % of the control steps "
-            f"of the {worst.name} arm came late or not at all. Close other programs and run the demo again."
+            f"This machine was too busy for four robots' processes: {100 * worst.late_share:.0f} % of the control "
+            f"steps of the {worst.name} arm came late or not at all. Close other programs and run the demo again."
         )
     adaptive, frozen = recordings[:2]
     apart = abs((adaptive.change_time or 0.0) - (frozen.change_time or 0.0))

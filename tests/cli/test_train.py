@@ -114,8 +114,8 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     (line,) = capsys.readouterr().err.splitlines()
     base = load_base(out)
     assert line == (
-        f"{OnnxMismatchError.__name__}: base {base.digest[:12]} in {out} is usable in torch, and has no ONNX models: the "
-        "exported life differs from torch by 1.2; at most 0.001 is allowed"
+        f"{OnnxMismatchError.__name__}: base {base.digest[:12]} in {out} is usable in torch, and has no ONNX models: "
+        "the exported life differs from torch by 1.2; at most 0.001 is allowed"
     )
     assert load_calibration(out, base).horizons
     assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest

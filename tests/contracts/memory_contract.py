@@ -39,7 +39,7 @@ class MemoryContract:
             torch.testing.assert_close(
                 memory.read(state, h[:, t : t + 1])[:, 0], reads[:, t], atol=1e-5, rtol=1e-5
             )
-            state = memory.write(state, h[:, t], e[:, t], w[:, t])
+            state = memory.update(state, h[:, t], e[:, t], w[:, t])
         for name in after:
             torch.testing.assert_close(after[name], state[name], atol=1e-5, rtol=1e-5)
 
@@ -52,7 +52,7 @@ class MemoryContract:
         for t in range(70):
             read = memory.read(state, h[:, t : t + 1])[:, 0]
             torch.testing.assert_close(read, reads[:, t], atol=1e-10, rtol=1e-10)
-            state = memory.write(state, h[:, t], e[:, t], w[:, t])
+            state = memory.update(state, h[:, t], e[:, t], w[:, t])
         for name in after:
             torch.testing.assert_close(after[name], state[name], atol=1e-10, rtol=1e-10)
 
@@ -84,7 +84,7 @@ class MemoryContract:
     def test_a_masked_step_leaves_every_bit(self, memory):
         state = self.lived(memory)
         h, e = torch.randn(3, 5, WIDTH), torch.randn(3, 5, OUTCOME)
-        after = memory.write(state, h[:, 0], e[:, 0], torch.zeros(3))
+        after = memory.update(state, h[:, 0], e[:, 0], torch.zeros(3))
         scanned = memory.scan(state, h, e, torch.zeros(3, 5))[1]
         for name, value in state.items():
             assert torch.equal(after[name], value)
@@ -123,13 +123,13 @@ class MemoryContract:
 
     def test_the_gradient_reaches_every_parameter_through_the_writes(self, memory):
         h, e = torch.randn(3, self.reach, WIDTH), torch.randn(3, self.reach, OUTCOME)
-        reads, _ = memory.scan(memory.birth(3), h, e, torch.ones(3, self.reach))
+        reads, _ = memory.scan(memory.initial_state(3), h, e, torch.ones(3, self.reach))
         reads[:, -1].square().sum().backward()
         for name, parameter in memory.named_parameters():
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
     def test_a_state_is_float32_or_counts_and_of_fixed_shape(self, memory):
-        born, lived = memory.birth(3), self.lived(memory)
+        born, lived = memory.initial_state(3), self.lived(memory)
         assert {k: v.shape for k, v in born.items()} == {k: v.shape for k, v in lived.items()}
         assert {k: v.dtype for k, v in born.items()} == {k: v.dtype for k, v in lived.items()}
         assert all(value.dtype in (torch.float32, torch.int64) for value in lived.values())

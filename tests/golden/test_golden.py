@@ -170,7 +170,7 @@ def load_spec() -> RobotSpec:
 
 
 def make_state(backend: Any, hold: np.ndarray, truth: np.ndarray | None) -> Any:
-    return backend.birth(hold=hold[None], truth=truth)
+    return backend.initial_state(initial_action=hold[None], truth=truth)
 
 
 def write_step(
@@ -178,7 +178,7 @@ def write_step(
 ) -> tuple[np.ndarray, np.ndarray, Any]:
     """Prediction of a transition, mean and log variance, and the state after it."""
     batch = (step.obs[None], step.action[None], step.next_obs[None], step.valid[None])
-    expected, state = backend.write(state, types.Step(*batch, truth=truth))
+    expected, state = backend.update(state, types.Step(*batch, truth=truth))
     return expected.mean[0], expected.log_variance[0], state
 
 
@@ -231,7 +231,7 @@ def plan_once(
     planner: Mppi, search: Any, state: Any, obs: np.ndarray, goals: np.ndarray, hold: np.ndarray
 ) -> np.ndarray:
     """The next plan, `H A`."""
-    return planner.plan(search.improving(state, obs[None], goals[None]), hold[None])[0]
+    return planner.plan(search.iteration_at(state, obs[None], goals[None]), hold[None])[0]
 
 
 def begin_agent(agent: Agent, hold: np.ndarray, restore: Path | None = None) -> None:

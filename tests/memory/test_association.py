@@ -40,7 +40,7 @@ class Recaller(nn.Module):
         self.memory, self.head = kind(width=WIDTH, outcome=WIDTH, dt=0.02, **shape), nn.Linear(WIDTH, WORDS)
 
     def forward(self, keys, values, asked):
-        born, ones = self.memory.birth(len(keys)), torch.ones(keys.shape)
+        born, ones = self.memory.initial_state(len(keys)), torch.ones(keys.shape)
         _, state = self.memory.scan(born, self.keys(keys), self.values(values), ones)
         return self.head(self.memory.read(state, self.keys(asked)))
 

@@ -38,13 +38,13 @@ def live(levels, state, steps, start=0):
         h = torch.randn(1, PERIODS[0], WIDTH).double()
         x, lived = torch.cat([h, torch.randn(1, PERIODS[0], OUTCOME).double()], -1), first + PERIODS[0]
         weights = torch.ones(1, PERIODS[0]).double()
-        state = state | levels.write(state, h, x, weights, torch.tensor([lived]))
+        state = state | levels.update(state, h, x, weights, torch.tensor([lived]))
         asked.append((h, x))
     return state, asked
 
 
 def born(levels):
-    return {name: value.double() for name, value in levels.birth(1).items()}
+    return {name: value.double() for name, value in levels.initial_state(1).items()}
 
 
 def test_each_level_adds_what_the_slower_ones_do_not_explain(levels):
@@ -73,11 +73,11 @@ def test_what_is_always_so_is_held_by_the_slowest_and_what_is_new_by_the_fastest
     assert state["level0"].norm() < 0.1 * state["level2"].norm()
     after, _ = live(told(levels, new), state, 24, start=32 * 40)
     assert torch.equal(after["level2"], state["level2"])
-    before, now = (levels.reader(s)(torch.randn(1, 50, WIDTH).double()) for s in (state, after))
+    before, now = (levels.open_reader(s)(torch.randn(1, 50, WIDTH).double()) for s in (state, after))
     torch.manual_seed(1)
     asked = torch.randn(1, 200, WIDTH).double()
     right = levels.out(levels.features(asked) @ new)
-    before, now = ((levels.reader(s)(asked) - right).square().mean() for s in (state, after))
+    before, now = ((levels.open_reader(s)(asked) - right).square().mean() for s in (state, after))
     assert now < 0.4 * before
 
 
@@ -91,12 +91,12 @@ def test_evidence_is_halved_in_a_half_life(levels):
         levels.feature.bias.zero_()
         x = torch.zeros(1, PERIODS[0], WIDTH + OUTCOME).double()
         lived = torch.tensor([(step + 2) * PERIODS[0]])
-        state = state | levels.write(state, nothing, x, torch.ones(1, PERIODS[0]).double(), lived)
+        state = state | levels.update(state, nothing, x, torch.ones(1, PERIODS[0]).double(), lived)
     torch.testing.assert_close(state["gram0"], 0.5 * first)
 
 
 def test_a_newborn_says_what_the_base_knows(levels):
     asked = torch.randn(1, 7, WIDTH).double()
     torch.testing.assert_close(
-        levels.reader(born(levels))(asked), levels.out(levels.features(asked) @ levels.initial)
+        levels.open_reader(born(levels))(asked), levels.out(levels.features(asked) @ levels.initial)
     )

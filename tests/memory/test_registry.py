@@ -49,7 +49,7 @@ class TestDeltaGram(TestDelta):
         plain = make_memory("delta", width=16, outcome=10, dt=0.02)
         plain.load_state_dict(memory.state_dict())
         h, e, w = torch.randn(2, 40, 16), torch.randn(2, 40, 10), torch.ones(2, 40)
-        read, after = memory.scan(memory.birth(2), h, e, w)
+        read, after = memory.scan(memory.initial_state(2), h, e, w)
         same, known = plain.scan(plain.initial_state(2), h, e, w)
         assert torch.equal(read, same) and torch.equal(after["S"], known["S"])
 
@@ -58,16 +58,16 @@ class TestDeltaGram(TestDelta):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(2, 2, 16), torch.randn(2, 2, 10), torch.ones(1, 60)
         one, other = (
-            memory.scan(memory.birth(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1] for i in (0, 1)
+            memory.scan(memory.initial_state(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1] for i in (0, 1)
         )
-        pooled = memory.merge([one, other])
+        pooled = memory.merge_states([one, other])
         for own, asked in ((one, h[0]), (other, h[1])):
-            known, shared, born = (memory.read(s, asked[None]) for s in (own, pooled, memory.birth(1)))
+            known, shared, born = (memory.read(s, asked[None]) for s in (own, pooled, memory.initial_state(1)))
             assert (shared - known).norm() < 0.2 * (born - known).norm()
-            assert (memory.variance(pooled, asked[None]) < 0.2).all()
+            assert (memory.compute_variance(pooled, asked[None]) < 0.2).all()
 
     def test_a_newborn_has_explored_nothing(self, memory):
-        unknown = memory.variance(memory.birth(2), torch.randn(2, 5, 16))
+        unknown = memory.compute_variance(memory.initial_state(2), torch.randn(2, 5, 16))
         torch.testing.assert_close(unknown, torch.ones_like(unknown))
 
 
@@ -84,22 +84,22 @@ class TestKalman(FastWeightsContract):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
         parts = [
-            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
         ]
-        _, both = memory.scan(memory.birth(3), h, e, w)
-        for name, value in memory.merge(parts).items():
+        _, both = memory.scan(memory.initial_state(3), h, e, w)
+        for name, value in memory.merge_states(parts).items():
             torch.testing.assert_close(value, both[name], atol=1e-3, rtol=1e-3)
 
     @pytest.mark.parametrize("parts", [8, LONG(20)])
     def test_the_covariance_stays_one_over_a_long_life(self, memory, parts):
-        state = memory.birth(2)
+        state = memory.initial_state(2)
         for _ in range(parts):
             h, e = torch.randn(2, 250, 16), torch.randn(2, 250, 10)
             # Most of the time nothing new happens: what once wound covariances up.
             h[:, 20:] = h[:, 20:21]
             state = {k: v.detach() for k, v in memory.scan(state, h, e, torch.ones(2, 250))[1].items()}
             for t in range(30):
-                state = memory.write(state, h[:, t], e[:, t], torch.ones(2))
+                state = memory.update(state, h[:, t], e[:, t], torch.ones(2))
         values = torch.linalg.eigvalsh(state["P"].double())
         assert values.min() > 0 and values.max() < 1 + 1e-4
         torch.testing.assert_close(state["P"], state["P"].transpose(-1, -2), atol=1e-5, rtol=0)
@@ -127,24 +127,24 @@ class TestRidge(MemoryContract):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
         parts = [
-            memory.scan(memory.birth(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
         ]
-        _, both = memory.scan(memory.birth(3), h, e, w)
-        merged = memory.merge(parts)
+        _, both = memory.scan(memory.initial_state(3), h, e, w)
+        merged = memory.merge_states(parts)
         for name in both:
             torch.testing.assert_close(merged[name], both[name], atol=1e-4, rtol=1e-5)
 
     def test_a_query_that_was_lived_is_less_unknown(self, memory):
         memory.key.weight.data = memory.query.weight.data
         h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
-        born = memory.birth(2)
+        born = memory.initial_state(2)
         _, lived = memory.scan(born, h.expand(-1, 20, -1), e.expand(-1, 20, -1), torch.ones(2, 20))
-        assert (memory.variance(lived, h) < 0.5 * memory.variance(born, h)).all()
+        assert (memory.compute_variance(lived, h) < 0.5 * memory.compute_variance(born, h)).all()
 
     @pytest.mark.parametrize("parts", [10, LONG(40)])
     def test_a_long_still_life_stays_finite(self, memory, parts):
         h, e = torch.randn(1, 1, 16), torch.randn(1, 1, 10)
-        state = memory.birth(1)
+        state = memory.initial_state(1)
         for _ in range(parts):
             _, state = memory.scan(state, h.expand(-1, 500, -1), e.expand(-1, 500, -1), torch.ones(1, 500))
             state = {name: value.detach() for name, value in state.items()}
@@ -160,24 +160,24 @@ class TestKv(MemoryContract):
         return memory.scan(state, h, e, torch.ones(2, last - first))[1]
 
     def test_half_of_the_slots_hold_the_last_steps(self, memory):
-        state = self.steps(memory, memory.birth(2), 0, 300)
-        half = memory.recent
+        state = self.steps(memory, memory.initial_state(2), 0, 300)
+        half = memory.num_recent
         assert sorted(state["born"][0, :half].tolist()) == list(range(300 - half, 300))
         assert (state["worth"][:, :half] == 1).all()
 
     def test_the_other_half_is_a_fair_sample_and_every_step_is_counted(self, memory):
-        state = memory.birth(2)
+        state = memory.initial_state(2)
         for first in range(0, 3000, 100):
             state = {k: v.detach() for k, v in self.steps(memory, state, first, first + 100).items()}
             assert (state["worth"].sum(1) == first + 100).all()
-        born = state["born"][0, memory.recent :].double()
+        born = state["born"][0, memory.num_recent :].double()
         assert len(set(born.tolist())) == len(born)
         # Uniform over the life: mean and spread within three standard errors.
         assert abs(born.mean() - 1468) < 3 * 2936 / 12**0.5 / len(born) ** 0.5
         assert 0.6 < born.std() / (2936 / 12**0.5) < 1.4
 
     def test_counters_are_exact_after_many_years(self, memory):
-        state = memory.birth(2) | {"seen": torch.full((2,), 2**40), "born": torch.full((2, 128), 2**40 - 5)}
+        state = memory.initial_state(2) | {"seen": torch.full((2,), 2**40), "born": torch.full((2, 128), 2**40 - 5)}
         assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
 
 
@@ -196,7 +196,7 @@ class TestHope(FastWeightsContract):
 
     @pytest.mark.parametrize("start", [LONG(0), 2**24, LONG(2**40)])
     def test_a_level_changes_at_multiples_of_its_period_and_at_no_other_step(self, memory, start):
-        state = memory.birth(2) | {"lived": torch.full((2,), start)}
+        state = memory.initial_state(2) | {"lived": torch.full((2,), start)}
         for step in range(1, 300):
             after = self.lived_on(memory, state, 1)
             assert (after["lived"] == start + step).all()
@@ -206,8 +206,8 @@ class TestHope(FastWeightsContract):
             state = after
 
     def test_rows_of_different_age_keep_their_own_schedule(self, memory):
-        old = self.lived_on(memory, memory.birth(2), 5)
-        both = {name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.birth(1).items()}
+        old = self.lived_on(memory, memory.initial_state(2), 5)
+        both = {name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.initial_state(1).items()}
         after = self.lived_on(memory, both, 11)
         assert torch.equal(after["level0"][0], both["level0"][0])
         assert not torch.equal(after["level0"][1], both["level0"][1])
@@ -219,7 +219,7 @@ class TestHope(FastWeightsContract):
 
     @pytest.mark.parametrize("parts", [12, LONG(32)])
     def test_it_stays_bounded_where_neighbouring_steps_are_alike(self, memory, parts):
-        state = memory.birth(2)
+        state = memory.initial_state(2)
         h, e = torch.randn(2, 1, 16), torch.randn(2, 1, 10)
         for _ in range(parts):
             walk = torch.randn(2, 256, 16), torch.randn(2, 256, 10)

@@ -66,7 +66,7 @@ def test_samples_have_the_posterior_variance(family):
     memory = made.memories[0]
     (state,) = lived(made, 50).memory
     query = memory._unit(memory.query(torch.randn(2, 1, 16)))
-    read = (query[:, None] @ memory.sampled(state, 4000)["S"].unflatten(0, (2, 4000)))[..., 0, :]
+    read = (query[:, None] @ memory.sample_posterior(state, 4000)["S"].unflatten(0, (2, 4000)))[..., 0, :]
     if family == "ridge":
         exact = compute_ridge_variance(Evidence(state["H"], state["R"]), memory._prior(2), query)[..., 0]
     else:

@@ -35,8 +35,16 @@ def test_from_the_start_to_acting_it_takes_a_person_and_the_way_home():
 @pytest.mark.parametrize(
     ("report", "mode", "words"),
     [
-        (PeriodReport(violations=(LimitViolation(LimitRule.FINITE, "m2", math.nan, 0.0),)), Mode.HOLD, "rejected an action (finite: m2 is nan"),
-        (PeriodReport(violations=(LimitViolation(LimitRule.STALE, "the age", 1.0, 0.1),)), Mode.HOLD, "rejected an observation"),
+        (
+            PeriodReport(violations=(LimitViolation(LimitRule.FINITE, "m2", math.nan, 0.0),)),
+            Mode.HOLD,
+            "rejected an action (finite: m2 is nan",
+        ),
+        (
+            PeriodReport(violations=(LimitViolation(LimitRule.STALE, "the age", 1.0, 0.1),)),
+            Mode.HOLD,
+            "rejected an observation",
+        ),
         (PeriodReport(error="ValueError: no"), Mode.HOLD, "ValueError: no"),
         (PeriodReport(guard_reason="no progress for 31 ms"), Mode.SAFE_STOP, "no progress for 31 ms"),
         (PeriodReport(is_silent=True), Mode.READY, "the controller stopped sending commands"),

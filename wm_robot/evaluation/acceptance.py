@@ -46,7 +46,8 @@ class AcceptanceResult:
         """Format the result as a sentence."""
         return (
             f"its error in its own world changes from {self.own_before:.3g} to {self.own_after:.3g} "
-            f"(limit: {MAX_OWN_ERROR_RATIO} times), in the other world from {self.other_before:.3g} to {self.other_after:.3g}"
+            f"(limit: {MAX_OWN_ERROR_RATIO} times), in the other world from {self.other_before:.3g} to "
+            f"{self.other_after:.3g}"
         )
 
     def to_dict(self) -> dict[str, float]:

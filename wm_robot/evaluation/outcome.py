@@ -146,7 +146,8 @@ class SessionOutcome:
             f"{name} {_format_mm(error)}"
             for name, error in zip(self.names, self.largest_difference.errors, strict=False)
         )
-        return f"They differed most {self.largest_difference.time - self.change_time:.1f} s after the change: {errors}."
+        delay = self.largest_difference.time - self.change_time
+        return f"They differed most {delay:.1f} s after the change: {errors}."
 
 
 def _summarize_single_robot(learning: Recovery) -> str:
@@ -165,14 +166,17 @@ def _describe_recovery(name: str, recovery: Recovery) -> str:
             f"{_format_mm(recovery.error_before)} before the change, and {_format_mm(recovery.worst_error)} at worst."
         )
     told = (
-        f"The {name} arm was off its target for {recovery.off_target_time:.1f} of the {recovery.observed_time:.1f} s after the change, "
-        f"by {_format_mm(recovery.worst_error)} at worst"
+        f"The {name} arm was off its target for {recovery.off_target_time:.1f} of the {recovery.observed_time:.1f} s "
+        f"after the change, by {_format_mm(recovery.worst_error)} at worst"
     )
     left = recovery.observed_time - recovery.last_off_target
     if recovery.has_recovered:
         return f"{told}; it was back to stay after {recovery.last_off_target:.1f} s."
     if left >= MIN_REPORTED_SECONDS:
-        return f"{told}; when the visit ended it had been back for {left:.1f} s, and {RECOVERED_SECONDS:.0f} s are required."
+        return (
+            f"{told}; when the visit ended it had been back for {left:.1f} s, "
+            f"and {RECOVERED_SECONDS:.0f} s are required."
+        )
     return f"{told}, and up to the end of the visit."
 
 

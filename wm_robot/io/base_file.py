@@ -61,8 +61,8 @@ def check_same_base(folder: Path, expected_digest: str, state_reference: str) ->
     near = (path for place in (*BASE_FOLDERS, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
     right = next((card.parent for card in near if _read_digest(card.parent) == expected_digest), None)
     raise SnapshotError(
-        f"{state_reference} and base {folder} do not belong together: it was learned with base {expected_digest[:12]}, and this is "
-        f"{found[:12]}. "
+        f"{state_reference} and base {folder} do not belong together: it was learned with base "
+        f"{expected_digest[:12]}, and this is {found[:12]}. "
         + (f"Use: --base {right}" if right else "No shipped or nearby base matches; name its folder")
     )
 

@@ -111,8 +111,8 @@ def _find_unlisted_files(folder: Path) -> list[Path]:
     names = sorted({_parse_name(file)[0] for file in files})
     if not names:
         raise SnapshotError(
-            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or SQLite{_describe_contents(folder)}. "
-            f"{EXPECTED_INPUT}"
+            f"{folder} is no bag: it has neither {METADATA} nor a file of MCAP or "
+            f"SQLite{_describe_contents(folder)}. {EXPECTED_INPUT}"
         )
     if len(names) > 1:
         raise SnapshotError(

@@ -101,7 +101,8 @@ class Supervisor:
             )
         if sum(self._surprise_window) >= safety.surprises[0]:
             seen[SafetyEvent.SURPRISE] = (
-                f"surprise above {safety.surprise:g} nats in {sum(self._surprise_window)} of {len(self._surprise_window)} steps"
+                f"surprise above {safety.surprise:g} nats in {sum(self._surprise_window)} of "
+                f"{len(self._surprise_window)} steps"
             )
         if sum(self._deadline_window) >= safety.misses[0]:
             seen[SafetyEvent.MISSES] = (

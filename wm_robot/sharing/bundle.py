@@ -238,7 +238,8 @@ def _read_files(
     for each in entries:
         if type(each["size"]) is not int or not 0 <= each["size"] <= MAX_PART_BYTES[each["name"]]:
             raise SnapshotError(
-                f"{each['name']} of {where} has size {each['size']!r:.40}; it must be 0 to {MAX_PART_BYTES[each['name']]}"
+                f"{each['name']} of {where} has size {each['size']!r:.40}; it must be 0 to "
+                f"{MAX_PART_BYTES[each['name']]}"
             )
     if len(entries) != len(manifest_entries) or sum(each["size"] for each in entries) != num_bytes:
         raise SnapshotError(

@@ -95,8 +95,8 @@ class Keyring:
         path = self._private_path(name)
         if not path.exists():
             raise ConfigError(
-                f"no private key '{name}' in {self.folder}; there are: {', '.join(self.list_private_keys()) or 'none'}. "
-                f"Make one: wm-robot keys new {name}"
+                f"no private key '{name}' in {self.folder}; there are: "
+                f"{', '.join(self.list_private_keys()) or 'none'}. Make one: wm-robot keys new {name}"
             )
         free = next(other for n in count(2) if not self._private_path(other := f"{name}-{n}").exists())
         move = f"Make another, and sign with that: wm-robot keys new {free}"
@@ -163,8 +163,8 @@ class Keyring:
             if key.id == key_id:
                 if key.expires_at is not None and self._clock() >= key.expires_at:
                     raise SnapshotError(
-                        f"key '{key.name}' ({key.id[:12]}) was trusted until {format_time(key.expires_at)}. If its owner "
-                        f"still holds it, trust it again: wm-robot keys trust {key.name} FILE.pem"
+                        f"key '{key.name}' ({key.id[:12]}) was trusted until {format_time(key.expires_at)}. If its "
+                        f"owner still holds it, trust it again: wm-robot keys trust {key.name} FILE.pem"
                     )
                 return key.public_key
         raise SnapshotError(

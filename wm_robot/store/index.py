@@ -11,7 +11,10 @@ from pathlib import Path
 from wm_robot.errors import SnapshotError
 from wm_robot.store.snapshot import Snapshot
 
-_CREATE_TABLE = "create table if not exists snapshot (name text primary key, sequence integer, manifest blob) without rowid"
+_CREATE_TABLE = (
+    "create table if not exists snapshot "
+    "(name text primary key, sequence integer, manifest blob) without rowid"
+)
 
 
 class StoreIndex:

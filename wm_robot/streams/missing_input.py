@@ -76,7 +76,8 @@ class InputTopic:
     """Next move if nothing is published."""
 
     @property
-    def _publish_advice(self) -> str:
+    def publish_advice(self) -> str:
+        """Advice to publish messages that this input accepts."""
         words = f"Publish {self.message_type} there with {self.delivery.qos_requirement}"
         return f"{words}, {self.requirement}" if self.requirement else words
 
@@ -102,14 +103,17 @@ def describe_missing_input(
     topic, next_move = input_topic.topic, input_topic.remedy
     if not publishers:
         found = f"{topic} has no publisher"
-        next_move = f"{input_topic._publish_advice}. {input_topic.remedy}"
+        next_move = f"{input_topic.publish_advice}. {input_topic.remedy}"
         if other_topics:
-            next_move += f" {input_topic.message_type} is published on {_join_names(other_topics)}: use one namespace, or remap."
+            next_move += (
+                f" {input_topic.message_type} is published on {_join_names(other_topics)}: "
+                "use one namespace, or remap."
+            )
     elif not fit:
         causes = _join_names([f"{each.node} {why}" for each, why in unfit.items()], separator="; ")
         found, next_move = (
             f"{topic} has {_count_publishers(publishers)}, none of them compatible: {causes}",
-            f"{input_topic._publish_advice}.",
+            f"{input_topic.publish_advice}.",
         )
     elif age is None:
         found = (
@@ -118,8 +122,11 @@ def describe_missing_input(
     elif age > MAX_MESSAGE_AGE:
         found = f"{topic} has {_count_publishers(fit)} ({_join_names(fit)}), and its messages have stopped"
     else:
-        found = f"{topic} has {_count_publishers(fit)} ({_join_names(fit)}), and its messages arrive too rarely or are too old"
-        next_move = f"{input_topic._publish_advice}."
+        found = (
+            f"{topic} has {_count_publishers(fit)} ({_join_names(fit)}), "
+            "and its messages arrive too rarely or are too old"
+        )
+        next_move = f"{input_topic.publish_advice}."
     if rejection:
         found += f"; the last message was rejected: {rejection.rstrip('.')}"
     return f"{input_topic.effect}: {found}. {next_move}".strip()
@@ -130,7 +137,10 @@ def describe_mismatches(input_topic: InputTopic, publishers: Sequence[PublisherI
     causes = [f"{each.node} {why}" for each in publishers if (why := each.describe_mismatch(input_topic))]
     if not causes:
         return ""
-    return f"{input_topic.topic} is not received from all publishers: {_join_names(causes, separator='; ')}. {input_topic._publish_advice}."
+    return (
+        f"{input_topic.topic} is not received from all publishers: {_join_names(causes, separator='; ')}. "
+        f"{input_topic.publish_advice}."
+    )
 
 
 def _count_publishers(publishers: Sequence[object]) -> str:

@@ -41,10 +41,10 @@ class RejectionReason(str, Enum):
 STAMP_FAULTS = {
     RejectionReason.NO_STAMP: "it has no stamp",
     RejectionReason.DUPLICATE: "it has the same stamp as the previous one",
-    RejectionReason.OUT_OF_ORDER: "it is older than the previous one. Did its sender's clock jump back, or are there two "
-    "senders?",
-    RejectionReason.STALE: "it is too old. Is its sender's clock behind that of this node, use_sim_time set on one side "
-    "only, or the machine too busy?",
+    RejectionReason.OUT_OF_ORDER: "it is older than the previous one. Did its sender's clock jump back, or are there "
+    "two senders?",
+    RejectionReason.STALE: "it is too old. Is its sender's clock behind that of this node, use_sim_time set on one "
+    "side only, or the machine too busy?",
     RejectionReason.FUTURE: "its stamp is in the future. Is its sender's clock ahead of that of this node, or "
     "use_sim_time set on one side only?",
 }

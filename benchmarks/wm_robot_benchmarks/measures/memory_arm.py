@@ -96,10 +96,10 @@ def run(
         table=[{"arm": row["arm"], **{k: row[k] for k in columns}} for columns in _COLUMNS for row in rows],
         bases={name: base.digest for name, base in bases.items()},
         notes=(
-            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; mean square error {HORIZON} steps ahead, "
-            f"in units of the one-step change; after each change: {AFTER} steps after it; return: {SOON} steps after "
-            f"the first context returns, compared with {SOON} steps after the initial state in it; other life: after "
-            f"{AGES[-1]} steps of another robot, which must be worse than robust",
+            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; mean square error {HORIZON} "
+            f"steps ahead, in units of the one-step change; after each change: {AFTER} steps after it; return: "
+            f"{SOON} steps after the first context returns, compared with {SOON} steps after the initial state in "
+            f"it; other life: after {AGES[-1]} steps of another robot, which must be worse than robust",
             "without a base: " + (", ".join(missing) or "none"),
         ),
     )

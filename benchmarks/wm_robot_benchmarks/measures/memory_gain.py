@@ -47,7 +47,8 @@ def run(
         notes=(
             f"share of the cost of doing nothing, the best without knowledge of the gain, that the first action of "
             f"episodes 2 to {EPISODES} avoids; "
-            f"{TESTED} robots a seed, {describe_seed_count(setting.seeds)}; families trained with {updates} updates each",
+            f"{TESTED} robots a seed, {describe_seed_count(setting.seeds)}; families trained with {updates} updates "
+            "each",
             "controls, the largest of all families: outcomes shuffled, another robot's steps, another gain in each "
             "episode",
         ),

@@ -75,7 +75,8 @@ def run(
         table=rows,
         notes=(
             f"mean square error one step ahead, in units of the noise variance; {TESTED} systems a seed, "
-            f"{describe_seed_count(setting.seeds)}; families trained with {updates} updates each on the same trajectories",
+            f"{describe_seed_count(setting.seeds)}; families trained with {updates} updates each on the same "
+            "trajectories",
             f"best after a change: {best_after}; best in a constant system: {best_still}",
             "oracle: least squares with known times of change. Controls: part of the gap from the initial state to "
             "the own trajectory that a false one closes, the largest of all families",

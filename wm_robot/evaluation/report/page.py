@@ -81,8 +81,8 @@ def _write_sections(report: Report) -> Iterable[str]:
     if foresight and change is not None:
         yield _write_section(
             "Joint angles that each model predicted",
-            f"Both models receive data of the same arm and predict each joint {1e3 * foresight.horizon_seconds:.0f} ms ahead. "
-            "The broad line is the angle that the encoders then measured.",
+            f"Both models receive data of the same arm and predict each joint {1e3 * foresight.horizon_seconds:.0f} "
+            "ms ahead. The broad line is the angle that the encoders then measured.",
         )
         yield f'<p class="muted">{_write_legend(tuple(foresight.predicted))}</p>'
         yield _write_figure(lambda width: figures.draw_joint_predictions(foresight, change, width))
@@ -151,9 +151,9 @@ def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun]) -> str
     if ratio != ratio:
         return "The start of the visit was not recorded, so its first second is not reported."
     return (
-        f"In its first second the {woken.name} arm was {_format_mm(woken.compute_early_error())} off its target on average, the "
-        f"{newborn.name} one {_format_mm(newborn.compute_early_error())}: {ratio:.2f} ×. Both start away from the target, so most of that "
-        "is the way to it."
+        f"In its first second the {woken.name} arm was {_format_mm(woken.compute_early_error())} off its target on "
+        f"average, the {newborn.name} one {_format_mm(newborn.compute_early_error())}: {ratio:.2f} ×. Both start "
+        "away from the target, so most of that is the way to it."
     )
 
 
@@ -226,10 +226,10 @@ def _write_recovery_table(report: Report) -> str:
         "steps lived",
     )
     caption = (
-        f"All from the change to the end of the visit, in seconds after the change; error after from {SETTLE_SECONDS:.0f} "
-        f"s on. Off its target: the mean error of the last {WINDOW_SECONDS} s is above {OFF_TARGET_FACTOR} × the mean before the "
-        f"change, and above {1e3 * MIN_OFF_TARGET_ERROR:.0f} mm. Back to stay: on its target from then to the end of the visit, for "
-        f"{RECOVERED_SECONDS:.0f} s at least."
+        "All from the change to the end of the visit, in seconds after the change; error after from "
+        f"{SETTLE_SECONDS:.0f} s on. Off its target: the mean error of the last {WINDOW_SECONDS} s is above "
+        f"{OFF_TARGET_FACTOR} × the mean before the change, and above {1e3 * MIN_OFF_TARGET_ERROR:.0f} mm. "
+        f"Back to stay: on its target from then to the end of the visit, for {RECOVERED_SECONDS:.0f} s at least."
     )
     return f'{_write_table(heads, rows)}<p class="muted"><small>{_escape_text(caption)}</small></p>'
 

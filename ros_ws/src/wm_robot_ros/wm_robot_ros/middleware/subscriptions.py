@@ -172,12 +172,15 @@ class PublisherLock:
     def _describe_two(self, source: bytes) -> str:
         followed = self._source_lock.followed_source
         used = ENDED_NODE if followed is None else self._find_node_name(followed)
-        return f"two nodes publish '{self._topic}': that of {used} is used, that of {self._find_node_name(source)} is not"
+        return (
+            f"two nodes publish '{self._topic}': that of {used} is used, "
+            f"that of {self._find_node_name(source)} is not"
+        )
 
     def _describe_blocked(self, source: bytes) -> str:
         return (
-            f"'{self._topic}' of {self._find_node_name(source)} is not used, because it published against another node. "
-            "Call ~/arm to use it"
+            f"'{self._topic}' of {self._find_node_name(source)} is not used, because it published against another "
+            "node. Call ~/arm to use it"
         )
 
     def _describe_several(self, count: int) -> str:
