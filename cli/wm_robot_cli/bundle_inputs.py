@@ -23,7 +23,7 @@ def collect_shipment(
     """Read a lifetime state with its base, its robot and its evaluation, and check that they match.
 
     Args:
-        reference: Reference of the lifetime state.
+        state_reference: Reference of the lifetime state.
         base: Folder of its base, or the name of a bundled one.
         product: Name in its card.
         card: Markdown file. None: a generated card.

@@ -304,7 +304,7 @@ class _TrajectoryCollector:
     nominal_only: bool
 
     def describe_round(self, number: int) -> dict[str, Any]:
-        """See `wm_robot.training.trainer.Gather`."""
+        """See `wm_robot.training.trainer.TrajectorySource`."""
         from wm_robot.io.durable import compute_digest
         from wm_robot.spec import encode_canonical_json
 

@@ -19,7 +19,7 @@ from wm_robot.evaluation.recovery import MIN_OFF_TARGET_ERROR, START_SECONDS, co
 from wm_robot.io.base_file import find_base
 from wm_robot.robots import load_spec
 from wm_robot_demo.demo_run import make_first_session, make_second_session
-from wm_robot_demo.load_session import RobotRecording
+from wm_robot_demo.load_session import RobotTrack
 from wm_robot_demo.options import DemoOptions
 from wm_robot_demo.progress import SessionProgress
 from wm_robot_demo.scenario import DemoChange, DemoPlan
@@ -49,7 +49,7 @@ def options(seed: int, out: Path) -> DemoOptions:
     )
 
 
-def first_second(tales: list[RobotRecording]) -> tuple[float, float]:
+def first_second(tales: list[RobotTrack]) -> tuple[float, float]:
     """Error of the restored and of the newborn arm in their first second, in m."""
     restored, newborn = (compute_span_mean(told.time, told.error, (0.0, 1.0)) for told in tales[-2:])
     return restored, newborn
@@ -89,7 +89,7 @@ def show_seeds(seeds: range) -> None:
     )
 
 
-def first(tales: list[RobotRecording]) -> str:
+def first(tales: list[RobotTrack]) -> str:
     """What the change did, as cells of a table."""
     tracks = [ErrorTrack(name=told.name, time=told.time, error=told.error) for told in tales[:2]]
     outcome = SessionOutcome.from_tracks(tracks, change_time=tales[0].change_time, change_description="")
@@ -108,7 +108,7 @@ def first(tales: list[RobotRecording]) -> str:
     )
 
 
-def second(tales: list[RobotRecording]) -> str:
+def second(tales: list[RobotTrack]) -> str:
     """What the saved state was worth, as cells of a table."""
     adaptive, *woken = tales[0], *tales[2:]
     before = (adaptive.surprise_time >= START_SECONDS) & (adaptive.surprise_time < adaptive.change_time)

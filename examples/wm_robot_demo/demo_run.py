@@ -33,7 +33,7 @@ from wm_robot_demo.status_reader import RobotStatus, StatusReader
 from wm_robot_ros.middleware.environment import make_private_environment
 
 if TYPE_CHECKING:
-    from wm_robot_demo.load_session import RobotRecording
+    from wm_robot_demo.load_session import RobotTrack
 
 ROBOT = "arm"
 ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
@@ -179,7 +179,7 @@ class _DemoRun:
 
     def _write_output(
         self,
-        recordings: "Sequence[RobotRecording]",
+        recordings: "Sequence[RobotTrack]",
         initial_arrays: Any,
         *,
         is_complete: bool,

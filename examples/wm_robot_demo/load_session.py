@@ -18,7 +18,7 @@ BINS_PER_REPORTED_BIN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobotRecording:
+class RobotTrack:
     """Recording of one robot in a session. Times are in s since its first command."""
 
     name: str
@@ -72,7 +72,7 @@ class RobotRecording:
         return np.where(changed, after, before)
 
 
-def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> RobotRecording:
+def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> RobotTrack:
     """Read the recording of one robot.
 
     Raises:
@@ -102,7 +102,7 @@ def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> Rob
         when = np.array([_stamp_ns(m) - start for _, m in surprised]) / 1e9
     else:
         when = np.array([received - start / 1e9 for received, _ in heard])
-    return RobotRecording(
+    return RobotTrack(
         name=robot,
         time=(np.array(stamps) - start) / 1e9,
         obs=np.array([sensed[s] for s in stamps], np.float32),

@@ -23,7 +23,7 @@ from wm_robot.model.base import load_base
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
 from wm_robot_demo import film
-from wm_robot_demo.load_session import RobotRecording
+from wm_robot_demo.load_session import RobotTrack
 from wm_robot_demo.options import DemoOptions
 from wm_robot_demo.progress import DemoDisplay
 from wm_robot_demo.scenario import DemoPlan
@@ -61,7 +61,7 @@ def write_output(
     plan: DemoPlan,
     manifests: Mapping[Path, Mapping[str, Any]],
     initial_arrays: dict[str, np.ndarray] | None,
-    recordings: Sequence[RobotRecording],
+    recordings: Sequence[RobotTrack],
     screen: DemoDisplay,
     *,
     is_complete: bool,
@@ -129,7 +129,7 @@ def write_output(
     screen.write_message("\n".join(["", "Open the report in a browser:", *(f"  {path}" for path in left)]))
 
 
-def _collect_notes(recordings: Sequence[RobotRecording], *, is_complete: bool) -> tuple[str, ...]:
+def _collect_notes(recordings: Sequence[RobotTrack], *, is_complete: bool) -> tuple[str, ...]:
     """Return the conditions that limit the meaning of the figures."""
     notes = [] if is_complete else ["The recording is incomplete; the figures show its complete part."]
     worst = max(recordings, key=lambda told: told.late_share)
@@ -152,7 +152,7 @@ def _predict_joints(
     options: DemoOptions,
     spec: RobotSpec,
     plan: DemoPlan,
-    recording: RobotRecording,
+    recording: RobotTrack,
     initial_arrays: dict[str, np.ndarray] | None,
 ) -> JointPredictions | None:
     if recording.change_time is None:
@@ -184,7 +184,7 @@ def _predict_joints(
 def _estimate_physics(
     options: DemoOptions,
     spec: RobotSpec,
-    recording: RobotRecording,
+    recording: RobotTrack,
     initial_arrays: dict[str, np.ndarray] | None,
 ) -> PhysicsEstimate | None:
     if recording.change_time is None:
@@ -217,7 +217,7 @@ def _convert_unit(name: str) -> tuple[str, float, float]:
     return f"{joint}\n{label}" if joint else label, factor, offset
 
 
-def _select_steps(recording: RobotRecording, change: float) -> tuple[int, int]:
+def _select_steps(recording: RobotTrack, change: float) -> tuple[int, int]:
     """Return the range of steps around the change."""
     inside = np.flatnonzero(
         (recording.time >= change - SECONDS_AROUND_CHANGE[0])
@@ -230,7 +230,7 @@ def _write_film(
     options: DemoOptions,
     spec: RobotSpec,
     outcome: SessionOutcome,
-    recordings: tuple[RobotRecording, ...],
+    recordings: tuple[RobotTrack, ...],
     screen: DemoDisplay,
 ) -> Path | None:
     if outcome.change_time is None:

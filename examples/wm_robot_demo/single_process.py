@@ -16,7 +16,7 @@ from wm_robot.errors import DeviceError
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
-from wm_robot_demo.load_session import RobotRecording
+from wm_robot_demo.load_session import RobotTrack
 from wm_robot_demo.progress import DemoDisplay, SessionProgress
 from wm_robot_demo.session import (
     DISPLAY_SECONDS,
@@ -140,9 +140,9 @@ class SimulatedRobotRun:
             said["change"] = round(self.change_time * NANOSECONDS)
         self.view.update_from(said)
 
-    def to_recording(self) -> RobotRecording:
+    def to_recording(self) -> RobotTrack:
         """Return the data in the form of a recording."""
-        return RobotRecording(
+        return RobotTrack(
             name=self.settings.name,
             time=np.arange(self._steps + 1) * self.spec.dt,
             obs=np.array(self._obs, np.float32),
@@ -165,7 +165,7 @@ class SimulatedRobotRun:
 
 def run_session_in_process(
     session: DemoSession, spec: RobotSpec, display: DemoDisplay, commentary: CommentaryFunction
-) -> Sequence[RobotRecording]:
+) -> Sequence[RobotTrack]:
     """Run a session. The states are saved at its end and after an interrupt.
 
     Raises:

@@ -141,7 +141,7 @@ def in_one_worker(family, *marks):
 
 
 KINDS = ("ridge", "ekf")
-"""One of each kind of graph: a plan without a life, a life with factorisations. `exported` is a plain one."""
+"""One of each kind of graph: a plan without a life, a life with factorisations. `export_function` is a plain one."""
 ALIKE = ("delta", "gru", "hope", "kalman", "kv")
 """An export takes half a minute. Of these, `make test` compares the graphs that ship."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 DOMAINS = range(215, 232)
-"""Domains whose ports Linux gives to no other process. `private_environment` picks none of them."""
+"""Domains whose ports Linux gives to no other process. `make_private_environment` picks none of them."""
 
 
 class Peer:

@@ -124,7 +124,7 @@ class AgentLoop(Generic[AnySurprise]):
         Args:
             stamp: Stamp of the observation, in ns.
             goal: Goal of the task, `G`. None: the agent only learns.
-            ready: Complete transitions, the oldest first. All but the newest are learned before the action.
+            transitions: Complete transitions, the oldest first. All but the newest are learned before the action.
 
         Raises:
             FloatingPointError: If an action or a surprise is not finite.

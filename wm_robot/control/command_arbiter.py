@@ -84,7 +84,7 @@ class CommandArbiter:
         Args:
             obs: Observation for a controller in this process; None if there is none.
             last_action: Action in force, `A`.
-            cuts: Limit violations that the gate corrected in the last period.
+            violations: Limit violations that the gate corrected in the last period.
             late: Whether this process has missed a deadline.
             fault: Error of robot or controller in the last period; empty if there was none.
 
@@ -151,7 +151,7 @@ class CommandArbiter:
         """Whether gate or fallback controller changed the action of the learned controller.
 
         Args:
-            cuts: Limit violations that the gate corrected in this period.
+            violations: Limit violations that the gate corrected in this period.
         """
         return not self.supervisor.may_learn or any(cut.rule in INTERVENTION_RULES for cut in violations)
 

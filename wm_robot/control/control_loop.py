@@ -38,7 +38,7 @@ class ReportPeriod(Protocol):
         """Args:
         obs: Observation at the start of the period; None if reading failed.
         applied: Action applied over the period, `A`; None if writing failed.
-        cuts: Limit violations that the gate corrected.
+        violations: Limit violations that the gate corrected.
         latency: Time from the deadline to the command, in s.
         """
 
@@ -92,7 +92,7 @@ class ControlLoop:
         """Run one period at each deadline until the loop is to end. Skipped deadlines are not made up for.
 
         Args:
-            ended: Whether the loop is to end.
+            should_end: Whether the loop is to end.
             wait: Waits for the next deadline. It may return earlier, and is then called again.
         """
         wait = wait or (lambda: deadlines.wait_for_next(self._progress))
@@ -114,7 +114,7 @@ class ControlLoop:
 
         Args:
             late: Whether a deadline was missed before it.
-            behind: Time since its deadline, in s.
+            lateness: Time since its deadline, in s.
 
         Returns:
             Mode of this period. Errors in this period decide the mode of the next one.

@@ -19,5 +19,5 @@ class Controller(Protocol):
 
         Args:
             valid: Whether the transition may be learned from.
-            contact: Whether gate or fallback controller changed the action: an intervention.
+            intervention: Whether gate or fallback controller changed the action: an intervention.
         """

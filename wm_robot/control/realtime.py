@@ -174,7 +174,7 @@ class GarbageCollector:
     def __init__(self, collection: IdleTask, *, interval: int):
         """Args:
         collection: Task that collects.
-        every: Number of opportunities between two collections.
+        interval: Number of opportunities between two collections.
         """
         self._collection, self._interval, self._remaining = collection, interval, interval
 
@@ -213,7 +213,7 @@ def defer_garbage_collection(
     Objects that exist now are frozen and never collected, so that later collections are short.
 
     Args:
-        every: Number of opportunities between two collections.
+        interval: Number of opportunities between two collections.
     """
     gc.collect()
     gc.freeze()

@@ -70,7 +70,7 @@ class RemoteCommands:
             action: Commanded action, `A`.
             stamp: Stamp of the observation that it answers, in ns.
             now: Current time, in ns on the same clock.
-            moment: Current time, in ns on the monotonic clock.
+            monotonic_now: Current time, in ns on the monotonic clock.
         """
         self.buffer.offer_command(action, stamp, now, time=monotonic_now)
         self.age_ms = (now - stamp) / 1e6

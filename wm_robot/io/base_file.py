@@ -49,8 +49,8 @@ def check_same_base(folder: Path, expected_digest: str, state_reference: str) ->
     """Refuse a base with which a lifetime state was not learned; its weights are not read.
 
     Args:
-        digest: Digest of the state's base.
-        life: Reference of the state, for the error.
+        expected_digest: Digest of the state's base.
+        state_reference: Reference of the state, for the error.
 
     Raises:
         SnapshotError: If it is another base; the error names the right one if it is found.

@@ -37,7 +37,7 @@ def find_writer(path: Path) -> str | None:
 def find_growing_files(paths: Iterable[Path]) -> set[Path]:
     """Return the files that change while they are watched; immediately if none has changed recently.
 
-    Each is watched until it is unchanged for `QUIET` s. A writer that pauses for longer is not found.
+    Each is watched until it is unchanged for `QUIET_TIME` s. A writer that pauses for longer is not found.
     """
     before = {path: _size_and_time(path) for path in paths}
     # The clock of the file system may be ahead of this one.

@@ -30,7 +30,7 @@ def parse_json(content: bytes, what: str) -> Any:
 
 
 def parse_canonical_json(content: bytes, what: str) -> Any:
-    """Return the values of a JSON text in canonical form; see `canonical_json`.
+    """Return the values of a JSON text in canonical form; see `encode_canonical_json`.
 
     Raises:
         SnapshotError: If it is not JSON, or has another form.

@@ -7,7 +7,7 @@ from torch import Tensor, library
 
 @library.custom_op("wm_robot::whitened", mutates_args=())
 def whiten(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Return L⁻¹ B and the diagonal of L, for matrices L Lᵀ, `… K K`, and columns B, `… K N`; NaN as in `cholesky`.
+    """Return L⁻¹ B and the diagonal of L, for L Lᵀ, `… K K`, and columns B, `… K N`; NaN as in `cholesky_or_nan`.
 
     A custom operation, so that an exported ONNX graph can compute both in one elimination.
     """

@@ -42,7 +42,7 @@ def delta_scan(
 ) -> tuple[Float[Tensor, "... T V"], Float[Tensor, "... K V"]]:
     """Return the value that each query reads *before* the write of its step, and the matrix after all writes.
 
-    Equals `T` calls of `delta_write`, computed in parallel: the corrected values `u` of a chunk solve one
+    Equals `T` calls of `delta_update`, computed in parallel: the corrected values `u` of a chunk solve one
     unit lower triangular system.
     """
     total = log_decay.cumsum(-1)

@@ -38,7 +38,7 @@ def ekf_update(
     Args:
         innovation: Measured minus predicted.
         jacobian: Derivative of the prediction by the estimated quantities.
-        noise: Variance of each channel, > 0.
+        noise_variance: Variance of each channel, > 0.
 
     Where rounding leaves S not positive definite, the result is not finite.
     """

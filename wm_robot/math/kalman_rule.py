@@ -35,7 +35,7 @@ def kalman_update(
 
     Args:
         key: Zero writes nothing.
-        noise: Variance r > 0 of the value.
+        noise_variance: Variance r > 0 of the value.
         log_decay: g ≤ 0; 0: no decay.
     """
     mean, covariance = belief
@@ -60,7 +60,7 @@ def kalman_scan(
 ) -> tuple[Float[Tensor, "... T V"], Belief]:
     """Return the value that each query reads *before* the write of its step, and the belief after all writes.
 
-    Equals `T` calls of `kalman_write`. The Cholesky factor of the values' covariance is causal: its rows up to t
+    Equals `T` calls of `kalman_update`. The Cholesky factor of the values' covariance is causal: its rows up to t
     depend on the steps up to t alone, so one factor serves every step.
     """
     mean, covariance = belief

@@ -55,7 +55,7 @@ def ridge_update(
 
     Args:
         key: Zero adds nothing.
-        noise: Variance r > 0 of the value.
+        noise_variance: Variance r > 0 of the value.
         log_decay: g ≤ 0; 0: no decay.
     """
     decay, scaled = log_decay.exp()[..., None, None], (key / noise_variance[..., None])[..., None]
@@ -76,7 +76,7 @@ def ridge_scan(
 ) -> tuple[Float[Tensor, "... T V"], Evidence]:
     """Return the value that each query reads *before* the write of its step, and the evidence after all writes.
 
-    Equals `T` calls of `ridge_write`, each after a read with `ridge_weights`.
+    Equals `T` calls of `ridge_update`, each after a read with `solve_ridge_weights`.
     """
     total = log_decay.cumsum(-1)
     before = total - log_decay

@@ -65,7 +65,7 @@ class Mppi:
         """Args:
         low: Smallest action, `A`.
         high: Largest action.
-        step: Largest change from one step to the next.
+        max_step: Largest change from one step to the next.
         """
         self.config = config
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
@@ -105,8 +105,8 @@ class Mppi:
         """Search the next plan; its first action is the one to apply.
 
         Args:
-            improve: An `MppiIteration` of an objective, or the same as an ONNX model.
-            hold: Last action, from which the rate limit counts.
+            iteration: An `MppiIteration` of an objective, or the same as an ONNX model.
+            last_action: Last action, from which the rate limit counts.
 
         Returns:
             Plan of each robot. NaN for a robot without any plan of finite score; its next search starts from the last
@@ -167,7 +167,7 @@ def compute_knot_weights(horizon: int, num_knots: int) -> Float[np.ndarray, "H K
     """Compute linear interpolation weights of the knots, with equal standard deviation of the noise at every step.
 
     Args:
-        knots: Number of knots; at most one for each step is used.
+        num_knots: Number of knots; at most one for each step is used.
     """
     num_knots = min(num_knots, horizon)
     position = np.linspace(0, num_knots - 1, horizon)

@@ -41,7 +41,7 @@ class MppiIteration:
         """Args:
         low: Smallest action, `A`.
         high: Largest action.
-        step: Largest change from one step to the next.
+        max_step: Largest change from one step to the next.
         """
         self.config = config
         max_step = compute_largest_step(max_step, low=low, high=high)
@@ -78,7 +78,7 @@ class MppiIteration:
         """Compute an improved mean plan.
 
         Args:
-            score: Objective; row 0 of the plans that it imagines is the mean itself.
+            objective: Objective; row 0 of the plans that it imagines is the mean itself.
 
         Returns:
             Mean of the elites, within the limits of range and rate.
@@ -123,8 +123,8 @@ class MppiIteration:
         """Return a linear prediction of the features in the plan.
 
         Args:
-            followed: Features of the plan around which it is linear.
-            around: Features of that plan with each of the changes.
+            features: Features of the plan around which it is linear.
+            changed_features: Features of that plan with each of the changes.
         """
         slopes = self._projection @ (changed_features - features).flatten(2)
         start = features.flatten(2) - plan.flatten(2) @ slopes

@@ -83,9 +83,9 @@ class EpisodeSplitter(Generic[G]):
         has_commands: bool = True,
     ):
         """Args:
-        begin: Returns a new episode.
-        end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
-        commanded: False for a robot without recorded commands: its whole motion is an episode.
+        new_episode: Returns a new episode.
+        on_end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
+        has_commands: False for a robot without recorded commands: its whole motion is an episode.
         """
         self.spec, self.has_commands = spec, has_commands
         self.num_observations = 0
@@ -109,7 +109,7 @@ class EpisodeSplitter(Generic[G]):
         """Process a message.
 
         Args:
-            name: One of `STREAMS`; others are ignored.
+            name: One of `TOPIC_TYPES`; others are ignored.
             message: Decoded message of any library.
 
         Raises:

@@ -47,7 +47,7 @@ class OpenEpisode:
 
     def __init__(self, path: Path, origin: EpisodeOrigin, *, goal_size: int = 0, dtype: Any = np.float64):
         """Args:
-        goal: Size of the goal.
+        goal_size: Size of the goal.
         dtype: Of observations and actions, float32 or float64.
 
         Raises:

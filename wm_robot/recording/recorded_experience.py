@@ -225,7 +225,7 @@ def _check_episodes(
     """Return the episodes, after a check that they can be experience of a robot.
 
     Args:
-        unpaired: Reason why there are no transitions, for the error.
+        pairing_fault: Reason why there are no transitions, for the error.
 
     Raises:
         SpecError: If they have no transition, another rate, or too many invalid transitions.

@@ -168,7 +168,7 @@ def is_compressed(file: Path) -> bool:
 
 
 def detect_storage(file: Path) -> bytes:
-    """Return the storage of a file: `MCAP` or `SQLITE`.
+    """Return the storage of a file: `MCAP_MAGIC` or `SQLITE_MAGIC`.
 
     Raises:
         SnapshotError: If it is neither; the error names the kind of file if it is recognised.

@@ -77,7 +77,7 @@ class SessionWriter:
         """Declare a topic, and return its channel.
 
         Args:
-            kind: Type such as `sensor_msgs/msg/JointState`.
+            message_type: Type such as `sensor_msgs/msg/JointState`.
             qos: Profiles of its publishers, YAML as in a bag's metadata; without it a latched topic is played
                 back as an ordinary one.
         """

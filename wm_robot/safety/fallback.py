@@ -23,7 +23,7 @@ class FallbackController:
 
     def __init__(self, spec: RobotSpec, initial_action: np.ndarray):
         """Args:
-        hold: Action in force at the start, `A`.
+        initial_action: Action in force at the start, `A`.
         """
         limits = Limits.from_spec(spec)
         rest = [spec.safety.home.get(actuator.joint, 0.0) for actuator in spec.actuators]

@@ -42,7 +42,7 @@ class Gate:
 
     def __init__(self, spec: RobotSpec, initial_action: np.ndarray):
         """Args:
-        hold: Action in force at the start, `A`.
+        initial_action: Action in force at the start, `A`.
         """
         self.spec, self.limits = spec, Limits.from_spec(spec)
         self.counts = dict.fromkeys(LimitRule, 0)
@@ -66,7 +66,7 @@ class Gate:
         """Restart from an action in force, at rest, independent of all actions before.
 
         Args:
-            hold: `A`; values outside the range are clipped, values that are not finite become the middle.
+            last_action: `A`; values outside the range are clipped, values that are not finite become the middle.
         """
         limits = self.limits
         middle = 0.5 * (limits.low + limits.high)

@@ -16,7 +16,7 @@ class Guard:
 
     def __init__(self, heartbeat: Heartbeat, *, max_silence: float):
         """Args:
-        limit: Longest time without progress of the loop, in s.
+        max_silence: Longest time without progress of the loop, in s.
         """
         self._heartbeat, self._max_silence = heartbeat, max_silence
         self._driver_pid, self._pid_handle = 0, -1

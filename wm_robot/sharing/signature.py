@@ -29,7 +29,7 @@ class SigningKey:
         """Read a private key, PKCS #8 in PEM without a password.
 
         Args:
-            move: Advice if it is no such key, for the error.
+            advice: Advice if it is no such key, for the error.
 
         Raises:
             ConfigError: If it is no private key, or of another kind.
@@ -94,7 +94,7 @@ def decode_public_key(pem: bytes, where: str, *, advice: str = "") -> bytes:
     """Return the 32 bytes of a public key in PEM.
 
     Args:
-        move: Advice if it is no such key, for the error.
+        advice: Advice if it is no such key, for the error.
 
     Raises:
         ConfigError: If it is no public key, or of another kind.

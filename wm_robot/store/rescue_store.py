@@ -37,8 +37,8 @@ def save_rescue_copy(save: Callable[[str], str], original_reference: str, *, age
 
     Args:
         save: Writes it to `STORE@BRANCH`, and returns the snapshot's digest.
-        place: Where it belongs, absolute or relative to the current folder.
-        name: Of the agent, for the copy's folder.
+        original_reference: Where it belongs, absolute or relative to the current folder.
+        agent_name: Of the agent, for the copy's folder.
 
     Raises:
         OSError: If no folder can be written; the message names each with its reason.

@@ -42,7 +42,7 @@ class ClockMonitor:
 
         Args:
             now: Reading in ns.
-            moment: In s on a monotonic clock.
+            time: In s on a monotonic clock.
         """
         if not self.simulated:
             return True
@@ -65,7 +65,7 @@ class ClockMonitor:
 
         Args:
             now: As for `runs`.
-            moment: As for `runs`.
+            time: As for `runs`.
             simulated: Whether the clock is that of /clock now.
             publishers: Nodes that publish /clock.
         """

@@ -14,8 +14,8 @@ class CommandBuffer:
 
     def __init__(self, initial_action: np.ndarray, *, is_servo: np.ndarray, max_age: float, timeout: float):
         """Args:
-        hold: Command in force at the start, `A`.
-        servo: Whether each actuator takes positions, bool `A`.
+        initial_action: Command in force at the start, `A`.
+        is_servo: Whether each actuator takes positions, bool `A`.
         max_age: Largest age of a command on arrival, in s.
         timeout: Time without commands after which the robot holds its position, in s.
         """
@@ -58,7 +58,7 @@ class CommandBuffer:
         Args:
             stamp: Stamp of the observation that the command answers, in ns.
             now: In ns on the same clock.
-            moment: In ns on a monotonic clock.
+            time: In ns on a monotonic clock.
         """
         refusal = self.reject_untimely(stamp, now)
         if refusal:

@@ -94,9 +94,9 @@ def describe_missing_input(
 
     Args:
         publishers: All publishers of the topic, including this node's own.
-        elsewhere: Other topics with a publisher, of the same base name and type.
+        other_topics: Other topics with a publisher, of the same base name and type.
         age: Age of the last used message, in s; None if there was none.
-        refusal: Why the last message was rejected; empty if it was used, or none arrived.
+        rejection: Why the last message was rejected; empty if it was used, or none arrived.
     """
     unfit = {each: why for each in publishers if (why := each.describe_mismatch(input_topic))}
     fit = [each.node for each in publishers if each not in unfit]

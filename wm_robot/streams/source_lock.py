@@ -12,7 +12,7 @@ class SourceLock:
 
     def __init__(self, *, block_rejected: bool):
         """Args:
-        wary: Whether a rejected source stays rejected after the followed one is released, until `reset`.
+        block_rejected: Whether a rejected source stays rejected after the followed one is released, until `reset`.
         """
         self.followed_source: bytes | None = None
         """Id of the followed source; None while any source may start."""

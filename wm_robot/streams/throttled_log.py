@@ -9,7 +9,7 @@ REPEAT_INTERVAL = 60.0
 DESCRIPTION_INTERVAL = 1.0
 """Time between two descriptions of the same cause, in s."""
 MAX_LINES = 4
-"""Largest number of different lines about one cause within `AGAIN`."""
+"""Largest number of different lines about one cause within `REPEAT_INTERVAL`."""
 ACTIVE_TIME = 3.0
 """Time after its last occurrence for which a cause is active, in s."""
 
@@ -34,7 +34,7 @@ class ThrottledLog:
 
     def __init__(self, write_line: Callable[[str], object], *, clock: Callable[[], float] = time.monotonic):
         """Args:
-        say: Function that writes one line.
+        write_line: Function that writes one line.
         clock: Monotonic clock, in s.
         """
         self._write_line, self._clock = write_line, clock
@@ -45,8 +45,8 @@ class ThrottledLog:
 
         Args:
             cause: Name of the cause, from a small fixed set: each is stored permanently.
-            words: Returns the description; called at most once a second.
-            lasting: Whether it is a condition that is checked repeatedly, and not an event: its lines have no count.
+            describe: Returns the description; called at most once a second.
+            is_condition: Whether it is a condition that is checked repeatedly, no event: its lines have no count.
         """
         now, known = self._clock(), self._causes.setdefault(cause, _CauseRecord(is_condition=is_condition))
         known.last_seen, known.count = now, known.count + 1

@@ -83,7 +83,7 @@ class EmulatedRobot:
 
     def __init__(self, spec: RobotSpec, initial_action: np.ndarray | None = None):
         """Args:
-        hold: Action in force, `A`; by default zero, clipped to the range.
+        initial_action: Action in force, `A`; by default zero, clipped to the range.
         """
         neutral = np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)
         self.motors = EmulatedMotors(spec, neutral if initial_action is None else initial_action)

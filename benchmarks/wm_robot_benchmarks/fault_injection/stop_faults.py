@@ -108,7 +108,7 @@ class StopFaultStage:
         """End a control process that drives the plant; return None if the plant had stopped before.
 
         Args:
-            how: SIGKILL or SIGSTOP.
+            signal_number: SIGKILL or SIGSTOP.
             after: Time for which it drives, in s.
         """
         control = fork_process(lambda: run_control(self._spec, self._page))

@@ -94,7 +94,7 @@ def end_with_parent(parent: int) -> None:
     """End this process when the bench ends: a killed bench does not end its workers by itself.
 
     Args:
-        bench: Process id of the parent.
+        parent: Process id of the parent.
     """
 
     def watch_parent() -> None:

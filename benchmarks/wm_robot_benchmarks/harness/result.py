@@ -216,7 +216,7 @@ def _compose_train_command(robot_argument: str, robot: str, variants: list[str],
     `train --all` trains one of a family, `robust` and `oracle`.
 
     Args:
-        asked: The robot's name or the path of its spec, as given by the user.
+        robot_argument: The robot's name or the path of its spec, as given by the user.
         folder: Folder of the bases.
     """
     default = folder == Path("bases")

@@ -69,7 +69,7 @@ class RobotVariants:
         """Args:
         backend: Updates the state: consolidation, a shadow evaluation or a model.
         state: State under shadow evaluation; its part without a residual is the variant `write`.
-        told: Lifetime state of the oracle.
+        oracle_state: Lifetime state of the oracle.
         """
         self.model, self.backend, self.state, self.oracle, self.told = (
             model,
@@ -90,8 +90,8 @@ class RobotVariants:
         """Update all variants with the pieces, and imagine rollouts with each.
 
         Args:
-            by_step: Store the error of every step too.
-            garbled: Corrupt the readings: each is replaced by one of another robot and time.
+            keep_steps: Store the error of every step too.
+            corrupt_readings: Corrupt the readings: each is replaced by one of another robot and time.
         """
         course = ErrorCurves()
         for piece in pieces:

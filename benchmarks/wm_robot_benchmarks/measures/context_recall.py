@@ -52,7 +52,7 @@ def measure_visits(
     """Process trajectories and imagine rollouts at several steps of every visit.
 
     Args:
-        visit: Steps of each visit.
+        visit_steps: Steps of each visit.
         points: Steps since the change at which to imagine.
         recall: Configuration of the context bank; without it, the memory alone.
         swap_banks: Control condition: at each change every robot gets the bank of the next one.

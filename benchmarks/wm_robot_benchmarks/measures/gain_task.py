@@ -32,7 +32,7 @@ def generate_gain_trajectories(
     """Generate trajectories of episodes with random actions, each from rest: the first action has no evidence.
 
     Args:
-        lasting: False draws another g for each episode, so that memory across episodes has no value.
+        constant_gain: False draws another g for each episode, so that memory across episodes has no value.
     """
     rng = np.random.default_rng(seed)
     steps = episodes * LENGTH

@@ -31,7 +31,7 @@ def generate_linear_trajectories(
     """Generate trajectories, each in its own system.
 
     Args:
-        regime: Steps between changes of the system; None: one change after a random time, and none in half of the
+        regime_steps: Steps between changes of the system; None: one change after a random time, none in half of the
             trajectories.
     """
     rng = np.random.default_rng(seed)

@@ -104,8 +104,8 @@ def record_behaviour(
     Args:
         gates: See `GateBatch`.
         goals: `B T G`.
-        delivered: `T`.
-        gripper: Gripper position from the observation, `B O` → `B G`.
+        is_delivered: `T`.
+        locate_gripper: Gripper position from the observation, `B O` → `B G`.
         change: Step before which a change happens, and the function that makes it.
         progress: Progress over the steps.
     """
@@ -186,7 +186,7 @@ def find_outside_statistics(
     Source: the largest of studentised statistics, Westfall and Young (1993), Resampling-Based Multiple Testing.
 
     Args:
-        found: Statistics by name, `B` each.
+        statistics: Statistics by name, `B` each.
     """
     names = list(control)
     difference = np.stack([statistics[name] - control[name] for name in names], 1)

@@ -46,7 +46,7 @@ class MonitoredAgents:
 
     def __init__(self, agents: BatchAgent, monitor: PlanMonitor, *, frozen: bool = False):
         """Args:
-        watch: Plan monitor of the agents.
+        monitor: Plan monitor of the agents.
         frozen: Disable learning.
         """
         self._agents, self._watch, self._frozen = agents, monitor, frozen

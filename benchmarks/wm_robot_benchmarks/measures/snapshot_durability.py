@@ -60,7 +60,7 @@ def write_to_store(
     """Write to a store like a robot, with regular garbage collection.
 
     Args:
-        rest: Time between two states, in s.
+        pause: Time between two states, in s.
     """
     store, rng = Store(folder), np.random.default_rng(number)
     while True:
@@ -133,7 +133,7 @@ def kill_while_writing(
     Args:
         number: Of the first state.
         size: Of a state, in bytes.
-        after: Seconds until `kill -9`.
+        delay: Seconds until `kill -9`.
     """
     child, pipe = _fork_writer(writer, folder, number, size)
     try:

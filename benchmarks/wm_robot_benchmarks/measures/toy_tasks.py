@@ -69,7 +69,7 @@ class _TrajectoryGenerator:
     task: ToyTask
 
     def describe_round(self, number: int) -> dict[str, Any]:
-        """See `wm_robot.training.trainer.Gather`."""
+        """See `wm_robot.training.trainer.TrajectorySource`."""
         return {"task": self.task.name, "round": number, "lives": self.task.num_trajectories}
 
     def __call__(self, number: int, model: WorldModel | None) -> TrajectoryBatch:

@@ -1,4 +1,4 @@
 """ROS probes: nodes and processes that measure ROS 2 itself."""
 
 PROBES = __name__
-"""Package of the probe nodes, for `node_command`."""
+"""Package of the probe nodes, for `make_node_command`."""

@@ -51,8 +51,8 @@ class RoundTripLog:
 
         Args:
             stamp: Stamp that identifies its answer, in ns.
-            places: Expected content of the answer, `A`.
-            moment: In s on a monotonic clock.
+            action: Expected content of the answer, `A`.
+            time: In s on a monotonic clock.
         """
         self._sent[stamp] = action, time
         self._count += 1

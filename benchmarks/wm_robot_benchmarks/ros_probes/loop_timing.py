@@ -46,10 +46,10 @@ def measure_ros_loop(
     Args:
         seconds: Length of the run from the first command on.
         priority: Real-time priority of both nodes, where the system permits it; 0 for none.
-        hogs: Number of busy processes of ordinary priority during the run.
+        num_busy_processes: Number of busy processes of ordinary priority during the run.
         agent: Further parameters of the agent.
         plant: Further parameters of the plant.
-        flood: False observations and commands per second, from another process.
+        flood_rate: False observations and commands per second, from another process.
 
     Returns:
         `p50_ms`, `p99_ms`, `p999_ms` and `worst_ms` from a sensor's stamp to its command's arrival at the plant;

@@ -1,4 +1,4 @@
-"""Foreign files: attacks with objects that are no bundle or no file. Each creates an object at `Target.path`."""
+"""Foreign files: attacks with objects that are no bundle or no file. Each makes an object at `AttackTarget.path`."""
 
 import os
 import zlib

@@ -25,7 +25,7 @@ def make_tensor_file(
     """Make a tensor file with this header.
 
     Args:
-        claimed: Length that the file states for its header; by default the true one.
+        claimed_length: Length that the file states for its header; by default the true one.
     """
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if claimed_length is None else claimed_length).to_bytes(8, "little") + text + body

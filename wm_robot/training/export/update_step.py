@@ -241,7 +241,7 @@ def _add_state_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unroll_whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace `math.cholesky.whitened` by unrolled elimination: ONNX has no such operation, the matrices are small.
+    """Replace `math.cholesky_or_nan.whitened` by unrolled elimination: ONNX lacks it, the matrices are small.
     Completed columns stay: for about 12 rows their arithmetic is cheaper than a slice. Rows are divided by the roots
     of their pivots at the end, all at once."""
     size, rows, pivots = matrix.shape[-1], [], []

@@ -276,7 +276,7 @@ def check_names_free(driver: Node, names: Sequence[str], advice: str) -> None:
     Args:
         driver: Node that reads the ROS graph.
         names: Full names of nodes.
-        elsewhere: Advice for the error.
+        advice: Advice for the error.
 
     Raises:
         ConfigError: If a node has one of the names.
@@ -311,8 +311,8 @@ def run_graph(nodes: Sequence[Mapping[str, Any]], shutdown_flag: ShutdownFlag, a
 
     Args:
         nodes: Nodes to start.
-        stop: Requests of the user to end.
-        elsewhere: Advice for the case that nodes with these names run already.
+        shutdown_flag: Requests of the user to end.
+        advice: Advice for the case that nodes with these names run already.
 
     Raises:
         ConfigError: If nodes with these names run already.

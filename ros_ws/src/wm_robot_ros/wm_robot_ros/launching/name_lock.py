@@ -20,7 +20,7 @@ class NameLock:
         """Args:
         domain: ROS domain id.
         names: Full names of nodes, sorted, so that one of two processes with common names gets all of them.
-        elsewhere: Advice for the error.
+        advice: Advice for the error.
         """
         self._domain, self._names, self._advice = domain, names, advice
         self._sockets: list[socket.socket] = []

@@ -29,7 +29,7 @@ def read_ros_domain(domain_option: int | None = None) -> int:
     """Return the ROS domain: the given one, else `ROS_DOMAIN_ID`, else 0.
 
     Args:
-        given: Value of the option `--domain`.
+        domain_option: Value of the option `--domain`.
 
     Raises:
         ConfigError: If the value is not a domain id. An empty variable counts as 0, as in ROS.
@@ -167,8 +167,8 @@ class NodeProcess:
         """Terminate the process, kill it after a timeout, and return its exit code.
 
         Args:
-            patience: Timeout between termination and kill, in s.
-            give_up: Whether the user discards a state that the process cannot save. The process is not killed before
+            kill_timeout: Timeout between termination and kill, in s.
+            is_discarded: Whether the user discards a state that cannot be saved. The process is not killed before
                 that; then it is terminated once more, with the same timeout. None: kill after the first timeout.
         """
         if self.is_running:

@@ -51,7 +51,7 @@ class InputMonitor:
         rejected: Text about a rejected message, such as `observation rejected`.
         needs: Further requirement on the messages.
         remedy: Advice if no node publishes the topic.
-        patience: Time until a missing input is logged, in s; the diagnostics report it immediately.
+        log_delay: Time until a missing input is logged, in s; the diagnostics report it immediately.
         """
         self._node, self._throttled_log = node, throttled_log
         self._rejected, self._log_delay = rejected, log_delay
@@ -98,9 +98,9 @@ class InputMonitor:
         """Check the input, and describe it if it is missing: for diagnostics, services and, after a time, the log.
 
         Args:
-            lacking: Whether the node lacks the messages of this input.
-            logs: Whether to log the description.
-            explained: Whether another missing input may be the cause. Then only a lack of compatible publishers is
+            is_lacking: Whether the node lacks the messages of this input.
+            write_log: Whether to log the description.
+            has_other_cause: Whether another missing input may be the cause. Then only a lack of fitting publishers is
                 described.
 
         Returns:

@@ -97,7 +97,7 @@ def make_executor(node: Node, *, use_events: bool = False) -> Executor:
 
     Args:
         node: The node.
-        quick: Use the events executor if this rclpy has it: 0.6 ms less from message to callback, and a third less
+        use_events: Use the events executor if this rclpy has it: 0.6 ms less from message to callback, a third less
             processor time.
     """
     # Never the MultiThreadedExecutor: it lost nine of ten messages of a 200 Hz topic.

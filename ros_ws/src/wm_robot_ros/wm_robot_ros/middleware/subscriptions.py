@@ -103,7 +103,7 @@ class PublisherLock:
 
     def __init__(self, node: Node, topic: str, throttled_log: ThrottledLog, *, block_rejected: bool):
         """Args:
-        complaints: Log of other publishers, and of the end of the accepted one.
+        throttled_log: Log of other publishers, and of the end of the accepted one.
         block_rejected: Whether a publisher that was rejected stays rejected until `accept_new_publisher`, even after
             the accepted one has ended.
         """

@@ -39,7 +39,7 @@ class InputReceiver(InputRequirements, Protocol):
         Args:
             stamp: Stamp of the observation, in ns.
             obs: Sensor values, `O`.
-            due: Earliest time of the next observation, in s of the monotonic clock.
+            next_due: Earliest time of the next observation, in s of the monotonic clock.
         """
 
     def learn_late_transition(self) -> None:

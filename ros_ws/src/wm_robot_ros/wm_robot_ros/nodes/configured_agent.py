@@ -45,7 +45,7 @@ class ConfiguredAgent:
         resources: ExitStack,
     ):
         """Args:
-        process: See `StatusSources`.
+        describe_process: See `StatusSources`.
         resources: Stack that destroys each part when it closes.
         """
         self._node, self._config, self._session = node, config, session

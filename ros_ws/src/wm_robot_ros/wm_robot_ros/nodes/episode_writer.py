@@ -28,7 +28,7 @@ class EpisodeWriter:
         """Args:
         folder: Folder with one subfolder for each namespace.
         robots: Namespaces of the robots.
-        kinds: Message type of each topic, by the topic's name in a namespace.
+        message_types: Message type of each topic, by the topic's name in a namespace.
         source: Name of the session file.
 
         Raises:

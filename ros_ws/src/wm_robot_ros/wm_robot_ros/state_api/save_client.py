@@ -15,7 +15,7 @@ def request_save(name: str, timeout: float) -> str:
 
     Args:
         name: Name of the node, with its namespace.
-        seconds: Longest wait for the answer, in s.
+        timeout: Longest wait for the answer, in s.
 
     Raises:
         DeviceError: If the agent does not answer, or cannot save.

@@ -15,7 +15,7 @@ class SnapshotPruner:
     def __init__(self, place: str, keep_last: int):
         """Args:
         place: STORE or STORE@BRANCH.
-        keep: Number of newest snapshots whose tensors stay; the same number of older ones with growing gaps; 0: all.
+        keep_last: Number of newest snapshots whose tensors stay; as many older ones with growing gaps; 0: all.
         """
         self._folder, self._keep_last = str(parse_reference(place)[0].folder), keep_last
         self._num_saves = 0
