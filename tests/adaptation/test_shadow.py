@@ -32,7 +32,7 @@ def model(request) -> TorchBackend:
 
 
 def born(trial):
-    return trial.birth(hold=HOLD)
+    return trial.initial_state(initial_action=HOLD)
 
 
 def residual(state, size=0.3, seed=3):
@@ -52,7 +52,7 @@ def live(lives, state, steps=60, teacher=None, seed=0):
         if teacher is not None:
             model, residual_ = teacher
             then = model.predict(state.with_residual(residual_), obs, action).mean
-        _, state = lives.write(state, Step(obs, action, then, np.ones(2, np.float32)))
+        _, state = lives.update(state, Step(obs, action, then, np.ones(2, np.float32)))
     return state
 
 
@@ -137,7 +137,7 @@ def test_both_lives_are_lived_in_one_call_and_each_as_it_would_be_alone(model):
     class Counted(TorchBackend):
         calls = 0
 
-        def write(self, *given):
+        def update(self, *given):
             self.calls += 1
             return super().update(*given)
 
@@ -166,7 +166,7 @@ def test_both_lives_are_lived_in_one_call_and_each_as_it_would_be_alone(model):
         before = lives.calls
         _, state = trial.update(state, step)
         assert lives.calls == before + 1
-        main, other = (lives.write(each, step)[1] for each in (main, other))
+        main, other = (lives.update(each, step)[1] for each in (main, other))
     for each, alone in ((state, main), (get_unused_state(state), other)):
         for name, value in alone.flatten().items():
             np.testing.assert_allclose(each.flatten()[name], value, atol=1e-5, rtol=1e-5, err_msg=name)

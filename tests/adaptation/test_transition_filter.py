@@ -14,7 +14,7 @@ def watched(caution, steps, *, target=None, reading=None, contact=None) -> list[
         applied = np.array([0.5 * np.sin(0.1 * t) if target is None else target], np.float32)
         after = rng.normal(size=2).astype(np.float32) if reading is None else np.float32(reading)
         touched = contact is not None and t == contact
-        found.append(caution.rejects(t, before, applied, after, contact=touched))
+        found.append(caution.rejects(t, before, applied, after, intervention=touched))
         before = after
     return found
 

@@ -40,7 +40,7 @@ class Recorded:
         self.said += words.splitlines() or [""]
 
     def show_progress(self, scene: Any) -> None:
-        self.scenes.append((scene.time, scene.story, [view.error for view in scene.robots]))
+        self.scenes.append((scene.time, scene.sentence, [view.error for view in scene.robots]))
         if scene.time > self._interrupt_at:
             raise KeyboardInterrupt
 

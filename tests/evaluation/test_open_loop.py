@@ -27,10 +27,10 @@ def life():
 
 def by_hand(model, obs, applied, step, *, learning=True):
     """The same, one write at a time."""
-    state = model.birth(hold=torch.from_numpy(applied[:1]))
+    state = model.initial_state(initial_action=torch.from_numpy(applied[:1]))
     for t in range(step - HORIZON):
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
-        _, state = model.write(state, Step(*row, torch.tensor([float(learning)])))
+        _, state = model.update(state, Step(*row, torch.tensor([float(learning)])))
     origin = step - HORIZON
     z = model.observe(state, torch.from_numpy(obs[origin][None]))
     mean, _ = model.imagine(state, z, torch.from_numpy(applied[origin:step][None, None]))
@@ -64,7 +64,7 @@ def test_a_saved_life_goes_on(model, life):
     applied = applied.copy()
     # It wakes holding still: the actions on their way are those of the body now.
     applied[7:10] = applied[10]
-    state = model.birth(hold=torch.from_numpy(applied[:1]))
+    state = model.initial_state(initial_action=torch.from_numpy(applied[:1]))
     row = (torch.from_numpy(obs[None, :11]), torch.from_numpy(applied[None, :10]), torch.ones(1, 10))
     _, state = model.scan(state, *row)
     saved = {name: value.numpy() for name, value in state.flatten().items()}
@@ -78,10 +78,10 @@ def test_a_saved_life_goes_on(model, life):
 def test_a_belief_is_that_of_the_life_before_each_step(model, life):
     obs, applied = life
     found = estimate_physics(model, obs, applied, span=(5, 9))
-    state = model.birth(hold=torch.from_numpy(applied[:1]))
+    state = model.initial_state(initial_action=torch.from_numpy(applied[:1]))
     for t in range(9):
         if t >= 5:
             np.testing.assert_allclose(found[t - 5], model.physics(state)[0].numpy(), atol=1e-5)
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
-        _, state = model.write(state, Step(*row, torch.ones(1)))
+        _, state = model.update(state, Step(*row, torch.ones(1)))
     assert np.abs(np.diff(found, axis=0)).max() > 0

@@ -121,27 +121,27 @@ def agent(start, peer, tmp_path, environment):
 
 def test_its_life_cycle_is_driven_from_another_process(agent, peer, tmp_path):
     client = agent(state=str(tmp_path / "state"))
-    assert client.state() == "unconfigured"
-    client.configure()
-    assert client.state() == "inactive"
+    assert client.read_state() == "unconfigured"
+    client.configure_node()
+    assert client.read_state() == "inactive"
     plant = Plant(peer)
     for _ in range(3):
         plant.advance(answered=False)
     assert not plant.heard, "an inactive agent acts"
-    client.activate()
+    client.activate_node()
     for _ in range(10):
         plant.advance()
-    client.deactivate()
+    client.deactivate_node()
     assert json.loads((tmp_path / "state" / "life.json").read_text())["steps"] == 9
     for _ in range(3):
         plant.advance(answered=False)
     assert len(plant.heard) == 10, "a deactivated agent acts"
-    client.cleanup()
-    assert client.state() == "unconfigured"
+    client.clean_up_node()
+    assert client.read_state() == "unconfigured"
     # And round again: with the life that was saved, and not with a newborn one.
-    client.configure()
-    client.activate()
-    assert client.state() == "active"
+    client.configure_node()
+    client.activate_node()
+    assert client.read_state() == "active"
     # Its topics are new ones, which are found in their own time.
     for _ in range(100):
         plant.advance(answered=False)
@@ -157,15 +157,15 @@ def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):
     Store(state).save(values, base_digest="b" * 64, spec_digest="c" * 64)
     client = agent(state=str(state))
     with pytest.raises(DeviceError, match="did not configure"):
-        client.configure()
+        client.configure_node()
     (log,) = tmp_path.glob("node*.log")
     assert "Write restore:=" in log.read_text() and "to go on with it" in log.read_text()
 
 
 def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
     client = agent(state=str(tmp_path / "state"))
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
@@ -173,7 +173,7 @@ def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
     answer = save()
     peer.spin(0.1)
     # The notebook takes 0.3 s to save, and complains about a second save meanwhile.
-    client.deactivate()
+    client.deactivate_node()
     peer.until(answer.done, "no answer")
     assert answer.result().success
     assert json.loads((tmp_path / "state" / "life.json").read_text())["steps"] == 4
@@ -182,8 +182,8 @@ def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
 
 def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     client = agent()
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     predicted, surprise = peer.hear(JointState, "agent/prediction"), peer.hear(Float64, "agent/surprise")
     diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
     plant = Plant(peer)
@@ -224,8 +224,8 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
 
 def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     client = agent()
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(4):
         plant.advance()
@@ -238,8 +238,8 @@ def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
 @pytest.mark.parametrize("thinks, late", [(0.0, False), (0.05, True)])
 def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(agent, peer, thinks, late):
     client = agent(thinks=thinks)
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(6):
         plant.advance()
@@ -250,11 +250,11 @@ def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(
 
 def test_an_agent_that_no_longer_acts_waits_and_does_not_spin(agent, peer):
     client = agent(**{"realtime.priority": 1})
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     plant.advance()
-    client.deactivate()
+    client.deactivate_node()
 
     def used():
         fields = Path(f"/proc/{agent.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -267,8 +267,8 @@ def test_an_agent_that_no_longer_acts_waits_and_does_not_spin(agent, peer):
 
 def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
     client = agent()
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     # Nobody says what the motors do, so it cannot be born.
     for _ in range(3):
@@ -282,8 +282,8 @@ def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
 
 def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent, peer):
     client = agent()
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
@@ -332,8 +332,8 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
 
 def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
     client = agent()
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     contact = peer.speak(String, "plant/contact")
     for _ in range(3):
@@ -349,13 +349,13 @@ def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
 
 def test_it_says_at_once_that_it_ends(agent, peer):
     client = agent(status_rate=2.0)
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     peer.until(lambda: plant.told()["active"], "it does not say that it acts")
     plant.status.clear()
     began = time.monotonic()
-    agent.process.stop(patience=5)
+    agent.process.stop_process(kill_timeout=5)
     peer.until(lambda: plant.status and not plant.told()["active"], "it does not say that it ends")
     assert time.monotonic() - began < 4
 
@@ -363,15 +363,15 @@ def test_it_says_at_once_that_it_ends(agent, peer):
 def test_it_writes_down_every_step(agent, peer, tmp_path):
     log = tmp_path / "log.ndjson"
     client = agent(log=str(log))
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     stamps = []
     for _ in range(5):
         plant.advance()
         stamps.append(plant.stamp)
     peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
-    assert agent.process.stop(patience=5) == 0
+    assert agent.process.stop_process(kill_timeout=5) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["stamp"] for line in lines] == stamps
     assert all(line["act_ms"] > 0 and "latency_ms" in line for line in lines)
@@ -381,8 +381,8 @@ def test_it_writes_down_every_step(agent, peer, tmp_path):
 
 def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
     client = agent(**{"observation.max_age": 1.0})
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(3):
         plant.advance()
@@ -401,8 +401,8 @@ def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
 
 def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer):
     client = agent(**{"target.max_age": 0.1})
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(4):
         plant.advance(target=False, answered=False)
@@ -426,12 +426,12 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
 def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     folder = tmp_path / "state"
     client = agent(state=str(folder))
-    client.configure()
+    client.configure_node()
     save = saver(peer)
     early = save()
     peer.until(early.done, "no answer")
     assert (early.result().success, early.result().message) == (False, "the agent has not started yet")
-    client.activate()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
@@ -447,11 +447,11 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
 
 def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, environment):
     client = agent(state=str(tmp_path / "state"))
-    client.configure()
+    client.configure_node()
     ask = [sys.executable, "-m", "wm_robot_cli", "state", "save", "agent", "--json"]
     early = subprocess.run(ask, env=environment, capture_output=True, text=True)
     assert early.returncode == 2 and "agent did not save: the agent has not started yet" in early.stderr
-    client.activate()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(5):
         plant.advance()
@@ -468,8 +468,8 @@ def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, enviro
 def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
     folder = tmp_path / "state"
     client = agent(state=str(folder), save_every=0.5)
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant, steps = Plant(peer), list[int]()
     while len(set(steps)) < 2 and plant.step < 500:
         plant.advance()
@@ -482,8 +482,8 @@ def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "life.json").write_text('{"steps": 4321}')
     client = agent(restore=str(tmp_path / "state"))
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(3):
         plant.advance()
@@ -493,16 +493,16 @@ def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):
 def test_a_state_that_is_not_there_is_a_failure_with_a_reason_and_the_node_lives_on(agent, tmp_path):
     client = agent(restore=str(tmp_path / "nowhere"))
     with pytest.raises(DeviceError, match="node 'agent' did not configure; it is unconfigured"):
-        client.configure()
-    assert client.state() == "unconfigured"
+        client.configure_node()
+    assert client.read_state() == "unconfigured"
     (log,) = tmp_path.glob("node*.log")
     assert f"SnapshotError: no life in {tmp_path / 'nowhere'}" in log.read_text()
 
 
 def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked(agent, peer, tmp_path):
     client = agent(thinks=0.03, state=str(tmp_path / "state"))
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for _ in range(100):
         plant.begin_step()
@@ -514,7 +514,7 @@ def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked
         plant.begin_step()
         plant.states.publish(plant.state_message())
     began = time.monotonic()
-    assert agent.process.stop(patience=5) == 0
+    assert agent.process.stop_process(kill_timeout=5) == 0
     assert time.monotonic() - began < 3
     assert (tmp_path / "state" / "life.json").exists()
 
@@ -522,20 +522,20 @@ def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked
 def test_an_invalid_request_is_refused_and_the_node_lives_on(agent):
     client = agent()
     with pytest.raises(DeviceError, match="did not activate; it is unconfigured"):
-        client.activate()
-    client.configure()
-    assert client.state() == "inactive"
+        client.activate_node()
+    client.configure_node()
+    assert client.read_state() == "inactive"
 
 
 def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(agent, peer, tmp_path):
     folder = tmp_path / "state"
     client = agent(state=str(folder), seed=6)
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for step in range(9):
         plant.advance(answered=step < 7)
-    assert client.state() == "inactive"
+    assert client.read_state() == "inactive"
     assert len(plant.heard) == 7
     peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
     assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
@@ -545,19 +545,19 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
     answer = save()
     peer.until(answer.done, "no answer")
     assert not answer.result().success and "may be damaged" in answer.result().message
-    client.activate()
+    client.activate_node()
     plant.advance()
     assert agent.notes("begin")[0]["steps"] == 0
     assert len(agent.notes("act")) == 1
-    assert agent.process.stop(patience=5) == 0
+    assert agent.process.stop_process(kill_timeout=5) == 0
 
 
 def test_an_agent_that_stopped_by_itself_says_so_with_its_exit_code(agent, peer):
     client = agent(seed=2)
-    client.configure()
-    client.activate()
+    client.configure_node()
+    client.activate_node()
     plant = Plant(peer)
     for step in range(5):
         plant.advance(answered=step < 3)
     peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
-    assert agent.process.stop(patience=5) == 1
+    assert agent.process.stop_process(kill_timeout=5) == 1

@@ -63,7 +63,7 @@ class Told:
 
     def is_well(self, words):
         """It goes on, and its log has one line of that, whatever else it has."""
-        assert self.process.running
+        assert self.process.is_running
         lines = self._log.read_text(errors="replace").splitlines()
         assert sum(words in line for line in lines) == 1, lines
         assert not any("Traceback" in line for line in lines)
@@ -189,7 +189,7 @@ def test_a_plant_holds_when_its_controller_dies(plant, peer, start):
     played.told.until("no commands, holding position")
     peer.until(lambda: played.status["holding"], "it does not hold")
     peer.until(lambda: played.status["mode"] == "ready", "its controller's turn does not end")
-    assert played.told.process.running
+    assert played.told.process.is_running
 
 
 def test_a_flood_is_not_used_even_while_the_controller_stalls(plant, peer, start):
@@ -415,7 +415,7 @@ def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start):
     played.told.until(words, played.step)
     played.until_it_acts()
     played.is_unharmed()
-    flood.stop()
+    flood.stop_process()
     played.until_it_acts()
     played.told.is_well(words)
     played.is_unharmed()

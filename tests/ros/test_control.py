@@ -223,6 +223,6 @@ def test_it_is_not_armed_without_a_description_that_fits(start, peer, tmp_path, 
 
 def test_it_does_not_publish_on_the_topic_that_it_listens_to(start, tmp_path):
     process = start(make_node_command("control_node", {"states.topic": "joint_states"}))
-    assert process.wait(30) == 2
+    assert process.wait_for_exit(30) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "which this node publishes" in log.read_text()

@@ -117,7 +117,7 @@ def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_p
     for _ in range(5):
         publisher.publish(plan(peer.now_message(), mean, mean + 0.1, names=spec.observation_names))
         peer.spin(0.1)
-    assert display.running and "Traceback" not in log.read_text()
+    assert display.is_running and "Traceback" not in log.read_text()
 
 
 def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tmp_path):

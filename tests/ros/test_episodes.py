@@ -47,8 +47,8 @@ def live(start, environment, tmp_path):
         # However late an agent is on a busy machine, it is to go on living.
         parameters = {"robot": "arm", "duration": seconds, "hold_if_late": False}
         plant = start(make_node_command("plant_node", parameters, namespace="one"))
-        assert plant.wait(60) == 0
-        assert living.stop() == 0 and recorder.stop() == 0
+        assert plant.wait_for_exit(60) == 0
+        assert living.stop_process() == 0 and recorder.stop_process() == 0
         place.told = json.loads(place.report.read_text())
         return place
 
@@ -167,7 +167,7 @@ def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment
     )
     os.kill(recorder.pid, signal.SIGKILL)
     killed = time.time_ns()
-    assert recorder.wait(5) == -signal.SIGKILL and not list_episodes(folder / "one")
+    assert recorder.wait_for_exit(5) == -signal.SIGKILL and not list_episodes(folder / "one")
     recovered = recover_session(session)
     assert (recovered.status, recovered.max_lost_time) == ("its recorder was killed", 1.0)
     (recorded,) = load_experience(session, SPEC)
@@ -175,7 +175,7 @@ def test_of_a_killed_recorder_all_but_about_a_second_is_saved(start, environment
     again = tmp_path / "again.mcap"
     recorder = start(recorder_command(again, folder))
     wait(again.exists, "no recorder")
-    assert recorder.stop() == 0
+    assert recorder.stop_process() == 0
     first = folder / "one" / "episode_000000.parquet"
     (episode,) = load_experience(first, SPEC)
     assert read_origin(first)[0].salvaged and len(episode) > 60
@@ -193,7 +193,7 @@ def test_of_another_robot_no_episode_is_written_and_the_session_is_whole(start, 
     plant = start(make_node_command("plant_node", {"robot": "arm"}, namespace="one"))
     log = tmp_path / "node0.log"
     wait(lambda: "no more episodes: the plant is robot 'arm'" in log.read_text(), "it does not say so")
-    assert plant.stop() == 0 and recorder.stop() == 1
+    assert plant.stop_process() == 0 and recorder.stop_process() == 1
     assert (
         "the session is complete, its episodes are not: SpecError: the plant is robot 'arm'"
         in log.read_text()
@@ -205,6 +205,6 @@ def test_two_recorders_do_not_write_episodes_in_one_folder(start, environment, t
     first = start(recorder_command(tmp_path / "first.mcap", tmp_path / "episodes"))
     wait((tmp_path / "first.mcap").exists, "no recorder")
     second = start(recorder_command(tmp_path / "second.mcap", tmp_path / "episodes"))
-    assert second.wait(20) == 2
+    assert second.wait_for_exit(20) == 2
     assert "another process writes episodes in" in (tmp_path / "node1.log").read_text()
-    assert first.stop() == 0 and not (tmp_path / "second.mcap").exists()
+    assert first.stop_process() == 0 and not (tmp_path / "second.mcap").exists()

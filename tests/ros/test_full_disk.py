@@ -94,13 +94,13 @@ def test_on_a_full_disk_a_copy_is_made_elsewhere_and_the_printed_command_brings_
     assert answer.result().success
     robot.live(6)
     fill(tmpfs)
-    robot.client.deactivate()
+    robot.client.deactivate_node()
     robot.peer.until(lambda: "Nothing is lost" in robot.plant.told()["trouble"], "it does not tell")
     with pytest.raises(DeviceError, match="did not clean up"):
-        robot.client.cleanup()
+        robot.client.clean_up_node()
     # Safe, it ends when it is asked to; with a code that says where it is not.
     began = time.monotonic()
-    assert robot.process.stop(patience=10) == 1
+    assert robot.process.stop_process(kill_timeout=10) == 1
     assert time.monotonic() - began < 5
     assert "No space left on device" in robot.log() and "Traceback" not in robot.log()
     assert robot.store.show().steps == 5 and find_damage(robot.store) == []
@@ -123,9 +123,9 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
     os.kill(robot.process.pid, signal.SIGINT)
     robot.until_logged("keeps the state and tries again every 5 s: free disk space")
     time.sleep(1)
-    assert robot.process.running and "no rescue folder can be written either" in robot.log()
+    assert robot.process.is_running and "no rescue folder can be written either" in robot.log()
     (tmp_path / "disk").unlink()
-    assert robot.process.wait(20) == 0
+    assert robot.process.wait_for_exit(20) == 0
     assert robot.store.show().steps == 5
 
 
@@ -136,7 +136,7 @@ def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
     os.kill(robot.process.pid, signal.SIGTERM)
     robot.until_logged("Another Ctrl-C or SIGTERM gives the state up")
     os.kill(robot.process.pid, signal.SIGTERM)
-    assert robot.process.wait(10) == 1
+    assert robot.process.wait_for_exit(10) == 1
     assert "discarded: all updates since the last save" in robot.log()
 
 
@@ -144,15 +144,15 @@ def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleane
     robot = robot(tmp_path / "disk" / "lives")
     robot.live(6)
     refuse(tmp_path, "disk")
-    robot.client.deactivate()
+    robot.client.deactivate_node()
     with pytest.raises(DeviceError, match="did not clean up"):
-        robot.client.cleanup()
+        robot.client.clean_up_node()
     (tmp_path / "disk").unlink()
     answer = saver(robot.peer)()
     robot.peer.until(answer.done, "no answer")
     assert answer.result().success and robot.store.show().steps == 5
-    robot.client.cleanup()
-    assert robot.client.state() == "unconfigured" and robot.process.stop(patience=10) == 0
+    robot.client.clean_up_node()
+    assert robot.client.read_state() == "unconfigured" and robot.process.stop_process(kill_timeout=10) == 0
 
 
 def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot, peer, tmp_path):
@@ -163,7 +163,7 @@ def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot
     statuses = peer.hear(LifetimeStatus, "agent/lifetime")
     robot.live(6)
     refuse(tmp_path, "disk")
-    robot.client.deactivate()
+    robot.client.deactivate_node()
     peer.until(lambda: statuses and "state not saved" in statuses[-1].trouble, "it does not tell")
     assert statuses[-1].unsaved and "Nothing is lost" in statuses[-1].trouble
     # While there is no room, to ask for it fails, and what is told of the copy stays.
@@ -176,18 +176,18 @@ def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot
     assert answer.result().success
     peer.until(lambda: not statuses[-1].unsaved, "it is told as unsaved")
     assert statuses[-1].trouble == "" and statuses[-1].snapshot == robot.store.find("main")
-    robot.client.cleanup()
-    assert robot.client.state() == "unconfigured" and robot.process.stop(patience=10) == 0
+    robot.client.clean_up_node()
+    assert robot.client.read_state() == "unconfigured" and robot.process.stop_process(kill_timeout=10) == 0
 
 
 def test_a_cleanup_saves_what_a_full_disk_kept_from_being_saved(robot, tmp_path):
     robot = robot(tmp_path / "disk" / "lives")
     robot.live(6)
     refuse(tmp_path, "disk")
-    robot.client.deactivate()
+    robot.client.deactivate_node()
     (tmp_path / "disk").unlink()
-    robot.client.cleanup()
-    assert robot.store.show().steps == 5 and robot.process.stop(patience=10) == 0
+    robot.client.clean_up_node()
+    assert robot.store.show().steps == 5 and robot.process.stop_process(kill_timeout=10) == 0
 
 
 def test_where_nothing_can_be_saved_it_does_not_begin(robot, tmp_path):

@@ -288,6 +288,6 @@ def test_a_replay_does_not_wait_for_a_clock_that_it_cannot_hear(start, tmp_path)
     process = start(
         make_node_command("replay_node", {"recording": str(tmp_path / "session.mcap"), "use_sim_time": True})
     )
-    assert process.wait(30) == 2
+    assert process.wait_for_exit(30) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "use_sim_time is true; a replay needs the clock of the system" in log.read_text()

@@ -140,7 +140,7 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
     assert second["time"] == pytest.approx(0.5, abs=SPEC.dt)
     assert second["world"]["gain"][2] == pytest.approx(0.3)
     # The duration ends it, and it leaves its figures.
-    assert process.wait(10) == 0
+    assert process.wait_for_exit(10) == 0
     figures = json.loads(report.read_text())
     assert figures["lived"] == round(1.5 * SPEC.rate)
     assert figures["commands"]["accepted"] == figures["latency"]["count"] == 1
@@ -159,7 +159,7 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
 )
 def test_a_setting_that_cannot_be_ends_it_with_one_line(start, environment, tmp_path, parameters, words):
     process = plant(start, **parameters)
-    assert process.wait(20) == 2
+    assert process.wait_for_exit(20) == 2
     (log,) = tmp_path.glob("node*.log")
     assert words in log.read_text()
     assert "Traceback" not in log.read_text()

@@ -28,7 +28,7 @@ def test_a_bag_of_several_files_is_replayed_message_by_message(tmp_path, start, 
     states, applied = peer.hear(JointState, "joint_states"), peer.hear(JointState, "applied_command")
     process = replay(start, bag, from_robot="one")
     peer.until(lambda: len(states) == 25 and len(applied) == 25, "not all was replayed")
-    assert process.wait(10) == 0
+    assert process.wait_for_exit(10) == 0
     assert [[*message.position, *message.velocity] for message in states] == [
         list(obs(n)) for n in range(1, 26)
     ]
@@ -41,7 +41,7 @@ def test_a_namespace_that_is_not_in_the_recording_gets_those_that_are(tmp_path, 
     bag = write_split_bag(tmp_path / "bag", SAID, 2)
     states = peer.hear(JointState, "joint_states")
     process = replay(start, bag, from_robot="ones")
-    assert process.wait(20) != 0 and not states
+    assert process.wait_for_exit(20) != 0 and not states
     said = (tmp_path / "node0.log").read_text()
     assert re.search(r"has no messages of .*/ones/joint_states.* Set from_robot:=one$", said.strip())
     assert "Traceback" not in said
@@ -50,7 +50,7 @@ def test_a_namespace_that_is_not_in_the_recording_gets_those_that_are(tmp_path, 
 def test_a_recording_that_is_not_there_is_refused_by_its_name(tmp_path, start):
     write_split_bag(tmp_path / "bag", SAID, 2)
     process = replay(start, tmp_path / "bags", from_robot="one")
-    assert process.wait(20) != 0
+    assert process.wait_for_exit(20) != 0
     said = (tmp_path / "node0.log").read_text()
     assert f"recording '{tmp_path / 'bags'}' does not exist. Did you mean '{tmp_path / 'bag'}'?" in said
     assert "Traceback" not in said

@@ -178,7 +178,7 @@ def test_a_plant_whose_guard_is_gone_stands_still(start, peer, tmp_path):
 def test_a_plant_that_wants_a_signed_spec_does_not_start_without(start, tmp_path):
     pytest.importorskip("cryptography")
     process = start(make_node_command("plant_node", {"require_signed": True, "keys": str(tmp_path / "keys")}))
-    assert process.wait(20) == 2
+    assert process.wait_for_exit(20) == 2
     (log,) = tmp_path.glob("node*.log")
     assert "arm.yaml is not signed" in log.read_text() and "Traceback" not in log.read_text()
 
@@ -193,7 +193,7 @@ def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, env
     peer.until(lambda: page.driver == process.pid, "the agent does not say that it drives")
     count = page.num_beats
     peer.until(lambda: page.num_beats > count + 20, "the agent does not say that it gets on")
-    process.stop()
+    process.stop_process()
     assert page.driver == 0
     page.close()
 
@@ -316,7 +316,7 @@ def test_a_plant_writes_down_every_period(start, peer, tmp_path):
     speak.publish(
         convert.make_action_message(convert.decode_action_message(applied[-1], SPEC), SPEC, peer.now())
     )
-    assert process.wait(30) == 0
+    assert process.wait_for_exit(30) == 0
     told, lines = json.loads(report.read_text()), [json.loads(line) for line in log.read_text().splitlines()]
     assert told["log"] == {"alive": True, "dropped": 0}
     assert len(lines) == told["periods"] and {"ready", "learned"} <= {line["mode"] for line in lines}

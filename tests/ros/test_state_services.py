@@ -264,7 +264,7 @@ def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer
 
 def test_a_bare_process_finds_the_messages(environment):
     code = (
-        "from wm_robot_ros.state_api import interfaces; assert not interfaces.missing(); "
+        "from wm_robot_ros.state_api import interfaces; assert not interfaces.interfaces_unavailable(); "
         "from wm_robot_msgs.msg import Prediction; from rclpy.serialization import serialize_message; "
         "print(len(serialize_message(Prediction(mean=[1.0, 2.0]))))"
     )

@@ -15,12 +15,11 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.trajectory_file import save_trajectories
 from wm_robot.training.curriculum import Stage
+from wm_robot.training.optimizers import make_optimizers
 from wm_robot.training.trainer import (
     CURVE_INTERVAL,
     TrainConfig,
     Trainer,
-    _compute_rate_share,
-    _make_optimizers,
 )
 from wm_robot.types import TrajectoryBatch
 
@@ -144,7 +143,7 @@ def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
     stages = (Stage(length=0.5, worlds=0.5, competence=-np.inf), Stage(carried=0.0, until=1.0))
     run = trainer(tmp_path, updates=2 * CURVE_INTERVAL + 1, stages=stages, rounds=())
     shapes, draw = [], run._draw_segments
-    monkeypatch.setattr(run, "_draw", lambda: shapes.append(draw()) or shapes[-1])
+    monkeypatch.setattr(run, "_draw_segments", lambda: shapes.append(draw()) or shapes[-1])
     for _ in run.run():
         pass
     first, second = shapes[:CURVE_INTERVAL], shapes[CURVE_INTERVAL : 2 * CURVE_INTERVAL]
@@ -272,14 +271,6 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
         assert torch.equal(state, truth)
 
 
-def test_the_rate_rises_and_then_falls():
-    config = TrainConfig(updates=1000, warmup=100)
-    rates = [_compute_rate_share(update, config) for update in range(1000)]
-    assert rates[0] == pytest.approx(0.01) and rates[99] == pytest.approx(1.0)
-    assert max(rates) <= 1.0 and rates[-1] == pytest.approx(0.01, abs=1e-3)
-    assert all(later <= earlier for earlier, later in zip(rates[99:], rates[100:], strict=False))
-
-
 def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
     start = model_of("told")
     for value in start.state_dict().values():
@@ -306,7 +297,7 @@ def test_a_start_of_another_shape_is_refused(tmp_path):
 def test_every_parameter_has_one_optimizer_and_only_matrices_decay(tmp_path, memory):
     model = trainer(tmp_path, memory=memory).model
     names = {id(p): name for name, p in model.named_parameters()}
-    muon, adam = _make_optimizers(model)
+    muon, adam = make_optimizers(model)
     groups = [*muon.param_groups, *adam.param_groups]
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.GRU)]
     decaying = {id(p) for m in linear for p in m.parameters() if p.ndim == 2}

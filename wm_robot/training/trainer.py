@@ -1,7 +1,6 @@
 """Trainer: the training loop of a base, resumable after a kill at any time with the same result."""
 
 import json
-import math
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
@@ -24,11 +23,11 @@ from wm_robot.recording.trajectory_file import describe_mismatch, load_trajector
 from wm_robot.training.curriculum import Stage
 from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.training.loss import ANCHOR_STEPS, compute_segment_loss
+from wm_robot.training.optimizers import compute_rate_share, make_optimizers
 from wm_robot.training.segments import SegmentBatch, SegmentSampler
+from wm_robot.training.warm_start import copy_base_tensors
 from wm_robot.types import TrajectoryBatch
 
-MEMORY_PREFIXES = ("memories.", "physics_head.")
-"""Name prefixes of the tensors that belong to one memory family."""
 CURVE_INTERVAL = 50
 """Gradient steps averaged in one point of the learning curve."""
 
@@ -107,7 +106,7 @@ class Trainer:
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
         self._trajectory_source, self._initial_model = trajectory_source, initial_model
-        self._optimizers = _make_optimizers(model)
+        self._optimizers = make_optimizers(model)
         self._pools: list[TrajectoryBatch] = []
         self._pool_digests: list[str] = []
         """SHA-256 of each trajectory file, recorded in checkpoints."""
@@ -184,7 +183,7 @@ class Trainer:
             fit_scales(self.model, lives.obs, lives.action)
             fit_physics_prior(self.model, lives.physics.reshape(-1, lives.physics.shape[-1]))
             if self._initial_model is not None:
-                _copy_base_tensors(self.model, self._initial_model)
+                copy_base_tensors(self.model, self._initial_model)
             self._set_segment_shape()
 
     def _trajectory_path(self, round_number: int) -> Path:
@@ -227,7 +226,7 @@ class Trainer:
             torch.from_numpy(np.ascontiguousarray(x))
             for x in (segments.obs, segments.action, segments.recent, segments.truth)
         )
-        part = _compute_rate_share(self.update, config)
+        part = compute_rate_share(self.update, updates=config.updates, warmup=config.warmup)
         for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
@@ -385,51 +384,6 @@ class Trainer:
         self._set_segment_shape()
         assert self._sampler is not None
         self._sampler.restore_state(progress["sampler"])
-
-
-def _make_optimizers(model: nn.Module) -> tuple[torch.optim.Muon, torch.optim.AdamW]:
-    """Create Muon for the matrices of hidden layers, and AdamW for the rest.
-
-    Weight decay applies to matrices only: never to biases, norms, decays or initial states. Source of Muon: Jordan
-    et al. (2024), https://kellerjordan.github.io/posts/muon.
-    """
-    hidden: list[nn.Parameter] = []
-    heads: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.ndim != 2 or "weight" not in name:
-            free.append(parameter)
-        elif "head" in name:
-            heads.append(parameter)
-        else:
-            hidden.append(parameter)
-    muon = torch.optim.Muon(hidden, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    groups = [{"params": heads, "weight_decay": 0.01}, {"params": free, "weight_decay": 0.0}]
-    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
-def _copy_base_tensors(model: WorldModel, source: WorldModel) -> None:
-    """Copy all tensors that do not depend on the memory family.
-
-    Raises:
-        ConfigError: If the models differ in robot or width.
-    """
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith(MEMORY_PREFIXES)}
-    others = {name: value for name, value in source.state_dict().items() if name in own}
-    differ = sorted(name for name in own if name not in others or own[name].shape != others[name].shape)
-    if differ:
-        raise ConfigError(
-            f"start has other shapes than this model: {differ}. Use a base of the same robot and width"
-        )
-    model.load_state_dict(others, strict=False)
-
-
-def _compute_rate_share(update: int, config: TrainConfig) -> float:
-    """Compute the share of the full learning rate: a ramp, then half a cosine."""
-    if update < config.warmup:
-        return (update + 1) / config.warmup
-    part = (update - config.warmup) / max(1, config.updates - config.warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part))
 
 
 def _find_unused_name(folder: Path) -> Path:
