@@ -101,7 +101,10 @@ def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
 
 def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
     acting = agent(
-        base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)), transition_filter=TransitionFilter(spec)
+        base,
+        spec,
+        SynchronousLearner(ResidualFitter(base.model, CONFIG)),
+        transition_filter=TransitionFilter(spec),
     )
     acting.begin(np.zeros(1, np.float32))
     obs, action = life(64)

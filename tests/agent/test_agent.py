@@ -147,7 +147,7 @@ def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
 
 
 def test_a_life_saved_without_a_bank_goes_on_with_an_empty_one(base, spec, tmp_path):
-    plain = agent(base, spec, recall=False)
+    plain = agent(base, spec, use_context_bank=False)
     live(plain, 3)
     plain.save(tmp_path)
     resumed = agent(base, spec)
@@ -175,11 +175,11 @@ class Noted:
     """A score that tells when it is asked to imagine."""
 
     def __init__(self, score, tell):
-        self.score, self.evaluate, self.tell = score, score.judge, tell
+        self.score, self.evaluate, self.tell = score, score.evaluate, tell
 
     def predict_features(self, plans):
         self.tell()
-        return self.score.imagine(plans)
+        return self.score.predict_features(plans)
 
 
 def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will_move(
@@ -366,7 +366,9 @@ def test_a_newborn_does_not_take_the_place_of_a_life(tmp_path, base, spec):
     lived.save(tmp_path / "state")
     newborn = agent(base, spec)
     newborn.begin(np.zeros(1, np.float32))
-    with pytest.raises(SnapshotError, match="holds a life.*that this one does not go on from"):
+    with pytest.raises(
+        SnapshotError, match="branch 'main' in .* is at .*, from which this state does not continue"
+    ):
         newborn.save(tmp_path / "state")
     newborn.save(f"{tmp_path / 'state'}@new")
     assert Store(tmp_path / "state").read_manifest().steps == 3

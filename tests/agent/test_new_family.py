@@ -109,16 +109,16 @@ def base(family, tmp_path, spec):
 
 def live(agent, first, last):
     obs, action = (part[0] for part in (point_lives(1).obs, point_lives(1).action))
-    return [agent.live(obs[t], action[t], obs[t + 1]).nll for t in range(first, last)]
+    return [agent.observe(obs[t], action[t], obs[t + 1]).nll for t in range(first, last)]
 
 
 def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, spec):
     folder = tmp_path / "base"
     export_graphs(folder, base, spec, task="reach", planner=PLANNER, num_steps=20)
     graphs = load_functions(folder, base)
-    assert (graphs.life is not None) == family.memory.exportable
+    assert (graphs.life is not None) == family.memory_class.exportable
     whole, restored = (Agent(base, spec, task="reach", planner=PLANNER, functions=graphs) for _ in range(2))
-    assert ("family 'mean' has no graph" in whole.torch_reason) == (not family.memory.exportable)
+    assert ("family 'mean' has no graph" in whole.torch_reason) == (not family.memory_class.exportable)
     whole.begin(np.zeros(1, np.float32))
     live(whole, 0, 20)
     whole.save(tmp_path / "state")

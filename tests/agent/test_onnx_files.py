@@ -97,7 +97,7 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
     folder, base = exported
     graphs = load_functions(folder, base)
     monkeypatch.setattr("wm_robot.agent.rollout_objective.make_objective", None)
-    for name in ("write", "predict", "imagine"):
+    for name in ("update", "predict", "imagine"):
         monkeypatch.setattr(base.model, name, None)
     acted(base, spec, graphs, steps=2)
 
@@ -179,12 +179,12 @@ def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
         )
         return
     lives, rng, apart = TorchBackend(base.model), np.random.default_rng(0), []
-    by_torch, by_graph = (each.initial_state(hold=floats(1, 1)) for each in (lives, graphs.life))
+    by_torch, by_graph = (each.initial_state(initial_action=floats(1, 1)) for each in (lives, graphs.life))
     for t in range(steps):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
         lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
         expected, by_torch = lives.update(by_torch, lived)
-        likewise, by_graph = graphs.life.write(by_graph, lived)
+        likewise, by_graph = graphs.life.update(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
     assert by_torch.step == by_graph.step == steps * 4 // 5
@@ -192,14 +192,16 @@ def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
 
 def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(family, spec, monkeypatch):
     name, base, graphs = family
-    birth, generator = base.model.birth, torch.Generator().manual_seed(1)
-    zero = birth(hold=torch.zeros(1, 1)).residual
+    initial_state, generator = base.model.initial_state, torch.Generator().manual_seed(1)
+    zero = initial_state(initial_action=torch.zeros(1, 1)).residual
     random = map_values(lambda value: 0.3 * torch.randn(value.shape, generator=generator), zero)
     step, iteration = (
         UpdateStepExport(base.model),
         PlanIterationExport(base.model, spec, task="reach", planner=REFINED),
     )
-    monkeypatch.setattr(base.model, "birth", lambda **options: birth(**options).with_residual(random))
+    monkeypatch.setattr(
+        base.model, "initial_state", lambda **options: initial_state(**options).with_residual(random)
+    )
     if graphs.life is not None:
         # That a newborn has no residual, as the graphs have it, is the first difference.
         assert np.max(step.compute_differences(graphs.life, 100)[1:]) < 1e-4
@@ -239,16 +241,16 @@ def test_an_export_that_computes_something_else_is_refused(
 ):
     folder, base = exported
     for kind, made, file in (
-        (PlanIterationExport, "graph", "plan.onnx"),
-        (UpdateStepExport, "predict_graph", "predict.onnx"),
+        (PlanIterationExport, "export_graph", "plan.onnx"),
+        (UpdateStepExport, "export_predict", "predict.onnx"),
     ):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(kind, made, lambda _, content=content: content)
     writes = {lives: (folder / file).read_bytes() for lives, file in UPDATE_FILES.items()}
-    monkeypatch.setattr(UpdateStepExport, "export_update", lambda _, lives: writes[lives])
+    monkeypatch.setattr(UpdateStepExport, "export_update", lambda _, num_rows: writes[num_rows])
     predict = TorchBackend(base.model).predict
     wrong = {
-        "plan": (OnnxPlanner, "improving", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
+        "plan": (OnnxPlanner, "iteration_at", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
         "life": (
             OnnxBackend,
             "predict",
@@ -270,7 +272,7 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     plan = (folder / "plan.onnx").read_bytes()
     monkeypatch.setattr(PlanIterationExport, "export_graph", lambda _: plan)
     monkeypatch.setattr(PlanIterationExport, "compute_differences", lambda *_, **__: [0.1])
-    for made in ("predict_graph", "write_graph"):
+    for made in ("export_predict", "export_update"):
         monkeypatch.setattr(UpdateStepExport, made, lambda *_: (folder / "write.onnx").read_bytes())
     with pytest.raises(OnnxMismatchError, match="the exported plan differs"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, num_steps=5)
@@ -294,8 +296,8 @@ def rounded_life(step):
 
 
 def exported_life(step):
-    writes = {lives: OnnxFunction(step.write_graph(lives), "write") for lives in UPDATE_FILES}
-    return OnnxBackend(OnnxFunction(step.predict_graph(), "predict"), writes, step.born())
+    writes = {lives: OnnxFunction(step.export_update(lives), "write") for lives in UPDATE_FILES}
+    return OnnxBackend(OnnxFunction(step.export_predict(), "predict"), writes, step.make_initial_arrays())
 
 
 @pytest.mark.parametrize("likewise", [rounded_life, pytest.param(exported_life, marks=pytest.mark.soak)])

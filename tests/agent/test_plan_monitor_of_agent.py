@@ -39,7 +39,7 @@ def acted(base, spec, *, watch=None, alarmed=False, late=False) -> np.ndarray:
     agent = Agent(base, spec, task="reach", planner=MppiConfig(**PLANNER), plan_monitor=watch)
     agent.begin(np.zeros(1, np.float32))
     if alarmed:
-        watch.alarmed[:] = True
+        watch.is_alarmed[:] = True
     obs, actions = np.zeros(2, np.float32), []
     for step in range(STEPS):
         applied = actions[-1] if late and step else None

@@ -98,7 +98,7 @@ class Driven:
         return self.agent.act(obs, self.goal)
 
     def observe(self, obs, applied, next_obs, *, valid, intervention):
-        return self.agent.live(obs, applied, next_obs, valid=valid, contact=intervention).nll
+        return self.agent.observe(obs, applied, next_obs, valid=valid, intervention=intervention).nll
 
 
 def spoil(agent, how):
@@ -108,7 +108,7 @@ def spoil(agent, how):
     agent._batch._state = agent.state.with_memory(0, **{name: spoiled})
 
 
-SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' did not run"}
+SPOILED = {"not a number": "has no plan", "another shape": "graph 'plan.onnx' failed"}
 
 
 @pytest.mark.parametrize("how", SPOILED)

@@ -71,7 +71,7 @@ def test_it_says_in_one_line_that_it_does_without_ros_and_leaves_the_recording_o
     out, facts = short
     assert facts["code"] == 0
     assert [line for line in facts["said"] if "ROS 2" in line] == [
-        "ROS 2 is not installed: the demo runs in one process, in simulated seconds, and leaves no session.mcap."
+        "ROS 2 is not installed: the demo runs in one process, in simulated seconds, and writes no session.mcap."
     ]
     assert {path.name for path in out.iterdir()} == {"report.html", "state", ".lock", "facts.json"}
     assert "ros2 bag play" not in (out / "report.html").read_text(encoding="utf-8")

@@ -40,7 +40,7 @@ class Recorded:
         self.said += words.splitlines() or [""]
 
     def show_progress(self, scene: Any) -> None:
-        self.scenes.append((scene.time, scene.sentence, [view.error for view in scene.robots]))
+        self.scenes.append((scene.time, scene.sentence, [view.recent_error for view in scene.robots]))
         if scene.time > self._interrupt_at:
             raise KeyboardInterrupt
 
@@ -94,15 +94,15 @@ def watch(facts: dict[str, Any], *, draws: bool) -> None:
             facts["top"] = axes.get_ylim()[1]
         return inline(figure, name, title)
 
-    def keep_film(folder: Path, spec: Any, scenes: Any, *, outcome: Any, patience: float) -> Path | None:
-        largest = outcome.largest
+    def keep_film(folder: Path, spec: Any, scenes: Any, *, outcome: Any, timeout: float) -> Path | None:
+        largest = outcome.largest_difference
         facts["film"] = {
             "span": film.compute_film_span(scenes, outcome),
             "largest": asdict(largest) if largest else None,
             "caption": film.make_caption(largest.time, outcome) if largest else "",
             "errors": [float(np.interp(largest.time, s.time, s.error)) for s in scenes] if largest else [],
         }
-        return shoot(folder, spec, scenes, outcome=outcome, timeout=patience) if draws else None
+        return shoot(folder, spec, scenes, outcome=outcome, timeout=timeout) if draws else None
 
     figures._encode_svg, film.render_film = keep_chart, keep_film
 

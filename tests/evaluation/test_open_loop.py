@@ -81,7 +81,7 @@ def test_a_belief_is_that_of_the_life_before_each_step(model, life):
     state = model.initial_state(initial_action=torch.from_numpy(applied[:1]))
     for t in range(9):
         if t >= 5:
-            np.testing.assert_allclose(found[t - 5], model.physics(state)[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(found[t - 5], model.estimate_physics(state)[0].numpy(), atol=1e-5)
         row = [torch.from_numpy(x[None]) for x in (obs[t], applied[t], obs[t + 1])]
         _, state = model.update(state, Step(*row, torch.ones(1)))
     assert np.abs(np.diff(found, axis=0)).max() > 0

@@ -24,7 +24,7 @@ FAMILIES = {
     "delta": (DeltaMemory, MATRICES),
     "kalman": (KalmanMemory, MATRICES),
     "ridge": (RidgeMemory, MATRICES),
-    "kv": (KvMemory, MATRICES | {"slots": 32}),
+    "kv": (KvMemory, MATRICES | {"num_slots": 32}),
     "hope": (HopeMemory, MATRICES | {"chunk": 4, "periods": (4, 8)}),
     "gru": (GruMemory, {"size": HEADS * SIZE}),
 }

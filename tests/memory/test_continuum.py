@@ -25,7 +25,7 @@ def told(levels, weights):
 
     class Told(torch.nn.Module):
         def forward(self, x):
-            return levels.features(x[..., :WIDTH]) @ weights
+            return levels.compute_features(x[..., :WIDTH]) @ weights
 
     levels.target = Told()
     return levels
@@ -51,13 +51,13 @@ def test_each_level_adds_what_the_slower_ones_do_not_explain(levels):
     for level in levels.levels:
         level.log_half_life.fill_(40.0)
     state, asked = live(levels, born(levels), 64)
-    features = torch.cat([levels.features(h)[0] for h, _ in asked])
+    features = torch.cat([levels.compute_features(h)[0] for h, _ in asked])
     target = torch.cat([levels.target(x)[0] for _, x in asked])
     known = levels.initial
     for i in reversed(range(len(PERIODS))):
         level = levels.levels[i]
         # By stacked least squares: the prior is as many steps as it counts for, that say nothing is to be added.
-        prior = level.prior().sqrt() * torch.eye(FEATURES).double()
+        prior = level.compute_prior_evidence().sqrt() * torch.eye(FEATURES).double()
         rows = torch.cat([features, prior])
         wanted = torch.cat([target - features @ known, torch.zeros(FEATURES, VALUES).double()])
         added = torch.linalg.lstsq(rows, wanted).solution
@@ -76,7 +76,7 @@ def test_what_is_always_so_is_held_by_the_slowest_and_what_is_new_by_the_fastest
     before, now = (levels.open_reader(s)(torch.randn(1, 50, WIDTH).double()) for s in (state, after))
     torch.manual_seed(1)
     asked = torch.randn(1, 200, WIDTH).double()
-    right = levels.out(levels.features(asked) @ new)
+    right = levels.out(levels.compute_features(asked) @ new)
     before, now = ((levels.open_reader(s)(asked) - right).square().mean() for s in (state, after))
     assert now < 0.4 * before
 
@@ -98,5 +98,5 @@ def test_evidence_is_halved_in_a_half_life(levels):
 def test_a_newborn_says_what_the_base_knows(levels):
     asked = torch.randn(1, 7, WIDTH).double()
     torch.testing.assert_close(
-        levels.open_reader(born(levels))(asked), levels.out(levels.features(asked) @ levels.initial)
+        levels.open_reader(born(levels))(asked), levels.out(levels.compute_features(asked) @ levels.initial)
     )

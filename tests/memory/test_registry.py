@@ -58,11 +58,14 @@ class TestDeltaGram(TestDelta):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(2, 2, 16), torch.randn(2, 2, 10), torch.ones(1, 60)
         one, other = (
-            memory.scan(memory.initial_state(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1] for i in (0, 1)
+            memory.scan(memory.initial_state(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1]
+            for i in (0, 1)
         )
         pooled = memory.merge_states([one, other])
         for own, asked in ((one, h[0]), (other, h[1])):
-            known, shared, born = (memory.read(s, asked[None]) for s in (own, pooled, memory.initial_state(1)))
+            known, shared, born = (
+                memory.read(s, asked[None]) for s in (own, pooled, memory.initial_state(1))
+            )
             assert (shared - known).norm() < 0.2 * (born - known).norm()
             assert (memory.compute_variance(pooled, asked[None]) < 0.2).all()
 
@@ -84,7 +87,8 @@ class TestKalman(FastWeightsContract):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
         parts = [
-            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1]
+            for p in (slice(0, 25), slice(25, 40))
         ]
         _, both = memory.scan(memory.initial_state(3), h, e, w)
         for name, value in memory.merge_states(parts).items():
@@ -127,7 +131,8 @@ class TestRidge(MemoryContract):
         memory.log_half_life.data.fill_(30.0)
         h, e, w = torch.randn(3, 40, 16), torch.randn(3, 40, 10), torch.ones(3, 40)
         parts = [
-            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1] for p in (slice(0, 25), slice(25, 40))
+            memory.scan(memory.initial_state(3), h[:, p], e[:, p], w[:, p])[1]
+            for p in (slice(0, 25), slice(25, 40))
         ]
         _, both = memory.scan(memory.initial_state(3), h, e, w)
         merged = memory.merge_states(parts)
@@ -177,7 +182,10 @@ class TestKv(MemoryContract):
         assert 0.6 < born.std() / (2936 / 12**0.5) < 1.4
 
     def test_counters_are_exact_after_many_years(self, memory):
-        state = memory.initial_state(2) | {"seen": torch.full((2,), 2**40), "born": torch.full((2, 128), 2**40 - 5)}
+        state = memory.initial_state(2) | {
+            "seen": torch.full((2,), 2**40),
+            "born": torch.full((2, 128), 2**40 - 5),
+        }
         assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
 
 
@@ -207,7 +215,9 @@ class TestHope(FastWeightsContract):
 
     def test_rows_of_different_age_keep_their_own_schedule(self, memory):
         old = self.lived_on(memory, memory.initial_state(2), 5)
-        both = {name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.initial_state(1).items()}
+        both = {
+            name: torch.cat([value[:1], old[name][:1]]) for name, value in memory.initial_state(1).items()
+        }
         after = self.lived_on(memory, both, 11)
         assert torch.equal(after["level0"][0], both["level0"][0])
         assert not torch.equal(after["level0"][1], both["level0"][1])

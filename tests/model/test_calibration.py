@@ -65,10 +65,12 @@ def test_samples_have_the_posterior_variance(family):
     made = model(family)
     memory = made.memories[0]
     (state,) = lived(made, 50).memory
-    query = memory._unit(memory.query(torch.randn(2, 1, 16)))
+    query = memory._normalize_heads(memory.query(torch.randn(2, 1, 16)))
     read = (query[:, None] @ memory.sample_posterior(state, 4000)["S"].unflatten(0, (2, 4000)))[..., 0, :]
     if family == "ridge":
-        exact = compute_ridge_variance(Evidence(state["H"], state["R"]), memory._prior(2), query)[..., 0]
+        exact = compute_ridge_variance(Evidence(state["H"], state["R"]), memory._compute_prior(2), query)[
+            ..., 0
+        ]
     else:
         exact = (query @ state["P"] @ query.mT)[..., 0, 0]
     torch.testing.assert_close(read.var(1).mean(-1), exact, rtol=0.1, atol=1e-3)

@@ -154,7 +154,7 @@ def test_where_what_follows_is_linear_it_does_not_matter_how_many_plans_are_imag
 
 def test_where_nothing_is_known_of_slopes_the_imagined_plans_decide():
     class Steep(Known):
-        def imagine(self, plans):
+        def predict_features(self, plans):
             followed = plans.clone()
             followed[:, MppiConfig.imagined :] = torch.nan
             return followed

@@ -72,7 +72,7 @@ class Keeper:
         return store.save(
             {"step": np.array([self.steps], np.int64)},
             base_digest=BASE,
-            spec_digest=self.spec.digest(),
+            spec_digest=self.spec.compute_digest(),
             branch=branch,
             parents=parents,
         ).digest

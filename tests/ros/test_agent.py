@@ -159,7 +159,7 @@ def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):
     with pytest.raises(DeviceError, match="did not configure"):
         client.configure_node()
     (log,) = tmp_path.glob("node*.log")
-    assert "Write restore:=" in log.read_text() and "to go on with it" in log.read_text()
+    assert "Write restore:=" in log.read_text() and "to continue it" in log.read_text()
 
 
 def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):

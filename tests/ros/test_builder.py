@@ -35,7 +35,7 @@ def test_a_robot_that_does_not_do_what_plans_promise_is_told_of():
 
 
 def test_a_life_whose_plans_nobody_watches_says_nothing_of_them():
-    life = load_agent(replace(CONFIG, watch_plans=False), SPEC)
+    life = load_agent(replace(CONFIG, monitor_plans=False), SPEC)
     life.agent.begin(np.zeros(SPEC.action_dim, np.float32))
     assert life.report() == {"event": ""} and "plans" not in life.counters
     life.close()

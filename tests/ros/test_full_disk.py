@@ -103,11 +103,13 @@ def test_on_a_full_disk_a_copy_is_made_elsewhere_and_the_printed_command_brings_
     assert robot.process.stop_process(kill_timeout=10) == 1
     assert time.monotonic() - began < 5
     assert "No space left on device" in robot.log() and "Traceback" not in robot.log()
-    assert robot.store.show().steps == 5 and find_damage(robot.store) == []
+    assert robot.store.read_manifest().steps == 5 and find_damage(robot.store) == []
     (tmpfs / "full").unlink()
     done = robot.bring_back(environment)
     assert done.returncode == 0, done.stderr
-    assert [each.steps for each in robot.store.log()] == [11, 5] and find_damage(robot.store) == []
+    assert [each.steps for each in robot.store.iterate_lineage()] == [11, 5] and find_damage(
+        robot.store
+    ) == []
 
 
 def refuse(folder, *names):
@@ -126,7 +128,7 @@ def test_where_no_place_takes_it_the_process_keeps_the_state_until_one_does(robo
     assert robot.process.is_running and "no rescue folder can be written either" in robot.log()
     (tmp_path / "disk").unlink()
     assert robot.process.wait_for_exit(20) == 0
-    assert robot.store.show().steps == 5
+    assert robot.store.read_manifest().steps == 5
 
 
 def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
@@ -134,7 +136,7 @@ def test_another_request_to_end_gives_the_state_up(robot, tmp_path):
     robot.live(6)
     refuse(tmp_path, "disk", "user", "temporary")
     os.kill(robot.process.pid, signal.SIGTERM)
-    robot.until_logged("Another Ctrl-C or SIGTERM gives the state up")
+    robot.until_logged("Another Ctrl-C or SIGTERM discards the state")
     os.kill(robot.process.pid, signal.SIGTERM)
     assert robot.process.wait_for_exit(10) == 1
     assert "discarded: all updates since the last save" in robot.log()
@@ -150,7 +152,7 @@ def test_once_there_is_room_again_it_is_saved_where_it_belongs_and_can_be_cleane
     (tmp_path / "disk").unlink()
     answer = saver(robot.peer)()
     robot.peer.until(answer.done, "no answer")
-    assert answer.result().success and robot.store.show().steps == 5
+    assert answer.result().success and robot.store.read_manifest().steps == 5
     robot.client.clean_up_node()
     assert robot.client.read_state() == "unconfigured" and robot.process.stop_process(kill_timeout=10) == 0
 
@@ -175,7 +177,7 @@ def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot
     peer.until(answer.done, "no answer")
     assert answer.result().success
     peer.until(lambda: not statuses[-1].unsaved, "it is told as unsaved")
-    assert statuses[-1].trouble == "" and statuses[-1].snapshot == robot.store.find("main")
+    assert statuses[-1].trouble == "" and statuses[-1].snapshot == robot.store.resolve("main")
     robot.client.clean_up_node()
     assert robot.client.read_state() == "unconfigured" and robot.process.stop_process(kill_timeout=10) == 0
 
@@ -187,7 +189,7 @@ def test_a_cleanup_saves_what_a_full_disk_kept_from_being_saved(robot, tmp_path)
     robot.client.deactivate_node()
     (tmp_path / "disk").unlink()
     robot.client.clean_up_node()
-    assert robot.store.show().steps == 5 and robot.process.stop_process(kill_timeout=10) == 0
+    assert robot.store.read_manifest().steps == 5 and robot.process.stop_process(kill_timeout=10) == 0
 
 
 def test_where_nothing_can_be_saved_it_does_not_begin(robot, tmp_path):

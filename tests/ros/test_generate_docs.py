@@ -18,8 +18,8 @@ from wm_robot_ros.generate_docs import DOCUMENT
 def test_the_tables_are_those_that_the_nodes_make(environment):
     # In a process of its own, on domains of its own.
     code = (
-        "import sys; from wm_robot_ros.generate_docs import DOCUMENT, renewed; "
-        "sys.stdout.write(renewed(DOCUMENT.read_text(encoding='utf-8')))"
+        "import sys; from wm_robot_ros.generate_docs import DOCUMENT, update_document; "
+        "sys.stdout.write(update_document(DOCUMENT.read_text(encoding='utf-8')))"
     )
     environment = {name: value for name, value in environment.items() if name != "ROS_DOMAIN_ID"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

@@ -10,13 +10,13 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 SPINS = """
 import os
 import rclpy
-from wm_robot_ros.middleware.node_runtime import executor_of
+from wm_robot_ros.middleware.node_runtime import make_executor
 
 rclpy.init()
 node = rclpy.create_node("spins")
 called = []
 node.create_timer(0.02, lambda: called.append(1))
-executor = executor_of(node, quick=True)
+executor = make_executor(node, use_events=True)
 there = set(os.listdir("/proc/self/task"))
 for _ in range(50):
     executor.spin_once(timeout_sec=0.02)

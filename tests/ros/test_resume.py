@@ -52,7 +52,7 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
         peer.until(answer.done, "it does not save")
         assert answer.result().success, answer.result().message
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(10.0)
+        process.wait_for_exit(10.0)
         # It said no farewell: until its lease ends, questions go to the dead.
         peer.until(
             lambda: "agent" not in peer.node.get_node_names(), "it still seems to be there", timeout=60.0
@@ -63,7 +63,7 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
         """The same by the library alone."""
         agent.begin(Plant.action(None, 1), *restore)
         for step in range(2, steps + 1):
-            agent.live(Plant.obs(None, step - 1), Plant.action(None, step), Plant.obs(None, step))
+            agent.observe(Plant.obs(None, step - 1), Plant.action(None, step), Plant.obs(None, step))
         agent.save(tmp_path / "library")
         return saved_in(Store(tmp_path / "library"))
 

@@ -98,14 +98,14 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     saved = robot.ask(SaveLifetime, "save_lifetime", pin="ten")
     assert saved.success and not saved.message, saved.message
     store = robot.store
-    assert store.pins() == {"ten": saved.snapshot.digest}
-    assert saved.snapshot.steps == store.show("ten").steps >= 9 and saved.snapshot.whole
+    assert store.read_pins() == {"ten": saved.snapshot.digest}
+    assert saved.snapshot.steps == store.read_manifest("ten").steps >= 9 and saved.snapshot.whole
     assert abs(saved.snapshot.created.sec - robot.peer.now() / 1e9) < 60
 
     robot.live(10)
     branched = robot.ask(BranchLifetime, "branch_lifetime", name="twin")
     assert branched.success and branched.snapshot.steps > saved.snapshot.steps
-    assert store.branches()["twin"] == branched.snapshot.digest
+    assert store.read_branches()["twin"] == branched.snapshot.digest
     again = robot.ask(BranchLifetime, "branch_lifetime", name="twin", reference="ten")
     assert not again.success and "'twin' is there already" in again.message
 
@@ -116,7 +116,7 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     robot.live(2)
     assert saved.snapshot.steps < robot.lived() < before
     # What it gave up can be gone back to, also after the store was tidied.
-    assert store.show(restored.before).steps >= before
+    assert store.read_manifest(restored.before).steps >= before
     collect_garbage(store)
     assert store.load(restored.before)["step"][0] >= before
     # And what is saved now goes on from there.
@@ -133,9 +133,11 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     assert born_again.success and not born_again.snapshot.parents and born_again.snapshot.steps < before
 
     listed = robot.ask(ListLifetimes, "list_lifetimes", reference="twin", limit=2)
-    assert dict(zip(listed.branches, listed.heads, strict=True)) == store.branches()
-    assert dict(zip(listed.pins, listed.pinned, strict=True)) == store.pins()
-    assert [each.digest for each in listed.snapshots] == [each.digest for each in store.log("twin", 2)]
+    assert dict(zip(listed.branches, listed.heads, strict=True)) == store.read_branches()
+    assert dict(zip(listed.pins, listed.pinned, strict=True)) == store.read_pins()
+    assert [each.digest for each in listed.snapshots] == [
+        each.digest for each in store.iterate_lineage("twin", 2)
+    ]
     assert len(robot.ask(ListLifetimes, "list_lifetimes").snapshots) == 1
     # Before its first step there was nothing to save, and that was said.
     assert early.success or "the agent has not started yet" in early.message
@@ -192,7 +194,7 @@ def test_a_session_of_learning_is_kept_if_its_surprise_does_not_rise(robot, envi
     assert result.success and result.kept and result.steps >= 40, result.message
     assert result.surprise_last < result.surprise_first
     assert result.after.steps >= result.before.steps + 40
-    assert robot.store.pins() == {"learned": result.after.digest}
+    assert robot.store.read_pins() == {"learned": result.after.digest}
     assert feedback and 0 < feedback[-1].progress <= 1 and feedback[-1].steps <= result.steps
     assert [one.steps for one in feedback] == sorted(one.steps for one in feedback)
 
@@ -205,7 +207,7 @@ def test_a_session_that_makes_it_worse_is_undone(robot, environment):
     result = robot.result(handle)
     assert not result.success and not result.kept and "undone" in result.message
     assert result.surprise_last - result.surprise_first > 0.5
-    assert result.after.digest == result.before.digest == robot.store.find("main")
+    assert result.after.digest == result.before.digest == robot.store.resolve("main")
     robot.live(3)
     assert robot.lived() < result.before.steps + 20
     # The same with no limit stays.
@@ -244,7 +246,7 @@ def test_without_the_messages_an_agent_acts_and_says_what_is_missing(start, peer
     # As where nothing was built: the folder is not there.
     code = (
         "import sys; from wm_robot_ros.state_api import interfaces; from pathlib import Path; "
-        f"interfaces.INSTALLED = Path({str(tmp_path / 'nothing')!r}); "
+        f"interfaces.INSTALL_FOLDER = Path({str(tmp_path / 'nothing')!r}); "
         f"sys.argv[0] = {KEEPER!r}; import runpy; runpy.run_path({KEEPER!r}, run_name='__main__')"
     )
     patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}

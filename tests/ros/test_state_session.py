@@ -172,7 +172,7 @@ def test_a_state_in_doubt_is_not_saved_by_a_save_that_was_asked_for_before(robot
         SnapshotError, match="by the error that stopped the agent: RuntimeError: the planner fell over"
     ):
         second.result()
-    with pytest.raises(SnapshotError, match="What is saved stays"):
+    with pytest.raises(SnapshotError, match="The saved state is unchanged"):
         robot.session.save_in_worker()
     robot.session.save_and_wait()
     assert robot.agent.saved == [1] and robot.agent.copies == []

@@ -30,7 +30,7 @@ def act(step: int) -> np.ndarray:
 
 
 def intake(**changes) -> CommandBuffer:
-    parts = {"servo": np.array([True, False]), "max_age": 0.1, "timeout": 0.5, **changes}
+    parts = {"is_servo": np.array([True, False]), "max_age": 0.1, "timeout": 0.5, **changes}
     return CommandBuffer(np.float32([0.5, 0.5]), **parts)
 
 

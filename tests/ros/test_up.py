@@ -426,6 +426,8 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
 @pytest.mark.parametrize(("state", "code", "saved"), [("lives", 0, True), ("lives", 1, False), ("", 1, True)])
 def test_the_end_says_whether_those_that_save_a_state_did(state, code, saved):
     nodes = [{"name": "agent", "namespace": "", "policy": "required", "parameters": {"state": state}}]
-    graph = bringup.GraphBringup(nodes, driver=None, executor=None, shutdown_flag=SimpleNamespace(num_requests=0))
-    graph._members[0].process = SimpleNamespace(stop=lambda **_: code)
+    graph = bringup.GraphBringup(
+        nodes, driver=None, executor=None, shutdown_flag=SimpleNamespace(num_requests=0)
+    )
+    graph._members[0].process = SimpleNamespace(stop_process=lambda **_: code)
     assert graph.stop_members() is saved

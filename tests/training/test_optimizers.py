@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.learn
+
 from wm_robot.training.optimizers import compute_rate_share
 
 

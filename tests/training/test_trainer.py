@@ -147,8 +147,8 @@ def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
     for _ in run.run():
         pass
     first, second = shapes[:CURVE_INTERVAL], shapes[CURVE_INTERVAL : 2 * CURVE_INTERVAL]
-    assert {s.action.shape[:2] for s in first} == {(12, 12)} and first[0].fresh == 6
-    assert {s.action.shape[:2] for s in second} == {(6, 24)} and second[0].fresh == 6
+    assert {s.action.shape[:2] for s in first} == {(12, 12)} and first[0].num_fresh == 6
+    assert {s.action.shape[:2] for s in second} == {(6, 24)} and second[0].num_fresh == 6
     assert [point["stage"] for point in run.history] == [0, 1, 1]
     # What is foreseen of a coin that a life soon knows is most of what moves.
     assert run.history[-1]["competence"] > run.history[0]["competence"]

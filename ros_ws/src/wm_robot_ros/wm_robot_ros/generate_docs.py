@@ -97,7 +97,7 @@ def _create_node(make: Callable[[], Node], folder: Path) -> Iterator[Node]:
             scribe = getattr(node, "scribe", None)
             node.destroy_node()
             if scribe:
-                scribe.close()
+                scribe.close_session()
         rclpy.try_shutdown()
         (folder / "new.mcap").unlink(missing_ok=True)
 
