@@ -89,7 +89,7 @@ def open_graph(context):
 
 def start_nodes(context, graph):
     """Start all nodes, activate lifecycle nodes one after another, then start the nodes that end the graph."""
-    values = graph.values(
+    values = graph.parse_values(
         {each.name: LaunchConfiguration(each.name).perform(context) for each in graph.arguments}
     )
     nodes = [(node, create_action(context, node)) for node in resolve_nodes(graph.nodes, values)]

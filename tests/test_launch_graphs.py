@@ -374,7 +374,7 @@ def test_graphs_are_found_in_a_workspace_that_colcon_built(tmp_path):
     shutil.copytree(module.parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     # Where the setup.py of the package puts them.
     shutil.copytree(LAUNCH / "graphs", tmp_path / "share/wm_robot_ros/launch/graphs")
-    code = "from wm_robot_ros.launching.launch_graph import find; print(find('sim'))"
+    code = "from wm_robot_ros.launching.launch_graph import find_graph; print(find_graph('sim'))"
     path = os.pathsep.join([f"{package.parent}", *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(

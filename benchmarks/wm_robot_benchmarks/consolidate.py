@@ -256,7 +256,7 @@ def _make_robots(
     config = replace(ResidualFitConfig(), **consolidation)
     consolidating = ConsolidationClient(trial, SynchronousLearner(ResidualFitter(model, config)))
     consolidating.restore_experience()
-    told = oracle.birth(hold=hold)
+    told = oracle.initial_state(initial_action=hold)
     return wear, RobotVariants(
         model, consolidating, consolidating.initial_state(initial_action=wear.last_action), oracle, told
     )

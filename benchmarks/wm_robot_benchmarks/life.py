@@ -75,13 +75,13 @@ def run(setting: Setting, memory: str, steps: int, *, progress: Progress = ignor
                 obs, action, physics = next(pieces)
                 if state is None:
                     hold = action[:1]
-                    newborn = model.birth(hold=hold)
+                    newborn = model.initial_state(initial_action=hold)
                     state = recall.initial_state(initial_action=hold.numpy())
-                    told = oracle.birth(hold=hold, truth=physics)
+                    told = oracle.initial_state(initial_action=hold, truth=physics)
                 for t in range(len(action)):
                     if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
                         own = to_tensors(state.model_part())
-                        told = replace(oracle.tell(told, physics), recent=own.recent)
+                        told = replace(oracle.set_true_physics(told, physics), recent=own.recent)
                         newborn = replace(newborn, recent=own.recent)
                         plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
                         errors.append(

@@ -146,7 +146,7 @@ def run_curriculum(
                 "stage": number,
                 "world": ", ".join(f for f in world.fault if f != "ok") or "no fault",
                 "payload g": round(1e3 * world.payload),
-                "deviation": round(float(np.square(world.vector()).mean()), 2),
+                "deviation": round(float(np.square(world.to_vector()).mean()), 2),
                 "steps": len(rewards),
                 "competence": None if competence is None else round(competence, 3),
                 "passed": competence is not None and competence >= min_competence,
