@@ -94,9 +94,11 @@ def test_the_error_of_one_job_ends_the_others_at_once():
 
 def test_ctrl_c_ends_a_bench_and_its_processes_without_a_traceback(tmp_path):
     program = (
-        "import sys\n"
+        "import signal, sys\n"
         "from tests.benchmarks.test_processes import asleep\n"
         "from wm_robot_benchmarks.harness.processes import in_processes\n"
+        # A shell that starts the tests in the background has them ignore Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
         f"    in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])\n"
         "except KeyboardInterrupt:\n"

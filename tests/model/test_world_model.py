@@ -213,13 +213,16 @@ def test_an_inferring_life_predicts_by_what_it_believes():
 def test_the_slope_by_which_it_infers_is_that_of_its_prediction():
     model = inferring().eval().requires_grad_(False)
     h, physics = torch.randn(2, 24), torch.randn(2, 3, 5)
+    inference = model.memory_layers[0].physics_inference
     state = with_residual(model.initial_state(initial_action=torch.zeros(2, 2)))
     with torch.inference_mode():
-        sensed = predict_under_physics(model, state, h, physics)
+        sensed = predict_under_physics(model, inference, state, h, physics)
     for i in range(5):
         aside = torch.zeros(5)
         aside[i] = 1e-2
-        up, down = (predict_under_physics(model, state, h, physics + sign * aside).mean for sign in (1, -1))
+        up, down = (
+            predict_under_physics(model, inference, state, h, physics + sign * aside).mean for sign in (1, -1)
+        )
         torch.testing.assert_close((up - down) / 2e-2, sensed.jacobian[..., i], atol=2e-3, rtol=2e-2)
 
 

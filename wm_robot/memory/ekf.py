@@ -9,6 +9,7 @@ from wm_robot.math.extended_kalman import ekf_update
 from wm_robot.memory.memory import (
     HypothesisPrediction,
     MemoryState,
+    PhysicsInference,
     PredictHypotheses,
     fixed_normal,
     sqrt_psd,
@@ -30,7 +31,6 @@ class MultipleModelEkf(PhysicsMemory):
     Control 65(2)).
     """
 
-    infers_physics = True
     max_layers = 1
 
     NUM_HYPOTHESES = 8
@@ -99,6 +99,10 @@ class MultipleModelEkf(PhysicsMemory):
             "score": torch.zeros(batch, self.NUM_HYPOTHESES, device=mean.device),
         }
 
+    @property
+    def physics_inference(self) -> PhysicsInference:
+        return self
+
     def infer_physics(
         self,
         state: MemoryState,
@@ -107,7 +111,7 @@ class MultipleModelEkf(PhysicsMemory):
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
     ) -> tuple[HypothesisPrediction, MemoryState]:
-        """See `Memory.infer_physics`; `num_updates` decides which hypothesis is replaced."""
+        """See `PhysicsInference.infer_physics`; `num_updates` decides which hypothesis is replaced."""
         sensed = predict_hypotheses(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,18 +36,47 @@ PredictHypotheses = Callable[[Tensor], HypothesisPrediction]
 """Physics `B K P` → prediction of this step by each of them."""
 
 
+@runtime_checkable
+class PhysicsInference(Protocol):
+    """Inference of the physics in a memory state from the model's own prediction."""
+
+    def infer_physics(
+        self,
+        state: MemoryState,
+        num_updates: Int[Tensor, "B"],
+        predict_hypotheses: PredictHypotheses,
+        outcome: Float[Tensor, "B O"],
+        w: Float[Tensor, "B"],
+    ) -> tuple[HypothesisPrediction, MemoryState]:
+        """Update the physics estimate with one step, by the model's own prediction.
+
+        Args:
+            num_updates: Number of valid steps before this one.
+            predict_hypotheses: Prediction of the model under given physics.
+            outcome: The observed change, in the units of `predict_hypotheses`.
+            w: As for `Memory.update`.
+
+        Returns:
+            Prediction of each hypothesis before the outcome, the selected one first; and the state after it.
+        """
+
+    def read_with_pullback(
+        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: MemoryState | None = None
+    ) -> tuple[Float[Tensor, "B N D"], PullFunction]:
+        """Read a query under given physics; return the reading and the pullback of its gradients to the physics."""
+
+
 class Memory(nn.Module, ABC):
     """Memory: one layer of lifetime state. Predict, then update: `read` at step t uses all steps before t.
 
-    The class attributes define how a family differs from a plain learned memory; the model uses nothing else.
+    Its class attributes and `physics_inference` define how a family differs from a plain learned memory; the model
+    uses nothing else.
     """
 
     outcome_is_physics: ClassVar[bool] = False
     """True: `e` of an update is the true physics, `B P`, where they are given, instead of the encoded outcome."""
     uses_privileged_state: ClassVar[bool] = False
     """True: an update without the true physics is an error (the oracle)."""
-    infers_physics: ClassVar[bool] = False
-    """True: an update without the true physics uses `infer_physics` instead of `scan`."""
     max_layers: ClassVar[int | None] = None
     """Largest number of layers of a model with this family; None for any number."""
     exportable: ClassVar[bool] = True
@@ -56,6 +85,11 @@ class Memory(nn.Module, ABC):
     @property
     def film_readout(self) -> "FilmReadout | None":
         """Readout layer that a residual may correct; None where the family has none."""
+        return None
+
+    @property
+    def physics_inference(self) -> PhysicsInference | None:
+        """Inference that replaces `scan` where the true physics are not given; None where the family has none."""
         return None
 
     @abstractmethod
@@ -90,33 +124,6 @@ class Memory(nn.Module, ABC):
     def read(self, state: MemoryState, h: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Read `N` queries from one state, which does not change."""
         return self.open_reader(state)(h)
-
-    def infer_physics(
-        self,
-        state: MemoryState,
-        num_updates: Int[Tensor, "B"],
-        predict_hypotheses: PredictHypotheses,
-        outcome: Float[Tensor, "B O"],
-        w: Float[Tensor, "B"],
-    ) -> tuple[HypothesisPrediction, MemoryState]:
-        """Update the physics estimate with one step, by the model's own prediction.
-
-        Args:
-            num_updates: Number of valid steps before this one.
-            predict_hypotheses: Prediction of the model under given physics.
-            outcome: The observed change, in the units of `predict_hypotheses`.
-            w: As for `update`.
-
-        Returns:
-            Prediction of each hypothesis before the outcome, the selected one first; and the state after it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} infers no physics")
-
-    def read_with_pullback(
-        self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: MemoryState | None = None
-    ) -> tuple[Float[Tensor, "B N D"], PullFunction]:
-        """Read a query under given physics; return the reading and the pullback of its gradients to the physics."""
-        raise NotImplementedError(f"{type(self).__name__} infers no physics")
 
     def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
         """Return the state with the given true physics; families without physics ignore them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from wm_robot.math.pullback import pullback
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.memory.memory import HypothesisPrediction, MemoryState
+from wm_robot.memory.memory import HypothesisPrediction, MemoryState, PhysicsInference
 from wm_robot.model.backend import Prediction
 from wm_robot.model.config import LOG_VARIANCE_BOUNDS
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def infer_physics(
     model: "WorldModel",
+    inference: PhysicsInference,
     state: LifetimeState[Tensor],
     obs: Float[Tensor, "B Tplus1 O"],
     h: Float[Tensor, "B T D"],
@@ -29,15 +30,16 @@ def infer_physics(
     """Predict steps in sequence under each hypothesis, and update the memory after each.
 
     Args:
+        inference: Of the model's only memory layer.
         h: First hidden layer of each step.
         straight: Linear sensor change of each step, in units of the one-step change.
     """
-    memory, part, age = model.memory_layers[0], state.memory[0], state.step
+    part, age = state.memory[0], state.step
     changes, spreads = [], []
     happened = (obs[:, 1:] - obs[:, :-1]) / model.change_std - straight
     for t in range(h.shape[1]):
-        sense = partial(predict_under_physics, model, state, h[:, t])
-        sensed, part = memory.infer_physics(part, age, sense, happened[:, t], valid[:, t])
+        sense = partial(predict_under_physics, model, inference, state, h[:, t])
+        sensed, part = inference.infer_physics(part, age, sense, happened[:, t], valid[:, t])
         age = age + (valid[:, t] > 0)
         # The first hypothesis is in use.
         changes.append(sensed.mean[:, 0])
@@ -49,15 +51,16 @@ def infer_physics(
 
 def predict_under_physics(
     model: "WorldModel",
+    inference: PhysicsInference,
     state: LifetimeState[Tensor],
     h: Float[Tensor, "B D"],
     physics: Float[Tensor, "B K P"],
 ) -> HypothesisPrediction:
     """Predict the nonlinear sensor change under each hypothesis, in units of the one-step change."""
     assert state.residual is not None, "the state has no residual"
-    memory, channels, last = model.memory_layers[0], model.config.obs, state.residual.last
+    channels, last = model.config.obs, state.residual.last
     each = h[:, None].expand(-1, physics.shape[1], -1)
-    read, to_physics = memory.read_with_pullback(physics, model.norms[0](each), make_read_state(state, 0))
+    read, to_physics = inference.read_with_pullback(physics, model.norms[0](each), make_read_state(state, 0))
     mixed, to_read = pullback(model.mix[0], each + read)
     normal, to_mixed = pullback(model.head[0], each + read + mixed)
     change, spread, _ = model.split_head(normal, state)

@@ -167,8 +167,9 @@ class WorldModel(nn.Module):
         acted = known[:, self.config.recent - 1 :]
         given = torch.cat([z, acted[:, :-1], acted[:, 1:]], -1)
         h, straight = make_input_layer(self, state).apply(given)
-        if truth is None and self.memory_layers[0].infers_physics:
-            predicted, inferred = infer_physics(self, state, obs, h, straight, valid)
+        inference = self.memory_layers[0].physics_inference
+        if truth is None and inference is not None:
+            predicted, inferred = infer_physics(self, inference, state, obs, h, straight, valid)
             memory: tuple[MemoryState, ...] = (inferred,)
         else:
             told = None if truth is None else truth[:, 1:]
