@@ -179,11 +179,14 @@ def test_all_bases_of_a_robot_that_ship_are_complete_from_any_folder(capsys):
     assert capsys.readouterr().out.count("is complete") == 3
 
 
-def test_an_export_prints_one_line(capfd):
-    assert train("reacher", "--arm", "oracle", *TINY) == 0
+def test_an_export_prints_one_line(capfd, monkeypatch):
+    # The training's own export, of a plan of full size, takes half a minute: make soak has it.
+    with monkeypatch.context() as patch:
+        patch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
+        assert train("reacher", "--arm", "oracle", *TINY) == 0
     out, err = capfd.readouterr()
     assert sum(line.startswith("graphs in bases/reacher-oracle: ") for line in out.splitlines()) == 1
-    assert not err and not [line for line in out.splitlines() if "fold" in line]
+    assert not err
     main(["export", "bases/reacher-oracle", "--samples", "16", "--horizon", "3"])
     out, err = capfd.readouterr()
     assert out.startswith(
@@ -200,7 +203,9 @@ def test_every_robot_that_ships_trains_to_bases_with_graphs(robot):
     command = [sys.executable, "-m", "wm_robot_cli", "train", robot, "--all", *SMALL]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sum(line.startswith("graphs in ") for line in done.stdout.splitlines()) == len(COMPARED_VARIANTS)
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("graphs in ") for line in lines) == len(COMPARED_VARIANTS)
+    assert not [line for line in lines if "fold" in line]
     assert "graduate" in done.stdout
     for folder in Path("bases").iterdir():
         base = load_base(folder)
