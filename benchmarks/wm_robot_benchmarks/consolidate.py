@@ -176,6 +176,7 @@ def _measure_poison(
     setting: Setting, memory: str, lives: int, seed: int, *, progress: Progress
 ) -> dict[str, float]:
     """Measure for how long poisoned residuals are worse than frozen states, in s."""
+    from wm_robot.adaptation.consolidation import ConsolidationClient
     from wm_robot.adaptation.shadow import ShadowConfig, ShadowEvaluation, get_shadow, use_without_evaluation
     from wm_robot.model.torch_backend import TorchBackend
     from wm_robot_benchmarks.measures.consolidation import compute_longest_run
@@ -187,8 +188,9 @@ def _measure_poison(
     robots.freeze_variant()
     backend = TorchBackend(model)
     trial, learned, kept = ShadowEvaluation(backend), robots.state, robots.backend
+    assert isinstance(kept, ConsolidationClient)
     robots.backend = trial
-    poison = _fit_reversed_residual(model, kept.past.latest)  # type: ignore[attr-defined]
+    poison = _fit_reversed_residual(model, kept.experience.latest)
     after = list(_generate_pieces(wear, AFTER, 0, 0))
 
     def measure_worse(state: "ArrayState") -> float:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.errors import OnnxMismatchError
+from wm_robot.errors import ConfigError, OnnxMismatchError
 from wm_robot.evaluation.control import measure_target_error
 from wm_robot.progress import Progress, ignore_progress, make_part_progress
 from wm_robot_benchmarks.control import make_scene
@@ -24,6 +24,15 @@ from wm_robot_benchmarks.harness.result import (
 from wm_robot_benchmarks.measures.corrupted_weights import BITS, change_weights, round_weights, shuffle_rows
 from wm_robot_benchmarks.measures.timing import RunTimes, ThreadClock, time_in_turn
 from wm_robot_cli.values import Count, Seed
+
+if TYPE_CHECKING:
+    from wm_robot.agent.batch_agent import BatchAgent
+    from wm_robot.agent.onnx_files import OnnxFunctions
+    from wm_robot.agent.onnx_planner import OnnxPlanner
+    from wm_robot.model.base import Base
+    from wm_robot.model.world_model import WorldModel
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.training.export.plan_iteration import PlanIterationExport
 
 LARGE_MODEL = {"memory": "gru", "width": 592, "blocks": 2}
 """4.8 M parameters: TD-MPC2's size. Source: Hansen et al. (2024), arXiv:2310.16828: 5 M parameters, and plans by
@@ -85,7 +94,8 @@ def run(
 
     base, folder = load_bases(setting, [memory])[memory], find_base_folder(setting, memory)
     graphs = load_functions(folder, base)
-    require(graphs is not None, f"{folder} has no graphs; make them: wm-robot export {folder}")
+    if graphs is None:
+        raise ConfigError(f"{folder} has no graphs; make them: wm-robot export {folder}")
     shipped = (folder / PLAN_FILE).read_bytes()
     large = _make_large_model(base.model)
     first, second, third = (make_part_progress(progress, start, size, 100) for start, size in SHARES)
@@ -98,7 +108,7 @@ def run(
     errors = _drive_planners(setting, memory, episodes, shipped, third)
     settled = {arm: _compute_settled_error(error) for arm, error in errors.items()}
     # Same worlds and targets.
-    default, large = settled["float32"].ravel(), settled["large"].ravel()
+    default, reference = settled["float32"].ravel(), settled["large"].ravel()
     return Result(
         setting=setting,
         figures={
@@ -106,8 +116,8 @@ def run(
             **_compute_ratios(sizes["TD-MPC2"], "_tdmpc2"),
             "plan_write_ms": cycle["plan + write"].median,
             "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
-            "quality_vs_large_planner": float(default.mean() / large.mean()),
-            "control_small_planner": float(settled["small"].mean() / large.mean()),
+            "quality_vs_large_planner": float(default.mean() / reference.mean()),
+            "control_small_planner": float(settled["small"].mean() / reference.mean()),
             "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
         },
         table=[
@@ -123,9 +133,9 @@ def run(
         notes=(
             "core: time that the one thread had a core; ratios are of its medians, measured in turn in one process",
             "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
-            f"{len(large)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
-            f"quality_vs_large_planner {_bootstrap_interval(default, large)}",
-            f"of the graph {_count_stuck(default)} stayed away, of the large planner {_count_stuck(large)}",
+            f"{len(reference)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
+            f"quality_vs_large_planner {_bootstrap_interval(default, reference)}",
+            f"of the graph {_count_stuck(default)} stayed away, of the large planner {_count_stuck(reference)}",
             "rejected by the export check: "
             + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
         ),
@@ -140,7 +150,7 @@ def _compute_ratios(timed: _SizeTimes, suffix: str) -> dict[str, float]:
     }
 
 
-def _make_large_model(like: Any) -> Any:
+def _make_large_model(like: "WorldModel") -> "WorldModel":
     """Make an untrained model of TD-MPC2's size."""
     import torch
 
@@ -154,7 +164,7 @@ def _make_large_model(like: Any) -> Any:
 
 def _time_plans(
     setting: Setting,
-    model: Any,
+    model: "WorldModel",
     sizes: Mapping[str, int],
     content: bytes | None,
     repetitions: int,
@@ -176,8 +186,8 @@ def _time_plans(
 
     planner = MppiConfig(**sizes)
     iteration, graph_of = _make_iteration(setting, model, planner)
-    moment = iteration.example(0)
-    noises = [iteration.example(seed)[NOISE_INPUT] for seed in range(planner.iterations)]
+    moment = iteration.sample_arguments(0)
+    noises = [iteration.sample_arguments(seed)[NOISE_INPUT] for seed in range(planner.iterations)]
     given = {name: to_array(value) for name, value in moment.items()}
     drawn = [noise.numpy() for noise in noises]
     state = LifetimeState.unflatten(
@@ -188,23 +198,23 @@ def _time_plans(
         }
     )
 
-    def plan_in_torch(alone: bool) -> Any:
+    def plan_in_torch(folded: bool) -> Any:
         found = moment[MEAN_INPUT]
         with torch.inference_mode():
             for noise in noises:
-                found = iteration(*(moment | {MEAN_INPUT: found, NOISE_INPUT: noise}).values(), alone=alone)
+                found = iteration(*(moment | {MEAN_INPUT: found, NOISE_INPUT: noise}).values(), folded=folded)
         return found
 
-    def make_onnx_plan(graph: Any) -> Callable[[], Any]:
+    def make_onnx_plan(graph: "OnnxPlanner") -> Callable[[], Any]:
         def plan() -> Any:
-            improve, found = graph.improving(state, given["obs"], given["goals"]), given[MEAN_INPUT]
+            improve, found = graph.iteration_at(state, given["obs"], given["goals"]), given[MEAN_INPUT]
             for noise in drawn:
                 found = improve(found, noise, given[LAST_ACTION_INPUT])
             return found
 
         return plan
 
-    content = content or iteration.graph()
+    content = content or iteration.export_graph()
     found = list_matrix_products(content) * planner.iterations
     shapes = [((p.rows, p.inner), (p.inner, p.columns), (p.rows, p.columns)) for p in found]
     rng = np.random.default_rng(0)
@@ -228,7 +238,9 @@ def _time_plans(
     return _SizeTimes(time_in_turn(functions, repetitions, progress), sum(p.flops for p in found) / 1e6)
 
 
-def _make_iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Callable[[bytes], Any]]:
+def _make_iteration(
+    setting: Setting, model: "WorldModel", planner: "MppiConfig"
+) -> tuple["PlanIterationExport", Callable[[bytes], "OnnxPlanner"]]:
     """Return a planner's iteration for the robot's first task, and a function that opens ONNX models of it."""
     from wm_robot.agent.onnx_planner import OnnxPlanner, digest_objective
     from wm_robot.model.onnx_session import OnnxFunction
@@ -244,7 +256,7 @@ def _make_iteration(setting: Setting, model: Any, planner: Any) -> tuple[Any, Ca
     )
 
 
-def _check_rejections(setting: Setting, base: Any, content: bytes) -> dict[str, bool]:
+def _check_rejections(setting: Setting, base: "Base", content: bytes) -> dict[str, bool]:
     """Check that the export check rejects wrong ONNX models, and accepts the right one."""
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.training.export.base_graphs import check_planner_graph
@@ -261,7 +273,9 @@ def _check_rejections(setting: Setting, base: Any, content: bytes) -> dict[str, 
     return refused
 
 
-def _time_steps(setting: Setting, base: Any, graphs: Any, repetitions: int) -> dict[str, RunTimes]:
+def _time_steps(
+    setting: Setting, base: "Base", graphs: "OnnxFunctions", repetitions: int
+) -> dict[str, RunTimes]:
     """Time the control steps of an agent with default settings."""
     from wm_robot.agent.agent import Agent
     from wm_robot.robots import load_spec
@@ -292,7 +306,7 @@ def _time_steps(setting: Setting, base: Any, graphs: Any, repetitions: int) -> d
 class _AgentBatch:
     """Batch of agents of one robot each: ONNX models have a batch of one."""
 
-    def __init__(self, agents: Sequence[Any]):
+    def __init__(self, agents: Sequence["BatchAgent"]):
         self._agents = agents
 
     def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:

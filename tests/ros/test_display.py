@@ -120,6 +120,7 @@ def test_a_robot_without_a_gripper_has_a_display_that_goes_on(start, peer, tmp_p
     assert display.is_running and "Traceback" not in log.read_text()
 
 
+@pytest.mark.alone
 def test_a_description_that_allows_less_than_the_spec_is_told_of(start, peer, tmp_path):
     from wm_robot_ros.middleware.qos import LATCHED_QOS
 
