@@ -42,8 +42,8 @@ class LoopBench(MemoryBench):
     """Rate of the loop, in Hz; 0: the robot's own. Another rate is for timing only: the base cannot predict there."""
     learner: Literal["on", "off"] = "off"
     """Whether the agent runs with its learner."""
-    hogs: CountOrZero = 0
-    """Busy processes of ordinary priority."""
+    busy_processes: CountOrZero = 0
+    """Number of busy processes of ordinary priority that run at the same time."""
     priority: Priority = 50
     """Real-time priority of both nodes, where it is permitted; 0: none."""
     quick: bool = False
@@ -56,7 +56,7 @@ class LoopBench(MemoryBench):
             self.seconds,
             rate=self.rate,
             learner=self.learner == "on",
-            hogs=self.hogs,
+            busy_processes=self.busy_processes,
             priority=self.priority,
             progress=progress,
         )
@@ -69,7 +69,7 @@ def run(
     *,
     rate: float = 0.0,
     learner: bool = False,
-    hogs: int = 0,
+    busy_processes: int = 0,
     priority: int = 50,
     progress: Progress = ignore_progress,
 ) -> Result:
@@ -81,7 +81,7 @@ def run(
 
     require(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
     require(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
-    require(0 <= hogs <= 64, f"hogs is {hogs}; it must be from 0 to 64")
+    require(0 <= busy_processes <= 64, f"busy-processes is {busy_processes}; it must be from 0 to 64")
     require(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
     seconds = seconds / 4 if setting.quick else seconds
     known = find_base_folder(setting, memory)
@@ -89,7 +89,7 @@ def run(
         report_elapsed_time(progress, (1 + BARE) * seconds + estimate_start_time(setting, rate)),
         make_robot_at_rate(setting, known, rate) as (robot, base, own),
     ):
-        with run_busy_processes(hogs):
+        with run_busy_processes(busy_processes):
             bare = in_processes(measure_pauses, [(BARE * seconds, priority)])[0]
         before = read_stolen_time()
         measured = measure_ros_loop(
@@ -97,7 +97,7 @@ def run(
             base=base,
             seconds=seconds,
             priority=priority,
-            num_busy_processes=hogs,
+            num_busy_processes=busy_processes,
             agent={"learner": learner},
         )
         kept = read_stolen_time() - before
@@ -130,7 +130,7 @@ def run(
         "missed_periods are all without a new command; hurried: late steps, after which the plan is not monitored "
         "and every second one is not searched",
         "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
-        f"bare: pauses of a loop that only reads the clock, with this priority and these hogs, in "
+        f"bare: pauses of a loop that only reads the clock, with this priority and these busy processes, in "
         f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
         f"of quota: share of the long ones that end at the same phase of {QUOTA_MS:g} ms, as under a host's quota "
         "of core time for that period",

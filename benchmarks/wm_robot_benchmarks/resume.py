@@ -94,7 +94,7 @@ def _measure_family(
 
     spec, base = load_spec(setting.robot), find_base_folder(setting, name)
     log, rng = _make_log(setting, steps), np.random.default_rng(setting.seeds[0])
-    deaths = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
+    kill_steps = sorted(rng.choice(np.arange(1, steps - 1), interruptions, replace=False).tolist())
     # Within a few steps after a save, so that the error of a wrong resume is visible at the next save.
     short = _make_log(setting, CONTROL_STEPS)
     done, total = 0, 2 * (steps + CONTROL_STEPS)
@@ -122,7 +122,7 @@ def _measure_family(
             return Store(place / into).read_manifest().object, killed
 
         whole, _ = run_lifetime("whole", log, [])
-        resumed, killed = run_lifetime("resumed", log, deaths)
+        resumed, killed = run_lifetime("resumed", log, kill_steps)
         short_whole, _ = run_lifetime("short", short, [])
         control, _ = run_lifetime("control", short, [EVERY + 1], forgetful=True)
         size = Store(place / "whole").read_manifest().size

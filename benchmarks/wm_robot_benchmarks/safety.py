@@ -53,14 +53,14 @@ class SafetyBench(MemoryBench, FirstSeedBench):
     """Number of control processes to kill, and number to stop; 0: none."""
     flood: Count = 100_000
     """Number of messages at 10 kHz."""
-    deaths: CountOrZero = 2
-    """Number of learners and recorders to stop twice and then kill, in a minute each; 0: none."""
+    helper_kills: CountOrZero = 2
+    """Number of learners, and number of recorders, to stop twice and then kill, in a minute each; 0: none."""
     memory: str = "ekf"
     """Memory family of the agent with the learner."""
     seeds: tuple[Seed, ...] = (0,)
     """Seeds; the first is used for the numbers and times."""
     quick: bool = False
-    """A twentieth of the cases, five of the kills, one death of each in a fifth of the time."""
+    """A twentieth of the cases, five of the kills, one helper of each kind in a fifth of the time."""
 
     def run(self, setting: Setting, *, progress: Progress) -> Result:
         return run(
@@ -68,7 +68,7 @@ class SafetyBench(MemoryBench, FirstSeedBench):
             self.generated,
             self.kills,
             self.flood,
-            deaths=self.deaths,
+            helper_kills=self.helper_kills,
             memory=self.memory,
             progress=progress,
         )
@@ -80,7 +80,7 @@ def run(
     kills: int,
     flood: int,
     *,
-    deaths: int = 0,
+    helper_kills: int = 0,
     memory: str = "ekf",
     progress: Progress = ignore_progress,
 ) -> Result:
@@ -90,15 +90,15 @@ def run(
     require(generated >= 100, f"generated is {generated}; it must be at least 100")
     require(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
     require(kills >= 0, f"kills is {kills}; it must not be below 0")
-    require(deaths >= 0, f"deaths is {deaths}; it must not be below 0")
+    require(helper_kills >= 0, f"helper-kills is {helper_kills}; it must not be below 0")
     if setting.quick:
         generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
-        deaths = min(deaths, 1)
+        helper_kills = min(helper_kills, 1)
     spec = load_spec(setting.robot)
     base = _find_agent_base(setting, memory)
     flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
     shares = _split_progress(
-        progress, generated, flooded if flood else 0.0, kills, 3 * deaths * (6 * unwell + 10)
+        progress, generated, flooded if flood else 0.0, kills, 3 * helper_kills * (6 * unwell + 10)
     )
     rng = np.random.default_rng(setting.seeds[0])
     with report_elapsed_time(shares["numbers"], generated * NUMBER_S):
@@ -117,8 +117,8 @@ def run(
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     else:
         notes.append("no control process was ended: kills is 0, or this is not Linux")
-    if deaths and sys.platform == "linux":
-        stopped, said, note = _measure_helper_faults(spec, base, deaths, unwell, shares["deaths"])
+    if helper_kills and sys.platform == "linux":
+        stopped, said, note = _measure_helper_faults(spec, base, helper_kills, unwell, shares["helper kills"])
         rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
     bases = {memory: read_base_digest(base)} if base else {}
     return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
@@ -136,14 +136,14 @@ def _find_agent_base(setting: Setting, memory: str) -> Path | None:
 
 
 def _split_progress(
-    progress: Progress, generated: int, flooded: float, kills: int, deaths: float
+    progress: Progress, generated: int, flooded: float, kills: int, helper_faults: float
 ) -> dict[str, Progress]:
     """Return the progress of each part, weighted by its estimated time in s."""
     seconds = {
         "numbers": 2 + round(generated * NUMBER_S),
         "flood": round(2 * (flooded + START_S)) if flooded else 0,
         "stops": 5 + 2 * kills if kills else 0,
-        "deaths": round(deaths),
+        "helper kills": round(helper_faults),
     }
     whole, before, shares = sum(seconds.values()), 0, dict[str, Progress]()
     for name, size in seconds.items():

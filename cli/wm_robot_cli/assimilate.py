@@ -21,7 +21,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def assimilate_recordings(
-    life: StateReference,
+    state: StateReference,
     recordings: RecordingPaths,
     /,
     *,
@@ -39,13 +39,14 @@ def assimilate_recordings(
     its own recording as well as before. Otherwise nothing is saved, and the exit code is 2.
 
     Args:
-        life: `STORE` or `STORE@BRANCH`.
-        recordings: Of another robot with the same spec: sessions or bags of ROS 2, episode files or folders of them.
-        base: Folder of its base.
-        own: Its own recent recordings, in the same formats.
+        state: `STORE` or `STORE@BRANCH`.
+        recordings: Recordings of another robot with the same spec: sessions or bags of ROS 2, episode files, or
+            folders of them.
+        base: Folder of the state's base.
+        own: Recent recordings of this robot, in the same formats.
         robot: Namespace of the other robot, if a session contains several.
         own_robot: Namespace of this robot in its own sessions.
-        branch: Branch of the result; its own branch by default.
+        branch: Branch of the result; the branch of `state` by default.
         dry_run: Print the result, and save nothing.
         as_json: Print JSON.
     """
@@ -58,19 +59,19 @@ def assimilate_recordings(
 
     _check_recordings(recordings=recordings, own=own)
     base = find_base(base)
-    store, reference = parse_reference(life)
+    store, reference = parse_reference(state)
     head = store.resolve(reference)
-    check_same_base(base, store.manifests.read(head).base_digest, life)
+    check_same_base(base, store.manifests.read(head).base_digest, state)
     target = reference if dry_run else check_name(branch or reference)
     loaded, spec = _load_base_and_spec(base)
-    state = load_lifetime_state(store, head, loaded, spec)
+    before = load_lifetime_state(store, head, loaded, spec)
     theirs, mine = load_recordings(recordings, spec, robot), load_recordings(own, spec, own_robot)
-    after, verdict = try_assimilation(loaded.model, load_model_backend(base, loaded), state, mine, theirs)
+    after, verdict = try_assimilation(loaded.model, load_model_backend(base, loaded), before, mine, theirs)
     if not as_json:
         _print_result(verdict)
     if not verdict.is_accepted:
         raise SnapshotError(
-            f"{life} does not improve with this experience: {verdict.to_sentence()}. Nothing is saved. Record more "
+            f"{state} does not improve with this experience: {verdict.to_sentence()}. Nothing is saved. Record more "
             "of the other robot's experience, or let this robot learn by itself"
         )
     saved = None
@@ -84,7 +85,7 @@ def assimilate_recordings(
 
 
 def pool_states(
-    lives: StateReferences,
+    states: StateReferences,
     /,
     *,
     base: Path,
@@ -99,11 +100,11 @@ def pool_states(
     families are rejected, because their sum or average is no valid state. Use `state assimilate` for them.
 
     Args:
-        lives: At least two, `STORE@BRANCH` each, of the same base.
+        states: At least two states of the same base, each as `STORE@BRANCH`.
         base: Folder of their base.
         into: `STORE@BRANCH` of the result; the branch must not exist.
-        replay: Recordings for updates after the merge, to correct what only fits one of the states.
-        robot: Namespace of the robot in them.
+        replay: Recordings for updates after the merge; they correct values that fit only one of the states.
+        robot: Namespace of the robot in the recordings.
         as_json: Print JSON.
     """
     from wm_robot.agent.saved_lifetime import load_lifetime_state, save_lifetime_state
@@ -121,13 +122,13 @@ def pool_states(
         raise SnapshotError(
             f"branch '{branch}' exists already in {target.folder}. Select another name for the pool"
         )
-    sources = [(store, store.resolve(reference)) for store, reference in map(parse_reference, lives)]
+    sources = [(store, store.resolve(reference)) for store, reference in map(parse_reference, states)]
     if len({head for _, head in sources}) < len(sources):
         raise ConfigError(
-            f"{list(lives)} are not {len(sources)} different lifetime states; each must be given once"
+            f"{list(states)} are not {len(sources)} different lifetime states; each must be given once"
         )
-    for life, (store, head) in zip(lives, sources, strict=True):
-        check_same_base(base, store.manifests.read(head).base_digest, life)
+    for name, (store, head) in zip(states, sources, strict=True):
+        check_same_base(base, store.manifests.read(head).base_digest, name)
     loaded, spec = _load_base_and_spec(base)
     state = merge_lifetime_states(
         loaded.model, [load_lifetime_state(store, head, loaded, spec) for store, head in sources]
@@ -136,7 +137,7 @@ def pool_states(
         stretches = [RecordedSteps.from_episode(each) for each in load_recordings(replay, spec, robot)]
         state = assimilate_experience(TorchBackend(loaded.model), state, stretches)
     parents = [target.copy_from(store, head) for store, head in sources]
-    note = f"pooled {len(sources)} lives" + (f", replayed {len(replay)} recordings" if replay else "")
+    note = f"pooled {len(sources)} states" + (f", replayed {len(replay)} recordings" if replay else "")
     saved = save_lifetime_state(target, branch, state, loaded, spec, parents, note, {})
     if as_json:
         print(json.dumps({"snapshot": saved, "parents": parents, "steps": int(state.step.max())}))

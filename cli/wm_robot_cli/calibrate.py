@@ -25,7 +25,7 @@ def calibrate_base(
     /,
     *,
     robot: str | None = None,
-    lives: Count = 256,
+    trajectories: Count = 256,
     seed: Seed = 0,
 ) -> None:
     """Measure prediction errors on new trajectories and write `calibration.json` into the base's folder.
@@ -33,8 +33,8 @@ def calibrate_base(
     Args:
         base: Folder of the base.
         robot: Name of the robot, or the path of its spec; the robot of the base by default.
-        lives: Trajectories in new worlds from the training distribution.
-        seed: Of worlds, motion and noise.
+        trajectories: Trajectories in new worlds from the training distribution.
+        seed: Seed of worlds, motion and noise.
     """
     from wm_robot.io.base_file import find_base
     from wm_robot.robots import load_spec
@@ -49,7 +49,9 @@ def calibrate_base(
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
     with ProgressMeter("calibrate") as progress:
-        calibration = measure_calibration(loaded, spec, num_trajectories=lives, seed=seed, progress=progress)
+        calibration = measure_calibration(
+            loaded, spec, num_trajectories=trajectories, seed=seed, progress=progress
+        )
     save_calibration(base, loaded, calibration)
     print(f"{base / CALIBRATION_FILE}: deviations at {', '.join(map(str, calibration.horizons))} steps ahead")
 

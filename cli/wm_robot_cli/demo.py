@@ -23,9 +23,10 @@ def run_demo_verb(
 
     Args:
         out: Folder for report, recording, state and video.
-        seed: Of the target's path, the noise and the hidden change; docs/lab/13-demo.md lists the results of 0 to 9.
+        seed: Seed of the target's path, the noise and the hidden change. docs/lab/13-demo.md lists the results
+            of 0 to 9.
         fresh: Start from the initial state, even if `out` contains a saved state.
-        quick: Shorter visits.
+        quick: Shorter sessions.
         ros: `--no-ros`: one process and simulated time, without a recording; the default without ROS 2.
         base: Base of the arm that learns in its lifetime state.
         frozen: Base of the arm without adaptation.

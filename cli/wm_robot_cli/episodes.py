@@ -31,7 +31,7 @@ def split_episodes(
         paths: Recordings, complete or incomplete: folders of bags, or single files (MCAP, SQLite), also compressed;
             and last the output folder.
         robot: Name of the robot, or its spec (YAML).
-        namespace: Of the one robot to use; all by default.
+        namespace: Namespace of one robot in the recordings; all robots by default.
         as_json: Print JSON.
     """
     if len(paths) < 2:

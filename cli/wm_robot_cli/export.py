@@ -30,16 +30,16 @@ def export_base(
 ) -> None:
     """Export a base's plan, `predict` and `write` as ONNX models into its folder; its agents then use them.
 
-    The plan is of one task and search; agents with another one plan in torch. Before the export, the models are
-    compared with torch: in a thousand single steps, and in short runs. Exit code 3: they compute other values than
-    torch. Then agents use torch.
+    The plan is exported for one task and one planner setting; agents with others plan in torch. Before the export,
+    the models are compared with torch: in a thousand single steps, and in short runs. Exit code 3: they compute
+    other values than torch. Then agents use torch.
 
     Args:
         base: Folder of the base.
         robot: Name of the robot, or the path of its spec; the robot of the base by default.
         task: Task of the plan; the robot's first by default.
-        samples: Plans predicted in each iteration; the planner's default otherwise.
-        horizon: Steps of each plan; the planner's default otherwise.
+        samples: Number of plans predicted in each iteration; the planner's default otherwise.
+        horizon: Number of steps of each plan; the planner's default otherwise.
         check: Write nothing; compare the existing models with torch again, and with the format's reference in numpy.
     """
     from wm_robot.io.base_file import find_base

@@ -24,8 +24,8 @@ def run_guard_verb(
     Args:
         page: File that control, guard and plant share, on /dev/shm; the first process creates it.
         robot: Name or spec of the robot, for the time limit of its loop.
-        limit_ms: Time limit instead of the spec's.
-        release: Reset an emergency stop, and end: the plant moves again after it is armed.
+        limit_ms: Time limit in ms, instead of that of the spec.
+        release: Reset an emergency stop and exit. The plant moves again only after it is armed.
     """
     from wm_robot.control.realtime import request_real_time
     from wm_robot.safety.guard import REALTIME_PRIORITY, Guard

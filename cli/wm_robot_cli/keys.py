@@ -23,7 +23,7 @@ SECONDS_PER_DAY = 86400.0
 
 
 def list_key_verbs() -> None:
-    """Keys for signed bundles: `wm-robot keys new|ls|show|trust|forget|sign`."""
+    """Keys for signed bundles: `wm-robot keys new|ls|show|trust|distrust|sign`."""
     raise AssertionError("main calls the verbs of this group; this function is only listed")
 
 
@@ -31,7 +31,7 @@ def create_key(name: KeyName, /, *, keys: Path | None = None) -> None:
     """Create a signing key. This machine trusts its signatures.
 
     Args:
-        name: Of the key.
+        name: Name of the key.
         keys: Folder of keys.
     """
     ring = open_keyring(keys)
@@ -72,7 +72,7 @@ def print_key(name: KeyName, /, *, keys: Path | None = None, as_json: JsonFlag =
     """Print a public key, for other machines.
 
     Args:
-        name: Of an own key, or a trusted one.
+        name: Name of an own key, or a trusted one.
         keys: Folder of keys.
         as_json: Print JSON, with the key's full id.
     """
@@ -131,7 +131,7 @@ def distrust_key(name: KeyName, /, *, keys: Path | None = None) -> None:
     """Remove a key from the trusted ones. A private key and the sequence numbers of its products stay.
 
     Args:
-        name: Of the key.
+        name: Name of the key.
         keys: Folder of keys.
     """
     open_keyring(keys).distrust_key(name)
@@ -141,11 +141,12 @@ def distrust_key(name: KeyName, /, *, keys: Path | None = None) -> None:
 def sign_robot_spec(
     name: KeyName, spec: Annotated[Path, tyro.conf.Positional], /, *, keys: Path | None = None
 ) -> None:
-    """Sign the present content of a robot's spec; the signature is a file in the same folder. A plant may require one
-    (`require_signed`).
+    """Sign the present content of a robot's spec; the signature is a file in the same folder.
+
+    A plant can require a signature (parameter `require_signed`).
 
     Args:
-        name: Of an own key.
+        name: Name of an own key.
         spec: YAML file.
         keys: Folder of keys.
     """
@@ -171,6 +172,6 @@ KEY_VERBS: dict[str, Callable[..., Any]] = {
     "ls": list_keys,
     "show": print_key,
     "trust": trust_key,
-    "forget": distrust_key,
+    "distrust": distrust_key,
     "sign": sign_robot_spec,
 }

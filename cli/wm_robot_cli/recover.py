@@ -23,12 +23,12 @@ def recover_recordings(
 ) -> None:
     """Repair the sessions and episodes of a killed recorder, up to the last second on the disk.
 
-    The recovered file gets the name, and the original file is renamed to `.cut`. Complete files and files that are
-    being recorded stay unchanged: recently changed files are observed for two seconds. Exit code 2 if a path is no
+    The recovered file keeps the name; the damaged original is renamed to `.cut`. Complete files and files that are
+    being recorded stay unchanged: recently changed files are observed for two seconds. Exit code 2 if a path is not a
     session.
 
     Args:
-        paths: Sessions (MCAP), open episodes, or folders with some.
+        paths: Sessions (MCAP), open episodes, or folders that contain them.
         dry_run: Print the result, and change nothing.
         as_json: Print JSON.
     """

@@ -22,11 +22,11 @@ def request_snapshot(
     timeout: Duration = 10.0,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Request a snapshot from a running agent over ROS 2. Its parameter `state` is the destination.
+    """Request a snapshot from a running agent over ROS 2. The agent's parameter `state` is the destination.
 
     Args:
-        agent: Its node, with the namespace, such as `/left/agent`.
-        timeout: Longest wait, in s.
+        agent: Name of the agent's node, with its namespace, such as `/left/agent`.
+        timeout: Longest time to wait for the agent, in s.
         as_json: Print JSON.
     """
     try:

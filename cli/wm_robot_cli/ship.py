@@ -22,7 +22,7 @@ BASES_FOLDER = Path("bases")
 
 
 def ship_state(
-    life: StateReference,
+    state: StateReference,
     file: PathArgument,
     /,
     *,
@@ -37,7 +37,7 @@ def ship_state(
     """Write a signed bundle: a lifetime state, its base, its robot, its card and its evaluation.
 
     Args:
-        life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
+        state: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
         file: Output file.
         base: Folder of the state's base.
         key: Name of an own key, see `wm-robot keys`.
@@ -54,11 +54,11 @@ def ship_state(
     ring = open_keyring(keys)
     signing = ring.load_private_key(key)
     product = product or base.resolve().name
-    shipment = collect_shipment(life, base, product, card, evaluation, spec)
+    shipment = collect_shipment(state, base, product, card, evaluation, spec)
     sequence = ring.issued_counters.take_next(signing.id, product)
     write_bundle(file, shipment, product=product, sequence=sequence, key=signing)
     print(
-        f"{file}: '{product}' number {sequence}, life {shipment.snapshot.digest[:12]} of {shipment.snapshot.steps} "
+        f"{file}: '{product}' number {sequence}, state {shipment.snapshot.digest[:12]} of {shipment.snapshot.steps} "
         f"steps, base {shipment.base['digest'][:12]}, {file.stat().st_size / 2**20:.1f} MiB, "
         f"signed by '{key}' ({signing.id[:12]})"
     )
@@ -66,7 +66,7 @@ def ship_state(
 
 def import_state(
     source: PathArgument,
-    life: StateReference,
+    state: StateReference,
     /,
     *,
     bases: Path = BASES_FOLDER,
@@ -81,11 +81,11 @@ def import_state(
 
     Args:
         source: A bundle, or a folder from `export`.
-        life: `STORE` or `STORE@BRANCH`; a branch with another state is rejected.
+        state: `STORE` or `STORE@BRANCH`; a branch with another state is rejected.
         bases: Folder for the base, if it is missing.
         allow_rollback: Accept a bundle that is older than an imported one of the same product.
-        openssf: Of a folder: PEM file with the signer's public key.
-        unsigned: Of a folder: accept it without a signature.
+        openssf: For a folder: PEM file with the signer's public key.
+        unsigned: For a folder: accept it without a signature.
         keys: Folder of keys.
     """
     from wm_robot.sharing.shipment import strip_table
@@ -100,12 +100,12 @@ def import_state(
         shipment, origin = _read_bundle(source, keys, allow_rollback)
     evaluation = [strip_table(each) for each in shipment.evaluation]
     received = shipment.snapshot.to_imported_root(**origin, evaluation=evaluation)
-    store, branch = parse_reference(life)
+    store, branch = parse_reference(state)
     here = import_root(store, received, shipment.parts["state.safetensors"], branch=branch)
     place, is_new = _find_or_write_base(bases, origin["product"], shipment)
     begins = "starts at" if here.digest == store.resolve(branch) else "already descends from it, by"
     print(
-        f"branch '{branch}' {begins} {here.digest[:12]} in {store.folder}, life {shipment.snapshot.digest[:12]}"
+        f"branch '{branch}' {begins} {here.digest[:12]} in {store.folder}, state {shipment.snapshot.digest[:12]}"
     )
     print(f"its base {shipment.base['digest'][:12]} {'is now' if is_new else 'was already'} in {place}")
     if is_new:
@@ -146,7 +146,7 @@ def inspect_bundle(
 
 
 def export_state_folder(
-    life: StateReference,
+    state: StateReference,
     folder: PathArgument,
     /,
     *,
@@ -159,7 +159,7 @@ def export_state_folder(
     """Write a lifetime state as a plain folder, with a card for Hugging Face.
 
     Args:
-        life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
+        state: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
         folder: Output folder; it must be missing or empty.
         base: Folder of the state's base.
         openssf: PEM file with a private key on a NIST curve, to sign the folder in the OpenSSF format.
@@ -177,13 +177,13 @@ def export_state_folder(
     if openssf is not None:
         read_private_key(openssf)
         sign = make_signer(openssf)
-    shipment = collect_shipment(life, base, folder.resolve().name, card, evaluation, spec)
+    shipment = collect_shipment(state, base, folder.resolve().name, card, evaluation, spec)
     for name, content in shipment.parts.items():
         write_file(folder / name, content)
     if sign is not None:
         sign(folder)
     signed = f"signed in {SIGNATURE_FILE}" if sign else "not signed"
-    print(f"{folder}: life {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
+    print(f"{folder}: state {shipment.snapshot.digest[:12]}, base {shipment.base['digest'][:12]}, {signed}")
 
 
 def _read_bundle(path: Path, keys: Path | None, allow_rollback: bool) -> "tuple[Shipment, dict[str, Any]]":
@@ -258,7 +258,7 @@ def _describe_bundle(bundle: "Bundle") -> dict[str, Any]:
         "sequence": bundle.sequence,
         "signer": bundle.signer,
         "created": bundle.created,
-        "life": shipment.snapshot.digest,
+        "snapshot": shipment.snapshot.digest,
         "steps": shipment.snapshot.steps,
         "base": shipment.base["digest"],
         "robot": shipment.spec.name,

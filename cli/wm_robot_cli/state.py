@@ -29,7 +29,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def list_state_verbs() -> None:
-    """Lifetime states on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|forget|diff|verify|gc`, and
+    """Lifetime states on disk: `wm-robot state ls|log|show|branch|clone|reset|pin|unpin|delete|diff|verify|gc`, and
     `ship|import|inspect|export` to transfer them.
     """
     raise AssertionError("main calls the verbs of this group; this function is only listed")
@@ -54,18 +54,18 @@ def list_branches(store: Annotated[Path, tyro.conf.Positional], /, *, as_json: J
 
 
 def log_snapshots(
-    life: StateReference, more: ExtraWords = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False
+    state: StateReference, more: ExtraWords = (), /, *, limit: CountOrZero = 20, as_json: JsonFlag = False
 ) -> None:
     """List the snapshots of a lifetime, the newest first.
 
     Args:
-        life: `STORE`, or `STORE@BRANCH`.
-        more: Nothing; a branch is part of the reference.
+        state: `STORE`, or `STORE@BRANCH`.
+        more: Not used: a branch is part of the reference, as in `STORE@BRANCH`.
         limit: Largest number of snapshots; 0 for all.
         as_json: Print JSON.
     """
-    _check_single_reference("log", life, more)
-    store, reference = _open_reference(life)
+    _check_single_reference("log", state, more)
+    store, reference = _open_reference(state)
     names: dict[str, list[str]] = {}
     for name, head in (*store.read_branches().items(), *store.read_pins().items()):
         names.setdefault(head, []).append(name)
@@ -80,16 +80,16 @@ def log_snapshots(
     print_rows(rows, as_json)
 
 
-def show_snapshot(life: StateReference, more: ExtraWords = (), /, *, as_json: JsonFlag = False) -> None:
+def show_snapshot(state: StateReference, more: ExtraWords = (), /, *, as_json: JsonFlag = False) -> None:
     """Print the manifest of a snapshot.
 
     Args:
-        life: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
-        more: Nothing; a branch is part of the reference.
+        state: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
+        more: Not used: a branch is part of the reference, as in `STORE@BRANCH`.
         as_json: Print JSON.
     """
-    _check_single_reference("show", life, more)
-    store, reference = _open_reference(life)
+    _check_single_reference("show", state, more)
+    store, reference = _open_reference(state)
     snapshot = store.read_manifest(reference)
     values = json.loads(snapshot.encode()) | {"digest": snapshot.digest}
     if as_json:
@@ -107,28 +107,28 @@ def show_snapshot(life: StateReference, more: ExtraWords = (), /, *, as_json: Js
     )
 
 
-def create_branch(life: StateReference, name: StateReference, /) -> None:
+def create_branch(state: StateReference, name: StateReference, /) -> None:
     """Create a branch from a snapshot, in the same store; nothing is copied.
 
     Args:
-        life: Snapshot to start from.
-        name: Of the new branch.
+        state: Snapshot to start from.
+        name: Name of the new branch.
     """
-    store, reference = _open_reference(life)
+    store, reference = _open_reference(state)
     print(f"branch '{name}' starts at {store.create_branch(name, reference)[:12]} in {store.folder}")
 
 
-def clone_lifetime(life: StateReference, target: StateReference, /) -> None:
+def clone_lifetime(state: StateReference, target: StateReference, /) -> None:
     """Copy a lifetime with its ancestors into another store; or move its branch forward there.
 
     Args:
-        life: Lifetime to copy.
+        state: Lifetime to copy.
         target: `STORE` or `STORE@BRANCH`. An existing branch is moved forward if it is an ancestor, and otherwise
             unchanged.
     """
     from wm_robot.store.transfer import clone_branch
 
-    store, reference = _open_reference(life)
+    store, reference = _open_reference(state)
     other, name = _open_reference(target)
     before = other.read_branches().get(name)
     found = clone_branch(other, store, reference, branch=name)
@@ -136,32 +136,32 @@ def clone_lifetime(life: StateReference, target: StateReference, /) -> None:
     print(f"branch '{name}' {'is' if before else 'starts'} at {found[:12]} in {other.folder}{moved}")
 
 
-def reset_branch(life: StateReference, reference: StateReference = "", /) -> None:
+def reset_branch(state: StateReference, reference: StateReference = "", /) -> None:
     """Move a branch to another snapshot of its store; its old snapshot can be found until `gc`.
 
     Args:
-        life: `STORE@BRANCH`, or `STORE` for the default branch.
+        state: `STORE@BRANCH`, or `STORE` for the default branch.
         reference: Branch, pin or digest, with `~N` for the Nth before it.
     """
-    store, name = _open_reference(life)
+    store, name = _open_reference(state)
     if not reference:
         back = f"{name}~1" if store.read_manifest(name).parents else name
         raise ConfigError(
-            f"state reset {life} has no snapshot to continue from. One before: wm-robot state reset "
-            f"{shlex.quote(life)} {back}. All of them: wm-robot state log {shlex.quote(life)}"
+            f"state reset {state} has no snapshot to continue from. One before: wm-robot state reset "
+            f"{shlex.quote(state)} {back}. All of them: wm-robot state log {shlex.quote(state)}"
         )
     before = _describe_head(store, name)
     print(f"branch '{name}' is at {store.reset_branch(name, reference)[:12]}; it was at {before}")
 
 
-def pin_snapshot(life: StateReference, name: StateReference, /) -> None:
+def pin_snapshot(state: StateReference, name: StateReference, /) -> None:
     """Protect a snapshot, and its place in the lineage, from deletion.
 
     Args:
-        life: Snapshot to protect.
-        name: Of the pin.
+        state: Snapshot to protect.
+        name: Name of the pin.
     """
-    store, reference = _open_reference(life)
+    store, reference = _open_reference(state)
     print(f"pin '{name}' holds {store.create_pin(name, reference)[:12]}")
 
 
@@ -170,7 +170,7 @@ def remove_pin(store: Annotated[Path, tyro.conf.Positional], name: StateReferenc
 
     Args:
         store: Folder of the store.
-        name: Of the pin.
+        name: Name of the pin.
     """
     from wm_robot.store.store import Store
 
@@ -178,15 +178,15 @@ def remove_pin(store: Annotated[Path, tyro.conf.Positional], name: StateReferenc
     print(f"pin '{name}' is removed")
 
 
-def delete_branch(life: StateReference, more: ExtraWords = (), /) -> None:
+def delete_branch(state: StateReference, more: ExtraWords = (), /) -> None:
     """Delete a branch; its snapshots can be found by digest until `gc`.
 
     Args:
-        life: `STORE@BRANCH`.
-        more: Nothing; a branch is part of the reference.
+        state: `STORE@BRANCH`.
+        more: Not used: a branch is part of the reference, as in `STORE@BRANCH`.
     """
-    _check_single_reference("forget", life, more)
-    store, name = _open_reference(life)
+    _check_single_reference("delete", state, more)
+    store, name = _open_reference(state)
     head = _describe_head(store, name)
     store.delete_branch(name)
     print(f"branch '{name}' is deleted; it was at {head}")
@@ -195,7 +195,7 @@ def delete_branch(life: StateReference, more: ExtraWords = (), /) -> None:
 def verify_store(
     store: Annotated[Path, tyro.conf.Positional], /, *, repair: bool = False, as_json: JsonFlag = False
 ) -> None:
-    """Check every byte, and change nothing. Exit code 1 if a file is damaged.
+    """Check every file of a store by its digest, and change nothing. Exit code 1 if a file is damaged.
 
     Args:
         store: Folder of the store.
@@ -255,19 +255,19 @@ def delete_unreachable(
     print(f"{len(gone)} snapshots, {size:.1f} MiB {'would be' if dry_run else 'were'} removed")
 
 
-def _open_reference(life: str) -> "tuple[Store, str]":
+def _open_reference(state: str) -> "tuple[Store, str]":
     from wm_robot.store.store import parse_reference
 
-    return parse_reference(life)
+    return parse_reference(state)
 
 
-def _check_single_reference(verb: str, life: str, more: Sequence[str]) -> None:
+def _check_single_reference(verb: str, state: str, more: Sequence[str]) -> None:
     """Reject a branch that is written after its store and not as part of the reference."""
     if more:
-        meant = life if "@" in life else f"{life}@{more[0]}"
+        meant = state if "@" in state else f"{state}@{more[0]}"
         raise ConfigError(
-            f"state {verb} takes one reference, and got '{life} {' '.join(more)}'; a branch is written STORE@BRANCH. "
-            f"Run: wm-robot state {verb} {shlex.quote(meant)}"
+            f"state {verb} takes one reference, and got '{state} {' '.join(more)}'; a branch is written "
+            f"STORE@BRANCH. Run: wm-robot state {verb} {shlex.quote(meant)}"
         )
 
 
@@ -311,7 +311,7 @@ STATE_VERBS: dict[str, Callable[..., Any]] = {
     "reset": reset_branch,
     "pin": pin_snapshot,
     "unpin": remove_pin,
-    "forget": delete_branch,
+    "delete": delete_branch,
     "diff": state_diff.compare_states,
     "verify": verify_store,
     "gc": delete_unreachable,

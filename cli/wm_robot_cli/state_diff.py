@@ -24,28 +24,28 @@ def compare_states(
     """Compare two lifetime states: their values, and with a base their predictions of each joint.
 
     Args:
-        one: Reference of a state.
-        other: Reference of another.
-        base: Folder of their base.
+        one: Reference of the first state.
+        other: Reference of the second state.
+        base: Folder of the base of both.
         as_json: Print JSON.
     """
     from wm_robot.store.store import parse_reference
 
-    lives = [
+    found = [
         (store, store.read_manifest(reference))
         for store, reference in (parse_reference(one), parse_reference(other))
     ]
-    _check_comparable((one, other), [snapshot for _, snapshot in lives])
-    place = None if base is None else _find_base_of(base, one, lives[0][1])
-    states = [store.load(snapshot.digest) for store, snapshot in lives]
+    _check_comparable((one, other), [snapshot for _, snapshot in found])
+    place = None if base is None else _find_base_of(base, one, found[0][1])
+    states = [store.load(snapshot.digest) for store, snapshot in found]
     rows = _compare_values(*states) if place is None else _compare_predictions(place, *states)
     print_rows(rows, as_json)
 
 
-def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None:
+def _check_comparable(names: Sequence[str], snapshots: "Sequence[Snapshot]") -> None:
     """Reject states with a different base or robot."""
     for what, key in (("base", "base_digest"), ("robot", "spec_digest")):
-        ours, theirs = (getattr(snapshot, key)[:12] for snapshot in lives)
+        ours, theirs = (getattr(snapshot, key)[:12] for snapshot in snapshots)
         if ours != theirs:
             raise SnapshotError(
                 f"{names[0]} was learned with {what} {ours}, {names[1]} with {what} {theirs}: their numbers are not "
@@ -53,12 +53,12 @@ def _check_comparable(names: Sequence[str], lives: "Sequence[Snapshot]") -> None
             )
 
 
-def _find_base_of(base: Path, life: str, snapshot: "Snapshot") -> Path:
+def _find_base_of(base: Path, reference: str, snapshot: "Snapshot") -> Path:
     """Find the folder of a base, and check that it is the base of a state."""
     from wm_robot.io.base_file import check_same_base, find_base
 
     folder = find_base(base)
-    check_same_base(folder, snapshot.base_digest, life)
+    check_same_base(folder, snapshot.base_digest, reference)
     return folder
 
 

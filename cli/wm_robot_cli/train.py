@@ -32,22 +32,22 @@ def train_base(
     /,
     *,
     memory: str = "ekf",
-    arm: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
+    variant: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     out: Path | None = None,
     work: Path = Path("runs/train"),
     data: Path | None = None,
     start: Path | None = None,
     updates: Count = 14_000,
-    rows: Count = 32,
+    batch_size: Count = 32,
     steps: Count = 64,
-    random_lives: Count = 3072,
-    planned_lives: Count = 384,
-    life_steps: Count = 512,
-    still: Share = 0.0,
-    calibration_lives: Count = 256,
+    random_trajectories: Count = 3072,
+    planned_trajectories: Count = 384,
+    trajectory_steps: Count = 512,
+    static_share: Share = 0.0,
+    calibration_trajectories: Count = 256,
     curriculum: bool = True,
-    graduate: bool = True,
+    pretrain_state: bool = True,
     all_bases: Annotated[bool, tyro.conf.arg(name="all")] = False,
     seed: Seed = 0,
     threads: Threads = 1,
@@ -61,29 +61,30 @@ def train_base(
     Args:
         robot: Name of a robot, or the path of its spec.
         memory: Memory family, for the adaptive variant; the error for an unknown name lists all.
-        arm: `adaptive` learns in its lifetime state; `robust` and `nominal` have fixed weights, trained in all worlds
-            or the nominal one; `oracle` receives the true physics.
+        variant: `adaptive` learns in its lifetime state; `robust` and `nominal` have fixed weights, trained in all
+            worlds or in the nominal one; `oracle` receives the true physics.
         task: Task of the planner that collects trajectories; the robot's first by default.
-        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-ARM` by default. With `--all`: folder
-            of the bases.
+        out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-VARIANT` by default. With `--all`:
+            folder of the bases.
         work: Folder of checkpoints and curves.
         data: Folder of trajectories; trainings with the same folder use the same data.
         start: Base of another memory to start from, such as the oracle's: only the memory starts untrained, and a
             third of the updates is enough.
-        updates: Gradient steps.
-        rows: Segments in an update.
-        steps: Length of a segment, over which gradients propagate. A long-term memory needs long segments.
-        random_lives: Trajectories with random actions.
-        planned_lives: Trajectories with the planner in the loop, in each of two rounds.
-        life_steps: Length of a trajectory.
-        still: Share of trajectories whose world never changes. A long-term memory needs some.
-        calibration_lives: New trajectories for the calibration of the finished base; see `wm-robot calibrate`.
+        updates: Number of gradient steps.
+        batch_size: Number of segments in a gradient step.
+        steps: Length of a segment, in steps; gradients propagate over it. A long-term memory needs long segments.
+        random_trajectories: Number of trajectories with random actions.
+        planned_trajectories: Number of trajectories with the planner in the loop, in each of two rounds.
+        trajectory_steps: Length of a trajectory, in steps.
+        static_share: Share of trajectories whose world never changes. A long-term memory needs some.
+        calibration_trajectories: Number of new trajectories for the calibration of the finished base; see `wm-robot
+            calibrate`.
         curriculum: Start with short trajectories in mild worlds.
-        graduate: Pretrain a lifetime state of the finished adaptive base; see `wm-robot graduate`.
+        pretrain_state: Pretrain a lifetime state of the finished adaptive base; see `wm-robot pretrain-state`.
         all_bases: Train all bases of the comparison benches from the same trajectories: adaptive, robust and oracle.
             Complete ones stay unchanged.
-        seed: Of weights, data and their order.
-        threads: Of the simulator; training itself uses one.
+        seed: Seed of weights, data and their order.
+        threads: Threads of the simulator; training itself uses one thread.
     """
     try:
         import torch
@@ -97,18 +98,19 @@ def train_base(
     from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.trainer import TrainConfig
 
-    _check_variant(arm, memory, all_bases)
+    _check_variant(variant, memory, all_bases)
     torch.set_num_threads(1)
     spec = load_spec(robot)
     task = task or next(iter(spec.tasks))
-    if not TrainConfig.horizon <= steps <= life_steps:
+    if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
-            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most {life_steps}, the "
-            "length of a trajectory. Set --steps between them, or a larger --life-steps"
+            f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "
+            f"{trajectory_steps}, the length of a trajectory. Set --steps between them, or a larger "
+            "--trajectory-steps"
         )
     begin_from = load_base(start) if start else None
     bases: list[_BaseTraining] = []
-    for each in COMPARED_VARIANTS if all_bases else (arm,):
+    for each in COMPARED_VARIANTS if all_bases else (variant,):
         name = f"{spec.name}-{memory if each == 'adaptive' else each}"
         nominal_only = each == "nominal"
         folder = out or Path("bases") / name
@@ -118,7 +120,7 @@ def train_base(
                 task=task,
                 config=TrainConfig(
                     updates=updates,
-                    rows=rows,
+                    rows=batch_size,
                     steps=steps,
                     seed=seed,
                     stages=DEFAULT_STAGES if curriculum else (),
@@ -131,9 +133,9 @@ def train_base(
                 collector=_TrajectoryCollector(
                     spec=spec,
                     task=task,
-                    num_trajectories=(random_lives, planned_lives),
-                    steps=life_steps,
-                    static_share=still,
+                    num_trajectories=(random_trajectories, planned_trajectories),
+                    steps=trajectory_steps,
+                    static_share=static_share,
                     seed=seed,
                     threads=threads,
                     nominal_only=nominal_only,
@@ -142,8 +144,8 @@ def train_base(
                 data=data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name),
                 start=begin_from,
                 out=folder / name if all_bases and out else folder,
-                calibration_lives=calibration_lives,
-                pretrains_state=graduate and each == "adaptive",
+                calibration_trajectories=calibration_trajectories,
+                pretrains_state=pretrain_state and each == "adaptive",
             )
         )
     for base in bases:
@@ -171,13 +173,13 @@ def _check_variant(variant: str, memory: str, all_bases: bool) -> None:
     """
     if all_bases and variant != "adaptive":
         raise ConfigError(
-            f"arm is '{variant}', and --all makes {', '.join(COMPARED_VARIANTS)}. Leave out one of the two"
+            f"variant is '{variant}', and --all makes {', '.join(COMPARED_VARIANTS)}. Leave out one of the two"
         )
     of_memory = [name for name, kept in MEMORY_OF_VARIANT.items() if kept == memory]
     if of_memory and variant not in of_memory:
         raise ConfigError(
-            f"memory is '{memory}', which learns nothing, and arm is '{variant}'. To train a base with it: "
-            f"--arm {of_memory[0]}"
+            f"memory is '{memory}', which learns nothing, and variant is '{variant}'. To train a base with it: "
+            f"--variant {of_memory[0]}"
         )
 
 
@@ -195,7 +197,7 @@ class _BaseTraining:
     data: Path
     start: "Base | None"
     out: Path
-    calibration_lives: int
+    calibration_trajectories: int
     pretrains_state: bool
 
     def train_and_write(self) -> None:
@@ -214,7 +216,7 @@ class _BaseTraining:
         from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure_calibration
         from wm_robot_cli.export import describe_onnx_models
-        from wm_robot_cli.graduate import remove_foreign_state, run_curriculum
+        from wm_robot_cli.pretrain_state import remove_foreign_state, run_curriculum
         from wm_robot_cli.provenance import read_commit
 
         made_by = read_commit()
@@ -236,7 +238,9 @@ class _BaseTraining:
         remove_foreign_graphs(self.out, base)
         remove_foreign_state(self.out, base)
         save_calibration(
-            self.out, base, measure_calibration(base, self.spec, num_trajectories=self.calibration_lives)
+            self.out,
+            base,
+            measure_calibration(base, self.spec, num_trajectories=self.calibration_trajectories),
         )
         refusal = None
         try:
@@ -257,7 +261,7 @@ class _BaseTraining:
         from wm_robot.agent.onnx_files import load_functions
         from wm_robot.model.base import load_base
         from wm_robot.model.calibration import load_calibration
-        from wm_robot_cli.graduate import has_curriculum_record
+        from wm_robot_cli.pretrain_state import has_curriculum_record
 
         try:
             base = load_base(self.out)
@@ -266,8 +270,8 @@ class _BaseTraining:
             graphs = load_functions(base.folder, base)
         except SnapshotError:
             return None
-        attended = not self.pretrains_state or has_curriculum_record(Path(base.folder), base)
-        return base if graphs and attended and self._matches_card(base) else None
+        has_curriculum = not self.pretrains_state or has_curriculum_record(Path(base.folder), base)
+        return base if graphs and has_curriculum and self._matches_card(base) else None
 
     def _matches_card(self, base: "Base") -> bool:
         """Whether the card of a base has the settings of this training."""
@@ -277,13 +281,15 @@ class _BaseTraining:
         wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
         # Cards of earlier versions have fewer settings, and trajectories may have been removed since.
         settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
-        lives = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
-        same_lives = all(
-            compute_digest(path.read_bytes()) == sha256 for path, sha256 in lives.items() if path.exists()
+        trajectories = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
+        same_trajectories = all(
+            compute_digest(path.read_bytes()) == sha256
+            for path, sha256 in trajectories.items()
+            if path.exists()
         )
         return (
             settings
-            and same_lives
+            and same_trajectories
             and base.config["memory"] == self.shape.memory
             and card.get("start") == (self.start.digest if self.start else None)
         )
@@ -313,9 +319,9 @@ class _TrajectoryCollector:
             "worlds": compute_digest(encode_canonical_json(self.spec.world)),
             "task": self.task,
             "round": number,
-            "lives": self.num_trajectories[min(number, 1)],
+            "trajectories": self.num_trajectories[min(number, 1)],
             "steps": self.steps,
-            "still": self.static_share,
+            "static_share": self.static_share,
             "seed": self.seed,
             "nominal_only": self.nominal_only,
         }
@@ -325,7 +331,7 @@ class _TrajectoryCollector:
         from wm_robot.agent.rollout_objective import TorchPlanner
         from wm_robot.model.torch_backend import TorchBackend
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot_sim.rollouts import collect_trajectories as gather_lives
+        from wm_robot_sim.rollouts import collect_trajectories
         from wm_robot_sim.worlds import DomainRandomization
 
         count, policy = self.num_trajectories[min(number, 1)], None
@@ -338,7 +344,7 @@ class _TrajectoryCollector:
             f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
         )
         nominal = [DomainRandomization(self.spec).make_nominal_world()]
-        return gather_lives(
+        return collect_trajectories(
             self.spec,
             num_trajectories=count,
             num_steps=self.steps,
@@ -393,7 +399,7 @@ def _make_card(
     from wm_robot.io.durable import compute_digest
     from wm_robot_cli.provenance import read_versions
 
-    lives = {
+    digests = {
         path.name: compute_digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))
     }
     return {
@@ -403,7 +409,7 @@ def _make_card(
         "versions": read_versions(),
         "train": asdict(config),
         "minutes_since_resume": round(seconds / 60, 1),
-        "data_sha256": lives,
+        "data_sha256": digests,
         "transitions": config.updates * config.rows * config.steps,
         "curve": trainer.history,
     }

@@ -28,10 +28,10 @@ def start_graph(
     Arguments are checked before a process starts.
 
     Args:
-        graph: Name of one in launch/graphs, such as `sim`, or the path of a YAML file.
-        values: Arguments as with launch: `base:=bases/arm-gru`.
-        show_args: Print the arguments and nodes, and start nothing.
-        domain: ROS_DOMAIN_ID; by default the present one, or 0.
+        graph: Name of a graph in launch/graphs, such as `sim`, or the path of a YAML file.
+        values: Arguments of the graph, written as for `ros2 launch`: `base:=bases/arm-gru`.
+        show_args: Print the graph's arguments and nodes, and start nothing.
+        domain: ROS_DOMAIN_ID; by default that of the environment, or 0.
     """
     try:
         from wm_robot_ros.launching.launch_graph import POLICIES, LaunchGraph, find_graph

@@ -2,7 +2,7 @@
 
 ::
 
-    def bench(*, lives: Count = 48, seeds: tuple[Seed, ...] = (0,)) -> None: ...
+    def bench(*, episodes: Count = 48, seeds: tuple[Seed, ...] = (0,)) -> None: ...
 """
 
 import functools

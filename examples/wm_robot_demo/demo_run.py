@@ -228,7 +228,7 @@ def make_first_session(
         change_world=change.world_text,
     )
     return DemoSession(
-        title="first visit: the world will change",
+        title="first session: the world will change",
         robot=spec.name,
         period=spec.dt,
         seed=options.seed,
@@ -243,7 +243,7 @@ def make_first_session(
 def make_second_session(options: DemoOptions, spec: RobotSpec, plan: DemoPlan) -> DemoSession:
     newborn = RobotSettings(name=NEWBORN, base=options.base, learning=True, world=plan.change.world_text)
     return DemoSession(
-        title="second visit: start from the saved state",
+        title="second session: start from the saved state",
         robot=spec.name,
         period=spec.dt,
         seed=options.seed + 1,
@@ -311,10 +311,8 @@ def _require_extras(over_ros: bool) -> None:
 
 def _read_manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
     """Read the manifest of a base, without its weights and the library that reads them."""
-    arm = " --arm robust" if base.name.endswith("robust") else ""
-    again = (
-        f"Select another with --base or --frozen, or train one: wm-robot train {spec.name}{arm} --out {base}"
-    )
+    variant = " --variant robust" if base.name.endswith("robust") else ""
+    again = f"Select another with --base or --frozen, or train one: wm-robot train {spec.name}{variant} --out {base}"
     try:
         manifest = dict(json.loads((base / "base.json").read_bytes()))
         lived_by = str(manifest["spec_digest"])

@@ -167,7 +167,7 @@ def _encode_video(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Pa
     """Encode the video, whole or not at all: an incomplete video keeps its temporary name."""
     first = next(pictures, None)
     if first is None:
-        raise ValueError("the visit is too short for a film frame")
+        raise ValueError("the session is too short for a film frame")
     part = folder / "video.part.mp4"
     try:
         import imageio_ffmpeg

@@ -310,9 +310,9 @@ def test_a_life_saved_again_goes_on_in_its_line(tmp_path, base, spec):
 def test_a_life_goes_on_in_another_store_with_all_it_comes_from(tmp_path, base, spec):
     lived = agent(base, spec)
     live(lived, 3)
-    first = lived.save(tmp_path / "school")
+    first = lived.save(tmp_path / "pretrained")
     other = agent(base, spec)
-    other.begin(np.zeros(1, np.float32), tmp_path / "school")
+    other.begin(np.zeros(1, np.float32), tmp_path / "pretrained")
     live(other, 2)
     second = other.save(f"{tmp_path / 'robot'}@left")
     line = list(Store(tmp_path / "robot").iterate_lineage("left"))

@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.robots import find_spec_path, load_spec
-from wm_robot_benchmarks import adaptation, control, onboard, pigeon, recall
+from wm_robot_benchmarks import adaptation, control, onboard, recall, reward_independence
 from wm_robot_benchmarks.harness import result
 from wm_robot_benchmarks.harness.result import Setting, check_bases, list_variants_with_base, load_bases
 from wm_robot_benchmarks.measures import memory_arm
@@ -43,9 +43,12 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
     [
         (["robust", "ekf", "oracle"], "wm-robot train pole --all"),
         (["oracle", "gru"], "wm-robot train pole --all --memory gru"),
-        (["oracle", "robust"], "wm-robot train pole --arm oracle && wm-robot train pole --arm robust"),
+        (
+            ["oracle", "robust"],
+            "wm-robot train pole --variant oracle && wm-robot train pole --variant robust",
+        ),
         (["gru"], "wm-robot train pole --memory gru"),
-        (["oracle"], "wm-robot train pole --arm oracle"),
+        (["oracle"], "wm-robot train pole --variant oracle"),
         (["gru", "kv"], "wm-robot train pole --memory gru && wm-robot train pole --memory kv"),
         (
             ["gru", "kv", "robust"],
@@ -63,7 +66,7 @@ def test_a_base_that_is_there_is_not_made_again(tmp_path):
         check_bases(setting(tmp_path), ["robust", "kv", "oracle"])
     assert str(caught.value).endswith(
         f"Make them: wm-robot train arm --memory kv --out {tmp_path}/arm-kv && "
-        f"wm-robot train arm --arm robust --out {tmp_path}/arm-robust"
+        f"wm-robot train arm --variant robust --out {tmp_path}/arm-robust"
     )
 
 
@@ -105,7 +108,7 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run,
 
 
 @pytest.mark.parametrize(
-    ("run", "options"), [(control.run, (100,)), (pigeon.run, (24,)), (onboard.run, (200, 24))]
+    ("run", "options"), [(control.run, (100,)), (reward_independence.run, (24,)), (onboard.run, (200, 24))]
 )
 def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, run, options):
     with pytest.raises(ConfigError, match="robot is 'cartpole', whose spec has no chain, .*--robot arm"):

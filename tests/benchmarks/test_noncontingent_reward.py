@@ -1,4 +1,4 @@
-"""The pigeon test on robots that are easy to reason about: who has a ritual, and who has none."""
+"""Reward independent of behaviour, on robots that are easy to reason about: who has a ritual, and who has none."""
 
 import numpy as np
 import pytest

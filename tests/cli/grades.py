@@ -22,7 +22,7 @@ COMMAND = re.compile(r"wm-robot (?:(?!\. |, |; |: |\) )[^\n])+")
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|…")
 """What the reader has to fill in."""
 FRAME = re.compile(r"[─│╭╰╮╯]+")
-LENGTHY = ("train", "export", "calibrate", "graduate", "demo", "guard", "bench")
+LENGTHY = ("train", "export", "calibrate", "pretrain-state", "demo", "guard", "bench")
 """Verbs whose work takes long: of a remedy with one, all but the work is done."""
 LINES = 15
 """A message of more lines is not read."""

@@ -77,7 +77,7 @@ STATE_AND_KEYS = (
     ("state", "pin", "@/lives", "gut"),
     ("state", "diff", "@/lives", "@/lives@main~1"),
     ("state", "unpin", "@/lives", "gut"),
-    ("state", "forget", "@/lives@left"),
+    ("state", "delete", "@/lives@left"),
     ("state", "verify", "@/lives"),
     ("state", "gc", "@/lives", "--dry-run"),
     ("state", "gc", "@/lives"),
@@ -89,7 +89,7 @@ STATE_AND_KEYS = (
     ("state", "inspect", "@/bündel", *KEYS),
     ("state", "import", "@/bündel", "@/da", "--bases", "@/grundlagen", *KEYS),
     ("state", "export", "@/lives", "@/ordner", *OF_POINT),
-    ("keys", "forget", "me", *KEYS),
+    ("keys", "distrust", "me", *KEYS),
     ("guard", "@/page", "--release"),
     ("bench", "store", "--folder", "@/tmp", "--rounds", "3", "--snapshots", "20"),
 )
@@ -126,8 +126,19 @@ def test_a_user_without_a_home_is_told_where_keys_may_be(elsewhere):
     assert grade(end, words, ("keys",)) >= 2, end
 
 
-TINY = ("--updates", "4", "--rows", "2", "--steps", "16", "--random-lives", "4", "--planned-lives", "2")
-TINY += ("--life-steps", "32", "--calibration-lives", "2", "--no-graduate")
+TINY = (
+    "--updates",
+    "4",
+    "--batch-size",
+    "2",
+    "--steps",
+    "16",
+    "--random-trajectories",
+    "4",
+    "--planned-trajectories",
+    "2",
+)
+TINY += ("--trajectory-steps", "32", "--calibration-trajectories", "2", "--no-pretrain-state")
 
 
 @pytest.mark.soak
@@ -154,9 +165,9 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
         ("recover", "@/folgen"),
         ("train", "cartpole", *TINY, *where),
         ("export", "arm-ekf", "--check"),
-        ("calibrate", "@/arm-ekf", "--lives", "2"),
+        ("calibrate", "@/arm-ekf", "--trajectories", "2"),
         ("state", "diff", "@/arm-ekf/graduate", "@/arm-ekf/graduate", "--base", "arm-ekf"),
-        ("graduate", "@/neu", "--worlds", "0", "--least", "1", "--most", "40"),
+        ("pretrain-state", "@/neu", "--worlds", "0", "--min-steps", "1", "--max-steps", "40"),
         ("bench", "sim", "--seconds", "0.2"),
         ("bench", "control", "--episodes", "2", "--seeds", "0"),
         ("up", "sim", "--show-args"),
@@ -170,7 +181,7 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
     for words in (
         ("train", "cartpole", *TINY),
         ("calibrate", "arm-ekf"),
-        ("graduate", "arm-ekf"),
+        ("pretrain-state", "arm-ekf"),
         ("export", "arm-ekf"),
         ("bench", "memory"),
         ("episodes", "@/sitzung.mcap", "hier", "--robot", "@/elbow.yaml"),

@@ -91,7 +91,7 @@ VERBS: Mapping[str, Verb] = {
     "reset": Verb.writing("state reset {here}/lives main~1"),
     "pin": Verb.writing("state pin {here}/lives best"),
     "unpin": Verb.writing("state unpin {here}/lives good"),
-    "forget": Verb.writing("state forget {here}/lives@left"),
+    "delete": Verb.writing("state delete {here}/lives@left"),
     "gc": Verb.writing("state gc {here}/lives --keep-last 1"),
     "verify --repair": Verb.writing("state verify {here}/lives --repair"),
     "clone into it": Verb.writing("state clone {here}/lives {here}/copy"),
@@ -100,9 +100,9 @@ VERBS: Mapping[str, Verb] = {
     "export into it": Verb.writing("state export {here}/lives {here}/new " + SHIPPED),
     "recover": Verb.writing("recover {here}/cut.mcap"),
     "keys new": Verb.writing("keys new other"),
-    "keys forget": Verb.writing("keys forget me"),
+    "keys distrust": Verb.writing("keys distrust me"),
 }
-CHANGING = {"reset", "unpin", "forget", "gc"}
+CHANGING = {"reset", "unpin", "delete", "gc"}
 """What gives something up because it was asked to."""
 
 

@@ -13,10 +13,12 @@ from wm_robot_cli.main import GROUPS, VERBS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
-    path for folder in ("wm_robot", "sim", "ros_ws/src") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("wm_robot", "cli", "sim", "ros_ws/src", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMAND = re.compile(r"wm-robot((?: [a-z]+)+)((?:(?!\. |`|\||;|\$\().)*)")
+COMMAND = re.compile(r"wm-robot((?: [a-z]+(?:-[a-z]+)*)+)((?:(?!\. |`|\||;|\$\().)*)")
 """The words of a command, and what follows them in its line."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 

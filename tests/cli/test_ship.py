@@ -143,7 +143,7 @@ def test_a_stranger_is_refused_until_the_key_is_trusted(here, capsys, monkeypatc
     said(capsys, *take_in(here))
     rows = json.loads(said(capsys, "keys", "ls", "--json"))
     assert [(row["name"], row["trusted"], row["can sign"]) for row in rows] == [("them", "yes", "no")]
-    said(capsys, "keys", "forget", "them")
+    said(capsys, "keys", "distrust", "them")
     assert "is not trusted" in refused(capsys, *take_in(here))
 
 

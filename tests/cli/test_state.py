@@ -67,13 +67,13 @@ def test_show_says_all_that_the_manifest_says(store, capsys):
     assert shown["digest"] in said(capsys, "show", store.folder)
 
 
-def test_branch_reset_pin_and_forget(store, capsys):
+def test_branch_reset_pin_and_delete(store, capsys):
     said(capsys, "branch", f"{store.folder}@main~2", "right")
     assert store.read_manifest("right").steps == 0
     said(capsys, "pin", f"{store.folder}@left", "good")
     assert "it was at" in said(capsys, "reset", f"{store.folder}@left", "main")
     assert store.resolve("left") == store.resolve("main")
-    said(capsys, "forget", f"{store.folder}@left")
+    said(capsys, "delete", f"{store.folder}@left")
     assert store.read_branches().keys() == {"main", "right"}
     assert told(capsys, "gc", store.folder)["removed"] == []
     said(capsys, "unpin", store.folder, "good")
@@ -154,7 +154,7 @@ def test_verify_ends_with_1_where_something_is_damaged_and_only_repair_changes_s
 
 
 def test_a_branch_written_after_its_store_is_told_how_it_is_written(store, capsys):
-    for verb in ("show", "log", "forget"):
+    for verb in ("show", "log", "delete"):
         words = refused(capsys, verb, store.folder, "left")
         assert f"got '{store.folder} left'; a branch is written STORE@BRANCH" in words
         said(capsys, *shlex.split(words.rpartition("Run: wm-robot state ")[2]))
@@ -175,7 +175,7 @@ def test_reset_without_a_snapshot_says_how_to_go_back(store, capsys):
 
 
 def test_a_wrong_branch_is_told_with_the_right_one(store, capsys):
-    for words in (("show", "@lfet"), ("log", "@lfet"), ("forget", "@lfet"), ("branch", "@lfet", "new")):
+    for words in (("show", "@lfet"), ("log", "@lfet"), ("delete", "@lfet"), ("branch", "@lfet", "new")):
         verb, at, *more = words
         told_so = refused(capsys, verb, f"{store.folder}{at}", *more)
         assert "'lfet'" in told_so and "Did you mean 'left'?" in told_so
@@ -187,7 +187,7 @@ def test_a_wrong_branch_is_told_with_the_right_one(store, capsys):
 
 WRONG_STORE = {
     "ls": (), "log": (), "show": (), "branch": ("new",), "clone": ("STORE@new",), "reset": ("main",),
-    "pin": ("good",), "unpin": ("good",), "forget": (), "diff": ("STORE",), "verify": (), "gc": (),
+    "pin": ("good",), "unpin": ("good",), "delete": (), "diff": ("STORE",), "verify": (), "gc": (),
 }  # fmt: skip
 
 

@@ -19,18 +19,40 @@ from wm_robot.robots import ROBOTS_FOLDER
 from wm_robot.training.competence import CompetenceEstimator
 from wm_robot.training.export import base_graphs
 from wm_robot.training.trainer import Trainer
-from wm_robot_cli import graduate
+from wm_robot_cli import pretrain_state
 from wm_robot_cli.export import EXIT_MODELS_DIFFER
 from wm_robot_cli.main import main
 from wm_robot_cli.train import COMPARED_VARIANTS
 
 TINY = (
-    *("--updates", "2", "--rows", "2", "--steps", "10", "--life-steps", "16", "--random-lives", "4"),
-    *("--planned-lives", "2", "--calibration-lives", "2"),
+    *(
+        "--updates",
+        "2",
+        "--batch-size",
+        "2",
+        "--steps",
+        "10",
+        "--trajectory-steps",
+        "16",
+        "--random-trajectories",
+        "4",
+    ),
+    *("--planned-trajectories", "2", "--calibration-trajectories", "2"),
 )
 SMALL = (
-    *("--updates", "40", "--rows", "8", "--steps", "32", "--life-steps", "64", "--random-lives", "64"),
-    *("--planned-lives", "8", "--calibration-lives", "16"),
+    *(
+        "--updates",
+        "40",
+        "--batch-size",
+        "8",
+        "--steps",
+        "32",
+        "--trajectory-steps",
+        "64",
+        "--random-trajectories",
+        "64",
+    ),
+    *("--planned-trajectories", "8", "--calibration-trajectories", "16"),
 )
 
 
@@ -48,10 +70,12 @@ def without_export(monkeypatch):
 
 
 @pytest.fixture
-def short_school(monkeypatch):
+def short_curriculum(monkeypatch):
     """A curriculum of a few steps."""
     monkeypatch.setattr(
-        graduate, graduate.run_curriculum.__name__, partial(graduate.run_curriculum, worlds=0, steps=(2, 4))
+        pretrain_state,
+        pretrain_state.run_curriculum.__name__,
+        partial(pretrain_state.run_curriculum, worlds=0, steps=(2, 4)),
     )
 
 
@@ -70,7 +94,7 @@ def train(*words: str) -> int:
 def test_a_training_on_the_files_of_another_names_the_options_that_help(
     without_export, capsys, change, named
 ):
-    words = "cartpole", "--arm", "oracle", *TINY
+    words = "cartpole", "--variant", "oracle", *TINY
     assert train(*words) == 0
     before = Path("bases/cartpole-oracle/base.json").read_bytes()
     capsys.readouterr()
@@ -87,9 +111,12 @@ def test_a_training_on_the_files_of_another_names_the_options_that_help(
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (("--memory", "none"), ("--memory", "none", "--arm", "robust")),
-        (("--arm", "oracle", "--steps", "20"), ("--arm", "oracle", "--steps", "20", "--life-steps", "20")),
-        (("--arm", "oracle", "--all"), ("--arm", "oracle")),
+        (("--memory", "none"), ("--memory", "none", "--variant", "robust")),
+        (
+            ("--variant", "oracle", "--steps", "20"),
+            ("--variant", "oracle", "--steps", "20", "--trajectory-steps", "20"),
+        ),
+        (("--variant", "oracle", "--all"), ("--variant", "oracle")),
     ],
 )
 def test_the_remedy_for_options_that_do_not_fit_is_one(without_export, capsys, words, remedy):
@@ -100,7 +127,9 @@ def test_the_remedy_for_options_that_do_not_fit_is_one(without_export, capsys, w
     assert train("cartpole", *TINY, *remedy) == 0
 
 
-def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch, capsys, short_school):
+def test_a_failed_export_check_leaves_base_calibration_and_pretrained_state(
+    monkeypatch, capsys, short_curriculum
+):
     def differ(*_, **__):
         raise OnnxMismatchError("the exported life differs from torch by 1.2; at most 0.001 is allowed")
 
@@ -123,17 +152,19 @@ def test_a_failed_export_check_leaves_base_calibration_and_graduate(monkeypatch,
     assert not list(out.glob("*.onnx")) and not (out / "graduate" / "old").exists()
 
 
-def test_a_curriculum_that_is_given_up_or_left_out_leaves_no_graduate(without_export, capsys, short_school):
+def test_a_curriculum_that_fails_or_is_left_out_leaves_no_pretrained_state(
+    without_export, capsys, short_curriculum
+):
     out = Path("bases/cartpole-ekf")
     assert train("cartpole", *TINY) == 0
-    assert "no graduate: all 2 stages were given up" in capsys.readouterr().out
+    assert "no pretrained state: all 2 stages failed" in capsys.readouterr().out
     assert not (out / "graduate").exists() and (out / "graduate-given-up.json").exists()
-    assert train("cartpole", *TINY, "--no-graduate") == 0
-    assert "graduate" not in capsys.readouterr().out and not (out / "graduate").exists()
+    assert train("cartpole", *TINY, "--no-pretrain-state") == 0
+    assert "pretrained state" not in capsys.readouterr().out and not (out / "graduate").exists()
 
 
 def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
-    without_export, capsys, short_school, monkeypatch
+    without_export, capsys, short_curriculum, monkeypatch
 ):
     words = "cartpole", "--all", *TINY
     assert train(*words) == 0
@@ -165,8 +196,8 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     assert trained[1:] == ["cartpole-ekf"]
 
 
-def test_all_bases_can_be_made_in_another_folder(without_export, short_school):
-    assert train("cartpole", "--all", "--out", "mine", "--no-graduate", *TINY) == 0
+def test_all_bases_can_be_made_in_another_folder(without_export, short_curriculum):
+    assert train("cartpole", "--all", "--out", "mine", "--no-pretrain-state", *TINY) == 0
     assert sorted(path.name for path in Path("mine").iterdir()) == [
         "cartpole-ekf",
         "cartpole-oracle",
@@ -183,7 +214,7 @@ def test_an_export_prints_one_line(capfd, monkeypatch):
     # The training's own export, of a plan of full size, takes half a minute: make soak has it.
     with monkeypatch.context() as patch:
         patch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
-        assert train("reacher", "--arm", "oracle", *TINY) == 0
+        assert train("reacher", "--variant", "oracle", *TINY) == 0
     out, err = capfd.readouterr()
     assert sum(line.startswith("graphs in bases/reacher-oracle: ") for line in out.splitlines()) == 1
     assert not err
@@ -206,7 +237,7 @@ def test_every_robot_that_ships_trains_to_bases_with_graphs(robot):
     lines = done.stdout.splitlines()
     assert sum(line.startswith("graphs in ") for line in lines) == len(COMPARED_VARIANTS)
     assert not [line for line in lines if "fold" in line]
-    assert "graduate" in done.stdout
+    assert "pretrained state" in done.stdout
     for folder in Path("bases").iterdir():
         base = load_base(folder)
         assert onnx_files.load_functions(folder, base) and load_calibration(folder, base)

@@ -141,7 +141,7 @@ def test_a_name_is_of_one_key_and_a_key_has_one_name(ring):
     ring.trust_key("one", one.public_key)
     with pytest.raises(ConfigError, match="cannot be trusted as 'one'"):
         ring.trust_key("one", other.public_key)
-    with pytest.raises(ConfigError, match="cannot be trusted as 'two'.*keys forget one"):
+    with pytest.raises(ConfigError, match="cannot be trusted as 'two'.*keys distrust one"):
         ring.trust_key("two", one.public_key)
 
 

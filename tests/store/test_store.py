@@ -554,7 +554,7 @@ TestAlgebra.settings = settings(
 )
 
 
-def test_the_graduate_of_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
+def test_the_pretrained_state_of_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store, reference = parse_reference("bases/arm-ekf/graduate")
     assert reference == "main" and store.read_manifest(reference).steps > 1000

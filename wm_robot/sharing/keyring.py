@@ -118,7 +118,7 @@ class Keyring:
             if (other.public_key == public_key) != (other.name == name):
                 raise ConfigError(
                     f"key {known.id[:12]} cannot be trusted as '{name}': {other.id[:12]} is trusted as "
-                    f"'{other.name}' already. Choose another name, or first: wm-robot keys forget {other.name}"
+                    f"'{other.name}' already. Choose another name, or first: wm-robot keys distrust {other.name}"
                 )
         self._make_folders()
         write_file(

@@ -36,7 +36,7 @@ from wm_robot.store.store_folder import BRANCHES, INDEX, PINS, StoreFolder
 DEFAULT_BRANCH = "main"
 """Default branch."""
 PRETRAINED_STORE = "graduate"
-"""Store next to a base, with a pretrained lifetime state; see `wm-robot graduate`."""
+"""Store next to a base, with a pretrained lifetime state; see `wm-robot pretrain-state`."""
 
 
 class Store:

@@ -29,7 +29,7 @@ JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 @dataclass(frozen=True, kw_only=True)
 class Bench(ABC):
-    """Bench: a measurement and its options. Its name on the command line is the name of its module."""
+    """Bench: a measurement and its options. Its name on the command line is that of its module, with hyphens."""
 
     quick: bool = False
     """A smaller sample of the same."""
@@ -42,7 +42,7 @@ class Bench(ABC):
 
     def setting(self) -> Setting:
         """Return the options that every result reports."""
-        name = type(self).__module__.rpartition(".")[2]
+        name = type(self).__module__.rpartition(".")[2].replace("_", "-")
         return Setting(name, "none", (0,), self.quick, BASES)
 
     @abstractmethod

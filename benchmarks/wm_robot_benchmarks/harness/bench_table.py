@@ -1,4 +1,6 @@
-"""Bench table: maps each module of the package `wm_robot_benchmarks` to its bench. The folders hold shared code."""
+"""Bench table: maps the name of each module of the package `wm_robot_benchmarks` to its bench, with hyphens.
+
+The folders of the package hold shared code."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -14,7 +16,9 @@ class BenchTable(Mapping[str, type[Bench]]):
     """Bench classes by name. A module is imported on access only: listing the names imports nothing."""
 
     def __init__(self) -> None:
-        self._names = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+        self._names = sorted(
+            path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -28,7 +32,7 @@ class BenchTable(Mapping[str, type[Bench]]):
     def __getitem__(self, name: str) -> type[Bench]:
         if name not in self:
             raise KeyError(name)
-        return find_bench(f"{PACKAGE}.{name}")
+        return find_bench(f"{PACKAGE}.{name.replace('-', '_')}")
 
 
 def find_bench(module: str) -> type[Bench]:

@@ -234,7 +234,7 @@ def _compose_train_command(robot_argument: str, robot: str, variants: list[str],
         ends = [arm for arm in ends if arm not in ("robust", "oracle")]
     for arm in (*families, *ends):
         out = [] if default else ["--out", str(folder / f"{robot}-{arm}")]
-        commands.append(shlex.join([*train, "--arm" if arm in ends else "--memory", arm, *out]))
+        commands.append(shlex.join([*train, "--variant" if arm in ends else "--memory", arm, *out]))
     return " && ".join(commands)
 
 

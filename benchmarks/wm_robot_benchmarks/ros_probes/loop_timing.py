@@ -128,13 +128,13 @@ def _check_reports(reports: Mapping[str, Any], seconds: float, dt: float) -> dic
 @contextmanager
 def run_busy_processes(count: int) -> Iterator[None]:
     """Run `count` busy processes; all end with this process."""
-    hogs = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     try:
         yield
     finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[str, Path]:

@@ -1,4 +1,4 @@
-"""A life that has been through school is one that an agent can begin with."""
+"""A pretrained state is one that an agent can begin with."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from wm_robot.agent.agent import Agent
 from wm_robot.model.base import load_base
 from wm_robot.robots import load_spec
-from wm_robot_cli.graduate import run_curriculum
+from wm_robot_cli.pretrain_state import run_curriculum
 
 BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
 
@@ -22,7 +22,7 @@ def setting():
     return load_base(BASE), load_spec("arm")
 
 
-def test_school_ends_in_a_life_to_begin_with(tmp_path, setting):
+def test_a_curriculum_ends_in_a_state_to_begin_with(tmp_path, setting):
     base, spec = setting
     rows = run_curriculum(tmp_path, base, spec, task="reach", worlds=1, min_competence=0.5, steps=(150, 200))
     assert [row["passed"] for row in rows] == [True] * 3
@@ -35,24 +35,24 @@ def test_school_ends_in_a_life_to_begin_with(tmp_path, setting):
     assert agent.counters["lived"] == lived
 
 
-def test_a_life_that_is_given_up_in_all_stages_is_no_graduate(tmp_path, setting, capsys):
+def test_no_state_is_written_if_all_stages_fail(tmp_path, setting, capsys):
     base = setting[0]
-    transcript = tmp_path / "graduate" / "transcript.json"
-    transcript.parent.mkdir()
-    transcript.write_text('{"base": "an earlier one"}')
+    record = tmp_path / "graduate" / "transcript.json"
+    record.parent.mkdir()
+    record.write_text('{"base": "an earlier one"}')
     rows = run_curriculum(tmp_path, *setting, task="reach", worlds=0, min_competence=1.1, steps=(10, 20))
     assert [(row["passed"], row["steps"]) for row in rows] == [(False, 20)] * 2
-    assert not transcript.parent.exists()
-    assert capsys.readouterr().out.splitlines()[-1].startswith("no graduate: all 2 stages were given up")
+    assert not record.parent.exists()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("no pretrained state: all 2 stages failed")
     assert json.loads((tmp_path / "graduate-given-up.json").read_text())["stages"] == rows
-    transcript.parent.mkdir()
-    transcript.write_text(json.dumps({"base": base.digest}))
+    record.parent.mkdir()
+    record.write_text(json.dumps({"base": base.digest}))
     run_curriculum(tmp_path, *setting, task="reach", worlds=0, min_competence=1.1, steps=(1, 2))
-    assert transcript.exists()
+    assert record.exists()
     assert f"the earlier one in {tmp_path / 'graduate'} stays" in capsys.readouterr().out
 
 
-def test_the_graduate_that_ships_passed_and_belongs_to_its_base(setting):
+def test_the_pretrained_state_that_ships_passed_and_belongs_to_its_base(setting):
     base, spec = setting
     card = json.loads((BASE / "graduate" / "transcript.json").read_text())
     assert card["base"] == base.digest and all(row["passed"] for row in card["stages"])

@@ -1,4 +1,4 @@
-"""Verb `wm-robot graduate`: pretrains a lifetime state in simulation, as an alternative initial state."""
+"""Verb `wm-robot pretrain-state`: pretrains a lifetime state in simulation, as an alternative initial state."""
 
 import json
 import shutil
@@ -34,50 +34,51 @@ def pretrain_state(
     robot: str | None = None,
     task: str | None = None,
     worlds: CountOrZero = 6,
-    enough: Share = 0.97,
-    least: Count = 250,
-    most: Count = 1500,
+    min_competence: Share = 0.97,
+    min_steps: Count = 250,
+    max_steps: Count = 1500,
     seed: Seed = 0,
 ) -> None:
     """Pretrain a lifetime state: in the nominal world, in worlds from mild to extreme, and in the nominal one again.
 
-    Each stage ends when the state is competent in it. The final state is written to `graduate/` in the base's folder,
-    as an initial state for an agent (`restore`). It contains the nominal robot, and its context bank the worlds of
-    the stages. Without a passed stage, no `graduate/` is written.
+    Each stage ends when the state is competent in it. The final state is written to a store in the base's folder, as
+    an initial state for an agent (`restore`). It contains the nominal robot, and its context bank the worlds of the
+    stages. If no stage is passed, no state is written.
 
     Args:
         base: Folder of the base.
         robot: Name of the robot, or the path of its spec; the robot of the base by default.
         task: Task of all stages; the robot's first by default.
         worlds: Worlds between the two stages in the nominal one.
-        enough: Competence that passes a stage: the predicted part, about half a second ahead, of the error of a model
-            that predicts no change.
-        least: Smallest number of steps in a stage.
-        most: Largest number of steps in a stage; then it is given up.
-        seed: Of worlds, goals and noise.
+        min_competence: Competence that passes a stage: the predicted part of the change in the next half second.
+        min_steps: Smallest number of steps in a stage.
+        max_steps: Largest number of steps in a stage; after them the stage is failed.
+        seed: Seed of worlds, goals and noise.
     """
     from wm_robot.io.base_file import find_base
     from wm_robot.robots import load_spec
 
-    if least > most:
-        raise ConfigError(f"--least is {least} and --most is {most}; it must be at most {most}")
+    if min_steps > max_steps:
+        raise ConfigError(
+            f"--min-steps is {min_steps} and --max-steps is {max_steps}; the first must be at most the second"
+        )
     try:
         from wm_robot.model.base import load_base
     except ImportError as error:
-        raise MissingExtraError("wm-robot graduate", "learn,sim") from error
+        raise MissingExtraError("wm-robot pretrain-state", "learn,sim") from error
     base = find_base(base)
     check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    with ProgressMeter("graduate") as progress:
+    with ProgressMeter("pretrain-state") as progress:
         run_curriculum(
             base,
             loaded,
             spec,
             task=task or next(iter(spec.tasks)),
             worlds=worlds,
-            min_competence=enough,
-            steps=(least, most),
+            min_competence=min_competence,
+            steps=(min_steps, max_steps),
             seed=seed,
             progress=progress,
         )
@@ -110,7 +111,7 @@ def run_curriculum(
 
     torch.set_num_threads(1)
     agent = Agent(base, spec, task=task, functions=load_functions(folder, base), seed=seed)
-    exam, reward = CompetenceEstimator(base.model), make_reward(spec, spec.find_task(task))
+    competence_estimator, reward = CompetenceEstimator(base.model), make_reward(spec, spec.find_task(task))
     distribution = DomainRandomization(spec)
     rng = np.random.default_rng([seed, SEED_OFFSET])
     drawn = sorted(
@@ -125,20 +126,20 @@ def run_curriculum(
     now = 0
     for number, world in enumerate(stages):
         robot.set_world(world)
-        exam.clear_scores()
+        competence_estimator.clear_scores()
         rewards: list[float] = []
         while len(rewards) < steps[1]:
             obs, state = robot.read().values, agent.state
             applied = robot.write(agent.act(obs, target.compute_goal(now)))
             following, now = robot.read().values, now + 1
             step = [torch.from_numpy(x)[None] for x in (obs, applied, following, target.compute_goal(now))]
-            exam.add_step(to_tensors(state.model_part()), *step[:2])
+            competence_estimator.add_step(to_tensors(state.model_part()), *step[:2])
             agent.observe(obs, applied, following)
             rewards.append(float(reward(*step)[0]))
             if progress is not None:
                 # A passed stage counts as a whole stage.
                 progress(number * steps[1] + len(rewards), len(stages) * steps[1])
-            competence = exam.competence
+            competence = competence_estimator.competence
             if len(rewards) >= steps[0] and competence is not None and competence >= min_competence:
                 break
         rows.append(
@@ -163,15 +164,15 @@ def run_curriculum(
             f"; the earlier one in {folder / STATE_FOLDER} stays" if (folder / STATE_FOLDER).exists() else ""
         )
         print(
-            f"no graduate: all {len(rows)} stages were given up{left}. A base with more training may pass them"
+            f"no pretrained state: all {len(rows)} stages failed{left}. A base with more training may pass them"
         )
         return rows
     # An existing one is replaced: the same command can create it again.
     shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
-    digest = agent.save(folder / STATE_FOLDER, note="graduate")
+    digest = agent.save(folder / STATE_FOLDER, note="pretrained")
     _write_record(folder / STATE_FOLDER / RECORD_FILE, base, digest, rows, seed)
     (folder / FAILED_RECORD_FILE).unlink(missing_ok=True)
-    print(f"graduate {digest[:12]} in {folder / STATE_FOLDER}: {now} steps lived")
+    print(f"pretrained state {digest[:12]} in {folder / STATE_FOLDER}: {now} steps")
     return rows
 
 
@@ -191,10 +192,10 @@ def remove_foreign_state(folder: Path, base: "Base") -> None:
         (folder / FAILED_RECORD_FILE).unlink(missing_ok=True)
 
 
-def _read_base_digest(transcript: Path) -> str | None:
+def _read_base_digest(path: Path) -> str | None:
     """Read the digest of the base in a record; None without a record."""
     try:
-        return str(json.loads(transcript.read_bytes())["base"])
+        return str(json.loads(path.read_bytes())["base"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -202,7 +203,7 @@ def _read_base_digest(transcript: Path) -> str | None:
 def _format_stage(row: dict[str, Any]) -> str:
     return (
         f"stage {row['stage']}: {row['world']}, {row['payload g']} g  {row['steps']} steps  "
-        f"competence {row['competence']}  {'passed' if row['passed'] else 'given up'}"
+        f"competence {row['competence']}  {'passed' if row['passed'] else 'failed'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`wm-robot bench pigeon`: effect of rewards by the clock, and whether an alarm detects false predictions."""
+"""`wm-robot bench reward-independence`: effects of rewards by the clock, and the alarm for false predictions."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,7 +40,7 @@ BROKEN = ("flattered", "deaf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PigeonBench(MemoryBench, SeededBench):
+class RewardIndependenceBench(MemoryBench, SeededBench):
     """Whether reward independent of behaviour causes a ritual, and whether an alarm detects false predictions."""
 
     robots: Count = 24
@@ -55,7 +55,7 @@ class PigeonBench(MemoryBench, SeededBench):
 
 
 def run(setting: Setting, memory: str, robots: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench pigeon --help`."""
+    """See `wm-robot bench reward-independence --help`."""
     require_gripper(setting)
     require(robots >= 8, f"robots is {robots}; it must be at least 8")
     robots = max(8, robots // 3) if setting.quick else robots
