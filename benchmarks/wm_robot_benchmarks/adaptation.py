@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.evaluation.gap import Comparison, average_over_seeds, compute_gap_closed
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -22,6 +22,9 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, Seed
+
+if TYPE_CHECKING:
+    from wm_robot_sim.worlds import World
 
 POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
 """Steps of experience in a constant world."""
@@ -59,38 +62,35 @@ class AdaptationBench(MemoryBench, SeededBench):
     quick: bool = False
     """A quarter of the worlds, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.worlds, progress=progress)
-
-
-def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench adaptation --help`."""
-    require(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
-    seeds = setting.seeds
-    worlds = min(worlds, max(50, worlds // 4)) if setting.quick else worlds
-    # The table has all available bases; the figures need only these three.
-    needed = ("robust", "oracle", memory)
-    check_bases(setting, needed)
-    bases = load_bases(setting, sorted({*needed, *list_variants_with_base(setting)}))
-    found = in_processes(
-        _measure_seed, [(setting, memory, list(bases), worlds, seed) for seed in seeds], progress
-    )
-    errors = {name: [seen[name] for seen, _ in found] for name in bases}
-    by_seed = {
-        seed: _compute_figures(seen, memory, false) for seed, (seen, false) in zip(seeds, found, strict=True)
-    }
-    each = {name: {seed: of[name] for seed, of in by_seed.items()} for name in by_seed[seeds[0]]}
-    return Result(
-        setting=setting,
-        figures={name: average_over_seeds(of) for name, of in each.items()},
-        table=_make_table(errors),
-        bases={name: base.digest for name, base in bases.items()},
-        notes=(
-            f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, in "
-            "units of the one-step change; of long trajectories: mean of the 256 steps after a step",
-            describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.worlds >= 2, f"worlds is {self.worlds}; it must be at least 2")
+        seeds = setting.seeds
+        worlds = min(self.worlds, max(50, self.worlds // 4)) if self.quick else self.worlds
+        # The table has all available bases; the figures need only these three.
+        needed = ("robust", "oracle", self.memory)
+        check_bases(setting, needed)
+        bases = load_bases(setting, sorted({*needed, *list_variants_with_base(setting)}))
+        found = in_processes(
+            _measure_seed, [(setting, self.memory, list(bases), worlds, seed) for seed in seeds], progress
+        )
+        errors = {name: [seen[name] for seen, _ in found] for name in bases}
+        by_seed = {
+            seed: _compute_figures(seen, self.memory, false)
+            for seed, (seen, false) in zip(seeds, found, strict=True)
+        }
+        each = {name: {seed: of[name] for seed, of in by_seed.items()} for name in by_seed[seeds[0]]}
+        return Result(
+            setting=setting,
+            figures={name: average_over_seeds(of) for name, of in each.items()},
+            table=_make_table(errors),
+            bases={name: base.digest for name, base in bases.items()},
+            notes=(
+                f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, "
+                "in units of the one-step change; of long trajectories: mean of the 256 steps after a step",
+                describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
+            ),
+        )
 
 
 def _measure_seed(
@@ -143,7 +143,12 @@ def _generate_trajectories(
     own = [[draw(rng)] for _ in range(worlds)]
     pairs = [[world[0], draw(rng)] for world in own]
 
-    def generate(own_worlds: Any, steps: int, number: int, visits: Any = None) -> TrajectoryBatch:
+    def generate(
+        own_worlds: "list[list[World]]",
+        steps: int,
+        number: int,
+        visits: Sequence[tuple[int, int]] | None = None,
+    ) -> TrajectoryBatch:
         return collect_trajectories(
             spec,
             num_trajectories=len(own_worlds),

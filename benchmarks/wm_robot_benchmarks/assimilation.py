@@ -1,17 +1,21 @@
 """`wm-robot bench assimilation`: robots assimilate each other's sessions; errors in both worlds."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.evaluation.gap import Comparison, require_gap
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Seed
+
+if TYPE_CHECKING:
+    from wm_robot.memory.state_arrays import ArrayState
+    from wm_robot_sim.worlds import World
 
 VISIT, VISITS = 400, 4
 """Steps of each visit of a session, and number of visits: two payloads in turn."""
@@ -49,43 +53,42 @@ class AssimilationBench(MemoryBench, SeededBench):
     quick: bool = False
     """A quarter of the pairs, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.pairs, progress=progress)
-
-
-def run(setting: Setting, memory: str, pairs: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench assimilation --help`."""
-    require(pairs >= 2, f"pairs is {pairs}; it must be at least 2: a third arm is a control")
-    pairs = max(2, pairs // 4) if setting.quick else pairs
-    base = load_bases(setting, [memory])[memory]
-    parts = in_processes(_measure_pairs, [(setting, memory, pairs, seed) for seed in setting.seeds], progress)
-    errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
-    errors["owner"] = errors["own before"][_assign_partners(len(errors["own before"]))]
-    each = {arm: np.nanmean(_select_steps(found), (1, 2)) for arm, found in errors.items()}
-    figures: dict[str, float | Comparison] = {}
-    stranger, owner = (float(each[name].mean()) for name in ("stranger", "owner"))
-    for name, (above, below) in RATIOS.items():
-        found = (
-            float(each[above].mean() / each[below].mean()),
-            *_bootstrap_interval(each[above], each[below]),
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.pairs >= 2, f"pairs is {self.pairs}; it must be at least 2: a third arm is a control")
+        pairs = max(2, self.pairs // 4) if self.quick else self.pairs
+        base = load_bases(setting, [self.memory])[self.memory]
+        parts = in_processes(
+            _measure_pairs, [(setting, self.memory, pairs, seed) for seed in setting.seeds], progress
         )
-        for suffix, value in zip(("", "_low", "_high"), found, strict=True):
-            # If the owner predicts its world no better than a stranger, an equal error means nothing.
-            judged = require_gap(value, stranger, owner, names=("stranger", "owner"))
-            figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
-    return Result(
-        setting=setting,
-        figures=figures,
-        table=[_make_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
-        bases={memory: base.digest},
-        notes=(
-            f"{2 * pairs} arms a seed, {describe_seed_count(setting.seeds)}, each with a body and two payloads of "
-            f"its own; sessions of {SESSION} steps; error: mean square error of predictions ahead, in units of the "
-            "one-step change, by steps since the start of the visit; figures from step 16 on, after recognition",
-            "other_vs_owner: the owner's error over that of the robot that assimilated its session; 1 is equal",
-            "low and high: 95 % bootstrap interval of the ratio over robots",
-        ),
-    )
+        errors = {arm: np.concatenate([part[arm] for part in parts]) for arm in parts[0]}
+        errors["owner"] = errors["own before"][_assign_partners(len(errors["own before"]))]
+        each = {arm: np.nanmean(_select_steps(found), (1, 2)) for arm, found in errors.items()}
+        figures: dict[str, float | Comparison] = {}
+        stranger, owner = (float(each[name].mean()) for name in ("stranger", "owner"))
+        for name, (above, below) in RATIOS.items():
+            found = (
+                float(each[above].mean() / each[below].mean()),
+                *_bootstrap_interval(each[above], each[below]),
+            )
+            for suffix, value in zip(("", "_low", "_high"), found, strict=True):
+                # If the owner predicts its world no better than a stranger, an equal error means nothing.
+                judged = require_gap(value, stranger, owner, names=("stranger", "owner"))
+                figures[f"{name}{suffix}"] = judged if name in AGAINST_OWNER else value
+        return Result(
+            setting=setting,
+            figures=figures,
+            table=[_make_row(arm, told, errors[arm]) for arm, told in ARMS.items()],
+            bases={self.memory: base.digest},
+            notes=(
+                f"{2 * pairs} arms a seed, {describe_seed_count(setting.seeds)}, each with a body and two payloads "
+                f"of its own; sessions of {SESSION} steps; error: mean square error of predictions ahead, in units "
+                "of the one-step change, by steps since the start of the visit; figures from step 16 on, after "
+                "recognition",
+                "other_vs_owner: the owner's error over that of the robot that assimilated its session; 1 is equal",
+                "low and high: 95 % bootstrap interval of the ratio over robots",
+            ),
+        )
 
 
 def _assign_partners(arms: int) -> np.ndarray:
@@ -144,7 +147,7 @@ def _measure_pairs(
     def make_progress(size: int) -> Progress:
         return make_part_progress(progress, next(starts), size, sum(steps))
 
-    def predict_errors(state: Any, owner: np.ndarray) -> np.ndarray:
+    def predict_errors(state: "ArrayState", owner: np.ndarray) -> np.ndarray:
         fresh = (cut_stretch(owner, start, start + FRESH) for start in (SESSION, SESSION + FRESH))
         return np.stack(
             [compute_errors(model, backend, state, part, make_progress(FRESH)) for part in fresh], 1
@@ -175,7 +178,7 @@ def _generate_trajectories(robot: str, arms: int, seed: int) -> TrajectoryBatch:
     distribution, rng = DomainRandomization(spec), np.random.default_rng([seed, 70_000])
     light, heavy = distribution.ranges.payload
 
-    def worlds() -> list[Any]:
+    def worlds() -> "list[World]":
         body, middle = distribution.sample(rng), (light + heavy) / 2
         return [
             replace(body, payload=float(rng.uniform(*part))) for part in ((light, middle), (middle, heavy))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -33,43 +33,39 @@ class CalibrationBench(MemoryBench, SeededBench):
     quick: bool = False
     """A quarter of the worlds, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.worlds, progress=progress)
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        from wm_robot.evaluation.calibration import HORIZONS, compute_coverage
+        from wm_robot.model.calibration import load_calibration
 
-
-def run(setting: Setting, memory: str, worlds: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench calibration --help`."""
-    from wm_robot.evaluation.calibration import HORIZONS, compute_coverage
-    from wm_robot.model.calibration import load_calibration
-
-    require(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
-    worlds = max(2, worlds // 4) if setting.quick else worlds
-    base = load_bases(setting, [memory])[memory]
-    load_calibration(find_base_folder(setting, memory), base)
-    found = in_processes(
-        _measure_errors, [(setting, memory, worlds, seed) for seed in setting.seeds], progress
-    )
-    own, right, other, deviation, error = (np.concatenate(part) for part in zip(*found, strict=True))
-    at = {h: HORIZONS.index(h) for h in SHOWN}
-    figures = {f"coverage_{h}": compute_coverage(right[:, :, k]) for h, k in at.items()}
-    figures |= {f"coverage_{h}_uncalibrated": compute_coverage(own[:, :, k]) for h, k in at.items()}
-    figures["rank_correlation"] = _compute_rank_correlation(deviation, error)
-    figures["control_other_life"] = _compute_rank_correlation(np.roll(deviation, 1, 0), error)
-    return Result(
-        setting=setting,
-        figures=figures,
-        table=[
-            *_make_rows("calibrated", right),
-            *_make_rows("model alone", own),
-            *_make_rows("another life's", other),
-        ],
-        bases={memory: base.digest},
-        notes=(
-            f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; share of the errors within one "
-            "predicted deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
-            "rank correlation of errors with their own predicted deviations, and with those of another robot",
-        ),
-    )
+        require(self.worlds >= 2, f"worlds is {self.worlds}; it must be at least 2")
+        worlds = max(2, self.worlds // 4) if self.quick else self.worlds
+        base = load_bases(setting, [self.memory])[self.memory]
+        load_calibration(find_base_folder(setting, self.memory), base)
+        found = in_processes(
+            _measure_errors, [(setting, self.memory, worlds, seed) for seed in setting.seeds], progress
+        )
+        own, right, other, deviation, error = (np.concatenate(part) for part in zip(*found, strict=True))
+        at = {h: HORIZONS.index(h) for h in SHOWN}
+        figures = {f"coverage_{h}": compute_coverage(right[:, :, k]) for h, k in at.items()}
+        figures |= {f"coverage_{h}_uncalibrated": compute_coverage(own[:, :, k]) for h, k in at.items()}
+        figures["rank_correlation"] = _compute_rank_correlation(deviation, error)
+        figures["control_other_life"] = _compute_rank_correlation(np.roll(deviation, 1, 0), error)
+        return Result(
+            setting=setting,
+            figures=figures,
+            table=[
+                *_make_rows("calibrated", right),
+                *_make_rows("model alone", own),
+                *_make_rows("another life's", other),
+            ],
+            bases={self.memory: base.digest},
+            notes=(
+                f"{worlds} held-out worlds a seed, {describe_seed_count(setting.seeds)}; share of the errors within "
+                "one predicted deviation, by steps ahead (columns) and steps of experience; 0.683 is perfect",
+                "rank correlation of errors with their own predicted deviations, and with those of another robot",
+            ),
+        )
 
 
 def _measure_errors(

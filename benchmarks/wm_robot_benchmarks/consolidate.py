@@ -1,21 +1,23 @@
 """`wm-robot bench consolidate`: robots that wear beyond the training range, and poisoned residuals."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.evaluation.gap import explain_missing_gap
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Duration, Seed
 
 if TYPE_CHECKING:
+    from wm_robot.adaptation.experience_buffer import ExperienceSegment
     from wm_robot.memory.lifetime_state import Residual
     from wm_robot.memory.state_arrays import ArrayState
+    from wm_robot.model.world_model import WorldModel
     from wm_robot_benchmarks.measures.consolidation import RobotVariants, TrajectoryPiece
     from wm_robot_sim.wear import WearSimulation
 
@@ -43,72 +45,71 @@ class ConsolidateBench(MemoryBench, SeededBench):
     quick: bool = False
     """A quarter of the robots, a fifth of the time, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.lives, self.minutes, progress=progress)
-
-
-def run(
-    setting: Setting, memory: str, lives: int, minutes: float, *, progress: Progress = ignore_progress
-) -> Result:
-    """See `wm-robot bench consolidate --help`."""
-    require(lives >= 2, f"lives is {lives}; it must be at least 2: garbage readings come from another robot")
-    require(minutes > 0, f"minutes is {minutes}; it must be positive")
-    if setting.quick:
-        lives, minutes = max(2, lives // 4), minutes / 5
-    seeds, base = setting.seeds, load_bases(setting, [memory, "oracle"])[memory]
-    wearing = _count_wear_steps(minutes, 1 / base.model.config.dt)
-    first, second = WARM + wearing + END + BACK, POISONED
-    worn = in_processes(
-        _measure_wear,
-        [(setting, memory, lives, minutes, seed) for seed in seeds],
-        make_part_progress(progress, 0, first, first + second),
-    )
-    poison = in_processes(
-        _measure_poison,
-        [(setting, memory, lives, seed) for seed in seeds],
-        make_part_progress(progress, first, second, first + second),
-    )
-    error = {
-        when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
-        for when in ("new", "half worn", "worn", "new again")
-    }
-    end, back = error["worn"], error["new again"]
-    return Result(
-        setting=setting,
-        figures={
-            "vs_write": 1 - float(end["consolidate"].mean() / end["write"].mean()),
-            "vs_frozen": 1 - float(end["consolidate"].mean() / end["frozen"].mean()),
-            "vs_write_least": 1 - float((end["consolidate"] / end["write"]).max()),
-            "old_conditions_ratio": float(back["consolidate"].mean() / back["write"].mean()),
-            "poisoned_worse_s": max(part["worse_s"] for part in poison),
-            "rolled_back": float(np.mean([part["rolled_back"] for part in poison])),
-            "control_unguarded_worse_s": min(part["unguarded_s"] for part in poison),
-        },
-        table=[
-            {"robot": when} | {arm: round(float(errors[arm].mean()), 4) for arm in ARMS}
-            for when, errors in error.items()
-        ]
-        + [
-            {"seed": seed, "poison": what, "worse than frozen, s": round(float(part[key]), 2)}
-            for seed, part in zip(seeds, poison, strict=True)
-            for what, key in (
-                ("reversed labels, offered", "offered_s"),
-                ("reversed labels, believed", "believed_s"),
-                ("garbage, from its end on", "garbage_s"),
-                ("control: believed, and never given up", "unguarded_s"),
-            )
-        ],
-        bases={memory: base.digest},
-        notes=(
-            f"{lives} robots a seed, {describe_seed_count(seeds)}; gains leave the range of training over "
-            f"{minutes:g} min; error: mean square error of predictions 8 steps ahead, in units of the one-step "
-            "change",
-            f"in all: {sum(part['events'] for part in worn)} residuals evaluated, "
-            f"{sum(part['given_up'] for part in worn)} rejected during the wear",
-            "worse: longest time for which the error of the last half second is more than 1.1 times the frozen one",
-            *_describe_oracle_limits(error),
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(
+            self.lives >= 2,
+            f"lives is {self.lives}; it must be at least 2: garbage readings come from another robot",
+        )
+        require(self.minutes > 0, f"minutes is {self.minutes}; it must be positive")
+        lives, minutes = self.lives, self.minutes
+        if self.quick:
+            lives, minutes = max(2, lives // 4), minutes / 5
+        seeds, base = setting.seeds, load_bases(setting, [self.memory, "oracle"])[self.memory]
+        wearing = _count_wear_steps(minutes, 1 / base.model.config.dt)
+        first, second = WARM + wearing + END + BACK, POISONED
+        worn = in_processes(
+            _measure_wear,
+            [(setting, self.memory, lives, minutes, seed) for seed in seeds],
+            make_part_progress(progress, 0, first, first + second),
+        )
+        poison = in_processes(
+            _measure_poison,
+            [(setting, self.memory, lives, seed) for seed in seeds],
+            make_part_progress(progress, first, second, first + second),
+        )
+        error = {
+            when: {arm: np.concatenate([part[when][arm] for part in worn]) for arm in ARMS}
+            for when in ("new", "half worn", "worn", "new again")
+        }
+        end, back = error["worn"], error["new again"]
+        return Result(
+            setting=setting,
+            figures={
+                "vs_write": 1 - float(end["consolidate"].mean() / end["write"].mean()),
+                "vs_frozen": 1 - float(end["consolidate"].mean() / end["frozen"].mean()),
+                "vs_write_least": 1 - float((end["consolidate"] / end["write"]).max()),
+                "old_conditions_ratio": float(back["consolidate"].mean() / back["write"].mean()),
+                "poisoned_worse_s": max(part["worse_s"] for part in poison),
+                "rolled_back": float(np.mean([part["rolled_back"] for part in poison])),
+                "control_unguarded_worse_s": min(part["unguarded_s"] for part in poison),
+            },
+            table=[
+                {"robot": when} | {arm: round(float(errors[arm].mean()), 4) for arm in ARMS}
+                for when, errors in error.items()
+            ]
+            + [
+                {"seed": seed, "poison": what, "worse than frozen, s": round(float(part[key]), 2)}
+                for seed, part in zip(seeds, poison, strict=True)
+                for what, key in (
+                    ("reversed labels, offered", "offered_s"),
+                    ("reversed labels, believed", "believed_s"),
+                    ("garbage, from its end on", "garbage_s"),
+                    ("control: believed, and never given up", "unguarded_s"),
+                )
+            ],
+            bases={self.memory: base.digest},
+            notes=(
+                f"{lives} robots a seed, {describe_seed_count(seeds)}; gains leave the range of training over "
+                f"{minutes:g} min; error: mean square error of predictions 8 steps ahead, in units of the one-step "
+                "change",
+                f"in all: {sum(part['events'] for part in worn)} residuals evaluated, "
+                f"{sum(part['given_up'] for part in worn)} rejected during the wear",
+                "worse: longest time for which the error of the last half second is more than 1.1 times the frozen "
+                "one",
+                *_describe_oracle_limits(error),
+            ),
+        )
 
 
 def _describe_oracle_limits(error: dict[str, dict[str, np.ndarray]]) -> list[str]:
@@ -218,7 +219,9 @@ def _measure_poison(
     }
 
 
-def _fit_reversed_residual(model: Any, chapters: Any) -> "Residual[np.ndarray]":
+def _fit_reversed_residual(
+    model: "WorldModel", segments: "Sequence[ExperienceSegment]"
+) -> "Residual[np.ndarray]":
     """Fit a residual to these segments with reversed sign of every change."""
     import torch
 
@@ -227,11 +230,11 @@ def _fit_reversed_residual(model: Any, chapters: Any) -> "Residual[np.ndarray]":
     from wm_robot.memory.lifetime_state import convert_values
     from wm_robot.model.torch_backend import to_array
 
-    config, running = ResidualFitConfig(), get_segment_residual(chapters[-1])
+    config, running = ResidualFitConfig(), get_segment_residual(segments[-1])
     with torch.no_grad():
-        lesson = collect_moments(model, chapters, running, config)
-    turned = 2 * lesson.obs[:, :, None] - lesson.next_obs
-    found = fit_residual(model, running, [lesson._replace(next_obs=turned)], seed=0, config=config)
+        moments = collect_moments(model, segments, running, config)
+    reversed_obs = 2 * moments.obs[:, :, None] - moments.next_obs
+    found = fit_residual(model, running, [moments._replace(next_obs=reversed_obs)], seed=0, config=config)
     residual: Residual[np.ndarray] = convert_values(to_array, found)
     return residual
 

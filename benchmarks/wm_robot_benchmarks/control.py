@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_robot.evaluation.control import EvaluatedPlants, HiddenChange, measure_target_error
 from wm_robot.evaluation.gap import Comparison, require_gap
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -42,36 +42,33 @@ class ControlBench(MemoryBench, SeededBench):
     quick: bool = False
     """A fifth of the episodes, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.episodes, progress=progress)
-
-
-def run(setting: Setting, memory: str, episodes: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench control --help`."""
-    require_gripper(setting)
-    require(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
-    seeds = setting.seeds
-    episodes = min(episodes, max(10, episodes // 5)) if setting.quick else episodes
-    arms = ("robust", memory, "oracle")
-    bases = load_bases(setting, arms)
-    errors = _measure_variants(setting, arms, seeds, episodes, progress)
-    by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
-    settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
-    figures = _compute_figures(settled, memory)
-    spread = [
-        _compute_figures({n: _compute_settled_error(e[i]) for n, e in errors.items()}, memory)
-        for i in range(len(seeds))
-    ]
-    return Result(
-        setting=setting,
-        figures=figures,
-        table=[_make_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
-        bases={name: base.digest for name, base in bases.items()},
-        notes=(
-            f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; true gripper to target, in mm",
-            describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require_gripper(setting)
+        require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
+        seeds = setting.seeds
+        episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
+        arms = ("robust", self.memory, "oracle")
+        bases = load_bases(setting, arms)
+        errors = _measure_variants(setting, arms, seeds, episodes, progress)
+        by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
+        settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
+        figures = _compute_figures(settled, self.memory)
+        spread = [
+            _compute_figures({n: _compute_settled_error(e[i]) for n, e in errors.items()}, self.memory)
+            for i in range(len(seeds))
+        ]
+        return Result(
+            setting=setting,
+            figures=figures,
+            table=[_make_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
+            bases={name: base.digest for name, base in bases.items()},
+            notes=(
+                f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; true gripper to target, in "
+                "mm",
+                describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
+            ),
+        )
 
 
 def _measure_variants(

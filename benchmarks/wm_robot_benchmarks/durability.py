@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench
-from wm_robot_benchmarks.harness.result import Result, Setting, require
+from wm_robot_benchmarks.harness.result import Result, require
 from wm_robot_benchmarks.measures.snapshot_durability import (
     DiskImage,
     DurabilityFinding,
@@ -57,91 +57,76 @@ class DurabilityBench(FirstSeedBench):
     quick: bool = False
     """A twentieth of each count."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(
-            setting,
-            self.kills,
-            self.power_cuts,
-            self.recorder_kills,
-            self.size,
-            self.folder,
-            progress=progress,
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.kills >= 10, f"kills is {self.kills}; it must be at least 10")
+        require(sys.platform != "win32", "writers are forked, which Windows cannot")
+        kills, power_cuts, recorder_kills = self.kills, self.power_cuts, self.recorder_kills
+        if self.quick:
+            kills, power_cuts = max(10, kills // 20), power_cuts // 20
+            recorder_kills = recorder_kills and max(10, recorder_kills // 20)
+        rng = np.random.default_rng(setting.seeds[0])
+        shares = _ProgressShares(
+            progress,
+            {"store": kills, "naive": kills, "recorders": 4 * recorder_kills, "power": 2 * power_cuts},
         )
-
-
-def run(
-    setting: Setting,
-    kills: int,
-    power_cuts: int,
-    recorder_kills: int,
-    size: int,
-    folder: Path | None,
-    *,
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench durability --help`."""
-    require(kills >= 10, f"kills is {kills}; it must be at least 10")
-    require(sys.platform != "win32", "writers are forked, which Windows cannot")
-    if setting.quick:
-        kills, power_cuts = max(10, kills // 20), power_cuts // 20
-        recorder_kills = recorder_kills and max(10, recorder_kills // 20)
-    rng = np.random.default_rng(setting.seeds[0])
-    shares = _ProgressShares(
-        progress, {"store": kills, "naive": kills, "recorders": 4 * recorder_kills, "power": 2 * power_cuts}
-    )
-    rows, figures, notes = [], dict[str, float](), list[str]()
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        place = Path(scratch)
-        store, naive = (
-            _run_trials(
-                name,
-                "kill -9",
-                kills,
-                _make_kill_trial(writer, found, place / name, size),
-                rng,
-                progress=shares(name),
-            )
-            for name, writer, found in (
-                ("store", write_to_store, check_store),
-                ("naive", overwrite_file, check_overwritten_file),
-            )
-        )
-        rows += [store, naive]
-        figures |= {
-            "lost": float(store["lost"]),
-            "unreadable": float(store["unreadable"]),
-            "naive_failed_fraction": naive["unreadable"] / kills,
-        }
-        notes.append(
-            f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {size / 2**20:.1f} MiB states started; that of "
-            f"the store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the rule of three"
-        )
-        if recorder_kills:
-            recorded, told, said = _measure_recorders(place, recorder_kills, rng, shares("recorders"))
-            rows, figures = rows + recorded, figures | told
-            notes.append(said)
-        why_not = DiskImage.find_obstacle() if power_cuts else ""
-        if why_not:
-            notes.append(f"power cuts skipped: {why_not}")
-        elif power_cuts:
-            first, second = (make_part_progress(shares("power"), start, 1, 2) for start in (0, 1))
-            store, control = (
-                _make_power_cut_trial(name, writer, place / f"power-{name}", power_cuts, size, rng, share)
-                for name, writer, share in (
-                    ("store", write_with_pauses, first),
-                    ("no folder fsync", write_without_folder_sync, second),
+        rows, figures, notes = [], dict[str, float](), list[str]()
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            place = Path(scratch)
+            store, naive = (
+                _run_trials(
+                    name,
+                    "kill -9",
+                    kills,
+                    _make_kill_trial(writer, found, place / name, self.size),
+                    rng,
+                    progress=shares(name),
+                )
+                for name, writer, found in (
+                    ("store", write_to_store, check_store),
+                    ("naive", overwrite_file, check_overwritten_file),
                 )
             )
-            rows += [store, control]
+            rows += [store, naive]
             figures |= {
-                "power_cut_lost": float(store["lost"]),
-                "power_cut_unreadable": float(store["unreadable"]),
-                "power_cut_control_failed_fraction": max(control["lost"], control["unreadable"]) / power_cuts,
+                "lost": float(store["lost"]),
+                "unreadable": float(store["unreadable"]),
+                "naive_failed_fraction": naive["unreadable"] / kills,
             }
             notes.append(
-                "power cut: an ext4 image at one instant, with its journal replayed; no torn sectors"
+                f"kill -9 up to {1e3 * LATEST:.0f} ms after a writer of {self.size / 2**20:.1f} MiB states started; "
+                f"that of the store also collects garbage; none in {kills} means fewer than {3 / kills:.2%}, by the "
+                "rule of three"
             )
-    return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
+            if recorder_kills:
+                recorded, told, said = _measure_recorders(place, recorder_kills, rng, shares("recorders"))
+                rows, figures = rows + recorded, figures | told
+                notes.append(said)
+            why_not = DiskImage.find_obstacle() if power_cuts else ""
+            if why_not:
+                notes.append(f"power cuts skipped: {why_not}")
+            elif power_cuts:
+                first, second = (make_part_progress(shares("power"), start, 1, 2) for start in (0, 1))
+                store, control = (
+                    _make_power_cut_trial(
+                        name, writer, place / f"power-{name}", power_cuts, self.size, rng, share
+                    )
+                    for name, writer, share in (
+                        ("store", write_with_pauses, first),
+                        ("no folder fsync", write_without_folder_sync, second),
+                    )
+                )
+                rows += [store, control]
+                figures |= {
+                    "power_cut_lost": float(store["lost"]),
+                    "power_cut_unreadable": float(store["unreadable"]),
+                    "power_cut_control_failed_fraction": max(control["lost"], control["unreadable"])
+                    / power_cuts,
+                }
+                notes.append(
+                    "power cut: an ext4 image at one instant, with its journal replayed; no torn sectors"
+                )
+        return Result(setting=setting, figures=figures, table=rows, notes=tuple(notes))
 
 
 class _ProgressShares:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from wm_robot.evaluation.gap import Comparison, require_gap
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.result import Result, Setting, load_bases, require
+from wm_robot_benchmarks.harness.result import Result, load_bases, require
 from wm_robot_cli.values import Count, Seed
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
+
+    from wm_robot.memory.lifetime_state import LifetimeState
+    from wm_robot.model.world_model import WorldModel
 
 PIECE = 1024
 """Steps of a simulated piece; between two pieces the world may change."""
@@ -27,10 +30,10 @@ PARTS = 10
 
 
 class _Piece(NamedTuple):
-    obs: "torch.Tensor"
+    obs: "Tensor"
     """`T+1 O`."""
-    action: "torch.Tensor"
-    physics: "torch.Tensor"
+    action: "Tensor"
+    physics: "Tensor"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,96 +47,97 @@ class LifeBench(MemoryBench, FirstSeedBench):
     quick: bool = False
     """A hundredth of the steps."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.steps, progress=progress)
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.steps >= PARTS * PIECE, f"steps is {self.steps}; it must be at least {PARTS * PIECE}")
+        steps = max(PARTS * PIECE, self.steps // 100) if self.quick else self.steps
+        import torch
 
+        from wm_robot.adaptation.context_bank import ContextBank, get_bank
+        from wm_robot.evaluation.adaptation import HORIZON
+        from wm_robot.memory.lifetime_state import LifetimeState, list_values
+        from wm_robot.model.torch_backend import TorchBackend, to_tensors
+        from wm_robot.types import Step
 
-def run(setting: Setting, memory: str, steps: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench life --help`."""
-    require(steps >= PARTS * PIECE, f"steps is {steps}; it must be at least {PARTS * PIECE}")
-    steps = max(PARTS * PIECE, steps // 100) if setting.quick else steps
-    import torch
-
-    from wm_robot.adaptation.context_bank import ContextBank, get_bank
-    from wm_robot.evaluation.adaptation import HORIZON
-    from wm_robot.memory.lifetime_state import LifetimeState, list_values
-    from wm_robot.model.torch_backend import TorchBackend, to_tensors
-    from wm_robot.types import Step
-
-    bases = load_bases(setting, [memory, "oracle"])
-    model, oracle = bases[memory].model, bases["oracle"].model
-    recall = ContextBank(TorchBackend(model))
-    rows: list[dict[str, Any]] = []
-    pieces = _generate_pieces(setting.robot, setting.seeds[0])
-    with torch.inference_mode():
-        state: LifetimeState[np.ndarray] | None = None
-        one, lived = np.ones(1, np.float32), 0
-        for part in range(PARTS):
-            writes: list[float] = []
-            errors: list[list[float]] = []
-            while lived < (part + 1) * steps // PARTS:
-                obs, action, physics = next(pieces)
-                if state is None:
-                    hold = action[:1]
-                    newborn = model.initial_state(initial_action=hold)
-                    state = recall.initial_state(initial_action=hold.numpy())
-                    told = oracle.initial_state(initial_action=hold, truth=physics)
-                for t in range(len(action)):
-                    if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
-                        own = to_tensors(state.model_part())
-                        told = replace(oracle.set_true_physics(told, physics), recent=own.recent)
-                        newborn = replace(newborn, recent=own.recent)
-                        plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
-                        errors.append(
-                            [
-                                float(
-                                    ((_predict_plan_end(arm, life, obs[t], plan) - then) / model.change_std)
-                                    .square()
-                                    .mean()
-                                )
-                                for arm, life in ((model, own), (oracle, told), (model, newborn))
-                            ]
+        bases = load_bases(setting, [self.memory, "oracle"])
+        model, oracle = bases[self.memory].model, bases["oracle"].model
+        recall = ContextBank(TorchBackend(model))
+        rows: list[dict[str, Any]] = []
+        pieces = _generate_pieces(setting.robot, setting.seeds[0])
+        with torch.inference_mode():
+            state: LifetimeState[np.ndarray] | None = None
+            one, lived = np.ones(1, np.float32), 0
+            for part in range(PARTS):
+                writes: list[float] = []
+                errors: list[list[float]] = []
+                while lived < (part + 1) * steps // PARTS:
+                    obs, action, physics = next(pieces)
+                    if state is None:
+                        hold = action[:1]
+                        newborn = model.initial_state(initial_action=hold)
+                        state = recall.initial_state(initial_action=hold.numpy())
+                        told = oracle.initial_state(initial_action=hold, truth=physics)
+                    for t in range(len(action)):
+                        if t % LOOK == LOOK // 2 and t + HORIZON <= len(action):
+                            own = to_tensors(state.model_part())
+                            told = replace(oracle.set_true_physics(told, physics), recent=own.recent)
+                            newborn = replace(newborn, recent=own.recent)
+                            plan, then = action[None, None, t : t + HORIZON], obs[t + HORIZON]
+                            errors.append(
+                                [
+                                    float(
+                                        (
+                                            (_predict_plan_end(arm, life, obs[t], plan) - then)
+                                            / model.change_std
+                                        )
+                                        .square()
+                                        .mean()
+                                    )
+                                    for arm, life in ((model, own), (oracle, told), (model, newborn))
+                                ]
+                            )
+                        step = Step(
+                            obs[t, None].numpy(), action[t, None].numpy(), obs[t + 1, None].numpy(), one
                         )
-                    step = Step(obs[t, None].numpy(), action[t, None].numpy(), obs[t + 1, None].numpy(), one)
-                    began = time.perf_counter()
-                    _, state = recall.update(state, step)
-                    writes.append(time.perf_counter() - began)
-                lived += len(action)
-                progress(lived, steps)
-            own, best, unlearned = np.mean(errors, 0)
-            rows.append(
-                {
-                    "steps": lived,
-                    "error": round(float(own), 4),
-                    "oracle": round(float(best), 4),
-                    "newborn": round(float(unlearned), 4),
-                    "write ms": round(1e3 * float(np.median(writes)), 3),
-                    "p99 ms": round(1e3 * float(np.quantile(writes, 0.99)), 3),
-                    "state KiB": sum(x.nbytes for x in list_values(state)) / 1024,
-                    "process MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                }
-            )
-        assert state is not None
-        counted, switches = int(state.step[0]), int(get_bank(state).switches[0])
-    first, last = rows[0], rows[-1]
-    return Result(
-        setting=setting,
-        figures={
-            "error_vs_oracle_first": _compare_with_oracle(first),
-            "error_vs_oracle_last": _compare_with_oracle(last),
-            "write_time_ratio": last["write ms"] / first["write ms"],
-            "state_size_ratio": last["state KiB"] / first["state KiB"],
-            "process_growth_mib": float(last["process MiB"] - first["process MiB"]),
-            "counter_off_by": float(abs(counted - lived)),
-        },
-        table=rows,
-        bases={name: base.digest for name, base in bases.items()},
-        notes=(
-            f"one lifetime of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} "
-            f"worlds that change and return; {switches} switches to a stored context; each row is a tenth of it; "
-            "newborn: predictions of the initial state at the same steps",
-        ),
-    )
+                        began = time.perf_counter()
+                        _, state = recall.update(state, step)
+                        writes.append(time.perf_counter() - began)
+                    lived += len(action)
+                    progress(lived, steps)
+                own, best, unlearned = np.mean(errors, 0)
+                rows.append(
+                    {
+                        "steps": lived,
+                        "error": round(float(own), 4),
+                        "oracle": round(float(best), 4),
+                        "newborn": round(float(unlearned), 4),
+                        "write ms": round(1e3 * float(np.median(writes)), 3),
+                        "p99 ms": round(1e3 * float(np.quantile(writes, 0.99)), 3),
+                        "state KiB": sum(x.nbytes for x in list_values(state)) / 1024,
+                        "process MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                    }
+                )
+            assert state is not None
+            counted, switches = int(state.step[0]), int(get_bank(state).switches[0])
+        first, last = rows[0], rows[-1]
+        return Result(
+            setting=setting,
+            figures={
+                "error_vs_oracle_first": _compare_with_oracle(first),
+                "error_vs_oracle_last": _compare_with_oracle(last),
+                "write_time_ratio": last["write ms"] / first["write ms"],
+                "state_size_ratio": last["state KiB"] / first["state KiB"],
+                "process_growth_mib": float(last["process MiB"] - first["process MiB"]),
+                "counter_off_by": float(abs(counted - lived)),
+            },
+            table=rows,
+            bases={name: base.digest for name, base in bases.items()},
+            notes=(
+                f"one lifetime of {lived} steps ({lived * model.config.dt / 3600:.1f} h of robot time), {CONDITIONS} "
+                f"worlds that change and return; {switches} switches to a stored context; each row is a tenth of it; "
+                "newborn: predictions of the initial state at the same steps",
+            ),
+        )
 
 
 def _compare_with_oracle(row: dict[str, Any]) -> Comparison:
@@ -142,7 +146,9 @@ def _compare_with_oracle(row: dict[str, Any]) -> Comparison:
     )
 
 
-def _predict_plan_end(model: Any, state: Any, obs: Any, plan: Any) -> Any:
+def _predict_plan_end(
+    model: "WorldModel", state: "LifetimeState[Tensor]", obs: "Tensor", plan: "Tensor"
+) -> "Tensor":
     """Predict the observation at the end of a plan."""
     mean, _ = model.imagine(state, model.observe(state, obs[None]), plan)
     return mean[0, 0, -1]

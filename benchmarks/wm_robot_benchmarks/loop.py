@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wm_robot.errors import MissingExtraError
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench
 from wm_robot_benchmarks.harness.host_load import (
     QUOTA_MS,
@@ -49,103 +49,86 @@ class LoopBench(MemoryBench):
     quick: bool = False
     """A quarter of the time."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(
-            setting,
-            self.memory,
-            self.seconds,
-            rate=self.rate,
-            learner=self.learner == "on",
-            busy_processes=self.busy_processes,
-            priority=self.priority,
-            progress=progress,
-        )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        try:
+            from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop, run_busy_processes
+        except ImportError as error:
+            raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
 
-
-def run(
-    setting: Setting,
-    memory: str,
-    seconds: float,
-    *,
-    rate: float = 0.0,
-    learner: bool = False,
-    busy_processes: int = 0,
-    priority: int = 50,
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench loop --help`."""
-    try:
-        from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop, run_busy_processes
-    except ImportError as error:
-        raise MissingExtraError("wm-robot bench loop", "learn,sim,ros") from error
-
-    require(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
-    require(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
-    require(0 <= busy_processes <= 64, f"busy-processes is {busy_processes}; it must be from 0 to 64")
-    require(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
-    seconds = seconds / 4 if setting.quick else seconds
-    known = find_base_folder(setting, memory)
-    with (
-        report_elapsed_time(progress, (1 + BARE) * seconds + estimate_start_time(setting, rate)),
-        make_robot_at_rate(setting, known, rate) as (robot, base, own),
-    ):
-        with run_busy_processes(busy_processes):
-            bare = in_processes(measure_pauses, [(BARE * seconds, priority)])[0]
-        before = read_stolen_time()
-        measured = measure_ros_loop(
-            robot=robot,
-            base=base,
-            seconds=seconds,
-            priority=priority,
-            num_busy_processes=busy_processes,
-            agent={"learner": learner},
+        require(0 < self.seconds < math.inf, f"seconds is {self.seconds}; it must be above 0")
+        require(0 <= self.rate <= 1000, f"rate is {self.rate}; it must be from 0 to 1000 Hz")
+        require(
+            0 <= self.busy_processes <= 64,
+            f"busy-processes is {self.busy_processes}; it must be from 0 to 64",
         )
-        kept = read_stolen_time() - before
-    long = [pause for pause in bare if pause.duration_ms > LONG_MS]
-    plant, agent = measured["plant"], measured["agent"]
-    timing = [
-        {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
-        for what, times in (
-            ("sensor to command at the plant", plant["latency"]),
-            ("sensor to command at the agent", agent["latency"]),
-            ("plan", agent["act"]),
-            ("write, recall, and watch the plan", agent["live"]),
-            ("a period begins after its deadline by", plant["lateness"]),
+        require(
+            0 <= self.priority <= 59,
+            f"priority is {self.priority}; it must be from 0 to 59, below the guard's",
         )
-    ]
-    figures = {name: float(measured[name]) for name in FIGURES}
-    figures |= {
-        "realtime": float(measured["realtime"]),
-        "log_lines_missing": float(plant["periods"] - measured["log"]),
-        "learner_alive": float(agent.get("learner_alive", False)),
-        "hurried": float(agent["hurried"]),
-        "load": read_load(),
-        "stolen_s": kept,
-        "bare_worst_ms": max((pause.duration_ms for pause in bare), default=0.0),
-        "bare_long_pauses_a_minute": len(long) / (BARE * seconds / 60),
-        "bare_pauses_of_quota": count_quota_pauses(long) / len(long) if long else 0.0,
-    }
-    notes = [
-        f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
-        "missed_periods are all without a new command; hurried: late steps, after which the plan is not monitored "
-        "and every second one is not searched",
-        "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
-        f"bare: pauses of a loop that only reads the clock, with this priority and these busy processes, in "
-        f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
-        f"of quota: share of the long ones that end at the same phase of {QUOTA_MS:g} ms, as under a host's quota "
-        "of core time for that period",
-    ]
-    if not own:
-        notes.append(
-            f"the base was trained for another rate than {rate:g} Hz: these figures are its timing only"
+        seconds = self.seconds / 4 if self.quick else self.seconds
+        known = find_base_folder(setting, self.memory)
+        with (
+            report_elapsed_time(progress, (1 + BARE) * seconds + estimate_start_time(setting, self.rate)),
+            make_robot_at_rate(setting, known, self.rate) as (robot, base, own),
+        ):
+            with run_busy_processes(self.busy_processes):
+                bare = in_processes(measure_pauses, [(BARE * seconds, self.priority)])[0]
+            before = read_stolen_time()
+            measured = measure_ros_loop(
+                robot=robot,
+                base=base,
+                seconds=seconds,
+                priority=self.priority,
+                num_busy_processes=self.busy_processes,
+                agent={"learner": self.learner == "on"},
+            )
+            kept = read_stolen_time() - before
+        long = [pause for pause in bare if pause.duration_ms > LONG_MS]
+        plant, agent = measured["plant"], measured["agent"]
+        timing = [
+            {"what": what} | {f"{name} ms": times[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst")}
+            for what, times in (
+                ("sensor to command at the plant", plant["latency"]),
+                ("sensor to command at the agent", agent["latency"]),
+                ("plan", agent["act"]),
+                ("write, recall, and watch the plan", agent["live"]),
+                ("a period begins after its deadline by", plant["lateness"]),
+            )
+        ]
+        figures = {name: float(measured[name]) for name in FIGURES}
+        figures |= {
+            "realtime": float(measured["realtime"]),
+            "log_lines_missing": float(plant["periods"] - measured["log"]),
+            "learner_alive": float(agent.get("learner_alive", False)),
+            "hurried": float(agent["hurried"]),
+            "load": read_load(),
+            "stolen_s": kept,
+            "bare_worst_ms": max((pause.duration_ms for pause in bare), default=0.0),
+            "bare_long_pauses_a_minute": len(long) / (BARE * seconds / 60),
+            "bare_pauses_of_quota": count_quota_pauses(long) / len(long) if long else 0.0,
+        }
+        notes = [
+            f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
+            "missed_periods are all without a new command; hurried: late steps, after which the plan is not "
+            "monitored and every second one is not searched",
+            "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
+            f"bare: pauses of a loop that only reads the clock, with this priority and these busy processes, in "
+            f"{BARE * seconds:.0f} s before; long ones: more than {LONG_MS:g} ms",
+            f"of quota: share of the long ones that end at the same phase of {QUOTA_MS:g} ms, as under a host's "
+            "quota of core time for that period",
+        ]
+        if not own:
+            notes.append(
+                f"the base was trained for another rate than {self.rate:g} Hz: these figures are its timing only"
+            )
+        return Result(
+            setting=setting,
+            figures=figures,
+            table=[*timing, *_describe_realtime(self.priority, plant, agent)],
+            bases={self.memory: read_base_digest(known)},
+            notes=tuple(notes),
         )
-    return Result(
-        setting=setting,
-        figures=figures,
-        table=[*timing, *_describe_realtime(priority, plant, agent)],
-        bases={memory: read_base_digest(known)},
-        notes=tuple(notes),
-    )
 
 
 def estimate_start_time(setting: Setting, rate: float) -> float:

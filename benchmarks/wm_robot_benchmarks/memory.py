@@ -34,19 +34,19 @@ class MemoryFamiliesBench(BasesBench, SeededBench):
     quick: bool = False
     """A fiftieth of the updates (a third for `gain`), a quarter of the worlds, one seed."""
 
-    def setting(self) -> Setting:
-        return replace(super().setting(), robot=self.task)
+    def make_setting(self) -> Setting:
+        return replace(super().make_setting(), robot=self.task)
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        work = self.work / self.task
+    def run(self, progress: Progress) -> Result:
+        setting, work = self.make_setting(), self.work / self.task
         if self.task == "arm":
-            from wm_robot_benchmarks.measures import memory_arm
+            from wm_robot_benchmarks.measures.memory_arm import compare_on_arm
 
-            return memory_arm.run(setting, self.families, self.worlds, self.figure, progress=progress)
+            return compare_on_arm(setting, self.families, self.worlds, self.figure, progress)
         if self.task == "gain":
-            from wm_robot_benchmarks.measures import memory_gain
+            from wm_robot_benchmarks.measures.memory_gain import compare_on_gain
 
-            return memory_gain.run(setting, self.families, self.updates // 10, work, progress=progress)
-        from wm_robot_benchmarks.measures import memory_linear
+            return compare_on_gain(setting, self.families, self.updates // 10, work, progress)
+        from wm_robot_benchmarks.measures.memory_linear import compare_on_linear_systems
 
-        return memory_linear.run(setting, self.families, self.updates, work, progress=progress)
+        return compare_on_linear_systems(setting, self.families, self.updates, work, progress)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from wm_robot.errors import ConfigError, OnnxMismatchError
-from wm_robot.evaluation.control import measure_target_error
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.evaluation.control import EvaluatedAgents, measure_target_error
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.control import make_scene
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -77,69 +77,67 @@ class OnboardBench(MemoryBench, SeededBench):
     quick: bool = False
     """A quarter of the repetitions and episodes, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.repetitions, self.episodes, progress=progress)
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require_gripper(setting)
+        require(self.repetitions >= 40, f"repetitions is {self.repetitions}; it must be at least 40")
+        require(self.episodes >= 4, f"episodes is {self.episodes}; it must be at least 4")
+        repetitions, episodes = self.repetitions, self.episodes
+        if self.quick:
+            repetitions, episodes = repetitions // 4, max(4, episodes // 4)
+        from wm_robot.agent.onnx_files import PLAN_FILE, load_functions
 
-
-def run(
-    setting: Setting, memory: str, repetitions: int, episodes: int, *, progress: Progress = ignore_progress
-) -> Result:
-    """See `wm-robot bench onboard --help`."""
-    require_gripper(setting)
-    require(repetitions >= 40, f"repetitions is {repetitions}; it must be at least 40")
-    require(episodes >= 4, f"episodes is {episodes}; it must be at least 4")
-    if setting.quick:
-        repetitions, episodes = repetitions // 4, max(4, episodes // 4)
-    from wm_robot.agent.onnx_files import PLAN_FILE, load_functions
-
-    base, folder = load_bases(setting, [memory])[memory], find_base_folder(setting, memory)
-    graphs = load_functions(folder, base)
-    if graphs is None:
-        raise ConfigError(f"{folder} has no graphs; make them: wm-robot export {folder}")
-    shipped = (folder / PLAN_FILE).read_bytes()
-    large = _make_large_model(base.model)
-    first, second, third = (make_part_progress(progress, start, size, 100) for start, size in SHARES)
-    sizes = {
-        "default": _time_plans(setting, base.model, {}, shipped, repetitions, first),
-        "TD-MPC2": _time_plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
-    }
-    cycle = _time_steps(setting, base, graphs, repetitions)
-    refused = _check_rejections(setting, base, shipped)
-    errors = _drive_planners(setting, memory, episodes, shipped, third)
-    settled = {arm: _compute_settled_error(error) for arm, error in errors.items()}
-    # Same worlds and targets.
-    default, reference = settled["float32"].ravel(), settled["large"].ravel()
-    return Result(
-        setting=setting,
-        figures={
-            **_compute_ratios(sizes["default"], ""),
-            **_compute_ratios(sizes["TD-MPC2"], "_tdmpc2"),
-            "plan_write_ms": cycle["plan + write"].median,
-            "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
-            "quality_vs_large_planner": float(default.mean() / reference.mean()),
-            "control_small_planner": float(settled["small"].mean() / reference.mean()),
-            "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
-        },
-        table=[
-            *(
-                _make_times_row(size, part, t)
-                for size, timed in sizes.items()
-                for part, t in timed.times.items()
+        base, folder = load_bases(setting, [self.memory])[self.memory], find_base_folder(setting, self.memory)
+        graphs = load_functions(folder, base)
+        if graphs is None:
+            raise ConfigError(f"{folder} has no graphs; make them: wm-robot export {folder}")
+        shipped = (folder / PLAN_FILE).read_bytes()
+        large = _make_large_model(base.model)
+        first, second, third = (make_part_progress(progress, start, size, 100) for start, size in SHARES)
+        sizes = {
+            "default": _time_plans(setting, base.model, {}, shipped, repetitions, first),
+            "TD-MPC2": _time_plans(setting, large, LARGE_PLANNER, None, repetitions // 8, second),
+        }
+        cycle = _time_steps(setting, base, graphs, repetitions)
+        refused = _check_rejections(setting, base, shipped)
+        errors = _drive_planners(setting, self.memory, episodes, shipped, third)
+        settled = {arm: _compute_settled_error(error) for arm, error in errors.items()}
+        # Same worlds and targets.
+        default, reference = settled["float32"].ravel(), settled["large"].ravel()
+        return Result(
+            setting=setting,
+            figures={
+                **_compute_ratios(sizes["default"], ""),
+                **_compute_ratios(sizes["TD-MPC2"], "_tdmpc2"),
+                "plan_write_ms": cycle["plan + write"].median,
+                "plan_write_p99_ms": float(np.quantile(cycle["plan + write"].wall, 0.99)),
+                "quality_vs_large_planner": float(default.mean() / reference.mean()),
+                "control_small_planner": float(settled["small"].mean() / reference.mean()),
+                "control_wrong_graphs_refused": sum(refused.values()) / len(refused),
+            },
+            table=[
+                *(
+                    _make_times_row(size, part, t)
+                    for size, timed in sizes.items()
+                    for part, t in timed.times.items()
+                ),
+                *(_make_times_row("default", part, t) for part, t in cycle.items()),
+                *(_make_error_row(arm, error) for arm, error in errors.items()),
+            ],
+            bases={self.memory: base.digest},
+            notes=(
+                "core: time that the one thread had a core; ratios are of its medians, measured in turn in one "
+                "process",
+                "; ".join(
+                    f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()
+                ),
+                f"{len(reference)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their "
+                f"resamples: quality_vs_large_planner {_bootstrap_interval(default, reference)}",
+                f"of the graph {_count_stuck(default)} stayed away, of the large planner {_count_stuck(reference)}",
+                "rejected by the export check: "
+                + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
             ),
-            *(_make_times_row("default", part, t) for part, t in cycle.items()),
-            *(_make_error_row(arm, error) for arm, error in errors.items()),
-        ],
-        bases={memory: base.digest},
-        notes=(
-            "core: time that the one thread had a core; ratios are of its medians, measured in turn in one process",
-            "; ".join(f"{size}: {timed.mflop:.0f} MFLOP of products a plan" for size, timed in sizes.items()),
-            f"{len(reference)} episodes of {BEFORE_S + AFTER_S:.0f} s with a hidden change; 95 % of their resamples: "
-            f"quality_vs_large_planner {_bootstrap_interval(default, reference)}",
-            f"of the graph {_count_stuck(default)} stayed away, of the large planner {_count_stuck(reference)}",
-            "rejected by the export check: "
-            + ", ".join(f"{name} {'yes' if yes else 'NO'}" for name, yes in refused.items()),
-        ),
-    )
+        )
 
 
 def _compute_ratios(timed: _SizeTimes, suffix: str) -> dict[str, float]:
@@ -198,15 +196,15 @@ def _time_plans(
         }
     )
 
-    def plan_in_torch(folded: bool) -> Any:
+    def plan_in_torch(folded: bool) -> object:
         found = moment[MEAN_INPUT]
         with torch.inference_mode():
             for noise in noises:
                 found = iteration(*(moment | {MEAN_INPUT: found, NOISE_INPUT: noise}).values(), folded=folded)
         return found
 
-    def make_onnx_plan(graph: "OnnxPlanner") -> Callable[[], Any]:
-        def plan() -> Any:
+    def make_onnx_plan(graph: "OnnxPlanner") -> Callable[[], object]:
+        def plan() -> object:
             improve, found = graph.iteration_at(state, given["obs"], given["goals"]), given[MEAN_INPUT]
             for noise in drawn:
                 found = improve(found, noise, given[LAST_ACTION_INPUT])
@@ -221,14 +219,14 @@ def _time_plans(
     factors = [[rng.normal(size=shape).astype(np.float32) for shape in each] for each in shapes]
     tensors = [[torch.from_numpy(array) for array in each] for each in factors]
 
-    def make_product(product: Any, factors: Sequence[Any]) -> Callable[[], None]:
+    def make_product(product: Callable[..., object], factors: Sequence[Any]) -> Callable[[], None]:
         def multiply() -> None:
             for left, right, out in factors:
                 product(left, right, out=out)
 
         return multiply
 
-    functions: dict[str, Callable[[], Any]] = {
+    functions: dict[str, Callable[[], object]] = {
         "torch": partial(plan_in_torch, False),
         "torch, folded": partial(plan_in_torch, True),
         "float32": make_onnx_plan(graph_of(content)),
@@ -309,9 +307,9 @@ class _AgentBatch:
     def __init__(self, agents: Sequence["BatchAgent"]):
         self._agents = agents
 
-    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
+    def begin(self, last_action: np.ndarray, truth: np.ndarray | None = None) -> None:
         for i, agent in enumerate(self._agents):
-            agent.begin(hold[i : i + 1])
+            agent.begin(last_action[i : i + 1])
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return np.concatenate([a.act(obs[i : i + 1], goal[i : i + 1]) for i, a in enumerate(self._agents)])
@@ -370,7 +368,7 @@ def _run_episodes(
         # The reference planner imagines all of its plans.
         planner = replace(planner, samples=samples, imagined=samples)
         plans = TorchPlanner(base.model, spec, task=task, planner=planner)
-        crew: Any = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
+        crew: EvaluatedAgents = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
     else:
         graphs = load_functions(find_base_folder(setting, memory), base)
         _, graph_of = _make_iteration(setting, base.model, planner)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -38,47 +38,48 @@ class RecallBench(MemoryBench, SeededBench):
     quick: bool = False
     """An eighth of the robots, one seed."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.lives, progress=progress)
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        from wm_robot.evaluation.adaptation import HORIZON
 
-
-def run(setting: Setting, memory: str, lives: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench recall --help`."""
-    from wm_robot.evaluation.adaptation import HORIZON
-
-    require(lives >= 2, f"lives is {lives}; it must be at least 2")
-    lives = max(2, lives // 8) if setting.quick else lives
-    parts = [
-        (seed, start, min(PART, lives - start)) for seed in setting.seeds for start in range(0, lives, PART)
-    ]
-    jobs = [(setting, memory, arm, *part) for arm in ARMS for part in parts]
-    base = load_bases(setting, [memory])[memory]
-    done = in_processes(_measure_variant, jobs, progress)
-    found = {arm: [visits for job, visits in zip(jobs, done, strict=True) if job[2] == arm] for arm in ARMS}
-    errors = {arm: np.concatenate([v.errors for v in visits]) for arm, visits in found.items()}
-    hours = len(setting.seeds) * lives * VISIT * len(ORDER) * base.model.config.dt / 3600
-    bank = found["bank"]
-    changes = len(setting.seeds) * lives * (len(ORDER) - 1)
-    return Result(
-        setting=setting,
-        figures={
-            "return_gap_closed_10": _compute_return_gap(errors["bank"], errors["without"]),
-            "return_gap_closed_10_without": _compute_return_gap(errors["without"], errors["without"]),
-            "false_switches_per_hour": sum(v.num_false_switches for v in bank) / hours,
-            "first_visit_ratio": _compute_first_error(errors["bank"])
-            / _compute_first_error(errors["without"]),
-            "control_other_bank": _compute_return_gap(errors["another's bank"], errors["without"]),
-        },
-        table=[row for arm in ARMS for row in _make_rows(arm, errors[arm])],
-        bases={memory: base.digest},
-        notes=(
-            f"{lives} robots a seed with {len(ORDER)} visits of {VISIT} steps, {describe_seed_count(setting.seeds)}, "
-            f"{hours:.1f} h of robot time; error: mean square {HORIZON} steps ahead, in units of the one-step change",
-            f"{sum(v.num_switches for v in bank)} switches, {sum(v.num_alarms for v in bank)} alarms, "
-            f"{sum(v.num_wrong_contexts for v in bank)} of {changes} changes after which the selected context was "
-            "wrong",
-        ),
-    )
+        require(self.lives >= 2, f"lives is {self.lives}; it must be at least 2")
+        lives = max(2, self.lives // 8) if self.quick else self.lives
+        parts = [
+            (seed, start, min(PART, lives - start))
+            for seed in setting.seeds
+            for start in range(0, lives, PART)
+        ]
+        jobs = [(setting, self.memory, arm, *part) for arm in ARMS for part in parts]
+        base = load_bases(setting, [self.memory])[self.memory]
+        done = in_processes(_measure_variant, jobs, progress)
+        found = {
+            arm: [visits for job, visits in zip(jobs, done, strict=True) if job[2] == arm] for arm in ARMS
+        }
+        errors = {arm: np.concatenate([v.errors for v in visits]) for arm, visits in found.items()}
+        hours = len(setting.seeds) * lives * VISIT * len(ORDER) * base.model.config.dt / 3600
+        bank = found["bank"]
+        changes = len(setting.seeds) * lives * (len(ORDER) - 1)
+        return Result(
+            setting=setting,
+            figures={
+                "return_gap_closed_10": _compute_return_gap(errors["bank"], errors["without"]),
+                "return_gap_closed_10_without": _compute_return_gap(errors["without"], errors["without"]),
+                "false_switches_per_hour": sum(v.num_false_switches for v in bank) / hours,
+                "first_visit_ratio": _compute_first_error(errors["bank"])
+                / _compute_first_error(errors["without"]),
+                "control_other_bank": _compute_return_gap(errors["another's bank"], errors["without"]),
+            },
+            table=[row for arm in ARMS for row in _make_rows(arm, errors[arm])],
+            bases={self.memory: base.digest},
+            notes=(
+                f"{lives} robots a seed with {len(ORDER)} visits of {VISIT} steps, "
+                f"{describe_seed_count(setting.seeds)}, {hours:.1f} h of robot time; error: mean square {HORIZON} "
+                "steps ahead, in units of the one-step change",
+                f"{sum(v.num_switches for v in bank)} switches, {sum(v.num_alarms for v in bank)} alarms, "
+                f"{sum(v.num_wrong_contexts for v in bank)} of {changes} changes after which the selected context "
+                "was wrong",
+            ),
+        )
 
 
 def _measure_variant(

@@ -5,11 +5,12 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
+from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
 from wm_robot_benchmarks.harness.processes import end_with_parent, in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -21,6 +22,9 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, CountOrZero, Seed
+
+if TYPE_CHECKING:
+    from wm_robot_benchmarks.measures.resumed_lifetime import RobotLog
 
 EVERY = 250
 """Steps between saves."""
@@ -47,42 +51,33 @@ class ResumeBench(RobotBench, BasesBench, FirstSeedBench):
     quick: bool = False
     """A twentieth of the steps."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.families, self.steps, self.interruptions, progress=progress)
-
-
-def run(
-    setting: Setting,
-    families: tuple[str, ...],
-    steps: int,
-    interruptions: int,
-    *,
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench resume --help`."""
-    require(steps >= CONTROL_STEPS, f"steps is {steps}; it must be at least {CONTROL_STEPS}")
-    require(interruptions >= 1, f"interruptions is {interruptions}; it must be at least 1")
-    steps = max(CONTROL_STEPS, steps // 20) if setting.quick else steps
-    adaptive = [name for name in list_variants_with_base(setting) if name not in NOT_ADAPTIVE]
-    names = families or tuple(adaptive) or ("ekf",)
-    bases = load_bases(setting, names)
-    rows = in_processes(_measure_family, [(setting, name, steps, interruptions) for name in names], progress)
-    return Result(
-        setting=setting,
-        figures={
-            "equal_fraction": float(np.mean([row["equal"] for row in rows])),
-            "control_equal_fraction": float(np.mean([row["control equal"] for row in rows])),
-            "killed": float(min(row["killed"] for row in rows)),
-        },
-        table=rows,
-        bases={name: base.digest for name, base in bases.items()},
-        notes=(
-            f"lifetimes of {steps} steps in {CONDITIONS} worlds that change and return, saved every {EVERY} steps "
-            f"and killed {interruptions} times at random steps; each resumes from its last snapshot in a new process."
-            " Equal: the SHA-256 of all tensors of the last snapshot, bank and counters too",
-            "control: resumes without the actions in transit to the motors; it must differ",
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.steps >= CONTROL_STEPS, f"steps is {self.steps}; it must be at least {CONTROL_STEPS}")
+        require(self.interruptions >= 1, f"interruptions is {self.interruptions}; it must be at least 1")
+        steps = max(CONTROL_STEPS, self.steps // 20) if self.quick else self.steps
+        adaptive = [name for name in list_variants_with_base(setting) if name not in NOT_ADAPTIVE]
+        names = self.families or tuple(adaptive) or ("ekf",)
+        bases = load_bases(setting, names)
+        rows = in_processes(
+            _measure_family, [(setting, name, steps, self.interruptions) for name in names], progress
+        )
+        return Result(
+            setting=setting,
+            figures={
+                "equal_fraction": float(np.mean([row["equal"] for row in rows])),
+                "control_equal_fraction": float(np.mean([row["control equal"] for row in rows])),
+                "killed": float(min(row["killed"] for row in rows)),
+            },
+            table=rows,
+            bases={name: base.digest for name, base in bases.items()},
+            notes=(
+                f"lifetimes of {steps} steps in {CONDITIONS} worlds that change and return, saved every {EVERY} "
+                f"steps and killed {self.interruptions} times at random steps; each resumes from its last snapshot "
+                "in a new process. Equal: the SHA-256 of all tensors of the last snapshot, bank and counters too",
+                "control: resumes without the actions in transit to the motors; it must differ",
+            ),
+        )
 
 
 def _measure_family(
@@ -101,18 +96,18 @@ def _measure_family(
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
 
-        def run_lifetime(into: str, what: Any, ends: list[int], **how: Any) -> tuple[str, int]:
+        def run_lifetime(into: str, log: "RobotLog", ends: list[int], **how: Any) -> tuple[str, int]:
             nonlocal done
             killed, began = 0, done
             for end in ends:
-                killed += _run_until_killed(base, spec, what, place / into, die_at=end, **how)
+                killed += _run_until_killed(base, spec, log, place / into, die_at=end, **how)
                 done = began + end
                 progress(done, total)
-            steps = len(what.action)
+            steps = len(log.action)
             resume_lifetime(
                 base,
                 spec,
-                what,
+                log,
                 place / into,
                 every=EVERY,
                 progress=make_part_progress(progress, began, steps, total),
@@ -136,7 +131,7 @@ def _measure_family(
     }
 
 
-def _run_until_killed(base: Path, spec: Any, log: Any, place: Path, **how: Any) -> bool:
+def _run_until_killed(base: Path, spec: RobotSpec, log: "RobotLog", place: Path, **how: Any) -> bool:
     """Run a lifetime in its own process until it kills itself."""
     import signal
 
@@ -157,7 +152,7 @@ def _resume_in_child(parent: int, *args: Any, **how: Any) -> None:
     resume_lifetime(*args, **how)
 
 
-def _make_log(setting: Setting, steps: int) -> Any:
+def _make_log(setting: Setting, steps: int) -> "RobotLog":
     from wm_robot.robots import load_spec
     from wm_robot_benchmarks.measures.resumed_lifetime import RobotLog
     from wm_robot_sim.rollouts import collect_trajectories

@@ -1,11 +1,11 @@
 """`wm-robot bench reward-independence`: effects of rewards by the clock, and the alarm for false predictions."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -26,6 +26,9 @@ from wm_robot_benchmarks.measures.noncontingent_reward import (
     record_behaviour,
 )
 from wm_robot_cli.values import Count, Seed
+
+if TYPE_CHECKING:
+    from wm_robot.model.world_model import WorldModel
 
 PERIOD_S, LENGTH_S, SETTLE_S, TRAINED_S, AFTER_S = 4.0, 0.3, 2.0, 24.0, 6.0
 """Times in s. For 1 to 1.5 s after a reward the return to a target that jumped is visible: 2 s are left out."""
@@ -50,39 +53,40 @@ class RewardIndependenceBench(MemoryBench, SeededBench):
     quick: bool = False
     """A third of the robots, one seed: too few to separate a ritual from noise."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.robots, progress=progress)
-
-
-def run(setting: Setting, memory: str, robots: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench reward-independence --help`."""
-    require_gripper(setting)
-    require(robots >= 8, f"robots is {robots}; it must be at least 8")
-    robots = max(8, robots // 3) if setting.quick else robots
-    bases, seeds = load_bases(setting, [memory]), setting.seeds
-    keys = [(who, name, seed) for who in (memory, "naive") for name in RUNS for seed in seeds]
-    keys += [(memory, name, seed) for name in BROKEN for seed in seeds]
-    jobs = [(setting, *key, robots) for key in keys]
-    found = dict(zip(keys, in_processes(_run_schedule, jobs, progress), strict=True))
-    told, said = _find_rituals({key: of[0] for key, of in found.items() if key[1] in RUNS}, memory, seeds)
-    rows, rates = _summarise_alarms(
-        {name: np.concatenate([found[memory, name, seed][1] for seed in seeds]) for name in RUNS + BROKEN}
-    )
-    return Result(
-        setting=setting,
-        figures=said | rates,
-        table=told + rows,
-        bases={name: base.digest for name, base in bases.items()},
-        notes=(
-            f"{robots} robots a run and seed, {describe_seed_count(seeds)}; within: the control's simultaneous 95 % "
-            "interval",
-            f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, "
-            f"independent of the robot; then {AFTER_S:.0f} s without",
-            "naive: greedy on the values of rewarded postures, without a model; its ritual must be detected",
-            f"flattered: for {OPTIMISTIC_S:.0f} s the model predicts perfect servos, then no longer; "
-            "deaf: frozen states, and motors that do not respond",
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require_gripper(setting)
+        require(self.robots >= 8, f"robots is {self.robots}; it must be at least 8")
+        robots = max(8, self.robots // 3) if self.quick else self.robots
+        bases, seeds = load_bases(setting, [self.memory]), setting.seeds
+        keys = [(who, name, seed) for who in (self.memory, "naive") for name in RUNS for seed in seeds]
+        keys += [(self.memory, name, seed) for name in BROKEN for seed in seeds]
+        jobs = [(setting, *key, robots) for key in keys]
+        found = dict(zip(keys, in_processes(_run_schedule, jobs, progress), strict=True))
+        told, said = _find_rituals(
+            {key: of[0] for key, of in found.items() if key[1] in RUNS}, self.memory, seeds
+        )
+        rows, rates = _summarise_alarms(
+            {
+                name: np.concatenate([found[self.memory, name, seed][1] for seed in seeds])
+                for name in RUNS + BROKEN
+            }
+        )
+        return Result(
+            setting=setting,
+            figures=said | rates,
+            table=told + rows,
+            bases={name: base.digest for name, base in bases.items()},
+            notes=(
+                f"{robots} robots a run and seed, {describe_seed_count(seeds)}; within: the control's simultaneous "
+                "95 % interval",
+                f"for {TRAINED_S:.0f} s the target is on the gripper every {PERIOD_S:.0f} s for {LENGTH_S} s, "
+                f"independent of the robot; then {AFTER_S:.0f} s without",
+                "naive: greedy on the values of rewarded postures, without a model; its ritual must be detected",
+                f"flattered: for {OPTIMISTIC_S:.0f} s the model predicts perfect servos, then no longer; "
+                "deaf: frozen states, and motors that do not respond",
+            ),
+        )
 
 
 def _find_rituals(
@@ -181,13 +185,15 @@ def _run_schedule(
         )
         return compute_ritual_statistics(spec, done, schedule), np.zeros((robots, steps), bool)
     model = load_bases(setting, [who])[who].model
-    believed: Any = OptimisticModel(model) if name == "flattered" else model
+    optimistic = OptimisticModel(model) if name == "flattered" else None
+    # It has all methods of the model that it wraps.
+    used = model if optimistic is None else cast("WorldModel", optimistic)
     task = next(iter(spec.tasks))
     watch = PlanMonitor(spec, task=task)
-    plans = TorchPlanner(believed, spec, task=task)
-    agents = BatchAgent(TorchBackend(believed), plans, spec, plan_monitor=watch, seed=drawn)
+    plans = TorchPlanner(used, spec, task=task)
+    agents = BatchAgent(TorchBackend(used), plans, spec, plan_monitor=watch, seed=drawn)
     crew = MonitoredAgents(agents, watch, frozen=name == "deaf")
-    honest = (steps // 2, believed.stop) if isinstance(believed, OptimisticModel) else None
+    honest = None if optimistic is None else (steps // 2, optimistic.stop)
     done = record_behaviour(
         sim,
         crew,

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from wm_robot.errors import DeviceError, MissingExtraError
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
 from wm_robot_benchmarks.harness.host_load import read_load, read_stolen_time
 from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, read_base_digest, require
@@ -39,72 +39,63 @@ class RosBench(MemoryBench, FirstSeedBench):
     quick: bool = False
     """A quarter of the time."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.seconds, self.rate, self.priority, progress=progress)
-
-
-def run(
-    setting: Setting,
-    memory: str,
-    seconds: float,
-    rate: float,
-    priority: int,
-    *,
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench ros --help`."""
-    if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
-        raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
-    require(0 < seconds < math.inf, f"seconds is {seconds}; it must be above 0")
-    require(0 <= rate <= 1000, f"rate is {rate}; it must be from 0 to 1000 Hz")
-    require(0 <= priority <= 59, f"priority is {priority}; it must be from 0 to 59, below the guard's")
-    seconds = seconds / 4 if setting.quick else seconds
-    # Before the echoes, which need no base and take most of the time.
-    base = find_base_folder(setting, memory)
-    before = read_stolen_time()
-    ways = _list_echo_options(seconds)
-    echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
-    agents = round(seconds + estimate_start_time(setting, rate))
-    tried = _measure_echoes(
-        ways, priority, setting.seeds[0], make_part_progress(progress, 0, echoes, echoes + agents)
-    )
-    echo, control = tried["as every agent has it"], tried["control: it stalls"]
-    if not echo["answered"]:
-        raise DeviceError("the echo has no answer in the measured time; the machine is too busy")
-    share = make_part_progress(progress, echoes, agents, echoes + agents)
-    with report_elapsed_time(share, agents):
-        agent = _measure_agent(setting, memory, seconds, rate, priority)
-    figures = {
-        "echo_p50_ms": echo["p50_ms"],
-        "echo_p99_ms": echo["p99_ms"],
-        "echo_p999_ms": echo["p999_ms"],
-        "echo_worst_ms": echo["worst_ms"],
-        "echo_cpu": echo["cpu"],
-        "sent": float(echo["sent"]),
-        "lost": float(echo["lost"]),
-        "wrong": float(echo["wrong"]),
-        "agent_p50_ms": agent["p50_ms"],
-        "agent_p99_ms": agent["p99_ms"],
-        "agent_missed": float(agent["missed_periods"]),
-        "control_lost": float(control["lost"]),
-        "control_lost_seen": float(detects_stalls(control)),
-        "realtime": float(echo["realtime"] and agent["realtime"]),
-        "load": read_load(),
-        "stolen_s": read_stolen_time() - before,
-    }
-    return Result(
-        setting=setting,
-        figures=figures,
-        table=[*(make_echo_row(name, found) for name, found in tried.items()), _make_agent_row(agent)],
-        bases={memory: read_base_digest(base)},
-        notes=(
-            "echo: 12 joints at 200 Hz, from the publication of an observation to the arrival of its command",
-            "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
-            "lost: observations without an answer; cpu: time of the answering process, s for each s",
-            f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
-            f"each loses {LOST_BY_STALL} observations or more",
-        ),
-    )
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        if find_spec("rclpy") is None or find_spec("wm_robot_ros") is None:
+            raise MissingExtraError("wm-robot bench ros", "learn,sim,ros")
+        require(0 < self.seconds < math.inf, f"seconds is {self.seconds}; it must be above 0")
+        require(0 <= self.rate <= 1000, f"rate is {self.rate}; it must be from 0 to 1000 Hz")
+        require(
+            0 <= self.priority <= 59,
+            f"priority is {self.priority}; it must be from 0 to 59, below the guard's",
+        )
+        seconds = self.seconds / 4 if self.quick else self.seconds
+        # Before the echoes, which need no base and take most of the time.
+        base = find_base_folder(setting, self.memory)
+        before = read_stolen_time()
+        ways = _list_echo_options(seconds)
+        echoes = round(sum(way["seconds"] + START_S for way in ways.values()))
+        agents = round(seconds + estimate_start_time(setting, self.rate))
+        tried = _measure_echoes(
+            ways, self.priority, setting.seeds[0], make_part_progress(progress, 0, echoes, echoes + agents)
+        )
+        echo, control = tried["as every agent has it"], tried["control: it stalls"]
+        if not echo["answered"]:
+            raise DeviceError("the echo has no answer in the measured time; the machine is too busy")
+        share = make_part_progress(progress, echoes, agents, echoes + agents)
+        with report_elapsed_time(share, agents):
+            agent = _measure_agent(setting, self.memory, seconds, self.rate, self.priority)
+        figures = {
+            "echo_p50_ms": echo["p50_ms"],
+            "echo_p99_ms": echo["p99_ms"],
+            "echo_p999_ms": echo["p999_ms"],
+            "echo_worst_ms": echo["worst_ms"],
+            "echo_cpu": echo["cpu"],
+            "sent": float(echo["sent"]),
+            "lost": float(echo["lost"]),
+            "wrong": float(echo["wrong"]),
+            "agent_p50_ms": agent["p50_ms"],
+            "agent_p99_ms": agent["p99_ms"],
+            "agent_missed": float(agent["missed_periods"]),
+            "control_lost": float(control["lost"]),
+            "control_lost_seen": float(detects_stalls(control)),
+            "realtime": float(echo["realtime"] and agent["realtime"]),
+            "load": read_load(),
+            "stolen_s": read_stolen_time() - before,
+        }
+        return Result(
+            setting=setting,
+            figures=figures,
+            table=[*(make_echo_row(name, found) for name, found in tried.items()), _make_agent_row(agent)],
+            bases={self.memory: read_base_digest(base)},
+            notes=(
+                "echo: 12 joints at 200 Hz, from the publication of an observation to the arrival of its command",
+                "load is that of a core, in the last minute; stolen: core time that the host took from this machine",
+                "lost: observations without an answer; cpu: time of the answering process, s for each s",
+                f"the control stalls for {1e3 * STALL:.0f} ms at every {STALL_EVERY}th answer: "
+                f"each loses {LOST_BY_STALL} observations or more",
+            ),
+        )
 
 
 def _list_echo_options(seconds: float) -> dict[str, dict[str, Any]]:

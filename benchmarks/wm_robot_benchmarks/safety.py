@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.spec import RobotSpec, Safety
 from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
@@ -62,66 +62,50 @@ class SafetyBench(MemoryBench, FirstSeedBench):
     quick: bool = False
     """A twentieth of the cases, five of the kills, one helper of each kind in a fifth of the time."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(
-            setting,
-            self.generated,
-            self.kills,
-            self.flood,
-            helper_kills=self.helper_kills,
-            memory=self.memory,
-            progress=progress,
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        from wm_robot.robots import load_spec
+
+        require(self.generated >= 100, f"generated is {self.generated}; it must be at least 100")
+        require(
+            0 <= self.flood <= LONGEST_FLOOD, f"flood is {self.flood}; it must be from 0 to {LONGEST_FLOOD}"
         )
-
-
-def run(
-    setting: Setting,
-    generated: int,
-    kills: int,
-    flood: int,
-    *,
-    helper_kills: int = 0,
-    memory: str = "ekf",
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench safety --help`."""
-    from wm_robot.robots import load_spec
-
-    require(generated >= 100, f"generated is {generated}; it must be at least 100")
-    require(0 <= flood <= LONGEST_FLOOD, f"flood is {flood}; it must be from 0 to {LONGEST_FLOOD}")
-    require(kills >= 0, f"kills is {kills}; it must not be below 0")
-    require(helper_kills >= 0, f"helper-kills is {helper_kills}; it must not be below 0")
-    if setting.quick:
-        generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
-        helper_kills = min(helper_kills, 1)
-    spec = load_spec(setting.robot)
-    base = _find_agent_base(setting, memory)
-    flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
-    shares = _split_progress(
-        progress, generated, flooded if flood else 0.0, kills, 3 * helper_kills * (6 * unwell + 10)
-    )
-    rng = np.random.default_rng(setting.seeds[0])
-    with report_elapsed_time(shares["numbers"], generated * NUMBER_S):
-        table, figures = _inject_value_faults(spec, generated, rng)
-    # Without progress: the growth of this process's memory by a flood is measured.
-    told, said = _inject_stream_faults(spec, max(100, generated // 10), flood)
-    notes = [
-        f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
-    ]
-    rows, figures = table + told, figures | said
-    if flood:
-        told, said, note = _measure_flood(setting, base, memory, flooded, shares["flood"])
-        rows, figures, notes = rows + told, figures | said, [*notes, *note]
-    if kills and sys.platform == "linux":
-        stopped, said, note = _measure_stops(spec, kills, rng, shares["stops"])
-        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
-    else:
-        notes.append("no control process was ended: kills is 0, or this is not Linux")
-    if helper_kills and sys.platform == "linux":
-        stopped, said, note = _measure_helper_faults(spec, base, helper_kills, unwell, shares["helper kills"])
-        rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
-    bases = {memory: read_base_digest(base)} if base else {}
-    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
+        require(self.kills >= 0, f"kills is {self.kills}; it must not be below 0")
+        require(self.helper_kills >= 0, f"helper-kills is {self.helper_kills}; it must not be below 0")
+        generated, kills, flood, helper_kills = self.generated, self.kills, self.flood, self.helper_kills
+        if self.quick:
+            generated, kills, flood = max(100, generated // 20), min(kills, 5), flood // 20
+            helper_kills = min(helper_kills, 1)
+        spec = load_spec(setting.robot)
+        base = _find_agent_base(setting, self.memory)
+        flooded, unwell = (PHASE, PHASE / 5) if setting.quick else (3 * PHASE, PHASE)
+        shares = _split_progress(
+            progress, generated, flooded if flood else 0.0, kills, 3 * helper_kills * (6 * unwell + 10)
+        )
+        rng = np.random.default_rng(setting.seeds[0])
+        with report_elapsed_time(shares["numbers"], generated * NUMBER_S):
+            table, figures = _inject_value_faults(spec, generated, rng)
+        # Without progress: the growth of this process's memory by a flood is measured.
+        told, said = _inject_stream_faults(spec, max(100, generated // 10), flood)
+        notes = [
+            f"none in {generated} generated cases means fewer than {3 / generated:.2%}, by the rule of three"
+        ]
+        rows, figures = table + told, figures | said
+        if flood:
+            told, said, note = _measure_flood(setting, base, self.memory, flooded, shares["flood"])
+            rows, figures, notes = rows + told, figures | said, [*notes, *note]
+        if kills and sys.platform == "linux":
+            stopped, said, note = _measure_stops(spec, kills, rng, shares["stops"])
+            rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
+        else:
+            notes.append("no control process was ended: kills is 0, or this is not Linux")
+        if helper_kills and sys.platform == "linux":
+            stopped, said, note = _measure_helper_faults(
+                spec, base, helper_kills, unwell, shares["helper kills"]
+            )
+            rows, figures, notes = rows + stopped, figures | said, [*notes, *note]
+        bases = {self.memory: read_base_digest(base)} if base else {}
+        return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=tuple(notes))
 
 
 def _find_agent_base(setting: Setting, memory: str) -> Path | None:

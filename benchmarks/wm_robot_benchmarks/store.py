@@ -14,11 +14,11 @@ import numpy as np
 from safetensors.numpy import save
 
 from wm_robot.io.durable import compute_digest
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import DEFAULT_BRANCH, Store
 from wm_robot_benchmarks.harness.bench import Bench
-from wm_robot_benchmarks.harness.result import Result, Setting, require
+from wm_robot_benchmarks.harness.result import Result, require
 from wm_robot_benchmarks.measures.snapshot_durability import BASE, SPEC, make_numbered_state
 from wm_robot_cli.values import Count
 
@@ -41,59 +41,48 @@ class StoreBench(Bench):
     quick: bool = False
     """A quarter of the rounds, a twentieth of the snapshots."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.size, self.rounds, self.snapshots, self.folder, progress=progress)
-
-
-def run(
-    setting: Setting,
-    size: int,
-    rounds: int,
-    snapshots: int,
-    folder: Path | None,
-    *,
-    progress: Progress = ignore_progress,
-) -> Result:
-    """See `wm-robot bench store --help`."""
-    require(rounds >= 3, f"rounds is {rounds}; it must be at least 3")
-    if setting.quick:
-        rounds, snapshots = max(3, rounds // 4), snapshots // 20
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        place = Path(scratch)
-        first, second, third = (make_part_progress(progress, start, size, 10) for start, size in SHARES)
-        saving, bare, restoring = _measure_costs(place, size, rounds, first)
-        many = _make_large_store(place / "many", snapshots, second)
-        asked = {}
-        for number, name in enumerate(("ls", "log")):
-            asked[name] = _time_verb(name, many)
-            third(number + 1, 2)
-    rows = [
-        {
-            "what": what,
-            "median": round(float(np.median(times)), 2),
-            "p90": round(float(np.quantile(times, 0.9)), 2),
-        }
-        for what, times in (
-            ("snapshot, ms", saving),
-            ("the same hash, writes and fsyncs, ms", bare),
-            ("restore, ms", restoring),
-            *((f"wm-robot state {name}, s", seconds) for name, seconds in asked.items()),
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.rounds >= 3, f"rounds is {self.rounds}; it must be at least 3")
+        rounds, snapshots = self.rounds, self.snapshots
+        if self.quick:
+            rounds, snapshots = max(3, rounds // 4), snapshots // 20
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            place = Path(scratch)
+            first, second, third = (make_part_progress(progress, start, share, 10) for start, share in SHARES)
+            saving, bare, restoring = _measure_costs(place, self.size, rounds, first)
+            many = _make_large_store(place / "many", snapshots, second)
+            asked = {}
+            for number, name in enumerate(("ls", "log")):
+                asked[name] = _time_verb(name, many)
+                third(number + 1, 2)
+        rows = [
+            {
+                "what": what,
+                "median": round(float(np.median(times)), 2),
+                "p90": round(float(np.quantile(times, 0.9)), 2),
+            }
+            for what, times in (
+                ("snapshot, ms", saving),
+                ("the same hash, writes and fsyncs, ms", bare),
+                ("restore, ms", restoring),
+                *((f"wm-robot state {name}, s", seconds) for name, seconds in asked.items()),
+            )
+        ]
+        return Result(
+            setting=setting,
+            figures={
+                "snapshot_vs_bare": float(np.median(np.array(saving) / np.array(bare))),
+                "restore_ms": float(np.median(restoring)),
+                "ls_s": float(np.median(asked["ls"])),
+                "log_s": float(np.median(asked["log"])),
+            },
+            table=rows,
+            notes=(
+                f"{rounds} states of {self.size / 2**20:.1f} MiB, each written both ways in turn; ls and log, with "
+                f"the start of Python, in a store of {snapshots} snapshots",
+            ),
         )
-    ]
-    return Result(
-        setting=setting,
-        figures={
-            "snapshot_vs_bare": float(np.median(np.array(saving) / np.array(bare))),
-            "restore_ms": float(np.median(restoring)),
-            "ls_s": float(np.median(asked["ls"])),
-            "log_s": float(np.median(asked["log"])),
-        },
-        table=rows,
-        notes=(
-            f"{rounds} states of {size / 2**20:.1f} MiB, each written both ways in turn; ls and log, with the start "
-            f"of Python, in a store of {snapshots} snapshots",
-        ),
-    )
 
 
 def _measure_costs(

@@ -13,7 +13,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot.sharing.bundle import read_bundle
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, MemoryBench
-from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, require
+from wm_robot_benchmarks.harness.result import Result, find_base_folder, require
 from wm_robot_benchmarks.tampering.attack_classes import schedule_attacks, write_attack
 from wm_robot_benchmarks.tampering.attempt import ReaderOutcome, read_naively, run_reader
 from wm_robot_benchmarks.tampering.target import AttackTarget
@@ -39,41 +39,38 @@ class TamperBench(MemoryBench, FirstSeedBench):
     quick: bool = False
     """A twentieth of the attempts."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return run(setting, self.memory, self.n, progress=progress)
-
-
-def run(setting: Setting, memory: str, count: int, *, progress: Progress = ignore_progress) -> Result:
-    """See `wm-robot bench tamper --help`."""
-    require(count >= LEAST, f"n is {count}; it must be at least {LEAST}")
-    require(
-        sys.platform == "linux", "readers are forked and their memory is read from /proc, which needs Linux"
-    )
-    count = max(LEAST, count // 20) if setting.quick else count
-    base = find_base_folder(setting, memory)
-    shipment = collect_shipment(f"{base / 'graduate'}", base, "life", None, (), None)
-    with tempfile.TemporaryDirectory() as folder:
-        target = AttackTarget(shipment, Path(folder))
-        check_untouched(target)
-        rows, naive, crash = run_attacks(target, schedule_attacks(count), setting.seeds[0], progress)
-        check_untouched(target)
-    made = sum(row["attempts"] for row in rows)
-    figures = {
-        "attempts": float(made),
-        "accepted": float(sum(row["accepted"] for row in rows)),
-        "crashed": float(sum(row["crashed"] for row in rows)),
-        "slowest_s": max(row["slowest s"] for row in rows),
-        "peak_mb": max(row["peak MB"] for row in rows),
-        "naive_accepted_fraction": naive / made,
-    }
-    notes = (
-        f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in its "
-        "own process, through the function of `state import`; peak is the whole memory of the process",
-        "in the signed classes a trusted key has signed hostile content; naive: json and safetensors, no checks",
-        *((f"a crash: {crash}",) if crash else ()),
-    )
-    bases = {memory: str(shipment.base["digest"])}
-    return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=notes)
+    def run(self, progress: Progress) -> Result:
+        setting = self.make_setting()
+        require(self.n >= LEAST, f"n is {self.n}; it must be at least {LEAST}")
+        require(
+            sys.platform == "linux",
+            "readers are forked and their memory is read from /proc, which needs Linux",
+        )
+        count = max(LEAST, self.n // 20) if self.quick else self.n
+        base = find_base_folder(setting, self.memory)
+        shipment = collect_shipment(f"{base / 'graduate'}", base, "life", None, (), None)
+        with tempfile.TemporaryDirectory() as folder:
+            target = AttackTarget(shipment, Path(folder))
+            check_untouched(target)
+            rows, naive, crash = run_attacks(target, schedule_attacks(count), setting.seeds[0], progress)
+            check_untouched(target)
+        made = sum(row["attempts"] for row in rows)
+        figures = {
+            "attempts": float(made),
+            "accepted": float(sum(row["accepted"] for row in rows)),
+            "crashed": float(sum(row["crashed"] for row in rows)),
+            "slowest_s": max(row["slowest s"] for row in rows),
+            "peak_mb": max(row["peak MB"] for row in rows),
+            "naive_accepted_fraction": naive / made,
+        }
+        notes = (
+            f"a bundle of {len(target.newest) / 2**20:.1f} MiB, accepted untouched before and after; each attempt in "
+            "its own process, through the function of `state import`; peak is the whole memory of the process",
+            "in the signed classes a trusted key has signed hostile content; naive: json and safetensors, no checks",
+            *((f"a crash: {crash}",) if crash else ()),
+        )
+        bases = {self.memory: str(shipment.base["digest"])}
+        return Result(setting=setting, figures=figures, table=rows, bases=bases, notes=notes)
 
 
 def run_attacks(

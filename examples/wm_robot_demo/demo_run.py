@@ -33,6 +33,7 @@ from wm_robot_demo.status_reader import RobotStatus, StatusReader
 from wm_robot_ros.middleware.environment import make_private_environment
 
 if TYPE_CHECKING:
+    from wm_robot.memory.state_arrays import Arrays
     from wm_robot_demo.load_session import RobotTrack
 
 ROBOT = "arm"
@@ -180,7 +181,7 @@ class _DemoRun:
     def _write_output(
         self,
         recordings: "Sequence[RobotTrack]",
-        initial_arrays: Any,
+        initial_arrays: "Arrays | None",
         *,
         is_complete: bool,
         over_ros: bool,
@@ -205,7 +206,7 @@ class _DemoRun:
     def _make_commentary(self) -> "_FirstSessionCommentary":
         return _FirstSessionCommentary(self.make_plan)
 
-    def _read_initial_arrays(self) -> Any:
+    def _read_initial_arrays(self) -> "Arrays | None":
         return _read_arrays(self.restore, self.manifests[self.options.base], self.spec)
 
     def _report_failure(self, error: DeviceError) -> int:
@@ -379,7 +380,7 @@ def _select_saved_state(options: DemoOptions, base: Mapping[str, Any], screen: D
     return None
 
 
-def _read_arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> Any:
+def _read_arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec) -> "Arrays | None":
     """Read the state at the start of the session. At its end, the folder contains another one."""
     if restore is None:
         return None

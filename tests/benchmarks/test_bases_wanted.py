@@ -9,8 +9,9 @@ import pytest
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
 from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot.progress import ignore_progress
 from wm_robot.robots import find_spec_path, load_spec
-from wm_robot_benchmarks import adaptation, control, onboard, recall, reward_independence
+from wm_robot_benchmarks import adaptation, control, memory, onboard, recall, reward_independence
 from wm_robot_benchmarks.harness import result
 from wm_robot_benchmarks.harness.result import Setting, check_bases, list_variants_with_base, load_bases
 from wm_robot_benchmarks.measures import memory_arm
@@ -89,30 +90,30 @@ def test_a_misspelt_family_is_not_to_be_trained(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("run", "options"),
+    ("bench", "options"),
     [
-        (adaptation.run, ("ekf", 100)),
-        (control.run, ("ekf", 100)),
-        (recall.run, ("ekf", 48)),
-        (memory_arm.run, (("gru", "ekf"), 8)),
+        (adaptation.AdaptationBench, {"worlds": 100}),
+        (control.ControlBench, {"episodes": 100}),
+        (recall.RecallBench, {"lives": 48}),
+        (memory.MemoryFamiliesBench, {"task": "arm", "families": ("gru", "ekf"), "worlds": 8}),
     ],
 )
-def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, run, options):
+def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, bench, options):
     def never(*args: object, **how: object) -> None:
         raise AssertionError("it began")
 
     for module in (adaptation, control, recall, memory_arm):
         monkeypatch.setattr(module, "in_processes", never)
     with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make (it|them): wm-robot train arm "):
-        run(setting(tmp_path), *options)
+        bench(bases=tmp_path, quick=True, **options).run(ignore_progress)
 
 
 @pytest.mark.parametrize(
-    ("run", "options"), [(control.run, (100,)), (reward_independence.run, (24,)), (onboard.run, (200, 24))]
+    "bench", [control.ControlBench, reward_independence.RewardIndependenceBench, onboard.OnboardBench]
 )
-def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, run, options):
+def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, bench):
     with pytest.raises(ConfigError, match="robot is 'cartpole', whose spec has no chain, .*--robot arm"):
-        run(setting(tmp_path, "cartpole"), "ekf", *options)
+        bench(bases=tmp_path, robot="cartpole", quick=True).run(ignore_progress)
 
 
 def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):

@@ -8,19 +8,15 @@ pytestmark = [pytest.mark.learn, pytest.mark.sim]
 pytest.importorskip("torch")
 
 from wm_robot.errors import ConfigError
+from wm_robot.progress import ignore_progress
 from wm_robot_benchmarks import life
-from wm_robot_benchmarks.harness.result import Setting
 
 BASES = Path(__file__).parents[2] / "bases"
 
 
-def setting() -> Setting:
-    return Setting("life", "arm", (0,), False, BASES)
-
-
 def test_every_step_is_counted_and_every_tenth_is_told(monkeypatch):
     monkeypatch.setattr(life, "PIECE", 64)
-    result = life.run(setting(), "ekf", 640)
+    result = life.LifeBench(bases=BASES, steps=640).run(ignore_progress)
     assert [row["steps"] for row in result.table] == list(range(64, 641, 64))
     assert result.figures["counter_off_by"] == 0
     assert result.figures["state_size_ratio"] == 1
@@ -29,4 +25,4 @@ def test_every_step_is_counted_and_every_tenth_is_told(monkeypatch):
 
 def test_a_life_too_short_to_be_told_in_tenths_is_refused():
     with pytest.raises(ConfigError, match="steps is 100; it must be at least 10240"):
-        life.run(setting(), "ekf", 100)
+        life.LifeBench(bases=BASES, steps=100).run(ignore_progress)

@@ -1,8 +1,8 @@
 import pytest
 
 from wm_robot.errors import ConfigError, MissingExtraError
-from wm_robot_benchmarks.harness.result import Setting
-from wm_robot_benchmarks.ros import detects_stalls, make_echo_row, run
+from wm_robot.progress import ignore_progress
+from wm_robot_benchmarks.ros import RosBench, detects_stalls, make_echo_row
 
 STALLED = {
     "sent": 1000,
@@ -44,7 +44,7 @@ def test_who_answered_nothing_has_no_time():
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(tmp_path, changes, words):
-    setting = Setting("ros", "arm", (0,), False, tmp_path)
+    bench = RosBench(bases=tmp_path, **{"seconds": 1.0, "rate": 100.0, "priority": 0} | changes)
     with pytest.raises((ConfigError, MissingExtraError)) as caught:
-        run(setting, "ekf", **{"seconds": 1.0, "rate": 100.0, "priority": 0} | changes)
+        bench.run(ignore_progress)
     assert words in str(caught.value) or isinstance(caught.value, MissingExtraError)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import FirstSeedBench, RobotBench
-from wm_robot_benchmarks.harness.result import Result, Setting
+from wm_robot_benchmarks.harness.result import Result
 from wm_robot_cli.values import Count
 
 
@@ -28,8 +28,8 @@ class JitterBench(RobotBench, FirstSeedBench):
     periods: Count = 3
     """How many are counted."""
 
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
-        return Result(setting=setting, figures={"periods": float(self.periods)}, table=[])
+    def run(self, progress: Progress) -> Result:
+        return Result(setting=self.make_setting(), figures={"periods": float(self.periods)}, table=[])
 '''
 
 
@@ -45,7 +45,7 @@ def test_the_modules_of_the_package_are_the_benches():
 def test_a_bench_has_the_name_of_its_module_and_help_of_its_own(name):
     bench = BENCHES[name]
     assert issubclass(bench, Bench) and bench.__doc__ and bench.__doc__ != Bench.__doc__
-    setting = bench().setting()
+    setting = bench().make_setting()
     assert setting.bench == name and len(setting.asked) >= 1
     # What a smaller sample is differs from bench to bench, so each has words of its own for it.
     assert "quick" in bench.__annotations__
@@ -55,7 +55,7 @@ def test_a_bench_has_the_name_of_its_module_and_help_of_its_own(name):
 def test_what_results_name_is_what_was_asked_for(name):
     named = {each.name for each in dataclasses.fields(BENCHES[name])}
     given = {"robot": "pole", "seeds": (7, 8), "bases": Path("own"), "quick": True}
-    setting = BENCHES[name](**{key: value for key, value in given.items() if key in named}).setting()
+    setting = BENCHES[name](**{key: value for key, value in given.items() if key in named}).make_setting()
     assert setting.quick and setting.seeds in ((7,), (0,)) and (setting.seeds == (7,)) == ("seeds" in named)
     assert ("robot" in named) == (setting.robot == "pole") and ("bases" in named) == (
         setting.bases == Path("own")

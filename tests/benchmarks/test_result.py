@@ -1,18 +1,19 @@
 """What a bench says: a table, and one JSON object as its last line."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
+from wm_robot_benchmarks.harness.bench import Bench
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
     describe_seed_count,
     describe_spread,
-    measure_and_print,
     print_result,
 )
 
@@ -78,11 +79,15 @@ def test_of_one_seed_no_spread_is_told():
 
 
 def test_the_result_is_on_stdout_and_progress_is_not(capsys):
-    def run(setting, number, *, progress):
-        progress(1, 2)
-        return Result(setting=setting, figures={"number": number}, table=[])
+    @dataclass(frozen=True, kw_only=True)
+    class NumberBench(Bench):
+        number: float
 
-    measure_and_print(run, setting(0), 2.0, as_json=True)
+        def run(self, progress):
+            progress(1, 2)
+            return Result(setting=self.make_setting(), figures={"number": self.number}, table=[])
+
+    NumberBench(number=2.0, as_json=True).measure()
     found = capsys.readouterr()
     assert json.loads(found.out.splitlines()[-1])["figures"] == {"number": 2.0} and found.err == ""
 

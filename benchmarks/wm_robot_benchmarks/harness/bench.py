@@ -1,6 +1,6 @@
-"""Bench base classes: the options that benches share. A bench is a dataclass with its own options, in its own module.
+"""Bench base classes: the options that benches share.
 
-::
+A bench is a dataclass in its own module. Its fields are its only list of options, and its method `run` measures::
 
     @dataclass(frozen=True, kw_only=True)
     class RecallBench(MemoryBench, SeededBench):
@@ -9,7 +9,7 @@
         lives: Count = 48
         '''Help of its option `--lives`.'''
 
-        def run(self, setting: Setting, *, progress: Progress) -> Result: ...
+        def run(self, progress: Progress) -> Result: ...
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,8 @@ from typing import Annotated
 import tyro
 
 from wm_robot.progress import Progress
-from wm_robot_benchmarks.harness.result import Result, Setting, measure_and_print
+from wm_robot_benchmarks.harness.result import Result, Setting, print_result
+from wm_robot_cli.progress import ProgressMeter
 from wm_robot_cli.values import Seed
 
 BASES = Path("bases")
@@ -38,15 +39,17 @@ class Bench(ABC):
 
     def measure(self) -> None:
         """Run the bench with a progress meter, and print the result."""
-        measure_and_print(self.run, self.setting(), as_json=self.as_json)
+        with ProgressMeter(f"bench {self.make_setting().bench}") as progress:
+            result = self.run(progress)
+        print_result(result, self.as_json)
 
-    def setting(self) -> Setting:
-        """Return the options that every result reports."""
+    def make_setting(self) -> Setting:
+        """Return the options that every result reports. The measured time of the result starts now."""
         name = type(self).__module__.rpartition(".")[2].replace("_", "-")
         return Setting(name, "none", (0,), self.quick, BASES)
 
     @abstractmethod
-    def run(self, setting: Setting, *, progress: Progress) -> Result:
+    def run(self, progress: Progress) -> Result:
         """Run the measurement. It imports large libraries here and not in the module, so that help is fast."""
 
 
@@ -57,8 +60,8 @@ class RobotBench(Bench):
     robot: str = "arm"
     """Name of the robot."""
 
-    def setting(self) -> Setting:
-        return replace(super().setting(), robot=self.robot)
+    def make_setting(self) -> Setting:
+        return replace(super().make_setting(), robot=self.robot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,8 @@ class BasesBench(Bench):
     bases: Path = BASES
     """Folder with the trained bases."""
 
-    def setting(self) -> Setting:
-        return replace(super().setting(), bases=self.bases)
+    def make_setting(self) -> Setting:
+        return replace(super().make_setting(), bases=self.bases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +90,8 @@ class SeededBench(Bench):
     seeds: tuple[Seed, ...] = (0, 1)
     """Seeds of worlds, motion and noise."""
 
-    def setting(self) -> Setting:
-        return replace(super().setting(), asked=self.seeds)
+    def make_setting(self) -> Setting:
+        return replace(super().make_setting(), asked=self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,5 +101,5 @@ class FirstSeedBench(Bench):
     seeds: tuple[Seed, ...] = (0,)
     """Seeds; the first is used."""
 
-    def setting(self) -> Setting:
-        return replace(super().setting(), asked=self.seeds[:1])
+    def make_setting(self) -> Setting:
+        return replace(super().make_setting(), asked=self.seeds[:1])

@@ -3,19 +3,21 @@
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import pstdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.memory import registry
-from wm_robot_cli.progress import ProgressMeter
 from wm_robot_cli.provenance import read_command, read_commit
 from wm_robot_cli.tables import format_number, make_console, print_table
+
+if TYPE_CHECKING:
+    from wm_robot.model.base import Base
 
 LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.is_learned}
 FAMILIES = tuple(name for name, family in LEARNING.items() if not family.same_predictions_as)
@@ -77,15 +79,6 @@ class Result:
         }
 
 
-def measure_and_print(
-    run: Callable[..., Result], setting: Setting, *args: Any, as_json: bool, **options: Any
-) -> None:
-    """Run a bench with a progress meter, and print its result."""
-    with ProgressMeter(f"bench {setting.bench}") as progress:
-        result = run(setting, *args, progress=progress, **options)
-    print_result(result, as_json)
-
-
 def require_gripper(setting: Setting) -> None:
     """Reject a robot without a gripper, before bases are trained for it.
 
@@ -130,7 +123,7 @@ def check_bases(setting: Setting, variants: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def load_bases(setting: Setting, variants: Iterable[str]) -> dict[str, Any]:
+def load_bases(setting: Setting, variants: Iterable[str]) -> "dict[str, Base]":
     """Load the base of every variant that an experiment needs.
 
     Raises:

@@ -19,7 +19,7 @@ from wm_robot.evaluation.adaptation import (
     update_state,
 )
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import Step, TrajectoryBatch
 from wm_robot_benchmarks.adaptation import STAGE
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -55,15 +55,15 @@ class _TrajectorySets(NamedTuple):
     changing: TrajectoryBatch
 
 
-def run(
-    setting: Setting,
-    families: Sequence[str],
-    worlds: int,
-    figure: Path | None = None,
-    *,
-    progress: Progress = ignore_progress,
+def compare_on_arm(
+    setting: Setting, families: Sequence[str], worlds: int, figure: Path | None, progress: Progress
 ) -> Result:
-    """See `wm-robot bench memory --help`."""
+    """Compare the families that have a base.
+
+    Args:
+        worlds: Held-out worlds for each seed.
+        figure: SVG file for a plot of the errors.
+    """
     require(worlds >= 4, f"worlds is {worlds}; it must be at least 4")
     worlds = max(4, worlds // 4) if setting.quick else worlds
     there = list_variants_with_base(setting)
@@ -185,7 +185,11 @@ def _generate_trajectories(robot: str, worlds: int, seed: int) -> _TrajectorySet
     draw, rng = DomainRandomization(spec).sample, np.random.default_rng([seed, 50_000])
 
     def generate(
-        count: int, steps: int, number: int, conditions: int = 1, visits: Any = None
+        count: int,
+        steps: int,
+        number: int,
+        conditions: int = 1,
+        visits: Sequence[tuple[int, int]] | None = None,
     ) -> TrajectoryBatch:
         own = [[draw(rng) for _ in range(conditions)] for _ in range(count)]
         return collect_trajectories(

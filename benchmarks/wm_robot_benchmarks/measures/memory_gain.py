@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
@@ -25,15 +25,15 @@ HISTORIES = {"lasting": "own", "control_shuffled": "shuffled", "control_other_li
 """Controls with a constant gain. A third control has another gain in each episode."""
 
 
-def run(
-    setting: Setting,
-    families: Sequence[str],
-    updates: int,
-    work: Path,
-    *,
-    progress: Progress = ignore_progress,
+def compare_on_gain(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, progress: Progress
 ) -> Result:
-    """See `wm-robot bench memory --help`."""
+    """Train families on a gain that lasts over episodes, and compare them.
+
+    Args:
+        updates: Updates of each training.
+        work: Folder of the trainings; finished ones are reused.
+    """
     updates = max(1, updates // 3) if setting.quick else updates
     rows = in_processes(
         _measure_gain_family, [(setting.seeds, family, updates, work) for family in families], progress

@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_robot.evaluation.adaptation import Variant, compute_error_after_false_history, compute_error_by_step
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
-from wm_robot.progress import Progress, ignore_progress, make_part_progress
+from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
@@ -46,15 +46,15 @@ LIVED = 448
 """Steps of false history of the controls."""
 
 
-def run(
-    setting: Setting,
-    families: Sequence[str],
-    updates: int,
-    work: Path,
-    *,
-    progress: Progress = ignore_progress,
+def compare_on_linear_systems(
+    setting: Setting, families: Sequence[str], updates: int, work: Path, progress: Progress
 ) -> Result:
-    """See `wm-robot bench memory --help`."""
+    """Train families on random linear systems, and compare them with each other and with least squares.
+
+    Args:
+        updates: Updates of each training.
+        work: Folder of the trainings; finished ones are reused.
+    """
     updates = updates // 50 if setting.quick else updates
     jobs = [(setting.seeds, family, updates, work) for family in families]
     rows = [_measure_least_squares(setting.seeds, name, **how) for name, how in LEAST_SQUARES.items()]

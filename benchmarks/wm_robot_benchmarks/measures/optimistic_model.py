@@ -53,8 +53,8 @@ class MonitoredAgents:
         self.alarms: list[np.ndarray] = []
         """Alarms after each step, `B`."""
 
-    def begin(self, hold: np.ndarray, truth: np.ndarray | None = None) -> None:
-        self._agents.begin(hold, truth)
+    def begin(self, last_action: np.ndarray, truth: np.ndarray | None = None) -> None:
+        self._agents.begin(last_action, truth)
         self.alarms.clear()
 
     def act(self, obs: np.ndarray, goal: np.ndarray) -> np.ndarray:

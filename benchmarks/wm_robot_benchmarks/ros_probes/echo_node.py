@@ -6,12 +6,12 @@ For `wm-robot bench ros`. Without planning and learning, the time of an answer i
 import argparse
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from rclpy.executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 
-from wm_robot.agent.builder import AgentConfig
+from wm_robot.agent.builder import AgentConfig, RobotAgent
 from wm_robot.errors import MissingExtraError
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.middleware.node_runtime import make_events_executor, make_executor, run_node
@@ -97,8 +97,9 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=0.0)
     own, _ = parser.parse_known_args()
 
-    def make(config: AgentConfig, spec: RobotSpec) -> Any:
-        return EchoAgent(spec, stall_every=own.stall_every, stall=own.stall)
+    def make(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
+        # It has the methods that the node calls.
+        return cast(RobotAgent, EchoAgent(spec, stall_every=own.stall_every, stall=own.stall))
 
     with run_node(lambda: AgentNode(make)) as (node, stop):
         if own.executor:
