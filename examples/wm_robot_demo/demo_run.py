@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, DeviceError, MissingExtraError, SnapshotError
-from wm_robot.evaluation.recovery import START_SECONDS, compute_off_target_limit
 from wm_robot.io.base_file import find_base
 from wm_robot.io.durable import try_lock
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
+from wm_robot_demo.commentary import (
+    FirstSessionCommentary,
+    describe_output,
+    describe_saved_state,
+    describe_second_session,
+)
 from wm_robot_demo.options import DemoOptions
 from wm_robot_demo.processes import NodeProcesses
 from wm_robot_demo.progress import DemoDisplay
-from wm_robot_demo.scenario import DemoPlan
+from wm_robot_demo.scenario import ADAPTIVE, FROZEN, NEWBORN, RESTORED, ROBOTS, DemoPlan
 from wm_robot_demo.session import (
     AGENT_PRIORITY,
     SAVE_TIMEOUT,
@@ -29,7 +34,7 @@ from wm_robot_demo.session import (
     agent_process_name,
     run_session,
 )
-from wm_robot_demo.status_reader import RobotStatus, StatusReader
+from wm_robot_demo.status_reader import StatusReader
 from wm_robot_ros.middleware.environment import make_private_environment
 
 if TYPE_CHECKING:
@@ -37,11 +42,8 @@ if TYPE_CHECKING:
     from wm_robot_demo.load_session import RobotTrack
 
 ROBOT = "arm"
-ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
 LOCK_FILE = ".lock"
 """Lock file in the folder of a running demo."""
-CHANGE_CAPTION_SECONDS = 0.7
-"""Seconds after the change in which the display shows the change itself."""
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
@@ -103,7 +105,7 @@ class _DemoRun:
         except KeyboardInterrupt:
             screen.end_progress()
             codes = crew.stop_processes(timeout=SAVE_TIMEOUT)
-            screen.write_message(f"Stopped. {_describe_output(options)}")
+            screen.write_message(f"Stopped. {describe_output(options)}")
             for name in (agent_process_name(ADAPTIVE), agent_process_name(RESTORED)):
                 if codes.get(name):
                     screen.write_message(
@@ -131,15 +133,15 @@ class _DemoRun:
                     self._make_commentary(),
                 )
             ]
-            screen.write_message(_describe_saved_state(options))
+            screen.write_message(describe_saved_state(options))
             tales += single_process.run_session_in_process(
-                make_second_session(options, spec, self.make_plan), spec, screen, _describe_second_session
+                make_second_session(options, spec, self.make_plan), spec, screen, describe_second_session
             )
             return self._write_output(tales, began_with, is_complete=True, over_ros=False)
         except DeviceError as error:
             return self._report_failure(error)
         except KeyboardInterrupt:
-            screen.write_message(f"Stopped. {_describe_output(options)}")
+            screen.write_message(f"Stopped. {describe_output(options)}")
             return EXIT_INTERRUPTED
 
     def _run_sessions_over_ros(self, crew: NodeProcesses) -> int:
@@ -161,9 +163,9 @@ class _DemoRun:
             screen,
             self._make_commentary(),
         )
-        screen.write_message(_describe_saved_state(options))
+        screen.write_message(describe_saved_state(options))
         run_session(
-            make_second_session(options, spec, self.make_plan), crew, watch, screen, _describe_second_session
+            make_second_session(options, spec, self.make_plan), crew, watch, screen, describe_second_session
         )
         codes = crew.stop_processes("recorder", timeout=SAVE_TIMEOUT)
         if codes["recorder"]:
@@ -203,8 +205,8 @@ class _DemoRun:
         )
         return 0
 
-    def _make_commentary(self) -> "_FirstSessionCommentary":
-        return _FirstSessionCommentary(self.make_plan)
+    def _make_commentary(self) -> FirstSessionCommentary:
+        return FirstSessionCommentary(self.make_plan)
 
     def _read_initial_arrays(self) -> "Arrays | None":
         return _read_arrays(self.restore, self.manifests[self.options.base], self.spec)
@@ -253,50 +255,6 @@ def make_second_session(options: DemoOptions, spec: RobotSpec, plan: DemoPlan) -
             replace(newborn, name=RESTORED, restore=options.state_path, state=options.state_path),
             newborn,
         ),
-    )
-
-
-class _FirstSessionCommentary:
-    """Sentence for the current event of the first session. The report contains the final result."""
-
-    def __init__(self, plan: DemoPlan):
-        self._plan = plan
-
-    def __call__(self, robots: Sequence[RobotStatus]) -> str:
-        learning = robots[0]
-        if learning.since_change is None:
-            if (learning.time or 0.0) < START_SECONDS:
-                return "Both arms go to their target."
-            return "Both arms follow the target. Soon their world will change, without a signal to them."
-        if learning.since_change < CHANGE_CAPTION_SECONDS:
-            return f"The world has changed: {self._plan.change.description}."
-        return _describe_errors(robots)
-
-
-def _describe_errors(robots: Sequence[RobotStatus]) -> str:
-    """Return a sentence about the arms that are on their target."""
-    off = [
-        view.name
-        for view in robots
-        if (view.recent_error or 0.0) > compute_off_target_limit(view.error_before)
-    ]
-    on = [view.name for view in robots if view.name not in off]
-    if not off:
-        return "Both arms are on their target."
-    if not on:
-        return "Both arms are off their target now."
-    return f"The {on[0]} arm is on its target; the {off[0]} one is off it now."
-
-
-def _describe_saved_state(options: DemoOptions) -> str:
-    return f"The {ADAPTIVE} arm's state is saved in {options.state_path}; now it starts from it in the changed world."
-
-
-def _describe_second_session(robots: Sequence[RobotStatus]) -> str:
-    restored, newborn = robots
-    return (
-        f"Same weights, same changed world. The {restored.name} arm starts from its saved state, "
-        f"the {newborn.name} one from the initial state."
     )
 
 
@@ -385,11 +343,6 @@ def _read_arrays(restore: Path | None, base: Mapping[str, Any], spec: RobotSpec)
     if restore is None:
         return None
     return Store(restore).load(base_digest=base["digest"], spec_digest=spec.compute_digest())
-
-
-def _describe_output(options: DemoOptions) -> str:
-    there = [path.name for path in (options.session_path, options.state_path) if path.exists()]
-    return f"{' and '.join(there) or 'Nothing'} in {options.output_folder}; the next run continues from the state."
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROBOTS = ADAPTIVE, FROZEN, RESTORED, NEWBORN = "adaptive", "frozen", "restored", "newborn"
+"""Robots of both sessions, by name."""
 CHANGE_STREAM = 20
 """Random stream of the change, separate from other draws with the same seed."""
 LOADED_JOINTS = ("shoulder_pitch",)

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from wm_robot_benchmarks.measures.timing import RunTimes
-from wm_robot_benchmarks.onboard import (
+from wm_robot_benchmarks.measures.plan_timing import SizeTimes
+from wm_robot_benchmarks.measures.planner_quality import (
     AFTER_S,
     BEFORE_S,
     SETTLED_S,
-    _bootstrap_interval,
-    _compute_ratios,
-    _compute_settled_error,
-    _SizeTimes,
+    compute_settled_target_error,
+    describe_ratio_interval,
 )
+from wm_robot_benchmarks.measures.timing import RunTimes
+from wm_robot_benchmarks.onboard import _compute_ratios
 
 
 def test_ratios_are_of_the_core_and_to_the_faster_products():
     core = {"torch": 8, "float32": 4, "products, torch": 3, "products, numpy": 2.5}
-    timed = _SizeTimes(
+    timed = SizeTimes(
         {name: RunTimes(core=np.full(3, t), wall=np.full(3, 99.0)) for name, t in core.items()}, 1.0
     )
     assert _compute_ratios(timed, "_x") == {
@@ -28,13 +28,13 @@ def test_ratios_are_of_the_core_and_to_the_faster_products():
 def test_settled_leaves_out_the_time_until_a_second_after_the_change():
     time = np.arange(round((BEFORE_S + AFTER_S) * 50)) / 50
     error = np.where(time < BEFORE_S + SETTLED_S, 9.0, 0.25)
-    np.testing.assert_allclose(_compute_settled_error(error[None]), 0.25)
+    np.testing.assert_allclose(compute_settled_target_error(error[None]), 0.25)
 
 
 def test_the_interval_is_of_paired_episodes():
     one = np.random.default_rng(0).lognormal(size=30)
-    assert _bootstrap_interval(2 * one, one) == "2.000 to 2.000"
+    assert describe_ratio_interval(2 * one, one) == "2.000 to 2.000"
     low, high = map(
-        float, _bootstrap_interval(np.random.default_rng(1).lognormal(size=30), one).split(" to ")
+        float, describe_ratio_interval(np.random.default_rng(1).lognormal(size=30), one).split(" to ")
     )
     assert low < 0.9 and high > 1.1

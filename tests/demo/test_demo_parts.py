@@ -128,7 +128,7 @@ def test_two_demos_in_one_folder_are_refused_in_one_sentence(tmp_path):
 
 def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
     """Above 1.5 times its mean error before the change, and above 10 mm."""
-    from wm_robot_demo.demo_run import _describe_errors
+    from wm_robot_demo.commentary import describe_errors
 
     def heard(name: str, before: float, now: float) -> RobotStatus:
         view = RobotStatus(name=name)
@@ -144,8 +144,8 @@ def test_an_arm_is_off_its_target_in_the_story_where_it_is_in_the_account():
         heard("frozen", 0.002, 0.011),
         heard("frozen", 0.02, 0.025),
     )
-    assert _describe_errors([fine, off]) == "The adaptive arm is on its target; the frozen one is off it now."
-    assert _describe_errors([fine, poor]) == "Both arms are on their target."
+    assert describe_errors([fine, off]) == "The adaptive arm is on its target; the frozen one is off it now."
+    assert describe_errors([fine, poor]) == "Both arms are on their target."
 
 
 def test_a_pipe_gets_a_line_now_and_then_and_at_each_turn_of_the_story():

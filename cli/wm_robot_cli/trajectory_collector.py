@@ -1,0 +1,70 @@
+"""Trajectory collector: simulates the trajectories of a training, with random actions and with the planner."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wm_robot.model.world_model import WorldModel
+    from wm_robot.spec import RobotSpec
+    from wm_robot.types import TrajectoryBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryCollector:
+    """Source of trajectories: the first round has random actions, the others the planner in the loop."""
+
+    spec: "RobotSpec"
+    task: str
+    num_trajectories: tuple[int, int]
+    """In the first round, and in each later one."""
+    steps: int
+    static_share: float
+    seed: int
+    threads: int
+    nominal_only: bool
+
+    def describe_round(self, number: int) -> dict[str, Any]:
+        """See `wm_robot.training.trainer.TrajectorySource`."""
+        from wm_robot.io.durable import compute_digest
+        from wm_robot.spec import encode_canonical_json
+
+        return {
+            "robot": self.spec.compute_digest(),
+            "worlds": compute_digest(encode_canonical_json(self.spec.world)),
+            "task": self.task,
+            "round": number,
+            "trajectories": self.num_trajectories[min(number, 1)],
+            "steps": self.steps,
+            "static_share": self.static_share,
+            "seed": self.seed,
+            "nominal_only": self.nominal_only,
+        }
+
+    def __call__(self, number: int, model: "WorldModel | None") -> "TrajectoryBatch":
+        from wm_robot.agent.batch_agent import BatchAgent
+        from wm_robot.agent.rollout_objective import TorchPlanner
+        from wm_robot.model.torch_backend import TorchBackend
+        from wm_robot.planning.mppi import MppiConfig
+        from wm_robot_sim.rollouts import collect_trajectories
+        from wm_robot_sim.worlds import DomainRandomization
+
+        count, policy = self.num_trajectories[min(number, 1)], None
+        if model is not None:
+            # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
+            planner = MppiConfig(samples=32, iterations=1, rounds=0)
+            plans = TorchPlanner(model, self.spec, task=self.task, planner=planner)
+            policy = BatchAgent(TorchBackend(model), plans, self.spec, seed=self.seed + number)
+        print(
+            f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
+        )
+        nominal = [DomainRandomization(self.spec).make_nominal_world()]
+        return collect_trajectories(
+            self.spec,
+            num_trajectories=count,
+            num_steps=self.steps,
+            static_share=self.static_share,
+            seed=self.seed * 1000 + number,
+            policy=policy,
+            num_threads=self.threads,
+            worlds=[nominal] * count if self.nominal_only else None,
+        )
