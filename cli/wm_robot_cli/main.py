@@ -46,7 +46,7 @@ def find_benches() -> Mapping[str, Callable[..., Any]]:
 
 
 def explain_missing_benches() -> None:
-    """Measure, and print a table or JSON. It needs a checkout of the repository.
+    """Run a benchmark, and print a table or JSON. It needs a checkout of the repository.
 
     Raises:
         ConfigError: If the benchmarks are not installed; otherwise each bench has its own verb.
@@ -71,7 +71,8 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 
 PROGRAM_DESCRIPTION = (
-    "A robot whose weights contain the ability to learn, and whose state contains the learned values."
+    "World models of robots that learn while they act: the weights of a base contain the ability to learn, and the "
+    "lifetime state contains what one robot has learned."
 )
 GLOBAL_OPTIONS = (
     "For all verbs: --debug shows the traceback of an error; wm-robot --version shows the version."
@@ -79,7 +80,7 @@ GLOBAL_OPTIONS = (
 GROUPS: dict[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
     "state": (state.STATE_VERBS, state.__doc__ or ""),
     "keys": (keys.KEY_VERBS, keys.__doc__ or ""),
-} | ({"bench": (BENCHES, "Measure, and print a table or JSON.")} if BENCHES else {})
+} | ({"bench": (BENCHES, "Run a benchmark, and print a table or JSON.")} if BENCHES else {})
 """Verbs that have verbs of their own."""
 VERBS["completion"] = make_completion_verb(VERBS, {name: verbs for name, (verbs, _) in GROUPS.items()})
 TYRO_SETTINGS = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
