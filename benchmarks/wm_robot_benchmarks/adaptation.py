@@ -33,7 +33,7 @@ CHANGE = 128
 AFTER = (0, 8, 16, 32, 50, 100)
 """Steps after the change."""
 SEGMENT = 64
-"""Steps of a training segment, `TrainConfig.steps`."""
+"""Steps of a training segment, `TrainConfig.segment_steps`."""
 LONG = tuple(SEGMENT * first for first in (1, 5, 13, 21, 31))
 """Start steps of the stages of a long trajectory, up to 32 training segments and more."""
 STAGE = tuple(64 * part + step for part in range(4) for step in (16, 24, 32, 40, 48))

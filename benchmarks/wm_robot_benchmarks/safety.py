@@ -190,7 +190,7 @@ def _make_learning_agent(base: Path | None) -> Callable[[EmulatedRobot], Control
         learner = LearnerProcess(
             base,
             loaded,
-            ResidualFitConfig(interval=1, held_out=1, margin=1.0),
+            ResidualFitConfig(segment_interval=1, num_held_out=1, margin=1.0),
             backend=select_model_backend(loaded, graphs),
         )
         agent = Agent(

@@ -48,7 +48,7 @@ class TamperBench(MemoryBench, FirstSeedBench):
         )
         count = max(LEAST, self.n // 20) if self.quick else self.n
         base = find_base_folder(setting, self.memory)
-        shipment = collect_shipment(f"{base / 'graduate'}", base, "life", None, (), None)
+        shipment = collect_shipment(f"{base / 'pretrained'}", base, "life", None, (), None)
         with tempfile.TemporaryDirectory() as folder:
             target = AttackTarget(shipment, Path(folder))
             check_untouched(target)

@@ -56,7 +56,7 @@ def export_base(
         check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    given = {"samples": samples, "horizon": horizon}
+    given = {"num_samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
     try:
         if check:
@@ -75,7 +75,7 @@ def describe_onnx_models(folder: Path, planner: "MppiConfig | None", differences
     Args:
         planner: Planner settings of the exported plan. None: the models existed before.
     """
-    what = f"{planner.samples} plans of {planner.horizon} steps" if planner else "those of its base"
+    what = f"{planner.num_samples} plans of {planner.horizon} steps" if planner else "those of its base"
     apart = ", ".join(f"{part} {difference:.1g}" for part, difference in differences.items())
     return f"graphs in {folder}: {what}; largest difference to torch: {apart}"
 

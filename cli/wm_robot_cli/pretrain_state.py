@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from wm_robot.progress import Progress
     from wm_robot.spec import RobotSpec
 
-STATE_FOLDER, RECORD_FILE = "graduate", "transcript.json"
-FAILED_RECORD_FILE = "graduate-given-up.json"
+STATE_FOLDER, RECORD_FILE = "pretrained", "curriculum.json"
+FAILED_RECORD_FILE = "curriculum-failed.json"
 """Record of a curriculum without a passed stage. It is in the base's folder, because there is no pretrained state."""
 SEED_OFFSET = 8_000_000
 """Seed offset of the worlds and targets, far from those of training and of every measurement."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
     from wm_robot.training.trainer import TrainConfig, Trainer
 
-MEMORY_OF_VARIANT = {"robust": "none", "nominal": "none", "oracle": "told"}
+MEMORY_OF_VARIANT = {"robust": "null", "nominal": "null", "oracle": "oracle"}
 COMPARED_VARIANTS = ("adaptive", "robust", "oracle")
 """Variants whose bases the comparison benches need; `--all` trains them in this order."""
 
@@ -119,8 +119,8 @@ def train_base(
                 task=task,
                 config=TrainConfig(
                     updates=updates,
-                    rows=batch_size,
-                    steps=steps,
+                    batch_size=batch_size,
+                    segment_steps=steps,
                     seed=seed,
                     stages=DEFAULT_STAGES if curriculum else (),
                 ),
@@ -338,7 +338,8 @@ def _make_card(
     from wm_robot_cli.provenance import read_versions
 
     digests = {
-        path.name: compute_digest(path.read_bytes()) for path in sorted(data.glob("lives-*.safetensors"))
+        path.name: compute_digest(path.read_bytes())
+        for path in sorted(data.glob("trajectories-*.safetensors"))
     }
     return {
         "command": shlex.join(["wm-robot", *sys.argv[1:]]),
@@ -348,6 +349,6 @@ def _make_card(
         "train": asdict(config),
         "minutes_since_resume": round(seconds / 60, 1),
         "data_sha256": digests,
-        "transitions": config.updates * config.rows * config.steps,
+        "transitions": config.updates * config.batch_size * config.segment_steps,
         "curve": trainer.history,
     }

@@ -22,9 +22,9 @@ from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
-PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
-CONFIG = ResidualFitConfig(updates=5, interval=2, held_out=1)
-STEPS = 64 * CONFIG.interval
+PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, num_elites=4)
+CONFIG = ResidualFitConfig(updates=5, segment_interval=2, num_held_out=1)
+STEPS = 64 * CONFIG.segment_interval
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def live(agent: Agent, start: int, stop: int) -> list[float]:
 
 
 def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
-    config = ResidualFitConfig(updates=60, interval=4, held_out=2)
+    config = ResidualFitConfig(updates=60, segment_interval=4, num_held_out=2)
     learner = SynchronousLearner(ResidualFitter(base.model, config))
     acting = agent(base, spec, learner)
     acting.begin(np.zeros(1, np.float32))
-    live(acting, 0, 64 * config.interval + 200)
+    live(acting, 0, 64 * config.segment_interval + 200)
     counters = acting.counters
     assert (counters["offered"], counters["candidates"], counters["tried"]) == (7, 1, 1)
     assert counters["believed"] >= 1
@@ -83,7 +83,7 @@ def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
         said += live(acting, at, STEPS + 100)
         found.append((said, acting._batch.snapshot_state().flatten()))
     (heard, whole), (told, resumed) = found
-    assert heard == told and any(name.startswith("past.") for name in whole)
+    assert heard == told and any(name.startswith("experience.") for name in whole)
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 

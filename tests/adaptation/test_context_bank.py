@@ -46,7 +46,7 @@ HOLD = np.zeros((2, 1), np.float32)
 @pytest.fixture
 def recall():
     torch.manual_seed(0)
-    return ContextBank(TorchBackend(Mean()), ContextBankConfig(slots=3))
+    return ContextBank(TorchBackend(Mean()), ContextBankConfig(num_slots=3))
 
 
 def born(recall):
@@ -148,7 +148,7 @@ def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
     torch.manual_seed(0)
     config = ModelConfig(obs=4, action=2, truth=5, dt=0.02, servo=(-1, 1), memory=family, width=16, outcome=8)
     recall = ContextBank(
-        TorchBackend(WorldModel(config)), ContextBankConfig(slots=2, settled=4, alarm_threshold=4.0)
+        TorchBackend(WorldModel(config)), ContextBankConfig(num_slots=2, settle_steps=4, alarm_threshold=4.0)
     )
     state = recall.initial_state(initial_action=np.zeros((2, 2), np.float32))
     shapes = {name: (value.shape, value.dtype) for name, value in state.flatten().items()}
@@ -164,5 +164,5 @@ def test_every_family_lives_on_the_same_from_a_copy_of_its_state(family):
 
 
 def test_a_bank_without_slots_is_refused():
-    with pytest.raises(ConfigError, match="recall.slots is 0"):
-        ContextBankConfig(slots=0)
+    with pytest.raises(ConfigError, match="context_bank.num_slots is 0"):
+        ContextBankConfig(num_slots=0)

@@ -6,7 +6,7 @@ from wm_robot.errors import ConfigError
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.types import Step
 
-SIZES = ExperienceConfig(steps=4, kept=8, latest=3)
+SIZES = ExperienceConfig(segment_steps=4, num_sampled=8, num_recent=3)
 
 
 def state(here: np.ndarray) -> LifetimeState[np.ndarray]:
@@ -46,7 +46,7 @@ def test_the_latest_chapters_are_whole():
 
 def test_what_is_kept_is_a_fair_sample_of_the_life():
     # Over 2000 chapters a sample of 8 is uniform: each eighth of the life holds about one of them.
-    past = ExperienceBuffer(ExperienceConfig(steps=1, kept=200, latest=1))
+    past = ExperienceBuffer(ExperienceConfig(segment_steps=1, num_sampled=200, num_recent=1))
     kept = numbers(lived(2000, past).kept)
     assert len(kept) == len(set(kept)) == 200
     counts = np.histogram(kept, bins=4, range=(0, 2000))[0]
@@ -86,5 +86,5 @@ def test_a_state_without_a_past_begins_one():
 
 
 def test_sizes_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError, match="reservoir.kept is 0; it must be at least 1"):
-        ExperienceConfig(kept=0)
+    with pytest.raises(ConfigError, match="experience.num_sampled is 0; it must be at least 1"):
+        ExperienceConfig(num_sampled=0)

@@ -26,8 +26,8 @@ from wm_robot.model.torch_backend import to_array, to_arrays
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
-CONFIG = ResidualFitConfig(updates=40, interval=6, held_out=2)
-QUICK = ResidualFitConfig(updates=3, interval=3, held_out=1, moments=16)
+CONFIG = ResidualFitConfig(updates=40, segment_interval=6, num_held_out=2)
+QUICK = ResidualFitConfig(updates=3, segment_interval=3, num_held_out=1, batch_size=16)
 """For what holds whether or not anything is learned: three chapters are enough."""
 
 
@@ -52,7 +52,7 @@ def changed(model):
 
 
 @torch.no_grad()
-def chapters(model, changed, count=CONFIG.interval, batch=1, seed=0):
+def chapters(model, changed, count=CONFIG.segment_interval, batch=1, seed=0):
     """Chapters of a robot that moves as the model with a residual expects, with a little noise."""
     generator, past = torch.Generator().manual_seed(seed), ExperienceBuffer()
     state = model.initial_state(initial_action=torch.zeros(batch, 1))
@@ -105,7 +105,7 @@ def test_lives_side_by_side_are_fitted_as_each_would_be_alone(model, changed, li
 def test_a_candidate_that_is_no_better_is_refused():
     # One step of a robot without a memory is what is expected, and nothing is left over. Further ahead an untrained
     # base errs by itself.
-    model, config = make("none"), replace(CONFIG, updates=20, horizon=1)
+    model, config = make("null"), replace(CONFIG, updates=20, horizon=1)
     nothing = model.initial_state(initial_action=torch.zeros(1, 1)).residual
     (candidate,) = taken(model, chapters(model, nothing), config)
     assert not candidate.errors.is_better.any()
@@ -140,7 +140,7 @@ def test_no_lesson_crosses_a_gap(model, changed):
     listed[0].steps.valid[0, 20] = 0
     listed[1].steps.obs[0, 40] += 1
     lesson = collect_moments(
-        model, listed, get_segment_residual(listed[0]), ResidualFitConfig(every=1, horizon=8)
+        model, listed, get_segment_residual(listed[0]), ResidualFitConfig(stride=1, horizon=8)
     )
     known = lesson.is_valid[0].numpy().reshape(2, -1)
     assert np.flatnonzero(known[0] == 0).tolist() == list(range(13, 21))
@@ -152,5 +152,5 @@ def test_chapters_that_are_missing_decide_nothing(model, listed):
 
 
 def test_a_config_that_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match="consolidate.updates is 0; it must be at least 1"):
+    with pytest.raises(ConfigError, match="residual_fit.updates is 0; it must be at least 1"):
         ResidualFitConfig(updates=0)

@@ -129,7 +129,7 @@ def test_a_trial_of_lives_that_recall_keeps_a_residual_with_its_condition(model)
     state = trial.initial_state(initial_action=HOLD)
     state = use_without_evaluation(live(trial, state, 30), residual(state, 0.1))
     state = live(ShadowEvaluation(model, recall, ShadowConfig(reject_factor=float("inf"))), state, 30, seed=1)
-    assert {"bank.residual.first.up", "draft.residual.first.up"} <= state.flatten().keys()
+    assert {"bank.slots.residual.first.up", "bank.draft.residual.first.up"} <= state.flatten().keys()
     assert np.isfinite(state.shadow.errors).all()
 
 

@@ -24,7 +24,7 @@ from wm_robot.store.store import Store
 from wm_robot.store.transfer import clone_branch
 from wm_robot.store.verification import find_damage
 
-PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, num_elites=4)
 
 
 @pytest.fixture(params=["ekf", "kalman"])
@@ -87,7 +87,7 @@ def test_saved_and_resumed_equals_never_stopped(tmp_path, spec, memory, steps, s
 def test_a_life_that_goes_on_draws_the_noise_of_plans_that_it_would_have_drawn(tmp_path, base, spec):
     obs, goal = np.zeros(2, np.float32), np.array([0.0, 1.0, 0.0], np.float32)
     # Where it does not know how far to go, and so does not always go as fast as it may.
-    planner = replace(PLANNER, rounds=0)
+    planner = replace(PLANNER, refine_iterations=0)
     whole = Agent(base, spec, task="reach", planner=planner)
     whole.begin(np.zeros(1, np.float32))
     for _ in range(3):
@@ -185,7 +185,7 @@ class Noted:
 def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will_move(
     base, spec, monkeypatch
 ):
-    planner = MppiConfig(samples=16, horizon=4, iterations=3, elites=4)
+    planner = MppiConfig(num_samples=16, horizon=4, iterations=3, num_elites=4)
     acting = agents_in_torch(base, spec, planner)
     acting.begin(np.zeros((2, 1)))
     seen, scoring = [], rollout_objective.make_objective
@@ -216,7 +216,7 @@ def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will
 def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
     base, spec, monkeypatch, iterations
 ):
-    planner = MppiConfig(samples=16, horizon=4, iterations=iterations, elites=4)
+    planner = MppiConfig(num_samples=16, horizon=4, iterations=iterations, num_elites=4)
     steps, scored, scoring = {}, [], rollout_objective.make_objective
 
     def noted(*inputs, **options):

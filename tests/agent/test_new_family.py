@@ -19,7 +19,7 @@ from wm_robot.training.export.base_graphs import export_graphs
 from wm_robot.training.trainer import TrainConfig, Trainer
 from wm_robot.types import TrajectoryBatch
 
-PLANNER = MppiConfig(samples=16, horizon=4, iterations=1, rounds=0, elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, refine_iterations=0, num_elites=4)
 STEPS = 40
 
 
@@ -29,17 +29,17 @@ class MeanMemory(Memory):
     def __init__(self, *, width, outcome, dt):
         super().__init__()
         self.target = torch.nn.Linear(width + outcome, 8)
-        self.reading = FilmReadout(width, 8)
+        self.film = FilmReadout(width, 8)
 
     @property
     def film_readout(self):
-        return self.reading
+        return self.film
 
     def initial_state(self, batch):
         return {"sum": torch.zeros(batch, 8), "count": torch.ones(batch, 1)}
 
     def open_reader(self, state):
-        return self.reading.open_reader(state["sum"] / state["count"], state)
+        return self.film.open_reader(state["sum"] / state["count"], state)
 
     def scan(self, state, h, e, w):
         reads = []
@@ -92,7 +92,9 @@ class PointLives:
 def base(family, tmp_path, spec):
     torch.manual_seed(0)
     shape = ModelConfig.from_spec(spec, truth=1, memory="mean", width=16, context=4, outcome=8)
-    config = TrainConfig(updates=3, rows=4, steps=16, horizon=4, checkpoint=2, rounds=())
+    config = TrainConfig(
+        updates=3, batch_size=4, segment_steps=16, horizon=4, checkpoint_interval=2, collect_at=()
+    )
     training = Trainer(
         WorldModel(shape),
         config,
@@ -116,7 +118,7 @@ def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, s
     folder = tmp_path / "base"
     export_graphs(folder, base, spec, task="reach", planner=PLANNER, num_steps=20)
     graphs = load_functions(folder, base)
-    assert (graphs.life is not None) == family.memory_class.exportable
+    assert (graphs.backend is not None) == family.memory_class.exportable
     whole, restored = (Agent(base, spec, task="reach", planner=PLANNER, functions=graphs) for _ in range(2))
     assert ("family 'mean' has no graph" in whole.torch_reason) == (not family.memory_class.exportable)
     whole.begin(np.zeros(1, np.float32))
@@ -126,6 +128,6 @@ def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, s
     assert live(whole, 20, 30) == live(restored, 20, 30)
     assert whole.counters["lived"] == 30
     found = restored.state.flatten()
-    assert {"0.sum", "0.count", "residual.read.0.up", "bank.0.sum"} <= found.keys()
+    assert {"0.sum", "0.count", "residual.read.0.up", "bank.slots.0.sum"} <= found.keys()
     for name, value in whole.state.flatten().items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -42,8 +42,8 @@ from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.update_step import UpdateStepExport
 from wm_robot.types import Step
 
-PLANNER = MppiConfig(samples=16, horizon=4, iterations=2, rounds=0, elites=4)
-REFINED = replace(PLANNER, rounds=6)
+PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=2, refine_iterations=0, num_elites=4)
+REFINED = replace(PLANNER, refine_iterations=6)
 """Where a model cares little what is done, as one does that is untrained, its last digits hang on rounding."""
 
 
@@ -104,9 +104,12 @@ def test_the_graphs_are_what_plans_and_lives(exported, spec, monkeypatch):
 
 def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec):
     folder, base = exported
-    graphs, other = load_functions(folder, base), MppiConfig(samples=8, horizon=4, iterations=1, elites=4)
+    graphs, other = (
+        load_functions(folder, base),
+        MppiConfig(num_samples=8, horizon=4, iterations=1, num_elites=4),
+    )
     assert not graphs.plan.is_valid_for(spec, task="reach", planner=other)
-    in_torch = graphs._replace(life=None)
+    in_torch = graphs._replace(backend=None)
     np.testing.assert_array_equal(acted(base, spec, in_torch, other, 3), acted(base, spec, None, other, 3))
 
 
@@ -129,10 +132,10 @@ def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
 def test_plans_that_tie_are_no_reason_for_nan(exported, spec):
     folder, base = exported
     graphs = load_functions(folder, base)
-    state = graphs.life.initial_state(initial_action=floats(1, 1))
+    state = graphs.backend.initial_state(initial_action=floats(1, 1))
     improve = graphs.plan.iteration_at(state, floats(1, 2), floats(1, 4, 3) + np.float32(0.5))
     mean = floats(1, 4, 1) + np.float32(0.05)
-    better = improve(mean, floats(1, PLANNER.samples, 4, 1), floats(1, 1))
+    better = improve(mean, floats(1, PLANNER.num_samples, 4, 1), floats(1, 1))
     np.testing.assert_allclose(better, mean, rtol=1e-5)
 
 
@@ -160,7 +163,7 @@ def family(request, tmp_path_factory, spec):
 
 def test_every_family_plans_and_lives_by_graphs(family, spec):
     name, base, graphs = family
-    assert (graphs.life is None) == (name in ("hope", "ridge"))
+    assert (graphs.backend is None) == (name in ("hope", "ridge"))
     # Rounding grows from plan to plan, since each begins from the one before.
     by_graph, by_torch = (acted(base, spec, each, REFINED) for each in (graphs, None))
     np.testing.assert_allclose(by_graph, by_torch, atol=1e-2)
@@ -169,22 +172,24 @@ def test_every_family_plans_and_lives_by_graphs(family, spec):
 @pytest.mark.parametrize("steps", [200, pytest.param(1000, marks=pytest.mark.soak)])
 def test_a_life_by_graph_ends_where_that_by_torch_does(family, steps):
     name, base, graphs = family
-    if graphs.life is None:
+    if graphs.backend is None:
         return
     if name == "ekf":
         # Hypotheses that are as good as each other are told apart by rounding: each step begins where torch is.
         assert (
-            np.max(UpdateStepExport(base.model).compute_differences(graphs.life, num_steps=min(steps, 300)))
+            np.max(
+                UpdateStepExport(base.model).compute_differences(graphs.backend, num_steps=min(steps, 300))
+            )
             <= 1e-4
         )
         return
     lives, rng, apart = TorchBackend(base.model), np.random.default_rng(0), []
-    by_torch, by_graph = (each.initial_state(initial_action=floats(1, 1)) for each in (lives, graphs.life))
+    by_torch, by_graph = (each.initial_state(initial_action=floats(1, 1)) for each in (lives, graphs.backend))
     for t in range(steps):
         obs, action, next_obs = (rng.standard_normal((1, n), np.float32) for n in (2, 1, 2))
         lived = Step(obs, action, next_obs, np.array([t % 5 > 0], np.float32))
         expected, by_torch = lives.update(by_torch, lived)
-        likewise, by_graph = graphs.life.update(by_graph, lived)
+        likewise, by_graph = graphs.backend.update(by_graph, lived)
         apart.append(np.abs(expected.mean - likewise.mean).max())
     assert np.max(apart) <= 1e-4
     assert by_torch.step == by_graph.step == steps * 4 // 5
@@ -202,9 +207,9 @@ def test_graphs_of_a_life_with_a_residual_compute_what_torch_does(family, spec, 
     monkeypatch.setattr(
         base.model, "initial_state", lambda **options: initial_state(**options).with_residual(random)
     )
-    if graphs.life is not None:
+    if graphs.backend is not None:
         # That a newborn has no residual, as the graphs have it, is the first difference.
-        assert np.max(step.compute_differences(graphs.life, 100)[1:]) < 1e-4
+        assert np.max(step.compute_differences(graphs.backend, 100)[1:]) < 1e-4
     assert np.max(iteration.compute_differences(graphs.plan, bound=1e-4)) <= 1e-4
 
 
@@ -235,7 +240,7 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path, memory):
 
 
 @pytest.mark.parametrize("error", [0.01, float("nan")])
-@pytest.mark.parametrize("part", ["plan", "life"])
+@pytest.mark.parametrize("part", ["plan", "update"])
 def test_an_export_that_computes_something_else_is_refused(
     exported, tmp_path, spec, monkeypatch, error, part
 ):
@@ -251,7 +256,7 @@ def test_an_export_that_computes_something_else_is_refused(
     predict = TorchBackend(base.model).predict
     wrong = {
         "plan": (OnnxPlanner, "iteration_at", lambda *_: lambda mean, noise, hold: mean + np.float32(error)),
-        "life": (
+        "update": (
             OnnxBackend,
             "predict",
             lambda _, *given: Prediction(*(x + np.float32(error) for x in predict(*given))),
@@ -273,7 +278,7 @@ def test_a_refused_export_leaves_the_graphs_that_are_the_bases(exported, tmp_pat
     monkeypatch.setattr(PlanIterationExport, "export_graph", lambda _: plan)
     monkeypatch.setattr(PlanIterationExport, "compute_differences", lambda *_, **__: [0.1])
     for made in ("export_predict", "export_update"):
-        monkeypatch.setattr(UpdateStepExport, made, lambda *_: (folder / "write.onnx").read_bytes())
+        monkeypatch.setattr(UpdateStepExport, made, lambda *_: (folder / "update.onnx").read_bytes())
     with pytest.raises(OnnxMismatchError, match="the exported plan differs"):
         export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER, num_steps=5)
     assert load_functions(tmp_path, base) is not None
@@ -342,11 +347,11 @@ def test_what_rounding_excuses_is_no_other_plan(tmp_path, spec):
 
 def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
     folder, base = exported
-    for path in (*folder.glob("*.onnx"), folder / "birth.safetensors"):
+    for path in (*folder.glob("*.onnx"), folder / "initial_state.safetensors"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     card = json.loads((folder / "graphs.json").read_text()) | {"format": 4}
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="have format 4, this version reads 8.*wm-robot export"):
+    with pytest.raises(SnapshotError, match="have format 4, this version reads 9.*wm-robot export"):
         load_functions(tmp_path, base)
 
 
@@ -356,15 +361,15 @@ def test_graphs_that_ship_compute_what_torch_does(name, monkeypatch):
     base = load_base(f"arm-{name}")
     found = check_graphs(base.folder, base, load_spec("arm"), num_steps=40)
     assert max(found.values()) <= MAX_DIFFERENCE
-    assert ("life" in found) == (name not in ("hope", "ridge"))
+    assert ("update" in found) == (name not in ("hope", "ridge"))
 
 
 def test_no_graphs_are_no_error(tmp_path, spec):
-    assert load_functions(tmp_path, make_base(tmp_path, spec, "none")) is None
+    assert load_functions(tmp_path, make_base(tmp_path, spec, "null")) is None
 
 
 @pytest.mark.parametrize(
-    "damage", ["plan.onnx", "write.onnx", "birth.safetensors", "card", "missing", "other base"]
+    "damage", ["plan.onnx", "update.onnx", "initial_state.safetensors", "card", "missing", "other base"]
 )
 def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, damage):
     folder, base = exported
@@ -390,25 +395,25 @@ def test_graphs_that_are_not_the_bases_are_refused(exported, tmp_path, spec, dam
 def test_what_is_beside_a_base_is_its_parity_from_birth_over_a_life(exported, spec, steps, few):
     folder, base = exported
     found = check_graphs(folder, base, spec, num_steps=steps, num_reference_steps=few)
-    assert found.keys() == {"plan", "life", "plan by the reference", "life by the reference"}
+    assert found.keys() == {"plan", "update", "plan by the reference", "update by the reference"}
     assert max(found.values()) <= 1e-4
 
 
-@pytest.mark.parametrize("part", ["birth.safetensors", *UPDATE_FILES.values()])
+@pytest.mark.parametrize("part", ["initial_state.safetensors", *UPDATE_FILES.values()])
 def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
     folder, base = exported
     # A card that says so is not believed: the file is that of other weights.
     card = json.loads((folder / "graphs.json").read_text())
     for name in card["sha256"]:
         content = (folder / name).read_bytes()
-        if name == part == "birth.safetensors":
+        if name == part == "initial_state.safetensors":
             content = save({name: value + 1 for name, value in parse_tensors(content, name).items()})
         elif name == part:
             content = with_weights_times(1.5, content)
         (tmp_path / name).write_bytes(content)
         card["sha256"][name] = compute_digest(content)
     (tmp_path / "graphs.json").write_text(json.dumps(card))
-    with pytest.raises(SnapshotError, match="the exported life differs from torch by"):
+    with pytest.raises(SnapshotError, match="the exported update differs from torch by"):
         check_graphs(tmp_path, base, spec, num_steps=5)
 
 

@@ -9,7 +9,7 @@ from wm_robot.agent.plan_monitor import PlanMonitor, PlanMonitorConfig
 from wm_robot.errors import ConfigError
 
 HORIZON = 4
-SHORT = PlanMonitorConfig(window=24, last=2)
+SHORT = PlanMonitorConfig(window=24, confirm_scores=2)
 
 
 class Point:
@@ -173,7 +173,7 @@ def test_in_a_hurry_the_plan_under_way_is_not_judged_and_one_that_is_over_is_jud
 
 
 def test_a_setting_that_cannot_work_is_refused():
-    with pytest.raises(ConfigError, match="exploitation.window is 4; it must be at least 8"):
+    with pytest.raises(ConfigError, match="plan_monitor.window is 4; it must be at least 8"):
         PlanMonitorConfig(window=4)
-    with pytest.raises(ConfigError, match="exploitation.calm is 9"):
+    with pytest.raises(ConfigError, match="plan_monitor.clear_threshold is 9"):
         PlanMonitorConfig(clear_threshold=9)

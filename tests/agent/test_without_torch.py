@@ -27,7 +27,7 @@ from wm_robot.training.export.base_graphs import export_graphs
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
 PROCESS = Path(__file__).with_name("without_torch.py")
-PLANNER = MppiConfig(samples=16, horizon=4, rounds=2)
+PLANNER = MppiConfig(num_samples=16, horizon=4, refine_iterations=2)
 SPEC = replace(
     spec_of(acceleration=every("actuator", 60.0), surprise=1e6), tasks={"reach": Task(reward="reach", goal=3)}
 )
@@ -79,12 +79,12 @@ def test_why_it_needs_torch(folder):
     assert agent(folder).torch_reason == ""
     base = load_base(folder)
     graphs = load_functions(folder, base)
-    given = {"task": "reach", "planner": replace(PLANNER, samples=8)}
+    given = {"task": "reach", "planner": replace(PLANNER, num_samples=8)}
     assert "another task or planner config" in Agent(base, SPEC, functions=graphs, **given).torch_reason
     given = {"task": "reach", "planner": PLANNER}
     assert (
         "no graph of its state update"
-        in Agent(base, SPEC, functions=graphs._replace(life=None), **given).torch_reason
+        in Agent(base, SPEC, functions=graphs._replace(backend=None), **given).torch_reason
     )
 
 

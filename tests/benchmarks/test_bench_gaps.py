@@ -28,7 +28,7 @@ def figures(oracle: float) -> dict[str, Comparison]:
 
 
 def test_stages_of_a_long_life_begin_at_segments_of_training():
-    assert adaptation.SEGMENT == TrainConfig.steps
+    assert adaptation.SEGMENT == TrainConfig.segment_steps
 
 
 def test_adaptation_measures_against_an_oracle_that_is_better():

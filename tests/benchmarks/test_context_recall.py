@@ -49,11 +49,11 @@ def test_a_bank_changes_nothing_before_there_is_something_in_it(model, lives):
     unit = np.ones(3, np.float32)
     plain = measure_visits(model, lives, visit_steps=VISIT, points=POINTS, change_std=unit)
     # So much evidence there never is: the bank fills and is not used.
-    recall = ContextBankConfig(slots=2, settled=8, switch_threshold=1e9)
+    recall = ContextBankConfig(num_slots=2, settle_steps=8, switch_threshold=1e9)
     banked = measure_visits(model, lives, visit_steps=VISIT, points=POINTS, change_std=unit, recall=recall)
     np.testing.assert_allclose(banked.errors, plain.errors, rtol=1e-5)
     assert banked.num_switches == 0
-    eager = ContextBankConfig(slots=2, settled=8, switch_threshold=0.0, cusum_drift=-1.0)
+    eager = ContextBankConfig(num_slots=2, settle_steps=8, switch_threshold=0.0, cusum_drift=-1.0)
     assert (
         measure_visits(
             model, lives, visit_steps=VISIT, points=POINTS, change_std=unit, recall=eager
@@ -64,7 +64,7 @@ def test_a_bank_changes_nothing_before_there_is_something_in_it(model, lives):
 
 def test_a_bank_of_another_life_is_another_one(model, lives):
     unit = np.ones(3, np.float32)
-    eager = ContextBankConfig(slots=2, settled=8, switch_threshold=0.5, cusum_drift=0.0)
+    eager = ContextBankConfig(num_slots=2, settle_steps=8, switch_threshold=0.5, cusum_drift=0.0)
     own, swapped = (
         measure_visits(
             model, lives, visit_steps=VISIT, points=POINTS, change_std=unit, recall=eager, swap_banks=swap
@@ -76,7 +76,7 @@ def test_a_bank_of_another_life_is_another_one(model, lives):
 
 
 def test_a_witness_counts_switches_to_what_is_not_there(model, lives):
-    recall = ContextBankConfig(slots=2, settled=8)
+    recall = ContextBankConfig(num_slots=2, settle_steps=8)
     witness = _SlotContexts(recall, lives)
 
     def state(used, now, switches):

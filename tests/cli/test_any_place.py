@@ -106,7 +106,7 @@ def test_what_lies_beside_a_base_that_ships_is_found_from_any_folder(tmp_path, m
     for name in ("arm-ekf", "bases/arm-ekf"):
         base = load_base(name)
         graphs = load_functions(name, base)
-        assert graphs is not None and graphs.life is not None
+        assert graphs is not None and graphs.backend is not None
         assert resolve_base_folder(name) == Path(base.folder)
     assert resolve_base_folder("nowhere") == Path("nowhere")
 
@@ -166,7 +166,7 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
         ("train", "cartpole", *TINY, *where),
         ("export", "arm-ekf", "--check"),
         ("calibrate", "@/arm-ekf", "--trajectories", "2"),
-        ("state", "diff", "@/arm-ekf/graduate", "@/arm-ekf/graduate", "--base", "arm-ekf"),
+        ("state", "diff", "@/arm-ekf/pretrained", "@/arm-ekf/pretrained", "--base", "arm-ekf"),
         ("pretrain-state", "@/neu", "--worlds", "0", "--min-steps", "1", "--max-steps", "40"),
         ("bench", "sim", "--seconds", "0.2"),
         ("bench", "control", "--episodes", "2", "--seeds", "0"),

@@ -136,7 +136,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_pretrained_state(
     monkeypatch.setattr(base_graphs, "export_graphs", differ)
     monkeypatch.setattr(CompetenceEstimator, "competence", 1.0)
     out = Path("bases/cartpole-ekf")
-    for name in ("graphs.json", "plan.onnx", "predict.onnx", "graduate/transcript.json", "graduate/old"):
+    for name in ("graphs.json", "plan.onnx", "predict.onnx", "pretrained/curriculum.json", "pretrained/old"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text('{"base": "of an earlier training"}')
     assert train("cartpole", *TINY) == EXIT_MODELS_DIFFER == 3
@@ -147,9 +147,9 @@ def test_a_failed_export_check_leaves_base_calibration_and_pretrained_state(
         "the exported life differs from torch by 1.2; at most 0.001 is allowed"
     )
     assert load_calibration(out, base).horizons
-    assert json.loads((out / "graduate" / "transcript.json").read_text())["base"] == base.digest
+    assert json.loads((out / "pretrained" / "curriculum.json").read_text())["base"] == base.digest
     assert onnx_files.load_functions(out, base) is None
-    assert not list(out.glob("*.onnx")) and not (out / "graduate" / "old").exists()
+    assert not list(out.glob("*.onnx")) and not (out / "pretrained" / "old").exists()
 
 
 def test_a_curriculum_that_fails_or_is_left_out_leaves_no_pretrained_state(
@@ -158,9 +158,9 @@ def test_a_curriculum_that_fails_or_is_left_out_leaves_no_pretrained_state(
     out = Path("bases/cartpole-ekf")
     assert train("cartpole", *TINY) == 0
     assert "no pretrained state: all 2 stages failed" in capsys.readouterr().out
-    assert not (out / "graduate").exists() and (out / "graduate-given-up.json").exists()
+    assert not (out / "pretrained").exists() and (out / "curriculum-failed.json").exists()
     assert train("cartpole", *TINY, "--no-pretrain-state") == 0
-    assert "pretrained state" not in capsys.readouterr().out and not (out / "graduate").exists()
+    assert "pretrained state" not in capsys.readouterr().out and not (out / "pretrained").exists()
 
 
 def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(

@@ -39,7 +39,7 @@ def arm(memory: str = "gru") -> Variant:
     return Variant(name=memory, model=WorldModel(config).requires_grad_(False))
 
 
-@pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "none", "told"])
+@pytest.mark.parametrize("memory", ["gru", "delta", "kalman", "null", "oracle"])
 def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     subject, model = arm(memory), arm(memory).model
     found = compute_error_by_step(subject, lives, (0, 17), change_std=UNIT)
@@ -79,10 +79,10 @@ def test_shuffled_outcomes_leave_a_model_without_memory_as_it_was(lives):
         compute_error_after_false_history(
             arm(m), lives, num_steps=20, change_std=UNIT, history="shuffled", seed=1
         )
-        for m in ("none", "gru")
+        for m in ("null", "gru")
     ]
     again = compute_error_after_false_history(
-        arm("none"), lives, num_steps=20, change_std=UNIT, history="other_world", seed=1
+        arm("null"), lives, num_steps=20, change_std=UNIT, history="other_world", seed=1
     )
     np.testing.assert_allclose(shuffled[0], again, rtol=1e-5)
     assert not np.allclose(shuffled[1], shuffled[0])

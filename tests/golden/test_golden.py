@@ -63,7 +63,7 @@ CLOSED_LOOP, PLANT = "arm-ekf", "arm-robust"
 
 Arrays = dict[str, np.ndarray]
 
-PLACES = {"now": "", "bank": "bank.", "draft": "draft."}
+PLACES = {"now": "", "bank": "bank.slots.", "draft": "bank.draft."}
 """Place in a lifetime state → prefix of its keys."""
 PARTS = {
     "first down": "residual.first.down",
@@ -75,7 +75,7 @@ PARTS = {
     "ekf covariance": "0.covariance",
     "ekf mean": "0.mean",
     "ekf score": "0.score",
-    "physics": "0.truth",
+    "physics": "0.physics",
     "recurrent": "0.s",
     "matrix": "0.S",
     "kalman covariance": "0.P",
@@ -83,15 +83,15 @@ PARTS = {
     "ridge gram low": "0.H_low",
     "ridge moment": "0.R",
     "ridge moment low": "0.R_low",
-    "kv born": "0.born",
-    "kv count": "0.seen",
+    "kv born": "0.written_at",
+    "kv count": "0.count",
     "kv keys": "0.K",
     "kv values": "0.V",
-    "kv worth": "0.worth",
+    "kv worth": "0.weight",
     "hope matrix": "0.M",
     "hope pending": "0.pending",
-    "hope pace": "0.pace",
-    "hope steps": "0.lived",
+    "hope pace": "0.velocity",
+    "hope steps": "0.steps",
     **{f"hope level {i}": f"0.level{i}" for i in range(4)},
     **{f"hope gram {i}": f"0.gram{i}" for i in range(4)},
     **{f"hope moment {i}": f"0.moment{i}" for i in range(4)},
@@ -102,15 +102,15 @@ PARTS = {
 SINGLE = {
     "steps": "step",
     "recent actions": "recent",
-    "slot last used": "recall.used",
-    "slot in use": "recall.now",
-    "steps without alarm": "recall.calm",
-    "switches": "recall.switches",
-    "alarms": "recall.alarms",
-    "slot lead": "recall.lead",
-    "slot short": "recall.short",
-    "excess": "recall.excess",
-    "planner noise": "planner.random",
+    "slot last used": "bank.last_used",
+    "slot in use": "bank.current",
+    "steps without alarm": "bank.calm_steps",
+    "switches": "bank.switches",
+    "alarms": "bank.alarms",
+    "slot lead": "bank.lead",
+    "slot short": "bank.shortfall",
+    "excess": "bank.excess",
+    "planner noise": "planner_noise",
 }
 """Part that a state has once → its key."""
 STATE_NAMES = SINGLE | {
@@ -137,8 +137,8 @@ class Model:
         self.base = load_base(self.folder)
         self.graphs = load_functions(self.folder, self.base)
         self.backends = {"torch": TorchBackend(self.base.model)}
-        if self.graphs.life is not None:
-            self.backends["graph"] = self.graphs.life
+        if self.graphs.backend is not None:
+            self.backends["graph"] = self.graphs.backend
 
     def plan_searches(self) -> dict[str, Any]:
         """What improves plans, by backend."""
@@ -161,7 +161,7 @@ class Model:
     @property
     def graduate(self) -> Path | None:
         """Store with the graduate of this base."""
-        folder = self.folder / "graduate"
+        folder = self.folder / "pretrained"
         return folder if folder.exists() else None
 
 

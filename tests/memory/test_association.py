@@ -37,12 +37,15 @@ class Recaller(nn.Module):
         super().__init__()
         kind, shape = FAMILIES[family]
         self.keys, self.values = nn.Embedding(WORDS, WIDTH), nn.Embedding(WORDS, WIDTH)
-        self.memory, self.head = kind(width=WIDTH, outcome=WIDTH, dt=0.02, **shape), nn.Linear(WIDTH, WORDS)
+        self.memory, self.output_head = (
+            kind(width=WIDTH, outcome=WIDTH, dt=0.02, **shape),
+            nn.Linear(WIDTH, WORDS),
+        )
 
     def forward(self, keys, values, asked):
         born, ones = self.memory.initial_state(len(keys)), torch.ones(keys.shape)
         _, state = self.memory.scan(born, self.keys(keys), self.values(values), ones)
-        return self.head(self.memory.read(state, self.keys(asked)))
+        return self.output_head(self.memory.read(state, self.keys(asked)))
 
 
 def drawn(rows: int, generator):

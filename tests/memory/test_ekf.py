@@ -61,7 +61,7 @@ def says_nothing(physics):
 
 
 def error(state, plant) -> float:
-    return float((state["truth"] - plant.physics).abs().mean())
+    return float((state["physics"] - plant.physics).abs().mean())
 
 
 def test_the_prior_is_that_of_the_worlds_and_knows_which_numbers_have_two_sides(memory):
@@ -69,19 +69,19 @@ def test_the_prior_is_that_of_the_worlds_and_knows_which_numbers_have_two_sides(
     np.testing.assert_allclose(memory.prior_mean, values.mean(0), atol=1e-5)
     np.testing.assert_allclose(memory.prior_covariance, np.cov(values.T) + 1e-3 * np.eye(3), atol=1e-5)
     # A gain of 1 has its other side at -1; an offset has one side only, and so has a number that never changes.
-    np.testing.assert_allclose(memory.turn[:2], 0.0, atol=0.03)
-    assert torch.isnan(memory.turn[2])
+    np.testing.assert_allclose(memory.reflection_sum[:2], 0.0, atol=0.03)
+    assert torch.isnan(memory.reflection_sum[2])
     values[:, 2] = 0.5
     memory.fit_prior(values)
-    assert torch.isnan(memory.turn[2]) and torch.isfinite(memory.turn[:2]).all()
+    assert torch.isnan(memory.reflection_sum[2]) and torch.isfinite(memory.reflection_sum[:2]).all()
 
 
 def test_a_uniform_number_has_one_side(memory):
     memory.fit_prior(np.random.default_rng(0).uniform(-1, 1, (4000, 3)))
-    assert torch.isnan(memory.turn).all()
+    assert torch.isnan(memory.reflection_sum).all()
     # And then there is nothing to turn; it lives all the same.
     plant = Plant(3)
-    assert torch.isfinite(plant.live(memory, memory.initial_state(3), 20)["truth"]).all()
+    assert torch.isfinite(plant.live(memory, memory.initial_state(3), 20)["physics"]).all()
 
 
 def test_it_finds_the_physics_reversed_motors_and_all(memory):
@@ -114,21 +114,21 @@ def test_a_long_life_stays_sound_and_sure(memory):
 def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_newborn(memory):
     lived = Plant(2).live(memory, memory.initial_state(2), 50)
 
-    before = lived["truth"]
+    before = lived["physics"]
     for t in range(2000):
         _, lived = memory.infer_physics(
             lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2)
         )
     believed = lived["covariance"][:, 0]
     torch.testing.assert_close(believed, memory.prior_covariance.expand(2, -1, -1), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(lived["truth"], before)
+    torch.testing.assert_close(lived["physics"], before)
 
 
 def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(memory):
     plant = Plant(16)
     lived = plant.live(memory, memory.initial_state(16), 7)
     best = lived["mean"][:, 0]
-    assert torch.equal(lived["truth"], best)
+    assert torch.equal(lived["physics"], best)
     assert (lived["mean"] >= memory.low).all() and (lived["mean"] <= memory.high).all()
 
 
@@ -141,7 +141,7 @@ def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, 
     _, after = memory.infer_physics(
         lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
     )
-    torch.testing.assert_close(after["truth"], lived["mean"][:, believed])
+    torch.testing.assert_close(after["physics"], lived["mean"][:, believed])
     torch.testing.assert_close(after["mean"][:, 0], lived["mean"][:, believed])
 
 
@@ -155,7 +155,7 @@ def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
     for name, value in lived.items():
         assert torch.equal(after[name][1], value[1])
         assert torch.isfinite(after[name]).all()
-    assert not torch.equal(after["truth"][0], lived["truth"][0])
+    assert not torch.equal(after["physics"][0], lived["physics"][0])
 
 
 def test_a_hypothesis_that_breaks_is_given_up(memory):

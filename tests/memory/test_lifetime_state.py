@@ -18,7 +18,7 @@ from wm_robot.memory.lifetime_state import (
 )
 from wm_robot.store.store import Store
 
-GRADUATE = Path(__file__).parents[2] / "bases/arm-ekf/graduate"
+PRETRAINED = Path(__file__).parents[2] / "bases/arm-ekf/pretrained"
 
 
 def numbered(count, start=0):
@@ -51,13 +51,13 @@ def test_a_state_that_was_flattened_is_the_same_again(state):
 def test_the_flat_keys_are_those_of_files(state):
     keys = state.flatten().keys()
     assert {"step", "recent", "0.mean", "1.sum", "residual.first.up", "residual.read.1.down"} <= keys
-    assert {"bank.0.mean", "draft.residual.last.up", "recall.used", "recall.short"} <= keys
-    assert {"shadow.1.sum", "trial.given_up", "past.counts", "planner.random"} <= keys
+    assert {"bank.slots.0.mean", "bank.draft.residual.last.up", "bank.last_used", "bank.shortfall"} <= keys
+    assert {"shadow.learned.1.sum", "shadow.rejected", "experience.counts", "planner_noise"} <= keys
     assert "residual.read.0.up" not in keys
 
 
 def test_a_shipped_state_is_read_and_written_as_it_is():
-    flat = Store(GRADUATE).load()
+    flat = Store(PRETRAINED).load()
     again = LifetimeState.unflatten(flat).flatten()
     assert again.keys() == flat.keys()
     assert all(np.array_equal(again[name], value) for name, value in flat.items())
@@ -65,8 +65,8 @@ def test_a_shipped_state_is_read_and_written_as_it_is():
 
 def test_a_part_that_is_missing_or_unknown_is_named(state):
     flat = state.flatten()
-    del flat["recall.now"]
-    with pytest.raises(SnapshotError, match="no part 'recall.now'"):
+    del flat["bank.current"]
+    with pytest.raises(SnapshotError, match="no part 'bank.current'"):
         LifetimeState.unflatten(flat)
     with pytest.raises(SnapshotError, match=r"parts \['0b'\] of the lifetime state are unknown"):
         LifetimeState.unflatten(state.flatten() | {"0b": np.zeros(1)})

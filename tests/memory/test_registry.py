@@ -167,15 +167,15 @@ class TestKv(MemoryContract):
     def test_half_of_the_slots_hold_the_last_steps(self, memory):
         state = self.steps(memory, memory.initial_state(2), 0, 300)
         half = memory.num_recent
-        assert sorted(state["born"][0, :half].tolist()) == list(range(300 - half, 300))
-        assert (state["worth"][:, :half] == 1).all()
+        assert sorted(state["written_at"][0, :half].tolist()) == list(range(300 - half, 300))
+        assert (state["weight"][:, :half] == 1).all()
 
     def test_the_other_half_is_a_fair_sample_and_every_step_is_counted(self, memory):
         state = memory.initial_state(2)
         for first in range(0, 3000, 100):
             state = {k: v.detach() for k, v in self.steps(memory, state, first, first + 100).items()}
-            assert (state["worth"].sum(1) == first + 100).all()
-        born = state["born"][0, memory.num_recent :].double()
+            assert (state["weight"].sum(1) == first + 100).all()
+        born = state["written_at"][0, memory.num_recent :].double()
         assert len(set(born.tolist())) == len(born)
         # Uniform over the life: mean and spread within three standard errors.
         assert abs(born.mean() - 1468) < 3 * 2936 / 12**0.5 / len(born) ** 0.5
@@ -183,10 +183,10 @@ class TestKv(MemoryContract):
 
     def test_counters_are_exact_after_many_years(self, memory):
         state = memory.initial_state(2) | {
-            "seen": torch.full((2,), 2**40),
-            "born": torch.full((2, 128), 2**40 - 5),
+            "count": torch.full((2,), 2**40),
+            "written_at": torch.full((2, 128), 2**40 - 5),
         }
-        assert (self.steps(memory, state, 0, 3)["seen"] == 2**40 + 3).all()
+        assert (self.steps(memory, state, 0, 3)["count"] == 2**40 + 3).all()
 
 
 class TestHope(FastWeightsContract):
@@ -204,10 +204,10 @@ class TestHope(FastWeightsContract):
 
     @pytest.mark.parametrize("start", [LONG(0), 2**24, LONG(2**40)])
     def test_a_level_changes_at_multiples_of_its_period_and_at_no_other_step(self, memory, start):
-        state = memory.initial_state(2) | {"lived": torch.full((2,), start)}
+        state = memory.initial_state(2) | {"steps": torch.full((2,), start)}
         for step in range(1, 300):
             after = self.lived_on(memory, state, 1)
-            assert (after["lived"] == start + step).all()
+            assert (after["steps"] == start + step).all()
             for part, period in [("M", 16), ("level0", 16), ("level1", 64), ("level2", 256)]:
                 assert torch.equal(after[part], state[part]) == (step % period != 0), (part, step)
             assert torch.equal(after["level3"], state["level3"])
@@ -239,11 +239,11 @@ class TestHope(FastWeightsContract):
         for name, value in state.items():
             # Evidence is a sum: as large as what is remembered is long.
             bound = 1e5 if name.startswith(("gram", "moment", "new_")) else 100
-            assert value.abs().max() < bound or name == "lived", name
+            assert value.abs().max() < bound or name == "steps", name
 
 
-class TestTold(MemoryContract):
-    family = "told"
+class TestOracle(MemoryContract):
+    family = "oracle"
 
 
 def test_an_unknown_family_is_named_with_the_known_ones():
@@ -259,7 +259,7 @@ def test_lives_that_cannot_be_merged_say_what_to_do(family):
 
 
 def test_no_memory_stays_empty():
-    memory = make_memory("none", width=4, outcome=4, dt=0.02)
+    memory = make_memory("null", width=4, outcome=4, dt=0.02)
     state = memory.initial_state(2)
     after = memory.update(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
     assert torch.equal(after["s"], state["s"])

@@ -84,7 +84,7 @@ def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
     alone = imagine_folded(model, state, z, plans, block_size=together)
     among, _ = model.imagine(state, z, plans)
     torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
-    assert (alone - model.imagine(born, z, plans).mean).abs().max() > 1e-3 or memory in ("none", "told")
+    assert (alone - model.imagine(born, z, plans).mean).abs().max() > 1e-3 or memory in ("null", "oracle")
 
 
 @pytest.mark.parametrize("memory", ["delta", "ekf", "gru"])
@@ -95,11 +95,11 @@ def test_a_residual_is_what_stands_beside_the_weights(memory):
     told = with_residual(born)
     changed, _ = model.scan(told, obs, action, valid)
     beside = {name: (part.up @ part.down)[0] for name, part in told.residual.parts.items()}
-    model.ask.weight += beside["first"][:24]
-    model.skip.weight += beside["first"][24:]
-    model.head[1].weight[:4] += beside["last"]
+    model.input_layer.weight += beside["first"][:24]
+    model.linear_skip.weight += beside["first"][24:]
+    model.output_head[1].weight[:4] += beside["last"]
     if "read.0" in beside:
-        model.memories[0].reading.modulate.weight += beside["read.0"]
+        model.memories[0].film.modulate.weight += beside["read.0"]
     likewise, _ = model.scan(born, obs, action, valid)
     torch.testing.assert_close(changed.mean, likewise.mean, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(changed.log_variance, likewise.log_variance, atol=1e-4, rtol=1e-4)
@@ -163,7 +163,7 @@ def test_the_gradient_reaches_the_writes():
 
 
 def test_an_oracle_that_is_told_nothing_says_so():
-    model = make("told")
+    model = make("oracle")
     obs, action, valid, _ = life()
     with pytest.raises(ConfigError, match="must be given the true physics"):
         model.scan(model.initial_state(initial_action=action[:, 0]), obs, action, valid)
@@ -230,7 +230,7 @@ def test_a_life_that_is_told_infers_no_more():
     model = inferring()
     obs, action, valid, truth = life()
     state = model.set_true_physics(model.initial_state(initial_action=action[:, 0]), truth[:, 0])
-    assert [parts.keys() for parts in state.memory] == [{"truth"}]
+    assert [parts.keys() for parts in state.memory] == [{"physics"}]
     _, after = model.scan(state, obs, action, valid, truth)
     assert torch.equal(model.estimate_physics(after), truth[:, -1])
 

@@ -40,9 +40,9 @@ def plan(mppi: Mppi, score, hold: torch.Tensor) -> torch.Tensor:
 
 def test_every_imagined_plan_keeps_range_and_rate():
     hold, score = torch.tensor([[0.95, -1.9], [0.0, 0.0]]), Known(lambda plans: plans.sum((-1, -2)))
-    mppi = planner(noise=1.0)
+    mppi = planner(noise_std=1.0)
     chosen = plan(mppi, score, hold)
-    for plans in [*(asked[:, : mppi.config.imagined] for asked in score.asked), chosen[:, None]]:
+    for plans in [*(asked[:, : mppi.config.num_rollouts] for asked in score.asked), chosen[:, None]]:
         assert (plans >= torch.tensor(LOW) - 1e-6).all() and (plans <= torch.tensor(HIGH) + 1e-6).all()
         steps = torch.diff(
             torch.cat([hold[:, None, None].expand(-1, plans.shape[1], 1, -1), plans], 2), dim=2
@@ -107,7 +107,7 @@ def test_one_finite_score_is_enough():
         return lonely
 
     chosen = []
-    found = plan(planner(rounds=0), score, torch.zeros(2, 2))
+    found = plan(planner(refine_iterations=0), score, torch.zeros(2, 2))
     torch.testing.assert_close(found, chosen[0])
 
 
@@ -116,7 +116,7 @@ def test_what_is_linear_in_plans_is_found_by_few_of_them():
     for rounds in (0, 6):
         found = [
             plan(
-                planner(seed, rounds=rounds, control_cost=0.0),
+                planner(seed, refine_iterations=rounds, control_cost=0.0),
                 lambda plans: -(plans - best).square().sum((-1, -2)),
                 torch.zeros(1, 2),
             )
@@ -128,21 +128,21 @@ def test_what_is_linear_in_plans_is_found_by_few_of_them():
 
 def test_plans_are_imagined_once_in_an_iteration():
     score = Known(lambda plans: plans.sum((-1, -2)))
-    plan(planner(iterations=3, samples=16, knots=2), score, torch.zeros(1, 2))
+    plan(planner(iterations=3, num_samples=16, num_knots=2), score, torch.zeros(1, 2))
     assert [asked.shape[1] for asked in score.asked] == [8 + 2 * 2] * 3
 
 
 def test_without_rounds_and_where_there_are_fewer_all_plans_are_imagined():
-    for sizes, rows in (({"rounds": 0}, 16), ({"imagined": 30, "knots": 2}, 16 + 2 * 2)):
+    for sizes, rows in (({"refine_iterations": 0}, 16), ({"num_rollouts": 30, "num_knots": 2}, 16 + 2 * 2)):
         score = Known(lambda plans: plans.sum((-1, -2)))
-        plan(planner(samples=16, **sizes), score, torch.zeros(1, 2))
+        plan(planner(num_samples=16, **sizes), score, torch.zeros(1, 2))
         assert [asked.shape[1] for asked in score.asked] == [rows]
 
 
 def test_where_what_follows_is_linear_it_does_not_matter_how_many_plans_are_imagined():
     found = [
         plan(
-            planner(imagined=imagined),
+            planner(num_rollouts=imagined),
             lambda plans: -(plans - torch.tensor([0.03, -0.06])).square().sum((-1, -2)),
             torch.zeros(1, 2),
         )
@@ -156,18 +156,18 @@ def test_where_nothing_is_known_of_slopes_the_imagined_plans_decide():
     class Steep(Known):
         def predict_features(self, plans):
             followed = plans.clone()
-            followed[:, MppiConfig.imagined :] = torch.nan
+            followed[:, MppiConfig.num_rollouts :] = torch.nan
             return followed
 
     def score(plans):
         return -(plans - 0.4).square().sum((-1, -2))
 
     def of_few(plans):
-        few = torch.arange(plans.shape[1]) < MppiConfig.imagined
+        few = torch.arange(plans.shape[1]) < MppiConfig.num_rollouts
         return torch.where(few, score(plans), torch.nan)
 
     hold = torch.zeros(1, 2)
-    found, without = plan(planner(), Steep(score), hold), plan(planner(rounds=0), of_few, hold)
+    found, without = plan(planner(), Steep(score), hold), plan(planner(refine_iterations=0), of_few, hold)
     assert torch.equal(found, without) and found.isfinite().all()
 
 
@@ -239,9 +239,9 @@ def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_r
 
 
 def test_plans_are_smooth():
-    score, mppi = Known(lambda plans: plans.sum((-1, -2))), planner(noise=0.2)
+    score, mppi = Known(lambda plans: plans.sum((-1, -2))), planner(noise_std=0.2)
     plan(mppi, score, torch.zeros(1, 2))
-    plans = score.asked[0][0, : mppi.config.samples, :, 0]
+    plans = score.asked[0][0, : mppi.config.num_samples, :, 0]
     along = plans[:, :-1] - plans[:, :-1].mean(0)
     after = plans[:, 1:] - plans[:, 1:].mean(0)
     correlation = (along * after).mean() / (along.std() * after.std())
@@ -250,13 +250,13 @@ def test_plans_are_smooth():
 
 def test_with_fewer_plans_than_elites_all_of_them_count():
     hold = torch.zeros(1, 2)
-    few = plan(planner(samples=8, elites=12), lambda plans: plans.sum((-1, -2)), hold)
-    all_of_them = plan(planner(samples=8, elites=8), lambda plans: plans.sum((-1, -2)), hold)
+    few = plan(planner(num_samples=8, num_elites=12), lambda plans: plans.sum((-1, -2)), hold)
+    all_of_them = plan(planner(num_samples=8, num_elites=8), lambda plans: plans.sum((-1, -2)), hold)
     assert torch.equal(few, all_of_them)
 
 
 def test_a_search_of_nothing_is_refused():
-    with pytest.raises(ConfigError, match="planner.samples is 0; it must be at least 1"):
-        MppiConfig(samples=0)
-    with pytest.raises(ConfigError, match="planner.rounds is -1; it must be at least 0"):
-        MppiConfig(rounds=-1)
+    with pytest.raises(ConfigError, match="planner.num_samples is 0; it must be at least 1"):
+        MppiConfig(num_samples=0)
+    with pytest.raises(ConfigError, match="planner.refine_iterations is -1; it must be at least 0"):
+        MppiConfig(refine_iterations=-1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from wm_robot.io.base_file import compute_base_digest
+from wm_robot.io.base_file import FORMAT, compute_base_digest
 from wm_robot.io.durable import compute_digest
 from wm_robot.sharing.shipment import Shipment, make_parts
 from wm_robot.spec import RobotSpec, encode_canonical_json
@@ -33,7 +33,7 @@ def base_files(number: float = 0.0) -> dict[str, bytes]:
     )
     config = {"width": 4}
     card = {
-        "format": 1,
+        "format": FORMAT,
         "kind": "base",
         "robot": "point",
         "spec_digest": SPEC.compute_digest(),

@@ -36,7 +36,7 @@ def backend():
 
 @pytest.fixture
 def recall(backend):
-    return ContextBank(backend, ContextBankConfig(slots=3))
+    return ContextBank(backend, ContextBankConfig(num_slots=3))
 
 
 def level(value, steps=100):

@@ -47,7 +47,7 @@ def test_only_the_mildest_lives_are_drawn_until_all_are():
 
 
 def test_competence_or_time_ends_a_stage():
-    stage = Stage(competence=0.8, until=0.5)
+    stage = Stage(min_competence=0.8, max_progress=0.5)
     assert not stage.is_complete(0.79, 0.49)
     assert stage.is_complete(0.8, 0.0) and stage.is_complete(-1.0, 0.5)
 
@@ -55,12 +55,17 @@ def test_competence_or_time_ends_a_stage():
 def test_the_stages_that_ship_go_from_easy_to_hard():
     stages = (*DEFAULT_STAGES, Stage())
     for before, after in zip(stages, stages[1:], strict=False):
-        assert before.worlds < after.worlds and before.carried < after.carried
-        assert before.length <= after.length and before.physics > after.physics
-        assert before.competence < after.competence and before.until < after.until
+        assert before.world_fraction < after.world_fraction and before.carry_fraction < after.carry_fraction
+        assert (
+            before.segment_fraction <= after.segment_fraction and before.physics_factor > after.physics_factor
+        )
+        assert before.min_competence < after.min_competence and before.max_progress < after.max_progress
 
 
-@pytest.mark.parametrize("change", [{"length": 0.0}, {"worlds": 1.5}, {"carried": -0.1}, {"until": 2.0}])
+@pytest.mark.parametrize(
+    "change",
+    [{"segment_fraction": 0.0}, {"world_fraction": 1.5}, {"carry_fraction": -0.1}, {"max_progress": 2.0}],
+)
 def test_a_stage_that_cannot_be_is_refused(change):
     (name,) = change
     with pytest.raises(ConfigError, match=f"stage.{name} is"):

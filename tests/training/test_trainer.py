@@ -67,7 +67,14 @@ def model_of(memory: str, width: int = 16) -> WorldModel:
 
 
 def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = None, **config) -> Trainer:
-    values = {"updates": 12, "rows": 6, "steps": 24, "horizon": 4, "checkpoint": 4, "rounds": (0.5,)} | config
+    values = {
+        "updates": 12,
+        "batch_size": 6,
+        "segment_steps": 24,
+        "horizon": 4,
+        "checkpoint_interval": 4,
+        "collect_at": (0.5,),
+    } | config
     return Trainer(
         model_of(memory),
         TrainConfig(**values),
@@ -84,12 +91,15 @@ def trainer(folder: Path, *, memory: str = "gru", start: WorldModel | None = Non
         ("gru", 1, {}),
         ("gru", 7, {}),
         ("delta", 5, {}),
-        ("told", 11, {}),
+        ("oracle", 11, {}),
         ("ekf", 7, {}),
         (
             "gru",
             CURVE_INTERVAL + 6,
-            {"updates": CURVE_INTERVAL + 10, "stages": (Stage(length=0.5, worlds=0.5, until=0.1),)},
+            {
+                "updates": CURVE_INTERVAL + 10,
+                "stages": (Stage(segment_fraction=0.5, world_fraction=0.5, max_progress=0.1),),
+            },
         ),
     ],
 )
@@ -113,24 +123,35 @@ def test_killed_and_resumed_equals_never_killed(tmp_path, memory, killed_at, mor
 
 def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
     error = {}
-    for memory in ("gru", "none"):
+    for memory in ("gru", "null"):
         run = trainer(
-            tmp_path / memory, memory=memory, updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2
+            tmp_path / memory,
+            memory=memory,
+            updates=150,
+            batch_size=16,
+            learning_rate=5e-3,
+            matrix_learning_rate=2e-2,
         )
         metrics = list(run.run())
         error[memory] = np.mean([m["error_at_12"] for m in metrics[-20:]])
-    assert error["gru"] < 0.3 * error["none"]
+    assert error["gru"] < 0.3 * error["null"]
 
 
 def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     run = trainer(
-        tmp_path, memory="ekf", updates=150, rows=16, learning_rate=5e-3, matrix_rate=2e-2, carried=0.0
+        tmp_path,
+        memory="ekf",
+        updates=150,
+        batch_size=16,
+        learning_rate=5e-3,
+        matrix_learning_rate=2e-2,
+        carry_fraction=0.0,
     )
     for _ in run.run():
         pass
     new, model = gain_lives(77, lives=40), run.model.eval().requires_grad_(False)
     # The prior is that of the training's lives: a coin, and so one number with two sides.
-    assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].turn.abs() < 1e-6
+    assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].reflection_sum.abs() < 1e-6
     obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
     born = model.initial_state(initial_action=torch.from_numpy(new.hold))
     _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
@@ -140,8 +161,11 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
 
 
 def test_competence_promotes_and_lives_begin_anew(tmp_path, monkeypatch):
-    stages = (Stage(length=0.5, worlds=0.5, competence=-np.inf), Stage(carried=0.0, until=1.0))
-    run = trainer(tmp_path, updates=2 * CURVE_INTERVAL + 1, stages=stages, rounds=())
+    stages = (
+        Stage(segment_fraction=0.5, world_fraction=0.5, min_competence=-np.inf),
+        Stage(carry_fraction=0.0, max_progress=1.0),
+    )
+    run = trainer(tmp_path, updates=2 * CURVE_INTERVAL + 1, stages=stages, collect_at=())
     shapes, draw = [], run._draw_segments
     monkeypatch.setattr(run, "_draw_segments", lambda: shapes.append(draw()) or shapes[-1])
     for _ in run.run():
@@ -193,8 +217,8 @@ def refused(folder: Path, other_lives: bool = False, **config):
 
 def test_another_config_on_an_old_checkpoint_is_refused(tmp_path):
     list(trainer(tmp_path).run())
-    message, options, files = refused(tmp_path, rows=4)
-    assert "was made with another config: rows 6 instead of 4" in message
+    message, options, files = refused(tmp_path, batch_size=4)
+    assert "was made with another config: batch_size 6 instead of 4" in message
     assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 
@@ -203,7 +227,7 @@ def test_lives_gathered_otherwise_are_refused(tmp_path):
     message, options, files = refused(tmp_path, other_lives=True)
     assert "collected with kind gain instead of other" in message
     assert options == {"--work", "--data"}
-    assert files == ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"]
+    assert files == ["checkpoint.safetensors", "trajectories-0.safetensors", "trajectories-1.safetensors"]
 
 
 def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp_path):
@@ -211,12 +235,12 @@ def test_other_lives_without_a_checkpoint_need_another_folder_of_lives_alone(tmp
         pass
     trainer(tmp_path).checkpoint_path.unlink()
     _, options, files = refused(tmp_path, other_lives=True)
-    assert options == {"--data"} and files == ["lives-0.safetensors", "lives-1.safetensors"]
+    assert options == {"--data"} and files == ["trajectories-0.safetensors", "trajectories-1.safetensors"]
 
 
 def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
     list(trainer(tmp_path).run())
-    path = tmp_path / "data" / "lives-0.safetensors"
+    path = tmp_path / "data" / "trajectories-0.safetensors"
     save_trajectories(path, gain_lives(5), GainLives().describe_round(0))
     message, options, files = refused(tmp_path)
     assert "trained on other trajectories" in message
@@ -225,42 +249,44 @@ def test_a_checkpoint_does_not_go_on_with_other_lives(tmp_path):
 
 def test_a_checkpoint_whose_planned_lives_are_gone_says_so_at_once(tmp_path):
     list(trainer(tmp_path).run())
-    (tmp_path / "data" / "lives-1.safetensors").unlink()
+    (tmp_path / "data" / "trajectories-1.safetensors").unlink()
     message, options, files = refused(tmp_path)
-    assert re.search(r"was trained on missing files: .*lives-1\.safetensors", message)
+    assert re.search(r"was trained on missing files: .*trajectories-1\.safetensors", message)
     assert options == {"--work"} and files == ["checkpoint.safetensors"]
 
 
 def test_random_lives_that_are_gone_are_gathered_again(tmp_path):
     list(trainer(tmp_path).run())
-    (tmp_path / "data" / "lives-0.safetensors").unlink()
+    (tmp_path / "data" / "trajectories-0.safetensors").unlink()
     run = trainer(tmp_path)
     list(run.run())
     assert run.update == run.config.updates
 
 
-@pytest.mark.parametrize("damaged", ["checkpoint.safetensors", "lives-0.safetensors", "lives-1.safetensors"])
+@pytest.mark.parametrize(
+    "damaged", ["checkpoint.safetensors", "trajectories-0.safetensors", "trajectories-1.safetensors"]
+)
 def test_a_damaged_file_of_a_training_says_so(tmp_path, damaged):
     list(trainer(tmp_path).run())
     (path,) = tmp_path.rglob(damaged)
     path.write_bytes(path.read_bytes()[:1000])
     message, options, files = refused(tmp_path)
     assert f"{damaged} {'cannot be read' if 'checkpoint' in damaged else 'holds no trajectories'}" in message
-    assert files == ["checkpoint.safetensors", *([damaged] if "lives" in damaged else [])]
+    assert files == ["checkpoint.safetensors", *([damaged] if "trajectories" in damaged else [])]
 
 
 def test_a_horizon_longer_than_a_segment_is_refused():
-    with pytest.raises(ConfigError, match="train.horizon is 9; it must be from 0 to steps, 8"):
-        TrainConfig(horizon=9, steps=8)
+    with pytest.raises(ConfigError, match="train.horizon is 9; it must be from 0 to segment_steps, 8"):
+        TrainConfig(horizon=9, segment_steps=8)
 
 
 def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, monkeypatch):
-    run = trainer(tmp_path, memory="told", rounds=(), carried=1.0, steps=24)
+    run = trainer(tmp_path, memory="oracle", collect_at=(), carry_fraction=1.0, segment_steps=24)
     told = []
     scan = run.model.scan
 
     def noted(state, obs, action, valid, truth):
-        told.append((state.memory[0]["truth"].clone(), truth[:, 0].clone()))
+        told.append((state.memory[0]["physics"].clone(), truth[:, 0].clone()))
         return scan(state, obs, action, valid, truth)
 
     monkeypatch.setattr(run.model, "scan", noted)
@@ -272,7 +298,7 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
 
 
 def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
-    start = model_of("told")
+    start = model_of("oracle")
     for value in start.state_dict().values():
         value.add_(1.0)
     new, taken = trainer(tmp_path / "new", start=start), start.state_dict()
@@ -284,12 +310,12 @@ def test_a_training_begins_from_all_of_another_base_but_its_memory(tmp_path):
     again = trainer(tmp_path, start=start)
     again._start_or_resume()
     # It goes on from its checkpoint, not from the start.
-    assert not torch.equal(again.model.ask.weight, taken["ask.weight"])
+    assert not torch.equal(again.model.input_layer.weight, taken["input_layer.weight"])
 
 
 def test_a_start_of_another_shape_is_refused(tmp_path):
-    run = trainer(tmp_path, start=model_of("told", width=8))
-    with pytest.raises(ConfigError, match="start has other shapes.*ask.weight"):
+    run = trainer(tmp_path, start=model_of("oracle", width=8))
+    with pytest.raises(ConfigError, match="start has other shapes.*input_layer.weight"):
         run._start_or_resume()
 
 

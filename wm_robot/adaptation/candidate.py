@@ -17,26 +17,34 @@ class ResidualFitConfig:
     updates: int = 150
     learning_rate: float = 1e-2
     """Learning rate of Adam; decays to zero over the second half."""
-    moments: int = 64
+    batch_size: int = 64
     """Start moments per gradient step; half of them from the recent segments."""
     horizon: int = 8
     """Imagined steps from each moment."""
-    every: int = 4
+    stride: int = 4
     """Steps between moments of a segment."""
-    held_out: int = 4
+    num_held_out: int = 4
     """Number of recent segments that only evaluate a candidate."""
     anchor_weight: float = 1e-4
     """Weight of the squared residual norm, relative to the norm of the corrected weights."""
     max_relative_norm: float = 0.5
     """Upper bound of the residual norm, relative to the norm of the corrected weights."""
-    interval: int = 32
+    segment_interval: int = 32
     """Segments between two candidates."""
     margin: float = 0.03
     """Share by which a candidate's error must be below that of the current residual, and below that of none."""
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "updates", "moments", "horizon", "every", "held_out", "interval", section="consolidate"
+            1,
+            self,
+            "updates",
+            "batch_size",
+            "horizon",
+            "stride",
+            "num_held_out",
+            "segment_interval",
+            section="residual_fit",
         )
 
 

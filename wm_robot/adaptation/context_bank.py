@@ -28,7 +28,7 @@ Bank = ContextBankState[np.ndarray]
 class ContextBankConfig:
     """Config of the context bank: its size, and the thresholds of its tests."""
 
-    slots: int = 8
+    num_slots: int = 8
     """Number of stored contexts; a new one replaces the one unused for longest."""
     switch_threshold: float = 14.0
     """Nats by which a slot must have predicted better, since any step, to be selected soon after an alarm or a
@@ -47,7 +47,7 @@ class ContextBankConfig:
     """Accumulated excess of squared errors, in predicted variances, that ends the present context."""
     expected_error: float = 2.0
     """Squared error of a channel, in predicted variances, without excess; bounded at four times that."""
-    settled: int = 24
+    settle_steps: int = 24
     """Steps without an alarm after which the learned state of that many steps ago is stored."""
     merge_tolerance: float = 0.1
     """Share of the deficit of the initial state below which a slot counts as the same context."""
@@ -57,7 +57,7 @@ class ContextBankConfig:
     """Deficit of the initial state, in nats per step, below which these two shares are not tested."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "slots", "settled", section="recall")
+        check_at_least(1, self, "num_slots", "settle_steps", section="context_bank")
 
 
 class ContextBank:
@@ -84,15 +84,15 @@ class ContextBank:
         count = np.zeros(batch, np.int64)
         bank = ContextBankState(
             # The initial state is one more slot, the last, and is never written.
-            slots=map_values(lambda v: np.repeat(v[:, None], c.slots + 1, 1), state.learned),
+            slots=map_values(lambda v: np.repeat(v[:, None], c.num_slots + 1, 1), state.learned),
             draft=map_values(np.copy, state.learned),
-            last_used=np.full((batch, c.slots), -1),
+            last_used=np.full((batch, c.num_slots), -1),
             current=count - 1,
             calm_steps=count.copy(),
             switches=count.copy(),
             alarms=count.copy(),
-            lead=np.zeros((batch, c.slots + 1), np.float32),
-            shortfall=np.zeros((batch, c.slots + 1), np.float32),
+            lead=np.zeros((batch, c.num_slots + 1), np.float32),
+            shortfall=np.zeros((batch, c.num_slots + 1), np.float32),
             excess=np.zeros(batch, np.float32),
         )
         return replace(state, bank=bank)
@@ -140,7 +140,9 @@ class ContextBank:
         A context in which `state` has just settled is stored too.
         """
         bank, then = get_bank(state), get_bank(earlier)
-        bank = self._store_draft(state, bank, bank.calm_steps >= self.config.settled, self._select_slot(bank))
+        bank = self._store_draft(
+            state, bank, bank.calm_steps >= self.config.settle_steps, self._select_slot(bank)
+        )
         slot = np.maximum(then.current, 0)[:, None]
         used_then, used_now = (np.take_along_axis(each.last_used, slot, 1) for each in (then, bank))
         current = np.where((used_now != used_then)[:, 0], -1, then.current)
@@ -155,7 +157,7 @@ class ContextBank:
             [state.step[:, None] - bank.last_used for state, bank in zip(states, banks, strict=True)], 1
         )
         oldest = np.iinfo(ages.dtype).max
-        chosen = np.where(used >= 0, ages, oldest).argsort(axis=1, kind="stable")[:, : c.slots]
+        chosen = np.where(used >= 0, ages, oldest).argsort(axis=1, kind="stable")[:, : c.num_slots]
         held = np.take_along_axis(used, chosen, 1) >= 0
         rows = np.arange(len(chosen))[:, None]
 
@@ -202,20 +204,20 @@ class ContextBank:
             )
             * held
         )
-        less = bank.shortfall + (-gain - bank.shortfall) / np.float32(c.settled)
+        less = bank.shortfall + (-gain - bank.shortfall) / np.float32(c.settle_steps)
         short = np.where(each, less, bank.shortfall)
         more = np.minimum(mean_squared_error, 4 * c.expected_error) - np.float32(c.expected_error)
         excess = np.where(is_valid, np.maximum(bank.excess + more, 0), bank.excess)
 
         alarmed = is_valid & (excess > c.alarm_threshold)
-        settled = ~alarmed & (bank.calm_steps >= c.settled)
+        settled = ~alarmed & (bank.calm_steps >= c.settle_steps)
         needed = np.full(lead.shape[1], c.switch_threshold, np.float32)
         needed[-1] *= c.prior_handicap
         ahead = lead - needed * (1 + settled[:, None])
         best = ahead.argmax(1)
         switched = is_valid & (ahead.max(1) > 0)
         broken = switched | alarmed
-        believed = np.where(best == c.slots, -1, best)
+        believed = np.where(best == c.num_slots, -1, best)
         after = replace(
             bank,
             current=np.where(switched, believed, np.where(alarmed, -1, bank.current)),
@@ -232,10 +234,10 @@ class ContextBank:
         """Every `settle_steps` steps without an alarm: store the draft in the bank and start a new draft."""
         c, bank = self.config, get_bank(state)
         calm = bank.calm_steps
-        due = is_valid & (calm % c.settled == 0)
+        due = is_valid & (calm % c.settle_steps == 0)
         if not due.any():
             return state
-        kept = self._store_draft(state, bank, due & (calm >= 2 * c.settled), self._select_slot(bank))
+        kept = self._store_draft(state, bank, due & (calm >= 2 * c.settle_steps), self._select_slot(bank))
         draft = choose_rows(due, state.learned, bank.draft)
         return replace(state, bank=replace(kept, draft=draft))
 
@@ -243,7 +245,7 @@ class ContextBank:
         self, state: ArrayState, bank: Bank, mature: Bool[np.ndarray, "B"], slot: Int[np.ndarray, "B"]
     ) -> Bank:
         """Store the draft in its slot, for rows whose draft is mature."""
-        at = mature[:, None] & (np.arange(self.config.slots) == slot[:, None])
+        at = mature[:, None] & (np.arange(self.config.num_slots) == slot[:, None])
         chosen = _append_initial(at, False)
         return replace(
             bank,
@@ -268,7 +270,7 @@ class ContextBank:
 
     def _predict_slots(self, state: ArrayState, bank: Bank, step: Step[np.ndarray]) -> Prediction[np.ndarray]:
         """Predict this step with every slot of the bank: mean and log variance, `B N+1 O`."""
-        count = self.config.slots + 1
+        count = self.config.num_slots + 1
         each = partial(np.repeat, repeats=count, axis=0)
         slots = map_values(lambda v: v.reshape(-1, *v.shape[2:]), bank.slots)
         expected = self.backend.predict(

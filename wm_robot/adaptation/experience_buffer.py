@@ -55,15 +55,15 @@ def unflatten_step(flat: Mapping[str, np.ndarray]) -> Step[np.ndarray]:
 class ExperienceConfig:
     """Config of the experience buffer: its sizes."""
 
-    steps: int = 64
+    segment_steps: int = 64
     """Steps of a segment."""
-    kept: int = 24
+    num_sampled: int = 24
     """Segments of the uniform sample."""
-    latest: int = 16
+    num_recent: int = 16
     """Number of recent segments."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "steps", "kept", "latest", section="reservoir")
+        check_at_least(1, self, "segment_steps", "num_sampled", "num_recent", section="experience")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ExperienceBuffer:
         """
         start = self.start if self.open and self.start else state.model_part()
         steps = (*self.open, _mark_invalid(step))
-        if len(steps) < self.sizes.steps:
+        if len(steps) < self.sizes.segment_steps:
             return replace(self, open=steps, start=start)
         whole = Step(*(np.stack([getattr(each, name) for each in steps], 1) for name in STEP_FIELDS))
         chapter = ExperienceSegment(whole, start, np.full(len(step.valid), self.chapters))
@@ -99,9 +99,9 @@ class ExperienceBuffer:
     def append_segment(self, segment: ExperienceSegment) -> "ExperienceBuffer":
         """Return the buffer with one more finished segment."""
         kept, place = self.kept, self._select_place()
-        if place < self.sizes.kept:
+        if place < self.sizes.num_sampled:
             kept = (*kept[:place], segment, *kept[place + 1 :])
-        latest = (*self.latest, segment)[-self.sizes.latest :]
+        latest = (*self.latest, segment)[-self.sizes.num_recent :]
         return replace(self, kept=kept, latest=latest, chapters=self.chapters + 1)
 
     def _select_place(self) -> int:
@@ -110,7 +110,7 @@ class ExperienceBuffer:
         The draw is a function of the segment number, so that a resumed lifetime draws the same.
         Source: algorithm R, Vitter (1985), ACM Trans. Math. Softw. 11(1).
         """
-        if self.chapters < self.sizes.kept:
+        if self.chapters < self.sizes.num_sampled:
             return self.chapters
         generator = np.random.Generator(np.random.Philox(key=self.chapters))
         return int(generator.integers(self.chapters + 1))
@@ -124,12 +124,14 @@ class ExperienceBuffer:
         """
         blank = {name: np.zeros_like(value) for name, value in state.flatten_model_part().items()}
         nothing = {name: np.zeros_like(value) for name, value in flatten_step(step).items()}
-        empty = {name: np.stack([value] * self.sizes.steps, 1) for name, value in nothing.items()} | blank
+        empty = {
+            name: np.stack([value] * self.sizes.segment_steps, 1) for name, value in nothing.items()
+        } | blank
         empty[SEGMENT_NUMBER] = np.zeros(len(step.valid), np.int64)
         parts = {
-            "kept": _pad_list([each.flatten() for each in self.kept], empty, self.sizes.kept),
-            "latest": _pad_list([each.flatten() for each in self.latest], empty, self.sizes.latest),
-            "open": _pad_list([flatten_step(each) for each in self.open], nothing, self.sizes.steps),
+            "kept": _pad_list([each.flatten() for each in self.kept], empty, self.sizes.num_sampled),
+            "latest": _pad_list([each.flatten() for each in self.latest], empty, self.sizes.num_recent),
+            "open": _pad_list([flatten_step(each) for each in self.open], nothing, self.sizes.segment_steps),
         }
         arrays = {
             f"{part}.{name}": np.stack([each[name] for each in listed], 1)
@@ -152,8 +154,8 @@ class ExperienceBuffer:
         chapters, count = (int(number) for number in arrays["counts"][0])
         return cls(
             sizes,
-            kept=_unflatten_segments(arrays, "kept", min(chapters, sizes.kept)),
-            latest=_unflatten_segments(arrays, "latest", min(chapters, sizes.latest)),
+            kept=_unflatten_segments(arrays, "kept", min(chapters, sizes.num_sampled)),
+            latest=_unflatten_segments(arrays, "latest", min(chapters, sizes.num_recent)),
             chapters=chapters,
             open=tuple(map(unflatten_step, _split_axis(_select_prefix(arrays, "open"), count))),
             start=LifetimeState.unflatten(_select_prefix(arrays, "start")) if count else None,

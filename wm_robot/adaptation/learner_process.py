@@ -165,7 +165,7 @@ def _encode_candidate(
 
 def _make_empty_segment(base: Base, backend: ModelBackend[np.ndarray]) -> ExperienceSegment:
     """Return an empty segment of one robot in the initial state."""
-    steps = ExperienceConfig().steps
+    steps = ExperienceConfig().segment_steps
     obs, action = (np.zeros((1, steps, base.config[name]), np.float32) for name in ("obs", "action"))
     step = Step(obs, action, obs.copy(), np.zeros((1, steps), np.float32))
     born = backend.initial_state(initial_action=np.zeros((1, base.config["action"]), np.float32))

@@ -69,8 +69,8 @@ class ResidualFitter:
         Segments may be missing, but the held-out ones must be consecutive.
         """
         self.experience = past = self.experience.append_segment(segment)
-        number, held_out = int(segment.number[0]), self.config.held_out
-        if (number + 1) % self.config.interval or len(past.latest) <= held_out:
+        number, held_out = int(segment.number[0]), self.config.num_held_out
+        if (number + 1) % self.config.segment_interval or len(past.latest) <= held_out:
             return None
         if number - past.latest[-held_out].number[0] != held_out - 1:
             return None
@@ -103,7 +103,7 @@ def fit_candidate(
         recent: More segments than are held out, the newest last.
         seed: Seed of the draws; equal arguments give an equal candidate.
     """
-    learned, decide = recent[: -config.held_out], recent[-config.held_out :]
+    learned, decide = recent[: -config.num_held_out], recent[-config.num_held_out :]
     running = get_segment_residual(decide[-1])
     old = [chapter for chapter in sampled if chapter.number[0] < decide[0].number[0]]
     with torch.no_grad():
@@ -131,7 +131,7 @@ def fit_residual(
     weights = _initialise_fit(current, generator)
     optimizer = torch.optim.Adam(list_values(weights), lr=config.learning_rate)
     sizes = compute_weight_norms(model)
-    each = max(1, config.moments // len(moment_sets))
+    each = max(1, config.batch_size // len(moment_sets))
     for update in range(config.updates):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, 2 * (1 - update / config.updates))
@@ -181,7 +181,7 @@ def collect_moments(
     known, found = _find_valid_starts(steps, config.horizon), []
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
     for t in range(steps.obs.shape[1] - config.horizon + 1):
-        if t % config.every == 0:
+        if t % config.stride == 0:
             ahead = slice(t, t + config.horizon)
             lesson = steps.obs[:, t], steps.action[:, ahead], steps.next_obs[:, ahead], known[:, t]
             found.append((_select_read_view(model, state), lesson))
@@ -229,7 +229,7 @@ def replay_error(
     settled = segments[0].steps.obs.shape[1] if len(segments) > 1 else 0
     state, errors, counted = _get_start_state(segments[0]).with_residual(residual), [], []
     for t in range(steps.obs.shape[1] - config.horizon + 1):
-        if t >= settled and t % config.every == 0:
+        if t >= settled and t % config.stride == 0:
             ahead = slice(t, t + config.horizon)
             z = model.observe(state, steps.obs[:, t])
             mean, _ = model.imagine(state, z, steps.action[:, None, ahead])
@@ -244,8 +244,8 @@ def replay_error(
 
 def compute_weight_norms(model: WorldModel) -> dict[str, float]:
     """Compute the norm of the weights that each part of a residual corrects."""
-    first = torch.cat([model.ask.weight, model.skip.weight])
-    sizes = {"first": first, "last": cast(Tensor, model.head[1].weight)[: model.config.obs]}
+    first = torch.cat([model.input_layer.weight, model.linear_skip.weight])
+    sizes = {"first": first, "last": cast(Tensor, model.output_head[1].weight)[: model.config.obs]}
     for i, memory in enumerate(model.memory_layers):
         if (reading := memory.film_readout) is not None:
             sizes[f"read.{i}"] = reading.modulate.weight

@@ -37,10 +37,11 @@ class ShadowConfig:
     """Upper bound of the squared error of a channel, in predicted variances."""
 
     def __post_init__(self) -> None:
-        check_at_least(2, self, "window", section="trial")
+        check_at_least(2, self, "window", section="shadow")
         if not self.accept_factor <= self.reject_factor:
             raise ConfigError(
-                f"trial.better is {self.accept_factor}; it must be at most worse, {self.reject_factor}"
+                f"shadow.accept_factor is {self.accept_factor}; it must be at most reject_factor, "
+                f"{self.reject_factor}"
             )
 
 

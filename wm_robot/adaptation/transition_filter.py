@@ -15,9 +15,9 @@ from wm_robot.streams.transition_assembler import STEPS_AFTER_INTERVENTION
 class TransitionFilterConfig:
     """Config of the transition filter: the thresholds of a rejection."""
 
-    saturated: int = 10
+    saturation_steps: int = 10
     """Steps for which an action must stay at the end of its range."""
-    stuck: int = 10
+    stuck_steps: int = 10
     """Steps for which a reading must be constant to the last bit, while its joint is commanded to move."""
     min_command_change: float = 0.02
     """Share of its range by which an action must change in that time."""
@@ -25,7 +25,7 @@ class TransitionFilterConfig:
     """Number of rejected steps from an intervention on."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "saturated", "stuck", section="caution")
+        check_at_least(1, self, "saturation_steps", "stuck_steps", section="transition_filter")
 
 
 class TransitionFilter:
@@ -40,7 +40,7 @@ class TransitionFilter:
         ]
         self._steps_at_limit = np.zeros(spec.action_dim, int)
         self._steps_constant = np.zeros(spec.obs_dim, int)
-        self._applied: deque[np.ndarray] = deque(maxlen=self.config.stuck + 1)
+        self._applied: deque[np.ndarray] = deque(maxlen=self.config.stuck_steps + 1)
         self._steps_since_intervention = self.config.num_rejected_after
         self._last_reason = ""
         self.events: deque[AgentEvent] = deque(maxlen=MAX_EVENTS)
@@ -72,7 +72,7 @@ class TransitionFilter:
         self._steps_at_limit = np.where(ends, self._steps_at_limit + 1, 0)
         self._steps_constant = np.where(next_obs == obs, self._steps_constant + 1, 0)
         self._steps_since_intervention = 0 if intervention else self._steps_since_intervention + 1
-        saturated = self._steps_at_limit >= c.saturated
+        saturated = self._steps_at_limit >= c.saturation_steps
         if saturated.any():
             found["saturated"] = f"motors {self._list_motor_names(saturated)} at the end of their range"
         stuck = self._find_stuck_motors()
@@ -86,7 +86,10 @@ class TransitionFilter:
         """Return the motors with a constant reading although their command changed."""
         told = np.ptp(np.stack(self._applied), 0) > self.config.min_command_change * self._range
         still = np.array(
-            [(self._steps_constant[columns] >= self.config.stuck).any() for columns in self._motor_columns]
+            [
+                (self._steps_constant[columns] >= self.config.stuck_steps).any()
+                for columns in self._motor_columns
+            ]
         )
         return told & still
 

@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 
 def select_model_backend(base: Base, functions: OnnxFunctions | None) -> ModelBackend[np.ndarray]:
     """Select the model backend of a base: ONNX where available, else torch."""
-    if functions is not None and functions.life is not None:
-        return functions.life
+    if functions is not None and functions.backend is not None:
+        return functions.backend
     model = base.model
     # Imported here and below, so that a robot with ONNX functions needs no torch.
     from wm_robot.model.torch_backend import TorchBackend
@@ -40,7 +40,7 @@ def select_backends(
         plans = TorchPlanner(model, spec, task=task, planner=planner)
     why = (
         ""
-        if fits and functions is not None and lives is functions.life
+        if fits and functions is not None and lives is functions.backend
         else _describe_torch_reason(base, functions, fits)
     )
     if why:

@@ -36,7 +36,7 @@ class AgentConfig:
     """Plans whose predicted rewards do not occur are reported; see `PlanMonitor`."""
     seed: int = 0
     """Seed of the planner's noise."""
-    samples: int = 0
+    num_samples: int = 0
     """Number of plans in each iteration; 0 here and below: the default of the planner."""
     horizon: int = 0
     """Number of steps that a plan looks ahead."""
@@ -95,7 +95,7 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
     from wm_robot.model.base import load_base
     from wm_robot.planning.mppi import MppiConfig
 
-    sizes = {name: getattr(config, name) for name in ("samples", "horizon", "iterations")}
+    sizes = {name: getattr(config, name) for name in ("num_samples", "horizon", "iterations")}
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)

@@ -15,11 +15,11 @@ from wm_robot.model.onnx_backend import OnnxBackend
 from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.mppi import MppiConfig
 
-GRAPH_FORMAT = 8
+GRAPH_FORMAT = 9
 CARD_FILE, PLAN_FILE, PREDICT_FILE = "graphs.json", "plan.onnx", "predict.onnx"
-UPDATE_FILES = {1: "write.onnx", 2: "write-two.onnx"}
+UPDATE_FILES = {1: "update.onnx", 2: "update-two.onnx"}
 """Update graphs by the number of states: the shadow evaluation updates two."""
-INITIAL_STATE_FILE = "birth.safetensors"
+INITIAL_STATE_FILE = "initial_state.safetensors"
 """File of the initial state of one robot: with it and the graphs an agent needs no torch."""
 
 
@@ -27,7 +27,7 @@ class OnnxFunctions(NamedTuple):
     """ONNX functions of a base."""
 
     plan: OnnxPlanner
-    life: OnnxBackend | None
+    backend: OnnxBackend | None
     """None where the family is not exportable: torch updates the state."""
 
 

@@ -14,8 +14,8 @@ from wm_robot.spec import RobotSpec, encode_canonical_json
 MEAN_INPUT, NOISE_INPUT, LAST_ACTION_INPUT, PLAN_OUTPUT = (
     "search.mean",
     "search.noise",
-    "search.hold",
-    "better",
+    "search.last_action",
+    "search.next_mean",
 )
 
 

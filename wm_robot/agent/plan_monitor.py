@@ -34,15 +34,16 @@ class PlanMonitorConfig:
     """Standard errors by which the received reward must be below half of the predicted reward."""
     clear_threshold: float = 2.0
     """Standard errors below which the alarm ends, if the received reward also correlates with the predicted one."""
-    last: int = 8
+    confirm_scores: int = 8
     """Number of consecutive equal scores that raise or end the alarm."""
 
     def __post_init__(self) -> None:
-        check_at_least(8, self, "window", section="exploitation")
-        check_at_least(1, self, "last", section="exploitation")
+        check_at_least(8, self, "window", section="plan_monitor")
+        check_at_least(1, self, "confirm_scores", section="plan_monitor")
         if not 0 < self.clear_threshold <= self.alarm_threshold:
             raise ConfigError(
-                f"exploitation.calm is {self.clear_threshold}; it must be above 0 and at most {self.alarm_threshold}"
+                f"plan_monitor.clear_threshold is {self.clear_threshold}; it must be above 0 and at most "
+                f"alarm_threshold, {self.alarm_threshold}"
             )
 
 
@@ -251,7 +252,7 @@ class PlanMonitor:
                 else broken[life]
             )
             self._num_equal_scores[life] = self._num_equal_scores[life] + 1 if other else 0
-            if self._num_equal_scores[life] == c.last:
+            if self._num_equal_scores[life] == c.confirm_scores:
                 self._num_equal_scores[life], self.is_alarmed[life] = 0, not self.is_alarmed[life]
                 self.counts["alarms"] += int(self.is_alarmed[life])
                 self.events.append(AgentEvent(self._step, life, self._describe_score(life)))

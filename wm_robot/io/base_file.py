@@ -10,7 +10,7 @@ from wm_robot.io.durable import compute_digest
 from wm_robot.io.strict_json import parse_json
 from wm_robot.spec import encode_canonical_json
 
-FORMAT, KIND = 1, "base"
+FORMAT, KIND = 2, "base"
 CARD, WEIGHTS = "base.json", "weights.safetensors"
 HERE = Path(__file__).resolve()
 BASE_FOLDERS = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")

@@ -13,16 +13,16 @@ class NullMemory(Memory):
 
     def __init__(self, *, width: int, outcome: int, dt: float):
         super().__init__()
-        self.reading = FilmReadout(width, 1)
+        self.film = FilmReadout(width, 1)
 
     def initial_state(self, batch: int) -> MemoryState:
-        return {"s": torch.zeros(batch, 1, device=self.reading.out.weight.device)}
+        return {"s": torch.zeros(batch, 1, device=self.film.out.weight.device)}
 
     def open_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_reader(state["s"])
+        return self.film.open_reader(state["s"])
 
     def open_single_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_single_reader(state["s"])
+        return self.film.open_single_reader(state["s"])
 
     def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
         return state
@@ -38,4 +38,4 @@ class OracleMemory(PhysicsMemory):
 
     def initial_state(self, batch: int) -> MemoryState:
         """Return the nominal physics, which are zero by the spec's scaling."""
-        return {"truth": torch.zeros(batch, self.num_physics, device=self.reading.out.weight.device)}
+        return {"physics": torch.zeros(batch, self.num_physics, device=self.film.out.weight.device)}

@@ -122,16 +122,16 @@ class _ContinuumLevel(nn.Module):
     MIN_EVIDENCE = 0.1
     """Lower bound of the prior evidence: it must outweigh the rounding of the sums."""
 
-    def __init__(self, *, period: int, dt: float, trust: float = 0.5):
+    def __init__(self, *, period: int, dt: float, prior_evidence: float = 0.5):
         super().__init__()
         self.period, self.dt = period, dt
-        self.trust = nn.Parameter(torch.tensor(math.log(math.expm1(trust))))
+        self.log_prior_evidence = nn.Parameter(torch.tensor(math.log(math.expm1(prior_evidence))))
         self.log_half_life = nn.Parameter(torch.tensor(math.log(4 * period * dt)))
         """Half-life of the evidence, log of s."""
 
     def compute_prior_evidence(self) -> Tensor:
         """Return the weight of the slower level, in steps of evidence."""
-        return F.softplus(self.trust) + self.MIN_EVIDENCE
+        return F.softplus(self.log_prior_evidence) + self.MIN_EVIDENCE
 
     def compute_decay_factor(self) -> Tensor:
         """Return the share of the evidence that remains after a period."""

@@ -59,8 +59,8 @@ class MultipleModelEkf(PhysicsMemory):
     prior_covariance: Tensor
     low: Tensor
     high: Tensor
-    turn: Tensor
-    """θ → turn - θ swaps the two modes of a parameter; NaN where it has one mode."""
+    reflection_sum: Tensor
+    """θ → reflection_sum - θ swaps the two modes of a parameter; NaN where it has one mode."""
 
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__(width=width, outcome=outcome, dt=dt, size=size)
@@ -69,7 +69,7 @@ class MultipleModelEkf(PhysicsMemory):
         self.register_buffer("prior_covariance", torch.eye(outcome))
         self.register_buffer("low", torch.full((outcome,), -5.0))
         self.register_buffer("high", torch.full((outcome,), 5.0))
-        self.register_buffer("turn", torch.full((outcome,), torch.nan))
+        self.register_buffer("reflection_sum", torch.full((outcome,), torch.nan))
 
     def fit_prior(self, physics: Float[np.ndarray, "N P"]) -> None:
         """Set mean, covariance, range and modes of the prior from the physics of training worlds."""
@@ -83,7 +83,7 @@ class MultipleModelEkf(PhysicsMemory):
             (self.prior_covariance, covariance),
             (self.low, low - margin),
             (self.high, high + margin),
-            (self.turn, np.array(sides)),
+            (self.reflection_sum, np.array(sides)),
         ):
             buffer.copy_(torch.from_numpy(value))
 
@@ -91,9 +91,9 @@ class MultipleModelEkf(PhysicsMemory):
         """Return hypotheses of the prior: one unchanged, and one for each reflected parameter."""
         mean = self.prior_mean.repeat(batch, self.NUM_HYPOTHESES, 1)
         for k, i in enumerate(self._bimodal_parameters[: self.NUM_HYPOTHESES - 1].tolist(), start=1):
-            mean[:, k, i] = self.turn[i] - mean[:, k, i]
+            mean[:, k, i] = self.reflection_sum[i] - mean[:, k, i]
         return {
-            "truth": mean[:, 0],
+            "physics": mean[:, 0],
             "mean": mean,
             "covariance": self.prior_covariance.expand(batch, self.NUM_HYPOTHESES, -1, -1),
             "score": torch.zeros(batch, self.NUM_HYPOTHESES, device=mean.device),
@@ -145,9 +145,9 @@ class MultipleModelEkf(PhysicsMemory):
     def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
         """Sample the posterior of the hypothesis in use."""
         factor = sqrt_psd(state["covariance"][:, 0])
-        truth = state["truth"][:, None] + fixed_normal(num_samples, factor.shape[-1]) @ factor.mT
+        truth = state["physics"][:, None] + fixed_normal(num_samples, factor.shape[-1]) @ factor.mT
         return super().sample_posterior(state, num_samples) | {
-            "truth": truth.clamp(self.low, self.high).flatten(0, 1)
+            "physics": truth.clamp(self.low, self.high).flatten(0, 1)
         }
 
     def _inflate_covariance(self, covariance: Tensor, share: Tensor | float) -> Tensor:
@@ -157,7 +157,7 @@ class MultipleModelEkf(PhysicsMemory):
     @property
     def _bimodal_parameters(self) -> Tensor:
         """Indices of bimodal parameters."""
-        return torch.isfinite(self.turn).nonzero()[:, 0]
+        return torch.isfinite(self.reflection_sum).nonzero()[:, 0]
 
     def _order_hypotheses(
         self, mean: Tensor, covariance: Tensor, score: Tensor
@@ -185,14 +185,14 @@ class MultipleModelEkf(PhysicsMemory):
             which = turning[(num_updates // 5 * 3 + (kind + 1) // 2) % len(turning)]
             turned = torch.zeros_like(truth)
             turned[rows, which] = (~newborn & ~doubting).float()
-            born = torch.where(turned > 0, self.turn - truth, truth)
+            born = torch.where(turned > 0, self.reflection_sum - truth, truth)
             open_to = open_to + torch.diag_embed(turned * self.prior_covariance.diagonal())
         born = torch.where(newborn[:, None], self.prior_mean, born)
         open_to = torch.where(newborn[:, None, None], self.prior_covariance, open_to)
         mean, covariance, score = mean.clone(), covariance.clone(), score.clone()
         mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
         score[rows, worst] = score[:, 0] - self.NEW_HYPOTHESIS_PENALTY
-        return {"truth": truth, "mean": mean, "covariance": covariance, "score": score}
+        return {"physics": truth, "mean": mean, "covariance": covariance, "score": score}
 
 
 def _split_bimodal(values: np.ndarray, min_separation: float) -> float:

@@ -14,21 +14,21 @@ class GruMemory(Memory):
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__()
         self.cell = nn.GRU(width + outcome, size, batch_first=True)
-        self.reading = FilmReadout(width, size)
+        self.film = FilmReadout(width, size)
         self.initial = nn.Parameter(torch.zeros(size))
 
     @property
     def film_readout(self) -> FilmReadout:
-        return self.reading
+        return self.film
 
     def initial_state(self, batch: int) -> MemoryState:
         return {"s": self.initial.expand(batch, -1)}
 
     def open_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_reader(state["s"], state)
+        return self.film.open_reader(state["s"], state)
 
     def open_single_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_single_reader(state["s"], state)
+        return self.film.open_single_reader(state["s"], state)
 
     def scan(
         self,
@@ -39,7 +39,7 @@ class GruMemory(Memory):
     ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         after = self._run_cell(state["s"], torch.cat([h, e], -1), w)
         before = torch.cat([state["s"][:, None], after[:, :-1]], 1)
-        return self.reading(h, *self.reading.compute_modulation(before, state)), {"s": after[:, -1]}
+        return self.film(h, *self.film.compute_modulation(before, state)), {"s": after[:, -1]}
 
     def _run_cell(self, s: Tensor, x: Tensor, w: Tensor) -> Tensor:
         # A single step skips this test, so that it can be traced.

@@ -31,7 +31,7 @@ class HopeMemory(FastWeights):
 
     exportable = False
 
-    questions: Tensor
+    summary_queries: Tensor
     """Fixed queries of `summarize`."""
 
     def __init__(
@@ -72,13 +72,13 @@ class HopeMemory(FastWeights):
         """Size of the corrections that `M` computes: of key, value, strength and decay."""
         self.strength = nn.Linear(width + outcome, heads)
         self.target = nn.Linear(width + outcome, heads * made)
-        self.twist = nn.Parameter(torch.randn(heads, made, made) / math.sqrt(made))
-        self.initial_made = nn.Parameter(0.02 * torch.randn(heads, self.size, made))
-        self.trust = nn.Parameter(torch.full((heads, 3), 0.3))
+        self.target_mixing = nn.Parameter(torch.randn(heads, made, made) / math.sqrt(made))
+        self.initial_corrections = nn.Parameter(0.02 * torch.randn(heads, self.size, made))
+        self.correction_gain = nn.Parameter(torch.full((heads, 3), 0.3))
         """Weight of the corrections of key, value and gates."""
         self.rate = nn.Parameter(torch.zeros(heads))
         self.momentum = nn.Parameter(torch.zeros(heads))
-        self.log_half_life_made = nn.Parameter(torch.full((heads,), math.log(60.0)))
+        self.log_half_life_corrections = nn.Parameter(torch.full((heads,), math.log(60.0)))
         """Half-life of `M`, log of s."""
         self.continuum = Continuum(
             width=width,
@@ -88,15 +88,15 @@ class HopeMemory(FastWeights):
             num_values=num_values,
             dt=dt,
         )
-        self.known = nn.Linear(width, heads * self.size, bias=False)
+        self.levels_to_value = nn.Linear(width, heads * self.size, bias=False)
         """Projection of the reading of the levels, added to the front values."""
-        self.register_buffer("questions", torch.randn(num_queries, width))
+        self.register_buffer("summary_queries", torch.randn(num_queries, width))
 
     def initial_state(self, batch: int) -> MemoryState:
-        made = self.initial_made.expand(batch, -1, -1, -1)
+        made = self.initial_corrections.expand(batch, -1, -1, -1)
         nothing = torch.zeros_like(made)
-        state = {"M": made, "pending": nothing, "pace": nothing.clone()}
-        state["lived"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
+        state = {"M": made, "pending": nothing, "velocity": nothing.clone()}
+        state["steps"] = torch.zeros(batch, dtype=torch.int64, device=made.device)
         return super().initial_state(batch) | state | self.continuum.initial_state(batch)
 
     def open_reader(self, state: MemoryState) -> Reader:
@@ -112,8 +112,8 @@ class HopeMemory(FastWeights):
     ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         # A chunk ends where the update count of any row is a multiple of it; rows that start together end together.
         written = w > 0
-        lived = state["lived"][:, None] + written.cumsum(1)
-        ends = ((lived % self.chunk == 0) & written).any(0).nonzero()[:, 0] + 1
+        steps = state["steps"][:, None] + written.cumsum(1)
+        ends = ((steps % self.chunk == 0) & written).any(0).nonzero()[:, 0] + 1
         cuts = sorted({0, *ends.tolist(), w.shape[1]})
         said = []
         for start, end in zip(cuts, cuts[1:], strict=False):
@@ -123,7 +123,7 @@ class HopeMemory(FastWeights):
 
     def summarize(self, state: MemoryState) -> Float[Tensor, "B X"]:
         """Return the readings of a few fixed queries: the matrices have too many elements."""
-        asked = self.questions.expand(len(state["lived"]), -1, -1)
+        asked = self.summary_queries.expand(len(state["steps"]), -1, -1)
         return self.read(state, asked).flatten(1)
 
     def _scan_chunk(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
@@ -134,33 +134,33 @@ class HopeMemory(FastWeights):
         basis = self._normalize_heads(self.key(h))
         made = basis @ state["M"]
         key, value, strength, log_decay = self._apply_corrections(x, basis, made, w)
-        value = value + self._split_heads(self.known(torch.where(w[..., None] > 0, known, 0.0)))
+        value = value + self._split_heads(self.levels_to_value(torch.where(w[..., None] > 0, known, 0.0)))
         reads, offset = delta_scan(state["S"] - self.initial, query, key, value, strength, log_decay)
         y = self._project_reading(reads + query @ self.initial) + known
 
         written = (w > 0).any(1)
-        lived = state["lived"] + (w > 0).sum(1)
+        steps = state["steps"] + (w > 0).sum(1)
         after = {
             "S": torch.where(expand_like(written, offset), self.initial + offset, state["S"]),
-            "lived": lived,
+            "steps": steps,
         }
         target = self.target(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         # Bounded: a target that grows with the stored value diverges.
-        wanted = torch.tanh(target + (target + made) @ self.twist)
+        wanted = torch.tanh(target + (target + made) @ self.target_mixing)
         pending = state["pending"] + (w[:, None, :, None] * basis).mT @ (wanted - made)
-        after |= self._update_corrections(state, pending, written & (lived % self.chunk == 0))
-        return y, after | self.continuum.update(state, h, x, w, lived)
+        after |= self._update_corrections(state, pending, written & (steps % self.chunk == 0))
+        return y, after | self.continuum.update(state, h, x, w, steps)
 
     def _apply_corrections(
         self, x: Tensor, basis: Float[Tensor, "B H T K"], made: Float[Tensor, "B H T P"], w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute corrected key and value `B H T K`, strength and log decay `B H T`."""
-        trust = self.trust[:, None, :, None]
+        gain = self.correction_gain[:, None, :, None]
         key, value, gates = made.split([self.size, self.size, 2], -1)
-        key = F.normalize(basis + trust[:, :, 0] * key, dim=-1, eps=1e-6)
-        value = self._split_heads(self.value(x)) + trust[:, :, 1] * value - key @ self.initial
+        key = F.normalize(basis + gain[:, :, 0] * key, dim=-1, eps=1e-6)
+        value = self._split_heads(self.value(x)) + gain[:, :, 1] * value - key @ self.initial
         strength, forget = (
-            gate(x).transpose(1, 2) + trust[:, 0, 2] * gates[..., i]
+            gate(x).transpose(1, 2) + gain[:, 0, 2] * gates[..., i]
             for i, gate in enumerate((self.strength, self.forget))
         )
         rate = decay_rate(self.log_half_life.clamp_max(self._max_log_half_life), self.dt)[:, None]
@@ -170,12 +170,12 @@ class HopeMemory(FastWeights):
         """Update `M` at the end of a chunk: decay, then add the mean of the pending changes."""
         each = (-1, 1, 1)
         step = 2 * self.rate.sigmoid().view(each) * pending / self.chunk
-        pace = self.momentum.sigmoid().view(each) * state["pace"] + step
-        left = torch.exp(-self.chunk * decay_rate(self.log_half_life_made, self.dt)).view(each)
-        made = self.initial_made + left * (state["M"] - self.initial_made) + pace
+        velocity = self.momentum.sigmoid().view(each) * state["velocity"] + step
+        left = torch.exp(-self.chunk * decay_rate(self.log_half_life_corrections, self.dt)).view(each)
+        made = self.initial_corrections + left * (state["M"] - self.initial_corrections) + velocity
         now = expand_like(due, pending)
         return {
             "M": torch.where(now, made, state["M"]),
-            "pace": torch.where(now, pace, state["pace"]),
+            "velocity": torch.where(now, velocity, state["velocity"]),
             "pending": torch.where(now, 0.0, pending),
         }

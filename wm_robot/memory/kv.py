@@ -18,7 +18,7 @@ class _SlotEntries(NamedTuple):
     """Content of each slot: the number of its entry, and weight and time of that entry."""
 
     entry: Int[Tensor, "B W"]
-    worth: Float[Tensor, "B W"]
+    weight: Float[Tensor, "B W"]
     """Number of steps that the entry represents; 0 is empty."""
     written_at: Int[Tensor, "B W"]
     """Number of updates before the entry was written."""
@@ -74,14 +74,14 @@ class KvMemory(MultiHeadMemory):
         return {
             "K": torch.zeros(batch, self.heads, self.num_slots, self.size, device=device),
             "V": torch.zeros(batch, self.heads, self.num_slots, self.size, device=device),
-            "worth": torch.zeros(batch, self.num_slots, device=device),
-            "born": nothing,
-            "seen": nothing[:, 0],
+            "weight": torch.zeros(batch, self.num_slots, device=device),
+            "written_at": nothing,
+            "count": nothing[:, 0],
         }
 
     def open_reader(self, state: MemoryState) -> Reader:
         keys, values = state["K"], state["V"]
-        bias = self._compute_bias(state["worth"], state["seen"][:, None] - state["born"])[:, :, None]
+        bias = self._compute_bias(state["weight"], state["count"][:, None] - state["written_at"])[:, :, None]
 
         def read(h: Tensor) -> Tensor:
             return self._read_attention(h, keys, values, bias)
@@ -100,28 +100,28 @@ class KvMemory(MultiHeadMemory):
         brought = torch.cat([asked, torch.where(w[..., None] > 0, e, 0.0)], -1)
         keys = torch.cat([state["K"], self._normalize_heads(self.key(asked))], 2)
         values = torch.cat([state["V"], self._split_heads(self.value(brought))], 2)
-        held, seen = self._assign_slots(state, keys.detach(), w)
+        held, count = self._assign_slots(state, keys.detach(), w)
         # From the content of each slot at each step to the weight of each entry at each step.
-        entry, worth, born = (torch.stack(x[:-1], 1) for x in zip(*held, strict=True))
-        worths, births = (
+        entry, weight, written_at = (torch.stack(x[:-1], 1) for x in zip(*held, strict=True))
+        weights, write_times = (
             torch.zeros(*w.shape, keys.shape[2], dtype=x.dtype, device=x.device).scatter(2, entry, x)
-            for x in (worth, born)
+            for x in (weight, written_at)
         )
-        bias = self._compute_bias(worths, torch.stack(seen[:-1], 1)[..., None] - births)
+        bias = self._compute_bias(weights, torch.stack(count[:-1], 1)[..., None] - write_times)
         last = held[-1]
         at = last.entry[:, None, :, None].expand(-1, self.heads, -1, self.size)
         after = {
             "K": keys.gather(2, at),
             "V": values.gather(2, at),
-            "worth": last.worth,
-            "born": last.written_at,
-            "seen": seen[-1],
+            "weight": last.weight,
+            "written_at": last.written_at,
+            "count": count[-1],
         }
         return self._read_attention(h, keys, values, bias), after
 
     def summarize(self, state: MemoryState) -> Tensor:
         """Return the weighted mean of the values: the order of slots has no meaning."""
-        share = state["worth"] / state["worth"].sum(1, keepdim=True).clamp_min(1e-6)
+        share = state["weight"] / state["weight"].sum(1, keepdim=True).clamp_min(1e-6)
         return (share[:, None, :, None] * state["V"]).sum(2).flatten(1)
 
     def _assign_slots(
@@ -130,32 +130,32 @@ class KvMemory(MultiHeadMemory):
         """Compute slot contents and update counts before each step and after the last one."""
         alike = keys.transpose(1, 2).flatten(2)
         alike = alike @ alike.mT
-        slots, seen = self.num_slots, state["seen"]
-        entry = torch.arange(slots, device=seen.device).expand(len(seen), -1)
-        held, counted = [_SlotEntries(entry, state["worth"], state["born"])], [seen]
+        slots, count = self.num_slots, state["count"]
+        entry = torch.arange(slots, device=count.device).expand(len(count), -1)
+        held, counted = [_SlotEntries(entry, state["weight"], state["written_at"])], [count]
         for t in range(w.shape[1]):
-            now = self._evict_oldest(held[-1], seen, alike)
-            place = entry == (seen % self.num_recent)[:, None]
+            now = self._evict_oldest(held[-1], count, alike)
+            place = entry == (count % self.num_recent)[:, None]
             written = w[:, t, None] > 0
             new = _SlotEntries(
                 torch.where(place, slots + t, now.entry),
-                torch.where(place, w[:, t, None], now.worth),
-                torch.where(place, seen[:, None], now.written_at),
+                torch.where(place, w[:, t, None], now.weight),
+                torch.where(place, count[:, None], now.written_at),
             )
             held.append(
                 _SlotEntries(*(torch.where(written, x, y) for x, y in zip(new, held[-1], strict=True)))
             )
-            seen = seen + (w[:, t] > 0)
-            counted.append(seen)
+            count = count + (w[:, t] > 0)
+            counted.append(count)
         return held, counted
 
     def _evict_oldest(
-        self, slots: _SlotEntries, seen: Int[Tensor, "B"], alike: Float[Tensor, "B N N"]
+        self, slots: _SlotEntries, count: Int[Tensor, "B"], alike: Float[Tensor, "B N N"]
     ) -> _SlotEntries:
         """Evict the oldest recent step: move it to the sample, or add its weight to the most similar entry."""
-        oldest = (seen % self.num_recent)[:, None]
+        oldest = (count % self.num_recent)[:, None]
         leaving = _SlotEntries(*(x.gather(1, oldest) for x in slots))
-        order, room = seen - self.num_recent, self.num_slots - self.num_recent
+        order, room = count - self.num_recent, self.num_slots - self.num_recent
         drawn = torch.where(order < room, order, _hash_int64(order) % (order + 1).clamp_min(1))
         chosen = (order >= 0) & (drawn < room)
         place = (self.num_recent + drawn.clamp(0, room - 1))[:, None]
@@ -164,17 +164,17 @@ class KvMemory(MultiHeadMemory):
         lost = _SlotEntries(
             *(torch.where(chosen[:, None], x, y) for x, y in zip(replaced, leaving, strict=True))
         )
-        every = torch.arange(self.num_slots, device=seen.device)
+        every = torch.arange(self.num_slots, device=count.device)
         at = (every == place) & chosen[:, None]
         now = _SlotEntries(*(torch.where(at, x, y) for x, y in zip(leaving, slots, strict=True)))
         sampled = every >= self.num_recent
         near = alike.gather(1, lost.entry[..., None].expand(-1, -1, alike.shape[2]))[:, 0].gather(
             1, now.entry
         )
-        near = torch.where(sampled & (now.worth > 0), near, -torch.inf)
+        near = torch.where(sampled & (now.weight > 0), near, -torch.inf)
         nearest = every == near.argmax(1, keepdim=True)
-        folded = torch.where((order >= 0)[:, None], lost.worth, 0.0)
-        return now._replace(worth=now.worth + nearest * folded)
+        folded = torch.where((order >= 0)[:, None], lost.weight, 0.0)
+        return now._replace(weight=now.weight + nearest * folded)
 
     def _compute_bias(
         self, weight: Float[Tensor, "B *T N"], age: Int[Tensor, "B *T N"]

@@ -145,12 +145,12 @@ class LifetimeState(Generic[Value]):
         """Return the flat form, by the keys of the tables."""
         flat = self.flatten_model_part()
         if self.bank is not None:
-            flat |= _flatten_learned(self.bank.slots, BANK_PREFIX)
+            flat |= _flatten_learned(self.bank.slots, SLOTS_PREFIX)
             flat |= _flatten_learned(self.bank.draft, DRAFT_PREFIX)
-            flat |= {key: getattr(self.bank, name) for name, key in BANK_KEYS.items()}
+            flat |= {BANK_PREFIX + name: getattr(self.bank, name) for name in BANK_COUNTERS}
         if self.shadow is not None:
-            flat |= _flatten_learned(self.shadow.learned, SHADOW_PREFIX)
-            flat |= {key: getattr(self.shadow, name) for name, key in SHADOW_KEYS.items()}
+            flat |= _flatten_learned(self.shadow.learned, SHADOW_LEARNED_PREFIX)
+            flat |= {SHADOW_PREFIX + name: getattr(self.shadow, name) for name in SHADOW_COUNTERS}
         flat |= {EXPERIENCE_PREFIX + name: value for name, value in (self.experience or {}).items()}
         if self.planner_noise is not None:
             flat[PLANNER_NOISE] = self.planner_noise
@@ -184,29 +184,16 @@ class LifetimeState(Generic[Value]):
         return state
 
 
-STEP, RECENT, PLANNER_NOISE = "step", "recent", "planner.random"
-EXPERIENCE_PREFIX = "past."
+STEP, RECENT, PLANNER_NOISE = "step", "recent", "planner_noise"
+EXPERIENCE_PREFIX = "experience."
 RESIDUAL_PREFIX, READ = "residual.", "read."
 """Prefix of a residual in a learned state, and in it the prefix of a memory layer, whose number follows."""
-BANK_PREFIX, DRAFT_PREFIX, SHADOW_PREFIX = "bank.", "draft.", "shadow."
+BANK_PREFIX, SHADOW_PREFIX = "bank.", "shadow."
+SLOTS_PREFIX, DRAFT_PREFIX, SHADOW_LEARNED_PREFIX = "bank.slots.", "bank.draft.", "shadow.learned."
 """Prefixes of the stored learned states; keys of the present one have no prefix."""
-BANK_KEYS = {
-    "last_used": "recall.used",
-    "current": "recall.now",
-    "calm_steps": "recall.calm",
-    "switches": "recall.switches",
-    "alarms": "recall.alarms",
-    "lead": "recall.lead",
-    "shortfall": "recall.short",
-    "excess": "recall.excess",
-}
-SHADOW_KEYS = {
-    "errors": "trial.errors",
-    "offered": "trial.tried",
-    "accepted": "trial.believed",
-    "rejected": "trial.given_up",
-}
-"""Field → flat key."""
+BANK_COUNTERS = ("last_used", "current", "calm_steps", "switches", "alarms", "lead", "shortfall", "excess")
+SHADOW_COUNTERS = ("errors", "offered", "accepted", "rejected")
+"""Fields that are one value; the key is the field's name behind the prefix."""
 
 
 def map_values(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
@@ -325,20 +312,21 @@ def unflatten_residual(
 
 
 def _unflatten_bank(flat: Mapping[str, Value]) -> ContextBankState[Value] | None:
-    if not any(key in flat for key in BANK_KEYS.values()):
+    if not any(key.startswith(BANK_PREFIX) for key in flat):
         return None
     return ContextBankState(
-        _unflatten_learned(flat, BANK_PREFIX),
+        _unflatten_learned(flat, SLOTS_PREFIX),
         _unflatten_learned(flat, DRAFT_PREFIX),
-        **{name: flat[key] for name, key in BANK_KEYS.items()},
+        **{name: flat[BANK_PREFIX + name] for name in BANK_COUNTERS},
     )
 
 
 def _unflatten_shadow(flat: Mapping[str, Value]) -> ShadowState[Value] | None:
-    if not any(key in flat for key in SHADOW_KEYS.values()):
+    if not any(key.startswith(SHADOW_PREFIX) for key in flat):
         return None
     return ShadowState(
-        _unflatten_learned(flat, SHADOW_PREFIX), **{name: flat[key] for name, key in SHADOW_KEYS.items()}
+        _unflatten_learned(flat, SHADOW_LEARNED_PREFIX),
+        **{name: flat[SHADOW_PREFIX + name] for name in SHADOW_COUNTERS},
     )
 
 

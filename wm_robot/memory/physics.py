@@ -20,43 +20,41 @@ class PhysicsMemory(Memory):
         self.embed = nn.Sequential(
             nn.Linear(outcome, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size)
         )
-        self.reading = FilmReadout(width, size)
+        self.film = FilmReadout(width, size)
 
     @property
     def film_readout(self) -> FilmReadout:
-        return self.reading
+        return self.film
 
     def open_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_reader(self.embed(state["truth"]), state)
+        return self.film.open_reader(self.embed(state["physics"]), state)
 
     def open_single_reader(self, state: MemoryState) -> Reader:
-        return self.reading.open_single_reader(self.embed(state["truth"]), state)
+        return self.film.open_single_reader(self.embed(state["physics"]), state)
 
     def read_view(self, state: MemoryState) -> MemoryState:
-        return {"truth": state["truth"]}
+        return {"physics": state["physics"]}
 
     def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
         """Return a state of the given physics alone, without earlier estimates."""
-        return {"truth": physics}
+        return {"physics": physics}
 
     def read_physics(self, state: MemoryState) -> Float[Tensor, "B P"]:
-        return state["truth"]
+        return state["physics"]
 
     def read_with_pullback(
         self, physics: Float[Tensor, "B N P"], h: Float[Tensor, "B N D"], state: MemoryState | None = None
     ) -> tuple[Float[Tensor, "B N D"], PullFunction]:
         embedded, to_physics = pullback(self.embed, physics)
-        read, to_embedded = self.reading.read_with_pullback(embedded, h, state)
+        read, to_embedded = self.film.read_with_pullback(embedded, h, state)
         return read, lambda g: to_physics(to_embedded(g))
 
     def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
-        return {"truth": torch.where(w[:, None] > 0, e, state["truth"])}
+        return {"physics": torch.where(w[:, None] > 0, e, state["physics"])}
 
     def scan(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
-        given = [state["truth"]]
+        given = [state["physics"]]
         for t in range(h.shape[1]):
             given.append(torch.where(w[:, t, None] > 0, e[:, t], given[-1]))
         before = torch.stack(given[:-1], 1)
-        return self.reading(h, *self.reading.compute_modulation(self.embed(before), state)), {
-            "truth": given[-1]
-        }
+        return self.film(h, *self.film.compute_modulation(self.embed(before), state)), {"physics": given[-1]}

@@ -41,8 +41,8 @@ FAMILIES: dict[str, MemoryFamily] = {
     "ridge": MemoryFamily("wm_robot.memory.ridge", "RidgeMemory"),
     "kalman": MemoryFamily("wm_robot.memory.kalman", "KalmanMemory"),
     "ekf": MemoryFamily("wm_robot.memory.ekf", "MultipleModelEkf"),
-    "none": MemoryFamily("wm_robot.memory.baselines", "NullMemory", is_learned=False),
-    "told": MemoryFamily(
+    "null": MemoryFamily("wm_robot.memory.baselines", "NullMemory", is_learned=False),
+    "oracle": MemoryFamily(
         "wm_robot.memory.baselines", "OracleMemory", uses_privileged_state=True, is_learned=False
     ),
 }

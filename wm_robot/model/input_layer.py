@@ -39,8 +39,8 @@ def make_input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> Input
     assert state.residual is not None, "the state has no residual"
     first = state.residual.first
     slopes, constant = compute_affine_input(model, model.config.obs + model.config.context, 2)
-    weight = torch.cat([model.ask.weight, model.skip.weight])
-    bias = torch.cat([model.ask.bias, torch.zeros_like(model.obs_mean)])
+    weight = torch.cat([model.input_layer.weight, model.linear_skip.weight])
+    bias = torch.cat([model.input_layer.bias, torch.zeros_like(model.obs_mean)])
     return InputLayer(
         weight=weight @ slopes,
         bias=bias + weight @ constant,
@@ -75,9 +75,9 @@ def compute_affine_input(
 def _compute_action_terms(model: "WorldModel", action: Tensor) -> Tensor:
     """Compute the scaled action, and for servos the scaled set-point: the terms independent of the joint."""
     scaled = (action - model.action_mean) / model.action_std
-    origin = model.obs_mean[model.servo_obs] + model.pull_mean
+    origin = model.obs_mean[model.servo_obs] + model.servo_error_mean
     target = action.index_select(-1, model.servo_action)
-    return torch.cat([scaled, (target - origin) / model.pull_std], -1)
+    return torch.cat([scaled, (target - origin) / model.servo_error_std], -1)
 
 
 def _subtract_joint_positions(model: "WorldModel", y: Tensor, terms: Tensor) -> Tensor:
@@ -85,5 +85,5 @@ def _subtract_joint_positions(model: "WorldModel", y: Tensor, terms: Tensor) -> 
     if not len(model.servo_obs):
         return terms
     scaled, target = terms.split([model.config.action, len(model.servo_obs)], -1)
-    unit = model.obs_std[model.servo_obs] / model.pull_std
+    unit = model.obs_std[model.servo_obs] / model.servo_error_std
     return torch.cat([scaled, target - y.index_select(-1, model.servo_obs) * unit], -1)

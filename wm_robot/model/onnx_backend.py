@@ -17,8 +17,8 @@ from wm_robot.model.backend import Prediction
 from wm_robot.model.onnx_session import StateFunction
 from wm_robot.types import Step
 
-PREDICTION_OUTPUTS = ("expected.mean", "expected.log_variance")
-AFTER_PREFIX = "after."
+PREDICTION_OUTPUTS = ("predicted.mean", "predicted.log_variance")
+NEXT_STATE_PREFIX = "next_state."
 
 
 class OnnxBackend:
@@ -37,7 +37,7 @@ class OnnxBackend:
         self._predict, self._updates = predict, updates
         self._initial_state = LifetimeState.unflatten(initial_state)
         self._memory_outputs = [
-            {name: f"{AFTER_PREFIX}{layer}.{name}" for name in parts}
+            {name: f"{NEXT_STATE_PREFIX}{layer}.{name}" for name in parts}
             for layer, parts in enumerate(self._initial_state.memory)
         ]
         """Output name of each part of the memories in the update functions."""
@@ -61,7 +61,10 @@ class OnnxBackend:
         )
         learned = LearnedState(memory, state.residual)
         after = replace(
-            state, step=found[AFTER_PREFIX + STEP], recent=found[AFTER_PREFIX + RECENT], learned=learned
+            state,
+            step=found[NEXT_STATE_PREFIX + STEP],
+            recent=found[NEXT_STATE_PREFIX + RECENT],
+            learned=learned,
         )
         return _make_prediction(found), after
 

@@ -61,10 +61,10 @@ def predict_under_physics(
     channels, last = model.config.obs, state.residual.last
     each = h[:, None].expand(-1, physics.shape[1], -1)
     read, to_physics = inference.read_with_pullback(physics, model.norms[0](each), make_read_state(state, 0))
-    mixed, to_read = pullback(model.mix[0], each + read)
-    normal, to_mixed = pullback(model.head[0], each + read + mixed)
+    mixed, to_read = pullback(model.feed_forward[0], each + read)
+    normal, to_mixed = pullback(model.output_head[0], each + read + mixed)
     change, spread, _ = model.split_head(normal, state)
-    weight = cast(Tensor, model.head[1].weight)[:channels] + last.up @ last.down
+    weight = cast(Tensor, model.output_head[1].weight)[:channels] + last.up @ last.down
     through = to_mixed(weight.movedim(1, 0)[:, :, None])
     slope = to_physics(through + to_read(through))
     return HypothesisPrediction(change, spread.clamp(*LOG_VARIANCE_BOUNDS), slope.movedim(0, 2))

@@ -38,8 +38,8 @@ class WorldModel(nn.Module):
     obs_std: Tensor
     action_mean: Tensor
     action_std: Tensor
-    pull_mean: Tensor
-    pull_std: Tensor
+    servo_error_mean: Tensor
+    servo_error_std: Tensor
     change_std: Tensor
     servo_action: Tensor
     """Indices of the actions that are set-points of a joint's position."""
@@ -53,18 +53,18 @@ class WorldModel(nn.Module):
         for name, part in (("servo_action", 0), ("servo_obs", 1)):
             index = torch.tensor([servo[part] for servo in servos], dtype=torch.int64)
             self.register_buffer(name, index, persistent=False)
-        for name, size in (("obs", c.obs), ("action", c.action), ("pull", len(servos))):
+        for name, size in (("obs", c.obs), ("action", c.action), ("servo_error", len(servos))):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("change_std", torch.ones(c.obs))
         seen = c.obs + c.recent * (c.action + len(servos))
-        self.context = nn.Sequential(
+        self.context_encoder = nn.Sequential(
             nn.Linear(seen, c.width), nn.SiLU(), nn.Linear(c.width, c.context), nn.Tanh()
         )
         asked = c.obs + c.context + 2 * (c.action + len(servos))
-        self.ask = nn.Linear(asked, c.width)
-        self.skip = nn.Linear(asked, c.obs, bias=False)
-        self.outcome = nn.Sequential(
+        self.input_layer = nn.Linear(asked, c.width)
+        self.linear_skip = nn.Linear(asked, c.obs, bias=False)
+        self.outcome_encoder = nn.Sequential(
             nn.Linear(2 * c.obs, c.outcome), nn.SiLU(), nn.Linear(c.outcome, c.outcome)
         )
         written = c.truth if find_family(c.memory).memory_class.outcome_is_physics else c.outcome
@@ -72,13 +72,13 @@ class WorldModel(nn.Module):
             make_memory(c.memory, width=c.width, outcome=written, dt=c.dt) for _ in range(c.blocks)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(c.width) for _ in range(c.blocks))
-        self.mix = nn.ModuleList(
+        self.feed_forward = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(c.width), nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width)
             )
             for _ in range(c.blocks)
         )
-        self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
+        self.output_head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.obs + c.context))
         memory = self.initial_state(initial_action=torch.zeros(1, c.action)).memory
         if self.memory_layers[0].read_physics(memory[0]) is None:
             self.physics_head = nn.Linear(
@@ -102,7 +102,7 @@ class WorldModel(nn.Module):
         c, batch = self.config, len(initial_action)
         readings = [memory.film_readout for memory in self.memory_layers]
         residual = make_zero_residual(
-            (self.ask.in_features, c.width + c.obs),
+            (self.input_layer.in_features, c.width + c.obs),
             (c.width, c.obs),
             [
                 None if each is None else (each.modulate.in_features, each.modulate.out_features)
@@ -160,7 +160,7 @@ class WorldModel(nn.Module):
             ConfigError: If an oracle gets no true physics.
         """
         if truth is None and self.uses_privileged_state:
-            raise ConfigError("truth is None; family 'told' must be given the true physics at every step")
+            raise ConfigError("truth is None; family 'oracle' must be given the true physics at every step")
         known = torch.cat([state.recent, action], 1)
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
@@ -198,7 +198,7 @@ class WorldModel(nn.Module):
         """Compute the latent of an observation and of the recent actions."""
         y = (obs - self.obs_mean) / self.obs_std
         slopes, constant = compute_affine_input(self, y.shape[-1], self.config.recent)
-        first, last = cast(nn.Linear, self.context[0]), self.context[1:]
+        first, last = cast(nn.Linear, self.context_encoder[0]), self.context_encoder[1:]
         seen = torch.cat([y, recent.flatten(-2)], -1)
         hidden = F.linear(seen, first.weight @ slopes, first.bias + first.weight @ constant)
         return torch.cat([y, last(hidden)], -1)
@@ -250,18 +250,20 @@ class WorldModel(nn.Module):
     def apply_block(self, layer: int, h: Tensor, read: Tensor) -> Tensor:
         """Add the reading of a memory layer to the hidden layer, then apply the feed-forward block."""
         h = h + read
-        return h + self.mix[layer](h)
+        return h + self.feed_forward[layer](h)
 
     def _encode_outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         y = (next_obs - self.obs_mean) / self.obs_std
-        return self.outcome(torch.cat([y, (next_obs - obs) / self.change_std], -1))
+        return self.outcome_encoder(torch.cat([y, (next_obs - obs) / self.change_std], -1))
 
     def split_head(self, normalised: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the output head for the normalised last layer, `B N D`: nonlinear part of the predicted sensor
         change, its log variance, and the next context before its nonlinearity."""
         assert state.residual is not None, "the state has no residual"
         sensors, last = self.config.obs, state.residual.last
-        change, spread, context = self.head[1](normalised).split([sensors, sensors, self.config.context], -1)
+        change, spread, context = self.output_head[1](normalised).split(
+            [sensors, sensors, self.config.context], -1
+        )
         return change + apply_linear(apply_linear(normalised, last.down), last.up), spread, context
 
     def _predict_latent(
@@ -269,7 +271,7 @@ class WorldModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Compute the next latent, and the log variance of its sensors in units of the one-step change."""
         sensors = self.config.obs
-        change, spread, context = self.split_head(self.head[0](h), state)
+        change, spread, context = self.split_head(self.output_head[0](h), state)
         y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
         return torch.cat([y, context.tanh()], -1), spread
 

@@ -19,27 +19,27 @@ Iteration = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class MppiConfig:
     """Size and noise of the MPPI search."""
 
-    samples: int = 64
+    num_samples: int = 64
     """Number of plans in each iteration and in each of its rounds."""
-    imagined: int = 8
+    num_rollouts: int = 8
     """Number of those plans that are imagined. The others, and all plans of the rounds, use a linear prediction
     in the plan; without rounds all plans are imagined."""
     horizon: int = 6
     """Steps of a plan: slightly more than the delay and lag of the servos. A longer plan has more numbers to search,
     and takes longer."""
     iterations: int = 1
-    rounds: int = 6
+    refine_iterations: int = 6
     """Refinements of an iteration, each with less noise than the one before. They use a linear prediction in the
     plan. 0: none."""
-    elites: int = 8
+    num_elites: int = 8
     """Number of best plans whose weighted mean is the next mean plan; all plans if there are fewer."""
     temperature: float = 0.5
     """Weights decrease by a factor of e for every `temperature` standard deviations of the elites' scores."""
-    noise: float = 0.12
+    noise_std: float = 0.12
     """Largest standard deviation of the noise, as a fraction of each action's range."""
-    finest: float = 0.03
-    """Smallest standard deviation, as a fraction of `noise`; each plan draws its own between the two."""
-    knots: int = 2
+    min_noise_ratio: float = 0.03
+    """Smallest standard deviation, as a fraction of `noise_std`; each plan draws its own between the two."""
+    num_knots: int = 2
     """Points between which the noise is linear: plans are smooth, and the search has fewer dimensions."""
     control_cost: float = 0.05
     """Cost per step of an action at an end of its range, in the unit of the score; quadratic, so half-way it is a
@@ -47,9 +47,17 @@ class MppiConfig:
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "samples", "imagined", "horizon", "iterations", "elites", "knots", section="planner"
+            1,
+            self,
+            "num_samples",
+            "num_rollouts",
+            "horizon",
+            "iterations",
+            "num_elites",
+            "num_knots",
+            section="planner",
         )
-        check_at_least(0, self, "rounds", section="planner")
+        check_at_least(0, self, "refine_iterations", section="planner")
 
 
 class Mppi:
@@ -71,7 +79,7 @@ class Mppi:
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
         self.max_step = compute_largest_step(max_step, low=self.low, high=self.high)
         self.generator = np.random.Generator(np.random.PCG64(seed))
-        weights = compute_knot_weights(config.horizon, config.knots)
+        weights = compute_knot_weights(config.horizon, config.num_knots)
         self._knot_blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
         """Contribution of each knot of each action to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
@@ -144,10 +152,10 @@ class Mppi:
 
     def _sample_noise(self, batch_size: int) -> Float[np.ndarray, "B N H A"]:
         c = self.config
-        draw = self.generator.standard_normal((batch_size, c.samples, len(self._knot_blend)), np.float32)
-        fineness = self.generator.random((batch_size, c.samples, 1, 1), np.float32)
-        scale = c.noise * (self.high - self.low) * np.float32(c.finest) ** fineness
-        noise = (draw @ self._knot_blend).reshape(batch_size, c.samples, c.horizon, -1) * scale
+        draw = self.generator.standard_normal((batch_size, c.num_samples, len(self._knot_blend)), np.float32)
+        fineness = self.generator.random((batch_size, c.num_samples, 1, 1), np.float32)
+        scale = c.noise_std * (self.high - self.low) * np.float32(c.min_noise_ratio) ** fineness
+        noise = (draw @ self._knot_blend).reshape(batch_size, c.num_samples, c.horizon, -1) * scale
         noise[:, 0] = 0.0
         return noise
 

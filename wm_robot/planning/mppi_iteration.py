@@ -52,8 +52,8 @@ class MppiIteration:
         self._cost_weight = weight.repeat(config.horizon)
         self._cost_center = ((self.high + self.low) / 2 * weight).repeat(config.horizon)
         """Center of the range in units in which the square of a plan is its control cost, `H·A`."""
-        weights = torch.from_numpy(compute_knot_weights(config.horizon, config.knots))
-        change = torch.diag(FINITE_DIFFERENCE * config.noise * (self.high - self.low))
+        weights = torch.from_numpy(compute_knot_weights(config.horizon, config.num_knots))
+        change = torch.diag(FINITE_DIFFERENCE * config.noise_std * (self.high - self.low))
         self._knot_changes = torch.einsum("hk,ab->kahb", weights, change).flatten(0, 1)
         """Finite change of each knot of each action, `D H A`."""
         self._projection = torch.linalg.pinv(self._knot_changes.flatten(1))
@@ -84,11 +84,11 @@ class MppiIteration:
             Mean of the elites, within the limits of range and rate.
         """
         plans = self._limit_plans(mean[:, None] + noise, last_action)
-        if not self.config.rounds:
+        if not self.config.refine_iterations:
             return self._elite_mean(
                 plans, self.compute_value(objective, objective.predict_features(plans), plans)
             )[:, 0]
-        imagined, others = plans[:, : self.config.imagined], plans[:, self.config.imagined :]
+        imagined, others = plans[:, : self.config.num_rollouts], plans[:, self.config.num_rollouts :]
         # They need not be feasible, since they are never applied.
         changed = plans[:, :1] + self._knot_changes
         followed, around = objective.predict_features(torch.cat([imagined, changed], 1)).split(
@@ -99,7 +99,7 @@ class MppiIteration:
             followed = torch.cat([followed, foretold(others)], 1)
         better = self._elite_mean(plans, self.compute_value(objective, followed, plans))
         refined = better
-        for number in range(1, self.config.rounds + 1):
+        for number in range(1, self.config.refine_iterations + 1):
             # With alternating sign, so that each noise sample is used twice.
             near = refined + (-REFINE_SHRINK) ** number * noise
             scores = self.compute_value(objective, foretold(near), near)
@@ -151,7 +151,7 @@ class MppiIteration:
 
     def _elite_scores(self, scores: Float[Tensor, "B N"]) -> Float[Tensor, "B E"]:
         """Return the scores of the elites."""
-        return scores.topk(min(self.config.elites, self.config.samples), dim=1)[0]
+        return scores.topk(min(self.config.num_elites, self.config.num_samples), dim=1)[0]
 
     def _mean_by_score(
         self, plans: Float[Tensor, "B N H A"], scores: Float[Tensor, "B N"], best: Float[Tensor, "B E"]

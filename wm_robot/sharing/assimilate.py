@@ -60,7 +60,7 @@ def wrap_backend(backend: ModelBackend[np.ndarray], state: ArrayState) -> ModelB
 
 def _make_context_bank(backend: ModelBackend[np.ndarray], bank: ContextBankState[np.ndarray]) -> ContextBank:
     """Create a context bank with the number of slots of a state."""
-    return ContextBank(backend, ContextBankConfig(slots=bank.last_used.shape[1]))
+    return ContextBank(backend, ContextBankConfig(num_slots=bank.last_used.shape[1]))
 
 
 def replay_recordings(

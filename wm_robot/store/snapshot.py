@@ -15,7 +15,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import compute_digest
 from wm_robot.spec import encode_canonical_json
 
-FORMAT, KIND = 2, "lifetime-state"
+FORMAT, KIND = 3, "lifetime-state"
 SHA256 = re.compile("[0-9a-f]{64}")
 
 StateArrays = Mapping[str, np.ndarray]
@@ -50,9 +50,6 @@ class Snapshot:
     def encode(self) -> bytes:
         """Return the manifest's bytes: equal snapshots have equal ones."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "digest"}
-        if not self.origin:
-            # Manifests without an origin keep the digest of the older format.
-            del values["origin"]
         return encode_canonical_json(
             values
             | {"format": FORMAT, "kind": KIND, "parents": list(self.parents), "metrics": dict(self.metrics)}

@@ -35,7 +35,7 @@ from wm_robot.store.store_folder import BRANCHES, INDEX, PINS, StoreFolder
 
 DEFAULT_BRANCH = "main"
 """Default branch."""
-PRETRAINED_STORE = "graduate"
+PRETRAINED_STORE = "pretrained"
 """Store next to a base, with a pretrained lifetime state; see `wm-robot pretrain-state`."""
 
 
@@ -276,7 +276,7 @@ class Store:
 def parse_reference(reference: str | Path) -> tuple[Store, str]:
     """Return the store and the reference inside it of a text `FOLDER@REFERENCE`; without `@`, branch `main`.
 
-    `bases/arm-ekf/graduate` is the store of a base that ships, from any folder.
+    `bases/arm-ekf/pretrained` is the store of a base that ships, from any folder.
     """
     folder, at, inside = str(reference).rpartition("@")
     if not at or "/" in inside:

@@ -11,7 +11,7 @@ def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
     at = obs[:, :-1]
     # Arrays: a tensor of one index would drop the axis.
     pull = action[..., model.servo_action.numpy()] - at[..., model.servo_obs.numpy()]
-    for name, values in (("obs", at), ("action", action), ("pull", pull)):
+    for name, values in (("obs", at), ("action", action), ("servo_error", pull)):
         values = values.astype(np.float64)
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean((0, 1))))
         getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std((0, 1))).clamp_min(1e-4))

@@ -52,37 +52,41 @@ class TrainConfig:
     """Config of the training of a base. Equal config, data and seed give an equal base."""
 
     updates: int = 14_000
-    rows: int = 32
+    batch_size: int = 32
     """Segments per gradient step. Many small steps learn more in an hour than few large ones."""
-    steps: int = 64
+    segment_steps: int = 64
     """Length of a segment."""
     horizon: int = 10
     """Steps imagined open-loop; 0 for none."""
-    carried: float = 0.5
+    carry_fraction: float = 0.5
     """Share of rows that continue with the state of the previous gradient step."""
     learning_rate: float = 2e-3
     """Learning rate of AdamW, for biases, norms, heads and initial states."""
-    matrix_rate: float = 8e-3
+    matrix_learning_rate: float = 8e-3
     """Learning rate of Muon, for the matrices of hidden layers."""
-    warmup: int = 100
-    open_loop: float = 1.0
+    warmup_updates: int = 100
+    open_loop_weight: float = 1.0
     """Weight of the open-loop loss; the one-step loss has weight 1."""
-    physics: float = 1.0
+    physics_weight: float = 1.0
     """Weight of the error of the physics estimated from the state."""
-    rounds: tuple[float, ...] = (0.25, 0.5)
+    collect_at: tuple[float, ...] = (0.25, 0.5)
     """Shares of the training after which trajectories are collected with the planner in the loop."""
-    planned: float = 0.4
+    planned_fraction: float = 0.4
     """Share of rows drawn from planned trajectories, once there are some."""
     stages: tuple[Stage, ...] = ()
     """Easier stages before the full training."""
-    checkpoint: int = 250
+    checkpoint_interval: int = 250
     """Gradient steps between checkpoints."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "updates", "rows", "steps", "checkpoint", section="train")
-        if not 0 <= self.horizon <= self.steps:
-            raise ConfigError(f"train.horizon is {self.horizon}; it must be from 0 to steps, {self.steps}")
+        check_at_least(
+            1, self, "updates", "batch_size", "segment_steps", "checkpoint_interval", section="train"
+        )
+        if not 0 <= self.horizon <= self.segment_steps:
+            raise ConfigError(
+                f"train.horizon is {self.horizon}; it must be from 0 to segment_steps, {self.segment_steps}"
+            )
 
 
 class Trainer:
@@ -127,7 +131,7 @@ class Trainer:
         self._start_or_resume()
         started, first = time.monotonic(), self.update
         while self.update < self.config.updates:
-            for number, part in enumerate(self.config.rounds, start=1):
+            for number, part in enumerate(self.config.collect_at, start=1):
                 if self.update >= part * self.config.updates and len(self._pools) == number:
                     self._add_pool(number)
             metrics = self._take_gradient_step(self._draw_segments())
@@ -145,7 +149,7 @@ class Trainer:
                 self._recent_metrics.clear()
                 if self._stage.is_complete(averaged["competence"], self.update / self.config.updates):
                     self._advance_stage()
-            if self.update % self.config.checkpoint == 0 or self.update == self.config.updates:
+            if self.update % self.config.checkpoint_interval == 0 or self.update == self.config.updates:
                 self._save_checkpoint()
             yield metrics
 
@@ -164,12 +168,12 @@ class Trainer:
         """Set the segment shape of the present stage, with all rows in the initial state."""
         assert self._sampler is not None
         config, stage = self.config, self._stage
-        steps = max(round(stage.length * config.steps), config.horizon, 1)
+        steps = max(round(stage.segment_fraction * config.segment_steps), config.horizon, 1)
         self._sampler.set_shape(
-            num_rows=max(1, config.rows * config.steps // steps),
+            num_rows=max(1, config.batch_size * config.segment_steps // steps),
             num_steps=steps,
-            continued_share=stage.carried * config.carried,
-            world_share=stage.worlds,
+            continued_share=stage.carry_fraction * config.carry_fraction,
+            world_share=stage.world_fraction,
         )
 
     def _start_or_resume(self) -> None:
@@ -187,7 +191,7 @@ class Trainer:
             self._set_segment_shape()
 
     def _trajectory_path(self, round_number: int) -> Path:
-        return self.data / f"lives-{round_number}.safetensors"
+        return self.data / f"trajectories-{round_number}.safetensors"
 
     def _add_pool(self, round_number: int) -> None:
         path = self._trajectory_path(round_number)
@@ -202,15 +206,15 @@ class Trainer:
         self._pools.append(load_trajectories(path, self._trajectory_source.describe_round(round_number)))
         self._pool_digests.append(compute_digest(path.read_bytes()))
         planned = len(self._pools) - 1
-        share = self.config.planned if planned else 0.0
+        share = self.config.planned_fraction if planned else 0.0
         pools = [(self._pools[0], 1.0 - share)] + [(pool, share / planned) for pool in self._pools[1:]]
         if self._sampler is None:
             self._sampler = SegmentSampler(
                 pools,
-                num_rows=self.config.rows,
-                num_steps=self.config.steps,
+                num_rows=self.config.batch_size,
+                num_steps=self.config.segment_steps,
                 num_recent=self.model.config.recent,
-                continued_share=self.config.carried,
+                continued_share=self.config.carry_fraction,
                 seed=self.config.seed,
             )
         else:
@@ -226,14 +230,16 @@ class Trainer:
             torch.from_numpy(np.ascontiguousarray(x))
             for x in (segments.obs, segments.action, segments.recent, segments.truth)
         )
-        part = compute_rate_share(self.update, updates=config.updates, warmup=config.warmup)
-        for optimizer, rate in zip(self._optimizers, (config.matrix_rate, config.learning_rate), strict=True):
+        part = compute_rate_share(self.update, updates=config.updates, warmup=config.warmup_updates)
+        for optimizer, rate in zip(
+            self._optimizers, (config.matrix_learning_rate, config.learning_rate), strict=True
+        ):
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._make_start_state(segments, recent, truth)
         losses, state = compute_segment_loss(self.model, state, obs, action, truth, horizon=config.horizon)
-        loss = losses.surprise + config.open_loop * losses.open_loop
-        loss = loss + config.physics * self._stage.physics * losses.physics
+        loss = losses.surprise + config.open_loop_weight * losses.open_loop
+        loss = loss + config.physics_weight * self._stage.physics_factor * losses.physics
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -305,7 +311,7 @@ class Trainer:
             SnapshotError: If checkpoint or trajectories are damaged or of another training. The message names all of
                 them, so that its one remedy is enough.
         """
-        files = {number: self._trajectory_path(number) for number in range(len(self.config.rounds) + 1)}
+        files = {number: self._trajectory_path(number) for number in range(len(self.config.collect_at) + 1)}
         wrong_lives = {
             number: reason
             for number, path in files.items()

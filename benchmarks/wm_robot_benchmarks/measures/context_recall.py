@@ -93,8 +93,8 @@ class _SlotContexts:
     """Records the true context of each slot, and so whether a switch is right."""
 
     def __init__(self, recall: ContextBankConfig, lives: TrajectoryBatch):
-        self._world, self._settled = lives.world, recall.settled
-        self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.slots), -1)
+        self._world, self._settled = lives.world, recall.settle_steps
+        self._filled: Int[np.ndarray, "B N"] = np.full((len(lives), recall.num_slots), -1)
         self.false = self.mistaken = 0
 
     def record_step(self, t: int, since: int, before: Bank, after: Bank) -> None:

@@ -269,7 +269,7 @@ def _measure_cost(arm: Variant) -> dict[str, float]:
             _, state = model.update(state, step)
             writes.append(time.perf_counter() - began)
     model.requires_grad_(True)
-    rows, steps = train.rows, train.steps
+    rows, steps = train.batch_size, train.segment_steps
     state = model.initial_state(
         initial_action=torch.zeros(rows, config.action), truth=torch.zeros(rows, config.truth)
     )

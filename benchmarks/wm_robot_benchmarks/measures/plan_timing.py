@@ -54,7 +54,7 @@ def make_large_planner() -> "MppiConfig":
     """
     from wm_robot.planning.mppi import MppiConfig
 
-    return MppiConfig(samples=512, horizon=3, iterations=6, rounds=0, elites=64)
+    return MppiConfig(num_samples=512, horizon=3, iterations=6, refine_iterations=0, num_elites=64)
 
 
 def time_plans(

@@ -71,17 +71,19 @@ def _run_episodes(
     task = next(iter(spec.tasks))
     sim, goals, change = make_scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
     if content is None:
-        samples = SAMPLE_RATIO * planner.samples if arm == "large" else planner.samples // SAMPLE_RATIO
+        samples = (
+            SAMPLE_RATIO * planner.num_samples if arm == "large" else planner.num_samples // SAMPLE_RATIO
+        )
         # The reference planner imagines all of its plans.
-        planner = replace(planner, samples=samples, imagined=samples)
+        planner = replace(planner, num_samples=samples, num_rollouts=samples)
         plans = TorchPlanner(base.model, spec, task=task, planner=planner)
         crew: EvaluatedAgents = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
     else:
         graphs = load_functions(find_base_folder(setting, memory), base)
         _, graph_of = make_iteration_export(setting, base.model, planner)
-        assert graphs is not None and graphs.life is not None
+        assert graphs is not None and graphs.backend is not None
         seeds = (100 * seed + first + i for i in range(count))
-        crew = _AgentBatch([BatchAgent(graphs.life, graph_of(content), spec, seed=each) for each in seeds])
+        crew = _AgentBatch([BatchAgent(graphs.backend, graph_of(content), spec, seed=each) for each in seeds])
     return measure_target_error(sim, crew, goals, change, progress=progress)
 
 

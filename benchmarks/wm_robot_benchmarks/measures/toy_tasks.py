@@ -51,7 +51,7 @@ class ToyTask:
         )
         trainer = Trainer(
             WorldModel(config),
-            TrainConfig(updates=updates, horizon=0, rounds=()),
+            TrainConfig(updates=updates, horizon=0, collect_at=()),
             folder=work / f"{family}-{updates}",
             data=work / "lives",
             trajectory_source=_TrajectoryGenerator(self),

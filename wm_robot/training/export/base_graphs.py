@@ -158,9 +158,10 @@ def _compute_differences(
     """Compute the largest difference to torch of each graph, and check it."""
     iteration = PlanIterationExport(base.model, spec, task=card["task"], planner=graphs.plan.planner)
     found = {"plan": check_planner_graph(iteration, graphs.plan)}
-    if graphs.life:
-        found["life"] = _check_difference(
-            "life", UpdateStepExport(base.model).compute_differences(graphs.life, steps, bound=MAX_DIFFERENCE)
+    if graphs.backend:
+        found["update"] = _check_difference(
+            "update",
+            UpdateStepExport(base.model).compute_differences(graphs.backend, steps, bound=MAX_DIFFERENCE),
         )
     return found
 

@@ -30,16 +30,18 @@ def imagine_folded(
     """
     residual = state.residual
     assert residual is not None, "the state has no residual"
-    c, head = model.config, cast(nn.Linear, model.head[1])
+    c, head = model.config, cast(nn.Linear, model.output_head[1])
     sensors, unit, plans = c.obs, model.change_std / model.obs_std, actions[0]
     # Next observation: the observation itself, the linear change, and the output of the last layer.
-    rows = torch.cat([torch.ones_like(model.ask.bias), unit])
+    rows = torch.cat([torch.ones_like(model.input_layer.bias), unit])
     entrance, itself = make_input_layer(model, state), torch.eye(sensors)
     weight = entrance.weight * rows[:, None]
     weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
     up = entrance.up[0] * rows[:, None]
     enter = torch.addmm(weight, up, entrance.down[0]).mT.contiguous()
-    changed = entrance.bias * rows + torch.cat([torch.zeros_like(model.ask.bias), head.bias[:sensors] * unit])
+    changed = entrance.bias * rows + torch.cat(
+        [torch.zeros_like(model.input_layer.bias), head.bias[:sensors] * unit]
+    )
     bias = F.linear(entrance.down_bias, up, changed)[0]
     last = torch.addmm(
         head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
@@ -63,7 +65,7 @@ def imagine_folded(
             h = F.silu(h)
             for i, read in enumerate(readers):
                 h = model.apply_block(i, h, read(model.norms[i](h)))
-            normal = model.head[0](h)
+            normal = model.output_head[0](h)
             y, latent = torch.addmm(straight, normal, last), F.linear(normal, *context).tanh()
             seen.append(y)
         following.append(torch.cat(seen, 1))

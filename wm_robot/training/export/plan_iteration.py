@@ -103,7 +103,7 @@ class PlanIterationExport:
             "obs": sample_around(self.model.obs_mean, 1, config.obs),
             "goals": sample_around(0.2, 1, horizon, self._goal_size),
             MEAN_INPUT: sample_around(self._last_action[:, None], 1, horizon, motors),
-            NOISE_INPUT: sample_around(0.0, 1, self.planner.samples, horizon, motors),
+            NOISE_INPUT: sample_around(0.0, 1, self.planner.num_samples, horizon, motors),
             LAST_ACTION_INPUT: sample_around(self._last_action, 1, motors),
             **{STATE_PREFIX + name: randomise_value(born[name]) for name in self._names},
         }

@@ -12,7 +12,7 @@ import wm_robot.math.cholesky  # noqa: F401
 from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, map_values
 from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.model.backend import Prediction
-from wm_robot.model.onnx_backend import AFTER_PREFIX, PREDICTION_OUTPUTS, OnnxBackend
+from wm_robot.model.onnx_backend import NEXT_STATE_PREFIX, PREDICTION_OUTPUTS, OnnxBackend
 from wm_robot.model.onnx_session import STATE_PREFIX, compute_max_difference
 from wm_robot.model.torch_backend import TorchBackend, to_array, to_arrays
 from wm_robot.model.world_model import WorldModel
@@ -51,7 +51,7 @@ class UpdateStepExport:
             self.model,
             self._update_flat,
             self._make_example(num_rows),
-            (*PREDICTION_OUTPUTS, *(AFTER_PREFIX + name for name in self._updated_keys)),
+            (*PREDICTION_OUTPUTS, *(NEXT_STATE_PREFIX + name for name in self._updated_keys)),
             decompositions={
                 torch.ops.wm_robot.whitened.default: _unroll_whitened,
                 aten.linalg_cholesky_ex.default: _unroll_cholesky,

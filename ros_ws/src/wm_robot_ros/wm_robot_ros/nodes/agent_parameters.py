@@ -53,7 +53,7 @@ class AgentParameters:
                 node, "watch_plans", True, "report plans whose predicted rewards do not occur"
             ),
             seed=declare_parameter(node, "seed", 0, "seed of the planner's noise"),
-            samples=declare_parameter(
+            num_samples=declare_parameter(
                 node, "planner.samples", 0, "number of plans per iteration; 0: default", bounds=(0, 65536)
             ),
             horizon=declare_parameter(
