@@ -96,7 +96,7 @@ def pool_states(
 ) -> None:
     """Merge several lifetime states into one, if the memory family can add their statistics.
 
-    `ridge` is exact; `kalman` and `delta-gram` weight each state by its evidence, direction by direction. Other
+    `ridge` is exact; `kalman` weights each state by its evidence, direction by direction. Other
     families are rejected, because their sum or average is no valid state. Use `state assimilate` for them.
 
     Args:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from wm_robot.model.base import Base
     from wm_robot.model.config import ModelConfig
     from wm_robot.spec import RobotSpec
-    from wm_robot.training.trainer import TrainConfig, Trainer
+    from wm_robot.training.train_config import TrainConfig
+    from wm_robot.training.trainer import Trainer
 
 MEMORY_OF_VARIANT = {"robust": "null", "nominal": "null", "oracle": "oracle"}
 COMPARED_VARIANTS = ("adaptive", "robust", "oracle")
@@ -95,7 +96,7 @@ def train_base(
     from wm_robot.model.config import ModelConfig
     from wm_robot.robots import load_spec
     from wm_robot.training.curriculum import DEFAULT_STAGES
-    from wm_robot.training.trainer import TrainConfig
+    from wm_robot.training.train_config import TrainConfig
 
     _check_variant(variant, memory, all_bases)
     torch.set_num_threads(1)

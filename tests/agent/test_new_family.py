@@ -16,7 +16,8 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.training.export.base_graphs import export_graphs
-from wm_robot.training.trainer import TrainConfig, Trainer
+from wm_robot.training.train_config import TrainConfig
+from wm_robot.training.trainer import Trainer
 from wm_robot.types import TrajectoryBatch
 
 PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, refine_iterations=0, num_elites=4)

@@ -6,7 +6,7 @@ import pytest
 pytestmark = pytest.mark.learn
 
 from wm_robot.evaluation.gap import Comparison, average_over_seeds
-from wm_robot.training.trainer import TrainConfig
+from wm_robot.training.train_config import TrainConfig
 from wm_robot_benchmarks import adaptation, life, recall
 from wm_robot_benchmarks.measures import memory_linear
 

@@ -42,38 +42,6 @@ class TestDelta(FastWeightsContract):
         memory.strength.bias.data.fill_(-1e9)
 
 
-class TestDeltaGram(TestDelta):
-    family = "delta-gram"
-
-    def test_it_learns_as_delta_does(self, memory):
-        plain = make_memory("delta", width=16, outcome=10, dt=0.02)
-        plain.load_state_dict(memory.state_dict())
-        h, e, w = torch.randn(2, 40, 16), torch.randn(2, 40, 10), torch.ones(2, 40)
-        read, after = memory.scan(memory.initial_state(2), h, e, w)
-        same, known = plain.scan(plain.initial_state(2), h, e, w)
-        assert torch.equal(read, same) and torch.equal(after["S"], known["S"])
-
-    def test_pooled_lives_know_what_either_of_them_explored(self, memory):
-        memory.key.weight.data = memory.query.weight.data
-        memory.log_half_life.data.fill_(30.0)
-        h, e, w = torch.randn(2, 2, 16), torch.randn(2, 2, 10), torch.ones(1, 60)
-        one, other = (
-            memory.scan(memory.initial_state(1), *(x[i].repeat(30, 1)[None] for x in (h, e)), w)[1]
-            for i in (0, 1)
-        )
-        pooled = memory.merge_states([one, other])
-        for own, asked in ((one, h[0]), (other, h[1])):
-            known, shared, born = (
-                memory.read(s, asked[None]) for s in (own, pooled, memory.initial_state(1))
-            )
-            assert (shared - known).norm() < 0.2 * (born - known).norm()
-            assert (memory.compute_variance(pooled, asked[None]) < 0.2).all()
-
-    def test_a_newborn_has_explored_nothing(self, memory):
-        unknown = memory.compute_variance(memory.initial_state(2), torch.randn(2, 5, 16))
-        torch.testing.assert_close(unknown, torch.ones_like(unknown))
-
-
 class TestKalman(FastWeightsContract):
     family = "kalman"
 
@@ -268,4 +236,3 @@ def test_no_memory_stays_empty():
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_registry_says_without_torch_what_the_class_says(family):
     assert FAMILIES[family].uses_privileged_state == FAMILIES[family].memory_class.uses_privileged_state
-    assert FAMILIES[family].same_predictions_as in ("", *FAMILIES)

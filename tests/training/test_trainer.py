@@ -16,9 +16,9 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.recording.trajectory_file import save_trajectories
 from wm_robot.training.curriculum import Stage
 from wm_robot.training.optimizers import make_optimizers
+from wm_robot.training.train_config import TrainConfig
 from wm_robot.training.trainer import (
     CURVE_INTERVAL,
-    TrainConfig,
     Trainer,
 )
 from wm_robot.types import TrajectoryBatch

@@ -23,8 +23,6 @@ class MemoryFamily:
     """As `Memory.uses_privileged_state`, for a process without torch."""
     is_learned: bool = True
     """False: a baseline, whose state is never learned."""
-    same_predictions_as: str = ""
-    """Family with the same predictions; benchmarks that compare families leave this one out."""
 
     @property
     def memory_class(self) -> "type[Memory]":
@@ -36,7 +34,6 @@ FAMILIES: dict[str, MemoryFamily] = {
     "gru": MemoryFamily("wm_robot.memory.gru", "GruMemory"),
     "kv": MemoryFamily("wm_robot.memory.kv", "KvMemory"),
     "delta": MemoryFamily("wm_robot.memory.delta", "DeltaMemory"),
-    "delta-gram": MemoryFamily("wm_robot.memory.delta_gram", "DeltaGramMemory", same_predictions_as="delta"),
     "hope": MemoryFamily("wm_robot.memory.hope", "HopeMemory"),
     "ridge": MemoryFamily("wm_robot.memory.ridge", "RidgeMemory"),
     "kalman": MemoryFamily("wm_robot.memory.kalman", "KalmanMemory"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wm_robot.memory.lifetime_state import LifetimeState, convert_values
 from wm_robot.memory.state_arrays import ArrayState
-from wm_robot.model.backend import ModelBackend, Prediction
+from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
@@ -71,31 +71,5 @@ class TorchBackend:
         return torch.from_numpy(truth) if truth is not None and self.model.uses_privileged_state else None
 
 
-class TensorBackend:
-    """`ModelBackend` on tensors around one on arrays, for experiments with many states."""
-
-    def __init__(self, backend: ModelBackend[np.ndarray]):
-        self.backend = backend
-
-    def initial_state(self, *, initial_action: Tensor, truth: Tensor | None = None) -> TensorState:
-        return to_tensors(
-            self.backend.initial_state(
-                initial_action=to_array(initial_action), truth=None if truth is None else to_array(truth)
-            )
-        )
-
-    def predict(self, state: TensorState, obs: Tensor, action: Tensor) -> Prediction[Tensor]:
-        return _convert_to_tensors(self.backend.predict(to_arrays(state), to_array(obs), to_array(action)))
-
-    def update(self, state: TensorState, step: Step[Tensor]) -> tuple[Prediction[Tensor], TensorState]:
-        given: Step[np.ndarray] = convert_values(to_array, step)
-        expected, after = self.backend.update(to_arrays(state), given)
-        return _convert_to_tensors(expected), to_tensors(after)
-
-
 def _convert_to_arrays(found: Prediction[Tensor]) -> Prediction[np.ndarray]:
     return Prediction(*map(to_array, found))
-
-
-def _convert_to_tensors(found: Prediction[np.ndarray]) -> Prediction[Tensor]:
-    return Prediction(*map(torch.from_numpy, found))

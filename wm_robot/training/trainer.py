@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wm_robot.errors import ConfigError, SnapshotError, check_at_least
+from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.io.durable import compute_digest, lock_exclusive, make_folder, write_file
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.world_model import WorldModel
@@ -25,6 +25,7 @@ from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.training.loss import ANCHOR_STEPS, compute_segment_loss
 from wm_robot.training.optimizers import compute_rate_share, make_optimizers
 from wm_robot.training.segments import SegmentBatch, SegmentSampler
+from wm_robot.training.train_config import TrainConfig
 from wm_robot.training.warm_start import copy_base_tensors
 from wm_robot.types import TrajectoryBatch
 
@@ -45,48 +46,6 @@ class TrajectorySource(Protocol):
         Args:
             model: Model of the planner; None for random actions.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Config of the training of a base. Equal config, data and seed give an equal base."""
-
-    updates: int = 14_000
-    batch_size: int = 32
-    """Segments per gradient step. Many small steps learn more in an hour than few large ones."""
-    segment_steps: int = 64
-    """Length of a segment."""
-    horizon: int = 10
-    """Steps imagined open-loop; 0 for none."""
-    carry_fraction: float = 0.5
-    """Share of rows that continue with the state of the previous gradient step."""
-    learning_rate: float = 2e-3
-    """Learning rate of AdamW, for biases, norms, heads and initial states."""
-    matrix_learning_rate: float = 8e-3
-    """Learning rate of Muon, for the matrices of hidden layers."""
-    warmup_updates: int = 100
-    open_loop_weight: float = 1.0
-    """Weight of the open-loop loss; the one-step loss has weight 1."""
-    physics_weight: float = 1.0
-    """Weight of the error of the physics estimated from the state."""
-    collect_at: tuple[float, ...] = (0.25, 0.5)
-    """Shares of the training after which trajectories are collected with the planner in the loop."""
-    planned_fraction: float = 0.4
-    """Share of rows drawn from planned trajectories, once there are some."""
-    stages: tuple[Stage, ...] = ()
-    """Easier stages before the full training."""
-    checkpoint_interval: int = 250
-    """Gradient steps between checkpoints."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least(
-            1, self, "updates", "batch_size", "segment_steps", "checkpoint_interval", section="train"
-        )
-        if not 0 <= self.horizon <= self.segment_steps:
-            raise ConfigError(
-                f"train.horizon is {self.horizon}; it must be from 0 to segment_steps, {self.segment_steps}"
-            )
 
 
 class Trainer:
@@ -246,7 +205,7 @@ class Trainer:
         if not torch.isfinite(norm):
             raise ConfigError(
                 f"the gradient is not finite at update {self.update} of the training in {self.folder}. Train with "
-                "another seed in another folder, or in Python with a lower TrainConfig.matrix_rate"
+                "another seed in another folder, or in Python with a lower TrainConfig.matrix_learning_rate"
             )
         for optimizer in self._optimizers:
             optimizer.step()

@@ -19,12 +19,11 @@ from wm_robot_cli.tables import format_number, make_console, print_table
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
 
-LEARNING = {name: family for name, family in registry.FAMILIES.items() if family.is_learned}
-FAMILIES = tuple(name for name, family in LEARNING.items() if not family.same_predictions_as)
+FAMILIES = tuple(name for name, family in registry.FAMILIES.items() if family.is_learned)
 """Families of memory that benches compare."""
 OWN_BASES = Path("runs/bases")
 """Where to put bases of a robot whose name another has."""
-VARIANTS = (*LEARNING, "robust", "oracle", "nominal")
+VARIANTS = (*FAMILIES, "robust", "oracle", "nominal")
 """Names that a base can have after its robot's."""
 
 

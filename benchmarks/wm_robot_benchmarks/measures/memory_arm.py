@@ -248,7 +248,7 @@ def _measure_cost(arm: Variant) -> dict[str, float]:
 
     from wm_robot.memory.lifetime_state import list_values
     from wm_robot.training.loss import compute_segment_loss
-    from wm_robot.training.trainer import TrainConfig
+    from wm_robot.training.train_config import TrainConfig
 
     model, config, train = arm.model, arm.model.config, TrainConfig()
     torch.manual_seed(0)

@@ -9,7 +9,8 @@ from wm_robot.memory.registry import find_family
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress
-from wm_robot.training.trainer import TrainConfig, Trainer
+from wm_robot.training.train_config import TrainConfig
+from wm_robot.training.trainer import Trainer
 from wm_robot.types import TrajectoryBatch
 
 
