@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from wm_robot_benchmarks.tampering.attack_classes import Attack
 
 LEAST = 100
+MAKE_TIMEOUT = 120
+"""Time after which the process that makes an attack is ended, in s. The largest takes over 10 s on a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ def run_attempt(
         SnapshotError: If the attack could not be made: then nothing was tested.
     """
     # Made in its own process too, or the readers would start with the attacker's memory.
-    made = run_reader(lambda: write_attack(attack, target, rng))
+    made = run_reader(lambda: write_attack(attack, target, rng), timeout=MAKE_TIMEOUT)
     if made.verdict != "accepted":
         raise SnapshotError(f"attack {attack} could not be made: {made.why}")
     try:

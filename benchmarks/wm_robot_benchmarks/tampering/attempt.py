@@ -33,8 +33,12 @@ class ReaderOutcome(NamedTuple):
     """Peak resident memory of its process, including its initial memory, in MB of a million bytes."""
 
 
-def run_reader(read: Callable[[], object]) -> ReaderOutcome:
-    """Run a reader in a child process: the typed error is a rejection, any other error or signal a crash."""
+def run_reader(read: Callable[[], object], *, timeout: int = LATEST) -> ReaderOutcome:
+    """Run a reader in a child process: the typed error is a rejection, any other error or signal a crash.
+
+    Args:
+        timeout: Time after which the process is ended, in s.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -43,7 +47,7 @@ def run_reader(read: Callable[[], object]) -> ReaderOutcome:
             # The status also covers an abort after the message.
             faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            _limit_resources()
+            _limit_resources(timeout)
             os.write(writing, _encode_verdict(read))
         finally:
             os._exit(0)
@@ -93,8 +97,8 @@ def _encode_verdict(read: Callable[[], object]) -> bytes:
     return json.dumps([verdict, time.monotonic() - began, why[:500]]).encode()
 
 
-def _limit_resources() -> None:
+def _limit_resources(timeout: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MORE
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    signal.alarm(LATEST)
+    signal.alarm(timeout)
