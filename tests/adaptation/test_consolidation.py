@@ -110,7 +110,7 @@ def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
     obs, action = life(64)
     for t in range(64):
         acting.observe(obs[t], action[t], obs[t + 1], intervention=t == 20)
-    assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
+    assert acting.counters["intervention"] == 10 and acting.counters["lived"] == 54
     chapter = acting._batch.consolidation.experience.latest[-1]
     assert np.flatnonzero(chapter.steps.valid[0] == 0).tolist() == list(range(20, 30))
 

@@ -258,7 +258,7 @@ def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
     controller_of(loop).touched.clear()
     for _ in range(3):
         loop.run_period()
-    # A limit that is met every day is no contact.
+    # A limit that is met every day is no intervention.
     controller_of(loop).act_instead = lambda: np.full(3, 3.0, np.float32)
     loop.run_period()
     assert robot.gate.counts[LimitRule.RANGE] or robot.gate.counts[LimitRule.RATE]

@@ -118,14 +118,16 @@ def test_a_lost_action_makes_its_transition_invalid_and_no_other(tmp_path):
     assert np.isfinite(episode.action).all()
 
 
-def test_steps_in_which_the_plant_said_contact_are_not_to_be_learned_from(tmp_path):
+def test_steps_with_an_intervention_of_the_plant_are_not_to_be_learned_from(tmp_path):
     """Nor are the nine after each. A message of another program changes nothing."""
     said = []
     for step in range(1, 101):
         if step in (30, 35, 70):
-            said.append(text("plant/contact", json.dumps({"stamp": at(step), "mode": "hold", "cuts": []})))
+            said.append(
+                text("plant/intervention", json.dumps({"stamp": at(step), "mode": "hold", "cuts": []}))
+            )
         if step == 50:
-            said += [text("plant/contact", words) for words in ("", "[1]", '{"stamp": "now"}')]
+            said += [text("plant/intervention", words) for words in ("", "[1]", '{"stamp": "now"}')]
         said += step_of(step)
     (episode,) = loaded(tmp_path, said)
     check(episode, 1, 100)

@@ -54,7 +54,7 @@ class Notebook:
         self._note(
             live=[obs.tolist(), applied.tolist(), next_obs.tolist()],
             valid=valid,
-            contact=intervention,
+            intervention=intervention,
             hurry=skip_optional,
         )
         self.counters["watched" if valid else "invalid"] += 1

@@ -330,21 +330,23 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
     assert len(plant.heard) == plant.step - 4 == len(agent.notes("act"))
 
 
-def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
+def test_an_intervention_is_reported_to_the_agent_once(agent, peer):
     client = agent()
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
-    contact = peer.speak(String, "plant/contact")
+    interventions = peer.speak(String, "plant/intervention")
     for _ in range(3):
         plant.advance()
     peer.until(lambda: len(agent.notes("live")) == 2, "it does not live")
-    contact.publish(convert.make_json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []}))
+    interventions.publish(
+        convert.make_json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []})
+    )
     peer.spin(0.1)
     for _ in range(2):
         plant.advance()
     peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
-    assert [one["contact"] for one in agent.notes("live")] == [False, False, True, False]
+    assert [one["intervention"] for one in agent.notes("live")] == [False, False, True, False]
 
 
 def test_it_says_at_once_that_it_ends(agent, peer):

@@ -146,11 +146,14 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
 
 def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
     bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
-    contact, surprises = peer.hear(String, "/arm/plant/contact"), peer.speak(Float64, "/arm/agent/surprise")
+    interventions, surprises = (
+        peer.hear(String, "/arm/plant/intervention"),
+        peer.speak(Float64, "/arm/agent/surprise"),
+    )
     bench.move(lambda: bench.sensed, "nothing is sensed")
     assert bench.arm().success
     bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
-    contact.clear()
+    interventions.clear()
 
     def surprised():
         surprises.publish(Float64(data=1e6))
@@ -158,7 +161,7 @@ def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, t
 
     bench.move(surprised, "surprise does not end its turn", command=np.full(6, 0.2))
     assert "surprise above" in bench.says()["reason"]
-    bench.move(lambda: contact, "it does not say that the baseline has it", command=np.full(6, 0.2))
+    bench.move(lambda: interventions, "no intervention is published", command=np.full(6, 0.2))
     assert bench.arm().success
 
 

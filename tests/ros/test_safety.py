@@ -289,17 +289,17 @@ def test_an_agent_that_stops_by_an_error_ends_in_hold_and_the_reason_is_its_own(
     plant.until("ready")
 
 
-def test_it_says_when_its_guard_stood_between_controller_and_motors(start, peer):
+def test_the_plant_publishes_its_interventions(start, peer):
     plant = Plant(start, peer, hold_if_late=False)
-    contacts = peer.hear(String, "plant/contact")
+    interventions = peer.hear(String, "plant/intervention")
     agent = Agent(plant, peer)
     agent.until("learned")
     peer.spin(0.2)
-    assert not contacts
+    assert not interventions
     plant.send(plant.start, position=[math.nan] * SPEC.action_dim)
     plant.until("hold")
-    peer.until(lambda: contacts, "no contact")
-    said = convert.decode_json_message(contacts[-1])
+    peer.until(lambda: interventions, "no intervention")
+    said = convert.decode_json_message(interventions[-1])
     assert said["mode"] == "hold" and said["stamp"] in {convert.read_stamp(one) for one in plant._applied}
 
 

@@ -1,7 +1,7 @@
 """Command subscription: connects ROS commands and services of a plant to the command arbiter of the library.
 
 It subscribes to commands and to the agent's surprise and status, offers `~/arm` and `~/disarm`, and publishes
-interventions on `~/contact`. `wm_robot.control.command_arbiter` decides which command moves the plant.
+interventions on `~/intervention`. `wm_robot.control.command_arbiter` decides which command moves the plant.
 """
 
 import time
@@ -126,7 +126,7 @@ class CommandSubscription:
         self._publisher_lock = PublisherLock(node, "joint_command", self.throttled_log, block_rejected=True)
         self.clock = NodeClock(node, self.throttled_log, spec.dt)
 
-        self._intervention_publisher = node.create_publisher(String, "~/contact", OUTPUT_QOS)
+        self._intervention_publisher = node.create_publisher(String, "~/intervention", OUTPUT_QOS)
         subscription = node.create_subscription(
             JointState,
             "joint_command",

@@ -51,7 +51,7 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "agent/prediction": (JointState, RECORD_QOS),
     "agent/surprise": (Float64, RECORD_QOS),
     "plant/status": (String, RECORD_QOS),
-    "plant/contact": (String, RECORD_QOS),
+    "plant/intervention": (String, RECORD_QOS),
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
     "ground_truth/event": (String, LATCHED_QOS),
 }
