@@ -124,7 +124,7 @@ def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, s
     whole.save(tmp_path / "state")
     restored.begin(whole.state.recent[0], tmp_path / "state")
     assert live(whole, 20, 30) == live(restored, 20, 30)
-    assert whole.counters["lived"] == 30
+    assert whole.counters["num_steps"] == 30
     found = restored.state.flatten()
     assert {"0.sum", "0.count", "residual.read.0.up", "bank.0.sum"} <= found.keys()
     for name, value in whole.state.flatten().items():

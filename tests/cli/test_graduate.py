@@ -32,7 +32,7 @@ def test_school_ends_in_a_life_to_begin_with(tmp_path, setting):
     assert card["stages"] == rows and card["base"] == base.digest
     agent = Agent(base, spec, task="reach")
     agent.begin(np.zeros(spec.action_dim, np.float32), tmp_path / "graduate")
-    assert agent.counters["lived"] == lived
+    assert agent.counters["num_steps"] == lived
 
 
 def test_a_life_that_is_given_up_in_all_stages_is_no_graduate(tmp_path, setting, capsys):
@@ -58,4 +58,4 @@ def test_the_graduate_that_ships_passed_and_belongs_to_its_base(setting):
     assert card["base"] == base.digest and all(row["passed"] for row in card["stages"])
     agent = Agent(base, spec, task="reach")
     agent.begin(np.zeros(spec.action_dim, np.float32), BASE / "graduate")
-    assert agent.counters["lived"] == sum(row["steps"] for row in card["stages"])
+    assert agent.counters["num_steps"] == sum(row["steps"] for row in card["stages"])

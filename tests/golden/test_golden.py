@@ -250,7 +250,7 @@ def observe_step(agent: Agent, step: Step, *, intervention: bool = False, hurry:
 
 def read_counters(agent: Agent) -> np.ndarray:
     """Lived, watched and invalid steps; saturated, stuck and intervention; plans, broken off and alarms."""
-    names = "lived watched invalid saturated stuck intervention plans broken_off alarms"
+    names = "num_steps num_valid num_invalid saturated stuck intervention plans plans_excluded alarms"
     return np.array([agent.counters[name] for name in names.split()])
 
 

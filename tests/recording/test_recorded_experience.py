@@ -124,7 +124,7 @@ def test_steps_with_an_intervention_of_the_plant_are_not_to_be_learned_from(tmp_
     for step in range(1, 101):
         if step in (30, 35, 70):
             said.append(
-                text("plant/intervention", json.dumps({"stamp": at(step), "mode": "hold", "cuts": []}))
+                text("plant/intervention", json.dumps({"stamp": at(step), "mode": "hold", "violations": []}))
             )
         if step == 50:
             said += [text("plant/intervention", words) for words in ("", "[1]", '{"stamp": "now"}')]

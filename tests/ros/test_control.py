@@ -175,7 +175,7 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
     def refused():
         # Newer than ours, and ours have ended.
         other.publish(convert.make_action_message(np.full(6, -0.5), SPEC, peer.now()))
-        return bench.says()["commands"]["refused"]["source"] > 20
+        return bench.says()["commands"]["rejected"]["source"] > 20
 
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1

@@ -153,16 +153,16 @@ class ControlLoop:
         Args:
             times: From the deadline to the start and to the command, of deciding and of reporting, in s.
         """
-        late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
+        late_ms, latency_ms, act_ms, learn_ms = (1e3 * each for each in times)
         self.latency.add_duration(latency_ms)
-        self.report_time.add_duration(live_ms)
+        self.report_time.add_duration(learn_ms)
         surprise = self.arbiter.source.surprise
         return PeriodRecord(
             stamp=_stamp_ns(obs),
             late_ms=late_ms,
             latency_ms=latency_ms,
             act_ms=act_ms,
-            learn_ms=live_ms,
+            learn_ms=learn_ms,
             surprise=math.nan if surprise is None else surprise,
             mode=mode,
             violations=tuple(cut.rule for cut in violations),

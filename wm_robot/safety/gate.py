@@ -262,6 +262,6 @@ class Gate:
     def status(self) -> dict[str, Any]:
         """Return the count of each rule and the last limit violation, as plain values."""
         return {
-            "cuts": {rule.value: count for rule, count in self.counts.items()},
-            "last": self.last_violation.to_dict() if self.last_violation else None,
+            "violations": {rule.value: count for rule, count in self.counts.items()},
+            "last_violation": self.last_violation.to_dict() if self.last_violation else None,
         }

@@ -109,11 +109,11 @@ def _read_report(folder: Path, part: str) -> dict[str, Any]:
 def _check_reports(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, Any]:
     plant, agent = reports["plant"], reports["agent"]
     latency, commands = plant["latency"], plant["commands"]
-    if agent["trouble"] or not latency["count"]:
-        raise DeviceError(f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}")
-    if plant["lived"] < round(seconds / dt):
+    if agent["fault"] or not latency["count"]:
+        raise DeviceError(f"the agent stopped, or sent no command: {agent['fault'] or 'no reason given'}")
+    if plant["num_steps"] < round(seconds / dt):
         raise DeviceError(
-            f"the plant ran {plant['lived']} of {round(seconds / dt)} periods; the machine is too busy"
+            f"the plant ran {plant['num_steps']} of {round(seconds / dt)} periods; the machine is too busy"
         )
     permitted = [part["realtime"].get("priority") == "" for part in (plant, agent)]
     return {

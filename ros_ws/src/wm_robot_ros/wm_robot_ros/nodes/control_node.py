@@ -341,9 +341,9 @@ class ControlNode(Node):
         self._states_lock.check_publisher()
         self._check_inputs()
         gate = self.robot.gate if self.robot else None
-        cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
+        counts = {f"violations_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
         components = self.commands.describe_diagnostics(
-            {"why_not_armed": self.describe_arming_obstacle(), **cut}
+            {"why_not_armed": self.describe_arming_obstacle(), **counts}
         )
         self._diagnostics.publish(
             convert.make_diagnostics_message(self._read_clock(), self.spec.name, components)
@@ -362,7 +362,7 @@ def run_control_node(
         progress: Called once per period, also before the first joint states.
     """
     deadlines = Deadlines(node.spec.dt)
-    longest = GUARDED_WAIT if node.config.commands.guard else node.spec.dt
+    longest = GUARDED_WAIT if node.config.commands.heartbeat_file else node.spec.dt
 
     def wait_for_messages() -> None:
         node.idle_tasks.run_due(deadlines.time_left)
