@@ -71,7 +71,7 @@ def point_lives(count=8):
     return TrajectoryBatch(
         obs=np.concatenate([position, np.gradient(position, axis=1)], 2),
         action=action,
-        hold=np.zeros((count, 1), np.float32),
+        initial_action=np.zeros((count, 1), np.float32),
         goal=np.zeros((count, STEPS + 1, 3), np.float32),
         physics=np.zeros((count, 1, 1), np.float32),
         world=np.zeros((count, STEPS), np.int64),

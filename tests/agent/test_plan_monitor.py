@@ -81,7 +81,7 @@ def test_plans_of_which_little_comes_raise_the_alarm_and_it_ends_when_they_are_k
     assert ended.description == "received reward matches the plans again"
     assert 0 < raised.step <= 101 < ended.step
     assert watch.counts["alarms"] == 1
-    assert 0 < watch.counts["alarmed"] < 300
+    assert 0 < watch.counts["alarm_steps"] < 300
 
 
 def test_the_alarm_is_of_the_life_whose_plans_fail(watch):

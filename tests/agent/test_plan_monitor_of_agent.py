@@ -65,7 +65,7 @@ def test_to_be_watched_changes_nothing_and_every_plan_is_judged(spec, base_of, l
 def test_in_alarm_it_plans_as_before(spec, base_of):
     base, watch = base_of(spec), PlanMonitor(spec, task="reach")
     np.testing.assert_array_equal(acted(base, spec, watch=watch, alarmed=True), acted(base, spec))
-    assert watch.counts["alarmed"] == STEPS
+    assert watch.counts["alarm_steps"] == STEPS
 
 
 def test_a_step_that_is_not_valid_is_no_broken_promise(spec, base_of):

@@ -53,7 +53,7 @@ def check(episode: Episode, first: int, last: int) -> None:
     np.testing.assert_array_equal(episode.stamp, [at(row) for row in rows])
     np.testing.assert_array_equal(episode.obs, [obs(row) for row in rows])
     np.testing.assert_array_equal(episode.action, [act(row) for row in rows[1:]])
-    np.testing.assert_array_equal(episode.hold, act(first))
+    np.testing.assert_array_equal(episode.initial_action, act(first))
     np.testing.assert_array_equal(episode.goal, [goal(row) for row in rows])
 
 
@@ -378,10 +378,16 @@ def test_numbers_that_are_not_finite_in_a_file_are_not_handed_out(tmp_path):
     (whole,) = load_experience(tmp_path / "session.mcap", SPEC)
     whole.obs[40, 0], whole.action[70, 0] = np.nan, np.inf
     write_episode(
-        tmp_path / "e.parquet", replace(whole, hold=np.array([np.nan])), EpisodeOrigin.from_robot(SPEC)
+        tmp_path / "e.parquet",
+        replace(whole, initial_action=np.array([np.nan])),
+        EpisodeOrigin.from_robot(SPEC),
     )
     (episode,) = load_experience(tmp_path / "e.parquet", SPEC)
-    assert np.isfinite(episode.obs).all() and np.isfinite(episode.action).all() and np.isfinite(episode.hold)
+    assert (
+        np.isfinite(episode.obs).all()
+        and np.isfinite(episode.action).all()
+        and np.isfinite(episode.initial_action)
+    )
     assert len(episode) == 98
     # As in an agent that rejects them: a gap in place of two transitions, and a missing action.
     assert np.flatnonzero(~episode.valid).tolist() == [39, 69]

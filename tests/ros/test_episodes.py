@@ -110,7 +110,7 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
     born = max(i for i, note in enumerate(notes) if "begin" in note)
     lived = [note for note in notes[born:] if "learn" in note]
     (episode,) = load_experience(place.session, SPEC)
-    np.testing.assert_array_equal(np.float32(episode.hold), np.float32(notes[born]["begin"]))
+    np.testing.assert_array_equal(np.float32(episode.initial_action), np.float32(notes[born]["begin"]))
     assert len(lived) >= 80
     assert (
         sum(note["valid"] for note in lived)
@@ -138,7 +138,7 @@ def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_pat
     place, attempt = when_all_is_heard(live, command, seconds=2.0)
     agent = load_agent(AgentConfig(base=str(BASE), task="reach", monitor_plans=False), SPEC).agent
     (episode,) = load_experience(place.session, SPEC)
-    agent.begin(episode.hold)
+    agent.begin(episode.initial_action)
     lived = place.told["lifetime"]
     for step, _ in zip(episode, range(lived["num_valid"] + lived["num_invalid"]), strict=False):
         agent.observe(step.obs, step.action, step.next_obs, valid=bool(step.valid))

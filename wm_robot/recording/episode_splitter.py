@@ -256,7 +256,7 @@ class EpisodeBuilder:
             stamp=stamp,
             obs=obs,
             action=led[1:],
-            hold=led[0],
+            initial_action=led[0],
             reward=np.full(len(led) - 1, np.nan),
             goal=goal,
             valid=valid[1:],
