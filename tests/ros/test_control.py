@@ -91,7 +91,7 @@ class Bench:
     def arm(self, *, ready=True):
         """Ask for it; with `ready`, once nothing keeps it from being armed."""
         if ready:
-            self.move(lambda: self.status and not self.says()["why_not_armed"], "it cannot be armed")
+            self.move(lambda: self.status and not self.says()["arming_obstacle"], "it cannot be armed")
         answer = self._arm.call_async(Trigger.Request())
         self.move(answer.done, "no answer")
         return answer.result()
@@ -179,7 +179,7 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
 
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
-    assert "two nodes publish 'joint_command'" in bench.says()["wrong"][0]
+    assert "two nodes publish 'joint_command'" in bench.says()["active_faults"][0]
 
 
 def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer, tmp_path):
@@ -191,11 +191,11 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
     def refused():
         for _ in range(20):
             other.publish(false)
-        return bench.says()["states_refused"]["source"] > 500 and len(bench.sensed) > 50
+        return bench.says()["states_rejected"]["source"] > 500 and len(bench.sensed) > 50
 
     bench.move(refused, "nothing is refused")
     np.testing.assert_allclose([message.position for message in bench.sensed], 0.1, atol=1e-6)
-    assert f"two nodes publish '{STATES}'" in bench.says()["wrong"][0]
+    assert f"two nodes publish '{STATES}'" in bench.says()["active_faults"][0]
     peer.node.destroy_publisher(bench.states)
     peer.until(
         lambda: other.publish(false) or np.allclose(bench.sensed[-1].position, 0.7),

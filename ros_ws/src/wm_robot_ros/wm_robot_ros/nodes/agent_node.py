@@ -216,7 +216,9 @@ class AgentNode(LifecycleNode):
         """Return the values of real time, garbage collection and log for the status."""
         return {
             "realtime": self._realtime,
-            "garbage": self._garbage_collector.describe_status() if self._garbage_collector else {},
+            "garbage_collection": self._garbage_collector.describe_status()
+            if self._garbage_collector
+            else {},
             "log": describe_log(self.log),
         }
 

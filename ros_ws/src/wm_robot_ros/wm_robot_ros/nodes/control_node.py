@@ -325,12 +325,12 @@ class ControlNode(Node):
         values = {
             "robot": self.spec.name,
             "spec_digest": self.spec.compute_digest(),
-            "why_not_armed": self.describe_arming_obstacle(),
+            "arming_obstacle": self.describe_arming_obstacle(),
             "periods": self.loop.num_periods if self.loop else 0,
             "skipped_periods": self.loop.num_skipped if self.loop else 0,
-            "sent": self.num_sent,
-            "states_refused": self.rejections.to_dict(),
-            "wrong": self.commands.throttled_log.list_active_causes(),
+            "num_sent": self.num_sent,
+            "states_rejected": self.rejections.to_dict(),
+            "active_faults": self.commands.throttled_log.list_active_causes(),
             "gate": self.robot.gate.status() if self.robot else {},
             **self.commands.describe_status(),
             "missing": self._inputs_missing,
@@ -343,7 +343,7 @@ class ControlNode(Node):
         gate = self.robot.gate if self.robot else None
         counts = {f"violations_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
         components = self.commands.describe_diagnostics(
-            {"why_not_armed": self.describe_arming_obstacle(), **counts}
+            {"arming_obstacle": self.describe_arming_obstacle(), **counts}
         )
         self._diagnostics.publish(
             convert.make_diagnostics_message(self._read_clock(), self.spec.name, components)

@@ -259,7 +259,7 @@ class PlantNode(Node):
             "longest_skip": self.loop.max_skipped_in_row,
             "lateness": self.loop.lateness.to_dict(),
             "realtime": self.realtime,
-            "garbage": self.garbage_collector.describe_status() if self.garbage_collector else {},
+            "garbage_collection": self.garbage_collector.describe_status() if self.garbage_collector else {},
             "log": describe_log(self.log),
             **self.commands.describe_status(),
         }
