@@ -29,7 +29,8 @@ from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 PROCESS = Path(__file__).with_name("without_torch.py")
 PLANNER = MppiConfig(samples=16, horizon=4, rounds=2)
 SPEC = replace(
-    spec_of(acceleration=every("actuator", 60.0), surprise=1e6), tasks={"reach": Task(reward="reach", goal=3)}
+    spec_of(acceleration=every("actuator", 60.0), surprise_threshold=1e6),
+    tasks={"reach": Task(reward="reach", goal=3)},
 )
 START = np.float32([0.4, -0.3, 0.2])
 STEPS, GROWTH = 4000, 32

@@ -19,7 +19,7 @@ from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.qos import LATCHED_QOS
 
 SPEC = load_spec("arm")
-PATIENT = "safety: {max_age: 1000}\n"
+PATIENT = "safety: {max_age_periods: 1000}\n"
 """A busy machine is no silence."""
 STATES, CONTROLLER = "/broadcast/joint_states", "/controller/commands"
 KINDS = {"joint_trajectory": JointTrajectory, "float64_multi_array": Float64MultiArray}

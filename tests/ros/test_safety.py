@@ -239,7 +239,7 @@ def test_an_agent_that_is_surprised_again_and_again_loses_its_turn(start, peer):
     agent.be_surprised(1e6)
     peer.spin(0.3)
     assert plant.status["mode"] == "learned"
-    agent.until("hold", lambda: agent.be_surprised(SPEC.safety.surprise + 1))
+    agent.until("hold", lambda: agent.be_surprised(SPEC.safety.surprise_threshold + 1))
     assert plant.status["reason"].startswith("surprise above 100 nats in ")
     assert plant.ask("arm").success
     agent.until("learned")
@@ -262,7 +262,7 @@ def test_an_agent_that_owes_answers_loses_its_turn(start, peer):
     agent.answers = False
     agent.until("hold")
     assert "deadlines missed" in plant.status["reason"]
-    assert plant.status["commands"]["unanswered"] >= SPEC.safety.misses[0]
+    assert plant.status["commands"]["unanswered"] >= SPEC.safety.missed_deadline_count_window[0]
 
 
 def test_an_agent_that_ends_in_order_is_not_late(start, peer):

@@ -155,7 +155,7 @@ def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[st
     model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
     world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
     # The surprise comes from the changed rate, so it must not stop the robot.
-    safety = replace(known.safety, surprise=NEVER)
+    safety = replace(known.safety, surprise_threshold=NEVER)
     spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
     file, copy = folder / f"{known.name}.yaml", folder / "base"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))

@@ -284,7 +284,9 @@ class ControlNode(Node):
         """Whether the newest observation is too old."""
         if self._driver is None:
             return True
-        return time.monotonic() - self._driver.newest_obs.stamp > self.spec.safety.max_age * self.spec.dt
+        return (
+            time.monotonic() - self._driver.newest_obs.stamp > self.spec.safety.max_age_periods * self.spec.dt
+        )
 
     def _write_if_armed(self, mode: Mode, action: Any) -> np.ndarray:
         """Send an action through the gate if the plant is armed, and return the applied action, `A`."""
