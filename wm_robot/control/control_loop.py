@@ -130,14 +130,14 @@ class ControlLoop:
         # Without a write there are no limit violations.
         gate.clear_violations()
         applied = self._call_guarded(self._write, mode, action)
-        cuts = self._violations = gate.violations
+        violations = self._violations = gate.violations
         commanded = self._clock()
         latency = lateness + commanded - began
-        self._call_guarded(self._report, obs, applied, cuts, latency)
+        self._call_guarded(self._report, obs, applied, violations, latency)
         self.num_periods += 1
         if self._log is not None:
             times = (lateness, latency, acted - began, self._clock() - commanded)
-            self._log(self._make_log_entry(obs, mode, cuts, times))
+            self._log(self._make_log_entry(obs, mode, violations, times))
         self._progress()
         return mode
 
@@ -165,7 +165,7 @@ class ControlLoop:
             learn_ms=learn_ms,
             surprise=math.nan if surprise is None else surprise,
             mode=mode,
-            violations=tuple(cut.rule for cut in violations),
+            violations=tuple(violation.rule for violation in violations),
         )
 
     def _call_guarded(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -90,11 +90,11 @@ class Supervisor:
         self._deadline_window.append(report.is_late)
         self._num_limited_actions = self._num_limited_actions + 1 if report.violations else 0
         seen: dict[SafetyEvent, str] = {}
-        for cut in report.violations:
-            if cut.rule in ACTION_RULES:
-                seen[SafetyEvent.REJECTED] = f"the gate rejected an action ({cut})"
-            if cut.rule in OBSERVATION_RULES:
-                seen[SafetyEvent.STALE] = f"the gate rejected an observation ({cut})"
+        for violation in report.violations:
+            if violation.rule in ACTION_RULES:
+                seen[SafetyEvent.REJECTED] = f"the gate rejected an action ({violation})"
+            if violation.rule in OBSERVATION_RULES:
+                seen[SafetyEvent.STALE] = f"the gate rejected an observation ({violation})"
         if self._num_limited_actions >= safety.consecutive_violation_limit:
             seen[SafetyEvent.VIOLATIONS] = (
                 f"the gate limited {self._num_limited_actions} actions in a row (the last: {report.violations[-1]})"

@@ -228,7 +228,7 @@ class CommandSubscription:
         """
         self.remote.expect_answer(stamp)
         if self.remote.has_started and self.arbiter.has_intervened(violations):
-            rules = tuple(cut.rule for cut in violations)
+            rules = tuple(violation.rule for violation in violations)
             values = {"stamp": stamp, "mode": self.arbiter.mode.value, "violations": rules}
             self._intervention_publisher.publish(convert.make_json_message(values))
 

@@ -232,7 +232,7 @@ class PlantNode(Node):
                     latency_ms=remote.age_ms,
                     surprise=math.nan if arbiter.surprise is None else arbiter.surprise,
                     mode=arbiter.mode,
-                    violations=tuple(cut.rule for cut in violations),
+                    violations=tuple(violation.rule for violation in violations),
                 )
             )
         remote.age_ms = math.nan
