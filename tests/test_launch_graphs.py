@@ -144,9 +144,9 @@ def plain(node):
 GIVEN = {
     "sim": {"record": "session.mcap", "learning": "false", "seed": "7"},
     "robot": {"plant": "hardware", "namespace": "left"},
-    "multi": {"robots": "one,two,three", "lives": "/lives"},
-    "adapt": {"steps": "100", "allowed": "1"},
-    "evaluate": {"lives": "main,ten"},
+    "multi": {"robots": "one,two,three", "state_stores": "/states"},
+    "adapt": {"steps": "100", "max_surprise_increase": "1"},
+    "evaluate": {"references": "main,ten"},
     "replay": {"display": "false"},
 }
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_launched_is_refused_before_anything_starts(words, told, 
 def test_a_graph_may_be_a_file(launch, tmp_path):
     shutil.copy(find_graph("adapt"), tmp_path / "mine.yaml")
     nodes = nodes_of(launch(), f"{tmp_path / 'mine.yaml'}", {})
-    assert [node.named["name"] for node in nodes] == ["plant", "agent", "ask"]
+    assert [node.named["name"] for node in nodes] == ["plant", "agent", "action_client"]
 
 
 def test_the_launch_file_runs_from_another_folder(launch, tmp_path):
@@ -290,7 +290,7 @@ def test_without_an_optional_node_a_launch_goes_on(launch):
 
 
 def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(launch):
-    given = {"robots": "left,right", "lives": "/lives"}
+    given = {"robots": "left,right", "state_stores": "/states"}
     nodes = nodes_of(launch(), "multi", given)
     agent = next(node for node in nodes if node.named["name"] == "agent")
     context, waits = Context(), []
@@ -302,7 +302,7 @@ def test_a_launch_starts_a_restarted_node_again_and_brings_its_life_cycle_up(lau
         (again,) = timers[0].named["actions"]
         *handlers, agent, configure = called(again, context)
         assert (
-            plain(agent)["parameters"]["state"] == "/lives/left"
+            plain(agent)["parameters"]["save_to"] == "/states/left"
             and plain(agent)["parameters"]["resume"] is True
         )
         assert (
@@ -419,7 +419,7 @@ def test_text_becomes_what_the_default_is():
         ("sim", "seed:=1.5", "seed:=0"),
         ("sim", "seed:=-1", "seed:=0"),
         ("sim", "seed:=99999999999999999999", "seed:=0"),
-        ("adapt", "allowed:=nan", "allowed:=0.5"),
+        ("adapt", "max_surprise_increase:=nan", "max_surprise_increase:=0.5"),
         ("adapt", "steps:=0", "steps:=1500"),
         ("robot", "plant:=real", "plant:=sim"),
         ("robot", "command:=", "command:=joint_trajectory"),

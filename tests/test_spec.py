@@ -154,7 +154,13 @@ def test_equal_values_have_one_spelling_and_nan_has_none():
 
 
 def test_safety_is_no_part_of_the_digest():
-    careful = spec(safety={"acceleration": {"m1": 30}, "workspace": [[-1, 1], [-1, 1], [0, 1]], "cuts": 7})
+    careful = spec(
+        safety={
+            "acceleration": {"m1": 30},
+            "workspace": [[-1, 1], [-1, 1], [0, 1]],
+            "consecutive_violation_limit": 7,
+        }
+    )
     assert careful.compute_digest() == spec().compute_digest()
     assert RobotSpec.from_dict(careful.to_dict()) == careful
     assert RobotSpec.from_dict(json.loads(encode_canonical_json(careful.to_dict()))) == careful
@@ -171,8 +177,8 @@ def test_safety_is_no_part_of_the_digest():
         ({"home": {"elbow": 3}}, "safety.home of 'elbow' is 3; it must be in (-2, 2)"),
         ({"workspace": [[0, 1]]}, "it must be three ranges, low < high"),
         ({"workspace": [[0, 1], [0, 1], [1, 0]]}, "it must be three ranges, low < high"),
-        ({"surprises": [5, 3]}, "safety.surprises is (5, 3)"),
-        ({"max_age": 0}, "safety.max_age is 0"),
+        ({"surprise_count_window": [5, 3]}, "safety.surprise_count_window is (5, 3)"),
+        ({"max_age_periods": 0}, "safety.max_age_periods is 0"),
     ],
 )
 def test_a_safety_that_cannot_be_is_refused(safety, words):

@@ -16,7 +16,7 @@ def lives() -> TrajectoryBatch:
     return TrajectoryBatch(
         obs=numbered(LIVES, STEPS + 1, OBS),
         action=numbered(LIVES, STEPS, ACT) + 1000,
-        hold=numbered(LIVES, ACT) + 2000,
+        initial_action=numbered(LIVES, ACT) + 2000,
         goal=numbered(LIVES, STEPS + 1, GOAL) + 3000,
         physics=numbered(LIVES, WORLDS, PHYSICS) + 4000,
         world=np.array([[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]]),
@@ -29,7 +29,7 @@ def episode(**changes) -> Episode:
         "stamp": np.arange(STEPS + 1) * 20_000_000,
         "obs": np.arange((STEPS + 1) * OBS, dtype=np.float64).reshape(STEPS + 1, OBS),
         "action": np.arange(STEPS * ACT, dtype=np.float64).reshape(STEPS, ACT) + 1000,
-        "hold": np.full(ACT, 999.0),
+        "initial_action": np.full(ACT, 999.0),
         "reward": np.arange(STEPS, dtype=np.float64),
         "goal": np.zeros((STEPS + 1, 0)),
         "valid": np.ones(STEPS, bool),

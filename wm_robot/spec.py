@@ -106,17 +106,17 @@ class Safety:
     """Allowed gripper positions: ranges of x, y and z in the frame of the base, in m; empty: anywhere."""
     home: Mapping[str, float] = field(default_factory=dict)
     """Joint → rest position, in rad (m); not listed: zero, or the position in its range nearest to zero."""
-    max_age: float = 3.0
+    max_age_periods: float = 3.0
     """Largest age of the observation of an accepted action, in control periods."""
-    surprise: float = 100.0
+    surprise_threshold: float = 100.0
     """Negative log-likelihood of an observation above which it counts as a surprise, in nats per channel."""
-    surprises: tuple[int, int] = (3, 5)
+    surprise_count_window: tuple[int, int] = (3, 5)
     """Number of surprises in a number of steps that disables the learned controller."""
-    misses: tuple[int, int] = (3, 5)
+    missed_deadline_count_window: tuple[int, int] = (3, 5)
     """Number of missed deadlines in a number of steps that disables the learned controller."""
-    cuts: int = 50
+    consecutive_violation_limit: int = 50
     """Number of consecutive limited actions that disables the learned controller."""
-    heartbeat: float = 0.03
+    heartbeat_timeout: float = 0.03
     """Longest time without progress of the control loop, in s."""
 
     def __post_init__(self) -> None:
@@ -125,10 +125,15 @@ class Safety:
                 _require_valid(
                     0 < value < math.inf, f"safety.{kind} of '{name}' is {value}", "above 0 and finite"
                 )
-        for name in ("max_age", "surprise", "cuts", "heartbeat"):
+        for name in (
+            "max_age_periods",
+            "surprise_threshold",
+            "consecutive_violation_limit",
+            "heartbeat_timeout",
+        ):
             value = getattr(self, name)
             _require_valid(0 < value < math.inf, f"safety.{name} is {value}", "above 0 and finite")
-        for name in ("surprises", "misses"):
+        for name in ("surprise_count_window", "missed_deadline_count_window"):
             pair = getattr(self, name)
             fits = len(pair) == 2 and 0 < pair[0] <= pair[1]
             _require_valid(fits, f"safety.{name} is {pair}", "a count and a number of steps, as [3, 5]")

@@ -54,7 +54,7 @@ class Episode:
     """`T+1 O`."""
     action: np.ndarray
     """`T A`: applied action between an observation and the next."""
-    hold: np.ndarray
+    initial_action: np.ndarray
     """`A`: last action before the first step; NaN if unknown."""
     reward: np.ndarray
     """`T`, float64; NaN for steps without reward."""
@@ -107,7 +107,7 @@ class TrajectoryBatch:
     """`B T+1 O`, float32: sensor readings before each step, and after the last."""
     action: np.ndarray
     """`B T A`, float32: applied actions."""
-    hold: np.ndarray
+    initial_action: np.ndarray
     """`B A`, float32: last action before the first step."""
     goal: np.ndarray
     """`B T+1 G`, float32: before each step, and after the last."""

@@ -139,7 +139,7 @@ def _measure_pairs(
     def cut_stretch(owner: np.ndarray, start: int, stop: int) -> RecordedSteps:
         rows = lives.select_rows(owner)
         valid = np.ones(rows.action.shape[:2], np.float32)
-        return RecordedSteps(rows.obs, rows.action, rows.hold, valid).select_steps(start, stop)
+        return RecordedSteps(rows.obs, rows.action, rows.initial_action, valid).select_steps(start, stop)
 
     steps = [SESSION] * 3 + [FRESH] * 10
     starts = iter(np.cumsum([0, *steps]).tolist())
@@ -156,7 +156,7 @@ def _measure_pairs(
     def cut_session(owner: np.ndarray) -> list[RecordedSteps]:
         return [cut_stretch(owner, 0, SESSION)]
 
-    born = ContextBank(backend).initial_state(initial_action=lives.hold)
+    born = ContextBank(backend).initial_state(initial_action=lives.initial_action)
     own = replay_recordings(backend, born, cut_session(arms), make_progress(SESSION))
     taught = assimilate_experience(backend, own, cut_session(partner), make_progress(SESSION))
     strange = assimilate_experience(backend, own, cut_session(third), make_progress(SESSION))

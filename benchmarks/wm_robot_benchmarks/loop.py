@@ -92,7 +92,7 @@ class LoopBench(MemoryBench):
                 ("sensor to command at the plant", plant["latency"]),
                 ("sensor to command at the agent", agent["latency"]),
                 ("plan", agent["act"]),
-                ("write, recall, and watch the plan", agent["live"]),
+                ("write, recall, and watch the plan", agent["learn"]),
                 ("a period begins after its deadline by", plant["lateness"]),
             )
         ]
@@ -101,7 +101,7 @@ class LoopBench(MemoryBench):
             "realtime": float(measured["realtime"]),
             "log_lines_missing": float(plant["periods"] - measured["log"]),
             "learner_alive": float(agent.get("learner_alive", False)),
-            "hurried": float(agent["hurried"]),
+            "hurried": float(agent["degraded_steps"]),
             "load": read_load(),
             "stolen_s": kept,
             "bare_worst_ms": max((pause.duration_ms for pause in bare), default=0.0),
@@ -109,7 +109,7 @@ class LoopBench(MemoryBench):
             "bare_pauses_of_quota": count_quota_pauses(long) / len(long) if long else 0.0,
         }
         notes = [
-            f"{agent['acted']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
+            f"{agent['num_actions']} commands in {seconds:.0f} s, at {plant['rate']:g} Hz",
             "missed_periods are all without a new command; hurried: late steps, after which the plan is not "
             "monitored and every second one is not searched",
             "load is that of a core, in the last minute; stolen: core time that the host took from this machine",

@@ -170,5 +170,8 @@ def _make_log(setting: Setting, steps: int) -> "RobotLog":
         world_schedule=[(start, number % CONDITIONS) for number, start in enumerate(range(0, steps, VISIT))],
     )
     return RobotLog(
-        obs=lives.obs[0], action=lives.action[0], hold=lives.hold[0], valid=rng.random(steps) > INVALID
+        obs=lives.obs[0],
+        action=lives.action[0],
+        initial_action=lives.initial_action[0],
+        valid=rng.random(steps) > INVALID,
     )

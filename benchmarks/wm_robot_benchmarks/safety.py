@@ -313,9 +313,9 @@ def _measure_flood(
     plant, agent = flooded["plant"], flooded["agent"]
     # There is one observation between two of the plant's periods; a command not sent by the agent is false.
     false = (
-        plant["commands"]["accepted"] - agent["acted"],
-        agent["acted"] - plant["lived"] - 2,
-        agent["life"]["watched"] - plant["lived"] - 2,
+        plant["commands"]["accepted"] - agent["num_actions"],
+        agent["num_actions"] - plant["num_steps"] - 2,
+        agent["lifetime"]["num_valid"] - plant["num_steps"] - 2,
     )
     return (
         rows,

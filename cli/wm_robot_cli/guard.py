@@ -60,7 +60,7 @@ def _read_limit(robot: str, limit_ms: float | None) -> float:
     if limit_ms is None:
         from wm_robot.robots import load_spec
 
-        return load_spec(robot).safety.heartbeat
+        return load_spec(robot).safety.heartbeat_timeout
     if not 1 <= limit_ms <= 10_000:
         raise ConfigError(f"limit-ms is {limit_ms:g}; it must be from 1 to 10000")
     return limit_ms / 1e3

@@ -42,8 +42,8 @@ def pretrain_state(
     """Pretrain a lifetime state: in the nominal world, in worlds from mild to extreme, and in the nominal one again.
 
     Each stage ends when the state is competent in it. The final state is written to a store in the base's folder, as
-    an initial state for an agent (`restore`). It contains the nominal robot, and its context bank the worlds of the
-    stages. If no stage is passed, no state is written.
+    an initial state for an agent (`initial_state`). It contains the nominal robot, and its context bank the worlds of
+    the stages. If no stage is passed, no state is written.
 
     Args:
         base: Folder of the base.

@@ -22,7 +22,7 @@ def request_snapshot(
     timeout: Duration = 10.0,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Request a snapshot from a running agent over ROS 2. The agent's parameter `state` is the destination.
+    """Request a snapshot from a running agent over ROS 2. The agent's parameter `save_to` is the destination.
 
     Args:
         agent: Name of the agent's node, with its namespace, such as `/left/agent`.

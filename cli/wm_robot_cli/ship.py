@@ -128,7 +128,7 @@ def inspect_bundle(
     ring = open_keyring(keys)
     found = read_bundle(bundle, ring, allow_rollback=True)
     values = _describe_bundle(found) | {
-        "seen": ring.received_counters.read_highest(found.signer, found.product).sequence
+        "received": ring.received_counters.read_highest(found.signer, found.product).sequence
     }
     if as_json:
         readme = found.shipment.parts["README.md"].decode()

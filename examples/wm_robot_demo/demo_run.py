@@ -152,7 +152,7 @@ class _DemoRun:
         recorder = {
             "path": str(options.session_path.absolute()),
             "robots": ",".join(ROBOTS),
-            "digest": str(digest.absolute()),
+            "summary": str(digest.absolute()),
             "realtime.priority": AGENT_PRIORITY + 2,
         }
         crew.start_process("recorder", "recorder_node", recorder)

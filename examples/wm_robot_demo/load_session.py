@@ -44,8 +44,9 @@ class RobotTrack:
     @property
     def late_share(self) -> float:
         """Share of control steps that were too late for an update, or missing."""
-        life = self.status.get("life", {})
-        return float(life.get("invalid", 0) / max(life.get("invalid", 0) + life.get("watched", 0), 1))
+        counters = self.status.get("lifetime", {})
+        invalid, valid = counters.get("num_invalid", 0), counters.get("num_valid", 0)
+        return float(invalid / max(invalid + valid, 1))
 
     def to_report_run(self, *, color: int, until: float) -> RobotRun:
         """Select the data for the report, up to a time."""
@@ -58,7 +59,7 @@ class RobotTrack:
             surprise_time=self.surprise_time[heard],
             surprise=self.surprise[heard],
             latency=_read_latency(self.status.get("latency")),
-            lifetime_steps=int(self.status.get("life", {}).get("lived", 0)),
+            lifetime_steps=int(self.status.get("lifetime", {}).get("num_steps", 0)),
             color=color,
         )
 

@@ -169,11 +169,11 @@ def _start_robot(crew: NodeProcesses, visit: DemoSession, role: RobotSettings) -
         "seed": visit.seed,
         "base": str(role.base.absolute()),
         "learning": role.learning,
-        "restore": str(role.restore.absolute()) if role.restore else "",
-        "state": str(role.state.absolute()) if role.state else "",
+        "initial_state": str(role.restore.absolute()) if role.restore else "",
+        "save_to": str(role.state.absolute()) if role.state else "",
         "autostart": True,
-        "listeners": MIN_SUBSCRIBERS,
-        "planner.iterations": PLANNER_ITERATIONS,
+        "min_subscribers": MIN_SUBSCRIBERS,
+        "planner.num_iterations": PLANNER_ITERATIONS,
         "realtime.priority": AGENT_PRIORITY,
     }
     plant = {

@@ -130,7 +130,7 @@ class SimulatedRobotRun:
             "error": float(np.linalg.norm(self._goals[-1] - self._tips[-1])),
             "active": True,
             "surprise": self._surprise[-1] if self._surprise else None,
-            "life": self._life.counters,
+            "lifetime": self._life.counters,
             "latency": {
                 "p50_ms": self._decided.compute_percentile(50),
                 "p99_ms": self._decided.compute_percentile(99),
@@ -154,7 +154,7 @@ class SimulatedRobotRun:
             surprise=np.array(self._surprise),
             change_time=self.change_time,
             worlds=self._worlds,
-            status={"life": dict(self._life.counters), "latency": self._decided.to_dict()},
+            status={"lifetime": dict(self._life.counters), "latency": self._decided.to_dict()},
         )
 
     def _record_step(self) -> None:

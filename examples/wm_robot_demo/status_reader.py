@@ -48,9 +48,9 @@ class RobotStatus:
     def update_from(self, status: dict[str, Any]) -> bool:
         """Update from a status. Return whether it is new."""
         self.active = bool(status.get("active", False))
-        self.fault = str(status.get("trouble", ""))
+        self.fault = str(status.get("fault", ""))
         self.surprise = status.get("surprise")
-        self.lifetime_steps = int(status.get("life", {}).get("lived", 0))
+        self.lifetime_steps = int(status.get("lifetime", {}).get("num_steps", 0))
         latency = status.get("latency", {})
         self.p50_ms, self.p99_ms = latency.get("p50_ms", 0.0), latency.get("p99_ms", 0.0)
         new, self._stamp = status.get("stamp", 0) > self._stamp, status.get("stamp", 0)

@@ -118,7 +118,9 @@ def collect_trajectories(
             obs[:, now + 1], action[:, now] = sim.step(wanted)
             truth = physics[rows, schedule[:, now]]
             policy.observe(obs[:, now], action[:, now], obs[:, now + 1], truth=truth)
-    return TrajectoryBatch(obs=obs, action=action, hold=hold, goal=goal, physics=physics, world=schedule)
+    return TrajectoryBatch(
+        obs=obs, action=action, initial_action=hold, goal=goal, physics=physics, world=schedule
+    )
 
 
 def draw_worlds(spec: RobotSpec, num_trajectories: int, rng: np.random.Generator) -> list[list[World]]:

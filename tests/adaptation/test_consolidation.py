@@ -60,8 +60,9 @@ def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
     acting.begin(np.zeros(1, np.float32))
     live(acting, 0, 64 * config.segment_interval + 200)
     counters = acting.counters
-    assert (counters["offered"], counters["candidates"], counters["tried"]) == (7, 1, 1)
-    assert counters["believed"] >= 1
+    assert counters["segments_offered"] == 7
+    assert counters["candidates"] == counters["residuals_evaluated"] == 1
+    assert counters["residuals_accepted"] >= 1
     assert has_residual(acting.state).all()
     said = [event.description for event in acting.events]
     assert said[0].startswith("candidate under evaluation: error") and "residual accepted" in said
@@ -96,7 +97,7 @@ def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
     resumed = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
     resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
     live(resumed, 70, 80)
-    assert resumed.counters["lived"] == 80 and not has_residual(resumed.state).any()
+    assert resumed.counters["num_steps"] == 80 and not has_residual(resumed.state).any()
 
 
 def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
@@ -110,7 +111,7 @@ def test_what_is_doubted_is_neither_written_nor_learned_from(base, spec):
     obs, action = life(64)
     for t in range(64):
         acting.observe(obs[t], action[t], obs[t + 1], intervention=t == 20)
-    assert acting.counters["contact"] == 10 and acting.counters["lived"] == 54
+    assert acting.counters["intervention"] == 10 and acting.counters["num_steps"] == 54
     chapter = acting._batch.consolidation.experience.latest[-1]
     assert np.flatnonzero(chapter.steps.valid[0] == 0).tolist() == list(range(20, 30))
 
@@ -139,8 +140,8 @@ def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted
     acting = agent(base, spec, Stubborn(bad))
     acting.begin(np.zeros(1, np.float32))
     live(acting, 0, 300)
-    assert acting.counters["tried"] == 1 and acting.counters["dropped"] == 4
-    assert acting.counters["believed"] == acting.counters["given_up"]
+    assert acting.counters["residuals_evaluated"] == 1 and acting.counters["segments_dropped"] == 4
+    assert acting.counters["residuals_accepted"] == acting.counters["residuals_rejected"]
     assert not has_residual(acting.state).any()
 
 

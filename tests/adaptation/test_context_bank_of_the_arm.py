@@ -37,7 +37,7 @@ def test_a_life_led_astray_is_soon_as_good_as_a_new_one():
             found.append(0.5 * (square + log_variance).mean(-1))
         return np.stack(found)[120:].mean(0)
 
-    born = astray = recall.initial_state(initial_action=lives.hold)
+    born = astray = recall.initial_state(initial_action=lives.initial_action)
     torch.manual_seed(0)
     for _ in range(garbage):
         at, after = (model.obs_mean + model.obs_std * torch.randn(2, 4, model.config.obs)).numpy()

@@ -6,15 +6,15 @@ pytestmark = pytest.mark.learn
 from wm_robot.adaptation.transition_filter import TransitionFilter
 
 
-def watched(caution, steps, *, target=None, reading=None, contact=None) -> list[bool]:
+def watched(caution, steps, *, target=None, reading=None, intervention=None) -> list[bool]:
     """Doubts of steps at which a point follows a target, or does not."""
     rng, found = np.random.default_rng(0), []
     before = np.zeros(2, np.float32)
     for t in range(steps):
         applied = np.array([0.5 * np.sin(0.1 * t) if target is None else target], np.float32)
         after = rng.normal(size=2).astype(np.float32) if reading is None else np.float32(reading)
-        touched = contact is not None and t == contact
-        found.append(caution.rejects(t, before, applied, after, intervention=touched))
+        intervened = intervention is not None and t == intervention
+        found.append(caution.rejects(t, before, applied, after, intervention=intervened))
         before = after
     return found
 
@@ -22,7 +22,7 @@ def watched(caution, steps, *, target=None, reading=None, contact=None) -> list[
 def test_a_robot_that_moves_is_not_doubted(spec):
     caution = TransitionFilter(spec)
     assert not any(watched(caution, 100))
-    assert caution.counts == {"saturated": 0, "stuck": 0, "contact": 0} and not caution.events
+    assert caution.counts == {"saturated": 0, "stuck": 0, "intervention": 0} and not caution.events
 
 
 def test_a_motor_at_the_end_of_its_range_is_not_learned_from(spec):
@@ -45,9 +45,9 @@ def test_a_robot_at_rest_is_not_stuck(spec):
     assert not any(watched(TransitionFilter(spec), 40, target=0.2, reading=(0.2, 0.0)))
 
 
-def test_a_contact_with_the_guard_is_not_learned_from_nor_the_steps_after_it(spec):
+def test_an_intervention_is_not_learned_from_nor_the_steps_after_it(spec):
     caution = TransitionFilter(spec)
-    found = watched(caution, 40, contact=5)
+    found = watched(caution, 40, intervention=5)
     assert [t for t, doubted in enumerate(found) if doubted] == list(range(5, 15))
     assert [e.description for e in caution.events] == [
         "not learned from: safety intervention",

@@ -121,17 +121,17 @@ def test_a_frozen_or_invalid_step_changes_no_memory(base, spec):
 def test_a_life_counts_its_steps_over_sessions_and_a_frozen_one_adds_none(tmp_path, base, spec):
     lived = agent(base, spec)
     live(lived, 5)
-    assert lived.counters == {"lived": 5, "watched": 5, "invalid": 0}
+    assert lived.counters == {"num_steps": 5, "num_valid": 5, "num_invalid": 0}
     lived.save(tmp_path / "state")
     frozen = agent(base, spec, learning=False)
     frozen.begin(np.zeros(1, np.float32), tmp_path / "state")
     live(frozen, 3)
-    assert frozen.counters == {"lived": 5, "watched": 3, "invalid": 0}
+    assert frozen.counters == {"num_steps": 5, "num_valid": 3, "num_invalid": 0}
     frozen.save(tmp_path / "state")
     resumed = agent(base, spec)
     resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
     live(resumed, 2)
-    assert resumed.counters == {"lived": 7, "watched": 2, "invalid": 0}
+    assert resumed.counters == {"num_steps": 7, "num_valid": 2, "num_invalid": 0}
 
 
 def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
@@ -142,7 +142,7 @@ def test_acting_before_a_step_is_lived_starts_from_what_was_applied(base, spec):
     # A frozen life is the same before and after the step: only the action in force differs.
     frozen.observe(obs[0], applied, obs[1])
     np.testing.assert_array_equal(first.act(obs[1], goal, applied=applied), frozen.act(obs[1], goal))
-    assert first.counters["lived"] == 0
+    assert first.counters["num_steps"] == 0
     assert first.state.recent[0, -1].item() == 0.0
 
 

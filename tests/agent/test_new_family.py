@@ -72,7 +72,7 @@ def point_lives(count=8):
     return TrajectoryBatch(
         obs=np.concatenate([position, np.gradient(position, axis=1)], 2),
         action=action,
-        hold=np.zeros((count, 1), np.float32),
+        initial_action=np.zeros((count, 1), np.float32),
         goal=np.zeros((count, STEPS + 1, 3), np.float32),
         physics=np.zeros((count, 1, 1), np.float32),
         world=np.zeros((count, STEPS), np.int64),
@@ -127,7 +127,7 @@ def test_it_trains_exports_is_lived_saved_and_restored(family, base, tmp_path, s
     whole.save(tmp_path / "state")
     restored.begin(whole.state.recent[0], tmp_path / "state")
     assert live(whole, 20, 30) == live(restored, 20, 30)
-    assert whole.counters["lived"] == 30
+    assert whole.counters["num_steps"] == 30
     found = restored.state.flatten()
     assert {"0.sum", "0.count", "residual.read.0.up", "bank.slots.0.sum"} <= found.keys()
     for name, value in whole.state.flatten().items():

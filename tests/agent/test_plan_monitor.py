@@ -81,7 +81,7 @@ def test_plans_of_which_little_comes_raise_the_alarm_and_it_ends_when_they_are_k
     assert ended.description == "received reward matches the plans again"
     assert 0 < raised.step <= 101 < ended.step
     assert watch.counts["alarms"] == 1
-    assert 0 < watch.counts["alarmed"] < 300
+    assert 0 < watch.counts["alarm_steps"] < 300
 
 
 def test_the_alarm_is_of_the_life_whose_plans_fail(watch):
@@ -147,7 +147,7 @@ def test_plans_that_are_not_followed_or_doubted_are_not_judged(watch):
         if step == 2 * HORIZON:
             watch.invalidate()
         point.follow(action, 0.5)
-    assert (watch.counts["plans"], watch.counts["broken_off"]) == (3, 2)
+    assert (watch.counts["plans"], watch.counts["plans_excluded"]) == (3, 2)
 
 
 def test_a_period_in_which_another_acts_ends_the_plan_under_way(watch):
@@ -169,7 +169,7 @@ def test_in_a_hurry_the_plan_under_way_is_not_judged_and_one_that_is_over_is_jud
     point.follow(point.plan(), 0.5, hurry=True)
     assert watch.counts["plans"] == 0
     point.live(1, 0.5)
-    assert (watch.counts["plans"], watch.counts["broken_off"]) == (1, 0)
+    assert (watch.counts["plans"], watch.counts["plans_excluded"]) == (1, 0)
 
 
 def test_a_setting_that_cannot_work_is_refused():

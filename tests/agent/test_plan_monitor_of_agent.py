@@ -59,13 +59,13 @@ def test_to_be_watched_changes_nothing_and_every_plan_is_judged(spec, base_of, l
     np.testing.assert_array_equal(watched, alone)
     # Who lives late has lived nothing yet when it plans a second time, and begins anew.
     assert watch.counts["plans"] == (STEPS - 1 - late) // PLANNER["horizon"]
-    assert watch.counts["broken_off"] == 0
+    assert watch.counts["plans_excluded"] == 0
 
 
 def test_in_alarm_it_plans_as_before(spec, base_of):
     base, watch = base_of(spec), PlanMonitor(spec, task="reach")
     np.testing.assert_array_equal(acted(base, spec, watch=watch, alarmed=True), acted(base, spec))
-    assert watch.counts["alarmed"] == STEPS
+    assert watch.counts["alarm_steps"] == STEPS
 
 
 def test_a_step_that_is_not_valid_is_no_broken_promise(spec, base_of):
@@ -75,4 +75,4 @@ def test_a_step_that_is_not_valid_is_no_broken_promise(spec, base_of):
     obs = np.zeros(2, np.float32)
     for step in range(STEPS):
         agent.observe(obs, agent.act(obs, GOAL), obs, valid=step != 1)
-    assert (watch.counts["plans"], watch.counts["broken_off"]) == (1, 1)
+    assert (watch.counts["plans"], watch.counts["plans_excluded"]) == (1, 1)

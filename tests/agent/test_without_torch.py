@@ -29,7 +29,8 @@ from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 PROCESS = Path(__file__).with_name("without_torch.py")
 PLANNER = MppiConfig(num_samples=16, horizon=4, refine_iterations=2)
 SPEC = replace(
-    spec_of(acceleration=every("actuator", 60.0), surprise=1e6), tasks={"reach": Task(reward="reach", goal=3)}
+    spec_of(acceleration=every("actuator", 60.0), surprise_threshold=1e6),
+    tasks={"reach": Task(reward="reach", goal=3)},
 )
 START = np.float32([0.4, -0.3, 0.2])
 STEPS, GROWTH = 4000, 32
@@ -64,14 +65,14 @@ def lived(folder, tmp_path, steps, graphs):
 def test_a_life_by_graphs_loads_no_torch_and_does_not_grow(folder, tmp_path):
     said, errors = lived(folder, tmp_path, STEPS, "graphs")
     assert not said["torch"] and said["why"] == "" and errors == ""
-    assert said["lived"] == STEPS - STEPS // 7
+    assert said["num_steps"] == STEPS - STEPS // 7
     # An allocator takes some 600 KiB at once, at any one step; what grows, grows in most parts.
     assert np.median(np.diff(said["memory"][2:])) <= GROWTH, said["memory"]
 
 
 def test_without_graphs_it_runs_with_torch_and_says_so_in_one_line(folder, tmp_path):
     said, errors = lived(folder, tmp_path, 8, "none")
-    assert said["torch"] and said["lived"] == 7
+    assert said["torch"] and said["num_steps"] == 7
     assert errors.count("\n") == 1 and "runs with torch" in errors and "wm-robot export" in errors
 
 

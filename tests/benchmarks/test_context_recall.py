@@ -80,7 +80,9 @@ def test_a_witness_counts_switches_to_what_is_not_there(model, lives):
     witness = _SlotContexts(recall, lives)
 
     def state(used, now, switches):
-        bank = ContextBank(TorchBackend(model), recall).initial_state(initial_action=lives.hold).bank
+        bank = (
+            ContextBank(TorchBackend(model), recall).initial_state(initial_action=lives.initial_action).bank
+        )
         return replace(
             bank,
             last_used=np.array([used] * 3),

@@ -69,7 +69,7 @@ def test_errors_of_a_model_are_of_its_predictions_before_the_step():
     )
     model, lives = WorldModel(config), generate_linear_trajectories(2, 150, seed=0)
     errors = compute_model_errors(model, lives)
-    state = model.initial_state(initial_action=torch.from_numpy(lives.hold))
+    state = model.initial_state(initial_action=torch.from_numpy(lives.initial_action))
     for t in range(150):
         at, action, following = (
             torch.from_numpy(x) for x in (lives.obs[:, t], lives.action[:, t], lives.obs[:, t + 1])

@@ -44,7 +44,7 @@ def arms(tmp_path_factory):
             stamp=np.arange(STEPS + 1) * 20_000_000,
             obs=lives.obs[row],
             action=lives.action[row],
-            hold=lives.hold[row],
+            initial_action=lives.initial_action[row],
             reward=np.full(STEPS, np.nan),
             goal=np.zeros((STEPS + 1, 0)),
             valid=np.ones(STEPS, bool),
@@ -102,7 +102,7 @@ def test_what_ros2_bag_recorded_is_taken_over_as_episode_files_are(arms, capsys,
     names = list(spec.joint_names)
     for name in ("light", "heavy"):
         episode, said = read_episode(arms / f"{name}.parquet", spec), []
-        led = np.concatenate([episode.hold[None], episode.action])
+        led = np.concatenate([episode.initial_action[None], episode.action])
         for stamp, obs, applied in zip(1 + episode.stamp, episode.obs, led, strict=True):
             position, velocity = np.split(obs.astype(np.float64), 2)
             sensed = joints(int(stamp), name=names, position=position, velocity=velocity)
@@ -145,7 +145,7 @@ def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
         stamp=np.arange(3),
         obs=np.zeros((3, spec.obs_dim)),
         action=np.zeros((2, spec.action_dim)),
-        hold=np.zeros(spec.action_dim),
+        initial_action=np.zeros(spec.action_dim),
         reward=np.zeros(2),
         goal=np.zeros((3, 0)),
         valid=np.ones(2, bool),

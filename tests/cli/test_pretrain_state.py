@@ -32,7 +32,7 @@ def test_a_curriculum_ends_in_a_state_to_begin_with(tmp_path, setting):
     assert card["stages"] == rows and card["base"] == base.digest
     agent = Agent(base, spec, task="reach")
     agent.begin(np.zeros(spec.action_dim, np.float32), tmp_path / "pretrained")
-    assert agent.counters["lived"] == lived
+    assert agent.counters["num_steps"] == lived
 
 
 def test_no_state_is_written_if_all_stages_fail(tmp_path, setting, capsys):
@@ -58,4 +58,4 @@ def test_the_pretrained_state_that_ships_passed_and_belongs_to_its_base(setting)
     assert card["base"] == base.digest and all(row["passed"] for row in card["stages"])
     agent = Agent(base, spec, task="reach")
     agent.begin(np.zeros(spec.action_dim, np.float32), BASE / "pretrained")
-    assert agent.counters["lived"] == sum(row["steps"] for row in card["stages"])
+    assert agent.counters["num_steps"] == sum(row["steps"] for row in card["stages"])

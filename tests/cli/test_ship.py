@@ -154,7 +154,7 @@ def test_a_damaged_bundle_arrives_nowhere(here, capsys):
     (here / "b").write_bytes(content)
     assert "is damaged" in refused(capsys, *take_in(here))
     assert not (here / "store").exists() and not (here / "bases").exists()
-    assert not (here / "keys" / "seen").exists()
+    assert not (here / "keys" / "received").exists()
 
 
 def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
@@ -163,7 +163,7 @@ def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
     (here / "control.json").write_text(f"a table for people\n{json.dumps(record)}\n")
     said(capsys, *ship(here, "--evaluation", here / "control.json"))
     shown = json.loads(said(capsys, "state", "inspect", here / "b", "--json"))
-    assert shown["evaluation"] == [record] and shown["sequence"] == 1 and shown["seen"] == 0
+    assert shown["evaluation"] == [record] and shown["sequence"] == 1 and shown["received"] == 0
     assert "| control | 2026-01-02T03:04:05Z | abc | ratio 0.5 |" in shown["card"]
     said(capsys, *take_in(here))
     kept = Store(here / "store").read_manifest("new").origin["evaluation"]

@@ -11,7 +11,13 @@ from wm_robot.control.command_arbiter import CommandArbiter
 from wm_robot.safety.limit_violations import LimitRule, LimitViolation
 from wm_robot.safety.modes import Mode
 
-SPEC = spec_of(acceleration=every("actuator", 60.0), surprise=10.0, surprises=[2, 3], misses=[2, 3], cuts=3)
+SPEC = spec_of(
+    acceleration=every("actuator", 60.0),
+    surprise_threshold=10.0,
+    surprise_count_window=[2, 3],
+    missed_deadline_count_window=[2, 3],
+    consecutive_violation_limit=3,
+)
 HOLD = np.float32([0.4, -0.3, 0.2])
 COMMAND = np.float32([0.1, 0.1, 0.1])
 RATE, WORKSPACE = (

@@ -13,7 +13,12 @@ from wm_robot.safety.modes import Mode
 from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
-SPEC = spec_of(acceleration=every("actuator", 60.0), surprise=10.0, surprises=[2, 3], misses=[2, 3])
+SPEC = spec_of(
+    acceleration=every("actuator", 60.0),
+    surprise_threshold=10.0,
+    surprise_count_window=[2, 3],
+    missed_deadline_count_window=[2, 3],
+)
 START = np.float32([0.4, -0.3, 0.2])
 
 
@@ -180,7 +185,7 @@ def test_a_sensor_that_stands_still_is_stale_after_the_age_that_is_allowed():
     robot.motors.corrupt = lambda obs: frozen
     followed = [loop.run_period() is Mode.LEARNED and not robot.gate.violations for _ in range(6)]
     assert loop.mode is Mode.HOLD and "the age of the observation" in loop.supervisor.reason
-    assert sum(followed) <= SPEC.safety.max_age + 1
+    assert sum(followed) <= SPEC.safety.max_age_periods + 1
 
 
 def test_progress_is_told_once_a_period():
@@ -215,7 +220,7 @@ def test_it_runs_at_its_deadlines_and_notes_every_period():
 
     swing.act = act
     loop = make_local_loop(
-        EmulatedRobot(spec_of(misses=[3, 5])),
+        EmulatedRobot(spec_of(missed_deadline_count_window=[3, 5])),
         swing,
         progress=lambda: beats.append(clock.now),
         between_periods=lefts.append,
@@ -258,7 +263,7 @@ def test_what_the_gate_made_of_an_action_is_told_to_whoever_learns_from_it():
     controller_of(loop).touched.clear()
     for _ in range(3):
         loop.run_period()
-    # A limit that is met every day is no contact.
+    # A limit that is met every day is no intervention.
     controller_of(loop).act_instead = lambda: np.full(3, 3.0, np.float32)
     loop.run_period()
     assert robot.gate.counts[LimitRule.RANGE] or robot.gate.counts[LimitRule.RATE]

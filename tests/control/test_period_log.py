@@ -60,10 +60,10 @@ def test_every_period_is_a_line_and_what_is_not_known_is_not_written(tmp_path):
         {
             "stamp": 8,
             "act_ms": 1.0,
-            "live_ms": 2.0,
+            "learn_ms": 2.0,
             "surprise": -4.0,
             "mode": "hold",
-            "cuts": ["finite", "rate"],
+            "violations": ["finite", "rate"],
         },
         {"stamp": 9},
     ]
@@ -75,7 +75,7 @@ def test_every_mode_and_rule_survives_the_way(mode):
     for bit, rule in enumerate(RULES):
         whole = np.array([1, MODES.index(mode), 1 << bit])
         told = json.loads(format_period(whole, np.full(5, np.nan)))
-        assert told == {"stamp": 1, "mode": mode.value, "cuts": [rule.value]}
+        assert told == {"stamp": 1, "mode": mode.value, "violations": [rule.value]}
 
 
 def test_a_file_grows_no_larger_than_it_may(tmp_path, monkeypatch):

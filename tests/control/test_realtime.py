@@ -163,7 +163,7 @@ def test_garbage_is_collected_when_there_is_time_and_only_then(collector):
     assert [garbage.collect_if_due(0.01) for _ in range(2)] == [False, False]
     assert left() is not None
     assert garbage.collect_if_due(0.01) and left() is None
-    assert (garbage.describe_status()["collected"], garbage.describe_status()["put_off"]) == (1, 0)
+    assert (garbage.describe_status()["collected"], garbage.describe_status()["deferred"]) == (1, 0)
 
 
 def test_a_collection_that_would_not_fit_is_put_off_but_not_for_ever(collector):
@@ -174,4 +174,4 @@ def test_a_collection_that_would_not_fit_is_put_off_but_not_for_ever(collector):
     while not garbage.collect_if_due(0.01):
         chances += 1
         assert chances < 200
-    assert chances > 20 and garbage.describe_status()["put_off"] == chances
+    assert chances > 20 and garbage.describe_status()["deferred"] == chances

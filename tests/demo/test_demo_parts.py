@@ -22,9 +22,9 @@ def said(at: float, error: float, **more: object) -> dict[str, object]:
     known: dict[str, object] = {"start": 100 * SECOND, "stamp": round((100 + at) * SECOND), "error": error}
     return known | {
         "active": True,
-        "trouble": "",
+        "fault": "",
         "surprise": -2.5,
-        "life": {"lived": round(at * 50)},
+        "lifetime": {"num_steps": round(at * 50)},
         "latency": latency,
         **more,
     }

@@ -24,7 +24,7 @@ def lives() -> TrajectoryBatch:
     return TrajectoryBatch(
         obs=rng.normal(size=(3, 61, 2)).astype(np.float32),
         action=rng.normal(size=(3, 60, 1)).astype(np.float32),
-        hold=rng.normal(size=(3, 1)).astype(np.float32),
+        initial_action=rng.normal(size=(3, 1)).astype(np.float32),
         goal=np.zeros((3, 61, 0), np.float32),
         physics=rng.normal(size=(3, 1, 4)).astype(np.float32),
         world=np.zeros((3, 60), np.int64),
@@ -44,7 +44,7 @@ def test_the_error_is_that_of_living_step_by_step_and_imagining(lives, memory):
     subject, model = arm(memory), arm(memory).model
     found = compute_error_by_step(subject, lives, (0, 17), change_std=UNIT)
     truth = torch.from_numpy(lives.physics[:, 0])
-    state = model.initial_state(initial_action=torch.from_numpy(lives.hold), truth=truth)
+    state = model.initial_state(initial_action=torch.from_numpy(lives.initial_action), truth=truth)
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     errors = {}
     for t in range(17 + max(OFFSETS) + 1):

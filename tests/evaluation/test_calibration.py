@@ -23,7 +23,7 @@ def test_an_error_is_what_happened_over_what_was_foreseen():
     model, lives = WorldModel(config).requires_grad_(False), generate_linear_trajectories(2, 60, seed=0)
     errors, deviations = compute_standardised_errors(model, lives, update_counts=(0, 20), horizons=(1, 4, 16))
     assert errors.shape == deviations.shape == (2, 2, 3, STATES)
-    state = model.initial_state(initial_action=torch.from_numpy(lives.hold))
+    state = model.initial_state(initial_action=torch.from_numpy(lives.initial_action))
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
     for t in range(20):
         _, state = model.update(state, Step(obs[:, t], action[:, t], obs[:, t + 1], torch.ones(2)))

@@ -80,9 +80,9 @@ def test_functions_side_by_side():
 
 def test_stretches(model):
     lives = generate_linear_trajectories(2, 30, seed=0)
-    stretch = RecordedSteps(lives.obs, lives.action, lives.hold, np.ones((2, 30), np.float32))
+    stretch = RecordedSteps(lives.obs, lives.action, lives.initial_action, np.ones((2, 30), np.float32))
     backend = TorchBackend(model)
-    born = backend.initial_state(initial_action=lives.hold)
+    born = backend.initial_state(initial_action=lives.initial_action)
     said, other = Said(), Said()
     replay_recordings(backend, born, [stretch.select_steps(0, 10), stretch.select_steps(10, 30)], said)
     said.check(30)

@@ -242,15 +242,15 @@ def choose_action(agent: Agent, obs: np.ndarray, goal: np.ndarray) -> np.ndarray
     return agent.act(obs, goal)
 
 
-def observe_step(agent: Agent, step: Step, *, contact: bool = False, hurry: bool = False) -> float:
+def observe_step(agent: Agent, step: Step, *, intervention: bool = False, hurry: bool = False) -> float:
     """Surprise of a transition, nats per channel."""
     valid = bool(step.valid)
-    return agent.observe(*step[:3], valid=valid, intervention=contact, skip_optional=hurry).nll
+    return agent.observe(*step[:3], valid=valid, intervention=intervention, skip_optional=hurry).nll
 
 
 def read_counters(agent: Agent) -> np.ndarray:
-    """Lived, watched and invalid steps; saturated, stuck and contact; plans, broken off and alarms."""
-    names = "lived watched invalid saturated stuck contact plans broken_off alarms"
+    """Lived, watched and invalid steps; saturated, stuck and intervention; plans, broken off and alarms."""
+    names = "num_steps num_valid num_invalid saturated stuck intervention plans plans_excluded alarms"
     return np.array([agent.counters[name] for name in names.split()])
 
 
@@ -280,7 +280,7 @@ def name_parts(state: Mapping[str, np.ndarray]) -> Arrays:
 
 STEPS, LIVED = 40, 30
 """Recorded steps, and how many of them a model is given before it imagines and plans."""
-INVALID, CONTACT, HURRY, STOP = 20, 4, (8, 17), 28
+INVALID, INTERVENTION, HURRY, STOP = 20, 4, (8, 17), 28
 """Steps of an agent's run at which something happens; at `STOP` one agent is saved and another restored."""
 
 
@@ -405,8 +405,8 @@ def run_agent(
     steps = list(iterate_steps(stream, last))
     for t in range(first, last):
         actions.append(choose_action(agent, steps[t].obs, stream["goal"][t]))
-        contact, hurry = events and t == CONTACT, events and t in HURRY
-        surprises.append(observe_step(agent, steps[t], contact=contact, hurry=hurry))
+        intervention, hurry = events and t == INTERVENTION, events and t in HURRY
+        surprises.append(observe_step(agent, steps[t], intervention=intervention, hurry=hurry))
     return np.stack(actions), np.array(surprises)
 
 

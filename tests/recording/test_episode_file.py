@@ -60,7 +60,7 @@ def an_episode(steps: int = 9, *, dtype: type = np.float64, goal: int = 0, **cha
         "stamp": START + PERIOD * np.arange(steps + 1),
         "obs": np.array([obs(row) for row in rows], dtype),
         "action": np.array([act(row) for row in rows[1:]], dtype),
-        "hold": act(0).astype(dtype),
+        "initial_action": act(0).astype(dtype),
         "reward": np.arange(steps) / 13,
         "goal": np.arange((steps + 1) * goal, dtype=np.float64).reshape(steps + 1, goal) / 17,
         "valid": np.arange(steps) != 4,
@@ -88,7 +88,7 @@ def test_every_number_comes_back_as_it_was(tmp_path, dtype, goal):
     rare = np.array([np.nan, np.inf, 5e-324 if dtype is np.float64 else 1e-45, -0.0, np.pi], dtype)
     episode = an_episode(dtype=dtype, goal=goal)
     episode.obs[2:7, 1] = rare
-    episode = replace(episode, hold=np.array([np.nan], dtype))
+    episode = replace(episode, initial_action=np.array([np.nan], dtype))
     write_episode(tmp_path / "e.parquet", episode, ORIGIN)
     back = read_episode(tmp_path / "e.parquet", SPEC)
     check_equal(back, episode)
@@ -231,7 +231,7 @@ def test_a_goal_and_how_it_ended_are_kept(tmp_path):
         episode.append(START + PERIOD, obs(1), action=act(1), goal=np.array([1.0, 2.0]))
         back = read_episode(folder.end_episode(episode, terminated=True))
     assert np.isnan(back.goal[0]).all() and back.goal[1].tolist() == [1.0, 2.0]
-    assert np.isnan(back.hold).all() and np.isnan(back.reward).all()
+    assert np.isnan(back.initial_action).all() and np.isnan(back.reward).all()
     assert (back.terminated, back.truncated, back.obs.dtype) == (True, False, np.float32)
 
 

@@ -53,7 +53,7 @@ def check(episode: Episode, first: int, last: int) -> None:
     np.testing.assert_array_equal(episode.stamp, [at(row) for row in rows])
     np.testing.assert_array_equal(episode.obs, [obs(row) for row in rows])
     np.testing.assert_array_equal(episode.action, [act(row) for row in rows[1:]])
-    np.testing.assert_array_equal(episode.hold, act(first))
+    np.testing.assert_array_equal(episode.initial_action, act(first))
     np.testing.assert_array_equal(episode.goal, [goal(row) for row in rows])
 
 
@@ -118,14 +118,16 @@ def test_a_lost_action_makes_its_transition_invalid_and_no_other(tmp_path):
     assert np.isfinite(episode.action).all()
 
 
-def test_steps_in_which_the_plant_said_contact_are_not_to_be_learned_from(tmp_path):
+def test_steps_with_an_intervention_of_the_plant_are_not_to_be_learned_from(tmp_path):
     """Nor are the nine after each. A message of another program changes nothing."""
     said = []
     for step in range(1, 101):
         if step in (30, 35, 70):
-            said.append(text("plant/contact", json.dumps({"stamp": at(step), "mode": "hold", "cuts": []})))
+            said.append(
+                text("plant/intervention", json.dumps({"stamp": at(step), "mode": "hold", "violations": []}))
+            )
         if step == 50:
-            said += [text("plant/contact", words) for words in ("", "[1]", '{"stamp": "now"}')]
+            said += [text("plant/intervention", words) for words in ("", "[1]", '{"stamp": "now"}')]
         said += step_of(step)
     (episode,) = loaded(tmp_path, said)
     check(episode, 1, 100)
@@ -376,10 +378,16 @@ def test_numbers_that_are_not_finite_in_a_file_are_not_handed_out(tmp_path):
     (whole,) = load_experience(tmp_path / "session.mcap", SPEC)
     whole.obs[40, 0], whole.action[70, 0] = np.nan, np.inf
     write_episode(
-        tmp_path / "e.parquet", replace(whole, hold=np.array([np.nan])), EpisodeOrigin.from_robot(SPEC)
+        tmp_path / "e.parquet",
+        replace(whole, initial_action=np.array([np.nan])),
+        EpisodeOrigin.from_robot(SPEC),
     )
     (episode,) = load_experience(tmp_path / "e.parquet", SPEC)
-    assert np.isfinite(episode.obs).all() and np.isfinite(episode.action).all() and np.isfinite(episode.hold)
+    assert (
+        np.isfinite(episode.obs).all()
+        and np.isfinite(episode.action).all()
+        and np.isfinite(episode.initial_action)
+    )
     assert len(episode) == 98
     # As in an agent that rejects them: a gap in place of two transitions, and a missing action.
     assert np.flatnonzero(~episode.valid).tolist() == [39, 69]

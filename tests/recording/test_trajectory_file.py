@@ -16,7 +16,7 @@ def lives() -> TrajectoryBatch:
     return TrajectoryBatch(
         obs=rng.normal(size=(2, 6, 3)).astype(np.float32),
         action=rng.normal(size=(2, 5, 1)).astype(np.float32),
-        hold=rng.normal(size=(2, 1)).astype(np.float32),
+        initial_action=rng.normal(size=(2, 1)).astype(np.float32),
         goal=rng.normal(size=(2, 6, 1)).astype(np.float32),
         physics=rng.normal(size=(2, 2, 4)).astype(np.float32),
         world=rng.integers(2, size=(2, 5)),

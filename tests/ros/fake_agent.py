@@ -19,7 +19,7 @@ class Notebook:
 
     def __init__(self, config, spec):
         self.spec, self.agent = spec, self
-        self.counters = {"lived": 0, "watched": 0, "invalid": 0}
+        self.counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
         self._fail = config.seed
@@ -44,7 +44,7 @@ class Notebook:
             act=obs.tolist(), goal=goal.tolist(), applied=None if applied is None else applied.tolist()
         )
         # The steps of the warm-up have no goal.
-        if self._fail and goal.any() and self.counters["lived"] >= self._fail:
+        if self._fail and goal.any() and self.counters["num_steps"] >= self._fail:
             raise RuntimeError("the planner fell over")
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
@@ -52,13 +52,13 @@ class Notebook:
     def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
         self._note(
-            live=[obs.tolist(), applied.tolist(), next_obs.tolist()],
+            learn=[obs.tolist(), applied.tolist(), next_obs.tolist()],
             valid=valid,
-            contact=intervention,
+            intervention=intervention,
             hurry=skip_optional,
         )
-        self.counters["watched" if valid else "invalid"] += 1
-        self.counters["lived"] += valid
+        self.counters["num_valid" if valid else "num_invalid"] += 1
+        self.counters["num_steps"] += valid
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs)
 

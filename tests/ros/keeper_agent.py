@@ -31,7 +31,7 @@ class Keeper:
 
     @property
     def counters(self):
-        return {"lived": self.steps, "watched": self.session, "invalid": 0}
+        return {"num_steps": self.steps, "num_valid": self.session, "num_invalid": 0}
 
     def act(self, obs, goal, *, applied=None):
         self._obs = obs

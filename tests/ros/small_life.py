@@ -24,7 +24,7 @@ def recorded_arm(folder, name="arm", seed=5):
         stamp=np.arange(STEPS + 1) * 20_000_000,
         obs=lives.obs[0],
         action=lives.action[0],
-        hold=lives.hold[0],
+        initial_action=lives.initial_action[0],
         reward=np.full(STEPS, np.nan),
         goal=np.zeros((STEPS + 1, 0)),
         valid=np.ones(STEPS, bool),

@@ -86,7 +86,7 @@ class Plant:
 
     def until_counted(self, name, count):
         self.peer.until(
-            lambda: self.told()["refused"][name] == count, f"{name} was not counted {count} times"
+            lambda: self.told()["rejected"][name] == count, f"{name} was not counted {count} times"
         )
 
 
@@ -120,7 +120,7 @@ def agent(start, peer, tmp_path, environment):
 
 
 def test_its_life_cycle_is_driven_from_another_process(agent, peer, tmp_path):
-    client = agent(state=str(tmp_path / "state"))
+    client = agent(save_to=str(tmp_path / "state"))
     assert client.read_state() == "unconfigured"
     client.configure_node()
     assert client.read_state() == "inactive"
@@ -155,15 +155,15 @@ def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):
     state = tmp_path / "state"
     values = {"step": np.array([3], np.int64)}
     Store(state).save(values, base_digest="b" * 64, spec_digest="c" * 64)
-    client = agent(state=str(state))
+    client = agent(save_to=str(state))
     with pytest.raises(DeviceError, match="did not configure"):
         client.configure_node()
     (log,) = tmp_path.glob("node*.log")
-    assert "Write restore:=" in log.read_text() and "to continue it" in log.read_text()
+    assert "Write initial_state:=" in log.read_text() and "to continue it" in log.read_text()
 
 
 def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
-    client = agent(state=str(tmp_path / "state"))
+    client = agent(save_to=str(tmp_path / "state"))
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
@@ -177,7 +177,7 @@ def test_two_saves_at_once_are_one_after_the_other(agent, peer, tmp_path):
     peer.until(answer.done, "no answer")
     assert answer.result().success
     assert json.loads((tmp_path / "state" / "life.json").read_text())["steps"] == 4
-    assert plant.told()["trouble"] == ""
+    assert plant.told()["fault"] == ""
 
 
 def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
@@ -191,8 +191,8 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     for _ in range(20):
         plant.advance()
         stamps.append(plant.stamp)
-    peer.until(lambda: plant.told()["life"]["lived"] == 19, "it does not live")
-    lived, acted = agent.notes("live"), agent.notes("act")
+    peer.until(lambda: plant.told()["lifetime"]["num_steps"] == 19, "it does not live")
+    lived, acted = agent.notes("learn"), agent.notes("act")
     assert len(acted) == len(plant.heard) == 20 and len(lived) == 19
     # The command answers the observation whose stamp it bears.
     assert [convert.read_stamp(message) for message in plant.heard] == stamps
@@ -201,7 +201,7 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
     for step, one in enumerate(lived, 1):
         assert one["valid"]
         expected = (plant.obs(step), plant.action(step + 1), plant.obs(step + 1))
-        for told, wanted in zip(one["live"], expected, strict=True):
+        for told, wanted in zip(one["learn"], expected, strict=True):
             np.testing.assert_allclose(told, wanted, atol=1e-6)
     # It acts before it lives, so it is told what was applied on the way to what it sees.
     assert acted[0]["applied"] is None
@@ -209,9 +209,9 @@ def test_it_acts_on_each_observation_and_lives_what_led_to_it(agent, peer):
         np.testing.assert_allclose(one["applied"], plant.action(step), atol=1e-6)
     np.testing.assert_allclose(agent.notes("begin")[0]["begin"], plant.action(1), atol=1e-6)
     told = plant.told()
-    assert told["life"] == {"lived": 19, "watched": 19, "invalid": 0}
-    assert sum(told["refused"].values()) == 0
-    assert told["acted"] == told["latency"]["count"] == 20
+    assert told["lifetime"] == {"num_steps": 19, "num_valid": 19, "num_invalid": 0}
+    assert sum(told["rejected"].values()) == 0
+    assert told["num_actions"] == told["latency"]["count"] == 20
     peer.until(lambda: len(predicted) == len(surprise) == 19, "predictions are missing")
     np.testing.assert_allclose(
         convert.decode_observation_message(predicted[-1], SPEC).values, plant.obs(20), atol=1e-6
@@ -229,9 +229,9 @@ def test_it_acts_before_it_lives_what_came_of_the_action_before(agent, peer):
     plant = Plant(peer)
     for _ in range(4):
         plant.advance()
-    peer.until(lambda: len(agent.notes("live")) == 3, "it does not live")
-    kinds = [next(k for k in ("act", "live") if k in note) for note in agent.notes("")[1:]]
-    assert kinds == ["act", "act", "live", "act", "live", "act", "live"]
+    peer.until(lambda: len(agent.notes("learn")) == 3, "it does not live")
+    kinds = [next(k for k in ("act", "learn") if k in note) for note in agent.notes("")[1:]]
+    assert kinds == ["act", "act", "learn", "act", "learn", "act", "learn"]
 
 
 @pytest.mark.alone
@@ -243,9 +243,9 @@ def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(
     plant = Plant(peer)
     for _ in range(6):
         plant.advance()
-    peer.until(lambda: plant.told()["life"]["lived"] == 5, "it does not live")
-    assert [note["hurry"] for note in agent.notes("live")] == [late] * 5
-    peer.until(lambda: plant.told()["hurried"] == 5 * late, "it is not told")
+    peer.until(lambda: plant.told()["lifetime"]["num_steps"] == 5, "it does not live")
+    assert [note["hurry"] for note in agent.notes("learn")] == [late] * 5
+    peer.until(lambda: plant.told()["degraded_steps"] == 5 * late, "it is not told")
 
 
 def test_an_agent_that_no_longer_acts_waits_and_does_not_spin(agent, peer):
@@ -275,9 +275,9 @@ def test_what_was_before_its_birth_is_not_its_experience(agent, peer):
         plant.advance(applied=False, answered=False)
     for _ in range(4):
         plant.advance()
-    peer.until(lambda: plant.told()["life"]["lived"] == 3, "it does not live")
-    assert plant.told()["life"] == {"lived": 3, "watched": 3, "invalid": 0}
-    np.testing.assert_allclose(agent.notes("live")[0]["live"][0], plant.obs(4), atol=1e-6)
+    peer.until(lambda: plant.told()["lifetime"]["num_steps"] == 3, "it does not live")
+    assert plant.told()["lifetime"] == {"num_steps": 3, "num_valid": 3, "num_invalid": 0}
+    np.testing.assert_allclose(agent.notes("learn")[0]["learn"][0], plant.obs(4), atol=1e-6)
 
 
 def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent, peer):
@@ -311,17 +311,17 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
     plant.advance(applied=False)
     plant.advance()
     plant.advance()
-    peer.until(lambda: len(agent.notes("live")) == plant.step - 5, "it does not live")
-    peer.until(lambda: plant.told()["life"]["watched"] == plant.step - 10, "it does not tell")
+    peer.until(lambda: len(agent.notes("learn")) == plant.step - 5, "it does not live")
+    peer.until(lambda: plant.told()["lifetime"]["num_valid"] == plant.step - 10, "it does not tell")
 
-    refused = {name: count for name, count in plant.told()["refused"].items() if count}
+    refused = {name: count for name, count in plant.told()["rejected"].items() if count}
     # A gap follows each observation that was not there: three refused, one never sent.
     once = ("not_finite", "size", "names", "duplicate", "out_of_order", "unpaired")
     assert refused == {**dict.fromkeys(once, 1), "gap": 4}
-    lived = agent.notes("live")
-    assert sum(not one["valid"] for one in lived) == 5 == plant.told()["life"]["invalid"]
+    lived = agent.notes("learn")
+    assert sum(not one["valid"] for one in lived) == 5 == plant.told()["lifetime"]["num_invalid"]
     for one in lived:
-        before, applied, after = (np.array(values) for values in one["live"])
+        before, applied, after = (np.array(values) for values in one["learn"])
         step = round(float(after[0]) * 1000)
         if one["valid"]:
             np.testing.assert_allclose(before, plant.obs(step - 1), atol=1e-6)
@@ -330,21 +330,23 @@ def test_what_is_doubtful_is_counted_and_neither_acted_on_nor_learned_from(agent
     assert len(plant.heard) == plant.step - 4 == len(agent.notes("act"))
 
 
-def test_a_contact_with_the_guard_is_told_to_the_life_once(agent, peer):
+def test_an_intervention_is_reported_to_the_agent_once(agent, peer):
     client = agent()
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
-    contact = peer.speak(String, "plant/contact")
+    interventions = peer.speak(String, "plant/intervention")
     for _ in range(3):
         plant.advance()
-    peer.until(lambda: len(agent.notes("live")) == 2, "it does not live")
-    contact.publish(convert.make_json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "cuts": []}))
+    peer.until(lambda: len(agent.notes("learn")) == 2, "it does not live")
+    interventions.publish(
+        convert.make_json_message({"stamp": plant.stamp + PERIOD, "mode": "hold", "violations": []})
+    )
     peer.spin(0.1)
     for _ in range(2):
         plant.advance()
-    peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
-    assert [one["contact"] for one in agent.notes("live")] == [False, False, True, False]
+    peer.until(lambda: len(agent.notes("learn")) == 4, "it does not live")
+    assert [one["intervention"] for one in agent.notes("learn")] == [False, False, True, False]
 
 
 def test_it_says_at_once_that_it_ends(agent, peer):
@@ -370,7 +372,7 @@ def test_it_writes_down_every_step(agent, peer, tmp_path):
     for _ in range(5):
         plant.advance()
         stamps.append(plant.stamp)
-    peer.until(lambda: len(agent.notes("live")) == 4, "it does not live")
+    peer.until(lambda: len(agent.notes("learn")) == 4, "it does not live")
     assert agent.process.stop_process(kill_timeout=5) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["stamp"] for line in lines] == stamps
@@ -395,7 +397,8 @@ def test_what_comes_too_late_is_counted_and_not_acted_on(agent, peer):
     plant.advance()
     assert len(plant.heard) == 4
     peer.until(
-        lambda: plant.told()["life"] == {"lived": 2, "watched": 2, "invalid": 1}, "the gap was learned from"
+        lambda: plant.told()["lifetime"] == {"num_steps": 2, "num_valid": 2, "num_invalid": 1},
+        "the gap was learned from",
     )
 
 
@@ -420,12 +423,12 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
         plant.advance(target=False, answered=step < 5)
     assert len(plant.heard) == 9
     assert all(np.allclose(one["goal"], GOAL) for one in agent.notes("act"))
-    peer.until(lambda: plant.told()["life"]["lived"] == 17, "it does not live")
+    peer.until(lambda: plant.told()["lifetime"]["num_steps"] == 17, "it does not live")
 
 
 def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
     folder = tmp_path / "state"
-    client = agent(state=str(folder))
+    client = agent(save_to=str(folder))
     client.configure_node()
     save = saver(peer)
     early = save()
@@ -446,7 +449,7 @@ def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):
 
 
 def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, environment):
-    client = agent(state=str(tmp_path / "state"))
+    client = agent(save_to=str(tmp_path / "state"))
     client.configure_node()
     ask = [sys.executable, "-m", "wm_robot_cli", "state", "save", "agent", "--json"]
     early = subprocess.run(ask, env=environment, capture_output=True, text=True)
@@ -467,7 +470,7 @@ def test_it_is_asked_to_save_from_the_command_line(agent, peer, tmp_path, enviro
 
 def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
     folder = tmp_path / "state"
-    client = agent(state=str(folder), save_every=0.5)
+    client = agent(save_to=str(folder), save_every=0.5)
     client.configure_node()
     client.activate_node()
     plant, steps = Plant(peer), list[int]()
@@ -481,7 +484,7 @@ def test_it_saves_by_itself_now_and_then(agent, peer, tmp_path):
 def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "life.json").write_text('{"steps": 4321}')
-    client = agent(restore=str(tmp_path / "state"))
+    client = agent(initial_state=str(tmp_path / "state"))
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
@@ -491,7 +494,7 @@ def test_a_restored_life_goes_on_where_it_was(agent, peer, tmp_path):
 
 
 def test_a_state_that_is_not_there_is_a_failure_with_a_reason_and_the_node_lives_on(agent, tmp_path):
-    client = agent(restore=str(tmp_path / "nowhere"))
+    client = agent(initial_state=str(tmp_path / "nowhere"))
     with pytest.raises(DeviceError, match="node 'agent' did not configure; it is unconfigured"):
         client.configure_node()
     assert client.read_state() == "unconfigured"
@@ -500,7 +503,7 @@ def test_a_state_that_is_not_there_is_a_failure_with_a_reason_and_the_node_lives
 
 
 def test_an_agent_that_cannot_keep_up_takes_the_newest_and_still_ends_when_asked(agent, peer, tmp_path):
-    client = agent(thinks=0.03, state=str(tmp_path / "state"))
+    client = agent(thinks=0.03, save_to=str(tmp_path / "state"))
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
@@ -529,7 +532,7 @@ def test_an_invalid_request_is_refused_and_the_node_lives_on(agent):
 
 def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(agent, peer, tmp_path):
     folder = tmp_path / "state"
-    client = agent(state=str(folder), seed=6)
+    client = agent(save_to=str(folder), seed=6)
     client.configure_node()
     client.activate_node()
     plant = Plant(peer)
@@ -537,8 +540,8 @@ def test_an_agent_that_fails_stops_acting_and_keeps_the_state_that_was_saved(age
         plant.advance(answered=step < 7)
     assert client.read_state() == "inactive"
     assert len(plant.heard) == 7
-    peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
-    assert plant.told()["trouble"] == "RuntimeError: the planner fell over"
+    peer.until(lambda: plant.told()["fault"], "it does not say what happened")
+    assert plant.told()["fault"] == "RuntimeError: the planner fell over"
     assert not folder.exists()
     # Nor does asking for it save a life that is in doubt; and who goes on, goes on from birth.
     save = saver(peer)
@@ -559,5 +562,5 @@ def test_an_agent_that_stopped_by_itself_says_so_with_its_exit_code(agent, peer)
     plant = Plant(peer)
     for step in range(5):
         plant.advance(answered=step < 3)
-    peer.until(lambda: plant.told()["trouble"], "it does not say what happened")
+    peer.until(lambda: plant.told()["fault"], "it does not say what happened")
     assert agent.process.stop_process(kill_timeout=5) == 1

@@ -200,11 +200,11 @@ def test_a_flood_is_not_used_even_while_the_controller_stalls(plant, peer, start
     played.told.until(words)
     played.answers = False
     peer.until(lambda: played.status["holding"], "it does not hold")
-    refused = played.status["commands"]["refused"]["source"]
+    refused = played.status["commands"]["rejected"]["source"]
     accepted = played.status["commands"]["accepted"]
     # Its stamps are those of the newest observations but one, and nobody else answers these any more.
     peer.until(
-        lambda: played.status["commands"]["refused"]["source"] > refused + 100, "the flood has dried up"
+        lambda: played.status["commands"]["rejected"]["source"] > refused + 100, "the flood has dried up"
     )
     assert played.status["commands"]["accepted"] == accepted and played.status["mode"] == "ready"
     played.answers = True

@@ -22,13 +22,13 @@ STEPS = 450
 def test_a_robot_that_does_not_do_what_plans_promise_is_told_of():
     life = load_agent(CONFIG, SPEC)
     life.agent.begin(np.zeros(SPEC.action_dim, np.float32))
-    assert life.report() == {"event": "", "plans_kept": True}
+    assert life.report() == {"event": "", "plans_valid": True}
     # Sensors with noise: of those that stand still altogether nothing is concluded.
     rng = np.random.default_rng(0)
     obs = rng.normal(0, 1e-3, (STEPS + 1, SPEC.obs_dim)).astype(np.float32)
     for before, after in pairwise(obs):
         life.agent.observe(before, life.agent.act(before, FAR), after)
-    assert life.report()["plans_kept"] is False
+    assert life.report()["plans_valid"] is False
     assert str(life.report()["event"]).startswith("plans predicted")
     assert life.counters["alarms"] == 1
     life.close()

@@ -19,7 +19,7 @@ from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.qos import LATCHED_QOS
 
 SPEC = load_spec("arm")
-PATIENT = "safety: {max_age: 1000}\n"
+PATIENT = "safety: {max_age_periods: 1000}\n"
 """A busy machine is no silence."""
 STATES, CONTROLLER = "/broadcast/joint_states", "/controller/commands"
 KINDS = {"joint_trajectory": JointTrajectory, "float64_multi_array": Float64MultiArray}
@@ -91,7 +91,7 @@ class Bench:
     def arm(self, *, ready=True):
         """Ask for it; with `ready`, once nothing keeps it from being armed."""
         if ready:
-            self.move(lambda: self.status and not self.says()["why_not_armed"], "it cannot be armed")
+            self.move(lambda: self.status and not self.says()["arming_obstacle"], "it cannot be armed")
         answer = self._arm.call_async(Trigger.Request())
         self.move(answer.done, "no answer")
         return answer.result()
@@ -146,11 +146,14 @@ def test_what_is_not_finite_never_reaches_the_controller(start, peer, tmp_path):
 
 def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, tmp_path):
     bench = Bench(start, peer, tmp_path, description=write_urdf(SPEC))
-    contact, surprises = peer.hear(String, "/arm/plant/contact"), peer.speak(Float64, "/arm/agent/surprise")
+    interventions, surprises = (
+        peer.hear(String, "/arm/plant/intervention"),
+        peer.speak(Float64, "/arm/agent/surprise"),
+    )
     bench.move(lambda: bench.sensed, "nothing is sensed")
     assert bench.arm().success
     bench.move(lambda: bench.mode() == "learned", "it does not begin", command=np.full(6, 0.2))
-    contact.clear()
+    interventions.clear()
 
     def surprised():
         surprises.publish(Float64(data=1e6))
@@ -158,7 +161,7 @@ def test_it_heeds_what_the_agent_says_as_the_simulated_plant_does(start, peer, t
 
     bench.move(surprised, "surprise does not end its turn", command=np.full(6, 0.2))
     assert "surprise above" in bench.says()["reason"]
-    bench.move(lambda: contact, "it does not say that the baseline has it", command=np.full(6, 0.2))
+    bench.move(lambda: interventions, "no intervention is published", command=np.full(6, 0.2))
     assert bench.arm().success
 
 
@@ -172,11 +175,11 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
     def refused():
         # Newer than ours, and ours have ended.
         other.publish(convert.make_action_message(np.full(6, -0.5), SPEC, peer.now()))
-        return bench.says()["commands"]["refused"]["source"] > 20
+        return bench.says()["commands"]["rejected"]["source"] > 20
 
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
-    assert "two nodes publish 'joint_command'" in bench.says()["wrong"][0]
+    assert "two nodes publish 'joint_command'" in bench.says()["active_faults"][0]
 
 
 def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer, tmp_path):
@@ -188,11 +191,11 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
     def refused():
         for _ in range(20):
             other.publish(false)
-        return bench.says()["states_refused"]["source"] > 500 and len(bench.sensed) > 50
+        return bench.says()["states_rejected"]["source"] > 500 and len(bench.sensed) > 50
 
     bench.move(refused, "nothing is refused")
     np.testing.assert_allclose([message.position for message in bench.sensed], 0.1, atol=1e-6)
-    assert f"two nodes publish '{STATES}'" in bench.says()["wrong"][0]
+    assert f"two nodes publish '{STATES}'" in bench.says()["active_faults"][0]
     peer.node.destroy_publisher(bench.states)
     peer.until(
         lambda: other.publish(false) or np.allclose(bench.sensed[-1].position, 0.7),

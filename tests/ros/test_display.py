@@ -1,4 +1,4 @@
-"""The imagined future as markers and poses, and the description that goes with it."""
+"""The predicted path as markers and poses, and the description that goes with it."""
 
 import numpy as np
 import pytest
@@ -78,8 +78,8 @@ def plan(stamp, mean, deviation, names=SPEC.observation_names):
 def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
     start(make_node_command("display_node", {"frame_prefix": "left/"}))
     pictures, grippers = (
-        peer.hear(MarkerArray, "display/imagined_path"),
-        peer.hear(PoseStamped, "display/imagined_gripper"),
+        peer.hear(MarkerArray, "display/predicted_path"),
+        peer.hear(PoseStamped, "display/predicted_gripper"),
     )
     descriptions = peer.hear(String, "robot_description", latched=True)
     speaks = peer.speak(Prediction, "agent/plan")

@@ -69,7 +69,7 @@ def recorder_command(session: Path, episodes: Path, **more: str) -> list[str]:
 
 
 def agent_command(**parameters) -> list[str]:
-    common = {"robot": "arm", "autostart": True, "listeners": 2, **PATIENT}
+    common = {"robot": "arm", "autostart": True, "min_subscribers": 2, **PATIENT}
     return make_node_command("agent_node", {**common, **parameters}, namespace="one")
 
 
@@ -80,9 +80,9 @@ def heard_all(place) -> bool:
         return False
     predicted = [read_stamp(message) for _, message in topics["/one/agent/prediction"]]
     stamps = load_experience(place.session, SPEC)[0].stamp.tolist()
-    lived = told["life"]["watched"] + told["life"]["invalid"]
+    lived = told["lifetime"]["num_valid"] + told["lifetime"]["num_invalid"]
     # A period of another length is one for both.
-    refused = {name for name, count in told["refused"].items() if count} - {"gap"}
+    refused = {name for name, count in told["rejected"].items() if count} - {"gap"}
     return predicted == stamps[1 : lived + 1] and not refused
 
 
@@ -97,7 +97,7 @@ def when_all_is_heard(live, command, **how):
         if heard_all(place):
             return place, attempt
     pytest.fail(
-        f"the machine is too busy: messages were lost in five runs; the last had {place.told['refused']}"
+        f"the machine is too busy: messages were lost in five runs; the last had {place.told['rejected']}"
     )
 
 
@@ -108,17 +108,17 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
     place, _ = when_all_is_heard(live, lambda _: fake, seconds=2.0)
     notes = [json.loads(line) for line in notebook.read_text().splitlines()]
     born = max(i for i, note in enumerate(notes) if "begin" in note)
-    lived = [note for note in notes[born:] if "live" in note]
+    lived = [note for note in notes[born:] if "learn" in note]
     (episode,) = load_experience(place.session, SPEC)
-    np.testing.assert_array_equal(np.float32(episode.hold), np.float32(notes[born]["begin"]))
+    np.testing.assert_array_equal(np.float32(episode.initial_action), np.float32(notes[born]["begin"]))
     assert len(lived) >= 80
     assert (
         sum(note["valid"] for note in lived)
-        == place.told["life"]["watched"]
+        == place.told["lifetime"]["num_valid"]
         == episode.valid[: len(lived)].sum()
     )
     for note, step in zip(lived, episode, strict=False):
-        for told, recorded in zip(note["live"], (step.obs, step.action, step.next_obs), strict=True):
+        for told, recorded in zip(note["learn"], (step.obs, step.action, step.next_obs), strict=True):
             np.testing.assert_array_equal(np.float32(told), np.float32(recorded))
         assert note["valid"] == step.valid
 
@@ -133,14 +133,14 @@ def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, enviro
 @pytest.mark.alone
 def test_a_session_lived_again_gives_the_very_state_that_was_saved(live, tmp_path):
     def command(attempt):
-        return agent_command(base=str(BASE), state=str(tmp_path / f"lives{attempt}"))
+        return agent_command(base=str(BASE), save_to=str(tmp_path / f"lives{attempt}"))
 
     place, attempt = when_all_is_heard(live, command, seconds=2.0)
     agent = load_agent(AgentConfig(base=str(BASE), task="reach", monitor_plans=False), SPEC).agent
     (episode,) = load_experience(place.session, SPEC)
-    agent.begin(episode.hold)
-    lived = place.told["life"]
-    for step, _ in zip(episode, range(lived["watched"] + lived["invalid"]), strict=False):
+    agent.begin(episode.initial_action)
+    lived = place.told["lifetime"]
+    for step, _ in zip(episode, range(lived["num_valid"] + lived["num_invalid"]), strict=False):
         agent.observe(step.obs, step.action, step.next_obs, valid=bool(step.valid))
     # What a node finds of its plans is no part of the life.
     assert agent.counters.items() <= lived.items() and "plans" in lived

@@ -31,7 +31,7 @@ class Robot:
         self.peer, self.store, self.folder = peer, Store(store), folder
         environment.update(XDG_STATE_HOME=str(folder / "user"), TMPDIR=str(folder / "temporary"))
         patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
-        command = make_node_command("agent_node", {**patient, "state": str(store)})
+        command = make_node_command("agent_node", {**patient, "save_to": str(store)})
         self.process = start([sys.executable, KEEPER, *command[3:]])
         self.client = LifecycleClient(peer.node, peer.executor, "agent")
         self.client.configure_node()
@@ -95,7 +95,7 @@ def test_on_a_full_disk_a_copy_is_made_elsewhere_and_the_printed_command_brings_
     robot.live(6)
     fill(tmpfs)
     robot.client.deactivate_node()
-    robot.peer.until(lambda: "Nothing is lost" in robot.plant.told()["trouble"], "it does not tell")
+    robot.peer.until(lambda: "Nothing is lost" in robot.plant.told()["fault"], "it does not tell")
     with pytest.raises(DeviceError, match="did not clean up"):
         robot.client.clean_up_node()
     # Safe, it ends when it is asked to; with a code that says where it is not.
@@ -166,8 +166,8 @@ def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot
     robot.live(6)
     refuse(tmp_path, "disk")
     robot.client.deactivate_node()
-    peer.until(lambda: statuses and "state not saved" in statuses[-1].trouble, "it does not tell")
-    assert statuses[-1].unsaved and "Nothing is lost" in statuses[-1].trouble
+    peer.until(lambda: statuses and "state not saved" in statuses[-1].fault, "it does not tell")
+    assert statuses[-1].unsaved and "Nothing is lost" in statuses[-1].fault
     # While there is no room, to ask for it fails, and what is told of the copy stays.
     failed = saver(peer)()
     peer.until(failed.done, "no answer")
@@ -177,7 +177,7 @@ def test_after_a_failed_save_and_a_good_one_nothing_is_reported_as_unsaved(robot
     peer.until(answer.done, "no answer")
     assert answer.result().success
     peer.until(lambda: not statuses[-1].unsaved, "it is told as unsaved")
-    assert statuses[-1].trouble == "" and statuses[-1].snapshot == robot.store.resolve("main")
+    assert statuses[-1].fault == "" and statuses[-1].snapshot == robot.store.resolve("main")
     robot.client.clean_up_node()
     assert robot.client.read_state() == "unconfigured" and robot.process.stop_process(kill_timeout=10) == 0
 

@@ -12,7 +12,7 @@ from wm_robot_benchmarks.ros_probes.loop_timing import measure_ros_loop, write_a
 from wm_robot_sim.worlds import DomainRandomization
 
 SPEC = load_spec("arm")
-SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
+SMALL = {"planner.num_samples": 16, "planner.horizon": 3, "planner.num_iterations": 1}
 
 
 @pytest.fixture
@@ -26,20 +26,23 @@ def base(tmp_path):
 
 def test_the_real_agent_lives_over_ros_and_its_next_life_goes_on_from_its_state(environment, base, tmp_path):
     state = tmp_path / "state"
-    first = measure_ros_loop(robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state)})
-    assert first["plant"]["lived"] == 50
+    first = measure_ros_loop(robot="arm", base=base, seconds=1.0, agent={**SMALL, "save_to": str(state)})
+    assert first["plant"]["num_steps"] == 50
     assert 0 < first["p50_ms"] <= first["p99_ms"] <= first["worst_ms"]
     assert first["missed_periods"] >= 0
-    lived = first["agent"]["life"]["lived"]
+    lived = first["agent"]["lifetime"]["num_steps"]
     assert lived > 0
     saved = Store(state).read_manifest().steps
     assert saved == lived
     second = measure_ros_loop(
-        robot="arm", base=base, seconds=1.0, agent={**SMALL, "state": str(state), "restore": str(state)}
+        robot="arm",
+        base=base,
+        seconds=1.0,
+        agent={**SMALL, "save_to": str(state), "initial_state": str(state)},
     )
     # A life's counters never run back.
     saved = Store(state).read_manifest().steps
-    assert saved == second["agent"]["life"]["lived"] > lived
+    assert saved == second["agent"]["lifetime"]["num_steps"] > lived
 
 
 def test_an_agent_without_a_base_is_an_error_that_says_so(environment, tmp_path):
@@ -61,11 +64,11 @@ def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_el
     plant, agent = found["plant"], found["agent"]
     assert found["flooded"] > 100
     # Of the false ones both heard some, and used none: not more than the plant had periods.
-    assert agent["refused"]["source"] > 10
-    assert plant["commands"]["refused"]["source"] > 10
-    assert 0 < plant["commands"]["accepted"] <= plant["lived"] + 2
-    assert 0 < agent["life"]["watched"] <= agent["acted"] <= plant["lived"] + 2
-    assert agent["learner_alive"] is True and agent["life"]["offered"] >= 1
+    assert agent["rejected"]["source"] > 10
+    assert plant["commands"]["rejected"]["source"] > 10
+    assert 0 < plant["commands"]["accepted"] <= plant["num_steps"] + 2
+    assert 0 < agent["lifetime"]["num_valid"] <= agent["num_actions"] <= plant["num_steps"] + 2
+    assert agent["learner_alive"] is True and agent["lifetime"]["segments_offered"] >= 1
     assert found["log"] == plant["periods"]
     assert found["realtime"] == (plant["realtime"]["priority"] == agent["realtime"]["priority"] == "")
     assert 0 < found["p99_ms"] <= found["p999_ms"] <= found["worst_ms"]
@@ -79,7 +82,7 @@ def test_a_base_can_be_timed_at_another_rate_and_is_the_same(environment, base, 
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (base, retimed)]
     assert weights[0] == weights[1]
     found = measure_ros_loop(robot=spec, base=retimed, seconds=1.0, agent=SMALL)
-    assert found["plant"]["lived"] == 100 and found["plant"]["rate"] == 100.0
+    assert found["plant"]["num_steps"] == 100 and found["plant"]["rate"] == 100.0
     with pytest.raises(DeviceError, match="was trained for robot"):
         measure_ros_loop(robot=spec, base=base, seconds=1.0, agent=SMALL)
 

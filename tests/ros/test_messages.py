@@ -26,7 +26,6 @@ PLAIN = {
     "bool success",
     "builtin_interfaces/Duration step_duration",
     "float64 value",
-    "string doing",
     "string note",
     "string[] branches",
     "string[] pins",

@@ -89,7 +89,7 @@ def begin(start, peer, tmp_path, environment):
         return Asked(peer, tmp_path / f"node{next(count)}.log", name="plant", service="arm")
 
     def agent(**parameters):
-        state = {"autostart": True, "state": str(tmp_path / "state"), "save_every": 0.0}
+        state = {"autostart": True, "save_to": str(tmp_path / "state"), "save_every": 0.0}
         command = make_node_command("agent_node", {"observation.max_age": 10.0, **state, **parameters})
         start([sys.executable, FAKE, *command[3:]])
         return Asked(peer, tmp_path / f"node{next(count)}.log", name="agent", service="save")
@@ -131,10 +131,12 @@ def test_without_a_simulators_clock_plant_and_agent_wait_say_so_and_begin_with_i
     for node in (plant, agent):
         node.until_told(NO_CLOCK)
         assert not node.answer().success
-    assert agent.status["acted"] == 0 and not observations, "something was done at a time that stands still"
+    assert agent.status["num_actions"] == 0 and not observations, (
+        "something was done at a time that stands still"
+    )
 
     end = run_clock(peer)
-    peer.until(lambda: agent.status["life"]["lived"] > 50, "it does not learn", timeout=40)
+    peer.until(lambda: agent.status["lifetime"]["num_steps"] > 50, "it does not learn", timeout=40)
     for node in (plant, agent):
         node.until_well()
     assert plant.answer().success
@@ -144,17 +146,17 @@ def test_without_a_simulators_clock_plant_and_agent_wait_say_so_and_begin_with_i
     # It has something to save by now.
     agent.until_told(paused, answers=False)
     plant.until_told(paused)
-    acted = agent.status["acted"]
+    acted = agent.status["num_actions"]
     peer.spin(1.0)
-    assert agent.status["acted"] == acted
+    assert agent.status["num_actions"] == acted
     assert plant.status["mode"] == "ready", "its controller's turn did not end"
     # Reset, as simulators are: it begins at the same second again.
     run_clock(peer)
     back = "/clock jumped back by"
     peer.until(lambda: back in plant.log and back in agent.log, "no word of the jump")
-    lived = agent.status["life"]["lived"]
-    peer.until(lambda: agent.status["acted"] > acted + 50, "it does not act again")
-    peer.until(lambda: agent.status["life"]["lived"] > lived + 50, "it does not learn again")
+    lived = agent.status["lifetime"]["num_steps"]
+    peer.until(lambda: agent.status["num_actions"] > acted + 50, "it does not act again")
+    peer.until(lambda: agent.status["lifetime"]["num_steps"] > lived + 50, "it does not learn again")
 
 
 def test_a_slow_clock_is_told_with_its_pace_and_with_what_comes_of_it(begin, peer):
@@ -167,10 +169,10 @@ def test_a_slow_clock_is_told_with_its_pace_and_with_what_comes_of_it(begin, pee
     )
     peer.until(lambda: any(slow in each for each in agent.diagnostics()), "no diagnostic")
     peer.until(lambda: 0.25 < (agent.status["clock"]["pace"] or 0) < 0.35, "no pace")
-    peer.until(lambda: agent.status["unlearned"]["early"] > 50, "not counted")
+    peer.until(lambda: agent.status["unusable"]["early"] > 50, "not counted")
     status = agent.status
-    causes = sum(status["unlearned"][cause] for cause in ("gap", "early", "unpaired"))
-    assert causes == status["life"]["invalid"]
+    causes = sum(status["unusable"][cause] for cause in ("gap", "early", "unpaired"))
+    assert causes == status["lifetime"]["num_invalid"]
     end()
 
 
@@ -201,9 +203,9 @@ def test_an_agent_without_a_target_says_who_must_publish_it(begin, peer):
     timer = peer.node.create_timer(0.05, lambda: out.publish(in_frame(peer.now(), "map")))
     agent.until_told(frame, answers=False)
     peer.node.destroy_timer(timer)
-    assert agent.status["acted"] == 0
+    assert agent.status["num_actions"] == 0
     peer.node.create_timer(0.05, lambda: out.publish(in_frame(peer.now(), "base_link")))
-    peer.until(lambda: agent.status["acted"] > 10, "it does not act")
+    peer.until(lambda: agent.status["num_actions"] > 10, "it does not act")
     agent.until_well()
     assert agent.answer().success
 

@@ -56,7 +56,7 @@ def test_a_missing_file_of_parameters_is_named_with_one_that_works(environment):
 def test_a_replay_of_a_robot_that_is_not_in_the_session_names_one_that_is(environment, tmp_path):
     session = tmp_path / "session.mcap"
     record(session, [said for step in range(20) for said in step_of(step)], robot="one")
-    of = ("-p", f"recording:={session}", "-p", "listeners:=0", "-p")
+    of = ("-p", f"recording:={session}", "-p", "min_subscribers:=0", "-p")
     told = refused(
         environment, node("replay_node", *of, "from_robot:=two"), "session.mcap", "/two/", "from_robot"
     )

@@ -82,7 +82,7 @@ def test_a_good_command_moves_it_and_a_bad_one_is_counted_and_not_applied(start,
     twice = [SPEC.action_names[1], *SPEC.action_names[1:]]
 
     def refused():
-        return convert.decode_json_message(status[-1])["commands"]["refused"]
+        return convert.decode_json_message(status[-1])["commands"]["rejected"]
 
     before = sum(refused().values())
     for count, changes in enumerate([*bad.values(), {"name": twice, "position": far}], 1):
@@ -142,7 +142,7 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
     # The duration ends it, and it leaves its figures.
     assert process.wait_for_exit(10) == 0
     figures = json.loads(report.read_text())
-    assert figures["lived"] == round(1.5 * SPEC.rate)
+    assert figures["num_steps"] == round(1.5 * SPEC.rate)
     assert figures["commands"]["accepted"] == figures["latency"]["count"] == 1
 
 

@@ -99,7 +99,7 @@ def test_a_killed_recorder_loses_about_a_second(tmp_path, environment, publisher
 def test_a_digest_that_cannot_be_written_does_not_stop_the_recording(tmp_path, environment, publisher):
     # The publisher's event is no JSON either: anybody may say anything there.
     path = tmp_path / "session.mcap"
-    code, session = record(path, environment, 1.0, signal.SIGINT, digest="/dev/full")
+    code, session = record(path, environment, 1.0, signal.SIGINT, summary="/dev/full")
     assert code == 0 and session.is_whole and len(numbers(session)) > 0.5 * RATE
 
 

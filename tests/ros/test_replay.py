@@ -17,7 +17,7 @@ SAID = [one for step in range(1, 26) for one in step_of(step)]
 
 
 def replay(start, bag, **more):
-    return start(make_node_command("replay_node", {"recording": str(bag), "listeners": 1, **more}))
+    return start(make_node_command("replay_node", {"recording": str(bag), "min_subscribers": 1, **more}))
 
 
 @pytest.mark.parametrize(

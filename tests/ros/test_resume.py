@@ -21,7 +21,7 @@ from wm_robot_ros.middleware.lifecycle import LifecycleClient
 from wm_robot_sim.worlds import DomainRandomization
 
 FIRST, THEN = 30, 25
-SMALL = {"planner.samples": 16, "planner.horizon": 3, "planner.iterations": 1}
+SMALL = {"planner.num_samples": 16, "planner.horizon": 3, "planner.num_iterations": 1}
 PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "status_rate": 50.0}
 
 
@@ -39,7 +39,13 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
 
     def lived(steps, **parameters):
         """The tensors after so many observations, the process being killed after it has saved."""
-        given = {"base": str(tmp_path / "base"), "state": str(store.folder), **SMALL, **PATIENT, **parameters}
+        given = {
+            "base": str(tmp_path / "base"),
+            "save_to": str(store.folder),
+            **SMALL,
+            **PATIENT,
+            **parameters,
+        }
         process = start(make_node_command("agent_node", given))
         client = LifecycleClient(peer.node, peer.executor, "agent")
         client.configure_node()
@@ -47,7 +53,7 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
         plant = Plant(peer)
         for _ in range(steps):
             plant.advance()
-        peer.until(lambda: plant.told()["life"]["watched"] == steps - 1, "it does not live")
+        peer.until(lambda: plant.told()["lifetime"]["num_valid"] == steps - 1, "it does not live")
         answer = saver(peer)()
         peer.until(answer.done, "it does not save")
         assert answer.result().success, answer.result().message
@@ -70,7 +76,7 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
     agent = Agent(load_base(tmp_path / "base"), SPEC, task=next(iter(SPEC.tasks)))
     assert lived(FIRST) == imagined(agent, FIRST)
     head = store.resolve("main")
-    assert lived(THEN, restore=str(store.folder)) == imagined(agent, THEN, tmp_path / "library")
+    assert lived(THEN, initial_state=str(store.folder)) == imagined(agent, THEN, tmp_path / "library")
     assert store.read_manifest().parents == (head,) and store.read_manifest().steps == FIRST + THEN - 2
 
 

@@ -96,7 +96,7 @@ def test_after_one_broken_command_it_holds_until_somebody_arms_it(start, peer):
     (safety,) = [one for one in diagnostics[-1].status if one.name == "plant: safety"]
     assert safety.message.startswith("hold: ") and {each.key for each in safety.values} >= {
         "mode",
-        "cut_finite",
+        "violations_finite",
     }
     assert plant.ask("arm").success
     plant.until("learned", sending=elsewhere)
@@ -110,8 +110,8 @@ def test_the_gate_says_what_it_cut(start, peer):
     plant.until("learned", sending=plant.start)
     far = plant.start.copy()
     far[0] = 9.0
-    peer.until(lambda: plant.send(far) and plant.status["gate"]["cuts"]["range"] > 0, "nothing is cut")
-    assert plant.status["gate"]["last"]["what"] == "base_yaw"
+    peer.until(lambda: plant.send(far) and plant.status["gate"]["violations"]["range"] > 0, "nothing is cut")
+    assert plant.status["gate"]["last_violation"]["quantity"] == "base_yaw"
     json.dumps(plant.status, allow_nan=False)
 
 
@@ -147,7 +147,7 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
     assert guard.stdout.readline().startswith("guarding")
     control = fork_process(lambda: beat_for_ever(page))
     try:
-        plant = Plant(start, peer, guard=str(page))
+        plant = Plant(start, peer, heartbeat_file=str(page))
         if plant.status["mode"] == "safe-stop":
             # On a busy machine the guard's own rounds may have been late.
             plant.ask("arm")
@@ -168,7 +168,7 @@ def test_when_control_dies_the_guard_stops_the_plant_and_only_a_person_lets_it_g
 
 
 def test_a_plant_whose_guard_is_gone_stands_still(start, peer, tmp_path):
-    plant = Plant(start, peer, guard=str(tmp_path / "page"))
+    plant = Plant(start, peer, heartbeat_file=str(tmp_path / "page"))
     plant.until("safe-stop")
     assert "the guard does not run" in plant.status["reason"]
     answer = plant.ask("arm")
@@ -187,7 +187,7 @@ def test_an_agent_tells_the_guard_that_it_gets_on_while_it_acts(start, peer, env
     environment["NOTEBOOK"] = str(tmp_path / "notebook")
     page = Heartbeat(tmp_path / "page")
     command = make_node_command(
-        "agent_node", {"robot": "arm", "autostart": True, "heartbeat": str(page.path)}
+        "agent_node", {"robot": "arm", "autostart": True, "heartbeat_file": str(page.path)}
     )
     process = start([sys.executable, FAKE, *command[3:]])
     peer.until(lambda: page.driver == process.pid, "the agent does not say that it drives")
@@ -221,7 +221,7 @@ class Agent:
         self._surprise.publish(convert.make_number_message(nats))
 
     def say(self, **status):
-        self._status.publish(convert.make_json_message({"active": True, "trouble": ""} | status))
+        self._status.publish(convert.make_json_message({"active": True, "fault": ""} | status))
 
     def until(self, mode, doing=lambda: None):
         def there():
@@ -239,7 +239,7 @@ def test_an_agent_that_is_surprised_again_and_again_loses_its_turn(start, peer):
     agent.be_surprised(1e6)
     peer.spin(0.3)
     assert plant.status["mode"] == "learned"
-    agent.until("hold", lambda: agent.be_surprised(SPEC.safety.surprise + 1))
+    agent.until("hold", lambda: agent.be_surprised(SPEC.safety.surprise_threshold + 1))
     assert plant.status["reason"].startswith("surprise above 100 nats in ")
     assert plant.ask("arm").success
     agent.until("learned")
@@ -262,7 +262,7 @@ def test_an_agent_that_owes_answers_loses_its_turn(start, peer):
     agent.answers = False
     agent.until("hold")
     assert "deadlines missed" in plant.status["reason"]
-    assert plant.status["commands"]["unanswered"] >= SPEC.safety.misses[0]
+    assert plant.status["commands"]["unanswered"] >= SPEC.safety.missed_deadline_count_window[0]
 
 
 def test_an_agent_that_ends_in_order_is_not_late(start, peer):
@@ -281,25 +281,25 @@ def test_an_agent_that_stops_by_an_error_ends_in_hold_and_the_reason_is_its_own(
     agent = Agent(plant, peer)
     agent.until("learned", agent.say)
     agent.answers = False
-    agent.until("hold", lambda: agent.say(active=False, trouble="ValueError: no plan"))
+    agent.until("hold", lambda: agent.say(active=False, fault="ValueError: no plan"))
     assert plant.status["reason"] == "the agent stopped: ValueError: no plan"
     # It is armed again by a person, though the agent goes on saying so.
-    agent.say(active=False, trouble="ValueError: no plan")
+    agent.say(active=False, fault="ValueError: no plan")
     assert plant.ask("arm").success
     plant.until("ready")
 
 
-def test_it_says_when_its_guard_stood_between_controller_and_motors(start, peer):
+def test_the_plant_publishes_its_interventions(start, peer):
     plant = Plant(start, peer, hold_if_late=False)
-    contacts = peer.hear(String, "plant/contact")
+    interventions = peer.hear(String, "plant/intervention")
     agent = Agent(plant, peer)
     agent.until("learned")
     peer.spin(0.2)
-    assert not contacts
+    assert not interventions
     plant.send(plant.start, position=[math.nan] * SPEC.action_dim)
     plant.until("hold")
-    peer.until(lambda: contacts, "no contact")
-    said = convert.decode_json_message(contacts[-1])
+    peer.until(lambda: interventions, "no intervention")
+    said = convert.decode_json_message(interventions[-1])
     assert said["mode"] == "hold" and said["stamp"] in {convert.read_stamp(one) for one in plant._applied}
 
 

@@ -40,7 +40,8 @@ class Robot:
     def __init__(self, start, peer, store):
         patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
         command = make_node_command(
-            "agent_node", {**patient, "state": str(store), "restore": str(store) if store.exists() else ""}
+            "agent_node",
+            {**patient, "save_to": str(store), "initial_state": str(store) if store.exists() else ""},
         )
         start([sys.executable, KEEPER, *command[3:]])
         self.peer, self.store = peer, Store(store)
@@ -57,7 +58,7 @@ class Robot:
         """Steps in its life, as its newest status has them."""
         heard = len(self.plant.status)
         self.peer.until(lambda: len(self.plant.status) > heard + 1, "no status")
-        return self.plant.told()["life"]["lived"]
+        return self.plant.told()["lifetime"]["num_steps"]
 
     def ask(self, kind, service, /, **request):
         """The answer, while control goes on."""
@@ -116,9 +117,9 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     robot.live(2)
     assert saved.snapshot.steps < robot.lived() < before
     # What it gave up can be gone back to, also after the store was tidied.
-    assert store.read_manifest(restored.before).steps >= before
+    assert store.read_manifest(restored.previous_branch).steps >= before
     collect_garbage(store)
-    assert store.load(restored.before)["step"][0] >= before
+    assert store.load(restored.previous_branch)["step"][0] >= before
     # And what is saved now goes on from there.
     later = robot.ask(SaveLifetime, "save_lifetime")
     assert list(later.snapshot.parents) == [saved.snapshot.digest], later.message
@@ -127,7 +128,7 @@ def test_a_life_is_saved_branched_restored_and_reset_while_it_acts(robot):
     assert not lost.success and "no lifetime state 'nobody'" in lost.message
 
     reset = robot.ask(ResetLifetime, "reset_lifetime")
-    assert reset.success and reset.before.startswith("main-"), reset.message
+    assert reset.success and reset.previous_branch.startswith("main-"), reset.message
     robot.live(3)
     born_again = robot.ask(SaveLifetime, "save_lifetime")
     assert born_again.success and not born_again.snapshot.parents and born_again.snapshot.steps < before
@@ -151,7 +152,7 @@ def test_a_life_of_another_base_is_refused_and_the_present_one_goes_on(robot, tm
     answer = robot.ask(RestoreLifetime, "restore_lifetime", reference="stranger")
     assert not answer.success and "has base_digest aaaa" in answer.message
     robot.live(5)
-    assert robot.lived() > 10 and robot.plant.told()["trouble"] == ""
+    assert robot.lived() > 10 and robot.plant.told()["fault"] == ""
 
 
 def test_what_it_lives_is_told_with_its_uncertainty(robot, peer):
@@ -186,7 +187,7 @@ def test_a_session_of_learning_is_kept_if_its_surprise_does_not_rise(robot, envi
     environment["SURPRISE"] = "0.99"
     robot = robot()
     robot.live(5)
-    handle, feedback = robot.goal(Adapt, "adapt", steps=40, allowed=0.0, pin="learned")
+    handle, feedback = robot.goal(Adapt, "adapt", steps=40, max_surprise_increase=0.0, pin="learned")
     assert handle.accepted
     refused, _ = robot.goal(Adapt, "adapt", steps=40)
     assert not refused.accepted, "two sessions at once"
@@ -203,7 +204,7 @@ def test_a_session_that_makes_it_worse_is_undone(robot, environment):
     environment["SURPRISE"] = "1.05"
     robot = robot()
     robot.live(5)
-    handle, _ = robot.goal(Adapt, "adapt", steps=40, allowed=0.5)
+    handle, _ = robot.goal(Adapt, "adapt", steps=40, max_surprise_increase=0.5)
     result = robot.result(handle)
     assert not result.success and not result.kept and "undone" in result.message
     assert result.surprise_last - result.surprise_first > 0.5
@@ -211,7 +212,7 @@ def test_a_session_that_makes_it_worse_is_undone(robot, environment):
     robot.live(3)
     assert robot.lived() < result.before.steps + 20
     # The same with no limit stays.
-    handle, _ = robot.goal(Adapt, "adapt", steps=10, allowed=math.inf)
+    handle, _ = robot.goal(Adapt, "adapt", steps=10, max_surprise_increase=math.inf)
     assert robot.result(handle).kept
 
 
@@ -219,7 +220,9 @@ def test_a_session_that_makes_it_worse_is_undone(robot, environment):
 def test_a_session_is_cancelled(robot, undo):
     robot = robot()
     robot.live(5)
-    handle, feedback = robot.goal(Adapt, "adapt", steps=100_000, allowed=math.inf, undo_on_cancel=undo)
+    handle, feedback = robot.goal(
+        Adapt, "adapt", steps=100_000, max_surprise_increase=math.inf, undo_on_cancel=undo
+    )
     while not feedback or feedback[-1].steps < 10:
         robot.plant.advance()
     cancelled = handle.cancel_goal_async()
@@ -228,7 +231,7 @@ def test_a_session_is_cancelled(robot, undo):
     assert result.kept is not undo and 10 <= result.steps < 1000
     assert (result.after.digest == result.before.digest) is undo
     # And the next one may begin.
-    again, _ = robot.goal(Adapt, "adapt", steps=8, allowed=math.inf)
+    again, _ = robot.goal(Adapt, "adapt", steps=8, max_surprise_increase=math.inf)
     assert robot.result(again).success
 
 

@@ -62,10 +62,15 @@ class Log:
 class Robot:
     """A session with its agent, which has started."""
 
-    def __init__(self, place, *, restore=""):
+    def __init__(self, place, *, initial_state=""):
         self.agent, self.log = Agent(), Log()
         self.session = StateSession(
-            place=str(place), restore=restore, resume=False, keep_last=0, name="robot", log=self.log
+            place=str(place),
+            initial_state=initial_state,
+            resume=False,
+            keep_last=0,
+            name="robot",
+            log=self.log,
         )
         self.session.attach_agent(self.agent, HOLD)
         self.start()
@@ -295,13 +300,13 @@ def test_without_a_store_nothing_is_saved_and_nothing_must_be_kept():
     robot.session.save_and_wait()
     robot.session.save_in_background()
     assert robot.record.is_unsaved and not robot.session.must_be_kept and not robot.session.only_in_memory
-    with pytest.raises(SnapshotError, match="parameter 'state' is empty"):
+    with pytest.raises(SnapshotError, match="parameter 'save_to' is empty"):
         robot.session.save_in_worker()
 
 
 def test_before_the_first_step_there_is_nothing_to_save_and_the_caller_can_say_why(tmp_path):
     session = StateSession(
-        place=str(tmp_path / "states"), restore="", resume=False, keep_last=0, name="robot", log=Log()
+        place=str(tmp_path / "states"), initial_state="", resume=False, keep_last=0, name="robot", log=Log()
     )
     session.attach_agent(Agent(), HOLD)
     with pytest.raises(SnapshotError, match="^the agent has not started yet. No observation$"):

@@ -26,7 +26,9 @@ class Idle:
     def __init__(self, start, peer, store):
         self.peer = peer
         self.process = start(
-            make_node_command("agent_node", {"base": str(BASE), "state": str(store), "restore": str(store)})
+            make_node_command(
+                "agent_node", {"base": str(BASE), "save_to": str(store), "initial_state": str(store)}
+            )
         )
         LifecycleClient(peer.node, peer.executor, "agent").configure_node(100.0)
 
@@ -80,7 +82,12 @@ def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_p
     assert feedback and [one.progress for one in feedback] == sorted(one.progress for one in feedback)
     assert kept.read_branches() == before, "evaluating changed a life"
 
-    goal = {"recordings": [str(theirs)], "own": [str(own)], "reference": "main", "branch": "taught"}
+    goal = {
+        "recordings": [str(theirs)],
+        "own_recordings": [str(own)],
+        "reference": "main",
+        "branch": "taught",
+    }
     handle, _ = agent.ask(Assimilate, "assimilate", **goal)
     result = agent.answer(handle).result
     told = {each.name: each.value for each in result.metrics}
@@ -97,7 +104,12 @@ def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_p
 def test_what_is_cancelled_ends_its_process_and_keeps_nothing(start, peer, tmp_path):
     store, theirs = newborn(tmp_path), recorded_arm(tmp_path)
     agent, before = Idle(start, peer, store), Store(store).read_branches()
-    goal = {"recordings": [str(theirs)] * 20, "own": [str(theirs)], "reference": "main", "branch": "taught"}
+    goal = {
+        "recordings": [str(theirs)] * 20,
+        "own_recordings": [str(theirs)],
+        "reference": "main",
+        "branch": "taught",
+    }
     handle, feedback = agent.ask(Assimilate, "assimilate", **goal)
     peer.until(lambda: feedback and feedback[-1].progress > 0, "no progress", timeout=100)
     assert children_of(agent.process.pid)

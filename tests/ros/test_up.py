@@ -205,7 +205,9 @@ def test_a_base_that_ships_is_found_from_another_folder(starts_nothing, monkeypa
 
 def test_saved_lives_are_evaluated_by_one_command(environment, tmp_path):
     recording, store = recorded_arm(tmp_path), newborn(tmp_path)
-    done = up(environment, "evaluate", f"recording:={recording}", f"state:={store}", "base:=bases/arm-ekf")
+    done = up(
+        environment, "evaluate", f"recording:={recording}", f"state_store:={store}", "base:=bases/arm-ekf"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"success"')))
     assert result["success"] and result["steps"] == STEPS
@@ -217,10 +219,13 @@ def test_saved_lives_are_evaluated_by_one_command(environment, tmp_path):
 
 def test_a_node_that_cannot_be_brought_up_takes_the_others_down(environment, tmp_path):
     # Held by another life: only the agent itself can say that.
-    done = up(environment, "sim", f"state:={newborn(tmp_path)}", "display:=false")
+    done = up(environment, "sim", f"save_to:={newborn(tmp_path)}", "display:=false")
     said = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 2 and len(said) <= 15
-    words = f"lives holds a lifetime state, and restore is ''. Write restore:={tmp_path}/lives to continue it"
+    words = (
+        "lives holds a lifetime state, and initial_state is ''. "
+        f"Write initial_state:={tmp_path}/lives to continue it"
+    )
     assert any(words in line for line in said)
     assert said[-1].startswith("MemberError: node '/agent' did not configure")
 
@@ -399,7 +404,7 @@ def test_a_robot_without_a_gripper_is_up_with_its_display(environment, tmp_path)
 @pytest.mark.soak
 def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_saved(environment, tmp_path):
     lives = tmp_path / "lives"
-    with running(environment, tmp_path / "log", "multi", f"lives:={lives}") as robots:
+    with running(environment, tmp_path / "log", "multi", f"state_stores:={lives}") as robots:
         robots.until("up: /left/plant (restarted), /right/plant (restarted)")
         save = [sys.executable, "-m", "wm_robot_cli", "state", "save", "/left/agent"]
         time.sleep(2.0)
@@ -425,7 +430,7 @@ def test_of_several_robots_one_whose_agent_is_killed_goes_on_with_what_it_had_sa
 
 @pytest.mark.parametrize(("state", "code", "saved"), [("lives", 0, True), ("lives", 1, False), ("", 1, True)])
 def test_the_end_says_whether_those_that_save_a_state_did(state, code, saved):
-    nodes = [{"name": "agent", "namespace": "", "policy": "required", "parameters": {"state": state}}]
+    nodes = [{"name": "agent", "namespace": "", "policy": "required", "parameters": {"save_to": state}}]
     graph = bringup.GraphBringup(
         nodes, driver=None, executor=None, shutdown_flag=SimpleNamespace(num_requests=0)
     )

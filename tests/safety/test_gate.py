@@ -227,7 +227,7 @@ def test_within_the_limits_nothing_is_cut():
         gated = gate(action, obs, now=0.0)
         assert not gated.violations
         np.testing.assert_array_equal(gated.applied, action)
-    assert not any(gate.counts.values()) and gate.status()["last"] is None
+    assert not any(gate.counts.values()) and gate.status()["last_violation"] is None
 
 
 def test_without_accelerations_it_is_range_then_rate_bit_for_bit():
@@ -247,14 +247,14 @@ def test_a_cut_says_what_was_cut_and_to_what():
     gate(np.array([0.0, 9.0, 0.0]), at_rest(spec), now=0.0)
     assert gate.counts[LimitRule.RANGE] == gate.counts[LimitRule.RATE] == 1
     assert str(gate.last_violation) == "rate: m1 1.6 became 0.12"
-    assert gate.status()["last"] == {
+    assert gate.status()["last_violation"] == {
         "rule": "rate",
-        "what": "m1",
+        "quantity": "m1",
         "value": pytest.approx(1.6),
         "limit": pytest.approx(0.12),
     }
     gate(np.array([0.0, 0.0, np.nan]), at_rest(spec), now=0.0)
-    assert gate.status()["last"]["value"] == "nan"
+    assert gate.status()["last_violation"]["value"] == "nan"
     assert "finite: m2 is nan" in str(gate.last_violation)
 
 

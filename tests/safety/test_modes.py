@@ -6,7 +6,7 @@ import pytest
 
 from wm_robot.safety.modes import FAULT_EVENTS, Mode, SafetyEvent, select_next_mode
 
-COLUMNS = "arm disarm homed commanded silent refused cuts surprise stale misses broken guard"
+COLUMNS = "arm disarm homed commanded silent rejected violations surprise stale missed_deadlines broken guard"
 ROWS = """
 limp       homing  limp  .      .        .      .     .     .     .     .     .     safe-stop
 homing     .       limp  ready  .        .      hold  hold  .     hold  hold  hold  safe-stop

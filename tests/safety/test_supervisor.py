@@ -8,7 +8,12 @@ from wm_robot.safety.supervisor import MAX_CHANGES, PeriodReport, Supervisor
 from wm_robot.spec import Safety
 
 CUT = LimitViolation(LimitRule.RATE, "m1", 2.0, 1.0)
-SAFETY = Safety(surprise=10.0, surprises=(2, 4), misses=(3, 3), cuts=3)
+SAFETY = Safety(
+    surprise_threshold=10.0,
+    surprise_count_window=(2, 4),
+    missed_deadline_count_window=(3, 3),
+    consecutive_violation_limit=3,
+)
 
 
 def acting(safety=SAFETY):

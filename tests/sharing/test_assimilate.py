@@ -55,7 +55,7 @@ def episode(steps=40, *, seed=0, hold=0.5):
         stamp=np.arange(steps + 1) * 20_000_000,
         obs=rng.normal(size=(steps + 1, 2)),
         action=rng.normal(size=(steps, 1)),
-        hold=np.array([hold]),
+        initial_action=np.array([hold]),
         reward=np.zeros(steps),
         goal=np.zeros((steps + 1, 0)),
         valid=rng.random(steps) < 0.8,

@@ -169,11 +169,11 @@ def test_without_the_library_the_command_that_installs_it_is_named(ring, monkeyp
 
 
 def test_numbers_never_run_back(tmp_path):
-    seen = RollbackCounters(tmp_path / "seen")
+    seen = RollbackCounters(tmp_path / "received")
     assert seen.read_highest("k", "p") == CounterMark(0, "")
     seen.record("k", "p", CounterMark(5, "a"))
     seen.record("k", "p", CounterMark(3, "b"))
-    again = RollbackCounters(tmp_path / "seen")
+    again = RollbackCounters(tmp_path / "received")
     assert again.read_highest("k", "p") == CounterMark(5, "a")
     again.check_not_older("k", "p", CounterMark(5, "a"))
     again.check_not_older("k", "p", CounterMark(6, "c"))

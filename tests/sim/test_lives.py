@@ -36,10 +36,13 @@ def test_lives_have_the_shapes_they_say(robot):
     lives = collect_trajectories(spec, num_trajectories=4, num_steps=29, seed=0)
     size = 3 if spec.chain else 0
     assert lives.obs.shape == (4, 30, spec.obs_dim) and lives.goal.shape == (4, 30, size)
-    assert lives.action.shape == (4, 29, spec.action_dim) and lives.hold.shape == (4, spec.action_dim)
+    assert lives.action.shape == (4, 29, spec.action_dim) and lives.initial_action.shape == (
+        4,
+        spec.action_dim,
+    )
     assert lives.physics.shape[:2] == (4, 3) and lives.world.shape == (4, 29)
     assert lives.world.dtype == np.int64
-    for name in ("obs", "action", "hold", "goal", "physics"):
+    for name in ("obs", "action", "initial_action", "goal", "physics"):
         assert getattr(lives, name).dtype == np.float32 and np.isfinite(getattr(lives, name)).all()
 
 
@@ -67,7 +70,7 @@ def test_lives_are_what_the_simulator_gave():
     lives = collect_trajectories(ARM, num_trajectories=2, num_steps=40, seed=0, worlds=worlds)
     root = np.random.SeedSequence(0, spawn_key=(0,))
     sim = BatchSim(ARM, [w[0] for w in worlds], seed=int(root.spawn(5)[0].generate_state(1, np.uint64)[0]))
-    np.testing.assert_array_equal(lives.hold, sim.last_action)
+    np.testing.assert_array_equal(lives.initial_action, sim.last_action)
     obs, _ = sim.rollout(lives.action)
     np.testing.assert_allclose(lives.obs[:, 1:], obs, atol=1e-4)
 

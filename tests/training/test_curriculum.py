@@ -17,7 +17,7 @@ def lives(deviations: list[list[float]], world: list[list[int]]) -> TrajectoryBa
     return TrajectoryBatch(
         obs=np.tile(np.arange(len(world), dtype=np.float32)[:, None, None], (1, steps + 1, 1)),
         action=np.zeros((len(world), steps, 1), np.float32),
-        hold=np.zeros((len(world), 1), np.float32),
+        initial_action=np.zeros((len(world), 1), np.float32),
         goal=np.zeros((len(world), steps + 1, 0), np.float32),
         physics=np.array(deviations, np.float32)[..., None],
         world=np.array(world),

@@ -16,7 +16,7 @@ def numbered(lives: int = 5, steps: int = 80, worlds: int = 3) -> TrajectoryBatc
     return TrajectoryBatch(
         obs=at.astype(np.float32),
         action=at[:, :-1].astype(np.float32) + 0.5,
-        hold=np.full((lives, 1), -1, np.float32),
+        initial_action=np.full((lives, 1), -1, np.float32),
         goal=at.astype(np.float32) + 0.25,
         physics=(10.0 * np.arange(lives)[:, None, None] + np.arange(worlds)[None, :, None]).astype(
             np.float32
@@ -47,7 +47,10 @@ def test_a_row_is_one_piece_of_one_life():
             stop = start + STEPS
             np.testing.assert_array_equal(drawn.obs[row], lives.obs[life, start : stop + 1])
             np.testing.assert_array_equal(drawn.action[row], lives.action[life, start:stop])
-            before = [lives.action[life, t] if t >= 0 else lives.hold[life] for t in range(start - 3, start)]
+            before = [
+                lives.action[life, t] if t >= 0 else lives.initial_action[life]
+                for t in range(start - 3, start)
+            ]
             np.testing.assert_array_equal(drawn.recent[row], before)
 
 

@@ -33,7 +33,7 @@ def gain_lives(number: int, lives: int = 24, steps: int = 80) -> TrajectoryBatch
     return TrajectoryBatch(
         obs=obs,
         action=action,
-        hold=np.zeros((lives, 1), np.float32),
+        initial_action=np.zeros((lives, 1), np.float32),
         goal=np.zeros((lives, steps + 1, 0), np.float32),
         physics=gain,
         world=np.zeros((lives, steps), np.int64),
@@ -153,7 +153,7 @@ def test_a_model_trained_by_being_told_finds_out_by_itself(tmp_path):
     # The prior is that of the training's lives: a coin, and so one number with two sides.
     assert model.memories[0].prior_mean.abs() < 0.5 and model.memories[0].reflection_sum.abs() < 1e-6
     obs, action = torch.from_numpy(new.obs), torch.from_numpy(new.action)
-    born = model.initial_state(initial_action=torch.from_numpy(new.hold))
+    born = model.initial_state(initial_action=torch.from_numpy(new.initial_action))
     _, lived = model.scan(born, obs[:, :31], action[:, :30], torch.ones(40, 30))
     gain = torch.from_numpy(new.physics[:, 0])
     assert ((model.estimate_physics(lived) > 0) == (gain > 0)).float().mean() > 0.95

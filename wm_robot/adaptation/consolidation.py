@@ -65,7 +65,9 @@ class ConsolidationClient:
         self._evaluation, self._learner = evaluation, learner
         self.experience = ExperienceBuffer()
         self.events: deque[AgentEvent] = deque(maxlen=MAX_EVENTS)
-        self.counts = {"offered": 0, "dropped": 0, "candidates": 0, "refused": 0}
+        self.counts = dict.fromkeys(
+            ("segments_offered", "segments_dropped", "candidates", "candidates_rejected"), 0
+        )
 
     def restore_experience(self, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         """Start with an empty experience buffer, or with a saved one."""
@@ -95,13 +97,13 @@ class ConsolidationClient:
         self.experience = self.experience.append_step(state, step)
         if self.experience.chapters > chapters:
             taken = self._learner.offer_segment(self.experience.latest[-1])
-            self.counts["offered" if taken else "dropped"] += 1
+            self.counts["segments_offered" if taken else "segments_dropped"] += 1
 
     def _start_evaluation(self, state: ArrayState, candidate: ResidualCandidate) -> ArrayState:
         residual, verdict, _ = candidate
         self.counts["candidates"] += 1
         for life, good in enumerate(verdict.is_better):
-            self.counts["refused"] += not good
+            self.counts["candidates_rejected"] += not good
             figures = (
                 f"error {verdict.candidate[life]:.3g} on held-out segments, {verdict.current[life]:.3g} with the "
                 f"current residual, {verdict.without_residual[life]:.3g} without a residual"

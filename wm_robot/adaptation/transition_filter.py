@@ -44,7 +44,7 @@ class TransitionFilter:
         self._steps_since_intervention = self.config.num_rejected_after
         self._last_reason = ""
         self.events: deque[AgentEvent] = deque(maxlen=MAX_EVENTS)
-        self.counts = {"saturated": 0, "stuck": 0, "contact": 0}
+        self.counts = {"saturated": 0, "stuck": 0, "intervention": 0}
 
     def rejects(
         self, step: int, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, *, intervention: bool
@@ -79,7 +79,7 @@ class TransitionFilter:
         if stuck.any():
             found["stuck"] = f"sensors of {self._list_motor_names(stuck)} stuck while commanded to move"
         if self._steps_since_intervention < c.num_rejected_after:
-            found["contact"] = "safety intervention"
+            found["intervention"] = "safety intervention"
         return found
 
     def _find_stuck_motors(self) -> np.ndarray:

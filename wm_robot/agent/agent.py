@@ -81,7 +81,7 @@ class Agent:
             seed=seed,
         )
         self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
-        self._transition_counts = {"watched": 0, "invalid": 0}
+        self._transition_counts = {"num_valid": 0, "num_invalid": 0}
         self._parent_snapshot: tuple[Store, str] | None = None
         """Snapshot from which this lifetime state continues."""
 
@@ -92,15 +92,19 @@ class Agent:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Counters by name. `lived`: updates of the lifetime, over all sessions. `watched` and `invalid`: valid and
-        invalid transitions of this session, whether it learns or not. Parts in use add the outcomes of residuals,
-        the reasons of rejected transitions, and the results of the plan monitor."""
+        """Counters by name. `num_steps`: updates of the lifetime, over all sessions. `num_valid` and `num_invalid`:
+        transitions of this session, whether it learns or not. Parts in use add the outcomes of residuals, the
+        reasons of rejected transitions, and the results of the plan monitor."""
         state = self._batch.state if self._batch.is_started else None
-        counted = {"lived": int(state.step.max()) if state else 0, **self._transition_counts}
+        counted = {"num_steps": int(state.step.max()) if state else 0, **self._transition_counts}
         for part in self._event_sources:
             counted |= part.counts if part else {}
         if state and (shadow := state.shadow) is not None:
-            outcomes = {"tried": shadow.offered, "believed": shadow.accepted, "given_up": shadow.rejected}
+            outcomes = {
+                "residuals_evaluated": shadow.offered,
+                "residuals_accepted": shadow.accepted,
+                "residuals_rejected": shadow.rejected,
+            }
             counted |= {name: int(count.max()) for name, count in outcomes.items()}
         return counted
 
@@ -184,13 +188,13 @@ class Agent:
             InferenceError: If the updated state would not be finite; the state stays unchanged.
         """
         if self._transition_filter is not None:
-            step = self._transition_counts["watched"] + self._transition_counts["invalid"]
+            step = sum(self._transition_counts.values())
             valid &= not self._transition_filter.rejects(
                 step, obs, applied, next_obs, intervention=intervention
             )
         if self._plan_monitor is not None and not valid:
             self._plan_monitor.invalidate()
-        self._transition_counts["watched" if valid else "invalid"] += 1
+        self._transition_counts["num_valid" if valid else "num_invalid"] += 1
         weight = np.array([1.0 if valid and self.learning else 0.0], np.float32)
         mean, log_variance = (
             x[0]

@@ -28,7 +28,7 @@ class AgentConfig:
     """Name of a task of the robot's spec."""
     learning: bool = True
     """False: the lifetime state is read and never updated."""
-    recall: bool = True
+    use_context_bank: bool = True
     """Contexts of earlier steps are recognised and reused."""
     learner: bool = False
     """A learner process fits a residual, which is evaluated and then accepted or rejected."""
@@ -64,7 +64,7 @@ class RobotAgent:
         if self._learner is not None:
             values["learner_alive"] = self._learner.is_alive
         if self._plan_monitor is not None:
-            values["plans_kept"] = not self._plan_monitor.is_alarmed.any()
+            values["plans_valid"] = not self._plan_monitor.is_alarmed.any()
         return values
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
         planner=MppiConfig(**{name: size for name, size in sizes.items() if size}),
         functions=graphs,
         learning=config.learning,
-        use_context_bank=config.recall,
+        use_context_bank=config.use_context_bank,
         learner=learner,
         transition_filter=TransitionFilter(spec),
         plan_monitor=watch,

@@ -141,7 +141,7 @@ class PlanMonitor:
 
     def begin(self, num_rows: int) -> None:
         """Drop all plans and clear the alarm."""
-        self.counts = {"plans": 0, "broken_off": 0, "alarms": 0, "alarmed": 0}
+        self.counts = {"plans": 0, "plans_excluded": 0, "alarms": 0, "alarm_steps": 0}
         self.is_alarmed = np.zeros(num_rows, bool)
         """Rows with an alarm."""
         self.score: PlanScore | None = None
@@ -185,7 +185,7 @@ class PlanMonitor:
                 self._complete_rollout, current = current, None
         self._rollout = current or _ReferenceRollout(obs, goals, plan, recent, predict_step)
         self._last_request, self._is_advanced = (obs, plan[:, 0]), False
-        self.counts["alarmed"] += int(self.is_alarmed.sum())
+        self.counts["alarm_steps"] += int(self.is_alarmed.sum())
 
     def advance(self) -> None:
         """Advance the reference rollout by one step and score a completed plan. Call it after sending the command."""
@@ -213,7 +213,7 @@ class PlanMonitor:
     def _store_rewards(self, done: _ReferenceRollout) -> None:
         rows = np.flatnonzero(~done.is_excluded)
         self.counts["plans"] += len(rows)
-        self.counts["broken_off"] += int(done.is_excluded.sum())
+        self.counts["plans_excluded"] += int(done.is_excluded.sum())
         at = self._num_plans[rows] % self.config.window
         self._plan_rewards[:, rows, at] = done.compute_rewards(self._reward)[:, rows]
         self._num_plans[rows] += 1

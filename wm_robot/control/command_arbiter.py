@@ -153,7 +153,9 @@ class CommandArbiter:
         Args:
             violations: Limit violations that the gate corrected in this period.
         """
-        return not self.supervisor.may_learn or any(cut.rule in INTERVENTION_RULES for cut in violations)
+        return not self.supervisor.may_learn or any(
+            violation.rule in INTERVENTION_RULES for violation in violations
+        )
 
     def request_arming(self) -> str:
         """Clear the guard's emergency stop, and request the next mode towards acting.

@@ -130,14 +130,14 @@ class ControlLoop:
         # Without a write there are no limit violations.
         gate.clear_violations()
         applied = self._call_guarded(self._write, mode, action)
-        cuts = self._violations = gate.violations
+        violations = self._violations = gate.violations
         commanded = self._clock()
         latency = lateness + commanded - began
-        self._call_guarded(self._report, obs, applied, cuts, latency)
+        self._call_guarded(self._report, obs, applied, violations, latency)
         self.num_periods += 1
         if self._log is not None:
             times = (lateness, latency, acted - began, self._clock() - commanded)
-            self._log(self._make_log_entry(obs, mode, cuts, times))
+            self._log(self._make_log_entry(obs, mode, violations, times))
         self._progress()
         return mode
 
@@ -153,19 +153,19 @@ class ControlLoop:
         Args:
             times: From the deadline to the start and to the command, of deciding and of reporting, in s.
         """
-        late_ms, latency_ms, act_ms, live_ms = (1e3 * each for each in times)
+        late_ms, latency_ms, act_ms, learn_ms = (1e3 * each for each in times)
         self.latency.add_duration(latency_ms)
-        self.report_time.add_duration(live_ms)
+        self.report_time.add_duration(learn_ms)
         surprise = self.arbiter.source.surprise
         return PeriodRecord(
             stamp=_stamp_ns(obs),
             late_ms=late_ms,
             latency_ms=latency_ms,
             act_ms=act_ms,
-            learn_ms=live_ms,
+            learn_ms=learn_ms,
             surprise=math.nan if surprise is None else surprise,
             mode=mode,
-            violations=tuple(cut.rule for cut in violations),
+            violations=tuple(violation.rule for violation in violations),
         )
 
     def _call_guarded(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -69,9 +69,9 @@ class LocalCommands:
             self._last = obs, applied, intervened
         if last is None or not (np.isfinite(last[0].values).all() and np.isfinite(obs.values).all()):
             return
-        before, action, contact = last
+        before, action, intervention = last
         whole = self._period / MAX_PERIOD_RATIO <= obs.stamp - before.stamp <= self._period * MAX_PERIOD_RATIO
         surprise = self.controller.observe(
-            before.values, action, obs.values, valid=whole and may_learn, intervention=contact
+            before.values, action, obs.values, valid=whole and may_learn, intervention=intervention
         )
         self.surprise = surprise if whole else None

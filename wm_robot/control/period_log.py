@@ -54,7 +54,7 @@ class PeriodRecord(NamedTuple):
     violations: tuple[LimitRule, ...] = ()
 
 
-NUMBER_KEYS = ("late_ms", "latency_ms", "act_ms", "live_ms", "surprise")
+NUMBER_KEYS = ("late_ms", "latency_ms", "act_ms", "learn_ms", "surprise")
 RING_LAYOUT: SlotLayout = {
     "whole": ArrayField((3,), np.dtype(np.int64).str),
     "numbers": ArrayField((len(NUMBER_KEYS),), np.dtype(np.float64).str),
@@ -114,13 +114,13 @@ def describe_log(log: PeriodLog | None) -> dict[str, Any]:
 
 def format_period(whole: np.ndarray, numbers: np.ndarray) -> str:
     """Return the line of JSON of a period, from its slot in the ring."""
-    stamp, mode, cuts = (int(number) for number in whole)
+    stamp, mode, violations = (int(number) for number in whole)
     values: dict[str, Any] = {"stamp": stamp}
     values |= {n: round(float(x), 4) for n, x in zip(NUMBER_KEYS, numbers, strict=True) if math.isfinite(x)}
     if mode >= 0:
         values["mode"] = MODES[mode].value
-    if cuts:
-        values["cuts"] = [rule.value for bit, rule in enumerate(RULES) if cuts >> bit & 1]
+    if violations:
+        values["violations"] = [rule.value for bit, rule in enumerate(RULES) if violations >> bit & 1]
     return json.dumps(values, allow_nan=False, separators=(",", ":"))
 
 

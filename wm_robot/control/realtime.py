@@ -200,7 +200,7 @@ class GarbageCollector:
         """Return the status values of the collection."""
         return {
             "collected": self._collection.num_runs,
-            "put_off": self._collection.num_deferred,
+            "deferred": self._collection.num_deferred,
             "longest_ms": 1e3 * self._collection.longest_run,
         }
 

@@ -110,7 +110,7 @@ class TensorBatch:
     def __init__(self, batch: TrajectoryBatch):
         self.obs = torch.from_numpy(batch.obs)
         self.action = torch.from_numpy(batch.action)
-        self.initial_action = torch.from_numpy(batch.hold)
+        self.initial_action = torch.from_numpy(batch.initial_action)
         truth = batch.true_physics()
         self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
 

@@ -196,7 +196,7 @@ def _describe_episode(episode: Episode, origin: EpisodeOrigin) -> dict[str, Any]
         "kind": KIND,
         "steps": len(episode),
         "goal": episode.goal.shape[1],
-        "hold": [float(value) if np.isfinite(value) else None for value in episode.hold],
+        "initial_action": [float(value) if np.isfinite(value) else None for value in episode.initial_action],
         "terminated": episode.terminated,
         "truncated": episode.truncated,
     }
@@ -269,7 +269,9 @@ def _make_episode(table: pa.Table, origin: EpisodeOrigin, about: Mapping[str, An
         stamp=table["stamp"].to_numpy(),
         obs=stack_columns(table, origin.observation),
         action=action,
-        hold=np.array([np.nan if value is None else value for value in about["hold"]], action.dtype),
+        initial_action=np.array(
+            [np.nan if value is None else value for value in about["initial_action"]], action.dtype
+        ),
         reward=kept["reward"].to_numpy(),
         goal=stack_columns(table, goal_columns(about["goal"])),
         valid=kept["valid"].to_numpy(zero_copy_only=False).astype(bool),

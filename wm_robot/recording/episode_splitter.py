@@ -25,7 +25,7 @@ from wm_robot.streams.transition_assembler import (
 )
 from wm_robot.types import Episode
 
-COMMAND_TOPIC, PLANT_TOPIC, INTERVENTION_TOPIC = "joint_command", "plant/status", "plant/contact"
+COMMAND_TOPIC, PLANT_TOPIC, INTERVENTION_TOPIC = "joint_command", "plant/status", "plant/intervention"
 STATE_TOPIC, APPLIED_TOPIC = "joint_states", "applied_command"
 JOINT_STATE_TYPE, POINT_TYPE, STRING_TYPE = (
     "sensor_msgs/msg/JointState",
@@ -256,7 +256,7 @@ class EpisodeBuilder:
             stamp=stamp,
             obs=obs,
             action=led[1:],
-            hold=led[0],
+            initial_action=led[0],
             reward=np.full(len(led) - 1, np.nan),
             goal=goal,
             valid=valid[1:],

@@ -256,7 +256,7 @@ def _make_episode(table: pa.Table, origin: EpisodeOrigin, goal_size: int, end: d
         stamp=table["stamp"].to_numpy(),
         obs=stack_columns(table, origin.observation),
         action=led[1:],
-        hold=led[0],
+        initial_action=led[0],
         reward=table["reward"].to_numpy()[1:],
         goal=stack_columns(table, goal_columns(goal_size)),
         valid=table["valid"].to_numpy()[1:],

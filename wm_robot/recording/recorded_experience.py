@@ -185,7 +185,7 @@ def drop_nonfinite(episode: Episode) -> Episode:
     kept = np.flatnonzero(np.isfinite(episode.obs).all(-1))
     if not len(kept):
         raise SpecError(f"none of {len(episode.obs)} observations is finite; leave this episode out")
-    led = np.concatenate([episode.hold[None], episode.action])
+    led = np.concatenate([episode.initial_action[None], episode.action])
     known = np.isfinite(led).all(-1)
     if len(kept) == len(episode) + 1 and known.all():
         return episode
@@ -199,7 +199,7 @@ def drop_nonfinite(episode: Episode) -> Episode:
         obs=episode.obs[kept],
         goal=episode.goal[kept],
         action=led[1:],
-        hold=led[0],
+        initial_action=led[0],
         reward=np.where(one_on, episode.reward[kept[1:] - 1], np.nan),
         valid=one_on & episode.valid[kept[1:] - 1],
     )

@@ -55,7 +55,7 @@ class Gate:
         self._obs_low, self._obs_high = compute_plausible_range(spec)
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
         self._columns = {name: first + self.limits.joint_index for name, first in interfaces.items()}
-        self._max_age = spec.safety.max_age * spec.dt
+        self._max_age = spec.safety.max_age_periods * spec.dt
         self._max_time_ahead = MAX_PERIODS_AHEAD * spec.dt
         self._limits_stopping = bool(self.limits.stopping_factor.any()) and len(interfaces) == 2
         self._limits_lead = bool(np.isfinite(self.limits.max_lead).any()) and "position" in interfaces
@@ -96,17 +96,17 @@ class Gate:
             The applied action, and its limit violations. For a rejected action a servo holds its present
             target, and a motor is released.
         """
-        cuts: list[LimitViolation] = []
+        violations: list[LimitViolation] = []
         refused = self._check_action(action) or self._check_observation(obs, now)
         if refused:
-            cuts.append(refused)
+            violations.append(refused)
             np.copyto(self._target, np.where(self.limits.is_servo, self._last, 0.0))
         else:
             np.copyto(self._target, action)
         if obs is not None and not refused:
-            self._limit_by_sensors(obs.values, cuts)
-        self._limit_by_history(cuts)
-        return self._finish_action(cuts)
+            self._limit_by_sensors(obs.values, violations)
+        self._limit_by_history(violations)
+        return self._finish_action(violations)
 
     def _check_action(self, action: Any) -> LimitViolation | None:
         """Return why an action is rejected as a whole; None if it is not."""
@@ -248,9 +248,9 @@ class Gate:
             np.copyto(self._target, limited)
 
     def _finish_action(self, violations: list[LimitViolation]) -> GateResult:
-        for cut in violations:
-            self.counts[cut.rule] += 1
-            self.last_violation = cut
+        for violation in violations:
+            self.counts[violation.rule] += 1
+            self.last_violation = violation
         self.violations = tuple(violations)
         applied = self._target.astype(np.float32)
         # Rounding alone could leave the range here, by one unit in the last place.
@@ -262,6 +262,6 @@ class Gate:
     def status(self) -> dict[str, Any]:
         """Return the count of each rule and the last limit violation, as plain values."""
         return {
-            "cuts": {rule.value: count for rule, count in self.counts.items()},
-            "last": self.last_violation.to_dict() if self.last_violation else None,
+            "violations": {rule.value: count for rule, count in self.counts.items()},
+            "last_violation": self.last_violation.to_dict() if self.last_violation else None,
         }

@@ -57,7 +57,7 @@ class GatedRobot:
         """Write an action, `A`; return the action that is applied over the coming period.
 
         It never raises for any action: one that cannot be applied becomes a hold, and `gate.violations` has the
-        reason. An action is rejected if the last `read` is older than `safety.max_age`.
+        reason. An action is rejected if the last `read` is older than `safety.max_age_periods`.
         """
         hold = self._driver.last_action
         if not np.array_equal(hold, self.gate.last_action):

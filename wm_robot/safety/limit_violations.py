@@ -68,6 +68,6 @@ class LimitViolation:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a number that is not finite becomes a text."""
         numbers = {"value": self.value, "limit": self.limit}
-        return {"rule": self.rule.value, "what": self.quantity} | {
+        return {"rule": self.rule.value, "quantity": self.quantity} | {
             name: number if math.isfinite(number) else str(number) for name, number in numbers.items()
         }

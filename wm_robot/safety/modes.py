@@ -33,15 +33,15 @@ class SafetyEvent(str, Enum):
     """A controller sends commands."""
     SILENT = "silent"
     """The controller stopped sending commands."""
-    REFUSED = "refused"
+    REJECTED = "rejected"
     """The gate rejected an action."""
-    CUTS = "cuts"
+    VIOLATIONS = "violations"
     """The gate limited too many actions in a row."""
     SURPRISE = "surprise"
     """Too many observations had a large prediction error."""
     STALE = "stale"
     """No valid observation shows the state of the robot."""
-    MISSES = "misses"
+    MISSED_DEADLINES = "missed_deadlines"
     """Too many deadlines were missed."""
     BROKEN = "broken"
     """The controller or the robot raised an error."""
@@ -51,11 +51,11 @@ class SafetyEvent(str, Enum):
 
 FAULT_EVENTS = frozenset(
     {
-        SafetyEvent.REFUSED,
-        SafetyEvent.CUTS,
+        SafetyEvent.REJECTED,
+        SafetyEvent.VIOLATIONS,
         SafetyEvent.SURPRISE,
         SafetyEvent.STALE,
-        SafetyEvent.MISSES,
+        SafetyEvent.MISSED_DEADLINES,
         SafetyEvent.BROKEN,
         SafetyEvent.GUARD,
     }

@@ -58,8 +58,8 @@ class Supervisor:
         self.mode_changes: deque[ModeChange] = deque(maxlen=MAX_CHANGES)
         self._safety = safety
         self._requests: dict[SafetyEvent, str] = {}
-        self._surprise_window: deque[bool] = deque(maxlen=safety.surprises[1])
-        self._deadline_window: deque[bool] = deque(maxlen=safety.misses[1])
+        self._surprise_window: deque[bool] = deque(maxlen=safety.surprise_count_window[1])
+        self._deadline_window: deque[bool] = deque(maxlen=safety.missed_deadline_count_window[1])
         self._num_limited_actions = 0
 
     def request_arming(self) -> None:
@@ -85,34 +85,34 @@ class Supervisor:
     def _collect_events(self, report: PeriodReport) -> dict[SafetyEvent, str]:
         """Collect the events of a report, each with its reason as text."""
         safety = self._safety
-        surprised = report.surprise is not None and not report.surprise <= safety.surprise
+        surprised = report.surprise is not None and not report.surprise <= safety.surprise_threshold
         self._surprise_window.append(surprised)
         self._deadline_window.append(report.is_late)
         self._num_limited_actions = self._num_limited_actions + 1 if report.violations else 0
         seen: dict[SafetyEvent, str] = {}
-        for cut in report.violations:
-            if cut.rule in ACTION_RULES:
-                seen[SafetyEvent.REFUSED] = f"the gate rejected an action ({cut})"
-            if cut.rule in OBSERVATION_RULES:
-                seen[SafetyEvent.STALE] = f"the gate rejected an observation ({cut})"
-        if self._num_limited_actions >= safety.cuts:
-            seen[SafetyEvent.CUTS] = (
+        for violation in report.violations:
+            if violation.rule in ACTION_RULES:
+                seen[SafetyEvent.REJECTED] = f"the gate rejected an action ({violation})"
+            if violation.rule in OBSERVATION_RULES:
+                seen[SafetyEvent.STALE] = f"the gate rejected an observation ({violation})"
+        if self._num_limited_actions >= safety.consecutive_violation_limit:
+            seen[SafetyEvent.VIOLATIONS] = (
                 f"the gate limited {self._num_limited_actions} actions in a row (the last: {report.violations[-1]})"
             )
-        if sum(self._surprise_window) >= safety.surprises[0]:
+        if sum(self._surprise_window) >= safety.surprise_count_window[0]:
             seen[SafetyEvent.SURPRISE] = (
-                f"surprise above {safety.surprise:g} nats in {sum(self._surprise_window)} of "
+                f"surprise above {safety.surprise_threshold:g} nats in {sum(self._surprise_window)} of "
                 f"{len(self._surprise_window)} steps"
             )
-        if sum(self._deadline_window) >= safety.misses[0]:
-            seen[SafetyEvent.MISSES] = (
+        if sum(self._deadline_window) >= safety.missed_deadline_count_window[0]:
+            seen[SafetyEvent.MISSED_DEADLINES] = (
                 f"{sum(self._deadline_window)} of {len(self._deadline_window)} deadlines missed"
             )
         for event, happened, words in (
             (SafetyEvent.HOMED, report.is_home, "the fallback controller is at home"),
             (SafetyEvent.COMMANDED, report.has_command, "a controller started to send commands"),
             (SafetyEvent.SILENT, report.is_silent, "the controller stopped sending commands"),
-            (SafetyEvent.REFUSED, report.rejection, report.rejection),
+            (SafetyEvent.REJECTED, report.rejection, report.rejection),
             (SafetyEvent.GUARD, report.guard_reason, report.guard_reason),
             (SafetyEvent.BROKEN, report.error, report.error),
         ):

@@ -28,7 +28,7 @@ class RecordedSteps(NamedTuple):
     @classmethod
     def from_episode(cls, episode: Episode) -> "RecordedSteps":
         """Convert an episode of one robot. An unknown action before the first one is set equal to it."""
-        hold = np.where(np.isfinite(episode.hold), episode.hold, episode.action[0])
+        hold = np.where(np.isfinite(episode.initial_action), episode.initial_action, episode.action[0])
         parts = (episode.obs, episode.action, hold, episode.valid)
         return cls(*(np.ascontiguousarray(x, np.float32)[None] for x in parts))
 

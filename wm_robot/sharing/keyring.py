@@ -4,8 +4,8 @@
 
     KEYS/private/<name>.pem     a private key, PKCS #8; readable by its owner alone
     KEYS/trusted/<name>.json    a trusted public key, and until when
-    KEYS/seen/                  the highest number received of each product
-    KEYS/given/                 the highest number signed here of each product
+    KEYS/received/              the highest number received of each product
+    KEYS/issued/                the highest number signed here of each product
 """
 
 import os
@@ -66,8 +66,8 @@ class Keyring:
                 f"Name one with --keys FOLDER, or set {KEYS_VARIABLE}"
             ) from error
         self.received_counters, self.issued_counters = (
-            RollbackCounters(self.folder / "seen"),
-            RollbackCounters(self.folder / "given"),
+            RollbackCounters(self.folder / "received"),
+            RollbackCounters(self.folder / "issued"),
         )
         self._clock = clock
 

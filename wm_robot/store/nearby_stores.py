@@ -20,7 +20,7 @@ def no_store_error(folder: Path) -> SnapshotError:
     what = "there is no such folder" if not os.path.lexists(folder) else "it is no store"
     found = find_nearby_stores(folder)
     if not found:
-        move = "Name the folder that an agent saves in, its parameter 'state'"
+        move = "Name the folder that an agent saves in, its parameter 'save_to'"
     else:
         others = ", ".join(map(str, found[1:5]))
         move = f"Did you mean {found[0]}? {f'Others near: {others}. ' if others else ''}"

@@ -122,7 +122,7 @@ class SegmentSampler:
     def _cut_segment(self, pool: int, row: int, start: int) -> tuple[np.ndarray, ...]:
         lives, stop = self._pools[pool], start + self.num_steps
         before = lives.action[row, max(0, start - self.num_recent) : start]
-        missing = np.repeat(lives.hold[row][None], self.num_recent - len(before), axis=0)
+        missing = np.repeat(lives.initial_action[row][None], self.num_recent - len(before), axis=0)
         steps = np.minimum(np.arange(start, stop + 1), lives.num_steps - 1)
         truth = lives.physics[row][lives.world[row, steps]]
         return (

@@ -251,7 +251,14 @@ def _run_control(
     wait_for_recorder: bool,
 ) -> None:
     """Run the shipped loop in real time until the parent ends it."""
-    robot = EmulatedRobot(replace(spec, safety=replace(spec.safety, surprise=NEVER, misses=(10**6, 10**6))))
+    robot = EmulatedRobot(
+        replace(
+            spec,
+            safety=replace(
+                spec.safety, surprise_threshold=NEVER, missed_deadline_count_window=(10**6, 10**6)
+            ),
+        )
+    )
     recorder = _BlockingRecorder() if wait_for_recorder else PeriodLog(log)
     controller, learner, end = make_controller(robot)
     tape.set_helpers(learner=learner, recorder=recorder.writer_pid)

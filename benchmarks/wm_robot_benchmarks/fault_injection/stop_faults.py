@@ -91,7 +91,7 @@ class StopFaultStage:
     def start_processes(self) -> "Iterator[StopFaultStage]":
         """Run guard and plant in this context."""
         command = [sys.executable, "-m", "wm_robot_cli", "guard", str(self._page)]
-        limit = ["--limit-ms", str(1e3 * self._spec.safety.heartbeat)]
+        limit = ["--limit-ms", str(1e3 * self._spec.safety.heartbeat_timeout)]
         guard = subprocess.Popen([*command, *limit], stdout=subprocess.DEVNULL)
         plant = fork_process(lambda: run_plant(self._spec, self._page, self.board))
         try:
@@ -130,7 +130,7 @@ class StopFaultStage:
             if signal_number is signal.SIGSTOP:
                 os.kill(control, signal.SIGCONT)
             # A process that continues must not move the plant without arming.
-            time.sleep(3 * self._spec.safety.heartbeat)
+            time.sleep(3 * self._spec.safety.heartbeat_timeout)
             resumed = self.board.mode is not Mode.SAFE_STOP
             return StopResult((stopped - sent) / 1e9, (stopped - progress) / 1e9, resumed)
         finally:

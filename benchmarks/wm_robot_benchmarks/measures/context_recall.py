@@ -62,7 +62,7 @@ def measure_visits(
     count, visits = len(lives), (lives.num_steps - HORIZON) // visit_steps
     plain = TorchBackend(model)
     backend: ModelBackend[np.ndarray] = ContextBank(plain, recall) if recall else plain
-    state = backend.initial_state(initial_action=lives.hold)
+    state = backend.initial_state(initial_action=lives.initial_action)
     ones, found = np.ones(count, np.float32), np.empty((count, visits, len(points)))
     witness = _SlotContexts(recall, lives) if recall else None
     for t in range(visit_steps * visits):

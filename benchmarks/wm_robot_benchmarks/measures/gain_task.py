@@ -50,7 +50,7 @@ def generate_gain_trajectories(
     return TrajectoryBatch(
         obs=obs[..., None].astype(np.float32),
         action=action[..., None].astype(np.float32),
-        hold=np.zeros((count, 1), np.float32),
+        initial_action=np.zeros((count, 1), np.float32),
         goal=np.zeros((count, steps + 1, 0), np.float32),
         physics=gains[..., None].astype(np.float32),
         world=world,

@@ -57,7 +57,7 @@ def generate_linear_trajectories(
     return TrajectoryBatch(
         obs=obs.astype(np.float32),
         action=action.astype(np.float32),
-        hold=np.zeros((count, INPUTS), np.float32),
+        initial_action=np.zeros((count, INPUTS), np.float32),
         goal=np.zeros((count, steps + 1, 0), np.float32),
         physics=systems.reshape(*systems.shape[:2], NUMBERS).astype(np.float32),
         world=world.astype(np.int64),
@@ -101,7 +101,7 @@ def compute_model_errors(
 ) -> Float[np.ndarray, "B T"]:
     """Compute the squared prediction error of a model with a lifetime state, at each step."""
     obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
-    state = model.initial_state(initial_action=torch.from_numpy(lives.hold))
+    state = model.initial_state(initial_action=torch.from_numpy(lives.initial_action))
     errors = []
     for start in range(0, lives.num_steps, PIECE):
         stop = min(start + PIECE, lives.num_steps)

@@ -24,7 +24,7 @@ class RobotLog:
     """`T+1 O`."""
     action: np.ndarray
     """`T A`."""
-    hold: np.ndarray
+    initial_action: np.ndarray
     """`A`."""
     valid: np.ndarray
     """`T`, bool."""
@@ -32,7 +32,7 @@ class RobotLog:
     def last_actions(self, step: int, count: int) -> np.ndarray:
         """Return the last `count` actions before a step, the newest last."""
         before = self.action[max(0, step - count) : step]
-        return np.concatenate([np.repeat(self.hold[None], count - len(before), 0), before])
+        return np.concatenate([np.repeat(self.initial_action[None], count - len(before), 0), before])
 
 
 def resume_lifetime(

@@ -35,7 +35,7 @@ class EchoAgent:
         stall_every: Answers between two stalls; 0: none.
         stall: Duration of a stall, in s.
         """
-        self.counters: Mapping[str, int] = {"lived": 0, "watched": 0, "invalid": 0}
+        self.counters: Mapping[str, int] = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
         self.agent, self._spec, self._every, self._stall = self, spec, stall_every, stall
         self._acted = self._stalled = 0
         self._first = self._last = (0.0, 0.0)

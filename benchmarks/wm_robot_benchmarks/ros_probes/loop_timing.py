@@ -109,11 +109,11 @@ def _read_report(folder: Path, part: str) -> dict[str, Any]:
 def _check_reports(reports: Mapping[str, Any], seconds: float, dt: float) -> dict[str, Any]:
     plant, agent = reports["plant"], reports["agent"]
     latency, commands = plant["latency"], plant["commands"]
-    if agent["trouble"] or not latency["count"]:
-        raise DeviceError(f"the agent stopped, or sent no command: {agent['trouble'] or 'no reason given'}")
-    if plant["lived"] < round(seconds / dt):
+    if agent["fault"] or not latency["count"]:
+        raise DeviceError(f"the agent stopped, or sent no command: {agent['fault'] or 'no reason given'}")
+    if plant["num_steps"] < round(seconds / dt):
         raise DeviceError(
-            f"the plant ran {plant['lived']} of {round(seconds / dt)} periods; the machine is too busy"
+            f"the plant ran {plant['num_steps']} of {round(seconds / dt)} periods; the machine is too busy"
         )
     permitted = [part["realtime"].get("priority") == "" for part in (plant, agent)]
     return {
@@ -155,7 +155,7 @@ def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[st
     model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
     world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
     # The surprise comes from the changed rate, so it must not stop the robot.
-    safety = replace(known.safety, surprise=NEVER)
+    safety = replace(known.safety, surprise_threshold=NEVER)
     spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
     file, copy = folder / f"{known.name}.yaml", folder / "base"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))

@@ -42,7 +42,7 @@ Row = tuple[str, ...]
 class IdleAgent:
     """Agent without function, for an agent node that is only inspected."""
 
-    counters = {"lived": 0, "watched": 0, "invalid": 0}
+    counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
 
     def __init__(self, config: Any, spec: Any):
         self._spec, self.agent = spec, self

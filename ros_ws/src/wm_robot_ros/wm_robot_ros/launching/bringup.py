@@ -181,7 +181,7 @@ class GraphBringup:
 
         for member in reversed(self._members):
             if member.process:
-                saves = bool(member.node["parameters"].get("state"))
+                saves = bool(member.node["parameters"].get("save_to"))
                 code = member.process.stop_process(
                     kill_timeout=END_TIMEOUT, is_discarded=is_discarded if saves else None
                 )

@@ -35,16 +35,16 @@ class ActionClientNode(Node):
         """Raises:
         ConfigError: If `wm_robot_msgs` is not built, or the action does not exist.
         """
-        super().__init__("ask")
+        super().__init__("action_client")
         action = declare_parameter(self, "action", "evaluate", "action to run: adapt or evaluate")
         agent = declare_parameter(self, "agent", "agent", "name of the agent's node")
         self.timeout = declare_parameter(
-            self, "patience", 60.0, "longest wait for the agent, in s", bounds=(0, 3600)
+            self, "timeout", 60.0, "longest wait for the agent, in s", bounds=(0, 3600)
         )
         steps = declare_parameter(self, "steps", 1500, "adapt: number of control steps", bounds=(0, 10**9))
-        allowed = declare_parameter(
+        max_increase = declare_parameter(
             self,
-            "allowed",
+            "max_surprise_increase",
             0.5,
             "adapt: largest accepted increase of the surprise, in nats per channel; negative: any",
         )
@@ -55,9 +55,9 @@ class ActionClientNode(Node):
         robot = declare_parameter(
             self, "robot", "", "evaluate: namespace of the robot in a session with several"
         )
-        lives = declare_parameter(
+        references = declare_parameter(
             self,
-            "lives",
+            "references",
             "",
             "evaluate: branches, pins or digests, separated by commas; empty: the state of the agent",
         )
@@ -68,9 +68,13 @@ class ActionClientNode(Node):
         from wm_robot_msgs.action import Adapt, Evaluate
 
         goals = {
-            "adapt": lambda: Adapt.Goal(steps=steps, allowed=allowed if allowed >= 0 else math.inf, pin=pin),
+            "adapt": lambda: Adapt.Goal(
+                steps=steps,
+                max_surprise_increase=max_increase if max_increase >= 0 else math.inf,
+                pin=pin,
+            ),
             "evaluate": lambda: Evaluate.Goal(
-                recordings=_split_names(recordings), robot=robot, references=_split_names(lives)
+                recordings=_split_names(recordings), robot=robot, references=_split_names(references)
             ),
         }
         if action not in goals:

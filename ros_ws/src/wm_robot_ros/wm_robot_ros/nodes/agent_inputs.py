@@ -71,15 +71,17 @@ class AgentInputs:
             PublisherLock(node, topic, throttled_log, block_rejected=False)
             for topic in ("joint_states", "applied_command")
         )
-        contact = log_incompatible_qos("plant/contact", throttled_log)
+        qos_events = log_incompatible_qos("plant/intervention", throttled_log)
         # Waiting messages are processed in the order of these subscriptions, so the observation comes last.
         target = self._create_subscription(PointStamped, "target", self._on_target, MONITORED_EVENTS)
-        contacts = self._create_subscription(String, "plant/contact", self._on_intervention, contact)
+        interventions = self._create_subscription(
+            String, "plant/intervention", self._on_intervention, qos_events
+        )
         applied = self._create_latest_subscription("applied_command", self._on_applied, self._applied_lock)
         sensed = self._create_latest_subscription(
             "joint_states", self._on_observation, self._observation_lock
         )
-        for subscription in (target, contacts, applied, sensed):
+        for subscription in (target, interventions, applied, sensed):
             resources.callback(node.destroy_subscription, subscription)
         self.health = InputHealth(
             node,

@@ -54,8 +54,8 @@ class AgentNode(LifecycleNode):
         warn_about_unknown(self)
         self._make_agent = make_agent
         self.session = StateSession(
-            place=config.state,
-            restore=config.restore,
+            place=config.save_to,
+            initial_state=config.initial_state,
             resume=config.resume,
             keep_last=config.keep_last,
             name=self.get_fully_qualified_name().strip("/").replace("/", "-"),
@@ -65,7 +65,7 @@ class AgentNode(LifecycleNode):
         """Newest configured agent; kept after a cleanup until the next configuration."""
         self._configured = False
         self._idle_tasks, self._resources = IdleTasks(self), ExitStack()
-        self._heartbeat = Heartbeat(Path(config.heartbeat)) if config.heartbeat else None
+        self._heartbeat = Heartbeat(Path(config.heartbeat_file)) if config.heartbeat_file else None
         self.log = PeriodLog(config.log) if config.log else None
         self._realtime: dict[str, str] = {}
         self._garbage_collector: GarbageCollector | None = None
@@ -163,7 +163,7 @@ class AgentNode(LifecycleNode):
     @property
     def max_wait(self) -> float:
         """Longest wait for messages, in s."""
-        return GUARDED_WAIT if self.config.heartbeat else MAX_WAIT
+        return GUARDED_WAIT if self.config.heartbeat_file else MAX_WAIT
 
     def work_between_steps(self) -> None:
         """Report progress to the guard, then collect garbage and publish the status if time is left."""
@@ -216,7 +216,9 @@ class AgentNode(LifecycleNode):
         """Return the values of real time, garbage collection and log for the status."""
         return {
             "realtime": self._realtime,
-            "garbage": self._garbage_collector.describe_status() if self._garbage_collector else {},
+            "garbage_collection": self._garbage_collector.describe_status()
+            if self._garbage_collector
+            else {},
             "log": describe_log(self.log),
         }
 
@@ -241,7 +243,7 @@ def main(make_agent: MakeAgent = load_agent) -> None:
 
     Raises:
         SystemExit: With 1 if an error stopped the agent or the state cannot be saved in the store of parameter
-            `state`; with 2 if a parameter is invalid.
+            `save_to`; with 2 if a parameter is invalid.
     """
     stop = init_ros()
     node = None

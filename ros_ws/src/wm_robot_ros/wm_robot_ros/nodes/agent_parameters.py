@@ -14,9 +14,9 @@ class AgentParameters:
 
     robot: str
     agent: AgentConfig
-    restore: str
+    initial_state: str
     resume: bool
-    state: str
+    save_to: str
     max_age: float
     target_max_age: float
     status_rate: float
@@ -25,7 +25,7 @@ class AgentParameters:
     keep_last: int
     report: str
     min_subscribers: int
-    heartbeat: str
+    heartbeat_file: str
     log: str
     priority: int
     cores: str
@@ -43,38 +43,47 @@ class AgentParameters:
             learning=declare_parameter(
                 node, "learning", True, "false: the lifetime state is read and never updated"
             ),
-            recall=declare_parameter(
-                node, "recall", True, "recognise and reuse the contexts of earlier steps; false: relearn them"
+            use_context_bank=declare_parameter(
+                node,
+                "use_context_bank",
+                True,
+                "recognise and reuse the contexts of earlier steps; false: relearn them",
             ),
             learner=declare_parameter(
                 node, "learner", False, "start a process that fits a residual to recent steps"
             ),
             monitor_plans=declare_parameter(
-                node, "watch_plans", True, "report plans whose predicted rewards do not occur"
+                node, "monitor_plans", True, "report plans whose predicted rewards do not occur"
             ),
             seed=declare_parameter(node, "seed", 0, "seed of the planner's noise"),
             num_samples=declare_parameter(
-                node, "planner.samples", 0, "number of plans per iteration; 0: default", bounds=(0, 65536)
+                node, "planner.num_samples", 0, "number of plans per iteration; 0: default", bounds=(0, 65536)
             ),
             horizon=declare_parameter(
                 node, "planner.horizon", 0, "number of predicted steps; 0: default", bounds=(0, 256)
             ),
             iterations=declare_parameter(
-                node, "planner.iterations", 0, "number of planner iterations; 0: default", bounds=(0, 64)
+                node, "planner.num_iterations", 0, "number of planner iterations; 0: default", bounds=(0, 64)
             ),
-            num_threads=declare_parameter(node, "threads", 1, "number of torch threads", bounds=(1, 64)),
+            num_threads=declare_parameter(node, "num_threads", 1, "number of torch threads", bounds=(1, 64)),
         )
         return cls(
             agent=agent,
             robot=declare_parameter(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
-            restore=declare_parameter(
-                node, "restore", "", "saved state to start from, STORE or STORE@BRANCH; empty: initial state"
+            initial_state=declare_parameter(
+                node,
+                "initial_state",
+                "",
+                "saved state to start from, STORE or STORE@BRANCH; empty: that of the base",
             ),
             resume=declare_parameter(
-                node, "resume", False, "start from `state` if a state is saved there, and ignore `restore`"
+                node,
+                "resume",
+                False,
+                "start from the state in `save_to`, if there is one, and ignore `initial_state`",
             ),
-            state=declare_parameter(
-                node, "state", "", "store for the lifetime state, STORE or STORE@BRANCH; empty: never save"
+            save_to=declare_parameter(
+                node, "save_to", "", "store for the lifetime state, STORE or STORE@BRANCH; empty: never save"
             ),
             save_every=declare_parameter(
                 node,
@@ -107,13 +116,16 @@ class AgentParameters:
             ),
             min_subscribers=declare_parameter(
                 node,
-                "listeners",
+                "min_subscribers",
                 0,
                 "minimum number of joint_command subscribers before the agent starts",
                 bounds=(0, 64),
             ),
-            heartbeat=declare_parameter(
-                node, "heartbeat", "", "memory page shared with wm-robot guard; empty: none"
+            heartbeat_file=declare_parameter(
+                node,
+                "heartbeat_file",
+                "",
+                "file of the memory that agent, plant and wm-robot guard share; empty: none",
             ),
             log=declare_parameter(node, "log", "", "file for one line of JSON per control step; empty: none"),
             priority=declare_parameter(

@@ -69,21 +69,21 @@ class AgentStatus:
 
     def compute_values(self) -> dict[str, Any]:
         """Return the plain values of `~/status`."""
-        loop, life, inputs = self._sources.loop, self._sources.robot_agent, self._sources.inputs
+        loop, agent, inputs = self._sources.loop, self._sources.robot_agent, self._sources.inputs
         return {
             "active": loop.active,
-            "trouble": self.fault,
-            "acted": loop.num_actions,
-            "hurried": loop.deadline_budget.degraded_steps,
-            "life": dict(life.counters),
+            "fault": self.fault,
+            "num_actions": loop.num_actions,
+            "degraded_steps": loop.deadline_budget.degraded_steps,
+            "lifetime": dict(agent.counters),
             "surprise": loop.surprise,
-            "refused": inputs.assembler.rejections.to_dict(),
+            "rejected": inputs.assembler.rejections.to_dict(),
             "latency": loop.latency.to_dict(),
             "act": loop.act_time.to_dict(),
-            "live": loop.learn_time.to_dict(),
+            "learn": loop.learn_time.to_dict(),
             **self._sources.describe_process(),
             **inputs.health.to_dict(),
-            **life.report(),
+            **agent.report(),
         }
 
     def publish_status(self) -> None:
@@ -133,25 +133,25 @@ class AgentStatus:
         )
         level = "error" if self.fault else "warn" if slow or missing else self._idle_level
         values = {
-            "acted": loop.num_actions,
+            "num_actions": loop.num_actions,
             "latency_p50_ms": loop.latency.compute_percentile(50),
             "latency_p99_ms": late,
         }
         return f"{self._name}: inference", level, words, values
 
     def _describe_observations(self) -> DiagnosticComponent:
-        health, refused = self._sources.inputs.health, self._sources.inputs.assembler.rejections
+        health, rejected = self._sources.inputs.health, self._sources.inputs.assembler.rejections
         wrong = [
             words for words in self._sources.throttled_log.list_active_causes() if words not in health.missing
         ]
-        values = {**refused.to_dict(), **health.unusable_transitions.to_dict(), **health.clock.to_dict()}
-        words = "; ".join(wrong) or health.describe_past_faults(refused.total)
+        values = {**rejected.to_dict(), **health.unusable_transitions.to_dict(), **health.clock.to_dict()}
+        words = "; ".join(wrong) or health.describe_past_faults(rejected.total)
         return f"{self._name}: observations", "warn" if wrong else "ok", words, values
 
     def _describe_lifetime(self, report: dict[str, object]) -> DiagnosticComponent:
-        config, kept = self._sources.config, bool(report.get("plans_kept", True))
+        config, valid = self._sources.config, bool(report.get("plans_valid", True))
         words = ("learning" if config.learning else "frozen") + (
-            "" if kept else "; predicted rewards of plans do not occur"
+            "" if valid else "; predicted rewards of plans do not occur"
         )
         values = {
             **self._sources.robot_agent.counters,
@@ -159,4 +159,4 @@ class AgentStatus:
             "surprise": self._sources.loop.surprise,
             "base": config.base,
         }
-        return f"{self._name}: lifetime", self._idle_level if kept else "warn", words, values
+        return f"{self._name}: lifetime", self._idle_level if valid else "warn", words, values

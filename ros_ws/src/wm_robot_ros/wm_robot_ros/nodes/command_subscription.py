@@ -1,7 +1,7 @@
 """Command subscription: connects ROS commands and services of a plant to the command arbiter of the library.
 
 It subscribes to commands and to the agent's surprise and status, offers `~/arm` and `~/disarm`, and publishes
-interventions on `~/contact`. `wm_robot.control.command_arbiter` decides which command moves the plant.
+interventions on `~/intervention`. `wm_robot.control.command_arbiter` decides which command moves the plant.
 """
 
 import time
@@ -46,7 +46,7 @@ class CommandParameters:
     max_age: float
     timeout: float
     start_armed: bool
-    guard: str
+    heartbeat_file: str
     hold_if_late: bool
 
     @classmethod
@@ -70,11 +70,12 @@ class CommandParameters:
             start_armed=declare_parameter(
                 node, "armed", armed, "follow the first command; false: only after ~/arm"
             ),
-            guard=declare_parameter(
+            heartbeat_file=declare_parameter(
                 node,
-                "guard",
+                "heartbeat_file",
                 "",
-                "memory page shared with wm-robot guard, which must run for the plant to move; empty: none",
+                "file of the memory that agent, plant and wm-robot guard share; the plant moves only while the guard "
+                "runs; empty: none",
             ),
             hold_if_late=declare_parameter(
                 node, "hold_if_late", True, "hold after too many missed deadlines; false: only count them"
@@ -117,7 +118,7 @@ class CommandSubscription:
             last_action,
             mode=mode,
             hold_if_late=config.hold_if_late,
-            guard=Heartbeat(Path(config.guard)) if config.guard else None,
+            guard=Heartbeat(Path(config.heartbeat_file)) if config.heartbeat_file else None,
         )
         self._logged_mode: Mode | None = None
         self._last_stamp = 0
@@ -126,7 +127,7 @@ class CommandSubscription:
         self._publisher_lock = PublisherLock(node, "joint_command", self.throttled_log, block_rejected=True)
         self.clock = NodeClock(node, self.throttled_log, spec.dt)
 
-        self._intervention_publisher = node.create_publisher(String, "~/contact", OUTPUT_QOS)
+        self._intervention_publisher = node.create_publisher(String, "~/intervention", OUTPUT_QOS)
         subscription = node.create_subscription(
             JointState,
             "joint_command",
@@ -189,11 +190,11 @@ class CommandSubscription:
     def _on_agent_status(self, message: String) -> None:
         try:
             status = convert.decode_json_message(message)
-            active, trouble = bool(status["active"]), str(status["trouble"])
+            active, fault = bool(status["active"]), str(status["fault"])
         except (ValueError, KeyError, TypeError):
             # Status of another kind of agent; only its commands are used.
             return
-        if self.remote.update_agent(active, trouble):
+        if self.remote.update_agent(active, fault):
             self._publisher_lock.release_ended()
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -227,8 +228,8 @@ class CommandSubscription:
         """
         self.remote.expect_answer(stamp)
         if self.remote.has_started and self.arbiter.has_intervened(violations):
-            rules = tuple(cut.rule for cut in violations)
-            values = {"stamp": stamp, "mode": self.arbiter.mode.value, "cuts": rules}
+            rules = tuple(violation.rule for violation in violations)
+            values = {"stamp": stamp, "mode": self.arbiter.mode.value, "violations": rules}
             self._intervention_publisher.publish(convert.make_json_message(values))
 
     def log_mode(self) -> bool:
@@ -268,7 +269,7 @@ class CommandSubscription:
             "reason": self.arbiter.supervisor.reason,
             "commands": {
                 "accepted": intake.num_accepted,
-                "refused": intake.rejections.to_dict(),
+                "rejected": intake.rejections.to_dict(),
                 "silent_periods": intake.silent_periods,
                 "longest_silence": intake.longest_silence,
                 "unanswered": self.arbiter.num_unanswered,
@@ -287,7 +288,7 @@ class CommandSubscription:
         path = self._node.get_fully_qualified_name().lstrip("/")
         intake = self.remote.buffer
         wrong = [words for words in self.throttled_log.list_active_causes() if words not in missing]
-        refused = {f"refused_{name}": count for name, count in intake.rejections.to_dict().items()}
+        rejected = {f"rejected_{name}": count for name, count in intake.rejections.to_dict().items()}
         mode = self.arbiter.supervisor.mode
         return (
             (
@@ -297,7 +298,7 @@ class CommandSubscription:
                 {
                     "accepted": intake.num_accepted,
                     "longest_silence": intake.longest_silence,
-                    **refused,
+                    **rejected,
                     **self.clock.to_dict(),
                 },
             ),

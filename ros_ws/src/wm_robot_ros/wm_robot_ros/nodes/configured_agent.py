@@ -93,7 +93,7 @@ class ConfiguredAgent:
         for period, work in (
             (1.0 / config.status_rate, self.status.publish_status),
             (1.0, self.status.publish_diagnostics),
-            (config.save_every if config.state else 0.0, self._save_in_background),
+            (config.save_every if config.save_to else 0.0, self._save_in_background),
         ):
             if period:
                 resources.callback(idle_tasks.add_periodic(period, work))

@@ -284,7 +284,9 @@ class ControlNode(Node):
         """Whether the newest observation is too old."""
         if self._driver is None:
             return True
-        return time.monotonic() - self._driver.newest_obs.stamp > self.spec.safety.max_age * self.spec.dt
+        return (
+            time.monotonic() - self._driver.newest_obs.stamp > self.spec.safety.max_age_periods * self.spec.dt
+        )
 
     def _write_if_armed(self, mode: Mode, action: Any) -> np.ndarray:
         """Send an action through the gate if the plant is armed, and return the applied action, `A`."""
@@ -325,12 +327,12 @@ class ControlNode(Node):
         values = {
             "robot": self.spec.name,
             "spec_digest": self.spec.compute_digest(),
-            "why_not_armed": self.describe_arming_obstacle(),
+            "arming_obstacle": self.describe_arming_obstacle(),
             "periods": self.loop.num_periods if self.loop else 0,
             "skipped_periods": self.loop.num_skipped if self.loop else 0,
-            "sent": self.num_sent,
-            "states_refused": self.rejections.to_dict(),
-            "wrong": self.commands.throttled_log.list_active_causes(),
+            "num_sent": self.num_sent,
+            "states_rejected": self.rejections.to_dict(),
+            "active_faults": self.commands.throttled_log.list_active_causes(),
             "gate": self.robot.gate.status() if self.robot else {},
             **self.commands.describe_status(),
             "missing": self._inputs_missing,
@@ -341,9 +343,9 @@ class ControlNode(Node):
         self._states_lock.check_publisher()
         self._check_inputs()
         gate = self.robot.gate if self.robot else None
-        cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
+        counts = {f"violations_{rule.value}": count for rule, count in gate.counts.items()} if gate else {}
         components = self.commands.describe_diagnostics(
-            {"why_not_armed": self.describe_arming_obstacle(), **cut}
+            {"arming_obstacle": self.describe_arming_obstacle(), **counts}
         )
         self._diagnostics.publish(
             convert.make_diagnostics_message(self._read_clock(), self.spec.name, components)
@@ -362,7 +364,7 @@ def run_control_node(
         progress: Called once per period, also before the first joint states.
     """
     deadlines = Deadlines(node.spec.dt)
-    longest = GUARDED_WAIT if node.config.commands.guard else node.spec.dt
+    longest = GUARDED_WAIT if node.config.commands.heartbeat_file else node.spec.dt
 
     def wait_for_messages() -> None:
         node.idle_tasks.run_due(deadlines.time_left)

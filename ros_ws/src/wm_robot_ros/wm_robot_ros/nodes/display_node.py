@@ -31,7 +31,7 @@ from wm_robot_ros.nodes.plan_markers import (
 )
 from wm_robot_ros.state_api import interfaces
 
-PREDICTED_FRAME = "gripper_imagined"
+PREDICTED_FRAME = "predicted_gripper"
 """Frame of the gripper at the end of the plan."""
 ELLIPSOID_DEVIATIONS = 2.0
 """Half-axis of an ellipsoid, in standard deviations."""
@@ -58,11 +58,14 @@ class DisplayNode(Node):
         )
         self._prefix = declare_parameter(self, "frame_prefix", "", "prefix of frame names, such as `left/`")
         describe = declare_parameter(
-            self, "describe", True, "publish a description made from the spec, if no other node does"
+            self,
+            "publish_description",
+            True,
+            "publish a description made from the spec, if no other node does",
         )
         warn_about_unknown(self)
-        self._markers = self.create_publisher(MarkerArray, "~/imagined_path", OUTPUT_QOS)
-        self._gripper = self.create_publisher(PoseStamped, "~/imagined_gripper", OUTPUT_QOS)
+        self._markers = self.create_publisher(MarkerArray, "~/predicted_path", OUTPUT_QOS)
+        self._gripper = self.create_publisher(PoseStamped, "~/predicted_gripper", OUTPUT_QOS)
         self._frames = self._create_frame_publisher()
         missing = interfaces.interfaces_unavailable()
         if missing:

@@ -124,7 +124,7 @@ class InputHealth:
         )
         self.missing = [words for words in found if words]
         for cause, words in self.unusable_transitions.find_frequent_causes().items():
-            self._throttled_log.report_cause(f"unlearned: {cause}", partial(str, words), is_condition=True)
+            self._throttled_log.report_cause(f"unusable: {cause}", partial(str, words), is_condition=True)
 
     def explain_failure(self, failure: str) -> str:
         """Return a text about a failed request, with all inputs that are missing now."""
@@ -133,7 +133,7 @@ class InputHealth:
 
     def describe_past_faults(self, num_rejected: int) -> str:
         """Return the counts of earlier input faults, while there are none now."""
-        counted = {"refused": num_rejected, "periods missed": self.unusable_transitions.num_missed_periods}
+        counted = {"rejected": num_rejected, "periods missed": self.unusable_transitions.num_missed_periods}
         return ", ".join(f"{count} {what} so far" for what, count in counted.items() if count) or "all used"
 
     def _lacks_target(self) -> bool:
@@ -159,14 +159,16 @@ class InputHealth:
             or self._node.count_subscribers(topic) >= wanted
         ):
             return ""
-        words = f"the agent waits until {topic} has {wanted} subscribers (parameter listeners). Start them"
-        self._throttled_log.report_cause("listeners", lambda: words, is_condition=True)
+        words = (
+            f"the agent waits until {topic} has {wanted} subscribers (parameter min_subscribers). Start them"
+        )
+        self._throttled_log.report_cause("min_subscribers", lambda: words, is_condition=True)
         return words
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `~/status`."""
         return {
             "missing": self.missing,
-            "unlearned": self.unusable_transitions.to_dict(),
+            "unusable": self.unusable_transitions.to_dict(),
             "clock": self.clock.to_dict(),
         }

@@ -232,7 +232,7 @@ class PlantNode(Node):
                     latency_ms=remote.age_ms,
                     surprise=math.nan if arbiter.surprise is None else arbiter.surprise,
                     mode=arbiter.mode,
-                    violations=tuple(cut.rule for cut in violations),
+                    violations=tuple(violation.rule for violation in violations),
                 )
             )
         remote.age_ms = math.nan
@@ -253,13 +253,13 @@ class PlantNode(Node):
             "spec_digest": self.spec.compute_digest(),
             "rate": self.spec.rate,
             "periods": self.loop.num_periods,
-            "lived": self._num_periods,
+            "num_steps": self._num_periods,
             "gate": self.robot.gate.status(),
             "skipped_periods": self.loop.num_skipped,
             "longest_skip": self.loop.max_skipped_in_row,
             "lateness": self.loop.lateness.to_dict(),
             "realtime": self.realtime,
-            "garbage": self.garbage_collector.describe_status() if self.garbage_collector else {},
+            "garbage_collection": self.garbage_collector.describe_status() if self.garbage_collector else {},
             "log": describe_log(self.log),
             **self.commands.describe_status(),
         }
@@ -285,9 +285,9 @@ class PlantNode(Node):
 
     def _publish_diagnostics(self) -> None:
         gate = self.robot.gate
-        cut = {f"cut_{rule.value}": count for rule, count in gate.counts.items()}
+        counts = {f"violations_{rule.value}": count for rule, count in gate.counts.items()}
         commands, safety = self.commands.describe_diagnostics(
-            {"last_cut": gate.last_violation or "none", **cut}
+            {"last_violation": gate.last_violation or "none", **counts}
         )
         periods, skipped, late = (
             self.loop.num_periods,
@@ -316,7 +316,7 @@ class PlantNode(Node):
 def run_plant_node(node: PlantNode, executor: Executor, shutdown_flag: ShutdownFlag) -> None:
     """Run the control loop at the rate of the spec on absolute deadlines; missed periods are skipped."""
     deadlines = Deadlines(node.spec.dt)
-    longest = GUARDED_WAIT if node.config.commands.guard else node.spec.dt
+    longest = GUARDED_WAIT if node.config.commands.heartbeat_file else node.spec.dt
 
     def wait_for_messages() -> None:
         node.idle_tasks.run_due(deadlines.time_left)

@@ -51,7 +51,7 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "agent/prediction": (JointState, RECORD_QOS),
     "agent/surprise": (Float64, RECORD_QOS),
     "plant/status": (String, RECORD_QOS),
-    "plant/contact": (String, RECORD_QOS),
+    "plant/intervention": (String, RECORD_QOS),
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
     "ground_truth/event": (String, LATCHED_QOS),
 }
@@ -182,11 +182,11 @@ class RecorderNode(Node):
         model = declare_parameter(
             self, "robot", "arm", "for episodes: name of a robot that ships, or path of its spec"
         )
-        digest = declare_parameter(
-            self, "digest", "", "file for lines of JSON with a status summary; empty: none"
+        summary = declare_parameter(
+            self, "summary", "", "file for lines of JSON with a status summary; empty: none"
         )
         rate = declare_parameter(
-            self, "digest_rate", 10.0, "rate of the status summary, in Hz", bounds=(0.1, 50)
+            self, "summary_rate", 10.0, "rate of the status summary, in Hz", bounds=(0.1, 50)
         )
         priority = declare_parameter(
             self, "realtime.priority", 0, "SCHED_FIFO priority; 0: no real time", bounds=(0, 99)
@@ -199,7 +199,7 @@ class RecorderNode(Node):
             raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
         self._offered_qos: dict[str, str] = {}
-        self._summary = StatusSummary() if digest else None
+        self._summary = StatusSummary() if summary else None
         for robot in robots:
             namespace = f"/{robot.strip('/ ')}".rstrip("/")
             for name, (kind, qos) in TOPICS.items():
@@ -207,7 +207,7 @@ class RecorderNode(Node):
         for topic, (kind, qos) in SHARED.items():
             self._subscribe_raw(topic, kind, qos)
         if self._summary:
-            self._summary_file = Path(digest).open("w", encoding="utf-8")
+            self._summary_file = Path(summary).open("w", encoding="utf-8")
             self._robots = [robot.strip("/ ") for robot in robots]
             create_steady_timer(self, 1.0 / rate, self._write_summary)
         names = [name.strip("/ ") for name in robots]

@@ -44,7 +44,7 @@ class ReplayNode(Node):
         ).strip("/ ")
         self.min_subscribers = declare_parameter(
             self,
-            "listeners",
+            "min_subscribers",
             1,
             "minimum number of joint_states subscribers before the replay starts",
             bounds=(0, 64),

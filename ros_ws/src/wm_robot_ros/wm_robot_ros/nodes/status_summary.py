@@ -49,9 +49,9 @@ class StatusSummary:
             values = json.loads(deserialize_message(status, String).data)
             said |= {
                 "active": values["active"],
-                "trouble": values["trouble"],
+                "fault": values["fault"],
                 "surprise": values["surprise"],
-                "life": values["life"],
+                "lifetime": values["lifetime"],
                 "latency": {name: values["latency"][name] for name in ("p50_ms", "p99_ms", "worst_ms")},
             }
         return said

@@ -111,8 +111,10 @@ class LifetimeActions:
         agent, wanted = self._agent, int(asked.steps)
         if wanted < MIN_STEPS:
             raise ConfigError(f"steps is {wanted}; it must be at least {MIN_STEPS}")
-        if math.isnan(asked.allowed):
-            raise ConfigError("allowed is NaN; it must be a number in nats per channel, or infinity")
+        if math.isnan(asked.max_surprise_increase):
+            raise ConfigError(
+                "max_surprise_increase is NaN; it must be a number in nats per channel, or infinity"
+            )
         if not (agent.loop.active and agent.learning):
             raise SnapshotError("the agent does not act or does not learn. Activate it with learning: true")
         store, _ = open_store_branch(agent.session.place)
@@ -138,7 +140,7 @@ class LifetimeActions:
             cancelled = True
         result.steps = len(surprises)
         result.surprise_first, result.surprise_last = _compute_quarter_means(surprises)
-        worse = result.surprise_last - result.surprise_first > asked.allowed
+        worse = result.surprise_last - result.surprise_first > asked.max_surprise_increase
         result.kept = not (asked.undo_on_cancel if cancelled else worse)
         if result.kept:
             after = await self._save_state()
@@ -152,7 +154,9 @@ class LifetimeActions:
         if cancelled:
             raise GoalCancelledError
         if not result.kept:
-            result.message = "the session was undone: the surprise increased by more than the allowed value"
+            result.message = (
+                "the session was undone: the surprise increased by more than max_surprise_increase"
+            )
         return bool(result.kept)
 
     async def _run_assimilate(
@@ -167,14 +171,16 @@ class LifetimeActions:
             branch=asked.branch,
             recordings=list(asked.recordings),
             robot=asked.robot,
-            own=list(asked.own),
+            own_recordings=list(asked.own_recordings),
             own_robot=asked.own_robot,
         )
         result.steps = int(told["steps"])
         result.metrics = metric_messages(told["metrics"], "1")
         result.snapshot = snapshot_message(store, told["snapshot"])
         if not told["accepted"]:
-            result.message = f"the recordings did not improve the state: {told['told']}. No branch was saved"
+            result.message = (
+                f"the recordings did not improve the state: {told['description']}. No branch was saved"
+            )
         return bool(told["accepted"])
 
     async def _run_evaluate(
@@ -222,7 +228,9 @@ class LifetimeActions:
                     return dict(line["result"])
                 if "error" in line:
                     raise DeviceError(line["error"])
-                goal.publish_feedback(feedback(progress=float(line["progress"]), doing=str(line["doing"])))
+                goal.publish_feedback(
+                    feedback(progress=float(line["progress"]), current_work=str(line["current_work"]))
+                )
             if ended:
                 raise DeviceError(
                     f"the worker process ended with code {child.returncode} and no result. See the log of the agent"

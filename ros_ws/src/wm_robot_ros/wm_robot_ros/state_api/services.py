@@ -56,7 +56,7 @@ class LifetimeServices:
     async def _restore_lifetime(
         self, request: RestoreLifetime.Request, response: RestoreLifetime.Response
     ) -> None:
-        response.before, digest = await restore_state(self._node, self._session, request.reference)
+        response.previous_branch, digest = await restore_state(self._node, self._session, request.reference)
         response.snapshot = snapshot_message(open_store_branch(self._session.place)[0], digest)
 
     async def _branch_lifetime(
@@ -79,7 +79,9 @@ class LifetimeServices:
                 store.delete_branch(name)
             return kept
 
-        response.before = await await_result(self._session.restart_from(None, keep_and_delete), self._node)
+        response.previous_branch = await await_result(
+            self._session.restart_from(None, keep_and_delete), self._node
+        )
 
     async def _list_lifetimes(self, request: ListLifetimes.Request, response: ListLifetimes.Response) -> None:
         store, name = open_store_branch(self._session.place)

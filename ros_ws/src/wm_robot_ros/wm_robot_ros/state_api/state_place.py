@@ -11,23 +11,23 @@ def open_store_branch(place: str) -> tuple[Store, str]:
         SnapshotError: If the place is empty.
     """
     if not place:
-        raise SnapshotError("parameter 'state' is empty: this agent has no store. Start it with a store")
+        raise SnapshotError("parameter 'save_to' is empty: this agent has no store. Start it with a store")
     return parse_reference(place)
 
 
-def select_source(place: str, restore: str, *, resume: bool) -> str | None:
+def select_source(place: str, initial_state: str, *, resume: bool) -> str | None:
     """Return the reference of the first state of a process; None: the initial state.
 
     Args:
         place: STORE or STORE@BRANCH where the state is saved; empty: not saved.
-        restore: Reference to start from; empty: the initial state.
-        resume: Whether a state that is saved in `place` takes precedence over `restore`.
+        initial_state: Reference to start from; empty: the initial state of the base.
+        resume: Whether a state that is saved in `place` takes precedence over `initial_state`.
     """
     if resume and place:
         store, branch = parse_reference(place)
         if branch in store.read_branches():
             return place
-    return restore or None
+    return initial_state or None
 
 
 def check_place(place: str, source: str | None) -> None:
@@ -48,6 +48,6 @@ def check_place(place: str, source: str | None) -> None:
     same = given and origin.folder.resolve() == store.folder.resolve()
     if not same or origin.resolve(reference) != head:
         raise SnapshotError(
-            f"state {place} holds a lifetime state, and restore is {given!r}. "
-            f"Write restore:={place} to continue it, or name another branch: FOLDER@BRANCH"
+            f"{place} holds a lifetime state, and initial_state is {given!r}. "
+            f"Write initial_state:={place} to continue it, or name another branch: FOLDER@BRANCH"
         )

@@ -48,18 +48,20 @@ class StateLog(Protocol):
 class StateSession:
     """Lifetime state of one agent from process start to end, with its saves."""
 
-    def __init__(self, *, place: str, restore: str, resume: bool, keep_last: int, name: str, log: StateLog):
+    def __init__(
+        self, *, place: str, initial_state: str, resume: bool, keep_last: int, name: str, log: StateLog
+    ):
         """Args:
         place: STORE or STORE@BRANCH where the state is saved; empty: not saved.
-        restore: Reference of the state to start from; empty: the initial state.
-        resume: Whether a state that is saved in `place` takes precedence over `restore`.
+        initial_state: Reference of the state to start from; empty: the initial state of the base.
+        resume: Whether a state that is saved in `place` takes precedence over `initial_state`.
         keep_last: Number of snapshots whose tensors stay; see `SnapshotPruner`.
         name: Name of the agent, for the folder of an emergency copy.
         log: Log of the node.
         """
         self.place, self._name, self._log = place, name, log
         self.worker = WorkerThread()
-        self._record = SaveRecord(source=select_source(place, restore, resume=resume))
+        self._record = SaveRecord(source=select_source(place, initial_state, resume=resume))
         self._lock = threading.Lock()
         self._agent: SavableAgent | None = None
         self._background_save: Future[str] | None = None
@@ -208,7 +210,7 @@ class StateSession:
 
     def _check_savable(self, explain: Callable[[str], str] = str) -> None:
         if not self.place:
-            raise SnapshotError("parameter 'state' is empty")
+            raise SnapshotError("parameter 'save_to' is empty")
         if not self._record.has_started:
             raise SnapshotError(explain("the agent has not started yet"))
         if self._record.damage:

@@ -57,7 +57,7 @@ class LifetimeTopics:
     def _surprise_message(self, transition: StampedTransition, surprise: "AgentSurprise") -> Surprise:
         return Surprise(
             header=Header(stamp=make_time_message(transition.stamp)),
-            lived=self._read_counter("lived"),
+            num_steps=self._read_counter("num_steps"),
             negative_log_likelihood=float(surprise.nll),
             valid=bool(transition.valid),
             names=self._channels,
@@ -74,7 +74,7 @@ class LifetimeTopics:
             return
         message = Prediction(
             header=Header(stamp=make_time_message(stamp), frame_id=BASE_FRAME),
-            lived=self._read_counter("lived"),
+            num_steps=self._read_counter("num_steps"),
             step_duration=make_duration_message(spec.dt),
             horizon=len(imagined.action),
             action_names=list(spec.action_names),
@@ -103,11 +103,11 @@ class LifetimeTopics:
                 active=loop.active,
                 learning=agent.learning,
                 unsaved=session.record.is_unsaved,
-                trouble=loop.fault or session.record.error,
-                lived=self._read_counter("lived"),
-                watched=self._read_counter("watched"),
-                invalid=self._read_counter("invalid"),
-                acted=loop.num_actions,
+                fault=loop.fault or session.record.error,
+                num_steps=self._read_counter("num_steps"),
+                num_valid=self._read_counter("num_valid"),
+                num_invalid=self._read_counter("num_invalid"),
+                num_actions=loop.num_actions,
                 negative_log_likelihood=math.nan if loop.surprise is None else loop.surprise,
                 latency_p50=_percentile_seconds(loop.latency, 50),
                 latency_p99=_percentile_seconds(loop.latency, 99),

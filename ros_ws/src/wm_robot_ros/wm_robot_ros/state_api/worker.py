@@ -1,7 +1,8 @@
 """State worker: `python -m wm_robot_ros.state_api.worker REQUEST` runs long work on a state, at low priority.
 
-The request is JSON, and so is each line of the answer: `{"progress": …, "doing": …}` during the work, and at the end
-`{"result": …}` or `{"error": …}`. To cancel the work, end the process: a state is saved completely or not at all.
+The request is JSON, and so is each line of the answer: `{"progress": …, "current_work": …}` during the work, and at
+the end `{"result": …}` or `{"error": …}`. To cancel the work, end the process: a state is saved completely or not at
+all.
 """
 
 import json
@@ -82,7 +83,7 @@ class WorkerProgress:
             # The agent that waits for the result has ended.
             raise SystemExit(1)
         self._next_line = time.monotonic() + PROGRESS_INTERVAL
-        write_line(progress=min(self._num_done / self._total, 1.0), doing=self.current_work)
+        write_line(progress=min(self._num_done / self._total, 1.0), current_work=self.current_work)
 
 
 def write_line(**values: Any) -> None:
@@ -125,7 +126,7 @@ def assimilate_and_save(
     branch: str,
     recordings: list[str],
     robot: str,
-    own: list[str],
+    own_recordings: list[str],
     own_robot: str,
 ) -> dict[str, Any]:
     """Update a copy of a state with the recordings of another robot, and save it as a branch if it improves."""
@@ -137,7 +138,7 @@ def assimilate_and_save(
     head = place.resolve(reference)
     state = load_lifetime_state(place, head, base, spec)
     theirs = load_recordings([Path(path) for path in recordings], spec, robot)
-    mine = load_recordings([Path(path) for path in own], spec, own_robot)
+    mine = load_recordings([Path(path) for path in own_recordings], spec, own_robot)
     (_, mine_kept), (taken, theirs_kept) = (
         split_held_out([RecordedSteps.from_episode(each) for each in episodes]) for episodes in (mine, theirs)
     )
@@ -152,7 +153,7 @@ def assimilate_and_save(
         saved = save_lifetime_state(place, branch, after, base, spec, [head], note, verdict.to_dict())
     return {
         "accepted": verdict.is_accepted,
-        "told": verdict.to_sentence(),
+        "description": verdict.to_sentence(),
         "steps": lived,
         "metrics": verdict.to_dict(),
         "snapshot": saved,
