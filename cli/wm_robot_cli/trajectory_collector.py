@@ -51,7 +51,7 @@ class TrajectoryCollector:
         count, policy = self.num_trajectories[min(number, 1)], None
         if model is not None:
             # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
-            planner = MppiConfig(num_samples=32, iterations=1, refine_iterations=0)
+            planner = MppiConfig(num_samples=32, num_iterations=1, refine_iterations=0)
             plans = TorchPlanner(model, self.spec, task=self.task, planner=planner)
             policy = BatchAgent(TorchBackend(model), plans, self.spec, seed=self.seed + number)
         print(

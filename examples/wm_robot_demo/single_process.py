@@ -54,7 +54,7 @@ class SimulatedRobotRun:
                 task=next(iter(spec.tasks)),
                 learning=role.learning,
                 seed=visit.seed,
-                iterations=PLANNER_ITERATIONS,
+                num_iterations=PLANNER_ITERATIONS,
             ),
             spec,
         )

@@ -22,7 +22,7 @@ from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
-PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, num_elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
 CONFIG = ResidualFitConfig(updates=5, segment_interval=2, num_held_out=1)
 STEPS = 64 * CONFIG.segment_interval
 

@@ -24,7 +24,7 @@ from wm_robot.store.store import Store
 from wm_robot.store.transfer import clone_branch
 from wm_robot.store.verification import find_damage
 
-PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=1, num_elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
 
 
 @pytest.fixture(params=["ekf", "kalman"])
@@ -185,7 +185,7 @@ class Noted:
 def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will_move(
     base, spec, monkeypatch
 ):
-    planner = MppiConfig(num_samples=16, horizon=4, iterations=3, num_elites=4)
+    planner = MppiConfig(num_samples=16, horizon=4, num_iterations=3, num_elites=4)
     acting = agents_in_torch(base, spec, planner)
     acting.begin(np.zeros((2, 1)))
     seen, scoring = [], rollout_objective.make_objective
@@ -216,7 +216,7 @@ def test_a_plan_looks_at_its_moment_in_every_iteration_and_at_goals_as_they_will
 def test_in_a_hurry_it_lives_as_ever_and_every_other_plan_is_not_searched(
     base, spec, monkeypatch, iterations
 ):
-    planner = MppiConfig(num_samples=16, horizon=4, iterations=iterations, num_elites=4)
+    planner = MppiConfig(num_samples=16, horizon=4, num_iterations=iterations, num_elites=4)
     steps, scored, scoring = {}, [], rollout_objective.make_objective
 
     def noted(*inputs, **options):

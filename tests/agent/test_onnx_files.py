@@ -42,7 +42,7 @@ from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.update_step import UpdateStepExport
 from wm_robot.types import Step
 
-PLANNER = MppiConfig(num_samples=16, horizon=4, iterations=2, refine_iterations=0, num_elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=2, refine_iterations=0, num_elites=4)
 REFINED = replace(PLANNER, refine_iterations=6)
 """Where a model cares little what is done, as one does that is untrained, its last digits hang on rounding."""
 
@@ -106,7 +106,7 @@ def test_another_search_than_the_exported_one_is_planned_in_torch(exported, spec
     folder, base = exported
     graphs, other = (
         load_functions(folder, base),
-        MppiConfig(num_samples=8, horizon=4, iterations=1, num_elites=4),
+        MppiConfig(num_samples=8, horizon=4, num_iterations=1, num_elites=4),
     )
     assert not graphs.plan.is_valid_for(spec, task="reach", planner=other)
     in_torch = graphs._replace(backend=None)
@@ -125,7 +125,7 @@ def test_a_graph_for_another_objective_does_not_fit(exported, spec, change):
     folder, base = exported
     graph = load_functions(folder, base).plan
     assert graph.is_valid_for(spec, task="reach", planner=PLANNER)
-    assert graph.is_valid_for(spec, task="reach", planner=replace(PLANNER, iterations=7))
+    assert graph.is_valid_for(spec, task="reach", planner=replace(PLANNER, num_iterations=7))
     assert not graph.is_valid_for(replace(spec, **change), task="reach", planner=PLANNER)
 
 

@@ -13,7 +13,7 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 
-PLANNER = {"num_samples": 16, "horizon": 4, "iterations": 2, "num_elites": 4}
+PLANNER = {"num_samples": 16, "horizon": 4, "num_iterations": 2, "num_elites": 4}
 STEPS = 10
 GOAL = np.array([0.5, 0.5, 0.0], np.float32)
 

@@ -375,7 +375,7 @@ def test_a_life_that_was_shipped_goes_on_as_if_it_had_stayed(here, capsys):
     obs, action = (rng.normal(size=(61, n)).astype(np.float32) for n in (2, 1))
 
     def lives(base: Path, spec: RobotSpec, restore: object, steps: range) -> Agent:
-        planner = MppiConfig(num_samples=16, horizon=4, iterations=1, num_elites=4)
+        planner = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
         agent = Agent(load_base(base), spec, task="reach", planner=planner)
         agent.begin(
             action[max(0, steps.start - shape.recent) : steps.start] if steps.start else action[0], restore

@@ -128,7 +128,7 @@ def test_what_is_linear_in_plans_is_found_by_few_of_them():
 
 def test_plans_are_imagined_once_in_an_iteration():
     score = Known(lambda plans: plans.sum((-1, -2)))
-    plan(planner(iterations=3, num_samples=16, num_knots=2), score, torch.zeros(1, 2))
+    plan(planner(num_iterations=3, num_samples=16, num_knots=2), score, torch.zeros(1, 2))
     assert [asked.shape[1] for asked in score.asked] == [8 + 2 * 2] * 3
 
 
@@ -195,7 +195,7 @@ def test_a_plan_of_many_iterations_is_that_many_improvements_of_the_plan_before_
     def score(plans):
         return -(plans - 0.4).square().sum((-1, -2))
 
-    hold, mppi, reference = np.zeros((2, 2), np.float32), planner(iterations=3), planner(iterations=3)
+    hold, mppi, reference = np.zeros((2, 2), np.float32), planner(num_iterations=3), planner(num_iterations=3)
     last = plan(mppi, score, torch.from_numpy(hold)).numpy()
     found = plan(mppi, score, torch.from_numpy(hold)).numpy()
     improve, expected = improving(reference, score), np.repeat(hold[:, None], 6, 1)
@@ -209,7 +209,7 @@ def test_a_plan_of_many_iterations_is_that_many_improvements_of_the_plan_before_
 
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searched(iterations):
-    mppi, calls, hold = planner(iterations=iterations), [], np.zeros((1, 2), np.float32)
+    mppi, calls, hold = planner(num_iterations=iterations), [], np.zeros((1, 2), np.float32)
     improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
     last = mppi.plan(improve, hold)
     assert len(calls) == iterations and mppi.replanned

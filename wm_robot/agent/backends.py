@@ -32,7 +32,7 @@ def select_backends(
     lives = select_model_backend(base, functions)
     fits = functions is not None and functions.plan.is_valid_for(spec, task=task, planner=planner)
     if functions is not None and fits:
-        plans: PlannerBackend = functions.plan.with_iterations(planner.iterations)
+        plans: PlannerBackend = functions.plan.with_iterations(planner.num_iterations)
     else:
         model = base.model
         from wm_robot.agent.rollout_objective import TorchPlanner

@@ -40,7 +40,7 @@ class AgentConfig:
     """Number of plans in each iteration; 0 here and below: the default of the planner."""
     horizon: int = 0
     """Number of steps that a plan looks ahead."""
-    iterations: int = 0
+    num_iterations: int = 0
     """Number of iterations of the planner."""
     num_threads: int = 1
     """Number of threads of torch."""
@@ -95,7 +95,7 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
     from wm_robot.model.base import load_base
     from wm_robot.planning.mppi import MppiConfig
 
-    sizes = {name: getattr(config, name) for name in ("num_samples", "horizon", "iterations")}
+    sizes = {name: getattr(config, name) for name in ("num_samples", "horizon", "num_iterations")}
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)

@@ -61,12 +61,12 @@ class OnnxPlanner:
 
     def is_valid_for(self, spec: RobotSpec, *, task: str, planner: MppiConfig) -> bool:
         """Whether the graph is for this task of this spec and this planner config, with any number of iterations."""
-        wanted = digest_objective(spec, task), replace(planner, iterations=self.planner.iterations)
+        wanted = digest_objective(spec, task), replace(planner, num_iterations=self.planner.num_iterations)
         return wanted == (self.objective, self.planner)
 
     def with_iterations(self, iterations: int) -> "OnnxPlanner":
         """Return the same graph for another number of iterations."""
-        planner = replace(self.planner, iterations=iterations)
+        planner = replace(self.planner, num_iterations=iterations)
         return OnnxPlanner(self._function, objective=self.objective, planner=planner)
 
     def iteration_at(self, state: ArrayState, obs: np.ndarray, goals: np.ndarray) -> Iteration:

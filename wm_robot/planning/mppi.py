@@ -27,7 +27,7 @@ class MppiConfig:
     horizon: int = 6
     """Steps of a plan: slightly more than the delay and lag of the servos. A longer plan has more numbers to search,
     and takes longer."""
-    iterations: int = 1
+    num_iterations: int = 1
     refine_iterations: int = 6
     """Refinements of an iteration, each with less noise than the one before. They use a linear prediction in the
     plan. 0: none."""
@@ -52,7 +52,7 @@ class MppiConfig:
             "num_samples",
             "num_rollouts",
             "horizon",
-            "iterations",
+            "num_iterations",
             "num_elites",
             "num_knots",
             section="planner",
@@ -122,7 +122,7 @@ class Mppi:
         """
         mean, self.replanned = self._shift_plan(last_action), not self._reuses_plan
         if self.replanned:
-            for _ in range(self.config.iterations):
+            for _ in range(self.config.num_iterations):
                 mean = iteration(mean, self._sample_noise(len(last_action)), last_action)
         else:
             mean = self._limit_rate(mean, last_action)

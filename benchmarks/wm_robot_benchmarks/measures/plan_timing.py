@@ -54,7 +54,7 @@ def make_large_planner() -> "MppiConfig":
     """
     from wm_robot.planning.mppi import MppiConfig
 
-    return MppiConfig(num_samples=512, horizon=3, iterations=6, refine_iterations=0, num_elites=64)
+    return MppiConfig(num_samples=512, horizon=3, num_iterations=6, refine_iterations=0, num_elites=64)
 
 
 def time_plans(
@@ -80,7 +80,7 @@ def time_plans(
 
     iteration, graph_of = make_iteration_export(setting, model, planner)
     moment = iteration.sample_arguments(0)
-    noises = [iteration.sample_arguments(seed)[NOISE_INPUT] for seed in range(planner.iterations)]
+    noises = [iteration.sample_arguments(seed)[NOISE_INPUT] for seed in range(planner.num_iterations)]
     given = {name: to_array(value) for name, value in moment.items()}
     drawn = [noise.numpy() for noise in noises]
     state = LifetimeState.unflatten(
@@ -108,7 +108,7 @@ def time_plans(
         return plan
 
     content = content or iteration.export_graph()
-    found = list_matrix_products(content) * planner.iterations
+    found = list_matrix_products(content) * planner.num_iterations
     shapes = [((p.rows, p.inner), (p.inner, p.columns), (p.rows, p.columns)) for p in found]
     rng = np.random.default_rng(0)
     factors = [[rng.normal(size=shape).astype(np.float32) for shape in each] for each in shapes]

@@ -62,7 +62,7 @@ class AgentParameters:
             horizon=declare_parameter(
                 node, "planner.horizon", 0, "number of predicted steps; 0: default", bounds=(0, 256)
             ),
-            iterations=declare_parameter(
+            num_iterations=declare_parameter(
                 node, "planner.num_iterations", 0, "number of planner iterations; 0: default", bounds=(0, 64)
             ),
             num_threads=declare_parameter(node, "num_threads", 1, "number of torch threads", bounds=(1, 64)),
