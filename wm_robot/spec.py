@@ -17,6 +17,7 @@ from wm_robot.errors import SpecError
 INTERFACES = ("position", "velocity")
 """Joint interfaces that a sensor may report, in rad and rad/s (m and m/s for a slide)."""
 UNITS = ("rad", "1")
+JOINT_KINDS = ("hinge", "slide")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +75,32 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """One hinge of the chain from the base to the gripper."""
+    """One joint of the chain from the base to the gripper."""
 
     joint: str
     origin: tuple[float, float, float]
-    """Position of the hinge in the frame of the link before it, in m."""
+    """Position of the joint in the frame of the link before it, in m."""
     axis: tuple[float, float, float]
-    """Direction of the hinge, a unit vector."""
+    """Direction of the joint in its own frame, a unit vector."""
+    rotation: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """Rotation of its frame in the frame of the link before it, a unit quaternion (w, x, y, z)."""
+    kind: str = "hinge"
+    """`hinge` or `slide`."""
+    zero: float = 0.0
+    """Joint position at which the link is not moved, in rad (m)."""
 
     def __post_init__(self) -> None:
-        length = math.hypot(*self.axis)
+        for name, count in (("origin", 3), ("axis", 3), ("rotation", 4)):
+            values = getattr(self, name)
+            fits = len(values) == count and all(math.isfinite(value) for value in values)
+            _require_valid(fits, f"the {name} of '{self.joint}' is {values}", f"{count} finite numbers")
+        for name in ("axis", "rotation"):
+            length = math.hypot(*getattr(self, name))
+            _require_valid(
+                abs(length - 1) < 1e-3, f"the {name} of '{self.joint}' has length {length:.4g}", "of length 1"
+            )
         _require_valid(
-            abs(length - 1) < 1e-3, f"the axis of '{self.joint}' has length {length:.4g}", "of length 1"
+            self.kind in JOINT_KINDS, f"the kind of '{self.joint}' is '{self.kind}'", f"one of {JOINT_KINDS}"
         )
 
 

@@ -34,10 +34,8 @@ def compute_gripper_position(spec: RobotSpec, obs: Array) -> Array:
     """
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
-    angles = obs[..., _find_channels(spec, [f"{link.joint}/position" for link in spec.chain])]
-    return compute_tip_position(
-        angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip
-    )
+    positions = obs[..., _find_channels(spec, [f"{link.joint}/position" for link in spec.chain])]
+    return compute_tip_position(positions, spec.chain, spec.tip)
 
 
 def make_reach_reward(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
