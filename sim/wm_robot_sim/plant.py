@@ -10,6 +10,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.model_check import check_against_model
 from wm_robot_sim.worlds import World, WorldRanges
 
 PAYLOAD_RADIUS = 0.02
@@ -58,6 +59,7 @@ class Plant:
     model: mujoco.MjModel
 
     def __post_init__(self) -> None:
+        check_against_model(self.spec, self.model)
         per_step = self.spec.dt / self.model.opt.timestep
         if abs(per_step - round(per_step)) > 1e-6:
             raise SpecError(
