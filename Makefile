@@ -11,7 +11,7 @@ DM_CONTROL := dm-control==1.0.50
 # Arguments for the demo: make demo ARGS="--out /tmp/demo"
 ARGS ?=
 # Distribution of the ROS 2 wheels: jazzy or kilted. An environment keeps its own until another is asked for.
-ROS ?= $(or $(patsubst $(VENV)/.wm_robot-%,%,$(firstword $(wildcard $(VENV)/.wm_robot-*))),kilted)
+ROS ?= $(or $(patsubst $(VENV)/.wm_robot-%,%,$(firstword $(wildcard $(VENV)/.wm_robot-*))),jazzy)
 
 CONSTRAINTS := constraints.txt constraints-ros-$(ROS).txt
 $(if $(wildcard $(lastword $(CONSTRAINTS))),,$(error ROS is '$(ROS)'; it must be jazzy or kilted))
@@ -102,7 +102,7 @@ lint: setup
 # Pins for all Pythons at once; needs uv. What is pinned stays, but for what UV_ARGS="--upgrade" brings.
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-annotate --quiet \
-	  --constraint constraints-ros-kilted.txt --custom-compile-command "make constraints" \
+	  --constraint constraints-ros-jazzy.txt --custom-compile-command "make constraints" \
 	  --output-file constraints.txt $(UV_ARGS)
 	sed -i '/^ros-/d' constraints.txt
 

@@ -56,13 +56,13 @@ def test_the_extra_admits_every_distribution_that_is_pinned(distribution):
     assert not any(rclpy.specifier.contains(other) for other in ("3.3.16", "8.0.0", "10.0.0"))
 
 
-def test_a_new_environment_is_of_kilted_and_an_old_one_stays_what_it_is(tmp_path):
-    assert CONSTRAINTS[-1] == "constraints-ros-kilted.txt"
-    assert pinned_by(ask_make(tmp_path)) == ["kilted"]
-    assert pinned_by(ask_make(tmp_path, "ROS=jazzy")) == ["jazzy"]
-    (tmp_path / ".wm_robot-jazzy").touch()
+def test_a_new_environment_is_of_jazzy_and_an_old_one_stays_what_it_is(tmp_path):
+    assert CONSTRAINTS[-1] == "constraints-ros-jazzy.txt"
+    assert pinned_by(ask_make(tmp_path)) == ["jazzy"]
+    assert pinned_by(ask_make(tmp_path, "ROS=kilted")) == ["kilted"]
+    (tmp_path / ".wm_robot-kilted").touch()
     assert pinned_by(ask_make(tmp_path)) == [], "it is set up already"
-    (tmp_path / ".wm_robot-jazzy").unlink()
+    (tmp_path / ".wm_robot-kilted").unlink()
     done = ask_make(tmp_path, "ROS=humble")
     assert done.returncode != 0 and "ROS is 'humble'; it must be jazzy or kilted" in done.stderr
 
