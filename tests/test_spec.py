@@ -14,14 +14,14 @@ def values(**changes):
     return {
         "name": "pair",
         "rate": 50,
-        "mjcf": "pair.xml",
+        "model": "pair.xml",
         "joints": [
             {"name": "shoulder", "position": [-1.5, 1.25], "velocity": 3, "effort": 2.5},
             {"name": "elbow", "position": [-2, 2], "velocity": 4, "effort": 1.5},
         ],
         "actuators": [
-            {"name": "m1", "joint": "shoulder", "unit": "rad", "range": [-1.5, 1.25], "rate": 5},
-            {"name": "m2", "joint": "elbow", "unit": "rad", "range": [-2, 2], "rate": 10},
+            {"name": "m1", "joint": "shoulder", "kind": "position", "range": [-1.5, 1.25], "rate": 5},
+            {"name": "m2", "joint": "elbow", "kind": "position", "range": [-2, 2], "rate": 10},
         ],
         "tasks": {"reach": {"reward": "reach", "goal": 3, "parameters": {"speed_cost": 0.1}}},
         "chain": [
@@ -69,7 +69,7 @@ def test_the_digest_ignores_the_order_of_keys_and_what_does_not_change_experienc
     reordered = RobotSpec.from_dict(dict(reversed(values().items())))
     assert reordered.compute_digest() == spec().compute_digest()
     assert (
-        spec(mjcf="other.xml", world={"payload": [0, 1]}, tasks={}).compute_digest()
+        spec(model="other.xml", world={"payload": [0, 1]}, tasks={}).compute_digest()
         == spec().compute_digest()
     )
 
@@ -109,8 +109,8 @@ def test_the_digest_never_changes_between_versions():
         ({"actuators": []}, "'pair' has no actuators; it must be at least one"),
         ({"actuators": [values()["actuators"][0]] * 2}, "actuators ['m1', 'm1']; it must be unique"),
         (
-            {"actuators": [{**values()["actuators"][0], "unit": "deg"}]},
-            "'m1' has unit 'deg'; it must be one of",
+            {"actuators": [{**values()["actuators"][0], "kind": "deg"}]},
+            "'m1' has kind 'deg'; it must be one of",
         ),
         ({"chain": [{**values()["chain"][0], "axis": [0, 1, 1]}]}, "'shoulder' has length 1.414"),
         ({"joints": [values()["joints"][0]] * 2}, "['shoulder', 'shoulder']; it must be unique"),
@@ -187,6 +187,6 @@ def test_a_safety_that_cannot_be_is_refused(safety, words):
 
 
 def test_a_box_needs_a_servo_for_every_joint_of_the_chain():
-    motors = [{**actuator, "unit": "1"} for actuator in values()["actuators"]]
+    motors = [{**actuator, "kind": "effort"} for actuator in values()["actuators"]]
     with pytest.raises(SpecError, match="safety.workspace has no servo for"):
         spec(actuators=motors, safety={"workspace": [[0, 1]] * 3})

@@ -16,8 +16,10 @@ from wm_robot.errors import SpecError
 
 INTERFACES = ("position", "velocity")
 """Joint interfaces that a sensor may report, in rad and rad/s (m and m/s for a slide)."""
-UNITS = ("rad", "1")
+ACTUATOR_KINDS = ("position", "velocity", "effort")
 JOINT_KINDS = ("hinge", "slide")
+VERSION = 2
+"""Version of spec files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,14 @@ class Joint:
     """Largest speed, in rad/s (m/s)."""
     effort: float
     """Largest effort of its motor, in N m (N)."""
+    kind: str = "hinge"
+    """`hinge` or `slide`."""
 
     def __post_init__(self) -> None:
         low, high = self.position
+        _require_valid(
+            self.kind in JOINT_KINDS, f"joint '{self.name}' has kind '{self.kind}'", f"one of {JOINT_KINDS}"
+        )
         _require_valid(low < high, f"joint '{self.name}' has position range {self.position}", "low < high")
         _require_valid(self.velocity > 0, f"joint '{self.name}' has velocity {self.velocity}", "above 0")
         _require_valid(self.effort > 0, f"joint '{self.name}' has effort {self.effort}", "above 0")
@@ -45,17 +52,25 @@ class Actuator:
 
     name: str
     joint: str
-    unit: str
-    """`rad` for a position servo, `1` for a normalised motor."""
+    kind: str
+    """`position`: set-point of a position, in rad (m); `velocity`: of a speed, in rad/s (m/s); `effort`: as the model
+    scales it."""
     range: tuple[float, float]
     """Values that the motor accepts."""
     rate: float
     """Fastest change, in units per second."""
 
+    @property
+    def is_servo(self) -> bool:
+        """Whether its action is a set-point of the joint's position."""
+        return self.kind == "position"
+
     def __post_init__(self) -> None:
         low, high = self.range
         _require_valid(
-            self.unit in UNITS, f"actuator '{self.name}' has unit '{self.unit}'", f"one of {UNITS}"
+            self.kind in ACTUATOR_KINDS,
+            f"actuator '{self.name}' has kind '{self.kind}'",
+            f"one of {ACTUATOR_KINDS}",
         )
         _require_valid(low < high, f"actuator '{self.name}' has range {self.range}", "low < high")
         _require_valid(self.rate > 0, f"actuator '{self.name}' has rate {self.rate}", "above 0")
@@ -167,8 +182,8 @@ class RobotSpec:
     name: str
     rate: float
     """Control rate, in Hz."""
-    mjcf: str
-    """Model file in the spec's folder, or `package:path` for a file of an installed package."""
+    model: str
+    """MJCF or URDF file in the spec's folder, or `package:path` for a file of an installed package."""
     joints: tuple[Joint, ...]
     actuators: tuple[Actuator, ...]
     interfaces: tuple[str, ...] = ("position", "velocity")
@@ -200,7 +215,7 @@ class RobotSpec:
         self._check_safety(names, motors)
 
     def _check_safety(self, joints: list[str], motors: list[str]) -> None:
-        safety, servos = self.safety, {a.name: a.joint for a in self.actuators if a.unit == "rad"}
+        safety, servos = self.safety, {a.name: a.joint for a in self.actuators if a.is_servo}
         for kind, known in (
             ("acceleration", motors),
             ("deceleration", joints),
@@ -237,6 +252,16 @@ class RobotSpec:
     @property
     def action_names(self) -> tuple[str, ...]:
         return tuple(actuator.name for actuator in self.actuators)
+
+    @property
+    def action_units(self) -> tuple[str, ...]:
+        """Unit of each action; `1` for an effort as the model scales it."""
+        kinds = {joint.name: joint.kind for joint in self.joints}
+        lengths = ("rad" if kinds[actuator.joint] == "hinge" else "m" for actuator in self.actuators)
+        return tuple(
+            {"position": length, "velocity": f"{length}/s", "effort": "1"}[actuator.kind]
+            for actuator, length in zip(self.actuators, lengths, strict=True)
+        )
 
     @property
     def obs_dim(self) -> int:
@@ -314,6 +339,12 @@ class RobotSpec:
         if not isinstance(values, dict):
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
+            )
+        version = values.pop("version", 1)
+        if version != VERSION:
+            raise SpecError(
+                f"{path} has version {version!r}; this program reads version {VERSION}. "
+                f"Run: wm-robot upgrade-spec {path}"
             )
         try:
             return cls.from_dict(values, folder=path.parent)

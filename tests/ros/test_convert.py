@@ -146,7 +146,7 @@ def test_motors_are_told_an_effort_and_servos_a_position():
 def test_a_robot_of_both_kinds_has_no_command_message():
     from dataclasses import replace
 
-    mixed = (replace(SPEC.actuators[0], unit="1"), *SPEC.actuators[1:])
+    mixed = (replace(SPEC.actuators[0], kind="effort"), *SPEC.actuators[1:])
     with pytest.raises(SpecError, match="'arm' mixes servos and motors"):
         convert.make_action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
 

@@ -70,7 +70,7 @@ def test_staying_is_where_the_targets_are():
 
 
 def test_motors_are_released():
-    baseline = FallbackController(spec_of(unit="1"), np.ones(3))
+    baseline = FallbackController(spec_of(kind="effort"), np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))
     baseline.go_home(np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))

@@ -24,7 +24,7 @@ SPECS = {
     "plain": spec_of(JOINTS),
     "careful": spec_of(JOINTS, **CAREFUL),
     "motors": spec_of(
-        JOINTS, unit="1", acceleration=every("actuator", 30.0), deceleration=every("joint", 40.0)
+        JOINTS, kind="effort", acceleration=every("actuator", 30.0), deceleration=every("joint", 40.0)
     ),
 }
 BAD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "huge": 1e308, "-huge": -1e308, "big": 1e6}
@@ -300,11 +300,11 @@ def test_a_blocked_servo_is_not_asked_for_more_than_its_effort():
     assert gated.violations[0].rule is LimitRule.EFFORT
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("rad", 1.4), ("1", -1.0)])
-def test_a_joint_that_would_overshoot_its_range_is_braked(unit, expected):
-    spec = spec_of(1, unit=unit, rate=5, deceleration={"j0": 10.0})
+@pytest.mark.parametrize(("kind", "expected"), [("position", 1.4), ("effort", -1.0)])
+def test_a_joint_that_would_overshoot_its_range_is_braked(kind, expected):
+    spec = spec_of(1, kind=kind, rate=5, deceleration={"j0": 10.0})
     obs = Observation(stamp=0.0, values=np.array([1.4, 2.0], np.float32))
-    gated = Gate(spec, np.array([1.5 if unit == "rad" else 0.0]))(np.array([1.5]), obs, now=0.0)
+    gated = Gate(spec, np.array([1.5 if kind == "position" else 0.0]))(np.array([1.5]), obs, now=0.0)
     assert gated.applied[0] == pytest.approx(expected, abs=1e-6)
     assert LimitRule.STOPPING in {cut.rule for cut in gated.violations}
 

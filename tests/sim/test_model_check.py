@@ -57,13 +57,13 @@ MODEL = """
 </mujoco>
 """
 JOINTS = {
-    "lift": {"position": [0.0, 0.4], "velocity": 1.0, "effort": 50.0},
+    "lift": {"kind": "slide", "position": [0.0, 0.4], "velocity": 1.0, "effort": 50.0},
     "bend": {"position": [-1.5, 1.5], "velocity": 5.0, "effort": 5.0},
     "roll": {"position": [-2.0, 2.0], "velocity": 5.0, "effort": 5.0},
 }
 ACTUATORS = {
-    "lift": {"joint": "lift", "unit": "rad", "range": [0.0, 0.3], "rate": 1.0},
-    "bend": {"joint": "bend", "unit": "1", "range": [-1.0, 1.0], "rate": 50.0},
+    "lift": {"joint": "lift", "kind": "position", "range": [0.0, 0.3], "rate": 1.0},
+    "bend": {"joint": "bend", "kind": "effort", "range": [-1.0, 1.0], "rate": 50.0},
 }
 
 
@@ -82,7 +82,7 @@ def spec_of(joints=(), actuators=(), **more):
         {
             "name": "turned",
             "rate": 50,
-            "mjcf": "turned.xml",
+            "model": "turned.xml",
             "joints": [{"name": name, **values} for name, values in changed.items()],
             "actuators": [{"name": name, **values} for name, values in motors.items()],
             **more,
@@ -114,13 +114,13 @@ ANY = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
     [
         ({"actuators": {"bend": {"joint": "roll"}}}, "moves 'roll' in the spec, ['bend'] in the model"),
         ({"actuators": {"lift": {"range": [0, 0.4]}}}, "'lift' has the range [0, 0.4] in the spec, [0, 0.3]"),
-        ({"actuators": {"bend": {"unit": "rad"}}}, "'bend' has unit 'rad' in the spec, and is a motor"),
-        ({"actuators": {"lift": {"unit": "1"}}}, "'lift' has unit '1' in the spec, and is a position servo"),
-        ({"actuators": {"geared": {"joint": "roll", "unit": "rad", "range": [-1, 1], "rate": 1}}}, "has gear 2"),
-        ({"actuators": {"mute": {"joint": "roll", "unit": "1", "range": [-1, 1], "rate": 1}}}, "'mute' is not in"),
+        ({"actuators": {"bend": {"kind": "position"}}}, "'bend' has kind 'position' in the spec, 'effort' in the model"),
+        ({"actuators": {"lift": {"kind": "effort"}}}, "'lift' has kind 'effort' in the spec, 'position' in the model"),
+        ({"actuators": {"geared": {"joint": "roll", "kind": "position", "range": [-1, 1], "rate": 1}}}, "has gear 2"),
+        ({"actuators": {"mute": {"joint": "roll", "kind": "effort", "range": [-1, 1], "rate": 1}}}, "'mute' is not in"),
         ({"joints": {"bend": {"position": [-2.0, 1.5]}}}, "[-2.0, 1.5] in the spec, [-1.5, 1.5] in the model"),
-        ({"joints": {"ball": ANY}}, "'ball' is a ball joint"),
-        ({"joints": {"float": ANY}}, "'float' is a free joint"),
+        ({"joints": {"ball": ANY}}, "'ball' is a hinge in the spec, a ball in the model"),
+        ({"joints": {"float": ANY}}, "'float' is a hinge in the spec, a free in the model"),
         ({"joints": {"elbow": ANY}}, "joint 'elbow' is not in the model, which has ['lift', 'passive', 'bend'"),
     ],
 )  # fmt: skip
@@ -152,7 +152,7 @@ def test_the_simulator_refuses_what_contradicts(model):
 
 def test_kinds_and_joints_of_actuators_are_read(model):
     kinds = [read_actuator_kind(model, number) for number in range(model.nu)]
-    assert kinds == ["position servo", "motor", "velocity servo", "position servo", "motor"]
+    assert kinds == ["position", "effort", "velocity", "position", "effort"]
     assert read_moved_joints(model, model.actuator("pull").id) == ("bend", "roll")
     joints = ("lift", "passive", "ball", "float")
     assert [read_joint_kind(model, model.joint(n).id) for n in joints] == ["slide", "hinge", "ball", "free"]

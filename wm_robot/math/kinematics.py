@@ -88,6 +88,14 @@ def compute_rotation_matrix(quaternion: Sequence[float]) -> Float[np.ndarray, "3
     )
 
 
+def multiply_quaternions(
+    first: Float[np.ndarray, "4"], second: Float[np.ndarray, "4"]
+) -> Float[np.ndarray, "4"]:
+    """Return the product of two quaternions (w, x, y, z): the second rotation, then the first."""
+    a, u, b, v = first[0], first[1:], second[0], second[1:]
+    return np.concatenate([[a * b - u @ v], a * v + b * u + np.cross(u, v)])
+
+
 def cosine(angle: Array) -> Array:
     """Return the cosine of an angle in rad."""
     return np.cos(angle) if _is_numpy(angle) else angle.cos()

@@ -33,7 +33,7 @@ class EmulatedMotors:
         self.velocity = np.zeros(len(spec.joints))
         self._moved = np.zeros(spec.action_dim)
         self._joint = [spec.joint_names.index(actuator.joint) for actuator in spec.actuators]
-        self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        self._servo = np.array([actuator.is_servo for actuator in spec.actuators])
         given = [spec.safety.acceleration.get(name, np.inf) for name in spec.action_names]
         self._change = np.minimum(np.array(given) * spec.dt**2, 2.0 * spec.action_step)
         self.position[self._joint] = np.where(self._servo, self.last_action, 0.0)

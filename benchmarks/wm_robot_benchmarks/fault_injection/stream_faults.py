@@ -130,7 +130,7 @@ class _NodeModel:
     def __init__(self, spec: RobotSpec):
         self._spec = spec
         neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-        servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        servo = np.array([actuator.is_servo for actuator in spec.actuators])
         self._neutral, self._gate = neutral, Gate(spec, neutral)
         self._pairing = TransitionAssembler(period=spec.dt, max_age=MAX_AGE)
         self._intake = CommandBuffer(neutral, is_servo=servo, max_age=MAX_AGE, timeout=0.5)
