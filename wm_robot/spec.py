@@ -193,6 +193,10 @@ class RobotSpec:
     """Kinematics from the base to the gripper, for tasks in space."""
     tip: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Gripper point in the frame of the last link, in m."""
+    tip_name: str = ""
+    """Site or body of the model that is the gripper point; chain and tip are then read off the model."""
+    model_digest: str = ""
+    """Digest of the model's physical quantities; see `wm_robot.robots.robot_model`. Empty: no model is attached."""
     world: Mapping[str, Any] = field(default_factory=dict)
     """Randomisation ranges of the simulator."""
     safety: Safety = field(default_factory=Safety)
@@ -232,7 +236,8 @@ class RobotSpec:
             )
         if safety.workspace:
             loose = sorted({link.joint for link in self.chain} - set(servos.values()))
-            _require_valid(bool(self.chain) and not loose, f"safety.workspace has no servo for {loose}",
+            is_known = bool(self.chain) or bool(self.tip_name and not self.model_digest)
+            _require_valid(is_known and not loose, f"safety.workspace has no servo for {loose}",
                      "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
 
     @property
@@ -302,6 +307,7 @@ class RobotSpec:
             "interfaces": list(self.interfaces),
             "joints": [_convert_to_floats(asdict(joint)) for joint in self.joints],
             "actuators": [_convert_to_floats(asdict(actuator)) for actuator in self.actuators],
+            "model": self.model_digest,
         }
         return hashlib.sha256(encode_canonical_json(kept)).hexdigest()
 
@@ -340,7 +346,7 @@ class RobotSpec:
             raise SpecError(
                 f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
             )
-        version = values.pop("version", 1)
+        version = values.get("version", 1)
         if version != VERSION:
             raise SpecError(
                 f"{path} has version {version!r}; this program reads version {VERSION}. "
@@ -355,6 +361,10 @@ class RobotSpec:
     def from_dict(cls, values: Mapping[str, Any], *, folder: Path = Path()) -> "RobotSpec":
         """Build a spec from plain values; see `read_file`."""
         values = dict(values)
+        version = values.pop("version", VERSION)
+        _require_valid(version == VERSION, f"the spec has version {version!r}", str(VERSION))
+        if isinstance(values.get("tip"), str):
+            values["tip_name"] = values.pop("tip")
         parts: dict[str, Any] = {
             "joints": tuple(_build_section(Joint, joint) for joint in values.pop("joints", ())),
             "actuators": tuple(
@@ -368,7 +378,8 @@ class RobotSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `from_dict`, without the folder."""
-        return {name: value for name, value in asdict(self).items() if name != "folder"}
+        values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        return {"version": VERSION, **values}
 
 
 def encode_canonical_json(values: Any) -> bytes:

@@ -9,6 +9,7 @@ import tyro
 from wm_robot.errors import ConfigError
 from wm_robot.recording.recording_path import check_recording
 from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
@@ -20,7 +21,7 @@ def split_episodes(
     *,
     robot: str = "arm",
     namespace: str | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Split recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
 

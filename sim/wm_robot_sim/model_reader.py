@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from wm_robot.math.kinematics import compute_rotation_matrix
-from wm_robot.robot_model import WORLD, ModelActuator, ModelBody, ModelJoint, ModelSite, RobotModel
+from wm_robot.robots.robot_model import WORLD, ModelActuator, ModelBody, ModelJoint, ModelSite, RobotModel
 from wm_robot.spec import encode_canonical_json
 
 DIGITS = 6
@@ -79,7 +79,9 @@ def read_actuator_kind(model: mujoco.MjModel, actuator: int) -> str:
 
 def compute_model_digest(model: mujoco.MjModel) -> str:
     """Compute the SHA-256 of all that decides how a model moves: names of meshes, colours and comments do not."""
-    bodies, joints = (list_names(model, kind) for kind in (mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_JOINT))
+    bodies, joints = (
+        list_names(model, kind) for kind in (mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_JOINT)
+    )
     collides = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
     quantities: dict[str, Any] = {
         "bodies": {
@@ -132,7 +134,12 @@ def compute_model_digest(model: mujoco.MjModel) -> str:
                 "rotation": compute_rotation_matrix(model.geom_quat[n]),
                 "friction": model.geom_friction[n],
                 "bits": (model.geom_contype[n], model.geom_conaffinity[n], model.geom_condim[n]),
-                "solver": (model.geom_solref[n], model.geom_solimp[n], model.geom_margin[n], model.geom_gap[n]),
+                "solver": (
+                    model.geom_solref[n],
+                    model.geom_solimp[n],
+                    model.geom_margin[n],
+                    model.geom_gap[n],
+                ),
             }
             for n in np.flatnonzero(collides)
         ],

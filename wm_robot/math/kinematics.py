@@ -76,7 +76,7 @@ def compute_tip_position(positions: Array, chain: Sequence[JointFrame], tip: Seq
     return vector.T.reshape(*positions.shape[:-1], 3)
 
 
-def compute_rotation_matrix(quaternion: Sequence[float]) -> Float[np.ndarray, "3 3"]:
+def compute_rotation_matrix(quaternion: "Sequence[float] | np.ndarray") -> Float[np.ndarray, "3 3"]:
     """Return the rotation matrix of a unit quaternion (w, x, y, z)."""
     w, x, y, z = quaternion
     return np.array(

@@ -167,24 +167,27 @@ class RobotModel:
             name = bodies[name].parent
         return way[::-1]
 
-    def save(self, path: Path) -> None:
-        """Write the model as JSON, a line for each of its parts."""
+    def encode(self) -> bytes:
+        """Return the model as JSON, a line for each of its parts."""
         values = {"format": FORMAT, "kind": KIND, **asdict(self)}
         lines = [f' "{name}": {_encode_lines(value)}' for name, value in values.items()]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
     @classmethod
-    def load(cls, path: Path) -> "RobotModel":
-        """Read a model that `save` wrote.
+    def parse(cls, content: bytes, path: Path) -> "RobotModel":
+        """Parse what `encode` returned.
+
+        Args:
+            path: The file, for the error.
 
         Raises:
-            SpecError: If the file is missing, damaged or of another format.
+            SpecError: If the content is damaged or of another format.
         """
         again = f"Write it again: wm-robot check {path.name.removesuffix(SUFFIX)}.yaml"
         try:
-            values = json.loads(path.read_bytes())
+            values: dict[str, Any] = json.loads(content)
             found = (values.pop("kind"), values.pop("format"))
-            parts = {
+            parts: dict[str, Any] = {
                 name: tuple(_build(kind, each) for each in values.pop(name))
                 for name, kind in (
                     ("bodies", ModelBody),
@@ -194,25 +197,25 @@ class RobotModel:
                 )
             }
             model = cls(**values, **parts)
-        except OSError as error:
-            raise SpecError(f"{path} cannot be read: {error.strerror}. {again}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"{path} is no description of a model: {error}. {again}") from error
         if found != (KIND, FORMAT):
-            raise SpecError(f"{path} is a {found[0]} of format {found[1]}, not a {KIND} of format {FORMAT}. {again}")
+            raise SpecError(
+                f"{path} is a {found[0]} of format {found[1]}, not a {KIND} of format {FORMAT}. {again}"
+            )
         return model
 
 
-def find_changed_sources(model: RobotModel, paths: Mapping[str, Path]) -> list[str]:
-    """Return the files of a model that are missing or have other bytes than when it was described.
+def find_changed_sources(model: RobotModel, folder: Path) -> list[str]:
+    """Return the files of a model that are missing, or have other bytes than when it was read.
 
     Args:
-        paths: Name in `RobotModel.sources` → where the file is.
+        folder: Folder of the model file; the names of sources are relative to it.
     """
     return [
         name
         for name, digest in model.sources.items()
-        if name not in paths or not paths[name].is_file() or compute_file_digest(paths[name]) != digest
+        if not (folder / name).is_file() or compute_file_digest(folder / name) != digest
     ]
 
 
