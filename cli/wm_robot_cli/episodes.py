@@ -91,11 +91,6 @@ def _print_missing_parts(recording: Path, namespace: str | None) -> None:
 
 
 def _read_spec(robot: str) -> "RobotSpec":
-    path = Path(robot)
-    if path.suffix in {".yaml", ".yml"}:
-        from wm_robot.spec import RobotSpec
-
-        return RobotSpec.load(path)
     from wm_robot.robots import load_spec
 
     return load_spec(robot)
