@@ -6,6 +6,7 @@ from wm_robot.tasks.catalog import (
     REWARDS,
     describe_experimental_task,
     find_reward_origin,
+    is_reward_available,
     make_reward,
 )
 from wm_robot.tasks.channels import compute_gripper_position
@@ -22,6 +23,7 @@ __all__ = [
     "compute_gripper_position",
     "describe_experimental_task",
     "find_reward_origin",
+    "is_reward_available",
     "make_reward",
     "select_goal_type",
 ]

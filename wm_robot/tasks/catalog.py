@@ -117,6 +117,11 @@ def find_reward_origin(reward: str) -> dict[str, str]:
     return package
 
 
+def is_reward_available(task: Task) -> bool:
+    """Whether the reward of a task can be computed here: that of a file only where a command loaded it."""
+    return task.reward in REWARDS or not names_reward_file(task.reward)
+
+
 def describe_experimental_task(task: Task, name: str) -> str:
     """Return a sentence about a task that a short plan may not solve; empty for other tasks."""
     if task.reward not in EXPERIMENTAL_REWARDS:
