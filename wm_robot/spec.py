@@ -383,17 +383,26 @@ def names_reward_file(reward: str) -> bool:
     return reward.partition(":")[0].endswith(".py") or "/" in reward or "\\" in reward
 
 
+def check_task_name(name: Any) -> None:
+    """Check the name of a task, which becomes part of a file's name.
+
+    Raises:
+        SpecError: If it has other characters than letters, digits, `_` and `-`.
+    """
+    _require_valid(
+        isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII) is not None,
+        f"a task is named {name!r}",
+        "made of letters, digits, '_' and '-'",
+    )
+
+
 def _build_task(name: Any, values: Any) -> Task:
     """Build a task from a section of the spec.
 
     Raises:
-        SpecError: If its name cannot be part of a file's name, or its reward is one of a file.
+        SpecError: If its name is invalid, or its reward is one of a file.
     """
-    _require_valid(
-        isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w-]*", name) is not None,
-        f"a task is named {name!r}",
-        "made of letters, digits, '_' and '-'",
-    )
+    check_task_name(name)
     task: Task = _build_section(Task, values)
     if names_reward_file(task.reward) or task.source:
         raise SpecError(
