@@ -146,6 +146,43 @@ def test_an_unknown_task_names_those_there_are():
         spec().find_task("fly")
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "words"),
+    [
+        (
+            "../reach",
+            {"reward": "reach", "goal": 3},
+            "a task is named '../reach'; it must be made of letters",
+        ),
+        (3, {"reward": "reach", "goal": 3}, "a task is named 3"),
+        (
+            "reach",
+            {"reward": "reach", "goal": -1},
+            "the goal of reward 'reach' is -1; it must be a number of",
+        ),
+        ("reach", {"reward": "reach", "goal": True}, "the goal of reward 'reach' is True"),
+        (
+            "reach",
+            {"reward": "reach", "goal": 3, "goal_type": "Point"},
+            "goal_type is 'Point'; it must be one of",
+        ),
+        (
+            "reach",
+            {"reward": "reach", "goal": 3, "goal_type": "PoseStamped"},
+            "goal is 3 and goal_type is 'PoseStamped'; it must be goal: 7 for this type",
+        ),
+        (
+            "hold",
+            {"reward": "hold", "goal": 0, "goal_type": "JointState"},
+            "goal is 0 and goal_type is 'JointState'; it must be a goal with values",
+        ),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused(name, task, words):
+    with pytest.raises(SpecError, match=words):
+        spec(tasks={name: task})
+
+
 def test_equal_values_have_one_spelling_and_nan_has_none():
     assert encode_canonical_json({"b": 1, "a": [2.5, "ä"]}) == b'{"a":[2.5,"\\u00e4"],"b":1}'
     assert json.loads(encode_canonical_json({"a": 1e-300})) == {"a": 1e-300}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -20,6 +21,14 @@ ACTUATOR_KINDS = ("position", "velocity", "effort")
 JOINT_KINDS = ("hinge", "slide")
 VERSION = 2
 """Version of spec files."""
+GOAL_TYPES: dict[str, int | None] = {
+    "PointStamped": 3,
+    "PoseStamped": 7,
+    "TwistStamped": 6,
+    "JointState": None,
+    "Float64MultiArray": None,
+}
+"""Message in which goals may arrive → number of its values; None: any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +90,30 @@ class Task:
     """Robot task: a reward by name and the size of its goal."""
 
     reward: str
-    """Name of a function in `wm_robot.tasks`."""
+    """Name of a reward in `wm_robot.tasks`, or `PACKAGE:NAME` for an entry point of an installed package. A command
+    may also make a task of a file, `FILE.py:FUNCTION`; a spec may not."""
     goal: int = 0
     """Number of goal values; 0 for a task without goal."""
+    goal_type: str = ""
+    """Message in which goals arrive, of `GOAL_TYPES`; empty: that of the reward."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the reward."""
+    source: str = ""
+    """SHA-256 of the file that a reward is from; empty in every spec."""
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.goal, int) and not isinstance(self.goal, bool) and self.goal >= 0
+        _require_valid(whole, f"the goal of reward '{self.reward}' is {self.goal!r}", "a number of values")
+        if self.goal_type:
+            _require_valid(
+                self.goal_type in GOAL_TYPES, f"goal_type is '{self.goal_type}'", f"one of {list(GOAL_TYPES)}"
+            )
+            size = GOAL_TYPES[self.goal_type]
+            _require_valid(
+                self.goal > 0 and size in (None, self.goal),
+                f"goal is {self.goal} and goal_type is '{self.goal_type}'",
+                f"goal: {size} for this type" if size else "a goal with values",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,7 +398,7 @@ class RobotSpec:
             "actuators": tuple(
                 _build_section(Actuator, actuator) for actuator in values.pop("actuators", ())
             ),
-            "tasks": {name: _build_section(Task, task) for name, task in values.pop("tasks", {}).items()},
+            "tasks": {name: _build_task(name, task) for name, task in values.pop("tasks", {}).items()},
             "chain": tuple(_build_section(Link, link) for link in values.pop("chain", ())),
             "safety": _build_safety(values.pop("safety", {})),
         }
@@ -405,6 +433,41 @@ def _build_section(kind: type, values: Any) -> Any:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise SpecError(f"{whose}: {error}") from error
+
+
+def names_reward_file(reward: str) -> bool:
+    """Whether a reward is one of a file, `FILE.py:FUNCTION`."""
+    return reward.partition(":")[0].endswith(".py") or "/" in reward or "\\" in reward
+
+
+def check_task_name(name: Any) -> None:
+    """Check the name of a task, which becomes part of a file's name.
+
+    Raises:
+        SpecError: If it has other characters than letters, digits, `_` and `-`.
+    """
+    _require_valid(
+        isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII) is not None,
+        f"a task is named {name!r}",
+        "made of letters, digits, '_' and '-'",
+    )
+
+
+def _build_task(name: Any, values: Any) -> Task:
+    """Build a task from a section of the spec.
+
+    Raises:
+        SpecError: If its name is invalid, or its reward is one of a file.
+    """
+    check_task_name(name)
+    task: Task = _build_section(Task, values)
+    if names_reward_file(task.reward) or task.source:
+        raise SpecError(
+            f"task '{name}' has reward '{task.reward}', which is a file. A spec is data: it travels between robots, "
+            "and must not run files. Name a reward of an installed package, PACKAGE:NAME, or give the file on the "
+            f"command line: --task {name} --reward FILE.py:FUNCTION"
+        )
+    return task
 
 
 def _build_safety(values: Mapping[str, Any]) -> Safety:

@@ -9,7 +9,8 @@ import tyro
 
 from wm_robot.errors import MissingExtraError, OnnxMismatchError
 from wm_robot_cli.output_folder import check_writable
-from wm_robot_cli.values import Count
+from wm_robot_cli.task_choice import choose_task
+from wm_robot_cli.values import Count, CountOrZero
 
 if TYPE_CHECKING:
     from wm_robot.planning.mppi import MppiConfig
@@ -24,20 +25,26 @@ def export_base(
     *,
     robot: str | None = None,
     task: str | None = None,
+    reward: str | None = None,
+    goal_size: CountOrZero | None = None,
     samples: Count | None = None,
     horizon: Count | None = None,
     check: bool = False,
 ) -> None:
     """Export a base's plan, `predict` and `write` as ONNX models into its folder; its agents then use them.
 
-    The plan is exported for one task and one planner setting; agents with others plan in torch. Before the export,
-    the models are compared with torch: in a thousand single steps, and in short runs. Exit code 3: they compute
-    other values than torch. Then agents use torch.
+    A plan is exported for one task and one planner setting; agents with others plan in torch. A base may have plans
+    of several tasks. Before the export, the models are compared with torch: in a thousand single steps, and in short
+    runs. Exit code 3: they compute other values than torch. Then agents use torch.
 
     Args:
         base: Folder of the base.
         robot: Name of the robot, or the path of its spec; the robot of the base by default.
-        task: Task of the plan; the robot's first by default.
+        task: Task of the plan; the robot's first by default. With it, only the plan of this task is exported, beside
+            those of other tasks.
+        reward: Reward in place of that in the spec, for this command alone: FILE.py:FUNCTION, PACKAGE:NAME of an
+            installed package, or a built-in name. The task is then named by --task, or by the function.
+        goal_size: Number of goal values of a task with --reward; that of the spec's task by default, or 0.
         samples: Number of plans predicted in each iteration; the planner's default otherwise.
         horizon: Number of steps of each plan; the planner's default otherwise.
         check: Write nothing; compare the existing models with torch again, and with the format's reference in numpy.
@@ -58,12 +65,15 @@ def export_base(
     spec = load_spec(robot or loaded.manifest["robot"])
     given = {"num_samples": samples, "horizon": horizon}
     planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
+    plan_only = task is not None or reward is not None
+    if not check or plan_only:
+        spec, task = choose_task(spec, task, reward, goal_size)
     try:
         if check:
             differences = check_graphs(base, loaded, spec)
         else:
-            task = task or next(iter(spec.tasks))
-            differences = export_graphs(base, loaded, spec, task=task, planner=planner)
+            assert task is not None
+            differences = export_graphs(base, loaded, spec, task=task, planner=planner, plan_only=plan_only)
     except OnnxMismatchError as error:
         exit_without_onnx_models(str(error))
     print(describe_onnx_models(base, None if check else planner, differences))

@@ -11,6 +11,7 @@ import tyro
 from wm_robot.errors import ConfigError, MissingExtraError
 from wm_robot_cli.output_folder import check_writable
 from wm_robot_cli.progress import ProgressMeter
+from wm_robot_cli.task_choice import choose_task, print_notice
 from wm_robot_cli.values import Count, CountOrZero, Seed, Share
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def pretrain_state(
     *,
     robot: str | None = None,
     task: str | None = None,
+    reward: str | None = None,
+    goal_size: CountOrZero | None = None,
     worlds: CountOrZero = 6,
     min_competence: Share = 0.97,
     min_steps: Count = 250,
@@ -49,6 +52,9 @@ def pretrain_state(
         base: Folder of the base.
         robot: Name of the robot, or the path of its spec; the robot of the base by default.
         task: Task of all stages; the robot's first by default.
+        reward: Reward in place of that in the spec, for this command alone: FILE.py:FUNCTION, PACKAGE:NAME of an
+            installed package, or a built-in name. The task is then named by --task, or by the function.
+        goal_size: Number of goal values of a task with --reward; that of the spec's task by default, or 0.
         worlds: Worlds between the two stages in the nominal one.
         min_competence: Competence that passes a stage: the predicted part of the change in the next half second.
         min_steps: Smallest number of steps in a stage.
@@ -69,13 +75,14 @@ def pretrain_state(
     base = find_base(base)
     check_writable(base, "BASE")
     loaded = load_base(base)
-    spec = load_spec(robot or loaded.manifest["robot"])
+    spec, task = choose_task(load_spec(robot or loaded.manifest["robot"]), task, reward, goal_size)
+    print_notice(spec, task)
     with ProgressMeter("pretrain-state") as progress:
         run_curriculum(
             base,
             loaded,
             spec,
-            task=task or next(iter(spec.tasks)),
+            task=task,
             worlds=worlds,
             min_competence=min_competence,
             steps=(min_steps, max_steps),
@@ -105,12 +112,12 @@ def run_curriculum(
     from wm_robot.model.torch_backend import to_tensors
     from wm_robot.tasks import make_reward
     from wm_robot.training.competence import CompetenceEstimator
-    from wm_robot_sim.goals import MovingTarget
     from wm_robot_sim.robot import SimRobot
+    from wm_robot_sim.task_goals import TaskGoals
     from wm_robot_sim.worlds import DomainRandomization
 
     torch.set_num_threads(1)
-    agent = Agent(base, spec, task=task, functions=load_functions(folder, base), seed=seed)
+    agent = Agent(base, spec, task=task, functions=load_functions(folder, base, task), seed=seed)
     competence_estimator, reward = CompetenceEstimator(base.model), make_reward(spec, spec.find_task(task))
     distribution = DomainRandomization(spec)
     rng = np.random.default_rng([seed, SEED_OFFSET])
@@ -120,7 +127,8 @@ def run_curriculum(
     )
     picked = [drawn[i] for i in np.linspace(0, NUM_CANDIDATES - 1, worlds + 2).astype(int)[1:-1]]
     stages = [distribution.make_nominal_world(), *picked, distribution.make_nominal_world()]
-    robot, target = SimRobot(spec, seed=SEED_OFFSET + seed), MovingTarget(spec, seed=SEED_OFFSET + seed)
+    robot = SimRobot(spec, seed=SEED_OFFSET + seed)
+    target = TaskGoals(spec, spec.find_task(task), seed=SEED_OFFSET + seed)
     agent.begin(robot.last_action)
     rows: list[dict[str, Any]] = []
     now = 0

@@ -12,8 +12,9 @@ import tyro
 from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
+from wm_robot_cli.task_choice import choose_task, print_notice
 from wm_robot_cli.trajectory_collector import TrajectoryCollector
-from wm_robot_cli.values import Count, Seed, Share, Threads
+from wm_robot_cli.values import Count, CountOrZero, Seed, Share, Threads
 
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
@@ -34,6 +35,8 @@ def train_base(
     memory: str = "ekf",
     variant: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
+    reward: str | None = None,
+    goal_size: CountOrZero | None = None,
     out: Path | None = None,
     work: Path = Path("runs/train"),
     data: Path | None = None,
@@ -64,6 +67,9 @@ def train_base(
         variant: `adaptive` learns in its lifetime state; `robust` and `nominal` have fixed weights, trained in all
             worlds or in the nominal one; `oracle` receives the true physics.
         task: Task of the planner that collects trajectories; the robot's first by default.
+        reward: Reward in place of that in the spec, for this command alone: FILE.py:FUNCTION, PACKAGE:NAME of an
+            installed package, or a built-in name. The task is then named by --task, or by the function.
+        goal_size: Number of goal values of a task with --reward; that of the spec's task by default, or 0.
         out: Folder of the finished base; `bases/ROBOT-MEMORY` or `bases/ROBOT-VARIANT` by default. With `--all`:
             folder of the bases.
         work: Folder of checkpoints and curves.
@@ -101,7 +107,8 @@ def train_base(
     _check_variant(variant, memory, all_bases)
     torch.set_num_threads(1)
     spec = load_spec(robot)
-    task = task or next(iter(spec.tasks))
+    spec, task = choose_task(spec, task, reward, goal_size)
+    print_notice(spec, task)
     if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
             f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "

@@ -25,10 +25,14 @@ class TrajectoryCollector:
 
     def describe_round(self, number: int) -> dict[str, Any]:
         """See `wm_robot.training.trainer.TrajectorySource`."""
+        from wm_robot.agent.onnx_planner import digest_objective
         from wm_robot.io.durable import compute_digest
         from wm_robot.spec import encode_canonical_json
 
+        # Random actions depend on no task.
+        objective = {"objective": digest_objective(self.spec, self.task)} if number else {}
         return {
+            **objective,
             "robot": self.spec.compute_digest(),
             "worlds": compute_digest(encode_canonical_json(self.spec.world)),
             "task": self.task,
@@ -66,5 +70,6 @@ class TrajectoryCollector:
             seed=self.seed * 1000 + number,
             policy=policy,
             num_threads=self.threads,
+            task=self.task,
             worlds=[nominal] * count if self.nominal_only else None,
         )

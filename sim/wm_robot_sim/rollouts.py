@@ -11,6 +11,7 @@ from wm_robot.types import TrajectoryBatch
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.motion import draw_random_actions
+from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.worlds import DomainRandomization, World
 
 WORLD_CHANGE_STEPS = 8
@@ -55,6 +56,7 @@ def collect_trajectories(
     held_out: bool = False,
     worlds: Sequence[Sequence[World]] | None = None,
     world_schedule: Sequence[tuple[int, int]] | None = None,
+    task: str | None = None,
 ) -> TrajectoryBatch:
     """Simulate many robots in parallel and return their trajectories.
 
@@ -71,6 +73,7 @@ def collect_trajectories(
             With one world per trajectory, nothing changes.
         world_schedule: Pairs of a step, a multiple of `WORLD_CHANGE_STEPS`, and the world of every trajectory from
             that step on, in place of random changes.
+        task: Task of the goals; a moving target for the gripper by default.
 
     Raises:
         ConfigError: If `worlds` has another number of trajectories, or a visit names a missing world.
@@ -87,12 +90,12 @@ def collect_trajectories(
     )
     if world_schedule is not None:
         schedule = np.tile(_expand_world_schedule(world_schedule, num_steps, count), (num_trajectories, 1))
-    goal = np.stack(
-        [
-            MovingTarget(spec, seed=s).compute_path(num_steps + 1)
-            for s in seeds[GOAL_SEED].spawn(num_trajectories)
-        ]
-    )
+    goal_seeds = seeds[GOAL_SEED].spawn(num_trajectories)
+    goals: list[MovingTarget | TaskGoals] = [
+        MovingTarget(spec, seed=each) if task is None else TaskGoals(spec, spec.find_task(task), seed=each)
+        for each in goal_seeds
+    ]
+    goal = np.stack([each.compute_path(num_steps + 1) for each in goals])
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
     sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, num_threads=num_threads)
     hold, rows = sim.last_action, np.arange(num_trajectories)

@@ -1,12 +1,15 @@
 """Plans of a point on a circle, in worlds that keep what its model promises and in others."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from wm_robot.agent.plan_monitor import PlanMonitor, PlanMonitorConfig
 from wm_robot.errors import ConfigError
+from wm_robot.spec import Task
+from wm_robot.tasks import REWARDS
 
 HORIZON = 4
 SHORT = PlanMonitorConfig(window=24, confirm_scores=2)
@@ -64,6 +67,19 @@ def test_what_a_true_model_promises_of_a_goal_that_stays_is_what_comes(watch):
     assert (promised > staying + 1e-3).any()
     assert watch.counts["alarms"] == 0
     assert watch.counts["plans"] == 399 // HORIZON
+
+
+def test_a_reward_of_what_was_before_is_promised_and_received_too(spec, monkeypatch):
+    def progress(obs, action, next_obs, goal):
+        return next_obs[..., 0] - obs[..., 0] - 0.1 * (action**2).sum(-1)
+
+    monkeypatch.setitem(REWARDS, "progress", progress)
+    task = Task(reward="progress", goal=3)
+    point = Point(PlanMonitor(replace(spec, tasks={"go": task}), task="go", config=SHORT))
+    point.live(200, 0.5)
+    promised, staying, got = point.watch._plan_rewards[:, 0]
+    exact = np.isclose(promised, got, atol=1e-6)
+    assert exact.sum() >= 6 and (np.abs(promised - staying) > 1e-3).any()
 
 
 @pytest.mark.parametrize("world", [0.0, 0.1])

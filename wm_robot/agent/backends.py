@@ -6,6 +6,7 @@ import numpy as np
 
 from wm_robot.agent.onnx_files import OnnxFunctions
 from wm_robot.agent.onnx_planner import PlannerBackend
+from wm_robot.errors import MissingExtraError
 from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
@@ -30,27 +31,52 @@ def select_backends(
 ) -> tuple[ModelBackend[np.ndarray], PlannerBackend, str]:
     """Select model backend and planner backend; return both, and the reason for torch, which is logged, or ''."""
     lives = select_model_backend(base, functions)
-    fits = functions is not None and functions.plan.is_valid_for(spec, task=task, planner=planner)
-    if functions is not None and fits:
-        plans: PlannerBackend = functions.plan.with_iterations(planner.num_iterations)
+    exported = functions.plan if functions is not None else None
+    fits = exported is not None and exported.is_valid_for(spec, task=task, planner=planner)
+    if exported is not None and fits:
+        plans: PlannerBackend = exported.with_iterations(planner.num_iterations)
     else:
-        model = base.model
-        from wm_robot.agent.rollout_objective import TorchPlanner
-
-        plans = TorchPlanner(model, spec, task=task, planner=planner)
+        plans = _make_torch_planner(base, spec, task=task, planner=planner)
     why = (
         ""
         if fits and functions is not None and lives is functions.backend
-        else _describe_torch_reason(base, functions, fits)
+        else _describe_torch_reason(base, functions, task, fits)
     )
     if why:
         _log.warning("this agent runs with torch: %s", why)
     return lives, plans, why
 
 
-def _describe_torch_reason(base: Base, functions: OnnxFunctions | None, plan_fits: bool) -> str:
+def _make_torch_planner(base: Base, spec: RobotSpec, *, task: str, planner: MppiConfig) -> PlannerBackend:
+    """Create the planner of a task without an exported plan.
+
+    Raises:
+        MissingExtraError: If torch is not installed. The error contains the command that exports the plan.
+    """
+    try:
+        model = base.model
+        from wm_robot.agent.rollout_objective import TorchPlanner
+    except ImportError as error:
+        raise MissingExtraError(
+            f"base {base.digest[:12]} has no plan here for task '{task}' with this planner config. Export it where "
+            f"torch is installed: {_make_export_command(base, task)}. Planning without it",
+            "learn",
+        ) from error
+    return TorchPlanner(model, spec, task=task, planner=planner)
+
+
+def _describe_torch_reason(base: Base, functions: OnnxFunctions | None, task: str, plan_fits: bool) -> str:
     if functions is None:
         return f"base {base.digest[:12]} has no graphs here. Export them: wm-robot export {base.folder or 'BASE'}"
+    if functions.plan is None:
+        return f"base {base.digest[:12]} has no plan for task '{task}'. Export it: {_make_export_command(base, task)}"
     if not plan_fits:
-        return f"the graphs of base {base.digest[:12]} are for another task or planner config"
+        return (
+            f"the graphs of base {base.digest[:12]} are for another task or planner config. Export a plan of this "
+            f"one: {_make_export_command(base, task)}"
+        )
     return f"family '{base.config['memory']}' has no graph of its state update"
+
+
+def _make_export_command(base: Base, task: str) -> str:
+    return f"wm-robot export {base.folder or 'BASE'} --task {task}"

@@ -1,5 +1,6 @@
 """Agent builder: creates an agent with base, learner process and plan monitor from its configuration."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,11 +9,14 @@ import numpy as np
 
 from wm_robot.errors import ConfigError
 from wm_robot.spec import RobotSpec
+from wm_robot.tasks import is_reward_available
 
 if TYPE_CHECKING:
     from wm_robot.adaptation.learner_process import LearnerProcess
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.plan_monitor import PlanMonitor
+
+_log = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 20
 """Number of steps before the first observation, because the first steps of a process take many times longer."""
@@ -25,7 +29,7 @@ class AgentConfig:
     base: str
     """Folder of the base, or name of a base that ships."""
     task: str
-    """Name of a task of the robot's spec."""
+    """Name of a task of the robot's spec, or of another task that the base has an exported plan for."""
     learning: bool = True
     """False: the lifetime state is read and never updated."""
     use_context_bank: bool = True
@@ -99,12 +103,18 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
     folder = find_base(config.base)
     base = load_base(folder)
     base.check_spec(spec)
-    graphs, learner = load_functions(folder, base), None
+    graphs, learner = load_functions(folder, base, config.task), None
     if config.learner and config.learning:
         from wm_robot.adaptation.learner_process import LearnerProcess
 
         learner = LearnerProcess(folder, base, backend=select_model_backend(base, graphs))
-    watch = PlanMonitor(spec, task=config.task) if config.monitor_plans else None
+    watch = None
+    if config.monitor_plans and is_reward_available(spec.find_task(config.task)):
+        watch = PlanMonitor(spec, task=config.task)
+    elif config.monitor_plans:
+        _log.warning(
+            "plans of task '%s' are not monitored: its reward is of a file that is not here", config.task
+        )
     agent = Agent(
         base,
         spec,
@@ -123,6 +133,20 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
 
         torch.set_num_threads(config.num_threads)
     return RobotAgent(agent, learner, watch)
+
+
+def complete_tasks(spec: RobotSpec, config: AgentConfig) -> RobotSpec:
+    """Return a spec with the task of an agent, if its base has a plan of a task that the spec lacks.
+
+    Raises:
+        SnapshotError: If the base is missing or damaged.
+    """
+    if config.task in spec.tasks or not config.base:
+        return spec
+    from wm_robot.agent.onnx_files import add_exported_task
+    from wm_robot.model.base import load_base
+
+    return add_exported_task(spec, config.base, load_base(config.base), config.task)
 
 
 def compute_neutral_action(spec: RobotSpec) -> np.ndarray:

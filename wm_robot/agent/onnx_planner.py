@@ -10,6 +10,7 @@ from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.onnx_session import StateFunction
 from wm_robot.planning.mppi import Iteration, MppiConfig
 from wm_robot.spec import RobotSpec, encode_canonical_json
+from wm_robot.tasks import find_reward_origin
 
 MEAN_INPUT, NOISE_INPUT, LAST_ACTION_INPUT, PLAN_OUTPUT = (
     "search.mean",
@@ -36,11 +37,20 @@ class PlannerBackend(Protocol):
 
 
 def digest_objective(spec: RobotSpec, task: str) -> str:
-    """Compute the digest of the part of a spec that a graph contains: task, kinematics and limits."""
+    """Compute the digest of the part of a spec that a graph contains: task, kinematics and limits.
+
+    It changes with the source of a reward: with its file, or with the version of the package that supplies it.
+
+    Raises:
+        SpecError: If the robot has no such task, or the package of its reward is not installed.
+    """
+    named = spec.find_task(task)
+    reward = {"reward": named.reward, "goal": named.goal, "parameters": dict(named.parameters)}
+    source = {"source": named.source} if named.source else find_reward_origin(named.reward)
     return compute_digest(
         encode_canonical_json(
             {
-                "task": {"name": task, **asdict(spec.find_task(task))},
+                "task": {"name": task, **reward, **source},
                 "chain": [asdict(link) for link in spec.chain],
                 "tip": spec.tip,
                 "actuators": [asdict(actuator) for actuator in spec.actuators],

@@ -14,6 +14,7 @@ from wm_robot.planning.mppi import Iteration, MppiConfig
 from wm_robot.planning.mppi_iteration import MppiIteration, Objective
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, make_reward
+from wm_robot.tasks.catalog import BUILT_IN, check_reward
 
 Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
 """Model, state, latent `B Z` and plans `B N H A` → observation after each action, `B N H O`."""
@@ -29,7 +30,7 @@ class TorchPlanner:
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None):
         self.model, self.planner = model, planner or MppiConfig()
-        self._reward = make_reward(spec, spec.find_task(task))
+        self._reward = make_torch_reward(spec, task)
         self._iteration = make_iteration(spec, self.planner)
 
     @torch.inference_mode()
@@ -38,6 +39,19 @@ class TorchPlanner:
         return self._iteration.bind_objective(
             make_objective(self.model, self._reward, to_tensors(state.model_part()), *moment)
         )
+
+
+def make_torch_reward(spec: RobotSpec, task: str) -> Reward:
+    """Build the reward of a task for tensors.
+
+    Raises:
+        SpecError: See `make_reward`; also if a user's function does not accept tensors.
+    """
+    named = spec.find_task(task)
+    reward = make_reward(spec, named)
+    if named.reward not in BUILT_IN:
+        check_reward(spec, named, reward, torch.from_numpy)
+    return reward
 
 
 def make_iteration(spec: RobotSpec, planner: MppiConfig) -> MppiIteration:
@@ -53,15 +67,23 @@ class RolloutObjective:
     reward: Reward
     state: TensorState
     z: Tensor
+    first_features: Tensor
+    """Features of the observation before the plans, `B F`."""
     goals: Tensor
     """`B H G`."""
     rollout: Rollout = imagine_mean
 
     def predict_features(self, plans: Tensor) -> Tensor:
+        """Predict the features after each action; see `Objective`."""
         return self.reward.features(self.rollout(self.model, self.state, self.z, plans))
 
     def evaluate(self, features: Tensor, plans: Tensor) -> Tensor:
-        return self.reward.score(features, plans, self.goals[:, None]).sum(-1)
+        """Compute the summed reward. A step starts where the one before it ended; see `Objective`."""
+        num_plans = plans.shape[1]
+        first = self.first_features[:, None, None].expand(-1, num_plans, -1, -1)
+        before = torch.cat([first, features[:, :, :-1]], 2)
+        goals = self.goals[:, None].expand(-1, num_plans, -1, -1)
+        return self.reward.function(before, plans, features, goals).sum(-1)
 
 
 def make_objective(
@@ -80,4 +102,6 @@ def make_objective(
         goals: Goal at each step of the horizon, `B H G`.
         rollout: Function that computes observations from plans.
     """
-    return RolloutObjective(model, reward, state, model.observe(state, obs), goals, rollout)
+    return RolloutObjective(
+        model, reward, state, model.observe(state, obs), reward.features(obs), goals, rollout
+    )

@@ -161,7 +161,7 @@ def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[st
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
     save_base(copy, loaded.model, load_spec(str(file)), {"for": f"timing at {rate:g} Hz, and nothing else"})
     graphs = load_functions(base, loaded)
-    if graphs is not None:
+    if graphs is not None and graphs.plan is not None:
         planner = graphs.plan.planner
         export_graphs(
             copy, load_base(copy), load_spec(str(file)), task=next(iter(spec.tasks)), planner=planner

@@ -1,8 +1,8 @@
 """Base graphs: exports the ONNX files of a base and compares them with torch."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,26 @@ from wm_robot.agent.onnx_files import (
     INITIAL_STATE_FILE,
     PLAN_FILE,
     PREDICT_FILE,
+    STATE_FILES,
     UPDATE_FILES,
     OnnxFunctions,
+    PlanRecord,
     compute_digests,
+    is_plan_file,
     make_functions,
+    name_plan_file,
     read_graph_files,
+    read_plans,
 )
 from wm_robot.agent.onnx_planner import OnnxPlanner, digest_objective
 from wm_robot.errors import OnnxMismatchError, SnapshotError
 from wm_robot.io.durable import remove_file, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
-from wm_robot.model.onnx_session import OnnxFunction
+from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
+from wm_robot.tasks import is_reward_available
 from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.reference_runtime import ReferenceFunction, has_reference
 from wm_robot.training.export.update_step import UpdateStepExport
@@ -39,8 +45,6 @@ the elites amplify rounding of similar scores, to about 1e-5."""
 NUM_CHECK_STEPS, NUM_REFERENCE_STEPS = 1000, 20
 """Steps of the comparison of torch with the graphs, each from torch's own state; and with the reference runtime, a
 hundred times slower."""
-GRAPH_FILES = (PLAN_FILE, PREDICT_FILE, INITIAL_STATE_FILE, *UPDATE_FILES.values())
-"""All graph files of a base, besides their card."""
 
 
 def export_graphs(
@@ -51,11 +55,15 @@ def export_graphs(
     task: str,
     planner: MppiConfig | None = None,
     num_steps: int = NUM_CHECK_STEPS,
+    plan_only: bool = False,
 ) -> dict[str, float]:
-    """Export the graphs of a base into its folder.
+    """Export the graphs of a base into its folder: the plan of a task, and the graphs of the state.
+
+    Plans of other tasks in the folder stay, if they are of this base.
 
     Args:
         num_steps: Number of steps of the comparison with torch before writing.
+        plan_only: Keep the graphs of the state that are there, if they are of this base.
 
     Returns:
         Largest difference to torch, by graph.
@@ -63,51 +71,90 @@ def export_graphs(
     Raises:
         MissingExtraError: If the exporter is not installed.
         SnapshotError: If the base is of another robot.
+        SpecError: If the robot has no such task, or lacks what its reward needs.
         GraphError: If a graph differs from torch. Then none is written, and graphs of another base in the folder are
             removed: agents of this base use torch.
     """
     base.check_spec(spec)
-    planner, objective = planner or MppiConfig(), digest_objective(spec, task)
-    contents = {PLAN_FILE: PlanIterationExport(base.model, spec, task=task, planner=planner).export_graph()}
-    # An oracle needs the true physics at every step: only its planner is exported.
-    if not base.uses_privileged_state and find_family(base.config["memory"]).memory_class.exportable:
-        step = UpdateStepExport(base.model)
-        contents |= {
-            PREDICT_FILE: step.export_predict(),
-            INITIAL_STATE_FILE: save(step.make_initial_arrays()),
-        }
-        contents |= {name: step.export_update(lives) for lives, name in UPDATE_FILES.items()}
-    card: dict[str, Any] = {
-        "format": GRAPH_FORMAT,
-        "kind": "graphs",
-        "base": base.digest,
-        "task": task,
-        "objective": objective,
-        "planner": asdict(planner),
-        "sha256": compute_digests(contents),
-    }
+    folder, planner = Path(folder), planner or MppiConfig()
+    card, kept = _read_kept_files(folder, base)
+    plans = read_plans(card)
+    if task in plans:
+        file = plans[task].file
+    else:
+        file = name_plan_file(task) if any(each.file == PLAN_FILE for each in plans.values()) else PLAN_FILE
+    record = PlanRecord(
+        file=file, task=spec.find_task(task), objective=digest_objective(spec, task), planner=planner
+    )
+    iteration = PlanIterationExport(base.model, spec, task=task, planner=planner)
+    contents = {file: iteration.export_graph()}
+    keeps_state = plan_only and bool(plans)
+    if not keeps_state:
+        contents |= _export_state_graphs(base)
     try:
+        fresh = {"plans": {task: record.to_dict()}}
         differences = _compute_differences(
-            base, spec, card, make_functions(card, contents, OnnxFunction), num_steps
+            base, spec, make_functions(fresh, contents, OnnxFunction), num_steps, task=task
         )
     except OnnxMismatchError:
         remove_foreign_graphs(folder, base)
         raise
+    record = replace(record, difference_to_torch=differences["plan"])
+    plans[task] = record
+    files = {each.file for each in plans.values()}
+    kept = {name: kept[name] for name in kept if name in files or keeps_state}
     for name, content in contents.items():
-        write_file(Path(folder) / name, content)
-    card |= {"difference_to_torch": differences, "steps": num_steps}
-    write_file(Path(folder) / CARD_FILE, json.dumps(card, indent=1).encode())
-    _remove_files(Path(folder), {*GRAPH_FILES} - {*contents})
+        write_file(folder / name, content)
+    of_state = {part: apart for part, apart in differences.items() if part != "plan"}
+    new_card = {
+        "format": GRAPH_FORMAT,
+        "kind": "graphs",
+        "base": base.digest,
+        "plans": {name: each.to_dict() for name, each in plans.items()},
+        "sha256": compute_digests(kept | contents),
+        "difference_to_torch": card["difference_to_torch"] if keeps_state else of_state,
+        "steps": card["steps"] if keeps_state else num_steps,
+    }
+    write_file(folder / CARD_FILE, json.dumps(new_card, indent=1).encode())
+    _remove_files(folder, _list_graph_files(folder) - {*kept, *contents})
     return differences
+
+
+def _read_kept_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read the card and the files of this base that are there; a card without plans otherwise."""
+    try:
+        return read_graph_files(folder, base)
+    except SnapshotError:
+        return {"plans": {}}, {}
+
+
+def _export_state_graphs(base: Base) -> dict[str, bytes]:
+    """Export the graphs of the state's update; none where torch must update it."""
+    # An oracle needs the true physics at every step: only its planner is exported.
+    if base.uses_privileged_state or not find_family(base.config["memory"]).memory_class.exportable:
+        return {}
+    step = UpdateStepExport(base.model)
+    return {
+        PREDICT_FILE: step.export_predict(),
+        INITIAL_STATE_FILE: save(step.make_initial_arrays()),
+        **{name: step.export_update(lives) for lives, name in UPDATE_FILES.items()},
+    }
 
 
 def remove_foreign_graphs(folder: str | Path, base: Base) -> None:
     """Remove graphs in a base's folder that are damaged, of another base or of another format."""
+    folder = Path(folder)
     try:
-        read_graph_files(Path(folder), base)
+        read_graph_files(folder, base)
     except SnapshotError:
         # The card first: without it there are no graphs.
-        _remove_files(Path(folder), (CARD_FILE, *GRAPH_FILES))
+        _remove_files(folder, (CARD_FILE, *sorted(_list_graph_files(folder))))
+
+
+def _list_graph_files(folder: Path) -> set[str]:
+    """List the graph files in a base's folder, besides their card."""
+    plans = {path.name for path in folder.glob("plan*.onnx") if is_plan_file(path.name)}
+    return plans | {name for name in STATE_FILES if (folder / name).exists()}
 
 
 def _remove_files(folder: Path, names: Iterable[str]) -> None:
@@ -124,7 +171,7 @@ def check_graphs(
     num_steps: int = NUM_CHECK_STEPS,
     num_reference_steps: int = NUM_REFERENCE_STEPS,
 ) -> dict[str, float]:
-    """Compare the graphs on disk with torch again.
+    """Compare the graphs on disk with torch again: the plan of each task whose reward is available, and the others.
 
     Where `onnx` is installed, its NumPy reference also runs them for a few steps, as a runtime independent of
     onnxruntime.
@@ -138,25 +185,36 @@ def check_graphs(
     """
     base.check_spec(spec)
     card, contents = read_graph_files(Path(folder), base)
-    if card["objective"] != digest_objective(spec, card["task"]):
-        raise SnapshotError(
-            f"the plan in {folder} is for another task '{card['task']}' than robot '{spec.name}' has now. "
-            f"Export it again: wm-robot export {folder}"
-        )
-    found = _compute_differences(base, spec, card, make_functions(card, contents, OnnxFunction), num_steps)
-    if has_reference():
-        by_numpy = _compute_differences(
-            base, spec, card, make_functions(card, contents, ReferenceFunction), num_reference_steps
-        )
-        found |= {f"{part} by the reference": apart for part, apart in by_numpy.items()}
+    plans = read_plans(card)
+    spec = replace(spec, tasks={**{name: each.task for name, each in plans.items()}, **spec.tasks})
+    found: dict[str, float] = {}
+    for number, (task, record) in enumerate(plans.items()):
+        if not is_reward_available(spec.find_task(task)):
+            continue
+        if record.objective != digest_objective(spec, task):
+            raise SnapshotError(
+                f"the plan in {folder} is for another task '{task}' than robot '{spec.name}' has now. "
+                f"Export it again: wm-robot export {folder} --task {task}"
+            )
+        # The graphs of the state are compared once.
+        compared = contents if not number else {record.file: contents[record.file]}
+        runs: list[tuple[str, Callable[[bytes, str], StateFunction], int]] = [("", OnnxFunction, num_steps)]
+        if has_reference():
+            runs.append((" by the reference", ReferenceFunction, num_reference_steps))
+        for suffix, make_function, steps in runs:
+            functions = make_functions(card, compared, make_function, task)
+            apart = _compute_differences(base, spec, functions, steps, task=task)
+            of_task = f" of {task}" if number else ""
+            found |= {f"{part}{of_task}{suffix}": difference for part, difference in apart.items()}
     return found
 
 
 def _compute_differences(
-    base: Base, spec: RobotSpec, card: Mapping[str, Any], graphs: OnnxFunctions, steps: int
+    base: Base, spec: RobotSpec, graphs: OnnxFunctions, steps: int, *, task: str
 ) -> dict[str, float]:
     """Compute the largest difference to torch of each graph, and check it."""
-    iteration = PlanIterationExport(base.model, spec, task=card["task"], planner=graphs.plan.planner)
+    assert graphs.plan is not None
+    iteration = PlanIterationExport(base.model, spec, task=task, planner=graphs.plan.planner)
     found = {"plan": check_planner_graph(iteration, graphs.plan)}
     if graphs.backend:
         found["update"] = _check_difference(

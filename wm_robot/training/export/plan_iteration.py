@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from wm_robot.agent.onnx_planner import LAST_ACTION_INPUT, MEAN_INPUT, NOISE_INPUT, PLAN_OUTPUT, OnnxPlanner
-from wm_robot.agent.rollout_objective import imagine_mean, make_iteration, make_objective
+from wm_robot.agent.rollout_objective import imagine_mean, make_iteration, make_objective, make_torch_reward
 from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.model.onnx_session import STATE_PREFIX, compute_max_difference
 from wm_robot.model.torch_backend import to_array
 from wm_robot.model.world_model import WorldModel
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import make_reward
 from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.export.torch_exporter import export_function
 
@@ -31,7 +30,7 @@ class PlanIterationExport:
 
     def __init__(self, model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig):
         self.model, self.planner, self._goal_size = model, planner, spec.find_task(task).goal
-        self._reward = make_reward(spec, spec.find_task(task))
+        self._reward = make_torch_reward(spec, task)
         self._iteration = make_iteration(spec, planner)
         self._last_action = torch.as_tensor(spec.action_low + spec.action_high, dtype=torch.float32)[None] / 2
         self._names = list(self._make_initial_state().flatten())

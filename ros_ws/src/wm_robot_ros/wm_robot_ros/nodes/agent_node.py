@@ -14,7 +14,14 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from wm_robot.agent.builder import AgentConfig, RobotAgent, compute_neutral_action, load_agent, warm_up
+from wm_robot.agent.builder import (
+    AgentConfig,
+    RobotAgent,
+    complete_tasks,
+    compute_neutral_action,
+    load_agent,
+    warm_up,
+)
 from wm_robot.control.period_log import PeriodLog, describe_log
 from wm_robot.control.realtime import GarbageCollector, defer_garbage_collection
 from wm_robot.errors import SnapshotError
@@ -78,6 +85,7 @@ class AgentNode(LifecycleNode):
         spec = load_spec(self.config.robot)
         life_config = self.config.agent
         life_config = replace(life_config, task=life_config.task or next(iter(spec.tasks), ""))
+        spec = complete_tasks(spec, life_config)
         warm_up(
             self._make_agent(replace(life_config, learner=False), spec).agent, spec, task=life_config.task
         )

@@ -1,0 +1,129 @@
+"""Rewards `swingup`, `balance` and `upright`: a pole or a body upright."""
+
+import math
+
+from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import Array, cosine, sine
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, find_pole
+from wm_robot.tasks.reward import Reward
+
+
+def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
+    """Return the reward of a cart-pole: 1 for the pole upright, at rest, in the middle of the rail; else less.
+
+    The first joint is the cart, the second the pole, whose angle is 0 upright. The task has no goal.
+
+    Args:
+        rail: Distance from the middle at which the reward is half, in m.
+
+    Raises:
+        SpecError: If the robot has other than two joints, or does not sense their positions and velocities.
+    """
+    check_parameters("swingup", above=0, rail=rail)
+    cart, pole = find_pole(spec, "", "", reward="swingup")
+    counted = find_channels(spec, [f"{cart}/position", f"{pole}/position", f"{pole}/velocity"])
+
+    def compute_features(obs: Array) -> Array:
+        return obs[..., counted]
+
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        slide, hinge, spin = (after[..., i] for i in range(3))
+        upright = (1 + cosine(hinge)) / 2
+        return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
+
+    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+
+
+def make_balance_reward(
+    spec: RobotSpec,
+    *,
+    pole: str = "",
+    cart: str = "",
+    fall_time: float = 0.26,
+    lean: float = 0.1,
+    return_time: float = 1.0,
+    width: float = 0.1,
+) -> Reward:
+    r"""Return the reward of a pole that starts near upright: 1 if it stays there, at most.
+
+    The reward is :math:`\cos θ - (\sin θ + τ \dot θ + k (x + T \dot x))^2 / w^2` after the step. The sum in brackets
+    predicts how far the pole falls without an action, so a plan of a tenth of a second only needs to keep it at zero.
+    Its last part leans the pole towards the middle of the rail, which brings the cart back. The angle θ is 0 upright.
+    The task has no goal.
+
+    Args:
+        pole: Joint of the pole; empty: the second joint of a robot with two.
+        cart: Joint of the cart, which is at 0 in the middle; empty: the first joint of a robot with two, or none.
+        fall_time: τ, the time in which the tilt of a falling pole grows by a factor of e, in s; the default is that
+            of a rod of 1 m.
+        lean: k, the lean for each m that the cart is off the middle, in rad/m; negative where a positive angle tilts
+            the pole to the side of negative cart positions.
+        return_time: T, the time ahead at which the cart's position counts, in s.
+        width: w, the sum in brackets that costs 1, in rad. A wide one is outweighed by the planner's control cost.
+
+    Raises:
+        SpecError: If the robot lacks a joint, or does not sense its position and velocity.
+
+    Source: the tilt that counts is the capture point of Pratt et al. (2006), Humanoids, for a pole.
+    """
+    check_parameters("balance", above=0, fall_time=fall_time, width=width)
+    check_parameters("balance", return_time=return_time)
+    if not isinstance(lean, int | float) or isinstance(lean, bool) or not math.isfinite(lean):
+        raise SpecError(f"parameter 'lean' of reward 'balance' is {lean!r}; it must be a finite number")
+    cart, pole = find_pole(spec, pole, cart, reward="balance")
+    moved = [cart, pole] if cart else [pole]
+    counted = find_channels(spec, [f"{j}/{i}" for i in ("position", "velocity") for j in moved])
+    count = len(moved)
+
+    def compute_features(obs: Array) -> Array:
+        return obs[..., counted]
+
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        hinge, spin = after[..., count - 1], after[..., -1]
+        tilt = sine(hinge) + fall_time * spin
+        if count == 2:
+            tilt = tilt + lean * (after[..., 0] + return_time * after[..., 2])
+        return cosine(hinge) - (tilt / width) ** 2
+
+    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+
+
+def make_upright_reward(
+    spec: RobotSpec,
+    *,
+    joint: str = "",
+    height_joint: str = "",
+    height: float = 0.0,
+    speed_cost: float = 0.0,
+) -> Reward:
+    r"""Return the reward of an upright body: :math:`\cos θ` after the step, minus costs of height and speed.
+
+    The angle θ of the body's joint is 0 upright. The task has no goal. Experimental: a body that must gather momentum
+    to rise needs a longer plan.
+
+    Args:
+        joint: Joint whose angle is the tilt of the body, such as `rooty`.
+        height_joint: Slide that is the height of the body, such as `rootz`; empty: height does not count.
+        height: Position of that joint for a standing body, in m. The squared difference is subtracted, in m².
+        speed_cost: Cost of the squared speed of the tilt, in (s/rad)².
+
+    Raises:
+        SpecError: If a joint is not named or does not exist, or the robot does not sense it.
+    """
+    find_joint(spec, joint, reward="upright", parameter="joint")
+    check_parameters("upright", speed_cost=speed_cost, height=height)
+    channels = [f"{joint}/position", f"{joint}/velocity"]
+    if height_joint:
+        find_joint(spec, height_joint, reward="upright", parameter="height_joint")
+        channels.append(f"{height_joint}/position")
+    counted = find_channels(spec, channels)
+
+    def compute_features(obs: Array) -> Array:
+        return obs[..., counted]
+
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        reward = cosine(after[..., 0]) - speed_cost * after[..., 1] ** 2
+        return reward - (after[..., 2] - height) ** 2 if height_joint else reward
+
+    return Reward(compute_reward, compute_features, goal_sizes=(0,))

@@ -1,0 +1,56 @@
+"""Reward `track_velocity`: a body that moves with a given velocity."""
+
+from collections.abc import Mapping
+
+from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import Array, sqrt
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks.channels import check_parameters, find_channels, find_joint
+from wm_robot.tasks.reward import Reward
+
+TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
+"""Parts of the goal of `track_velocity`, those of a ROS twist: in m/s and rad/s."""
+SMOOTHING = 1e-3
+"""Error below which the reward is smooth, in m/s."""
+
+
+def make_track_velocity_reward(
+    spec: RobotSpec, *, joints: Mapping[str, str] | None = None, turn_radius: float = 1.0
+) -> Reward:
+    """Return the reward: minus the distance between the velocity of a body and the goal, after the step, in m/s.
+
+    The goal is a twist: three linear velocities in m/s and three angular ones in rad/s. Parts without a joint do not
+    count. Experimental: a gait needs a longer plan.
+
+    Args:
+        joints: Part of the twist, such as `linear_x`, → joint whose velocity it is, such as `rootx`.
+        turn_radius: Radius at which an angular velocity counts as a linear one, in m.
+
+    Raises:
+        SpecError: If no part is named, a name is unknown, or the robot does not sense a velocity.
+    """
+    joints = {} if joints is None else joints
+    if not isinstance(joints, Mapping) or not joints or set(joints) - set(TWIST):
+        raise SpecError(
+            f"parameter 'joints' of reward 'track_velocity' is {joints!r}; it must map some of {list(TWIST)} to "
+            f"joints of robot '{spec.name}': {list(spec.joint_names)}"
+        )
+    check_parameters("track_velocity", above=0, turn_radius=turn_radius)
+    parts = [part for part in TWIST if part in joints]
+    for part in parts:
+        find_joint(spec, joints[part], reward="track_velocity", parameter=f"joints.{part}")
+    counted = find_channels(spec, [f"{joints[part]}/velocity" for part in parts])
+    scales = [turn_radius if part.startswith("angular") else 1.0 for part in parts]
+    indices = [TWIST.index(part) for part in parts]
+
+    def compute_features(obs: Array) -> Array:
+        return obs[..., counted]
+
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        errors = (
+            scale * (after[..., i] - goal[..., k])
+            for i, (k, scale) in enumerate(zip(indices, scales, strict=True))
+        )
+        return -sqrt(sum(error**2 for error in errors) + SMOOTHING**2)
+
+    return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),))
