@@ -55,17 +55,17 @@ def make_leg(folder: Path, *, joint: str = "", actuator: str = "", **changes: An
     return RobotSpec.from_dict({**values, **changes}, folder=folder)
 
 
-def make_hinge(folder: Path, body: str, actuators: str, *, options: str = "", **changes: Any) -> RobotSpec:
+def make_hinge(folder: Path, body: str, motor: str, *, options: str = "", **changes: Any) -> RobotSpec:
     """A robot with one joint named `swing` and one actuator named `swing`, from the text of its model.
 
     Args:
         body: Elements of the body that swings.
-        actuators: Elements of the section of actuators.
+        motor: Element of the actuator.
         options: Elements of the model before its world.
     """
     (folder / "hinge.xml").write_text(
         f'<mujoco><compiler angle="radian"/>{options}<worldbody><body name="base" pos="0 0 0.3"/>'
-        f'<body name="link" pos="0 0 0.3">{body}</body></worldbody><actuator>{actuators}</actuator></mujoco>'
+        f'<body name="link" pos="0 0 0.3">{body}</body></worldbody><actuator>{motor}</actuator></mujoco>'
     )
     values = {
         "name": "hinge",
