@@ -56,6 +56,47 @@ def test_limits_of_the_action_come_from_the_actuators_in_order():
     np.testing.assert_allclose(pair.action_step, [5 / 50, 10 / 50], rtol=1e-6)
 
 
+def test_home_is_the_middle_of_the_range_that_joint_and_servo_share():
+    joints, actuators = values()["joints"], values()["actuators"]
+    joints[1]["position"] = actuators[1]["range"] = [-2.7, -0.85]
+    actuators[0]["range"] = [0.25, 2.0]
+    knee = spec(joints=joints, actuators=actuators)
+    np.testing.assert_array_equal(knee.pose_limits, [[0.25, 1.25], [-2.7, -0.85]])
+    np.testing.assert_allclose(knee.home_position, [0.75, -1.775])
+    np.testing.assert_allclose(knee.home_action, [0.75, -1.775])
+    np.testing.assert_allclose(knee.home_obs, [0.75, -1.775, 0, 0])
+    at_rest = spec(joints=joints, actuators=actuators, safety={"home": {"elbow": -1.0}})
+    np.testing.assert_allclose(at_rest.home_position, [0.75, -1.0])
+
+
+def test_at_home_a_motor_is_released_and_a_servo_is_in_its_range():
+    actuators = values()["actuators"]
+    actuators[0] |= {"kind": "effort", "range": [0.5, 1.0]}
+    actuators[1] |= {"range": [1.0, 1.5]}
+    pair = spec(actuators=actuators, safety={"home": {"elbow": 0.0}})
+    np.testing.assert_array_equal(pair.home_action, np.float32([0.5, 1.0]))
+
+
+def test_a_servo_that_cannot_move_its_joint_is_refused():
+    actuators = values()["actuators"]
+    actuators[1]["range"] = [2.5, 3.0]
+    with pytest.raises(
+        SpecError, match=r"'elbow' has position range \(-2, 2\), and its servos have ranges .*overlap"
+    ):
+        spec(actuators=actuators)
+
+
+@pytest.mark.parametrize("world", [None, [0.7, 1.4], "gain", 0.5])
+def test_a_world_section_that_is_no_mapping_is_refused_with_its_value_and_the_file(tmp_path, world):
+    path = tmp_path / "pair.yaml"
+    path.write_text(yaml.safe_dump({"version": 2, **values(world=world)}))
+    with pytest.raises(
+        SpecError, match="pair.yaml: robot 'pair' has world .*; it must be a mapping"
+    ) as refusal:
+        RobotSpec.load(path)
+    assert repr(world).strip("[]") in str(refusal.value)
+
+
 def test_a_file_and_its_values_give_the_same_spec(tmp_path):
     path = tmp_path / "pair.yaml"
     path.write_text(yaml.safe_dump({"version": 2, **values()}))

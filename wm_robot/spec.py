@@ -163,7 +163,7 @@ class Safety:
     workspace: tuple[tuple[float, float], ...] = ()
     """Allowed gripper positions: ranges of x, y and z in the frame of the base, in m; empty: anywhere."""
     home: Mapping[str, float] = field(default_factory=dict)
-    """Joint → rest position, in rad (m); not listed: zero, or the position in its range nearest to zero."""
+    """Joint → rest position, in rad (m); not listed: the middle of its range."""
     max_age_periods: float = 3.0
     """Largest age of the observation of an accepted action, in control periods."""
     surprise_threshold: float = 100.0
@@ -242,6 +242,13 @@ class RobotSpec:
         parts: tuple[Actuator | Link, ...] = (*self.actuators, *self.chain)
         for part in parts:
             _require_valid(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
+        for joint, (low, high) in zip(self.joints, self.pose_limits, strict=True):
+            servos = {each.name: each.range for each in self._find_servos(joint.name)}
+            _require_valid(
+                bool(low < high),
+                f"joint '{joint.name}' has position range {joint.position}, and its servos have ranges {servos}",
+                "overlapping ranges",
+            )
         unknown = set(self.interfaces) - set(INTERFACES)
         _require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
         self._check_safety(names, motors)
@@ -316,6 +323,40 @@ class RobotSpec:
     def action_step(self) -> np.ndarray:
         """Largest change of the action from one control step to the next, in its own units."""
         return np.array([a.rate * self.dt for a in self.actuators], np.float32)
+
+    @property
+    def pose_limits(self) -> np.ndarray:
+        """Range of each joint, narrowed to the targets that its servos accept, `J 2`, in rad (m)."""
+        ranges = [
+            [each.position, *(servo.range for servo in self._find_servos(each.name))] for each in self.joints
+        ]
+        limits = [(max(low for low, _ in each), min(high for _, high in each)) for each in ranges]
+        return np.array(limits, np.float64)
+
+    @property
+    def home_position(self) -> np.ndarray:
+        """Rest position of each joint, `J`, in rad (m): as the spec says, or the middle of `pose_limits`."""
+        middle = dict(zip(self.joint_names, self.pose_limits.mean(1), strict=True))
+        return np.array([self.safety.home.get(name, middle[name]) for name in self.joint_names])
+
+    @property
+    def home_action(self) -> np.ndarray:
+        """Action at rest, float32 `A`: servos at `home_position`, and motors released.
+
+        A motor whose range excludes zero gets the value nearest to it.
+        """
+        home = dict(zip(self.joint_names, self.home_position, strict=True))
+        rest = [home[each.joint] if each.is_servo else 0.0 for each in self.actuators]
+        return np.clip(np.array(rest, np.float32), self.action_low, self.action_high)
+
+    @property
+    def home_obs(self) -> np.ndarray:
+        """Observation of the robot at rest at `home_position`, float32 `O`."""
+        values = {"position": self.home_position, "velocity": np.zeros(len(self.joints))}
+        return np.concatenate([values[name] for name in self.interfaces]).astype(np.float32)
+
+    def _find_servos(self, joint: str) -> list[Actuator]:
+        return [each for each in self.actuators if each.joint == joint and each.is_servo]
 
     def find_task(self, name: str) -> Task:
         """Return the task with a name.
@@ -393,6 +434,12 @@ class RobotSpec:
         _require_valid(version == VERSION, f"the spec has version {version!r}", str(VERSION))
         if isinstance(values.get("tip"), str):
             values["tip_name"] = values.pop("tip")
+        world = values.get("world", {})
+        _require_valid(
+            isinstance(world, Mapping),
+            f"robot '{values.get('name')}' has world {world!r}",
+            "a mapping, as world: {gain: [0.7, 1.4]}, or left out",
+        )
         parts: dict[str, Any] = {
             "joints": tuple(_build_section(Joint, joint) for joint in values.pop("joints", ())),
             "actuators": tuple(

@@ -1,6 +1,7 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,12 @@ from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.model_files import find_model_file
 from wm_robot.robots.robot_model import RobotModel, compute_file_digest
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.declared_dynamics import (
+    MissingQuantity,
+    check_declared_dynamics,
+    check_world,
+    find_missing_quantities,
+)
 from wm_robot_sim.model_reader import read_model
 from wm_robot_sim.worlds import World, WorldRanges
 
@@ -22,13 +29,44 @@ PAYLOAD_RADIUS = 0.02
 
 
 def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
-    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory."""
-    model = mujoco.MjSpec.from_file(str(find_model_file(spec)))
-    model.compiler.discardvisual = not visuals
-    ranges = WorldRanges.from_spec(spec)
-    if ranges.timestep:
-        model.option.timestep = ranges.timestep
+    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory.
+
+    Some models cannot be compiled without their visuals; they keep them, as the author wrote them.
+
+    Raises:
+        SpecError: If MuJoCo cannot read or compile the model.
+    """
+    path, timestep = find_model_file(spec), WorldRanges.from_spec(spec).timestep
+    if not visuals:
+        # Where discarding visuals is the error, the model below keeps them.
+        with suppress(ValueError):
+            return _compile_file(path, timestep=timestep, discard_visuals=True)
+    try:
+        return _compile_file(path, timestep=timestep)
+    except ValueError as error:
+        cause, remedy = " ".join(str(error).split()), "Correct the model"
+        if timestep and _can_compile(path):
+            remedy = f"It compiles without world.timestep, which is {timestep}: remove that, or set another"
+        raise SpecError(
+            f"robot '{spec.name}' has model '{spec.model}', and MuJoCo cannot compile {path}: {cause}. {remedy}"
+        ) from error
+
+
+def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = False) -> mujoco.MjModel:
+    model = mujoco.MjSpec.from_file(str(path))
+    if discard_visuals:
+        model.compiler.discardvisual = True
+    if timestep:
+        model.option.timestep = timestep
     return model.compile()
+
+
+def _can_compile(path: Path) -> bool:
+    try:
+        _compile_file(path)
+    except ValueError:
+        return False
+    return True
 
 
 def describe_model(spec: RobotSpec) -> RobotModel:
@@ -79,6 +117,7 @@ class Plant:
                 f"robot '{self.spec.name}' has {per_step:.3f} physics steps in a control period; "
                 "it must be a whole number. Set world.timestep"
             )
+        check_declared_dynamics(self)
 
     @cached_property
     def substeps(self) -> int:
@@ -107,6 +146,16 @@ class Plant:
         return self.model.jnt_bodyid[self.joint_ids]
 
     @cached_property
+    def joint_index(self) -> np.ndarray:
+        """Number of the joint that each actuator moves, `A`."""
+        return np.array([self.spec.joint_names.index(each.joint) for each in self.spec.actuators])
+
+    @cached_property
+    def missing_quantities(self) -> tuple[MissingQuantity, ...]:
+        """What motors and joints of the model lack, so that factors of a world have no effect."""
+        return find_missing_quantities(self)
+
+    @cached_property
     def payload_body_id(self) -> int | None:
         name = WorldRanges.from_spec(self.spec).payload_body
         return int(self._find_ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
@@ -122,11 +171,16 @@ class Plant:
     def apply_world(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
         """Set the parameters of a world in `model`, a copy of the nominal model.
 
-        The sign of a reversed motor is not part of the model: `BatchSim` changes the sign of its commands.
+        The sign of a reversed motor is not part of the model: `BatchSim` mirrors its commands.
+
+        Raises:
+            SpecError: If the model cannot show a parameter of the world.
         """
+        check_world(self, world)
         nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dof_ids, self.body_ids
         strength = np.abs(world.gain)
-        model.actuator_gainprm[motors, 0] = nominal.actuator_gainprm[motors, 0] * strength
+        # An affine gain has three parameters.
+        model.actuator_gainprm[motors, :3] = nominal.actuator_gainprm[motors, :3] * strength[:, None]
         model.actuator_biasprm[motors] = nominal.actuator_biasprm[motors] * strength[:, None]
         model.actuator_forcerange[motors] = nominal.actuator_forcerange[motors] * world.torque[:, None]
         model.dof_frictionloss[dofs] = nominal.dof_frictionloss[dofs] * world.friction

@@ -11,6 +11,7 @@ from tests.safety.specs import every, spec_of
 from wm_robot.safety.braking import compute_braking_distance
 from wm_robot.safety.gate import Gate
 from wm_robot.safety.limit_violations import ACTION_RULES, OBSERVATION_RULES, LimitRule
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 JOINTS = 3
@@ -239,6 +240,23 @@ def test_without_accelerations_it_is_range_then_rate_bit_for_bit():
         before = np.minimum(np.maximum(clipped, before - spec.action_step), before + spec.action_step)
         applied = gate(action, at_rest(spec), now=0.0).applied
         np.testing.assert_array_equal(applied, before)
+
+
+def test_a_refusal_names_the_bound_that_was_crossed_where_the_range_is_on_one_side_of_zero():
+    values = spec_of(1).to_dict()
+    values["joints"], values["actuators"] = (
+        [dict(each[0])] for each in (values["joints"], values["actuators"])
+    )
+    values["joints"][0]["position"] = values["actuators"][0]["range"] = (5.0, 5.1)
+    gate = Gate(spec := RobotSpec.from_dict(values), spec.home_action)
+    obs = Observation(stamp=0.0, values=spec.home_obs)
+    (low,) = gate(np.float32([0.5]), obs, now=0.0).violations
+    assert low.rule == LimitRule.FAR and low.limit == pytest.approx(4.0)
+    (high,) = gate(np.float32([9.0]), obs, now=0.0).violations
+    assert high.rule == LimitRule.FAR and high.limit == pytest.approx(6.1)
+    reading = Observation(stamp=0.0, values=np.float32([0.5, 0.0]))
+    (broken,) = gate(spec.home_action, reading, now=0.0).violations
+    assert broken.rule == LimitRule.SENSED and broken.limit == pytest.approx(4.9)
 
 
 def test_a_cut_says_what_was_cut_and_to_what():

@@ -15,6 +15,7 @@ from wm_robot.store.store import Store
 
 JOINT = {"name": "x", "position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
 POINT = {
+    "version": 2,
     "name": "point",
     "rate": 50,
     "model": "point.xml",

@@ -148,12 +148,11 @@ class ControlNode(Node):
         """Rejected messages of the joint_state_broadcaster."""
         self.robot: GatedRobot | None = None
         self._driver: ControllerDriver | None = None
-        neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
         self.commands = CommandSubscription(
             self,
             spec,
             config.commands,
-            neutral,
+            spec.home_action,
             mode=Mode.LIMP,
             arming_obstacle=self.describe_arming_obstacle,
             on_armed=self._on_armed,
