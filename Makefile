@@ -10,10 +10,15 @@ TORCH ?= torch==2.13.0
 DM_CONTROL := dm-control==1.0.50
 # Arguments for the demo: make demo ARGS="--out /tmp/demo"
 ARGS ?=
+# Distribution of the ROS 2 wheels: jazzy or kilted. An environment keeps its own until another is asked for.
+ROS ?= $(or $(patsubst $(VENV)/.wm_robot-%,%,$(firstword $(wildcard $(VENV)/.wm_robot-*))),jazzy)
 
-CONSTRAINTS := constraints.txt constraints-ros-kilted.txt
+CONSTRAINTS := constraints.txt constraints-ros-$(ROS).txt
+$(if $(wildcard $(lastword $(CONSTRAINTS))),,$(error ROS is '$(ROS)'; it must be jazzy or kilted))
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.wm_robot
+STAMP := $(VENV)/.wm_robot-$(ROS)
+# Of a set-up with other ROS 2 wheels.
+OTHERS := $(filter-out $(STAMP),$(wildcard $(VENV)/.wm_robot $(VENV)/.wm_robot-*))
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest --quiet
 # Tests that share a fixture of their module stay in one worker.
@@ -40,6 +45,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import platform as p, sys; sys.exit((p.system(), p.machine()) == ("Linux", "x86_64"))' && \
 	  echo "ROS 2 skipped: its wheels are for Linux on x86-64. Source the system's ROS instead" || true
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# The wheels of two distributions have the same names, and not the same files.
+	@$(if $(OTHERS),rm -rf ros_ws/build ros_ws/install && $(BIN)/python -m pip freeze | sed -n 's/^\(ros-[^ =]*\)==.*/\1/p' | \
+	  xargs -r $(PIP) uninstall --yes && rm -f $(OTHERS))
 	@# Without the variable the ROS wheels start every interpreter a second time, pip's own children too.
 	@# The pip of an old Python downloads whole packages to know what they need: four times as slow.
 	@export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_CONSTRAINT="$(CONSTRAINTS)" && \
@@ -53,7 +61,7 @@ demo: setup
 # The project's own messages, by colcon: a minute or so, once. With a ROS 2 of the system sourced, the whole workspace.
 ros: $(ROS_STAMP)
 
-$(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt $(wildcard $(MESSAGES)/*.* $(MESSAGES)/*/*)
+$(ROS_STAMP): $(STAMP) ros_ws/build.py ros_ws/build-requirements.txt constraints-ros-$(ROS).txt $(wildcard $(MESSAGES)/*.* $(MESSAGES)/*/*)
 	@echo "building ros_ws: a minute or so, once"
 	@$(BIN)/python ros_ws/build.py
 	@touch $@
@@ -94,7 +102,7 @@ lint: setup
 # Pins for all Pythons at once; needs uv. What is pinned stays, but for what UV_ARGS="--upgrade" brings.
 constraints:
 	uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-annotate --quiet \
-	  --constraint constraints-ros-kilted.txt --custom-compile-command "make constraints" \
+	  --constraint constraints-ros-jazzy.txt --custom-compile-command "make constraints" \
 	  --output-file constraints.txt $(UV_ARGS)
 	sed -i '/^ros-/d' constraints.txt
 

@@ -1,8 +1,8 @@
 """Build the interfaces of this workspace: `make ros`. Needs nothing but Python, and a C++ compiler.
 
 With a ROS 2 of the system sourced, colcon builds the whole workspace against it. With ROS 2 from wheels, colcon and
-the generators come as wheels too, into an environment of their own under build/, and colcon builds the interfaces
-alone: the nodes are in the environment that runs this file.
+the generators of the installed distribution come as wheels too, into an environment of their own under build/, and
+colcon builds the interfaces alone: the nodes are in the environment that runs this file.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from pathlib import Path
 WORKSPACE = Path(__file__).resolve().parent
 TOOLS = WORKSPACE / "build" / "tools"
 REQUIREMENTS = WORKSPACE / "build-requirements.txt"
+PINS = "constraints-ros-{}.txt"
+"""Name of the file beside the workspace that pins the wheels of a distribution."""
 MESSAGES = "wm_robot_msgs"
 QUICK = ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_C_FLAGS=-O0", "-DCMAKE_CXX_FLAGS=-O0", "-DBUILD_TESTING=OFF"]
 """Half the time of a compiler that optimises what only copies fields."""
@@ -31,14 +33,25 @@ def system_ros() -> bool:
     return "ROS_DISTRO" in os.environ and any(prefix not in ("", sys.prefix) for prefix in prefixes)
 
 
+def find_distribution() -> str:
+    """The distribution of the installed wheels: that whose pinned rclpy has the same major version; empty: none."""
+    major = version("ros-rclpy").partition(".")[0]
+    for pins in sorted(WORKSPACE.parent.glob(PINS.format("*"))):
+        if re.search(rf"^ros-rclpy=={major}\.", pins.read_text(encoding="utf-8"), re.MULTILINE):
+            return pins.stem.rpartition("-")[2]
+    return ""
+
+
 def why_not() -> str:
     """What keeps the interfaces from being built here; empty: nothing."""
     if system_ros():
         return "" if shutil.which("colcon") else "colcon is not installed: apt install python3-colcon-ros"
     try:
-        version("ros-rclpy")
+        found = find_distribution()
     except PackageNotFoundError:
         return "there is no ROS 2: source one, or install the wheels with make setup (Linux on x86-64)"
+    if not found:
+        return f"ros-rclpy is {version('ros-rclpy')}, which no {PINS.format('*')} pins: run make setup"
     if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         return "there is no C++ compiler: install g++"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
@@ -64,20 +77,31 @@ def run(*command: str | Path, environment: dict[str, str] | None = None) -> None
         sys.exit(f"{done.stdout[-8000:]}\n{Path(command[0]).name} ended with {done.returncode}")
 
 
-def make_tools() -> None:
+def make_tools(distribution: str) -> None:
     """colcon, CMake and the generators, in an environment of their own."""
-    stamp = TOOLS / ".complete"
-    wanted = f"{sys.version}\n{REQUIREMENTS.read_text(encoding='utf-8')}"
+    stamp, pins = TOOLS / ".complete", WORKSPACE.parent / PINS.format(distribution)
+    wanted = "\n".join((sys.version, *(path.read_text(encoding="utf-8") for path in (REQUIREMENTS, pins))))
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
-    shutil.rmtree(TOOLS, ignore_errors=True)
+    # What other tools have made is made anew.
+    for folder in (TOOLS, WORKSPACE / "build" / MESSAGES, WORKSPACE / "install"):
+        shutil.rmtree(folder, ignore_errors=True)
     venv.create(TOOLS, with_pip=False, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--python", TOOLS / "bin" / "python", "-qq", "--no-input"]
     # Without the variable the wheels start every interpreter a second time.
     quiet = {**os.environ, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
     run(
         *pip,
-        *("install", "--disable-pip-version-check", "--no-deps", "--no-compile", "-r", REQUIREMENTS),
+        *(
+            "install",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-compile",
+            "-r",
+            REQUIREMENTS,
+            "-r",
+            pins,
+        ),
         environment=quiet,
     )
     # The C headers of numpy must be those of the numpy that the nodes run with.
@@ -105,7 +129,8 @@ def mend_paths(numpy: Path) -> None:
 
 
 def build_with_wheels() -> None:
-    make_tools()
+    distribution = find_distribution()
+    make_tools(distribution)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(TOOLS), "platbase": str(TOOLS)}))
     environment = {
         **os.environ,
@@ -114,7 +139,7 @@ def build_with_wheels() -> None:
         "AMENT_PREFIX_PATH": str(TOOLS),
         "CMAKE_PREFIX_PATH": str(TOOLS),
         "LD_LIBRARY_PATH": ":".join(map(str, (TOOLS / "lib", *sorted(site.glob("ros_*.libs"))))),
-        "ROS_DISTRO": "kilted",
+        "ROS_DISTRO": distribution,
         "ROS_VERSION": "2",
         "ROS_PYTHON_VERSION": "3",
         "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CONSTRAINTS = ("constraints.txt", "constraints-ros-kilted.txt")
+CONSTRAINTS = ("constraints.txt", "constraints-ros-jazzy.txt")
 LEAKS = (
     "PYTHONPATH",
     "VIRTUAL_ENV",

@@ -111,7 +111,7 @@ def test_a_training_on_the_files_of_another_names_the_options_that_help(
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (("--memory", "none"), ("--memory", "none", "--variant", "robust")),
+        (("--memory", "null"), ("--memory", "null", "--variant", "robust")),
         (
             ("--variant", "oracle", "--steps", "20"),
             ("--variant", "oracle", "--steps", "20", "--trajectory-steps", "20"),

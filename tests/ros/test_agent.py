@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
@@ -149,6 +151,29 @@ def test_its_life_cycle_is_driven_from_another_process(agent, peer, tmp_path):
             break
     assert len(plant.heard) > 10
     assert agent.notes("begin")[0]["steps"] == 9
+
+
+def test_a_transition_that_its_state_does_not_allow_is_refused_and_harms_nothing(agent, peer, tmp_path):
+    client = agent()
+    for ask, verb in ((client.activate_node, "activate"), (client.deactivate_node, "deactivate")):
+        with pytest.raises(DeviceError, match=f"did not {verb}; it is unconfigured"):
+            ask()
+    requests = peer.node.create_client(ChangeState, "agent/change_state")
+    assert requests.wait_for_service(timeout_sec=10)
+    for nonsense in (Transition(id=99), Transition(label="nonsense")):
+        answer = requests.call_async(ChangeState.Request(transition=nonsense))
+        peer.until(answer.done, f"no answer to {nonsense}")
+        assert not answer.result().success
+    client.configure_node()
+    client.activate_node()
+    plant = Plant(peer)
+    plant.advance()
+    for ask, verb in ((client.configure_node, "configure"), (client.clean_up_node, "clean up")):
+        with pytest.raises(DeviceError, match=f"did not {verb}; it is active"):
+            ask()
+    plant.advance()
+    (log,) = tmp_path.glob("node*.log")
+    assert log.read_text().count("[ERROR] [") >= 5, "each is logged, but for the one without a number"
 
 
 def test_a_life_on_disk_is_not_replaced_by_a_newborn(agent, tmp_path):

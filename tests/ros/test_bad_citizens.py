@@ -25,7 +25,7 @@ from wm_robot_benchmarks.ros_probes import PROBES
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.qos import OUTPUT_QOS, SENSOR_QOS
-from wm_robot_ros.middleware.subscriptions import WithPublisherId
+from wm_robot_ros.middleware.subscriptions import IdentifiedSubscription
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).with_name("fake_agent.py"))
@@ -292,9 +292,7 @@ def agent(start, peer, tmp_path, environment):
             process = start([sys.executable, FAKE, *command[3:]])
             self.told = Told(peer, process, tmp_path / "node0.log")
             self.heard, self._one = [], SourceLock(block_rejected=True)
-            peer.node.create_subscription(
-                JointState, "joint_command", WithPublisherId(self._hear), OUTPUT_QOS
-            )
+            IdentifiedSubscription(peer.node, JointState, "joint_command", self._hear, OUTPUT_QOS)
             self.states = peer.speak(JointState, "joint_states")
             self._applied, self._targets = (
                 peer.speak(JointState, "applied_command"),

@@ -179,7 +179,7 @@ def test_commands_of_another_node_do_not_reach_the_controller_and_are_told(start
 
     bench.move(refused, "nothing is refused")
     assert min(np.min(angles_of(message)) for message in bench.told) > -0.1
-    assert "two nodes publish 'joint_command'" in bench.says()["active_faults"][0]
+    assert any("two nodes publish 'joint_command'" in fault for fault in bench.says()["active_faults"])
 
 
 def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer, tmp_path):
@@ -195,7 +195,7 @@ def test_what_another_node_says_of_the_robot_is_not_used_and_is_told(start, peer
 
     bench.move(refused, "nothing is refused")
     np.testing.assert_allclose([message.position for message in bench.sensed], 0.1, atol=1e-6)
-    assert f"two nodes publish '{STATES}'" in bench.says()["active_faults"][0]
+    assert any(f"two nodes publish '{STATES}'" in fault for fault in bench.says()["active_faults"])
     peer.node.destroy_publisher(bench.states)
     peer.until(
         lambda: other.publish(false) or np.allclose(bench.sensed[-1].position, 0.7),

@@ -13,13 +13,14 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Float64
 
 from wm_robot.streams.throttled_log import ThrottledLog
-from wm_robot_ros.middleware.qos import OUTPUT_QOS, SENSOR_QOS
+from wm_robot_ros.middleware import message_reader
+from wm_robot_ros.middleware.qos import NEWEST_QOS, OUTPUT_QOS, SENSOR_QOS
 from wm_robot_ros.middleware.subscriptions import (
     ROS_UNKNOWN_NODE,
     UNNAMED_NODE,
+    IdentifiedSubscription,
     LatestSubscription,
     PublisherLock,
-    WithPublisherId,
 )
 
 FIRST, SECOND = b"first", b"second"
@@ -84,10 +85,11 @@ def test_the_newest_of_the_one_that_counts_is_heard_whatever_others_say_after_it
         rejects=lambda source: bool(followed) and source != followed[0],
         event_callbacks=SubscriptionEventCallbacks(),
     )
-    listener.create_subscription(
+    IdentifiedSubscription(
+        listener,
         Float64,
         "number",
-        WithPublisherId(lambda message, source: pushed_out.append(message.data)),
+        lambda message, source: pushed_out.append(message.data),
         SENSOR_QOS,
     )
     executor = events_executor_of(peer.context) if quick else SingleThreadedExecutor(context=peer.context)
@@ -124,3 +126,42 @@ def test_the_newest_of_the_one_that_counts_is_heard_whatever_others_say_after_it
 def events_executor_of(context):
     experimental = pytest.importorskip("rclpy.experimental", reason="this rclpy has no events executor")
     return experimental.EventsExecutor(context=context)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("by_rcl", [False, True])
+def test_each_message_comes_with_the_id_that_the_graph_has_of_its_publisher(peer, monkeypatch, by_rcl, quick):
+    if by_rcl:
+        # As an rclpy that does not report the publisher.
+        monkeypatch.setattr(message_reader, "MESSAGE_INFO", {})
+    other, listener = (rclpy.create_node(name, context=peer.context) for name in ("other", "listener"))
+    heard = []
+    subscription = IdentifiedSubscription(
+        listener,
+        Float64,
+        "number",
+        lambda message, source: heard.append((message.data, source.rstrip(b"\0"))),
+        NEWEST_QOS,
+    )
+    assert [each.topic_name for each in message_reader.list_subscriptions(listener)].count("/number") == 1
+    executor = events_executor_of(peer.context) if quick else SingleThreadedExecutor(context=peer.context)
+    executor.add_node(listener)
+    publishers = [node.create_publisher(Float64, "number", OUTPUT_QOS) for node in (peer.node, other)]
+    for publisher in publishers:
+        peer.until(lambda publisher=publisher: publisher.get_subscription_count(), "nobody listens")
+    for number in range(10):
+        publishers[number % 2].publish(Float64(data=float(number)))
+    end = time.monotonic() + 10
+    while len(heard) < 10:
+        assert time.monotonic() < end, heard
+        executor.spin_once(timeout_sec=0.01)
+    graph = {
+        info.node_name: bytes(info.endpoint_gid).rstrip(b"\0")
+        for info in peer.node.get_publishers_info_by_topic("number")
+    }
+    assert sorted(heard) == [(float(number), graph[("peer", "other")[number % 2]]) for number in range(10)]
+    subscription.destroy()
+    # The executor holds what it waits for until it waits again.
+    executor.spin_once(timeout_sec=0.01)
+    executor.shutdown()
+    peer.until(lambda: not any(each.get_subscription_count() for each in publishers), "it still listens")

@@ -21,6 +21,7 @@ from rclpy.node import Node
 
 from wm_robot_ros.launching.launch_graph import GRAPH_FOLDERS, REQUIRED, LaunchGraph
 from wm_robot_ros.middleware.environment import FREE_DOMAINS
+from wm_robot_ros.middleware.message_reader import list_subscriptions
 from wm_robot_ros.state_api import interfaces
 
 THIS_FILE = Path(__file__).resolve()
@@ -145,7 +146,7 @@ def generate_tables() -> dict[str, str]:
 
 
 def _list_topics(name: str, node: Node) -> Iterator[Row]:
-    for way, ends in (("publishes", node.publishers), ("subscribes", node.subscriptions)):
+    for way, ends in (("publishes", node.publishers), ("subscribes", list_subscriptions(node))):
         found = set()
         for each in ends:
             topic = each.topic_name if way == "subscribes" else each.topic

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import Executor
@@ -38,6 +39,27 @@ def log_transition_errors(callback: Callback[Owner]) -> Callback[Owner]:
             return TransitionCallbackReturn.ERROR
 
     return run_transition
+
+
+def refuse_invalid_transitions(node: LifecycleNode) -> None:
+    """Make a node answer the request of a transition that its state does not allow, with a failure.
+
+    The rclpy of Jazzy raises an error instead (rclpy issue 1209), and its client waits for ever.
+    """
+    service = node._service_change_state
+    change_state = service.callback
+
+    def change_or_refuse(
+        request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        try:
+            return change_state(request, response)
+        except rclpy._rclpy_pybind11.RCLError as error:
+            node.get_logger().error(f"{error}")
+            response.success = False
+            return response
+
+    service.callback = change_or_refuse
 
 
 class LifecycleClient:

@@ -131,7 +131,7 @@ def spin_once(executor: Executor, node: Node, timeout: float = MAX_WAIT) -> None
     except ExternalShutdownException:
         return
     except rclpy._rclpy_pybind11.RCLError as error:
-        # Jazzy raises this error for an invalid transition request (rclpy issue 1209); it must not end the node.
+        # An error of rcl in one callback must not end the node.
         node.get_logger().error(f"{error}")
 
 

@@ -1,17 +1,24 @@
 """Subscriptions with the publisher's id, of the newest message only, or locked to one publisher."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from wm_robot.streams.source_lock import SourceLock
 from wm_robot.streams.throttled_log import ThrottledLog
+from wm_robot_ros.middleware.message_reader import (
+    RclReader,
+    ReadySubscription,
+    make_reader,
+    read_publisher_id,
+)
 from wm_robot_ros.middleware.qos import NEWEST_QOS
 
 ENDED_NODE = "a node that is gone"
@@ -21,29 +28,56 @@ ROS_UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 """Name that ROS gives to such a node."""
 
 
-class WithPublisherId:
-    """Callback of a subscription that gets the message and its publisher's id, with every executor.
+class IdentifiedSubscription:
+    """Subscription whose callback gets each message with its publisher's id, with every executor."""
 
-    The events executor of rclpy passes message and information as one tuple, the others pass two arguments. So the
-    signature has two arguments, and the call accepts both forms.
-    """
-
-    __signature__ = inspect.Signature(
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("message", "info")]
-    )
-
-    def __init__(self, callback: Callable[[Any, bytes], None]):
+    def __init__(
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any, bytes], None],
+        qos: QoSProfile,
+        *,
+        event_callbacks: SubscriptionEventCallbacks | None = None,
+        qos_overriding_options: QoSOverridingOptions | None = None,
+    ):
         """Args:
-        callback: Gets the message and its publisher's id; the id is empty if rclpy does not provide it, as in Jazzy.
+        callback: Gets the message and its publisher's id; the id is empty if neither rclpy nor rcl provides it.
         """
-        self._callback = callback
+        self._node, self._callback = node, callback
+        self.subscription = node.create_subscription(
+            kind,
+            topic,
+            _WithPublisherId(self._on_message),
+            # A copy, because overriding parameters are written into the profile.
+            copy(qos),
+            event_callbacks=event_callbacks,
+            qos_overriding_options=qos_overriding_options,
+        )
+        self._reader = make_reader(self.subscription)
+        self._waitable = (
+            ReadySubscription(node, self.subscription, self._take_one)
+            if isinstance(self._reader, RclReader)
+            else None
+        )
 
-    def __call__(self, *taken: Any) -> None:
-        message, info = taken if len(taken) == 2 else taken[0]
-        self._callback(message, _read_publisher_id(info))
+    def destroy(self) -> None:
+        """Destroy the subscription."""
+        if self._waitable:
+            self._waitable.release_subscription()
+        self._node.destroy_subscription(self.subscription)
+
+    def _take_one(self) -> None:
+        taken = self._reader.take_message()
+        if taken:
+            self._on_message(*taken)
+
+    def _on_message(self, message: Any, source: bytes) -> None:
+        self._callback(message, source)
 
 
-class LatestSubscription:
+class LatestSubscription(IdentifiedSubscription):
     """Subscription that empties its queue at each message, and passes on the newest message that is not rejected.
 
     So messages of other publishers do not displace that message, and older messages do not delay it. A rejected
@@ -62,37 +96,50 @@ class LatestSubscription:
         event_callbacks: SubscriptionEventCallbacks,
     ):
         """Args:
-        callback: Gets the message and its publisher's id; see `WithPublisherId`.
+        callback: Gets the message and its publisher's id; see `IdentifiedSubscription`.
         rejects: Whether the messages of a publisher are rejected, by its id.
         """
-        self._callback, self._rejects = callback, rejects
-        self.subscription = node.create_subscription(
+        self._rejects = rejects
+        super().__init__(
+            node,
             kind,
             topic,
-            WithPublisherId(self._take_newest),
-            # A copy, because overriding parameters are written into the profile.
-            copy(NEWEST_QOS),
+            callback,
+            NEWEST_QOS,
             event_callbacks=event_callbacks,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _take_newest(self, first: Any, source: bytes) -> None:
-        newest = None if self._rejects(source) else (first, source)
-        for message, source in self._take_queued():
-            if not self._rejects(source):
-                newest = message, source
+    def _on_message(self, message: Any, source: bytes) -> None:
+        newest = None if self._rejects(source) else (message, source)
+        # At most one queue, so that it ends.
+        for _ in range(NEWEST_QOS.depth):
+            taken = self._reader.take_message()
+            if taken is None:
+                break
+            if not self._rejects(taken[1]):
+                newest = taken
         if newest:
             self._callback(*newest)
 
-    def _take_queued(self) -> Iterator[tuple[Any, bytes]]:
-        """Iterate over the other queued messages with their publishers' ids; at most one queue, so that it ends."""
-        kind, handle = self.subscription.msg_type, self.subscription.handle
-        with handle:
-            for _ in range(NEWEST_QOS.depth):
-                taken = handle.take_message(kind, False)
-                if taken is None:
-                    return
-                yield taken[0], _read_publisher_id(taken[1])
+
+class _WithPublisherId:
+    """Callback of a subscription of rclpy that gets the message and its publisher's id.
+
+    The events executor of rclpy passes message and information as one tuple, the others pass two arguments. So the
+    signature has two arguments, and the call accepts both forms.
+    """
+
+    __signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("message", "info")]
+    )
+
+    def __init__(self, callback: Callable[[Any, bytes], None]):
+        self._callback = callback
+
+    def __call__(self, *taken: Any) -> None:
+        message, info = taken if len(taken) == 2 else taken[0]
+        self._callback(message, read_publisher_id(info))
 
 
 class PublisherLock:
@@ -211,11 +258,6 @@ def format_node_name(info: TopicEndpointInfo) -> str:
         if info.node_name == ROS_UNKNOWN_NODE
         else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
     )
-
-
-def _read_publisher_id(info: Mapping[str, Any]) -> bytes:
-    """Return the publisher's id from the information of a message."""
-    return bytes((info.get("publisher_gid") or {}).get("data", b""))
 
 
 def _is_same_id(one: bytes, other: bytes) -> bool:

@@ -81,8 +81,10 @@ class AgentInputs:
         sensed = self._create_latest_subscription(
             "joint_states", self._on_observation, self._observation_lock
         )
-        for subscription in (target, interventions, applied, sensed):
+        for subscription in (target, interventions):
             resources.callback(node.destroy_subscription, subscription)
+        for latest in (applied, sensed):
+            resources.callback(latest.destroy)
         self.health = InputHealth(
             node,
             receiver,
@@ -90,8 +92,8 @@ class AgentInputs:
             period=spec.dt,
             target_max_age=config.target_max_age,
             min_subscribers=config.min_subscribers,
-            sensed=sensed,
-            applied=applied,
+            sensed=sensed.subscription,
+            applied=applied.subscription,
             target=target,
         )
 
@@ -156,7 +158,7 @@ class AgentInputs:
 
     def _create_latest_subscription(
         self, topic: str, callback: Callable[[JointState, bytes], None], publisher_lock: PublisherLock
-    ) -> Subscription:
+    ) -> LatestSubscription:
         return LatestSubscription(
             self._node,
             JointState,
@@ -164,7 +166,7 @@ class AgentInputs:
             callback,
             rejects=partial(self._rejects_publisher, publisher_lock),
             event_callbacks=MONITORED_EVENTS,
-        ).subscription
+        )
 
     def _rejects_publisher(self, publisher_lock: PublisherLock, source: bytes) -> bool:
         """Whether a message of a publisher is rejected before it is decoded."""

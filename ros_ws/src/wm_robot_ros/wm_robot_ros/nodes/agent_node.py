@@ -22,7 +22,7 @@ from wm_robot.robots import load_spec
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.middleware.idle_tasks import IdleTasks
-from wm_robot_ros.middleware.lifecycle import log_transition_errors
+from wm_robot_ros.middleware.lifecycle import log_transition_errors, refuse_invalid_transitions
 from wm_robot_ros.middleware.node_runtime import (
     MAX_WAIT,
     ShutdownFlag,
@@ -50,6 +50,7 @@ class AgentNode(LifecycleNode):
 
     def __init__(self, make_agent: MakeAgent = load_agent):
         super().__init__(NODE_NAME)
+        refuse_invalid_transitions(self)
         self.config = config = AgentParameters.declare_parameters(self)
         warn_about_unknown(self)
         self._make_agent = make_agent

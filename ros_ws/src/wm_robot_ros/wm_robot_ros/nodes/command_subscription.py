@@ -6,7 +6,6 @@ interventions on `~/intervention`. `wm_robot.control.command_arbiter` decides wh
 
 import time
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.input_monitor import MONITORED_EVENTS, InputMonitor, NodeClock, join_sentences
 from wm_robot_ros.middleware.parameters import declare_parameter
 from wm_robot_ros.middleware.qos import COMMAND_QOS, OUTPUT_QOS, SENSOR_QOS
-from wm_robot_ros.middleware.subscriptions import PublisherLock, WithPublisherId
+from wm_robot_ros.middleware.subscriptions import IdentifiedSubscription, PublisherLock
 
 FIRST_COMMAND_TIMEOUT = 10.0
 """Time after which a missing first command is logged, in s."""
@@ -128,18 +127,18 @@ class CommandSubscription:
         self.clock = NodeClock(node, self.throttled_log, spec.dt)
 
         self._intervention_publisher = node.create_publisher(String, "~/intervention", OUTPUT_QOS)
-        subscription = node.create_subscription(
+        commands = IdentifiedSubscription(
+            node,
             JointState,
             "joint_command",
-            WithPublisherId(self._on_command),
-            # A copy, because overriding parameters are written into the profile.
-            copy(COMMAND_QOS),
+            self._on_command,
+            COMMAND_QOS,
             event_callbacks=MONITORED_EVENTS,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._command_monitor = InputMonitor(
             node,
-            subscription,
+            commands.subscription,
             self.throttled_log,
             missing="no commands, holding position",
             rejected="command rejected",

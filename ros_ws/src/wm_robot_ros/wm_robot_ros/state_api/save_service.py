@@ -8,7 +8,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from wm_robot.errors import WmRobotError
-from wm_robot_ros.middleware.worker_result import await_result
+from wm_robot_ros.middleware.worker_result import await_result, create_async_service
 from wm_robot_ros.state_api.state_session import StateSession
 
 
@@ -30,5 +30,5 @@ def create_save_service(
             response.success, response.message = False, str(error)
         return response
 
-    service = node.create_service(Trigger, "~/save", save, callback_group=ReentrantCallbackGroup())
+    service = create_async_service(node, Trigger, "~/save", save, ReentrantCallbackGroup())
     resources.callback(node.destroy_service, service)

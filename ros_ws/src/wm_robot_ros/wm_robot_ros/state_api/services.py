@@ -10,7 +10,7 @@ from wm_robot_msgs.srv import BranchLifetime, ListLifetimes, ResetLifetime, Rest
 
 from wm_robot.errors import SnapshotError, WmRobotError
 from wm_robot.store.store import Store
-from wm_robot_ros.middleware.worker_result import await_result
+from wm_robot_ros.middleware.worker_result import await_result, create_async_service
 from wm_robot_ros.state_api.messages import manifest_message, snapshot_message
 from wm_robot_ros.state_api.state_place import open_store_branch
 from wm_robot_ros.state_api.state_session import StateSession
@@ -25,7 +25,7 @@ class LifetimeServices:
         self._node, self._session = node, session
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, f"~/{name}", _report_user_errors(answer), callback_group=group)
+            create_async_service(node, kind, f"~/{name}", _report_user_errors(answer), group)
             for name, (kind, answer) in self._list_handlers().items()
         ]
 
