@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from wm_robot.errors import SpecError
-from wm_robot.tasks import compute_gripper_position
+from wm_robot_sim.reachable_poses import compute_gripper_positions
 from wm_robot_sim.worlds import World, WorldRanges
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _find_pose_contradictions(plant: "Plant", ranges: WorldRanges) -> list[str]:
     if not spec.chain or ranges.clearance == -np.inf:
         return []
     center = np.array(ranges.pose_center or spec.pose_limits.mean(1))
-    height = float(compute_gripper_position(spec, center[None])[0, 2])
+    height = float(compute_gripper_positions(spec, center[None])[0, 2])
     if height >= ranges.clearance:
         return []
     name = "world.pose_center" if ranges.pose_center else "the middle of all ranges"

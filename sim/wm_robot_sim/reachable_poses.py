@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import compute_tip_position
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import compute_gripper_position
 from wm_robot_sim.worlds import WorldRanges
 
 MAX_TRIES = 24
@@ -28,7 +29,7 @@ def sample_reachable_poses(spec: RobotSpec, rng: np.random.Generator, count: int
         return poses[:, 0]
     # The first clear try of each pose; the center pose if none is clear.
     poses[:, -1] = center
-    clear = compute_gripper_position(spec, poses)[..., 2] >= ranges.clearance
+    clear = compute_gripper_positions(spec, poses)[..., 2] >= ranges.clearance
     clear[:, -1] = True
     return poses[np.arange(count), clear.argmax(1)]
 
@@ -43,5 +44,15 @@ def _cut_to_limits(
 
 
 def compute_gripper_positions(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
-    """Compute the gripper position of joint poses `… J`, as `… 3` in m."""
-    return compute_gripper_position(spec, poses)
+    """Compute the gripper position of joint poses `… J`, as `… 3` in m.
+
+    Raises:
+        SpecError: If the spec has no kinematic chain.
+    """
+    if not spec.chain:
+        raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
+    # Not `wm_robot.tasks.compute_gripper_position`: that reads an observation, which may lack positions.
+    hinges = [spec.joint_names.index(link.joint) for link in spec.chain]
+    return compute_tip_position(
+        poses[..., hinges], [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip
+    )
