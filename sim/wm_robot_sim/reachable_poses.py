@@ -52,7 +52,5 @@ def compute_gripper_positions(spec: RobotSpec, poses: np.ndarray) -> np.ndarray:
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
     # Not `wm_robot.tasks.compute_gripper_position`: that reads an observation, which may lack positions.
-    hinges = [spec.joint_names.index(link.joint) for link in spec.chain]
-    return compute_tip_position(
-        poses[..., hinges], [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip
-    )
+    columns = [spec.joint_names.index(link.joint) for link in spec.chain]
+    return compute_tip_position(poses[..., columns], spec.chain, spec.tip)

@@ -31,7 +31,7 @@ JOINT = (
 )
 SERVO = '<position name="swing" joint="swing" kp="20" kv="1" ctrlrange="-2 2"/>'
 MOTOR = '<motor name="swing" joint="swing" ctrlrange="-1 1"/>'
-MOTOR_SPEC = [{"name": "swing", "joint": "swing", "unit": "1", "range": [-1.0, 1.0], "rate": 6.0}]
+MOTOR_SPEC = [{"name": "swing", "joint": "swing", "kind": "effort", "range": [-1.0, 1.0], "rate": 6.0}]
 ONES = {"batch_size": 1, "random_trajectories": 1, "planned_trajectories": 1, "calibration_trajectories": 1}
 TINY = {**ONES, "updates": 2, "steps": 10, "trajectory_steps": 16, "pretrain_state": False}
 

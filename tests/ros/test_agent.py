@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
@@ -21,7 +23,9 @@ from std_srvs.srv import Trigger
 
 from wm_robot.errors import DeviceError
 from wm_robot.robots import load_spec
+from wm_robot.spec import Task
 from wm_robot.store.store import Store
+from wm_robot.streams.goal_message import GoalDecoder
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
@@ -38,11 +42,11 @@ class Plant:
     Stamps move on by a period a step, whatever time it takes: a busy machine changes nothing.
     """
 
-    def __init__(self, peer):
+    def __init__(self, peer, target_type=PointStamped):
         self.peer = peer
         self.states = peer.speak(JointState, "joint_states")
         self.commands = peer.speak(JointState, "applied_command")
-        self.targets = peer.speak(PointStamped, "target")
+        self.targets = peer.speak(target_type, "target")
         self.heard = peer.hear(JointState, "joint_command")
         self.status = peer.hear(String, "agent/status")
         peer.until(lambda: peer.node.count_publishers("joint_command") and self.status, "no agent")
@@ -449,6 +453,44 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
     assert len(plant.heard) == 9
     assert all(np.allclose(one["goal"], GOAL) for one in agent.notes("act"))
     peer.until(lambda: plant.told()["lifetime"]["num_steps"] == 17, "it does not live")
+
+
+@pytest.mark.parametrize(
+    ("task", "bad", "reason"),
+    [
+        (Task(reward="hold", goal=6), {"position": [9.0] * 6}, "range"),
+        (
+            Task(reward="track_joints", goal=1, parameters={"joints": ["elbow_pitch"]}),
+            {"name": ["a"]},
+            "names",
+        ),
+        (Task(reward="reach", goal=3, goal_type="Float64MultiArray"), {"data": [0.1, 0.2]}, "size"),
+    ],
+    ids=["all joints", "one joint", "numbers"],
+)
+def test_goals_arrive_in_the_message_of_the_task(agent, peer, tmp_path, task, bad, reason):
+    robot = tmp_path / "robot.yaml"
+    model = str(SPEC.folder / SPEC.model)
+    spec = replace(SPEC, tasks={"reach": SPEC.find_task("reach"), "mine": task}, model=model)
+    robot.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
+    client = agent(robot=str(robot), task="mine")
+    client.configure_node()
+    client.activate_node()
+    decoder = GoalDecoder(spec, task)
+    plant = Plant(peer, convert.GOAL_MESSAGES[decoder.goal_type])
+    peer.until(lambda: plant.targets.get_subscription_count(), "no agent takes goals of this type")
+    goal = np.float32(np.arange(1, task.goal + 1) / 10)
+    for _ in range(4):
+        plant.targets.publish(convert.make_goal_message(goal, decoder, plant.stamp + PERIOD))
+        plant.advance(target=False)
+    message = convert.make_goal_message(goal, decoder, plant.stamp + PERIOD)
+    for field, value in bad.items():
+        setattr(message, field, value)
+    plant.targets.publish(message)
+    plant.until_counted(reason, 1)
+    plant.advance(target=False)
+    assert len(plant.heard) == 5
+    assert all(np.allclose(one["goal"], goal) for one in agent.notes("act"))
 
 
 def test_a_state_is_saved_while_the_loop_goes_on(agent, peer, tmp_path):

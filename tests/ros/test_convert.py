@@ -7,10 +7,12 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim]
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
+from wm_robot.spec import Task
+from wm_robot.streams.goal_message import GoalDecoder
 from wm_robot.streams.rejection import BadMessageError, RejectionReason
 from wm_robot_ros.middleware import convert
 
@@ -121,19 +123,45 @@ def test_a_reading_that_no_joint_can_give_is_refused(field, value):
     assert refused.value.reason is RejectionReason.RANGE
 
 
+@pytest.mark.parametrize(
+    ("task", "goal"),
+    [
+        (Task(reward="reach", goal=3), [0.1, 0.2, 0.3]),
+        (Task(reward="reach", goal=7), [0.1, 0.2, 0.3, 0.0, 0.6, 0.0, 0.8]),
+        (Task(reward="hold", goal=6), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        (Task(reward="track_joints", goal=2, parameters={"joints": ["wrist_roll", "base_yaw"]}), [0.1, -0.2]),
+        (Task(reward="track_velocity", goal=6), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        (Task(reward="mine", goal=4), [0.1, 0.2, 0.3, 0.4]),
+    ],
+)
+def test_a_goal_comes_back_from_the_message_of_its_task(task, goal):
+    decoder = GoalDecoder(SPEC, task)
+    message = convert.make_goal_message(np.float32(goal), decoder, STAMP)
+    assert type(message) is convert.GOAL_MESSAGES[decoder.goal_type]
+    assert not decoder.has_stamp or convert.read_stamp(message) == STAMP
+    found = convert.decode_goal_message(
+        deserialize_message(serialize_message(message), type(message)), decoder
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, goal, rtol=1e-6)
+
+
 def test_a_goal_in_another_frame_is_refused():
     message = convert.make_point_message(np.zeros(3), 1)
     message.header.frame_id = "camera"
     with pytest.raises(BadMessageError, match="'camera'") as refused:
-        convert.decode_goal_message(message)
+        convert.decode_goal_message(message, GoalDecoder(SPEC, Task(reward="reach", goal=3)))
     assert refused.value.reason is RejectionReason.FRAME
 
 
 def test_a_goal_that_is_not_finite_is_refused():
-    message = convert.make_point_message(np.array([0.1, 0.2, 0.3]), STAMP)
-    np.testing.assert_allclose(convert.decode_goal_message(message), [0.1, 0.2, 0.3], rtol=1e-6)
+    message, decoder = (
+        convert.make_point_message(np.array([0.1, 0.2, 0.3]), STAMP),
+        GoalDecoder(SPEC, Task(reward="reach", goal=3)),
+    )
+    np.testing.assert_allclose(convert.decode_goal_message(message, decoder), [0.1, 0.2, 0.3], rtol=1e-6)
     message.point.y = math.nan
-    assert reason(convert.decode_goal_message, message)[0] is RejectionReason.NOT_FINITE
+    assert reason(convert.decode_goal_message, message, decoder)[0] is RejectionReason.NOT_FINITE
 
 
 def test_motors_are_told_an_effort_and_servos_a_position():
@@ -143,12 +171,20 @@ def test_motors_are_told_an_effort_and_servos_a_position():
     np.testing.assert_array_equal(convert.decode_action_message(message, cartpole), np.float32([0.5]))
 
 
-def test_a_robot_of_both_kinds_has_no_command_message():
+def test_a_robot_of_several_kinds_has_each_action_in_the_array_of_its_kind():
     from dataclasses import replace
 
-    mixed = (replace(SPEC.actuators[0], kind="effort"), *SPEC.actuators[1:])
-    with pytest.raises(SpecError, match="'arm' mixes servos and motors"):
-        convert.make_action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
+    kinds = ("effort", "velocity", *["position"] * (SPEC.action_dim - 2))
+    mixed = replace(
+        SPEC, actuators=tuple(replace(a, kind=kind) for a, kind in zip(SPEC.actuators, kinds, strict=True))
+    )
+    message = convert.make_action_message(ACTION, mixed, STAMP)
+    assert message.effort[0] == ACTION[0] and message.velocity[1] == ACTION[1]
+    assert np.isnan(message.position[0]) and np.isnan(message.velocity[0])
+    np.testing.assert_array_equal(convert.decode_action_message(message, mixed), ACTION)
+    message.velocity[1] = np.nan
+    with pytest.raises(BadMessageError, match="velocity is not finite for"):
+        convert.decode_action_message(message, mixed)
 
 
 def test_numpy_scalars_arrive_as_the_numbers_they_are():

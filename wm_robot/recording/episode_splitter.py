@@ -23,6 +23,7 @@ from wm_robot.streams.transition_assembler import (
     StampedTransition,
     TransitionAssembler,
 )
+from wm_robot.tasks import select_goal_type
 from wm_robot.types import Episode
 
 COMMAND_TOPIC, PLANT_TOPIC, INTERVENTION_TOPIC = "joint_command", "plant/status", "plant/intervention"
@@ -266,7 +267,7 @@ class EpisodeBuilder:
 
 def get_goal_size(spec: RobotSpec) -> int:
     """Return the size of the goal in episodes of a robot: 3 if a task has a point as its goal."""
-    return 3 if any(task.goal == 3 for task in spec.tasks.values()) else 0
+    return 3 if any(select_goal_type(task) == "PointStamped" for task in spec.tasks.values()) else 0
 
 
 def _check_plant(message: Any, spec: RobotSpec) -> None:

@@ -30,7 +30,7 @@ def decode_observation(message: Any, spec: RobotSpec) -> np.ndarray:
         BadMessageError: If a joint is missing or listed twice, an array has another size than the
             names, or a number is not finite or not plausible.
     """
-    order = _find_indices(message.name, spec.joint_names)
+    order = find_indices(message.name, spec.joint_names)
     parts = {f: _decode_readings(message, order, f) for f in spec.interfaces}
     for field, values in parts.items():
         low, high = _compute_bounds(spec, field)
@@ -52,7 +52,7 @@ def _decode_readings(message: Any, order: Sequence[int], field: str) -> np.ndarr
     """
     numbers = getattr(message, field)
     try:
-        return _select_values(numbers, message.name, order, field)
+        return select_values(numbers, message.name, order, field)
     except BadMessageError as error:
         # A broadcaster omits them, or sends NaN, where the hardware has no such sensor.
         if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
@@ -72,9 +72,9 @@ def decode_action(message: Any, spec: RobotSpec) -> np.ndarray:
         raise BadMessageError(
             RejectionReason.NAMES, f"actuators {unknown} are unknown; known are {spec.action_names}"
         )
-    order, action = _find_indices(message.name, spec.action_names), np.empty(spec.action_dim)
+    order, action = find_indices(message.name, spec.action_names), np.empty(spec.action_dim)
     for field, actuators in group_actions(spec).items():
-        action[actuators] = _select_values(
+        action[actuators] = select_values(
             getattr(message, field), message.name, [order[number] for number in actuators], field
         )
     return action
@@ -115,7 +115,7 @@ def _compute_bounds(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray
     return low - (high - low), high + (high - low)
 
 
-def _find_indices(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+def find_indices(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     """Return the index of each wanted name; reject names that are missing or listed twice."""
     index = {name: i for i, name in enumerate(names)}
     if len(index) != len(names):
@@ -129,7 +129,7 @@ def _find_indices(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return [index[name] for name in wanted]
 
 
-def _select_values(numbers: Any, names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
+def select_values(numbers: Any, names: Sequence[str], order: Sequence[int], field: str) -> np.ndarray:
     if len(numbers) != len(names):
         raise BadMessageError(
             RejectionReason.SIZE, f"{field} has {len(numbers)} numbers for {len(names)} names"

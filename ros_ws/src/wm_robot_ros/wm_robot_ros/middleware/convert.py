@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PointStamped
+from geometry_msgs.msg import PointStamped, PoseStamped, TwistStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -20,12 +20,20 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
 from wm_robot.streams import joint_message
-from wm_robot.streams.joint_message import NS_PER_S, check_finite, group_actions
+from wm_robot.streams.goal_message import BASE_FRAME as BASE_FRAME
+from wm_robot.streams.goal_message import GoalDecoder
+from wm_robot.streams.joint_message import NS_PER_S, group_actions
 from wm_robot.streams.joint_message import read_stamp as read_stamp
-from wm_robot.streams.rejection import BadMessageError, RejectionReason
 from wm_robot.types import Observation
 
-BASE_FRAME = "base_link"
+GOAL_MESSAGES: Mapping[str, type] = {
+    "PointStamped": PointStamped,
+    "PoseStamped": PoseStamped,
+    "TwistStamped": TwistStamped,
+    "JointState": JointState,
+    "Float64MultiArray": Float64MultiArray,
+}
+"""Goal type of a task → message."""
 DIAGNOSTIC_LEVELS = {
     "ok": DiagnosticStatus.OK,
     "warn": DiagnosticStatus.WARN,
@@ -58,18 +66,13 @@ def decode_action_message(message: JointState, spec: RobotSpec) -> np.ndarray:
     return joint_message.decode_action(message, spec).astype(np.float32)
 
 
-def decode_goal_message(message: PointStamped) -> np.ndarray:
-    """Convert a message to a target position of the gripper, float32 `3`, in m.
+def decode_goal_message(message: Any, decoder: GoalDecoder) -> np.ndarray:
+    """Convert a message to a goal, float32 `G`.
 
     Raises:
-        BadMessageError: If a number is not finite, or the point is not in the frame of the base.
+        BadMessageError: See `GoalDecoder.decode`.
     """
-    if message.header.frame_id not in ("", BASE_FRAME):
-        raise BadMessageError(
-            RejectionReason.FRAME, f"the target is in frame '{message.header.frame_id}', not '{BASE_FRAME}'"
-        )
-    point = [message.point.x, message.point.y, message.point.z]
-    return check_finite(point, ("x", "y", "z"), "point").astype(np.float32)
+    return decoder.decode(message).astype(np.float32)
 
 
 def make_observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
@@ -124,6 +127,30 @@ def make_point_message(values: np.ndarray, stamp: int) -> PointStamped:
     message = PointStamped()
     message.header.stamp, message.header.frame_id = make_time_message(stamp), BASE_FRAME
     message.point.x, message.point.y, message.point.z = (float(value) for value in values)
+    return message
+
+
+def make_goal_message(values: np.ndarray, decoder: GoalDecoder, stamp: int) -> Any:
+    """Convert a goal `G` to the message of its task; the stamp is in ns. See `GoalDecoder.decode`."""
+    numbers = [float(value) for value in values]
+    if decoder.goal_type == "PointStamped":
+        return make_point_message(values, stamp)
+    if decoder.goal_type == "Float64MultiArray":
+        return Float64MultiArray(data=_make_double_array(values))
+    if decoder.goal_type == "JointState":
+        message = _make_joint_message(decoder.joints, stamp)
+        message.position = _make_double_array(values)
+        return message
+    message = GOAL_MESSAGES[decoder.goal_type]()
+    message.header.stamp, message.header.frame_id = make_time_message(stamp), BASE_FRAME
+    if isinstance(message, PoseStamped):
+        point, quaternion = message.pose.position, message.pose.orientation
+        point.x, point.y, point.z = numbers[:3]
+        quaternion.x, quaternion.y, quaternion.z, quaternion.w = numbers[3:]
+    else:
+        linear, angular = message.twist.linear, message.twist.angular
+        linear.x, linear.y, linear.z = numbers[:3]
+        angular.x, angular.y, angular.z = numbers[3:]
     return message
 
 

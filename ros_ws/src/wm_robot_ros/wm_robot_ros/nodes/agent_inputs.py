@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from geometry_msgs.msg import PointStamped
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -17,7 +16,8 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Task
+from wm_robot.streams.goal_message import GoalDecoder
 from wm_robot.streams.rejection import STAMP_FAULTS, BadMessageError, RejectionReason, check_stamp
 from wm_robot.streams.throttled_log import ThrottledLog
 from wm_robot.streams.transition_assembler import StampedTransition, TransitionAssembler
@@ -28,6 +28,9 @@ from wm_robot_ros.middleware.qos import SENSOR_QOS
 from wm_robot_ros.middleware.subscriptions import LatestSubscription, PublisherLock
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.input_health import InputHealth, InputRequirements
+
+GRIPPER_TASK = Task(reward="reach", goal=3)
+"""Task whose targets are received, and not used, by an agent whose task has no goal."""
 
 
 class InputReceiver(InputRequirements, Protocol):
@@ -73,7 +76,10 @@ class AgentInputs:
         )
         qos_events = log_incompatible_qos("plant/intervention", throttled_log)
         # Waiting messages are processed in the order of these subscriptions, so the observation comes last.
-        target = self._create_subscription(PointStamped, "target", self._on_target, MONITORED_EVENTS)
+        task = spec.find_task(config.agent.task)
+        self._goal_decoder = GoalDecoder(spec, task if task.goal else GRIPPER_TASK)
+        goal_message = convert.GOAL_MESSAGES[self._goal_decoder.goal_type]
+        target = self._create_subscription(goal_message, "target", self._on_target, MONITORED_EVENTS)
         interventions = self._create_subscription(
             String, "plant/intervention", self._on_intervention, qos_events
         )
@@ -95,6 +101,7 @@ class AgentInputs:
             sensed=sensed.subscription,
             applied=applied.subscription,
             target=target,
+            target_requirement=self._goal_decoder.requirement,
         )
 
     def start_empty(self) -> None:
@@ -177,17 +184,19 @@ class AgentInputs:
             self.assembler.rejections.count_rejection(RejectionReason.SOURCE)
         return refused
 
-    def _on_target(self, message: PointStamped) -> None:
+    def _on_target(self, message: Any) -> None:
+        last, now = self._goal[0] if self._goal else 0, self._read_clock()
+        has_stamp = self._goal_decoder.has_stamp
         try:
-            stamp, goal = convert.read_stamp(message), convert.decode_goal_message(message)
+            stamp = convert.read_stamp(message) if has_stamp else now
+            goal = convert.decode_goal_message(message, self._goal_decoder)
         except BadMessageError as error:
             self._reject_message(self.health.target_monitor, error.reason, str(error))
             return
-        last, now = self._goal[0] if self._goal else 0, self._read_clock()
         oldest = max(self._config.target_max_age, self._config.max_age)
         if not self.health.clock.is_running(now):
             return
-        refusal = check_stamp(stamp, now, last, round(oldest * 1e9))
+        refusal = check_stamp(stamp, now, last, round(oldest * 1e9)) if has_stamp else None
         if refusal:
             self._reject_message(self.health.target_monitor, refusal, STAMP_FAULTS[refusal])
             return

@@ -39,7 +39,12 @@ class AgentParameters:
         """
         agent = AgentConfig(
             base=declare_parameter(node, "base", "", "folder of the base, or name of a base that ships"),
-            task=declare_parameter(node, "task", "", "task of the robot's spec; empty: the first one"),
+            task=declare_parameter(
+                node,
+                "task",
+                "",
+                "task of the robot's spec, or of a plan of the base; empty: the first one of the spec",
+            ),
             learning=declare_parameter(
                 node, "learning", True, "false: the lifetime state is read and never updated"
             ),

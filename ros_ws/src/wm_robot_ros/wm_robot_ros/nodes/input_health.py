@@ -9,7 +9,6 @@ from rclpy.subscription import Subscription
 from wm_robot.streams.throttled_log import ThrottledLog
 from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot.streams.unusable_transitions import UnusableTransitions
-from wm_robot_ros.middleware.convert import BASE_FRAME
 from wm_robot_ros.middleware.input_monitor import MAX_SILENCE, InputMonitor, NodeClock, join_sentences
 
 MAX_SHARE_WITHOUT_TARGET = 0.1
@@ -47,11 +46,13 @@ class InputHealth:
         sensed: Subscription,
         applied: Subscription,
         target: Subscription,
+        target_requirement: str,
     ):
         """Args:
         period: Control period, in s.
         target_max_age: Largest age of a target that is used, in s.
         min_subscribers: Minimum number of `joint_command` subscribers before the agent starts.
+        target_requirement: See `GoalDecoder.requirement`.
         """
         self._node, self._requirements, self._throttled_log = node, requirements, throttled_log
         self._period, self._target_max_age, self._min_subscribers = period, target_max_age, min_subscribers
@@ -86,8 +87,8 @@ class InputHealth:
             throttled_log,
             missing="no recent target, so the agent does not act",
             rejected="target rejected",
-            needs=f"in frame '{BASE_FRAME}', at least every {target_max_age:g} s (target.max_age)",
-            remedy="Start the node that publishes the goals of the gripper.",
+            needs=f"{target_requirement}, at least every {target_max_age:g} s (target.max_age)",
+            remedy="Start the node that publishes the goals of the task.",
         )
 
     def restart_wait(self) -> None:

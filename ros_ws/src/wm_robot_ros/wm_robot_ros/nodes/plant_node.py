@@ -33,7 +33,8 @@ from wm_robot.safety.modes import Mode
 from wm_robot.safety.systemd import ServiceNotifier
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.signed_spec import load_signed_spec
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Task
+from wm_robot.streams.goal_message import GoalDecoder
 from wm_robot.types import Observation
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.idle_tasks import IdleTasks
@@ -50,7 +51,7 @@ from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unk
 from wm_robot_ros.middleware.qos import HEARTBEAT_QOS, LATCHED_QOS, OUTPUT_QOS
 from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
 from wm_robot_sim import make_robot
-from wm_robot_sim.goals import MovingTarget
+from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.world_parameter import parse_world
 from wm_robot_sim.worlds import World
 
@@ -66,6 +67,7 @@ class PlantParameters:
     """Parameters of a plant node."""
 
     robot: str
+    task: str
     seed: int
     world: str
     change_time: float
@@ -84,6 +86,9 @@ class PlantParameters:
     def declare_parameters(cls, node: Node) -> "PlantParameters":
         return cls(
             robot=declare_parameter(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
+            task=declare_parameter(
+                node, "task", "", "task whose goals are published; empty: the first one of the robot's spec"
+            ),
             seed=declare_parameter(node, "seed", 0, "seed of start pose, target, noise and random worlds"),
             world=declare_parameter(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
             change_time=declare_parameter(
@@ -137,7 +142,9 @@ class PlantNode(Node):
         self.spec = spec = self._load_spec()
         self.robot = make_robot(spec, parse_world(config.world, spec, seed=config.seed), seed=config.seed)
         self._changed_world = parse_world(config.change_world, spec, seed=config.seed + 1)
-        self._target = MovingTarget(spec, seed=config.seed)
+        task = spec.tasks.get(config.task or next(iter(spec.tasks), ""), Task(reward="none"))
+        self._goals = TaskGoals(spec, task, seed=config.seed)
+        self._goal_encoder = GoalDecoder(spec, task) if task.goal else None
         self.commands = CommandSubscription(
             self,
             spec,
@@ -163,7 +170,8 @@ class PlantNode(Node):
 
         self._observation_publisher = self.create_publisher(JointState, "joint_states", OUTPUT_QOS)
         self._applied_publisher = self.create_publisher(JointState, "applied_command", OUTPUT_QOS)
-        self._goal = self.create_publisher(PointStamped, "target", OUTPUT_QOS)
+        goal_type = self._goal_encoder.goal_type if self._goal_encoder else "PointStamped"
+        self._goal = self.create_publisher(convert.GOAL_MESSAGES[goal_type], "target", OUTPUT_QOS)
         self._gripper = self.create_publisher(PointStamped, "ground_truth/gripper", OUTPUT_QOS)
         self._events = self.create_publisher(String, "ground_truth/event", LATCHED_QOS)
         self._status = self.create_publisher(String, "~/status", HEARTBEAT_QOS)
@@ -206,7 +214,7 @@ class PlantNode(Node):
         """Publish the sensor values after a period, and the applied action. See `ReportPeriod`."""
         commands = self.commands
         self._num_periods += commands.remote.has_started
-        goal = self._target.compute_goal(self._num_periods)
+        goal = self._goals.compute_goal(self._num_periods)
         observation = self.robot.read().values
         if applied is None or not commands.clock.is_running(self._read_clock()):
             # The agent would act on invalid stamps, and learn from them.
@@ -214,8 +222,8 @@ class PlantNode(Node):
         stamp = commands.make_stamp()
         # The observation comes last, so that target and applied command arrive before it.
         commands.publish_intervention(stamp, violations)
-        if goal.size:
-            self._goal.publish(convert.make_point_message(goal, stamp))
+        if self._goal_encoder:
+            self._goal.publish(convert.make_goal_message(goal, self._goal_encoder, stamp))
         self._applied_publisher.publish(convert.make_action_message(applied, self.spec, stamp))
         self._observation_publisher.publish(convert.make_observation_message(observation, self.spec, stamp))
         if self.spec.chain:
