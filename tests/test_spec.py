@@ -91,7 +91,7 @@ def test_a_world_section_that_is_no_mapping_is_refused_with_its_value_and_the_fi
     path = tmp_path / "pair.yaml"
     path.write_text(yaml.safe_dump({"version": 2, **values(world=world)}))
     with pytest.raises(
-        SpecError, match="pair.yaml: robot 'pair' has world .*; it must be a mapping"
+        SpecError, match="pair.yaml: world of robot 'pair' is .*; it must be a mapping"
     ) as refusal:
         RobotSpec.load(path)
     assert repr(world).strip("[]") in str(refusal.value)
@@ -145,6 +145,43 @@ def test_the_digest_never_changes_between_versions():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"name": 1}, "name of RobotSpec '1' is 1; it must be text; in YAML, write it in quotes: '1'"),
+        ({"model": None}, "model of RobotSpec 'pair' is None; it must be text"),
+        ({"rate": "50"}, "rate of RobotSpec 'pair' is '50'; it must be a finite number"),
+        ({"rate": float("nan")}, "rate of RobotSpec 'pair' is nan; it must be a finite number"),
+        ({"tasks": ["hold"]}, "tasks of robot 'pair' is ['hold']; it must be a mapping, as tasks:"),
+        ({"safety": 3}, "safety of robot 'pair' is 3; it must be a mapping, as safety: {home:"),
+        (
+            {"joints": {"name": "shoulder"}},
+            "joints of robot 'pair' is {'name': 'shoulder'}; it must be a list of",
+        ),
+        ({"actuators": "m1"}, "actuators of robot 'pair' is 'm1'; it must be a list of"),
+        ({"joints": [{**values()["joints"][0], "name": 1}]}, "name of Joint '1' is 1; it must be text"),
+        (
+            {"joints": [{**values()["joints"][0], "position": [-1.0]}]},
+            "'shoulder' is [-1.0]; it must be 2 finite",
+        ),
+        (
+            {"joints": [{**values()["joints"][0], "position": 2}]},
+            "'shoulder' is 2; it must be 2 finite numbers",
+        ),
+        (
+            {"joints": [{**values()["joints"][0], "position": ["-1", 1]}]},
+            "is ['-1', 1]; it must be 2 finite numbers",
+        ),
+        ({"joints": [{**values()["joints"][0], "effort": None}]}, "effort of Joint 'shoulder' is None"),
+        (
+            {"joints": [{**values()["joints"][0], "kind": "ball"}]},
+            "'shoulder' has kind 'ball'; it must be one of",
+        ),
+        (
+            {"actuators": [{**values()["actuators"][0], "range": [0, True]}]},
+            "'m1' is [0, True]; it must be 2 finite",
+        ),
+        (
+            {"actuators": [{**values()["actuators"][0], "joint": 1}]},
+            "joint of Actuator 'm1' is 1; it must be text",
+        ),
         ({"rate": 0}, "'pair' has rate 0 Hz; it must be above 0"),
         ({"joints": []}, "'pair' has no joints; it must be at least one"),
         ({"actuators": []}, "'pair' has no actuators; it must be at least one"),
@@ -201,7 +238,7 @@ def test_an_unknown_task_names_those_there_are():
             {"reward": "reach", "goal": -1},
             "the goal of reward 'reach' is -1; it must be a number of",
         ),
-        ("reach", {"reward": "reach", "goal": True}, "the goal of reward 'reach' is True"),
+        ("reach", {"reward": "reach", "goal": True}, "goal of Task is True"),
         (
             "reach",
             {"reward": "reach", "goal": 3, "goal_type": "Point"},

@@ -90,7 +90,12 @@ def upgrade_spec(file: Annotated[Path, tyro.conf.Positional], /) -> None:
     import yaml
 
     text = file.read_text()
-    values = yaml.safe_load(text)
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"{file} is not valid YAML: {' '.join(str(error).split())}. Correct it there"
+        ) from error
     if not isinstance(values, dict) or values.get("version", 1) != 1:
         raise SpecError(f"{file} is no spec of version 1; nothing to upgrade")
     upgraded = _upgrade_values(values)
