@@ -4,12 +4,13 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError
+from wm_robot.errors import ConfigError, MissingExtraError, SpecError
 from wm_robot.io.durable import write_file
 from wm_robot.robots import find_stored_model, load_spec
 from wm_robot.spec import RobotSpec
@@ -64,6 +65,8 @@ def create_robot(
     """
     _check_arguments(name, mjcf, urdf, package, out)
     path = out / f"{name}.yaml"
+    # Before the model is named relative to it.
+    out.mkdir(parents=True, exist_ok=True)
     inferred = _infer(name, mjcf, urdf, rate, tip, package, out)
     # The digests of the model's files are read from the spec as it is written.
     spec = RobotSpec.from_dict(inferred.values, folder=out)
@@ -135,11 +138,28 @@ def _infer(
     try:
         from wm_robot_sim.model_import import read_mjcf_source
         from wm_robot_sim.robot_inference import infer_robot
+        from wm_robot_sim.urdf_import import import_urdf, parse_packages
     except ImportError as error:
         raise MissingExtraError("wm-robot new", "sim") from error
-    if mjcf is None:
-        raise ConfigError("--urdf is not supported yet. Give --mjcf FILE")
-    return infer_robot(read_mjcf_source(mjcf, out), name=name, folder=out, rate=rate, tip=tip)
+    if mjcf is not None:
+        return infer_robot(read_mjcf_source(mjcf, out), name=name, folder=out, rate=rate, tip=tip)
+    assert urdf is not None
+    imported, model = import_urdf(urdf, parse_packages(package), out), out / f"{name}.xml"
+    write_file(model, imported.xml.encode())
+    try:
+        read = read_mjcf_source(model, out)
+        source = replace(
+            read,
+            velocities=imported.velocities,
+            inferred=imported.inferred,
+            assumed=imported.assumed,
+            to_check=imported.to_check + read.to_check,
+        )
+        return infer_robot(source, name=name, folder=out, rate=rate, tip=tip)
+    except SpecError:
+        # The same command again would find this file in its way.
+        model.unlink()
+        raise
 
 
 def _describe(spec: RobotSpec) -> bytes:

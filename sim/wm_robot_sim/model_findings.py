@@ -30,7 +30,7 @@ def find_ros_names(names: Sequence[str]) -> list[str]:
 
 
 def find_model_findings(model: mujoco.MjModel, home: Mapping[str, float]) -> list[str]:
-    """Return sentences about contacts at rest and implausible bodies.
+    """Return sentences about ranges without effect, contacts at rest and implausible bodies.
 
     Args:
         home: Joint → rest position, in rad (m).
@@ -41,8 +41,27 @@ def find_model_findings(model: mujoco.MjModel, home: Mapping[str, float]) -> lis
         data.qpos[model.jnt_qposadr[joints.index(name)]] = position
     mujoco.mj_forward(model, data)
     return [
+        *_limit(_find_idle_ranges(model), "ranges"),
         *_limit(_find_contacts(model, data), "contacts"),
         *_limit(_find_implausible_bodies(model), "bodies"),
+    ]
+
+
+def _find_idle_ranges(model: mujoco.MjModel) -> list[str]:
+    """Return a sentence for each range that MuJoCo ignores: it ends before it begins, or its limit is off."""
+    joints, actuators = (
+        list_names(model, kind) for kind in (mujoco.mjtObj.mjOBJ_JOINT, mujoco.mjtObj.mjOBJ_ACTUATOR)
+    )
+    return [
+        f"{what} '{name}' has the {kind} [{ends[0]:g}, {ends[1]:g}] in the model, which has no effect: it must be "
+        "low < high, and its limit must be on"
+        for what, kind, names, is_limited, ranges in (
+            ("joint", "range", joints, model.jnt_limited, model.jnt_range),
+            ("actuator", "ctrlrange", actuators, model.actuator_ctrllimited, model.actuator_ctrlrange),
+            ("actuator", "forcerange", actuators, model.actuator_forcelimited, model.actuator_forcerange),
+        )
+        for name, limited, ends in zip(names, is_limited, ranges, strict=True)
+        if not limited and ends.any()
     ]
 
 

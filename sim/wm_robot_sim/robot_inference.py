@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ POSE_SPREADS = {"hinge": np.pi, "slide": 0.3}
 """Kind of a joint without range → largest distance of start poses from home, in rad (m)."""
 SERVO_RANGES = {"hinge": np.pi, "slide": 0.5}
 """Kind of a joint → end of the range of a servo, where neither has one, in rad (m)."""
-VELOCITIES = {"hinge": 10.0, "slide": 1.0}
-"""Kind of a joint → its assumed speed limit, in rad/s (m/s)."""
+VELOCITIES, SERVO_VELOCITIES = {"hinge": 10.0, "slide": 1.0}, {"hinge": 4.0, "slide": 0.5}
+"""Kind of a joint → its assumed speed limit without and with a servo, in rad/s (m/s)."""
 VELOCITY_MARGIN = 1.5
 """Assumed speed limit over the largest speed in random motion."""
 ASSUMED_EFFORT = 1.0
@@ -133,18 +133,15 @@ def infer_robot(
         _infer_actuator(model, described, number, described.joints[joint], limits, notes)
         for number, joint in zip(tree.actuators, tree.moved, strict=True)
     ]
-    motion = measure_random_motion(
-        model, values["actuators"], [each["name"] for each in values["actuators"]], values["rate"]
-    )
-    _set_velocities(source, values, joints, motion, notes)
-    _set_action_rates(values, notes)
     tip_name = _choose_tip(described, limits, tip, source.path, notes)
     if tip_name:
         values["tip"] = tip_name
     spec = attach_model(RobotSpec.from_dict(values, folder=folder), described)
     home = _infer_home(model, spec, notes)
     values["safety"] = {"home": home}
-    spec = replace(spec, safety=RobotSpec.from_dict(values, folder=folder).safety)
+    _set_velocities(source, values, joints, home, notes)
+    _set_action_rates(values, notes)
+    spec = attach_model(RobotSpec.from_dict(values, folder=folder), described)
     values["tasks"] = _choose_task(model, spec, notes)
     values["world"] = _infer_world(model, spec, described, home, notes)
     notes.to_check += find_model_findings(model, dict(zip(spec.joint_names, spec.home_position, strict=True)))
@@ -203,7 +200,8 @@ def _infer_joint(source: ModelSource, described: RobotModel, tree: RobotTree, nu
         values["position"] = [-UNLIMITED, UNLIMITED]
     else:
         values["position"] = [_round(end) for end in joint.range]
-    values["velocity"] = 0.0
+    # Speed limits and rates are measured at home, which the ranges decide.
+    values["velocity"] = 1.0
     values["effort"] = _infer_effort(source.model, described, tree, number)
     return values
 
@@ -285,7 +283,7 @@ def _infer_actuator(
             )
             low, high = inner
     values["range"] = [_round(low), _round(high)]
-    values["rate"] = 0.0
+    values["rate"] = 1.0
     return values
 
 
@@ -312,18 +310,28 @@ def _assume_range(
 def _set_velocities(
     source: ModelSource,
     values: dict[str, Any],
-    joints: Sequence[Any],
-    motion: Mapping[str, float],
+    joints: Sequence[ModelJoint],
+    home: Mapping[str, float],
     notes: _Notes,
 ) -> None:
-    assumed = []
+    assumed, actuators = [], values["actuators"]
+    kinds = {joint.name: joint.kind for joint in joints}
+    servos = {each["joint"] for each in actuators if each["kind"] == "position"}
+    limits = {
+        name: source.velocities.get(name) or (SERVO_VELOCITIES if name in servos else VELOCITIES)[kind]
+        for name, kind in kinds.items()
+    }
+    for actuator in actuators:
+        # A motor's command may jump.
+        actuator["rate"] = limits[actuator["joint"]] if actuator["kind"] == "position" else np.inf
+    motion = measure_random_motion(source.model, actuators, home, values["rate"])
     for entry, joint in zip(values["joints"], joints, strict=True):
         if source.velocities.get(joint.name, 0) > 0:
             entry["velocity"] = _round(source.velocities[joint.name])
             continue
         fastest = VELOCITY_MARGIN * motion[joint.name]
         # Two digits: the random motion of another machine may differ in the others.
-        entry["velocity"] = float(f"{max(VELOCITIES[joint.kind], fastest):.2g}")
+        entry["velocity"] = float(f"{max(limits[joint.name], fastest):.2g}")
         assumed.append(f"'{joint.name}' {entry['velocity']:g} {_unit(joint.kind)}/s")
     if assumed:
         notes.assumed.append(
