@@ -8,8 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import mujoco
+import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot_sim.model_reader import list_names
 from wm_robot_sim.plant import list_sources
 from wm_robot_sim.robot_inference import ModelSource
 
@@ -37,8 +39,63 @@ def read_mjcf_source(path: Path, folder: Path) -> ModelSource:
             f"MuJoCo cannot compile {path}: {' '.join(str(error).split())}. It must be a model that MuJoCo compiles: "
             f"correct it there, and try: python -m mujoco.viewer --mjcf={path}"
         ) from error
+    _check_numbers(model, path)
     said = tuple(f"MuJoCo warns: {' '.join(str(each.message).split())}" for each in caught)
     return ModelSource(model=model, reference=name_model_file(path, folder), path=path, to_check=said)
+
+
+def _check_numbers(model: mujoco.MjModel, path: Path) -> None:
+    """Refuse a model with numbers that are none, or too large to compute with.
+
+    Raises:
+        SpecError: If there is one.
+    """
+    for quantity in dir(model):
+        values = None if quantity.startswith("_") else getattr(model, quantity)
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not values.size:
+            continue
+        part, _, attribute = quantity.partition("_")
+        # Boxes about planes are larger than any number of a robot.
+        largest = mujoco.mjMAXVAL if part in _NAMED_PARTS else np.finfo(float).max
+        # The comparison is false for NaN.
+        wrong = np.argwhere(~(np.abs(values) <= largest))
+        if len(wrong):
+            number = int(wrong[0][0])
+            names = list_names(model, _NAMED_PARTS[part]) if part in _NAMED_PARTS else []
+            name = f"'{names[number]}'" if number < len(names) else f"number {number}"
+            raise SpecError(
+                f"{path}: {attribute or quantity} of {part} {name} is {values[tuple(wrong[0])]:g}; it must be a "
+                f"number within ±{mujoco.mjMAXVAL:g}. Correct it there"
+            )
+
+
+def _check_numbers_of_text(root: ElementTree.Element, path: Path) -> None:
+    """Refuse numbers that are none: MuJoCo takes some of them for an attribute that is not given.
+
+    Raises:
+        SpecError: If there is one.
+    """
+    for element in root.iter():
+        for attribute, text in element.attrib.items():
+            try:
+                numbers = [float(word) for word in text.split()]
+            except ValueError:
+                continue
+            if attribute != "name" and not np.isfinite(numbers).all():
+                name = f" '{element.get('name')}'" if element.get("name") else ""
+                raise SpecError(
+                    f"{path}: {attribute} of {element.tag}{name} is '{text}'; it must be finite numbers. Correct it "
+                    "there"
+                )
+
+
+_NAMED_PARTS = {
+    "body": mujoco.mjtObj.mjOBJ_BODY,
+    "jnt": mujoco.mjtObj.mjOBJ_JOINT,
+    "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
+    "site": mujoco.mjtObj.mjOBJ_SITE,
+}
+"""Beginning of the name of a quantity → kind of the parts that have it."""
 
 
 def parse_model_file(path: Path, root: str) -> ElementTree.Element:
@@ -63,6 +120,7 @@ def parse_model_file(path: Path, root: str) -> ElementTree.Element:
             "there"
         ) from error
     if element.tag == root:
+        _check_numbers_of_text(element, path)
         return element
     other = ROOTS.get(element.tag)
     remedy = f"Read it with {other} {path}" if other else "Give a model file"

@@ -122,6 +122,8 @@ def _check_links(task: _Import) -> None:
     """Refuse joints between links that do not exist; MuJoCo names the line of another text."""
     links = {link.get("name", "") for link in task.root.findall("link")}
     for joint in task.root.findall("joint"):
+        if not joint.get("name"):
+            raise SpecError(f"{task.path}: a joint has no name; each must have one. Name it there")
         for end in ("parent", "child"):
             element = joint.find(end)
             name = "" if element is None else element.get("link", "")

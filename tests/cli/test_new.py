@@ -239,6 +239,11 @@ def test_an_implausible_body_and_a_contact_at_rest_are_said(folder, capsys):
             ('<joint name="1.shoulder" axis="0 1 0" range="-1.5 1.5"/>', '<freejoint name="1.shoulder"/>'),
             ("the base of the robot floats", "'upper'"),
         ),
+        (('mass="0.5"', 'mass="nan"'), ("robot/hand.xml", "mass", "nan")),
+        (
+            ('range="-1.5 1.5"', 'range="-1e30 1e30"'),
+            ("robot/hand.xml", "range of jnt '1.shoulder'", "-1e+30"),
+        ),
         (('timestep="0.004"', 'timestep="0.2"'), ("0.2 s", "option/timestep")),
     ],
 )
