@@ -121,6 +121,14 @@ def _is_xacro(root: ElementTree.Element) -> bool:
 def _check_links(task: _Import) -> None:
     """Refuse joints between links that do not exist; MuJoCo names the line of another text."""
     links = {link.get("name", "") for link in task.root.findall("link")}
+    for tag in ("link", "joint"):
+        names = [element.get("name", "") for element in task.root.findall(tag)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise SpecError(
+                f"{task.path}: {names.count(twice[0])} {tag}s are named '{twice[0]}'; each must have a name of its "
+                "own. Rename them there"
+            )
     for joint in task.root.findall("joint"):
         if not joint.get("name"):
             raise SpecError(f"{task.path}: a joint has no name; each must have one. Name it there")

@@ -287,6 +287,7 @@ def test_a_mistake_on_the_command_line_names_the_value_and_the_remedy(folder, ca
     ("change", "names"),
     [
         (('effort="20"', 'effort="strong"'), ("two.urdf", "'shoulder'", "'strong'", "finite number")),
+        (('joint name="elbow"', 'joint name="shoulder"'), ("two.urdf", "2 joints are named 'shoulder'")),
         (("collision/link.stl", "collision/lnk.stl"), ("collision of link 'upper'", "lnk.stl")),
         (('<robot name="two">', '<robot name="${name}">'), ("xacro two/two.urdf > two.urdf",)),
         (('child link="fore"', 'child link="four"'), ("two.urdf", "joint 'elbow'", "'four'", "'fore'")),
