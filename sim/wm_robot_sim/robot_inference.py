@@ -1,5 +1,6 @@
 """Robot inference: the spec of a robot, read off its model, with all that had to be assumed."""
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from wm_robot.spec import VERSION, RobotSpec
 from wm_robot_sim.model_findings import find_model_findings, find_ros_names
 from wm_robot_sim.model_reader import read_model
 from wm_robot_sim.plant import Plant
-from wm_robot_sim.random_motion import measure_random_motion
+from wm_robot_sim.random_motion import measure_stable_motion
 from wm_robot_sim.reachable_poses import compute_gripper_positions
 from wm_robot_sim.robot_tree import RobotTree, find_robot_tree, quote_names
 
@@ -55,6 +56,8 @@ FACTORS = {
     "damping": [0.7, 1.4],
 }
 """Range of `world:` → its moderate values."""
+BIAS_SHARE = 0.002
+"""Largest bias of a position sensor, in widths of the narrowest range."""
 PAYLOAD_SHARE = 0.1
 """Largest payload, in masses of the links that move."""
 CLEARANCE = 0.02
@@ -139,11 +142,16 @@ def infer_robot(
     spec = attach_model(RobotSpec.from_dict(values, folder=folder), described)
     home = _infer_home(model, spec, notes)
     values["safety"] = {"home": home}
-    _set_velocities(source, values, joints, home, notes)
+    parts = _set_velocities(source, values, joints, home, notes)
     _set_action_rates(values, notes)
+    if parts > 1:
+        model = copy.copy(model)
+        model.opt.timestep /= parts
     spec = attach_model(RobotSpec.from_dict(values, folder=folder), described)
     values["tasks"] = _choose_task(model, spec, notes)
     values["world"] = _infer_world(model, spec, described, home, notes)
+    if parts > 1:
+        values["world"]["timestep"] = float(model.opt.timestep)
     notes.to_check += find_model_findings(model, dict(zip(spec.joint_names, spec.home_position, strict=True)))
     notes.to_check += find_ros_names([*spec.joint_names, *spec.action_names])
     return InferredRobot(
@@ -313,7 +321,8 @@ def _set_velocities(
     joints: Sequence[ModelJoint],
     home: Mapping[str, float],
     notes: _Notes,
-) -> None:
+) -> int:
+    """Set the speed limits. Return the number of parts into which the physics step must be divided."""
     assumed, actuators = [], values["actuators"]
     kinds = {joint.name: joint.kind for joint in joints}
     servos = {each["joint"] for each in actuators if each["kind"] == "position"}
@@ -324,7 +333,13 @@ def _set_velocities(
     for actuator in actuators:
         # A motor's command may jump.
         actuator["rate"] = limits[actuator["joint"]] if actuator["kind"] == "position" else np.inf
-    motion = measure_random_motion(source.model, actuators, home, values["rate"])
+    motion, parts = measure_stable_motion(source.model, actuators, home, values["rate"])
+    if parts > 1:
+        step = float(source.model.opt.timestep)
+        notes.to_check.append(
+            f"under random commands from end to end of their ranges, the simulation diverges with the model's "
+            f"physics step of {step:g} s; world.timestep is {step / parts:g} s instead"
+        )
     for entry, joint in zip(values["joints"], joints, strict=True):
         if source.velocities.get(joint.name, 0) > 0:
             entry["velocity"] = _round(source.velocities[joint.name])
@@ -338,6 +353,7 @@ def _set_velocities(
             f"speed limits: {', '.join(assumed)}; the model has none. They are {VELOCITY_MARGIN:g} times what random "
             "commands reach in simulation, or more"
         )
+    return parts
 
 
 def _set_action_rates(values: dict[str, Any], notes: _Notes) -> None:
@@ -464,9 +480,11 @@ def _infer_world(
     for factor, missing in lacking.items():
         names = spec.action_names if missing.element == "actuator" else spec.joint_names
         notes.inferred.append(f"world has no {factor}: the model has {missing.describe_elements(names)}")
+    # One number is for all joints, and a finger moves by millimetres.
+    narrowest = float(np.diff(spec.pose_limits).min())
     world |= {
-        "bias": 0.003,
-        "position_noise": 0.0005,
+        "bias": _round(min(0.003, BIAS_SHARE * narrowest)),
+        "position_noise": _round(min(0.0005, BIAS_SHARE / 5 * narrowest)),
         "velocity_noise": 0.01,
         "delay": [0, max(1, plant.substeps // 2)],
     }

@@ -168,6 +168,7 @@ def _resolve_meshes(task: _Import) -> None:
     """Give each mesh file a name of its own, and drop those that MuJoCo cannot read."""
     compiler = task.root.find("mujoco/compiler")
     meshdir = "" if compiler is None else compiler.get("meshdir", "")
+    dropped: dict[str, list[str]] = {}
     for link in task.root.findall("link"):
         for kind in ("visual", "collision"):
             for shape in link.findall(kind):
@@ -178,8 +179,13 @@ def _resolve_meshes(task: _Import) -> None:
                 obstacle = _resolve_mesh(task, mesh, meshdir, place, is_visual=kind == "visual")
                 if obstacle:
                     link.remove(shape)
-                    effect = "" if kind == "visual" else "; the link collides with nothing there"
-                    task.to_check.append(f"the {place} was dropped: {obstacle}{effect}")
+                    effect = "" if kind == "visual" else " (it collides with nothing there)"
+                    dropped.setdefault(obstacle, []).append(f"{place}{effect}")
+    task.to_check += [
+        f"dropped, since {obstacle}: {', '.join(places[:4])}"
+        + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+        for obstacle, places in dropped.items()
+    ]
 
 
 def _resolve_mesh(
@@ -192,7 +198,7 @@ def _resolve_mesh(
     """
     name = mesh.get("filename", "")
     if not name.lower().endswith(READABLE):
-        return f"MuJoCo reads {', '.join(READABLE)}, and it is '{name}'"
+        return f"MuJoCo reads {', '.join(READABLE)}, and not '{Path(name).suffix or name}'"
     scheme, mark, rest = name.partition("://")
     if not mark:
         places = [task.path.parent / name, task.path.parent / meshdir / name]
