@@ -32,7 +32,7 @@ def find_ros_names(names: Sequence[str]) -> list[str]:
 
 
 def find_model_findings(model: mujoco.MjModel, home: Mapping[str, float]) -> list[str]:
-    """Return sentences about ranges without effect, contacts at rest and implausible bodies.
+    """Return sentences about ranges without effect, equalities, contacts at rest and implausible bodies.
 
     Args:
         home: Joint → rest position, in rad (m).
@@ -44,6 +44,7 @@ def find_model_findings(model: mujoco.MjModel, home: Mapping[str, float]) -> lis
     mujoco.mj_forward(model, data)
     return [
         *_limit(_find_idle_ranges(model), "ranges"),
+        *_limit(_find_tied_joints(model), "equalities"),
         *_limit(_find_contacts(model, data), "contacts"),
         *_limit(_find_implausible_bodies(model), "bodies"),
     ]
@@ -64,6 +65,19 @@ def _find_idle_ranges(model: mujoco.MjModel) -> list[str]:
         )
         for name, limited, ends in zip(names, is_limited, ranges, strict=True)
         if not limited and ends.any()
+    ]
+
+
+def _find_tied_joints(model: mujoco.MjModel) -> list[str]:
+    """Return a sentence for each joint that an equality ties to another."""
+    names = list_names(model, mujoco.mjtObj.mjOBJ_JOINT)
+    return [
+        f"an equality ties joint '{names[first]}' to '{names[second]}'; random start poses do not respect it, and it "
+        "pulls both together in the first steps"
+        for kind, first, second, is_active in zip(
+            model.eq_type, model.eq_obj1id, model.eq_obj2id, model.eq_active0, strict=True
+        )
+        if kind == mujoco.mjtEq.mjEQ_JOINT and second >= 0 and is_active
     ]
 
 

@@ -197,6 +197,31 @@ def test_meshes_of_one_name_stay_two_meshes(folder, capsys):
     assert sizes == [0.02, 0.03]
 
 
+def test_inertias_that_no_body_can_have_are_corrected_and_said(folder, capsys):
+    (folder / "two" / "two.urdf").write_text(ARM.replace('ixx=".01"', 'ixx=".1"'))
+    said = create(capsys, "two", "--urdf", "two/two.urdf", "--package", "two=two")
+    (sentence,) = [each for each in said["to_check"] if "inertias were made plausible" in each]
+    assert "inertia" in sentence.partition("refuses them")[2]
+
+
+def test_a_joint_that_mimics_another_gets_no_servo_and_follows_it(folder, capsys):
+    mimic = '<axis xyz="0 1 0"/><mimic joint="shoulder" multiplier="0.5"/></joint>\n  <joint name="flange"'
+    text = ARM.replace('<axis xyz="0 1 0"/></joint>\n  <joint name="flange"', mimic)
+    assert text != ARM
+    (folder / "two" / "two.urdf").write_text(text)
+    said = create(capsys, "two", "--urdf", "two/two.urdf", "--package", "two=two")
+    spec = check_that_it_runs(folder / "two.yaml", capsys)
+    assert spec.action_names == ("shoulder",) and spec.joint_names == ("shoulder", "elbow")
+    assert any("mimic another" in sentence and "'elbow'" in sentence for sentence in said["inferred"])
+    assert any("ties joint 'elbow' to 'shoulder'" in sentence for sentence in said["to_check"])
+    robot = SimRobot(spec, seed=0)
+    for _ in range(100):
+        robot.read()
+        robot.write(np.array([0.8], np.float32))
+    shoulder, elbow = robot.read().values[:2]
+    assert abs(shoulder - 0.8) < 0.15 and abs(elbow - shoulder / 2) < 0.05
+
+
 def test_a_failed_check_keeps_the_files_and_gives_the_reason(folder, capsys):
     weak = HAND.replace('kp="60" kv="4"', 'kp="0.5"').replace('forcerange="-30 30"', "")
     (folder / "robot" / "hand.xml").write_text(weak)
