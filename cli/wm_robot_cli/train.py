@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError, SpecError
+from wm_robot_cli.check import load_described_spec
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
 from wm_robot_cli.task_choice import choose_task, print_notice
@@ -100,14 +101,13 @@ def train_base(
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
-    from wm_robot.robots import load_spec
     from wm_robot.tasks import make_reward
     from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.train_config import TrainConfig
 
     _check_variant(variant, memory, all_bases)
     torch.set_num_threads(1)
-    spec = load_spec(robot)
+    spec = load_described_spec(robot)
     spec, task = choose_task(spec, task, reward, goal_size)
     print_notice(spec, task)
     # Before any simulation: the task exists, and the robot has what its reward needs.

@@ -1,6 +1,6 @@
 """Trajectory collector: simulates the trajectories of a training, with random actions and with the planner."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class TrajectoryCollector:
         return {
             **objective,
             "robot": self.spec.compute_digest(),
+            "kinematics": compute_digest(
+                encode_canonical_json([self.spec.tip, *map(asdict, self.spec.chain)])
+            ),
             "worlds": compute_digest(encode_canonical_json(self.spec.world)),
             "task": self.task,
             "round": number,
