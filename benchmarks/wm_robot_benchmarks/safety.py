@@ -209,7 +209,7 @@ def _make_learning_agent(base: Path | None) -> Callable[[EmulatedRobot], Control
 
 def make_limited_spec(spec: RobotSpec) -> RobotSpec:
     """Return the same robot with all optional limits of a spec set."""
-    servos = [actuator for actuator in spec.actuators if actuator.unit == "rad"]
+    servos = [actuator for actuator in spec.actuators if actuator.is_servo]
     efforts = {joint.name: joint.effort for joint in spec.joints}
     return replace(
         spec,

@@ -8,6 +8,7 @@ import tyro
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.evaluation.acceptance import AcceptanceResult
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 StateReference = Annotated[str, tyro.conf.Positional]
 StateReferences = Annotated[tuple[str, ...], tyro.conf.Positional]
 RecordingPaths = Annotated[tuple[Path, ...], tyro.conf.Positional]
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def assimilate_recordings(

@@ -110,5 +110,5 @@ def _read_spec(base: Path, robot: str, spec_option: str | None) -> "RobotSpec":
     if spec_option is None and (base / SPEC).exists():
         return RobotSpec.from_dict(parse_json((base / SPEC).read_bytes(), str(base / SPEC)))
     if spec_option is not None and Path(spec_option).is_file():
-        return RobotSpec.load(spec_option)
+        return load_spec(spec_option)
     return load_spec(spec_option or robot)

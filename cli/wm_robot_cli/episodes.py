@@ -9,6 +9,7 @@ import tyro
 from wm_robot.errors import ConfigError
 from wm_robot.recording.recording_path import check_recording
 from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
@@ -20,7 +21,7 @@ def split_episodes(
     *,
     robot: str = "arm",
     namespace: str | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Split recordings into episode files: `wm-robot episodes RECORDING … FOLDER`.
 
@@ -90,11 +91,6 @@ def _print_missing_parts(recording: Path, namespace: str | None) -> None:
 
 
 def _read_spec(robot: str) -> "RobotSpec":
-    path = Path(robot)
-    if path.suffix in {".yaml", ".yml"}:
-        from wm_robot.spec import RobotSpec
-
-        return RobotSpec.load(path)
     from wm_robot.robots import load_spec
 
     return load_spec(robot)

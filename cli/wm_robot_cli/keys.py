@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from wm_robot.errors import ConfigError
-from wm_robot_cli.values import Duration
+from wm_robot_cli.values import Duration, JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.sharing.keyring import Keyring
 
 KeyName = Annotated[str, tyro.conf.Positional]
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 SECONDS_PER_DAY = 86400.0
 
 

@@ -14,6 +14,7 @@ from wm_robot import __version__
 from wm_robot.errors import ConfigError
 from wm_robot_cli import (
     calibrate,
+    check,
     demo,
     episodes,
     export,
@@ -56,6 +57,8 @@ def explain_missing_benches() -> None:
 
 BENCHES = find_benches()
 VERBS: dict[str, Callable[..., Any]] = {
+    "check": check.check_robot,
+    "upgrade-spec": check.upgrade_spec,
     "train": train.train_base,
     "export": export.export_base,
     "calibrate": calibrate.calibrate_base,

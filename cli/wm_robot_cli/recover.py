@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from wm_robot.errors import SnapshotError
+from wm_robot_cli.values import JsonFlag
 
 SESSION_SUFFIX, OPEN_SUFFIX, EPISODE_SUFFIX = ".mcap", ".open", ".parquet"
 WHOLE, WRITING = "whole", "is being written"
@@ -19,7 +20,7 @@ def recover_recordings(
     /,
     *,
     dry_run: bool = False,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Repair the sessions and episodes of a killed recorder, up to the last second on the disk.
 

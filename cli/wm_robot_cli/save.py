@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from wm_robot.errors import ConfigError, MissingExtraError
-from wm_robot_cli.values import Duration
+from wm_robot_cli.values import Duration, JsonFlag
 
 NODE_PATTERN = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 """Name of a node, with or without its namespace."""
@@ -20,7 +20,7 @@ def request_snapshot(
     /,
     *,
     timeout: Duration = 10.0,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Request a snapshot from a running agent over ROS 2. The agent's parameter `save_to` is the destination.
 

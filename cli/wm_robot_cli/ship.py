@@ -10,6 +10,7 @@ from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot_cli.bundle_inputs import collect_shipment, read_file
 from wm_robot_cli.keys import open_keyring
 from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.sharing.bundle import Bundle
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 StateReference = Annotated[str, tyro.conf.Positional]
 PathArgument = Annotated[Path, tyro.conf.Positional]
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 BASES_FOLDER = Path("bases")
 
 

@@ -16,7 +16,7 @@ import tyro
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot_cli import assimilate, save, ship, state_diff
 from wm_robot_cli.tables import print_rows
-from wm_robot_cli.values import Count, CountOrZero
+from wm_robot_cli.values import Count, CountOrZero, JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.store.snapshot import Snapshot
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 StateReference = Annotated[str, tyro.conf.Positional]
 ExtraWords = Annotated[tuple[str, ...], tyro.conf.Positional]
 """Extra words after a reference, to print the correct form of the command."""
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def list_state_verbs() -> None:

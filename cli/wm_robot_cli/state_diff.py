@@ -10,12 +10,12 @@ import tyro
 
 from wm_robot.errors import MissingExtraError, SnapshotError
 from wm_robot_cli.tables import print_rows
+from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.store.snapshot import Snapshot
 
 StateReference = Annotated[str, tyro.conf.Positional]
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def compare_states(

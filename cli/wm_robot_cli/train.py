@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError
+from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError, SpecError
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
 from wm_robot_cli.task_choice import choose_task, print_notice
@@ -101,6 +101,7 @@ def train_base(
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
     from wm_robot.robots import load_spec
+    from wm_robot.tasks import make_reward
     from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.train_config import TrainConfig
 
@@ -109,6 +110,9 @@ def train_base(
     spec = load_spec(robot)
     spec, task = choose_task(spec, task, reward, goal_size)
     print_notice(spec, task)
+    # Before any simulation: the task exists, and the robot has what its reward needs.
+    make_reward(spec, spec.find_task(task)).features(spec.home_obs)
+    num_recent = _count_recent_actions(spec)
     if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
             f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "
@@ -136,6 +140,7 @@ def train_base(
                     spec,
                     truth=len(DomainRandomization(spec).parameter_names),
                     memory=MEMORY_OF_VARIANT.get(each, memory),
+                    recent=num_recent,
                 ),
                 collector=TrajectoryCollector(
                     spec=spec,
@@ -170,6 +175,28 @@ def train_base(
             refused.append(error)
     if refused:
         exit_without_onnx_models(". ".join(map(str, refused)))
+
+
+def _count_recent_actions(spec: "RobotSpec") -> int:
+    """Count the actions that a model needs, so that they cover the longest delay of a robot's worlds.
+
+    Raises:
+        SpecError: If the delay is as long as a plan, whose actions then have no effect before its end.
+    """
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot_sim.plant import Plant, compile_model
+    from wm_robot_sim.worlds import WorldRanges
+
+    longest, substeps = WorldRanges.from_spec(spec).delay[1], Plant(spec, compile_model(spec)).substeps
+    periods, horizon = -(-longest // substeps), MppiConfig().horizon
+    if periods >= horizon:
+        raise SpecError(
+            f"robot '{spec.name}' has world.delay up to {longest} physics steps, {periods} control periods of "
+            f"{substeps}; a plan has {horizon} steps. Set the delay to at most {(horizon - 1) * substeps}"
+        )
+    # One more: the reading may be a period old.
+    return max(ModelConfig.recent, periods + 1)
 
 
 def _check_variant(variant: str, memory: str, all_bases: bool) -> None:

@@ -1,4 +1,4 @@
-"""Value ranges of options: annotations of a verb's numbers; `check_before_call` rejects numbers outside.
+"""Types of options. Most are ranges of numbers; `check_before_call` rejects numbers outside.
 
 ::
 
@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
 
 from wm_robot.errors import ConfigError
 
@@ -36,6 +38,7 @@ class ValueRange:
         return low if self.high == math.inf else f"{low} and at most {self.high:.15g}"
 
 
+JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 Seed = Annotated[int, ValueRange(0, 2**32 - 1)]
 Count = Annotated[int, ValueRange(1)]
 CountOrZero = Annotated[int, ValueRange(0)]

@@ -39,6 +39,7 @@ class BatchSim:
         """Start at random reachable poses.
 
         Args:
+            worlds: One for each robot, at least one.
             num_threads: Threads for physics. 1 uses the caller's thread.
             first_row: Number of the first row, for a part of a larger batch.
         """
@@ -67,6 +68,9 @@ class BatchSim:
             spec.action_step,
         )
         self._sign = np.ones((self.num_robots, 1, motors))
+        middle = (self._action_low.astype(np.float64) + self._action_high) / 2
+        self._mirror_center = np.where([each.is_servo for each in spec.actuators], middle, 0.0)
+        """Command that a reversed motor leaves unchanged, `A`: the middle of a servo's range, and zero of a motor."""
         self._delay = np.zeros((self.num_robots, 1), int)
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
@@ -139,7 +143,7 @@ class BatchSim:
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
-        held = [pose[joint(a.joint)] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
+        held = [pose[joint(a.joint)] if a.is_servo else 0.0 for a in self.spec.actuators]
         return np.clip(np.array(held, np.float32), self._action_low, self._action_high)
 
     def step(
@@ -204,12 +208,13 @@ class BatchSim:
         return applied
 
     def _expand_commands(self, applied: np.ndarray) -> np.ndarray:
-        """Return the motor commands at every physics step: delayed, and with the sign of reversed motors."""
+        """Return the motor commands at every physics step: delayed, and mirrored for reversed motors."""
         known = np.concatenate([self._commands, applied], 1)
         physics_step = np.arange(applied.shape[1] * self.plant.substeps)
         index = (physics_step - self._delay) // self.plant.substeps + self._history_steps
         control = np.zeros((self.num_robots, len(physics_step), self.plant.model.nu))
-        control[:, :, self.plant.actuator_ids] = known[self._row_index, index] * self._sign
+        mirrored = known[self._row_index, index] * self._sign + (1 - self._sign) * self._mirror_center
+        control[:, :, self.plant.actuator_ids] = mirrored
         return control
 
     def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:

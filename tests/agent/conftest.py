@@ -12,9 +12,9 @@ def spec() -> RobotSpec:
         {
             "name": "point",
             "rate": 50,
-            "mjcf": "point.xml",
+            "model": "point.xml",
             "joints": [{"name": "x", **joint}],
-            "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
+            "actuators": [{"name": "x", "joint": "x", "kind": "position", "range": [-1.0, 1.0], "rate": 5.0}],
             "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
             "tip": [1.0, 0.0, 0.0],
             "tasks": {"reach": {"reward": "reach", "goal": 3}},

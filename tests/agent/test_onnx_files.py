@@ -220,9 +220,11 @@ def test_a_robot_without_goals_and_servos_has_a_graph_too(tmp_path, memory):
         {
             "name": "pole",
             "rate": 50,
-            "mjcf": "pole.xml",
+            "model": "pole.xml",
             "joints": [{"name": "cart", **joint}, {"name": "pole", **joint}],
-            "actuators": [{"name": "cart", "joint": "cart", "unit": "1", "range": [-1.0, 1.0], "rate": 50.0}],
+            "actuators": [
+                {"name": "cart", "joint": "cart", "kind": "effort", "range": [-1.0, 1.0], "rate": 50.0}
+            ],
             "tasks": {"swingup": {"reward": "swingup", "goal": 0}},
         }
     )

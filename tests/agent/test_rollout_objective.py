@@ -37,7 +37,9 @@ def scene(spec):
 
 
 @pytest.mark.parametrize(
-    "reward", [Reward(progress), Reward(first_channel, lambda obs: obs[..., :1]), "reach"], ids=str
+    "reward",
+    [Reward(progress), Reward(first_channel, lambda obs: obs[..., :1]), "reach"],
+    ids=["progress", "first channel", "reach"],
 )
 def test_plans_get_the_reward_of_each_imagined_step(scene, spec, reward):
     model, state, obs, goals, plans = scene

@@ -19,7 +19,7 @@ SPECS = {
         stiffness=every("actuator", 5.0),
         workspace=[[-0.5, 0.5], [-0.5, 0.5], [-0.5, 0.5]],
     ),
-    "motors": spec_of(unit="1"),
+    "motors": spec_of(kind="effort"),
 }
 
 

@@ -26,10 +26,10 @@ def spec() -> RobotSpec:
         {
             "name": "free",
             "rate": 50,
-            "mjcf": "free.xml",
+            "model": "free.xml",
             "joints": [{"name": name, **joint} for name in names],
             "actuators": [
-                {"name": name, "joint": name, "unit": "rad", "range": [-1.0, 1.0], "rate": 10.0}
+                {"name": name, "joint": name, "kind": "position", "range": [-1.0, 1.0], "rate": 10.0}
                 for name in names
             ],
         }

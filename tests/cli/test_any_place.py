@@ -155,7 +155,9 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
         **POINT,
         "name": "elbow",
         "joints": [{"name": "elbow", "position": [-9.0, 9.0], "velocity": 9.0, "effort": 1.0}],
-        "actuators": [{"name": "elbow", "joint": "elbow", "unit": "rad", "range": [-9.0, 9.0], "rate": 9.0}],
+        "actuators": [
+            {"name": "elbow", "joint": "elbow", "kind": "position", "range": [-9.0, 9.0], "rate": 9.0}
+        ],
     }
     (elsewhere.own / "elbow.yaml").write_text(yaml.safe_dump(elbow))
     where = ("--out", "@/neu", "--work", "@/arbeit", "--data", "@/leben")

@@ -29,9 +29,9 @@ from wm_robot_cli.main import main
 YAML = """\
 name: elbow
 rate: 50
-mjcf: ""
+model: ""
 joints: [{name: elbow, position: [-9, 9], velocity: 9, effort: 1}]
-actuators: [{name: elbow, joint: elbow, unit: rad, range: [-9, 9], rate: 9}]
+actuators: [{name: elbow, joint: elbow, kind: position, range: [-9, 9], rate: 9}]
 tasks: {reach: {reward: reach, goal: 3}}
 """
 

@@ -13,7 +13,10 @@ from wm_robot.safety.modes import Mode
 from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
+HOME = every("joint", 0.0)
+"""Rest where the controllers of these tests begin: at zero."""
 SPEC = spec_of(
+    home=HOME,
     acceleration=every("actuator", 60.0),
     surprise_threshold=10.0,
     surprise_count_window=[2, 3],
@@ -220,7 +223,7 @@ def test_it_runs_at_its_deadlines_and_notes_every_period():
 
     swing.act = act
     loop = make_local_loop(
-        EmulatedRobot(spec_of(missed_deadline_count_window=[3, 5])),
+        EmulatedRobot(spec_of(home=HOME, missed_deadline_count_window=[3, 5])),
         swing,
         progress=lambda: beats.append(clock.now),
         between_periods=lefts.append,

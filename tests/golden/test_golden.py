@@ -29,7 +29,7 @@ torch = pytest.importorskip("torch")
 
 import onnxruntime
 
-from wm_robot import types
+from wm_robot import robots, types
 from wm_robot.adaptation.transition_filter import TransitionFilter
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import load_functions
@@ -166,7 +166,7 @@ class Model:
 
 
 def load_spec() -> RobotSpec:
-    return RobotSpec.load(ROOT / "wm_robot/robots/arm.yaml")
+    return robots.load_spec(ROOT / "wm_robot/robots/arm.yaml")
 
 
 def make_state(backend: Any, hold: np.ndarray, truth: np.ndarray | None) -> Any:

@@ -96,9 +96,9 @@ def base(tmp_path):
         {
             "name": "one",
             "rate": 50,
-            "mjcf": "one.xml",
+            "model": "one.xml",
             "joints": [{"name": "a", "position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}],
-            "actuators": [{"name": "a", "joint": "a", "unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}],
+            "actuators": [{"name": "a", "joint": "a", "kind": "position", "range": [-1.0, 1.0], "rate": 1.0}],
         }
     )
     save_base(tmp_path, WorldModel(ModelConfig.from_spec(spec, truth=2, memory="gru", width=8)), spec, {})

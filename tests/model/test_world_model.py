@@ -259,12 +259,12 @@ def test_a_config_that_cannot_work_is_refused():
 @pytest.fixture
 def spec() -> RobotSpec:
     joint = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
-    actuator = {"unit": "rad", "range": [-1.0, 1.0], "rate": 1.0}
+    actuator = {"kind": "position", "range": [-1.0, 1.0], "rate": 1.0}
     return RobotSpec.from_dict(
         {
             "name": "twin",
             "rate": 50,
-            "mjcf": "twin.xml",
+            "model": "twin.xml",
             "joints": [{"name": n, **joint} for n in "ab"],
             "actuators": [{"name": n, "joint": n, **actuator} for n in "ab"],
         }

@@ -28,9 +28,9 @@ QOS = """\
 SPEC = RobotSpec(
     name="elbow",
     rate=50,
-    mjcf="",
+    model="",
     joints=(Joint(name="elbow", position=(-9.0, 9.0), velocity=9.0, effort=1.0),),
-    actuators=(Actuator(name="elbow", joint="elbow", unit="rad", range=(-9.0, 9.0), rate=9.0),),
+    actuators=(Actuator(name="elbow", joint="elbow", kind="position", range=(-9.0, 9.0), rate=9.0),),
     tasks={"reach": Task(reward="reach", goal=3)},
 )
 

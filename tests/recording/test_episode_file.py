@@ -31,9 +31,9 @@ START, PERIOD = 10**18, 20_000_000
 SPEC = RobotSpec(
     name="elbow",
     rate=50,
-    mjcf="",
+    model="",
     joints=(Joint(name="elbow", position=(-9.0, 9.0), velocity=9.0, effort=1.0),),
-    actuators=(Actuator(name="elbow", joint="elbow", unit="rad", range=(-9.0, 9.0), rate=9.0),),
+    actuators=(Actuator(name="elbow", joint="elbow", kind="position", range=(-9.0, 9.0), rate=9.0),),
 )
 ORIGIN = EpisodeOrigin.from_robot(SPEC, base_digest="b" * 64, source="a test")
 

@@ -470,8 +470,8 @@ def test_without_a_recent_target_it_does_not_act_but_goes_on_living(agent, peer)
 )
 def test_goals_arrive_in_the_message_of_the_task(agent, peer, tmp_path, task, bad, reason):
     robot = tmp_path / "robot.yaml"
-    model = str(SPEC.folder / SPEC.mjcf)
-    spec = replace(SPEC, tasks={"reach": SPEC.find_task("reach"), "mine": task}, mjcf=model)
+    model = str(SPEC.folder / SPEC.model)
+    spec = replace(SPEC, tasks={"reach": SPEC.find_task("reach"), "mine": task}, model=model)
     robot.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
     client = agent(robot=str(robot), task="mine")
     client.configure_node()

@@ -10,7 +10,6 @@ from geometry_msgs.msg import PointStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
 from wm_robot.spec import Task
 from wm_robot.streams.goal_message import GoalDecoder
@@ -172,12 +171,20 @@ def test_motors_are_told_an_effort_and_servos_a_position():
     np.testing.assert_array_equal(convert.decode_action_message(message, cartpole), np.float32([0.5]))
 
 
-def test_a_robot_of_both_kinds_has_no_command_message():
+def test_a_robot_of_several_kinds_has_each_action_in_the_array_of_its_kind():
     from dataclasses import replace
 
-    mixed = (replace(SPEC.actuators[0], unit="1"), *SPEC.actuators[1:])
-    with pytest.raises(SpecError, match="'arm' mixes servos and motors"):
-        convert.make_action_message(ACTION, replace(SPEC, actuators=mixed), STAMP)
+    kinds = ("effort", "velocity", *["position"] * (SPEC.action_dim - 2))
+    mixed = replace(
+        SPEC, actuators=tuple(replace(a, kind=kind) for a, kind in zip(SPEC.actuators, kinds, strict=True))
+    )
+    message = convert.make_action_message(ACTION, mixed, STAMP)
+    assert message.effort[0] == ACTION[0] and message.velocity[1] == ACTION[1]
+    assert np.isnan(message.position[0]) and np.isnan(message.velocity[0])
+    np.testing.assert_array_equal(convert.decode_action_message(message, mixed), ACTION)
+    message.velocity[1] = np.nan
+    with pytest.raises(BadMessageError, match="velocity is not finite for"):
+        convert.decode_action_message(message, mixed)
 
 
 def test_numpy_scalars_arrive_as_the_numbers_they_are():

@@ -22,7 +22,7 @@ from wm_robot_ros.nodes.plan_markers import compute_ellipsoid, compute_gripper_p
 from wm_robot_ros.state_api.messages import flatten_floats
 
 SPEC = load_spec("arm")
-CHAIN = ([link.origin for link in SPEC.chain], [link.axis for link in SPEC.chain], SPEC.tip)
+CHAIN = (SPEC.chain, SPEC.tip)
 
 
 def moved(seed, horizon=4):

@@ -150,7 +150,7 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
     ("parameters", "words"),
     [
         ({"robot": "nobody"}, "there is no robot 'nobody'"),
-        ({"world": '{"gravity": 1}'}, "World has no field ['gravity']"),
+        ({"world": '{"gravity": 1}'}, "world has no field ['gravity']"),
         ({"world": '{"payload": NaN}'}, "world.payload is nan; it must be a number, not below 0"),
         ({"world": '{"payload": "heavy"}'}, "world.payload is 'heavy'"),
         ({"change.world": '{"gain": [1.0]}'}, "it must be 1 finite numbers, as many as gain"),

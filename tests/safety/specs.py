@@ -5,20 +5,20 @@ from typing import Any
 from wm_robot.spec import RobotSpec
 
 
-def spec_of(joints: int = 3, *, unit: str = "rad", rate: float = 50.0, **safety: Any) -> RobotSpec:
+def spec_of(joints: int = 3, *, kind: str = "position", rate: float = 50.0, **safety: Any) -> RobotSpec:
     """A chain of joints, each a little different, so that a mixed-up order shows."""
     names = [f"j{number}" for number in range(joints)]
     return RobotSpec.from_dict(
         {
             "name": "chain",
             "rate": rate,
-            "mjcf": "none.xml",
+            "model": "none.xml",
             "joints": [
                 {"name": name, "position": [-1.0 - 0.1 * k, 1.5 + 0.1 * k], "velocity": 3 + k, "effort": 2.0}
                 for k, name in enumerate(names)
             ],
             "actuators": [
-                {"name": f"m{k}", "joint": name, "unit": unit, "range": [-1.0 - 0.1 * k, 1.5 + 0.1 * k],
+                {"name": f"m{k}", "joint": name, "kind": kind, "range": [-1.0 - 0.1 * k, 1.5 + 0.1 * k],
                  "rate": 5 + k}
                 for k, name in enumerate(names)
             ],

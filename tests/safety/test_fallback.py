@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.safety.specs import every, spec_of
 from wm_robot.safety.fallback import FallbackController
 from wm_robot.safety.gate import Gate
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 SPECS = {
@@ -42,10 +43,11 @@ def test_from_anywhere_it_comes_home_and_the_gate_has_nothing_to_cut(name, part)
 
 def test_all_joints_arrive_together_on_paths_of_one_shape():
     spec = SPECS["plain"]
-    hold = np.float32([1.0, -0.5, 0.25])
-    _, path = way_home(spec, hold)
+    hold = np.float32([1.0, -0.5, 0.75])
+    baseline, path = way_home(spec, hold)
+    done = (path - hold) / (baseline.home - hold)
     for column in range(1, 3):
-        np.testing.assert_allclose(path[:, column] / hold[column], path[:, 0] / hold[0], atol=1e-5)
+        np.testing.assert_allclose(done[:, column], done[:, 0], atol=1e-5)
 
 
 def test_it_begins_and_ends_at_rest():
@@ -55,11 +57,47 @@ def test_it_begins_and_ends_at_rest():
 
 
 def test_at_home_it_has_arrived():
-    spec = SPECS["plain"]
-    baseline = FallbackController(spec, np.zeros(3))
-    baseline.go_home(np.zeros(3))
+    home = np.full(3, 0.25, np.float32)
+    baseline = FallbackController(SPECS["plain"], home)
+    baseline.go_home(home)
     assert baseline.is_home
-    np.testing.assert_array_equal(baseline.act(), np.zeros(3))
+    np.testing.assert_array_equal(baseline.act(), home)
+
+
+def test_home_is_the_middle_of_what_joint_and_servo_reach_and_a_named_position_stays():
+    joints = [
+        {"name": name, "position": span, "velocity": 5.0, "effort": 5.0}
+        for name, span in (
+            ("hip", [-1.0, 1.0]),
+            ("knee", [-2.7, -0.85]),
+            ("slide", [0.0, 0.1]),
+            ("wrist", [2.0, 2.4]),
+        )
+    ]
+    ranges = [[-1.0, 1.0], [-2.0, -0.85], [0.0, 0.1], [2.0, 2.4]]
+    actuators = [
+        {"name": joint["name"], "joint": joint["name"], "kind": "position", "range": span, "rate": 5.0}
+        for joint, span in zip(joints, ranges, strict=True)
+    ]
+    values = {"name": "leg", "rate": 50, "model": "leg.xml", "joints": joints, "actuators": actuators}
+    spec = RobotSpec.from_dict({**values, "safety": {"home": {"hip": 0.4}}})
+    baseline = FallbackController(spec, spec.home_action)
+    np.testing.assert_allclose(baseline.home, [0.4, -1.425, 0.05, 2.2], atol=1e-6)
+    np.testing.assert_array_equal(baseline.home, spec.home_action)
+    gate = Gate(spec, spec.home_action)
+    obs = Observation(stamp=0.0, values=spec.home_obs)
+    assert not gate(spec.home_action, obs, now=0.0).violations
+
+
+def test_a_motor_whose_range_excludes_zero_is_released_to_the_nearest_action():
+    values = spec_of(kind="effort").to_dict()
+    values["actuators"] = [{**each, "range": (0.2, 1.0)} for each in values["actuators"]]
+    values["safety"] = {}
+    spec = RobotSpec.from_dict(values)
+    baseline = FallbackController(spec, np.ones(3))
+    np.testing.assert_array_equal(baseline.act(), np.full(3, 0.2, np.float32))
+    baseline.go_home(np.ones(3))
+    np.testing.assert_array_equal(baseline.act(), spec.home_action)
 
 
 def test_staying_is_where_the_targets_are():
@@ -70,7 +108,7 @@ def test_staying_is_where_the_targets_are():
 
 
 def test_motors_are_released():
-    baseline = FallbackController(spec_of(unit="1"), np.ones(3))
+    baseline = FallbackController(spec_of(kind="effort"), np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))
     baseline.go_home(np.ones(3))
     np.testing.assert_array_equal(baseline.act(), np.zeros(3))

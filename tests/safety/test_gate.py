@@ -11,6 +11,7 @@ from tests.safety.specs import every, spec_of
 from wm_robot.safety.braking import compute_braking_distance
 from wm_robot.safety.gate import Gate
 from wm_robot.safety.limit_violations import ACTION_RULES, OBSERVATION_RULES, LimitRule
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 JOINTS = 3
@@ -24,7 +25,7 @@ SPECS = {
     "plain": spec_of(JOINTS),
     "careful": spec_of(JOINTS, **CAREFUL),
     "motors": spec_of(
-        JOINTS, unit="1", acceleration=every("actuator", 30.0), deceleration=every("joint", 40.0)
+        JOINTS, kind="effort", acceleration=every("actuator", 30.0), deceleration=every("joint", 40.0)
     ),
 }
 BAD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "huge": 1e308, "-huge": -1e308, "big": 1e6}
@@ -241,6 +242,23 @@ def test_without_accelerations_it_is_range_then_rate_bit_for_bit():
         np.testing.assert_array_equal(applied, before)
 
 
+def test_a_refusal_names_the_bound_that_was_crossed_where_the_range_is_on_one_side_of_zero():
+    values = spec_of(1).to_dict()
+    values["joints"], values["actuators"] = (
+        [dict(each[0])] for each in (values["joints"], values["actuators"])
+    )
+    values["joints"][0]["position"] = values["actuators"][0]["range"] = (5.0, 5.1)
+    gate = Gate(spec := RobotSpec.from_dict(values), spec.home_action)
+    obs = Observation(stamp=0.0, values=spec.home_obs)
+    (low,) = gate(np.float32([0.5]), obs, now=0.0).violations
+    assert low.rule == LimitRule.FAR and low.limit == pytest.approx(4.0)
+    (high,) = gate(np.float32([9.0]), obs, now=0.0).violations
+    assert high.rule == LimitRule.FAR and high.limit == pytest.approx(6.1)
+    reading = Observation(stamp=0.0, values=np.float32([0.5, 0.0]))
+    (broken,) = gate(spec.home_action, reading, now=0.0).violations
+    assert broken.rule == LimitRule.SENSED and broken.limit == pytest.approx(4.9)
+
+
 def test_a_cut_says_what_was_cut_and_to_what():
     spec = SPECS["plain"]
     gate = Gate(spec, np.zeros(JOINTS))
@@ -300,11 +318,11 @@ def test_a_blocked_servo_is_not_asked_for_more_than_its_effort():
     assert gated.violations[0].rule is LimitRule.EFFORT
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("rad", 1.4), ("1", -1.0)])
-def test_a_joint_that_would_overshoot_its_range_is_braked(unit, expected):
-    spec = spec_of(1, unit=unit, rate=5, deceleration={"j0": 10.0})
+@pytest.mark.parametrize(("kind", "expected"), [("position", 1.4), ("effort", -1.0)])
+def test_a_joint_that_would_overshoot_its_range_is_braked(kind, expected):
+    spec = spec_of(1, kind=kind, rate=5, deceleration={"j0": 10.0})
     obs = Observation(stamp=0.0, values=np.array([1.4, 2.0], np.float32))
-    gated = Gate(spec, np.array([1.5 if unit == "rad" else 0.0]))(np.array([1.5]), obs, now=0.0)
+    gated = Gate(spec, np.array([1.5 if kind == "position" else 0.0]))(np.array([1.5]), obs, now=0.0)
     assert gated.applied[0] == pytest.approx(expected, abs=1e-6)
     assert LimitRule.STOPPING in {cut.rule for cut in gated.violations}
 

@@ -15,11 +15,12 @@ from wm_robot.store.store import Store
 
 JOINT = {"name": "x", "position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
 POINT = {
+    "version": 2,
     "name": "point",
     "rate": 50,
-    "mjcf": "point.xml",
+    "model": "point.xml",
     "joints": [JOINT],
-    "actuators": [{"name": "x", "joint": "x", "unit": "rad", "range": [-1.0, 1.0], "rate": 5.0}],
+    "actuators": [{"name": "x", "joint": "x", "kind": "position", "range": [-1.0, 1.0], "rate": 5.0}],
     "tasks": {"reach": {"reward": "reach", "goal": 3}},
 }
 SPEC = RobotSpec.from_dict(POINT)

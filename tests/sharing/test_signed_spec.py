@@ -1,5 +1,7 @@
 """Signed spec: equal to the signed bytes, or refused before it is parsed."""
 
+import json
+
 import pytest
 import yaml
 
@@ -97,3 +99,12 @@ def test_by_command(ring, path, capsys):
     load_signed_spec(path, ring)
     with pytest.raises(ConfigError, match="there is no spec"):
         keys.sign_robot_spec("me", path.with_name("nobody.yaml"), keys=ring.folder)
+
+
+def test_a_signature_covers_the_stored_model_that_kinematics_come_from(ring, path):
+    stored = path.with_name("robot.model.json")
+    sign_spec(path, ring.create_key("me"))
+    model = {"format": 1, "kind": "robot-model", "digest": "0", "sources": {}, "timestep": 0.01}
+    stored.write_text(json.dumps({**model, "bodies": [], "joints": [], "actuators": [], "sites": []}))
+    with pytest.raises(SpecError, match="changed since, or what is stored of its model"):
+        load_signed_spec(path, ring)

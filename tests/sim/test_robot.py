@@ -5,7 +5,8 @@ import pytest
 
 from tests.sim.robots import ARM, ARM_WORLDS
 from wm_robot.errors import SpecError
-from wm_robot_sim import make_robot, plant
+from wm_robot.robots import model_files
+from wm_robot_sim import make_robot
 from wm_robot_sim.camera import open_camera, render_frames
 from wm_robot_sim.robot import SimRobot
 
@@ -110,6 +111,6 @@ def test_where_nothing_draws_there_is_one_warning_and_no_camera(monkeypatch):
 
 
 def test_a_model_of_a_package_that_is_not_installed_names_the_command_that_brings_it(monkeypatch):
-    monkeypatch.setattr(plant, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_files, "find_spec", lambda name: None)
     with pytest.raises(SpecError, match=r"package 'dm_control' is not .*: pip install --no-deps dm-control$"):
         make_robot("cartpole", seed=0)

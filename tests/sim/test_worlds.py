@@ -64,7 +64,9 @@ def test_a_world_survives_json():
     [
         ({"payload": -3.0}, "world.payload is -3.0; it must be a number, not below 0"),
         ({"payload": float("inf")}, "world.payload is inf"),
-        ({"delay": "long"}, "world.delay is 'long'"),
+        ({"delay": "long"}, "world.delay is 'long'; it must be a whole number"),
+        ({"delay": 2.5}, "world.delay is 2.5; it must be a whole number"),
+        ({"payload": True}, "world.payload is True; it must be a number"),
         ({"tilt": np.zeros(3)}, "world.tilt is .*; it must be 2 finite numbers"),
         ({"friction": np.full(6, np.nan)}, "world.friction is"),
     ],
@@ -107,24 +109,97 @@ def test_an_unknown_range_is_refused():
         DomainRandomization(arm).make_loaded_world(payload=0.1, weak_joint="elbow", gain=0.5)
 
 
+WEAK = {"weak": {"chance": 1.0, "range": [0.2, 0.4]}}
+
+
 @pytest.mark.parametrize(
     ("ranges", "words"),
     [
         ({"gain": [1.5, 0.5]}, r"world.gain is \(1.5, 0.5\); it must be two numbers, low and high, above 0"),
         ({"gain": 0.5}, "world.gain is 0.5; it must be two numbers"),
+        ({"gain": None}, "world.gain is None; it must be two numbers"),
+        ({"gain": [0.5]}, r"world.gain is \(0.5,\); it must be two numbers"),
+        ({"gain": [0.5, 1, 2]}, r"world.gain is \(0.5, 1, 2\); it must be two numbers"),
+        ({"gain": {"low": 0.5}}, "world.gain is {'low': 0.5}; it must be two numbers"),
+        ({"gain": ["0.7", 1.4]}, r"world.gain is \('0.7', 1.4\); .* YAML reads it as text: write it without"),
+        ({"gain": [True, 2]}, r"world.gain is \(True, 2\); it must be two numbers"),
+        ({"gain": [0.5, float("nan")]}, r"world.gain is \(0.5, nan\)"),
+        ({"gain": [0.5, float("inf")]}, r"world.gain is \(0.5, inf\)"),
+        ({"gain": [10**400, 10**401]}, "world.gain is"),
         ({"mass": [0, 1]}, r"world.mass is \(0, 1\); it must be two numbers, low and high, above 0"),
         (
             {"payload": [-0.1, 1.0]},
             r"world.payload is \(-0.1, 1.0\); it must be two numbers, low and high, from 0",
         ),
         ({"delay": [5, 2]}, r"world.delay is \(5, 2\)"),
+        ({"delay": [0, 2.5]}, r"world.delay is \(0, 2.5\); it must be two whole numbers"),
+        ({"delay": 3}, "world.delay is 3; it must be two whole numbers"),
+        ({"sensor_delay": 1.5}, "world.sensor_delay is 1.5; it must be a whole number, not below 0"),
+        (
+            {"payload_chance": 1.5},
+            "world.payload_chance is 1.5; it must be a number, not below 0 and not above 1",
+        ),
+        ({"payload_body": 3}, "world.payload_body is 3; it must be the name of a body"),
+        ({"bias": "0.1"}, "world.bias is '0.1'; it must be a number, not below 0. YAML reads it as text"),
+        ({"bias": -0.1}, "world.bias is -0.1; it must be a number, not below 0"),
+        ({"bias": [0.1]}, r"world.bias is \(0.1,\); it must be a number"),
+        ({"tilt": float("nan")}, "world.tilt is nan; it must be a number"),
+        ({"position_noise": None}, "world.position_noise is None; it must be a number"),
+        ({"velocity_noise": -1}, "world.velocity_noise is -1; it must be a number, not below 0"),
+        ({"timestep": -0.002}, "world.timestep is -0.002; it must be a number, not below 0"),
+        ({"timestep": "2e-3"}, "world.timestep is '2e-3'; .* 1e-3 as 1.0e-3"),
+        ({"clearance": "low"}, "world.clearance is 'low'; it must be a number"),
+        ({"clearance": float("inf")}, "world.clearance is inf; it must be a number"),
+        (
+            {"pose_center": [0.0, 0.1]},
+            "world.pose_center is .*; it must have 6 numbers, one for each of .*base_yaw",
+        ),
+        ({"pose_spread": [0.1]}, "world.pose_spread is .*; it must have 6 numbers"),
+        ({"pose_spread": 0.1}, "world.pose_spread is 0.1; it must be a list of numbers"),
+        ({"pose_spread": [0.1] * 5 + ["1"]}, r"world.pose_spread\[5\] is '1'; it must be a number"),
+        ({"pose_spread": [-0.1] * 6}, r"world.pose_spread\[0\] is -0.1; it must be a number, not below 0"),
+        (
+            {"pose_center": [0, 2.0, 0, 0, 0, 0]},
+            r"world.pose_center of 'shoulder_pitch' is 2.0; it must be in its range \[-1.4, 1.4\]",
+        ),
+        ({"fault_counts": 0.5}, "world.fault_counts is 0.5; it must be a list of numbers"),
+        (
+            {"fault_counts": [1.5, -0.5]},
+            r"world.fault_counts\[0\] is 1.5; it must be a number, not below 0 and",
+        ),
+        ({"fault_counts": [0.5, 0.4]}, r"world.fault_counts is \(0.5, 0.4\); it must sum to 1"),
+        ({"fault_counts": [0.5, 0.5]}, "world.faults has no kind; add one"),
+        (
+            {"fault_counts": [0.5, *[0.0] * 6, 0.5], "faults": WEAK},
+            "world.fault_counts is .*, up to 7 faulty motors; the robot has 6. Give at most 7 chances",
+        ),
+        ({"faults": WEAK}, r"world.faults has \['weak'\], and none occurs, because world.fault_counts is"),
+        ({"faults": None}, "world.faults is None; it must be a mapping"),
+        ({"faults": ["weak"]}, "world.faults is .*; it must be a mapping"),
+        ({"faults": {"week": {}}}, r"world.faults has \['week'\]; it must be some of"),
+        ({"faults": {"weak": 0.3}}, "world.faults.weak is 0.3; it must be such as {chance: 0.5"),
+        ({"faults": {"weak": {"chance": 1, "rang": [0, 1]}}}, "world.faults.weak is .*; it must be such as"),
         ({"faults": {"weak": {"chance": 1.0, "range": [0.4, 0.1]}}}, "world.faults.weak.range is .0.4, 0.1."),
         ({"faults": {"weak": {"chance": 1.0}}}, "world.faults.weak.range is None; it must be two numbers"),
+        (
+            {"faults": {"weak": {"range": [0.1, 0.4]}}},
+            "world.faults.weak.chance is None; it must be a number",
+        ),
+        (
+            {"fault_counts": [0, 1], "faults": {"weak": {"chance": 0, "range": [0.1, 0.4]}}},
+            "world.faults has chances of 0 only",
+        ),
+        ({"pay load": [0, 1]}, r"world has no field \['pay load'\]; Did you mean 'payload'\? It has"),
     ],
 )
 def test_a_range_that_is_none_is_refused(ranges, words):
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises(SpecError, match=f"robot 'arm': .*{words}"):
         DomainRandomization(replace(load_spec("arm"), world=ranges))
+
+
+def test_a_world_section_without_values_has_no_variation():
+    worlds = DomainRandomization(replace(load_spec("arm"), world={}))
+    assert worlds.sample(np.random.default_rng(0)).to_dict() == worlds.make_nominal_world().to_dict()
 
 
 def test_an_unknown_robot_names_those_there_are():

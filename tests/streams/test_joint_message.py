@@ -14,9 +14,9 @@ NAMES = ["knee", "elbow"]
 SPEC = RobotSpec(
     name="two",
     rate=50.0,
-    mjcf="none.xml",
+    model="none.xml",
     joints=tuple(Joint(name=name, position=(-2.0, 2.0), velocity=5.0, effort=5.0) for name in NAMES),
-    actuators=(Actuator(name="knee", joint="knee", unit="rad", range=(-2.0, 2.0), rate=10.0),),
+    actuators=(Actuator(name="knee", joint="knee", kind="position", range=(-2.0, 2.0), rate=10.0),),
 )
 MEND = (
     "The robot's spec observes velocity: let its hardware export a velocity state interface for each joint, and the "

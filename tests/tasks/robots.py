@@ -14,10 +14,10 @@ def robot(names=("lift", "turn"), **changes) -> RobotSpec:
     parts = {
         "name": "pair",
         "rate": 50,
-        "mjcf": "pair.xml",
+        "model": "pair.xml",
         "joints": [{"name": name, **limits} for name in names],
         "actuators": [
-            {"name": name, "joint": name, "unit": "rad", "range": [-3, 3], "rate": 5} for name in names
+            {"name": name, "joint": name, "kind": "position", "range": [-3, 3], "rate": 5} for name in names
         ],
         "chain": [
             {"joint": "turn", "origin": [0, 0, 0], "axis": [0, 0, 1]},

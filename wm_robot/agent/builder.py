@@ -149,14 +149,9 @@ def complete_tasks(spec: RobotSpec, config: AgentConfig) -> RobotSpec:
     return add_exported_task(spec, config.base, load_base(config.base), config.task)
 
 
-def compute_neutral_action(spec: RobotSpec) -> np.ndarray:
-    """Return the permitted action nearest to zero, `A`."""
-    return np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-
-
 def warm_up(agent: "Agent", spec: RobotSpec, *, task: str) -> None:
     """Act and learn for a few steps with an agent that is then discarded, so that the first real step is not slow."""
-    obs, goal = np.zeros(spec.obs_dim, np.float32), np.zeros(spec.find_task(task).goal, np.float32)
-    agent.begin(compute_neutral_action(spec))
+    obs, goal = spec.home_obs, np.zeros(spec.find_task(task).goal, np.float32)
+    agent.begin(spec.home_action)
     for _ in range(WARM_UP_STEPS):
         agent.observe(obs, agent.act(obs, goal), obs)

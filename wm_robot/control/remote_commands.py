@@ -38,7 +38,7 @@ class RemoteCommands:
         timeout: Time without commands after which the controller counts as absent, in s.
         clock: Monotonic clock, in ns.
         """
-        self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        self._servo = np.array([actuator.is_servo for actuator in spec.actuators])
         self._max_age, self._timeout, self._clock = max_age, timeout, clock
         self.rejection = self.fault = ""
         self.surprise: float | None = None

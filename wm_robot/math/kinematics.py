@@ -1,49 +1,99 @@
-"""Forward kinematics of a chain of hinges, on numpy arrays and torch tensors."""
+"""Forward kinematics of a chain of hinges and slides, on numpy arrays and torch tensors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 Array = Any
 """Numpy array or torch tensor."""
+IDENTITY = (1.0, 0.0, 0.0, 0.0)
+"""Quaternion without rotation."""
 
 
-def compute_tip_position(
-    angles: Array,
-    origins: Sequence[Sequence[float]],
-    axes: Sequence[Sequence[float]],
-    tip: Sequence[float],
-) -> Array:
+@runtime_checkable
+class JointFrame(Protocol):
+    """Frame of a joint in the chain from a robot's base to its tip."""
+
+    @property
+    def kind(self) -> str:
+        """`hinge` or `slide`."""
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Position of the joint in the frame of the link before it, in m."""
+
+    @property
+    def rotation(self) -> tuple[float, float, float, float]:
+        """Rotation of its frame in that frame, a unit quaternion (w, x, y, z)."""
+
+    @property
+    def axis(self) -> tuple[float, float, float]:
+        """Unit direction of the joint, in its own frame."""
+
+    @property
+    def zero(self) -> float:
+        """Joint position at which the link after it is not moved, in rad (m)."""
+
+
+def compute_tip_position(positions: Array, chain: Sequence[JointFrame], tip: Sequence[float]) -> Array:
     """Return the position of the tip in the frame of the robot base, in m, `… 3`.
 
     The chain is evaluated from the tip inwards, so a vector is rotated and never a matrix. The three parts of a
     rotation are one product, so that an exported ONNX graph is short.
 
     Args:
-        angles: Angle of each hinge from the base outwards, in rad, `… J`.
-        origins: Position of each hinge in the frame of the link before it, in m.
-        axes: Unit direction of each hinge.
+        positions: Position of each joint from the base outwards, in rad (m), `… J`.
+        chain: Frame of each joint.
         tip: The point in the frame of the last link, in m.
 
     Raises:
-        ValueError: If the numbers of angles, origins and axes differ.
+        ValueError: If the numbers of positions and frames differ.
 
     Source: Rodrigues' rotation formula, by the parts along the axis and across it.
     """
-    if not angles.shape[-1] == len(origins) == len(axes):
-        raise ValueError(f"{angles.shape[-1]} angles, {len(origins)} origins and {len(axes)} axes")
+    if positions.shape[-1] != len(chain):
+        raise ValueError(f"{positions.shape[-1]} joint positions and {len(chain)} joint frames")
     # The long axis last: the factors are then contiguous in memory.
-    columns = angles.reshape(-1, angles.shape[-1]).T
+    columns = positions.reshape(-1, positions.shape[-1]).T
+    if any(frame.zero for frame in chain):
+        columns = columns - _make_like(columns, [frame.zero for frame in chain])[:, None]
     cos, sin = cosine(columns), sine(columns)
     vector = columns[:1] * 0 + _make_like(columns, tip)[:, None]
-    for j in reversed(range(len(axes))):
-        (a, b, c), along = axes[j], np.outer(axes[j], axes[j])
-        turned = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
-        parts = np.concatenate([along, np.eye(3) - along, turned], 1)
-        given = concatenate(vector, vector * cos[j : j + 1], vector * sin[j : j + 1], axis=0)
-        vector = _make_like(columns, parts) @ given + _make_like(columns, origins[j])[:, None]
-    return vector.T.reshape(*angles.shape[:-1], 3)
+    for j, frame in reversed(list(enumerate(chain))):
+        if frame.kind == "slide":
+            vector = vector + _make_like(columns, frame.axis)[:, None] * columns[j : j + 1]
+            parts, given = np.eye(3), vector
+        else:
+            (a, b, c), along = frame.axis, np.outer(frame.axis, frame.axis)
+            turned = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
+            parts = np.concatenate([along, np.eye(3) - along, turned], 1)
+            given = concatenate(vector, vector * cos[j : j + 1], vector * sin[j : j + 1], axis=0)
+        if tuple(frame.rotation) != IDENTITY:
+            parts = compute_rotation_matrix(frame.rotation) @ parts
+        vector = _make_like(columns, parts) @ given + _make_like(columns, frame.origin)[:, None]
+    return vector.T.reshape(*positions.shape[:-1], 3)
+
+
+def compute_rotation_matrix(quaternion: "Sequence[float] | np.ndarray") -> Float[np.ndarray, "3 3"]:
+    """Return the rotation matrix of a unit quaternion (w, x, y, z)."""
+    w, x, y, z = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def multiply_quaternions(
+    first: Float[np.ndarray, "4"], second: Float[np.ndarray, "4"]
+) -> Float[np.ndarray, "4"]:
+    """Return the product of two quaternions (w, x, y, z): the second rotation, then the first."""
+    a, u, b, v = first[0], first[1:], second[0], second[1:]
+    return np.concatenate([[a * b - u @ v], a * v + b * u + np.cross(u, v)])
 
 
 def cosine(angle: Array) -> Array:

@@ -55,7 +55,7 @@ class ModelConfig:
     def from_spec(cls, spec: RobotSpec, *, truth: int, **shape: Any) -> "ModelConfig":
         """Create the config for a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
-        servo = tuple(column[f"{a.joint}/position"] if a.unit == "rad" else -1 for a in spec.actuators)
+        servo = tuple(column[f"{a.joint}/position"] if a.is_servo else -1 for a in spec.actuators)
         return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)
 
     def to_dict(self) -> dict[str, Any]:

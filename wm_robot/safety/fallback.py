@@ -26,9 +26,9 @@ class FallbackController:
         initial_action: Action in force at the start, `A`.
         """
         limits = Limits.from_spec(spec)
-        rest = [spec.safety.home.get(actuator.joint, 0.0) for actuator in spec.actuators]
-        self.home = np.where(limits.is_servo, np.clip(rest, limits.low, limits.high), 0.0).astype(np.float32)
+        self.home = np.clip(spec.home_action, limits.low, limits.high).astype(np.float32)
         """Action at rest, `A`."""
+        self._released = np.clip(0.0, limits.low, limits.high)
         self._is_servo = limits.is_servo
         self._max_step = LIMIT_SHARE * np.minimum(limits.max_step, limits.max_velocity * spec.dt)
         self._max_step_change = LIMIT_SHARE * np.minimum(
@@ -43,7 +43,7 @@ class FallbackController:
 
     def hold_targets(self, last_action: np.ndarray) -> None:
         """Hold the targets of `hold` from now on."""
-        self._start_targets = self._end_targets = np.where(self._is_servo, last_action, 0.0)
+        self._start_targets = self._end_targets = np.where(self._is_servo, last_action, self._released)
         self._step = self._num_steps = 0
 
     def go_home(self, last_action: np.ndarray) -> None:
@@ -51,7 +51,7 @@ class FallbackController:
 
         All servos move at once, and no faster than the slowest servo can."""
         self._start_targets, self._end_targets = (
-            np.where(self._is_servo, last_action, 0.0),
+            np.where(self._is_servo, last_action, self._released),
             self.home.astype(np.float64),
         )
         way = np.abs(self._end_targets - self._start_targets)

@@ -123,7 +123,10 @@ class Gate:
         far = (action < limits.reject_below) | (action > limits.reject_above)
         if far.any():
             return self._make_violation(
-                LimitRule.FAR, action, far, np.where(action > 0, limits.reject_above, limits.reject_below)
+                LimitRule.FAR,
+                action,
+                far,
+                np.where(action > limits.reject_above, limits.reject_above, limits.reject_below),
             )
         return None
 
@@ -145,10 +148,9 @@ class Gate:
         fine = (obs.values >= self._obs_low) & (obs.values <= self._obs_high)
         if not fine.all():
             first = int((~fine).argmax())
-            value, limit = (
-                float(obs.values[first]),
-                float((self._obs_high if obs.values[first] > 0 else self._obs_low)[first]),
-            )
+            value = float(obs.values[first])
+            end = self._obs_high if value > self._obs_high[first] else self._obs_low
+            limit = float(end[first])
             return LimitViolation(LimitRule.SENSED, self.spec.observation_names[first], value, limit)
         age = now - obs.stamp
         # Negated, so that a stamp of NaN is rejected too.

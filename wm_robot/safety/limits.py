@@ -61,7 +61,7 @@ class Limits:
         safety, dt = spec.safety, spec.dt
         joint = np.array([spec.joint_names.index(actuator.joint) for actuator in spec.actuators])
         joints = [spec.joints[number] for number in joint]
-        servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        servo = np.array([actuator.is_servo for actuator in spec.actuators])
         # Rounded to float32, which reaches the motors: rounded values stay within the limits.
         ends = np.array([each.position for each in joints], np.float32).astype(np.float64).T
         low = np.where(servo, np.maximum(spec.action_low, ends[0]), spec.action_low)

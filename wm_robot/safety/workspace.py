@@ -2,10 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from wm_robot.math.kinematics import IDENTITY, compute_rotation_matrix
 from wm_robot.spec import RobotSpec
 
 Point = tuple[float, float, float]
+
+
+class _Move(NamedTuple):
+    """Motion of a point by one joint of the chain."""
+
+    actuator: int
+    is_slide: bool
+    zero: float
+    axis: Point
+    rotation: list[list[float]] | None
+    """Rotation matrix of the joint's frame; None for none."""
+    origin: Point
 
 
 class Workspace:
@@ -16,7 +30,12 @@ class Workspace:
         motor = {actuator.joint: number for number, actuator in enumerate(spec.actuators)}
         self._box = spec.safety.workspace
         self._tip_offset = spec.tip
-        self._links = [(motor[k.joint], k.origin, k.axis) for k in reversed(spec.chain)] if self._box else []
+        self._links: list[_Move] = []
+        """Motions of the point, from the tip to the base."""
+        for link in reversed(spec.chain) if self._box else ():
+            turned = None if link.rotation == IDENTITY else compute_rotation_matrix(link.rotation).tolist()
+            is_slide = link.kind == "slide"
+            self._links.append(_Move(motor[link.joint], is_slide, link.zero, link.axis, turned, link.origin))
 
     @property
     def has_box(self) -> bool:
@@ -26,19 +45,26 @@ class Workspace:
         """Compute the position of the gripper with every servo at its target, in m.
 
         Args:
-            targets: Target of each actuator, in rad.
+            targets: Target of each actuator, in rad (m).
 
         Source: Rodrigues' rotation formula.
         """
         x, y, z = self._tip_offset
-        for number, (ox, oy, oz), (a, b, c) in self._links:
-            cos, sin = math.cos(targets[number]), math.sin(targets[number])
-            along = (a * x + b * y + c * z) * (1 - cos)
-            x, y, z = (
-                x * cos + (b * z - c * y) * sin + a * along + ox,
-                y * cos + (c * x - a * z) * sin + b * along + oy,
-                z * cos + (a * y - b * x) * sin + c * along + oz,
-            )
+        for number, is_slide, zero, (a, b, c), turned, (ox, oy, oz) in self._links:
+            position = targets[number] - zero
+            if is_slide:
+                x, y, z = x + a * position, y + b * position, z + c * position
+            else:
+                cos, sin = math.cos(position), math.sin(position)
+                along = (a * x + b * y + c * z) * (1 - cos)
+                x, y, z = (
+                    x * cos + (b * z - c * y) * sin + a * along,
+                    y * cos + (c * x - a * z) * sin + b * along,
+                    z * cos + (a * y - b * x) * sin + c * along,
+                )
+            if turned is not None:
+                x, y, z = (row[0] * x + row[1] * y + row[2] * z for row in turned)
+            x, y, z = x + ox, y + oy, z + oz
         return x, y, z
 
     def compute_excess(self, targets: Sequence[float]) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wm_robot.errors import SnapshotError, SpecError
-from wm_robot.io.durable import write_file
+from wm_robot.io.durable import compute_digest, write_file
 from wm_robot.io.strict_json import parse_canonical_json
+from wm_robot.robots import attach_stored_model, read_stored_model
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.signature import SIGNATURE_BYTES, SigningKey, is_signed
 from wm_robot.spec import RobotSpec, encode_canonical_json
@@ -29,9 +30,9 @@ def sign_spec(path: Path, key: SigningKey) -> Path:
     Raises:
         SpecError: If the file is no valid spec.
     """
-    content = path.read_bytes()
-    RobotSpec.parse(content, path)
-    made = {"key": key.id, "signature": key.sign(SIGNATURE_DOMAIN + content).hex()}
+    content, model = path.read_bytes(), read_stored_model(path)
+    attach_stored_model(RobotSpec.parse(content, path), path, model)
+    made = {"key": key.id, "signature": key.sign(_compose_signed_bytes(content, model)).hex()}
     write_file(signature_path(path), encode_canonical_json(made))
     return signature_path(path)
 
@@ -42,7 +43,7 @@ def load_signed_spec(path: Path, keyring: Keyring) -> RobotSpec:
     Raises:
         SpecError: If it is not signed, was changed since, or was signed by a key that is not trusted.
     """
-    content, signature_file = path.read_bytes(), signature_path(path)
+    content, model, signature_file = path.read_bytes(), read_stored_model(path), signature_path(path)
     if not signature_file.is_file():
         raise SpecError(
             f"{path} is not signed: there is no {signature_file.name}. Run: wm-robot keys sign NAME {path}"
@@ -52,12 +53,17 @@ def load_signed_spec(path: Path, keyring: Keyring) -> RobotSpec:
         public = keyring.find_trusted_key(found["key"])
     except SnapshotError as error:
         raise SpecError(f"{path} cannot be trusted: {error}") from error
-    if not is_signed(SIGNATURE_DOMAIN + content, found["signature"], public):
+    if not is_signed(_compose_signed_bytes(content, model), found["signature"], public):
         raise SpecError(
-            f"{path} is not what key {found['key'][:12]} signed: it was changed since. If you changed it, sign it "
-            f"again: wm-robot keys sign NAME {path}"
+            f"{path} is not what key {found['key'][:12]} signed: it was changed since, or what is stored of its "
+            f"model. If you changed it, sign it again: wm-robot keys sign NAME {path}"
         )
-    return RobotSpec.parse(content, path)
+    return attach_stored_model(RobotSpec.parse(content, path), path, model)
+
+
+def _compose_signed_bytes(content: bytes, model: bytes | None) -> bytes:
+    """Return what is signed: the spec, and the stored model, from which its kinematics may come."""
+    return SIGNATURE_DOMAIN + compute_digest(model or b"").encode() + content
 
 
 def _read_signature(path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
@@ -73,22 +72,23 @@ def decode_action(message: Any, spec: RobotSpec) -> np.ndarray:
         raise BadMessageError(
             RejectionReason.NAMES, f"actuators {unknown} are unknown; known are {spec.action_names}"
         )
-    field = select_action_field(spec)
-    return select_values(
-        getattr(message, field), message.name, find_indices(message.name, spec.action_names), field
-    )
+    order, action = find_indices(message.name, spec.action_names), np.empty(spec.action_dim)
+    for field, actuators in group_actions(spec).items():
+        action[actuators] = select_values(
+            getattr(message, field), message.name, [order[number] for number in actuators], field
+        )
+    return action
 
 
-def select_action_field(spec: RobotSpec) -> str:
-    """Return the JointState array that carries the actions: `position` for servos, `effort` for motors.
+def group_actions(spec: RobotSpec) -> dict[str, list[int]]:
+    """Return the JointState arrays that carry the actions, each with the actuators whose actions are in it.
 
-    Raises:
-        SpecError: If the robot has both kinds.
+    An array has an entry for each actuator; it is NaN for actuators of another kind.
     """
-    fields = {"position" if actuator.unit == "rad" else "effort" for actuator in spec.actuators}
-    if len(fields) != 1:
-        raise SpecError(f"robot '{spec.name}' mixes servos and motors; a JointState carries one kind")
-    return fields.pop()
+    found: dict[str, list[int]] = {}
+    for number, actuator in enumerate(spec.actuators):
+        found.setdefault(actuator.kind, []).append(number)
+    return found
 
 
 def check_finite(numbers: Any, names: Sequence[str], field: str) -> np.ndarray:

@@ -18,10 +18,8 @@ def compute_gripper_position(spec: RobotSpec, obs: Array) -> Array:
     """
     if not spec.chain:
         raise SpecError(f"robot '{spec.name}' has no chain in its spec; a gripper position needs one")
-    angles = obs[..., find_channels(spec, [f"{link.joint}/position" for link in spec.chain])]
-    return compute_tip_position(
-        angles, [k.origin for k in spec.chain], [k.axis for k in spec.chain], spec.tip
-    )
+    positions = obs[..., find_channels(spec, [f"{link.joint}/position" for link in spec.chain])]
+    return compute_tip_position(positions, spec.chain, spec.tip)
 
 
 def find_channels(spec: RobotSpec, channels: Sequence[str]) -> slice | list[int]:

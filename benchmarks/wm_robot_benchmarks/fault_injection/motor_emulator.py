@@ -29,14 +29,14 @@ class EmulatedMotors:
         self.corrupt: Callable[[Observation], Observation] = lambda obs: obs
         """Change of a reading in transmission."""
         self.last_action = np.array(initial_action, np.float32)
-        self.position = np.zeros(len(spec.joints))
+        self.position = spec.home_position
         self.velocity = np.zeros(len(spec.joints))
         self._moved = np.zeros(spec.action_dim)
         self._joint = [spec.joint_names.index(actuator.joint) for actuator in spec.actuators]
-        self._servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
+        self._servo = np.array([actuator.is_servo for actuator in spec.actuators])
         given = [spec.safety.acceleration.get(name, np.inf) for name in spec.action_names]
         self._change = np.minimum(np.array(given) * spec.dt**2, 2.0 * spec.action_step)
-        self.position[self._joint] = np.where(self._servo, self.last_action, 0.0)
+        self.position[self._joint] = np.where(self._servo, self.last_action, self.position[self._joint])
 
     def read(self) -> Observation:
         values = {"position": self.position, "velocity": self.velocity}
@@ -83,10 +83,9 @@ class EmulatedRobot:
 
     def __init__(self, spec: RobotSpec, initial_action: np.ndarray | None = None):
         """Args:
-        initial_action: Action in force, `A`; by default zero, clipped to the range.
+        initial_action: Action in force, `A`; by default at home.
         """
-        neutral = np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)
-        self.motors = EmulatedMotors(spec, neutral if initial_action is None else initial_action)
+        self.motors = EmulatedMotors(spec, spec.home_action if initial_action is None else initial_action)
         self._gated = GatedRobot(self.motors, clock=lambda: self.motors.time)
 
     @property

@@ -23,7 +23,6 @@ from wm_robot.control.control_loop import make_local_loop
 from wm_robot.control.local_commands import LocalCommands
 from wm_robot.control.realtime import Deadlines, request_priority, request_real_time
 from wm_robot.errors import DeviceError
-from wm_robot.safety.fallback import FallbackController
 from wm_robot.safety.guard import REALTIME_PRIORITY
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.safety.modes import Mode
@@ -154,9 +153,9 @@ class StopFaultStage:
 def run_plant(spec: RobotSpec, page: Path, board: SharedMode) -> None:
     """Poll the page without end, and apply the decisions of the shipped arbiter and the guard."""
     request_priority(REALTIME_PRIORITY)
-    rest = FallbackController(spec, np.zeros(spec.action_dim)).home
+    rest = spec.home_action
     arbiter = CommandArbiter(spec, LocalCommands(StillController(spec), spec.dt), rest, guard=Heartbeat(page))
-    obs = Observation(stamp=0.0, values=np.zeros(spec.obs_dim, np.float32))
+    obs = Observation(stamp=0.0, values=spec.home_obs)
     while True:
         if board.take_arming_request():
             arbiter.supervisor.request_arming()
@@ -178,7 +177,7 @@ class StillController:
     """Controller that holds still, with zero surprise."""
 
     def __init__(self, spec: RobotSpec):
-        self._action = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
+        self._action = spec.home_action
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         return self._action

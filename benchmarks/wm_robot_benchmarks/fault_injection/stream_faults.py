@@ -129,18 +129,18 @@ class _NodeModel:
 
     def __init__(self, spec: RobotSpec):
         self._spec = spec
-        neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
-        servo = np.array([actuator.unit == "rad" for actuator in spec.actuators])
-        self._neutral, self._gate = neutral, Gate(spec, neutral)
+        home = spec.home_action
+        servo = np.array([actuator.is_servo for actuator in spec.actuators])
+        self._home_action, self._gate = home, Gate(spec, home)
         self._pairing = TransitionAssembler(period=spec.dt, max_age=MAX_AGE)
-        self._intake = CommandBuffer(neutral, is_servo=servo, max_age=MAX_AGE, timeout=0.5)
+        self._intake = CommandBuffer(home, is_servo=servo, max_age=MAX_AGE, timeout=0.5)
         self.learned = 0
         """Valid transitions with a false message."""
 
     def receive(self, stamp: int, now: int, *, is_valid: bool) -> bool:
         """Process an observation and a command; return whether either was used."""
         obs = np.full(self._spec.obs_dim, 0.0 if is_valid else FALSE, np.float32)
-        action = self._neutral if is_valid else np.full(self._spec.action_dim, FALSE, np.float32)
+        action = self._home_action if is_valid else np.full(self._spec.action_dim, FALSE, np.float32)
         if is_valid:
             self._pairing.add_applied(stamp, action)
         used = self._pairing.add_observation(stamp, now, obs) is None
@@ -152,6 +152,6 @@ class _NodeModel:
 
     def run_period(self, now: int) -> bool:
         """Run one period of the plant; return whether the applied command is false."""
-        obs = Observation(stamp=0.0, values=np.zeros(self._spec.obs_dim, np.float32))
+        obs = Observation(stamp=0.0, values=self._spec.home_obs)
         applied = self._gate(self._intake.take_command(now), obs, now=0.0).applied
-        return bool((applied != self._neutral).any())
+        return bool((applied != self._home_action).any())

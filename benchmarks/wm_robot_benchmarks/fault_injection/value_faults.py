@@ -139,7 +139,7 @@ def inject_into_clip(spec: RobotSpec, count: int, rng: np.random.Generator) -> F
     """Run the control condition: the same random actions through `np.clip`, as on many robots."""
     tally, motors = (
         FaultCounts(),
-        EmulatedMotors(spec, np.clip(np.zeros(spec.action_dim), spec.action_low, spec.action_high)),
+        EmulatedMotors(spec, spec.home_action),
     )
     for _ in range(count):
         action = _draw_action(spec, rng)

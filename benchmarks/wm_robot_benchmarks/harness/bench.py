@@ -15,17 +15,13 @@ A bench is a dataclass in its own module. Its fields are its only list of option
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.result import Result, Setting, print_result
 from wm_robot_cli.progress import ProgressMeter
-from wm_robot_cli.values import Seed
+from wm_robot_cli.values import JsonFlag, Seed
 
 BASES = Path("bases")
-JsonFlag = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 @dataclass(frozen=True, kw_only=True)

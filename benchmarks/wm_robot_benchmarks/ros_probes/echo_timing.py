@@ -29,10 +29,10 @@ def make_synthetic_spec(*, joints: int = JOINTS, rate: float = RATE) -> RobotSpe
     return RobotSpec(
         name=f"synthetic{joints}",
         rate=rate,
-        mjcf="none.xml",
+        model="none.xml",
         joints=tuple(Joint(name=name, position=(-2.0, 2.0), velocity=5.0, effort=5.0) for name in names),
         actuators=tuple(
-            Actuator(name=name, joint=name, unit="rad", range=(-2.0, 2.0), rate=10.0) for name in names
+            Actuator(name=name, joint=name, kind="position", range=(-2.0, 2.0), rate=10.0) for name in names
         ),
         tasks={TASK: Task(reward="none")},
     )

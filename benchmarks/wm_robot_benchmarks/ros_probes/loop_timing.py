@@ -152,11 +152,11 @@ def write_at_rate(robot: str, base: Path, rate: float, folder: Path) -> tuple[st
 
     known, loaded = load_spec(robot), load_base(base)
     loaded.check_spec(known)
-    model = known.mjcf if ":" in known.mjcf else str((known.folder / known.mjcf).absolute())
+    model = known.model if ":" in known.model else str((known.folder / known.model).absolute())
     world = {**known.world, "timestep": 1 / rate / math.ceil(1 / rate / PHYSICS)}
     # The surprise comes from the changed rate, so it must not stop the robot.
     safety = replace(known.safety, surprise_threshold=NEVER)
-    spec = replace(known, rate=rate, mjcf=model, world=world, safety=safety)
+    spec = replace(known, rate=rate, model=model, world=world, safety=safety)
     file, copy = folder / f"{known.name}.yaml", folder / "base"
     file.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict()))))
     save_base(copy, loaded.model, load_spec(str(file)), {"for": f"timing at {rate:g} Hz, and nothing else"})

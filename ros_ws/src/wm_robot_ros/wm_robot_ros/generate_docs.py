@@ -52,7 +52,7 @@ class IdleAgent:
         pass
 
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
-        return np.zeros(self._spec.action_dim, np.float32)
+        return self._spec.home_action
 
     def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)

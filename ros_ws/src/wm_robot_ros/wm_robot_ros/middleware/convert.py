@@ -22,7 +22,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.streams import joint_message
 from wm_robot.streams.goal_message import BASE_FRAME as BASE_FRAME
 from wm_robot.streams.goal_message import GoalDecoder
-from wm_robot.streams.joint_message import NS_PER_S, select_action_field
+from wm_robot.streams.joint_message import NS_PER_S, group_actions
 from wm_robot.streams.joint_message import read_stamp as read_stamp
 from wm_robot.types import Observation
 
@@ -86,7 +86,10 @@ def make_observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) ->
 def make_action_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
     """Convert an action `A` to a message; the stamp is in ns."""
     message = _make_joint_message(spec.action_names, stamp)
-    setattr(message, select_action_field(spec), _make_double_array(values))
+    for field, actuators in group_actions(spec).items():
+        listed = np.full(spec.action_dim, np.nan)
+        listed[actuators] = values[actuators]
+        setattr(message, field, _make_double_array(listed))
     return message
 
 
@@ -96,7 +99,7 @@ def make_trajectory_message(values: np.ndarray, spec: RobotSpec) -> JointTraject
     Raises:
         SpecError: If an actuator is not a position servo, because a trajectory needs positions.
     """
-    motors = [actuator.name for actuator in spec.actuators if actuator.unit != "rad"]
+    motors = [actuator.name for actuator in spec.actuators if not actuator.is_servo]
     if motors:
         raise SpecError(
             f"actuators {motors} are not position servos. Set command.kind to float64_multi_array"

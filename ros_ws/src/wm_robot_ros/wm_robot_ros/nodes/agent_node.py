@@ -14,14 +14,7 @@ from typing import Any
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from wm_robot.agent.builder import (
-    AgentConfig,
-    RobotAgent,
-    complete_tasks,
-    compute_neutral_action,
-    load_agent,
-    warm_up,
-)
+from wm_robot.agent.builder import AgentConfig, RobotAgent, complete_tasks, load_agent, warm_up
 from wm_robot.control.period_log import PeriodLog, describe_log
 from wm_robot.control.realtime import GarbageCollector, defer_garbage_collection
 from wm_robot.errors import SnapshotError
@@ -92,7 +85,7 @@ class AgentNode(LifecycleNode):
         life = self._make_agent(life_config, spec)
         self._resources.callback(life.close)
         try:
-            self.session.attach_agent(life.agent, compute_neutral_action(spec))
+            self.session.attach_agent(life.agent, spec.home_action)
         except SnapshotError:
             self._release_agent()
             raise

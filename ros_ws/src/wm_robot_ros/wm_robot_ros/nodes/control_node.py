@@ -108,7 +108,7 @@ class ControllerDriver:
     def follow_measured(self) -> None:
         """Set the action in force to the measured positions, while other software moves the robot."""
         places = dict(zip(self.spec.observation_names, self.newest_obs.values, strict=True))
-        told = [places[f"{a.joint}/position"] if a.unit == "rad" else 0.0 for a in self.spec.actuators]
+        told = [places[f"{a.joint}/position"] if a.is_servo else 0.0 for a in self.spec.actuators]
         self.last_action = np.clip(np.array(told, np.float32), self.spec.action_low, self.spec.action_high)
 
     def read(self) -> Observation:
@@ -148,12 +148,11 @@ class ControlNode(Node):
         """Rejected messages of the joint_state_broadcaster."""
         self.robot: GatedRobot | None = None
         self._driver: ControllerDriver | None = None
-        neutral = np.clip(np.zeros(spec.action_dim, np.float32), spec.action_low, spec.action_high)
         self.commands = CommandSubscription(
             self,
             spec,
             config.commands,
-            neutral,
+            spec.home_action,
             mode=Mode.LIMP,
             arming_obstacle=self.describe_arming_obstacle,
             on_armed=self._on_armed,

@@ -88,5 +88,4 @@ def compute_quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, 
 def _compute_tip(
     spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]
 ) -> np.ndarray:
-    origins, axes = [link.origin for link in spec.chain], [link.axis for link in spec.chain]
-    return compute_tip_position(angles, origins, axes, [float(x) for x in tip])
+    return compute_tip_position(angles, spec.chain, [float(x) for x in tip])

@@ -78,7 +78,7 @@ class LifetimeTopics:
             step_duration=make_duration_message(spec.dt),
             horizon=len(imagined.action),
             action_names=list(spec.action_names),
-            action_units=[actuator.unit for actuator in spec.actuators],
+            action_units=list(spec.action_units),
             actions=flatten_floats(imagined.action),
             names=self._channels,
             units=self._units,

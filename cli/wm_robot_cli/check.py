@@ -1,0 +1,163 @@
+"""Verbs `wm-robot check` and `wm-robot upgrade-spec`: a robot's spec against its model, and specs of version 1."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import MissingExtraError, SpecError
+from wm_robot.io.durable import write_file
+from wm_robot.robots import find_spec_path, find_stored_model, read_stored_model
+from wm_robot.robots.model_check import attach_model
+from wm_robot.robots.robot_model import RobotModel
+from wm_robot.spec import VERSION, RobotSpec
+from wm_robot_cli.tables import make_console, print_table
+from wm_robot_cli.values import JsonFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KINDS_OF_UNITS = {"rad": "position", "1": "effort"}
+"""Unit of an actuator in version 1 → its kind."""
+SAFETY_NAMES = {
+    "max_age": "max_age_periods",
+    "surprise": "surprise_threshold",
+    "surprises": "surprise_count_window",
+    "misses": "missed_deadline_count_window",
+    "cuts": "consecutive_violation_limit",
+    "heartbeat": "heartbeat_timeout",
+}
+"""Name of a safety limit in version 1 → today's."""
+
+
+def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
+    """Compare a robot's spec with its model, and write what the model says to `NAME.model.json` beside the spec.
+
+    A robot without MuJoCo takes its kinematics from there, and refuses a model file that changed since. Exit code 2:
+    the spec contradicts its model; both values of each contradiction are shown.
+
+    Args:
+        robot: Name of the robot, or the path of its spec.
+        as_json: Print JSON.
+    """
+    path = find_spec_path(robot)
+    model = _import_describe_model()(RobotSpec.load(path))
+    spec = attach_model(RobotSpec.load(path), model)
+    stored, before = find_stored_model(path), read_stored_model(path)
+    if before != (after := model.encode()):
+        write_file(stored, after)
+    rows = [
+        {
+            "joint": joint.name,
+            "kind": joint.kind,
+            "range": f"{joint.position[0]:g} … {joint.position[1]:g}",
+            "actuators": ", ".join(f"{a.name} ({a.kind})" for a in spec.actuators if a.joint == joint.name)
+            or "none",
+        }
+        for joint in spec.joints
+    ]
+    result = {
+        "robot": spec.name,
+        "model": spec.model,
+        "digest": spec.compute_digest(),
+        "model_digest": model.digest,
+        "stored": str(stored),
+        "changed": before != after,
+        "chain": [link.joint for link in spec.chain],
+    }
+    if as_json:
+        print(json.dumps(result))
+        return
+    print_table(make_console(), rows)
+    ways = " → ".join(link.joint for link in spec.chain)
+    print(
+        f"{spec.name} agrees with {spec.model}: {len(model.bodies)} bodies, "
+        f"{sum(body.mass for body in model.bodies):.3g} kg"
+    )
+    print(f"chain to the tip: {ways or 'none'}")
+    print(f"{'wrote' if result['changed'] else 'unchanged:'} {stored}")
+
+
+def upgrade_spec(file: Annotated[Path, tyro.conf.Positional], /) -> None:
+    """Upgrade a robot's spec of version 1 to the version of this program, in place.
+
+    Args:
+        file: YAML file of the spec.
+    """
+    import yaml
+
+    text = file.read_text()
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"{file} is not valid YAML: {' '.join(str(error).split())}. Correct it there"
+        ) from error
+    if not isinstance(values, dict) or values.get("version", 1) != 1:
+        raise SpecError(f"{file} is no spec of version 1; nothing to upgrade")
+    upgraded = _upgrade_values(values)
+    raw = RobotSpec.from_dict(upgraded, folder=file.parent)
+    kinds = {joint.name: joint.kind for joint in _import_describe_model()(raw).joints}
+    for joint in upgraded["joints"]:
+        if kinds.get(joint["name"]) == "slide":
+            joint["kind"] = "slide"
+    new = _upgrade_text(text, [joint["name"] for joint in upgraded["joints"] if joint.get("kind") == "slide"])
+    try:
+        keeps_comments = yaml.safe_load(new) == upgraded
+    except yaml.YAMLError:
+        keeps_comments = False
+    file.write_text(new if keeps_comments else yaml.safe_dump(upgraded, sort_keys=False))
+    print(f"{file} has version {VERSION} now" + ("" if keeps_comments else "; its comments were lost"))
+    print(f"next: wm-robot check {file}")
+
+
+def _import_describe_model() -> "Callable[[RobotSpec], RobotModel]":
+    try:
+        from wm_robot_sim.plant import describe_model
+    except ImportError as error:
+        raise MissingExtraError("wm-robot check", "sim") from error
+    return describe_model
+
+
+def _upgrade_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    upgraded: dict[str, Any] = {"version": VERSION}
+    for name, value in values.items():
+        if name == "mjcf":
+            upgraded["model"] = value
+        elif name == "actuators":
+            upgraded[name] = [_upgrade_actuator(actuator) for actuator in value]
+        elif name == "joints":
+            upgraded[name] = [dict(joint) for joint in value]
+        elif name == "safety":
+            upgraded[name] = {SAFETY_NAMES.get(limit, limit): number for limit, number in value.items()}
+        else:
+            upgraded[name] = value
+    return upgraded
+
+
+def _upgrade_actuator(actuator: Mapping[str, Any]) -> dict[str, Any]:
+    unit = str(actuator.get("unit"))
+    if unit not in KINDS_OF_UNITS:
+        raise SpecError(
+            f"actuator {dict(actuator)} has unit '{unit}'; version 1 has {sorted(KINDS_OF_UNITS)}"
+        )
+    return {("kind" if name == "unit" else name): (KINDS_OF_UNITS[unit] if name == "unit" else value)
+            for name, value in actuator.items()}  # fmt: skip
+
+
+def _upgrade_text(text: str, slides: list[str]) -> str:
+    """Upgrade the text of a spec, with its comments, where it is written as ours are."""
+    text = re.sub(r"^mjcf:", "model:", text, flags=re.M)
+    for unit, kind in KINDS_OF_UNITS.items():
+        text = re.sub(rf"""\bunit:\s*(["']?){re.escape(unit)}\1(?=\s*[,}}\n])""", f"kind: {kind}", text)
+    for old, new in SAFETY_NAMES.items():
+        text = re.sub(rf"^(\s+){old}:", rf"\1{new}:", text, flags=re.M)
+    head, _, rest = text.partition("joints:")
+    joints, mark, others = rest.partition("actuators:")
+    for name in slides:
+        joints = re.sub(rf"(\bname:\s*{re.escape(name)}\s*,)", r"\1 kind: slide,", joints)
+    text = head + "joints:" + joints + mark + others
+    return re.sub(r"^name:", f"version: {VERSION}\nname:", text, count=1, flags=re.M)

@@ -1,0 +1,153 @@
+"""The smallest robot there is, trained with sizes of one, makes a base that plans, updates and continues."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.learn, pytest.mark.sim]
+pytest.importorskip("torch")
+
+from tests.sim.small_robots import make_hinge, make_leg
+from wm_robot import tasks
+from wm_robot.agent.agent import Agent
+from wm_robot.agent.onnx_files import load_functions
+from wm_robot.agent.plan_monitor import PlanMonitor
+from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import Array
+from wm_robot.model.base import load_base
+from wm_robot.model.calibration import load_calibration
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks import Reward
+from wm_robot.training.export import base_graphs
+from wm_robot_cli.train import train_base
+from wm_robot_sim.robot import SimRobot
+
+JOINT = (
+    '<joint name="swing" axis="0 1 0" range="-2 2" damping="0.3"/>'
+    '<geom type="capsule" size="0.02" fromto="0 0 0 0.2 0 0" mass="0.3"/>'
+)
+SERVO = '<position name="swing" joint="swing" kp="20" kv="1" ctrlrange="-2 2"/>'
+MOTOR = '<motor name="swing" joint="swing" ctrlrange="-1 1"/>'
+MOTOR_SPEC = [{"name": "swing", "joint": "swing", "kind": "effort", "range": [-1.0, 1.0], "rate": 6.0}]
+ONES = {"batch_size": 1, "random_trajectories": 1, "planned_trajectories": 1, "calibration_trajectories": 1}
+TINY = {**ONES, "updates": 2, "steps": 10, "trajectory_steps": 16, "pretrain_state": False}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Where trainings write."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def task_of_one_number(monkeypatch) -> None:
+    """A task whose goal is one number, for one channel of the observation."""
+
+    def make_reward(spec: RobotSpec) -> Reward:
+        def compute_reward(seen: Array, action: Array, goal: Array) -> Array:
+            return -((seen - goal) ** 2).sum(-1)
+
+        return Reward(lambda next_obs: next_obs[..., :1], compute_reward)
+
+    monkeypatch.setitem(tasks.REWARDS, "one_number", make_reward)
+
+
+TASKS = {"track": {"reward": "one_number", "goal": 1}}
+
+
+def train(spec: RobotSpec, folder: Path, **options: object) -> None:
+    path = folder / f"{spec.name}.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict(), default=dict))))
+    train_base(str(path), **{**TINY, "out": folder / "base", **options})
+
+
+def live(agent: Agent, robot: SimRobot, steps: int) -> np.ndarray:
+    goal, obs = np.full(1, 0.5, np.float32), robot.read().values
+    for _ in range(steps):
+        applied = robot.write(agent.act(obs, goal))
+        following = robot.read().values
+        agent.observe(obs, applied, following)
+        obs = following
+    return agent.act(obs, goal)
+
+
+def test_one_joint_with_one_servo_and_one_channel_is_trained_plans_updates_and_resumes(folder):
+    spec = make_hinge(
+        folder,
+        JOINT,
+        SERVO,
+        interfaces=["position"],
+        tasks=TASKS,
+        world={"gain": [0.7, 1.4], "delay": [0, 2]},
+    )
+    train(spec, folder)
+    base = load_base(folder / "base")
+    assert load_calibration(folder / "base", base).horizons
+    graphs = load_functions(folder / "base", base)
+    assert graphs
+    for name, functions in (("onnx", graphs), ("torch", None)):
+
+        def make_agent(functions=functions) -> Agent:
+            monitor = PlanMonitor(spec, task="track")
+            return Agent(base, spec, task="track", functions=functions, plan_monitor=monitor, seed=0)
+
+        agent, robot = make_agent(), SimRobot(spec, seed=0)
+        agent.begin(robot.last_action)
+        action = live(agent, robot, 12)
+        assert action.shape == (1,) and spec.action_low <= action <= spec.action_high
+        agent.save(f"{folder / 'store'}/{name}")
+        resumed = make_agent()
+        resumed.begin(robot.last_action, restore=f"{folder / 'store'}/{name}")
+        assert resumed.counters["num_steps"] == 12
+        assert np.isfinite(live(resumed, robot, 4)).all()
+
+
+@pytest.mark.parametrize("memory", ["hope", "kv", "ridge"])
+def test_one_joint_with_one_motor_is_trained_with_other_memories(folder, monkeypatch, memory):
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
+    spec = make_hinge(
+        folder,
+        JOINT,
+        MOTOR,
+        actuators=MOTOR_SPEC,
+        interfaces=["velocity"],
+        tasks=TASKS,
+        world={"gain": [0.7, 1.4]},
+    )
+    train(spec, folder, memory=memory)
+    agent, robot = Agent(load_base(folder / "base"), spec, task="track", seed=0), SimRobot(spec, seed=0)
+    agent.begin(robot.last_action)
+    assert np.isfinite(live(agent, robot, 6)).all()
+
+
+def test_a_long_delay_is_covered_by_the_actions_that_the_model_receives(folder, monkeypatch):
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
+    spec = make_leg(folder, tasks=TASKS, world={"delay": [0, 20]})
+    train(spec, folder, variant="robust")
+    assert load_base(folder / "base").config["recent"] == 5
+
+
+def test_a_delay_as_long_as_a_plan_is_refused_before_anything_is_simulated(folder):
+    spec = make_leg(folder, tasks=TASKS, world={"delay": [0, 30]})
+    words = "world.delay up to 30 physics steps, 6 control periods of 5; a plan has 6 steps. .* at most 25"
+    with pytest.raises(SpecError, match=words):
+        train(spec, folder)
+    assert not list(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tasks": {}}, "robot 'leg' has no task ''; it has \\[\\]"),
+        ({"tasks": {"reach": {"reward": "reach", "goal": 3}}}, "robot 'leg' has no chain"),
+        ({"world": {"payload": [0.1, 0.5]}}, "world.payload is .*, and no body carries it"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_simulated(folder, capsys, changes, words):
+    with pytest.raises(SpecError, match=words):
+        train(make_leg(folder, **{"tasks": TASKS, **changes}), folder)
+    assert "collecting" not in capsys.readouterr().out

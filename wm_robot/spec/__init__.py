@@ -1,0 +1,14 @@
+"""Robot specs: what a robot is, as its YAML file says it."""
+
+from wm_robot.spec.parts import GOAL_TYPES as GOAL_TYPES
+from wm_robot.spec.parts import JOINT_KINDS as JOINT_KINDS
+from wm_robot.spec.parts import Actuator as Actuator
+from wm_robot.spec.parts import Joint as Joint
+from wm_robot.spec.parts import Link as Link
+from wm_robot.spec.parts import Task as Task
+from wm_robot.spec.parts import check_task_name as check_task_name
+from wm_robot.spec.parts import names_reward_file as names_reward_file
+from wm_robot.spec.robot_spec import VERSION as VERSION
+from wm_robot.spec.robot_spec import RobotSpec as RobotSpec
+from wm_robot.spec.robot_spec import encode_canonical_json as encode_canonical_json
+from wm_robot.spec.safety import Safety as Safety
