@@ -141,7 +141,7 @@ def test_a_corrected_model_is_never_trained_on_what_was_simulated_before(folder,
         SnapshotError, match="trajectories-0.safetensors was collected with robot .* instead of"
     ):
         train_base(str(path), **{**TINY, "out": folder / "second"})
-    after = train(spec, folder, out=folder / "second", data=folder / "data of the corrected model")
+    after = train(spec, folder, out=folder / "second", data=folder / "data", work=folder / "work")
     first, second = (load_base(folder / name).manifest for name in ("first", "second"))
     assert first["weights_sha256"] != second["weights_sha256"]
     assert (first["spec_digest"], second["spec_digest"]) == (before.compute_digest(), after.compute_digest())
