@@ -10,7 +10,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.worlds import DomainRandomization, World
 
-ROBOTS = ("arm", "cartpole", "reacher")
+ROBOTS = ("arm", "cartpole", "reacher", "so101")
 ARM = load_spec("arm")
 ARM_WORLDS = DomainRandomization(ARM)
 
