@@ -51,6 +51,8 @@ class BatchSim:
         self._seed, self._first_row = seed, first_row
         self._ranges = WorldRanges.from_spec(spec)
         model = self.plant.model
+        # With it, a rollout of T steps differs from T rollouts of one.
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
         self._models = [copy.copy(model) for _ in self.worlds]
         self._scratch = mujoco.MjData(model)
         self._data = [mujoco.MjData(model) for _ in range(num_threads)]
