@@ -50,6 +50,20 @@ def test_it_holds_home_without_drift_or_contact(compiled):
     assert np.abs(data.qvel).max() < 1e-3
 
 
+def test_play_sets_the_loaded_gripper_some_millimetres_from_where_its_joints_place_it(compiled):
+    model, data = compiled
+    places, apart = Plant(SPEC, model).qpos_ids, []
+    for pose in sample_reachable_poses(SPEC, np.random.default_rng(0), 40):
+        mujoco.mj_resetData(model, data)
+        data.qpos[places] = data.ctrl[:] = pose
+        for _ in range(250):
+            mujoco.mj_step(model, data)
+        apart.append(
+            np.linalg.norm(data.site("gripper").xpos - compute_gripper_positions(SPEC, data.qpos[places]))
+        )
+    assert 0.003 < np.mean(apart) and max(apart) < 0.009
+
+
 def test_its_chain_is_that_of_the_model():
     model = compile_model(SPEC)
     data, places = mujoco.MjData(model), Plant(SPEC, model).qpos_ids
