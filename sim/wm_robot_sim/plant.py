@@ -1,6 +1,7 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
 import os
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,7 +59,10 @@ def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = 
         model.compiler.discardvisual = True
     if timestep:
         model.option.timestep = timestep
-    return model.compile()
+    with warnings.catch_warnings():
+        # Of dm_control's cheetah; its users cannot change that model.
+        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
+        return model.compile()
 
 
 def _can_compile(path: Path) -> bool:
