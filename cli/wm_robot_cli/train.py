@@ -185,8 +185,9 @@ def _count_recent_actions(spec: "RobotSpec") -> int:
     """
     from wm_robot.model.config import ModelConfig
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot_sim.plant import Plant, compile_model
-    from wm_robot_sim.worlds import WorldRanges
+    from wm_robot_sim.model_compiler import compile_model
+    from wm_robot_sim.plant import Plant
+    from wm_robot_sim.world_ranges import WorldRanges
 
     longest, substeps = WorldRanges.from_spec(spec).delay[1], Plant(spec, compile_model(spec)).substeps
     periods, horizon = -(-longest // substeps), MppiConfig().horizon

@@ -11,9 +11,11 @@ from mujoco import rollout as mujoco_rollout
 
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
-from wm_robot_sim.worlds import World, WorldRanges
+from wm_robot_sim.world_ranges import WorldRanges
+from wm_robot_sim.worlds import World
 
 NOISE_BLOCK_STEPS = 64
 """Steps of sensor noise drawn at a time."""

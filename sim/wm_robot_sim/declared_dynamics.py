@@ -12,7 +12,8 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot_sim.reachable_poses import compute_gripper_positions
-from wm_robot_sim.worlds import World, WorldRanges
+from wm_robot_sim.world_ranges import WorldRanges
+from wm_robot_sim.worlds import World
 
 if TYPE_CHECKING:
     from wm_robot_sim.plant import Plant

@@ -9,7 +9,8 @@ from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_w
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 
 pytestmark = pytest.mark.sim
