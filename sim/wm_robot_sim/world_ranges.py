@@ -147,18 +147,21 @@ class WorldRanges:
         return self
 
 
-def check_range(name: str, bounds: Any, *, must_be_positive: bool, is_integer: bool = False) -> None:
+def check_range(
+    name: str, bounds: Any, *, must_be_positive: bool, is_integer: bool = False, low: float = 0.0
+) -> None:
     """Reject a value that is no range.
 
     Args:
-        must_be_positive: Whether the numbers must be above 0, instead of at least 0.
+        must_be_positive: Whether the numbers must be above 0, instead of at least `low`.
     """
     pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
     fits = len(pair) == 2 and all(is_number(x, is_integer=is_integer) for x in pair)
-    if not fits or not 0 <= pair[0] <= pair[1] or (must_be_positive and pair[0] == 0):
+    if not fits or not low <= pair[0] <= pair[1] or (must_be_positive and pair[0] <= 0):
         numbers = "two whole numbers" if is_integer else "two numbers"
         example = "[0, 3]" if is_integer else "[0.5, 1.5]"
-        expected = f"{numbers}, low and high, {'above' if must_be_positive else 'from'} 0, such as {example}"
+        start = " above 0," if must_be_positive else " from 0," if low == 0 else ""
+        expected = f"{numbers}, low and high,{start} such as {example}"
         raise SpecError(f"{name} is {bounds!r}; it must be {expected}{describe_yaml_numbers(bounds)}")
 
 

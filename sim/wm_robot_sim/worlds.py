@@ -3,14 +3,17 @@
 Parameters: masses, motors, friction, sensors, gravity and faults.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.randomization import check_parameter, scale_parameter
+from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
 from wm_robot_sim.world_ranges import INTEGER_FIELDS, WorldRanges, check_number, reject_unknown_fields
 
 HEALTHY = "ok"
@@ -22,6 +25,7 @@ BIAS_SPREAD = 0.005
 PAYLOAD_SPREAD = 0.2
 DELAY_SPREAD = 4.0
 TILT_SPREAD = 0.04
+NOT_RANDOMIZED = RandomizedParameters()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +59,10 @@ class World:
     """Age of a reading, in physics steps; less than a control period."""
     fault: tuple[str, ...] = ()
     """`A`, fault of each motor, `ok` for none. A label for reports: the arrays above have its effect."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Value of each parameter that `randomize:` declares, by name: a factor, a shift, a time in s or a mass in kg."""
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    """Usual deviation of each parameter, for `to_vector`; of a factor that of its logarithm."""
 
     def __post_init__(self) -> None:
         for name in ARRAY_FIELDS:
@@ -65,6 +73,13 @@ class World:
                 raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers{why}")
         for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
             check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
+        for name, value in self.parameters.items():
+            check_parameter(name, value)
+        if list(self.spreads) != list(self.parameters):
+            raise SpecError(
+                f"world.spreads names {list(self.spreads)}; it must be the names of world.parameters, "
+                f"{list(self.parameters)}"
+            )
 
     def check_sizes(self, spec: RobotSpec) -> "World":
         """Return the world itself, after a check of its sizes against a spec.
@@ -91,14 +106,16 @@ class World:
             self.bias / BIAS_SPREAD,
             [self.payload / PAYLOAD_SPREAD, self.delay / DELAY_SPREAD],
             self.tilt / TILT_SPREAD,
+            [float(scale_parameter(name, x)) / self.spreads[name] for name, x in self.parameters.items()],
         )
         return np.concatenate(parts).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v
-                for k, v in values.items()}  # fmt: skip
+        if not self.parameters:
+            del values["parameters"], values["spreads"]
+        return {name: _convert_to_plain(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "World":
@@ -121,6 +138,7 @@ class DomainRandomization:
     def __init__(self, spec: RobotSpec):
         self.spec = spec
         self.ranges = WorldRanges.from_spec(spec)
+        self.randomized = resolve_parameters(spec, compile_model(spec)) if spec.randomize else NOT_RANDOMIZED
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -130,7 +148,7 @@ class DomainRandomization:
         listed += [(motors if name == "torque" else joints, name) for name in LOG_SPREADS]
         listed += [(joints, "bias")]
         each = tuple(f"{part}/{what}" for parts, what in listed for part in parts)
-        return (*each, "payload", "delay", "tilt_x", "tilt_y")
+        return (*each, "payload", "delay", "tilt_x", "tilt_y", *self.randomized.names)
 
     def make_nominal_world(self) -> World:
         """Return the robot as its spec describes it: no load, no fault, unbiased sensors with their noise."""
@@ -147,6 +165,8 @@ class DomainRandomization:
             velocity_noise=self.ranges.velocity_noise,
             sensor_delay=self.ranges.sensor_delay,
             fault=(HEALTHY,) * motors,
+            parameters=self.randomized.nominal_values,
+            spreads=self.randomized.spreads,
         )
 
     def sample(self, rng: np.random.Generator) -> World:
@@ -166,7 +186,7 @@ class DomainRandomization:
             payload=float(rng.uniform(*ranges.payload)) * loaded,
             delay=int(rng.integers(ranges.delay[0], ranges.delay[1] + 1)),
         )
-        return self._add_faults(world, rng)
+        return self._add_parameters(self._add_faults(world, rng), rng)
 
     def make_loaded_world(self, *, payload: float, weak_joint: str, gain: float) -> World:
         """Return the nominal robot after a named change: a load in the gripper and one weak motor.
@@ -194,20 +214,37 @@ class DomainRandomization:
         if not count:
             return world
         chances = np.array([self.ranges.faults[kind]["chance"] for kind in kinds], float)
-        gain, torque, friction = world.gain.copy(), world.torque.copy(), world.friction.copy()
-        fault = list(world.fault)
+        faults = []
         for motor in rng.choice(self.spec.action_dim, count, replace=False):
             kind = kinds[rng.choice(len(kinds), p=chances / chances.sum())]
-            factor = rng.uniform(*self.ranges.faults[kind]["range"])
+            faults.append((int(motor), kind, rng.uniform(*self.ranges.faults[kind]["range"])))
+        return self._with_faults(world, faults)
+
+    def _add_parameters(self, world: World, rng: np.random.Generator) -> World:
+        """Draw what `randomize:` declares, after everything else: the other draws stay those without it."""
+        values = {each.name: each.sample(rng) for each in self.randomized.parameters}
+        faults = list(self.randomized.draw_fault_factors(rng))
+        return self._with_faults(replace(world, parameters=values), faults) if values or faults else world
+
+    def _with_faults(self, world: World, faults: Sequence[tuple[int, str, float]]) -> World:
+        gain, torque, friction = world.gain.copy(), world.torque.copy(), world.friction.copy()
+        labels = list(world.fault)
+        for motor, kind, factor in faults:
             joint = self.spec.joint_names.index(self.spec.actuators[motor].joint)
-            fault[motor] = kind
+            labels[motor] = kind
             if kind == "limited":
                 torque[motor] *= factor
             elif kind == "sticky":
                 friction[joint] *= factor
             else:
                 gain[motor] *= -factor if kind == "reversed" else factor
-        return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(fault))
+        return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(labels))
+
+
+def _convert_to_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
 
 
 def sample_log_uniform(
