@@ -261,7 +261,8 @@ class _BaseTraining:
             initial_model=self.start.model if self.start else None,
         )
         seconds = _run_training(trainer, self.config.updates, self.work)
-        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
+        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data)
+        card |= {"commit": made_by, "trained_on": self._describe_worlds()}
         if self.start:
             card["start"] = self.start.digest
         save_base(self.out, trainer.model, self.spec, card)
@@ -304,12 +305,19 @@ class _BaseTraining:
         has_curriculum = not self.pretrains_state or has_curriculum_record(Path(base.folder), base)
         return base if graphs and has_curriculum and self._matches_card(base) else None
 
+    def _describe_worlds(self) -> list[str]:
+        """Return in words from which worlds the trajectories come."""
+        from wm_robot_sim.world_description import NOMINAL_WORLD, describe_worlds
+
+        return [NOMINAL_WORLD] if self.collector.nominal_only else describe_worlds(self.spec)
+
     def _matches_card(self, base: "Base") -> bool:
         """Whether the card of a base has the settings of this training."""
         from wm_robot.io.durable import compute_digest
 
         card = base.manifest["card"]
         wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
+        worlds = self._describe_worlds()
         # Cards of earlier versions have fewer settings, and trajectories may have been removed since.
         settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
         trajectories = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
@@ -321,6 +329,7 @@ class _BaseTraining:
         return (
             settings
             and same_trajectories
+            and card.get("trained_on", worlds) == worlds
             and base.config["memory"] == self.shape.memory
             and card.get("start") == (self.start.digest if self.start else None)
         )

@@ -70,14 +70,15 @@ def count_recent_actions(spec: "RobotSpec") -> int:
     """
     from wm_robot.model.config import ModelConfig
     from wm_robot.planning.mppi import MppiConfig
-    from wm_robot_sim.plant import Plant, compile_model
-    from wm_robot_sim.worlds import WorldRanges
+    from wm_robot_sim.model_compiler import compile_model
+    from wm_robot_sim.plant import Plant
 
-    longest, substeps = WorldRanges.from_spec(spec).delay[1], Plant(spec, compile_model(spec)).substeps
+    plant = Plant(spec, compile_model(spec))
+    (longest, key), substeps = plant.longest_delay, plant.substeps
     periods, horizon = -(-longest // substeps), MppiConfig().horizon
     if periods >= horizon:
         raise SpecError(
-            f"robot '{spec.name}' has world.delay up to {longest} physics steps, {periods} control periods of "
+            f"robot '{spec.name}' has {key} up to {longest} physics steps, {periods} control periods of "
             f"{substeps}; a plan has {horizon} steps. Set the delay to at most {(horizon - 1) * substeps}"
         )
     # One more: the reading may be a period old.

@@ -31,8 +31,11 @@ class TrajectoryCollector:
 
         # Random actions depend on no task.
         objective = {"objective": digest_objective(self.spec, self.task)} if number else {}
+        ranges = self.spec.randomize
+        randomize = {"randomize": compute_digest(encode_canonical_json(ranges))} if ranges else {}
         return {
             **objective,
+            **randomize,
             "robot": self.spec.compute_digest(),
             "kinematics": compute_digest(
                 encode_canonical_json([self.spec.tip, *map(asdict, self.spec.chain)])

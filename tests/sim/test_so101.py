@@ -10,8 +10,9 @@ from tests.sim.robots import held, some_worlds
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
+from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.motion import draw_random_actions
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 from wm_robot_sim.worlds import DomainRandomization
 

@@ -7,7 +7,8 @@ import pytest
 from tests.sim.robots import ROBOTS
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
-from wm_robot_sim.worlds import FAULTS, DomainRandomization, World, WorldRanges
+from wm_robot_sim.world_ranges import FAULTS, WorldRanges
+from wm_robot_sim.worlds import DomainRandomization, World
 
 pytestmark = pytest.mark.sim
 

@@ -26,6 +26,7 @@ VERSION = 2
 """Version of spec files."""
 EXAMPLES = {
     "world": "world: {gain: [0.7, 1.4]}",
+    "randomize": "randomize: {body/hand/mass: {factor: [0.8, 1.2]}}",
     "tasks": "tasks: {stay: {reward: hold}}",
     "safety": "safety: {home: {elbow: 0.5}}",
 }
@@ -58,7 +59,9 @@ class RobotSpec:
     model_digest: str = ""
     """Digest of the model's physical quantities; see `wm_robot.robots.robot_model`. Empty: no model is attached."""
     world: Mapping[str, Any] = field(default_factory=dict)
-    """Randomisation ranges of the simulator."""
+    """Randomisation ranges of the simulator, by the short names of `wm_robot_sim.world_ranges`."""
+    randomize: Mapping[str, Any] = field(default_factory=dict)
+    """Randomisation ranges of the simulator, by the names of quantities of the model; see docs/dynamics.md."""
     safety: Safety = field(default_factory=Safety)
     folder: Path = Path()
 
