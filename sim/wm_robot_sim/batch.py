@@ -271,7 +271,7 @@ class BatchSim:
         return self._physics_state[:, 1 : 1 + self.plant.model.nq].copy()
 
     def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
-        """Gripper positions at the true joint positions, in m: play and flex beyond a joint do not count."""
+        """Gripper positions at the true joint positions, in m: backlash and flex beyond a joint do not count."""
         return compute_gripper_positions(self.spec, self.true_joint_positions())
 
     def save(self) -> dict[str, Any]:

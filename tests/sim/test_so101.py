@@ -1,4 +1,4 @@
-"""The SO-101 that ships: it holds, follows, has the published play, and stays finite in its worlds."""
+"""The SO-101 that ships: it holds, follows, has the published backlash, and stays finite in its worlds."""
 
 import time
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.sim
 
 SPEC = load_spec("so101")
 NOMINAL = DomainRandomization(SPEC).make_nominal_world()
-PLAY = np.deg2rad(0.5)
+BACKLASH = np.deg2rad(0.5)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_it_holds_home_without_drift_or_contact(compiled):
     assert np.abs(data.qvel).max() < 1e-3
 
 
-def test_play_sets_the_loaded_gripper_some_millimetres_from_where_its_joints_place_it(compiled):
+def test_backlash_sets_the_loaded_gripper_some_millimetres_from_where_its_joints_place_it(compiled):
     model, data = compiled
     places, apart = Plant(SPEC, model).qpos_ids, []
     for pose in sample_reachable_poses(SPEC, np.random.default_rng(0), 40):
@@ -104,21 +104,21 @@ def test_its_servos_follow_a_slow_path_and_hold_its_end():
     assert np.abs(sim.true_joint_positions() - sim.last_action).max() < 0.05
 
 
-def test_each_joint_has_a_degree_of_play_that_its_encoder_does_not_see(compiled):
+def test_each_joint_has_a_degree_of_backlash_that_its_encoder_does_not_see(compiled):
     model, data = compiled
     model.opt.gravity[:] = 0
     for joint in SPEC.joint_names:
-        servo, play = model.joint(joint), model.joint(f"{joint}_backlash")
-        np.testing.assert_array_equal(servo.axis, play.axis)
+        servo, gap = model.joint(joint), model.joint(f"{joint}_backlash")
+        np.testing.assert_array_equal(servo.axis, gap.axis)
         turned, seen = [], []
         for torque in (0.1, -0.1):
             mujoco.mj_resetDataKeyframe(model, data, 0)
-            data.qfrc_applied[play.dofadr] = torque
+            data.qfrc_applied[gap.dofadr] = torque
             for _ in range(200):
                 mujoco.mj_step(model, data)
-            turned.append(float(data.qpos[play.qposadr][0])), seen.append(float(data.qpos[servo.qposadr][0]))
-        assert turned[0] - turned[1] == pytest.approx(2 * PLAY, rel=0.1)
-        assert abs(seen[0] - seen[1]) < PLAY / 2
+            turned.append(float(data.qpos[gap.qposadr][0])), seen.append(float(data.qpos[servo.qposadr][0]))
+        assert turned[0] - turned[1] == pytest.approx(2 * BACKLASH, rel=0.1)
+        assert abs(seen[0] - seen[1]) < BACKLASH / 2
 
 
 def test_it_is_stable_in_its_worlds_and_much_faster_than_real_time():
