@@ -27,8 +27,8 @@ LARGEST_WIDTH = 256
 TIMED_TRAJECTORIES, TIMED_STEPS, TIMED_PLANNED_STEPS, TIMED_UPDATES = 64, 64, 4, 2
 COPIES = 2.5
 """Memory for trajectories over their size in a file: simulation, random actions and scales need copies."""
-LARGEST_READING = 1e6
-"""Reading beyond which a simulation has diverged."""
+WILD = 1e3
+"""Times its limit beyond which a reading is of a simulation that has diverged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +164,16 @@ def check_trajectories(spec: "RobotSpec", batch: "TrajectoryBatch") -> None:
         SpecError: If so; with the channel.
     """
     flat = batch.obs.reshape(-1, batch.obs.shape[-1])
-    wild = ~np.isfinite(flat) | (np.abs(flat) > LARGEST_READING)
+    limits = {
+        "position": [np.abs(joint.position).max() for joint in spec.joints],
+        "velocity": [joint.velocity for joint in spec.joints],
+    }
+    wild = ~(np.abs(flat) <= WILD * np.concatenate([limits[name] for name in spec.interfaces]))
     if wild.any():
         channel = spec.observation_names[int(wild.any(0).argmax())]
         raise SpecError(
-            f"the simulation of robot '{spec.name}' diverges under random actions: '{channel}' is beyond "
-            f"{LARGEST_READING:g}. Set a smaller world.timestep, or give the model damping and limits"
+            f"the simulation of robot '{spec.name}' diverges under random actions: '{channel}' is beyond {WILD:g} "
+            "times its limit. Set a smaller world.timestep, or give the model damping and limits"
         )
     still = np.ptp(flat, axis=0) == 0
     if still.any():

@@ -88,8 +88,8 @@ def test_a_robot_at_the_edge_is_trained_plans_and_learns(tmp_path, monkeypatch, 
     for _ in range(40):
         obs = robot.read().values
         applied = robot.write(agent.act(obs, np.zeros(spec.find_task("stay").goal, np.float32)))
-        agent.observe(obs, applied, robot.read().values)
-        errors.append(agent.prediction_error.error)
+        found = agent.observe(obs, applied, robot.read().values)
+        errors.append(found.error)
     assert np.isfinite(errors).all()
     # In predicted deviations: the same for readings of a micrometre and of a thousand kilometres.
     assert np.sqrt(np.mean(np.square(errors))) < 30
