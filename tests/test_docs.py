@@ -1,6 +1,7 @@
 """The documents are as long as agreed, point at what exists, and their code runs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,22 @@ def test_the_code_and_the_tests_of_a_walkthrough_pass(page, tmp_path):
     command = [sys.executable, "-m", "pytest", *options, str(written)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.sim
+def test_the_commands_of_the_robot_page_run_on_its_model(tmp_path):
+    page = read(DOCS / "add_a_robot.md")
+    for name, text in re.findall(r"^```xml\n<!-- (\S+) -->\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    assert [words[:2] for words in commands] == [["wm-robot", "new"], ["wm-robot", "check"]]
+    for _, *words in commands:
+        command = [sys.executable, "-m", "wm_robot_cli", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
+    for name in re.findall(r"^\| `(crane\.[\w.]+)` \|", page, re.MULTILINE):
+        assert (tmp_path / name).is_file(), f"{name} is missing"
 
 
 @pytest.mark.sim

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 
 from wm_robot_sim.model_reader import list_names
+from wm_robot_sim.robot_tree import quote_names
 
 ROS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 PENETRATION = 1e-4
@@ -20,12 +21,13 @@ MAX_FINDINGS = 6
 
 
 def find_ros_names(names: Sequence[str]) -> list[str]:
-    """Return a sentence for each name that ROS does not accept."""
+    """Return a sentence about the names that ROS does not accept; none if it accepts all."""
     wrong = [name for name in dict.fromkeys(names) if not ROS_NAME.fullmatch(name)]
+    if not wrong:
+        return []
     return [
-        f"'{name}' is no ROS name: it must start with a letter, and have letters, digits and '_' only. Topics and "
-        "parameters named after it need another; rename it in the model"
-        for name in wrong
+        f"no ROS names: {quote_names(wrong)}. Such a name must start with a letter, and have letters, digits and '_' "
+        "only. What is named after it in ROS needs another; rename it in the model"
     ]
 
 

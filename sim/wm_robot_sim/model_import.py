@@ -11,9 +11,9 @@ import mujoco
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot_sim.inference_notes import ModelSource
 from wm_robot_sim.model_reader import list_names
 from wm_robot_sim.plant import list_sources
-from wm_robot_sim.robot_inference import ModelSource
 
 ROOTS = {"mujoco": "--mjcf", "robot": "--urdf"}
 """Root element of a model file → option that reads it."""

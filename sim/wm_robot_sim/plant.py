@@ -191,5 +191,7 @@ class Plant:
 
 def _tilt_gravity(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(gravity)
-    direction = gravity / max(size, 1e-9) + np.array([tilt[0], tilt[1], 0.0])
+    if size == 0:
+        return gravity
+    direction = gravity / size + np.array([tilt[0], tilt[1], 0.0])
     return size * direction / np.linalg.norm(direction)

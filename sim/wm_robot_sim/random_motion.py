@@ -1,5 +1,6 @@
 """Random motion: how fast the joints of a model become under random commands."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,33 @@ from wm_robot.errors import SpecError
 from wm_robot_sim.model_reader import list_names
 
 SECONDS, SEED = 4.0, 0
+STEP_PARTS = (1, 2, 4)
+"""Parts into which a physics step is divided until the simulation does not diverge."""
 PERIODS_PER_COMMAND = 5
+
+
+def measure_stable_motion(
+    model: mujoco.MjModel, actuators: Sequence[Mapping[str, Any]], home: Mapping[str, float], rate: float
+) -> tuple[dict[str, float], int]:
+    """Measure random motion with the largest physics step that does not diverge; see `measure_random_motion`.
+
+    Returns:
+        Largest speed of each joint, and the number of parts into which the model's physics step is divided.
+
+    Raises:
+        SpecError: If the simulation diverges with the model's own step, and with smaller ones.
+    """
+    first_error: SpecError | None = None
+    for parts in STEP_PARTS:
+        divided = copy.copy(model)
+        divided.opt.timestep = model.opt.timestep / parts
+        try:
+            return measure_random_motion(divided, actuators, home, rate), parts
+        except SpecError as error:
+            first_error = first_error or error
+    raise SpecError(
+        f"{first_error}. Steps down to 1/{STEP_PARTS[-1]} of the model's diverge too"
+    ) from first_error
 
 
 def measure_random_motion(
@@ -51,9 +78,9 @@ def measure_random_motion(
         warnings = [data.warning[int(kind)].number for kind in _DIVERGED]
         if any(warnings) or not np.isfinite(data.qvel).all():
             raise SpecError(
-                f"the simulation of the model diverges after {data.time:.3g} s from rest at home, under commands "
-                "within the ranges of its actuators: positions or speeds are no numbers, or huge. Use a smaller "
-                "option/timestep, more damping or armature, or weaker gains"
+                f"the simulation of the model diverges after {number * model.opt.timestep:.3g} s from rest at home, "
+                "under commands within the ranges of its actuators: positions or speeds are no numbers, or huge. "
+                "Use a smaller option/timestep, more damping or armature, or weaker gains"
             )
     return {name: float(fastest[model.jnt_dofadr[number]]) for number, name in enumerate(joints)}
 

@@ -121,6 +121,14 @@ def _is_xacro(root: ElementTree.Element) -> bool:
 def _check_links(task: _Import) -> None:
     """Refuse joints between links that do not exist; MuJoCo names the line of another text."""
     links = {link.get("name", "") for link in task.root.findall("link")}
+    for tag in ("link", "joint"):
+        names = [element.get("name", "") for element in task.root.findall(tag)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise SpecError(
+                f"{task.path}: {names.count(twice[0])} {tag}s are named '{twice[0]}'; each must have a name of its "
+                "own. Rename them there"
+            )
     for joint in task.root.findall("joint"):
         if not joint.get("name"):
             raise SpecError(f"{task.path}: a joint has no name; each must have one. Name it there")
@@ -160,6 +168,7 @@ def _resolve_meshes(task: _Import) -> None:
     """Give each mesh file a name of its own, and drop those that MuJoCo cannot read."""
     compiler = task.root.find("mujoco/compiler")
     meshdir = "" if compiler is None else compiler.get("meshdir", "")
+    dropped: dict[str, list[str]] = {}
     for link in task.root.findall("link"):
         for kind in ("visual", "collision"):
             for shape in link.findall(kind):
@@ -170,8 +179,13 @@ def _resolve_meshes(task: _Import) -> None:
                 obstacle = _resolve_mesh(task, mesh, meshdir, place, is_visual=kind == "visual")
                 if obstacle:
                     link.remove(shape)
-                    effect = "" if kind == "visual" else "; the link collides with nothing there"
-                    task.to_check.append(f"the {place} was dropped: {obstacle}{effect}")
+                    effect = "" if kind == "visual" else " (it collides with nothing there)"
+                    dropped.setdefault(obstacle, []).append(f"{place}{effect}")
+    task.to_check += [
+        f"dropped, since {obstacle}: {', '.join(places[:4])}"
+        + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+        for obstacle, places in dropped.items()
+    ]
 
 
 def _resolve_mesh(
@@ -184,7 +198,7 @@ def _resolve_mesh(
     """
     name = mesh.get("filename", "")
     if not name.lower().endswith(READABLE):
-        return f"MuJoCo reads {', '.join(READABLE)}, and it is '{name}'"
+        return f"MuJoCo reads {', '.join(READABLE)}, and not '{Path(name).suffix or name}'"
     scheme, mark, rest = name.partition("://")
     if not mark:
         places = [task.path.parent / name, task.path.parent / meshdir / name]
