@@ -10,7 +10,7 @@ import tyro
 
 from wm_robot.errors import MissingExtraError, SpecError
 from wm_robot.io.durable import write_file
-from wm_robot.robots import find_spec_path, find_stored_model, read_stored_model
+from wm_robot.robots import find_spec_path, find_stored_model, load_spec, read_stored_model
 from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.robot_model import RobotModel
 from wm_robot.spec import VERSION, RobotSpec
@@ -44,11 +44,9 @@ def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: Json
         as_json: Print JSON.
     """
     path = find_spec_path(robot)
-    model = _import_describe_model()(RobotSpec.load(path))
-    spec = attach_model(RobotSpec.load(path), model)
-    stored, before = find_stored_model(path), read_stored_model(path)
-    if before != (after := model.encode()):
-        write_file(stored, after)
+    before = read_stored_model(path)
+    spec, model = store_model(path)
+    stored = find_stored_model(path)
     rows = [
         {
             "joint": joint.name,
@@ -65,7 +63,7 @@ def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: Json
         "digest": spec.compute_digest(),
         "model_digest": model.digest,
         "stored": str(stored),
-        "changed": before != after,
+        "changed": before != model.encode(),
         "chain": [link.joint for link in spec.chain],
     }
     if as_json:
@@ -79,6 +77,33 @@ def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: Json
     )
     print(f"chain to the tip: {ways or 'none'}")
     print(f"{'wrote' if result['changed'] else 'unchanged:'} {stored}")
+
+
+def load_described_spec(robot: str) -> RobotSpec:
+    """Read a robot's spec; where nothing is stored of its model yet, store it first.
+
+    So a base that is trained belongs to this model, and to no other that the file may hold later.
+    """
+    path = find_spec_path(robot)
+    if read_stored_model(path) is not None:
+        return load_spec(path)
+    spec, _ = store_model(path)
+    print(f"wrote {find_stored_model(path)}: what {spec.model} says of the robot. Keep it beside the spec")
+    return spec
+
+
+def store_model(path: Path) -> tuple[RobotSpec, RobotModel]:
+    """Read the model of a spec, compare both, and write the model beside the spec if it is not what is stored there.
+
+    Raises:
+        SpecError: If the spec contradicts the model.
+    """
+    raw = RobotSpec.load(path)
+    model = _import_describe_model()(raw)
+    spec = attach_model(raw, model)
+    if read_stored_model(path) != model.encode():
+        write_file(find_stored_model(path), model.encode())
+    return spec, model
 
 
 def upgrade_spec(file: Annotated[Path, tyro.conf.Positional], /) -> None:

@@ -32,7 +32,7 @@ def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
 
 
 def make_balance_reward(
@@ -86,7 +86,7 @@ def make_balance_reward(
             tilt = tilt + lean * (after[..., 0] + return_time * after[..., 2])
         return cosine(hinge) - (tilt / width) ** 2
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
 
 
 def make_upright_reward(
@@ -126,4 +126,4 @@ def make_upright_reward(
         reward = cosine(after[..., 0]) - speed_cost * after[..., 1] ** 2
         return reward - (after[..., 2] - height) ** 2 if height_joint else reward
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
