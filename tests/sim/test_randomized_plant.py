@@ -222,6 +222,37 @@ def test_friction_density_and_a_ball_joint_are_scaled(tmp_path):
     assert not found
 
 
+@pytest.mark.parametrize(
+    ("randomize", "is_refused"),
+    [
+        ({"geom/rod/friction": {"factor": [0.5, 1.5]}}, True),
+        ({"geom/rod/friction": {"factor": [0.5, 2.5]}}, False),
+        ({"geom/floor/friction": {"factor": [0.2, 1.0]}}, False),
+        ({"geom/*/friction": {"factor": [0.5, 1.5]}}, False),
+    ],
+)
+def test_friction_that_no_contact_has_is_refused(tmp_path, randomize, is_refused):
+    # Floor and ball have friction 1, the rod 0.5; a contact has the larger one.
+    spec = make_swing(tmp_path, randomize)
+    if is_refused:
+        with pytest.raises(SpecError, match="every geom that 'rod' touches has more friction, or priority"):
+            DomainRandomization(spec)
+    else:
+        assert DomainRandomization(spec).randomized.names
+
+
+def test_the_friction_of_a_contact_is_that_of_the_world(tmp_path):
+    spec = make_swing(tmp_path, {"geom/floor/friction": {"factor": [0.2, 3.0]}})
+    for factor, expected in ((1.0, 1.0), (3.0, 3.0), (0.2, 0.5)):
+        model = make_sim(spec, geom__floor__friction=factor)._models[0]
+        data = mujoco.MjData(model)
+        data.qpos[model.joint("swing").qposadr[0]] = 1.5
+        model.body("link").pos[2] = 0.1
+        mujoco.mj_forward(model, data)
+        contacts = [contact for contact in data.contact if model.geom("rod").id in contact.geom]
+        assert contacts and contacts[0].friction[0] == pytest.approx(expected)
+
+
 def test_a_pattern_leaves_out_what_has_no_effect(tmp_path):
     spec = make_swing(tmp_path, {"geom/*/friction": TWICE, "body/*/mass": TWICE, "joint/*/damping": TWICE})
     names = DomainRandomization(spec).parameter_names
