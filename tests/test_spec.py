@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from wm_robot.errors import SpecError
-from wm_robot.spec import Actuator, Joint, RobotSpec, encode_canonical_json
+from wm_robot.spec import Actuator, Joint, RobotSpec, encode_canonical_json, make_home_obs
 
 
 def values(**changes):
@@ -66,7 +66,7 @@ def test_home_is_the_middle_of_the_range_that_joint_and_servo_share():
     np.testing.assert_array_equal(knee.pose_limits, [[0.25, 1.25], [-2.7, -0.85]])
     np.testing.assert_allclose(knee.home_position, [0.75, -1.775])
     np.testing.assert_allclose(knee.home_action, [0.75, -1.775])
-    np.testing.assert_allclose(knee.home_obs, [0.75, -1.775, 0, 0])
+    np.testing.assert_allclose(make_home_obs(knee), [0.75, -1.775, 0, 0])
     at_rest = spec(joints=joints, actuators=actuators, safety={"home": {"elbow": -1.0}})
     np.testing.assert_allclose(at_rest.home_position, [0.75, -1.0])
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from wm_robot.robots import find_spec_path, find_stored_model, load_spec, read_s
 from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.robot_model import RobotModel
 from wm_robot.spec import VERSION, RobotSpec
+from wm_robot_cli.robot_checks import EXIT_CHECK_FAILED, find_failures, print_checks, run_checks
 from wm_robot_cli.tables import make_console, print_table
 from wm_robot_cli.values import JsonFlag
 
@@ -33,14 +35,18 @@ SAFETY_NAMES = {
 """Name of a safety limit in version 1 → today's."""
 
 
-def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: JsonFlag = False) -> None:
+def check_robot(
+    robot: Annotated[str, tyro.conf.Positional], /, *, simulate: bool = False, as_json: JsonFlag = False
+) -> None:
     """Compare a robot's spec with its model, and write what the model says to `NAME.model.json` beside the spec.
 
     A robot without MuJoCo takes its kinematics from there, and refuses a model file that changed since. Exit code 2:
-    the spec contradicts its model; both values of each contradiction are shown.
+    the spec contradicts its model; both values of each contradiction are shown. Exit code 3: a check in simulation
+    failed.
 
     Args:
         robot: Name of the robot, or the path of its spec.
+        simulate: Run the five checks in simulation too.
         as_json: Print JSON.
     """
     path = find_spec_path(robot)
@@ -66,9 +72,21 @@ def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: Json
         "changed": before != model.encode(),
         "chain": [link.joint for link in spec.chain],
     }
+    checks = run_checks(spec) if simulate else []
     if as_json:
-        print(json.dumps(result))
-        return
+        print(json.dumps({**result, "checks": checks} if simulate else result))
+    else:
+        _print_agreement(spec, model, rows, stored, changed=bool(result["changed"]))
+        if simulate:
+            print_checks(checks)
+    if failures := find_failures(checks):
+        print(f"{spec.name}: {failures}", file=sys.stderr)
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+def _print_agreement(
+    spec: RobotSpec, model: RobotModel, rows: list[dict[str, str]], stored: Path, *, changed: bool
+) -> None:
     print_table(make_console(), rows)
     ways = " → ".join(link.joint for link in spec.chain)
     print(
@@ -76,7 +94,7 @@ def check_robot(robot: Annotated[str, tyro.conf.Positional], /, *, as_json: Json
         f"{sum(body.mass for body in model.bodies):.3g} kg"
     )
     print(f"chain to the tip: {ways or 'none'}")
-    print(f"{'wrote' if result['changed'] else 'unchanged:'} {stored}")
+    print(f"{'wrote' if changed else 'unchanged:'} {stored}")
 
 
 def load_described_spec(robot: str) -> RobotSpec:

@@ -20,6 +20,7 @@ from wm_robot_cli import (
     export,
     guard,
     keys,
+    new,
     pretrain_state,
     recover,
     state,
@@ -57,6 +58,7 @@ def explain_missing_benches() -> None:
 
 BENCHES = find_benches()
 VERBS: dict[str, Callable[..., Any]] = {
+    "new": new.create_robot,
     "check": check.check_robot,
     "upgrade-spec": check.upgrade_spec,
     "train": train.train_base,

@@ -106,6 +106,7 @@ def train_base(
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
+    from wm_robot.spec import make_home_obs
     from wm_robot.tasks import make_reward
     from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.train_config import TrainConfig
@@ -116,7 +117,7 @@ def train_base(
     spec, task = choose_task(spec, task, reward, goal_size)
     print_notice(spec, task)
     # Before any simulation: the task exists, and the robot has what its reward needs.
-    make_reward(spec, spec.find_task(task)).features(spec.home_obs)
+    make_reward(spec, spec.find_task(task)).features(make_home_obs(spec))
     num_recent = count_recent_actions(spec)
     size = choose_training_size(spec, trajectory_steps)
     steps, trajectory_steps = steps or size.segment_steps, size.trajectory_steps

@@ -51,6 +51,8 @@ class BatchSim:
         self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
         model = self.plant.model
+        # With it, a rollout of T steps differs from T rollouts of one.
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
         self._models = [copy.copy(model) for _ in self.worlds]
         self._scratch = mujoco.MjData(model)
         self._data = [mujoco.MjData(model) for _ in range(num_threads)]
@@ -269,7 +271,7 @@ class BatchSim:
         return self._physics_state[:, 1 : 1 + self.plant.model.nq].copy()
 
     def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
-        """True gripper positions, in m."""
+        """Gripper positions at the true joint positions, in m: play and flex beyond a joint do not count."""
         return compute_gripper_positions(self.spec, self.true_joint_positions())
 
     def save(self) -> dict[str, Any]:

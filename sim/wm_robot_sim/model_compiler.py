@@ -1,5 +1,6 @@
 """Model compiler: compiles the model file that a spec names."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = 
         model.compiler.discardvisual = True
     if timestep:
         model.option.timestep = timestep
-    return model.compile()
+    with warnings.catch_warnings():
+        # Of dm_control's cheetah; its users cannot change that model.
+        warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
+        return model.compile()
 
 
 def _can_compile(path: Path) -> bool:

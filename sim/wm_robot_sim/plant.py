@@ -22,7 +22,7 @@ from wm_robot_sim.declared_dynamics import (
 )
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_quantities import PAYLOAD_RADIUS, change_quantity, reset_quantities
-from wm_robot_sim.model_reader import read_model
+from wm_robot_sim.model_reader import list_names, read_model
 from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
 from wm_robot_sim.signal_changes import SIGNAL_QUANTITIES, SignalChanges, compute_signal_changes
 from wm_robot_sim.world_ranges import WorldRanges
@@ -138,11 +138,13 @@ class Plant:
         return int(self._find_ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
 
     def _find_ids(self, kind: mujoco.mjtObj, names: tuple[str, ...]) -> np.ndarray:
-        ids = [mujoco.mj_name2id(self.model, kind, name) for name in names]
-        if -1 in ids:
+        # Not mj_name2id: what has no name in the model is named by its number.
+        known = list_names(self.model, kind)
+        if missing := [name for name in names if name not in known]:
             raise SpecError(
-                f"robot '{self.spec.name}' names '{names[ids.index(-1)]}'; {self.spec.model} does not contain it"
+                f"robot '{self.spec.name}' names '{missing[0]}'; {self.spec.model} does not contain it"
             )
+        ids = [known.index(name) for name in names]
         return np.array(ids)
 
     def apply_world(self, world: World, model: mujoco.MjModel, scratch: mujoco.MjData) -> None:

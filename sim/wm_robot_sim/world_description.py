@@ -58,10 +58,10 @@ def describe_worlds(spec: RobotSpec) -> list[str]:
     for fault in {each.declared.key: each.declared for each in distribution.randomized.faults}.values():
         motors = [each.motor for each in distribution.randomized.faults if each.declared == fault]
         names = _join_names([spec.action_names[motor] for motor in motors])
-        noun, each_one = ("actuators", "each ") if len(motors) > 1 else ("actuator", "")
+        noun, every = ("actuators", "each ") if len(motors) > 1 else ("actuator", "")
         factor = _describe_fault(fault.fault, fault.bounds[0]) + "log-uniform, " * fault.is_log
         share = f"{100 * fault.chance:g} % of the worlds"
-        sentences.append(f"fault {fault.fault} of {noun} {names}: {factor}{each_one}in {share}")
+        sentences.append(f"fault {fault.fault} of {noun} {names}: {factor}{every}in {share}")
     return sentences or [NOMINAL_WORLD]
 
 

@@ -93,7 +93,7 @@ def test_the_environment_may_ask_for_a_traceback(monkeypatch, capsys):
         (["bench", "adaption"], "bench 'adaption' is unknown. Did you mean 'adaptation'?"),
         (["state", "brunch"], "state verb 'brunch' is unknown. Did you mean 'branch'?"),
         (["keys", "trsut"], "keys verb 'trsut' is unknown. Did you mean 'trust'?"),
-        (["xyzzy"], "verb 'xyzzy' is unknown. There are check, upgrade-spec, train,"),
+        (["xyzzy"], "verb 'xyzzy' is unknown. There are new, check, upgrade-spec, train,"),
     ],
 )
 def test_a_misspelt_verb_is_told_its_likeness_and_where_all_are_listed(capsys, args, words):

@@ -7,7 +7,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from tests.sim.robots import ROBOTS
 from wm_robot.robots import load_spec
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization, World
@@ -19,7 +18,8 @@ MUJOCO = "3.17.0"
 PARTS = ("obs", "action", "initial_action", "goal", "physics", "world")
 WORLDS = {"arm": "98c91de7407a2571", "cartpole": "579cb5b465f6a0f9", "reacher": "240d464ba8fc06cb"}
 VECTORS = {"arm": "f7dfe997b6fd8108", "cartpole": "276a3a7c3776225e", "reacher": "86ed6957305c44c4"}
-TRAJECTORIES = {"arm": "f2575258663bd3cc", "cartpole": "e49c33ab3ee3503a", "reacher": "938563b2bc9f2b4e"}
+# The cart-pole's model has a warm start, which is switched off since: no base of it ships.
+TRAJECTORIES = {"arm": "f2575258663bd3cc", "cartpole": "b8cb57d4167751bc", "reacher": "938563b2bc9f2b4e"}
 
 
 def draw(robot: str) -> tuple[DomainRandomization, list[World]]:
@@ -43,13 +43,13 @@ def round_numbers(value: object) -> object:
     return [round_numbers(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("robot", ROBOTS)
+@pytest.mark.parametrize("robot", sorted(TRAJECTORIES))
 def test_the_same_worlds_are_drawn(robot):
     worlds = [round_numbers(world.to_dict()) for world in draw(robot)[1]]
     assert digest(json.dumps(worlds).encode()) == WORLDS[robot]
 
 
-@pytest.mark.parametrize("robot", ROBOTS)
+@pytest.mark.parametrize("robot", sorted(TRAJECTORIES))
 def test_a_world_has_the_same_physics_vector(robot):
     distribution, worlds = draw(robot)
     vectors = np.stack([world.to_vector() for world in worlds])
@@ -58,7 +58,7 @@ def test_a_world_has_the_same_physics_vector(robot):
 
 
 @pytest.mark.skipif(mujoco.__version__ != MUJOCO, reason=f"recorded with MuJoCo {MUJOCO}")
-@pytest.mark.parametrize("robot", ROBOTS)
+@pytest.mark.parametrize("robot", sorted(TRAJECTORIES))
 def test_the_same_trajectories_are_simulated(robot):
     batch = collect_trajectories(
         load_spec(robot), num_trajectories=4, num_steps=96, seed=3, change_rate=1 / 32

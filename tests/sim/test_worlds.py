@@ -204,5 +204,6 @@ def test_a_world_section_without_values_has_no_variation():
 
 
 def test_an_unknown_robot_names_those_there_are():
-    with pytest.raises(SpecError, match="'arm', 'cartpole', 'reacher'"):
+    with pytest.raises(SpecError) as caught:
         load_spec("hexapod")
+    assert all(f"'{name}'" in str(caught.value) for name in ROBOTS)

@@ -1,11 +1,8 @@
 """Rewards `swingup`, `balance` and `upright`: a pole or a body upright."""
 
-import math
-
-from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, cosine, sine
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, find_pole
+from wm_robot.tasks.channels import check_finite, check_parameters, find_channels, find_joint, find_pole
 from wm_robot.tasks.reward import Reward
 
 
@@ -69,8 +66,7 @@ def make_balance_reward(
     """
     check_parameters("balance", above=0, fall_time=fall_time, width=width)
     check_parameters("balance", return_time=return_time)
-    if not isinstance(lean, int | float) or isinstance(lean, bool) or not math.isfinite(lean):
-        raise SpecError(f"parameter 'lean' of reward 'balance' is {lean!r}; it must be a finite number")
+    check_finite("balance", lean=lean)
     cart, pole = find_pole(spec, pole, cart, reward="balance")
     moved = [cart, pole] if cart else [pole]
     counted = find_channels(spec, [f"{j}/{i}" for i in ("position", "velocity") for j in moved])
@@ -112,7 +108,8 @@ def make_upright_reward(
         SpecError: If a joint is not named or does not exist, or the robot does not sense it.
     """
     find_joint(spec, joint, reward="upright", parameter="joint")
-    check_parameters("upright", speed_cost=speed_cost, height=height)
+    check_parameters("upright", speed_cost=speed_cost)
+    check_finite("upright", height=height)
     channels = [f"{joint}/position", f"{joint}/velocity"]
     if height_joint:
         find_joint(spec, height_joint, reward="upright", parameter="height_joint")
