@@ -198,9 +198,12 @@ class _Resolver:
         for lack, names in lacks.items():
             noun = f"{_name_elements(declared.element, len(names))} {quote_names(names)}"
             where = f" for {noun}" if declared.pattern else ""
+            others = (
+                "name only those that have it" if len(names) < len(matched) else f"remove '{declared.key}'"
+            )
             self.findings.append(
                 f"randomize '{declared.key}' is {declared.value}, and the model has {lack.words}{where}. "
-                f"{lack.remedy}, or remove '{declared.key}'"
+                f"{lack.remedy}, or {others}"
             )
         self._find_conflicts(declared, matched)
         for name in matched if not lacks else ():

@@ -300,6 +300,15 @@ def test_a_range_that_the_model_cannot_show_is_refused(tmp_path, randomize, word
         assert str(refusal.value).startswith("robot 'leg' declares dynamics that leg.xml cannot show: ")
 
 
+def test_a_pattern_of_which_some_lack_the_quantity_names_them():
+    walker = replace(load_spec("walker"), world={}, randomize={"joint/*/armature": factor()})
+    words = "no armature for joints 'rootz', 'rootx', 'rooty'. Give it some, or name only those that have it"
+    with pytest.raises(SpecError, match=re.escape(words)):
+        DomainRandomization(walker)
+    legs = replace(walker, randomize={"joint/right_*/armature": factor()})
+    assert "joint/right_knee/armature" in DomainRandomization(legs).parameter_names
+
+
 @pytest.mark.parametrize(
     ("world", "randomize", "names"),
     [
