@@ -192,14 +192,20 @@ def find_unreachable_limits(model: mujoco.MjModel, motors: np.ndarray) -> np.nda
 
 
 def can_touch(model: mujoco.MjModel, geom: int) -> bool:
-    """Whether the collision masks of a geom match those of a geom of another body, one of the two moving."""
+    """Whether a geom can touch another with friction; contacts that the model lists in pairs have their own."""
+    return bool(find_touched_geoms(model, geom).size)
+
+
+def find_touched_geoms(model: mujoco.MjModel, geom: int) -> np.ndarray:
+    """Return the geoms that one can touch with friction: of another body, with masks that match."""
     if is_disabled(model, mujoco.mjtDisableBit.mjDSBL_CONTACT):
-        return False
+        return np.empty(0, int)
     welded = model.body_weldid[model.geom_bodyid]
     matches = (model.geom_contype[geom] & model.geom_conaffinity) | (
         model.geom_contype & model.geom_conaffinity[geom]
     )
-    return bool((matches.astype(bool) & (welded != welded[geom])).any())
+    has_friction = np.maximum(model.geom_condim, model.geom_condim[geom]) > 1
+    return np.flatnonzero(matches.astype(bool) & has_friction & (welded != welded[geom]))
 
 
 def has_gravity(model: mujoco.MjModel) -> bool:
@@ -210,9 +216,10 @@ def is_disabled(model: mujoco.MjModel, bit: mujoco.mjtDisableBit) -> bool:
     return bool(model.opt.disableflags & int(bit))
 
 
-def quote_names(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:MAX_NAMES])
-    return shown + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+def quote_names(names: Sequence[str], most: int = MAX_NAMES) -> str:
+    """Return names in quotes, the first ones of a long list."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def refuse_findings(spec: RobotSpec, found: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from wm_robot_sim.model_quantities import (
     AXES,
     Lack,
     find_lack,
+    find_touched_geoms,
     is_common_element,
     list_elements,
     quote_names,
@@ -160,6 +161,7 @@ def resolve_parameters(spec: RobotSpec, model: mujoco.MjModel) -> RandomizedPara
     for declared in read_randomization(spec):
         resolver.resolve(declared)
     resolver.check_fault_chances()
+    resolver.check_geom_friction()
     refuse_findings(spec, resolver.findings)
     return RandomizedParameters(
         tuple(sorted(resolver.parameters.values(), key=lambda each: each.name)), tuple(resolver.faults)
@@ -196,9 +198,12 @@ class _Resolver:
         for lack, names in lacks.items():
             noun = f"{_name_elements(declared.element, len(names))} {quote_names(names)}"
             where = f" for {noun}" if declared.pattern else ""
+            others = (
+                "name only those that have it" if len(names) < len(matched) else f"remove '{declared.key}'"
+            )
             self.findings.append(
                 f"randomize '{declared.key}' is {declared.value}, and the model has {lack.words}{where}. "
-                f"{lack.remedy}, or remove '{declared.key}'"
+                f"{lack.remedy}, or {others}"
             )
         self._find_conflicts(declared, matched)
         for name in matched if not lacks else ():
@@ -212,6 +217,28 @@ class _Resolver:
                 self.findings.append(
                     f"randomize gives actuator '{name}' faults with chances of {total:g} together, by "
                     f"{[each.key for each in own]}. Make them smaller: their sum is at most 1"
+                )
+
+    def check_geom_friction(self) -> None:
+        """Find geoms whose friction no contact has: that of the other geom is larger, or has priority."""
+        own = {each.number: each for each in self.parameters.values() if each.quantity == "geom/friction"}
+        lowest = np.ones(self.model.ngeom)
+        for geom, each in own.items():
+            lowest[geom] = min(each.low, 1.0) if each.declared.chance < 1 else each.low
+        friction, priority = self.model.geom_friction, self.model.geom_priority
+        for geom, each in own.items():
+            others = find_touched_geoms(self.model, geom)
+            condim = np.maximum(self.model.geom_condim[geom], self.model.geom_condim[others])
+            # Sliding, torsional and rolling friction, which a contact has from 3, 4 and 6 dimensions on.
+            is_used = condim[:, None] >= [3, 4, 6]
+            is_larger = friction[geom] * each.high > friction[others] * lowest[others, None]
+            is_larger = (is_larger & is_used).any(1)
+            decides = (priority[geom] > priority[others]) | ((priority[geom] == priority[others]) & is_larger)
+            if not decides.any():
+                self.findings.append(
+                    f"randomize '{each.declared.key}' is {each.declared.value}, and every geom that "
+                    f"'{each.element}' touches has more friction, or priority; a contact has the larger one. "
+                    "Give those geoms a range too, or less friction"
                 )
 
     def _list_named(self, declared: DeclaredRange) -> dict[str, int]:

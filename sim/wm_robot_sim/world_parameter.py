@@ -1,7 +1,6 @@
 """World parameter: parses a world from the text of a ROS parameter or option."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 
@@ -37,12 +36,12 @@ def parse_world(text: str, spec: RobotSpec, *, seed: int) -> World:
             return distribution.make_loaded_world(**values["loaded"])
         nominal = distribution.make_nominal_world()
         # A name with a slash is a parameter of `randomize:`.
-        given = {name: value for name, value in values.items() if "/" in name}
-        parameters = {**nominal.parameters, **given}
+        named = {name: value for name, value in values.items() if "/" in name}
+        rest = {name: value for name, value in values.items() if name not in named}
+        parameters = {**nominal.parameters, **rest.pop("parameters", {}), **named}
         distribution.randomized.check_names(parameters, spec.name)
-        rest = {name: value for name, value in values.items() if name not in given}
-        world = World.from_dict({**nominal.to_dict(), **rest}).check_sizes(spec)
-        return replace(world, parameters=parameters) if given else world
+        world = World.from_dict({**nominal.to_dict(), **rest, "parameters": parameters})
+        return world.check_sizes(spec)
     except json.JSONDecodeError as error:
         raise ConfigError(f"world is {text!r}; {EXPECTED_FORM}") from error
     except (SpecError, TypeError, ValueError) as error:

@@ -156,7 +156,7 @@ def check_range(
         must_be_positive: Whether the numbers must be above 0, instead of at least `low`.
     """
     pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
-    fits = len(pair) == 2 and all(is_number(x, is_integer=is_integer) for x in pair)
+    fits = len(pair) == 2 and all(is_number_of_kind(x, is_integer=is_integer) for x in pair)
     if not fits or not low <= pair[0] <= pair[1] or (must_be_positive and pair[0] <= 0):
         numbers = "two whole numbers" if is_integer else "two numbers"
         example = "[0, 3]" if is_integer else "[0.5, 1.5]"
@@ -177,7 +177,7 @@ def check_number(
     name: str, value: Any, *, low: float = 0.0, high: float = np.inf, is_integer: bool = False
 ) -> None:
     """Reject a value that is no finite number between two bounds."""
-    if not is_number(value, is_integer=is_integer) or not low <= value <= high:
+    if not is_number_of_kind(value, is_integer=is_integer) or not low <= value <= high:
         bounds = (
             "" if low == -np.inf else f", not below {low:g}" + (f" and not above {high:g}") * (high < np.inf)
         )
@@ -185,7 +185,7 @@ def check_number(
         raise SpecError(f"{name} is {value!r}; it must be {kind}{bounds}{describe_yaml_numbers(value)}")
 
 
-def is_number(value: Any, *, is_integer: bool) -> bool:
+def is_number_of_kind(value: Any, *, is_integer: bool) -> bool:
     # A boolean is an integer in Python.
     is_kind = type(value) is not bool and isinstance(value, Integral if is_integer else Real)
     try:

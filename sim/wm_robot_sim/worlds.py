@@ -73,6 +73,12 @@ class World:
                 raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers{why}")
         for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
             check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        for name, values in (("parameters", self.parameters), ("spreads", self.spreads)):
+            if not isinstance(values, Mapping):
+                raise SpecError(f"world.{name} is {values!r}; it must be a mapping of names to numbers")
         for name, value in self.parameters.items():
             check_parameter(name, value)
         if list(self.spreads) != list(self.parameters):
@@ -80,6 +86,8 @@ class World:
                 f"world.spreads names {list(self.spreads)}; it must be the names of world.parameters, "
                 f"{list(self.parameters)}"
             )
+        for name, spread in self.spreads.items():
+            check_number(f"world.spreads '{name}'", spread, low=np.finfo(float).tiny)
 
     def check_sizes(self, spec: RobotSpec) -> "World":
         """Return the world itself, after a check of its sizes against a spec.

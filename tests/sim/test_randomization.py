@@ -3,14 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.sim.small_robots import make_leg
 from wm_robot.errors import ConfigError, SpecError
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
+from wm_robot_sim.randomization import FIXED_FAULTS, UNITS_OF_QUANTITY
 from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.world_parameter import parse_world
 from wm_robot_sim.worlds import DomainRandomization, World
@@ -44,6 +47,10 @@ EVERYTHING = {
 @pytest.fixture
 def leg(tmp_path):
     return make_leg(tmp_path, **FULL, randomize=EVERYTHING)
+
+
+def factor(low=0.5, high=2.0, **more):
+    return {"factor": [low, high], **more}
 
 
 def draw(spec, count, *, seed=0):
@@ -161,8 +168,30 @@ def test_the_world_parameter_takes_names_of_quantities(leg):
         parse_world('{"body/shim/mass": 1.5}', leg, seed=0)
     with pytest.raises(ConfigError, match="'body/shin/mass' is -1; it must be a number, not below 0"):
         parse_world('{"body/shin/mass": -1}', leg, seed=0)
+    whole = draw(leg, 1, seed=4)[0]
+    assert parse_world(json.dumps(whole.to_dict()), leg, seed=0).to_dict() == whole.to_dict()
     with pytest.raises(ConfigError, match="world is '\\[1\\]'"):
         parse_world("[1]", leg, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"parameters": 3}, "world.parameters is 3; it must be a mapping"),
+        ({"spreads": {}}, r"world.spreads names \[\]; it must be the names of world.parameters"),
+        ({"spreads": {"body/shin/mass": 0.0}}, "world.spreads 'body/shin/mass' is 0.0"),
+        (
+            {"parameters": {"body/shin/mass": 0.0}},
+            "'body/shin/mass' is 0.0; it must be above 0: a body weighs",
+        ),
+        ({"parameters": {"body/shin/mass": None}}, "'body/shin/mass' is None; it must be a number"),
+        ({"parameters": {"body/shin/mass": float("inf")}}, "'body/shin/mass' is inf; it must be a number"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(tmp_path, changes, words):
+    leg = make_leg(tmp_path, randomize={"body/shin/mass": factor()})
+    with pytest.raises(SpecError, match=words):
+        World.from_dict({**draw(leg, 1)[0].to_dict(), **changes})
 
 
 def test_a_world_of_another_spec_is_refused(leg, tmp_path):
@@ -201,10 +230,6 @@ def test_faults_come_as_often_as_declared_and_change_what_they_name(tmp_path):
             assert (0.3 <= torque <= 0.6) if kind == "limited" else torque == 1
             assert (3 <= friction <= 6) if kind == "sticky" else friction == 1
     assert "drive" in DomainRandomization(leg).parameter_names[0]
-
-
-def factor(low=0.5, high=2.0, **more):
-    return {"factor": [low, high], **more}
 
 
 @pytest.mark.parametrize(
@@ -275,6 +300,15 @@ def test_a_range_that_the_model_cannot_show_is_refused(tmp_path, randomize, word
         assert str(refusal.value).startswith("robot 'leg' declares dynamics that leg.xml cannot show: ")
 
 
+def test_a_pattern_of_which_some_lack_the_quantity_names_them():
+    walker = replace(load_spec("walker"), world={}, randomize={"joint/*/armature": factor()})
+    words = "no armature for joints 'rootz', 'rootx', 'rooty'. Give it some, or name only those that have it"
+    with pytest.raises(SpecError, match=re.escape(words)):
+        DomainRandomization(walker)
+    legs = replace(walker, randomize={"joint/right_*/armature": factor()})
+    assert "joint/right_knee/armature" in DomainRandomization(legs).parameter_names
+
+
 @pytest.mark.parametrize(
     ("world", "randomize", "names"),
     [
@@ -300,7 +334,23 @@ def test_one_quantity_with_two_ranges_is_refused(tmp_path, world, randomize, nam
         DomainRandomization(leg)
 
 
-def test_a_quantity_of_another_body_may_stand_beside_a_short_name(tmp_path):
+def test_the_page_has_every_quantity_and_its_example_is_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "dynamics.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w/]+)` \| (.*?) \|", page, re.MULTILINE))
+    names = {name.replace("/NAME/", "/"): units for name, units in rows.items() if "/" in name}
+    assert set(names) == set(UNITS_OF_QUANTITY)
+    for name, units in names.items():
+        fixed = name.rpartition("/")[2] in FIXED_FAULTS
+        assert all(f"`{unit}`" in units for unit in UNITS_OF_QUANTITY[name]) or fixed
+    example = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL).group(1))
+    renamed = {
+        key.replace("forearm", "shin").replace("elbow", "knee").replace("hand", "foot"): value
+        for key, value in example["randomize"].items()
+    }
+    assert len(draw(make_leg(tmp_path, **FULL, randomize=renamed), 1)[0].parameters) == 6
+
+
+def test_a_quantity_of_another_body_has_a_range_of_its_own(tmp_path):
     world = {"payload": [0, 1], "payload_body": "foot"}
     leg = make_leg(tmp_path, **FULL, world=world, randomize={"payload/shin/mass": {"kg": [0.0, 0.1]}})
     assert "payload/shin/mass" in DomainRandomization(leg).parameter_names

@@ -190,7 +190,7 @@ MEDIUM = """
 <mujoco><compiler angle="radian"/><option density="1.2"/>
   <worldbody><geom name="floor" type="plane" size="1 1 0.1"/>
     <body name="link" pos="0 0 0.3"><joint name="swing" axis="0 1 0" range="-2 2" damping="0.1"/>
-      <geom name="rod" type="capsule" size="0.02" fromto="0 0 0 0.2 0 0" mass="0.3" friction="0.5 0.01 0.001"/>
+      <geom name="rod" type="capsule" size="0.02" fromto="0 0 0 0.2 0 0" mass="0.3" friction="0.8 0.01 0.001"/>
       <geom name="ghost" size="0.01" mass="0.1" contype="0" conaffinity="0" group="0"/>
     </body>
     <body name="ball" pos="1 0 1"><joint name="spin" type="ball" damping="0.2"/>
@@ -214,11 +214,42 @@ def test_friction_density_and_a_ball_joint_are_scaled(tmp_path):
     spec = make_swing(tmp_path, dict.fromkeys(keys, TWICE))
     found = changed_arrays(spec, **dict.fromkeys(keys, 2.0))
     rod = compile_model(spec).geom("rod").id
-    np.testing.assert_array_equal(found.pop("geom_friction")[1][rod], [1.0, 0.02, 0.002])
+    np.testing.assert_array_equal(found.pop("geom_friction")[1][rod], [1.6, 0.02, 0.002])
     assert found.pop("density")[1] == 2.4
     np.testing.assert_array_equal(found.pop("dof_damping")[1], [0.1, 0.4, 0.4, 0.4])
     np.testing.assert_array_equal(found.pop("actuator_forcerange")[1][1], [-6, 6])
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("randomize", "is_refused"),
+    [
+        ({"geom/rod/friction": {"factor": [0.5, 1.2]}}, True),
+        ({"geom/rod/friction": {"factor": [0.5, 1.5]}}, False),
+        ({"geom/floor/friction": {"factor": [0.2, 1.0]}}, False),
+        ({"geom/*/friction": {"factor": [0.5, 1.2]}}, False),
+    ],
+)
+def test_friction_that_no_contact_has_is_refused(tmp_path, randomize, is_refused):
+    # Floor and ball have friction 1, the rod 0.8; a contact has the larger one.
+    spec = make_swing(tmp_path, randomize)
+    if is_refused:
+        with pytest.raises(SpecError, match="every geom that 'rod' touches has more friction, or priority"):
+            DomainRandomization(spec)
+    else:
+        assert DomainRandomization(spec).randomized.names
+
+
+def test_the_friction_of_a_contact_is_that_of_the_world(tmp_path):
+    spec = make_swing(tmp_path, {"geom/floor/friction": {"factor": [0.2, 3.0]}})
+    for factor, expected in ((1.0, 1.0), (3.0, 3.0), (0.2, 0.8)):
+        model = make_sim(spec, geom__floor__friction=factor)._models[0]
+        data = mujoco.MjData(model)
+        data.qpos[model.joint("swing").qposadr[0]] = 1.5
+        model.body("link").pos[2] = 0.1
+        mujoco.mj_forward(model, data)
+        contacts = [contact for contact in data.contact if model.geom("rod").id in contact.geom]
+        assert contacts and contacts[0].friction[0] == pytest.approx(expected)
 
 
 def test_a_pattern_leaves_out_what_has_no_effect(tmp_path):

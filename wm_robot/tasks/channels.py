@@ -102,7 +102,7 @@ def check_parameters(reward: str, *, above: float | None = None, **values: Any) 
             )
 
 
-def check_finite(reward: str, **values: Any) -> None:
+def check_parameters_finite(reward: str, **values: Any) -> None:
     """Check numbers among the parameters of a reward that may have either sign.
 
     Raises:

@@ -2,7 +2,13 @@
 
 from wm_robot.math.kinematics import Array, cosine, sine
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks.channels import check_finite, check_parameters, find_channels, find_joint, find_pole
+from wm_robot.tasks.channels import (
+    check_parameters,
+    check_parameters_finite,
+    find_channels,
+    find_joint,
+    find_pole,
+)
 from wm_robot.tasks.reward import Reward
 
 
@@ -66,7 +72,7 @@ def make_balance_reward(
     """
     check_parameters("balance", above=0, fall_time=fall_time, width=width)
     check_parameters("balance", return_time=return_time)
-    check_finite("balance", lean=lean)
+    check_parameters_finite("balance", lean=lean)
     cart, pole = find_pole(spec, pole, cart, reward="balance")
     moved = [cart, pole] if cart else [pole]
     counted = find_channels(spec, [f"{j}/{i}" for i in ("position", "velocity") for j in moved])
@@ -109,7 +115,7 @@ def make_upright_reward(
     """
     find_joint(spec, joint, reward="upright", parameter="joint")
     check_parameters("upright", speed_cost=speed_cost)
-    check_finite("upright", height=height)
+    check_parameters_finite("upright", height=height)
     channels = [f"{joint}/position", f"{joint}/velocity"]
     if height_joint:
         find_joint(spec, height_joint, reward="upright", parameter="height_joint")
