@@ -172,7 +172,7 @@ def _write_spec(values: Mapping[str, Any]) -> str:
     """Return the text of a spec, with a comment above each section."""
     lines = [
         f"# {values['name']}, from {values['model']} by wm-robot new. {values['name']}.md says what was assumed.",
-        "# After a change here or in the model: wm-robot check " + f"{values['name']}.yaml",
+        f"# After a change here or in the model: wm-robot check {values['name']}.yaml",
     ]
     for section, value in values.items():
         if section in SECTION_COMMENTS:

@@ -73,8 +73,8 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
             position, velocity = np.split(sim.obs[0].astype(float), 2)
             action = np.where(efforts, controller.compute_action(position, velocity), action)
         sim.step(action)
-    if _has_diverged(sim):
-        return FAILED, "the simulation diverges at home. Set a smaller world.timestep"
+        if _has_diverged(sim):
+            return FAILED, "the simulation diverges at home. Set a smaller world.timestep"
     position, velocity = np.split(sim.obs[0].astype(float), 2)
     kinds = [joint.kind for joint in spec.joints]
     drift, speed = np.abs(position - spec.home_position), np.abs(velocity)

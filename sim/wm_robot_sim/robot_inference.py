@@ -17,10 +17,12 @@ from wm_robot_sim.joint_inference import UNLIMITED, infer_joint, note_efforts, s
 from wm_robot_sim.model_findings import find_model_findings, find_ros_names
 from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import read_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.robot_tree import find_robot_tree
 from wm_robot_sim.tip_choice import choose_tip
 from wm_robot_sim.world_inference import infer_world
 
+MOST_JOINTS = 40
 HOME_MARGIN = 0.05
 """Smallest distance of home from the end of a range, in widths of the range."""
 
@@ -62,6 +64,11 @@ def infer_robot(
     }
     joints = [described.joints[number] for number in tree.joints]
     values["joints"] = [infer_joint(source, described, tree, number) for number in tree.joints]
+    if len(joints) > MOST_JOINTS:
+        notes.to_check.append(
+            f"the robot has {len(joints)} joints; up to {MOST_JOINTS} were tried. Remove joints from the spec that "
+            "need not be observed"
+        )
     limits = {joint["name"]: joint["position"] for joint in values["joints"]}
     endless = [joint.name for joint in joints if joint.range is None]
     if endless:
@@ -91,6 +98,8 @@ def infer_robot(
         values["world"]["timestep"] = float(model.opt.timestep)
     notes.to_check += find_model_findings(model, dict(zip(spec.joint_names, spec.home_position, strict=True)))
     notes.to_check += find_ros_names([*spec.joint_names, *spec.action_names])
+    # What a spec declares and its model cannot show is found before a file is written.
+    Plant(RobotSpec.from_dict(values, folder=folder), model)
     return InferredRobot(
         values=values,
         inferred=tuple(notes.inferred),
